@@ -1,0 +1,316 @@
+"""What all actions share: keywords with their types, the values they give, and how one is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from openmm_cgan.plumed.language import (
+    PlumedInputError,
+    Problem,
+    Statement,
+    read_integer,
+    read_real,
+    read_serials,
+    split_vector,
+    unbrace,
+)
+
+REMEDY = "use backend='kernel' (real PLUMED)"
+
+LENGTHS = {"nm": 1.0, "A": 0.1, "um": 1000.0, "Bohr": 0.052917721067}
+ENERGIES = {
+    "kj/mol": 1.0,
+    "kcal/mol": 4.184,
+    "j/mol": 0.001,
+    "eV": 96.48530749925792,
+    "Ha": 2625.499638,
+}
+TIMES = {"ps": 1.0, "ns": 1000.0, "fs": 0.001, "atomic": 2.418884326509e-5}
+
+
+@dataclass(frozen=True)
+class UnitSystem:
+    """Units of an input in OpenMM's (nm, kJ/mol, ps), with the name of the length unit."""
+
+    length: float = 1.0
+    energy: float = 1.0
+    time: float = 1.0
+    length_name: str = "nm"
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number that an action gives: its full name, unit and periodic domain.
+
+    `domain_text` is the domain as it was written, which is how PLUMED prints it.
+    """
+
+    name: str
+    unit: str = ""
+    domain: tuple[float, float] | None = None
+    domain_text: tuple[str, str] | None = None
+
+    @property
+    def period(self) -> float | None:
+        """Length of the periodic domain, or None."""
+        return None if self.domain is None else self.domain[1] - self.domain[0]
+
+    def difference(self, reference: Any, value: Any) -> Any:
+        """``value - reference``, the shortest way round; numpy or torch."""
+        delta = value - reference
+        if self.period is None:
+            return delta
+        return delta - self.period * namespace(delta).floor(delta / self.period + 0.5)
+
+    def wrap(self, value: Any) -> Any:
+        """Bring a value into its domain; numpy or torch."""
+        if self.domain is None:
+            return value
+        lower, period = self.domain[0], self.domain[1] - self.domain[0]
+        return value - period * namespace(value).floor((value - lower) / period)
+
+    def difference_text(self, reference: str, value: str) -> str:
+        """The same difference as an expression of OpenMM's."""
+        delta = f"({value}-{reference})"
+        if self.period is None:
+            return delta
+        return f"({delta}-{self.period!r}*floor({delta}/{self.period!r}+0.5))"
+
+
+def namespace(array: Any) -> Any:
+    """Return torch for a tensor and numpy for all else: one formula serves both."""
+    if type(array).__module__.split(".")[0] == "torch":
+        import torch  # only reached with a tensor in hand, so it is imported already
+
+        return torch
+    return np
+
+
+@dataclass(frozen=True)
+class Keyword:
+    """One keyword of an action.
+
+    Parameters
+    ----------
+    name : str
+        In upper case.
+    kind : str
+        "atoms", "arguments", "real", "reals" (one for each argument), "integer", "integers",
+        "text", "domain" (``NO`` or ``min,max``) or "flag".
+    help : str
+        One line for the user.
+    default : optional
+        Value if absent; for "reals" and "integers" a single number repeated.
+    compulsory : bool
+    """
+
+    name: str
+    kind: str
+    help: str
+    default: Any = None
+    compulsory: bool = False
+
+
+@dataclass(frozen=True)
+class Given:
+    """A statement whose words are understood, ready to become an action."""
+
+    label: str
+    statement: Statement
+    units: UnitSystem
+    options: dict[str, Any]
+
+
+class Action:
+    """One PLUMED action.
+
+    The subclasses declare `name`, `summary` and `keywords`, from which errors, help and the
+    coverage table are made, and take what was given in ``__init__``.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    keywords: ClassVar[tuple[Keyword, ...]] = ()
+
+    def __init__(self, given: Given) -> None:
+        self.label = given.label
+        self.statement = given.statement
+        self.units = given.units
+        self.arguments: tuple[Value, ...] = given.options.get("ARG", ())
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        """The values it gives, in PLUMED's order."""
+        return ()
+
+    def error(self, word: str, message: str) -> PlumedInputError:
+        """Build the error for something wrong with a word of this action."""
+        return PlumedInputError([Problem(self.statement.location, word, message)])
+
+
+@dataclass
+class Scope:
+    """What the statements above the present one have defined."""
+
+    units: UnitSystem = field(default_factory=UnitSystem)
+    n_atoms: int | None = None
+    actions: dict[str, Action] = field(default_factory=dict)
+    groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def values(self, element: str) -> list[Value]:
+        """Values that one element of an ARG list names.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        everything = [value for action in self.actions.values() for value in action.outputs]
+        if element in ("*", "*.*"):
+            found = everything
+        elif element.startswith("*."):
+            found = [value for value in everything if value.name.endswith(element[1:])]
+        elif element.endswith(".*"):
+            owner = self.actions.get(element[:-2])
+            found = list(owner.outputs) if owner else []
+        else:
+            found = [value for value in everything if value.name == element]
+        if not found:
+            known = ", ".join(value.name for value in everything) or "none"
+            raise ValueError(f"no value '{element}' above this line; there are: {known}")
+        return found
+
+    def atoms(self, element: str) -> list[int]:
+        """Zero-based atoms that one element of an atom list names."""
+        if element in self.groups:
+            return list(self.groups[element])
+        if element == "@mdatoms" and self.n_atoms is not None:
+            return list(range(self.n_atoms))
+        if element.startswith("@"):
+            raise ValueError(f"the selector '{element}' is not known natively; {REMEDY}")
+        try:
+            serials = read_serials(element)
+        except ValueError as error:
+            known = ", ".join(self.groups) or "none"
+            raise ValueError(f"{error}, nor the label of a GROUP (there are: {known})") from None
+        if self.n_atoms is not None and max(serials) > self.n_atoms:
+            raise ValueError(f"atom {max(serials)} is beyond the last atom {self.n_atoms}")
+        return [serial - 1 for serial in serials]
+
+
+def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action:
+    """Turn a statement into an action.
+
+    Raises
+    ------
+    PlumedInputError
+        With all problems of the statement.
+    """
+    problems: list[Problem] = []
+
+    def complain(word: str, message: str) -> None:
+        problems.append(Problem(statement.location, word, message))
+
+    label = statement.label or f"@{len(scope.actions)}"
+    if statement.label in scope.actions:
+        complain(statement.label, "this label is already used above")
+    raw = _match_words(cls, statement, complain)
+    options: dict[str, Any] = {}
+    for keyword in sorted(cls.keywords, key=lambda k: k.kind != "arguments"):
+        if keyword.name not in raw:
+            if keyword.compulsory:
+                complain(cls.name, f"the keyword {keyword.name}= is missing ({keyword.help})")
+            options[keyword.name] = _default(keyword, options)
+            continue
+        try:
+            options[keyword.name] = _READERS[keyword.kind](raw[keyword.name], scope, options)
+        except ValueError as error:
+            complain(f"{keyword.name}={raw[keyword.name]}", str(error))
+    if problems:
+        raise PlumedInputError(problems)
+    return cls(Given(label, statement, scope.units, options))
+
+
+def _match_words(
+    cls: type[Action], statement: Statement, complain: Callable[[str, str], None]
+) -> dict[str, str]:
+    """Values by keyword; complains about words that the action does not have."""
+    by_name = {keyword.name: keyword for keyword in cls.keywords}
+    raw: dict[str, str] = {}
+    for word in statement.words:
+        key, equals, value = word.partition("=")
+        keyword = by_name.get(key.upper())
+        if keyword is None or (keyword.kind == "flag") == bool(equals):
+            known = ", ".join(by_name) or "none"
+            complain(word, f"not understood natively by {cls.name} (it has: {known}); {REMEDY}")
+        elif keyword.name in raw:
+            complain(word, f"{keyword.name} is given twice")
+        elif equals and not value:
+            complain(word, "no value after '='")
+        else:
+            raw[keyword.name] = value
+    return raw
+
+
+def _default(keyword: Keyword, options: dict[str, Any]) -> Any:
+    if keyword.kind == "flag":
+        return False
+    if keyword.kind == "arguments":
+        return ()
+    if keyword.kind in ("reals", "integers") and keyword.default is not None:
+        return (keyword.default,) * len(options.get("ARG", ()))
+    return keyword.default
+
+
+def _read_arguments(text: str, scope: Scope, _: dict[str, Any]) -> tuple[Value, ...]:
+    return tuple(value for element in split_vector(text) for value in scope.values(element))
+
+
+def _read_atoms(text: str, scope: Scope, _: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(atom for element in split_vector(text) for atom in scope.atoms(element))
+
+
+def _read_vector(read: Callable[[str], Any]) -> Callable[[str, Scope, dict[str, Any]], Any]:
+    def read_vector(text: str, _: Scope, options: dict[str, Any]) -> tuple[Any, ...]:
+        numbers = tuple(read(element) for element in split_vector(text))
+        expected = len(options.get("ARG", ()))
+        if len(numbers) != expected:
+            raise ValueError(f"{len(numbers)} numbers for {expected} arguments in ARG")
+        return numbers
+
+    return read_vector
+
+
+def _read_domain(text: str, *_: Any) -> tuple[str, str] | None:
+    if unbrace(text).upper() == "NO":
+        return None
+    limits = split_vector(text)
+    if len(limits) != 2 or read_real(limits[0]) >= read_real(limits[1]):
+        raise ValueError("expected NO or min,max with min below max")
+    return limits[0], limits[1]
+
+
+_READERS: dict[str, Callable[..., Any]] = {
+    "arguments": _read_arguments,
+    "atoms": _read_atoms,
+    "real": lambda text, *_: read_real(unbrace(text)),
+    "integer": lambda text, *_: read_integer(unbrace(text)),
+    "text": lambda text, *_: unbrace(text),
+    "domain": _read_domain,
+    "reals": _read_vector(read_real),
+    "integers": _read_vector(read_integer),
+    "texts": _read_vector(str),
+    "flag": lambda *_: True,
+}
+
+
+def domain_value(name: str, unit: str, limits: tuple[str, str] | None) -> Value:
+    """Build the value with the domain that a PERIODIC keyword declares."""
+    value = Value(name, unit)
+    if limits is None:
+        return value
+    return replace(value, domain=(read_real(limits[0]), read_real(limits[1])), domain_text=limits)

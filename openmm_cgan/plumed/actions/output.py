@@ -1,0 +1,43 @@
+"""What is written: PRINT and FLUSH."""
+
+from __future__ import annotations
+
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword
+from openmm_cgan.plumed.language import is_number_format
+
+
+class Print(Action):
+    """A row of values every STRIDE steps."""
+
+    name = "PRINT"
+    summary = "rows of values in a file"
+    keywords = (
+        Keyword("ARG", "arguments", "the values to print", compulsory=True),
+        Keyword("STRIDE", "integer", "steps between rows", default=1),
+        Keyword("FILE", "text", "file name; the log if absent"),
+        Keyword("FMT", "text", "number format", default="%f"),
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.stride: int = given.options["STRIDE"]
+        self.file: str | None = given.options["FILE"]
+        self.fmt: str = given.options["FMT"]
+        if self.stride <= 0:
+            raise self.error("STRIDE", "must be positive")
+        if not is_number_format(self.fmt):
+            raise self.error("FMT", "expected a format such as %12.6f")
+
+
+class Flush(Action):
+    """Hand all open files to the operating system every STRIDE steps."""
+
+    name = "FLUSH"
+    summary = "flush the files"
+    keywords = (Keyword("STRIDE", "integer", "steps between flushes", compulsory=True),)
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.stride: int = given.options["STRIDE"]
+        if self.stride <= 0:
+            raise self.error("STRIDE", "must be positive")

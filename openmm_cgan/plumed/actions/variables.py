@@ -1,0 +1,154 @@
+"""Collective variables of the atoms' positions: DISTANCE, ANGLE, TORSION.
+
+Each has its batched value, which serves numpy and torch alike, and the name that OpenMM's forces
+have for it. Formulas: IUPAC sign of torsions, range [-pi, pi), as PLUMED and OpenMM both use.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value, namespace
+
+_NOPBC = Keyword("NOPBC", "flag", "ignore the periodic box")
+_PI_DOMAIN = (-math.pi, math.pi)
+
+
+class Variable(Action):
+    """A collective variable of a fixed number of atoms."""
+
+    n_atoms: ClassVar[int]
+    symbol: ClassVar[str]  # what the matching Custom*Force of OpenMM calls it
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.atoms: tuple[int, ...] = given.options["ATOMS"]
+        self.periodic: bool = not given.options["NOPBC"]
+        if len(self.atoms) != self.n_atoms:
+            raise self.error(
+                "ATOMS", f"{self.name} takes {self.n_atoms} atoms here, {len(self.atoms)} given"
+            )
+        if len(set(self.atoms)) != self.n_atoms:
+            raise self.error("ATOMS", "an atom is named twice")
+
+    @property
+    def scale(self) -> float:
+        """What OpenMM's value is multiplied by to be in the units of the input."""
+        return 1.0
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        """Value of the variable.
+
+        Parameters
+        ----------
+        positions : ndarray or tensor, shape (..., n_atoms_of_the_system, 3)
+            Positions [nm].
+        box : ndarray or tensor, shape (..., 3, 3), optional
+            Box vectors in rows [nm], in OpenMM's reduced form.
+
+        Returns
+        -------
+        ndarray or tensor, shape (...)
+            In the units of the input.
+        """
+        raise NotImplementedError
+
+    def _bonds(self, positions: Any, box: Any) -> list[Any]:
+        """Vectors from each atom to the next [nm]."""
+        chosen = [positions[..., atom, :] for atom in self.atoms]
+        vectors = [b - a for a, b in zip(chosen, chosen[1:], strict=False)]
+        if box is None or not self.periodic:
+            return vectors
+        return [minimum_image(vector, box) for vector in vectors]
+
+
+class Distance(Variable):
+    """The distance of two atoms."""
+
+    name = "DISTANCE"
+    summary = "distance of two atoms"
+    keywords = (Keyword("ATOMS", "atoms", "two atoms", compulsory=True), _NOPBC)
+    n_atoms = 2
+    symbol = "r"
+
+    @property
+    def scale(self) -> float:
+        return 1.0 / self.units.length
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return (Value(self.label, self.units.length_name),)
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        [bond] = self._bonds(positions, box)
+        return self.scale * namespace(bond).sqrt((bond * bond).sum(-1))
+
+
+class Angle(Variable):
+    """The angle at the second of three atoms."""
+
+    name = "ANGLE"
+    summary = "angle of three atoms"
+    keywords = (Keyword("ATOMS", "atoms", "three atoms", compulsory=True), _NOPBC)
+    n_atoms = 3
+    symbol = "theta"
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return (Value(self.label, "rad"),)
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        first, second = self._bonds(positions, box)
+        normal = cross(first, second)
+        xp = namespace(positions)
+        # atan2 keeps all digits near 0 and pi, where acos loses half of them
+        return xp.atan2(xp.sqrt((normal * normal).sum(-1)), -(first * second).sum(-1))
+
+
+class Torsion(Variable):
+    """The torsion of four atoms."""
+
+    name = "TORSION"
+    summary = "torsion of four atoms"
+    keywords = (Keyword("ATOMS", "atoms", "four atoms", compulsory=True), _NOPBC)
+    n_atoms = 4
+    symbol = "theta"
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return (Value(self.label, "rad", _PI_DOMAIN, ("-pi", "pi")),)
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        a, b, c = self._bonds(positions, box)
+        xp = namespace(positions)
+        across = cross(b, c)
+        sine = xp.sqrt((b * b).sum(-1)) * (a * across).sum(-1)
+        cosine = (cross(a, b) * across).sum(-1)
+        return xp.atan2(sine, cosine)
+
+
+def cross(a: Any, b: Any) -> Any:
+    """Cross product over the last axis; numpy or torch, quick for single vectors."""
+    ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
+    bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
+    return namespace(a).stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
+
+
+def minimum_image(vector: Any, box: Any) -> Any:
+    """Bring vectors to their nearest image as OpenMM does, axis after axis from c to a.
+
+    Parameters
+    ----------
+    vector : ndarray or tensor, shape (..., 3)
+    box : ndarray or tensor, shape (..., 3, 3)
+        Box vectors in rows, in OpenMM's reduced form.
+    """
+    xp = namespace(vector)
+    box = box if xp is not np else np.asarray(box)
+    for axis in (2, 1, 0):
+        turns = xp.floor(vector[..., axis] / box[..., axis, axis] + 0.5)
+        vector = vector - turns[..., None] * box[..., axis, :]
+    return vector

@@ -1,0 +1,430 @@
+"""PlumedBias: a PLUMED input acting on a simulation, the one object a user holds."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+from openmm import unit
+
+from openmm_cgan.plumed.actions import Action, read_actions
+from openmm_cgan.plumed.actions.biases import Bias
+from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.plumed.language import (
+    PlumedInputError,
+    Statement,
+    read_statements,
+    read_text,
+    split_vector,
+)
+from openmm_cgan.plumed.native import NativeBackend
+
+log = logging.getLogger("openmm_cgan")
+
+# Actions of PLUMED that only bias or write: left out when only the variables are wanted
+BIASES_AND_OUTPUTS = frozenset(
+    "RESTRAINT MOVINGRESTRAINT UPPER_WALLS LOWER_WALLS METAD PBMETAD OPES_METAD "
+    "OPES_METAD_EXPLORE OPES_EXPANDED BIASVALUE EXTERNAL ABMD EXTENDED_LAGRANGIAN MAXENT "
+    "PRINT FLUSH COMMITTOR DUMPATOMS DUMPDERIVATIVES DUMPFORCES DUMPGRID DUMPMASSCHARGE "
+    "HISTOGRAM STATS".split()
+)
+_serial = itertools.count()
+
+
+class PlumedBias:
+    """A PLUMED input: its bias as OpenMM forces, its collective variables as numbers.
+
+    Parameters
+    ----------
+    plumed_input : str or Path
+        The input file, or the text itself if it contains a newline.
+    topology : openmm.app.Topology, optional
+        Checks the atoms of the input; else `add_to` does.
+    temperature : float or Quantity, optional
+        Temperature of the run [K], for what needs kT and does not say TEMP.
+    backend : {"auto", "native", "kernel", "plugin"}
+        "native" compiles the input to OpenMM forces; "kernel" runs libplumed through
+        ``openmm.PythonForce``; "plugin" uses openmm-plumed. "auto" takes native where it covers
+        the input, else the kernel, else the plugin, and logs which and why.
+    directory : str or Path
+        Where COLVAR, HILLS and the other files of the input are, by default the current folder.
+    restart : bool
+        Continue an earlier run: append to the files, read the hills.
+    cvs : sequence of str, optional
+        Names of the collective variables; by default the arguments of the biases, or of PRINT
+        where there are none.
+
+    Attributes
+    ----------
+    backend : str
+        The backend taken.
+    variables : tuple of CollectiveVariable
+        The collective variables, in order.
+    temperature : float or None
+        [K]
+    text : str
+        The input.
+
+    Raises
+    ------
+    PlumedInputError
+        If the input can not be used, with every problem as file:line.
+    RuntimeError
+        If the backend asked for is not installed.
+
+    Examples
+    --------
+    >>> bias = PlumedBias("phi: TORSION ATOMS=5,7,9,15\\nRESTRAINT ARG=phi AT=-1 KAPPA=50")
+    >>> bias.backend, [variable.name for variable in bias.variables]
+    ('native', ['phi'])
+    """
+
+    def __init__(
+        self,
+        plumed_input: str | Path,
+        topology: Any = None,
+        *,
+        temperature: float | unit.Quantity | None = None,
+        backend: str = "auto",
+        directory: str | Path = ".",
+        restart: bool = False,
+        cvs: tuple[str, ...] | None = None,
+    ) -> None:
+        if backend not in ("auto", "native", "kernel", "plugin"):
+            raise ValueError(f"backend is '{backend}'; expected auto, native, kernel or plugin")
+        self.text, self.source = read_text(plumed_input)
+        self.directory = Path(directory)
+        self.temperature = _kelvin(temperature)
+        self.restart = restart
+        self._statements = read_statements(self.text, self.source)
+        self._n_atoms = None if topology is None else topology.getNumAtoms()
+        native, refusal = self._compile()
+        self.backend = _choose_backend(backend, refusal, self.source)
+        self._engine: Any = native if self.backend == "native" else None
+        names = tuple(cvs) if cvs is not None else self._default_cvs(native)
+        if not names:
+            raise ValueError(
+                f"{self.source} names no collective variables: it has no bias and no PRINT; "
+                "say which with cvs=('phi', 'psi')"
+            )
+        if self._engine is None:
+            self._engine = self._make_engine(names)
+        self._engine.read = names
+        self.variables: tuple[CollectiveVariable, ...] = self._engine.describe(names)
+        self._system: openmm.System | None = None
+        self._groups: set[int] = set()
+        self._marker = f"openmm_cgan_bias_{next(_serial)}"
+        self._reporter: _UpdateReporter | None = None
+
+    # ---- building
+
+    def _compile(self) -> tuple[NativeBackend | None, PlumedInputError | None]:
+        try:
+            actions: list[Action] = read_actions(self._statements, self._n_atoms)
+            return NativeBackend(actions, self.directory, self.temperature, self.restart), None
+        except PlumedInputError as refusal:
+            return None, refusal
+
+    def _default_cvs(self, native: NativeBackend | None) -> tuple[str, ...]:
+        """Arguments of the biases, each once; of PRINT where there is no bias."""
+        if native is not None:
+            return native.default_variables()
+        for wanted in (lambda name: name not in ("PRINT",), lambda name: True):
+            names: dict[str, None] = {}
+            for statement in self._statements:
+                if statement.action in BIASES_AND_OUTPUTS and wanted(statement.action):
+                    for word in statement.words:
+                        key, _, value = word.partition("=")
+                        if key.upper() == "ARG":
+                            names.update(dict.fromkeys(split_vector(value)))
+            if plain := tuple(name for name in names if "*" not in name and "(" not in name):
+                return plain
+        return ()
+
+    def _make_engine(self, names: tuple[str, ...]) -> Any:
+        from openmm_cgan.plumed.kernel import KernelBackend
+
+        return KernelBackend(
+            self.text,
+            directory=self.directory,
+            temperature=self.temperature,
+            restart=self.restart,
+            read=names,
+        )
+
+    def restrained(self, centres: Any, kappa: Any) -> PlumedBias:
+        """Make a bias on the same variables that only restrains them, and writes no file.
+
+        Parameters
+        ----------
+        centres : array_like, shape (n_cvs,)
+            [CV units]
+        kappa : float or array_like, shape (n_cvs,)
+            [energy unit of the input per CV unit squared]
+        """
+        names = [variable.name for variable in self.variables]
+        at = ",".join(repr(float(c)) for c in np.broadcast_to(centres, len(names)))
+        strengths = ",".join(repr(float(k)) for k in np.broadcast_to(kappa, len(names)))
+        kept = [s.text for s in self._statements if s.action not in BIASES_AND_OUTPUTS]
+        line = f"RESTRAINT ARG={','.join(names)} AT={at} KAPPA={strengths}"
+        return PlumedBias(
+            "\n".join([*kept, line, ""]),
+            temperature=self.temperature,
+            backend="native" if self.backend == "native" else "auto",
+            directory=self.directory,
+        )
+
+    # ---- in a simulation
+
+    def add_to(self, system: openmm.System) -> list[openmm.Force]:
+        """Add the bias to a System, before the Simulation is made.
+
+        Its forces get a force group of their own.
+
+        Returns
+        -------
+        list of openmm.Force
+            The forces added.
+
+        Raises
+        ------
+        ValueError
+            If the input names atoms that the System does not have, or a temperature is missing.
+        RuntimeError
+            If this bias is in a System already, or no force group is free.
+        """
+        if self._system is not None:
+            raise RuntimeError("this PlumedBias is in a System already; make another for this one")
+        self._engine.check(system.getNumParticles())
+        used = {force.getForceGroup() for force in system.getForces()}
+        free = sorted(set(range(32)) - used, reverse=True)
+        if not free:
+            raise RuntimeError("no force group is free: the System's forces use all 32")
+        forces = self._engine.forces(system)
+        marker = openmm.CustomExternalForce(f"0*{self._marker}*x")  # seen in a Context's parameters
+        marker.addGlobalParameter(self._marker, 0.0)
+        marker.setName("PLUMED marker")
+        for force in (*forces, marker):
+            force.setForceGroup(free[0])
+            system.addForce(force)
+        self._groups = {free[0]}
+        self._system = system
+        return list(forces)
+
+    def force_groups(self) -> set[int]:
+        """The force groups of the bias in its System."""
+        return set(self._groups)
+
+    def attach(self, simulation: Any) -> None:
+        """Let the bias act between the steps of a Simulation: lay hills, write COLVAR.
+
+        Appends a reporter of its own to ``simulation.reporters``; call it before you append
+        reporters that record the bias.
+
+        Raises
+        ------
+        RuntimeError
+            If `add_to` was not called, or was called after the Simulation was made (its Context
+            would not contain the bias, silently).
+        ValueError
+            If a temperature is needed and missing.
+        """
+        if self._system is None:
+            raise RuntimeError("call bias.add_to(system) before Simulation(...), then attach")
+        if self._reporter is not None:
+            raise RuntimeError("this PlumedBias is attached already")
+        if self._marker not in dict(simulation.context.getParameters()):
+            raise RuntimeError(
+                "the Simulation's Context does not contain the bias: call bias.add_to(system) "
+                "before Simulation(topology, system, integrator), with the same System"
+            )
+        timestep = simulation.integrator.getStepSize().value_in_unit(unit.picosecond)
+        self._engine.start(timestep)
+        self._engine.upload(simulation.context)
+        self._reporter = _UpdateReporter(self._engine, self.restart)
+        simulation.reporters.append(self._reporter)
+
+    def values(self, simulation: Any, state: openmm.State) -> tuple[np.ndarray, float]:
+        """Values of the variables and the bias at a state of the simulation, leaving no trace.
+
+        Parameters
+        ----------
+        simulation : openmm.app.Simulation
+        state : openmm.State
+            With positions.
+
+        Returns
+        -------
+        ndarray, shape (n_cvs,)
+            [CV units]
+        float
+            Bias [kJ/mol], before the hill that is laid at this step: what COLVAR prints.
+        """
+        step = simulation.currentStep
+        positions, box = _positions_and_box(state, simulation.system)
+        if self._reporter is not None and self._reporter.has_seen(step, positions):
+            return self._reporter.values, self._reporter.energy
+        values, energy = self._engine.evaluate(positions, box, step)
+        return values, energy
+
+    def cv_values(self, positions: Any, box: Any = None) -> np.ndarray:
+        """Values of the collective variables, leaving no trace.
+
+        Parameters
+        ----------
+        positions : ndarray or Quantity, shape (n_atoms, 3) or (n, n_atoms, 3)
+            [nm]
+        box : ndarray or Quantity, shape (3, 3) or (n, 3, 3), optional
+            Box vectors in rows [nm]; none for a system without periodic box.
+
+        Returns
+        -------
+        ndarray, shape (n_cvs,) or (n, n_cvs)
+            [CV units]
+
+        Raises
+        ------
+        ValueError
+            If the shape is wrong.
+        """
+        x = np.asarray(_bare(positions), dtype=float)
+        if x.ndim not in (2, 3) or x.shape[-1] != 3:
+            raise ValueError(f"positions have shape {x.shape}; expected (..., n_atoms, 3)")
+        self._engine.check(x.shape[-2])
+        b = None if box is None else np.asarray(_bare(box), dtype=float)
+        return self._engine.cv_values(x, b)
+
+    def bias_of_cvs(self, cvs: Any) -> np.ndarray:
+        """The bias as it stands now, as a function of the variables alone.
+
+        Parameters
+        ----------
+        cvs : array_like, shape (n, n_cvs)
+            [CV units]
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            [kJ/mol]
+
+        Raises
+        ------
+        ValueError
+            If a bias depends on something else than `variables`, or only PLUMED itself knows it.
+        """
+        cvs = np.asarray(cvs, dtype=float)
+        if cvs.ndim != 2 or cvs.shape[1] != len(self.variables):
+            names = ", ".join(variable.name for variable in self.variables)
+            raise ValueError(
+                f"cvs have shape {cvs.shape}; expected (n, {len(self.variables)}): {names}"
+            )
+        if self.backend != "native":
+            raise ValueError(
+                f"the bias as a function of CVs is not known to backend='{self.backend}'"
+            )
+        return self._engine.bias_of_cvs(cvs)
+
+    def move_restraint(self, context: openmm.Context, centres: Any) -> None:
+        """Move the centre of the restraint of a `restrained` bias, in a living Context.
+
+        Parameters
+        ----------
+        context : openmm.Context
+            Made from the System that the bias was added to.
+        centres : array_like, shape (n_cvs,)
+            [CV units]
+        """
+        self._engine.move(context, np.asarray(centres, dtype=float))
+
+    def close(self) -> None:
+        """Close the files of the input."""
+        self._engine.close()
+
+
+class _UpdateReporter:
+    """Calls the backend between steps, first at the first step of the run, as PLUMED does."""
+
+    def __init__(self, engine: Any, restarted: bool) -> None:
+        self._engine = engine
+        self._begun = restarted  # the earlier run has written this step already
+        self._step = -1
+        self._positions = np.empty(0)
+        self.values = np.empty(0)
+        self.energy = math.nan
+
+    def has_seen(self, step: int, positions: np.ndarray) -> bool:
+        """Whether the last update was for this step and these positions."""
+        return step == self._step and np.array_equal(positions, self._positions)
+
+    def describeNextReport(self, simulation: Any) -> dict[str, Any]:
+        if not self._begun:
+            self._begun = True
+            self._update(simulation, simulation.context.getState(positions=True))
+        step = simulation.currentStep
+        waits = [stride - step % stride for stride in self._engine.strides]
+        return {"steps": min(waits, default=0), "periodic": False, "include": ["positions"]}
+
+    def report(self, simulation: Any, state: openmm.State) -> None:
+        self._update(simulation, state)
+
+    def _update(self, simulation: Any, state: openmm.State) -> None:
+        positions, box = _positions_and_box(state, simulation.system)
+        step = simulation.currentStep
+        self.values, self.energy = self._engine.update(positions, box, step)
+        self._step, self._positions = step, positions
+        self._engine.upload(simulation.context)
+
+
+def _positions_and_box(
+    state: openmm.State, system: openmm.System
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Positions [nm] and, of a periodic system, box vectors in rows [nm]."""
+    positions = state.getPositions(asNumpy=True)._value
+    if not system.usesPeriodicBoundaryConditions():
+        return positions, None
+    return positions, state.getPeriodicBoxVectors(asNumpy=True)._value
+
+
+def _choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
+    """The backend to take; the refusal is why it can not be native."""
+    if backend == "native" and refusal is not None:
+        raise refusal
+    if backend == "native" or (backend == "auto" and refusal is None):
+        log.info("%s: native backend, it covers the input", source)
+        return "native"
+    from openmm_cgan.plumed import kernel, plugin
+
+    if backend == "kernel" and kernel.find_kernel() is None:
+        raise RuntimeError(kernel.MISSING)
+    if backend == "plugin" and not plugin.available():
+        raise RuntimeError(plugin.MISSING)
+    if backend != "auto":
+        return backend
+    assert refusal is not None
+    for name, installed in (
+        ("kernel", kernel.find_kernel() is not None),
+        ("plugin", plugin.available()),
+    ):
+        if installed:
+            log.info("%s: %s backend, for native refuses:\n%s", source, name, refusal)
+            return name
+    raise refusal
+
+
+def _bare(quantity: Any) -> Any:
+    return quantity.value_in_unit(unit.nanometer) if unit.is_quantity(quantity) else quantity
+
+
+def _kelvin(temperature: Any) -> float | None:
+    if temperature is None:
+        return None
+    if unit.is_quantity(temperature):
+        temperature = temperature.value_in_unit(unit.kelvin)
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature is {temperature} K; expected a positive number")
+    return float(temperature)

@@ -1,0 +1,248 @@
+"""Collective variables by name, and the text files that PLUMED keeps of them: COLVAR and HILLS.
+
+The files are written as PLUMED writes them (``#! FIELDS`` and ``#! SET`` lines, the same number
+formats, ``bck.N.name`` backups), so that ``plumed sum_hills`` and the usual scripts read them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+MAX_BACKUPS = 100
+FLUSH_SECONDS = 1.0
+MAX_FILE_BYTES = 4 * 1024**3
+
+
+@dataclass(frozen=True)
+class CollectiveVariable:
+    """What is known of one collective variable besides its values.
+
+    Parameters
+    ----------
+    name : str
+        Label in the PLUMED input, as COLVAR prints it, such as ``phi`` or ``d.x``.
+    unit : str
+        Unit of its values: that of the PLUMED input ("rad", "nm", "A", "" for a pure number).
+    domain : (float, float) or None
+        Periodic domain, None for a variable that is not periodic.
+    action : str
+        PLUMED action that defines it ("TORSION"), empty when unknown.
+    atoms : tuple of int
+        Zero-based atoms of a TORSION, ANGLE or DISTANCE; empty otherwise.
+
+    Examples
+    --------
+    >>> import math
+    >>> phi = CollectiveVariable("phi", "rad", (-math.pi, math.pi))
+    >>> round(float(phi.difference(3.0, -3.0)), 6)
+    0.283185
+    """
+
+    name: str
+    unit: str = ""
+    domain: tuple[float, float] | None = None
+    action: str = ""
+    atoms: tuple[int, ...] = ()
+
+    @property
+    def period(self) -> float | None:
+        """Length of the periodic domain, or None."""
+        return None if self.domain is None else self.domain[1] - self.domain[0]
+
+    def difference(self, reference: Any, value: Any) -> Any:
+        """Return ``value - reference``, the shortest way round where periodic.
+
+        Parameters
+        ----------
+        reference, value : float or ndarray
+            Values [CV unit]; they broadcast.
+        """
+        delta = np.asarray(value, dtype=float) - np.asarray(reference, dtype=float)
+        if self.period is None:
+            return delta
+        return delta - self.period * np.floor(delta / self.period + 0.5)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> CollectiveVariable:
+        """Rebuild from `to_dict`, or from what JSON made of it."""
+        domain = record.get("domain")
+        return cls(
+            name=str(record["name"]),
+            unit=str(record.get("unit", "")),
+            domain=None if domain is None else (float(domain[0]), float(domain[1])),
+            action=str(record.get("action", "")),
+            atoms=tuple(int(atom) for atom in record.get("atoms", ())),
+        )
+
+
+@dataclass(frozen=True)
+class FieldTable:
+    """Columns of a PLUMED file with their constants.
+
+    Attributes
+    ----------
+    columns : dict of str to ndarray, shape (n_rows,)
+        Values by field name.
+    constants : dict of str to str
+        The ``#! SET`` lines, as text.
+    """
+
+    columns: dict[str, np.ndarray]
+    constants: dict[str, str]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def domain(self, name: str) -> tuple[float, float] | None:
+        """Periodic domain of a column by its ``min_`` and ``max_`` constants."""
+        lower, upper = self.constants.get(f"min_{name}"), self.constants.get(f"max_{name}")
+        if lower is None or upper is None:
+            return None
+        return _number(lower), _number(upper)
+
+
+def read_fields(path: str | Path) -> FieldTable:
+    """Read a file with ``#! FIELDS``: COLVAR, HILLS, KERNELS.
+
+    A header that is printed again (after a restart) is accepted when its fields are the same. A
+    last line cut short by a killed run is left out.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    FieldTable
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no such file, naming the line.
+    """
+    path = Path(path)
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes; split it first")
+    fields: list[str] | None = None
+    constants: dict[str, str] = {}
+    rows: list[list[float]] = []
+    lines = path.read_text().split("\n")
+    complete = len(lines) - 1  # what follows the last newline is a row cut short
+    for number, line in enumerate(lines[:complete], start=1):
+        words = line.split()
+        if words[:2] == ["#!", "FIELDS"]:
+            if fields is not None and words[2:] != fields:
+                raise ValueError(f"{path}:{number}: the fields change from {fields} to {words[2:]}")
+            fields = words[2:]
+        elif words[:2] == ["#!", "SET"] and len(words) == 4:
+            constants[words[2]] = words[3]
+        elif words and not words[0].startswith("#"):
+            rows.append(_row(path, number, words, fields))
+    if fields is None:
+        raise ValueError(f"{path} has no '#! FIELDS' line: it is not a PLUMED file")
+    table = np.array(rows, dtype=float).reshape(len(rows), len(fields))
+    return FieldTable({name: table[:, i] for i, name in enumerate(fields)}, constants)
+
+
+def _row(path: Path, number: int, words: list[str], fields: list[str] | None) -> list[float]:
+    if fields is None or len(words) != len(fields):
+        expected = "a '#! FIELDS' line first" if fields is None else f"{len(fields)} values"
+        raise ValueError(f"{path}:{number}: found {len(words)} values, expected {expected}")
+    try:
+        return [float(word) for word in words]
+    except ValueError as error:
+        raise ValueError(f"{path}:{number}: {error}") from None
+
+
+def _number(text: str) -> float:
+    constants = {"pi": np.pi, "+pi": np.pi, "-pi": -np.pi}
+    return constants[text] if text in constants else float(text)
+
+
+def back_up(path: Path) -> None:
+    """Rename an existing file to ``bck.N.name``, as PLUMED does before it writes a new one."""
+    if not path.exists():
+        return
+    for n in range(MAX_BACKUPS):
+        backup = path.with_name(f"bck.{n}.{path.name}")
+        if not backup.exists():
+            os.replace(path, backup)
+            return
+    raise FileExistsError(f"{path} has {MAX_BACKUPS} backups bck.N.{path.name}: move them away")
+
+
+class FieldWriter:
+    """A PLUMED file being written: the header whenever the fields change, then rows.
+
+    Parameters
+    ----------
+    path : Path
+        An existing file is backed up, unless `append`.
+    fields : sequence of str
+        Names of the columns.
+    constants : sequence of (str, str)
+        The ``#! SET`` lines.
+    append : bool
+        Continue the file, as after PLUMED's RESTART.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        fields: Sequence[str],
+        constants: Iterable[tuple[str, str]] = (),
+        append: bool = False,
+    ) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not append:
+            back_up(path)
+        self.path = path
+        self._file: TextIO = open(path, "a")  # noqa: SIM115  held open for the whole run
+        self._file.write(f"#! FIELDS {' '.join(fields)}\n")
+        for name, value in constants:
+            self._file.write(f"#! SET {name} {value}\n")
+        self.flush()
+
+    def write(self, formatted: Iterable[str]) -> None:
+        """Write one row of formatted values."""
+        self._file.write("".join(formatted) + "\n")
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand everything to the operating system: a killed run loses nothing before this."""
+        self._file.flush()
+        self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._file.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+def domain_constants(
+    names: Sequence[str], domains: Sequence[tuple[str, str] | None]
+) -> list[tuple[str, str]]:
+    """Return the ``SET min_x``, ``SET max_x`` constants of the periodic columns, in order."""
+    constants = []
+    for name, domain in zip(names, domains, strict=True):
+        if domain is not None:
+            constants += [(f"min_{name}", domain[0]), (f"max_{name}", domain[1])]
+    return constants
