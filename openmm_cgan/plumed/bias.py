@@ -13,11 +13,9 @@ import openmm
 from openmm import unit
 
 from openmm_cgan.plumed.actions import Action, read_actions
-from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.plumed.language import (
     PlumedInputError,
-    Statement,
     read_statements,
     read_text,
     split_vector,
@@ -27,12 +25,17 @@ from openmm_cgan.plumed.native import NativeBackend
 log = logging.getLogger("openmm_cgan")
 
 # Actions of PLUMED that only bias or write: left out when only the variables are wanted
-BIASES_AND_OUTPUTS = frozenset(
-    "RESTRAINT MOVINGRESTRAINT UPPER_WALLS LOWER_WALLS METAD PBMETAD OPES_METAD "
-    "OPES_METAD_EXPLORE OPES_EXPANDED BIASVALUE EXTERNAL ABMD EXTENDED_LAGRANGIAN MAXENT "
-    "PRINT FLUSH COMMITTOR DUMPATOMS DUMPDERIVATIVES DUMPFORCES DUMPGRID DUMPMASSCHARGE "
-    "HISTOGRAM STATS".split()
-)
+# fmt: off
+BIASES = {
+    "RESTRAINT", "MOVINGRESTRAINT", "UPPER_WALLS", "LOWER_WALLS", "METAD", "PBMETAD",
+    "OPES_METAD", "OPES_METAD_EXPLORE", "OPES_EXPANDED", "BIASVALUE", "EXTERNAL", "ABMD",
+    "EXTENDED_LAGRANGIAN", "MAXENT",
+}
+OUTPUTS = {
+    "PRINT", "FLUSH", "COMMITTOR", "DUMPATOMS", "DUMPDERIVATIVES", "DUMPFORCES", "DUMPGRID",
+    "DUMPMASSCHARGE", "HISTOGRAM", "STATS",
+}
+# fmt: on
 _serial = itertools.count()
 
 
@@ -134,14 +137,13 @@ class PlumedBias:
         """Arguments of the biases, each once; of PRINT where there is no bias."""
         if native is not None:
             return native.default_variables()
-        for wanted in (lambda name: name not in ("PRINT",), lambda name: True):
+        for users in (BIASES, {"PRINT"}):
             names: dict[str, None] = {}
             for statement in self._statements:
-                if statement.action in BIASES_AND_OUTPUTS and wanted(statement.action):
-                    for word in statement.words:
-                        key, _, value = word.partition("=")
-                        if key.upper() == "ARG":
-                            names.update(dict.fromkeys(split_vector(value)))
+                for word in statement.words if statement.action in users else ():
+                    key, _, value = word.partition("=")
+                    if key.upper() == "ARG":
+                        names.update(dict.fromkeys(split_vector(value)))
             if plain := tuple(name for name in names if "*" not in name and "(" not in name):
                 return plain
         return ()
@@ -170,7 +172,7 @@ class PlumedBias:
         names = [variable.name for variable in self.variables]
         at = ",".join(repr(float(c)) for c in np.broadcast_to(centres, len(names)))
         strengths = ",".join(repr(float(k)) for k in np.broadcast_to(kappa, len(names)))
-        kept = [s.text for s in self._statements if s.action not in BIASES_AND_OUTPUTS]
+        kept = [s.text for s in self._statements if s.action not in BIASES | OUTPUTS]
         line = f"RESTRAINT ARG={','.join(names)} AT={at} KAPPA={strengths}"
         return PlumedBias(
             "\n".join([*kept, line, ""]),
@@ -361,7 +363,7 @@ class _UpdateReporter:
         """Whether the last update was for this step and these positions."""
         return step == self._step and np.array_equal(positions, self._positions)
 
-    def describeNextReport(self, simulation: Any) -> dict[str, Any]:
+    def describeNextReport(self, simulation: Any) -> dict[str, Any]:  # noqa: N802
         if not self._begun:
             self._begun = True
             self._update(simulation, simulation.context.getState(positions=True))

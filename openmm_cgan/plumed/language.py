@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,16 @@ CONSTANTS = {
     "sqrt2": math.sqrt(2),
     "sqrt1_2": math.sqrt(0.5),
 }
+# fmt: off
 _FUNCTIONS: dict[str, Callable[..., float]] = {
-    name: getattr(math, name)
-    for name in "sqrt exp log sin cos tan asin acos atan sinh cosh tanh erf erfc floor ceil".split()
-} | {"abs": abs, "min": min, "max": max, "atan2": math.atan2}
+    function.__name__: function
+    for function in (
+        math.sqrt, math.exp, math.log, math.sin, math.cos, math.tan, math.asin, math.acos,
+        math.atan, math.atan2, math.sinh, math.cosh, math.tanh, math.erf, math.erfc, math.floor,
+        math.ceil, abs, min, max,
+    )
+}
+# fmt: on
 _OPERATORS: dict[type, Callable[..., float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -42,6 +49,7 @@ _OPERATORS: dict[type, Callable[..., float]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
+_UNDERSCORED_NUMBER = re.compile(r"(?<!\w)\d[\d.]*_")  # Python reads 1_0 as ten
 _PLAIN_PI = {"pi": math.pi, "PI": math.pi, "+pi": math.pi, "-pi": -math.pi}
 
 
@@ -149,7 +157,7 @@ def read_statements(text: str, file: str = "plumed.dat") -> list[Statement]:
     for number, raw in enumerate(text.splitlines(), start=1):
         location = Location(file, number)
         try:
-            words, depth = _split(raw.split("#", 1)[0], location, block)
+            words, depth = _split(raw.split("#", 1)[0].strip(), location, block)
             if block is None:
                 if not words:
                     continue
@@ -316,7 +324,7 @@ def read_integer(text: str) -> int:
 
 def _evaluate(text: str) -> float:
     """Value of a constant expression in Lepton's syntax (``^`` is the power)."""
-    if len(text) > MAX_EXPRESSION_LENGTH or "**" in text:
+    if len(text) > MAX_EXPRESSION_LENGTH or "**" in text or _UNDERSCORED_NUMBER.search(text):
         raise ValueError(f"'{text[:40]}' is not a number")
     try:
         return _node_value(ast.parse(text.strip().replace("^", "**"), mode="eval").body)
@@ -325,7 +333,7 @@ def _evaluate(text: str) -> float:
 
 
 def _node_value(node: ast.AST) -> float:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         return float(node.value)
     if isinstance(node, ast.Name) and node.id in CONSTANTS:
         return CONSTANTS[node.id]

@@ -10,6 +10,7 @@ steps.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_co
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 
 log = logging.getLogger("openmm_cgan")
+_serial = itertools.count()
 
 KB_PLUMED = 0.0083144621  # kJ/mol/K, as PLUMED multiplies TEMP
 KB = 0.00831446261815324  # kJ/mol/K, as OpenMM has it
@@ -83,6 +85,8 @@ class NativeBackend:
         self._changed: set[str] = set()
         self._writers: dict[str, FieldWriter] = {}
         self._terms: dict[tuple[str, int], tuple[Any, int]] = {}
+        self._global_terms: dict[tuple[str, int], dict[str, str]] = {}
+        self._prefix = f"plumed{next(_serial)}"  # global parameters are shared by all forces
         self._updated_once = False
         self.read: tuple[str, ...] = ()  # the values that `evaluate` and `update` return
         self._refuse_bias_of_bias()
@@ -149,9 +153,14 @@ class NativeBackend:
     def _coupled_term(self, bias: SeparableBias, i: int, periodic: bool) -> openmm.Force:
         leaves: dict[str, Variable] = {}
         x = self._expression(bias.arguments[i].name, leaves)
-        force = openmm.CustomCVForce(self._energy_text(bias, bias.term_expression(i, x)))
+        text = self._energy_text(bias, bias.term_expression(i, x))
+        force = openmm.CustomCVForce("")
+        names = {}
         for name, number in bias.term_parameters(i).items():
-            force.addGlobalParameter(name, number)
+            names[name] = f"{self._prefix}_{len(self._global_terms)}_{name}"
+            force.addGlobalParameter(names[name], number)
+        force.setEnergyFunction(";".join([text, *(f"{n}={g}" for n, g in names.items())]))
+        self._global_terms[bias.label, i] = names
         self._add_leaves(force, leaves, periodic)
         force.setName(f"PLUMED {bias.name} {bias.label}")
         return force
@@ -163,7 +172,7 @@ class NativeBackend:
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
         self._add_leaves(force, leaves, periodic)
-        table = openmm.Discrete1DFunction(metad.grid.coefficients.ravel())
+        table = openmm.Discrete1DFunction(metad.grid.table.ravel())
         force.addTabulatedFunction("bias", table)
         force.setName(f"PLUMED METAD {metad.label}")
         self._tables[metad.label] = force
@@ -383,7 +392,7 @@ class NativeBackend:
         for label in self._changed:
             force = self._tables[label]
             [metad] = [m for m in self._metads if m.label == label]
-            force.getTabulatedFunction(0).setFunctionParameters(metad.grid.coefficients.ravel())
+            force.getTabulatedFunction(0).setFunctionParameters(metad.grid.table.ravel())
             force.updateParametersInContext(context)
         self._changed.clear()
 
@@ -392,18 +401,20 @@ class NativeBackend:
         [bias] = self._biases
         assert isinstance(bias, Restraint)
         bias.at = tuple(float(centre) for centre in centres)
-        touched = {}
-        for i in range(len(bias.arguments)):
-            parameters = list(bias.term_parameters(i).values())
-            if (bias.label, i) not in self._terms:
-                raise ValueError(f"{bias.arguments[i].name} has no movable restraint")
+        touched = set()
+        for i, value in enumerate(bias.arguments):
+            parameters = bias.term_parameters(i)
+            if (bias.label, i) in self._global_terms:
+                for name, parameter in self._global_terms[bias.label, i].items():
+                    context.setParameter(parameter, parameters[name])
+                continue
             force, index = self._terms[bias.label, i]
-            variable = self._owner[bias.arguments[i].name]
+            variable = self._owner[value.name]
             assert isinstance(variable, Variable)
             setter = _PLAIN[type(variable)][1].replace("add", "set") + "Parameters"
-            getattr(force, setter)(index, *variable.atoms, parameters)
-            touched[id(force)] = force
-        for force in touched.values():
+            getattr(force, setter)(index, *variable.atoms, list(parameters.values()))
+            touched.add(force)
+        for force in touched:
             force.updateParametersInContext(context)
 
     def _print(self, i: int, action: Print, found: dict[str, Any], step: int) -> None:

@@ -59,11 +59,13 @@ def read_actions(statements: list[Statement], n_atoms: int | None = None) -> lis
         if cls is None:
             message = f"this action is not known natively; {REMEDY}"
             problems.append(Problem(statement.location, statement.action, message))
+            scope.broken.add(statement.label)
             continue
         try:
             _add(read_action(cls, statement, scope), scope)
         except PlumedInputError as error:
             problems += error.problems
+            scope.broken.add(statement.label)
     if problems:
         raise PlumedInputError(problems)
     return list(scope.actions.values())

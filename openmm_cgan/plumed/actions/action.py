@@ -152,6 +152,10 @@ class Action:
         return PlumedInputError([Problem(self.statement.location, word, message)])
 
 
+class _BrokenAboveError(ValueError):
+    """A word that is only wrong because a statement above it is."""
+
+
 @dataclass
 class Scope:
     """What the statements above the present one have defined."""
@@ -160,6 +164,7 @@ class Scope:
     n_atoms: int | None = None
     actions: dict[str, Action] = field(default_factory=dict)
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)  # labels whose statements have problems
 
     def values(self, element: str) -> list[Value]:
         """Values that one element of an ARG list names.
@@ -179,6 +184,8 @@ class Scope:
             found = list(owner.outputs) if owner else []
         else:
             found = [value for value in everything if value.name == element]
+        if not found and element.split(".")[0] in self.broken:
+            raise _BrokenAboveError
         if not found:
             known = ", ".join(value.name for value in everything) or "none"
             raise ValueError(f"no value '{element}' above this line; there are: {known}")
@@ -188,6 +195,8 @@ class Scope:
         """Zero-based atoms that one element of an atom list names."""
         if element in self.groups:
             return list(self.groups[element])
+        if element in self.broken:
+            raise _BrokenAboveError
         if element == "@mdatoms" and self.n_atoms is not None:
             return list(range(self.n_atoms))
         if element.startswith("@"):
@@ -211,6 +220,7 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
         With all problems of the statement.
     """
     problems: list[Problem] = []
+    broken = False
 
     def complain(word: str, message: str) -> None:
         problems.append(Problem(statement.location, word, message))
@@ -228,9 +238,11 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
             continue
         try:
             options[keyword.name] = _READERS[keyword.kind](raw[keyword.name], scope, options)
+        except _BrokenAboveError:
+            broken = True
         except ValueError as error:
             complain(f"{keyword.name}={raw[keyword.name]}", str(error))
-    if problems:
+    if problems or broken:
         raise PlumedInputError(problems)
     return cls(Given(label, statement, scope.units, options))
 
@@ -277,7 +289,7 @@ def _read_atoms(text: str, scope: Scope, _: dict[str, Any]) -> tuple[int, ...]:
 def _read_vector(read: Callable[[str], Any]) -> Callable[[str, Scope, dict[str, Any]], Any]:
     def read_vector(text: str, _: Scope, options: dict[str, Any]) -> tuple[Any, ...]:
         numbers = tuple(read(element) for element in split_vector(text))
-        expected = len(options.get("ARG", ()))
+        expected = len(options.get("ARG", numbers))  # no ARG here: it has a problem of its own
         if len(numbers) != expected:
             raise ValueError(f"{len(numbers)} numbers for {expected} arguments in ARG")
         return numbers

@@ -28,9 +28,6 @@ FLAT = 1e-7  # PLUMED takes a node's slopes as zero where its value is below thi
 
 MAX_GRID_POINTS = 20_000_000
 
-# Rows: coefficients of 1, X, X^2, X^3; columns: value at 0, value at 1, slope at 0, slope at 1
-HERMITE = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [-3, 3, -2, -1], [2, -2, 1, 1]], dtype=float)
-
 
 @dataclass(frozen=True)
 class Axis:
@@ -75,6 +72,9 @@ class Axis:
 class HillGrid:
     """The sum of Gaussian hills on a grid.
 
+    `table` holds for each node the numbers that the interpolation multiplies: the value, and for
+    each axis the slope times the step; for two axes also their product over the value.
+
     Parameters
     ----------
     axes : tuple of Axis
@@ -85,9 +85,8 @@ class HillGrid:
         self.axes = axes
         shape = tuple(axis.nodes for axis in axes)
         self.heights = np.zeros(shape)
-        self.slopes = np.zeros((len(axes), *shape))
-        cells = tuple(axis.cells for axis in axes)
-        self.coefficients = np.zeros(cells + (4,) * len(axes))
+        self.slopes = np.zeros((len(axes), *shape))  # times the step of the axis
+        self.table = np.zeros((*shape, 2 ** len(axes)))
 
     def add(self, centre: np.ndarray, sigma: np.ndarray, height: float) -> None:
         """Add one hill.
@@ -99,62 +98,28 @@ class HillGrid:
         """
         reach = math.sqrt(2 * CUTOFF) * sigma
         near = [axis.nearby(centre[i], reach[i]) for i, axis in enumerate(self.axes)]
-        deltas = [
-            axis.value.difference(centre[i], axis.lower + near[i] * axis.step) / sigma[i]
-            for i, axis in enumerate(self.axes)
-        ]
-        grids = np.meshgrid(*deltas, indexing="ij")
-        half = 0.5 * sum(delta * delta for delta in grids)
-        inside = half < CUTOFF
-        bump = np.exp(-half)
-        patch = np.ix_(*near)
-        self.heights[patch] += np.where(inside, height * (STRETCH * bump + SHIFT), 0.0)
-        for i, delta in enumerate(grids):
-            slope = np.where(inside, -height * STRETCH * bump * delta / sigma[i], 0.0)
-            self.slopes[i][patch] += slope
-        self._refit(near)
-
-    def _refit(self, near: list[np.ndarray]) -> None:
-        """Recompute the polynomials of the cells that touch the given nodes."""
-        cells = [self._cells_at(axis, nodes) for axis, nodes in zip(self.axes, near, strict=True)]
-        corners = self._corner_table(cells)
-        for i in range(len(self.axes)):
-            corners = np.moveaxis(np.tensordot(HERMITE, corners, axes=(1, i)), 0, i)
-        n = len(self.axes)
-        self.coefficients[np.ix_(*cells)] = np.moveaxis(corners, range(n), range(-n, 0))
-
-    @staticmethod
-    def _cells_at(axis: Axis, nodes: np.ndarray) -> np.ndarray:
-        cells = np.union1d(nodes, nodes - 1)
-        if axis.value.domain is not None:
-            return np.unique(cells % axis.cells)
-        return cells[(cells >= 0) & (cells < axis.cells)]
-
-    def _corner_table(self, cells: list[np.ndarray]) -> np.ndarray:
-        """Values and slopes at the corners, first 4 x ... x 4 (see `HERMITE`), then the cells."""
-        n = len(self.axes)
-        table = np.zeros((4,) * n + tuple(len(c) for c in cells))
-        for corner in itertools.product((0, 1), repeat=n):
-            nodes = np.ix_(
-                *(
-                    (c + side) % axis.nodes
-                    for c, side, axis in zip(cells, corner, self.axes, strict=True)
-                )
-            )
-            height = self.heights[nodes]
-            steep = np.abs(height) >= FLAT
-            safe = np.where(steep, height, 1.0)
-            ratios = [
-                np.where(steep, self.slopes[i][nodes] / safe, 0.0) * axis.step
+        deltas = np.ix_(
+            *(
+                axis.value.difference(centre[i], axis.lower + near[i] * axis.step) / sigma[i]
                 for i, axis in enumerate(self.axes)
-            ]
-            for sloped in itertools.product((0, 1), repeat=n):
-                entry = height
-                for ratio, use in zip(ratios, sloped, strict=True):
-                    entry = entry * ratio if use else entry
-                index = tuple(2 * use + side for use, side in zip(sloped, corner, strict=True))
-                table[index] = entry
-        return table
+            )
+        )
+        half = 0.5 * sum(delta * delta for delta in deltas)
+        bump = np.where(half < CUTOFF, height * STRETCH * np.exp(-half), 0.0)
+        patch = np.ix_(*near)
+        self.heights[patch] += np.where(half < CUTOFF, bump + height * SHIFT, 0.0)
+        for i, delta in enumerate(deltas):
+            self.slopes[i][patch] -= bump * (delta * (self.axes[i].step / sigma[i]))
+        self._tabulate(patch)
+
+    def _tabulate(self, patch: tuple[np.ndarray, ...]) -> None:
+        height = self.heights[patch]
+        steep = np.abs(height) >= FLAT
+        slopes = [np.where(steep, slope[patch], 0.0) for slope in self.slopes]
+        entries = [height, *slopes]
+        if len(slopes) == 2:
+            entries.append(slopes[0] * slopes[1] / np.where(steep, height, 1.0))
+        self.table[patch] = np.stack(entries, axis=-1)
 
     def value(self, arguments: list[np.ndarray]) -> np.ndarray:
         """Interpolated bias.
@@ -164,51 +129,74 @@ class HillGrid:
         arguments : list of ndarray, shape (...)
             Values on each axis; zero is returned off a grid that is not periodic.
         """
-        powers, cells = [], []
         inside = np.ones(np.shape(arguments[0]), dtype=bool)
+        nodes, weights = [], []
         for axis, s in zip(self.axes, arguments, strict=True):
-            inside = inside & axis.inside(s)
+            inside = inside & axis.inside(np.asarray(s))
             u = np.where(inside, axis.position(np.asarray(s, dtype=float)), 0.0)
             cell = np.clip(np.floor(u).astype(int), 0, axis.cells - 1)
-            powers.append((u - cell)[..., None] ** np.arange(4))
-            cells.append(cell)
-        total = self.coefficients[tuple(cells)]
-        for power in reversed(powers):
-            shape = power.shape[:-1] + (1,) * (total.ndim - power.ndim) + (4,)
-            total = (total * power.reshape(shape)).sum(-1)
+            x = u - cell
+            nodes.append((cell, (cell + 1) % axis.nodes))
+            weights.append((_value_weights(x), _slope_weights(x)))
+        total = np.zeros(inside.shape)
+        for corner in itertools.product((0, 1), repeat=len(self.axes)):
+            entries = self.table[tuple(n[side] for n, side in zip(nodes, corner, strict=True))]
+            for k, sloped in enumerate(SLOPED[len(self.axes)]):
+                weight = entries[..., k]
+                for w, use, side in zip(weights, sloped, corner, strict=True):
+                    weight = weight * w[use][side]
+                total = total + weight
         return np.where(inside, total, 0.0)
 
     def expression(self, arguments: list[str], table: str) -> str:
         """The interpolation as an expression of OpenMM's over a Discrete1DFunction `table`."""
         n = len(self.axes)
-        definitions = []
-        index = "0"
-        for i, (axis, s) in enumerate(zip(self.axes, arguments, strict=True)):
-            u = f"(({s})-({axis.lower!r}))*{1 / axis.step!r}"
-            cell = f"floor(u{i})"
-            if axis.value.domain is not None:
-                definitions.append(f"c{i}=f{i}-{axis.cells}*floor(f{i}/{axis.cells})")
-            else:
-                definitions.append(f"c{i}=min(max(f{i},0),{axis.cells - 1})")
-            definitions += [f"f{i}={cell}", f"u{i}={u}"]
-            index = f"({index})*{axis.cells}+c{i}"
-        local = [
-            f"x{i}=u{i}-{'f' if axis.value.domain is not None else 'c'}{i}"
-            for i, axis in enumerate(self.axes)
-        ]
-        polynomial = self._horner(table, 0, 0)
-        return ";".join([polynomial, *local, f"b={4**n}*({index})", *definitions])
+        terms = []
+        for corner in itertools.product((0, 1), repeat=n):
+            node = "0"
+            for i, side in enumerate(corner):
+                node = f"{node}*{self.axes[i].nodes}+n{side}{i}" if i else f"n{side}{i}"
+            for k, sloped in enumerate(SLOPED[n]):
+                factors = [
+                    f"{'s' if use else 'w'}{side}{i}"
+                    for i, (use, side) in enumerate(zip(sloped, corner, strict=True))
+                ]
+                terms.append("*".join([*factors, f"{table}({2**n}*({node})+{k})"]))
+        definitions = [d for i, s in enumerate(arguments) for d in self._definitions(i, s)]
+        return ";".join(["+".join(terms), *definitions])
 
-    def _horner(self, table: str, axis: int, offset: int) -> str:
-        """Nested polynomial in x0, x1, ... with the coefficients read from the table."""
-        n = len(self.axes)
-        if axis == n:
-            return f"{table}(b+{offset})"
-        terms = [self._horner(table, axis + 1, offset * 4 + power) for power in range(4)]
-        text = terms[3]
-        for term in reversed(terms[:3]):
-            text = f"({term}+x{axis}*({text}))"
-        return text
+    def _definitions(self, i: int, argument: str) -> list[str]:
+        axis = self.axes[i]
+        if axis.value.domain is None:
+            cell, upper = f"min(max(floor(u{i}),0),{axis.cells - 1})", f"n0{i}+1"
+        else:
+            cell = f"floor(u{i})-{axis.cells}*floor(u{i}/{axis.cells})"
+            upper = f"select(n0{i}-{axis.cells - 1},n0{i}+1,0)"
+        origin = "n0" if axis.value.domain is None else "f"
+        return [
+            f"w0{i}=1-w1{i}",
+            f"w1{i}=x{i}*x{i}*(3-2*x{i})",
+            f"s0{i}=x{i}*(1-x{i})^2",
+            f"s1{i}=-x{i}^2*(1-x{i})",
+            f"x{i}=u{i}-{origin}{i}",
+            f"n1{i}={upper}",
+            f"n0{i}={cell}",
+            f"f{i}=floor(u{i})",
+            f"u{i}=(({argument})-({axis.lower!r}))*{1 / axis.step!r}",
+        ]
+
+
+# Which axes an entry of the table takes the slope of, in the order of the entries
+SLOPED = {1: ((0,), (1,)), 2: ((0, 0), (1, 0), (0, 1), (1, 1))}
+
+
+def _value_weights(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    upper = x * x * (3 - 2 * x)
+    return 1 - upper, upper
+
+
+def _slope_weights(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return x * (1 - x) ** 2, -(x**2) * (1 - x)
 
 
 class Metad(Bias):
@@ -226,8 +214,8 @@ class Metad(Bias):
         Keyword("TEMP", "real", "temperature in K, if not that of the run"),
         Keyword("FILE", "text", "where the hills are written", default="HILLS"),
         Keyword("FMT", "text", "number format of the hills file"),
-        Keyword("GRID_MIN", "texts", "lower limits of the grid", compulsory=True),
-        Keyword("GRID_MAX", "texts", "upper limits of the grid", compulsory=True),
+        Keyword("GRID_MIN", "texts", "lower limits of the grid"),
+        Keyword("GRID_MAX", "texts", "upper limits of the grid"),
         Keyword("GRID_BIN", "integers", "cells of the grid"),
         Keyword("GRID_SPACING", "reals", "largest distance of two nodes"),
     )
@@ -262,6 +250,9 @@ class Metad(Bias):
             raise self.error("HEIGHT", "give either HEIGHT, or TAU with BIASFACTOR")
         if self.tau is not None and self.bias_factor is None:
             raise self.error("TAU", "needs BIASFACTOR")
+        if options["GRID_MIN"] is None or options["GRID_MAX"] is None:
+            message = f"natively METAD needs a grid: add GRID_MIN= and GRID_MAX=, or {REMEDY}"
+            raise self.error("METAD", message)
         if not is_number_format(self.fmt):
             raise self.error("FMT", "expected a format such as %14.9f")
 
@@ -299,7 +290,8 @@ class Metad(Bias):
         """Fix what depends on the run: kT [energy unit of the input] and the time step [ps]."""
         self.kt = kt
         if self.tau is not None:
-            assert self.bias_factor is not None and kt is not None
+            assert self.bias_factor is not None
+            assert kt is not None
             time = timestep * self.pace / self.units.time
             self.height = kt * (self.bias_factor - 1) / self.tau * time
 

@@ -7,6 +7,7 @@ have for it. Formulas: IUPAC sign of torsions, range [-pi, pi), as PLUMED and Op
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,7 +60,7 @@ class Variable(Action):
     def _bonds(self, positions: Any, box: Any) -> list[Any]:
         """Vectors from each atom to the next [nm]."""
         chosen = [positions[..., atom, :] for atom in self.atoms]
-        vectors = [b - a for a, b in zip(chosen, chosen[1:], strict=False)]
+        vectors = [b - a for a, b in pairwise(chosen)]
         if box is None or not self.periodic:
             return vectors
         return [minimum_image(vector, box) for vector in vectors]
