@@ -10,8 +10,6 @@ import math
 from itertools import pairwise
 from typing import Any, ClassVar
 
-import numpy as np
-
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value, namespace
 
 _NOPBC = Keyword("NOPBC", "flag", "ignore the periodic box")
@@ -57,10 +55,10 @@ class Variable(Action):
         """
         raise NotImplementedError
 
-    def _bonds(self, positions: Any, box: Any) -> list[Any]:
+    def _bonds(self, positions: Any, box: Any) -> list[Vector]:
         """Vectors from each atom to the next [nm]."""
-        chosen = [positions[..., atom, :] for atom in self.atoms]
-        vectors = [b - a for a, b in pairwise(chosen)]
+        chosen = [[positions[..., atom, axis] for axis in range(3)] for atom in self.atoms]
+        vectors = [(b[0] - a[0], b[1] - a[1], b[2] - a[2]) for a, b in pairwise(chosen)]
         if box is None or not self.periodic:
             return vectors
         return [minimum_image(vector, box) for vector in vectors]
@@ -85,7 +83,7 @@ class Distance(Variable):
 
     def value(self, positions: Any, box: Any = None) -> Any:
         [bond] = self._bonds(positions, box)
-        return self.scale * namespace(bond).sqrt((bond * bond).sum(-1))
+        return self.scale * namespace(positions).sqrt(dot(bond, bond))
 
 
 class Angle(Variable):
@@ -106,7 +104,7 @@ class Angle(Variable):
         normal = cross(first, second)
         xp = namespace(positions)
         # atan2 keeps all digits near 0 and pi, where acos loses half of them
-        return xp.atan2(xp.sqrt((normal * normal).sum(-1)), -(first * second).sum(-1))
+        return xp.atan2(xp.sqrt(dot(normal, normal)), -dot(first, second))
 
 
 class Torsion(Variable):
@@ -125,31 +123,43 @@ class Torsion(Variable):
     def value(self, positions: Any, box: Any = None) -> Any:
         a, b, c = self._bonds(positions, box)
         xp = namespace(positions)
-        across = cross(b, c)
-        sine = xp.sqrt((b * b).sum(-1)) * (a * across).sum(-1)
-        cosine = (cross(a, b) * across).sum(-1)
-        return xp.atan2(sine, cosine)
+        across, length2 = cross(b, c), dot(b, b)
+        cosine = dot(a, b) * dot(b, c) - dot(a, c) * length2  # (a x b) . (b x c)
+        return xp.atan2(xp.sqrt(length2) * dot(a, across), cosine)
 
 
-def cross(a: Any, b: Any) -> Any:
-    """Cross product over the last axis; numpy or torch, quick for single vectors."""
-    ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
-    bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
-    return namespace(a).stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
+# Vectors are tuples of their components: quick for the single frames of a reporter, where each
+# call of numpy costs more than its arithmetic, and the same speed for batches.
+Vector = tuple[Any, Any, Any]
 
 
-def minimum_image(vector: Any, box: Any) -> Any:
+def dot(a: Vector, b: Vector) -> Any:
+    """Scalar product."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def cross(a: Vector, b: Vector) -> Vector:
+    """Vector product."""
+    return (
+        a[1] * b[2] - a[2] * b[1],
+        a[2] * b[0] - a[0] * b[2],
+        a[0] * b[1] - a[1] * b[0],
+    )
+
+
+def minimum_image(vector: Vector, box: Any) -> Vector:
     """Bring vectors to their nearest image as OpenMM does, axis after axis from c to a.
 
     Parameters
     ----------
-    vector : ndarray or tensor, shape (..., 3)
+    vector : tuple of ndarray or tensor, shape (...)
     box : ndarray or tensor, shape (..., 3, 3)
         Box vectors in rows, in OpenMM's reduced form.
     """
-    xp = namespace(vector)
-    box = box if xp is not np else np.asarray(box)
-    for axis in (2, 1, 0):
-        turns = xp.floor(vector[..., axis] / box[..., axis, axis] + 0.5)
-        vector = vector - turns[..., None] * box[..., axis, :]
-    return vector
+    x, y, z = vector
+    floor = namespace(box).floor
+    turns = floor(z / box[..., 2, 2] + 0.5)
+    x, y, z = (v - turns * box[..., 2, axis] for axis, v in enumerate((x, y, z)))
+    turns = floor(y / box[..., 1, 1] + 0.5)
+    x, y = x - turns * box[..., 1, 0], y - turns * box[..., 1, 1]
+    return x - floor(x / box[..., 0, 0] + 0.5) * box[..., 0, 0], y, z
