@@ -1,0 +1,48 @@
+# make demo   the whole job on alanine dipeptide, under 5 minutes on 2 cores
+# make test   lint and the whole test suite, with real PLUMED
+# make lint   ruff and mypy only        make format  let ruff lay out the code
+# make bench  every benchmark, one table
+# make clean  remove the virtual environment and what the demo wrote
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint format bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/openmm-cgan demo --out demo --overwrite
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/table.py
+
+clean:
+	rm -rf $(VENV) demo bench
+
+# An environment is made once and again only when what it installs has changed.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version + "; try make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+# hillclimber's wheel is a whole PLUMED (kernel and Python package); what else it asks for is not needed here
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[test]'
+	$(PIP) install --no-deps -c constraints.txt hillclimber
+	touch $@

@@ -1,0 +1,376 @@
+"""The openmm-cgan command: each subcommand reads its options, calls one function, writes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from openmm_cgan import __version__
+
+# Every room is imported where it is used: --help should not wait for OpenMM and torch.
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NEW = click.Path(path_type=Path)
+THERE = click.Path(exists=True, path_type=Path)
+BACKENDS = click.Choice(["auto", "native", "kernel", "plugin"])
+
+
+class Commands(click.Group):
+    """A group whose commands end with one line and exit code 1 where they fail."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand; errors become one line unless --debug."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            known = isinstance(error, ValueError | OSError | RuntimeError)
+            kind = "" if known else f"{type(error).__name__}: "
+            hint = "" if known else " (perhaps a fault of openmm-cgan: see openmm-cgan --debug)"
+            raise click.ClickException(f"{kind}{error}{hint}") from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what is being done and why.")
+def main(debug: bool, verbose: bool) -> None:
+    """PLUMED inputs, conditional GANs and seeded restarts for OpenMM simulations.
+
+    The whole job on alanine dipeptide, under five minutes on two cores:
+
+    \b
+        openmm-cgan demo
+
+    The same by hand, on a molecule of your own:
+
+    \b
+        openmm-cgan run molecule.pdb --plumed metad.dat --steps 1500000 --out run
+        openmm-cgan train run/frames --topology run/topology.pdb --out model.pt
+        openmm-cgan propose model.pt --topology run/topology.pdb --plumed run/plumed.dat \\
+            --at phi=1.0,psi=-1.0 -n 20 --out seeds.pdb
+        openmm-cgan free-energy windows/window-* --cv phi --out profile.csv
+
+    Units: nm, ps, kJ/mol, rad, K; CV values in the units of the PLUMED input.
+    """
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    logging.getLogger("openmm_cgan").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+@main.command()
+@click.option("--out", type=NEW, default="demo", show_default=True, help="Folder for everything.")
+@click.option("--seed", default=1, show_default=True, help="Seed of every random draw.")
+@click.option("--workers", type=int, help="Processes for the windows; default: the cores.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier demo in --out.")
+@click.option("--quick", is_flag=True, help="A short run that shows the steps; no good numbers.")
+def demo(out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool) -> None:
+    """Run the whole job on alanine dipeptide in vacuum.
+
+    Metadynamics on phi and psi by a PLUMED input; a conditional GAN trained on its frames;
+    umbrella windows seeded by the GAN; MBAR. Prints the free energy along phi beside the
+    reference and writes plots and summary.json.
+    """
+    from openmm_cgan.demo import DemoSettings, run_demo
+
+    settings = DemoSettings.quick() if quick else DemoSettings()
+    result = run_demo(
+        out, settings, seed=seed, workers=workers, overwrite=overwrite, say=click.echo
+    )
+    click.echo(result.text())
+
+
+@main.command()
+@click.argument("structure", type=FILE)
+@click.option("--plumed", "plumed_input", type=FILE, required=True, help="PLUMED input file.")
+@click.option("--steps", type=click.IntRange(min=1), required=True, help="Steps to run.")
+@click.option("--out", type=NEW, default="run", show_default=True, help="Folder of the run.")
+@click.option(
+    "--forcefield",
+    multiple=True,
+    default=["amber14-all.xml", "amber14/tip3pfb.xml"],
+    show_default=True,
+    help="OpenMM force-field file; give it once for each file.",
+)
+@click.option(
+    "--constraints",
+    type=click.Choice(["None", "HBonds", "AllBonds", "HAngles"]),
+    default="HBonds",
+    show_default=True,
+)
+@click.option("--temperature", default=300.0, show_default=True, help="[K]")
+@click.option("--timestep", default=0.002, show_default=True, help="[ps]")
+@click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")
+@click.option("--platform", help="OpenMM platform; Reference is quickest for tiny molecules.")
+@click.option("--backend", type=BACKENDS, default="auto", show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--restart", is_flag=True, help="Continue the run in --out.")
+def run(
+    structure: Path,
+    plumed_input: Path,
+    steps: int,
+    out: Path,
+    forcefield: Sequence[str],
+    constraints: str,
+    restart: bool,
+    **options: Any,
+) -> None:
+    """Run STRUCTURE (a PDB file) under a PLUMED input and keep frames with their CVs.
+
+    \b
+    Example:
+        openmm-cgan run alanine.pdb --forcefield amber96.xml \\
+            --plumed plumed_inputs/alanine_phi_psi_metad.dat --steps 1500000 --platform Reference
+
+    Writes OUT/frames (H5MD, MDAnalysis opens it), OUT/COLVAR and what else the input asks for,
+    OUT/topology.pdb, OUT/plumed.dat and OUT/state.xml, from which --restart continues.
+    """
+    from openmm_cgan.simulations import RunSettings, load_molecule, run_biased
+
+    molecule = load_molecule(structure, forcefield, constraints)
+    bias = run_biased(molecule, plumed_input, steps, out, RunSettings(**options), restart=restart)
+    names = ", ".join(variable.name for variable in bias.variables)
+    click.echo(f"{steps} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
+
+
+@main.command()
+@click.argument("frames", type=THERE, nargs=-1, required=True)
+@click.option("--topology", type=FILE, required=True, help="PDB file of the whole system.")
+@click.option("--out", type=NEW, default="model.pt", show_default=True, help="The model file.")
+@click.option("--steps", type=int, help="Training steps; default: the package's.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--checkpoint", type=NEW, help="File to save the training to, and resume it from.")
+@click.option("--plot", type=NEW, help="PNG file for the training curves.")
+def train(
+    frames: tuple[Path, ...],
+    topology: Path,
+    out: Path,
+    steps: int | None,
+    seed: int,
+    checkpoint: Path | None,
+    plot: Path | None,
+) -> None:
+    """Train a conditional GAN on FRAMES (folders or files that a run wrote).
+
+    \b
+    Example:
+        openmm-cgan train run/frames --topology run/topology.pdb --out model.pt --plot training.png
+
+    The model holds the CVs with their units, the topology's fingerprint and the range it was
+    trained on, and refuses another molecule.
+    """
+    from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
+    from openmm_cgan.frames import read_frames
+
+    _require_parent(out, plot)
+    chosen = {"seed": seed, **({"steps": steps} if steps is not None else {})}
+    gan = ConditionalGAN.fit(
+        read_frames(list(frames)),
+        _read_pdb(topology).topology,
+        TrainingSettings(**chosen),
+        checkpoint=checkpoint,
+    )
+    gan.save(out)
+    if plot is not None:
+        from openmm_cgan.report import plot_training
+
+        plot_training(gan.history, plot)
+    names = ", ".join(variable.name for variable in gan.variables)
+    click.echo(f"{out}: {gan.n_atoms} atoms given {names}")
+
+
+@main.command()
+@click.argument("model", type=FILE)
+@click.option("--topology", type=FILE, required=True, help="PDB file the model was trained with.")
+@click.option("--plumed", "plumed_input", type=FILE, required=True, help="PLUMED input: its CVs.")
+@click.option("--at", multiple=True, required=True, help="CV values, phi=1.0,psi=-0.5; repeat it.")
+@click.option("-n", "number", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Configurations asked for at each --at.")  # fmt: skip
+@click.option("--out", type=NEW, default="proposals.pdb", show_default=True,
+              help="Those that passed; the ending says the format: .pdb, .dcd, .xtc.")  # fmt: skip
+@click.option("--csv", type=NEW, help="All, with reasons; default: --out with the ending .csv.")
+@click.option("--tolerance", default=0.1, show_default=True, help="Of the CVs [their units].")
+@click.option("--backend", type=BACKENDS, default="auto", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def propose(
+    model: Path,
+    topology: Path,
+    plumed_input: Path,
+    at: tuple[str, ...],
+    number: int,
+    out: Path,
+    csv: Path | None,
+    tolerance: float,
+    backend: str,
+    seed: int,
+) -> None:
+    """Propose configurations at CV values with MODEL, screen them, write those that passed.
+
+    \b
+    Example:
+        openmm-cgan propose model.pt --topology run/topology.pdb --plumed run/plumed.dat \\
+            --at phi=-1.2,psi=1.0 --at phi=1.0,psi=-1.0 -n 50 --out seeds.xtc
+
+    The CSV file lists every proposal with the CVs asked for, the CVs that it has and why it was
+    refused. The exit code is 1 if none passed.
+    """
+    from openmm_cgan.cgan import ConditionalGAN
+    from openmm_cgan.exports import (
+        check_structure_ending,
+        proposal_columns,
+        write_structures,
+        write_table,
+    )
+    from openmm_cgan.plumed.bias import PlumedBias
+    from openmm_cgan.proposals import Screen, ScreenSettings
+    from openmm_cgan.proposals import propose as propose_configurations
+
+    check_structure_ending(out)
+    _require_parent(out, csv)
+    pdb = _read_pdb(topology)
+    gan = ConditionalGAN.load(model, pdb.topology)
+    names = [variable.name for variable in gan.variables]
+    targets = [_cv_values(text, names) for text in at for _ in range(number)]
+    bias = PlumedBias(plumed_input, pdb.topology, backend=backend, cvs=tuple(names))
+    screen = Screen(
+        pdb.topology, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance)
+    )
+    proposals = propose_configurations(gan, targets, screen, seed=seed)
+    csv = csv or out.with_suffix(".csv")
+    write_table(csv, proposal_columns(proposals, names))
+    counts = ", ".join(f"{count} {reason}" for reason, count in proposals.counts().items())
+    if not proposals.accepted.any():
+        raise ValueError(f"no proposal passed ({counts}): see {csv}")
+    write_structures(out, pdb.topology, proposals.positions[proposals.accepted])
+    click.echo(f"{counts}: {out}, {csv}")
+
+
+@main.command("free-energy")
+@click.argument("windows", type=THERE, nargs=-1, required=True)
+@click.option("--cv", required=True, help="Name of the CV of the profile.")
+@click.option("--bins", type=click.IntRange(min=1), default=72, show_default=True)
+@click.option("--basin", help="Also print the free energy of LOWER,UPPER of the CV over the rest.")
+@click.option("--out", type=NEW, default="profile.csv", show_default=True, help="CSV file.")
+@click.option("--plot", type=NEW, help="PNG file of the profile; for angles.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+def free_energy(
+    windows: tuple[Path, ...],
+    cv: str,
+    bins: int,
+    basin: str | None,
+    out: Path,
+    plot: Path | None,
+    seed: int,
+) -> None:
+    """Free energy along a CV from umbrella WINDOWS (their folders), by MBAR with error bars.
+
+    \b
+    Example:
+        openmm-cgan free-energy demo/windows/window-* --cv phi --basin 0,2.3 --plot profile.png
+
+    Settle windows and failed windows are left out.
+    """
+    from openmm_cgan.exports import profile_columns, write_table
+    from openmm_cgan.free_energy import (
+        basin_difference,
+        free_energy_profile,
+        read_windows,
+        reweight_windows,
+    )
+
+    _require_parent(out, plot)
+    interval = None if basin is None else _interval(basin)
+    samples = reweight_windows(read_windows(windows), seed=seed)
+    profile = free_energy_profile(samples, cv, bins)
+    write_table(out, profile_columns(profile))
+    click.echo(f"{out}: free energy along {cv} from {len(windows)} windows")
+    if interval is not None:
+        values = samples.cvs[:, samples.column(cv)]
+        difference = basin_difference(samples, (values > interval[0]) & (values < interval[1]))
+        click.echo(f"basin {basin}: {difference.value:.2f} +- {difference.error:.2f} kJ/mol")
+    if plot is not None:
+        from openmm_cgan.report import Profile, plot_free_energy
+
+        curve = Profile(profile.centres[0], profile.free_energy, profile.error, "MBAR")
+        plot_free_energy(curve, plot, basin=interval, label=cv)
+
+
+@main.command()
+@click.option("--plumed", "plumed_input", type=FILE, required=True, help="PLUMED input file.")
+@click.option("--mf_xtc", type=FILE, help="Trajectory in XTC format.")
+@click.option("--mf_trr", type=FILE, help="Trajectory in TRR format.")
+@click.option("--mf_dcd", type=FILE, help="Trajectory in DCD format.")
+@click.option("--mf_pdb", type=FILE, help="Trajectory in PDB format, one model a frame.")
+@click.option("--ixyz", type=FILE, help="Trajectory in xyz format [nm], box in the comment line.")
+@click.option("--timestep", default=1.0, show_default=True, help="Of the run [ps].")
+@click.option("--trajectory-stride", default=1, show_default=True, help="Steps between frames.")
+@click.option("--kt", type=float, help="kT [kJ/mol], for inputs that need a temperature.")
+@click.option("--backend", type=BACKENDS, default="auto", show_default=True)
+@click.option("--out", type=NEW, default=".", show_default=True, help="Folder for its files.")
+def driver(
+    plumed_input: Path,
+    timestep: float,
+    trajectory_stride: int,
+    kt: float | None,
+    backend: str,
+    out: Path,
+    **trajectories: Path | None,
+) -> None:
+    """Run a PLUMED input over a trajectory, as ``plumed driver`` does.
+
+    \b
+    Example:
+        openmm-cgan driver --plumed plumed.dat --mf_xtc run.xtc --timestep 0.002 \\
+            --trajectory-stride 500
+
+    Writes COLVAR, HILLS and whatever else the input asks for. Options are named as PLUMED's.
+    """
+    from openmm_cgan.driver import DriverSettings, read_trajectory, run_driver
+
+    given = [(kind, path) for kind, path in trajectories.items() if path is not None]
+    if len(given) != 1:
+        options = ", ".join(f"--{kind}" for kind in trajectories)
+        raise click.UsageError(f"give one trajectory ({options}), got {len(given)}")
+    [(kind, path)] = given
+    settings = DriverSettings(timestep, trajectory_stride, kt, backend, out)
+    count = run_driver(plumed_input, read_trajectory(path, kind), settings)
+    click.echo(f"{count} frames of {path}")
+
+
+def _read_pdb(path: Path) -> Any:
+    from openmm.app import PDBFile
+
+    return PDBFile(str(path))
+
+
+def _require_parent(*paths: Path | None) -> None:
+    """Fail before the work is done, not after it."""
+    for path in paths:
+        if path is not None and not path.absolute().parent.is_dir():
+            raise FileNotFoundError(f"{path}: there is no folder {path.absolute().parent}")
+
+
+def _cv_values(text: str, names: Sequence[str]) -> list[float]:
+    """Read ``phi=1.0,psi=-0.5`` into the order of the names."""
+    try:
+        given = {k.strip(): float(v) for k, v in (word.split("=") for word in text.split(","))}
+    except ValueError:
+        given = {}
+    if sorted(given) != sorted(names):
+        example = ",".join(f"{name}=1.0" for name in names)
+        raise ValueError(f"--at {text!r}: expected a number for each CV, such as {example}")
+    return [given[name] for name in names]
+
+
+def _interval(text: str) -> tuple[float, float]:
+    try:
+        lower, upper = (float(word) for word in text.split(","))
+    except ValueError:
+        raise ValueError(f"--basin {text!r}: expected LOWER,UPPER, such as 0,2.3") from None
+    return lower, upper

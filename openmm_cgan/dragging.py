@@ -1,0 +1,120 @@
+"""Starts for windows dragged one from the next, as is done where there is no generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from openmm_cgan.contexts import system_without
+from openmm_cgan.platforms import fastest_platform
+from openmm_cgan.plumed.bias import PlumedBias
+
+
+@dataclass(frozen=True)
+class DragSettings:
+    """How a configuration is dragged from window to window.
+
+    Parameters
+    ----------
+    temperature : float
+        [K]
+    kappa : float
+        Of the restraint that drags [energy of the input per CV unit squared].
+    steps : int
+        From one centre to the next.
+    stages : int
+        The centre moves in so many jumps.
+    seed : int
+    timestep, friction : float
+        [ps, 1/ps]
+    platform : str, optional
+        By default the one that `fastest_platform` measures.
+    """
+
+    temperature: float
+    kappa: float
+    steps: int = 5000
+    stages: int = 50
+    seed: int = 0
+    timestep: float = 0.002
+    friction: float = 1.0
+    platform: str | None = None
+
+
+def drag(
+    bias: PlumedBias,
+    system: openmm.System,
+    positions: ArrayLike,
+    centres: ArrayLike,
+    settings: DragSettings,
+) -> NDArray[np.float64]:
+    """Drag a configuration from one centre to the next and keep where it arrives.
+
+    What such starts remember is where they came from: a hidden coordinate that was slow to follow
+    is still behind when the window begins.  Seeds from a generator do not have that memory.
+
+    Parameters
+    ----------
+    bias : PlumedBias
+        Names the CVs; its own restraints do not act.
+    system : openmm.System
+        Without the bias.
+    positions : ndarray, shape (n_atoms, 3)
+        Where the drag begins [nm].
+    centres : array_like, shape (n, n_cvs)
+        In the order of the drag [CV units].
+    settings : DragSettings
+
+    Returns
+    -------
+    ndarray, shape (n, n_atoms, 3)
+        A start for each centre [nm].
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or the molecule blew up on the way.
+    """
+    positions = np.asarray(positions, dtype=float)
+    centres = np.asarray(centres, dtype=float)
+    here = bias.cv_values(positions)
+    if centres.ndim != 2 or centres.shape[1] != len(here):
+        raise ValueError(f"centres has shape {centres.shape}, expected (n, {len(here)})")
+    copied = system_without(system, set())
+    restraint = bias.restrained(here, settings.kappa)
+    restraint.add_to(copied)
+    context = _drag_context(copied, positions, settings)
+    starts = np.empty((len(centres), *positions.shape))
+    for i, centre in enumerate(tqdm(centres, desc="dragging", unit="window", disable=None)):
+        way = [v.difference(a, b) for v, a, b in zip(bias.variables, here, centre, strict=True)]
+        for part in np.linspace(0.0, 1.0, settings.stages + 1)[1:]:
+            restraint.move_restraint(context, here + part * np.array(way))
+            context.getIntegrator().step(max(1, settings.steps // settings.stages))
+        here = centre
+        state = context.getState(positions=True)
+        starts[i] = state.getPositions(asNumpy=True)._value
+        if not np.isfinite(starts[i]).all():
+            raise ValueError(
+                f"the molecule blew up on the way to centre {i}, {centre.tolist()}; drag more "
+                "slowly (steps) or more softly (kappa)"
+            )
+    return starts
+
+
+def _drag_context(
+    system: openmm.System, positions: NDArray, settings: DragSettings
+) -> openmm.Context:
+    integrator = openmm.LangevinMiddleIntegrator(
+        settings.temperature, settings.friction, settings.timestep
+    )
+    integrator.setRandomNumberSeed(settings.seed)
+    name = settings.platform or fastest_platform(system, positions)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName(name))
+    context.setPositions(positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 10.0, 200)
+    context.setVelocitiesToTemperature(settings.temperature, settings.seed)
+    return context

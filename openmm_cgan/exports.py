@@ -1,0 +1,135 @@
+"""Results as files for other programs: tables as CSV, configurations as PDB, DCD or XTC."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from openmm_cgan.free_energy import FreeEnergy
+    from openmm_cgan.proposals import Proposals
+
+STRUCTURES = (".pdb", ".dcd", ".xtc")
+
+
+def write_table(path: str | Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write columns of equal length as a CSV file with a header.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; it is replaced whole or not at all.
+    columns : mapping of str to sequence
+        Column by name; floats are written with all their digits.
+
+    Raises
+    ------
+    ValueError
+        If the columns differ in length.
+    """
+    with _replacing(Path(path)) as unfinished, unfinished.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(columns)
+        # plain numbers: numpy's own would be written as np.float64(...)
+        plain = [np.asarray(column).tolist() for column in columns.values()]
+        rows.writerows(zip(*plain, strict=True))
+
+
+def write_structures(path: str | Path, topology: Any, positions: NDArray) -> None:
+    """Write configurations as a PDB, DCD or XTC file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file; its ending says the format. It is replaced whole or not at all.
+    topology : openmm.app.Topology
+        Of the atoms in ``positions``.
+    positions : ndarray, shape (n, n_atoms, 3)
+        Configurations [nm].
+
+    Raises
+    ------
+    ValueError
+        If the ending is not one of .pdb, .dcd, .xtc, or there is nothing to write.
+    """
+    path = Path(path)
+    check_structure_ending(path)
+    if len(positions) == 0:
+        raise ValueError(f"there is no configuration to write to {path}")
+    with _replacing(path) as unfinished:
+        writers = {".pdb": _write_pdb, ".dcd": _write_dcd, ".xtc": _write_xtc}
+        writers[path.suffix](unfinished, topology, np.asarray(positions, dtype=float))
+
+
+def check_structure_ending(path: Path) -> None:
+    """Refuse what `write_structures` could not write, before work is done for it."""
+    if path.suffix not in STRUCTURES:
+        raise ValueError(f"{path} ends in {path.suffix!r}, expected one of {', '.join(STRUCTURES)}")
+
+
+def proposal_columns(proposals: Proposals, names: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """Columns of a table of proposals: what was asked for, what was made, why it was refused."""
+    columns: dict[str, Sequence[Any]] = {"proposal": np.arange(1, len(proposals) + 1)}
+    for k, name in enumerate(names):
+        columns[f"{name}_asked"] = proposals.targets[:, k]
+        columns[name] = proposals.cvs[:, k]
+    reasons = [str(reason) for reason in proposals.reasons]
+    return {**columns, "result": [reason or "accepted" for reason in reasons]}
+
+
+def profile_columns(profile: FreeEnergy) -> dict[str, Sequence[Any]]:
+    """Columns of a table of a free-energy profile: CV, free energy and error [kJ/mol]."""
+    return {
+        profile.variables[0].name: profile.centres[0],
+        "free_energy": profile.free_energy,
+        "error": profile.error,
+    }
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of ``path`` if all went well."""
+    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_pdb(path: Path, topology: Any, positions: NDArray) -> None:
+    from openmm import unit
+    from openmm.app import PDBFile
+
+    with path.open("w") as file:
+        PDBFile.writeHeader(topology, file)
+        for number, frame in enumerate(positions, start=1):
+            PDBFile.writeModel(topology, frame * unit.nanometer, file, number, keepIds=True)
+        PDBFile.writeFooter(topology, file)
+
+
+def _write_dcd(path: Path, topology: Any, positions: NDArray) -> None:
+    from openmm import unit
+    from openmm.app import DCDFile
+
+    with path.open("wb") as file:
+        trajectory = DCDFile(file, topology, dt=1.0 * unit.picosecond)
+        for frame in positions:
+            trajectory.writeModel(frame * unit.nanometer)
+
+
+def _write_xtc(path: Path, topology: Any, positions: NDArray) -> None:
+    from openmm import unit
+    from openmm.app import XTCFile
+
+    trajectory = XTCFile(str(path), topology, dt=1.0 * unit.picosecond)
+    for frame in positions:
+        trajectory.writeModel(frame * unit.nanometer)

@@ -1,0 +1,293 @@
+"""Frames of a biased run in memory: configurations with their CVs, bias energy and segments.
+
+`FrameReporter` writes them (segments.py), `read_frames` reads them, and everything that learns or
+averages takes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from openmm_cgan.h5md import (
+    EDGES,
+    POSITION,
+    RESERVED,
+    open_segment,
+    read_header,
+    read_segment_table,
+)
+from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.segments import PATTERN, flush_writers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+READ_BYTES = 64 * 1024**2  # positions read at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Configurations of a run, in memory.
+
+    Attributes
+    ----------
+    positions : ndarray of float32, shape (n_frames, n_atoms, 3)
+        Coordinates [nm].
+    cvs : ndarray, shape (n_frames, n_cvs)
+        Values of the collective variables [their units].
+    bias : ndarray, shape (n_frames,)
+        Bias energy [kJ/mol].
+    step : ndarray of int64, shape (n_frames,)
+        Integration step.
+    time : ndarray, shape (n_frames,)
+        Simulation time [ps].
+    segment : ndarray of int64, shape (n_frames,)
+        Number of the segment, counted from 1.
+    settling : ndarray of bool, shape (n_frames,)
+        True in the settle window after an injection.
+    variables : tuple of CollectiveVariable
+        One for each column of ``cvs``.
+    atoms : ndarray of int64, shape (n_atoms,)
+        Zero-based indices in the whole topology.
+    box : ndarray of float32, shape (n_frames, 3, 3), or None
+        Box vectors as rows [nm].
+    temperature : float or None
+        Temperature of the bias [K].
+    topology_hash : str
+        `topology_hash` of the whole topology, empty when unknown.
+    """
+
+    positions: NDArray[np.float32]
+    cvs: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    step: NDArray[np.int64]
+    time: NDArray[np.float64]
+    segment: NDArray[np.int64]
+    settling: NDArray[np.bool_]
+    variables: tuple[CollectiveVariable, ...]
+    atoms: NDArray[np.int64]
+    box: NDArray[np.float32] | None = None
+    temperature: float | None = None
+    topology_hash: str = ""
+
+    def __post_init__(self) -> None:
+        n = len(self.positions)
+        expected = {
+            "positions": (n, len(self.atoms), 3),
+            "cvs": (n, len(self.variables)),
+            **dict.fromkeys(RESERVED, (n,)),
+        }
+        if self.box is not None:
+            expected["box"] = (n, 3, 3)
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def select(self, rows: Any) -> Frames:
+        """Return the frames at ``rows``: a slice, an index array or a boolean mask."""
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        return replace(self, **columns, box=None if self.box is None else self.box[rows])
+
+    @staticmethod
+    def concatenate(parts: Sequence[Frames]) -> Frames:
+        """Join frames of the same atoms and CVs; segment numbers are left as they are.
+
+        Raises
+        ------
+        ValueError
+            If there are none, or their CVs, atoms, temperature, box or topology differ.
+        """
+        if not parts:
+            raise ValueError("there are no frames to concatenate")
+        first = parts[0]
+        for other in parts[1:]:
+            _require_alike(first, other)
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS
+        }
+        boxes = [part.box for part in parts if part.box is not None]
+        return replace(first, **columns, box=np.concatenate(boxes) if boxes else None)
+
+
+_COLUMNS = ("positions", "cvs", *RESERVED)
+
+
+def _require_alike(first: Frames, other: Frames) -> None:
+    pairs = {
+        "CVs": (first.variables, other.variables),
+        "atoms": (first.atoms.tolist(), other.atoms.tolist()),
+        "temperature": (first.temperature, other.temperature),
+        "topology": (first.topology_hash, other.topology_hash),
+        "periodicity": (first.box is None, other.box is None),
+    }
+    for what, (one, two) in pairs.items():
+        if one != two:
+            raise ValueError(f"the frames differ in {what}: {one} and {two}; read them apart")
+
+
+def topology_hash(topology: Any) -> str:
+    """Fingerprint of a topology: atom names, elements, residues and bonds.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        Or anything with its ``atoms()`` and ``bonds()``.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal. The same for the same molecule read from another file format.
+    """
+    atoms = list(topology.atoms())
+    rows = [
+        (a.name, a.element.symbol if a.element is not None else "", a.residue.name, a.residue.index)
+        for a in atoms
+    ]
+    index = {atom: i for i, atom in enumerate(atoms)}
+    bonds = sorted(sorted((index[bond[0]], index[bond[1]])) for bond in topology.bonds())
+    return hashlib.sha256(json.dumps([rows, bonds]).encode()).hexdigest()
+
+
+def read_frames(
+    paths: str | Path | Sequence[str | Path], settling: bool = False, stride: int = 1
+) -> Frames:
+    """Read frames that a `FrameReporter` wrote, from a live or a killed run as well.
+
+    Parameters
+    ----------
+    paths : str, Path or list of those
+        Segment files, or folders of them (read in order). Segment numbers of a second folder are
+        raised above those of the first, so that each stays one segment.
+    settling : bool
+        Keep the frames of settle windows, which are not drawn from the ensemble of the run.
+    stride : int
+        Keep every ``stride``-th frame of each file.
+
+    Returns
+    -------
+    Frames
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist or a folder holds no segments.
+    ValueError
+        If a file is damaged or was not written by this package, or if the files differ in CVs,
+        atoms, temperature or topology. The message names the file.
+    """
+    if stride < 1:
+        raise ValueError(f"stride is {stride}, expected 1 or more")
+    parts: list[Frames] = []
+    shift, top, folder = 0, 0, None
+    for path in segment_files(paths):
+        if folder is not None and path.parent != folder:
+            shift = top
+        folder = path.parent
+        with open_segment(path) as file:
+            part = _frames_of(path, file, settling, stride)
+        part = replace(part, segment=part.segment + shift)
+        try:
+            _require_alike(parts[0] if parts else part, part)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        parts.append(part)
+        top = max(top, int(part.segment.max(initial=0)))
+    return parts[0] if len(parts) == 1 else Frames.concatenate(parts)
+
+
+def read_segments(paths: str | Path | Sequence[str | Path]) -> list[dict[str, Any]]:
+    """Where each segment came from.
+
+    Parameters
+    ----------
+    paths : str, Path or list of those
+        As for `read_frames`; the numbers are those in the files.
+
+    Returns
+    -------
+    list of dict
+        ``segment``, ``step`` (of the injection), ``settled`` (the first step after its settle
+        window) and ``origin`` (what was given to ``start_segment``), one for each segment.
+    """
+    rows: dict[tuple[Path, int], dict[str, Any]] = {}
+    for path in segment_files(paths):
+        with open_segment(path) as file:
+            for number, step, settled, origin in read_segment_table(file):
+                rows[path.parent, number] = {
+                    "segment": number,
+                    "step": step,
+                    "settled": settled,
+                    "origin": json.loads(origin),
+                }
+    return list(rows.values())
+
+
+def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Expand folders to their segment files, in order; rows still in memory are written first."""
+    files: list[Path] = []
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        path = Path(path).resolve()
+        flush_writers(path)
+        found = sorted(path.glob(PATTERN)) if path.is_dir() else [path]
+        if not found:
+            raise FileNotFoundError(f"{path} holds no {PATTERN}: no frames have been written there")
+        files += found
+    if not files:
+        raise ValueError("no paths were given")
+    return files
+
+
+def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int) -> Frames:
+    header = read_header(file)
+    steps = file[f"{POSITION}/step"][:]
+    n = len(steps)
+    if (np.diff(steps) <= 0).any():
+        raise ValueError(f"{path} is damaged: its steps do not increase")
+    names = [*RESERVED[:3], *(variable.name for variable in header.variables)]
+    column = {name: file[f"observables/{name}/value"][:n] for name in names}
+    keep = np.zeros(n, dtype=bool)
+    keep[::stride] = True
+    if not settling:
+        keep &= column["settling"] == 0
+    cvs = np.empty((int(keep.sum()), len(header.variables)))
+    for i, variable in enumerate(header.variables):
+        cvs[:, i] = column[variable.name][keep]
+    return Frames(
+        positions=_read_rows(file[f"{POSITION}/value"], keep),
+        cvs=cvs,
+        bias=column["bias"][keep],
+        step=steps[keep],
+        time=file[f"{POSITION}/time"][:n][keep],
+        segment=column["segment"][keep],
+        settling=column["settling"][keep].astype(bool),
+        variables=header.variables,
+        atoms=np.array(header.atoms, np.int64),
+        box=_read_rows(file[f"{EDGES}/value"], keep) if header.periodic else None,
+        temperature=header.temperature,
+        topology_hash=header.topology_hash,
+    )
+
+
+def _read_rows(data: h5py.Dataset, keep: NDArray[np.bool_]) -> NDArray[Any]:
+    """Rows where ``keep``, read piece by piece so that no more than the result is held."""
+    rows = np.empty((int(keep.sum()), *data.shape[1:]), data.dtype)
+    piece = max(1, READ_BYTES // (data.dtype.itemsize * int(np.prod(data.shape[1:]))))
+    filled = 0
+    for start in range(0, len(keep), piece):
+        wanted = keep[start : start + piece]
+        if wanted.any():
+            found = data[start : start + len(wanted)][wanted]
+            rows[filled : filled + len(found)] = found
+            filled += len(found)
+    return rows

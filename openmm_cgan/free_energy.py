@@ -1,0 +1,263 @@
+"""Free energies of weighted frames: profiles, surfaces, basins, and whether they have converged.
+
+A free energy needs `WeightedSamples`: of umbrella windows by `read_windows` and
+`reweight_windows`, of one run that reaches everywhere by `reweight`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.reweighting import (
+    BiasedFrames,
+    Estimate,
+    WeightedSamples,
+    reweight,
+    reweight_windows,
+    spread,
+)
+
+__all__ = [
+    "BiasedFrames",
+    "Convergence",
+    "Estimate",
+    "FreeEnergy",
+    "WeightedSamples",
+    "basin_difference",
+    "convergence",
+    "free_energy_profile",
+    "free_energy_surface",
+    "read_windows",
+    "reweight",
+    "reweight_windows",
+]
+
+logger = logging.getLogger("openmm_cgan")
+
+
+@dataclass(frozen=True)
+class FreeEnergy:
+    """A free energy on bins, its minimum at zero, NaN where there is no frame.
+
+    Attributes
+    ----------
+    variables : tuple of CollectiveVariable
+        One for a profile, two for a surface.
+    centres : tuple of ndarray
+        Bin centres along each variable [CV unit].
+    free_energy, error : ndarray, shape (n_bins,) or (n_bins, n_bins)
+        -kT ln of the normalised probability [kJ/mol] and its standard error.  The error is that of
+        the logarithm of the probability itself, so it does not depend on where the zero lies.
+    """
+
+    variables: tuple[CollectiveVariable, ...]
+    centres: tuple[NDArray[np.float64], ...]
+    free_energy: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """A quantity from the first and from the last part of every window.
+
+    Attributes
+    ----------
+    fractions, forward, backward : ndarray, shape (n,)
+        Fraction of the frames used; the value from the first and from the last of them.
+    """
+
+    fractions: NDArray[np.float64]
+    forward: NDArray[np.float64]
+    backward: NDArray[np.float64]
+
+
+def read_windows(folders: Sequence[str | Path]) -> list[BiasedFrames]:
+    """Read window folders as `run_windows` leaves them; settle windows are left out.
+
+    Windows marked as failed and windows without frames are left out too, with a warning.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder is no window.
+    ValueError
+        If the frames' CVs are not those of the window's PLUMED input, or nothing is left.
+    """
+    from openmm_cgan.frames import read_frames
+    from openmm_cgan.plumed.bias import PlumedBias  # loads OpenMM, which arrays do not need
+
+    windows = []
+    for folder in map(Path, folders):
+        record = json.loads((folder / "window.json").read_text())
+        if record.get("status") == "failed":
+            logger.warning("%s is left out: %s", folder, record.get("error"))
+            continue
+        frames = read_frames(folder / "frames") if any(folder.glob("frames/*.h5md")) else None
+        if frames is None or len(frames) == 0:
+            logger.warning("%s is left out: it has no frames after its settle window", folder)
+            continue
+        bias = PlumedBias(folder / "plumed.dat", temperature=record["temperature"])
+        names = [v.name for v in frames.variables]
+        if names != [v.name for v in bias.variables]:
+            raise ValueError(
+                f"{folder}: frames of {names}, but plumed.dat biases "
+                f"{[v.name for v in bias.variables]}; was the input edited after the run?"
+            )
+        temperature = float(record["temperature"])
+        windows.append(
+            BiasedFrames(frames.cvs, bias.bias_of_cvs, temperature, frames.variables, str(folder))
+        )
+    if not windows:
+        raise ValueError(f"no window with frames among {len(folders)} folders")
+    return windows
+
+
+def free_energy_profile(
+    samples: WeightedSamples, variable: int | str = 0, bins: int | ArrayLike = 72
+) -> FreeEnergy:
+    """Free energy along one CV.
+
+    Parameters
+    ----------
+    samples : WeightedSamples
+        From `reweight_windows` or `reweight`.
+    variable : int or str
+        Position or name of the CV.
+    bins : int or ndarray
+        Number of bins over the period (over the range of the frames where not periodic), or edges.
+    """
+    return _free_energy(samples, [samples.column(variable)], bins)
+
+
+def free_energy_surface(
+    samples: WeightedSamples,
+    variables: Sequence[int | str] = (0, 1),
+    bins: int | ArrayLike = 36,
+) -> FreeEnergy:
+    """Free energy over two CVs; parameters as for `free_energy_profile`."""
+    if len(variables) != 2:
+        raise ValueError(f"a surface needs 2 CVs, got {len(variables)}")
+    return _free_energy(samples, [samples.column(v) for v in variables], bins)
+
+
+def basin_difference(
+    samples: WeightedSamples, in_basin: NDArray[np.bool_] | Callable[[NDArray], NDArray[np.bool_]]
+) -> Estimate:
+    """Free energy of a basin over that of the rest, -kT ln(P_in / P_out) [kJ/mol].
+
+    Parameters
+    ----------
+    samples : WeightedSamples
+        From `reweight_windows` or `reweight`.
+    in_basin : callable or ndarray of bool, shape (n,)
+        Which samples lie in the basin; a callable is given the CVs (n, n_cvs).
+
+    Raises
+    ------
+    ValueError
+        If all samples lie on one side.
+    """
+    inside = np.asarray(in_basin(samples.cvs) if callable(in_basin) else in_basin, dtype=bool)
+    if inside.shape != samples.log_weights.shape:
+        raise ValueError(f"in_basin has shape {inside.shape}, expected {samples.log_weights.shape}")
+    if inside.all() or not inside.any():
+        raise ValueError("all samples lie on one side of the basin's border; sample both")
+    value = -samples.kT * _log_odds(samples.log_weights[None], inside)[0]
+    return Estimate(float(value), spread(samples.kT * _log_odds(samples.replicates, inside)))
+
+
+def convergence(
+    windows: Sequence[BiasedFrames],
+    observable: Callable[[WeightedSamples], float],
+    fractions: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+    max_samples: int = 20_000,
+) -> Convergence:
+    """An MBAR result from the first and from the last part of every window.
+
+    Agreement at 0.5 is the check by halves; a trend with the fraction is relaxation not over.
+
+    Parameters
+    ----------
+    windows : sequence of BiasedFrames
+    observable : callable
+        `WeightedSamples` to a number, such as ``lambda s: basin_difference(s, basin).value``.
+    fractions : sequence of float
+        Parts of the windows' time.
+    max_samples : int
+        As for `reweight_windows`.
+    """
+    values = np.array(
+        [
+            [
+                observable(
+                    reweight_windows(
+                        [w.part(*part) for w in windows], n_bootstrap=0, max_samples=max_samples
+                    )
+                )
+                for part in ((0.0, fraction), (1.0 - fraction, 1.0))
+            ]
+            for fraction in fractions
+        ]
+    )
+    return Convergence(np.asarray(fractions, dtype=float), values[:, 0], values[:, 1])
+
+
+def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | ArrayLike) -> FreeEnergy:
+    variables = tuple(samples.variables[c] for c in columns)
+    edges = [_edges(samples.cvs[:, c], v, bins) for c, v in zip(columns, variables, strict=True)]
+    shape = tuple(len(e) - 1 for e in edges)
+    flat = np.zeros(len(samples.cvs), dtype=np.int64)
+    inside = np.ones(len(samples.cvs), dtype=bool)
+    for column, variable, edge, n in zip(columns, variables, edges, shape, strict=True):
+        values = samples.cvs[:, column]
+        if variable.period is not None:
+            values = edge[0] + np.mod(values - edge[0], variable.period)
+        index = np.searchsorted(edge, values, side="right") - 1
+        index[values == edge[-1]] = n - 1
+        inside &= (index >= 0) & (index < n)
+        flat = flat * n + np.clip(index, 0, n - 1)
+    logs = _log_histogram(samples.log_weights[None], flat, inside, int(np.prod(shape)))[0]
+    replicates = _log_histogram(samples.replicates, flat, inside, len(logs))
+    kT = samples.kT
+    free_energy = np.where(np.isfinite(logs), kT * (logs.max() - logs), np.nan)
+    error = kT * np.array([spread(column) for column in replicates.T])
+    centres = tuple(0.5 * (e[1:] + e[:-1]) for e in edges)
+    return FreeEnergy(variables, centres, free_energy.reshape(shape), error.reshape(shape))
+
+
+def _edges(values: NDArray, variable: CollectiveVariable, bins: int | ArrayLike) -> NDArray:
+    if not isinstance(bins, int):
+        edges = np.asarray(bins, dtype=float)
+        if len(edges) < 2 or not (np.diff(edges) > 0).all():
+            raise ValueError("bin edges must increase and be 2 or more")
+        return edges
+    lower, upper = variable.domain or (float(values.min()), float(values.max()))
+    if not upper > lower:
+        raise ValueError(f"{variable.name} has the one value {lower}; give bin edges")
+    return np.linspace(lower, upper, bins + 1)
+
+
+def _log_histogram(
+    log_weights: NDArray, flat: NDArray, inside: NDArray, n_bins: int
+) -> NDArray[np.float64]:
+    """Logarithm of each bin's weight, one row for each row of log weights."""
+    weights = np.exp(log_weights) * inside
+    rows = [np.bincount(flat, weights=row, minlength=n_bins) for row in weights]
+    with np.errstate(divide="ignore"):
+        return np.log(np.array(rows).reshape(len(rows), n_bins))
+
+
+def _log_odds(log_weights: NDArray, inside: NDArray) -> NDArray[np.float64]:
+    """ln(P_in / P_out) of each row; not finite where a replicate drew one side only."""
+    with np.errstate(divide="ignore"):
+        p_in = np.exp(log_weights[:, inside]).sum(axis=1)
+        p_out = np.exp(log_weights[:, ~inside]).sum(axis=1)
+        return np.log(p_in) - np.log(p_out)

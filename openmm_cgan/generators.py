@@ -1,0 +1,149 @@
+"""Conditional generators: noise and a condition in, features out.
+
+What a generator must offer is written down as a Protocol, and nothing inherits from a common
+class: `MLPGenerator` meets `Generator`; one with a density meets `DensityGenerator` as well, and
+what it makes can be weighted exactly.
+
+Shape suffixes: B batch, Z noise, C condition, F features, L standardised features, P pairs.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+RIDGE = 1e-6  # of the fit that starts an MLPGenerator; the features have unit variance
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A conditional generator of features.
+
+    Attributes
+    ----------
+    settings : dict
+        Arguments of the constructor (plain JSON types); with ``state_dict`` they make it again.
+    """
+
+    settings: dict[str, Any]
+
+    def sample(self, condition: Tensor, rng: torch.Generator) -> Tensor:
+        """Features (n, n_features), one row for each condition; differentiable."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is trained."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All tensors."""
+        ...
+
+
+@runtime_checkable
+class DensityGenerator(Generator, Protocol):
+    """A generator that knows the density of what it makes."""
+
+    def log_prob(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Log density (n,) of features (n, n_features) given the conditions."""
+        ...
+
+
+class MLPGenerator(nn.Module):
+    """A multilayer perceptron that bends a conditional Gaussian.
+
+    x = m(c) + S (z + MLP(z, c)), with m linear in the condition and S a Cholesky factor, both
+    fitted to the data by `start_from`, so that training starts from the Gaussian of the right mean
+    and covariance and learns only what is left. Pairs are normalised to the unit circle.
+
+    Parameters
+    ----------
+    n_linear, n_pairs : int
+        Features: standardised ones, then as many cosines and sines as there are pairs.
+    n_condition : int
+        Length of a condition.
+    width, depth : int
+        Of the hidden layers.
+
+    Examples
+    --------
+    >>> generator = MLPGenerator(n_linear=2, n_pairs=1, n_condition=3)
+    >>> generator.sample(torch.zeros(5, 3), torch.Generator().manual_seed(0)).shape
+    torch.Size([5, 4])
+    """
+
+    mean: Tensor  # (1 + C, F)
+    spread: Tensor  # (F, F)
+
+    def __init__(
+        self, n_linear: int, n_pairs: int, n_condition: int, width: int = 128, depth: int = 2
+    ) -> None:
+        super().__init__()
+        self.settings = {
+            "n_linear": n_linear,
+            "n_pairs": n_pairs,
+            "n_condition": n_condition,
+            "width": width,
+            "depth": depth,
+        }
+        self.n_linear = n_linear
+        self.n_features = n_linear + 2 * n_pairs
+        self.layers = perceptron(self.n_features + n_condition, width, depth, self.n_features)
+        with torch.no_grad():  # begin close to the Gaussian
+            self.layers[-1].weight.mul_(0.1)
+            self.layers[-1].bias.zero_()
+        self.register_buffer("mean", torch.zeros(1 + n_condition, self.n_features))
+        self.register_buffer("spread", torch.eye(self.n_features))
+
+    def start_from(self, features: Tensor, condition: Tensor) -> None:
+        """Fit the Gaussian: least squares for the mean, covariance of what is left.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n, n_features)
+        condition : Tensor, shape (n, n_condition)
+        """
+        y_BF = features.double()
+        given_BC = torch.cat([torch.ones(len(y_BF), 1), condition], dim=1).double()
+        n = len(y_BF)
+        normal = given_BC.T @ given_BC / n + RIDGE * torch.eye(given_BC.shape[1]).double()
+        mean = torch.linalg.solve(normal, given_BC.T @ y_BF / n)
+        rest_BF = y_BF - given_BC @ mean
+        covariance = rest_BF.T @ rest_BF / n
+        # Few frames: shrink towards the diagonal, which keeps the covariance of full rank.
+        shrink = min(1.0, self.n_features / n)
+        diagonal = covariance.diagonal().clamp(min=RIDGE).diag()
+        spread = torch.linalg.cholesky(torch.lerp(covariance, diagonal, shrink))
+        self.mean.copy_(mean)
+        self.spread.copy_(spread)
+
+    def forward(self, noise: Tensor, condition: Tensor) -> Tensor:
+        """Features (B, F) of standard normal noise (B, F) and conditions (B, C)."""
+        bent_BF = noise + self.layers(torch.cat([noise, condition], dim=1))
+        mean_BF = torch.addmm(self.mean[0], condition, self.mean[1:])
+        x_BF = torch.addmm(mean_BF, bent_BF, self.spread.T)
+        linear_BL, pairs_BP = x_BF[:, : self.n_linear], x_BF[:, self.n_linear :]
+        if not pairs_BP.shape[1]:
+            return x_BF
+        cosine_BP, sine_BP = pairs_BP.chunk(2, dim=1)
+        radius_BP = torch.sqrt(cosine_BP**2 + sine_BP**2 + 1e-12)
+        return torch.cat([linear_BL, cosine_BP / radius_BP, sine_BP / radius_BP], dim=1)
+
+    def sample(self, condition: Tensor, rng: torch.Generator) -> Tensor:
+        """Features (n, n_features), one row for each condition (n, n_condition)."""
+        noise = torch.randn(len(condition), self.n_features, generator=rng)
+        return self(noise.to(condition.dtype), condition)
+
+
+# Kinds that a saved artefact may name.
+KINDS = {"MLPGenerator": MLPGenerator}
+
+
+def perceptron(n_in: int, width: int, depth: int, n_out: int) -> nn.Sequential:
+    """Linear layers with SiLU between them: smooth, so that a gradient penalty is too."""
+    widths = [n_in, *[width] * depth]
+    layers: list[nn.Module] = []
+    for before, after in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(before, after), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], n_out))

@@ -1,0 +1,269 @@
+"""Segment files: the layout of frames in H5MD 1.1 [1]_, read and written.
+
+``MDAnalysis.Universe(topology, files)`` opens them, with the CVs and the bias energy in
+``ts.data``. What H5MD has no place for stands in ``parameters/openmm_cgan``: the CVs, the PLUMED
+input, seeds and versions, and a table that tells where each segment came from.
+
+References
+----------
+.. [1] P. de Buyl, P. H. Colberg, F. Hoefling, Comput. Phys. Commun. 185, 1546 (2014),
+   doi:10.1016/j.cpc.2014.01.018
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from openmm_cgan import __version__
+from openmm_cgan.journal import open_still
+from openmm_cgan.plumed.colvar import CollectiveVariable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMAT_VERSION = 1
+CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 1024
+
+TRAJECTORY = "particles/trajectory"
+POSITION = f"{TRAJECTORY}/position"
+EDGES = f"{TRAJECTORY}/box/edges"
+OURS = "parameters/openmm_cgan"
+# columns of every file, whatever its CVs are called
+RESERVED = ("bias", "settling", "segment", "step", "time")
+
+
+@dataclass(frozen=True)
+class SegmentHeader:
+    """What holds for all frames of a run.
+
+    Attributes
+    ----------
+    variables : tuple of CollectiveVariable
+    atoms : tuple of int
+        Zero-based indices in the whole topology of the atoms that are kept.
+    topology_hash : str
+    temperature : float or None
+        [K]
+    periodic : bool
+        Whether box vectors are kept.
+    plumed_input : str
+        Text of the PLUMED input.
+    about : dict
+        Seeds, versions, platform: plain JSON types, only for people to read.
+    """
+
+    variables: tuple[CollectiveVariable, ...]
+    atoms: tuple[int, ...]
+    topology_hash: str = ""
+    temperature: float | None = None
+    periodic: bool = False
+    plumed_input: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        taken = [v.name for v in self.variables if v.name in RESERVED or "/" in v.name]
+        if taken:
+            raise ValueError(
+                f"the CV label {taken[0]!r} cannot name a column of the frames (taken: "
+                f"{', '.join(RESERVED)}; no slash): give it another label in the PLUMED input"
+            )
+
+    def require_same(self, other: SegmentHeader, where: Path) -> None:
+        """Raise ValueError where frames of ``other`` cannot follow those of this header."""
+        for name in ("variables", "atoms", "topology_hash", "temperature", "periodic"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if name == "variables":
+                ours, theirs = ([v.name for v in side] for side in (ours, theirs))
+            if ours != theirs:
+                raise ValueError(
+                    f"{where} was written with {name} {theirs} but this run has {ours}: "
+                    "append to the folder of the same run, or write to a new folder"
+                )
+
+
+class Segment(NamedTuple):
+    """Where a segment begins, when it has settled, and what made it."""
+
+    number: int
+    step: int
+    settled: int
+    origin: str  # JSON
+
+
+@contextlib.contextmanager
+def open_segment(path: Path) -> Iterator[h5py.File]:
+    """Open a segment file to read: of a finished, a running or a killed run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is damaged or something else than a segment of this package; the message names it.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist: expected a segment file or a folder of them"
+        )
+    try:
+        with open_still(path, lambda file: _require_whole(path, file)) as file:
+            yield file
+    except (OSError, KeyError, RuntimeError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is damaged or no segment file ({error}): move it away to use the others"
+        ) from error
+
+
+def read_header(file: h5py.File) -> SegmentHeader:
+    """Header of an open segment file."""
+    ours = file[OURS]
+    temperature = float(ours.attrs["temperature"])
+    return SegmentHeader(
+        variables=tuple(
+            CollectiveVariable.from_dict(record) for record in json.loads(ours.attrs["variables"])
+        ),
+        atoms=tuple(_held(file, f"{TRAJECTORY}/id")[:].tolist()),
+        topology_hash=str(ours.attrs["topology_hash"]),
+        temperature=None if np.isnan(temperature) else temperature,
+        periodic=EDGES in file,
+        plumed_input=ours["plumed_input"].asstr()[()],
+        about=json.loads(ours.attrs["about"]),
+    )
+
+
+def read_segment_table(file: h5py.File) -> list[Segment]:
+    """Rows of the table of segments of an open segment file."""
+    numbers, steps, settled, origins = (
+        _held(file, f"{OURS}/segments/{name}") for name in Segment._fields
+    )
+    columns = [data[:].tolist() for data in (numbers, steps, settled)]
+    origins = origins.asstr()[:]
+    return [Segment(*row) for row in zip(*columns, origins, strict=True)]
+
+
+def _require_whole(path: Path, file: h5py.File) -> None:
+    """Refuse foreign files, uneven columns, and lengths that the file's bytes do not bear out."""
+    if OURS not in file:
+        raise ValueError(f"{path} was not written by openmm_cgan: read it with MDAnalysis")
+    version = int(file[OURS].attrs["format_version"])
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}: "
+            "install a newer openmm_cgan"
+        )
+    n = len(file[f"{POSITION}/step"])
+    for name in frame_columns(read_header(file)):
+        data = _held(file, name)
+        if len(data) != n:
+            raise OSError(f"{name} has {len(data)} rows, the steps {n}")
+
+
+def _held(file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset that is as large in the file as it says, so that it may be read into memory."""
+    data = file[name]
+    if data.id.get_storage_size() < data.size * data.dtype.itemsize:
+        raise OSError(f"{name} claims {len(data)} rows but holds fewer")
+    return data
+
+
+def frame_columns(header: SegmentHeader) -> dict[str, tuple[tuple[int, ...], str, str | None]]:
+    """Path of each dataset that grows by the frame: shape of a row, type and unit."""
+    columns: dict[str, tuple[tuple[int, ...], str, str | None]] = {
+        f"{POSITION}/value": ((len(header.atoms), 3), "f4", "nm"),
+        f"{POSITION}/step": ((), "i8", None),
+        f"{POSITION}/time": ((), "f8", "ps"),
+        "observables/bias/value": ((), "f8", "kJ mol-1"),
+        "observables/settling/value": ((), "u1", None),
+        "observables/segment/value": ((), "i8", None),
+    }
+    for variable in header.variables:
+        columns[f"observables/{variable.name}/value"] = ((), "f8", variable.unit or None)
+    if header.periodic:
+        columns[f"{EDGES}/value"] = ((3, 3), "f4", "nm")
+    return columns
+
+
+def create_segment(file: h5py.File, header: SegmentHeader) -> None:
+    """Lay out an H5MD file without frames."""
+    file.create_group("h5md").attrs["version"] = np.array([1, 1])
+    file.create_group("h5md/author").attrs["name"] = _author()
+    file.create_group("h5md/creator").attrs.update(name="openmm_cgan", version=__version__)
+    file.create_group("h5md/modules/units").attrs["version"] = np.array([1, 0])
+    for name, (shape, dtype, unit) in frame_columns(header).items():
+        row_bytes = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        chunk = (int(np.clip(CHUNK_BYTES // row_bytes, 1, CHUNK_ROWS)), *shape)
+        data = file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=chunk)
+        if unit is not None:
+            data.attrs["unit"] = unit
+    for name in frame_columns(header):  # H5MD: elements sampled together share step and time
+        for shared in ("step", "time"):
+            file.require_group(os.path.dirname(name)).setdefault(
+                shared, file[f"{POSITION}/{shared}"]
+            )
+    box = file.require_group(f"{TRAJECTORY}/box")
+    box.attrs["dimension"] = 3
+    box.attrs["boundary"] = ["periodic" if header.periodic else "none"] * 3
+    file[f"{TRAJECTORY}/id"] = np.array(header.atoms, np.int64)
+    ours = file.create_group(OURS)
+    ours["plumed_input"] = header.plumed_input
+    ours.attrs.update(
+        format_version=FORMAT_VERSION,
+        topology_hash=header.topology_hash,
+        temperature=np.nan if header.temperature is None else header.temperature,
+        variables=to_json([variable.to_dict() for variable in header.variables]),
+        about=to_json(header.about),
+    )
+    for name in Segment._fields:
+        dtype = h5py.string_dtype() if name == "origin" else "i8"
+        ours.create_dataset(f"segments/{name}", (0,), dtype, maxshape=(None,), chunks=(256,))
+
+
+def append_rows(file: h5py.File, columns: dict[str, NDArray[Any]], segments: list[Segment]) -> None:
+    """Add frames, column by column, and rows of the table of segments."""
+    table = {
+        f"{OURS}/segments/{name}": [getattr(segment, name) for segment in segments]
+        for name in Segment._fields
+        if segments
+    }
+    for name, rows in (columns | table).items():
+        data = file[name]
+        start = len(data)
+        data.resize(start + len(rows), axis=0)
+        data[start:] = rows
+
+
+def shorten_segment(path: Path, kept: int, step: int, backup: Path) -> None:
+    """Keep the first frames of a file and the segments begun by ``step``; the old file: backup."""
+    new = path.with_suffix(".new")
+    shutil.copy2(path, new)
+    with h5py.File(new, "r+") as file:
+        for name in frame_columns(read_header(file)):
+            file[name].resize(kept, axis=0)
+        begun = sum(segment.step <= step for segment in read_segment_table(file))
+        for name in Segment._fields:
+            file[f"{OURS}/segments/{name}"].resize(begun, axis=0)
+    shutil.copy2(path, backup)
+    os.replace(new, path)
+
+
+def _author() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container that does not know its user
+        return "unknown"
+
+
+def to_json(record: Any) -> str:
+    """JSON text; NumPy numbers and arrays become plain ones."""
+    return json.dumps(record, default=lambda value: value.tolist())

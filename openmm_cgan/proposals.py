@@ -1,0 +1,457 @@
+"""Configurations asked for at CV values: proposed by a sampler, screened, counted by reason.
+
+A generator makes most of its configurations right and some wrong: atoms on top of each other, a
+mirror image (whose energy is the same, so that no force field objects), an amide turned round, a
+CV that is not the one asked for. A wrong proposal is no exception but a row with a reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan.frames import topology_hash
+from openmm_cgan.stereochemistry import BondGraph
+
+if TYPE_CHECKING:
+    from openmm_cgan.plumed.colvar import CollectiveVariable
+
+NOT_FINITE = "not finite"
+BOND_LENGTH = "bond length"
+CLASH = "clash"
+CHIRALITY = "chirality"
+CIS_TRANS = "cis/trans"
+CV_ERROR = "cv error"
+PASSED = ""
+
+# Van der Waals radii [nm] by atomic number: M. Mantina et al., J. Phys. Chem. A 113, 5806 (2009),
+# doi 10.1021/jp8111556 (Bondi's values where he gave one, hydrogen of Rowland and Taylor).
+VAN_DER_WAALS = {
+    1: 0.110, 2: 0.140, 3: 0.181, 5: 0.192, 6: 0.170, 7: 0.155, 8: 0.152, 9: 0.147, 11: 0.227,
+    12: 0.173, 14: 0.210, 15: 0.180, 16: 0.180, 17: 0.175, 19: 0.275, 20: 0.231, 34: 0.190,
+    35: 0.183, 53: 0.198,
+}  # fmt: skip
+OTHER_RADIUS = 0.2
+CHUNK = 2_000_000  # distances held at once by the clash check
+FLAT = 1e-6  # nm^3: a real stereocentre spans some 1e-2
+LONGEST_BOND = 0.4  # nm
+
+
+class Sampler(Protocol):
+    """What makes configurations: a ConditionalGAN, or anything else with these two."""
+
+    @property
+    def variables(self) -> Sequence[CollectiveVariable]:
+        """The CVs, in the order of the columns of ``cvs``."""
+
+    def sample(self, cvs: NDArray, n: int | None = None, seed: int = 0) -> NDArray:
+        """Return (m, n_atoms, 3) configurations [nm], one for each row of ``cvs`` (m, n_cvs)."""
+
+
+class Restriction(Protocol):
+    """What measures the CVs of a configuration: a PlumedBias, or anything else with these two."""
+
+    @property
+    def variables(self) -> Sequence[CollectiveVariable]:
+        """The CVs, in the order of the columns of ``cv_values``."""
+
+    def cv_values(self, positions: NDArray) -> NDArray:
+        """Return CVs (n, n_cvs) of positions (n, n_atoms, 3) [nm]."""
+
+
+@dataclass(frozen=True)
+class ScreenSettings:
+    """Where a configuration stops being acceptable.
+
+    Parameters
+    ----------
+    cv_tolerance : float or tuple of float
+        Largest |restriction(x) - target| of every CV, or of each [CV units].
+    clash_fraction : float
+        Atoms more than ``excluded_bonds`` bonds apart clash when they are closer than this fraction
+        of the sum of their van der Waals radii. A hydrogen bond of 0.16 nm is at 0.61; alanine
+        dipeptide at 600 K, and held at phi = psi = 0, stays above 0.62.
+    excluded_bonds : int
+        Pairs at most so many bonds apart cannot clash (3: 1-4 pairs are let through).
+    bond_tolerance : float
+        Largest relative deviation of a bond from its length in the reference.
+    chirality, cis_trans : bool
+        Whether stereocentres and amides must be as in the reference.
+    """
+
+    cv_tolerance: float | tuple[float, ...] = 0.1
+    clash_fraction: float = 0.55
+    excluded_bonds: int = 3
+    bond_tolerance: float = 0.25
+    chirality: bool = True
+    cis_trans: bool = True
+
+
+class Screen:
+    """Tells which configurations are the molecule that was given, at the CVs asked for.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        The molecule, with its bonds.
+    reference : ndarray, shape (n_atoms, 3)
+        A right structure of the screened atoms [nm], molecules whole: it gives the bond lengths,
+        the hand of each stereocentre and the isomer of each amide.
+    restriction : Restriction, optional
+        What measures the CVs, such as a PlumedBias. Without it CVs are not screened.
+    settings : ScreenSettings
+    atoms : sequence of int, optional
+        The atoms of the topology that configurations hold; all by default.
+
+    Raises
+    ------
+    ValueError
+        If the reference does not fit the topology, is flat at a stereocentre, or clashes.
+    """
+
+    def __init__(
+        self,
+        topology: Any,
+        reference: NDArray,
+        restriction: Restriction | None = None,
+        settings: ScreenSettings | None = None,
+        atoms: Sequence[int] | None = None,
+    ) -> None:
+        self.settings = settings or ScreenSettings()
+        self.restriction = restriction
+        self.graph = BondGraph.from_topology(topology, atoms)
+        self.n_atoms = len(self.graph.elements)
+        reference = np.asarray(reference, dtype=float)
+        if reference.shape != (self.n_atoms, 3) or not np.isfinite(reference).all():
+            raise ValueError(
+                f"the reference has shape {reference.shape}; expected finite positions [nm] of "
+                f"shape ({self.n_atoms}, 3), one row for each screened atom of the topology"
+            )
+        self._set_bond_limits(reference)
+        self._set_closest_approach()
+        none = np.zeros((0, 5), dtype=int)
+        self.stereocentres = self.graph.stereocentres() if self.settings.chirality else none
+        self.amides = self.graph.amides() if self.settings.cis_trans else none[:, :4]
+        volumes = self._volumes(reference[None])[0]
+        self._hands = np.sign(volumes)
+        self._isomers = np.sign(self._cosines(reference[None])[0])
+        self._tolerance = self._cv_tolerance()
+        self._check_reference(reference, volumes)
+
+    def _check_reference(self, reference: NDArray, volumes: NDArray) -> None:
+        flat = np.abs(volumes) < FLAT
+        if flat.any():
+            raise ValueError(
+                f"the reference is flat at the stereocentres {self.stereocentres[flat, 0].tolist()}"
+                ", so it has no hand there; give the positions of a real structure"
+            )
+        broken = self._bond_limits2[1] > (1 + self.settings.bond_tolerance) ** 2 * LONGEST_BOND**2
+        if broken.any():
+            raise ValueError(
+                f"the reference has bonds longer than {LONGEST_BOND} nm, first between the atoms "
+                f"{self._bonds[broken][0].tolist()}; make its molecules whole across the box, and "
+                "give positions in nm"
+            )
+        if self._clashing(reference[None])[0]:
+            raise ValueError(
+                "the reference itself clashes; the topology may lack bonds (it has "
+                f"{len(self._bonds)} for {self.n_atoms} atoms), else minimise the structure or "
+                "lower clash_fraction"
+            )
+
+    def _cv_tolerance(self) -> NDArray:
+        tolerance = np.asarray(self.settings.cv_tolerance, dtype=float)
+        n_cvs = None if self.restriction is None else len(self.restriction.variables)
+        if tolerance.ndim and n_cvs is not None and tolerance.shape != (n_cvs,):
+            raise ValueError(
+                f"cv_tolerance has {tolerance.size} values; expected one, or one for each of the "
+                f"{n_cvs} CVs"
+            )
+        return tolerance
+
+    def _set_bond_limits(self, reference: NDArray) -> None:
+        factors = np.maximum(1 + self.settings.bond_tolerance * np.array([[-1.0], [1.0]]), 0.0)
+        self._bonds = self.graph.bonds
+        lengths2 = _squared_distances(reference[None], self._bonds)[:, 0]
+        self._bond_limits2 = factors**2 * lengths2
+
+    def _set_closest_approach(self) -> None:
+        """Pairs that can clash and the squares of the distances below which they do."""
+        elements, fraction = self.graph.elements, self.settings.clash_fraction
+        can = np.triu(np.full((self.n_atoms, self.n_atoms), fraction > 0), k=1)
+        for atom in range(self.n_atoms) if fraction > 0 else ():
+            can[atom, list(self.graph.within(atom, self.settings.excluded_bonds))] = False
+        no_atom = np.array(elements) == 0
+        can[no_atom] = can[:, no_atom] = False
+        self._far_pairs = np.argwhere(can)
+        radii = np.array([VAN_DER_WAALS.get(z, OTHER_RADIUS) for z in elements])
+        self._closest2 = (fraction * radii[self._far_pairs].sum(axis=1)) ** 2
+
+    def check(
+        self, positions: NDArray, targets: NDArray | None = None, cvs: NDArray | None = None
+    ) -> NDArray:
+        """Say of each configuration why it is refused.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n, n_atoms, 3)
+            Configurations [nm].
+        targets : ndarray, shape (n, n_cvs) or (n_cvs,), optional
+            CVs asked for; without them, or without a restriction, CVs are not screened.
+        cvs : ndarray, shape (n, n_cvs), optional
+            CVs of the configurations where they are known already.
+
+        Returns
+        -------
+        ndarray of str, shape (n,)
+            The first of "not finite", "bond length", "clash", "chirality", "cis/trans" and
+            "cv error" that holds; empty for a configuration that passed.
+        """
+        positions = np.asarray(positions, dtype=float)
+        if positions.ndim != 3 or positions.shape[1:] != (self.n_atoms, 3):
+            raise ValueError(
+                f"configurations have shape {positions.shape}; expected (n, {self.n_atoms}, 3), as "
+                "the screen was made for"
+            )
+        finite = np.isfinite(positions).all(axis=(1, 2))
+        reasons = np.where(finite, PASSED, NOT_FINITE).astype("U16")
+        if targets is not None and (cvs is not None or self.restriction is not None):
+            cvs = self.cv_values(positions) if cvs is None else cvs
+            reasons[finite & self._off_target(cvs, targets)] = CV_ERROR
+        # the last to be written is the first reason: cheap to say, and all checks are vectorised
+        checks = (
+            (CIS_TRANS, self._turned),
+            (CHIRALITY, self._mirrored),
+            (CLASH, self._clashing),
+            (BOND_LENGTH, self._stretched),
+        )
+        sound = positions if finite.all() else positions[finite]
+        rows = np.flatnonzero(finite)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for reason, wrong in checks:
+                reasons[rows[wrong(sound)]] = reason
+        return reasons
+
+    def cv_values(self, positions: NDArray) -> NDArray:
+        """CVs of configurations, shape (n, n_cvs); NaN for those that are not finite.
+
+        Raises
+        ------
+        ValueError
+            If the screen was made without a restriction.
+        """
+        if self.restriction is None:
+            raise ValueError(
+                "the screen cannot measure CVs; make it with a restriction, for instance "
+                "Screen(topology, reference, bias) with a PlumedBias"
+            )
+        finite = np.isfinite(positions).all(axis=(1, 2))
+        cvs = np.full((len(positions), len(self.restriction.variables)), np.nan)
+        if finite.any():
+            cvs[finite] = self.restriction.cv_values(positions[finite])
+        return cvs
+
+    def _off_target(self, cvs: NDArray, targets: NDArray) -> NDArray:
+        targets = np.broadcast_to(targets, cvs.shape)
+        if self.restriction is None:
+            differences = cvs - targets
+        else:
+            differences = cv_differences(self.restriction.variables, targets, cvs)
+        return ~(np.abs(differences) <= self._tolerance).all(axis=1)
+
+    def _stretched(self, x: NDArray) -> NDArray:
+        lengths2 = _squared_distances(x, self._bonds)
+        limits2 = self._bond_limits2[:, :, None]
+        return ~((lengths2 >= limits2[0]) & (lengths2 <= limits2[1])).all(axis=0)
+
+    def _clashing(self, x: NDArray) -> NDArray:
+        clashing = np.zeros(len(x), dtype=bool)
+        rows = max(1, CHUNK // max(1, len(self._far_pairs)))
+        for start in range(0, len(x), rows):
+            distances2 = _squared_distances(x[start : start + rows], self._far_pairs)
+            clashing[start : start + rows] = ~(distances2 >= self._closest2[:, None]).all(axis=0)
+        return clashing
+
+    def _volumes(self, x: NDArray) -> NDArray:
+        """Signed volumes (n, n_centres) of the parallelepipeds that the neighbours span."""
+        a, b, c, d = (x[:, self.stereocentres[:, k]] for k in range(1, 5))
+        return _dot(a - d, np.cross(b - d, c - d))
+
+    def _mirrored(self, x: NDArray) -> NDArray:
+        return ~(self._volumes(x) * self._hands > 0).all(axis=1)
+
+    def _cosines(self, x: NDArray) -> NDArray:
+        """Numbers (n, n_amides) with the sign of the cosine of each amide's torsion."""
+        a, b, c, d = (x[:, self.amides[:, k]] for k in range(4))
+        return _dot(np.cross(b - a, c - b), np.cross(c - b, d - c))
+
+    def _turned(self, x: NDArray) -> NDArray:
+        return ~(self._cosines(x) * self._isomers > 0).all(axis=1)
+
+
+def _squared_distances(x: NDArray, pairs: NDArray) -> NDArray:
+    """Squared distances (n_pairs, n): atoms first, so that whole rows are gathered (3 x faster)."""
+    by_atom = np.ascontiguousarray(x.transpose(2, 1, 0))
+    return sum((by_axis[pairs[:, 0]] - by_axis[pairs[:, 1]]) ** 2 for by_axis in by_atom)
+
+
+def _dot(a: NDArray, b: NDArray) -> NDArray:
+    return (a * b).sum(axis=-1)
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Configurations proposed at CV values, and what the screen said.
+
+    Attributes
+    ----------
+    positions : ndarray, shape (n, n_atoms, 3)
+        Configurations [nm].
+    targets, cvs : ndarray, shape (n, n_cvs)
+        CVs asked for, and CVs of the configurations (NaN where they are not finite).
+    reasons : ndarray of str, shape (n,)
+        Why each is refused; empty for those that passed.
+    seed : int
+        The seed that they were made with.
+    """
+
+    positions: NDArray
+    targets: NDArray
+    cvs: NDArray
+    reasons: NDArray
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def accepted(self) -> NDArray:
+        """Mask (n,) of the configurations that passed."""
+        return self.reasons == PASSED
+
+    def counts(self) -> dict[str, int]:
+        """Number of configurations by reason, "accepted" first."""
+        refused = Counter(str(reason) for reason in self.reasons if reason)
+        return {"accepted": int(self.accepted.sum()), **dict(sorted(refused.items()))}
+
+
+def propose(sampler: Sampler, targets: NDArray, screen: Screen, *, seed: int) -> Proposals:
+    """Lift CV values to configurations and screen them.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        What makes the configurations, such as a ConditionalGAN.
+    targets : ndarray, shape (n, n_cvs) or (n_cvs,)
+        CV values, one configuration for each row.
+    screen : Screen
+        Made with a restriction, so that the CVs of what was made can be compared.
+    seed : int
+        Seed of the sampler's noise.
+
+    Returns
+    -------
+    Proposals
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or the screen cannot measure CVs. A wrong configuration raises
+        nothing: it has a reason.
+    """
+    targets = np.atleast_2d(np.asarray(targets, dtype=float))
+    n_cvs = len(sampler.variables)
+    if targets.ndim != 2 or targets.shape[1] != n_cvs:
+        names = ", ".join(variable.name for variable in sampler.variables)
+        raise ValueError(
+            f"targets have shape {targets.shape}; expected (n, {n_cvs}), one column for each CV of "
+            f"the sampler ({names})"
+        )
+    positions = np.asarray(sampler.sample(targets, seed=seed), dtype=float)
+    if positions.shape != (len(targets), screen.n_atoms, 3):
+        raise ValueError(
+            f"the sampler gave configurations of shape {positions.shape}; expected "
+            f"({len(targets)}, {screen.n_atoms}, 3), the atoms that the screen was made for"
+        )
+    cvs = screen.cv_values(positions)
+    return Proposals(positions, targets, cvs, screen.check(positions, targets, cvs), int(seed))
+
+
+def require_same_variables(
+    sampler: Sequence[CollectiveVariable], bias: Sequence[CollectiveVariable]
+) -> None:
+    """Check that a sampler and a bias speak of the same CVs, in the same order.
+
+    Raises
+    ------
+    ValueError
+        If names, units or periodic domains differ.
+    """
+    if [v.name for v in sampler] != [v.name for v in bias]:
+        raise ValueError(
+            f"the sampler was trained on the CVs {[v.name for v in sampler]}, the bias has "
+            f"{[v.name for v in bias]}; they must be the same, in the same order"
+        )
+    for ours, theirs in zip(sampler, bias, strict=True):
+        same_domain = (ours.domain is None) == (theirs.domain is None) and np.allclose(
+            ours.domain or 0.0, theirs.domain or 0.0, atol=1e-6
+        )
+        # libplumed does not tell units, so that they may be unknown on one side
+        same_unit = ours.unit == theirs.unit or not (ours.unit and theirs.unit)
+        if not (same_domain and same_unit):
+            raise ValueError(
+                f"the sampler was trained on {ours.name} with the domain {ours.domain} "
+                f"{ours.unit}, the bias has the domain {theirs.domain} {theirs.unit}; use the "
+                "PLUMED input that the training frames were made with"
+            )
+
+
+def generated_atoms(sampler: Any, topology: Any) -> NDArray:
+    """Atoms that a sampler makes, checked against the topology of a simulation.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Its attributes ``topology_hash``, ``n_atoms`` and ``atoms`` (of a sampler that makes only
+        some atoms) are looked at where it has them.
+    topology : openmm.app.Topology
+
+    Returns
+    -------
+    ndarray of int, shape (n_generated,)
+        Zero-based indices in the topology.
+
+    Raises
+    ------
+    ValueError
+        If it was trained on another topology or makes another number of atoms.
+    """
+    n_atoms = sum(1 for _ in topology.atoms())
+    trained = getattr(sampler, "topology_hash", "")
+    if trained and trained != topology_hash(topology):
+        raise ValueError(
+            "the sampler was trained on another topology than that of this simulation (their "
+            "hashes differ); train on frames of this one, or load the sampler that was"
+        )
+    listed = getattr(sampler, "atoms", None)
+    atoms = np.arange(n_atoms) if listed is None else np.asarray(listed, dtype=int)
+    made = getattr(sampler, "n_atoms", len(atoms))
+    if made != len(atoms) or len(atoms) == 0 or atoms.min() < 0 or atoms.max() >= n_atoms:
+        raise ValueError(
+            f"the sampler makes {made} atoms, the simulation has {n_atoms}; expected the same "
+            "number, or a sampler whose attribute 'atoms' tells which of them it makes"
+        )
+    return atoms
+
+
+def cv_differences(
+    variables: Sequence[CollectiveVariable], reference: NDArray, values: NDArray
+) -> NDArray:
+    """Return ``values - reference`` (n, n_cvs), the shortest way round for periodic CVs."""
+    columns = [v.difference(reference[..., k], values[..., k]) for k, v in enumerate(variables)]
+    return np.stack(columns, axis=-1)

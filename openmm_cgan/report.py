@@ -1,0 +1,266 @@
+"""Plots of what a run did, as PNG files: figures for a reader, drawn without a display.
+
+Angles come in radians and are drawn in degrees. Each function writes one file and returns its path.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+INK = "#1b2a41"
+OURS = "#c8553d"
+REFERENCE = "#8d99ae"
+ACCEPTED = "#588157"
+MAP = "YlGnBu"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A free-energy profile to draw.
+
+    Attributes
+    ----------
+    cv : ndarray, shape (n,)
+        CV values [rad].
+    free_energy : ndarray, shape (n,)
+        Free energies, NaN or inf where unknown [kJ/mol].
+    error : ndarray, shape (n,)
+        Standard errors [kJ/mol].
+    label : str
+        For the legend.
+    """
+
+    cv: NDArray[np.float64]
+    free_energy: NDArray[np.float64]
+    error: NDArray[np.float64]
+    label: str
+
+
+def plot_ramachandran(
+    md: ArrayLike,
+    generated: ArrayLike,
+    path: str | os.PathLike[str],
+    labels: tuple[str, str] = ("φ", "ψ"),
+) -> Path:
+    """Densities of MD frames and of generated frames over two torsions, side by side.
+
+    Parameters
+    ----------
+    md, generated : array_like, shapes (n, 2) and (m, 2)
+        Torsions [rad].
+    path : path
+        The PNG file.
+    labels : (str, str)
+        Names of the torsions.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    ValueError
+        If an array does not have shape (n, 2).
+    """
+    figure = Figure(figsize=(7.6, 3.5), layout="compressed")
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    edges = np.linspace(-180, 180, 73)
+    panels = []
+    for torsions, title in ((md, "MD frames"), (generated, "generated frames")):
+        degrees = np.degrees(_torsion_pairs(torsions, title))
+        counts = np.histogram2d(degrees[:, 0], degrees[:, 1], bins=(edges, edges))[0]
+        panels.append((counts / max(len(degrees), 1), f"{title} ({len(degrees):,})"))
+    top = max(share.max() for share, _ in panels) or 1.0
+    for axis, (share, title) in zip(axes, panels, strict=True):
+        mesh = axis.pcolormesh(
+            edges, edges, np.ma.masked_equal(share.T, 0), cmap=MAP, norm=LogNorm(top / 1e3, top)
+        )
+        mesh.set_rasterized(True)
+        _square_degrees(axis, labels[0], title)
+    axes[0].set_ylabel(f"{labels[1]} / degrees")
+    figure.colorbar(mesh, ax=axes, label="share of frames per cell")
+    return _write(figure, path)
+
+
+def plot_free_energy(
+    ours: Profile,
+    path: str | os.PathLike[str],
+    reference: Profile | None = None,
+    basin: tuple[float, float] | None = None,
+    label: str = "φ",
+) -> Path:
+    """A free-energy profile with error bars of two standard errors, beside a reference.
+
+    The reference is shifted to agree with ours on average where both are below 20 kJ/mol: only
+    differences within a profile mean anything.
+
+    Parameters
+    ----------
+    ours : Profile
+        Drawn as points with error bars.
+    path : path
+        The PNG file.
+    reference : Profile, optional
+        Drawn as a line within its band of two standard errors.
+    basin : (float, float), optional
+        A stretch of the CV to shade [rad].
+    label : str
+        Name of the CV.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axis = figure.subplots()
+    if basin is not None:
+        axis.axvspan(*np.degrees(basin), color=REFERENCE, alpha=0.15, lw=0)
+    if reference is not None:
+        x, shift = np.degrees(reference.cv), _shift(reference, ours)
+        y = reference.free_energy + shift
+        band = 2 * reference.error
+        axis.fill_between(x, y - band, y + band, color=REFERENCE, alpha=0.5, lw=0)
+        axis.plot(x, y, color=REFERENCE, lw=1.5, label=reference.label)
+    axis.errorbar(
+        np.degrees(ours.cv),
+        np.where(np.isfinite(ours.free_energy), ours.free_energy, np.nan),
+        yerr=2 * np.nan_to_num(ours.error, posinf=0.0),
+        fmt="o",
+        ms=3,
+        color=OURS,
+        lw=1,
+        capsize=1.5,
+        label=f"{ours.label} (± 2 standard errors)",
+    )
+    axis.set_xticks(np.arange(-180, 181, 60))
+    axis.set_xlabel(f"{label} / degrees")
+    axis.set_xlim(-180, 180)
+    axis.set_ylabel("free energy / (kJ/mol)")
+    axis.legend(frameon=False, loc="upper left")
+    _plain(axis)
+    return _write(figure, path)
+
+
+def plot_training(
+    history: Sequence[Mapping[str, float]], path: str | os.PathLike[str], x: str = "step"
+) -> Path:
+    """Training curves: one panel for each quantity that the history records.
+
+    Parameters
+    ----------
+    history : sequence of mappings
+        Rows as ConditionalGAN.history keeps them; quantities that are not numbers are left out.
+    path : path
+        The PNG file.
+    x : str
+        The key that counts the training.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    ValueError
+        If the history is empty or lacks the key ``x``.
+    """
+    if not history or x not in history[0]:
+        found = sorted(history[0]) if history else "no rows"
+        raise ValueError(f"the training history has {found}: expected rows with {x!r}")
+    names = [k for k, v in history[0].items() if k != x and isinstance(v, int | float)]
+    figure = Figure(
+        figsize=(3.4 * min(len(names), 3), 2.5 * -(-len(names) // 3)), layout="constrained"
+    )
+    panels = figure.subplots(-(-len(names) // 3), min(len(names), 3), squeeze=False).ravel()
+    steps = np.array([row[x] for row in history], dtype=float)
+    for axis, name in zip(panels, names, strict=False):
+        axis.plot(steps, [row.get(name, np.nan) for row in history], color=INK, lw=1)
+        axis.set_title(name.replace("_", " "), fontsize=10)
+        axis.set_xlabel(x)
+        _plain(axis)
+    for axis in panels[len(names) :]:
+        axis.set_axis_off()
+    return _write(figure, path)
+
+
+def plot_proposals(counts: Mapping[str, int], path: str | os.PathLike[str]) -> Path:
+    """Proposals accepted and refused, one bar for each reason.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Number of proposals by reason of refusal and "accepted", as Proposals.counts gives them.
+    path : path
+        The PNG file.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    reasons = sorted((count, reason) for reason, count in counts.items() if reason != "accepted")
+    rows = [(reason, count) for count, reason in reasons] + [
+        ("accepted", counts.get("accepted", 0))
+    ]
+    total = sum(count for _, count in rows)
+    figure = Figure(figsize=(6.4, 0.9 + 0.36 * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    colours = [OURS] * len(reasons) + [ACCEPTED]
+    bars = axis.barh([name for name, _ in rows], [n for _, n in rows], color=colours, height=0.65)
+    shares = [f" {n:,} ({n / total:.1%})" if total else " 0" for _, n in rows]
+    axis.bar_label(bars, shares, fontsize=9)
+    axis.set_xlim(0, 1.25 * max([1, *(n for _, n in rows)]))
+    axis.set_xlabel("proposals")
+    _plain(axis)
+    axis.tick_params(left=False)
+    return _write(figure, path)
+
+
+def _torsion_pairs(torsions: ArrayLike, name: str) -> NDArray[np.float64]:
+    pairs = np.asarray(torsions, dtype=float)
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise ValueError(f"{name} have shape {pairs.shape}: expected (n, 2) torsions")
+    # the histogram is closed at +180 degrees, so values need only lie in one period
+    return np.remainder(pairs + np.pi, 2 * np.pi) - np.pi
+
+
+def _shift(reference: Profile, ours: Profile) -> float:
+    """The constant that brings the reference onto our profile where both are low."""
+    order = np.argsort(reference.cv)
+    there = np.interp(ours.cv, reference.cv[order], reference.free_energy[order], period=2 * np.pi)
+    low = np.isfinite(ours.free_energy) & np.isfinite(there)
+    low &= (ours.free_energy < 20) & (there < 20)
+    return float(np.mean(ours.free_energy[low] - there[low])) if low.any() else 0.0
+
+
+def _square_degrees(axis: Axes, label: str, title: str) -> None:
+    axis.set_xlabel(f"{label} / degrees")
+    axis.set_xticks(np.arange(-180, 181, 90))
+    axis.set_yticks(np.arange(-180, 181, 90))
+    axis.set_xlim(-180, 180)
+    axis.set_ylim(-180, 180)
+    axis.set_aspect("equal")
+    axis.set_title(title, fontsize=10)
+
+
+def _plain(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _write(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write whole or not at all: a reader never meets half a picture."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    figure.savefig(unfinished, format="png", dpi=150)
+    os.replace(unfinished, path)
+    return path

@@ -1,0 +1,123 @@
+"""The files that the windows of a run share: the System, the Topology, a right structure.
+
+The Topology is kept as JSON: a PDB file would lose the bonds of molecules that OpenMM does not
+know, and with them the topology's fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app, unit
+
+SYSTEM, TOPOLOGY, REFERENCE = "system.xml", "topology.json", "reference.npy"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that a kill leaves either as it was or complete."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def write_array(path: Path, array: NDArray) -> None:
+    """Write a .npy file that a kill leaves either as it was or complete."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with open(partial, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+    os.replace(partial, path)
+
+
+def write_shared(
+    folder: Path, system: openmm.System, topology: app.Topology, reference: NDArray | None
+) -> None:
+    """Write what every window of a folder reads.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing.
+    system : openmm.System
+        Without the PLUMED bias.
+    topology : openmm.app.Topology
+    reference : ndarray, shape (n_atoms, 3), or None
+        Structure with the right stereocentres and amides [nm]; None if they are not watched.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds another System or Topology.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        SYSTEM: openmm.XmlSerializer.serialize(system),
+        TOPOLOGY: json.dumps(topology_record(topology)),
+    }
+    for name, text in texts.items():
+        path = folder / name
+        if path.exists() and _versionless(path.read_text()) != _versionless(text):
+            raise ValueError(
+                f"{path} is that of another system; its windows can not be continued with this "
+                "one. Give another folder"
+            )
+    for name, text in texts.items():
+        write_atomically(folder / name, text)
+    if reference is not None and not (folder / REFERENCE).exists():
+        write_array(folder / REFERENCE, np.asarray(reference, dtype=float))
+
+
+def _versionless(text: str) -> str:
+    """A serialised System without the version of the OpenMM that wrote it."""
+    return re.sub(r' openmmVersion="[^"]*"', "", text)
+
+
+def read_system(folder: Path) -> openmm.System:
+    """The System that `write_shared` wrote."""
+    return openmm.XmlSerializer.deserialize((folder / SYSTEM).read_text())
+
+
+def read_topology(folder: Path) -> app.Topology:
+    """The Topology that `write_shared` wrote."""
+    return topology_of(json.loads((folder / TOPOLOGY).read_text()))
+
+
+def topology_record(topology: app.Topology) -> dict[str, list]:
+    """A Topology in plain JSON types."""
+    box = topology.getPeriodicBoxVectors()
+    return {
+        "chains": [chain.id for chain in topology.chains()],
+        "residues": [[r.name, r.chain.index, r.id, r.insertionCode] for r in topology.residues()],
+        "atoms": [
+            [a.name, a.element.symbol if a.element is not None else None, a.residue.index, a.id]
+            for a in topology.atoms()
+        ],
+        "bonds": [[bond[0].index, bond[1].index] for bond in topology.bonds()],
+        "box": [] if box is None else [list(row) for row in box.value_in_unit(unit.nanometer)],
+    }
+
+
+def topology_of(record: dict[str, list]) -> app.Topology:
+    """The Topology of a `topology_record`."""
+    topology = app.Topology()
+    chains = [topology.addChain(name) for name in record["chains"]]
+    residues = [
+        topology.addResidue(name, chains[chain], number, insertion)
+        for name, chain, number, insertion in record["residues"]
+    ]
+    atoms = [
+        topology.addAtom(
+            name, symbol and app.Element.getBySymbol(symbol), residues[residue], number
+        )
+        for name, symbol, residue, number in record["atoms"]
+    ]
+    for first, second in record["bonds"]:
+        topology.addBond(atoms[first], atoms[second])
+    if record["box"]:
+        topology.setPeriodicBoxVectors([openmm.Vec3(*row) for row in record["box"]])
+    return topology

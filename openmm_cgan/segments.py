@@ -1,0 +1,337 @@
+"""Frames go to disk: a folder of segment files that a kill at any moment leaves whole.
+
+The files are ``segment-00001.h5md``, ``segment-00002.h5md`` ... A new one begins with every start
+of the program and at a size limit. A *segment* is the stretch of a run between two injections of a
+configuration. One file may hold many (an exact run injects hundreds of times a second): each frame
+carries the number of its segment. Frames of the settle window after an injection are marked.
+
+Rows are written once a second, through a journal (journal.py): a kill in the middle of a write
+leaves the file as it was a second before.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import logging
+import os
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from openmm_cgan.h5md import (
+    EDGES,
+    POSITION,
+    Segment,
+    SegmentHeader,
+    append_rows,
+    create_segment,
+    open_segment,
+    read_header,
+    read_segment_table,
+    shorten_segment,
+    to_json,
+)
+from openmm_cgan.journal import Journal
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+logger = logging.getLogger("openmm_cgan")
+
+FLUSH_SECONDS = 1.0
+BUFFER_BYTES = 8 * 1024**2
+FILE_BYTES = 1024**3  # where the next file begins
+PATTERN = "segment-*.h5md"
+
+
+class Row(NamedTuple):
+    """One frame as the reporter hands it over."""
+
+    step: int
+    time: float
+    bias: float
+    cvs: NDArray[np.float64]
+    positions: NDArray[np.float32]
+    box: Any = None
+
+
+class SegmentWriter:
+    """Writes frames to a folder of segment files, once a second.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing.
+    header : SegmentHeader
+    step : int
+        Step of the simulation now: the first segment begins here, and frames in the folder that
+        are later (the run went on after the checkpoint it is restarted from) are set aside as
+        ``bck.N.segment-*.h5md``.
+    time : float
+        Time of the simulation now [ps].
+
+    Attributes
+    ----------
+    last : tuple of (int, float) or None
+        Step and time of the last frame.
+    files : list of Path
+        Files that this writer has begun.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds frames of another system, a damaged file, or frames up to ``step`` that
+        are later than ``time``.
+    RuntimeError
+        If another process is writing to the folder.
+    """
+
+    def __init__(
+        self, folder: Path, header: SegmentHeader, step: int = 0, time: float = 0.0
+    ) -> None:
+        self.folder, self.header = folder.resolve(), header
+        self.files: list[Path] = []
+        self.last: tuple[int, float] | None = None
+        self._lock = threading.RLock()
+        self._rows: list[tuple[Any, ...]] = []
+        self._row_bytes = 12 * len(header.atoms) + 100
+        self._path: Path | None = None
+        self._timer: threading.Timer | None = None
+        self._failure: OSError | None = None
+        self._recent = [Segment(1, step, step, '{"kind": "initial"}')]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        close_writers(self.folder)  # of an earlier cell of the same notebook
+        self._journal = Journal(self.folder)
+        try:
+            self._journal.finish()
+            self._resume(step, time)
+        except BaseException:
+            self._journal.close()
+            raise
+        self._unsaved = [self._recent[-1]]
+        _WRITERS.add(self)
+
+    @property
+    def segment(self) -> int:
+        """Number of the segment that the next frame belongs to."""
+        return self._recent[-1].number
+
+    def append(self, row: Row) -> None:
+        """Take one frame; it is on disk a second later.
+
+        Raises
+        ------
+        ValueError
+            If its step is not later than the last one.
+        OSError
+            If an earlier frame could not be written.
+        """
+        with self._lock:
+            if not self._journal.ours:
+                raise RuntimeError(f"the writer of {self.folder} is closed: make a new one")
+            step = row.step
+            if self.last is not None and step <= self.last[0]:
+                raise ValueError(
+                    f"a frame of step {step} cannot follow one of step {self.last[0]} in "
+                    f"{self.folder}: after loading an earlier state, make a new FrameReporter with "
+                    "append=True, which sets the later frames aside"
+                )
+            recent = self._recent
+            # an injection at this very step may have come before this report: see start_segment
+            while len(recent) > 1 and recent[1].step < step:
+                del recent[0]
+            settling = any(step < segment.settled for segment in recent)
+            self._rows.append((*row, settling, recent[0].number))
+            self.last = step, row.time
+            if self._failure or len(self._rows) * self._row_bytes > BUFFER_BYTES:
+                self.flush()
+            elif self._timer is None:
+                self._timer = threading.Timer(FLUSH_SECONDS, self._flush_late)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def start_segment(self, step: int, origin: dict[str, Any], settle_steps: int = 0) -> int:
+        """Begin a segment with the frames later than ``step``.
+
+        A frame of ``step`` itself, should it still come, stays in the old segment and is marked as
+        settling, for it cannot be told whether it was taken before or after the injection. A settle
+        window that has not ended goes on in the new segment.
+
+        Parameters
+        ----------
+        step : int
+            Step of the injection.
+        origin : dict
+            What was injected: plain JSON types.
+        settle_steps : int
+            Frames earlier than ``step + settle_steps`` are marked as settling.
+
+        Returns
+        -------
+        int
+            Number of the segment.
+        """
+        with self._lock:
+            latest = self._recent[-1]
+            settled = max(step + settle_steps, latest.settled)
+            segment = Segment(latest.number + 1, step, settled, to_json(origin))
+            self._recent.append(segment)
+            self._unsaved.append(segment)
+            if settle_steps:
+                self.flush()  # a checkpoint may be saved now: the restart must know of the window
+            return segment.number
+
+    def flush(self) -> None:
+        """Write what is in memory.
+
+        Raises
+        ------
+        OSError
+            If that fails: the file is left as it was and the rows stay in memory.
+        """
+        if not self._journal.ours:  # asked before the lock: in a forked child none may open it
+            return
+        with self._lock:
+            self._failure = None
+            if self._rows:
+                self._write_rows()
+            elif self._unsaved and self._path is not None:
+                with self._journal.changing(self._path) as file:
+                    append_rows(file, {}, self._unsaved)
+                self._unsaved = []
+
+    def close(self) -> None:
+        """Write what is in memory and give the folder free."""
+        if not self._journal.ours:
+            return
+        with self._lock:
+            try:
+                self.flush()
+            finally:
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._journal.close()
+
+    def _flush_late(self) -> None:
+        with self._lock:
+            self._timer = None
+            try:
+                self.flush()
+            except OSError as error:
+                self._failure = error  # tried again, and raised, at the next frame
+                logger.error("%s", error)
+
+    def _write_rows(self) -> None:
+        step, times, bias, cvs, positions, box, settling, segment = zip(*self._rows, strict=True)
+        columns = {
+            f"{POSITION}/value": np.stack(positions),
+            f"{POSITION}/step": np.array(step),
+            f"{POSITION}/time": np.array(times),
+            "observables/bias/value": np.array(bias),
+            "observables/settling/value": np.array(settling, np.uint8),
+            "observables/segment/value": np.array(segment),
+        }
+        for variable, values in zip(self.header.variables, np.array(cvs).T, strict=True):
+            columns[f"observables/{variable.name}/value"] = values
+        if self.header.periodic:
+            columns[f"{EDGES}/value"] = np.array(box)
+        try:
+            self._write(columns)
+        except (OSError, RuntimeError) as error:
+            raise OSError(
+                f"{self._path or self.folder}: {len(self._rows)} frames could not be written: "
+                f"{error}; earlier frames are kept, these are still in memory"
+            ) from error
+        self._rows, self._unsaved = [], []
+        assert self._path is not None
+        if self._path.stat().st_size >= FILE_BYTES:
+            self._path, self._unsaved = None, self._recent.copy()
+
+    def _write(self, columns: dict[str, NDArray[Any]]) -> None:
+        if self._path is not None:
+            with self._journal.changing(self._path) as file:
+                append_rows(file, columns, self._unsaved)
+            return
+        # never a file that holds no frame: MDAnalysis refuses to open one
+        image = io.BytesIO()
+        with h5py.File(image, "w") as file:
+            create_segment(file, self.header)
+            append_rows(file, columns, self._unsaved)
+        number = max((_number(path) for path in self.folder.glob(PATTERN)), default=0) + 1
+        path = self.folder / f"segment-{number:05d}.h5md"
+        new = path.with_suffix(".new")
+        try:
+            new.write_bytes(image.getbuffer())
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+        self._path = path
+        self.files.append(path)
+
+    def _resume(self, step: int, time: float) -> None:
+        """Set frames later than ``step`` aside, and go on where the others end."""
+        later: list[tuple[Path, int]] = []
+        for path in sorted(self.folder.glob(PATTERN), reverse=True):
+            with open_segment(path) as file:
+                self.header.require_same(read_header(file), path)
+                steps = file[f"{POSITION}/step"][:]
+                kept = int(np.searchsorted(steps, step, side="right"))
+                if kept < len(steps):
+                    later.append((path, kept))
+                if kept:
+                    self.last = int(steps[kept - 1]), float(file[f"{POSITION}/time"][kept - 1])
+                    known = [s for s in read_segment_table(file) if s.step <= step]
+                    self._recent = known[-1:] or self._recent
+                    break
+        if self.last is not None and time < self.last[1] - 1e-6:
+            raise ValueError(
+                f"the simulation is at step {step} and {time:g} ps, but {self.folder} has a frame "
+                f"of step {self.last[0]} and {self.last[1]:g} ps: restart from the checkpoint or "
+                "State, or call context.setTime"
+            )
+        for path, kept in later:
+            backup = _backup_name(path)
+            if kept:
+                shorten_segment(path, kept, step, backup)
+            else:
+                os.replace(path, backup)
+            logger.warning("frames later than step %d set aside: %s", step, backup)
+
+
+# Writers of this process that may hold frames in memory.
+_WRITERS: weakref.WeakSet[SegmentWriter] = weakref.WeakSet()
+
+
+@atexit.register
+def close_writers(folder: Path | None = None) -> None:
+    """Write what is still in memory and close: at the end of the program, or of one folder."""
+    for writer in list(_WRITERS):
+        if folder is None or writer.folder == folder:
+            try:
+                writer.close()
+            except OSError as error:
+                logger.error("%s", error)
+
+
+def flush_writers(path: Path) -> None:
+    """Write the frames that this process still holds for a folder or a file (resolved path)."""
+    for writer in list(_WRITERS):
+        if path in (writer.folder, *writer.files):
+            writer.flush()
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.partition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _backup_name(path: Path) -> Path:
+    """A free name as PLUMED gives it: bck.0.segment-00001.h5md, bck.1. ..."""
+    return next(
+        name for i in range(10**6) if not (name := path.with_name(f"bck.{i}.{path.name}")).exists()
+    )

@@ -1,0 +1,244 @@
+"""What a worker does with one umbrella window: start, run, checkpoint, continue, judge.
+
+A window is a folder: ``window.json`` (what it is and how far it got), ``plumed.dat``,
+``start.npy``, ``frames/``, ``checkpoint.xml`` and whatever the PLUMED input prints; the System and
+the Topology lie in the folder above.  A worker is given the name of a folder and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app
+
+from openmm_cgan.contexts import system_without
+from openmm_cgan.frames import read_frames
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.proposals import Screen, ScreenSettings
+from openmm_cgan.reporters import FrameReporter
+from openmm_cgan.run_files import REFERENCE, read_system, read_topology, write_atomically
+
+logger = logging.getLogger("openmm_cgan")
+
+RECORD, INPUT, START, CHECKPOINT, FRAMES = (
+    "window.json", "plumed.dat", "start.npy", "checkpoint.xml", "frames",
+)  # fmt: skip
+HEALING_KAPPA = 500.0  # [kJ/mol per CV unit squared]: holds the CVs while bonds and clashes relax
+HEALING_ITERATIONS = 200
+WATER = {"HOH", "WAT", "H2O", "SOL", "TIP", "TIP3", "TIP3P", "TIP4", "TIP5", "SPC"}
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a window."""
+    record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+    return record
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write the record of a window, all or nothing."""
+    write_atomically(folder / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def run_window(
+    folder: str, platform: str | None = None, threads: int | None = None
+) -> dict[str, Any]:
+    """Run or continue one window that `run_windows` has prepared; what a worker calls.
+
+    Parameters
+    ----------
+    folder : str
+        Of the window.
+    platform : str, optional
+        OpenMM platform.
+    threads : int, optional
+        Of the CPU platform.
+
+    Returns
+    -------
+    dict
+        The window's record, as in window.json; ``status`` is "finished" or "failed".
+    """
+    path = Path(folder)
+    record = read_record(path)
+    if record["status"] == "finished" and record["step"] >= record["steps"]:
+        return record
+    record |= {"status": "running", "error": "", "attempts": record["attempts"] + 1}
+    write_record(path, record)
+    try:
+        _run(path, record, platform, threads)
+        record["status"] = "finished"
+    except Exception as error:
+        logger.debug("%s", path, exc_info=True)
+        record |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+    write_record(path, record)
+    return record
+
+
+def _run(folder: Path, record: dict[str, Any], platform: str | None, threads: int | None) -> None:
+    """Run a window to its end; the record is kept up to date."""
+    topology = read_topology(folder.parent)
+    isomers = _Isomers(topology, folder.parent)
+    checkpoint = folder / CHECKPOINT
+    resumed = checkpoint.exists()
+    bias = PlumedBias(
+        folder / INPUT,
+        topology,
+        temperature=record["temperature"],
+        backend=record["backend"],
+        directory=folder,
+        restart=resumed,
+    )
+    simulation, reporter = _simulation(folder, record, bias, topology, (platform, threads))
+    try:
+        if resumed:
+            simulation.context.setState(openmm.XmlSerializer.deserialize(checkpoint.read_text()))
+        else:
+            _start(simulation, folder, record, bias, isomers)
+        bias.attach(simulation)
+        simulation.reporters.append(reporter)
+        if not resumed:
+            reporter.describeNextReport(simulation)  # begins the first file
+            origin = {"kind": record["origin"], "centre": record["centre"]}
+            reporter.start_segment(origin, record["settle_steps"])
+        _advance(simulation, folder, record, reporter)
+    finally:
+        reporter.close()
+        bias.close()
+    _require_isomer(isomers, folder)
+
+
+def _simulation(
+    folder: Path,
+    record: dict[str, Any],
+    bias: PlumedBias,
+    topology: app.Topology,
+    machine: tuple[str | None, int | None],
+) -> tuple[app.Simulation, FrameReporter]:
+    """The biased simulation of a window, without positions yet, and its reporter."""
+    system = read_system(folder.parent)
+    bias.add_to(system)
+    integrator = openmm.LangevinMiddleIntegrator(
+        record["temperature"], record["friction"], record["timestep"]
+    )
+    # a run that goes on draws other noise than the stretch before it did
+    stream = np.random.SeedSequence([record["seed"], record["step"], record["attempts"]])
+    seeds = stream.generate_state(1 + system.getNumForces()) % (2**31 - 1) + 1
+    integrator.setRandomNumberSeed(int(seeds[0]))
+    for force, seed in zip(system.getForces(), seeds[1:], strict=True):
+        if hasattr(force, "setRandomNumberSeed"):
+            force.setRandomNumberSeed(int(seed))
+    name, threads = machine
+    arguments: list[Any] = [] if name is None else [openmm.Platform.getPlatformByName(name)]
+    if name == "CPU" and threads is not None:
+        arguments.append({"Threads": str(threads)})
+    simulation = app.Simulation(topology, system, integrator, *arguments)
+    reporter = FrameReporter(folder / FRAMES, record["report_interval"], bias, append=True)
+    return simulation, reporter
+
+
+def _start(
+    simulation: app.Simulation,
+    folder: Path,
+    record: dict[str, Any],
+    bias: PlumedBias,
+    isomers: _Isomers,
+) -> None:
+    """Heal the start where it is, and draw velocities."""
+    context = simulation.context
+    if record["box"] is not None:
+        context.setPeriodicBoxVectors(*np.array(record["box"]))
+    positions = _healed(simulation, np.load(folder / START), bias)
+    if change := str(isomers.changes(positions[None])[0]):
+        raise ValueError(f"the start is not the molecule that was given ({change}); screen it")
+    context.setPositions(positions)
+    context.applyConstraints(simulation.integrator.getConstraintTolerance())
+    context.setVelocitiesToTemperature(record["temperature"], record["seed"])
+
+
+def _healed(simulation: app.Simulation, start: NDArray, bias: PlumedBias) -> NDArray[np.float64]:
+    """The start minimised with its CVs held, in a Context that PLUMED does not see."""
+    state = simulation.context.getState()
+    periodic = simulation.system.usesPeriodicBoundaryConditions()
+    box = state.getPeriodicBoxVectors(asNumpy=True)._value if periodic else None
+    system = system_without(simulation.system, bias.force_groups())
+    bias.restrained(bias.cv_values(start, box), HEALING_KAPPA).add_to(system)
+    platform = simulation.context.getPlatform()
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    if box is not None:
+        context.setPeriodicBoxVectors(*box)
+    context.setPositions(start)
+    context.applyConstraints(1e-5)
+    openmm.LocalEnergyMinimizer.minimize(context, 10.0, HEALING_ITERATIONS)
+    positions = context.getState(positions=True).getPositions(asNumpy=True)._value
+    if not np.isfinite(positions).all():
+        raise ValueError("the start could not be minimised: its positions are no longer finite")
+    return np.array(positions)
+
+
+def _advance(
+    simulation: app.Simulation, folder: Path, record: dict[str, Any], reporter: FrameReporter
+) -> None:
+    """Step to the end, with a checkpoint of the run and the record at every interval."""
+    while (step := simulation.currentStep) < record["steps"]:
+        simulation.step(min(record["checkpoint_interval"], record["steps"] - step))
+        state = simulation.context.getState(positions=True, velocities=True)
+        if not np.isfinite(state.getPositions(asNumpy=True)._value).all():
+            raise ValueError(f"a position is not finite at step {simulation.currentStep}")
+        reporter.flush()  # a checkpoint never is ahead of the frames
+        # positions, velocities, box, step and time; no parameters, whose names differ between runs
+        write_atomically(folder / CHECKPOINT, openmm.XmlSerializer.serialize(state))
+        record["step"] = simulation.currentStep
+        write_record(folder, record)
+
+
+def can_watch_isomers(topology: app.Topology, reference: NDArray) -> bool:
+    """Whether stereocentres and amides can be told from a structure; says why if they can not."""
+    try:
+        return _isomer_screen(topology, reference) is not None
+    except ValueError as error:
+        logger.warning("windows are not watched for a change of chirality or amides: %s", error)
+        return False
+
+
+def _isomer_screen(topology: app.Topology, reference: NDArray) -> Screen | None:
+    """Looks at stereocentres and amides only, water left out; None where there are none."""
+    atoms = [atom.index for atom in topology.atoms() if atom.residue.name not in WATER]
+    if not atoms:
+        return None
+    anything = ScreenSettings(clash_fraction=0.0, bond_tolerance=1e6)
+    screen = Screen(topology, reference[atoms], settings=anything, atoms=atoms)
+    return screen if len(screen.stereocentres) or len(screen.amides) else None
+
+
+class _Isomers:
+    """Tells whether configurations are still the molecule that was given."""
+
+    def __init__(self, topology: app.Topology, root: Path) -> None:
+        path = root / REFERENCE
+        self._screen = _isomer_screen(topology, np.load(path)) if path.exists() else None
+        names = [atom.residue.name for atom in topology.atoms()]
+        self._atoms = [i for i, name in enumerate(names) if name not in WATER]
+
+    def changes(self, positions: NDArray) -> NDArray[np.str_]:
+        """What changed in each configuration (n, n_atoms, 3), empty where nothing did."""
+        if self._screen is None:
+            return np.full(len(positions), "")
+        return self._screen.check(positions[:, self._atoms])
+
+
+def _require_isomer(isomers: _Isomers, folder: Path) -> None:
+    """Mirror images have the same energy: a window that crossed over samples another molecule."""
+    frames = read_frames(folder / FRAMES, settling=True)
+    changes = isomers.changes(frames.positions)
+    changed = np.flatnonzero(changes != "")
+    if len(changed):
+        raise ValueError(
+            f"the molecule changed at step {frames.step[changed[0]]} ({changes[changed[0]]}), "
+            f"{len(changed)} of {len(frames)} frames; soften the restraint or choose another start"
+        )

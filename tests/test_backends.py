@@ -1,0 +1,270 @@
+"""One input, two backends: the native one against real PLUMED, action by action.
+
+Each case of `CASES` is one action of the input language with its variants. Energies and forces
+agree within 1e-6 (kJ/mol, kJ/mol/nm) relative to 1 + magnitude on 100 random frames, on the
+Reference platform. benchmarks/plumed_backends.py prints the same table.
+"""
+
+import functools
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+import pytest
+from openmm import app
+
+from openmm_cgan.plumed.actions import ACTIONS
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.colvar import read_fields
+from openmm_cgan.testsystems import alanine_dipeptide
+
+pytestmark = pytest.mark.plumed
+
+N_ATOMS = 8
+N_FRAMES = 100
+TOLERANCE = 1e-6
+
+BOXES = {
+    "no box": None,
+    "orthorhombic": np.diag([2.4, 2.9, 3.3]),
+    "triclinic": np.array([[2.6, 0, 0], [0.8, 2.5, 0], [-0.9, 1.1, 2.7]]),
+}
+
+VARIABLES = "t: TORSION ATOMS=1,3,4,6\na: ANGLE ATOMS=2,4,7\nd: DISTANCE ATOMS=5,8\n"
+PERIODIC_GRID = "GRID_MIN=-pi GRID_MAX=pi GRID_BIN=80"
+GRID_2D = "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=60,50"
+# wide enough for NOPBC distances between images
+MIXED_GRID = "GRID_MIN=-pi,0 GRID_MAX=pi,20 GRID_BIN=30,400"
+
+# {pbc} becomes "" or " NOPBC"
+CASES = {
+    "TORSION": "t: TORSION ATOMS=1,2,5,6{pbc}\nRESTRAINT ARG=t AT=2.5 KAPPA=30",
+    "ANGLE": "a: ANGLE ATOMS=1,4,2{pbc}\nRESTRAINT ARG=a AT=1.1 KAPPA=40",
+    "DISTANCE": "d: DISTANCE ATOMS=3,7{pbc}\nRESTRAINT ARG=d AT=0.25 KAPPA=300",
+    "GROUP": "g: GROUP ATOMS=2-8:2\nh: GROUP ATOMS=g\nt: TORSION ATOMS=h{pbc}\n"
+    "RESTRAINT ARG=t AT=-1 KAPPA=9",
+    "COMBINE": "t: TORSION ATOMS=1,3,4,6{pbc}\nd: DISTANCE ATOMS=5,8{pbc}\n"
+    "c: COMBINE ARG=t,d COEFFICIENTS=1.5,-2 PARAMETERS=2.9,0.1 POWERS=2,3 PERIODIC=NO\n"
+    "RESTRAINT ARG=c AT=2 KAPPA=3",
+    "COMBINE periodic": "t: TORSION ATOMS=1,3,4,6{pbc}\n"
+    "c: COMBINE ARG=t COEFFICIENTS=2 PERIODIC=-pi,pi\nRESTRAINT ARG=c AT=3 KAPPA=3",
+    "COMBINE normalized": "t: TORSION ATOMS=1,3,4,6{pbc}\na: ANGLE ATOMS=2,4,7{pbc}\n"
+    "c: COMBINE ARG=t,a COEFFICIENTS=1,3 NORMALIZE PERIODIC=NO\nRESTRAINT ARG=c AT=1 KAPPA=5",
+    "RESTRAINT": "t: TORSION ATOMS=1,3,4,6{pbc}\na: ANGLE ATOMS=2,4,7{pbc}\n"
+    "d: DISTANCE ATOMS=5,8{pbc}\nRESTRAINT ARG=t,a,d AT=3,1,0.3 KAPPA=20,30,400 SLOPE=1,-2,30",
+    "UPPER_WALLS": "t: TORSION ATOMS=1,3,4,6{pbc}\nd: DISTANCE ATOMS=5,8{pbc}\n"
+    "UPPER_WALLS ARG=t,d AT=1,0.3 KAPPA=15,200 EXP=2,3 EPS=1,0.5 OFFSET=0,0.05",
+    "LOWER_WALLS": "a: ANGLE ATOMS=2,4,7{pbc}\nd: DISTANCE ATOMS=5,8{pbc}\n"
+    "LOWER_WALLS ARG=a,d AT=2,0.6 KAPPA=15,200 EXP=4,2 EPS=0.7,1 OFFSET=0.1,0",
+    "METAD 1-D": "t: TORSION ATOMS=1,3,4,6{pbc}\n"
+    f"METAD ARG=t SIGMA=0.35 HEIGHT=1.2 PACE=5 {PERIODIC_GRID}",
+    "METAD 1-D not periodic": "d: DISTANCE ATOMS=5,8{pbc}\n"
+    "METAD ARG=d SIGMA=0.07 HEIGHT=1.2 PACE=5 GRID_MIN=0 GRID_MAX=20 GRID_SPACING=0.02",
+    "METAD 1-D well-tempered": "t: TORSION ATOMS=1,3,4,6{pbc}\n"
+    f"METAD ARG=t SIGMA=0.35 HEIGHT=1.2 PACE=5 BIASFACTOR=6 {PERIODIC_GRID}",
+    "METAD 2-D": "t: TORSION ATOMS=1,3,4,6{pbc}\nu: TORSION ATOMS=2,4,5,7{pbc}\n"
+    f"METAD ARG=t,u SIGMA=0.35,0.3 HEIGHT=1.2 PACE=5 {GRID_2D}",
+    "METAD 2-D well-tempered": "t: TORSION ATOMS=1,3,4,6{pbc}\nd: DISTANCE ATOMS=5,8{pbc}\n"
+    f"METAD ARG=t,d SIGMA=0.35,0.1 HEIGHT=1.2 PACE=5 BIASFACTOR=6 TEMP=310 {MIXED_GRID}",
+    "METAD with RESTRAINT": "t: TORSION ATOMS=1,3,4,6{pbc}\n"
+    f"METAD ARG=t SIGMA=0.35 TAU=4 PACE=5 BIASFACTOR=6 {PERIODIC_GRID}\n"
+    "RESTRAINT ARG=t AT=0 KAPPA=1",
+    "UNITS": "UNITS LENGTH=A ENERGY=kcal/mol TIME=fs\nt: TORSION ATOMS=1,3,4,6{pbc}\n"
+    "d: DISTANCE ATOMS=5,8{pbc}\nRESTRAINT ARG=d AT=2.5 KAPPA=3\n"
+    "UPPER_WALLS ARG=t AT=1 KAPPA=2\n"
+    "METAD ARG=d SIGMA=0.5 HEIGHT=0.3 PACE=5 BIASFACTOR=8 GRID_MIN=0 GRID_MAX=200 GRID_BIN=1500",
+}
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Largest disagreement over frames, relative to 1 + magnitude."""
+
+    values: float
+    energy: float
+    forces: float
+
+
+def random_frames(box, rng, n=N_FRAMES):
+    """Compact molecules, each atom moved by a random lattice vector where there is a box."""
+    steps = rng.normal(size=(n, N_ATOMS, 3))
+    steps *= 0.15 / np.linalg.norm(steps, axis=-1, keepdims=True)
+    frames = np.cumsum(steps, axis=1) + rng.random((n, 1, 3))
+    if box is not None:
+        frames += rng.integers(-1, 2, size=(n, N_ATOMS, 3)) @ box
+    return frames
+
+
+def make_system(box):
+    system = openmm.System()
+    for i in range(N_ATOMS):
+        system.addParticle(12.0 + i)
+    if box is not None:
+        system.setDefaultPeriodicBoxVectors(*box)
+        nonbonded = openmm.NonbondedForce()
+        nonbonded.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+        for _ in range(N_ATOMS):
+            nonbonded.addParticle(0, 1, 0)
+        system.addForce(nonbonded)
+    return system
+
+
+def made(text, backend, box, folder, frames):
+    """A bias in a Context, with a hill laid at each of the frames where the input lays hills."""
+    bias = PlumedBias(text + "\n", temperature=300.0, backend=backend, directory=folder / backend)
+    system = make_system(box)
+    bias.add_to(system)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    engine = bias._engine
+    engine.start(0.002)
+    for i, frame in enumerate(frames):
+        engine.update(frame, box, 5 * i)
+        engine.upload(context)
+    return bias, context
+
+
+def deviation(text, box, folder, seed=0):
+    """Compare the two backends; run by benchmarks/plumed_backends.py too."""
+    rng = np.random.default_rng(seed)
+    laid, frames = random_frames(box, rng, 40), random_frames(box, rng)
+    laid = laid if "METAD" in text else laid[:0]
+    both = [made(text, backend, box, folder, laid) for backend in ("native", "kernel")]
+    worst = np.zeros(3)
+    for frame in frames:
+        found = []
+        for bias, context in both:
+            context.setPositions(frame)
+            groups = bias.force_groups()
+            state = context.getState(energy=True, forces=True, groups=groups)
+            values, energy = bias._engine.evaluate(frame, box, 5)
+            assert energy == pytest.approx(state.getPotentialEnergy()._value, rel=1e-9, abs=1e-9)
+            found.append((values, energy, state.getForces(asNumpy=True)._value))
+        for i, (ours, plumeds) in enumerate(zip(*found, strict=True)):
+            error = np.max(np.abs(ours - plumeds) / (1 + np.abs(plumeds)))
+            worst[i] = max(worst[i], error)
+    for bias, _ in both:
+        bias.close()
+    return Deviation(*worst)
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
+@pytest.mark.parametrize("text", CASES.values(), ids=CASES.keys())
+def test_energies_and_forces_are_plumeds(text, box, tmp_path):
+    for pbc in ("",) if box is None else ("", " NOPBC"):
+        found = deviation(text.format(pbc=pbc), box, tmp_path / pbc.strip())
+        assert max(found.values, found.energy, found.forces) < TOLERANCE, found
+
+
+PRINTED = (
+    "UNITS ENERGY=kcal/mol TIME=fs\nt: TORSION ATOMS=1,3,4,6\nu: TORSION ATOMS=2,4,5,7\n"
+    "d: DISTANCE ATOMS=5,8\nc: COMBINE ARG=t COEFFICIENTS=2 PERIODIC=-pi,pi\n"
+    "r: RESTRAINT ARG=d AT=0.3 KAPPA=50\nw: UPPER_WALLS ARG=t AT=1 KAPPA=2\n"
+    "m: METAD ARG=t,u SIGMA=0.35,0.3 HEIGHT=1.2 PACE=5 BIASFACTOR=6 "
+    f"{GRID_2D} FILE=HILLS\n"
+    "n: METAD ARG=d SIGMA=0.1 HEIGHT=0.2 PACE=10 GRID_MIN=0 GRID_MAX=3 GRID_BIN=100 FMT=%10.6f "
+    "FILE=HILLS.d\n"
+    "PRINT ARG=t,d,c,r.bias,w.bias,m.bias STRIDE=5 FILE=COLVAR\n"
+    "PRINT ARG=r.*,w.*,m.* STRIDE=10 FMT=%14.8f FILE=ALL\nFLUSH STRIDE=20\n"
+)
+FILES = ("COLVAR", "ALL", "HILLS", "HILLS.d")
+
+
+def test_files_are_plumeds(tmp_path):
+    frames = random_frames(None, np.random.default_rng(4), 30)
+    for backend in ("native", "kernel"):
+        bias, _ = made(PRINTED, backend, None, tmp_path, frames)
+        bias.close()
+    for file in FILES:
+        ours, plumeds = ((tmp_path / b / file).read_text() for b in ("native", "kernel"))
+        if file == "HILLS":  # 16 digits: rounding shows
+            assert header(ours) == header(plumeds)
+            compare_tables(tmp_path, file, 1e-9)
+        else:
+            assert ours == plumeds
+        assert len(set(map(len, ours.splitlines()))) == len(set(map(len, plumeds.splitlines())))
+
+
+def header(text):
+    return [line for line in text.splitlines() if line.startswith("#")]
+
+
+def compare_tables(folder, file, tolerance):
+    ours, plumeds = (read_fields(folder / b / file) for b in ("native", "kernel"))
+    assert list(ours.columns) == list(plumeds.columns)
+    assert ours.constants == plumeds.constants
+    for name, column in plumeds.columns.items():
+        np.testing.assert_allclose(ours.columns[name], column, atol=tolerance, rtol=tolerance)
+
+
+RUN = (
+    "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
+    "m: METAD ARG=phi,psi SIGMA=0.3,0.3 HEIGHT=1.2 PACE=20 BIASFACTOR=10 "
+    "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=100,100\n"
+    "PRINT ARG=phi,psi,m.bias STRIDE=10 FILE=COLVAR\n"
+)
+
+
+def simulate(backend, folder, parts, platform="Reference"):
+    """Alanine dipeptide under RUN in parts, each its own process as far as PLUMED knows."""
+    state = None
+    for i, n_steps in enumerate(parts):
+        molecule = alanine_dipeptide("C7eq")
+        bias = PlumedBias(
+            RUN, temperature=300.0, backend=backend, directory=folder / backend, restart=i > 0
+        )
+        bias.add_to(molecule.system)
+        integrator = openmm.VerletIntegrator(0.001)
+        simulation = app.Simulation(
+            molecule.topology,
+            molecule.system,
+            integrator,
+            openmm.Platform.getPlatformByName(platform),
+        )
+        if state is None:
+            simulation.context.setPositions(molecule.positions)
+            simulation.context.setVelocitiesToTemperature(300, 5)
+        else:
+            simulation.context.loadCheckpoint(state)
+        bias.attach(simulation)
+        simulation.step(n_steps)
+        state = simulation.context.createCheckpoint()
+        bias.close()
+    return simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
+
+
+def test_runs_and_their_files_are_plumeds(tmp_path):
+    positions = [simulate(backend, tmp_path, [300]) for backend in ("native", "kernel")]
+    np.testing.assert_allclose(positions[0], positions[1], atol=1e-6)
+    for file in ("COLVAR", "HILLS"):
+        compare_tables(tmp_path, file, 2e-6)
+    assert len(read_fields(tmp_path / "native" / "HILLS")) == 15
+    assert len(read_fields(tmp_path / "native" / "COLVAR")) == 31
+
+
+@pytest.mark.parametrize("first", [140, 150])
+@pytest.mark.parametrize("backend", ["native", "kernel"])
+def test_a_run_in_two_parts_is_the_run_in_one(backend, first, tmp_path):
+    """Cut at a step where a hill is laid (140) and where none is (150)."""
+    for name, parts in (("one", [300]), ("two", [first, 300 - first])):
+        simulate(backend, tmp_path / name, parts)
+    for file in ("COLVAR", "HILLS"):
+        one, two = (read_fields(tmp_path / name / backend / file) for name in ("one", "two"))
+        assert two.columns["time"] == pytest.approx(one.columns["time"])
+        for name, column in one.columns.items():
+            np.testing.assert_allclose(two.columns[name], column, atol=1e-5)
+
+
+def test_auto_takes_the_kernel_where_native_refuses_and_says_so(tmp_path, caplog):
+    text = RUN + "r: GYRATION ATOMS=1-22\nRESTRAINT ARG=r AT=0.25 KAPPA=10\n"
+    with caplog.at_level(logging.INFO, logger="openmm_cgan"):
+        bias = PlumedBias(text, temperature=300.0, directory=tmp_path)
+    assert bias.backend == ("native" if "GYRATION" in ACTIONS else "kernel")
+    assert bias.backend in caplog.text
+    assert [variable.name for variable in bias.variables] == ["phi", "psi", "r"]
+
+
+def test_the_same_is_known_of_the_variables(tmp_path):
+    make = functools.partial(PlumedBias, RUN, temperature=300.0, directory=tmp_path)
+    assert make(backend="native").variables == make(backend="kernel").variables

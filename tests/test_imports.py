@@ -1,0 +1,208 @@
+"""The house rules that a test can hold: who imports whom, sizes, and a quick import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "openmm_cgan"
+
+# The order of the data (the package docstring): a room imports only from rooms above it.
+ORDER = [
+    "openmm_cgan",
+    "plumed.language",
+    "plumed.colvar",
+    "plumed.actions",
+    "plumed.native",
+    "plumed.libplumed",
+    "plumed.kernel",
+    "plumed.plugin",
+    "plumed.bias",
+    "journal",
+    "run_files",
+    "contexts",
+    "platforms",
+    "h5md",
+    "segments",
+    "frames",
+    "internal_coordinates",
+    "features",
+    "generators",
+    "cgan",
+    "stereochemistry",
+    "proposals",
+    "targets",
+    "attempts",
+    "healing",
+    "reporters",
+    "hills",
+    "mbar",
+    "reweighting",
+    "free_energy",
+    "closures",
+    "diffusion_maps",
+    "dragging",
+    "window_worker",
+    "windows",
+    "metrics",
+    "report",
+    "testsystems",
+    "exports",
+    "simulations",
+    "driver",
+    "shipped",
+    "demo",
+    "cli",
+]
+
+# Third-party modules a room may import where it is loaded (inside functions and under
+# TYPE_CHECKING does not count). Rooms not named here: numpy only.
+ALLOWED = {
+    "plumed": {"numpy", "openmm", "tqdm"},
+    "plumed.language": set(),
+    "plumed.colvar": {"numpy"},
+    "journal": {"numpy", "h5py"},
+    "h5md": {"numpy", "h5py"},
+    "segments": {"numpy", "h5py"},
+    "frames": {"numpy", "h5py"},
+    "internal_coordinates": {"numpy", "torch"},
+    "features": {"numpy", "torch"},
+    "generators": {"numpy", "torch"},
+    "cgan": {"numpy", "torch", "tqdm"},
+    "proposals": {"numpy", "scipy", "tqdm"},
+    "healing": {"numpy", "openmm"},
+    "reporters": {"numpy", "openmm"},
+    "hills": {"numpy", "scipy"},
+    "mbar": {"numpy", "scipy", "pymbar"},
+    "reweighting": {"numpy", "scipy"},
+    "free_energy": {"numpy", "scipy"},
+    "run_files": {"numpy", "openmm"},
+    "contexts": {"numpy", "openmm"},
+    "platforms": {"numpy", "openmm"},
+    "dragging": {"numpy", "openmm", "tqdm"},
+    "window_worker": {"numpy", "openmm"},
+    "windows": {"numpy", "openmm", "tqdm"},
+    "metrics": {"numpy", "scipy"},
+    "report": {"numpy", "matplotlib"},
+    "testsystems": {"numpy", "openmm"},
+    "simulations": {"numpy", "openmm", "tqdm"},
+    "driver": {"numpy", "openmm"},
+    "cli": {"click"},
+}
+
+# Words that name a drawer and not a thing.
+DRAWERS = {"utils", "helpers", "manager", "managers", "common", "misc", "tools", "base", "core"}
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if "plumed_inputs" not in path.parts)
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    return ".".join(parts) or "openmm_cgan"
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def imported(tree: ast.AST, everywhere: bool) -> set[str]:
+    """Full names imported: at load time only, or in functions too (never under TYPE_CHECKING)."""
+    names: set[str] = set()
+    for node in ast.iter_child_nodes(tree):
+        if is_type_checking(node):
+            continue
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names |= imported(node, everywhere)
+    return names
+
+
+def rooms_imported(tree: ast.AST) -> set[str]:
+    rooms = set()
+    for name in imported(tree, everywhere=True):
+        if name.split(".")[0] != "openmm_cgan":
+            continue
+        inner = name.removeprefix("openmm_cgan.")
+        known = [room for room in ORDER if inner == room or inner.startswith(room + ".")]
+        rooms.add(max(known, key=len) if known else "openmm_cgan")
+    return rooms
+
+
+def position(room: str) -> int:
+    """Where a room stands; files of plumed/ that the list does not name stand beside actions."""
+    if room in ORDER:
+        return ORDER.index(room)
+    if room.startswith("plumed.actions"):
+        return ORDER.index("plumed.actions")
+    raise AssertionError(f"{room} has no place in ORDER: give it one, in the order of the data")
+
+
+@pytest.mark.parametrize("path", FILES, ids=room_of)
+def test_a_room_imports_only_from_rooms_above_it(path: Path) -> None:
+    room = room_of(path)
+    if room == "plumed":
+        pytest.skip("the room's own door")
+    below = {r for r in rooms_imported(ast.parse(path.read_text())) if position(r) > position(room)}
+    assert not below, f"{room} imports {sorted(below)}, which come after it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=room_of)
+def test_a_room_loads_only_the_third_party_modules_allowed_to_it(path: Path) -> None:
+    room = room_of(path)
+    default = ALLOWED["plumed"] if room.startswith("plumed") else {"numpy"}
+    allowed = ALLOWED.get(room, default) | {"openmm_cgan", "__future__"} | sys.stdlib_module_names
+    loaded = {n.split(".")[0] for n in imported(ast.parse(path.read_text()), everywhere=False)}
+    assert loaded <= allowed, f"{room} loads {sorted(loaded - allowed)}"
+
+
+def test_torch_and_openmm_stay_on_their_sides() -> None:
+    for room, allowed in ALLOWED.items():
+        assert not {"torch", "openmm"} <= allowed, room
+
+
+@pytest.mark.parametrize("path", FILES, ids=room_of)
+def test_files_and_functions_stay_readable(path: Path) -> None:
+    text = path.read_text()
+    assert path.stem not in DRAWERS
+    assert len(text.splitlines()) <= 500
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert code_lines(node) <= 60, f"{node.name} has {code_lines(node)} lines of code"
+
+
+def code_lines(function: ast.FunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    first = function.body[0]
+    doc = ast.get_docstring(function) is not None
+    length = (function.end_lineno or 0) - function.lineno + 1
+    return length - ((first.end_lineno or 0) - first.lineno + 1 if doc else 0)
+
+
+def test_importing_the_package_is_quick() -> None:
+    code = "import sys, openmm_cgan; print(sorted(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"torch", "openmm", "numpy", "h5py", "MDAnalysis", "pymbar", "matplotlib"}
+    assert not heavy & set(ast.literal_eval(run.stdout))
+
+
+@pytest.mark.parametrize("room", ["reporters", "windows", "proposals", "free_energy", "frames"])
+def test_torch_is_not_in_the_import_path_of(room: str) -> None:
+    code = f"import sys, openmm_cgan.{room}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_public_names_are_found_and_unknown_ones_refused() -> None:
+    import openmm_cgan
+
+    for name in openmm_cgan.__all__:
+        assert getattr(openmm_cgan, name).__name__ == name
+        assert name in dir(openmm_cgan)
+    with pytest.raises(AttributeError, match="no attribute 'PlumedBais'"):
+        _ = openmm_cgan.PlumedBais

@@ -1,0 +1,220 @@
+"""A change to a file happens whole or not at all, wherever the program is stopped."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+
+import h5py
+import numpy as np
+import pytest
+
+from openmm_cgan import journal
+from openmm_cgan.journal import JOURNAL, Change, Journal, open_still, read_change, repeat
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(10.0), maxshape=(None,), chunks=(4,))
+        file.create_dataset("y", data=np.arange(10), maxshape=(None,), chunks=(64,))
+    return tmp_path
+
+
+def grow(file, n):
+    for name in ("x", "y"):
+        start = len(file[name])
+        file[name].resize(start + n, axis=0)
+        file[name][start:] = np.arange(start, start + n)
+
+
+def require_even(file):
+    if len(file["x"]) != len(file["y"]):
+        raise OSError("uneven")
+
+
+def contents(path):
+    with open_still(path, require_even) as file:
+        return file["x"][:].tolist(), file["y"][:].tolist()
+
+
+def stop_at_every_write(monkeypatch, folder, snapshots):
+    """Keep the folder as it is before, in the middle of and after each write of a change."""
+    plain = journal._write_all
+
+    def write(raw, data):
+        half = len(data) // 2
+        for part in (data[:half], data[half:]):
+            shutil.copytree(folder, snapshots / f"{len(list(snapshots.iterdir())):04d}")
+            at = raw.tell()
+            plain(raw, part)
+            if "a" not in raw.mode:
+                raw.seek(at + len(part))
+
+    monkeypatch.setattr(journal, "_write_all", write)
+
+
+def test_a_stop_at_any_write_leaves_the_file_before_or_after(folder, tmp_path_factory, monkeypatch):
+    snapshots = tmp_path_factory.mktemp("stopped")
+    before = contents(folder / "a.h5")
+    held = Journal(folder)
+    with monkeypatch.context() as patch:
+        stop_at_every_write(patch, folder, snapshots)
+        with held.changing(folder / "a.h5") as file:
+            grow(file, 500)  # more chunks than one node of the tree takes: it splits
+    held.close()
+    after = contents(folder / "a.h5")
+    assert [len(column) for column in after] == [510, 510]
+    states = sorted(snapshots.iterdir())
+    assert len(states) > 40
+    monkeypatch.setattr(journal, "STILL_TRIES", 1)
+    for state in states:
+        found = contents(state / "a.h5")
+        assert found in (before, after), state
+        # whoever writes next finishes it for good: plain readers see it whole
+        mended = Journal(state)
+        mended.finish()
+        mended.close()
+        with h5py.File(state / "a.h5") as file:
+            assert file["x"][:].tolist() == found[0]
+
+
+def test_without_the_journal_such_a_stop_does_harm(folder, tmp_path_factory, monkeypatch):
+    """The test above can fail: some of the same files are broken when the journal is ignored."""
+    snapshots = tmp_path_factory.mktemp("stopped")
+    before = contents(folder / "a.h5")
+    held = Journal(folder)
+    with monkeypatch.context() as patch:
+        stop_at_every_write(patch, folder, snapshots)
+        with held.changing(folder / "a.h5") as file:
+            grow(file, 500)
+    held.close()
+    after = contents(folder / "a.h5")
+    broken = 0
+    for state in snapshots.iterdir():
+        (state / JOURNAL).unlink()
+        try:
+            broken += contents(state / "a.h5") not in (before, after)
+        except (OSError, RuntimeError, KeyError):
+            broken += 1
+    assert broken
+
+
+def test_an_exception_takes_the_change_back(folder):
+    before = contents(folder / "a.h5")
+    held = Journal(folder)
+
+    def fail():
+        with held.changing(folder / "a.h5") as file:
+            grow(file, 100)
+            file.flush()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert contents(folder / "a.h5") == before
+    held.close()
+    assert not (folder / JOURNAL).exists()
+
+
+@pytest.mark.parametrize("place", range(1, 12))
+def test_where_the_disk_is_full_a_change_fails_whole_or_is_made(folder, monkeypatch, place):
+    before = contents(folder / "a.h5")
+    held = Journal(folder)
+    written = []
+
+    def write(raw, data, plain=journal._write_all):
+        written.append(len(data))
+        if len(written) == place:
+            plain(raw, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        plain(raw, data)
+
+    monkeypatch.setattr(journal, "_write_all", write)
+    raised = False
+    try:
+        with held.changing(folder / "a.h5") as file:
+            grow(file, 500)
+    except OSError:
+        raised = True
+    monkeypatch.undo()
+    monkeypatch.setattr(journal, "STILL_TRIES", 1)
+    n = len(contents(folder / "a.h5")[0])
+    assert n == (10 if raised else 510)
+    assert not raised or contents(folder / "a.h5") == before
+    with held.changing(folder / "a.h5") as file:
+        grow(file, 1)
+    assert contents(folder / "a.h5")[0] == list(map(float, range(n + 1)))
+    held.close()
+
+
+def test_a_journal_cut_short_is_of_a_change_not_begun(tmp_path):
+    change = Change("f", 6, [(0, b"ab"), (5, b"c"), (1, b"B")])
+    packed = journal._packed(change)
+    assert read_change(packed) == change
+    for length in range(len(packed)):
+        assert read_change(packed[:length]) is None
+    assert read_change(packed[:-1] + b"?") is None
+    assert read_change(b"something else, longer than a header of this journal") is None
+    path = tmp_path / "f"
+    path.write_bytes(b"123456789")
+    for _ in range(2):
+        with path.open("r+b") as file:
+            repeat(file, change)
+        assert path.read_bytes() == b"aB345c"
+
+
+def test_readers_beside_a_writer_see_whole_changes(folder):
+    """Another thread stands for another process: they share nothing but the files."""
+    held = Journal(folder)
+
+    def change():
+        for _ in range(40):
+            with held.changing(folder / "a.h5") as file:
+                grow(file, 50)
+
+    writer = threading.Thread(target=change)
+    writer.start()
+    lengths = []
+    while writer.is_alive():
+        x, y = contents(folder / "a.h5")
+        assert x == y == list(range(len(x)))
+        lengths.append(len(x))
+    assert lengths == sorted(lengths)
+    assert len(contents(folder / "a.h5")[0]) == 2010
+    held.close()
+
+
+def test_a_damaged_file_is_refused_at_once(folder):
+    (folder / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n and no more")
+    with pytest.raises(OSError, match=r"open"):
+        contents(folder / "a.h5")
+
+
+@pytest.mark.skipif(journal.fcntl is None, reason="needs POSIX locks")
+def test_a_second_process_is_refused_until_the_first_has_ended(folder):
+    code = (
+        "import sys; from pathlib import Path; from openmm_cgan.journal import Journal;"
+        f"held = Journal(Path({str(folder)!r})); print('held', flush=True); sys.stdin.read()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "held\n"
+    with pytest.raises(RuntimeError, match="another process is writing"):
+        Journal(folder)
+    child.kill()
+    child.communicate()
+    Journal(folder).close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_neither_writes_nor_removes(folder):
+    held = Journal(folder)
+    code = 0 if held.ours else 1
+    assert code == 0
+    held._pid += 1  # what a child sees: the journal of another process
+    assert not held.ours
+    held.close()
+    assert (folder / JOURNAL).exists()

@@ -1,0 +1,102 @@
+"""Figures are looked at by people; here: the file is a whole PNG and shows the right numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from openmm_cgan import report
+from openmm_cgan.report import Profile
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures written, to look into."""
+    figures: list[Figure] = []
+    write = report._write
+
+    def keep(figure: Figure, path: Path) -> Path:
+        figures.append(figure)
+        return write(figure, path)
+
+    monkeypatch.setattr(report, "_write", keep)
+    return figures
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(2)
+
+
+def profile(shift: float = 0.0) -> Profile:
+    cv = np.linspace(-3.0, 3.0, 13)
+    return Profile(cv, 5 * (1 - np.cos(cv)) + shift, np.full(13, 0.3), "cosine")
+
+
+def test_ramachandran_counts_every_frame_once(tmp_path, rng, drawn) -> None:
+    md = rng.uniform(-np.pi, np.pi, size=(400, 2))
+    md[0] = np.pi, 3 * np.pi  # at the seam, and one turn further
+    path = report.plot_ramachandran(md, md[:100], tmp_path / "rama.png")
+    assert path == tmp_path / "rama.png"
+    assert imread(path).shape[2] == 4
+    panels = [axis.collections[0].get_array() for axis in drawn[0].axes[:2]]
+    assert [float(panel.sum()) for panel in panels] == pytest.approx([1.0, 1.0])
+    assert [axis.get_title() for axis in drawn[0].axes[:2]] == [
+        "MD frames (400)",
+        "generated frames (100)",
+    ]
+
+
+def test_ramachandran_of_nothing_is_an_empty_panel(tmp_path, rng) -> None:
+    nothing = np.empty((0, 2))
+    md = rng.uniform(-3, 3, size=(10, 2))
+    assert report.plot_ramachandran(md, nothing, tmp_path / "a.png").exists()
+
+
+def test_ramachandran_wants_two_torsions(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"MD frames have shape \(5, 3\)"):
+        report.plot_ramachandran(np.zeros((5, 3)), np.zeros((5, 2)), tmp_path / "rama.png")
+
+
+def test_reference_is_shifted_onto_ours_and_the_basin_shaded(tmp_path, drawn) -> None:
+    report.plot_free_energy(profile(), tmp_path / "f.png", profile(shift=7.0), basin=(0.0, 2.3))
+    axis = drawn[0].axes[0]
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), profile().free_energy, atol=1e-12)
+    assert "± 2 standard errors" in axis.get_legend().get_texts()[1].get_text()
+
+
+def test_unknown_free_energies_leave_gaps(tmp_path) -> None:
+    ours = profile()
+    ours.free_energy[:3] = np.inf, np.nan, -np.inf
+    ours.error[:3] = np.inf, np.nan, np.nan
+    assert report.plot_free_energy(ours, tmp_path / "f.png").exists()
+
+
+def test_training_curves_have_a_panel_per_number(tmp_path, drawn) -> None:
+    history = [{"step": i, "critic": 1.0 / (i + 1), "penalty": 0.1, "note": "x"} for i in range(9)]
+    report.plot_training(history, tmp_path / "t.png")
+    assert [axis.get_title() for axis in drawn[0].axes if axis.lines] == ["critic", "penalty"]
+    with pytest.raises(ValueError, match="expected rows with 'epoch'"):
+        report.plot_training(history, tmp_path / "t.png", x="epoch")
+
+
+def test_proposals_are_counted_by_reason(tmp_path, drawn) -> None:
+    report.plot_proposals({"accepted": 90, "clash": 8, "chirality": 2}, tmp_path / "p.png")
+    axis = drawn[0].axes[0]
+    bars = {
+        t.get_text(): b.get_width()
+        for t, b in zip(axis.get_yticklabels(), axis.patches, strict=True)
+    }
+    assert bars == {"chirality": 2, "clash": 8, "accepted": 90}
+    assert report.plot_proposals({}, tmp_path / "none.png").exists()
+
+
+def test_a_failed_drawing_leaves_the_old_file(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "p.png"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.plot_proposals({"accepted": 1}, path)
+    assert path.read_bytes() == b"old"

@@ -1,0 +1,174 @@
+"""Stereocentres and amides are known from chemistry: the truth of every case here."""
+
+import numpy as np
+import pytest
+from openmm import app
+
+from openmm_cgan.stereochemistry import BondGraph
+from openmm_cgan.testsystems import alanine_dipeptide
+
+ATOMIC_NUMBERS = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "Pt": 78, "Cl": 17}
+
+
+def graph_of(heavy: list[str], bonds: list[tuple[int, int]], hydrogens: list[int]) -> BondGraph:
+    """Heavy atoms, their bonds, and the number of hydrogens on each."""
+    elements = [ATOMIC_NUMBERS[symbol] for symbol in heavy]
+    neighbours: list[list[int]] = [[] for _ in heavy]
+    for i, j in bonds:
+        neighbours[i].append(j)
+        neighbours[j].append(i)
+    for i, count in enumerate(hydrogens):
+        for _ in range(count):
+            neighbours[i].append(len(elements))
+            neighbours.append([i])
+            elements.append(1)
+    return BondGraph(tuple(elements), tuple(tuple(sorted(bonded)) for bonded in neighbours))
+
+
+RING = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0)]
+MOLECULES = {
+    # name: (graph, heavy atoms that are stereocentres)
+    "glycine": (["N", "C", "C", "O", "O"], [(0, 1), (1, 2), (2, 3), (2, 4)], [2, 2, 0, 0, 1], []),
+    "alanine": (
+        ["N", "C", "C", "O", "O", "C"],
+        [(0, 1), (1, 2), (2, 3), (2, 4), (1, 5)],
+        [2, 1, 0, 0, 1, 3],
+        [1],
+    ),
+    "threonine": (
+        ["N", "C", "C", "O", "O", "C", "O", "C"],
+        [(0, 1), (1, 2), (2, 3), (2, 4), (1, 5), (5, 6), (5, 7)],
+        [2, 1, 0, 0, 1, 1, 1, 3],
+        [1, 5],
+    ),
+    "valine": (
+        ["N", "C", "C", "O", "O", "C", "C", "C"],
+        [(0, 1), (1, 2), (2, 3), (2, 4), (1, 5), (5, 6), (5, 7)],
+        [2, 1, 0, 0, 1, 1, 3, 3],
+        [1],
+    ),
+    # what tells the branches apart is seven bonds away: one round of refinement is not enough
+    "5-propyl-nonane and one carbon more": (
+        ["C"] * 10,
+        [(0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 6), (6, 7), (0, 8), (8, 9)],
+        [1, 2, 2, 3, 2, 2, 2, 3, 2, 3],
+        [0],
+    ),
+    "4-propylheptane": (
+        ["C"] * 10,
+        [(0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 6), (0, 7), (7, 8), (8, 9)],
+        [1, 2, 2, 3, 2, 2, 3, 2, 2, 3],
+        [],
+    ),
+    "1,4-dimethylcyclohexane": (
+        ["C"] * 8,
+        [*RING, (0, 6), (3, 7)],
+        [1, 2, 2, 1, 2, 2, 3, 3],
+        [0, 3],
+    ),
+    "cyclohexane": (["C"] * 6, RING, [2] * 6, []),
+    "dimethyl phosphate": (
+        ["P", "O", "O", "O", "O", "C", "C"],
+        [(0, 1), (0, 2), (0, 3), (0, 4), (3, 5), (4, 6)],
+        [0, 0, 0, 0, 0, 3, 3],
+        [],
+    ),
+    "a square planar complex": (
+        ["Pt", "Cl", "N", "O", "C"],
+        [(0, 1), (0, 2), (0, 3), (0, 4)],
+        [0, 0, 3, 2, 3],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MOLECULES)
+def test_stereocentres_are_those_of_the_molecule(name: str) -> None:
+    heavy, bonds, hydrogens, expected = MOLECULES[name]
+    graph = graph_of(heavy, bonds, hydrogens)
+    assert graph.stereocentres()[:, 0].tolist() == expected
+
+
+AMIDES = {
+    # name: (graph, the C and N of the amides that have isomers)
+    "N-methylacetamide": (
+        ["C", "C", "O", "N", "C"],
+        [(0, 1), (1, 2), (1, 3), (3, 4)],
+        [3, 0, 0, 1, 3],
+        [(1, 3)],
+    ),
+    "acetamide": (["C", "C", "O", "N"], [(0, 1), (1, 2), (1, 3)], [3, 0, 0, 2], []),
+    "dimethylacetamide": (
+        ["C", "C", "O", "N", "C", "C"],
+        [(0, 1), (1, 2), (1, 3), (3, 4), (3, 5)],
+        [3, 0, 0, 0, 3, 3],
+        [],
+    ),
+    "pyrrolidone, a lactam": (
+        ["C", "O", "N", "C", "C", "C"],
+        [(0, 1), (0, 2), (2, 3), (3, 4), (4, 5), (5, 0)],
+        [0, 0, 1, 2, 2, 2],
+        [],
+    ),
+    "acetyl-2-methylpyrrolidine": (
+        ["C", "C", "O", "N", "C", "C", "C", "C", "C"],
+        [(0, 1), (1, 2), (1, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 3), (4, 8)],
+        [3, 0, 0, 0, 1, 2, 2, 2, 3],
+        [(1, 3)],
+    ),
+    "methyl acetate, an ester": (
+        ["C", "C", "O", "O", "C"],
+        [(0, 1), (1, 2), (1, 3), (3, 4)],
+        [3, 0, 0, 0, 3],
+        [],
+    ),
+    "an amine": (["C", "C", "N", "C"], [(0, 1), (1, 2), (2, 3)], [3, 2, 1, 3], []),
+}
+
+
+@pytest.mark.parametrize("name", AMIDES)
+def test_amides_are_those_that_have_isomers(name: str) -> None:
+    heavy, bonds, hydrogens, expected = AMIDES[name]
+    amides = graph_of(heavy, bonds, hydrogens).amides()
+    assert [(carbon, nitrogen) for _, carbon, nitrogen, _ in amides] == expected
+    assert all(heavy[oxygen] == "O" for oxygen in amides[:, 0])
+    assert all(side < len(heavy) for side in amides[:, 3]), "a heavy atom where there is one"
+
+
+def test_alanine_dipeptide_has_one_stereocentre_and_two_amides() -> None:
+    graph = BondGraph.from_topology(alanine_dipeptide().topology)
+    assert graph.stereocentres().tolist() == [[8, 6, 9, 10, 14]]  # CA: N, HA, CB, C
+    assert graph.amides().tolist() == [[5, 4, 6, 8], [15, 14, 16, 18]]
+
+
+def test_ranks_do_not_depend_on_the_order_of_the_atoms(rng: np.random.Generator) -> None:
+    graph = BondGraph.from_topology(alanine_dipeptide().topology)
+    order = rng.permutation(len(graph.elements))
+    new = np.argsort(order)  # new[i]: where atom i went
+    shuffled = BondGraph(
+        tuple(graph.elements[i] for i in order),
+        tuple(tuple(sorted(int(new[j]) for j in graph.neighbours[i])) for i in order),
+    )
+    assert shuffled.ranks().tolist() == graph.ranks()[order].tolist()
+
+
+def test_a_part_of_a_topology_keeps_the_bonds_within_it() -> None:
+    topology = alanine_dipeptide().topology
+    chain = topology.addChain()
+    water = topology.addResidue("HOH", chain)
+    atoms = [
+        topology.addAtom(name, app.element.Element.getBySymbol(name[0]), water)
+        for name in ("O", "H1", "H2")
+    ]
+    topology.addAtom("M", None, water)
+    topology.addBond(atoms[0], atoms[1])
+    topology.addBond(atoms[0], atoms[2])
+    graph = BondGraph.from_topology(topology, [22, 23, 24, 25])
+    assert graph.elements == (8, 1, 1, 0)
+    assert graph.bonds.tolist() == [[0, 1], [0, 2]]
+    assert len(BondGraph.from_topology(topology, range(22)).stereocentres()) == 1
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20)
