@@ -633,6 +633,15 @@ def test_strides_of_an_input(text, strides):
     assert update_strides(read_statements(text)) == strides
 
 
+def test_strides_of_an_included_file_count(tmp_path):
+    (tmp_path / "inner.dat").write_text("PRINT ARG=x STRIDE=30\nENDPLUMED\nNOISE\n")
+    (tmp_path / "outer.dat").write_text("INCLUDE FILE=inner.dat\nFLUSH STRIDE=50\n")
+    assert update_strides(read_statements("INCLUDE FILE=outer.dat"), tmp_path) == [30, 50]
+    (tmp_path / "inner.dat").write_text("INCLUDE FILE=outer.dat\n")
+    assert update_strides(read_statements("INCLUDE FILE=outer.dat"), tmp_path) == [1]
+    assert update_strides(read_statements("INCLUDE FILE=missing.dat"), tmp_path) == [1]
+
+
 def test_actions_said_to_do_nothing_between_steps_exist(tmp_path):
     settings = MDSettings(tmp_path, np.ones(3), np.zeros(3))
     plumed = Plumed(settings, [])

@@ -202,7 +202,7 @@ class KernelBackend:
     @cached_property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do; [1] for every step."""
-        return update_strides(self.statements)
+        return update_strides(self.statements, self.folder)
 
     def _settings(self, n_atoms: int) -> MDSettings:
         # where the system is not known yet, what depends on a mass must not look like a number
@@ -233,7 +233,6 @@ class KernelBackend:
         self._plumed = self._observer = None  # they knew no masses
         self._particles = atoms if subset else None
         self._some_positions = np.zeros((len(atoms), 3))
-        self._some_forces = np.zeros((len(atoms), 3))
         force = openmm.PythonForce(self.compute, {}, atoms.tolist() if subset else [])
         force.setUsesPeriodicBoundaryConditions(system.usesPeriodicBoundaryConditions())
         self._periodic = system.usesPeriodicBoundaryConditions()
@@ -253,7 +252,7 @@ class KernelBackend:
         float
             [kJ/mol]
         ndarray, shape (n_needed, 3)
-            [kJ/mol/nm]; overwritten by the next call.
+            [kJ/mol/nm]; the next call may overwrite it.
         """
         with self._lock:
             plumed = self._plumed or self._begin()
@@ -273,7 +272,7 @@ class KernelBackend:
             energy = plumed.calculate(state.getStepCount())
             if particles is None:
                 return energy, forces
-            return energy, forces.take(particles, axis=0, out=self._some_forces)
+            return energy, forces.take(particles, axis=0)
 
     def start(self, timestep: float) -> None:
         """Begin the run that writes, with its time step [ps].

@@ -29,6 +29,7 @@ from openmm_cgan.plumed.language import (
     Problem,
     Statement,
     read_integer,
+    read_statements,
     unbrace,
 )
 
@@ -42,6 +43,7 @@ MISSING = (
 )
 
 # Keywords that say at which steps `update` of an action does something
+_METAD_STRIDES = ("PACE", "GRID_WSTRIDE", "WALKERS_RSTRIDE")
 _OPES_STRIDES = ("PACE", "STATE_WSTRIDE")
 UPDATE_STRIDES = {
     "PRINT": ("STRIDE",),
@@ -50,7 +52,8 @@ UPDATE_STRIDES = {
     "DUMPATOMS": ("STRIDE",),
     "DUMPFORCES": ("STRIDE",),
     "DUMPDERIVATIVES": ("STRIDE",),
-    "METAD": ("PACE", "GRID_WSTRIDE", "WALKERS_RSTRIDE"),
+    "METAD": _METAD_STRIDES,
+    "PBMETAD": _METAD_STRIDES,
     "OPES_METAD": _OPES_STRIDES,
     "OPES_METAD_EXPLORE": _OPES_STRIDES,
 }
@@ -62,7 +65,7 @@ NEVER_UPDATED = frozenset(
     ANGLE POSITION COORDINATION GYRATION RMSD DRMSD COMBINE CUSTOM MATHEVAL CONSTANT RESTRAINT
     MOVINGRESTRAINT UPPER_WALLS LOWER_WALLS BIASVALUE EXTERNAL TIME VOLUME CELL CONTACTMAP PATHMSD
     PROPERTYMAP ALPHABETA ALPHARMSD ANTIBETARMSD PARABETARMSD DISTANCES WRAPAROUND FIT_TO_TEMPLATE
-    PUCKERING SORT COORDINATIONNUMBER""".split()  # noqa: SIM905  readable
+    PUCKERING SORT COORDINATIONNUMBER ENERGY""".split()  # noqa: SIM905  readable
 )
 
 _folder_lock = threading.RLock()
@@ -95,12 +98,14 @@ def find_kernel() -> Path | None:
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def update_strides(statements: list[Statement]) -> list[int]:
+def update_strides(statements: list[Statement], folder: Path = Path()) -> list[int]:
     r"""Find at which multiples of the step PLUMED's ``update`` has something to do.
 
     Parameters
     ----------
     statements : list of Statement
+    folder : Path
+        Where files that the input includes are.
 
     Returns
     -------
@@ -117,12 +122,22 @@ def update_strides(statements: list[Statement]) -> list[int]:
     for statement in statements:
         if statement.action in NEVER_UPDATED:
             continue
-        strides = _strides_of(statement)
-        if min(strides) < 1:
+        included = statement.action == "INCLUDE"
+        strides = _strides_inside(statement, folder) if included else _strides_of(statement)
+        if strides and min(strides) < 1:
             log.info("%s: %s is updated at every step", statement.location, statement.action)
             return [1]
         found |= strides
-    return sorted(found)
+    return [1] if 1 in found else sorted(found)
+
+
+def _strides_inside(statement: Statement, folder: Path) -> set[int]:
+    """Strides of the actions in a file that is included; {0} where it can not be read."""
+    path = folder / unbrace(statement.words[0].partition("=")[2]) if statement.words else folder
+    try:
+        return set(update_strides(read_statements(path.read_text(), str(path)), folder))
+    except (OSError, ValueError, RecursionError):
+        return {0}
 
 
 def _strides_of(statement: Statement) -> set[int]:

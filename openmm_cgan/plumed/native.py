@@ -340,6 +340,7 @@ class NativeBackend:
             If a temperature is needed and missing.
         """
         self.timestep = timestep
+        self._updated_once = self.restart  # the first step of this run was updated by the last
         for metad in self._metads:
             metad.start(self._kt(metad), timestep)
             if self.restart:

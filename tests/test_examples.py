@@ -1,0 +1,60 @@
+"""The example and the script of the README run as they stand, only shorter."""
+
+import csv
+import re
+import runpy
+from functools import partial
+from pathlib import Path
+
+import openmm
+import pytest
+from openmm import app, unit
+
+from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
+from openmm_cgan.frames import read_frames
+from openmm_cgan.testsystems import alanine_dipeptide
+
+ROOT = Path(__file__).parent.parent
+SHORT = TrainingSettings(steps=5)
+
+
+def rows_of(table: str) -> int:
+    with open(table, newline="") as file:
+        return len(list(csv.DictReader(file)))
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_with_the_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plumed_inputs").symlink_to(ROOT / "plumed_inputs")
+
+
+def test_the_example_runs() -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "alanine_dipeptide.py"))
+    example["main"](steps=2000, training=SHORT)
+    assert len(read_frames("frames", settling=True)) == 40
+    assert Path("model.pt").exists()
+    assert rows_of("proposals.csv") == 2
+
+
+def test_the_script_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    [block] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    molecule = alanine_dipeptide("C7eq")
+
+    def simulation_with_positions(*arguments: object) -> app.Simulation:
+        platform = openmm.Platform.getPlatformByName("Reference")
+        simulation = app.Simulation(*arguments, platform)
+        simulation.context.setPositions(molecule.positions)
+        return simulation
+
+    monkeypatch.setattr(ConditionalGAN, "fit", partial(ConditionalGAN.fit, settings=SHORT))
+    names = {
+        "topology": molecule.topology,
+        "system": molecule.system,
+        "integrator": openmm.LangevinMiddleIntegrator(300, 1, 0.002),
+        "Simulation": simulation_with_positions,
+        "kelvin": unit.kelvin,
+    }
+    exec(block.replace("500_000", "1000"), names)
+    assert len(read_frames("frames", settling=True)) == 20
+    assert rows_of("proposals.csv") == 1
