@@ -31,7 +31,8 @@ from openmm import app, unit
 
 from openmm_cgan import PlumedBias
 from openmm_cgan.plumed import plugin
-from openmm_cgan.plumed.libplumed import find_kernel
+from openmm_cgan.plumed.language import read_statements
+from openmm_cgan.plumed.libplumed import MDSettings, Plumed, find_kernel
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -98,7 +99,9 @@ def biased(backend: str, molecule: Molecule) -> PlumedBias:
 
 def openmm_plumed(molecule: Molecule) -> None:
     """INPUT by openmm-plumed."""
-    engine = plugin.PluginBackend(INPUT, directory=Path(), temperature=300.0, restart=False)
+    engine = plugin.PluginBackend(
+        INPUT, directory=Path(), temperature=300.0, restart=False, read=("phi", "psi")
+    )
     molecule.system.addForce(engine.forces(molecule.system)[0])
 
 
@@ -138,6 +141,26 @@ def compare(
     return statistics.median(ratios), statistics.median(costs)
 
 
+def libplumed_cost(rounds: int, steps: int) -> float:
+    """What libplumed itself takes for the same input [us], median over rounds.
+
+    It depends on how libplumed was compiled: PLUMED 2.10.1 with -O3 takes about 6, the kernel in
+    hillclimber 0.1.8, which was compiled without optimisation, about 50.
+    """
+    molecule = alanine_dipeptide("C7eq")
+    masses = np.ones(len(molecule.positions))
+    settings = MDSettings(Path.cwd(), masses, np.zeros_like(masses))
+    engine = Plumed(settings, read_statements(INPUT))
+    engine.positions[:] = molecule.positions
+    times = []
+    for _ in range(rounds):
+        start = time.process_time()
+        for step in range(steps):
+            engine.calculate(step)
+        times.append((time.process_time() - start) / steps * 1e6)
+    return statistics.median(times)
+
+
 def agreement_rows() -> list[dict[str, Any]]:
     rows = []
     print(f"{'largest deviation from libplumed':34s} {'values':>9s} {'energy':>9s} {'forces':>9s}")
@@ -171,7 +194,10 @@ def cost_rows(rounds: int, steps: int) -> list[dict[str, Any]]:
         others["openmm-plumed, same run"] = ratio
     native = compare(make_run(functools.partial(biased, "native")), plain, rounds, steps)[0]
     cost = compare(kernel, empty, rounds, steps)[1]
-    bridge_peers = {"plain bridge, PLUMED 2.10.1": BRIDGE_COST}
+    bridge_peers: dict[str, Any] = {
+        "plain bridge, PLUMED 2.10.1 -O3, elsewhere": BRIDGE_COST,
+        "of which libplumed itself": round(libplumed_cost(rounds, steps), 1),
+    }
     try:
         bridge_cost = compare(make_run(bridge), empty, rounds, steps)[1]
         bridge_peers["plain bridge with the same libplumed, same run"] = round(bridge_cost, 1)

@@ -1,378 +1,43 @@
-"""The conditional GAN: critic and losses, the training loop, and the trained artefact.
+"""The conditional GAN: the trained artefact that makes configurations at CV values asked for.
 
-WGAN-GP [1]_ conditioned on collective variables, as in "GANs and Closures" [2]_: the generator
-turns noise and CVs into features of a configuration, the critic judges features beside their CVs.
+The method is that of "GANs and Closures" [1]_; the critic and the training loop stand in
+training.py.
 
 References
 ----------
-.. [1] I. Gulrajani et al., Advances in Neural Information Processing Systems 30 (2017),
-   arXiv 1704.00028.
-.. [2] E. R. Crabtree, J. M. Bello-Rivas, A. L. Ferguson, I. G. Kevrekidis, Multiscale Model. Simul.
+.. [1] E. R. Crabtree, J. M. Bello-Rivas, A. L. Ferguson, I. G. Kevrekidis, Multiscale Model. Simul.
    21, 1122 (2023), doi 10.1137/22M1517834.
 """
 
-import hashlib
 import io
 import json
-import logging
-import math
 import os
-import time
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
+from torch import Tensor
 
 from openmm_cgan import __version__
 from openmm_cgan.features import Features
 from openmm_cgan.frames import Frames, read_frames, topology_hash
-from openmm_cgan.generators import KINDS, MLPGenerator, perceptron
-from openmm_cgan.internal_coordinates import ZMatrix
+from openmm_cgan.generators import KINDS, MLPGenerator
+from openmm_cgan.internal_coordinates import Internal, ZMatrix
 from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.training import Critic, TrainingData, TrainingSettings, train, write_atomically
 
 FORMAT = "openmm_cgan.ConditionalGAN"
 FORMAT_VERSION = 1
 MAX_BYTES = 2**30  # of an artefact once unpacked
-CHUNK = 2048  # configurations made at a time: large enough for speed, small enough for caches
+CHUNK = 2048  # configurations made at a time: enough for speed, few enough for the caches
 MARGIN = 0.25  # conditions may lie outside the range trained on by this part of its width
 LEAST_FRAMES = 20
-HELD_OUT = 2000  # frames at most, and a twentieth of all, that are never trained on
-WARM_UP = 100  # steps over which the learning rate rises
 BROKEN = 0.6  # nm: a longer bond means a molecule cut by the periodic boundary
-
-logger = logging.getLogger("openmm_cgan")
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a conditional GAN is trained.
-
-    Parameters
-    ----------
-    steps : int
-        Generator steps.
-    batch : int
-        Frames a step.
-    critic_steps : int
-        Critic steps before each generator step.
-    learning_rate : float
-        Of both networks; it falls along a cosine to a fiftieth.
-    penalty : float
-        Weight of the gradient penalty.
-    average : float
-        Decay of the exponential moving average of the generator's weights, which is what is kept.
-    width, depth : int
-        Hidden layers of both networks.
-    flatten : float
-        Frames are drawn with weight density^-flatten, density being that of the CVs: 1 trains all
-        visited CV values alike, 0 as often as the run visited them. p(x | cv) is the same.
-    max_frames : int
-        Frames used at most, drawn at random.
-    max_seconds : float, optional
-        Stop after this time. The result then depends on the machine's speed, and is no longer the
-        same for the same seed.
-    report_every : int
-        Steps between rows of the history, and between checkpoints.
-    seed : int
-    """
-
-    steps: int = 6000
-    batch: int = 256
-    critic_steps: int = 1
-    learning_rate: float = 1e-3
-    penalty: float = 1.0
-    average: float = 0.999
-    width: int = 128
-    depth: int = 2
-    flatten: float = 1.0
-    max_frames: int = 200_000
-    max_seconds: float | None = None
-    report_every: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for f in fields(self):
-            value, least = getattr(self, f.name), 1 if f.type is int and f.name != "seed" else 0
-            if value is not None and not (math.isfinite(value) and value >= least):
-                raise ValueError(f"TrainingSettings({f.name}={value}): expected at least {least}")
-        if self.average >= 1:
-            raise ValueError(f"TrainingSettings(average={self.average}): expected less than 1")
-
-
-class Critic(nn.Module):
-    """Judges features beside their condition; the second half of a Wasserstein GAN.
-
-    Parameters
-    ----------
-    n_linear, n_pairs, n_condition : int
-        As for the generator.
-    width, depth : int
-        Of the hidden layers.
-    """
-
-    def __init__(
-        self, n_linear: int, n_pairs: int, n_condition: int, width: int = 128, depth: int = 2
-    ) -> None:
-        super().__init__()
-        self.n_linear = n_linear
-        self.layers = perceptron(n_linear + 6 * n_pairs + n_condition, width, depth, 1)
-
-    def see(self, features: Tensor) -> Tensor:
-        """Features, and second and third harmonics of the pairs: methyl groups have three wells."""
-        cosine, sine = features[:, self.n_linear :].chunk(2, dim=1)
-        cosine2, sine2 = cosine * cosine - sine * sine, 2 * cosine * sine
-        cosine3, sine3 = cosine2 * cosine - sine2 * sine, cosine2 * sine + sine2 * cosine
-        return torch.cat([features, cosine2, sine2, cosine3, sine3], dim=1)
-
-    def forward(self, seen: Tensor, condition: Tensor) -> Tensor:
-        """Score (n,) of what `see` gave and of conditions (n, n_condition)."""
-        return self.layers(torch.cat([seen, condition], dim=1))[:, 0]
-
-
-def gradient_penalty(
-    critic: Callable[[Tensor, Tensor], Tensor],
-    real: Tensor,
-    fake: Tensor,
-    condition: Tensor,
-    rng: torch.Generator,
-) -> Tensor:
-    """Mean of (|grad D| - 1)^2 at random points between real and generated rows.
-
-    The gradient is that with respect to what the critic sees, at a fixed condition.
-    """
-    mix = torch.rand(len(real), 1, generator=rng, dtype=real.dtype)
-    between = torch.lerp(real, fake, mix).requires_grad_()
-    score = critic(between, condition).sum()
-    (gradient,) = torch.autograd.grad(score, between, create_graph=True)
-    return (gradient.norm(dim=1) - 1).square().mean()
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingData:
-    """Rows to train on, the probability of drawing each, and rows held out.
-
-    features (n, n_features) and condition (n, n_condition), float32; weights (n,).
-    """
-
-    features: Tensor
-    condition: Tensor
-    weights: Tensor
-    held_features: Tensor
-    held_condition: Tensor
-
-    @classmethod
-    def split(
-        cls, features: Tensor, condition: Tensor, weights: Tensor, seed: int
-    ) -> "TrainingData":
-        """Hold out a twentieth of the rows, at most `HELD_OUT`."""
-        rng = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(features), generator=rng)
-        held, kept = order.tensor_split([min(HELD_OUT, max(1, len(order) // 20))])
-        features, condition = features.float(), condition.float()
-        return cls(
-            features[kept], condition[kept], weights[kept], features[held], condition[held]
-        )
-
-    def fingerprint(self) -> str:
-        """Hash of all rows, by which a checkpoint knows its data."""
-        parts = (self.features, self.condition, self.weights, self.held_features)
-        joined = b"".join(hashlib.sha256(p.contiguous().numpy().tobytes()).digest() for p in parts)
-        return hashlib.sha256(joined).hexdigest()
-
-
-def train(
-    generator: Any,
-    critic: Critic,
-    data: TrainingData,
-    settings: TrainingSettings,
-    checkpoint: str | os.PathLike[str] | None = None,
-) -> list[dict[str, float]]:
-    """Train a generator, which ends with its averaged weights.
-
-    Parameters
-    ----------
-    generator : Generator
-    critic : Critic
-    data : TrainingData
-    settings : TrainingSettings
-    checkpoint : path, optional
-        Written with each row of the history; training goes on from it if it exists, and gives the
-        same numbers as if it had never stopped.
-
-    Returns
-    -------
-    list of dict
-        ``step``, ``critic_loss``, ``generator_loss``, ``held_out`` (mean over features of the
-        Wasserstein distance between held-out rows and as many generated ones), ``seconds``.
-
-    Raises
-    ------
-    RuntimeError
-        If a loss is not finite; the checkpoint keeps the last good state.
-    ValueError
-        If the checkpoint belongs to other settings or data.
-    """
-    training = _Training(generator, critic, settings, data)
-    if checkpoint is not None and Path(checkpoint).exists():
-        training.load(checkpoint)
-    started = time.perf_counter() - training.seconds
-    bar = tqdm(total=settings.steps, initial=training.step, desc="training", disable=None)
-    losses: list[tuple[float, float]] = []
-    with bar:
-        while training.step < settings.steps:
-            training.set_learning_rates()
-            for _ in range(settings.critic_steps):
-                critic_loss = training.improve_critic()
-            generator_loss = training.improve_generator()
-            training.step += 1
-            training.seconds = time.perf_counter() - started
-            losses.append((critic_loss, generator_loss))
-            bar.update()
-            if not math.isfinite(critic_loss + generator_loss):
-                kept = f"{checkpoint} keeps the last good state" if checkpoint else "nothing is kept"
-                raise RuntimeError(
-                    f"training diverged at step {training.step}: critic loss {critic_loss}, generator"
-                    f" loss {generator_loss}; {kept}. Try a lower learning_rate"
-                )
-            late = training.progress() >= 1
-            if late or training.step % settings.report_every == 0:
-                training.report(np.mean(losses, axis=0))
-                bar.set_postfix(held_out=f"{training.history[-1]['held_out']:.4f}")
-                losses.clear()
-                if checkpoint is not None:
-                    training.save(checkpoint)
-            if late:
-                break
-    generator.load_state_dict(training.averaged.module.state_dict())
-    return training.history
-
-
-class _Training:
-    """All that changes during training, and so all that a checkpoint holds."""
-
-    def __init__(
-        self, generator: Any, critic: Critic, settings: TrainingSettings, data: TrainingData
-    ) -> None:
-        self.generator, self.critic, self.settings, self.data = generator, critic, settings, data
-        self.averaged = AveragedModel(generator, multi_avg_fn=self._average)
-        self.optimisers = [
-            torch.optim.Adam(network.parameters(), settings.learning_rate, (0.0, 0.9), fused=True)
-            for network in (generator, critic)
-        ]
-        self.rng = torch.Generator().manual_seed(settings.seed)
-        self.cumulative = data.weights.double().cumsum(0)
-        self.step, self.seconds = 0, 0.0
-        self.history: list[dict[str, float]] = []
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Features and conditions of a batch."""
-        u = torch.rand(self.settings.batch, generator=self.rng, dtype=torch.float64)
-        rows = torch.searchsorted(self.cumulative, u * self.cumulative[-1])
-        rows = rows.clamp(max=len(self.cumulative) - 1)
-        return self.data.features[rows], self.data.condition[rows]
-
-    def improve_critic(self) -> float:
-        """One critic step: E D(fake) - E D(real) + penalty."""
-        features, condition = self.draw()
-        with torch.no_grad():
-            real = self.critic.see(features)
-            fake = self.critic.see(self.generator.sample(condition, self.rng))
-        score = self.critic(fake, condition).mean() - self.critic(real, condition).mean()
-        penalty = gradient_penalty(self.critic, real, fake, condition, self.rng)
-        loss = score + self.settings.penalty * penalty
-        self._descend(1, loss)
-        return float(loss)
-
-    def improve_generator(self) -> float:
-        """One generator step, -E D(fake), and the average of its weights."""
-        condition = self.draw()[1]
-        fake = self.critic.see(self.generator.sample(condition, self.rng))
-        loss = -self.critic(fake, condition).mean()
-        self._descend(0, loss)
-        self.averaged.update_parameters(self.generator)
-        return float(loss)
-
-    def _descend(self, which: int, loss: Tensor) -> None:
-        optimiser = self.optimisers[which]
-        optimiser.zero_grad()
-        # Only the gradients that are used: the generator's step needs none of the critic's weights.
-        loss.backward(inputs=[p for group in optimiser.param_groups for p in group["params"]])
-        optimiser.step()
-
-    def _average(self, averaged: Any, current: Any, n_averaged: Any) -> None:
-        # A short memory at first, so that a short training is not averaged with its beginning.
-        decay = min(self.settings.average, (1 + int(n_averaged)) / (10 + int(n_averaged)))
-        get_ema_multi_avg_fn(decay)(averaged, current, n_averaged)
-
-    def progress(self) -> float:
-        """Part of the training that is done, by steps or by time, whichever is further."""
-        limit = self.settings.max_seconds
-        by_time = self.seconds / limit if limit else 0.0
-        return min(1.0, max(self.step / self.settings.steps, by_time))
-
-    def set_learning_rates(self) -> None:
-        """Rise over the first steps, then fall along a cosine to a fiftieth."""
-        fall = 0.02 + 0.49 * (1 + math.cos(math.pi * self.progress()))
-        rate = self.settings.learning_rate * min(1.0, (self.step + 1) / WARM_UP) * fall
-        for optimiser in self.optimisers:
-            optimiser.param_groups[0]["lr"] = rate
-
-    def report(self, losses: np.ndarray) -> None:
-        """Add a row to the history."""
-        rng = torch.Generator().manual_seed(self.settings.seed)
-        with torch.no_grad():
-            made = self.averaged.module.sample(self.data.held_condition, rng)
-        held, made = self.data.held_features.sort(0).values, made.sort(0).values
-        row = {"step": self.step, "critic_loss": float(losses[0]), "generator_loss": float(losses[1])}
-        row |= {"held_out": float((held - made).abs().mean()), "seconds": self.seconds}
-        self.history.append(row)
-
-    def _networks(self) -> dict[str, Any]:
-        names = ("generator", "critic", "averaged", "generator_optimiser", "critic_optimiser")
-        parts = (self.generator, self.critic, self.averaged, *self.optimisers)
-        return dict(zip(names, parts, strict=True))
-
-    def _belongs_to(self) -> dict[str, Any]:
-        return {"settings": asdict(self.settings), "data": self.data.fingerprint()}
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint."""
-        state = {name: part.state_dict() for name, part in self._networks().items()}
-        state |= {"rng": self.rng.get_state(), "step": self.step, "seconds": self.seconds}
-        state |= {"history": self.history, "belongs_to": self._belongs_to()}
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        _write(path, buffer.getvalue())
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a checkpoint."""
-        try:
-            state = torch.load(path, weights_only=True)
-            belongs_to = state["belongs_to"]
-        except Exception as error:
-            raise ValueError(
-                f"{path} is no checkpoint of a training, or is damaged ({error}): delete it or name"
-                " another to start afresh"
-            ) from error
-        for what, ours in self._belongs_to().items():
-            if belongs_to[what] != ours:
-                raise ValueError(
-                    f"the checkpoint {path} was made with other {what}: {belongs_to[what]}, now {ours}."
-                    " Delete it or name another to start afresh"
-                )
-        for name, part in self._networks().items():
-            part.load_state_dict(state[name])
-        self.rng.set_state(state["rng"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.history = state["history"]
-        logger.info("training goes on from step %d of %s", self.step, path)
+DISAGREE = 1e-3  # rad or nm: between a CV of the frames and the same one of their positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -446,7 +111,7 @@ class ConditionalGAN:
             frames = frames.select(np.sort(rng.permutation(len(frames))[: settings.max_frames]))
         features, encoded = _features_of(frames, topology)
         condition = features.condition(torch.from_numpy(frames.cvs))
-        weights = torch.from_numpy(flat_weights(frames, settings.flatten))
+        weights = torch.from_numpy(flat_weights(frames.cvs, frames.variables, settings.flatten))
         data = TrainingData.split(encoded, condition, weights, settings.seed)
         sizes = (features.n_linear, features.n_pairs, features.n_condition)
         with torch.random.fork_rng(devices=[]):
@@ -565,7 +230,7 @@ class ConditionalGAN:
             arrays |= {f"{name}.{k}": v.numpy() for k, v in part.state_dict().items()}
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        _write(path, buffer.getvalue())
+        write_atomically(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], topology: Any = None) -> "ConditionalGAN":
@@ -610,3 +275,108 @@ class ConditionalGAN:
         except Exception as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
         return gan
+
+
+def flat_weights(
+    cvs: np.ndarray, variables: Sequence[CollectiveVariable], power: float
+) -> np.ndarray:
+    """Weights density^-power (n,) of frames, density being that of their CVs (n, n_cvs).
+
+    The density is a histogram with about 20 frames a cell. A tenth of the mean count is added, so
+    that no single frame weighs more than ten usual ones.
+    """
+    n, n_cvs = cvs.shape
+    bins = int(np.clip((n / 20) ** (1 / n_cvs), 1, 48))
+    cell = np.zeros(n, dtype=np.int64)
+    for k, variable in enumerate(variables):
+        low, high = variable.domain or (cvs[:, k].min(), cvs[:, k].max())
+        place = (cvs[:, k] - low) / max(high - low, np.finfo(float).tiny)
+        cell = cell * bins + np.clip((bins * place).astype(np.int64), 0, bins - 1)
+    _, which, counts = np.unique(cell, return_inverse=True, return_counts=True)
+    return (counts[which] + 0.1 * counts.mean()) ** -power
+
+
+def _check_frames(frames: Frames, topology: str) -> None:
+    """Refuse frames that cannot be trained on."""
+    if not frames.variables:
+        raise ValueError("the frames hold no CVs: a conditional generator needs at least one")
+    if len(frames) < LEAST_FRAMES:
+        raise ValueError(f"there are {len(frames)} frames, expected at least {LEAST_FRAMES}")
+    if frames.topology_hash not in ("", topology):
+        raise ValueError(
+            f"the frames belong to another topology: their hash is {frames.topology_hash[:12]}...,"
+            f" that of the topology given is {topology[:12]}..."
+        )
+    for name in ("positions", "cvs"):
+        bad = ~np.isfinite(getattr(frames, name)).reshape(len(frames), -1).all(axis=1)
+        if bad.any():
+            raise ValueError(f"{bad.sum()} frames have {name} that are not finite: leave them out")
+
+
+def _features_of(frames: Frames, topology: Any) -> tuple[Features, Tensor]:
+    """Fitted scaling and the features (n_frames, n_features) of frames."""
+    reference = np.zeros((1 + int(frames.atoms.max()), 3))
+    reference[frames.atoms] = frames.positions[0]
+    z_matrix = ZMatrix.from_topology(topology, frames.atoms, frames.variables, reference)
+    parts = [
+        z_matrix.to_internal(torch.from_numpy(frames.positions[i : i + CHUNK]).double())
+        for i in range(0, len(frames), CHUNK)
+    ]
+    internal = Internal(*(torch.cat(c) for c in zip(*parts, strict=True)))
+    longest = float(internal.bonds.max()) if z_matrix.n_atoms > 1 else 0.0
+    if longest > BROKEN:
+        raise ValueError(
+            f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary. Write"
+            " frames with whole molecules"
+        )
+    cvs = torch.from_numpy(frames.cvs)
+    features = Features.fit(z_matrix, frames.variables, internal, cvs)
+    for k, scale, value in features.placed_values(internal):
+        variable = frames.variables[k]
+        off = np.abs(variable.difference(frames.cvs[:, k], value.numpy())).max()
+        if off > DISAGREE * max(1.0, abs(scale)):
+            raise ValueError(
+                f"{variable.name} of the frames differs from the {variable.action} of their"
+                f" positions by up to {off:.3g} {variable.unit}: CVs and positions do not belong"
+                " together"
+            )
+    encoded = features.encode(internal).float()
+    if not encoded.shape[1]:
+        raise ValueError("no coordinate of the frames varies but the CVs: nothing to generate")
+    return features, encoded
+
+
+def _tensors(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
+    return {
+        k.removeprefix(prefix): torch.from_numpy(v)
+        for k, v in arrays.items()
+        if k.startswith(prefix)
+    }
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Metadata and arrays of an artefact."""
+    with path.open("rb") as file:  # FileNotFoundError, PermissionError speak for themselves
+        try:
+            with zipfile.ZipFile(file) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > MAX_BYTES:
+                raise ValueError(f"it unpacks to {size} bytes, more than {MAX_BYTES}")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            metadata = json.loads(arrays.pop("metadata").tobytes())
+            known = isinstance(metadata, dict) and metadata.get("format") == FORMAT
+        except Exception as error:
+            raise ValueError(
+                f"{path} is no saved ConditionalGAN, or is damaged: {type(error).__name__}: {error}"
+            ) from error
+    if not known:
+        raise ValueError(f"{path} is no saved ConditionalGAN: it does not name the format {FORMAT}")
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {metadata.get('format_version')}, this openmm_cgan"
+            f" ({__version__}) reads {FORMAT_VERSION}: use the release that wrote it"
+            f" ({metadata.get('versions')}) or train again"
+        )
+    return metadata, arrays

@@ -9,9 +9,7 @@ turns round becomes the pair (cos, sin).
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -144,7 +142,10 @@ class Features(torch.nn.Module):
         """
         x = features.double()
         linear, cosine, sine = x.split([self.n_linear, self.n_pairs, self.n_pairs], dim=1)
-        columns, values = [self.linear], [linear * self.scale[self.linear] + self.centre[self.linear]]
+        columns, values = (
+            [self.linear],
+            [linear * self.scale[self.linear] + self.centre[self.linear]],
+        )
         columns, values = [*columns, self.wide], [*values, torch.atan2(sine, cosine)]
         for cv, column, scale in self._placed:
             columns.append(torch.tensor([column]))
@@ -173,9 +174,18 @@ class Features(torch.nn.Module):
         harmonics = [f(m * a) for a in angles for m in (1, 2) for f in (torch.cos, torch.sin)]
         return torch.stack([*harmonics, *plain, *(p * p for p in plain)], dim=1)
 
-    def statistics(self) -> dict[str, Tensor]:
-        """What a saved artefact must hold to make these features again."""
-        return dict(self.state_dict())
+    def placed_values(self, internal: Internal) -> Iterator[tuple[int, float, Tensor]]:
+        """CVs that are coordinates: which one, CV units in a nm or rad, its values (n,)."""
+        q = torch.cat(internal, dim=-1)
+        for cv, column, scale in self._placed:
+            yield cv, scale, scale * q[:, column]
+
+    def placeable(self, cv: int) -> tuple[float, float]:
+        """Lowest and highest value of a CV [CV unit] that decoding can place."""
+        for which, column, scale in self._placed:
+            if which == cv:
+                return scale * float(self._lower[column]), scale * float(self._upper[column])
+        return -math.inf, math.inf
 
 
 def _placed(

@@ -8,6 +8,7 @@ Shape suffixes: B batch, Z noise, C condition, F features, L standardised featur
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -91,8 +92,8 @@ class MLPGenerator(nn.Module):
         self.n_features = n_linear + 2 * n_pairs
         self.layers = perceptron(self.n_features + n_condition, width, depth, self.n_features)
         with torch.no_grad():  # begin close to the Gaussian
-            self.layers[-1].weight.mul_(0.1)
-            self.layers[-1].bias.zero_()
+            for parameter in self.layers[-1].parameters():
+                parameter.mul_(0.1)
         self.register_buffer("mean", torch.zeros(1 + n_condition, self.n_features))
         self.register_buffer("spread", torch.eye(self.n_features))
 
@@ -144,6 +145,6 @@ def perceptron(n_in: int, width: int, depth: int, n_out: int) -> nn.Sequential:
     """Linear layers with SiLU between them: smooth, so that a gradient penalty is too."""
     widths = [n_in, *[width] * depth]
     layers: list[nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.SiLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], n_out))

@@ -92,7 +92,7 @@ class ZMatrix:
     def from_topology(
         cls,
         topology: Any,
-        atoms: Sequence[int] | None = None,
+        atoms: Iterable[int] | None = None,
         variables: Iterable["CollectiveVariable"] = (),
         reference: Any = None,
     ) -> "ZMatrix":
@@ -102,7 +102,7 @@ class ZMatrix:
         ----------
         topology : openmm.app.Topology
             Its atoms and bonds are read.
-        atoms : sequence of int, optional
+        atoms : iterable of int, optional
             Atoms to take (a solute, say); all if omitted.
         variables : iterable of CollectiveVariable
             TORSION, ANGLE and DISTANCE over bonded atoms become coordinates where they can.
@@ -115,7 +115,8 @@ class ZMatrix:
         ValueError
             If bonds do not connect the atoms (the unreachable ones are listed).
         """
-        molecule = _Molecule.from_topology(topology, atoms, reference)
+        chosen = None if atoms is None else [int(a) for a in atoms]
+        molecule = _Molecule.from_topology(topology, chosen, reference)
         wanted = [
             tuple(molecule.local[a] for a in v.atoms)
             for v in variables
@@ -209,10 +210,10 @@ class ZMatrix:
         local = {int(a): i for i, a in enumerate(self.atoms)}
         atoms = tuple(local.get(a, -1) for a in variable.atoms)
         found = None if -1 in atoms else _find(self.rows.tolist(), atoms)
-        if found is None or (found.kind == "bond" and variable.unit not in NM):
-            return None
-        scale = found.scale / (NM[variable.unit] if found.kind == "bond" else 1.0)
-        return found._replace(scale=scale)
+        if found is None or found.kind != "bond":
+            return found
+        length = _length(variable.unit)
+        return None if length is None else found._replace(scale=1.0 / length)
 
     def _first_atoms(self, r: Tensor, along: Tensor, bent: Tensor) -> Tensor:
         """Positions (3, <= 3 rows, batch) of the first three rows."""
@@ -237,6 +238,16 @@ def _norm(v: Tensor) -> Tensor:
 def _cross(u: Tensor, v: Tensor) -> Tensor:
     (a, b, c), (d, e, f) = u, v
     return torch.stack([b * f - c * e, c * d - a * f, a * e - b * d])
+
+
+def _length(unit: str) -> float | None:
+    """A length unit of PLUMED in nm: a name, or a number of nm."""
+    if unit in NM:
+        return NM[unit]
+    try:
+        return float(unit) or None
+    except ValueError:
+        return None
 
 
 def _sort_by_level(rows: "NDArray[np.int64]") -> tuple["NDArray[np.int64]", list[int]]:
@@ -282,9 +293,9 @@ class _Molecule:
     lines: list[set[int]]  # sets of atoms that stand on one straight line
 
     @classmethod
-    def from_topology(cls, topology: Any, atoms: Any, reference: Any) -> "_Molecule":
+    def from_topology(cls, topology: Any, atoms: list[int] | None, reference: Any) -> "_Molecule":
         every = list(topology.atoms())
-        chosen = list(range(len(every))) if atoms is None else [int(a) for a in atoms]
+        chosen = list(range(len(every))) if atoms is None else atoms
         if not chosen or len(set(chosen)) < len(chosen):
             raise ValueError(f"atoms={atoms!r}: expected at least one atom and none twice")
         wrong = [a for a in chosen if not 0 <= a < len(every)]

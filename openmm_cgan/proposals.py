@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.stereochemistry import BondGraph
@@ -340,14 +340,14 @@ class Proposals:
         return {"accepted": int(self.accepted.sum()), **dict(sorted(refused.items()))}
 
 
-def propose(sampler: Sampler, targets: NDArray, screen: Screen, *, seed: int) -> Proposals:
+def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) -> Proposals:
     """Lift CV values to configurations and screen them.
 
     Parameters
     ----------
     sampler : Sampler
         What makes the configurations, such as a ConditionalGAN.
-    targets : ndarray, shape (n, n_cvs) or (n_cvs,)
+    targets : array_like, shape (n, n_cvs) or (n_cvs,)
         CV values, one configuration for each row.
     screen : Screen
         Made with a restriction, so that the CVs of what was made can be compared.

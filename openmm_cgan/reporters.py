@@ -104,6 +104,8 @@ class FrameReporter:
         self._writer: SegmentWriter | None = None
         self._simulation: weakref.ref[Simulation] | None = None
         self._keep_box = False
+        # one by one, the values would take most of the time of a report
+        self._values_wait = _values_can_wait(bias)
         self._require_empty()
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -132,16 +134,14 @@ class FrameReporter:
         positions = _positions_of(state)
         if not math.isfinite(np.vdot(positions, positions)):
             self._stop(step, "a position")
-        cvs, bias = self._bias.values(simulation, state)
-        if not math.isfinite(bias + cvs.sum()):
-            self._stop(step, f"the bias ({bias}) or a CV ({cvs})")
-        if self._atoms is not None:
-            positions = positions[self._atoms]
         box = state.getPeriodicBoxVectors(asNumpy=True)._value if self._keep_box else None
-        time = state.getTime()._value  # ps; converting units would take longer than the frame
-        self._writer.append(
-            Row(step, time, float(bias), np.array(cvs), positions.astype(np.float32), box)
-        )
+        row = Row(step, state.getTime()._value, positions, box)  # ps; units would take longer
+        if not self._values_wait:
+            cvs, bias = self._bias.values(simulation, state)
+            if not math.isfinite(bias + cvs.sum()):
+                self._stop(step, f"the bias ({bias}) or a CV ({cvs})")
+            row = row._replace(cvs=np.array(cvs), bias=float(bias))
+        self._writer.append(row)
 
     def start_segment(self, origin: dict[str, Any], settle_steps: int = 0) -> int:
         """Begin a segment: a configuration has just been put into the simulation.
@@ -206,8 +206,20 @@ class FrameReporter:
             | _provenance(simulation),
         )
         time = simulation.context.getTime()._value
-        self._writer = SegmentWriter(self.folder, header, simulation.currentStep, time)
+        self._writer = SegmentWriter(
+            self.folder,
+            header,
+            simulation.currentStep,
+            time,
+            self._evaluate if self._values_wait else None,
+        )
         self._simulation = weakref.ref(simulation)
+
+    def _evaluate(
+        self, positions: NDArray[np.float64], box: NDArray[np.float64] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        cvs = self._bias.cv_values(positions, box)
+        return cvs, self._bias.bias_of_cvs(cvs)
 
     def _stop(self, step: int, what: str) -> None:
         self.flush()
@@ -226,6 +238,15 @@ def _checked_subset(atoms: Sequence[int]) -> NDArray[np.int64]:
             f"atomSubset is {atoms!r}, expected indices from 0 in increasing order, each once"
         )
     return subset.astype(np.int64)
+
+
+def _values_can_wait(bias: Any) -> bool:
+    """Whether CVs and bias may be computed later, for many frames at once."""
+    origin = np.zeros((1, len(bias.variables)))
+    try:
+        return getattr(bias, "static", False) and bias.bias_of_cvs(origin).shape == (1,)
+    except ValueError:  # it depends on more than the CVs that are kept
+        return False
 
 
 def _positions_of(state: State) -> NDArray[np.float64]:

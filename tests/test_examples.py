@@ -55,6 +55,6 @@ def test_the_script_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         "Simulation": simulation_with_positions,
         "kelvin": unit.kelvin,
     }
-    exec(block.replace("500_000", "1000"), names)
-    assert len(read_frames("frames", settling=True)) == 20
-    assert rows_of("proposals.csv") == 1
+    exec(block.replace("500_000", "2000"), names)
+    assert len(read_frames("frames", settling=True)) == 40
+    assert rows_of("proposals.csv") == 2

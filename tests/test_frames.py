@@ -44,7 +44,7 @@ def write_folder(folder, steps, header=None, settle=0, size=10**9):
     for step in steps:
         positions = np.full((len(header.atoms), 3), step, np.float32)
         cvs = np.full(len(header.variables), step / 10)
-        writer.append(Row(step, step * 0.1, 1.0, cvs, positions))
+        writer.append(Row(step, step * 0.1, positions, None, cvs, 1.0))
         if step % size == 0:
             writer.flush()
     writer.close()
@@ -281,7 +281,7 @@ segments.FLUSH_SECONDS = 0.02
 writer = segments.SegmentWriter(Path({str(tmp_path)!r}), SegmentHeader((), (0, 1)))
 for step in range(1, 10**9):
     positions = np.full((2, 3), step, np.float32)
-    writer.append(segments.Row(step, step * 0.1, float(step), np.empty(0), positions))
+    writer.append(segments.Row(step, step * 0.1, positions, None, np.empty(0), float(step)))
     if step % 50 == 0:
         segments.threading.Event().wait(0.002)
 """

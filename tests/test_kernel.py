@@ -129,7 +129,9 @@ def test_a_restraint_is_that_of_the_formula(platform, bystanders, tmp_path):
     [force] = backend.forces(system)
     system.addForce(force)
     positions = np.random.default_rng(0).random((2 + bystanders, 3))
-    energy, forces = energy_and_forces(context_of(system, positions, platform))
+    context = context_of(system, positions, platform)
+    energy_and_forces(context)
+    energy, forces = energy_and_forces(context)  # nothing is left of the first
     bond = positions[1] - positions[0]
     length = np.linalg.norm(bond)
     rtol = 1e-12 if platform == "Reference" else 1e-5
@@ -382,20 +384,21 @@ def make_hills(path):
     )
 
 
-def test_a_restarted_run_goes_on_as_if_it_had_not_stopped(molecule, tmp_path):
+@pytest.mark.parametrize("cut", [60, 70], ids=["at a hill", "one row before a hill"])
+def test_a_restarted_run_goes_on_as_if_it_had_not_stopped(cut, molecule, tmp_path):
     whole = make(METAD, tmp_path / "whole")
     run(whole, context := started(molecule, whole), 120)
     expected = whole.evaluate(molecule.positions, None, 120)[1]
     whole.close()
     first = make(METAD, tmp_path / "parts")
     context = started(molecule, first)
-    run(first, context, 60)
+    run(first, context, cut)
     checkpoint = context.createCheckpoint()
     first.close()
     second = make(METAD, tmp_path / "parts", restart=True)
     context = started(molecule, second)
     context.loadCheckpoint(checkpoint)
-    run(second, context, 60)
+    run(second, context, 120 - cut)
     # HILLS keeps 16 digits
     assert second.evaluate(molecule.positions, None, 120)[1] == pytest.approx(expected, rel=1e-9)
     second.close()
@@ -645,7 +648,13 @@ def test_strides_of_an_included_file_count(tmp_path):
 def test_actions_said_to_do_nothing_between_steps_exist(tmp_path):
     settings = MDSettings(tmp_path, np.ones(3), np.zeros(3))
     plumed = Plumed(settings, [])
-    for name in libplumed.NEVER_UPDATED | libplumed.UPDATE_STRIDES.keys():
-        known = ctypes.c_int(0)
-        plumed.command(f"checkAction {name}", ctypes.byref(known))
-        assert known.value, name
+
+    def known(name):
+        found = ctypes.c_int(0)
+        plumed.command(f"checkAction {name}", ctypes.byref(found))
+        return bool(found.value)
+
+    if not known("OPES_METAD"):
+        pytest.skip("this PLUMED was built without its optional modules")
+    names = libplumed.NEVER_UPDATED | libplumed.UPDATE_STRIDES.keys()
+    assert [name for name in names if not known(name)] == []

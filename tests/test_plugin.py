@@ -23,7 +23,9 @@ needs_plugin = pytest.mark.skipif(not plugin.available(), reason="openmm-plumed 
 
 
 def make(text=METAD, folder=Path(), temperature=300.0):
-    return PluginBackend(text, directory=folder, temperature=temperature, restart=False)
+    return PluginBackend(
+        text, directory=folder, temperature=temperature, restart=False, read=("phi",)
+    )
 
 
 def context_with(force, molecule):
@@ -83,13 +85,41 @@ def test_the_hill_of_a_step_is_laid_where_the_step_was_finished(finished, monkey
     backend = make()
     [force] = backend.forces(molecule.system)
     context = context_with(force, molecule)
+    backend.upload(context)
     context.getIntegrator().step(10)
     here = context.getState(positions=True).getPositions(asNumpy=True)._value
     there = alanine_dipeptide("C7ax").positions
     if finished:
-        backend.finish_step(context)
-        backend.finish_step(context)
+        backend.finish_step()
+        backend.finish_step()
     context.setPositions(there)
     context.getState(energy=True)
     [centre] = read_fields(tmp_path / "HILLS").columns["phi"]
     assert centre == pytest.approx(torsion(here if finished else there, PHI_ATOMS), abs=1e-6)
+
+
+@pytest.mark.plugin
+@needs_plugin
+def test_values_and_bias_are_those_of_the_running_context(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    molecule = alanine_dipeptide("C7eq")
+    backend = make()
+    [phi] = backend.describe(("phi",))
+    assert (phi.atoms, backend.read, backend.strides) == (PHI_ATOMS, ("phi",), [])
+    backend.check(22)
+    [force] = backend.forces(molecule.system)
+    with pytest.raises(RuntimeError, match="attach"):
+        backend.evaluate(molecule.positions, None, 0)
+    context = context_with(force, molecule)
+    backend.upload(context)
+    context.getIntegrator().step(40)
+    x = context.getState(positions=True).getPositions(asNumpy=True)._value
+    values, before = backend.evaluate(x, None, 40)
+    assert values == pytest.approx([torsion(x, PHI_ATOMS)])
+    _, after = backend.evaluate(x, None, 40)
+    assert after == context.getState(energy=True, groups={7}).getPotentialEnergy()._value
+    assert 0.5 < after - before <= 1.2  # the hill of step 40 lies here
+    assert len(read_fields(tmp_path / "HILLS")) == 4
+    with pytest.raises(ValueError, match="can not move"):
+        backend.move(context, np.zeros(1))
+    backend.close()

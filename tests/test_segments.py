@@ -30,10 +30,9 @@ def slow(monkeypatch):
 
 def row_of(step, header=HEADER):
     """A frame whose every number follows from its step."""
-    n = len(header.atoms)
-    positions = (step + np.arange(3 * n).reshape(n, 3) / 100).astype(np.float32)
+    positions = (step + np.arange(18).reshape(6, 3) / 100).astype(np.float32)
     box = np.eye(3) * step if header.periodic else None
-    return Row(step, step * 0.002, step + 0.5, np.array([step / 7, -step / 3]), positions, box)
+    return Row(step, step * 0.002, positions, box, np.array([step / 7, -step / 3]), step + 0.5)
 
 
 def write(writer, steps):
@@ -49,7 +48,7 @@ def require_rows(frames, steps):
         assert frames.time[i] == row.time
         assert frames.bias[i] == row.bias
         np.testing.assert_array_equal(frames.cvs[i], row.cvs)
-        np.testing.assert_array_equal(frames.positions[i], row.positions)
+        np.testing.assert_array_equal(frames.positions[i], row.positions[[0, 2, 5]])
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -71,7 +70,7 @@ def test_boxes_are_kept_where_there_are_any(tmp_path):
     header = SegmentHeader((), (0,), periodic=True)
     writer = SegmentWriter(tmp_path, header)
     for step in (1, 2, 3):
-        writer.append(Row(step, 0.1 * step, 0.0, np.empty(0), np.zeros((1, 3)), np.eye(3) * step))
+        writer.append(Row(step, 0.1 * step, np.zeros((1, 3)), np.eye(3) * step, np.empty(0)))
     writer.close()
     frames = read_frames(tmp_path)
     np.testing.assert_array_equal(frames.box, np.eye(3) * np.array([1, 2, 3])[:, None, None])
@@ -359,7 +358,7 @@ def test_labels_that_cannot_name_a_column_are_refused(label):
 def test_numpy_values_in_the_header_become_plain(tmp_path):
     header = SegmentHeader((), (0,), about={"seed": np.int32(4), "x": np.array([1.0])})
     writer = SegmentWriter(tmp_path, header)
-    writer.append(Row(1, 0.1, 0.0, np.empty(0), np.zeros((1, 3))))
+    writer.append(Row(1, 0.1, np.zeros((1, 3)), None, np.empty(0)))
     writer.close()
     with h5py.File(tmp_path / "segment-00001.h5md") as file:
         about = json.loads(file["parameters/openmm_cgan"].attrs["about"])

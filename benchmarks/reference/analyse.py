@@ -73,7 +73,7 @@ def harmonic(centre: NDArray) -> Callable[[NDArray], NDArray]:
 
     def bias(cvs: NDArray) -> NDArray[np.float64]:
         distance = (cvs - centre + np.pi) % (2 * np.pi) - np.pi
-        return 0.5 * umbrella.KAPPA * (distance**2).sum(axis=1)
+        return 0.5 * (distance**2) @ umbrella.KAPPA
 
     return bias
 

@@ -340,7 +340,6 @@ class KernelBackend:
         plumed.positions[:] = positions
         _refuse_nan(plumed.positions)
         plumed.box[:] = 0.0 if box is None else box
-        plumed.forces.fill(0.0)
         energy = plumed.calculate(step)
         return plumed.values.copy(), energy
 

@@ -416,7 +416,6 @@ class Plumed:
             self.command("update")
         if self._stop.value:
             self._stop.value = 0
-            flush_all()
             raise RuntimeError(f"PLUMED asks the run to stop at step {self._step.value}")
 
     def atoms_needed(self) -> np.ndarray:

@@ -3,7 +3,7 @@
 PLUMED then lives inside the Context. It lays hills and writes rows itself, at the first force
 evaluation of each step, so a configuration must not be tried in that Context before the step that
 it stands at has been evaluated (`PluginBackend.finish_step`). PlumedForce gives no values of
-collective variables: they come from another backend.
+collective variables: another backend reads the same input for them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from __future__ import annotations
 import importlib.util
 import logging
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import openmm
 
+from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.plumed.kernel import KernelBackend
 from openmm_cgan.plumed.language import PlumedInputError, Problem, read_statements
 
 log = logging.getLogger("openmm_cgan")
@@ -42,13 +46,17 @@ class PluginBackend:
         [K]
     restart : bool
         Append to the files and read the hills, as PLUMED's RESTART.
+    read : tuple of str
+        Names of the values that `evaluate` and `cv_values` return.
+    observer : NativeBackend or KernelBackend, optional
+        The backend that computes values; by default a `KernelBackend` of the same text.
     source : str
         Name of the input file in error messages.
 
     Raises
     ------
     RuntimeError
-        If openmm-plumed is not installed.
+        If openmm-plumed is not installed, or nothing that computes values.
     ValueError
         If the directory is not the current folder.
     PlumedInputError
@@ -63,6 +71,8 @@ class PluginBackend:
         directory: Path,
         temperature: float | None,
         restart: bool,
+        read: tuple[str, ...],
+        observer: Any = None,
         source: str = "<input>",
     ) -> None:
         if not available():
@@ -72,9 +82,6 @@ class PluginBackend:
                 f"directory is {directory}: openmm-plumed reads and writes in the current folder "
                 f"{Path.cwd()}; change into it, or use backend='kernel'"
             )
-        self._text = text
-        self._temperature = temperature
-        self._restart = restart
         problems = [
             Problem(s.location, s.action, "openmm-plumed would take it as zero; leave it out")
             for s in read_statements(text, source)
@@ -82,24 +89,101 @@ class PluginBackend:
         ]
         if problems:
             raise PlumedInputError(problems)
+        self._text = text
+        self._temperature = temperature
+        self._restart = restart
+        self._observer = observer or KernelBackend(
+            text,
+            directory=directory,
+            temperature=temperature,
+            restart=restart,
+            read=read,
+            source=source,
+        )
+        self.read = read
+        self.strides: list[int] = []  # PLUMED updates itself
+        self._force: openmm.Force | None = None
+        self._context: openmm.Context | None = None
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Names of the values that `evaluate` and `cv_values` return."""
+        return self._observer.read
+
+    @read.setter
+    def read(self, names: tuple[str, ...]) -> None:
+        self._observer.read = tuple(names)
+
+    def check(self, n_atoms: int) -> None:
+        """Have the input read for a system of so many atoms; raises as `KernelBackend.check`."""
+        self._observer.check(n_atoms)
+
+    def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
+        """What is known of the named values; raises as `KernelBackend.describe`."""
+        return self._observer.describe(names)
 
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """Make the force for a System; PLUMED reads the input when a Context is made."""
         from openmmplumed import PlumedForce
 
+        self._observer.forces(system)  # tells it the masses; its forces are not used
         force = PlumedForce(self._text)
         if self._temperature is not None:
             force.setTemperature(self._temperature)
         force.setRestart(self._restart)
         force.setName("PLUMED plugin")
+        self._force = force
         log.info("openmm-plumed writes PLUMED's log to the standard output of the process")
         return [force]
 
-    @staticmethod
-    def finish_step(context: openmm.Context) -> None:
-        """Have PLUMED lay the hill and write the row of the step the Context stands at.
+    def start(self, timestep: float) -> None:
+        """Nothing to do: PLUMED has the time step from the integrator."""
+
+    def upload(self, context: openmm.Context) -> None:
+        """Remember the running Context, which alone knows the bias."""
+        self._context = context
+
+    def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """The values in `read`, as `KernelBackend.cv_values`."""
+        return self._observer.cv_values(positions, box)
+
+    def evaluate(
+        self, positions: np.ndarray, box: np.ndarray | None, step: int
+    ) -> tuple[np.ndarray, float]:
+        """The values in `read`, and the bias [kJ/mol] of the running Context as it stands.
+
+        At a step where PLUMED lays a hill, only the first evaluation is without that hill.
+
+        Raises
+        ------
+        RuntimeError
+            If there is no running Context yet.
+        """
+        if self._context is None or self._force is None:
+            raise RuntimeError("the bias is known to the running Context alone: call attach first")
+        state = self._context.getState(energy=True, groups={self._force.getForceGroup()})
+        return self.cv_values(positions, box), state.getPotentialEnergy()._value
+
+    update = evaluate  # PLUMED lays and writes at that force evaluation
+
+    def finish_step(self) -> None:
+        """Have PLUMED lay the hill and write the row of the step that the Context stands at.
 
         Call it before positions are changed: the first evaluation after the change would otherwise
         lay and write at the new ones. PLUMED does it once for a step, however often it is called.
         """
-        context.getState(energy=True)
+        if self._context is not None and self._force is not None:
+            self._context.getState(energy=True, groups={self._force.getForceGroup()})
+
+    def move(self, context: openmm.Context, centres: np.ndarray) -> None:
+        """Refuse: PlumedForce can not be changed in a living Context.
+
+        Raises
+        ------
+        ValueError
+        """
+        raise ValueError("backend='plugin' can not move a restraint; use native or kernel")
+
+    def close(self) -> None:
+        """Close what reads values; PLUMED closes its files with the Context."""
+        self._observer.close()

@@ -1,0 +1,374 @@
+"""Training a conditional generator against a critic: WGAN-GP [1]_ conditioned on CVs [2]_.
+
+The critic judges features beside their condition. Everything here speaks of features and
+conditions only, and knows nothing of molecules.
+
+References
+----------
+.. [1] I. Gulrajani et al., Advances in Neural Information Processing Systems 30 (2017),
+   arXiv 1704.00028.
+.. [2] E. R. Crabtree, J. M. Bello-Rivas, A. L. Ferguson, I. G. Kevrekidis, Multiscale Model. Simul.
+   21, 1122 (2023), doi 10.1137/22M1517834.
+"""
+
+import hashlib
+import io
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from openmm_cgan.generators import perceptron
+
+HELD_OUT = 2000  # rows at most, and a twentieth of all, that are never trained on
+WARM_UP = 100  # steps over which the learning rate rises
+
+logger = logging.getLogger("openmm_cgan")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a conditional GAN is trained.
+
+    Parameters
+    ----------
+    steps : int
+        Generator steps.
+    batch : int
+        Frames a step.
+    critic_steps : int
+        Critic steps before each generator step.
+    learning_rate : float
+        Of both networks; it falls along a cosine to a fiftieth.
+    penalty : float
+        Weight of the gradient penalty.
+    average : float
+        Decay of the exponential moving average of the generator's weights, which is what is kept.
+    width, depth : int
+        Hidden layers of both networks.
+    flatten : float
+        Frames are drawn with weight density^-flatten, density being that of the CVs: 1 trains all
+        visited CV values alike, 0 as often as the run visited them. p(x | cv) is the same.
+    max_frames : int
+        Frames used at most, drawn at random.
+    max_seconds : float, optional
+        Stop after this time. The result then depends on the machine's speed, and is no longer the
+        same for the same seed.
+    report_every : int
+        Steps between rows of the history, and between checkpoints.
+    seed : int
+    """
+
+    steps: int = 6000
+    batch: int = 256
+    critic_steps: int = 1
+    learning_rate: float = 1e-3
+    penalty: float = 1.0
+    average: float = 0.999
+    width: int = 128
+    depth: int = 2
+    flatten: float = 1.0
+    max_frames: int = 200_000
+    max_seconds: float | None = None
+    report_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value, least = getattr(self, f.name), 1 if f.type is int and f.name != "seed" else 0
+            if value is not None and not (math.isfinite(value) and value >= least):
+                raise ValueError(f"TrainingSettings({f.name}={value}): expected at least {least}")
+        if self.average >= 1:
+            raise ValueError(f"TrainingSettings(average={self.average}): expected less than 1")
+
+
+class Critic(nn.Module):
+    """Judges features beside their condition; the second half of a Wasserstein GAN.
+
+    Parameters
+    ----------
+    n_linear, n_pairs, n_condition : int
+        As for the generator.
+    width, depth : int
+        Of the hidden layers.
+    """
+
+    def __init__(
+        self, n_linear: int, n_pairs: int, n_condition: int, width: int = 128, depth: int = 2
+    ) -> None:
+        super().__init__()
+        self.n_linear = n_linear
+        self.layers = perceptron(n_linear + 6 * n_pairs + n_condition, width, depth, 1)
+
+    def see(self, features: Tensor) -> Tensor:
+        """Features, and second and third harmonics of the pairs: methyl groups have three wells."""
+        cosine, sine = features[:, self.n_linear :].chunk(2, dim=1)
+        cosine2, sine2 = cosine * cosine - sine * sine, 2 * cosine * sine
+        cosine3, sine3 = cosine2 * cosine - sine2 * sine, cosine2 * sine + sine2 * cosine
+        return torch.cat([features, cosine2, sine2, cosine3, sine3], dim=1)
+
+    def forward(self, seen: Tensor, condition: Tensor) -> Tensor:
+        """Score (n,) of what `see` gave and of conditions (n, n_condition)."""
+        return self.layers(torch.cat([seen, condition], dim=1))[:, 0]
+
+
+def gradient_penalty(
+    critic: Callable[[Tensor, Tensor], Tensor],
+    real: Tensor,
+    fake: Tensor,
+    condition: Tensor,
+    rng: torch.Generator,
+) -> Tensor:
+    """Mean of (|grad D| - 1)^2 at random points between real and generated rows.
+
+    The gradient is that with respect to what the critic sees, at a fixed condition.
+    """
+    mix = torch.rand(len(real), 1, generator=rng, dtype=real.dtype)
+    between = torch.lerp(real, fake, mix).requires_grad_()
+    score = critic(between, condition).sum()
+    (gradient,) = torch.autograd.grad(score, between, create_graph=True)
+    return (gradient.norm(dim=1) - 1).square().mean()
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Rows to train on, the probability of drawing each, and rows held out.
+
+    features (n, n_features) and condition (n, n_condition), float32; weights (n,).
+    """
+
+    features: Tensor
+    condition: Tensor
+    weights: Tensor
+    held_features: Tensor
+    held_condition: Tensor
+
+    @classmethod
+    def split(
+        cls, features: Tensor, condition: Tensor, weights: Tensor, seed: int
+    ) -> "TrainingData":
+        """Hold out a twentieth of the rows, at most `HELD_OUT`."""
+        rng = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(features), generator=rng)
+        held, kept = order.tensor_split([min(HELD_OUT, max(1, len(order) // 20))])
+        features, condition = features.float(), condition.float()
+        return cls(features[kept], condition[kept], weights[kept], features[held], condition[held])
+
+    def fingerprint(self) -> str:
+        """Hash of all rows, by which a checkpoint knows its data."""
+        parts = (self.features, self.condition, self.weights, self.held_features)
+        joined = b"".join(hashlib.sha256(p.contiguous().numpy().tobytes()).digest() for p in parts)
+        return hashlib.sha256(joined).hexdigest()
+
+
+def train(
+    generator: Any,
+    critic: Critic,
+    data: TrainingData,
+    settings: TrainingSettings,
+    checkpoint: str | os.PathLike[str] | None = None,
+) -> list[dict[str, float]]:
+    """Train a generator, which ends with its averaged weights.
+
+    Parameters
+    ----------
+    generator : Generator
+    critic : Critic
+    data : TrainingData
+    settings : TrainingSettings
+    checkpoint : path, optional
+        Written with each row of the history; training goes on from it if it exists, and gives the
+        same numbers as if it had never stopped.
+
+    Returns
+    -------
+    list of dict
+        ``step``, ``critic_loss``, ``generator_loss``, ``held_out`` (mean over features of the
+        Wasserstein distance between held-out rows and as many generated ones), ``seconds``.
+
+    Raises
+    ------
+    RuntimeError
+        If a loss is not finite; the checkpoint keeps the last good state.
+    ValueError
+        If the checkpoint belongs to other settings or data.
+    """
+    training = _Training(generator, critic, settings, data)
+    if checkpoint is not None and Path(checkpoint).exists():
+        training.load(checkpoint)
+    started = time.perf_counter() - training.seconds
+    bar = tqdm(total=settings.steps, initial=training.step, desc="training", disable=None)
+    losses: list[tuple[float, float]] = []
+    with bar:
+        while training.step < settings.steps:
+            training.set_learning_rates()
+            for _ in range(settings.critic_steps):
+                critic_loss = training.improve_critic()
+            generator_loss = training.improve_generator()
+            training.step += 1
+            training.seconds = time.perf_counter() - started
+            losses.append((critic_loss, generator_loss))
+            bar.update()
+            if not math.isfinite(critic_loss + generator_loss):
+                kept = f"{checkpoint} keeps the last good state. " if checkpoint else ""
+                raise RuntimeError(
+                    f"training diverged at step {training.step}: critic_loss is {critic_loss},"
+                    f" generator_loss {generator_loss}. {kept}Try a lower learning_rate"
+                )
+            late = training.progress() >= 1
+            if late or training.step % settings.report_every == 0:
+                training.report(np.mean(losses, axis=0))
+                bar.set_postfix(held_out=f"{training.history[-1]['held_out']:.4f}")
+                losses.clear()
+                if checkpoint is not None:
+                    training.save(checkpoint)
+            if late:
+                break
+    generator.load_state_dict(training.averaged.module.state_dict())
+    return training.history
+
+
+class _Training:
+    """All that changes during training, and so all that a checkpoint holds."""
+
+    def __init__(
+        self, generator: Any, critic: Critic, settings: TrainingSettings, data: TrainingData
+    ) -> None:
+        self.generator, self.critic, self.settings, self.data = generator, critic, settings, data
+        self.averaged: Any = AveragedModel(generator, multi_avg_fn=self._average)
+        self.optimisers = [
+            torch.optim.Adam(network.parameters(), settings.learning_rate, (0.0, 0.9), fused=True)
+            for network in (generator, critic)
+        ]
+        self.rng = torch.Generator().manual_seed(settings.seed)
+        self.cumulative = data.weights.double().cumsum(0)
+        self.step, self.seconds = 0, 0.0
+        self.history: list[dict[str, float]] = []
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Features and conditions of a batch."""
+        u = torch.rand(self.settings.batch, generator=self.rng, dtype=torch.float64)
+        rows = torch.searchsorted(self.cumulative, u * self.cumulative[-1])
+        rows = rows.clamp(max=len(self.cumulative) - 1)
+        return self.data.features[rows], self.data.condition[rows]
+
+    def improve_critic(self) -> float:
+        """One critic step: E D(fake) - E D(real) + penalty."""
+        features, condition = self.draw()
+        with torch.no_grad():
+            real = self.critic.see(features)
+            fake = self.critic.see(self.generator.sample(condition, self.rng))
+        score = self.critic(fake, condition).mean() - self.critic(real, condition).mean()
+        penalty = gradient_penalty(self.critic, real, fake, condition, self.rng)
+        loss = score + self.settings.penalty * penalty
+        self._descend(1, loss)
+        return loss.item()
+
+    def improve_generator(self) -> float:
+        """One generator step, -E D(fake), and the average of its weights."""
+        condition = self.draw()[1]
+        fake = self.critic.see(self.generator.sample(condition, self.rng))
+        loss = -self.critic(fake, condition).mean()
+        self._descend(0, loss)
+        self.averaged.update_parameters(self.generator)
+        return loss.item()
+
+    def _descend(self, which: int, loss: Tensor) -> None:
+        optimiser = self.optimisers[which]
+        optimiser.zero_grad()
+        # Only the gradients that are used: the generator's step needs none of the critic's weights.
+        loss.backward(inputs=[p for group in optimiser.param_groups for p in group["params"]])
+        optimiser.step()
+
+    def _average(self, averaged: Any, current: Any, n_averaged: Any) -> None:
+        # A short memory at first, so that a short training is not averaged with its beginning.
+        decay = min(self.settings.average, (1 + int(n_averaged)) / (10 + int(n_averaged)))
+        get_ema_multi_avg_fn(decay)(averaged, current, n_averaged)
+
+    def progress(self) -> float:
+        """Part of the training that is done, by steps or by time, whichever is further."""
+        limit = self.settings.max_seconds
+        by_time = self.seconds / limit if limit else 0.0
+        return min(1.0, max(self.step / self.settings.steps, by_time))
+
+    def set_learning_rates(self) -> None:
+        """Rise over the first steps, then fall along a cosine to a fiftieth."""
+        fall = 0.02 + 0.49 * (1 + math.cos(math.pi * self.progress()))
+        rate = self.settings.learning_rate * min(1.0, (self.step + 1) / WARM_UP) * fall
+        for optimiser in self.optimisers:
+            optimiser.param_groups[0]["lr"] = rate
+
+    def report(self, losses: np.ndarray) -> None:
+        """Add a row to the history."""
+        rng = torch.Generator().manual_seed(self.settings.seed)
+        with torch.no_grad():
+            made = self.averaged.module.sample(self.data.held_condition, rng)
+        held, made = self.data.held_features.sort(0).values, made.sort(0).values
+        row = {
+            "step": self.step,
+            "critic_loss": float(losses[0]),
+            "generator_loss": float(losses[1]),
+        }
+        row |= {"held_out": float((held - made).abs().mean()), "seconds": self.seconds}
+        self.history.append(row)
+
+    def _networks(self) -> dict[str, Any]:
+        names = ("generator", "critic", "averaged", "generator_optimiser", "critic_optimiser")
+        parts = (self.generator, self.critic, self.averaged, *self.optimisers)
+        return dict(zip(names, parts, strict=True))
+
+    def _belongs_to(self) -> dict[str, Any]:
+        return {"settings": asdict(self.settings), "data": self.data.fingerprint()}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint."""
+        state = {name: part.state_dict() for name, part in self._networks().items()}
+        state |= {"rng": self.rng.get_state(), "step": self.step, "seconds": self.seconds}
+        state |= {"history": self.history, "belongs_to": self._belongs_to()}
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(path, buffer.getvalue())
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a checkpoint."""
+        try:
+            state = torch.load(path, weights_only=True)
+            belongs_to = state["belongs_to"]
+        except Exception as error:
+            raise ValueError(
+                f"{path} is no checkpoint of a training, or is damaged ({error}): delete it or name"
+                " another to start afresh"
+            ) from error
+        for what, ours in self._belongs_to().items():
+            if belongs_to[what] != ours:
+                raise ValueError(
+                    f"the checkpoint {path} was made with other {what}: {belongs_to[what]}, now"
+                    f" {ours}. Delete it or name another to start afresh"
+                )
+        for name, part in self._networks().items():
+            part.load_state_dict(state[name])
+        self.rng.set_state(state["rng"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.history = state["history"]
+        logger.info("training goes on from step %d of %s", self.step, path)
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a whole file under another name, then rename it."""
+    path = Path(path)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,229 @@
+"""Training: exact penalties, distributions with known moments, resuming bit for bit."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from openmm_cgan import training
+from openmm_cgan.generators import MLPGenerator
+from openmm_cgan.training import Critic, TrainingData, TrainingSettings, gradient_penalty, train
+
+
+def networks(n_linear, n_pairs, n_condition, settings):
+    torch.manual_seed(settings.seed)
+    sizes = (n_linear, n_pairs, n_condition, settings.width, settings.depth)
+    return MLPGenerator(*sizes), Critic(*sizes)
+
+
+def parabola(n, seed=0):
+    """y given c: normal with mean c^2 and deviation 0.2 + 0.1 c; c uniform on (0, 2)."""
+    rng = torch.Generator().manual_seed(seed)
+    c = 2 * torch.rand(n, 1, generator=rng)
+    return c**2 + (0.2 + 0.1 * c) * torch.randn(n, 1, generator=rng), c
+
+
+def ring(n, seed=0):
+    """An angle given c on the circle: normal about 2 c with deviation 0.3."""
+    rng = torch.Generator().manual_seed(seed)
+    c = 2 * math.pi * torch.rand(n, 1, generator=rng)
+    angle = 2 * c + 0.3 * torch.randn(n, 1, generator=rng)
+    return torch.cat([angle.cos(), angle.sin()], 1), torch.cat([c.cos(), c.sin()], 1)
+
+
+def trained(features, condition, sizes, settings, checkpoint=None):
+    data = TrainingData.split(features, condition, torch.ones(len(features)), settings.seed)
+    generator, critic = networks(*sizes, settings)
+    generator.start_from(data.features, data.condition)
+    return generator, train(generator, critic, data, settings, checkpoint)
+
+
+@pytest.mark.parametrize("norm", [0.0, 0.5, 3.0])
+def test_gradient_penalty_is_exact_for_a_linear_critic(norm):
+    rng = torch.Generator().manual_seed(0)
+    slope = torch.randn(5, generator=rng, dtype=torch.float64)
+    slope *= norm / slope.norm()
+    real, fake = torch.randn(2, 64, 5, generator=rng, dtype=torch.float64)
+    condition = torch.randn(64, 2, generator=rng, dtype=torch.float64)
+
+    def critic(x, c):
+        return x @ slope + 7 * c.sum(1)  # a slope along the condition is not penalised
+
+    found = gradient_penalty(critic, real, fake, condition, rng)
+    assert found == pytest.approx((norm - 1) ** 2, abs=1e-12)
+
+
+def test_gradient_penalty_is_taken_between_real_and_generated():
+    rng = torch.Generator().manual_seed(0)
+    real, fake = torch.zeros(10_000, 1), torch.ones(10_000, 1)
+    condition = torch.zeros(10_000, 0)
+    # D = x^2 / 2 has gradient x, uniform on (0, 1): E (x - 1)^2 = 1/3, E (x - 1)^4 = 1/5
+    found = gradient_penalty(lambda x, c: (x**2).sum(1) / 2, real, fake, condition, rng)
+    assert abs(float(found) - 1 / 3) < 5 * math.sqrt((1 / 5 - 1 / 9) / 10_000)
+
+
+def test_the_critic_sees_harmonics_of_the_pairs():
+    angle = torch.linspace(-3, 3, 7, dtype=torch.float64)[:, None]
+    features = torch.cat([angle, angle.cos(), angle.sin()], dim=1)
+    seen = Critic(n_linear=1, n_pairs=1, n_condition=0).see(features)
+    expected = [angle] + [f(m * angle) for m in (1, 2, 3) for f in (torch.cos, torch.sin)]
+    assert torch.allclose(seen, torch.cat(expected, dim=1), atol=1e-14)
+
+
+def test_it_learns_a_conditional_gaussian():
+    settings = TrainingSettings(steps=2500, batch=256, width=32, learning_rate=2e-3)
+    generator, history = trained(*parabola(20_000), (1, 0, 1), settings)
+    n = 400  # a test of this many samples cannot tell the generator from the truth at 5 sigma
+    start = MLPGenerator(1, 0, 1, width=4)
+    start.start_from(*parabola(20_000))
+    misses = []
+    for c in (0.2, 0.6, 1.0, 1.4, 1.8):
+        at, deviation = torch.full((n, 1), c), 0.2 + 0.1 * c
+        with torch.no_grad():
+            y = generator.sample(at, torch.Generator().manual_seed(9))[:, 0].double()
+            y0 = start.sample(at, torch.Generator().manual_seed(9))[:, 0].double()
+        assert abs(y.mean() - c**2) < 5 * deviation / math.sqrt(n)
+        assert abs(y.var() - deviation**2) < 5 * deviation**2 * math.sqrt(2 / (n - 1))
+        misses.append(abs(y0.mean() - c**2) < 5 * deviation / math.sqrt(n))
+    assert not all(misses)  # the Gaussian that it started from does not pass
+    assert history[-1]["held_out"] < history[0]["held_out"]
+
+
+def test_it_learns_a_ring():
+    settings = TrainingSettings(steps=1500, batch=256, width=32, learning_rate=2e-3)
+    generator, _ = trained(*ring(20_000), (0, 1, 2), settings)
+    n = 400
+    for c in (0.0, 1.0, 2.5, 4.0):
+        at = torch.tensor([[math.cos(c), math.sin(c)]]).expand(n, 2)
+        with torch.no_grad():
+            x = generator.sample(at, torch.Generator().manual_seed(9))
+        off = torch.atan2(x[:, 1], x[:, 0]).double() - 2 * c
+        off = torch.remainder(off + math.pi, 2 * math.pi) - math.pi
+        assert abs(off.mean()) < 5 * 0.3 / math.sqrt(n)
+        assert abs(off.var() - 0.09) < 5 * 0.09 * math.sqrt(2 / (n - 1))
+
+
+def test_rows_are_drawn_by_their_weights():
+    n = 200
+    features = torch.arange(float(n))[:, None]
+    weights = torch.arange(1.0, n + 1)
+    settings = TrainingSettings(batch=200_000)
+    data = TrainingData.split(features, features, weights, seed=0)
+    assert len(data.held_features) == 10
+    state = training._Training(*networks(1, 0, 1, settings), settings, data)
+    drawn = state.draw()[0][:, 0].long()
+    expected = data.weights / data.weights.sum()
+    found = torch.bincount(drawn, minlength=n)[data.features[:, 0].long()] / settings.batch
+    error = torch.sqrt(expected * (1 - expected) / settings.batch)
+    assert ((found - expected).abs() < 5 * error).all()
+    assert len(drawn) == settings.batch
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(monkeypatch, step):
+    """Stop a training as a killed process would, in the middle of a step."""
+    improve = training._Training.improve_generator
+
+    def stopping(self):
+        if self.step == step:
+            raise Stop
+        return improve(self)
+
+    monkeypatch.setattr(training._Training, "improve_generator", stopping)
+
+
+def numbers(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch):
+    settings = TrainingSettings(steps=60, batch=32, width=8, report_every=20, critic_steps=2)
+    args = (*ring(500), (0, 1, 2), settings)
+    whole, expected = trained(*args)
+    checkpoint = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        interrupted(patch, 45)
+        trained(*args, checkpoint)
+    resumed, history = trained(*args, checkpoint)
+    assert [row["step"] for row in history] == [20, 40, 60]
+    assert numbers(history) == numbers(expected)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name])
+    again, history = trained(*args, checkpoint)  # nothing is left to do
+    assert numbers(history) == numbers(expected)
+    assert torch.equal(again.layers[0].weight, whole.layers[0].weight)
+    assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+def test_another_seed_gives_another_training():
+    settings = [TrainingSettings(steps=5, batch=16, width=8, seed=s) for s in (1, 1, 2)]
+    one, two, other = (trained(*ring(200), (0, 1, 2), s)[0].layers[0].weight for s in settings)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_a_diverging_training_stops_and_keeps_its_last_good_state(tmp_path, monkeypatch):
+    settings = TrainingSettings(steps=60, batch=16, width=8, report_every=10)
+    checkpoint = tmp_path / "checkpoint"
+    improve = training._Training.improve_generator
+
+    def breaking(self):
+        if self.step == 14:
+            with torch.no_grad():
+                self.generator.layers[0].weight.fill_(math.nan)
+        return improve(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Training, "improve_generator", breaking)
+        with pytest.raises(RuntimeError, match=r"diverged at step 15.*checkpoint keeps the last"):
+            trained(*ring(200), (0, 1, 2), settings, checkpoint)
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["step"] == 10
+    assert all(torch.isfinite(v).all() for v in state["generator"].values())
+    _, history = trained(*ring(200), (0, 1, 2), settings, checkpoint)
+    assert history[-1]["step"] == 60
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    checkpoint = tmp_path / "checkpoint"
+    settings = TrainingSettings(steps=4, batch=16, width=8)
+    trained(*ring(200), (0, 1, 2), settings, checkpoint)
+    with pytest.raises(ValueError, match="made with other data"):
+        trained(*ring(200, seed=1), (0, 1, 2), settings, checkpoint)
+    other = TrainingSettings(steps=4, batch=16, width=8, seed=5)
+    with pytest.raises(ValueError, match="made with other settings.*'seed': 0.*'seed': 5"):
+        trained(*ring(200), (0, 1, 2), other, checkpoint)
+    whole = checkpoint.read_bytes()
+    for content in (b"", b"not a checkpoint", whole[: len(whole) // 2]):
+        checkpoint.write_bytes(content)
+        with pytest.raises(ValueError, match="no checkpoint of a training, or is damaged"):
+            trained(*ring(200), (0, 1, 2), settings, checkpoint)
+
+
+def test_it_stops_in_time():
+    settings = TrainingSettings(steps=10**9, batch=16, width=8, max_seconds=0.2)
+    _, history = trained(*ring(200), (0, 1, 2), settings)
+    assert 0.2 <= history[-1]["seconds"] < 5
+
+
+def test_the_last_step_is_reported():
+    settings = TrainingSettings(steps=7, batch=16, width=8, report_every=5)
+    _, history = trained(*ring(200), (0, 1, 2), settings)
+    assert [row["step"] for row in history] == [5, 7]
+    assert set(history[0]) == {"step", "critic_loss", "generator_loss", "held_out", "seconds"}
+    assert np.isfinite([list(row.values()) for row in history]).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 0}, {"batch": 0}, {"learning_rate": math.nan}, {"average": 1.0}, {"flatten": -1},
+     {"width": 0}, {"max_seconds": -1.0}],
+)  # fmt: skip
+def test_impossible_settings_are_refused(wrong):
+    [name] = wrong
+    with pytest.raises(ValueError, match=name):
+        TrainingSettings(**wrong)
