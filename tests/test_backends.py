@@ -14,9 +14,9 @@ import openmm
 import pytest
 from openmm import app
 
-from openmm_cgan.plumed.actions import ACTIONS
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import read_fields
+from openmm_cgan.plumed.language import PlumedInputError
 from openmm_cgan.testsystems import alanine_dipeptide
 
 pytestmark = pytest.mark.plumed
@@ -70,10 +70,54 @@ CASES = {
     "METAD with RESTRAINT": "t: TORSION ATOMS=1,3,4,6{pbc}\n"
     f"METAD ARG=t SIGMA=0.35 TAU=4 PACE=5 BIASFACTOR=6 {PERIODIC_GRID}\n"
     "RESTRAINT ARG=t AT=0 KAPPA=1",
+    "CUSTOM": "t: TORSION ATOMS=1,3,4,6{pbc}\nd: DISTANCE ATOMS=5,8{pbc}\n"
+    "c: CUSTOM ARG=t,d FUNC=cos(x)*y^2+asinh(x)*step(y-0.2)+sqrt2*max(x,y) PERIODIC=NO\n"
+    "m: MATHEVAL ARG=t VAR=a FUNC=2*a+b;b=pi PERIODIC=-pi,pi\nRESTRAINT ARG=c,m AT=1,2 KAPPA=3,4",
+    "CONSTANT and BIASVALUE": "k: CONSTANT VALUE=2\nt: TORSION ATOMS=1,3,4,6{pbc}\n"
+    "d: DISTANCE ATOMS=5,8{pbc}\nc: CUSTOM ARG=t,k FUNC=y*(1+cos(x)) PERIODIC=NO\n"
+    "BIASVALUE ARG=c,d",
+    "COORDINATION": "c: COORDINATION GROUPA=1-4 GROUPB=3-8 R_0=0.3{pbc}\n"
+    "RESTRAINT ARG=c AT=1 KAPPA=3",
+    "COORDINATION one group": "c: COORDINATION GROUPA=1-8 R_0=0.2 NN=8 MM=14 D_0=0.1{pbc}\n"
+    "RESTRAINT ARG=c AT=1 KAPPA=3",
+    "COORDINATION PAIR": "c: COORDINATION GROUPA=1-3 GROUPB=5-7 PAIR R_0=0.3{pbc}\n"
+    "RESTRAINT ARG=c AT=1 KAPPA=3",
     "UNITS": "UNITS LENGTH=A ENERGY=kcal/mol TIME=fs\nt: TORSION ATOMS=1,3,4,6{pbc}\n"
     "d: DISTANCE ATOMS=5,8{pbc}\nRESTRAINT ARG=d AT=2.5 KAPPA=3\n"
     "UPPER_WALLS ARG=t AT=1 KAPPA=2\n"
     "METAD ARG=d SIGMA=0.5 HEIGHT=0.3 PACE=5 BIASFACTOR=8 GRID_MIN=0 GRID_MAX=200 GRID_BIN=1500",
+}
+
+SWITCHES = (
+    "RATIONAL R_0=0.3",
+    "RATIONAL R_0=0.3 NN=8 MM=12 D_0=0.1 D_MAX=1.0",
+    "RATIONAL R_0=0.3 NN=6 MM=10 D_MAX=0.8 NOSTRETCH",
+    "EXP R_0=0.3 D_0=0.1 D_MAX=1",
+    "GAUSSIAN R_0=0.2 D_0=0.1",
+    "CUBIC D_0=0.1 D_MAX=0.6",
+    "TANH R_0=0.3",
+    "COSINUS R_0=0.5 D_0=0.1",
+    "SMAP R_0=0.3 A=10 B=5 D_0=0.1",
+    "Q R_0=0.3 REF=0.2 LAMBDA=1.5 BETA=30 D_MAX=0.9",
+)
+CASES |= {
+    f"COORDINATION {switch.split()[0]} {i}": "c: COORDINATION GROUPA=1-4 GROUPB=3-8 "
+    f"SWITCH={{{{{switch}}}}}{{pbc}}\nRESTRAINT ARG=c AT=1 KAPPA=3"
+    for i, switch in enumerate(SWITCHES)
+}
+
+# Groups of one molecule: its atoms are bonded, and stay together in OpenMM
+GROUPS = {
+    "COM and CENTER": "c: COM ATOMS=1-4{pbc}\ne: CENTER ATOMS=5-8{pbc}\nd: DISTANCE ATOMS=c,e\n"
+    "RESTRAINT ARG=d AT=0.2 KAPPA=90",
+    "CENTER with weights": "e: CENTER ATOMS=5-8 WEIGHTS=1,2,3,4{pbc}\n"
+    "c: CENTER MASS ATOMS=1,2{pbc}\nt: TORSION ATOMS=c,3,4,e\na: ANGLE ATOMS=1,e,c\n"
+    "RESTRAINT ARG=t,a AT=0.2,1 KAPPA=90,10",
+    "COORDINATION of a COM": "g: COM ATOMS=1,2\n"
+    "c: COORDINATION GROUPA=g,3 GROUPB=5-7 R_0=0.3{pbc}\nRESTRAINT ARG=c AT=1 KAPPA=3",
+    "GYRATION": "g: GYRATION ATOMS=1-6{pbc}\nRESTRAINT ARG=g AT=0.1 KAPPA=300",
+    "GYRATION by mass": "UNITS LENGTH=A\ng: GYRATION ATOMS=1-6 MASS_WEIGHTED{pbc}\n"
+    "RESTRAINT ARG=g AT=1 KAPPA=3",
 }
 
 
@@ -86,17 +130,17 @@ class Deviation:
     forces: float
 
 
-def random_frames(box, rng, n=N_FRAMES):
+def random_frames(box, rng, n=N_FRAMES, torn=True):
     """Compact molecules, each atom moved by a random lattice vector where there is a box."""
     steps = rng.normal(size=(n, N_ATOMS, 3))
     steps *= 0.15 / np.linalg.norm(steps, axis=-1, keepdims=True)
     frames = np.cumsum(steps, axis=1) + rng.random((n, 1, 3))
-    if box is not None:
+    if box is not None and torn:
         frames += rng.integers(-1, 2, size=(n, N_ATOMS, 3)) @ box
     return frames
 
 
-def make_system(box):
+def make_system(box, bonded=False):
     system = openmm.System()
     for i in range(N_ATOMS):
         system.addParticle(12.0 + i)
@@ -107,13 +151,18 @@ def make_system(box):
         for _ in range(N_ATOMS):
             nonbonded.addParticle(0, 1, 0)
         system.addForce(nonbonded)
+    if bonded:
+        bonds = openmm.HarmonicBondForce()
+        for i in range(N_ATOMS - 1):
+            bonds.addBond(i, i + 1, 0.15, 0.0)
+        system.addForce(bonds)
     return system
 
 
-def made(text, backend, box, folder, frames):
+def made(text, backend, box, folder, frames, bonded=False):
     """A bias in a Context, with a hill laid at each of the frames where the input lays hills."""
     bias = PlumedBias(text + "\n", temperature=300.0, backend=backend, directory=folder / backend)
-    system = make_system(box)
+    system = make_system(box, bonded)
     bias.add_to(system)
     platform = openmm.Platform.getPlatformByName("Reference")
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
@@ -125,12 +174,12 @@ def made(text, backend, box, folder, frames):
     return bias, context
 
 
-def deviation(text, box, folder, seed=0):
+def deviation(text, box, folder, seed=0, bonded=False):
     """Compare the two backends; run by benchmarks/plumed_backends.py too."""
     rng = np.random.default_rng(seed)
-    laid, frames = random_frames(box, rng, 40), random_frames(box, rng)
+    laid, frames = random_frames(box, rng, 40), random_frames(box, rng, torn=not bonded)
     laid = laid if "METAD" in text else laid[:0]
-    both = [made(text, backend, box, folder, laid) for backend in ("native", "kernel")]
+    both = [made(text, backend, box, folder, laid, bonded) for backend in ("native", "kernel")]
     worst = np.zeros(3)
     for frame in frames:
         found = []
@@ -155,6 +204,25 @@ def test_energies_and_forces_are_plumeds(text, box, tmp_path):
     for pbc in ("",) if box is None else ("", " NOPBC"):
         found = deviation(text.format(pbc=pbc), box, tmp_path / pbc.strip())
         assert max(found.values, found.energy, found.forces) < TOLERANCE, found
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
+@pytest.mark.parametrize("text", GROUPS.values(), ids=GROUPS.keys())
+def test_groups_of_one_molecule_are_plumeds(text, box, tmp_path):
+    for pbc in ("",) if box is None else ("", " NOPBC"):
+        found = deviation(text.format(pbc=pbc), box, tmp_path / pbc.strip(), bonded=True)
+        assert max(found.values, found.energy, found.forces) < TOLERANCE, found
+
+
+@pytest.mark.parametrize("text", GROUPS.values(), ids=GROUPS.keys())
+def test_groups_of_several_molecules_in_a_box_go_to_plumed(text, tmp_path):
+    refused = PlumedBias(text.format(pbc="") + "\n", backend="native")
+    with pytest.raises(PlumedInputError, match="several molecules"):
+        refused.add_to(make_system(BOXES["triclinic"]))
+    bias = PlumedBias(text.format(pbc="") + "\n", directory=tmp_path)
+    assert bias.backend == "native"
+    bias.add_to(make_system(BOXES["triclinic"]))
+    assert bias.backend == "kernel"
 
 
 PRINTED = (
@@ -257,10 +325,10 @@ def test_a_run_in_two_parts_is_the_run_in_one(backend, first, tmp_path):
 
 
 def test_auto_takes_the_kernel_where_native_refuses_and_says_so(tmp_path, caplog):
-    text = RUN + "r: GYRATION ATOMS=1-22\nRESTRAINT ARG=r AT=0.25 KAPPA=10\n"
+    text = RUN + "r: GYRATION TYPE=KAPPA2 ATOMS=1-22\nRESTRAINT ARG=r AT=0.25 KAPPA=10\n"
     with caplog.at_level(logging.INFO, logger="openmm_cgan"):
         bias = PlumedBias(text, temperature=300.0, directory=tmp_path)
-    assert bias.backend == ("native" if "GYRATION" in ACTIONS else "kernel")
+    assert bias.backend == "kernel"
     assert bias.backend in caplog.text
     assert [variable.name for variable in bias.variables] == ["phi", "psi", "r"]
 

@@ -12,10 +12,12 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from openmm_cgan.plumed.actions import Action, read_actions
+from openmm_cgan.plumed.actions import Action, read_actions, read_known
+from openmm_cgan.plumed.actions.setup import Units
 from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.plumed.language import (
     PlumedInputError,
+    include_files,
     read_statements,
     read_text,
     split_vector,
@@ -103,11 +105,14 @@ class PlumedBias:
         self.text, self.source = read_text(plumed_input)
         self.directory = Path(directory)
         self.temperature = _kelvin(temperature)
-        self.restart = restart
-        self._statements = read_statements(self.text, self.source)
+        statements = read_statements(self.text, self.source)
+        self._statements = include_files(statements, self.directory)
+        asked = [s.words for s in self._statements if s.action == "RESTART"]
+        self.restart = restart or any("NO" not in words for words in asked)
         self._n_atoms = None if topology is None else topology.getNumAtoms()
         native, refusal = self._compile()
         self.backend = _choose_backend(backend, refusal, self.source)
+        self._may_change = backend == "auto"
         self._engine: Any = native if self.backend == "native" else None
         names = tuple(cvs) if cvs is not None else self._default_cvs(native)
         if not names:
@@ -116,7 +121,7 @@ class PlumedBias:
                 "say which with cvs=('phi', 'psi')"
             )
         if self._engine is None:
-            self._engine = self._make_engine(names)
+            self._engine = self._make_engine(names, native)
         self._engine.read = names
         self.variables: tuple[CollectiveVariable, ...] = self._engine.describe(names)
         self._system: openmm.System | None = None
@@ -128,7 +133,7 @@ class PlumedBias:
 
     def _compile(self) -> tuple[NativeBackend | None, PlumedInputError | None]:
         try:
-            actions: list[Action] = read_actions(self._statements, self._n_atoms)
+            actions: list[Action] = read_actions(self._statements, self._n_atoms, self.directory)
             return NativeBackend(actions, self.directory, self.temperature, self.restart), None
         except PlumedInputError as refusal:
             return None, refusal
@@ -148,16 +153,21 @@ class PlumedBias:
                 return plain
         return ()
 
-    def _make_engine(self, names: tuple[str, ...]) -> Any:
-        from openmm_cgan.plumed.kernel import KernelBackend
+    def _make_engine(self, names: tuple[str, ...], native: NativeBackend | None = None) -> Any:
+        settings: dict[str, Any] = {
+            "directory": self.directory,
+            "temperature": self.temperature,
+            "restart": self.restart,
+            "read": names,
+            "source": self.source,
+        }
+        if self.backend == "kernel":
+            from openmm_cgan.plumed.kernel import KernelBackend
 
-        return KernelBackend(
-            self.text,
-            directory=self.directory,
-            temperature=self.temperature,
-            restart=self.restart,
-            read=names,
-        )
+            return KernelBackend(self.text, **settings)
+        from openmm_cgan.plumed.plugin import PluginBackend
+
+        return PluginBackend(self.text, observer=native, **settings)
 
     def restrained(self, centres: Any, kappa: Any) -> PlumedBias:
         """Make a bias on the same variables that only restrains them, and writes no file.
@@ -167,11 +177,13 @@ class PlumedBias:
         centres : array_like, shape (n_cvs,)
             [CV units]
         kappa : float or array_like, shape (n_cvs,)
-            [energy unit of the input per CV unit squared]
+            [kJ/mol per CV unit squared]
         """
         names = [variable.name for variable in self.variables]
         at = ",".join(repr(float(c)) for c in np.broadcast_to(centres, len(names)))
-        strengths = ",".join(repr(float(k)) for k in np.broadcast_to(kappa, len(names)))
+        known, _ = read_known(self._statements, folder=self.directory)
+        energy = next((a.system.energy for a in known if isinstance(a, Units)), 1.0)
+        strengths = ",".join(repr(float(k) / energy) for k in np.broadcast_to(kappa, len(names)))
         kept = [s.text for s in self._statements if s.action not in BIASES | OUTPUTS]
         line = f"RESTRAINT ARG={','.join(names)} AT={at} KAPPA={strengths}"
         return PlumedBias(
@@ -203,6 +215,7 @@ class PlumedBias:
         if self._system is not None:
             raise RuntimeError("this PlumedBias is in a System already; make another for this one")
         self._engine.check(system.getNumParticles())
+        self._settle_backend(system)
         used = {force.getForceGroup() for force in system.getForces()}
         free = sorted(set(range(32)) - used, reverse=True)
         if not free:
@@ -217,6 +230,18 @@ class PlumedBias:
         self._groups = {free[0]}
         self._system = system
         return list(forces)
+
+    def _settle_backend(self, system: openmm.System) -> None:
+        """Go over to PLUMED itself where this System has something that native can not do."""
+        if self.backend != "native" or not (problems := self._engine.refusals(system)):
+            return
+        refusal = PlumedInputError(problems)
+        if not self._may_change:
+            raise refusal
+        self.backend = _choose_backend("auto", refusal, self.source)
+        names = self._engine.read
+        self._engine = self._make_engine(names)
+        self.variables = self._engine.describe(names)
 
     def force_groups(self) -> set[int]:
         """The force groups of the bias in its System."""

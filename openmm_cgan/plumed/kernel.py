@@ -7,7 +7,6 @@ PLUMED, whose output files are unlinked as soon as they are open.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import re
@@ -25,12 +24,10 @@ import numpy as np
 import openmm
 from openmm import unit
 
-from openmm_cgan.plumed.actions import ACTIONS
-from openmm_cgan.plumed.actions.action import Action, Scope, read_action
-from openmm_cgan.plumed.actions.setup import Group, Units
-from openmm_cgan.plumed.actions.variables import Variable
+from openmm_cgan.plumed.actions import read_known
+from openmm_cgan.plumed.actions.variables import Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, read_fields
-from openmm_cgan.plumed.language import PlumedInputError, read_real, read_statements
+from openmm_cgan.plumed.language import read_real, read_statements
 from openmm_cgan.plumed.libplumed import (
     MISSING,
     UPDATE_STRIDES,
@@ -168,21 +165,14 @@ class KernelBackend:
             If PLUMED refuses the input.
         """
         self.read = tuple(names)
-        scope = Scope()
-        for statement in self.statements:
-            cls = ACTIONS.get(statement.action)
-            if cls is None or not issubclass(cls, Units | Group | Variable):
-                continue
-            with contextlib.suppress(PlumedInputError):
-                action = read_action(cls, statement, scope)
-                if isinstance(action, Units):
-                    scope.units = action.system
-                elif isinstance(action, Group):
-                    scope.groups[action.label] = action.atoms
-                scope.actions[action.label] = action
+        known, _ = read_known(self.statements, folder=self.folder)
+        owner = {value.name: action for action in known for value in action.outputs}
+        domains = self.domains()
         return tuple(
-            _describe(name, domain, scope.actions.get(name.split(".")[0]))
-            for name, domain in self.domains().items()
+            replace(describe(owner[name], name), domain=domain)
+            if isinstance(owner.get(name), Variable)
+            else CollectiveVariable(name, "", domain)
+            for name, domain in domains.items()
         )
 
     def _enough_atoms(self) -> int:
@@ -446,15 +436,6 @@ class KernelBackend:
                 plumed.close()
         self._plumed = self._observer = None
         self._closed = True
-
-
-def _describe(
-    name: str, domain: tuple[float, float] | None, owner: Action | None
-) -> CollectiveVariable:
-    if not isinstance(owner, Variable):
-        return CollectiveVariable(name, "", domain)
-    unit_name = next((value.unit for value in owner.outputs if value.name == name), "")
-    return CollectiveVariable(name, unit_name, domain, owner.name, owner.atoms)
 
 
 def _reconnect(token: str) -> KernelBackend | _Elsewhere:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_INPUT_BYTES = 16 * 1024**2
+MAX_INCLUDE_DEPTH = 20
 MAX_ATOMS_IN_LIST = 10_000_000
 MAX_EXPRESSION_LENGTH = 1000
 
@@ -49,7 +50,7 @@ _OPERATORS: dict[type, Callable[..., float]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
-_UNDERSCORED_NUMBER = re.compile(r"(?<!\w)\d[\d.]*_")  # Python reads 1_0 as ten
+UNDERSCORED_NUMBER = re.compile(r"(?<!\w)\d[\d.]*_")  # Python reads 1_0 as ten
 _PLAIN_PI = {"pi": math.pi, "PI": math.pi, "+pi": math.pi, "-pi": -math.pi}
 
 
@@ -157,17 +158,17 @@ def read_statements(text: str, file: str = "plumed.dat") -> list[Statement]:
     for number, raw in enumerate(text.splitlines(), start=1):
         location = Location(file, number)
         try:
-            words, depth = _split(raw.split("#", 1)[0].strip(), location, block)
+            words, open_braces = _split(raw.split("#", 1)[0].strip(), location, block)
             if block is None:
                 if not words:
                     continue
-                block = _Block(words, location, depth)
-                if words[-1] == "..." and depth == 0:
+                block = _Block(words, location, open_braces)
+                if words[-1] == "..." and open_braces == 0:
                     words.pop()
                     continue
-                if depth > 0:
+                if open_braces > 0:
                     raise _problem(location, words[-1], "this brace is not closed on its line")
-            elif _continue(block, words, depth, location):
+            elif _continue(block, words, open_braces, location):
                 continue
             statement = _statement(block)
         except PlumedInputError as error:
@@ -186,6 +187,50 @@ def read_statements(text: str, file: str = "plumed.dat") -> list[Statement]:
     if problems:
         raise PlumedInputError(problems)
     return statements
+
+
+def include_files(statements: list[Statement], folder: Path, depth: int = 0) -> list[Statement]:
+    """Put the statements of the files that INCLUDE names in its place.
+
+    Parameters
+    ----------
+    statements : list of Statement
+    folder : Path
+        The working folder of the input, which the names are relative to.
+    depth : int
+        How many INCLUDE deep the statements are.
+
+    Raises
+    ------
+    PlumedInputError
+        If a file is missing or wrong, or includes itself.
+    """
+    expanded: list[Statement] = []
+    problems: list[Problem] = []
+    for statement in statements:
+        if statement.action != "INCLUDE":
+            expanded.append(statement)
+            continue
+        try:
+            expanded += _included(statement, folder, depth)
+        except PlumedInputError as error:
+            problems += error.problems
+    if problems:
+        raise PlumedInputError(problems)
+    return expanded
+
+
+def _included(statement: Statement, folder: Path, depth: int) -> list[Statement]:
+    key, _, name = " ".join(statement.words).partition("=")
+    if key.upper() != "FILE" or not name:
+        raise _problem(statement.location, "INCLUDE", "expected INCLUDE FILE=name")
+    if depth >= MAX_INCLUDE_DEPTH:
+        raise _problem(statement.location, name, f"INCLUDE more than {MAX_INCLUDE_DEPTH} deep")
+    try:
+        text, file = read_text(folder / unbrace(name))
+    except (OSError, ValueError) as error:
+        raise _problem(statement.location, name, str(error)) from None
+    return include_files(read_statements(text, file), folder, depth + 1)
 
 
 def _problem(location: Location, word: str, message: str) -> PlumedInputError:
@@ -324,7 +369,7 @@ def read_integer(text: str) -> int:
 
 def _evaluate(text: str) -> float:
     """Value of a constant expression in Lepton's syntax (``^`` is the power)."""
-    if len(text) > MAX_EXPRESSION_LENGTH or "**" in text or _UNDERSCORED_NUMBER.search(text):
+    if len(text) > MAX_EXPRESSION_LENGTH or "**" in text or UNDERSCORED_NUMBER.search(text):
         raise ValueError(f"'{text[:40]}' is not a number")
     try:
         return _node_value(ast.parse(text.strip().replace("^", "**"), mode="eval").body)

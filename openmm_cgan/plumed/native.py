@@ -1,16 +1,12 @@
 """The native backend: a PLUMED input compiled to OpenMM forces.
 
-Each term of a bias goes into the cheapest force that can hold it. A restraint or wall on one
-torsion, angle or distance is a plain ``Custom*Force`` with the bias in its energy (measured: as
-fast as no bias). Whatever couples variables, and METAD's table, is a ``CustomCVForce``.
-
-Nothing is deposited or printed in a force evaluation: `NativeBackend.update` does that, between
+`lowering` makes the forces. Nothing is deposited or printed in a force evaluation:
+`NativeBackend.update` does that, between
 steps.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -19,35 +15,20 @@ from typing import Any
 import numpy as np
 import openmm
 
-from openmm_cgan.plumed.actions import (
-    REMEDY,
-    Action,
-    Angle,
-    Combine,
-    Distance,
-    Flush,
-    Metad,
-    Print,
-    Restraint,
-    Torsion,
-)
-from openmm_cgan.plumed.actions.biases import Bias, SeparableBias
-from openmm_cgan.plumed.actions.variables import Variable
+from openmm_cgan.plumed.actions import REMEDY, Action, Flush, Metad, Print, Restraint
+from openmm_cgan.plumed.actions.biases import Bias
+from openmm_cgan.plumed.actions.centers import VirtualAtom
+from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.shapes import Gyration
+from openmm_cgan.plumed.actions.variables import Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants, read_fields
 from openmm_cgan.plumed.language import PlumedInputError, Problem
+from openmm_cgan.plumed.lowering import Lowering, molecules
 
 log = logging.getLogger("openmm_cgan")
-_serial = itertools.count()
 
 KB_PLUMED = 0.0083144621  # kJ/mol/K, as PLUMED multiplies TEMP
 KB = 0.00831446261815324  # kJ/mol/K, as OpenMM has it
-
-# How a variable becomes a force of its own: the force, its adders for a term and a parameter
-_PLAIN: dict[type, tuple[type, str, str]] = {
-    Torsion: (openmm.CustomTorsionForce, "addTorsion", "addPerTorsionParameter"),
-    Angle: (openmm.CustomAngleForce, "addAngle", "addPerAngleParameter"),
-    Distance: (openmm.CustomBondForce, "addBond", "addPerBondParameter"),
-}
 
 
 class NativeBackend:
@@ -81,12 +62,9 @@ class NativeBackend:
         self._prints = [action for action in actions if isinstance(action, Print)]
         self._metads = [action for action in actions if isinstance(action, Metad)]
         self._flushes = [action.stride for action in actions if isinstance(action, Flush)]
-        self._tables: dict[str, openmm.CustomCVForce] = {}
+        self._lowering = Lowering(self._owner)
         self._changed: set[str] = set()
         self._writers: dict[str, FieldWriter] = {}
-        self._terms: dict[tuple[str, int], tuple[Any, int]] = {}
-        self._global_terms: dict[tuple[str, int], dict[str, str]] = {}
-        self._prefix = f"plumed{next(_serial)}"  # global parameters are shared by all forces
         self._updated_once = False
         self.read: tuple[str, ...] = ()  # the values that `evaluate` and `update` return
         self._refuse_bias_of_bias()
@@ -107,99 +85,35 @@ class NativeBackend:
             self._depends_on_bias(value.name) for value in owner.arguments
         )
 
-    # ---- forces
-
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """The forces of all biases, not yet in the system."""
-        periodic = system.usesPeriodicBoundaryConditions()
-        plain: dict[tuple[Any, ...], openmm.Force] = {}
-        coupled: list[openmm.Force] = []
-        for bias in self._biases:
-            if isinstance(bias, Metad):
-                coupled.append(self._metad_force(bias, periodic))
+        masses = [system.getParticleMass(i)._value for i in range(system.getNumParticles())]
+        self.set_masses(np.array(masses))
+        return self._lowering.forces(self._biases, system)
+
+    def refusals(self, system: openmm.System) -> list[Problem]:
+        """What OpenMM can not do in this System.
+
+        Its centres of groups take the coordinates as they are, and OpenMM moves whole molecules
+        between periodic images: a group of several molecules could be torn.
+        """
+        if not system.usesPeriodicBoundaryConditions():
+            return []
+        molecule = molecules(system)
+        problems = []
+        for action in self.actions:
+            if not isinstance(action, VirtualAtom | Gyration):
                 continue
-            assert isinstance(bias, SeparableBias)
-            for i, value in enumerate(bias.arguments):
-                owner = self._owner[value.name]
-                if type(owner) in _PLAIN and isinstance(owner, Variable):
-                    self._add_plain_term(plain, bias, i, owner, periodic)
-                else:
-                    coupled.append(self._coupled_term(bias, i, periodic))
-        return [*plain.values(), *coupled]
+            if len({molecule[atom] for atom in action.atoms}) > 1:
+                message = f"a group of several molecules in a periodic box is not native; {REMEDY}"
+                problems.append(Problem(action.statement.location, action.label, message))
+        return problems
 
-    def _add_plain_term(
-        self,
-        plain: dict[tuple[Any, ...], openmm.Force],
-        bias: SeparableBias,
-        i: int,
-        variable: Variable,
-        periodic: bool,
-    ) -> None:
-        make, add_term, add_parameter = _PLAIN[type(variable)]
-        text = self._energy_text(bias, bias.term_expression(i, _scaled(variable, variable.symbol)))
-        parameters = bias.term_parameters(i)
-        wrapped = periodic and variable.periodic
-        key = (type(variable), text, wrapped)
-        if key not in plain:
-            force = make(text)
-            for name in parameters:
-                getattr(force, add_parameter)(name)
-            force.setUsesPeriodicBoundaryConditions(wrapped)
-            force.setName(f"PLUMED {bias.name} {variable.name}")
-            plain[key] = force
-        index = getattr(plain[key], add_term)(*variable.atoms, list(parameters.values()))
-        self._terms[bias.label, i] = (plain[key], index)
-
-    def _coupled_term(self, bias: SeparableBias, i: int, periodic: bool) -> openmm.Force:
-        leaves: dict[str, Variable] = {}
-        x = self._expression(bias.arguments[i].name, leaves)
-        text = self._energy_text(bias, bias.term_expression(i, x))
-        force = openmm.CustomCVForce("")
-        names = {}
-        for name, number in bias.term_parameters(i).items():
-            names[name] = f"{self._prefix}_{len(self._global_terms)}_{name}"
-            force.addGlobalParameter(names[name], number)
-        force.setEnergyFunction(";".join([text, *(f"{n}={g}" for n, g in names.items())]))
-        self._global_terms[bias.label, i] = names
-        self._add_leaves(force, leaves, periodic)
-        force.setName(f"PLUMED {bias.name} {bias.label}")
-        return force
-
-    def _metad_force(self, metad: Metad, periodic: bool) -> openmm.CustomCVForce:
-        leaves: dict[str, Variable] = {}
-        arguments = [self._expression(value.name, leaves) for value in metad.arguments]
-        text = metad.grid.expression(arguments, "bias")
-        energy, _, definitions = text.partition(";")
-        force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
-        self._add_leaves(force, leaves, periodic)
-        table = openmm.Discrete1DFunction(metad.grid.table.ravel())
-        force.addTabulatedFunction("bias", table)
-        force.setName(f"PLUMED METAD {metad.label}")
-        self._tables[metad.label] = force
-        return force
-
-    def _energy_text(self, bias: Bias, text: str) -> str:
-        return text if bias.units.energy == 1 else f"{bias.units.energy!r}*({text})"
-
-    def _expression(self, name: str, leaves: dict[str, Variable]) -> str:
-        """Expression of a value in the variables ``v0``, ``v1`` ..., which are added to leaves."""
-        owner = self._owner[name]
-        if isinstance(owner, Variable):
-            leaves.setdefault(owner.label, owner)
-            return _scaled(owner, f"v{list(leaves).index(owner.label)}")
-        assert isinstance(owner, Combine)
-        return owner.expression([self._expression(v.name, leaves) for v in owner.arguments])
-
-    @staticmethod
-    def _add_leaves(
-        force: openmm.CustomCVForce, leaves: dict[str, Variable], periodic: bool
-    ) -> None:
-        for i, variable in enumerate(leaves.values()):
-            make, add_term, _ = _PLAIN[type(variable)]
-            inner = make(variable.symbol)
-            getattr(inner, add_term)(*variable.atoms, [])
-            inner.setUsesPeriodicBoundaryConditions(periodic and variable.periodic)
-            force.addCollectiveVariable(f"v{i}", inner)
+    def set_masses(self, masses: np.ndarray) -> None:
+        """Take the masses [dalton] of all atoms of the system."""
+        for action in self.actions:
+            if isinstance(action, VirtualAtom | Gyration):
+                action.set_masses(masses)
 
     # ---- values
 
@@ -259,7 +173,7 @@ class NativeBackend:
     def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
         if isinstance(action, Variable):
             found[action.label] = action.value(positions, box)
-        elif isinstance(action, Combine):
+        elif isinstance(action, Function):
             found[action.label] = action.value([found[v.name] for v in action.arguments])
         elif isinstance(action, Bias):
             results = action.values([found[v.name] for v in action.arguments])
@@ -311,10 +225,7 @@ class NativeBackend:
             if owner is None:
                 known = ", ".join(self._owner)
                 raise ValueError(f"the input defines no value '{name}'; it has: {known}")
-            [value] = [value for value in owner.outputs if value.name == name]
-            atoms = owner.atoms if isinstance(owner, Variable) else ()
-            action = owner.name if isinstance(owner, Variable) else ""
-            described.append(CollectiveVariable(name, value.unit, value.domain, action, atoms))
+            described.append(describe(owner, name))
         return tuple(described)
 
     def check(self, n_atoms: int) -> None:
@@ -325,8 +236,11 @@ class NativeBackend:
         PlumedInputError
         """
         for action in self.actions:
-            if isinstance(action, Variable) and max(action.atoms) >= n_atoms:
-                message = f"atom {max(action.atoms) + 1} is beyond the last atom {n_atoms}"
+            if not isinstance(action, Variable | VirtualAtom):
+                continue
+            last = max((atom for atom in action.sites if isinstance(atom, int)), default=-1)
+            if last >= n_atoms:
+                message = f"atom {last + 1} is beyond the last atom {n_atoms}"
                 raise action.error("ATOMS", message)
 
     # ---- between steps
@@ -402,10 +316,8 @@ class NativeBackend:
     def upload(self, context: openmm.Context) -> None:
         """Give the hills laid since the last call to the running Context."""
         for label in self._changed:
-            force = self._tables[label]
             [metad] = [m for m in self._metads if m.label == label]
-            force.getTabulatedFunction(0).setFunctionParameters(metad.grid.table.ravel())
-            force.updateParametersInContext(context)
+            self._lowering.refresh_table(metad, context)
         self._changed.clear()
 
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:
@@ -413,21 +325,7 @@ class NativeBackend:
         [bias] = self._biases
         assert isinstance(bias, Restraint)
         bias.at = tuple(float(centre) for centre in centres)
-        touched = set()
-        for i, value in enumerate(bias.arguments):
-            parameters = bias.term_parameters(i)
-            if (bias.label, i) in self._global_terms:
-                for name, parameter in self._global_terms[bias.label, i].items():
-                    context.setParameter(parameter, parameters[name])
-                continue
-            force, index = self._terms[bias.label, i]
-            variable = self._owner[value.name]
-            assert isinstance(variable, Variable)
-            setter = _PLAIN[type(variable)][1].replace("add", "set") + "Parameters"
-            getattr(force, setter)(index, *variable.atoms, list(parameters.values()))
-            touched.add(force)
-        for force in touched:
-            force.updateParametersInContext(context)
+        self._lowering.refresh(bias, context)
 
     def _print(self, i: int, action: Print, found: dict[str, Any], step: int) -> None:
         time = step * self.timestep / action.units.time
@@ -458,10 +356,6 @@ class NativeBackend:
         """Close the files."""
         for writer in self._writers.values():
             writer.close()
-
-
-def _scaled(variable: Variable, symbol: str) -> str:
-    return symbol if variable.scale == 1 else f"({symbol}*{variable.scale!r})"
 
 
 def _colvar_header(action: Print) -> tuple[list[str], list[tuple[str, str]]]:

@@ -6,12 +6,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from openmm_cgan.plumed.actions.action import REMEDY, Action, Scope, read_action
-from openmm_cgan.plumed.actions.biases import LowerWalls, Restraint, UpperWalls
-from openmm_cgan.plumed.actions.functions import Combine
+from openmm_cgan.plumed.actions.biases import BiasValue, LowerWalls, Restraint, UpperWalls
+from openmm_cgan.plumed.actions.centers import Center, Com, VirtualAtom
+from openmm_cgan.plumed.actions.contacts import Coordination
+from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.output import Flush, Print
-from openmm_cgan.plumed.actions.setup import Group, Units
+from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
+from openmm_cgan.plumed.actions.shapes import Gyration
 from openmm_cgan.plumed.actions.variables import Angle, Distance, Torsion
 from openmm_cgan.plumed.language import PlumedInputError, Problem, Statement
 
@@ -19,14 +24,25 @@ ACTIONS: dict[str, type[Action]] = {
     cls.name: cls
     for cls in (
         Units,
+        Restart,
+        MolInfoAction,
+        WholeMolecules,
         Group,
+        Com,
+        Center,
         Distance,
         Angle,
         Torsion,
+        Coordination,
+        Gyration,
         Combine,
+        Custom,
+        Matheval,
+        Constant,
         Restraint,
         UpperWalls,
         LowerWalls,
+        BiasValue,
         Metad,
         Print,
         Flush,
@@ -34,7 +50,9 @@ ACTIONS: dict[str, type[Action]] = {
 }
 
 
-def read_actions(statements: list[Statement], n_atoms: int | None = None) -> list[Action]:
+def read_actions(
+    statements: list[Statement], n_atoms: int | None = None, folder: Path | None = None
+) -> list[Action]:
     """Turn statements into actions, in order.
 
     Parameters
@@ -42,6 +60,8 @@ def read_actions(statements: list[Statement], n_atoms: int | None = None) -> lis
     statements : list of Statement
     n_atoms : int, optional
         Atoms of the system; serials beyond are refused.
+    folder : Path, optional
+        The working folder of the input, which names of files are relative to.
 
     Returns
     -------
@@ -52,7 +72,17 @@ def read_actions(statements: list[Statement], n_atoms: int | None = None) -> lis
     PlumedInputError
         With everything in the input that is wrong or not covered natively.
     """
-    scope = Scope(n_atoms=n_atoms)
+    actions, problems = read_known(statements, n_atoms, folder)
+    if problems:
+        raise PlumedInputError(problems)
+    return actions
+
+
+def read_known(
+    statements: list[Statement], n_atoms: int | None = None, folder: Path | None = None
+) -> tuple[list[Action], list[Problem]]:
+    """The actions that can be read, and what is wrong with the others."""
+    scope = Scope(n_atoms=n_atoms, folder=folder or Path())
     problems: list[Problem] = []
     for statement in statements:
         cls = ACTIONS.get(statement.action)
@@ -66,16 +96,21 @@ def read_actions(statements: list[Statement], n_atoms: int | None = None) -> lis
         except PlumedInputError as error:
             problems += error.problems
             scope.broken.add(statement.label)
-    if problems:
-        raise PlumedInputError(problems)
-    return list(scope.actions.values())
+    return list(scope.actions.values()), problems
 
 
 def _add(action: Action, scope: Scope) -> None:
+    settings = (Units, Restart, MolInfoAction)
+    if isinstance(action, Units | Restart) and not all(
+        isinstance(above, settings) for above in scope.actions.values()
+    ):
+        raise action.error(action.name, "must stand before all other actions")
     if isinstance(action, Units):
-        if scope.actions:
-            raise action.error("UNITS", "must stand before all other actions")
         scope.units = action.system
+    elif isinstance(action, MolInfoAction):
+        scope.molinfo = action.info
     elif isinstance(action, Group):
         scope.groups[action.label] = action.atoms
+    elif isinstance(action, VirtualAtom):
+        scope.virtual_atoms[action.label] = action
     scope.actions[action.label] = action

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
+from openmm_cgan.plumed.expressions import namespace
 from openmm_cgan.plumed.language import (
     PlumedInputError,
     Problem,
@@ -18,6 +18,7 @@ from openmm_cgan.plumed.language import (
     split_vector,
     unbrace,
 )
+from openmm_cgan.plumed.molinfo import MolInfo
 
 REMEDY = "use backend='kernel' (real PLUMED)"
 
@@ -81,15 +82,6 @@ class Value:
         return f"({delta}-{self.period!r}*floor({delta}/{self.period!r}+0.5))"
 
 
-def namespace(array: Any) -> Any:
-    """Return torch for a tensor and numpy for all else: one formula serves both."""
-    if type(array).__module__.split(".")[0] == "torch":
-        import torch  # only reached with a tensor in hand, so it is imported already
-
-        return torch
-    return np
-
-
 @dataclass(frozen=True)
 class Keyword:
     """One keyword of an action.
@@ -100,7 +92,7 @@ class Keyword:
         In upper case.
     kind : str
         "atoms", "arguments", "real", "reals" (one for each argument), "integer", "integers",
-        "text", "domain" (``NO`` or ``min,max``) or "flag".
+        "texts", "numbers" (any count), "text", "domain" (``NO`` or ``min,max``) or "flag".
     help : str
         One line for the user.
     default : optional
@@ -122,6 +114,7 @@ class Given:
     label: str
     statement: Statement
     units: UnitSystem
+    folder: Path
     options: dict[str, Any]
 
 
@@ -162,8 +155,11 @@ class Scope:
 
     units: UnitSystem = field(default_factory=UnitSystem)
     n_atoms: int | None = None
+    folder: Path = field(default_factory=Path)
     actions: dict[str, Action] = field(default_factory=dict)
-    groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    groups: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    virtual_atoms: dict[str, Action] = field(default_factory=dict)
+    molinfo: MolInfo | None = None
     broken: set[str] = field(default_factory=set)  # labels whose statements have problems
 
     def values(self, element: str) -> list[Value]:
@@ -191,24 +187,35 @@ class Scope:
             raise ValueError(f"no value '{element}' above this line; there are: {known}")
         return found
 
-    def atoms(self, element: str) -> list[int]:
-        """Zero-based atoms that one element of an atom list names."""
+    def atoms(self, element: str) -> list[Any]:
+        """Zero-based atoms, and virtual atoms, that one element of an atom list names."""
         if element in self.groups:
             return list(self.groups[element])
+        if element in self.virtual_atoms:
+            return [self.virtual_atoms[element]]
         if element in self.broken:
             raise _BrokenAboveError
         if element == "@mdatoms" and self.n_atoms is not None:
             return list(range(self.n_atoms))
         if element.startswith("@"):
-            raise ValueError(f"the selector '{element}' is not known natively; {REMEDY}")
+            return self._select(element[1:])
         try:
             serials = read_serials(element)
         except ValueError as error:
-            known = ", ".join(self.groups) or "none"
-            raise ValueError(f"{error}, nor the label of a GROUP (there are: {known})") from None
+            known = ", ".join([*self.groups, *self.virtual_atoms]) or "none"
+            message = f"{error}, nor the label of a group or virtual atom (there are: {known})"
+            raise ValueError(message) from None
         if self.n_atoms is not None and max(serials) > self.n_atoms:
             raise ValueError(f"atom {max(serials)} is beyond the last atom {self.n_atoms}")
         return [serial - 1 for serial in serials]
+
+    def _select(self, selector: str) -> list[int]:
+        if self.molinfo is None:
+            raise ValueError(f"the selector '@{selector}' needs a MOLINFO above this line")
+        try:
+            return self.molinfo.select(selector)
+        except ValueError as error:
+            raise ValueError(f"{error}; {REMEDY}") from None
 
 
 def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action:
@@ -244,7 +251,7 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
             complain(f"{keyword.name}={raw[keyword.name]}", str(error))
     if problems or broken:
         raise PlumedInputError(problems)
-    return cls(Given(label, statement, scope.units, options))
+    return cls(Given(label, statement, scope.units, scope.folder, options))
 
 
 def _match_words(
@@ -282,7 +289,7 @@ def _read_arguments(text: str, scope: Scope, _: dict[str, Any]) -> tuple[Value, 
     return tuple(value for element in split_vector(text) for value in scope.values(element))
 
 
-def _read_atoms(text: str, scope: Scope, _: dict[str, Any]) -> tuple[int, ...]:
+def _read_atoms(text: str, scope: Scope, _: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(atom for element in split_vector(text) for atom in scope.atoms(element))
 
 
@@ -316,6 +323,7 @@ _READERS: dict[str, Callable[..., Any]] = {
     "reals": _read_vector(read_real),
     "integers": _read_vector(read_integer),
     "texts": _read_vector(str),
+    "numbers": lambda text, *_: tuple(map(read_real, split_vector(text))),
     "flag": lambda *_: True,
 }
 

@@ -1,4 +1,4 @@
-"""Biases that are a sum of one term for each argument: RESTRAINT, UPPER_WALLS, LOWER_WALLS.
+"""Biases that are a sum of one term for each argument: RESTRAINT, walls, BIASVALUE.
 
 Each term is written twice: as a number, batched, for numpy and torch; and as an expression with
 parameters for OpenMM. All energies here are in the units of the input.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value, namespace
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
+from openmm_cgan.plumed.expressions import namespace
 
 _ARG = Keyword("ARG", "arguments", "the values that it acts on", compulsory=True)
 _AT = Keyword("AT", "reals", "centre for each argument", compulsory=True)
@@ -163,3 +164,31 @@ class LowerWalls(_Wall):
     name = "LOWER_WALLS"
     summary = "wall below"
     side = -1.0
+
+
+class BiasValue(SeparableBias):
+    """Take values as energies."""
+
+    name = "BIASVALUE"
+    summary = "values as energies"
+    keywords = (_ARG,)
+
+    def term(self, i: int, x: Any) -> Any:
+        return x
+
+    def force(self, i: int, x: Any) -> Any:
+        return -1.0
+
+    def term_expression(self, i: int, x: str) -> str:
+        return x
+
+    def term_parameters(self, i: int) -> dict[str, float]:
+        return {}
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        bias = Value(f"{self.label}.bias", "energy")
+        return (bias, *(Value(f"{self.label}.{v.name}_bias", "energy") for v in self.arguments))
+
+    def values(self, arguments: list[Any]) -> tuple[Any, ...]:
+        return (self.energy(arguments), *arguments)

@@ -1,10 +1,13 @@
-"""Functions of other values: COMBINE."""
+"""Functions of other values: COMBINE, CUSTOM (MATHEVAL), CONSTANT."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value, domain_value
+from openmm_cgan.plumed.expressions import read_expression
 
 
 class Function(Action):
@@ -61,13 +64,86 @@ class Combine(Function):
             shifted = argument.difference_text(f"({self.parameters[i]!r})", arguments[i])
             power = "" if self.powers[i] == 1 else f"^({self.powers[i]!r})"
             terms.append(f"({self.coefficients[i]!r})*{shifted}{power}")
-        total = f"({'+'.join(terms)})"
-        if self.output.domain is None:
-            return total
-        lower, period = self.output.domain[0], self.output.period
-        return f"({total}-{period!r}*floor(({total}-({lower!r}))/{period!r}))"
+        return _wrapped(f"({'+'.join(terms)})", self.output)
 
 
 def _common_unit(arguments: tuple[Value, ...]) -> str:
     units = {argument.unit for argument in arguments}
     return units.pop() if len(units) == 1 else ""
+
+
+class Custom(Function):
+    """Any function of other values, in the language of OpenMM's custom forces."""
+
+    name = "CUSTOM"
+    summary = "any function of other values"
+    keywords = (
+        Keyword("ARG", "arguments", "the values", compulsory=True),
+        Keyword("FUNC", "text", "the function", compulsory=True),
+        Keyword("PERIODIC", "domain", "NO, or the domain min,max of the result", compulsory=True),
+        Keyword("VAR", "texts", "names of the arguments in FUNC; x,y,z if absent"),
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        options = given.options
+        self.output = domain_value(self.label, "", options["PERIODIC"])
+        names = options["VAR"]
+        if names is None:
+            if len(self.arguments) > 3:
+                raise self.error("VAR", "more than three arguments need names: VAR=a,b,c,d")
+            names = ("x", "y", "z")[: len(self.arguments)]
+        self.names: tuple[str, ...] = names
+        try:
+            self.function = read_expression(options["FUNC"], names)
+        except ValueError as error:
+            raise self.error(f"FUNC={options['FUNC']}", str(error)) from None
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return (self.output,)
+
+    def value(self, arguments: list[Any]) -> Any:
+        named = dict(zip(self.names, arguments, strict=True))
+        return self.output.wrap(self.function.value(named) + arguments[0] * 0)
+
+    def expression(self, arguments: list[str]) -> str:
+        text = self.function.text(dict(zip(self.names, arguments, strict=True)))
+        return _wrapped(f"({text})", self.output)
+
+
+class Matheval(Custom):
+    """The older name of CUSTOM."""
+
+    name = "MATHEVAL"
+    summary = "the older name of CUSTOM"
+
+
+class Constant(Function):
+    """A number."""
+
+    name = "CONSTANT"
+    summary = "a number"
+    keywords = (Keyword("VALUE", "real", "the number", compulsory=True),)
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.number: float = given.options["VALUE"]
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return (Value(self.label),)
+
+    def value(self, arguments: list[Any]) -> Any:
+        return np.float64(self.number)
+
+    def expression(self, arguments: list[str]) -> str:
+        return f"({self.number!r})"
+
+
+def _wrapped(text: str, value: Value) -> str:
+    """An expression brought into the domain of a value."""
+    if value.domain is None:
+        return text
+    lower, period = value.domain[0], value.period
+    return f"({text}-{period!r}*floor(({text}-({lower!r}))/{period!r}))"

@@ -1,10 +1,11 @@
-"""Statements that define no value: UNITS and GROUP."""
+"""Statements that define no value: UNITS, RESTART, MOLINFO, WHOLEMOLECULES and GROUP."""
 
 from __future__ import annotations
 
 from openmm_cgan.plumed.actions.action import (
     ENERGIES,
     LENGTHS,
+    REMEDY,
     TIMES,
     Action,
     Given,
@@ -12,6 +13,7 @@ from openmm_cgan.plumed.actions.action import (
     UnitSystem,
 )
 from openmm_cgan.plumed.language import read_real
+from openmm_cgan.plumed.molinfo import MolInfo
 
 
 class Units(Action):
@@ -46,6 +48,49 @@ class Units(Action):
             return factor
         names = ", ".join(known)
         raise self.error(f"{keyword}={text}", f"expected one of {names}, or a positive number")
+
+
+class Restart(Action):
+    """Continue an earlier run: append to the files, read the hills."""
+
+    name = "RESTART"
+    summary = "continue an earlier run"
+    keywords = (Keyword("NO", "flag", "do not"),)
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.wanted: bool = not given.options["NO"]
+
+
+class MolInfoAction(Action):
+    """A PDB file that gives the atoms names, for selectors such as ``@phi-2``."""
+
+    name = "MOLINFO"
+    summary = "selectors @phi-2, @CA-A12 and others of proteins"
+    keywords = (
+        Keyword("STRUCTURE", "text", "a PDB file", compulsory=True),
+        Keyword("MOLTYPE", "text", "protein", default="protein"),
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        if given.options["MOLTYPE"] != "protein":
+            raise self.error("MOLTYPE", f"natively protein only; {REMEDY}")
+        try:
+            self.info = MolInfo(given.folder / given.options["STRUCTURE"])
+        except ValueError as error:
+            raise self.error("STRUCTURE", str(error)) from None
+
+
+class WholeMolecules(Action):
+    """Make molecules whole: every variable does so by itself here."""
+
+    name = "WHOLEMOLECULES"
+    summary = "accepted: each variable makes its own atoms whole"
+    keywords = (
+        *(Keyword(f"ENTITY{i}", "atoms", "a molecule") for i in range(100)),
+        Keyword("STRIDE", "integer", "accepted"),
+    )
 
 
 class Group(Action):

@@ -10,28 +10,35 @@ import math
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value, namespace
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
+from openmm_cgan.plumed.actions.centers import VirtualAtom
+from openmm_cgan.plumed.actions.geometry import Vector, cross, dot, minimum_image, subtract
+from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.plumed.expressions import namespace
 
 _NOPBC = Keyword("NOPBC", "flag", "ignore the periodic box")
 _PI_DOMAIN = (-math.pi, math.pi)
 
 
-class Variable(Action):
-    """A collective variable of a fixed number of atoms."""
+Site = int | VirtualAtom
 
-    n_atoms: ClassVar[int]
-    symbol: ClassVar[str]  # what the matching Custom*Force of OpenMM calls it
+
+class Variable(Action):
+    """A collective variable of the atoms' positions."""
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        self.atoms: tuple[int, ...] = given.options["ATOMS"]
         self.periodic: bool = not given.options["NOPBC"]
-        if len(self.atoms) != self.n_atoms:
-            raise self.error(
-                "ATOMS", f"{self.name} takes {self.n_atoms} atoms here, {len(self.atoms)} given"
-            )
-        if len(set(self.atoms)) != self.n_atoms:
-            raise self.error("ATOMS", "an atom is named twice")
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Atoms and virtual atoms that it depends on."""
+        raise NotImplementedError
+
+    @property
+    def chain(self) -> tuple[int, ...]:
+        """The atoms of a torsion, angle or distance of real atoms; empty for all else."""
+        return ()
 
     @property
     def scale(self) -> float:
@@ -55,16 +62,51 @@ class Variable(Action):
         """
         raise NotImplementedError
 
+    def _nearest(self, vector: Vector, box: Any) -> Vector:
+        """The nearest image, unless there is no box or NOPBC."""
+        return vector if box is None or not self.periodic else minimum_image(vector, box)
+
+
+def site_position(site: Site, positions: Any, box: Any) -> Vector:
+    """Position of an atom or a virtual atom [nm]."""
+    if isinstance(site, VirtualAtom):
+        return site.position(positions, box)
+    return positions[..., site, 0], positions[..., site, 1], positions[..., site, 2]
+
+
+class ChainVariable(Variable):
+    """A variable of two, three or four atoms in a chain, which OpenMM has a function for."""
+
+    n_atoms: ClassVar[int]
+    symbol: ClassVar[str]  # what the matching Custom*Force of OpenMM calls it
+    function: ClassVar[str]  # and CustomCentroidBondForce
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.atoms: tuple[Site, ...] = given.options["ATOMS"]
+        if len(self.atoms) != self.n_atoms:
+            raise self.error(
+                "ATOMS", f"{self.name} takes {self.n_atoms} atoms here, {len(self.atoms)} given"
+            )
+        if len(set(self.atoms)) != self.n_atoms:
+            raise self.error("ATOMS", "an atom is named twice")
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return self.atoms
+
+    @property
+    def chain(self) -> tuple[int, ...]:
+        real = tuple(site for site in self.atoms if isinstance(site, int))
+        return real if len(real) == self.n_atoms else ()
+
     def _bonds(self, positions: Any, box: Any) -> list[Vector]:
         """Vectors from each atom to the next [nm]."""
-        chosen = [[positions[..., atom, axis] for axis in range(3)] for atom in self.atoms]
-        vectors = [(b[0] - a[0], b[1] - a[1], b[2] - a[2]) for a, b in pairwise(chosen)]
-        if box is None or not self.periodic:
-            return vectors
-        return [minimum_image(vector, box) for vector in vectors]
+        chosen = [site_position(site, positions, box) for site in self.atoms]
+        return [self._nearest(subtract(b, a), box) for a, b in pairwise(chosen)]
 
 
-class Distance(Variable):
+class Distance(ChainVariable):
     """The distance of two atoms."""
 
     name = "DISTANCE"
@@ -72,6 +114,7 @@ class Distance(Variable):
     keywords = (Keyword("ATOMS", "atoms", "two atoms", compulsory=True), _NOPBC)
     n_atoms = 2
     symbol = "r"
+    function = "distance"
 
     @property
     def scale(self) -> float:
@@ -86,7 +129,7 @@ class Distance(Variable):
         return self.scale * namespace(positions).sqrt(dot(bond, bond))
 
 
-class Angle(Variable):
+class Angle(ChainVariable):
     """The angle at the second of three atoms."""
 
     name = "ANGLE"
@@ -94,6 +137,7 @@ class Angle(Variable):
     keywords = (Keyword("ATOMS", "atoms", "three atoms", compulsory=True), _NOPBC)
     n_atoms = 3
     symbol = "theta"
+    function = "angle"
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -107,7 +151,7 @@ class Angle(Variable):
         return xp.atan2(xp.sqrt(dot(normal, normal)), -dot(first, second))
 
 
-class Torsion(Variable):
+class Torsion(ChainVariable):
     """The torsion of four atoms."""
 
     name = "TORSION"
@@ -115,6 +159,7 @@ class Torsion(Variable):
     keywords = (Keyword("ATOMS", "atoms", "four atoms", compulsory=True), _NOPBC)
     n_atoms = 4
     symbol = "theta"
+    function = "dihedral"
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -128,38 +173,10 @@ class Torsion(Variable):
         return xp.atan2(xp.sqrt(length2) * dot(a, across), cosine)
 
 
-# Vectors are tuples of their components: quick for the single frames of a reporter, where each
-# call of numpy costs more than its arithmetic, and the same speed for batches.
-Vector = tuple[Any, Any, Any]
-
-
-def dot(a: Vector, b: Vector) -> Any:
-    """Scalar product."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-def cross(a: Vector, b: Vector) -> Vector:
-    """Vector product."""
-    return (
-        a[1] * b[2] - a[2] * b[1],
-        a[2] * b[0] - a[0] * b[2],
-        a[0] * b[1] - a[1] * b[0],
-    )
-
-
-def minimum_image(vector: Vector, box: Any) -> Vector:
-    """Bring vectors to their nearest image as OpenMM does, axis after axis from c to a.
-
-    Parameters
-    ----------
-    vector : tuple of ndarray or tensor, shape (...)
-    box : ndarray or tensor, shape (..., 3, 3)
-        Box vectors in rows, in OpenMM's reduced form.
-    """
-    x, y, z = vector
-    floor = namespace(box).floor
-    turns = floor(z / box[..., 2, 2] + 0.5)
-    x, y, z = (v - turns * box[..., 2, axis] for axis, v in enumerate((x, y, z)))
-    turns = floor(y / box[..., 1, 1] + 0.5)
-    x, y = x - turns * box[..., 1, 0], y - turns * box[..., 1, 1]
-    return x - floor(x / box[..., 0, 0] + 0.5) * box[..., 0, 0], y, z
+def describe(owner: Action, name: str) -> CollectiveVariable:
+    """What an action tells of a value that it gives."""
+    [value] = [value for value in owner.outputs if value.name == name]
+    if not isinstance(owner, Variable):
+        return CollectiveVariable(name, value.unit, value.domain)
+    action = owner.name if owner.chain else ""
+    return CollectiveVariable(name, value.unit, value.domain, action, owner.chain)

@@ -1,0 +1,111 @@
+"""Sums over pairs of atoms: COORDINATION and CONTACTMAP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
+from openmm_cgan.plumed.actions.geometry import dot
+from openmm_cgan.plumed.actions.switching import Switch, rational, read_switch
+from openmm_cgan.plumed.actions.variables import Site, Variable, site_position
+from openmm_cgan.plumed.expressions import namespace
+
+MAX_PAIRS = 2_000_000
+
+
+class PairSum(Variable):
+    """A sum over pairs of a function of their distance."""
+
+    pairs: list[tuple[Site, Site]]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return tuple(dict.fromkeys(site for pair in self.pairs for site in pair))
+
+    def distances(self, positions: Any, box: Any) -> Any:
+        """Distances of the pairs, shape (..., n_pairs) [length unit of the input]."""
+        xp = namespace(positions)
+        sites = self.sites
+        index = {site: i for i, site in enumerate(sites)}
+        points = [site_position(site, positions, box) for site in sites]
+        columns = [xp.stack([point[axis] for point in points], -1) for axis in range(3)]
+        first = np.array([index[a] for a, _ in self.pairs])
+        second = np.array([index[b] for _, b in self.pairs])
+        x, y, z = (c[..., second] - c[..., first] for c in columns)
+        wide = None if box is None else box[..., None, :, :]
+        nearest = self._nearest((x, y, z), wide)
+        return xp.sqrt(dot(nearest, nearest)) / self.units.length
+
+    def pair_expression(self, r: str) -> str:
+        """Expression of OpenMM's for one pair, in its distance [nm]."""
+        raise NotImplementedError
+
+
+class Coordination(PairSum):
+    """The number of contacts between two groups."""
+
+    name = "COORDINATION"
+    summary = "number of contacts, all switching functions, PAIR"
+    keywords = (
+        Keyword("GROUPA", "atoms", "the first group", compulsory=True),
+        Keyword("GROUPB", "atoms", "the second group; pairs within the first if absent"),
+        Keyword("SWITCH", "text", "the switching function"),
+        Keyword("R_0", "real", "its length, if SWITCH is not given"),
+        Keyword("D_0", "real", "where it begins", default=0.0),
+        Keyword("NN", "integer", "its first exponent", default=6),
+        Keyword("MM", "integer", "its second exponent, 2 NN if 0", default=0),
+        Keyword("PAIR", "flag", "the first of A with the first of B, and so on"),
+        Keyword("NOPBC", "flag", "ignore the periodic box"),
+        Keyword("NLIST", "flag", "accepted: the sum here is exact without a list"),
+        Keyword("NL_CUTOFF", "real", "accepted"),
+        Keyword("NL_STRIDE", "integer", "accepted"),
+        Keyword("SERIAL", "flag", "accepted"),
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        options = given.options
+        self.pairs = self._pairs(options["GROUPA"], options["GROUPB"], options["PAIR"])
+        self.switch = self._switch(options)
+
+    def _pairs(
+        self, a: tuple[Site, ...], b: tuple[Site, ...] | None, zipped: bool
+    ) -> list[tuple[Site, Site]]:
+        count = len(a) * (len(a) if b is None else len(b))
+        if not zipped and count > MAX_PAIRS:
+            raise self.error("GROUPA", f"{count} pairs, natively {MAX_PAIRS} at most; {REMEDY}")
+        if zipped:
+            if b is None or len(a) != len(b):
+                raise self.error("PAIR", "GROUPA and GROUPB must have as many atoms")
+            pairs = list(zip(a, b, strict=True))
+        elif b is None:
+            pairs = [(a[i], a[j]) for i in range(len(a)) for j in range(i + 1, len(a))]
+        else:
+            pairs = [(x, y) for x in a for y in b]
+        pairs = [pair for pair in pairs if pair[0] != pair[1]]
+        if not pairs:
+            raise self.error("GROUPA", "there is no pair of different atoms")
+        return pairs
+
+    def _switch(self, options: dict[str, Any]) -> Switch:
+        if options["SWITCH"] is not None:
+            try:
+                return read_switch(options["SWITCH"], self.units.length)
+            except ValueError as error:
+                raise self.error("SWITCH", str(error)) from None
+        r_0, nn, mm = options["R_0"], options["NN"], options["MM"]
+        if r_0 is None or not r_0 > 0 or nn == mm or (mm or 2 * nn) <= nn:
+            raise self.error("R_0", "give SWITCH, or a positive R_0 with NN below MM")
+        return rational(r_0, options["D_0"], nn, mm)
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return (Value(self.label),)
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        return self.switch.value(self.distances(positions, box)).sum(-1)
+
+    def pair_expression(self, r: str) -> str:
+        return self.switch.expression(f"({r}*{1 / self.units.length!r})")

@@ -1,0 +1,236 @@
+"""From actions to OpenMM forces.
+
+Each term of a bias goes into the cheapest force that can hold it. A restraint or wall on one
+torsion, angle or distance of real atoms is a plain ``Custom*Force`` with the bias in its energy
+(measured: as fast as no bias). Whatever else, couples variables or has a table is a
+``CustomCVForce`` over one force for each variable.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import openmm
+
+from openmm_cgan.plumed.actions import Action, Angle, Distance, Metad, Torsion
+from openmm_cgan.plumed.actions.biases import Bias, SeparableBias
+from openmm_cgan.plumed.actions.centers import VirtualAtom
+from openmm_cgan.plumed.actions.contacts import PairSum
+from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.shapes import Gyration
+from openmm_cgan.plumed.actions.variables import ChainVariable, Site, Variable
+
+# How a variable becomes a force of its own: the force, its adders for a term and a parameter
+_PLAIN: dict[type, tuple[type, str, str]] = {
+    Torsion: (openmm.CustomTorsionForce, "addTorsion", "addPerTorsionParameter"),
+    Angle: (openmm.CustomAngleForce, "addAngle", "addPerAngleParameter"),
+    Distance: (openmm.CustomBondForce, "addBond", "addPerBondParameter"),
+}
+_serial = itertools.count()
+
+
+class Lowering:
+    """The forces of one input, and how to change what they hold.
+
+    Parameters
+    ----------
+    owner : dict of str to Action
+        The action that gives each value.
+    """
+
+    def __init__(self, owner: dict[str, Action]) -> None:
+        self._owner = owner
+        self._tables: dict[str, openmm.CustomCVForce] = {}
+        self._terms: dict[tuple[str, int], tuple[Any, int]] = {}
+        self._global_terms: dict[tuple[str, int], dict[str, str]] = {}
+        self._prefix = f"plumed{next(_serial)}"  # global parameters are shared by all forces
+
+    def forces(self, biases: list[Bias], system: openmm.System) -> list[openmm.Force]:
+        """The forces of the biases, not yet in the system."""
+        periodic = system.usesPeriodicBoundaryConditions()
+        plain: dict[tuple[Any, ...], openmm.Force] = {}
+        coupled: list[openmm.Force] = []
+        for bias in biases:
+            if isinstance(bias, Metad):
+                coupled.append(self._metad_force(bias, periodic))
+                continue
+            assert isinstance(bias, SeparableBias)
+            for i, value in enumerate(bias.arguments):
+                owner = self._owner[value.name]
+                if isinstance(owner, ChainVariable) and owner.chain:
+                    self._add_plain_term(plain, bias, i, owner, periodic)
+                else:
+                    coupled.append(self._coupled_term(bias, i, periodic))
+        return [*plain.values(), *coupled]
+
+    def _add_plain_term(
+        self,
+        plain: dict[tuple[Any, ...], openmm.Force],
+        bias: SeparableBias,
+        i: int,
+        variable: ChainVariable,
+        periodic: bool,
+    ) -> None:
+        make, add_term, add_parameter = _PLAIN[type(variable)]
+        text = _energy_text(bias, bias.term_expression(i, _scaled(variable, variable.symbol)))
+        parameters = bias.term_parameters(i)
+        wrapped = periodic and variable.periodic
+        key = (type(variable), text, wrapped, *parameters)
+        if key not in plain:
+            force = make(text)
+            for name in parameters:
+                getattr(force, add_parameter)(name)
+            force.setUsesPeriodicBoundaryConditions(wrapped)
+            force.setName(f"PLUMED {bias.name} {variable.name}")
+            plain[key] = force
+        index = getattr(plain[key], add_term)(*variable.chain, list(parameters.values()))
+        self._terms[bias.label, i] = (plain[key], index)
+
+    def _coupled_term(self, bias: SeparableBias, i: int, periodic: bool) -> openmm.Force:
+        leaves: dict[str, Variable] = {}
+        x = self._expression(bias.arguments[i].name, leaves)
+        text = _energy_text(bias, bias.term_expression(i, x))
+        force = openmm.CustomCVForce("")
+        names = {}
+        for name, number in bias.term_parameters(i).items():
+            names[name] = f"{self._prefix}_{len(self._global_terms)}_{name}"
+            force.addGlobalParameter(names[name], number)
+        force.setEnergyFunction(";".join([text, *(f"{n}={g}" for n, g in names.items())]))
+        self._global_terms[bias.label, i] = names
+        _add_leaves(force, leaves, periodic)
+        force.setName(f"PLUMED {bias.name} {bias.label}")
+        return force
+
+    def _metad_force(self, metad: Metad, periodic: bool) -> openmm.CustomCVForce:
+        leaves: dict[str, Variable] = {}
+        arguments = [self._expression(value.name, leaves) for value in metad.arguments]
+        text = metad.grid.expression(arguments, "bias")
+        energy, _, definitions = text.partition(";")
+        force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
+        _add_leaves(force, leaves, periodic)
+        table = openmm.Discrete1DFunction(metad.grid.table.ravel())
+        force.addTabulatedFunction("bias", table)
+        force.setName(f"PLUMED METAD {metad.label}")
+        self._tables[metad.label] = force
+        return force
+
+    def _expression(self, name: str, leaves: dict[str, Variable]) -> str:
+        """Expression of a value in the variables ``v0``, ``v1`` ..., which are added to leaves."""
+        owner = self._owner[name]
+        if isinstance(owner, Variable):
+            leaves.setdefault(owner.label, owner)
+            return _scaled(owner, f"v{list(leaves).index(owner.label)}")
+        assert isinstance(owner, Function)
+        return owner.expression([self._expression(v.name, leaves) for v in owner.arguments])
+
+    # ---- while a simulation runs
+
+    def refresh_table(self, metad: Metad, context: openmm.Context) -> None:
+        """Give the hills of a METAD to a running Context."""
+        force = self._tables[metad.label]
+        force.getTabulatedFunction(0).setFunctionParameters(metad.grid.table.ravel())
+        force.updateParametersInContext(context)
+
+    def refresh(self, bias: SeparableBias, context: openmm.Context) -> None:
+        """Give the parameters of a bias, as they are now, to a running Context."""
+        touched = set()
+        for i, value in enumerate(bias.arguments):
+            parameters = bias.term_parameters(i)
+            if (bias.label, i) in self._global_terms:
+                for name, parameter in self._global_terms[bias.label, i].items():
+                    context.setParameter(parameter, parameters[name])
+                continue
+            force, index = self._terms[bias.label, i]
+            variable = self._owner[value.name]
+            assert isinstance(variable, ChainVariable)
+            setter = _PLAIN[type(variable)][1].replace("add", "set") + "Parameters"
+            getattr(force, setter)(index, *variable.chain, list(parameters.values()))
+            touched.add(force)
+        for force in touched:
+            force.updateParametersInContext(context)
+
+
+def _energy_text(bias: Bias, text: str) -> str:
+    return text if bias.units.energy == 1 else f"{bias.units.energy!r}*({text})"
+
+
+def _scaled(variable: Variable, symbol: str) -> str:
+    if isinstance(variable, Gyration):
+        symbol = f"sqrt({symbol})"  # its force is the square
+    return symbol if variable.scale == 1 else f"({symbol}*{variable.scale!r})"
+
+
+def _add_leaves(force: openmm.CustomCVForce, leaves: dict[str, Variable], periodic: bool) -> None:
+    for i, variable in enumerate(leaves.values()):
+        inner = _variable_force(variable)
+        inner.setUsesPeriodicBoundaryConditions(periodic and variable.periodic)
+        force.addCollectiveVariable(f"v{i}", inner)
+
+
+def _variable_force(variable: Variable) -> openmm.Force:
+    """A force whose energy is the variable, before `_scaled`."""
+    if isinstance(variable, Gyration):
+        return _gyration_force(variable)
+    if isinstance(variable, PairSum):
+        return _pair_force(variable)
+    assert isinstance(variable, ChainVariable)
+    if variable.chain:
+        make, add_term, _ = _PLAIN[type(variable)]
+        force = make(variable.symbol)
+        getattr(force, add_term)(*variable.chain, [])
+        return force
+    groups = ",".join(f"g{k + 1}" for k in range(variable.n_atoms))
+    force = openmm.CustomCentroidBondForce(variable.n_atoms, f"{variable.function}({groups})")
+    force.addBond([_add_group(force, site) for site in variable.atoms], [])
+    return force
+
+
+def _pair_force(variable: PairSum) -> openmm.Force:
+    if not any(isinstance(site, VirtualAtom) for site in variable.sites):
+        force = openmm.CustomBondForce(variable.pair_expression("r"))
+        for a, b in variable.pairs:
+            force.addBond(a, b, [])
+        return force
+    force = openmm.CustomCentroidBondForce(2, variable.pair_expression("distance(g1,g2)"))
+    groups = {site: _add_group(force, site) for site in variable.sites}
+    for a, b in variable.pairs:
+        force.addBond([groups[a], groups[b]], [])
+    return force
+
+
+def _gyration_force(variable: Gyration) -> openmm.Force:
+    force = openmm.CustomCentroidBondForce(2, "weight*distance(g1,g2)^2")
+    force.addPerBondParameter("weight")
+    weights = [float(weight) for weight in variable.normalized_weights]
+    centre = force.addGroup(list(variable.atoms), weights)
+    for atom, weight in zip(variable.atoms, weights, strict=True):
+        force.addBond([centre, force.addGroup([atom], [1.0])], [weight])
+    return force
+
+
+def _add_group(force: openmm.CustomCentroidBondForce, site: Site) -> int:
+    if isinstance(site, VirtualAtom):
+        return force.addGroup(list(site.atoms), [float(w) for w in site.normalized_weights])
+    return force.addGroup([site], [1.0])
+
+
+def molecules(system: openmm.System) -> list[int]:
+    """Number of the molecule that each particle is in, by bonds, constraints and exceptions."""
+    parent = list(range(system.getNumParticles()))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    pairs = [system.getConstraintParameters(k)[:2] for k in range(system.getNumConstraints())]
+    for force in system.getForces():
+        if isinstance(force, openmm.HarmonicBondForce):
+            pairs += [force.getBondParameters(k)[:2] for k in range(force.getNumBonds())]
+        elif isinstance(force, openmm.NonbondedForce):
+            pairs += [force.getExceptionParameters(k)[:2] for k in range(force.getNumExceptions())]
+    for i, j in pairs:
+        parent[root(i)] = root(j)
+    return [root(i) for i in range(len(parent))]
