@@ -30,6 +30,7 @@ GAS_CONSTANT = 8.31446261815324e-3  # kJ/mol/K, CODATA 2018
 LEAST_OVERLAP = 0.03  # Klimovich, Shirts, Mobley, doi 10.1007/s10822-015-9840-9
 BLOCK_INEFFICIENCIES = 5
 LEAST_BLOCKS = 5
+LEAST_INDEPENDENT = 10  # frames of a window, below which its mean is hardly known
 
 BiasFunction = Callable[[NDArray], NDArray]
 
@@ -206,6 +207,7 @@ def reweight_windows(
     _check_windows(windows)
     kT = GAS_CONSTANT * windows[0].temperature
     inefficiencies = np.array([statistical_inefficiency(w.cvs, w.variables) for w in windows])
+    _warn_of_slow_windows(windows, inefficiencies)
     strides = _strides([len(w.cvs) for w in windows], inefficiencies, max_samples)
     kept = [np.arange(0, len(w.cvs), s) for w, s in zip(windows, strides, strict=True)]
     inefficiencies = np.maximum(1.0, inefficiencies / strides)
@@ -401,6 +403,18 @@ def spread(values: NDArray) -> float:
     if len(finite) < 2 or len(finite) < 0.9 * len(values):
         return float("nan")
     return float(finite.std(ddof=1))
+
+
+def _warn_of_slow_windows(windows: Sequence[BiasedFrames], inefficiencies: NDArray) -> None:
+    independent = np.array([len(w.cvs) for w in windows]) / inefficiencies
+    slow = np.flatnonzero(independent < LEAST_INDEPENDENT)
+    if len(slow):
+        some = ", ".join(windows[i].name for i in slow[:5]) + (" ..." if len(slow) > 5 else "")
+        logger.warning(
+            "%d of %d windows (%s) hold fewer than %d independent frames: they are short, or hop "
+            "across a barrier that is steeper than the restraint; stiffen it or run longer",
+            len(slow), len(windows), some, LEAST_INDEPENDENT,
+        )  # fmt: skip
 
 
 def _normalised(log_weights: NDArray) -> NDArray[np.float64]:

@@ -189,6 +189,17 @@ def test_windows_that_do_not_overlap_are_named(caplog: pytest.LogCaptureFixture)
     assert "1 of 3 windows (window at 4.00) overlap" in caplog.text
 
 
+def test_a_window_that_hops_between_two_places_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    windows = oscillator_windows(np.random.default_rng(14), CENTRES, 200)
+    hopping = windows[3].cvs + np.where(np.arange(200) < 120, -0.8, 0.8)[:, None]
+    windows[3] = BiasedFrames(hopping, windows[3].bias, TEMPERATURE, (X,), "the hopping one")
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        reweight_windows(windows, n_bootstrap=0)
+    assert "1 of 7 windows (the hopping one) hold fewer than 10 independent frames" in caplog.text
+
+
 def test_overlapping_windows_pass_in_silence(caplog: pytest.LogCaptureFixture) -> None:
     reweight_windows(oscillator_windows(np.random.default_rng(12), CENTRES, 200), n_bootstrap=0)
     assert not caplog.records

@@ -92,7 +92,7 @@ class Expression:
     --------
     >>> f = read_expression("a*x^2+sqrt2; a=cos(pi)", ("x",))
     >>> f.text({"x": "(theta-1)"})
-    '(((-1.0)*((theta-1)^2.0))+1.4142135623730951)'
+    '((cos(3.141592653589793)*((theta-1)^2.0))+1.4142135623730951)'
     """
 
     tree: ast.expr
