@@ -3,14 +3,19 @@
 import contextlib
 import math
 
+import numpy as np
+import openmm
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openmm_cgan.plumed.actions import ACTIONS, read_actions
 from openmm_cgan.plumed.colvar import FieldWriter, read_fields
+from openmm_cgan.plumed.expressions import read_expression
 from openmm_cgan.plumed.language import (
     PlumedInputError,
+    include_files,
     read_integer,
     read_real,
     read_serials,
@@ -170,3 +175,103 @@ def test_files_that_are_no_field_files_are_refused_by_name(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ValueError, match="COLVAR"):
         read_fields(path)
+
+
+MOLECULE = """\
+ATOM      1  C   ACE A   1       1.000   2.000   3.000  1.00  0.00
+ATOM      2  N   ALA A   2       1.000   2.000   3.000  1.00  0.00
+ATOM      3  H   ALA A   2       1.000   2.000   3.000  1.00  0.00
+ATOM      4  CA  ALA A   2       1.000   2.000   3.000  1.00  0.00
+ATOM      5  CB  ALA A   2       1.000   2.000   3.000  1.00  0.00
+ATOM      6  C   ALA A   2       1.000   2.000   3.000  1.00  0.00
+ATOM      7  N   NME A   3       1.000   2.000   3.000  1.00  0.00
+END
+"""
+
+
+@pytest.mark.parametrize(
+    ("selector", "atoms"),
+    [
+        ("@phi-2", (0, 1, 3, 5)),
+        ("@psi-A2", (1, 3, 5, 6)),
+        ("@CB-A_2,@C-1,@N-2,@H-2", (4, 0, 1, 2)),
+    ],
+)
+def test_selectors_of_molinfo(tmp_path, selector, atoms):
+    (tmp_path / "ala.pdb").write_text(MOLECULE)
+    text = f"MOLINFO STRUCTURE=ala.pdb\nt: TORSION ATOMS={selector}\n"
+    actions = read_actions(read_statements(text), folder=tmp_path)
+    assert actions[-1].atoms == atoms
+
+
+@pytest.mark.parametrize(
+    "selector", ["@phi-1", "@phi-9", "@XX-2", "@phi-B2", "@nothing", "@mdt:{x}"]
+)
+def test_selectors_that_select_nothing_are_errors(tmp_path, selector):
+    (tmp_path / "ala.pdb").write_text(MOLECULE)
+    text = f"MOLINFO STRUCTURE=ala.pdb\nt: TORSION ATOMS={selector}\n"
+    with pytest.raises(PlumedInputError, match=r":2: ATOMS"):
+        read_actions(read_statements(text), folder=tmp_path)
+    with pytest.raises(PlumedInputError, match="MOLINFO"):
+        read_actions(read_statements("t: TORSION ATOMS=@phi-2"))
+
+
+def test_included_files_stand_where_they_are_included(tmp_path):
+    (tmp_path / "cvs.dat").write_text("t: TORSION ATOMS=1-4\nENDPLUMED\nnot read\n")
+    statements = read_statements("INCLUDE FILE=cvs.dat\nRESTRAINT ARG=t AT=0 KAPPA=1\n", "in.dat")
+    assert [s.action for s in include_files(statements, tmp_path)] == ["TORSION", "RESTRAINT"]
+    (tmp_path / "cvs.dat").write_text("INCLUDE FILE=cvs.dat\n")
+    with pytest.raises(PlumedInputError, match="deep"):
+        include_files(statements, tmp_path)
+    with pytest.raises(PlumedInputError, match=r"in\.dat:1: .*no PLUMED input file"):
+        include_files(statements, tmp_path / "elsewhere")
+
+
+def test_numbered_keywords_have_no_gap():
+    text = "CONTACTMAP ATOMS1=1,2 ATOMS3=2,3 SWITCH={EXP R_0=1} SUM\n"
+    with pytest.raises(PlumedInputError, match="numbers are missing"):
+        read_actions(read_statements(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x+",
+        "q",
+        "f(x)",
+        "sin(x,y)",
+        "x=1",
+        "x;y",
+        "__import__('os')",
+        "x.real",
+        "x if x else y",
+        "[x]",
+    ],
+)
+def test_expressions_that_are_none_are_refused(text):
+    with pytest.raises(ValueError, match=r"."):
+        read_expression(text, ("x", "y"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(x=st.floats(0.1, 3), y=st.floats(-2, 2))
+def test_expressions_are_the_same_for_numpy_torch_and_openmm(x, y):
+    text = "select(step(y), a*x^2, min(x, y)) + asinh(y) + acot(x) - erf(y)/2; a=square(x)+ln2"
+    function = read_expression(text, ("x", "y"))
+    a = x * x + math.log(2)
+    expected = (a * x**2 if y >= 0 else min(x, y)) + math.asinh(y) + math.atan(1 / x)
+    expected -= math.erf(y) / 2
+    named = {"x": np.array(x), "y": np.array(y)}
+    assert float(function.value(named)) == pytest.approx(expected, rel=1e-12)
+    tensors = {name: torch.tensor(float(v), dtype=torch.float64) for name, v in named.items()}
+    assert float(function.value(tensors)) == pytest.approx(expected, rel=1e-12)
+    force = openmm.CustomExternalForce(function.text({"x": "(x)", "y": "y"}))
+    force.addParticle(0, [])
+    system = openmm.System()
+    system.addParticle(1.0)
+    system.addForce(force)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions([[x, y, 0.0]])
+    energy = context.getState(energy=True).getPotentialEnergy()._value
+    assert energy == pytest.approx(expected, rel=1e-9)

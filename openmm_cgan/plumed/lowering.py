@@ -27,6 +27,7 @@ _PLAIN: dict[type, tuple[type, str, str]] = {
     Angle: (openmm.CustomAngleForce, "addAngle", "addPerAngleParameter"),
     Distance: (openmm.CustomBondForce, "addBond", "addPerBondParameter"),
 }
+MAX_VARIABLES = 32  # that a CustomCVForce holds
 _serial = itertools.count()
 
 
@@ -163,17 +164,20 @@ def _scaled(variable: Variable, symbol: str) -> str:
 
 def _add_leaves(force: openmm.CustomCVForce, leaves: dict[str, Variable], periodic: bool) -> None:
     for i, variable in enumerate(leaves.values()):
-        inner = _variable_force(variable)
-        inner.setUsesPeriodicBoundaryConditions(periodic and variable.periodic)
+        inner = _variable_force(variable, periodic and variable.periodic)
         force.addCollectiveVariable(f"v{i}", inner)
 
 
-def _variable_force(variable: Variable) -> openmm.Force:
+def _variable_force(variable: Variable, periodic: bool) -> openmm.Force:
     """A force whose energy is the variable, before `_scaled`."""
-    if isinstance(variable, Gyration):
-        return _gyration_force(variable)
     if isinstance(variable, PairSum):
-        return _pair_force(variable)
+        return _pair_force(variable, periodic)
+    force = _gyration_force(variable) if isinstance(variable, Gyration) else _chain_force(variable)
+    force.setUsesPeriodicBoundaryConditions(periodic)
+    return force
+
+
+def _chain_force(variable: Variable) -> openmm.Force:
     assert isinstance(variable, ChainVariable)
     if variable.chain:
         make, add_term, _ = _PLAIN[type(variable)]
@@ -186,17 +190,48 @@ def _variable_force(variable: Variable) -> openmm.Force:
     return force
 
 
-def _pair_force(variable: PairSum) -> openmm.Force:
-    if not any(isinstance(site, VirtualAtom) for site in variable.sites):
-        force = openmm.CustomBondForce(variable.pair_expression("r"))
-        for a, b in variable.pairs:
-            force.addBond(a, b, [])
-        return force
-    force = openmm.CustomCentroidBondForce(2, variable.pair_expression("distance(g1,g2)"))
-    groups = {site: _add_group(force, site) for site in variable.sites}
-    for a, b in variable.pairs:
-        force.addBond([groups[a], groups[b]], [])
+def _pair_force(variable: PairSum, periodic: bool) -> openmm.Force:
+    """One force for the pairs of each expression; their sum if there are several."""
+    virtual = any(isinstance(site, VirtualAtom) for site in variable.sites)
+    symbol = "distance(g1,g2)" if virtual else "r"
+    by_text: dict[str, list[int]] = {}
+    for k in range(len(variable.pairs)):
+        by_text.setdefault(variable.pair_expression(k, symbol), []).append(k)
+    forces = [_same_pairs(variable, text, pairs, virtual) for text, pairs in by_text.items()]
+    for force in forces:
+        force.setUsesPeriodicBoundaryConditions(periodic)
+    return _sum(forces)
+
+
+def _same_pairs(variable: PairSum, text: str, pairs: list[int], virtual: bool) -> openmm.Force:
+    force = openmm.CustomCentroidBondForce(2, text) if virtual else openmm.CustomBondForce(text)
+    for name in variable.pair_parameters(pairs[0]):
+        force.addPerBondParameter(name)
+    groups: dict[Site, int] = {}
+    for k in pairs:
+        numbers = list(variable.pair_parameters(k).values())
+        if not virtual:
+            force.addBond(*variable.pairs[k], numbers)
+            continue
+        for site in variable.pairs[k]:
+            if site not in groups:
+                groups[site] = _add_group(force, site)
+        force.addBond([groups[site] for site in variable.pairs[k]], numbers)
     return force
+
+
+def _sum(forces: list[openmm.Force]) -> openmm.Force:
+    """One force that is the sum of many; a CustomCVForce holds 32 at most."""
+    while len(forces) > 1:
+        sums = []
+        for start in range(0, len(forces), MAX_VARIABLES):
+            part = forces[start : start + MAX_VARIABLES]
+            force = openmm.CustomCVForce("+".join(f"c{i}" for i in range(len(part))))
+            for i, inner in enumerate(part):
+                force.addCollectiveVariable(f"c{i}", inner)
+            sums.append(force)
+        forces = sums
+    return forces[0]
 
 
 def _gyration_force(variable: Gyration) -> openmm.Force:

@@ -19,6 +19,7 @@ from openmm_cgan.plumed.actions import REMEDY, Action, Flush, Metad, Print, Rest
 from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.actions.centers import VirtualAtom
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.shapes import Gyration
 from openmm_cgan.plumed.actions.variables import Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants, read_fields
@@ -67,10 +68,15 @@ class NativeBackend:
         self._writers: dict[str, FieldWriter] = {}
         self._updated_once = False
         self.read: tuple[str, ...] = ()  # the values that `evaluate` and `update` return
-        self._refuse_bias_of_bias()
+        self._refuse_what_has_no_force()
 
-    def _refuse_bias_of_bias(self) -> None:
+    def _refuse_what_has_no_force(self) -> None:
         problems = []
+        made_whole = any(isinstance(action, WholeMolecules) for action in self.actions)
+        for action in self.actions:
+            if made_whole and isinstance(action, Variable | VirtualAtom) and not action.periodic:
+                message = f"NOPBC after WHOLEMOLECULES is not native; {REMEDY}"
+                problems.append(Problem(action.statement.location, "NOPBC", message))
         for bias in self._biases:
             for value in bias.arguments:
                 if self._depends_on_bias(value.name):

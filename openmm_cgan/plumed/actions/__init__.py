@@ -11,7 +11,7 @@ from pathlib import Path
 from openmm_cgan.plumed.actions.action import REMEDY, Action, Scope, read_action
 from openmm_cgan.plumed.actions.biases import BiasValue, LowerWalls, Restraint, UpperWalls
 from openmm_cgan.plumed.actions.centers import Center, Com, VirtualAtom
-from openmm_cgan.plumed.actions.contacts import Coordination
+from openmm_cgan.plumed.actions.contacts import ContactMap, Coordination
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.output import Flush, Print
@@ -34,6 +34,7 @@ ACTIONS: dict[str, type[Action]] = {
         Angle,
         Torsion,
         Coordination,
+        ContactMap,
         Gyration,
         Combine,
         Custom,

@@ -18,7 +18,7 @@ from openmm_cgan.plumed.language import (
     split_vector,
     unbrace,
 )
-from openmm_cgan.plumed.molinfo import MolInfo
+from openmm_cgan.plumed.pdb import MolInfo
 
 REMEDY = "use backend='kernel' (real PLUMED)"
 
@@ -98,6 +98,9 @@ class Keyword:
     default : optional
         Value if absent; for "reals" and "integers" a single number repeated.
     compulsory : bool
+    first : int, optional
+        For a keyword with numbers, ``ATOMS1=``, ``ATOMS2=`` ...: where they begin. Its value is
+        the tuple of what stands at each number, up to the first that is missing.
     """
 
     name: str
@@ -105,6 +108,12 @@ class Keyword:
     help: str
     default: Any = None
     compulsory: bool = False
+    first: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name, with an ``i`` in place of numbers; what options are filed under."""
+        return self.name if self.first is None else f"{self.name}i"
 
 
 @dataclass(frozen=True)
@@ -238,47 +247,78 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
     raw = _match_words(cls, statement, complain)
     options: dict[str, Any] = {}
     for keyword in sorted(cls.keywords, key=lambda k: k.kind != "arguments"):
-        if keyword.name not in raw:
+        if keyword.key not in raw:
             if keyword.compulsory:
-                complain(cls.name, f"the keyword {keyword.name}= is missing ({keyword.help})")
-            options[keyword.name] = _default(keyword, options)
+                complain(cls.name, f"the keyword {keyword.key}= is missing ({keyword.help})")
+            options[keyword.key] = _default(keyword, options)
             continue
         try:
-            options[keyword.name] = _READERS[keyword.kind](raw[keyword.name], scope, options)
+            options[keyword.key] = _read_option(keyword, raw, scope, options)
         except _BrokenAboveError:
             broken = True
         except ValueError as error:
-            complain(f"{keyword.name}={raw[keyword.name]}", str(error))
+            complain(f"{keyword.key}={raw[keyword.key]}", str(error))
     if problems or broken:
         raise PlumedInputError(problems)
     return cls(Given(label, statement, scope.units, scope.folder, options))
 
 
+def _read_option(
+    keyword: Keyword, raw: dict[str, str], scope: Scope, options: dict[str, Any]
+) -> Any:
+    read = _READERS[keyword.kind]
+    if keyword.first is None:
+        return read(raw[keyword.name], scope, options)
+    found: list[Any] = []
+    while (name := f"{keyword.name}{keyword.first + len(found)}") in raw:
+        found.append(read(raw[name], scope, options))
+    return tuple(found)
+
+
+def _find_keyword(cls: type[Action], key: str) -> tuple[Keyword | None, int]:
+    """The keyword that a word names, and its number (0 for one without)."""
+    for keyword in cls.keywords:
+        number = key.removeprefix(keyword.name)
+        if keyword.first is None and key == keyword.name:
+            return keyword, 0
+        if keyword.first is not None and number.isdigit() and key == f"{keyword.name}{number}":
+            return keyword, int(number)
+    return None, 0
+
+
 def _match_words(
     cls: type[Action], statement: Statement, complain: Callable[[str, str], None]
 ) -> dict[str, str]:
-    """Values by keyword; complains about words that the action does not have."""
-    by_name = {keyword.name: keyword for keyword in cls.keywords}
+    """Values by word; complains about words that the action does not have."""
     raw: dict[str, str] = {}
+    numbers: dict[str, set[int]] = {}
     for word in statement.words:
         key, equals, value = word.partition("=")
-        keyword = by_name.get(key.upper())
+        keyword, number = _find_keyword(cls, key.upper())
         if keyword is None or (keyword.kind == "flag") == bool(equals):
-            known = ", ".join(by_name) or "none"
+            known = ", ".join(k.key for k in cls.keywords) or "none"
             complain(word, f"not understood natively by {cls.name} (it has: {known}); {REMEDY}")
-        elif keyword.name in raw:
-            complain(word, f"{keyword.name} is given twice")
+        elif key.upper() in raw:
+            complain(word, f"{key.upper()} is given twice")
         elif equals and not value:
             complain(word, "no value after '='")
         else:
-            raw[keyword.name] = value
+            raw[key.upper()] = value
+            raw.setdefault(keyword.key, "...")  # some number of it is given
+            numbers.setdefault(keyword.key, set()).add(number)
+    for keyword in cls.keywords:
+        given = numbers.get(keyword.key, set())
+        if keyword.first is not None and given:
+            expected = set(range(keyword.first, keyword.first + len(given)))
+            if given != expected:
+                complain(keyword.key, f"numbers are missing; expected {sorted(expected)}")
     return raw
 
 
 def _default(keyword: Keyword, options: dict[str, Any]) -> Any:
     if keyword.kind == "flag":
         return False
-    if keyword.kind == "arguments":
+    if keyword.kind == "arguments" or keyword.first is not None:
         return ()
     if keyword.kind in ("reals", "integers") and keyword.default is not None:
         return (keyword.default,) * len(options.get("ARG", ()))

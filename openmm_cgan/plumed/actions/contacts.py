@@ -38,9 +38,13 @@ class PairSum(Variable):
         nearest = self._nearest((x, y, z), wide)
         return xp.sqrt(dot(nearest, nearest)) / self.units.length
 
-    def pair_expression(self, r: str) -> str:
-        """Expression of OpenMM's for one pair, in its distance [nm]."""
+    def pair_expression(self, k: int, r: str) -> str:
+        """Expression of OpenMM's for pair `k`, in its distance [nm] and `pair_parameters`."""
         raise NotImplementedError
+
+    def pair_parameters(self, k: int) -> dict[str, float]:
+        """Numbers of pair `k` by name, kept out of the expression so that pairs can share it."""
+        return {}
 
 
 class Coordination(PairSum):
@@ -107,5 +111,72 @@ class Coordination(PairSum):
     def value(self, positions: Any, box: Any = None) -> Any:
         return self.switch.value(self.distances(positions, box)).sum(-1)
 
-    def pair_expression(self, r: str) -> str:
+    def pair_expression(self, k: int, r: str) -> str:
         return self.switch.expression(f"({r}*{1 / self.units.length!r})")
+
+
+class ContactMap(PairSum):
+    """A weighted sum of contacts, or the squared distance from a reference map."""
+
+    name = "CONTACTMAP"
+    summary = "sum of contacts (SUM) or distance from a map (CMDIST)"
+    keywords = (
+        Keyword("ATOMS", "atoms", "the two atoms of a contact", compulsory=True, first=1),
+        Keyword("SWITCH", "text", "the switching function of a contact", first=1),
+        Keyword("SWITCH", "text", "the switching function of all contacts"),
+        Keyword("REFERENCE", "real", "subtracted from a contact", first=1),
+        Keyword("WEIGHT", "real", "multiplies a contact", first=1),
+        Keyword("SUM", "flag", "add the contacts"),
+        Keyword("CMDIST", "flag", "add their squares"),
+        Keyword("NOPBC", "flag", "ignore the periodic box"),
+        Keyword("SERIAL", "flag", "accepted"),
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        options = given.options
+        self.pairs = []
+        for atoms in options["ATOMSi"]:
+            if len(atoms) != 2 or atoms[0] == atoms[1]:
+                raise self.error("ATOMS", "expected two different atoms for each contact")
+            self.pairs.append((atoms[0], atoms[1]))
+        n = len(self.pairs)
+        if options["SUM"] == options["CMDIST"]:
+            raise self.error("CONTACTMAP", f"natively with SUM or with CMDIST; {REMEDY}")
+        self.squared: bool = options["CMDIST"]
+        self.references = self._numbers("REFERENCE", options["REFERENCEi"], 0.0, n)
+        self.weights = self._numbers("WEIGHT", options["WEIGHTi"], 1.0, n)
+        self.switches = self._switches(options, n)
+
+    def _numbers(self, name: str, given: tuple[float, ...], default: float, n: int) -> list[float]:
+        if given and len(given) != n:
+            raise self.error(name, f"{len(given)} given for {n} contacts")
+        return list(given) or [default] * n
+
+    def _switches(self, options: dict[str, Any], n: int) -> list[Switch]:
+        texts = list(options["SWITCHi"]) or [options["SWITCH"]] * n
+        if len(texts) != n or texts[0] is None:
+            raise self.error("SWITCH", "give SWITCH once, or SWITCH1, SWITCH2 ... for each contact")
+        try:
+            return [read_switch(text, self.units.length) for text in texts]
+        except ValueError as error:
+            raise self.error("SWITCH", str(error)) from None
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return (Value(self.label),)
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        r = self.distances(positions, box)
+        total = 0.0
+        for k, switch in enumerate(self.switches):
+            contact = self.weights[k] * (switch.value(r[..., k]) - self.references[k])
+            total = total + (contact**2 if self.squared else contact)
+        return total
+
+    def pair_expression(self, k: int, r: str) -> str:
+        switch = self.switches[k].expression(f"({r}*{1 / self.units.length!r})")
+        return f"(weight*({switch}-ref))" + ("^2" if self.squared else "")
+
+    def pair_parameters(self, k: int) -> dict[str, float]:
+        return {"weight": self.weights[k], "ref": self.references[k]}

@@ -13,7 +13,7 @@ from openmm_cgan.plumed.actions.action import (
     UnitSystem,
 )
 from openmm_cgan.plumed.language import read_real
-from openmm_cgan.plumed.molinfo import MolInfo
+from openmm_cgan.plumed.pdb import MolInfo
 
 
 class Units(Action):
@@ -88,7 +88,7 @@ class WholeMolecules(Action):
     name = "WHOLEMOLECULES"
     summary = "accepted: each variable makes its own atoms whole"
     keywords = (
-        *(Keyword(f"ENTITY{i}", "atoms", "a molecule") for i in range(100)),
+        Keyword("ENTITY", "atoms", "a molecule", first=0),
         Keyword("STRIDE", "integer", "accepted"),
     )
 

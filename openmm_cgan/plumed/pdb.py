@@ -1,4 +1,4 @@
-"""MOLINFO's selectors: ``@phi-2``, ``@CA-A12`` and the like, from a PDB file.
+"""PDB files as PLUMED reads them: MOLINFO's selectors (``@phi-2``, ``@CA-A12``) and references.
 
 Atom numbers are the serials of the PDB file. Definitions of the torsions: IUPAC-IUB, doi
 10.1021/bi00820a001, as PLUMED has them.
@@ -34,13 +34,16 @@ _FIFTH = {"ARG": "NE", "GLN": "OE1", "GLU": "OE1", "GLH": "OE1", "LYS": "CE", "M
 
 @dataclass(frozen=True)
 class PdbAtom:
-    """One atom of a PDB file."""
+    """One atom of a PDB file; its position in nm."""
 
     serial: int
     name: str
     residue: str
     chain: str
     number: int
+    position: tuple[float, float, float]
+    occupancy: float
+    beta: float
 
 
 class MolInfo:
@@ -57,12 +60,8 @@ class MolInfo:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise ValueError(f"no PDB file {path} (in {Path.cwd()})")
-        if path.stat().st_size > MAX_PDB_BYTES:
-            raise ValueError(f"{path} has more than {MAX_PDB_BYTES} bytes")
         self.path = path
-        self.atoms = _read_pdb(path)
+        self.atoms = read_pdb(path)
 
     def select(self, selector: str) -> list[int]:
         """Zero-based atoms of a selector without its ``@``.
@@ -133,21 +132,41 @@ class MolInfo:
         raise ValueError(f"residue {residue[0].residue} {number} of {self.path} has no atom {name}")
 
 
-def _read_pdb(path: Path) -> list[PdbAtom]:
-    """Atoms of the first model."""
+def read_pdb(path: Path) -> list[PdbAtom]:
+    """Atoms of the first model of a PDB file, by its fixed columns.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is no PDB file.
+    """
+    if not path.is_file():
+        raise ValueError(f"no PDB file {path}")
+    if path.stat().st_size > MAX_PDB_BYTES:
+        raise ValueError(f"{path} has more than {MAX_PDB_BYTES} bytes")
     atoms: list[PdbAtom] = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         if line.startswith(("ENDMDL", "END ")) and atoms:
             break
-        if not line.startswith(("ATOM  ", "HETATM")):
-            continue
-        try:
-            serial, residue = int(line[6:11]), int(line[22:26])
-        except ValueError:
-            raise ValueError(f"{path}:{number}: atom or residue number not read") from None
-        atoms.append(
-            PdbAtom(serial, line[12:16].strip(), line[17:21].strip(), line[21].strip(), residue)
-        )
+        if line.startswith(("ATOM  ", "HETATM")):
+            atoms.append(_atom_of_line(path, number, line))
     if not atoms:
         raise ValueError(f"{path} has no ATOM line: it is not a PDB file")
     return atoms
+
+
+def _atom_of_line(path: Path, number: int, line: str) -> PdbAtom:
+    try:
+        x, y, z = (0.1 * float(line[k : k + 8]) for k in (30, 38, 46))
+        return PdbAtom(
+            serial=int(line[6:11]),
+            name=line[12:16].strip(),
+            residue=line[17:21].strip(),
+            chain=line[21].strip(),
+            number=int(line[22:26]),
+            position=(x, y, z),
+            occupancy=float(line[54:60].strip() or 0),
+            beta=float(line[60:66].strip() or 0),
+        )
+    except (ValueError, IndexError):
+        raise ValueError(f"{path}:{number}: not read as an ATOM line of a PDB file") from None
