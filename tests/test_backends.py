@@ -126,6 +126,9 @@ GROUPS = {
     "COORDINATION of a COM": "g: COM ATOMS=1,2\n"
     "c: COORDINATION GROUPA=g,3 GROUPB=5-7 R_0=0.3{pbc}\nRESTRAINT ARG=c AT=1 KAPPA=3",
     "GYRATION": "g: GYRATION ATOMS=1-6{pbc}\nRESTRAINT ARG=g AT=0.1 KAPPA=300",
+    "RMSD": "r: RMSD REFERENCE={pdb} TYPE=OPTIMAL{pbc}\nRESTRAINT ARG=r AT=0.05 KAPPA=300",
+    "RMSD SQUARED": "UNITS LENGTH=A\nr: RMSD REFERENCE={pdb} TYPE=OPTIMAL SQUARED{pbc}\n"
+    "RESTRAINT ARG=r AT=0.5 KAPPA=3",
     "GYRATION by mass": "UNITS LENGTH=A\ng: GYRATION ATOMS=1-6 MASS_WEIGHTED{pbc}\n"
     "RESTRAINT ARG=g AT=1 KAPPA=3",
 }
@@ -219,17 +222,29 @@ def test_energies_and_forces_are_plumeds(text, box, tmp_path):
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("text", GROUPS.values(), ids=GROUPS.keys())
 def test_groups_of_one_molecule_are_plumeds(text, box, tmp_path):
+    pdb = reference_pdb(tmp_path)
     for pbc in ("",) if box is None else ("", " NOPBC"):
-        found = deviation(text.format(pbc=pbc), box, tmp_path / pbc.strip(), bonded=True)
+        made_text = text.format(pbc=pbc, pdb=pdb)
+        found = deviation(made_text, box, tmp_path / pbc.strip(), bonded=True)
         assert max(found.values, found.energy, found.forces) < TOLERANCE, found
+
+
+def reference_pdb(folder):
+    """Atoms 2 to 8 of a random frame, in another order."""
+    [frame] = random_frames(None, np.random.default_rng(9), 1)
+    line = "ATOM  {:5d}  C   MOL A   1    {:8.3f}{:8.3f}{:8.3f}  1.00  1.00\n"
+    text = "".join(line.format(i + 1, *(10 * frame[i])) for i in (1, 3, 2, 4, 5, 6, 7))
+    (folder / "reference.pdb").write_text(text + "END\n")
+    return folder / "reference.pdb"
 
 
 @pytest.mark.parametrize("text", GROUPS.values(), ids=GROUPS.keys())
 def test_groups_of_several_molecules_in_a_box_go_to_plumed(text, tmp_path):
-    refused = PlumedBias(text.format(pbc="") + "\n", backend="native")
+    text = text.format(pbc="", pdb=reference_pdb(tmp_path))
+    refused = PlumedBias(text + "\n", backend="native")
     with pytest.raises(PlumedInputError, match="several molecules"):
         refused.add_to(make_system(BOXES["triclinic"]))
-    bias = PlumedBias(text.format(pbc="") + "\n", directory=tmp_path)
+    bias = PlumedBias(text + "\n", directory=tmp_path)
     assert bias.backend == "native"
     bias.add_to(make_system(BOXES["triclinic"]))
     assert bias.backend == "kernel"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import openmm
 
 from openmm_cgan.plumed.actions import Action, Angle, Distance, Metad, Torsion
@@ -18,7 +19,7 @@ from openmm_cgan.plumed.actions.biases import Bias, SeparableBias
 from openmm_cgan.plumed.actions.centers import VirtualAtom
 from openmm_cgan.plumed.actions.contacts import PairSum
 from openmm_cgan.plumed.actions.functions import Function
-from openmm_cgan.plumed.actions.shapes import Gyration
+from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables import ChainVariable, Site, Variable
 
 # How a variable becomes a force of its own: the force, its adders for a term and a parameter
@@ -54,7 +55,7 @@ class Lowering:
         coupled: list[openmm.Force] = []
         for bias in biases:
             if isinstance(bias, Metad):
-                coupled.append(self._metad_force(bias, periodic))
+                coupled.append(self._metad_force(bias, system))
                 continue
             assert isinstance(bias, SeparableBias)
             for i, value in enumerate(bias.arguments):
@@ -62,7 +63,7 @@ class Lowering:
                 if isinstance(owner, ChainVariable) and owner.chain:
                     self._add_plain_term(plain, bias, i, owner, periodic)
                 else:
-                    coupled.append(self._coupled_term(bias, i, periodic))
+                    coupled.append(self._coupled_term(bias, i, system))
         return [*plain.values(), *coupled]
 
     def _add_plain_term(
@@ -88,7 +89,7 @@ class Lowering:
         index = getattr(plain[key], add_term)(*variable.chain, list(parameters.values()))
         self._terms[bias.label, i] = (plain[key], index)
 
-    def _coupled_term(self, bias: SeparableBias, i: int, periodic: bool) -> openmm.Force:
+    def _coupled_term(self, bias: SeparableBias, i: int, system: openmm.System) -> openmm.Force:
         leaves: dict[str, Variable] = {}
         x = self._expression(bias.arguments[i].name, leaves)
         text = _energy_text(bias, bias.term_expression(i, x))
@@ -99,17 +100,17 @@ class Lowering:
             force.addGlobalParameter(names[name], number)
         force.setEnergyFunction(";".join([text, *(f"{n}={g}" for n, g in names.items())]))
         self._global_terms[bias.label, i] = names
-        _add_leaves(force, leaves, periodic)
+        _add_leaves(force, leaves, system)
         force.setName(f"PLUMED {bias.name} {bias.label}")
         return force
 
-    def _metad_force(self, metad: Metad, periodic: bool) -> openmm.CustomCVForce:
+    def _metad_force(self, metad: Metad, system: openmm.System) -> openmm.CustomCVForce:
         leaves: dict[str, Variable] = {}
         arguments = [self._expression(value.name, leaves) for value in metad.arguments]
         text = metad.grid.expression(arguments, "bias")
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
-        _add_leaves(force, leaves, periodic)
+        _add_leaves(force, leaves, system)
         table = openmm.Discrete1DFunction(metad.grid.table.ravel())
         force.addTabulatedFunction("bias", table)
         force.setName(f"PLUMED METAD {metad.label}")
@@ -159,17 +160,26 @@ def _energy_text(bias: Bias, text: str) -> str:
 def _scaled(variable: Variable, symbol: str) -> str:
     if isinstance(variable, Gyration):
         symbol = f"sqrt({symbol})"  # its force is the square
+    if isinstance(variable, Rmsd) and variable.squared:
+        symbol = f"({symbol}^2)"
     return symbol if variable.scale == 1 else f"({symbol}*{variable.scale!r})"
 
 
-def _add_leaves(force: openmm.CustomCVForce, leaves: dict[str, Variable], periodic: bool) -> None:
+def _add_leaves(
+    force: openmm.CustomCVForce, leaves: dict[str, Variable], system: openmm.System
+) -> None:
+    periodic, n_atoms = system.usesPeriodicBoundaryConditions(), system.getNumParticles()
     for i, variable in enumerate(leaves.values()):
-        inner = _variable_force(variable, periodic and variable.periodic)
+        inner = _variable_force(variable, periodic and variable.periodic, n_atoms)
         force.addCollectiveVariable(f"v{i}", inner)
 
 
-def _variable_force(variable: Variable, periodic: bool) -> openmm.Force:
+def _variable_force(variable: Variable, periodic: bool, n_atoms: int) -> openmm.Force:
     """A force whose energy is the variable, before `_scaled`."""
+    if isinstance(variable, Rmsd):
+        reference = np.zeros((n_atoms, 3))
+        reference[list(variable.atoms)] = variable.reference
+        return openmm.RMSDForce(reference, list(variable.atoms))
     if isinstance(variable, PairSum):
         return _pair_force(variable, periodic)
     force = _gyration_force(variable) if isinstance(variable, Gyration) else _chain_force(variable)

@@ -20,7 +20,7 @@ from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.actions.centers import VirtualAtom
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.setup import WholeMolecules
-from openmm_cgan.plumed.actions.shapes import Gyration
+from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables import Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants, read_fields
 from openmm_cgan.plumed.language import PlumedInputError, Problem
@@ -108,7 +108,7 @@ class NativeBackend:
         molecule = molecules(system)
         problems = []
         for action in self.actions:
-            if not isinstance(action, VirtualAtom | Gyration):
+            if not isinstance(action, VirtualAtom | Gyration | Rmsd):
                 continue
             if len({molecule[atom] for atom in action.atoms}) > 1:
                 message = f"a group of several molecules in a periodic box is not native; {REMEDY}"

@@ -16,7 +16,7 @@ from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Math
 from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.output import Flush, Print
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
-from openmm_cgan.plumed.actions.shapes import Gyration
+from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables import Angle, Distance, Torsion
 from openmm_cgan.plumed.language import PlumedInputError, Problem, Statement
 
@@ -36,6 +36,7 @@ ACTIONS: dict[str, type[Action]] = {
         Coordination,
         ContactMap,
         Gyration,
+        Rmsd,
         Combine,
         Custom,
         Matheval,
