@@ -56,7 +56,9 @@ logger = logging.getLogger("openmm_cgan")
 
 TEMPERATURE = 300.0  # K
 BASIN = (0.0, 2.3)  # rad of phi: the C7ax side
+BIASFACTOR = 10.0  # of the metadynamics input
 N_STRETCHES = 40
+N_BOOTSTRAP = 50
 CONSTRAINED = 1e-4  # nm: distances that spread less are held by constraints
 OUTPUTS = ("md", "windows", "model.pt", "summary.json", "ramachandran.png", "free_energy.png",
            "training.png", "proposals.png")  # fmt: skip
@@ -73,6 +75,9 @@ class DemoSettings:
     training : TrainingSettings
     grid : (int, int)
         Windows along phi and psi.
+    highest : float
+        Windows stand where the metadynamics finds a free energy below this [kJ/mol]: the two
+        barriers between the basins are 31 and 34 high, and what is higher is not needed.
     proposals_per_window : int
         Asked for at the centre of each window; one of those that pass is the seed.
     window_steps, settle_steps : int
@@ -85,20 +90,22 @@ class DemoSettings:
 
     md_steps: int = 1_200_000
     training: TrainingSettings = field(default_factory=TrainingSettings)
-    grid: tuple[int, int] = (18, 9)
+    grid: tuple[int, int] = (18, 12)
+    highest: float = 45.0
     proposals_per_window: int = 50
     window_steps: int = 45_000
     settle_steps: int = 1_500
-    max_samples: int = 50_000
+    max_samples: int = 40_000
     generated: int = 10_000
 
     @classmethod
     def quick(cls) -> DemoSettings:
         """Everything short: shows the steps and the files, not the numbers."""
         return cls(
-            md_steps=20_000,
-            training=TrainingSettings(steps=20),
-            grid=(3, 3),
+            md_steps=150_000,
+            training=TrainingSettings(steps=200),
+            grid=(6, 6),
+            highest=1000.0,
             window_steps=600,
             settle_steps=100,
             generated=200,
@@ -198,7 +205,7 @@ def run_demo(
 
     say("3/5 proposals at the centres of the windows")
     screen = Screen(molecule.topology, molecule.positions, bias)
-    centres = window_centres(*settings.grid)
+    centres = window_centres(bias, settings)
     targets = np.repeat(centres, settings.proposals_per_window, axis=0)
     proposals = propose(gan, targets, screen, seed=seed)
     seeds = choose_seeds(proposals, centres, seed)
@@ -237,10 +244,16 @@ def run_metadynamics(folder: Path, settings: DemoSettings, seed: int) -> PlumedB
     return run_biased(alanine_dipeptide("C7eq"), plumed, settings.md_steps, folder, run)
 
 
-def window_centres(n_phi: int, n_psi: int) -> NDArray[np.float64]:
-    """Centres of the windows on a grid over phi and psi, shape (n, 2) [rad]."""
-    axes = [-np.pi + 2 * np.pi * (np.arange(n) + 0.5) / n for n in (n_phi, n_psi)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+def window_centres(bias: PlumedBias, settings: DemoSettings) -> NDArray[np.float64]:
+    """Centres of the windows over phi and psi, shape (n, 2) [rad].
+
+    Those of a grid where the free energy is low enough by the metadynamics' own estimate,
+    -V gamma / (gamma - 1).
+    """
+    axes = [-np.pi + 2 * np.pi * (np.arange(n) + 0.5) / n for n in settings.grid]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    free_energy = -bias.bias_of_cvs(grid) * BIASFACTOR / (BIASFACTOR - 1)
+    return grid[free_energy - free_energy.min() < settings.highest]
 
 
 @dataclass(frozen=True)
@@ -301,7 +314,9 @@ def run_seeded_windows(
 def free_energies(folder: Path, settings: DemoSettings, seed: int) -> tuple[FreeEnergy, Estimate]:
     """Free energy along phi and of the basin, from the windows in a folder."""
     windows = read_windows(sorted(folder.glob("window-*")))
-    samples = reweight_windows(windows, max_samples=settings.max_samples, seed=seed)
+    samples = reweight_windows(
+        windows, n_bootstrap=N_BOOTSTRAP, max_samples=settings.max_samples, seed=seed
+    )
     phi = samples.cvs[:, samples.column("phi")]
     difference = basin_difference(samples, (phi > BASIN[0]) & (phi < BASIN[1]))
     return free_energy_profile(samples, "phi"), difference
@@ -366,7 +381,8 @@ def _counts(proposals: Proposals) -> dict[str, Any]:
 
 
 def _plus_minus(value: float, error: float) -> str:
-    return f"{value:6.1f} +- {error:4.1f}" if np.isfinite(value) else " " * 9 + "-" + " " * 4
+    known = f"{error:4.1f}" if np.isfinite(error) else "   ?"
+    return f"{value:6.1f} +- {known}" if np.isfinite(value) else f"{'-':^14}"
 
 
 def _clear(folder: Path, overwrite: bool) -> None:

@@ -202,7 +202,6 @@ def _read_pdb(path: Path) -> Iterator[Frame]:
             rows = []
 
 
-
 def _cell_vectors(cell: Sequence[float] | NDArray) -> NDArray[np.float64] | None:
     """Box vectors as rows [nm] from lengths [Angstrom] and angles [degrees]; None if zero."""
     if not np.all(np.asarray(cell[:3]) > 1):  # "1 1 1 90 90 90" says that there is no cell

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from openmm_cgan.free_energy import FreeEnergy
     from openmm_cgan.proposals import Proposals
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 STRUCTURES = (".pdb", ".dcd", ".xtc")
 
 
-def write_table(path: str | Path, columns: Mapping[str, Sequence[Any]]) -> None:
+def write_table(path: str | Path, columns: Mapping[str, ArrayLike]) -> None:
     """Write columns of equal length as a CSV file with a header.
 
     Parameters
     ----------
     path : str or Path
         The file; it is replaced whole or not at all.
-    columns : mapping of str to sequence
+    columns : mapping of str to array_like
         Column by name; floats are written with all their digits.
 
     Raises
@@ -75,9 +75,9 @@ def check_structure_ending(path: Path) -> None:
         raise ValueError(f"{path} ends in {path.suffix!r}, expected one of {', '.join(STRUCTURES)}")
 
 
-def proposal_columns(proposals: Proposals, names: Sequence[str]) -> dict[str, Sequence[Any]]:
+def proposal_columns(proposals: Proposals, names: Sequence[str]) -> dict[str, ArrayLike]:
     """Columns of a table of proposals: what was asked for, what was made, why it was refused."""
-    columns: dict[str, Sequence[Any]] = {"proposal": np.arange(1, len(proposals) + 1)}
+    columns: dict[str, ArrayLike] = {"proposal": np.arange(1, len(proposals) + 1)}
     for k, name in enumerate(names):
         columns[f"{name}_asked"] = proposals.targets[:, k]
         columns[name] = proposals.cvs[:, k]
@@ -85,7 +85,7 @@ def proposal_columns(proposals: Proposals, names: Sequence[str]) -> dict[str, Se
     return {**columns, "result": [reason or "accepted" for reason in reasons]}
 
 
-def profile_columns(profile: FreeEnergy) -> dict[str, Sequence[Any]]:
+def profile_columns(profile: FreeEnergy) -> dict[str, ArrayLike]:
     """Columns of a table of a free-energy profile: CV, free energy and error [kJ/mol]."""
     return {
         profile.variables[0].name: profile.centres[0],

@@ -228,7 +228,7 @@ def read_segments(paths: str | Path | Sequence[str | Path]) -> list[dict[str, An
                     "segment": number,
                     "step": step,
                     "settled": settled,
-                    "origin": json.loads(origin),
+                    "origin": origin,
                 }
     return list(rows.values())
 

@@ -39,6 +39,8 @@ TRAJECTORY = "particles/trajectory"
 POSITION = f"{TRAJECTORY}/position"
 EDGES = f"{TRAJECTORY}/box/edges"
 OURS = "parameters/openmm_cgan"
+TABLE = f"{OURS}/segments"  # one line of JSON for each segment
+HEADER_ATTRIBUTES = ("variables", "topology_hash", "temperature", "about")  # JSON as well
 # columns of every file, whatever its CVs are called
 RESERVED = ("bias", "settling", "segment", "step", "time")
 
@@ -98,7 +100,7 @@ class Segment(NamedTuple):
     number: int
     step: int
     settled: int
-    origin: str  # JSON
+    origin: dict[str, Any]
 
 
 @contextlib.contextmanager
@@ -128,28 +130,20 @@ def open_segment(path: Path) -> Iterator[h5py.File]:
 def read_header(file: h5py.File) -> SegmentHeader:
     """Header of an open segment file."""
     ours = file[OURS]
-    temperature = float(ours.attrs["temperature"])
+    known = {name: json.loads(ours.attrs[name]) for name in HEADER_ATTRIBUTES}
+    known["variables"] = tuple(map(CollectiveVariable.from_dict, known["variables"]))
     return SegmentHeader(
-        variables=tuple(
-            CollectiveVariable.from_dict(record) for record in json.loads(ours.attrs["variables"])
-        ),
+        **known,
         atoms=tuple(_held(file, f"{TRAJECTORY}/id")[:].tolist()),
-        topology_hash=str(ours.attrs["topology_hash"]),
-        temperature=None if np.isnan(temperature) else temperature,
         periodic=EDGES in file,
-        plumed_input=ours["plumed_input"].asstr()[()],
-        about=json.loads(ours.attrs["about"]),
+        plumed_input=_held(file, f"{OURS}/plumed_input")[:].tobytes().decode(),
     )
 
 
 def read_segment_table(file: h5py.File) -> list[Segment]:
     """Rows of the table of segments of an open segment file."""
-    numbers, steps, settled, origins = (
-        _held(file, f"{OURS}/segments/{name}") for name in Segment._fields
-    )
-    columns = [data[:].tolist() for data in (numbers, steps, settled)]
-    origins = origins.asstr()[:]
-    return [Segment(*row) for row in zip(*columns, origins, strict=True)]
+    lines = _held(file, TABLE)[:].tobytes().splitlines()
+    return [Segment(**json.loads(line)) for line in lines]
 
 
 def _require_whole(path: Path, file: h5py.File) -> None:
@@ -215,29 +209,31 @@ def create_segment(file: h5py.File, header: SegmentHeader) -> None:
     box.attrs["dimension"] = 3
     box.attrs["boundary"] = ["periodic" if header.periodic else "none"] * 3
     file[f"{TRAJECTORY}/id"] = np.array(header.atoms, np.int64)
+    # Text that we read is kept as bytes of a known number: HDF5 does not return from reading a
+    # string of variable length whose heap is damaged.
     ours = file.create_group(OURS)
-    ours["plumed_input"] = header.plumed_input
-    ours.attrs.update(
-        format_version=FORMAT_VERSION,
-        topology_hash=header.topology_hash,
-        temperature=np.nan if header.temperature is None else header.temperature,
-        variables=to_json([variable.to_dict() for variable in header.variables]),
-        about=to_json(header.about),
-    )
-    for name in Segment._fields:
-        dtype = h5py.string_dtype() if name == "origin" else "i8"
-        ours.create_dataset(f"segments/{name}", (0,), dtype, maxshape=(None,), chunks=(256,))
+    ours["plumed_input"] = _bytes(header.plumed_input)
+    ours.attrs["format_version"] = FORMAT_VERSION
+    known = vars(header) | {"variables": [variable.to_dict() for variable in header.variables]}
+    for name in HEADER_ATTRIBUTES:
+        ours.attrs[name] = np.bytes_(to_json(known[name]).encode())
+    file.create_dataset(TABLE, (0,), "u1", maxshape=(None,), chunks=(4096,))
 
 
 def append_rows(file: h5py.File, columns: dict[str, NDArray[Any]], segments: list[Segment]) -> None:
     """Add frames, column by column, and rows of the table of segments."""
     for name, rows in columns.items():
         _extend(file, name, np.ascontiguousarray(rows))
-    for name in Segment._fields if segments else ():
-        data = file[f"{OURS}/segments/{name}"]
-        start = len(data)
-        data.resize(start + len(segments), axis=0)
-        data[start:] = [getattr(segment, name) for segment in segments]
+    if segments:
+        _extend(file, TABLE, _table(segments))
+
+
+def _table(segments: list[Segment]) -> NDArray[np.uint8]:
+    return _bytes("".join(to_json(segment._asdict()) + "\n" for segment in segments))
+
+
+def _bytes(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), np.uint8)
 
 
 def _extend(file: h5py.File, name: str, rows: NDArray[Any]) -> None:
@@ -257,9 +253,9 @@ def shorten_segment(path: Path, kept: int, step: int, backup: Path) -> None:
     with h5py.File(new, "r+") as file:
         for name in frame_columns(read_header(file)):
             file[name].resize(kept, axis=0)
-        begun = sum(segment.step <= step for segment in read_segment_table(file))
-        for name in Segment._fields:
-            file[f"{OURS}/segments/{name}"].resize(begun, axis=0)
+        begun = [segment for segment in read_segment_table(file) if segment.step <= step]
+        file[TABLE].resize(0, axis=0)
+        _extend(file, TABLE, _table(begun))
     shutil.copy2(path, backup)
     os.replace(new, path)
 

@@ -148,39 +148,34 @@ def repeat(file: Any, change: Change) -> None:
 
 
 def open_still(path: Path, check: Callable[[h5py.File], None]) -> h5py.File:
-    """Open an HDF5 file to read at a moment when nobody is changing it.
+    """Open an HDF5 file to read, as it is at one moment.
 
-    Where its writer was killed during a change, the file is read as that would have left it.
+    Where its folder has a journal, a program may be changing it: it is read into memory between
+    two changes. Where its writer was killed during a change, it is read as that would have left it.
 
     Parameters
     ----------
     path : Path
     check : callable
-        Looks at everything that a change may touch, and raises where it does not fit together.
+        Raises where the file is not what is expected.
     """
     journal = path.parent / JOURNAL
+    if not journal.exists():
+        return _open_checked(path, check)
     for _ in range(STILL_TRIES):
         before = _stamp(path, journal)
-        if before[0] == 0:
-            try:
-                file = _open_checked(path, check)
-            except (OSError, KeyError, RuntimeError, ValueError):
-                if _stamp(path, journal) == before:
-                    raise  # nobody is changing it: it is damaged
-            else:
-                if _stamp(path, journal) == before:
-                    return file
-                file.close()
+        image = path.read_bytes()
+        if before[0] == 0 and _stamp(path, journal) == before:
+            return _open_checked(io.BytesIO(image), check)
         time.sleep(STILL_SECONDS)
-    image = io.BytesIO(path.read_bytes())
+    memory = io.BytesIO(path.read_bytes())
     change = read_change(journal.read_bytes()) if journal.exists() else None
     if change is not None and change.name == path.name:
-        repeat(image, change)
-    return _open_checked(image, check)
+        repeat(memory, change)
+    return _open_checked(memory, check)
 
 
 def _open_checked(source: Path | io.BytesIO, check: Callable[[h5py.File], None]) -> h5py.File:
-    # no lock on the file: a running writer has none either, and need not wait for its readers
     file = h5py.File(source, "r", **({"locking": False} if isinstance(source, Path) else {}))
     try:
         check(file)

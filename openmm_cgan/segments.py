@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import io
+import json
 import logging
 import os
 import threading
@@ -46,7 +47,7 @@ logger = logging.getLogger("openmm_cgan")
 
 FLUSH_SECONDS = 1.0
 BUFFER_BYTES = 8 * 1024**2
-FILE_BYTES = 1024**3  # where the next file begins
+FILE_BYTES = 256 * 1024**2  # where the next file begins
 PATTERN = "segment-*.h5md"
 
 
@@ -118,7 +119,7 @@ class SegmentWriter:
         self._path: Path | None = None
         self._timer: threading.Timer | None = None
         self._failure: OSError | ValueError | None = None
-        self._recent = [Segment(1, step, step, '{"kind": "initial"}')]
+        self._recent = [Segment(1, step, step, {"kind": "initial"})]
         self.folder.mkdir(parents=True, exist_ok=True)
         close_writers(self.folder)  # of an earlier cell of the same notebook
         self._journal = Journal(self.folder)
@@ -198,7 +199,8 @@ class SegmentWriter:
         with self._lock:
             latest = self._recent[-1]
             settled = max(step + settle_steps, latest.settled)
-            segment = Segment(latest.number + 1, step, settled, to_json(origin))
+            plain = json.loads(to_json(origin))
+            segment = Segment(latest.number + 1, step, settled, plain)
             self._recent.append(segment)
             self._unsaved.append(segment)
             if settle_steps:

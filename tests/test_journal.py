@@ -149,6 +149,20 @@ def test_where_the_disk_is_full_a_change_fails_whole_or_is_made(folder, monkeypa
     held.close()
 
 
+def test_what_could_not_be_finished_is_finished_before_the_next_change(folder, monkeypatch):
+    held = Journal(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "repeat", lambda *_: (_ for _ in ()).throw(OSError("unplugged")))
+        with held.changing(folder / "a.h5") as file:
+            grow(file, 5)
+    assert (folder / JOURNAL).stat().st_size > 0
+    with held.changing(folder / "a.h5") as file:
+        assert len(file["x"]) == 15
+        grow(file, 5)
+    assert contents(folder / "a.h5")[0] == list(map(float, range(20)))
+    held.close()
+
+
 def test_a_journal_cut_short_is_of_a_change_not_begun(tmp_path):
     change = Change("f", 6, [(0, b"ab"), (5, b"c"), (1, b"B")])
     packed = journal._packed(change)

@@ -138,6 +138,8 @@ def test_double_well_samples_have_the_exact_moments():
     n, kT = 40_000, GAS_CONSTANT * 300
     x, y, z = well.sample(n, 300.0, seed=1).T
     mean, deviation = well.conditional(x, 300.0)
+    np.testing.assert_allclose(mean, 0.5 * x)
+    assert deviation == pytest.approx(np.sqrt(kT / 1000.0))  # <(y - mean)^2> = kT / k
     residual = (y - mean) / deviation
     # five standard errors of a mean, a variance and a proportion
     assert abs(residual.mean()) < 5 / np.sqrt(n)

@@ -129,6 +129,11 @@ class PlumedBias:
         self._marker = f"openmm_cgan_bias_{next(_serial)}"
         self._reporter: _UpdateReporter | None = None
 
+    @property
+    def static(self) -> bool:
+        """Whether it is known to be the same function of the positions at all times."""
+        return self.backend == "native" and self._engine.static
+
     # ---- building
 
     def _compile(self) -> tuple[NativeBackend | None, PlumedInputError | None]:

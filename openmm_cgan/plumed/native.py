@@ -293,6 +293,11 @@ class NativeBackend:
         log.info("METAD %s: %d hills read from %s", metad.label, len(table), path)
 
     @property
+    def static(self) -> bool:
+        """Whether no bias changes with time."""
+        return not self._metads
+
+    @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
         paces = [metad.pace for metad in self._metads]
