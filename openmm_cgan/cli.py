@@ -67,7 +67,9 @@ def main(debug: bool, verbose: bool) -> None:
 @main.command()
 @click.option("--out", type=NEW, default="demo", show_default=True, help="Folder for everything.")
 @click.option("--seed", default=1, show_default=True, help="Seed of every random draw.")
-@click.option("--workers", type=int, help="Processes for the windows; default: the cores.")
+@click.option(
+    "--workers", type=int, help="Processes for the windows, default: the cores; 0: this one."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in --out.")
 @click.option("--quick", is_flag=True, help="A short run that shows the steps; no good numbers.")
 def demo(out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool) -> None:

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -175,7 +176,7 @@ def run_demo(
     seed : int
         Of every random draw.
     workers : int, optional
-        Processes that run the windows; by default one for each core.
+        Processes that run the windows; by default one for each core. 0: this process itself.
     overwrite : bool
         Remove the results of an earlier demo in the folder first.
     say : callable
@@ -305,9 +306,10 @@ def run_seeded_windows(
     )
     template = plumed_input("alanine_phi_psi_umbrella.dat")
     windows = umbrella_windows(template, seeds.centres, seeds.positions, window, folder, "seeded")
-    workers = workers or os.cpu_count() or 1
+    workers = (os.cpu_count() or 1) if workers is None else workers
     # spawn: a fork would copy torch's threads, one of which may hold a lock for ever
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn) if workers else nullcontext() as pool:
         run_windows(windows, molecule.system, molecule.topology, pool, platform="Reference")
 
 

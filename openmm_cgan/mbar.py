@@ -1,4 +1,4 @@
-"""MBAR on arrays: its solution by pymbar, that of resampled data by Newton, and the overlap.
+"""MBAR on arrays: its solution by pymbar and Newton, that of resampled data, and the overlap.
 
 Notation of Shirts and Chodera, doi 10.1063/1.2978177: K states, N samples of all of them, u_kn the
 reduced bias of sample n in state k, n_k the number of samples made in state k, f_k reduced free
@@ -15,17 +15,21 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 MAX_ITERATIONS = 200  # ten to twenty do where windows overlap
+FEW = 20  # samples of each state, on average, that pymbar solves for
 
 
-def solve_mbar(u_kn: NDArray, n_k: NDArray) -> tuple[NDArray, NDArray]:
-    """Solve MBAR's equations.
+def solve_mbar(u_kn: NDArray, states: NDArray) -> tuple[NDArray, NDArray]:
+    """Solve MBAR's equations: by pymbar for some samples of each state, by Newton for all.
+
+    pymbar alone takes minutes for hundreds of states and tens of thousands of samples; from the
+    solution for a few samples of each state it is a few products of a matrix and a vector.
 
     Parameters
     ----------
     u_kn : ndarray, shape (K, N)
         Reduced bias of every sample in every state.
-    n_k : ndarray, shape (K,)
-        Samples made in each state, at least one.
+    states : ndarray of int, shape (N,)
+        State that each sample was made in; each state has one at least.
 
     Returns
     -------
@@ -39,19 +43,13 @@ def solve_mbar(u_kn: NDArray, n_k: NDArray) -> tuple[NDArray, NDArray]:
     RuntimeError
         If the weights of a state do not add up to 1.
     """
-    f_k = np.zeros(len(u_kn))
-    if len(u_kn) > 1:
-        protocol = ({"method": "adaptive", "options": {"min_sc_iter": 0}},)
-        mbar = pymbar_quietly().MBAR(
-            u_kn,
-            n_k,
-            solver_protocol=protocol,
-            relative_tolerance=1e-7,
-            maximum_iterations=MAX_ITERATIONS,
-        )
-        f_k = np.asarray(mbar.f_k, dtype=float)
-    log_weights = -logsumexp(f_k[:, None] - u_kn, axis=0, b=n_k[:, None])
-    weights_kn = np.exp(f_k[:, None] - u_kn + log_weights)
+    n_k = np.bincount(states, minlength=len(u_kn)).astype(float)
+    f_k = _few_samples_free_energies(u_kn, states, int(n_k.sum()) // (FEW * len(u_kn)))
+    weights_kn, log_weights = _weights(u_kn, n_k, f_k)
+    counts = np.ones(u_kn.shape[1])
+    inverse = _inverse_hessian(n_k[:, None] * weights_kn, counts)
+    f_k += _resampled_free_energies(weights_kn, counts, n_k, inverse)
+    weights_kn, log_weights = _weights(u_kn, n_k, f_k)
     worst = np.abs(weights_kn.sum(axis=1) - 1.0).max()
     if not worst < 1e-4:
         raise RuntimeError(
@@ -59,6 +57,31 @@ def solve_mbar(u_kn: NDArray, n_k: NDArray) -> tuple[NDArray, NDArray]:
             "look for windows that overlap with no other"
         )
     return weights_kn, log_weights
+
+
+def _few_samples_free_energies(u_kn: NDArray, states: NDArray, stride: int) -> NDArray[np.float64]:
+    """pymbar's f_k for every so many samples of each state."""
+    if len(u_kn) == 1:
+        return np.zeros(1)
+    number = np.empty(len(states), dtype=np.int64)  # of each sample within its state
+    order = np.argsort(states, kind="stable")
+    first = np.searchsorted(states[order], states[order])
+    number[order] = np.arange(len(states)) - first
+    few = number % max(1, stride) == 0
+    mbar = pymbar_quietly().MBAR(
+        u_kn[:, few],
+        np.bincount(states[few], minlength=len(u_kn)),
+        solver_protocol=({"method": "adaptive", "options": {"min_sc_iter": 0}},),
+        relative_tolerance=1e-7,
+        maximum_iterations=MAX_ITERATIONS,
+    )
+    return np.array(mbar.f_k, dtype=float)
+
+
+def _weights(u_kn: NDArray, n_k: NDArray, f_k: NDArray) -> tuple[NDArray, NDArray]:
+    """Weights W_kn and the unbiased log weights, for given free energies."""
+    log_weights = -logsumexp(f_k[:, None] - u_kn, axis=0, b=n_k[:, None])
+    return np.exp(f_k[:, None] - u_kn + log_weights), log_weights
 
 
 def resampled_log_weights(
@@ -120,7 +143,8 @@ def _resampled_free_energies(
         f_k = f_k - step * min(1.0, 2.0 / (np.abs(step).max() + 1e-300))
         previous = size
     raise RuntimeError(
-        "MBAR did not converge for a bootstrap replicate: windows overlap too little for an error"
+        "MBAR did not converge (for all samples, or for a bootstrap replicate): look for windows "
+        "that overlap with no other"
     )
 
 

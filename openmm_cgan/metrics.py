@@ -267,7 +267,7 @@ def energy_distance(
     x, y = samples
     _same_coordinates(x, y)
     within = [cdist(s, s).sum() / (len(s) * (len(s) - 1)) for s in samples]
-    square = cdist(x, y).mean() - within[0] - within[1]
+    square = 2 * cdist(x, y).mean() - within[0] - within[1]
     return float(np.sqrt(max(square, 0.0)))
 
 

@@ -24,6 +24,7 @@ from openmm_cgan.contexts import inject, settle_steps_of, temperature_of
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.h5md import SegmentHeader
 from openmm_cgan.healing import HealingContext, ProposalSettings, Surroundings
+from openmm_cgan.plumed.bias import positions_of
 from openmm_cgan.proposals import Screen, generated_atoms, propose, require_same_variables
 from openmm_cgan.segments import PATTERN, Row, SegmentWriter
 from openmm_cgan.targets import TargetStrategy, target_strategy, trained_range
@@ -131,7 +132,7 @@ class FrameReporter:
         """
         assert self._writer is not None, "describeNextReport comes first"
         step = simulation.currentStep
-        positions = _positions_of(state)
+        positions = positions_of(state)
         if not math.isfinite(np.vdot(positions, positions)):
             self._stop(step, "a position")
         box = state.getPeriodicBoxVectors(asNumpy=True)._value if self._keep_box else None
@@ -247,16 +248,6 @@ def _values_can_wait(bias: Any) -> bool:
         return getattr(bias, "static", False) and bias.bias_of_cvs(origin).shape == (1,)
     except ValueError:  # it depends on more than the CVs that are kept
         return False
-
-
-def _positions_of(state: State) -> NDArray[np.float64]:
-    """Positions [nm], without the 30 us that units cost."""
-    read = getattr(state, "_getVectorAsNumpy", None)
-    if read is None:  # another OpenMM than those tried
-        return np.array(state.getPositions(asNumpy=True)._value)
-    positions = np.empty((state._getNumParticles(), 3))
-    read(state.Positions, positions)
-    return positions
 
 
 def _provenance(simulation: Simulation) -> dict[str, Any]:
@@ -489,7 +480,7 @@ def _frame_reporters(simulation: Simulation) -> list[FrameReporter]:
 def _positions_and_box(
     state: State, periodic: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    positions = _positions_of(state)
+    positions = positions_of(state)
     if not periodic:
         return positions, None
     return positions, np.array(state.getPeriodicBoxVectors(asNumpy=True)._value)

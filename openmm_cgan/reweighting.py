@@ -215,12 +215,12 @@ def reweight_windows(
     u_wn = np.stack([_reduced_bias(w, cvs, kT) for w in windows])
     first, state = _distinct_rows(u_wn)
     sizes = np.array([len(k) for k in kept])
-    n_k = np.bincount(state, weights=sizes)
-    weights_kn, log_weights = solve_mbar(u_wn[first], n_k)
-    overlap = (weights_kn @ weights_kn.T) * n_k
+    states = np.repeat(state, sizes)
+    weights_kn, log_weights = solve_mbar(u_wn[first], states)
+    overlap = (weights_kn @ weights_kn.T) * np.bincount(states)
     _warn_of_gaps(overlap, [windows[i].name for i in first])
     drawn = _draws(_blocks(sizes, inefficiencies), inefficiencies, n_bootstrap, seed)
-    changes = resampled_log_weights(weights_kn, np.repeat(state, sizes), drawn)
+    changes = resampled_log_weights(weights_kn, states, drawn)
     return WeightedSamples(
         cvs,
         _normalised(log_weights),

@@ -113,6 +113,7 @@ class PlumedBias:
         native, refusal = self._compile()
         self.backend = _choose_backend(backend, refusal, self.source)
         self._may_change = backend == "auto"
+        self._moves = False
         self._engine: Any = native if self.backend == "native" else None
         names = tuple(cvs) if cvs is not None else self._default_cvs(native)
         if not names:
@@ -132,7 +133,7 @@ class PlumedBias:
     @property
     def static(self) -> bool:
         """Whether it is known to be the same function of the positions at all times."""
-        return self.backend == "native" and self._engine.static
+        return self.backend == "native" and self._engine.static and not self._moves
 
     # ---- building
 
@@ -191,12 +192,14 @@ class PlumedBias:
         strengths = ",".join(repr(float(k) / energy) for k in np.broadcast_to(kappa, len(names)))
         kept = [s.text for s in self._statements if s.action not in BIASES | OUTPUTS]
         line = f"RESTRAINT ARG={','.join(names)} AT={at} KAPPA={strengths}"
-        return PlumedBias(
+        made = PlumedBias(
             "\n".join([*kept, line, ""]),
             temperature=self.temperature,
             backend="native" if self.backend == "native" else "auto",
             directory=self.directory,
         )
+        made._moves = True
+        return made
 
     # ---- in a simulation
 
@@ -412,11 +415,21 @@ class _UpdateReporter:
         self._engine.upload(simulation.context)
 
 
+def positions_of(state: openmm.State) -> np.ndarray:
+    """Positions [nm], without the 30 us that units cost."""
+    read = getattr(state, "_getVectorAsNumpy", None)
+    if read is None:  # another OpenMM than those tried
+        return np.array(state.getPositions(asNumpy=True)._value)
+    positions = np.empty((state._getNumParticles(), 3))
+    read(state.Positions, positions)
+    return positions
+
+
 def _positions_and_box(
     state: openmm.State, system: openmm.System
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Positions [nm] and, of a periodic system, box vectors in rows [nm]."""
-    positions = state.getPositions(asNumpy=True)._value
+    positions = positions_of(state)
     if not system.usesPeriodicBoundaryConditions():
         return positions, None
     return positions, state.getPeriodicBoxVectors(asNumpy=True)._value

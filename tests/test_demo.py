@@ -1,0 +1,173 @@
+"""The whole job, short: every file it promises, and the commands of the CLI on what it leaves."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from matplotlib.image import imread
+
+from openmm_cgan.cgan import TrainingSettings
+from openmm_cgan.cli import main
+from openmm_cgan.demo import (
+    BASIN,
+    DemoResult,
+    DemoSettings,
+    choose_seeds,
+    compare,
+    generate_like,
+    run_demo,
+)
+from openmm_cgan.frames import read_frames
+from openmm_cgan.proposals import Proposals
+from openmm_cgan.shipped import plumed_input, read_reference
+
+SHORT = DemoSettings(
+    md_steps=100_000,
+    training=TrainingSettings(steps=60),
+    grid=(6, 3),
+    highest=1000.0,
+    proposals_per_window=5,
+    window_steps=400,
+    settle_steps=150,
+    generated=100,
+)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
+    return run_demo(tmp_path_factory.mktemp("demo") / "demo", SHORT, seed=3, workers=0)
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_summary_holds_what_is_promised(demo: DemoResult) -> None:
+    summary = json.loads((demo.folder / "summary.json").read_text())
+    assert summary == demo.summary
+    assert summary["backend"] == "native"
+    assert summary["proposals"] == 18 * 5 == summary["accepted"] + sum(summary["refused"].values())
+    assert summary["md_steps"] == SHORT.md_steps + summary["windows"] * SHORT.window_steps
+    assert summary["delta_f_error"] > 0
+    assert summary["reference"] == pytest.approx(11.7, abs=0.3)
+    assert {"openmm", "torch", "openmm_cgan"} <= set(summary["versions"])
+
+
+def test_plots_are_whole_pictures(demo: DemoResult) -> None:
+    for name in ("free_energy", "ramachandran", "training", "proposals"):
+        assert imread(demo.folder / f"{name}.png").ndim == 3
+
+
+def test_text_shows_the_profile_and_the_reference(demo: DemoResult) -> None:
+    text = demo.text()
+    assert "reference" in text
+    assert f"{demo.summary['delta_f']:.2f} +- {demo.summary['delta_f_error']:.2f}" in text
+    assert "-172.5" in text
+
+
+def test_windows_are_seeded_with_proposals_and_settle(demo: DemoResult) -> None:
+    folders = sorted((demo.folder / "windows").glob("window-*"))
+    assert len(folders) == demo.summary["windows"]
+    frames = read_frames(folders[0] / "frames", settling=True)
+    assert frames.settling.tolist() == [True, False, False, False]
+    assert json.loads((folders[0] / "window.json").read_text())["origin"] == "seeded"
+
+
+def test_an_earlier_demo_is_kept_unless_told(demo: DemoResult) -> None:
+    with pytest.raises(FileExistsError, match="holds an earlier demo"):
+        run_demo(demo.folder, SHORT)
+    assert (demo.folder / "summary.json").exists()
+
+
+def test_the_reference_is_what_the_windows_are_compared_with() -> None:
+    reference = read_reference()
+    phi, kT = reference.profile.centres[0], 2.4943
+    weights = np.exp(-reference.profile.free_energy / kT)
+    inside = (phi > BASIN[0]) & (phi < BASIN[1])
+    # the profile and the difference, two numbers of one file, agree to the width of a bin
+    difference = -kT * np.log(weights[inside].sum() / weights[~inside].sum())
+    assert difference == pytest.approx(reference.difference.value, abs=0.2)
+
+
+def test_a_missing_input_says_so() -> None:
+    with pytest.raises(FileNotFoundError, match="install openmm_cgan again"):
+        plumed_input("nothing.dat")
+
+
+def test_seeds_are_accepted_proposals_of_their_window() -> None:
+    reasons = np.array(["clash", "", "clash", "clash", "", ""])
+    positions = np.arange(6.0)[:, None, None] * np.ones((6, 2, 3))
+    proposals = Proposals(positions, np.zeros((6, 1)), np.zeros((6, 1)), reasons, seed=0)
+    centres = np.array([[0.0], [1.0], [2.0]])
+    seeds = choose_seeds(proposals, centres, seed=1)
+    np.testing.assert_array_equal(seeds.centres, [[0.0], [2.0]])
+    assert seeds.positions[0, 0, 0] == 1.0
+    assert seeds.positions[1, 0, 0] in (4.0, 5.0)
+    refused = Proposals(positions, np.zeros((6, 1)), np.zeros((6, 1)), np.full(6, "clash"), seed=0)
+    with pytest.raises(RuntimeError, match="no proposal passed"):
+        choose_seeds(refused, centres, seed=1)
+
+
+def test_frames_compared_with_themselves_lie_at_the_floor(demo: DemoResult) -> None:
+    frames = read_frames(demo.folder / "md" / "frames")
+    result = compare(frames, frames.positions)
+    assert result["jensen_shannon"] < result["jensen_shannon_floor"]
+    assert result["energy_distance"] <= result["energy_distance_floor"]
+    moved = frames.positions * np.float32(1.05)
+    assert compare(frames, moved)["jensen_shannon"] > 1.5 * result["jensen_shannon_floor"]
+
+
+def test_train_and_propose_on_its_frames(demo: DemoResult, tmp_path: Path) -> None:
+    topology = demo.folder / "md" / "topology.pdb"
+    model, out = tmp_path / "model.pt", tmp_path / "seeds.xtc"
+    result = call("train", demo.folder / "md" / "frames", "--topology", topology, "--out", model,
+                  "--steps", 60, "--plot", tmp_path / "training.png")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "22 atoms given phi, psi" in result.output
+    words = ["propose", model, "--topology", topology, "--plumed", demo.folder / "md/plumed.dat"]
+    result = call(*words, "--at", "phi=-1.3,psi=1.2", "--at", "psi=2.5,phi=-2.5", "-n", 4,
+                  "--out", out)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    with out.with_suffix(".csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["phi_asked"] for row in rows] == ["-1.3"] * 4 + ["-2.5"] * 4
+    assert float(rows[0]["psi"]) == pytest.approx(1.2, abs=1e-6)
+    assert out.exists()
+    result = call(*words, "--at", "phi=1")
+    assert result.exit_code == 1
+    assert "expected a number for each CV, such as phi=1.0,psi=1.0" in result.output
+
+
+def test_free_energy_of_its_windows(demo: DemoResult, tmp_path: Path) -> None:
+    windows = sorted((demo.folder / "windows").glob("window-*"))
+    out = tmp_path / "profile.csv"
+    result = call("free-energy", *windows, "--cv", "phi", "--bins", 12, "--out", out,
+                  "--basin", "0,2.3", "--plot", tmp_path / "profile.png")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "basin 0,2.3: " in result.output
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert min(float(row["free_energy"]) for row in rows) == 0.0
+
+
+def test_free_energy_along_an_unknown_cv_is_refused(demo: DemoResult, tmp_path: Path) -> None:
+    windows = sorted((demo.folder / "windows").glob("window-*"))
+    result = call("free-energy", *windows, "--cv", "chi", "--out", tmp_path / "p.csv")
+    assert result.exit_code == 1
+    assert "chi" in result.output
+
+
+def test_generated_frames_are_asked_for_at_the_cvs_of_frames(demo: DemoResult) -> None:
+    class Echo:
+        """A sampler that gives back what it was asked for."""
+
+        def sample(self, cvs: np.ndarray, seed: int) -> np.ndarray:
+            return cvs
+
+    frames = read_frames(demo.folder / "md" / "frames")
+    asked = generate_like(frames, Echo(), 50, seed=0)
+    assert len({tuple(row) for row in asked} & {tuple(row) for row in frames.cvs}) == 50
