@@ -68,7 +68,7 @@ def seeded_starts(folder: Path, settings: DemoSettings, seed: int) -> Seeds:
     gan = ConditionalGAN.fit(
         read_frames(folder / "md" / "frames"), molecule.topology, settings.training
     )
-    centres = window_centres(*settings.grid)
+    centres = window_centres(bias, settings)
     targets = np.repeat(centres, settings.proposals_per_window, axis=0)
     screen = Screen(molecule.topology, molecule.positions, bias)
     return choose_seeds(propose(gan, targets, screen, seed=seed), centres, seed)

@@ -40,7 +40,7 @@ BROKEN = 0.6  # nm: a longer bond means a molecule cut by the periodic boundary
 DISAGREE = 1e-3  # rad or nm: between a CV of the frames and the same one of their positions
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ConditionalGAN:
     """A trained conditional generator: configurations at any CV values asked for.
 
@@ -187,7 +187,7 @@ class ConditionalGAN:
                 f"cvs has shape {np.shape(cvs)} with n={n}, but the generator was trained on"
                 f" {n_cvs} CVs ({names}): give ({n_cvs},) with n, or (m, {n_cvs}) without"
             )
-        limits = np.array(list(map(self._limits, range(n_cvs)))).reshape(n_cvs, 2)
+        limits = np.array([self._limits(k) for k in range(n_cvs)])
         good = np.isfinite(values) & (values >= limits[:, 0]) & (values <= limits[:, 1])
         for k in np.flatnonzero(~good.all(axis=0)):
             variable, wrong = self.variables[k], values[~good[:, k], k]

@@ -81,6 +81,7 @@ def demo(out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool
     """
     from openmm_cgan.demo import DemoSettings, run_demo
 
+    _set_threads(1)
     settings = DemoSettings.quick() if quick else DemoSettings()
     result = run_demo(
         out, settings, seed=seed, workers=workers, overwrite=overwrite, say=click.echo
@@ -147,6 +148,7 @@ def run(
 @click.option("--out", type=NEW, default="model.pt", show_default=True, help="The model file.")
 @click.option("--steps", type=int, help="Training steps; default: the package's.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
 @click.option("--checkpoint", type=NEW, help="File to save the training to, and resume it from.")
 @click.option("--plot", type=NEW, help="PNG file for the training curves.")
 def train(
@@ -155,6 +157,7 @@ def train(
     out: Path,
     steps: int | None,
     seed: int,
+    threads: int,
     checkpoint: Path | None,
     plot: Path | None,
 ) -> None:
@@ -171,6 +174,7 @@ def train(
     from openmm_cgan.frames import read_frames
 
     _require_parent(out, plot)
+    _set_threads(threads)
     chosen = {"seed": seed, **({"steps": steps} if steps is not None else {})}
     gan = ConditionalGAN.fit(
         read_frames(list(frames)),
@@ -310,6 +314,8 @@ def free_energy(
 @click.option("--mf_dcd", type=FILE, help="Trajectory in DCD format.")
 @click.option("--mf_pdb", type=FILE, help="Trajectory in PDB format, one model a frame.")
 @click.option("--ixyz", type=FILE, help="Trajectory in xyz format [nm], box in the comment line.")
+@click.option("--pdb", type=FILE, help="PDB file with the masses in its occupancy column.")
+@click.option("--mc", type=FILE, help="File of masses as DUMPMASSCHARGE writes it.")
 @click.option("--timestep", default=1.0, show_default=True, help="Of the run [ps].")
 @click.option("--trajectory-stride", default=1, show_default=True, help="Steps between frames.")
 @click.option("--kt", type=float, help="kT [kJ/mol], for inputs that need a temperature.")
@@ -322,6 +328,8 @@ def driver(
     kt: float | None,
     backend: str,
     out: Path,
+    pdb: Path | None,
+    mc: Path | None,
     **trajectories: Path | None,
 ) -> None:
     """Run a PLUMED input over a trajectory, as ``plumed driver`` does.
@@ -333,14 +341,16 @@ def driver(
 
     Writes COLVAR, HILLS and whatever else the input asks for. Options are named as PLUMED's.
     """
-    from openmm_cgan.driver import DriverSettings, read_trajectory, run_driver
+    from openmm_cgan.driver import DriverSettings, read_masses, read_trajectory, run_driver
 
     given = [(kind, path) for kind, path in trajectories.items() if path is not None]
     if len(given) != 1:
         options = ", ".join(f"--{kind}" for kind in trajectories)
         raise click.UsageError(f"give one trajectory ({options}), got {len(given)}")
     [(kind, path)] = given
-    settings = DriverSettings(timestep, trajectory_stride, kt, backend, out)
+    source = pdb or mc
+    masses = None if source is None else read_masses(source)
+    settings = DriverSettings(timestep, trajectory_stride, kt, backend, out, masses)
     count = run_driver(plumed_input, read_trajectory(path, kind), settings)
     click.echo(f"{count} frames of {path}")
 
@@ -349,6 +359,13 @@ def _read_pdb(path: Path) -> Any:
     from openmm.app import PDBFile
 
     return PDBFile(str(path))
+
+
+def _set_threads(number: int) -> None:
+    """Threads of torch: in networks this small they mostly wait for each other."""
+    import torch
+
+    torch.set_num_threads(number)
 
 
 def _require_parent(*paths: Path | None) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.colvar import read_fields
 
 # kB as PlumedBias multiplies a temperature with it, so that kT arrives as it was given
 KB = 0.00831446261815324  # kJ/mol/K
@@ -47,6 +48,9 @@ class DriverSettings:
         "native", "kernel" or "auto".
     directory : Path
         Where the files of the input are written.
+    masses : ndarray, shape (n_atoms,), optional
+        Masses of the atoms [dalton]. Unknown by default, as in PLUMED: what needs them is NaN with
+        the native backend, an error with the kernel.
     """
 
     timestep: float = 1.0
@@ -54,6 +58,7 @@ class DriverSettings:
     kt: float | None = None
     backend: str = "auto"
     directory: Path = Path(".")
+    masses: NDArray[np.float64] | None = None
 
 
 def read_trajectory(path: str | Path, kind: str) -> Iterator[Frame]:
@@ -92,6 +97,36 @@ def read_trajectory(path: str | Path, kind: str) -> Iterator[Frame]:
         yield from (_read_xyz if kind == "ixyz" else _read_pdb)(path)
 
 
+def read_masses(path: str | Path) -> NDArray[np.float64]:
+    """Masses from a file as ``plumed driver`` takes them.
+
+    Parameters
+    ----------
+    path : str or Path
+        A PDB file (``--pdb``: the occupancy column), or one with the fields index and mass, as
+        DUMPMASSCHARGE writes it (``--mc``).
+
+    Returns
+    -------
+    ndarray, shape (n_atoms,)
+        [dalton]
+
+    Raises
+    ------
+    ValueError
+        If the file is neither.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".pdb":
+        lines = path.read_text().splitlines()
+        column = [line[54:60] for line in lines if line.startswith(("ATOM", "HETATM"))]
+        return np.array(column, dtype=float)
+    columns = read_fields(path).columns
+    if not {"index", "mass"} <= set(columns):
+        raise ValueError(f"{path} has the fields {', '.join(columns)}, expected index and mass")
+    return np.asarray(columns["mass"])[np.argsort(columns["index"])]
+
+
 def run_driver(plumed_input: str | Path, frames: Iterator[Frame], settings: DriverSettings) -> int:
     """Run a PLUMED input over frames; the files that it asks for are what comes out.
 
@@ -126,7 +161,8 @@ def run_driver(plumed_input: str | Path, frames: Iterator[Frame], settings: Driv
         backend=settings.backend,
         directory=settings.directory,
     )
-    simulation = _still_simulation(bias, *first, timestep=settings.timestep)
+    masses = _checked_masses(settings.masses, len(first[0]))
+    simulation = _still_simulation(bias, *first, masses=masses, timestep=settings.timestep)
     reporter = simulation.reporters[0]
     count = 0
     for positions, box in chain([first], frames):
@@ -158,16 +194,27 @@ def _read_binary(path: Path, name: str) -> Iterator[Frame]:
             yield ts.positions.astype(float) / 10, box
 
 
+def _checked_masses(masses: NDArray | None, n_atoms: int) -> NDArray[np.float64]:
+    if masses is None:
+        return np.full(n_atoms, np.nan)
+    if masses.shape != (n_atoms,):
+        raise ValueError(f"there are masses of {len(masses)} atoms, the frames have {n_atoms}")
+    return masses
+
+
 def _still_simulation(
-    bias: PlumedBias, positions: NDArray, box: NDArray | None, timestep: float
+    bias: PlumedBias,
+    positions: NDArray,
+    box: NDArray | None,
+    masses: NDArray,
+    timestep: float,
 ) -> app.Simulation:
     """A Simulation that is never stepped: it only carries frames to the bias."""
     system = openmm.System()
     topology = app.Topology()
     residue = topology.addResidue("X", topology.addChain())
-    for i in range(len(positions)):
-        # masses are not known without a topology; 1 makes every centre of mass one of geometry
-        system.addParticle(1.0)
+    for i, mass in enumerate(masses):
+        system.addParticle(mass)
         topology.addAtom(str(i + 1), None, residue)
     if box is not None:
         system.setDefaultPeriodicBoxVectors(*box)

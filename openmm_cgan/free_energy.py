@@ -178,7 +178,7 @@ def convergence(
     windows: Sequence[BiasedFrames],
     observable: Callable[[WeightedSamples], float],
     fractions: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
-    max_samples: int = 20_000,
+    max_samples: int = 100_000,
 ) -> Convergence:
     """An MBAR result from the first and from the last part of every window.
 

@@ -78,11 +78,10 @@ def plot_ramachandran(
         degrees = np.degrees(_torsion_pairs(torsions, title))
         counts = np.histogram2d(degrees[:, 0], degrees[:, 1], bins=(edges, edges))[0]
         panels.append((counts / max(len(degrees), 1), f"{title} ({len(degrees):,})"))
-    top = max(share.max() for share, _ in panels) or 1.0
+    shares = np.concatenate([share[share > 0] for share, _ in panels])
+    scale = LogNorm(shares.min(), shares.max()) if shares.size else None
     for axis, (share, title) in zip(axes, panels, strict=True):
-        mesh = axis.pcolormesh(
-            edges, edges, np.ma.masked_equal(share.T, 0), cmap=MAP, norm=LogNorm(top / 1e3, top)
-        )
+        mesh = axis.pcolormesh(edges, edges, np.ma.masked_equal(share.T, 0), cmap=MAP, norm=scale)
         mesh.set_rasterized(True)
         _square_degrees(axis, labels[0], title)
     axes[0].set_ylabel(f"{labels[1]} / degrees")
@@ -145,7 +144,7 @@ def plot_free_energy(
     axis.set_xlabel(f"{label} / degrees")
     axis.set_xlim(-180, 180)
     axis.set_ylabel("free energy / (kJ/mol)")
-    axis.legend(frameon=False, loc="upper left")
+    axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     _plain(axis)
     return _write(figure, path)
 
@@ -158,7 +157,7 @@ def plot_training(
     Parameters
     ----------
     history : sequence of mappings
-        Rows as ConditionalGAN.history keeps them; quantities that are not numbers are left out.
+        Rows as ConditionalGAN.history keeps them; seconds and what is no number are left out.
     path : path
         The PNG file.
     x : str
@@ -177,7 +176,8 @@ def plot_training(
     if not history or x not in history[0]:
         found = sorted(history[0]) if history else "no rows"
         raise ValueError(f"the training history has {found}: expected rows with {x!r}")
-    names = [k for k, v in history[0].items() if k != x and isinstance(v, int | float)]
+    left_out = {x, "seconds"}
+    names = [k for k, v in history[0].items() if k not in left_out and isinstance(v, int | float)]
     figure = Figure(
         figsize=(3.4 * min(len(names), 3), 2.5 * -(-len(names) // 3)), layout="constrained"
     )

@@ -21,7 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from openmm_cgan.mbar import pymbar_quietly, resampled_log_weights, solve_mbar, weakest_link
+from openmm_cgan.mbar import (
+    overlap_matrix,
+    pymbar_quietly,
+    resampled_log_weights,
+    solve_mbar,
+    weakest_link,
+)
 from openmm_cgan.plumed.colvar import CollectiveVariable
 
 logger = logging.getLogger("openmm_cgan")
@@ -30,6 +36,7 @@ GAS_CONSTANT = 8.31446261815324e-3  # kJ/mol/K, CODATA 2018
 LEAST_OVERLAP = 0.03  # Klimovich, Shirts, Mobley, doi 10.1007/s10822-015-9840-9
 BLOCK_INEFFICIENCIES = 5
 LEAST_BLOCKS = 5
+PROBES = 200  # CV values at which two biases must be equal to be one
 LEAST_INDEPENDENT = 10  # frames of a window, below which its mean is hardly known
 
 BiasFunction = Callable[[NDArray], NDArray]
@@ -169,7 +176,7 @@ def reweight_windows(
     windows: Sequence[BiasedFrames],
     *,
     n_bootstrap: int = 100,
-    max_samples: int = 20_000,
+    max_samples: int = 100_000,
     seed: int = 0,
 ) -> WeightedSamples:
     """Join windows by MBAR into samples weighted for the unbiased ensemble.
@@ -185,7 +192,7 @@ def reweight_windows(
     n_bootstrap : int
         Replicates for the errors; 0 for none.
     max_samples : int
-        Bounds memory and time: n_windows * max_samples numbers are held.
+        Bounds memory and time: 2 * n_bootstrap * max_samples numbers are held.
     seed : int
         Of the bootstrap.
 
@@ -212,19 +219,20 @@ def reweight_windows(
     kept = [np.arange(0, len(w.cvs), s) for w, s in zip(windows, strides, strict=True)]
     inefficiencies = np.maximum(1.0, inefficiencies / strides)
     cvs = np.concatenate([w.cvs[k] for w, k in zip(windows, kept, strict=True)])
-    u_wn = np.stack([_reduced_bias(w, cvs, kT) for w in windows])
-    first, state = _distinct_rows(u_wn)
+    first, state = _distinct_biases(windows, cvs)
     sizes = np.array([len(k) for k in kept])
     states = np.repeat(state, sizes)
-    weights_kn, log_weights = solve_mbar(u_wn[first], states)
-    overlap = (weights_kn @ weights_kn.T) * np.bincount(states)
+    weights_nk, log_weights = solve_mbar(
+        lambda rows: np.stack([_reduced_bias(windows[i], cvs[rows], kT) for i in first]), states
+    )
+    overlap = overlap_matrix(weights_nk, states)
     _warn_of_gaps(overlap, [windows[i].name for i in first])
     drawn = _draws(_blocks(sizes, inefficiencies), inefficiencies, n_bootstrap, seed)
-    changes = resampled_log_weights(weights_kn, states, drawn)
+    changes = resampled_log_weights(weights_nk, states, drawn)
     return WeightedSamples(
         cvs,
         _normalised(log_weights),
-        _normalised(log_weights + changes),
+        _reweighted(changes, log_weights),
         windows[0].temperature,
         windows[0].variables,
         np.repeat(np.arange(len(windows)), sizes),
@@ -283,11 +291,12 @@ def reweight(
     if np.isnan(joined).any():
         raise ValueError("log_weights has values that are not a number")
     with np.errstate(divide="ignore"):
-        changes = np.log(_draws(_blocks(sizes, inefficiencies), inefficiencies, n_bootstrap, seed))
+        drawn = _draws(_blocks(sizes, inefficiencies), inefficiencies, n_bootstrap, seed)
+        changes = np.log(drawn, dtype=float)
     return WeightedSamples(
         np.concatenate([run.cvs[k] for run, k in zip(runs, kept, strict=True)]),
         _normalised(joined),
-        _normalised(joined + changes),
+        _reweighted(changes, joined),
         runs[0].temperature,
         runs[0].variables,
         np.repeat(np.arange(len(runs)), sizes),
@@ -326,9 +335,9 @@ def _strides(
     lengths: Sequence[int], inefficiencies: NDArray, max_samples: int
 ) -> NDArray[np.int64]:
     """Two samples per statistical inefficiency, fewer where that would exceed `max_samples`."""
-    strides = np.maximum(1.0, inefficiencies / 2.0)
+    strides = np.floor(np.maximum(1.0, inefficiencies / 2.0))
     excess = float((np.asarray(lengths) / strides).sum()) / max_samples
-    return np.floor(strides * max(1.0, excess)).astype(np.int64)
+    return np.ceil(strides * max(1.0, excess)).astype(np.int64)
 
 
 def _reduced_bias(window: BiasedFrames, cvs: NDArray, kT: float) -> NDArray[np.float64]:
@@ -341,15 +350,19 @@ def _reduced_bias(window: BiasedFrames, cvs: NDArray, kT: float) -> NDArray[np.f
     return reduced
 
 
-def _distinct_rows(u_wn: NDArray) -> tuple[list[int], NDArray[np.int64]]:
+def _distinct_biases(
+    windows: Sequence[BiasedFrames], cvs: NDArray
+) -> tuple[list[int], NDArray[np.int64]]:
     """First window of each distinct bias, and the number of the distinct bias of each window."""
+    probes = cvs[:: max(1, len(cvs) // PROBES)]
     numbers: dict[bytes, int] = {}
     first, state = [], []
-    for i, row in enumerate(u_wn):
-        if row.tobytes() not in numbers:
-            numbers[row.tobytes()] = len(numbers)
+    for i, window in enumerate(windows):
+        energies = np.asarray(window.bias(probes), dtype=float).tobytes()
+        if energies not in numbers:
+            numbers[energies] = len(numbers)
             first.append(i)
-        state.append(numbers[row.tobytes()])
+        state.append(numbers[energies])
     return first, np.array(state)
 
 
@@ -365,7 +378,7 @@ def _blocks(sizes: NDArray, inefficiencies: NDArray) -> list[NDArray[np.int64]]:
 
 def _draws(
     blocks: Sequence[NDArray[np.int64]], inefficiencies: NDArray, n_bootstrap: int, seed: int
-) -> NDArray[np.float64]:
+) -> NDArray[np.uint16]:
     """How often each bootstrap replicate draws each sample, shape (n_bootstrap, N).
 
     Of the m blocks of a window fewer than m are drawn, with replacement: m - 1 make the variance
@@ -374,7 +387,7 @@ def _draws(
     series that forgets exponentially has at inefficiency g.
     """
     rng = np.random.default_rng(seed)
-    draws = np.empty((n_bootstrap, sum(int(edges[-1]) for edges in blocks)))
+    draws = np.empty((n_bootstrap, sum(int(edges[-1]) for edges in blocks)), dtype=np.uint16)
     for draw in draws:
         counts = []
         for edges, g in zip(blocks, inefficiencies, strict=True):
@@ -415,6 +428,13 @@ def _warn_of_slow_windows(windows: Sequence[BiasedFrames], inefficiencies: NDArr
             "across a barrier that is steeper than the restraint; stiffen it or run longer",
             len(slow), len(windows), some, LEAST_INDEPENDENT,
         )  # fmt: skip
+
+
+def _reweighted(changes: NDArray, log_weights: NDArray) -> NDArray[np.float64]:
+    """Log weights of the replicates, in the place of their changes: these arrays are large."""
+    for change in changes:
+        change[:] = _normalised(change + log_weights)
+    return changes
 
 
 def _normalised(log_weights: NDArray) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import MDAnalysis
 import numpy as np
 import pytest
 
-from openmm_cgan.driver import DriverSettings, read_trajectory, run_driver
+from openmm_cgan.driver import DriverSettings, read_masses, read_trajectory, run_driver
 from openmm_cgan.testsystems import alanine_dipeptide
 
 INPUTS = Path(__file__).parent.parent / "plumed_inputs"
@@ -123,3 +123,39 @@ def test_missing_files_and_unknown_formats_are_named(tmp_path: Path) -> None:
     (tmp_path / "t.gro").touch()
     with pytest.raises(ValueError, match="expected one of mf_xtc"):
         next(read_trajectory(tmp_path / "t.gro", "mf_gro"))
+
+
+@pytest.mark.plumed
+@pytest.mark.parametrize("option", ["--mc", "--pdb"])
+def test_masses_are_read_as_plumed_driver_reads_them(
+    option: str, xyz: Path, tmp_path: Path
+) -> None:
+    weights = np.random.default_rng(4).uniform(1, 16, 22).round(2)
+    masses = tmp_path / ("masses.dat" if option == "--mc" else "masses.pdb")
+    if option == "--mc":
+        rows = [f"{i} {weight} 0.0" for i, weight in enumerate(weights)]
+        masses.write_text("\n".join(["#! FIELDS index mass charge", *rows, ""]))
+    else:
+        line = "ATOM  {:5d}  C   UNK X   1       0.000   0.000   0.000{:6.2f}  0.00\n"
+        masses.write_text("".join(line.format(i + 1, w) for i, w in enumerate(weights)) + "END\n")
+    plumed = tmp_path / "plumed.dat"
+    plumed.write_text("c: COM ATOMS=1-9\nd: DISTANCE ATOMS=c,20\nPRINT ARG=d FILE=COLVAR\n")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    command = [plumed_command(), "driver", "--plumed", str(plumed), "--ixyz", str(xyz)]
+    subprocess.run([*command, option, str(masses)], cwd=theirs, check=True, capture_output=True)
+    settings = DriverSettings(directory=tmp_path / "ours", masses=read_masses(masses))
+    run_driver(plumed, read_trajectory(xyz, "ixyz"), settings)
+    assert (tmp_path / "ours" / "COLVAR").read_text() == (theirs / "COLVAR").read_text()
+
+
+def test_masses_of_other_atoms_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.xyz"
+    path.write_text("2\n\nX 0 0 0\nX 1 0 0\n")
+    text = "d: DISTANCE ATOMS=1,2\nPRINT ARG=d FILE=COLVAR\n"
+    settings = DriverSettings(directory=tmp_path, masses=np.ones(3))
+    with pytest.raises(ValueError, match="masses of 3 atoms, the frames have 2"):
+        run_driver(text, read_trajectory(path, "ixyz"), settings)
+    (tmp_path / "mass").write_text("#! FIELDS a b\n1 2\n")
+    with pytest.raises(ValueError, match="fields a, b, expected index and mass"):
+        read_masses(tmp_path / "mass")

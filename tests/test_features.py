@@ -17,6 +17,7 @@ PHI = CollectiveVariable("phi", "rad", DOMAIN, "TORSION", (4, 6, 8, 14))
 PSI = CollectiveVariable("psi", "rad", DOMAIN, "TORSION", (6, 8, 14, 16))
 CHAIN = [(0, -1, -1, -1), (1, 0, -1, -1), (2, 1, 0, -1), (3, 2, 1, 0), (4, 3, 2, 1), (5, 4, 3, 2)]
 N = 20_000
+ELSEWHERE = (CollectiveVariable("elsewhere"),)
 
 
 def chain_internal(n=N, seed=0):
@@ -32,7 +33,7 @@ def chain_internal(n=N, seed=0):
     return Internal(*(torch.from_numpy(c) for c in (bonds, angles, torsions)))
 
 
-def chain_features(variables=(CollectiveVariable("elsewhere"),), cvs=None):
+def chain_features(variables=ELSEWHERE, cvs=None):
     internal = chain_internal()
     cvs = torch.zeros(N, len(variables)) if cvs is None else cvs
     return Features.fit(ZMatrix(CHAIN), variables, internal, cvs), internal

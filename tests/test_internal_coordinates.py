@@ -257,7 +257,8 @@ def test_phi_and_psi_are_coordinates(z_matrix, shaken):
         assert found is not None
         assert found.kind == "torsion"
         expected = numpy_dihedral(shaken[3].numpy(), *cv.atoms)
-        assert found.scale * internal.torsions[3, found.column] == pytest.approx(expected, abs=1e-12)
+        value = found.scale * internal.torsions[3, found.column]
+        assert value == pytest.approx(expected, abs=1e-12)
 
 
 def test_permuted_and_scaled_variables_keep_their_values(z_matrix, shaken):
@@ -266,7 +267,8 @@ def test_permuted_and_scaled_variables_keep_their_values(z_matrix, shaken):
     for atoms in ((14, 8, 6, 4), (14, 6, 8, 4), (4, 8, 6, 14)):
         found = z_matrix.coordinate_of(CollectiveVariable("t", "rad", None, "TORSION", atoms))
         expected = numpy_dihedral(x, *atoms)
-        assert found.scale * internal.torsions[0, found.column] == pytest.approx(expected, abs=1e-12)
+        value = found.scale * internal.torsions[0, found.column]
+        assert value == pytest.approx(expected, abs=1e-12)
     for unit, factor in (("nm", 1.0), ("A", 10.0)):
         for atoms in ((6, 8), (8, 6)):
             found = z_matrix.coordinate_of(CollectiveVariable("d", unit, None, "DISTANCE", atoms))

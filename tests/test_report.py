@@ -75,7 +75,10 @@ def test_unknown_free_energies_leave_gaps(tmp_path) -> None:
 
 
 def test_training_curves_have_a_panel_per_number(tmp_path, drawn) -> None:
-    history = [{"step": i, "critic": 1.0 / (i + 1), "penalty": 0.1, "note": "x"} for i in range(9)]
+    history = [
+        {"step": i, "critic": 1.0 / (i + 1), "penalty": 0.1, "seconds": i, "note": "x"}
+        for i in range(9)
+    ]
     report.plot_training(history, tmp_path / "t.png")
     assert [axis.get_title() for axis in drawn[0].axes if axis.lines] == ["critic", "penalty"]
     with pytest.raises(ValueError, match="expected rows with 'epoch'"):

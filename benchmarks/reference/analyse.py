@@ -158,7 +158,7 @@ def main() -> None:
     samples, flipped = walkers(arguments.metadynamics)
     by_start = {name: windows(arguments.umbrella, name) for name in umbrella.STARTS}
     every = [window for found, _ in by_start.values() for window in found]
-    both = reweight_windows(every, max_samples=40_000)
+    both = reweight_windows(every, n_bootstrap=60, max_samples=500_000)
     halves = convergence(every, lambda s: basin_difference(s, in_basin).value, (0.5,))
     methods = {"metadynamics": over_walkers(samples), "umbrella": basin_difference(both, in_basin)}
     result = {
