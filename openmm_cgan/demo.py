@@ -61,6 +61,7 @@ BIASFACTOR = 10.0  # of the metadynamics input
 N_STRETCHES = 40
 N_BOOTSTRAP = 50
 CONSTRAINED = 1e-4  # nm: distances that spread less are held by constraints
+STAGES = ("metadynamics", "training", "proposals", "windows", "analysis")
 OUTPUTS = ("md", "windows", "model.pt", "summary.json", "ramachandran.png", "free_energy.png",
            "training.png", "proposals.png")  # fmt: skip
 
@@ -189,7 +190,7 @@ def run_demo(
     RuntimeError
         If no proposal passes, or MBAR does not converge.
     """
-    started = time.monotonic()
+    begun = [time.monotonic()]
     settings = settings or DemoSettings()
     folder = Path(folder)
     reference = read_reference()  # rather now than after five minutes
@@ -199,11 +200,13 @@ def run_demo(
     bias = run_metadynamics(folder / "md", settings, seed)
     frames = read_frames(folder / "md" / "frames")
 
+    begun.append(time.monotonic())
     say(f"2/5 conditional GAN on {len(frames):,} frames")
     molecule = alanine_dipeptide("C7eq")
     gan = ConditionalGAN.fit(frames, molecule.topology, settings.training)
     gan.save(folder / "model.pt")
 
+    begun.append(time.monotonic())
     say("3/5 proposals at the centres of the windows")
     screen = Screen(molecule.topology, molecule.positions, bias)
     centres = window_centres(bias, settings)
@@ -211,9 +214,11 @@ def run_demo(
     proposals = propose(gan, targets, screen, seed=seed)
     seeds = choose_seeds(proposals, centres, seed)
 
+    begun.append(time.monotonic())
     say(f"4/5 {len(seeds.centres)} seeded windows of {settings.window_steps:,} steps")
     run_seeded_windows(folder / "windows", molecule, seeds, settings, seed, workers)
 
+    begun.append(time.monotonic())
     say("5/5 MBAR, plots")
     profile, difference = free_energies(folder / "windows", settings, seed)
     profile = _onto(profile, reference.profile)
@@ -225,7 +230,8 @@ def run_demo(
         "delta_f_error": difference.error,
         "reference": reference.difference.value,
         "reference_error": reference.difference.error,
-        "seconds": time.monotonic() - started,
+        "seconds": time.monotonic() - begun[0],
+        "seconds_of_stages": dict(zip(STAGES, np.diff([*begun, time.monotonic()]), strict=True)),
         "md_steps": settings.md_steps + len(seeds.centres) * settings.window_steps,
         **_counts(proposals),
         "windows": len(seeds.centres),

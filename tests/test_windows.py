@@ -11,7 +11,7 @@ import openmm
 import pytest
 from openmm import app, unit
 
-from openmm_cgan.frames import read_frames, topology_hash
+from openmm_cgan.frames import Frames, read_frames, topology_hash
 from openmm_cgan.free_energy import free_energy_profile, read_windows, reweight_windows
 from openmm_cgan.platforms import fastest_platform
 from openmm_cgan.plumed.bias import PlumedBias
@@ -199,14 +199,16 @@ def test_a_window_that_blows_up_is_reported(
 def test_a_molecule_that_changed_on_the_way_is_not_used(
     alanine: Molecule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    windows = two_windows(alanine, tmp_path)[:1]
-    monkeypatch.setattr(
-        "openmm_cgan.reporters._positions_of",
-        lambda state: state.getPositions(asNumpy=True)._value * [-1.0, 1.0, 1.0],
-    )
-    [result] = run(alanine, windows)
+    def mirrored_after_200(folder: Path, settling: bool = False) -> Frames:
+        frames = read_frames(folder, settling=settling)
+        positions = frames.positions.copy()
+        positions[frames.step > 200, :, 0] *= -1.0
+        return replace(frames, positions=positions)
+
+    monkeypatch.setattr("openmm_cgan.window_worker.read_frames", mirrored_after_200)
+    [result] = run(alanine, two_windows(alanine, tmp_path)[:1])
     assert result.status == "failed"
-    assert "the molecule changed at step 10 (chirality)" in result.error
+    assert "changed at step 210 (chirality), 20 of 40 frames" in result.error
 
 
 class LostWorkers(Executor):

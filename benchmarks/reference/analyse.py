@@ -29,9 +29,10 @@ from openmm_cgan.free_energy import (
     reweight_windows,
 )
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.reweighting import unbiased
+from openmm_cgan.reweighting import statistical_inefficiency, unbiased
 
 BINS = 72
+DISAGREE, INDEPENDENT = 5.0, 20  # standard errors; independent frames
 TRANSIENT = 0.1  # of a metadynamics walker, left out: the first fill of the basins
 VARIABLES = tuple(CollectiveVariable(name, "rad", (-np.pi, np.pi)) for name in ("phi", "psi"))
 
@@ -68,6 +69,23 @@ def windows(folder: Path, start: str) -> tuple[list[BiasedFrames], dict[str, int
     return found, counts
 
 
+def two_state_windows(by_start: dict[str, list[BiasedFrames]]) -> list[int]:
+    """Numbers of windows that hold two states: their starts disagree, or they hop."""
+    found = []
+    for number, pair in enumerate(zip(*by_start.values(), strict=True)):
+        g = [statistical_inefficiency(w.cvs, VARIABLES) for w in pair]
+        means = [np.exp(1j * w.cvs).mean(axis=0) for w in pair]
+        errors = [
+            np.sqrt(np.exp(1j * w.cvs).var(axis=0) * gw / len(w.cvs))
+            for w, gw in zip(pair, g, strict=True)
+        ]
+        apart = np.abs(means[0] - means[1]) / np.hypot(*errors)
+        slow = [gw * INDEPENDENT > len(w.cvs) for w, gw in zip(pair, g, strict=True)]
+        if apart.max() > DISAGREE or any(slow):
+            found.append(number)
+    return found
+
+
 def harmonic(centre: NDArray) -> Callable[[NDArray], NDArray]:
     """The restraint of a window as a function of the CVs."""
 
@@ -76,6 +94,10 @@ def harmonic(centre: NDArray) -> Callable[[NDArray], NDArray]:
         return 0.5 * (distance**2) @ umbrella.KAPPA
 
     return bias
+
+
+def joined_windows(runs: list[BiasedFrames]) -> WeightedSamples:
+    return reweight_windows(runs, n_bootstrap=60, max_samples=500_000)
 
 
 def joined(estimates: list[Estimate]) -> Estimate:
@@ -156,10 +178,17 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     samples, flipped = walkers(arguments.metadynamics)
-    by_start = {name: windows(arguments.umbrella, name) for name in umbrella.STARTS}
-    every = [window for found, _ in by_start.values() for window in found]
-    both = reweight_windows(every, n_bootstrap=60, max_samples=500_000)
-    halves = convergence(every, lambda s: basin_difference(s, in_basin).value, (0.5,))
+    found = {name: windows(arguments.umbrella, name) for name in umbrella.STARTS}
+    left_out = two_state_windows({name: runs for name, (runs, _) in found.items()})
+    by_start = {
+        name: ([w for i, w in enumerate(runs) if i not in left_out], counts)
+        for name, (runs, counts) in found.items()
+    }
+    every = [window for runs, _ in by_start.values() for window in runs]
+    both = joined_windows(every)
+    halves = convergence(
+        every, lambda s: basin_difference(s, in_basin).value, (0.5,), max_samples=500_000
+    )
     methods = {"metadynamics": over_walkers(samples), "umbrella": basin_difference(both, in_basin)}
     result = {
         "system": "alanine dipeptide (ACE-ALA-NME) in vacuum, AMBER ff96, HBonds constraints, "
@@ -173,10 +202,11 @@ def main() -> None:
             "flipped_frames": flipped,
         },
         "umbrella": {
+            "centres_left_out": np.degrees(umbrella.centres()[left_out]).round().tolist(),
             "halves": [round(float(halves.forward[0]), 2), round(float(halves.backward[0]), 2)],
             **{
-                f"from {name}": record(basin_difference(reweight_windows(found), in_basin)) | counts
-                for name, (found, counts) in by_start.items()
+                f"from {name}": record(basin_difference(joined_windows(runs), in_basin)) | counts
+                for name, (runs, counts) in by_start.items()
             },
         },
         "profiles": {
