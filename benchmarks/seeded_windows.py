@@ -15,6 +15,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -95,10 +96,17 @@ def both_starts(folder: Path, settings: DemoSettings, seed: int) -> dict[str, Se
         return {name: Seeds(starts["centres"], starts[name]) for name in ("seeded", "dragged")}
 
 
-def run(folder: Path, origin: str, seeds: Seeds, window: WindowSettings) -> list[WindowResult]:
+def window_template(kappa: str | None) -> str:
+    """The PLUMED input of the windows, with another KAPPA if one is given."""
+    text = plumed_input("alanine_phi_psi_umbrella.dat").read_text()
+    return text if kappa is None else re.sub(r"KAPPA=\S+", f"KAPPA={kappa}", text)
+
+
+def run(
+    folder: Path, origin: str, seeds: Seeds, window: WindowSettings, template: str
+) -> list[WindowResult]:
     """Run the windows from one kind of start, on all cores."""
     molecule = alanine_dipeptide("C7eq")
-    template = plumed_input("alanine_phi_psi_umbrella.dat")
     windows = umbrella_windows(
         template, seeds.centres, seeds.positions, window, folder / origin, origin
     )
@@ -143,6 +151,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows there")
     parser.add_argument("--folder", type=Path, help="keep the runs; go on with those begun")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kappa", help="such as 50,50, in place of the umbrella input's")
     parser.add_argument("--quick", action="store_true", help="the steps only, no good numbers")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -152,9 +161,11 @@ def main() -> None:
     window = WindowSettings(
         TEMPERATURE, settings.window_steps, settings.settle_steps, seed=arguments.seed
     )
+    template = window_template(arguments.kappa)
+    runs = folder if arguments.kappa is None else folder / f"kappa-{arguments.kappa}"
     rows = []
     for origin, starts in both_starts(folder, settings, arguments.seed).items():
-        rows.append(row(origin, run(folder, origin, starts, window), reference))
+        rows.append(row(origin, run(runs, origin, starts, window, template), reference))
         r = rows[-1]
         print(f"{r['name']}: {r['value']:.2f} +- {r['error']:.2f} {r['unit']}, halves "
               f"{r['halves']}, {r['failed']} of {r['windows']} windows failed")  # fmt: skip

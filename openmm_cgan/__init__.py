@@ -8,18 +8,26 @@ free energy.
 The modules in the order in which the data pass through them:
 
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
-frames                Frames on disk: H5MD segments with CVs, bias energy and segment numbers
+journal, h5md, segments, frames
+                      Frames on disk: H5MD segments with CVs, bias energy and segment numbers
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions
 features              fitted scaling of internal coordinates and CVs, and its inverse
 generators            the conditional generator networks
-cgan                  critic, losses, training; ConditionalGAN, the trained artefact
-proposals             configurations asked for at CV values: screened, counted by reason
-reporters             FrameReporter (out of a Simulation) and ProposalReporter (into it)
-free_energy           MBAR over windows, free-energy profiles and their errors
-windows               many seeded umbrella windows over a concurrent.futures.Executor
+training              critic, losses, the training loop
+cgan                  ConditionalGAN, the trained artefact
+stereochemistry, proposals, targets
+                      configurations asked for at CV values: screened, counted by reason
+contexts, healing, attempts, reporters
+                      FrameReporter (out of a Simulation) and ProposalReporter (into it)
+hills, mbar, reweighting, free_energy
+                      MBAR over windows, free-energy profiles and their errors
+run_files, platforms, dragging, window_worker, windows
+                      many seeded umbrella windows over a concurrent.futures.Executor
 metrics, report       how good the generator is; plots
 testsystems           systems with known answers
-demo, cli             the whole job on alanine dipeptide; the openmm-cgan command
+exports, simulations, driver
+                      tables and trajectories; runs from files; PLUMED over a trajectory
+shipped, demo, cli    the whole job on alanine dipeptide; the openmm-cgan command
 
 Importing the package imports none of them: the four names below are fetched when first used.
 

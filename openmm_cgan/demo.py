@@ -226,10 +226,7 @@ def run_demo(
     torsions = frames.cvs, bias.cv_values(generated)
     draw(folder, (profile, reference.profile), gan.history, proposals.counts(), torsions)
     summary = {
-        "delta_f": difference.value,
-        "delta_f_error": difference.error,
-        "reference": reference.difference.value,
-        "reference_error": reference.difference.error,
+        **_energies(difference, reference.difference),
         "seconds": time.monotonic() - begun[0],
         "seconds_of_stages": dict(zip(STAGES, np.diff([*begun, time.monotonic()]), strict=True)),
         "md_steps": settings.md_steps + len(seeds.centres) * settings.window_steps,
@@ -380,6 +377,15 @@ def _onto(profile: FreeEnergy, other: FreeEnergy) -> FreeEnergy:
     kT = GAS_CONSTANT * TEMPERATURE
     totals = [np.log(np.nansum(np.exp(-f.free_energy / kT))) for f in (profile, other)]
     return replace(profile, free_energy=profile.free_energy + kT * (totals[0] - totals[1]))
+
+
+def _energies(ours: Estimate, reference: Estimate) -> dict[str, float]:
+    return {
+        "delta_f": ours.value,
+        "delta_f_error": ours.error,
+        "reference": reference.value,
+        "reference_error": reference.error,
+    }
 
 
 def _counts(proposals: Proposals) -> dict[str, Any]:

@@ -20,9 +20,11 @@ from openmm_cgan.reweighting import (
     BiasedFrames,
     Estimate,
     WeightedSamples,
+    cv_series,
     reweight,
     reweight_windows,
     spread,
+    statistical_inefficiency,
 )
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "read_windows",
     "reweight",
     "reweight_windows",
+    "start_disagreement",
 ]
 
 logger = logging.getLogger("openmm_cgan")
@@ -208,6 +211,38 @@ def convergence(
         ]
     )
     return Convergence(np.asarray(fractions, dtype=float), values[:, 0], values[:, 1])
+
+
+def start_disagreement(
+    first: Sequence[BiasedFrames], second: Sequence[BiasedFrames]
+) -> NDArray[np.float64]:
+    """How far the same windows differ when started from different places, in standard errors.
+
+    Errors and halves can not show a coordinate that stayed where it began; another start can.
+    More than about 5 means that a window has not forgotten its start: run it longer, stiffen its
+    restraint, or leave it out.
+
+    Parameters
+    ----------
+    first, second : sequence of BiasedFrames
+        The windows from either start, in the same order.
+
+    Returns
+    -------
+    ndarray, shape (n_windows,)
+        Largest difference between the means of a CV (of its sine or cosine, where periodic).
+    """
+    apart = []
+    for pair in zip(first, second, strict=True):
+        means, variances = [], []
+        for window in pair:
+            series = np.stack(cv_series(window.cvs, window.variables))
+            g = statistical_inefficiency(window.cvs, window.variables)
+            means.append(series.mean(axis=1))
+            variances.append(series.var(axis=1) * g / len(window.cvs))
+        error = np.sqrt(variances[0] + variances[1])
+        apart.append(np.max(np.abs(means[0] - means[1]) / np.maximum(error, 1e-12)))
+    return np.array(apart)
 
 
 def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | ArrayLike) -> FreeEnergy:

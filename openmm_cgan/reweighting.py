@@ -162,14 +162,20 @@ def statistical_inefficiency(cvs: NDArray, variables: Sequence[CollectiveVariabl
     ----------
     Chodera et al., doi 10.1021/ct0502864.
     """
+    series = cv_series(cvs, variables)
+    timeseries = pymbar_quietly().timeseries
+    moving = [s for s in series if len(s) > 3 and np.ptp(s) > 1e-12 * (1.0 + np.abs(s).max())]
+    return max([1.0, *(float(timeseries.statistical_inefficiency(s)) for s in moving)])
+
+
+def cv_series(cvs: NDArray, variables: Sequence[CollectiveVariable]) -> list[NDArray[np.float64]]:
+    """One series for each CV; its cosine and its sine where it is periodic."""
     series = []
     for i, values in enumerate(np.asarray(cvs, dtype=float).T):
         period = variables[i].period if i < len(variables) else None
         angle = None if period is None else 2.0 * np.pi * values / period
         series += [values] if angle is None else [np.cos(angle), np.sin(angle)]
-    timeseries = pymbar_quietly().timeseries
-    moving = [s for s in series if len(s) > 3 and np.ptp(s) > 1e-12 * (1.0 + np.abs(s).max())]
-    return max([1.0, *(float(timeseries.statistical_inefficiency(s)) for s in moving)])
+    return series
 
 
 def reweight_windows(

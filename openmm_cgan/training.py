@@ -61,7 +61,8 @@ class TrainingSettings:
         Hidden layers of both networks.
     flatten : float
         Frames are drawn with weight density^-flatten, density being that of the CVs: 1 trains all
-        visited CV values alike, 0 as often as the run visited them. p(x | cv) is the same.
+        visited CV values alike, 0 as often as the run visited them. p(x | cv) is the same; rare CV
+        values gain only if there are many frames.
     max_frames : int
         Frames used at most, drawn at random.
     max_seconds : float, optional
@@ -81,7 +82,7 @@ class TrainingSettings:
     average: float = 0.999
     width: int = 128
     depth: int = 2
-    flatten: float = 1.0
+    flatten: float = 0.0
     max_frames: int = 200_000
     max_seconds: float | None = None
     report_every: int = 100

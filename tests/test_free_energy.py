@@ -10,6 +10,7 @@ from openmm_cgan.free_energy import (
     free_energy_surface,
     reweight,
     reweight_windows,
+    start_disagreement,
 )
 from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.reweighting import GAS_CONSTANT, unbiased
@@ -145,6 +146,14 @@ def test_windows_that_still_relax_are_seen_by_halves() -> None:
     whole = reweight_windows(settled)
     error = whole.average(np.sin(whole.cvs[:, 0])).error
     assert shift.forward[0] - shift.backward[0] > 3.0 * error
+
+
+def test_windows_that_remember_their_start_are_told_from_the_others() -> None:
+    one, other = phi_windows(7), phi_windows(8)
+    stuck = BiasedFrames(other[5].cvs + 0.3, other[5].bias, TEMPERATURE, (PHI,))
+    apart = start_disagreement(one, [*other[:5], stuck, *other[6:]])
+    assert apart[5] > 5.0
+    assert np.delete(apart, 5).max() < 4.5
 
 
 def test_what_can_not_be_asked_for_is_refused() -> None:

@@ -193,6 +193,14 @@ def code_lines(function: ast.FunctionDef) -> int:
     return length - ((first.end_lineno or 0) - first.lineno + 1 if doc else 0)
 
 
+def test_the_package_docstring_names_every_room() -> None:
+    lines = (ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text())) or "").splitlines()
+    # names begin a line, joined by commas; what they hold follows after blanks
+    named = {word for line in lines for word in line.split("  ")[0].split(", ")}
+    rooms = {room_of(path).split(".")[0] for path in FILES} - {"openmm_cgan"}
+    assert not rooms - named
+
+
 def test_importing_the_package_is_quick() -> None:
     code = "import sys, openmm_cgan; print(sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

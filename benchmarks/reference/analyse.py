@@ -27,6 +27,7 @@ from openmm_cgan.free_energy import (
     free_energy_profile,
     reweight,
     reweight_windows,
+    start_disagreement,
 )
 from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.reweighting import statistical_inefficiency, unbiased
@@ -69,21 +70,14 @@ def windows(folder: Path, start: str) -> tuple[list[BiasedFrames], dict[str, int
     return found, counts
 
 
-def two_state_windows(by_start: dict[str, list[BiasedFrames]]) -> list[int]:
+def two_state_windows(runs: list[list[BiasedFrames]]) -> list[int]:
     """Numbers of windows that hold two states: their starts disagree, or they hop."""
-    found = []
-    for number, pair in enumerate(zip(*by_start.values(), strict=True)):
-        g = [statistical_inefficiency(w.cvs, VARIABLES) for w in pair]
-        means = [np.exp(1j * w.cvs).mean(axis=0) for w in pair]
-        errors = [
-            np.sqrt(np.exp(1j * w.cvs).var(axis=0) * gw / len(w.cvs))
-            for w, gw in zip(pair, g, strict=True)
-        ]
-        apart = np.abs(means[0] - means[1]) / np.hypot(*errors)
-        slow = [gw * INDEPENDENT > len(w.cvs) for w, gw in zip(pair, g, strict=True)]
-        if apart.max() > DISAGREE or any(slow):
-            found.append(number)
-    return found
+    hops = np.zeros(len(runs[0]), dtype=bool)
+    for windows in runs:
+        for i, window in enumerate(windows):
+            inefficiency = statistical_inefficiency(window.cvs, VARIABLES)
+            hops[i] |= len(window.cvs) < INDEPENDENT * inefficiency
+    return np.flatnonzero(hops | (start_disagreement(*runs) > DISAGREE)).tolist()
 
 
 def harmonic(centre: NDArray) -> Callable[[NDArray], NDArray]:
@@ -179,7 +173,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     samples, flipped = walkers(arguments.metadynamics)
     found = {name: windows(arguments.umbrella, name) for name in umbrella.STARTS}
-    left_out = two_state_windows({name: runs for name, (runs, _) in found.items()})
+    left_out = two_state_windows([runs for runs, _ in found.values()])
     by_start = {
         name: ([w for i, w in enumerate(runs) if i not in left_out], counts)
         for name, (runs, counts) in found.items()
