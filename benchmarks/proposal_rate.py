@@ -28,7 +28,7 @@ from openmm import app
 from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias
 from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.proposals import Screen, propose
-from openmm_cgan.targets import uniform_targets
+from openmm_cgan.proposals.targets import uniform_targets
 from openmm_cgan.testsystems import alanine_dipeptide
 
 BATCH = 1000

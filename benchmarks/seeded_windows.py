@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.cgan import ConditionalGAN
-from openmm_cgan.demo import (
+from openmm_cgan.cli.demo import (
     BASIN,
     TEMPERATURE,
     DemoSettings,
@@ -35,6 +35,7 @@ from openmm_cgan.demo import (
     run_metadynamics,
     window_centres,
 )
+from openmm_cgan.cli.shipped import plumed_input, read_reference
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import (
     Estimate,
@@ -46,7 +47,6 @@ from openmm_cgan.free_energy import (
 )
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, propose
-from openmm_cgan.shipped import plumed_input, read_reference
 from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.windows import (
     DragSettings,

@@ -11,8 +11,7 @@ import pytest
 import torch
 from openmm import app
 
-from openmm_cgan import cgan
-from openmm_cgan.cgan import ConditionalGAN, TrainingSettings, flat_weights
+from openmm_cgan.cgan import ConditionalGAN, TrainingSettings, cgan, flat_weights
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.internal_coordinates import ZMatrix
 from openmm_cgan.plumed.colvar import CollectiveVariable

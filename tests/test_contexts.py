@@ -5,7 +5,7 @@ import openmm
 import pytest
 from openmm import app, unit
 
-from openmm_cgan.contexts import (
+from openmm_cgan.reporters.contexts import (
     context_like,
     degrees_of_freedom,
     global_parameters,

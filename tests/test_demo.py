@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.cli import main
-from openmm_cgan.demo import (
+from openmm_cgan.cli.demo import (
     BASIN,
     DemoResult,
     DemoSettings,
@@ -20,9 +20,9 @@ from openmm_cgan.demo import (
     generate_like,
     run_demo,
 )
+from openmm_cgan.cli.shipped import plumed_input, read_reference
 from openmm_cgan.frames import read_frames
 from openmm_cgan.proposals import Proposals
-from openmm_cgan.shipped import plumed_input, read_reference
 
 SHORT = DemoSettings(
     md_steps=100_000,

@@ -9,7 +9,7 @@ import MDAnalysis
 import numpy as np
 import pytest
 
-from openmm_cgan.driver import DriverSettings, read_masses, read_trajectory, run_driver
+from openmm_cgan.cli.driver import DriverSettings, read_masses, read_trajectory, run_driver
 from openmm_cgan.testsystems import alanine_dipeptide
 
 INPUTS = Path(__file__).parent.parent / "plumed_inputs"

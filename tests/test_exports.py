@@ -4,7 +4,7 @@ import MDAnalysis
 import numpy as np
 import pytest
 
-from openmm_cgan.exports import proposal_columns, write_structures, write_table
+from openmm_cgan.cli.exports import proposal_columns, write_structures, write_table
 from openmm_cgan.proposals import Proposals
 from openmm_cgan.testsystems import alanine_dipeptide
 

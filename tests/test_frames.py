@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from openmm import app
 
-from openmm_cgan import segments
-from openmm_cgan.frames import Frames, read_frames, topology_hash
-from openmm_cgan.h5md import OURS, POSITION, SegmentHeader
+from openmm_cgan.frames import Frames, read_frames, segments, topology_hash
+from openmm_cgan.frames.h5md import OURS, POSITION, SegmentHeader
+from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.segments import PATTERN, Row, SegmentWriter
 from openmm_cgan.testsystems import alanine_dipeptide
 
 PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi), "TORSION", (4, 6, 8, 14))
@@ -150,7 +149,7 @@ def test_a_run_that_never_settled_gives_no_frames(tmp_path):
 def test_positions_read_piece_by_piece_are_the_same(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "frames", range(1, 51), settle=17)
     whole = read_frames(folder, stride=3)
-    monkeypatch.setattr("openmm_cgan.frames.READ_BYTES", 100)
+    monkeypatch.setattr("openmm_cgan.frames.frames.READ_BYTES", 100)
     pieces = read_frames(folder, stride=3)
     np.testing.assert_array_equal(pieces.positions, whole.positions)
     np.testing.assert_array_equal(whole.positions[:, 0, 0], whole.step)
@@ -275,8 +274,8 @@ def test_a_living_run_is_read_from_another_process(tmp_path):
     code = f"""
 import numpy as np
 from pathlib import Path
-from openmm_cgan import segments
-from openmm_cgan.h5md import SegmentHeader
+from openmm_cgan.frames import segments
+from openmm_cgan.frames.h5md import SegmentHeader
 segments.FLUSH_SECONDS = 0.02
 writer = segments.SegmentWriter(Path({str(tmp_path)!r}), SegmentHeader((), (0, 1)))
 for step in range(1, 10**9):

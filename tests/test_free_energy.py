@@ -12,8 +12,8 @@ from openmm_cgan.free_energy import (
     reweight_windows,
     start_disagreement,
 )
+from openmm_cgan.free_energy.reweighting import GAS_CONSTANT, unbiased
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.reweighting import GAS_CONSTANT, unbiased
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from openmm import app
 
-from openmm_cgan.attempts import Attempt, AttemptTable
-from openmm_cgan.healing import HealingContext, ProposalSettings, Surroundings, superpose
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.reporters.attempts import Attempt, AttemptTable
+from openmm_cgan.reporters.healing import HealingContext, ProposalSettings, Surroundings, superpose
 from openmm_cgan.testsystems import GAS_CONSTANT, Molecule, alanine_dipeptide
 
 INPUT = """phi: TORSION ATOMS=5,7,9,15

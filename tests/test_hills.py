@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from openmm_cgan.hills import hill_variables, hills_bias, hills_free_energy, tiwary_log_weights
+from openmm_cgan.free_energy.hills import (
+    hill_variables,
+    hills_bias,
+    hills_free_energy,
+    tiwary_log_weights,
+)
+from openmm_cgan.free_energy.reweighting import GAS_CONSTANT, BiasedFrames, reweight, unbiased
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldTable, read_fields
-from openmm_cgan.reweighting import GAS_CONSTANT, BiasedFrames, reweight, unbiased
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from openmm_cgan import journal
-from openmm_cgan.journal import JOURNAL, Change, Journal, open_still, read_change, repeat
+from openmm_cgan.frames import journal
+from openmm_cgan.frames.journal import JOURNAL, Change, Journal, open_still, read_change, repeat
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_a_damaged_file_is_refused_at_once(folder):
 @pytest.mark.skipif(journal.fcntl is None, reason="needs POSIX locks")
 def test_a_second_process_is_refused_until_the_first_has_ended(folder):
     code = (
-        "import sys; from pathlib import Path; from openmm_cgan.journal import Journal;"
+        "import sys; from pathlib import Path; from openmm_cgan.frames.journal import Journal;"
         f"held = Journal(Path({str(folder)!r})); print('held', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen(

@@ -162,7 +162,7 @@ def test_the_clash_check_in_pieces_says_the_same(molecule, rng, monkeypatch) -> 
     screen = Screen(molecule.topology, molecule.positions)
     x = molecule.positions + 0.05 * rng.standard_normal((300, 22, 3))
     whole = screen.check(x)
-    monkeypatch.setattr("openmm_cgan.proposals.CHUNK", 1000)
+    monkeypatch.setattr("openmm_cgan.proposals.screening.CHUNK", 1000)
     np.testing.assert_array_equal(screen.check(x), whole)
     # recomputed pair by pair
     far = np.linalg.norm(x[:, :, None] - x[:, None], axis=-1)

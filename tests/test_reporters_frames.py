@@ -16,8 +16,8 @@ from openmm import app
 
 from openmm_cgan import FrameReporter, PlumedBias, segments
 from openmm_cgan.frames import read_frames, read_segments, topology_hash
+from openmm_cgan.frames.segments import PATTERN
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.segments import PATTERN
 from openmm_cgan.testsystems import (
     PHI_ATOMS,
     PSI_ATOMS,
@@ -167,7 +167,7 @@ def test_mdanalysis_opens_the_list_with_the_variables(biased, tmp_path):
 
 
 def test_the_file_says_where_it_came_from(biased):
-    from openmm_cgan.h5md import open_segment, read_header
+    from openmm_cgan.frames.h5md import open_segment, read_header
 
     folder, simulation, bias, *_ = biased
     with open_segment(folder / "frames" / "segment-00001.h5md") as file:

@@ -8,9 +8,8 @@ from pymbar import MBAR
 from pymbar.testsystems import HarmonicOscillatorsTestCase
 from scipy.stats import binomtest, norm
 
-from openmm_cgan.mbar import resampled_log_weights, solve_mbar, weakest_link
-from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.reweighting import (
+from openmm_cgan.free_energy.mbar import resampled_log_weights, solve_mbar, weakest_link
+from openmm_cgan.free_energy.reweighting import (
     GAS_CONSTANT,
     BiasedFrames,
     reweight,
@@ -18,6 +17,7 @@ from openmm_cgan.reweighting import (
     statistical_inefficiency,
     unbiased,
 )
+from openmm_cgan.plumed.colvar import CollectiveVariable
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE
@@ -243,7 +243,7 @@ def test_weights_that_do_not_fit_the_frames_are_refused() -> None:
 
 def test_pymbar_prints_nothing_on_the_users_terminal() -> None:
     code = (
-        "from openmm_cgan.mbar import pymbar_quietly as p; import logging; p(); "
+        "from openmm_cgan.free_energy.mbar import pymbar_quietly as p; import logging; p(); "
         "logging.getLogger('pymbar.mbar_solvers').warning('real trouble')"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

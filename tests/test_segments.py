@@ -8,12 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
-from openmm_cgan import segments
-from openmm_cgan.frames import read_frames, read_segments
-from openmm_cgan.h5md import SegmentHeader, open_segment, read_header
-from openmm_cgan.journal import JOURNAL
+from openmm_cgan.frames import read_frames, read_segments, segments
+from openmm_cgan.frames.h5md import SegmentHeader, open_segment, read_header
+from openmm_cgan.frames.journal import JOURNAL
+from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.segments import PATTERN, Row, SegmentWriter
 
 PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi), "TORSION", (4, 6, 8, 14))
 DISTANCE = CollectiveVariable("d", "nm")
@@ -324,7 +323,7 @@ def test_a_full_disk_keeps_what_was_written_and_what_was_not(tmp_path, slow, mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("openmm_cgan.journal._write_all", full)
+        patch.setattr("openmm_cgan.frames.journal._write_all", full)
         with pytest.raises(OSError, match=r"segment-00001.*1 frames could not be written.*space"):
             writer.flush()
         assert len(h5py.File(tmp_path / "segment-00001.h5md")["observables/phi/value"]) == 1

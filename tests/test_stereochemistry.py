@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from openmm import app
 
-from openmm_cgan.stereochemistry import BondGraph
+from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.testsystems import alanine_dipeptide
 
 ATOMIC_NUMBERS = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "Pt": 78, "Cl": 17}

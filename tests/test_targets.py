@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.targets import least_visited_targets, target_strategy, uniform_targets
+from openmm_cgan.proposals.targets import least_visited_targets, target_strategy, uniform_targets
 
 PHI = CollectiveVariable("phi", "rad", (-math.pi, math.pi))
 DISTANCE = CollectiveVariable("d", "nm")

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from openmm_cgan import training
+from openmm_cgan.cgan import training
+from openmm_cgan.cgan.training import (
+    Critic,
+    TrainingData,
+    TrainingSettings,
+    gradient_penalty,
+    train,
+)
 from openmm_cgan.generators import MLPGenerator
-from openmm_cgan.training import Critic, TrainingData, TrainingSettings, gradient_penalty, train
 
 TOY = TrainingSettings(
     steps=2000, batch=128, width=24, learning_rate=4e-3, critic_steps=2, penalty=2.0

@@ -13,9 +13,7 @@ from openmm import app, unit
 
 from openmm_cgan.frames import Frames, read_frames, topology_hash
 from openmm_cgan.free_energy import free_energy_profile, read_windows, reweight_windows
-from openmm_cgan.platforms import fastest_platform
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.run_files import read_topology, topology_of, topology_record
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 from openmm_cgan.windows import (
     DragSettings,
@@ -26,6 +24,8 @@ from openmm_cgan.windows import (
     run_windows,
     umbrella_windows,
 )
+from openmm_cgan.windows.platforms import fastest_platform
+from openmm_cgan.windows.run_files import read_topology, topology_of, topology_record
 
 TEMPLATE = """
 phi: TORSION ATOMS=5,7,9,15   # ${this} is a comment
@@ -205,7 +205,7 @@ def test_a_molecule_that_changed_on_the_way_is_not_used(
         positions[frames.step > 200, :, 0] *= -1.0
         return replace(frames, positions=positions)
 
-    monkeypatch.setattr("openmm_cgan.window_worker.read_frames", mirrored_after_200)
+    monkeypatch.setattr("openmm_cgan.windows.worker.read_frames", mirrored_after_200)
     [result] = run(alanine, two_windows(alanine, tmp_path)[:1])
     assert result.status == "failed"
     assert "changed at step 210 (chirality), 20 of 40 frames" in result.error

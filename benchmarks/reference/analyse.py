@@ -29,8 +29,8 @@ from openmm_cgan.free_energy import (
     reweight_windows,
     start_disagreement,
 )
+from openmm_cgan.free_energy.reweighting import statistical_inefficiency, unbiased
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.reweighting import statistical_inefficiency, unbiased
 
 BINS = 72
 DISAGREE, INDEPENDENT = 5.0, 20  # standard errors; independent frames

@@ -1,17 +1,9 @@
-"""Reporters of a Simulation: FrameReporter takes frames out of it, ProposalReporter puts some in.
-
-Both follow OpenMM's protocol: `describeNextReport` says at which step and with which parts of the
-State, `report` is called there.
-"""
+"""ProposalReporter puts generated configurations into a running Simulation."""
 
 from __future__ import annotations
 
 import logging
-import math
-import os
-import weakref
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,252 +11,24 @@ import numpy as np
 from openmm import unit
 from openmm.app import CheckpointReporter, StateDataReporter
 
-from openmm_cgan.attempts import ACCEPTED, Attempt, AttemptTable
-from openmm_cgan.contexts import inject, settle_steps_of, temperature_of
-from openmm_cgan.frames import topology_hash
-from openmm_cgan.h5md import SegmentHeader
-from openmm_cgan.healing import HealingContext, ProposalSettings, Surroundings
 from openmm_cgan.plumed.bias import positions_of
 from openmm_cgan.proposals import Screen, generated_atoms, propose, require_same_variables
-from openmm_cgan.segments import PATTERN, Row, SegmentWriter
-from openmm_cgan.targets import TargetStrategy, target_strategy, trained_range
+from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range
+from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable
+from openmm_cgan.reporters.contexts import inject, settle_steps_of, temperature_of
+from openmm_cgan.reporters.frame_reporter import FrameReporter
+from openmm_cgan.reporters.healing import HealingContext, ProposalSettings, Surroundings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from openmm import State
     from openmm.app import Simulation
 
-    from openmm_cgan.plumed.bias import PlumedBias
-
 log = logging.getLogger("openmm_cgan")
 
 SUMMARY_EVERY = 100  # proposals between two lines in the log
 # These may come after a ProposalReporter: they read no positions.
 READ_NO_POSITIONS = (StateDataReporter, CheckpointReporter)
-
-
-class FrameReporter:
-    """Writes frames of a simulation with their CVs and bias energy to a folder of H5MD files.
-
-    ``read_frames(folder)`` reads them, and ``MDAnalysis.Universe(topology, files)`` opens the
-    files with the CVs, ``bias``, ``segment`` and ``settling`` in ``ts.data``. Frames are on disk a
-    second after they are made; a run killed at any moment loses no more than that.
-
-    Parameters
-    ----------
-    file : str or Path
-        Folder for the files ``segment-00001.h5md`` ...
-    reportInterval : int
-        Steps between frames.
-    bias : PlumedBias
-        Gives the CVs and the bias energy.
-    append : bool
-        Continue the frames of an earlier run in ``file``. Frames later than the step that the
-        simulation is restarted from are set aside as ``bck.N.segment-*.h5md``. If False, the folder
-        must hold no frames.
-    enforcePeriodicBox : bool, optional
-        Whether molecules are put into the box; by default if the system has one.
-    atomSubset : sequence of int, optional
-        Zero-based atoms to keep, in increasing order; by default all.
-
-    Attributes
-    ----------
-    folder : Path
-    segment : int
-        Number of the segment that the next frame belongs to, 0 before the run.
-
-    Raises
-    ------
-    FileExistsError
-        If the folder holds frames and ``append`` is False.
-    ValueError
-        If ``reportInterval`` or ``atomSubset`` make no sense.
-    TypeError
-        If ``bias`` is no PlumedBias.
-    """
-
-    def __init__(
-        self,
-        file: str | os.PathLike[str],
-        reportInterval: int,
-        bias: PlumedBias,
-        append: bool = False,
-        enforcePeriodicBox: bool | None = None,
-        atomSubset: Sequence[int] | None = None,
-    ) -> None:
-        if int(reportInterval) != reportInterval or reportInterval < 1:
-            raise ValueError(f"reportInterval is {reportInterval}, expected a number of steps >= 1")
-        if not (hasattr(bias, "values") and hasattr(bias, "variables")):
-            raise TypeError(f"bias is {type(bias).__name__}, expected a PlumedBias")
-        self.folder = Path(file)
-        self._interval = int(reportInterval)
-        self._bias = bias
-        self._append = append
-        self._periodic = enforcePeriodicBox
-        self._atoms = None if atomSubset is None else _checked_subset(atomSubset)
-        self._writer: SegmentWriter | None = None
-        self._simulation: weakref.ref[Simulation] | None = None
-        self._keep_box = False
-        # one by one, the values would take most of the time of a report
-        self._values_wait = _values_can_wait(bias)
-        self._require_empty()
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def segment(self) -> int:
-        """Number of the segment that the next frame belongs to, 0 before the run."""
-        return 0 if self._writer is None else self._writer.segment
-
-    def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
-        """Say when the next frame is due, and that it needs positions."""
-        if self._writer is None:
-            self._begin(simulation)
-        steps = self._interval - simulation.currentStep % self._interval
-        return {"steps": steps, "periodic": self._periodic, "include": ["positions"]}
-
-    def report(self, simulation: Simulation, state: State) -> None:
-        """Take a frame.
-
-        Raises
-        ------
-        ValueError
-            If positions, CVs or bias are not finite; the frames before are written.
-        """
-        assert self._writer is not None, "describeNextReport comes first"
-        step = simulation.currentStep
-        positions = positions_of(state)
-        if not math.isfinite(np.vdot(positions, positions)):
-            self._stop(step, "a position")
-        box = state.getPeriodicBoxVectors(asNumpy=True)._value if self._keep_box else None
-        row = Row(step, state.getTime()._value, positions, box)  # ps; units would take longer
-        if not self._values_wait:
-            cvs, bias = self._bias.values(simulation, state)
-            if not math.isfinite(bias + cvs.sum()):
-                self._stop(step, f"the bias ({bias}) or a CV ({cvs})")
-            row = row._replace(cvs=np.array(cvs), bias=float(bias))
-        self._writer.append(row)
-
-    def start_segment(self, origin: dict[str, Any], settle_steps: int = 0) -> int:
-        """Begin a segment: a configuration has just been put into the simulation.
-
-        Parameters
-        ----------
-        origin : dict
-            What was put in, of plain JSON types, such as ``{"kind": "proposal", "number": 3}``.
-        settle_steps : int
-            Frames earlier than this many steps after now are marked as settling.
-
-        Returns
-        -------
-        int
-            Number of the new segment. Frames later than the current step belong to it.
-        """
-        simulation = self._simulation() if self._simulation is not None else None
-        if self._writer is None or simulation is None:
-            raise RuntimeError(
-                "start_segment is called before the run: append this reporter to "
-                "simulation.reporters, then call simulation.step"
-            )
-        return self._writer.start_segment(simulation.currentStep, origin, settle_steps)
-
-    def flush(self) -> None:
-        """Write the frames that are still in memory."""
-        if self._writer is not None:
-            self._writer.flush()
-
-    def close(self) -> None:
-        """Write the frames that are still in memory and take no more."""
-        if self._writer is not None:
-            self._writer.close()
-
-    def _require_empty(self) -> None:
-        if self.folder.exists() and not self.folder.is_dir():
-            raise FileExistsError(f"{self.folder} is a file, expected the name of a folder")
-        if not self._append and next(self.folder.glob(PATTERN), None) is not None:
-            raise FileExistsError(
-                f"{self.folder} holds frames of an earlier run: continue them with append=True or "
-                "name another folder (nothing has been overwritten)"
-            )
-
-    def _begin(self, simulation: Simulation) -> None:
-        """Everything that can be wrong is found here, before the first step."""
-        self._require_empty()
-        n_atoms = simulation.topology.getNumAtoms()
-        if self._atoms is not None and self._atoms[-1] >= n_atoms:
-            raise ValueError(
-                f"atomSubset names atom {self._atoms[-1]} but the topology has {n_atoms} atoms, "
-                "counted from 0"
-            )
-        self._keep_box = simulation.system.usesPeriodicBoundaryConditions()
-        header = SegmentHeader(
-            variables=tuple(self._bias.variables),
-            atoms=tuple(range(n_atoms) if self._atoms is None else self._atoms.tolist()),
-            topology_hash=topology_hash(simulation.topology),
-            temperature=self._bias.temperature,
-            periodic=self._keep_box,
-            plumed_input=self._bias.text,
-            about={"report_interval": self._interval, "backend": self._bias.backend}
-            | _provenance(simulation),
-        )
-        time = simulation.context.getTime()._value
-        self._writer = SegmentWriter(
-            self.folder,
-            header,
-            simulation.currentStep,
-            time,
-            self._evaluate if self._values_wait else None,
-        )
-        self._simulation = weakref.ref(simulation)
-
-    def _evaluate(
-        self, positions: NDArray[np.float64], box: NDArray[np.float64] | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        cvs = self._bias.cv_values(positions, box)
-        return cvs, self._bias.bias_of_cvs(cvs)
-
-    def _stop(self, step: int, what: str) -> None:
-        self.flush()
-        raise ValueError(
-            f"{what} is not finite at step {step}; the frames before are in {self.folder}. Restart "
-            "from an earlier checkpoint, with a smaller time step or a gentler bias"
-        )
-
-
-def _checked_subset(atoms: Sequence[int]) -> NDArray[np.int64]:
-    subset = np.asarray(atoms)
-    if subset.ndim != 1 or subset.size == 0 or subset.dtype.kind not in "iu":
-        raise ValueError(f"atomSubset is {atoms!r}, expected a list of zero-based atom indices")
-    if subset[0] < 0 or (np.diff(subset.astype(np.int64)) <= 0).any():
-        raise ValueError(
-            f"atomSubset is {atoms!r}, expected indices from 0 in increasing order, each once"
-        )
-    return subset.astype(np.int64)
-
-
-def _values_can_wait(bias: Any) -> bool:
-    """Whether CVs and bias may be computed later, for many frames at once."""
-    origin = np.zeros((1, len(bias.variables)))
-    try:
-        return getattr(bias, "static", False) and bias.bias_of_cvs(origin).shape == (1,)
-    except ValueError:  # it depends on more than the CVs that are kept
-        return False
-
-
-def _provenance(simulation: Simulation) -> dict[str, Any]:
-    """Seeds, integrator and versions, as far as the simulation tells."""
-    integrator, platform = simulation.integrator, simulation.context.getPlatform()
-    seeded = [integrator, *simulation.system.getForces()]
-    return {
-        "seeds": {
-            type(part).__name__: part.getRandomNumberSeed()
-            for part in seeded
-            if hasattr(part, "getRandomNumberSeed")
-        },
-        "integrator": type(integrator).__name__,
-        "time_step": integrator.getStepSize()._value,
-        "platform": platform.getName(),
-        "openmm": platform.getOpenMMVersion(),
-    }
 
 
 class ProposalReporter:

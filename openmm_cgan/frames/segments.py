@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h5py
 import numpy as np
 
-from openmm_cgan.h5md import (
+from openmm_cgan.frames.h5md import (
     EDGES,
     POSITION,
     Segment,
@@ -38,7 +38,7 @@ from openmm_cgan.h5md import (
     shorten_segment,
     to_json,
 )
-from openmm_cgan.journal import Journal
+from openmm_cgan.frames.journal import Journal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

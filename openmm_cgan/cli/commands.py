@@ -79,7 +79,7 @@ def demo(out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool
     umbrella windows seeded by the GAN; MBAR. Prints the free energy along phi beside the
     reference and writes plots and summary.json.
     """
-    from openmm_cgan.demo import DemoSettings, run_demo
+    from openmm_cgan.cli.demo import DemoSettings, run_demo
 
     _set_threads(1)
     settings = DemoSettings.quick() if quick else DemoSettings()
@@ -134,7 +134,7 @@ def run(
     Writes OUT/frames (H5MD, MDAnalysis opens it), OUT/COLVAR and what else the input asks for,
     OUT/topology.pdb, OUT/plumed.dat and OUT/state.xml, from which --restart continues.
     """
-    from openmm_cgan.simulations import RunSettings, load_molecule, run_biased
+    from openmm_cgan.cli.simulations import RunSettings, load_molecule, run_biased
 
     molecule = load_molecule(structure, forcefield, constraints)
     bias = run_biased(molecule, plumed_input, steps, out, RunSettings(**options), restart=restart)
@@ -227,7 +227,7 @@ def propose(
     refused. The exit code is 1 if none passed.
     """
     from openmm_cgan.cgan import ConditionalGAN
-    from openmm_cgan.exports import (
+    from openmm_cgan.cli.exports import (
         check_structure_ending,
         proposal_columns,
         write_structures,
@@ -282,7 +282,7 @@ def free_energy(
 
     Settle windows and failed windows are left out.
     """
-    from openmm_cgan.exports import profile_columns, write_table
+    from openmm_cgan.cli.exports import profile_columns, write_table
     from openmm_cgan.free_energy import (
         basin_difference,
         free_energy_profile,
@@ -341,7 +341,7 @@ def driver(
 
     Writes COLVAR, HILLS and whatever else the input asks for. Options are named as PLUMED's.
     """
-    from openmm_cgan.driver import DriverSettings, read_masses, read_trajectory, run_driver
+    from openmm_cgan.cli.driver import DriverSettings, read_masses, read_trajectory, run_driver
 
     given = [(kind, path) for kind, path in trajectories.items() if path is not None]
     if len(given) != 1:

@@ -23,12 +23,18 @@ import torch
 from torch import Tensor
 
 from openmm_cgan import __version__
+from openmm_cgan.cgan.training import (
+    Critic,
+    TrainingData,
+    TrainingSettings,
+    train,
+    write_atomically,
+)
 from openmm_cgan.features import Features
 from openmm_cgan.frames import Frames, read_frames, topology_hash
 from openmm_cgan.generators import KINDS, MLPGenerator
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.training import Critic, TrainingData, TrainingSettings, train, write_atomically
 
 FORMAT = "openmm_cgan.ConditionalGAN"
 FORMAT_VERSION = 1

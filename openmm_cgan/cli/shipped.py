@@ -39,7 +39,7 @@ def read_reference() -> Reference:
 
 def _shipped(in_wheel: str, in_repository: str) -> Path:
     """A file that a wheel holds inside the package and a checkout beside it."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     name = Path(in_repository).name
     for path in (package / in_wheel / name, package.parent / in_repository):
         if path.is_file():

@@ -9,9 +9,9 @@ import openmm
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from openmm_cgan.contexts import system_without
-from openmm_cgan.platforms import fastest_platform
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.reporters.contexts import system_without
+from openmm_cgan.windows.platforms import fastest_platform
 
 
 @dataclass(frozen=True)

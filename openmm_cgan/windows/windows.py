@@ -22,12 +22,12 @@ from numpy.typing import ArrayLike, NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
-from openmm_cgan.dragging import DragSettings, drag
-from openmm_cgan.platforms import fastest_platform
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.language import read_text
-from openmm_cgan.run_files import write_array, write_atomically, write_shared
-from openmm_cgan.window_worker import (
+from openmm_cgan.windows.dragging import DragSettings, drag
+from openmm_cgan.windows.platforms import fastest_platform
+from openmm_cgan.windows.run_files import write_array, write_atomically, write_shared
+from openmm_cgan.windows.worker import (
     INPUT,
     RECORD,
     START,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from openmm_cgan.h5md import (
+from openmm_cgan.frames.h5md import (
     EDGES,
     POSITION,
     RESERVED,
@@ -24,8 +24,8 @@ from openmm_cgan.h5md import (
     read_header,
     read_segment_table,
 )
+from openmm_cgan.frames.segments import PATTERN, flush_writers
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.segments import PATTERN, flush_writers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

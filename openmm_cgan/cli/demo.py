@@ -25,6 +25,8 @@ import numpy as np
 
 from openmm_cgan import __version__
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
+from openmm_cgan.cli.shipped import plumed_input, read_reference
+from openmm_cgan.cli.simulations import RunSettings, run_biased
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy import (
     Estimate,
@@ -43,8 +45,6 @@ from openmm_cgan.report import (
     plot_ramachandran,
     plot_training,
 )
-from openmm_cgan.shipped import plumed_input, read_reference
-from openmm_cgan.simulations import RunSettings, run_biased
 from openmm_cgan.testsystems import GAS_CONSTANT, Molecule, alanine_dipeptide
 from openmm_cgan.windows import WindowSettings, run_windows, umbrella_windows
 

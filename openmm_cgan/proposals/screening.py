@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.frames import topology_hash
-from openmm_cgan.stereochemistry import BondGraph
+from openmm_cgan.proposals.stereochemistry import BondGraph
 
 if TYPE_CHECKING:
     from openmm_cgan.plumed.colvar import CollectiveVariable

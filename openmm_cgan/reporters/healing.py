@@ -16,9 +16,14 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from openmm_cgan.attempts import Attempt
-from openmm_cgan.contexts import context_like, degrees_of_freedom, global_parameters, system_without
 from openmm_cgan.proposals import PASSED, Proposals, Screen, ScreenSettings, cv_differences
+from openmm_cgan.reporters.attempts import Attempt
+from openmm_cgan.reporters.contexts import (
+    context_like,
+    degrees_of_freedom,
+    global_parameters,
+    system_without,
+)
 
 ENERGY_NOT_FINITE = "energy not finite"
 ENERGY_TOO_HIGH = "energy too high"

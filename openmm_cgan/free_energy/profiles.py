@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.reweighting import (
+from openmm_cgan.free_energy.reweighting import (
     BiasedFrames,
     Estimate,
     WeightedSamples,
@@ -26,6 +25,7 @@ from openmm_cgan.reweighting import (
     spread,
     statistical_inefficiency,
 )
+from openmm_cgan.plumed.colvar import CollectiveVariable
 
 __all__ = [
     "BiasedFrames",
