@@ -8,26 +8,18 @@ free energy.
 The modules in the order in which the data pass through them:
 
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
-journal, h5md, segments, frames
-                      Frames on disk: H5MD segments with CVs, bias energy and segment numbers
+frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions
 features              fitted scaling of internal coordinates and CVs, and its inverse
 generators            the conditional generator networks
-training              critic, losses, the training loop
-cgan                  ConditionalGAN, the trained artefact
-stereochemistry, proposals, targets
-                      configurations asked for at CV values: screened, counted by reason
-contexts, healing, attempts, reporters
-                      FrameReporter (out of a Simulation) and ProposalReporter (into it)
-hills, mbar, reweighting, free_energy
-                      MBAR over windows, free-energy profiles and their errors
-run_files, platforms, dragging, window_worker, windows
-                      many seeded umbrella windows over a concurrent.futures.Executor
+cgan                  critic, losses, the training loop; ConditionalGAN, the trained artefact
+proposals             configurations asked for at CV values: screened, counted by reason
+reporters             FrameReporter (out of a Simulation) and ProposalReporter (into it)
+free_energy           MBAR over windows, free-energy profiles and their errors
+windows               many seeded umbrella windows over a concurrent.futures.Executor
 metrics, report       how good the generator is; plots
 testsystems           systems with known answers
-exports, simulations, driver
-                      tables and trajectories; runs from files; PLUMED over a trajectory
-shipped, demo, cli    the whole job on alanine dipeptide; the openmm-cgan command
+cli                   the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
 
 Importing the package imports none of them: the four names below are fetched when first used.
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import openmm
@@ -275,3 +277,10 @@ def test_expressions_are_the_same_for_numpy_torch_and_openmm(x, y):
     context.setPositions([[x, y, 0.0]])
     energy = context.getState(energy=True).getPotentialEnergy()._value
     assert energy == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_table_in_the_readme_names_every_action():
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    table = text[text.index("## PLUMED actions") : text.index("## Numbers")]
+    missing = [name for name in ACTIONS if not re.search(rf"\b{name}\b", table)]
+    assert not missing
