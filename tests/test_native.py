@@ -325,3 +325,44 @@ def test_the_bias_reporter_lets_others_have_their_steps(tmp_path):
     simulation.reporters.append(Probe())
     simulation.step(21)
     assert seen == [7, 14, 21]
+
+
+def test_a_saved_state_is_loaded_into_the_same_system_made_again(tmp_path):
+    text = PHI_PSI + "c: COMBINE ARG=phi,psi PERIODIC=NO\nRESTRAINT ARG=c AT=0 KAPPA=1\n"
+    first = make_simulation(PlumedBias(text))
+    first.saveState(str(tmp_path / "state.xml"))
+    second = make_simulation(PlumedBias(text))
+    second.loadState(str(tmp_path / "state.xml"))
+    energies = [
+        s.context.getState(energy=True).getPotentialEnergy()._value for s in (first, second)
+    ]
+    assert energies[0] == pytest.approx(energies[1], rel=1e-12)
+
+
+def test_two_biases_in_one_system_add_up():
+    texts = [
+        PHI_PSI + f"c: COMBINE ARG=phi PERIODIC=NO\nRESTRAINT ARG=c AT={at} KAPPA=9\n"
+        for at in (0, 2)
+    ]
+    biases = [PlumedBias(text) for text in texts]
+    biases[0].add_to(system := alanine_dipeptide().system)
+    biases[1].add_to(system)
+    assert biases[0].force_groups().isdisjoint(biases[1].force_groups())
+    platform = openmm.Platform.getPlatformByName(REFERENCE)
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    positions = alanine_dipeptide().positions
+    context.setPositions(positions)
+    for bias in biases:
+        state = context.getState(energy=True, groups=bias.force_groups())
+        expected = bias.bias_of_cvs(bias.cv_values(positions)[None])[0]
+        assert state.getPotentialEnergy()._value == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_run_that_ended_before_its_first_hill_goes_on(tmp_path):
+    for restart in (False, True):
+        bias = PlumedBias(metad_text(), temperature=300, directory=tmp_path, restart=restart)
+        simulation = make_simulation(bias)
+        bias.attach(simulation)
+        simulation.step(15)
+        bias.close()
+    assert len(read_fields(tmp_path / "HILLS")) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from pathlib import Path
@@ -22,6 +21,7 @@ from openmm_cgan.plumed.language import (
     read_text,
     split_vector,
 )
+from openmm_cgan.plumed.lowering import MARKER, bias_number
 from openmm_cgan.plumed.native import NativeBackend
 
 log = logging.getLogger("openmm_cgan")
@@ -38,7 +38,6 @@ OUTPUTS = {
     "DUMPMASSCHARGE", "HISTOGRAM", "STATS",
 }
 # fmt: on
-_serial = itertools.count()
 
 
 class PlumedBias:
@@ -127,7 +126,7 @@ class PlumedBias:
         self.variables: tuple[CollectiveVariable, ...] = self._engine.describe(names)
         self._system: openmm.System | None = None
         self._groups: set[int] = set()
-        self._marker = f"openmm_cgan_bias_{next(_serial)}"
+        self._marker = ""
         self._reporter: _UpdateReporter | None = None
 
     @property
@@ -229,9 +228,10 @@ class PlumedBias:
         if not free:
             raise RuntimeError("no force group is free: the System's forces use all 32")
         forces = self._engine.forces(system)
+        self._marker = f"openmm_cgan_bias_{bias_number(system)}"
         marker = openmm.CustomExternalForce(f"0*{self._marker}*x")  # seen in a Context's parameters
         marker.addGlobalParameter(self._marker, 0.0)
-        marker.setName("PLUMED marker")
+        marker.setName(MARKER)
         for force in (*forces, marker):
             force.setForceGroup(free[0])
             system.addForce(force)

@@ -8,7 +8,6 @@ torsion, angle or distance of real atoms is a plain ``Custom*Force`` with the bi
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ _PLAIN: dict[type, tuple[type, str, str]] = {
     Distance: (openmm.CustomBondForce, "addBond", "addPerBondParameter"),
 }
 MAX_VARIABLES = 32  # that a CustomCVForce holds
-_serial = itertools.count()
+MARKER = "PLUMED marker"  # name of the empty force that each bias leaves in a System
 
 
 class Lowering:
@@ -46,11 +45,12 @@ class Lowering:
         self._tables: dict[str, openmm.CustomCVForce] = {}
         self._terms: dict[tuple[str, int], tuple[Any, int]] = {}
         self._global_terms: dict[tuple[str, int], dict[str, str]] = {}
-        self._prefix = f"plumed{next(_serial)}"  # global parameters are shared by all forces
 
     def forces(self, biases: list[Bias], system: openmm.System) -> list[openmm.Force]:
         """The forces of the biases, not yet in the system."""
         periodic = system.usesPeriodicBoundaryConditions()
+        # a Context's parameters are shared by all forces, and are named in saved States
+        self._prefix = f"plumed{bias_number(system)}"
         plain: dict[tuple[Any, ...], openmm.Force] = {}
         coupled: list[openmm.Force] = []
         for bias in biases:
@@ -258,6 +258,11 @@ def _add_group(force: openmm.CustomCentroidBondForce, site: Site) -> int:
     if isinstance(site, VirtualAtom):
         return force.addGroup(list(site.atoms), [float(w) for w in site.normalized_weights])
     return force.addGroup([site], [1.0])
+
+
+def bias_number(system: openmm.System) -> int:
+    """How many biases are in a System already; the same whenever the same System is made."""
+    return sum(force.getName() == MARKER for force in system.getForces())
 
 
 def molecules(system: openmm.System) -> list[int]:

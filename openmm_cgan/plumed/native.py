@@ -263,8 +263,11 @@ class NativeBackend:
         self._updated_once = self.restart  # the first step of this run was updated by the last
         for metad in self._metads:
             metad.start(self._kt(metad), timestep)
+        for metad in self._metads:
             if self.restart:
                 self._read_hills(metad)
+            else:  # there from the beginning: a run that ends before its first hill can go on
+                self._hills_writer(metad)
 
     def _kt(self, metad: Metad) -> float | None:
         if metad.temp is not None:
@@ -349,10 +352,13 @@ class NativeBackend:
     def _lay_hill(self, metad: Metad, found: dict[str, Any], step: int) -> None:
         hill = metad.deposit([float(found[v.name]) for v in metad.arguments])
         self._changed.add(metad.label)
-        writer = self._writer(metad.label, metad.file, lambda: _hills_header(metad))
+        writer = self._hills_writer(metad)
         time = step * self.timestep / metad.units.time
         writer.write(metad.fmt % number for number in (time, *hill))
         writer.flush()
+
+    def _hills_writer(self, metad: Metad) -> FieldWriter:
+        return self._writer(metad.label, metad.file, lambda: _hills_header(metad))
 
     def _writer(
         self, key: str, file: str, header: Callable[[], tuple[list[str], list[tuple[str, str]]]]
