@@ -19,6 +19,7 @@ import re
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +153,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the runs; go on with those begun")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kappa", help="such as 50,50, in place of the umbrella input's")
+    parser.add_argument(
+        "--highest", type=float, help="windows up to this free energy [kJ/mol], 45 if not given"
+    )
     parser.add_argument("--quick", action="store_true", help="the steps only, no good numbers")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     settings = DemoSettings.quick() if arguments.quick else DemoSettings()
+    if arguments.highest is not None:
+        settings = replace(settings, highest=arguments.highest)
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="seeded_windows-"))
     reference = read_reference().difference
     window = WindowSettings(
