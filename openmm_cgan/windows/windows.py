@@ -1,6 +1,6 @@
 """Umbrella windows: made from a template, started from seeds or dragged, run anywhere, resumable.
 
-Each window is a folder (window_worker.py says what is in it); the folder above is shared.  A worker
+Each window is a folder (worker.py says what is in it); the folder above is shared.  A worker
 is given the name of a folder and nothing else, so any ``concurrent.futures.Executor`` will do, or
 an array of batch jobs that each call `run_window`.
 """
