@@ -366,3 +366,16 @@ def test_a_run_that_ended_before_its_first_hill_goes_on(tmp_path):
         simulation.step(15)
         bias.close()
     assert len(read_fields(tmp_path / "HILLS")) == 0
+
+
+def test_a_centre_of_mass_has_its_masses_from_the_topology_until_a_system_is_known():
+    text = "c: COM ATOMS=1-6\nd: DISTANCE ATOMS=c,22\nPRINT ARG=d\n"
+    molecule = alanine_dipeptide()
+    with pytest.raises(ValueError, match="needs the masses"):
+        PlumedBias(text).cv_values(molecule.positions)
+    masses = [a.element.mass._value for a in molecule.topology.atoms()][:6]
+    centre = np.average(molecule.positions[:6], axis=0, weights=masses)
+    expected = np.linalg.norm(molecule.positions[21] - centre)
+    assert PlumedBias(text, molecule.topology).cv_values(molecule.positions) == pytest.approx(
+        expected
+    )

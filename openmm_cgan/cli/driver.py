@@ -19,9 +19,9 @@ from openmm import app, unit
 
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import read_fields
+from openmm_cgan.plumed.native import KB
 
 # kB as PlumedBias multiplies a temperature with it, so that kT arrives as it was given
-KB = 0.00831446261815324  # kJ/mol/K
 
 # MDAnalysis readers of the formats that need no topology, by the names of PLUMED's options
 READERS = {"mf_xtc": "XTC", "mf_trr": "TRR", "mf_dcd": "DCD"}

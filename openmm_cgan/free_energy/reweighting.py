@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from openmm_cgan.free_energy.hills import GAS_CONSTANT
 from openmm_cgan.free_energy.mbar import (
     overlap_matrix,
     pymbar_quietly,
@@ -32,7 +33,6 @@ from openmm_cgan.plumed.colvar import CollectiveVariable
 
 logger = logging.getLogger("openmm_cgan")
 
-GAS_CONSTANT = 8.31446261815324e-3  # kJ/mol/K, CODATA 2018
 LEAST_OVERLAP = 0.03  # Klimovich, Shirts, Mobley, doi 10.1007/s10822-015-9840-9
 BLOCK_INEFFICIENCIES = 5
 LEAST_BLOCKS = 5

@@ -21,23 +21,11 @@ from openmm_cgan.plumed.language import (
     read_text,
     split_vector,
 )
+from openmm_cgan.plumed.libplumed import BIASES, OUTPUTS
 from openmm_cgan.plumed.lowering import MARKER, bias_number
 from openmm_cgan.plumed.native import NativeBackend
 
 log = logging.getLogger("openmm_cgan")
-
-# Actions of PLUMED that only bias or write: left out when only the variables are wanted
-# fmt: off
-BIASES = {
-    "RESTRAINT", "MOVINGRESTRAINT", "UPPER_WALLS", "LOWER_WALLS", "METAD", "PBMETAD",
-    "OPES_METAD", "OPES_METAD_EXPLORE", "OPES_EXPANDED", "BIASVALUE", "EXTERNAL", "ABMD",
-    "EXTENDED_LAGRANGIAN", "MAXENT",
-}
-OUTPUTS = {
-    "PRINT", "FLUSH", "COMMITTOR", "DUMPATOMS", "DUMPDERIVATIVES", "DUMPFORCES", "DUMPGRID",
-    "DUMPMASSCHARGE", "HISTOGRAM", "STATS",
-}
-# fmt: on
 
 
 class PlumedBias:
@@ -110,6 +98,8 @@ class PlumedBias:
         self.restart = restart or any("NO" not in words for words in asked)
         self._n_atoms = None if topology is None else topology.getNumAtoms()
         native, refusal = self._compile()
+        if native is not None and topology is not None:
+            native.set_masses(_element_masses(topology))  # until the System's are known
         self.backend = _choose_backend(backend, refusal, self.source)
         self._may_change = backend == "auto"
         self._moves = False
@@ -301,7 +291,9 @@ class PlumedBias:
             Bias [kJ/mol], before the hill that is laid at this step: what COLVAR prints.
         """
         step = simulation.currentStep
-        positions, box = _positions_and_box(state, simulation.system)
+        positions, box = positions_and_box(
+            state, simulation.system.usesPeriodicBoundaryConditions()
+        )
         if self._reporter is not None and self._reporter.has_seen(step, positions):
             return self._reporter.values, self._reporter.energy
         values, energy = self._engine.evaluate(positions, box, step)
@@ -408,7 +400,9 @@ class _UpdateReporter:
         self._update(simulation, state)
 
     def _update(self, simulation: Any, state: openmm.State) -> None:
-        positions, box = _positions_and_box(state, simulation.system)
+        positions, box = positions_and_box(
+            state, simulation.system.usesPeriodicBoundaryConditions()
+        )
         step = simulation.currentStep
         self.values, self.energy = self._engine.update(positions, box, step)
         self._step, self._positions = step, positions
@@ -425,14 +419,12 @@ def positions_of(state: openmm.State) -> np.ndarray:
     return positions
 
 
-def _positions_and_box(
-    state: openmm.State, system: openmm.System
-) -> tuple[np.ndarray, np.ndarray | None]:
+def positions_and_box(state: openmm.State, periodic: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """Positions [nm] and, of a periodic system, box vectors in rows [nm]."""
     positions = positions_of(state)
-    if not system.usesPeriodicBoundaryConditions():
-        return positions, None
-    return positions, state.getPeriodicBoxVectors(asNumpy=True)._value
+    return positions, np.array(
+        state.getPeriodicBoxVectors(asNumpy=True)._value
+    ) if periodic else None
 
 
 def _choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
@@ -459,6 +451,12 @@ def _choose_backend(backend: str, refusal: PlumedInputError | None, source: str)
             log.info("%s: %s backend, for native refuses:\n%s", source, name, refusal)
             return name
     raise refusal
+
+
+def _element_masses(topology: Any) -> np.ndarray:
+    """Masses [dalton] by element, 0 for what has none."""
+    elements = [atom.element for atom in topology.atoms()]
+    return np.array([0.0 if e is None else e.mass.value_in_unit(unit.dalton) for e in elements])
 
 
 def _bare(quantity: Any) -> Any:

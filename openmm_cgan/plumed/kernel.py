@@ -29,25 +29,21 @@ from openmm_cgan.plumed.actions.variables import Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, read_fields
 from openmm_cgan.plumed.language import read_real, read_statements
 from openmm_cgan.plumed.libplumed import (
+    BIASES,
     MISSING,
-    UPDATE_STRIDES,
+    OUTPUTS,
     MDSettings,
     Plumed,
     find_kernel,
     flush_all,
     update_strides,
 )
+from openmm_cgan.plumed.native import KB
 
 log = logging.getLogger("openmm_cgan")
 
-KB = 0.00831446261815324  # kJ/mol/K, as OpenMM has it
 FLUSH_SECONDS = 1.0
 
-# Actions that only bias or write: left out where only the variables are wanted
-BIASES_AND_OUTPUTS = UPDATE_STRIDES.keys() | frozenset(
-    """RESTRAINT MOVINGRESTRAINT UPPER_WALLS LOWER_WALLS PBMETAD OPES_EXPANDED BIASVALUE EXTERNAL
-    ABMD EXTENDED_LAGRANGIAN MAXENT DUMPGRID DUMPMASSCHARGE HISTOGRAM STATS""".split()  # noqa: SIM905
-)
 # Keywords that list atoms by number
 ATOM_KEYWORDS = ("ATOM", "GROUP", "ENTITY", "CENTER", "VECTOR", "AXIS", "START", "END", "SPECIES")
 PROBE_ATOMS = 100_000  # the input is read with so many, or more, while the system is not known
@@ -404,7 +400,7 @@ class KernelBackend:
     def _observing(self, n_atoms: int) -> Plumed:
         if self._observer is None or len(self._observer.positions) != n_atoms:
             settings = self._settings(n_atoms)
-            needed = [s for s in self.statements if s.action not in BIASES_AND_OUTPUTS]
+            needed = [s for s in self.statements if s.action not in BIASES | OUTPUTS]
             try:
                 self._observer = Plumed.muted(settings, needed, self.read)
             except ValueError:  # a value that depends on a bias

@@ -68,6 +68,19 @@ NEVER_UPDATED = frozenset(
     PUCKERING SORT COORDINATIONNUMBER ENERGY""".split()  # noqa: SIM905  readable
 )
 
+# Actions of PLUMED that only bias or write: left out when only the variables are wanted
+# fmt: off
+BIASES = {
+    "RESTRAINT", "MOVINGRESTRAINT", "UPPER_WALLS", "LOWER_WALLS", "METAD", "PBMETAD",
+    "OPES_METAD", "OPES_METAD_EXPLORE", "OPES_EXPANDED", "BIASVALUE", "EXTERNAL", "ABMD",
+    "EXTENDED_LAGRANGIAN", "MAXENT",
+}
+OUTPUTS = {
+    "PRINT", "FLUSH", "COMMITTOR", "DUMPATOMS", "DUMPDERIVATIVES", "DUMPFORCES", "DUMPGRID",
+    "DUMPMASSCHARGE", "HISTOGRAM", "STATS",
+}
+# fmt: on
+
 _folder_lock = threading.RLock()
 
 

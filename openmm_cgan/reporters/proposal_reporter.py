@@ -11,7 +11,7 @@ import numpy as np
 from openmm import unit
 from openmm.app import CheckpointReporter, StateDataReporter
 
-from openmm_cgan.plumed.bias import positions_of
+from openmm_cgan.plumed.bias import positions_and_box
 from openmm_cgan.proposals import Screen, generated_atoms, propose, require_same_variables
 from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable
@@ -164,7 +164,7 @@ class ProposalReporter:
         atoms = generated_atoms(self._sampler, simulation.topology)
         self._periodic = simulation.system.usesPeriodicBoundaryConditions()
         state = simulation.context.getState(positions=True)
-        positions, box = _positions_and_box(state, self._periodic)
+        positions, box = positions_and_box(state, self._periodic)
         self._surroundings = Surroundings(self._bias, atoms, positions, box)
         self._temperature = temperature_of(simulation.integrator, self.settings.temperature)
         self._settle_steps = settle_steps_of(simulation.integrator, self.settings.settle_steps)
@@ -188,7 +188,7 @@ class ProposalReporter:
         assert self._healing is not None, "describeNextReport comes first"
         self._healing.follow(simulation.context)
         here = self._surroundings
-        here.move(*_positions_and_box(state, self._periodic))
+        here.move(*positions_and_box(state, self._periodic))
         if not np.isfinite(here.positions).all():
             raise RuntimeError("the running simulation has positions that are not finite (NaN)")
         self._visited.append(self._bias.cv_values(here.positions, here.box))
@@ -239,12 +239,3 @@ def _proposal_mode(mode: str, sampler: Any) -> str:
 
 def _frame_reporters(simulation: Simulation) -> list[FrameReporter]:
     return [reporter for reporter in simulation.reporters if isinstance(reporter, FrameReporter)]
-
-
-def _positions_and_box(
-    state: State, periodic: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    positions = positions_of(state)
-    if not periodic:
-        return positions, None
-    return positions, np.array(state.getPeriodicBoxVectors(asNumpy=True)._value)

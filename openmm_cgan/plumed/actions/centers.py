@@ -13,6 +13,22 @@ _ATOMS = Keyword("ATOMS", "atoms", "the atoms of the group", compulsory=True)
 _NOPBC = Keyword("NOPBC", "flag", "do not make the group whole")
 
 
+def mass_weights(action: Action, masses: np.ndarray | None) -> np.ndarray:
+    """Masses of a group, made to sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If they are not known yet.
+    """
+    if masses is None:
+        raise ValueError(
+            f"{action.statement.location}: {action.name} {action.label} needs the masses: call "
+            "bias.add_to(system), or PlumedBias(..., topology), before its values"
+        )
+    return masses / masses.sum()
+
+
 class VirtualAtom(Action):
     """A weighted mean of atoms, usable wherever an atom is.
 
@@ -42,13 +58,9 @@ class VirtualAtom(Action):
     @property
     def normalized_weights(self) -> np.ndarray:
         """Weight of each atom, summing to 1."""
-        weights = self.masses if self.weights is None else self.weights
-        if weights is None:
-            raise ValueError(
-                f"{self.statement.location}: {self.name} {self.label} needs the masses: call "
-                "bias.add_to(system), or PlumedBias(..., topology), before its values"
-            )
-        return weights / weights.sum()
+        if self.weights is None:
+            return mass_weights(self, self.masses)
+        return self.weights / self.weights.sum()
 
     def position(self, positions: Any, box: Any) -> Vector:
         """Its position [nm]."""

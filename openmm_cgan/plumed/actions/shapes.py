@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
-from openmm_cgan.plumed.actions.centers import VirtualAtom
+from openmm_cgan.plumed.actions.centers import VirtualAtom, mass_weights
 from openmm_cgan.plumed.actions.geometry import dot, subtract, weighted_mean, whole
 from openmm_cgan.plumed.actions.variables import Site, Variable
 from openmm_cgan.plumed.expressions import namespace
@@ -45,12 +45,7 @@ class Gyration(Variable):
         """Weight of each atom, summing to 1."""
         if not self.mass_weighted:
             return np.full(len(self.atoms), 1 / len(self.atoms))
-        if self.masses is None:
-            raise ValueError(
-                f"{self.statement.location}: GYRATION {self.label} needs the masses: call "
-                "bias.add_to(system), or PlumedBias(..., topology), before its values"
-            )
-        return self.masses / self.masses.sum()
+        return mass_weights(self, self.masses)
 
     @property
     def sites(self) -> tuple[Site, ...]:
