@@ -9,7 +9,8 @@ import MDAnalysis
 import numpy as np
 import pytest
 
-from openmm_cgan.cli.driver import DriverSettings, read_masses, read_trajectory, run_driver
+from openmm_cgan.cli.driver import DriverSettings, read_masses, run_driver
+from openmm_cgan.cli.trajectories import read_trajectory
 from openmm_cgan.testsystems import alanine_dipeptide
 
 INPUTS = Path(__file__).parent.parent / "plumed_inputs"
@@ -77,14 +78,14 @@ def test_formats_give_the_same_frames(kind: str, positions: np.ndarray, tmp_path
     frames = list(read_trajectory(path, kind))
     assert len(frames) == N_FRAMES
     # XTC and PDB keep three decimals of nm and of Angstrom
-    np.testing.assert_allclose([x for x, _ in frames], positions, atol=6e-4)
-    np.testing.assert_allclose(frames[0][1], np.diag(cell[:3]) / 10, atol=1e-6)
+    np.testing.assert_allclose([frame.positions for frame in frames], positions, atol=6e-4)
+    np.testing.assert_allclose(frames[0].box, np.diag(cell[:3]) / 10, atol=1e-6)
 
 
 def test_xyz_comment_holds_the_box(tmp_path: Path) -> None:
     path = tmp_path / "t.xyz"
     path.write_text("1\n2 3 4\nX 0 0 0.5\n1\n1 0 0 0 1 0 0.1 0 1\nX 0 0 1\n1\n\nX 0 0 0\n")
-    boxes = [box for _, box in read_trajectory(path, "ixyz")]
+    boxes = [frame.box for frame in read_trajectory(path, "ixyz")]
     np.testing.assert_array_equal(boxes[0], np.diag([2, 3, 4]))
     np.testing.assert_array_equal(boxes[1], [[1, 0, 0], [0, 1, 0], [0.1, 0, 1]])
     assert boxes[2] is None
@@ -121,8 +122,8 @@ def test_missing_files_and_unknown_formats_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such trajectory"):
         next(read_trajectory(tmp_path / "t.xtc", "mf_xtc"))
     (tmp_path / "t.gro").touch()
-    with pytest.raises(ValueError, match="expected one of mf_xtc"):
-        next(read_trajectory(tmp_path / "t.gro", "mf_gro"))
+    with pytest.raises(ValueError, match="expected ixyz, igro"):
+        next(read_trajectory(tmp_path / "t.gro", "gro"))
 
 
 @pytest.mark.plumed
@@ -144,7 +145,7 @@ def test_masses_are_read_as_plumed_driver_reads_them(
     theirs.mkdir()
     command = [plumed_command(), "driver", "--plumed", str(plumed), "--ixyz", str(xyz)]
     subprocess.run([*command, option, str(masses)], cwd=theirs, check=True, capture_output=True)
-    settings = DriverSettings(directory=tmp_path / "ours", masses=read_masses(masses))
+    settings = DriverSettings(directory=tmp_path / "ours", masses=read_masses(masses)[0])
     run_driver(plumed, read_trajectory(xyz, "ixyz"), settings)
     assert (tmp_path / "ours" / "COLVAR").read_text() == (theirs / "COLVAR").read_text()
 

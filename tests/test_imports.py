@@ -62,6 +62,8 @@ ORDER = [
     "testsystems",
     "cli.exports",
     "cli.simulations",
+    "cli.trajectories",
+    "cli.forces",
     "cli.driver",
     "cli.shipped",
     "cli.demo",
@@ -93,7 +95,7 @@ ALLOWED = {
     "cli": {"numpy"},
     "cli.commands": {"click"},
     "cli.simulations": {"numpy", "openmm", "tqdm"},
-    "cli.driver": {"numpy", "openmm"},
+    "cli.forces": {"numpy", "openmm"},
 }
 
 # Words that name a drawer and not a thing.

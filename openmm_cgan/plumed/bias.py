@@ -100,7 +100,7 @@ class PlumedBias:
         native, refusal = self._compile()
         if native is not None and topology is not None:
             native.set_masses(_element_masses(topology))  # until the System's are known
-        self.backend = _choose_backend(backend, refusal, self.source)
+        self.backend = choose_backend(backend, refusal, self.source)
         self._may_change = backend == "auto"
         self._moves = False
         self._engine: Any = native if self.backend == "native" else None
@@ -236,7 +236,7 @@ class PlumedBias:
         refusal = PlumedInputError(problems)
         if not self._may_change:
             raise refusal
-        self.backend = _choose_backend("auto", refusal, self.source)
+        self.backend = choose_backend("auto", refusal, self.source)
         names = self._engine.read
         self._engine = self._make_engine(names)
         self.variables = self._engine.describe(names)
@@ -427,7 +427,7 @@ def positions_and_box(state: openmm.State, periodic: bool) -> tuple[np.ndarray, 
     ) if periodic else None
 
 
-def _choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
+def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
     """The backend to take; the refusal is why it can not be native."""
     if backend == "native" and refusal is not None:
         raise refusal

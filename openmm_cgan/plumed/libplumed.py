@@ -214,6 +214,10 @@ def _inside(folder: Path) -> Iterator[None]:
             yield
 
 
+class RunStoppedError(RuntimeError):
+    """The input asks the run to stop."""
+
+
 @dataclass(frozen=True)
 class MDSettings:
     """What an MD code tells PLUMED before the input is read.
@@ -233,6 +237,8 @@ class MDSettings:
         Put behind the names of all output files.
     log : str
         File of PLUMED's log.
+    virial : bool
+        Whether to calculate it.
     """
 
     folder: Path
@@ -243,6 +249,7 @@ class MDSettings:
     restart: bool = False
     suffix: str = ""
     log: str = "/dev/null"
+    virial: bool = False
 
 
 class Plumed:
@@ -262,6 +269,8 @@ class Plumed:
         [nm], [kJ/mol/nm]; PLUMED adds to the forces.
     box : ndarray, shape (3, 3)
         Box vectors in rows [nm]; zero without box.
+    virial : ndarray, shape (3, 3)
+        [kJ/mol]; PLUMED adds to it if the settings ask for it.
     values : ndarray, shape (n_read,)
 
     Raises
@@ -292,7 +301,7 @@ class Plumed:
         self._finalize = weakref.finalize(self, table.finalize, self._instance)
         shape = (len(settings.masses), 3)
         self.positions, self.forces = np.zeros(shape), np.zeros(shape)
-        self.box = np.zeros((3, 3))
+        self.box, self.virial = np.zeros((3, 3)), np.zeros((3, 3))
         self.values = np.zeros(len(read))
         self._step, self._bias, self._stop = c_long(0), c_double(0), c_int(0)
         self._step_pointer = ctypes.cast(ctypes.pointer(self._step), c_void_p)
@@ -343,7 +352,8 @@ class Plumed:
         settings = self.settings
         self.command("setMDEngine", b"OpenMM")
         self.command("setNatoms", ctypes.byref(c_int(len(settings.masses))))
-        self.command("setNoVirial")
+        if not settings.virial:
+            self.command("setNoVirial")
         self.command("setTimestep", ctypes.byref(c_double(settings.timestep)))
         if settings.kT is not None:
             self.command("setKbT", ctypes.byref(c_double(settings.kT)))
@@ -382,6 +392,7 @@ class Plumed:
             ("setMasses", self._masses),
             ("setCharges", self._charges),
             ("setBox", self.box),
+            *([("setVirial", self.virial)] if self.settings.virial else []),
         ):
             self.command(key, c_void_p(array.ctypes.data))
 
@@ -422,14 +433,14 @@ class Plumed:
 
         Raises
         ------
-        RuntimeError
+        RunStoppedError
             If PLUMED asks the run to stop, as COMMITTOR does.
         """
         with _inside(self.settings.folder):
             self.command("update")
         if self._stop.value:
             self._stop.value = 0
-            raise RuntimeError(f"PLUMED asks the run to stop at step {self._step.value}")
+            raise RunStoppedError(f"PLUMED asks the run to stop at step {self._step.value}")
 
     def atoms_needed(self) -> np.ndarray:
         """Zero-based atoms that PLUMED needs at any step, ascending; leaves a used instance.

@@ -1,0 +1,136 @@
+"""Forces and virial of a native bias on frames, for ``openmm-cgan driver --dump-forces``."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app
+
+from openmm_cgan.plumed.actions.geometry import minimum_image
+from openmm_cgan.plumed.native import NativeBackend
+
+_STRAIN = 1e-5  # of the virial's central differences: rounding and curvature are below 1e-9 there
+
+
+class BiasForces:
+    """The OpenMM forces of a bias, evaluated on frames.
+
+    Parameters
+    ----------
+    backend : NativeBackend
+    masses : ndarray, shape (n_atoms,)
+        [dalton]; may be NaN where the input needs none.
+    periodic : bool
+        Whether the frames have a box.
+    """
+
+    def __init__(self, backend: NativeBackend, masses: NDArray, periodic: bool) -> None:
+        self._backend = backend
+        self._periodic = periodic
+        system = openmm.System()
+        for mass in masses:
+            system.addParticle(mass if np.isfinite(mass) else 0.0)
+        if periodic:
+            system.addForce(_periodic_nothing(len(masses)))
+        for force in backend.forces(system):
+            system.addForce(force)
+        backend.set_masses(masses)  # `forces` took the System's
+        self._context = openmm.Context(
+            system,
+            openmm.VerletIntegrator(0.001),
+            openmm.Platform.getPlatformByName("Reference"),
+        )
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the bias as it is now."""
+        self._backend.upload(self._context)
+
+    def at(self, positions: NDArray, box: NDArray | None, step: int) -> tuple[NDArray, NDArray]:
+        """Forces [kJ/mol/nm] and virial [kJ/mol], shapes (n_atoms, 3) and (3, 3), of a frame.
+
+        Raises
+        ------
+        ValueError
+            If the frames begin or cease to have a box, or groups overlap so that they can not all
+            be whole at once.
+        """
+        if (box is not None) != self._periodic:
+            raise ValueError(
+                "some frames have a box and others not: no forces; use --backend kernel"
+            )
+        if box is not None:
+            positions = self._whole(positions, box)
+            self._context.setPeriodicBoxVectors(*openmm_box(box))
+        self._context.setPositions(positions)
+        state = self._context.getState(forces=True)
+        forces = state.getForces(asNumpy=True)._value
+        return np.array(forces), self._virial(positions, box, step)
+
+    def _whole(self, positions: NDArray, box: NDArray) -> NDArray:
+        """Bring the groups that OpenMM takes as they are to one image, as PLUMED does.
+
+        In a run OpenMM keeps molecules whole by itself; frames may be torn.
+        """
+        made = positions.copy()
+        groups = self._backend.groups()
+        for atoms in groups:
+            for before, after in pairwise(atoms):
+                made[after] = made[before] + _step_between(made, before, after, box)
+        for atoms in groups:
+            for before, after in pairwise(atoms):
+                step = _step_between(made, before, after, box)
+                if not np.allclose(made[after] - made[before], step, atol=1e-6):
+                    raise ValueError(
+                        "groups that share atoms are torn differently by the box: no forces; "
+                        "use --backend kernel"
+                    )
+        return made
+
+    def _virial(self, positions: NDArray, box: NDArray | None, step: int) -> NDArray:
+        """Derivative of the bias by a strain of positions and box."""
+        virial = np.zeros((3, 3))
+        for place in np.ndindex(3, 3):
+            energies = []
+            for sign in (1, -1):
+                strain = np.eye(3)
+                strain[place] += sign * _STRAIN
+                strained_box = None if box is None else box @ strain
+                energies.append(self._backend.evaluate(positions @ strain, strained_box, step)[1])
+            virial[place] = (energies[0] - energies[1]) / (2 * _STRAIN)
+        return virial
+
+
+def openmm_box(box: NDArray) -> NDArray:
+    """Box vectors of the same lattice in OpenMM's reduced form.
+
+    Raises
+    ------
+    ValueError
+        If the first is not along x, or the second not in the plane of x and y.
+    """
+    if np.any(np.abs(box[np.triu_indices(3, 1)]) > 1e-9) or np.any(np.diag(box) <= 0):
+        raise ValueError(
+            f"the box {box.tolist()} is not lower triangular, as OpenMM needs it; "
+            "use --backend kernel"
+        )
+    reduced = app.internal.unitcell.reducePeriodicBoxVectors([openmm.Vec3(*row) for row in box])
+    return np.array(reduced._value if hasattr(reduced, "_value") else reduced)
+
+
+def _step_between(positions: NDArray, before: int, after: int, box: NDArray) -> NDArray:
+    x, y, z = positions[after] - positions[before]
+    return np.array(minimum_image((x, y, z), box))
+
+
+def _periodic_nothing(n_atoms: int) -> openmm.NonbondedForce:
+    """A force that makes a System periodic and does nothing."""
+    force = openmm.NonbondedForce()
+    force.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+    force.setCutoffDistance(1e-3)
+    for _ in range(n_atoms):
+        force.addParticle(0.0, 1.0, 0.0)
+    return force
