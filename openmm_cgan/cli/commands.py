@@ -333,6 +333,7 @@ def free_energy(
 @click.option("--restart", is_flag=True, help="Append to the files and read the hills.")
 @click.option("--dump-forces", type=NEW, help="File for the forces of the bias on the atoms.")
 @click.option("--dump-forces-fmt", default="%f", show_default=True, help="Format of its numbers.")
+@click.option("--debug-forces", type=NEW, help="File that compares them with differences.")
 @click.option("--dump-full-virial", is_flag=True, help="Nine numbers of the virial in that file.")
 @click.option("--backend", type=DRIVER_BACKENDS, default="auto", show_default=True)
 @click.option("--out", type=NEW, default=".", show_default=True, help="Folder for its files.")
@@ -358,7 +359,8 @@ def driver(plumed_input: Path, **options: Any) -> None:
     settings = driver_settings(**options)
     frames = None
     for kind, path in given:
-        frames = read_trajectory(path, kind, options["natoms"])
+        boxless = options["box"] is not None
+        frames = read_trajectory(path, kind, options["natoms"], boxless)
     count = run_driver(plumed_input, frames, settings)
     click.echo(f"{count} frames of {given[0][1] if given else 'no atoms'}")
 

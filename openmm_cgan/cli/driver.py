@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from openmm_cgan.cli.forces import BiasForces
 from openmm_cgan.cli.trajectories import Frame
 from openmm_cgan.plumed.actions import Action, Units, read_actions
+from openmm_cgan.plumed.actions.lattices import general_box
 from openmm_cgan.plumed.actions.setup import Restart
 from openmm_cgan.plumed.bias import choose_backend
-from openmm_cgan.plumed.colvar import read_fields
+from openmm_cgan.plumed.colvar import FieldWriter, read_fields
 from openmm_cgan.plumed.language import (
     PlumedInputError,
     Statement,
@@ -72,6 +73,9 @@ class DriverSettings:
         printf format of its numbers.
     full_virial : bool
         Nine numbers of the virial in that file, in place of the diagonal.
+    debug_forces : Path, optional
+        File that compares forces and virial with forward differences of the bias, for each frame
+        as the bias is after it.
     """
 
     timestep: float = 1.0
@@ -88,6 +92,7 @@ class DriverSettings:
     forces: Path | None = None
     forces_format: str = "%f"
     full_virial: bool = False
+    debug_forces: Path | None = None
 
 
 def read_masses(path: str | Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -167,6 +172,7 @@ def run_driver(
     settings.directory.mkdir(parents=True, exist_ok=True)
     engine = _engine(plumed_input, len(first.positions), settings)
     writer = None if settings.forces is None else _ForcesFile(settings)
+    debug = None if settings.debug_forces is None else _DebugFile(settings)
     count = 0
     try:
         for frame in chain([first], frames):
@@ -180,12 +186,15 @@ def run_driver(
                 writer.write(*engine.forces())
             count += 1
             engine.update()
+            if debug is not None:
+                debug.write(engine)
     except RunStoppedError as stop:
         log.info("%s", stop)
     finally:
         engine.close()
-        if writer is not None:
-            writer.close()
+        for file in (writer, debug):
+            if file is not None:
+                file.close()
     return count
 
 
@@ -223,6 +232,51 @@ class _ForcesFile:
         self._file.close()
 
 
+class _DebugFile:
+    """What ``--debug-forces`` writes: each derivative of the bias, computed and by differences."""
+
+    def __init__(self, settings: DriverSettings) -> None:
+        assert settings.debug_forces is not None
+        self._settings = settings
+        path = settings.directory / settings.debug_forces
+        self._writer = FieldWriter(path, ("parameter", "analytical", "numerical"))
+
+    def write(self, engine: Any) -> None:
+        """Write the forces on the atoms of the present frame and its virial."""
+        length, fmt = self._settings.length, " " + self._settings.forces_format
+        positions, box, step = engine.frame
+        engine.calculate(positions, box, step)
+        forces, virial = engine.forces()
+        computed = [*(length * forces).ravel(), *np.ravel(virial)]
+        base, delta = engine.bias(positions, box), np.sqrt(np.finfo(float).eps)
+        by_differences = []
+        for place in np.ndindex(positions.shape):
+            moved = positions.copy()
+            moved[place] += delta * length
+            by_differences.append(-(engine.bias(moved, box) - base) / delta)
+        if box is None:
+            by_differences += [0.0] * 9
+        else:
+            by_differences += list(_virial_by_differences(engine, delta).ravel())
+        for i, (here, there) in enumerate(zip(computed, by_differences, strict=True)):
+            self._writer.write((f" {i}", fmt % here, fmt % there))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _virial_by_differences(engine: Any, delta: float) -> NDArray:
+    positions, box, _ = engine.frame
+    base = engine.bias(positions, box)
+    slope = np.zeros((3, 3))
+    for place in np.ndindex(3, 3):
+        moved = box.copy()
+        moved[place] += delta
+        strained = positions @ np.linalg.inv(box) @ moved
+        slope[place] = (engine.bias(strained, moved) - base) / delta
+    return box.T @ slope
+
+
 def _engine(plumed_input: str | Path, n_atoms: int, settings: DriverSettings) -> Any:
     """What runs the input: OpenMM forces and their bookkeeping, or libplumed."""
     text, source = read_text(plumed_input)
@@ -250,12 +304,13 @@ class _NativeEngine:
         self._masses = _placed(settings.masses, n_atoms)
         self._backend.set_masses(self._masses)
         self._openmm: BiasForces | None = None
-        self._wanted = settings.forces is not None
+        self._wanted = settings.forces is not None or settings.debug_forces is not None
         self._backend.start(settings.timestep, first_step_written=False)
 
     def calculate(self, positions: NDArray, box: NDArray | None, step: int) -> None:
         """Take one frame."""
-        self._frame = positions, box, step
+        box = general_box(box)
+        self.frame = positions, box, step
         if self._wanted:
             if self._openmm is None:
                 self._openmm = BiasForces(self._backend, self._masses, box is not None)
@@ -265,9 +320,13 @@ class _NativeEngine:
         """Forces [kJ/mol/nm] and virial [kJ/mol] of the frame, before its hill."""
         return self._forces
 
+    def bias(self, positions: NDArray, box: NDArray | None) -> float:
+        """The bias [kJ/mol], at other coordinates than those of the frame."""
+        return self._backend.evaluate(positions, box, self.frame[2])[1]
+
     def update(self) -> None:
         """Write the rows and lay the hills of the frame."""
-        self._backend.update(*self._frame)
+        self._backend.update(*self.frame)
         if self._openmm is not None:
             self._openmm.refresh()
 
@@ -297,6 +356,7 @@ class _KernelEngine:
     def calculate(self, positions: NDArray, box: NDArray | None, step: int) -> None:
         """Take one frame."""
         plumed = self._plumed
+        self.frame = positions, box, step
         plumed.positions[:] = positions
         plumed.box[:] = 0.0 if box is None else box
         plumed.forces.fill(0.0)
@@ -305,7 +365,13 @@ class _KernelEngine:
 
     def forces(self) -> tuple[NDArray, NDArray]:
         """Forces [kJ/mol/nm] and virial [kJ/mol] of the frame."""
-        return self._plumed.forces, self._plumed.virial
+        return self._plumed.forces.copy(), self._plumed.virial.copy()
+
+    def bias(self, positions: NDArray, box: NDArray | None) -> float:
+        """The bias [kJ/mol], at other coordinates than those of the frame."""
+        self._plumed.positions[:] = positions
+        self._plumed.box[:] = 0.0 if box is None else box
+        return self._plumed.calculate(self.frame[2])
 
     def update(self) -> None:
         """Write the rows and lay the hills of the frame."""
@@ -355,6 +421,7 @@ def driver_settings(**options: Any) -> DriverSettings:
         forces=options["dump_forces"],
         forces_format=options["dump_forces_fmt"],
         full_virial=options["dump_full_virial"],
+        debug_forces=options["debug_forces"],
     )
 
 

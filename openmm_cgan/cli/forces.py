@@ -55,8 +55,8 @@ class BiasForces:
         Raises
         ------
         ValueError
-            If the frames begin or cease to have a box, or groups overlap so that they can not all
-            be whole at once.
+            If the frames begin or cease to have a box, groups overlap so that they can not all be
+            whole at once, or OpenMM takes other periodic images than PLUMED.
         """
         if (box is not None) != self._periodic:
             raise ValueError(
@@ -66,7 +66,15 @@ class BiasForces:
             positions = self._whole(positions, box)
             self._context.setPeriodicBoxVectors(*openmm_box(box))
         self._context.setPositions(positions)
-        state = self._context.getState(forces=True)
+        state = self._context.getState(energy=True, forces=True)
+        energy = self._backend.evaluate(positions, box, step)[1]
+        found = state.getPotentialEnergy()._value
+        if not np.isclose(energy, found, rtol=1e-5, atol=1e-5):
+            raise ValueError(
+                f"step {step}: OpenMM's forces belong to a bias of {found:.6g} kJ/mol, PLUMED's is "
+                f"{energy:.6g}; in a triclinic box they take different images of distances beyond "
+                "half its shortest width; use --backend kernel"
+            )
         forces = state.getForces(asNumpy=True)._value
         return np.array(forces), self._virial(positions, box, step)
 
@@ -117,6 +125,7 @@ def openmm_box(box: NDArray) -> NDArray:
             f"the box {box.tolist()} is not lower triangular, as OpenMM needs it; "
             "use --backend kernel"
         )
+    box = np.asarray(box)
     reduced = app.internal.unitcell.reducePeriodicBoxVectors([openmm.Vec3(*row) for row in box])
     return np.array(reduced._value if hasattr(reduced, "_value") else reduced)
 

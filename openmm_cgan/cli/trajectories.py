@@ -42,7 +42,9 @@ class Frame:
     step: int | None = None
 
 
-def read_trajectory(path: str | Path, kind: str, n_atoms: int | None = None) -> Iterator[Frame]:
+def read_trajectory(
+    path: str | Path, kind: str, n_atoms: int | None = None, boxless: bool = False
+) -> Iterator[Frame]:
     """Frames of a trajectory file, one at a time.
 
     Parameters
@@ -55,6 +57,8 @@ def read_trajectory(path: str | Path, kind: str, n_atoms: int | None = None) -> 
         reads without a topology, such as "mf_dcd".
     n_atoms : int, optional
         Needed by formats that do not say how many atoms there are.
+    boxless : bool
+        Do not read the box of an xyz file: its comment line may be anything.
 
     Yields
     ------
@@ -72,20 +76,23 @@ def read_trajectory(path: str | Path, kind: str, n_atoms: int | None = None) -> 
         raise ValueError(f"format is {kind!r}; expected {', '.join(OWN_FORMATS)} or mf_SUFFIX")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such trajectory")
-    if kind in _READERS:
+    if kind == "ixyz":
+        yield from _read_xyz(path, boxless)
+    elif kind in _READERS:
         yield from _READERS[kind](path)
     else:
         yield from _read_any(path, kind.removeprefix("mf_"), n_atoms)
 
 
-def _read_xyz(path: Path) -> Iterator[Frame]:
+def _read_xyz(path: Path, boxless: bool) -> Iterator[Frame]:
     with path.open() as file:
         while line := file.readline():
             if not line.strip():
                 continue
             try:
                 n_atoms = int(line.split()[0])
-                box = _xyz_box([float(word) for word in file.readline().split()])
+                words = file.readline().split()
+                box = None if boxless else _xyz_box([float(word) for word in words])
                 rows = [file.readline().split()[1:4] for _ in range(n_atoms)]
                 positions = np.array(rows, dtype=float).reshape(n_atoms, 3)
             except (ValueError, IndexError) as error:
@@ -199,9 +206,10 @@ def _read_any(path: Path, suffix: str, n_atoms: int | None) -> Iterator[Frame]:
     from MDAnalysis.coordinates.core import get_reader_for
 
     options: dict[str, Any] = {} if n_atoms is None else {"n_atoms": n_atoms}
+    name = _VMD_NAMES.get(suffix, suffix.upper())
     try:
-        reader = get_reader_for(str(path), format=suffix.upper())(str(path), **options)
-    except (ValueError, TypeError, OSError) as error:
+        reader = get_reader_for(str(path), format=name)(str(path), **options)
+    except (ValueError, TypeError, OSError, StopIteration) as error:
         hint = "; perhaps it needs --natoms" if n_atoms is None else ""
         raise ValueError(f"{path} can not be read as {suffix}: {error}{hint}") from None
     with reader:
@@ -210,8 +218,8 @@ def _read_any(path: Path, suffix: str, n_atoms: int | None) -> Iterator[Frame]:
             yield Frame(ts.positions.astype(float) / 10, box)
 
 
+_VMD_NAMES = {"crd": "TRJ", "netcdf": "NCDF", "lammpstrj": "LAMMPSDUMP"}
 _READERS = {
-    "ixyz": _read_xyz,
     "igro": _read_gro,
     "mf_gro": lambda path: _through_angstrom(_read_gro(path)),
     "ixtc": _read_xtc,
