@@ -255,7 +255,7 @@ class _DebugFile:
             moved[place] += delta * length
             by_differences.append(-(engine.bias(moved, box) - base) / delta)
         if box is None:
-            by_differences += [0.0] * 9
+            by_differences += [np.nan] * 9  # no box to strain
         else:
             by_differences += list(_virial_by_differences(engine, delta).ravel())
         for i, (here, there) in enumerate(zip(computed, by_differences, strict=True)):
@@ -322,7 +322,7 @@ class _NativeEngine:
 
     def bias(self, positions: NDArray, box: NDArray | None) -> float:
         """The bias [kJ/mol], at other coordinates than those of the frame."""
-        return self._backend.evaluate(positions, box, self.frame[2])[1]
+        return self._backend.evaluate(positions, general_box(box), self.frame[2])[1]
 
     def update(self) -> None:
         """Write the rows and lay the hills of the frame."""

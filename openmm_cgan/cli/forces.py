@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from openmm import app
 
 from openmm_cgan.plumed.actions.geometry import minimum_image
+from openmm_cgan.plumed.actions.lattices import general_box
 from openmm_cgan.plumed.native import NativeBackend
 
 _STRAIN = 1e-5  # of the virial's central differences: rounding and curvature are below 1e-9 there
@@ -106,7 +107,7 @@ class BiasForces:
             for sign in (1, -1):
                 strain = np.eye(3)
                 strain[place] += sign * _STRAIN
-                strained_box = None if box is None else box @ strain
+                strained_box = general_box(None if box is None else box @ strain)
                 energies.append(self._backend.evaluate(positions @ strain, strained_box, step)[1])
             virial[place] = (energies[0] - energies[1]) / (2 * _STRAIN)
         return virial
