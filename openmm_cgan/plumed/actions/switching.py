@@ -76,8 +76,8 @@ class Switch:
             return 1.0, 0.0
         far = float(self._raw(np.asarray(self.d_max)))
         near = float(self._raw(np.asarray(0.0))) if self.of_square else 1.0
-        if near == far:
-            raise ValueError("the switching function is the same at 0 and at D_MAX")
+        if not math.isfinite(near - far) or near == far:
+            raise ValueError(f"the switching function is {near} at 0 and {far} at D_MAX")
         return 1 / (near - far), -far / (near - far)
 
     def _raw(self, r: Any) -> Any:
@@ -195,7 +195,10 @@ def read_switch(text: str, length: float) -> Switch:
         found = (found[0], found[1] or 2 * found[0])
         if found[0] == found[1]:
             raise ValueError("NN and MM must differ")
-    return Switch(kind, r_0, d_0, d_max, found, "NOSTRETCH" not in given)
+    if kind == "SMAP" and not all(number > 0 for number in found):
+        raise ValueError("A and B of SMAP must be positive")
+    switch = Switch(kind, r_0, d_0, d_max, found, "NOSTRETCH" not in given)
+    return _checked(switch)
 
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -218,10 +221,15 @@ def _custom(given: dict[str, str], switch: Switch) -> Switch:
         raise ValueError("FUNC is missing in the switching function")
     of_square = re.search(r"\bx2\b", given["FUNC"]) is not None
     function = read_expression(given["FUNC"], ("x2",) if of_square else ("x",))
-    made = replace(switch, function=function, of_square=of_square)
-    if not math.isinf(made.d_max):
-        made._stretch()
-    return made
+    return _checked(replace(switch, function=function, of_square=of_square))
+
+
+def _checked(switch: Switch) -> Switch:
+    """The same, if it can be stretched."""
+    with np.errstate(all="ignore"):
+        if not math.isinf(switch.d_max):
+            switch._stretch()
+    return switch
 
 
 def _number(name: str, given: dict[str, str], defaults: dict[str, float]) -> float:
