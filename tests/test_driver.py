@@ -245,10 +245,30 @@ def test_values_in_any_box_are_plumeds(prepared: Path, positions: np.ndarray, mo
     write_xyz(prepared / "t.xyz", positions[:12], ROTATED)
     both_drivers(["--plumed", "../plumed.dat", "--ixyz", "../t.xyz"], prepared, monkeypatch)
     assert_files_agree(prepared, ("COLVAR", "SECOND", "HILLS"))
-    words = ["driver", "--plumed", "../plumed.dat", "--ixyz", "../t.xyz", "--dump-forces", "f"]
-    result = CliRunner().invoke(main, [*words, "--backend", "native"])
+
+
+@pytest.mark.plumed
+def test_forces_in_a_turned_box_are_plumeds(
+    prepared: Path, positions: np.ndarray, monkeypatch
+) -> None:
+    """The rows of a large box in another order and direction: not lower triangular."""
+    write_xyz(prepared / "t.xyz", positions[:12], "0.8 2.4 0 -2.6 0 0.1 -0.6 1.0 2.8")
+    words = ["--plumed", "../plumed.dat", "--ixyz", "../t.xyz", "--dump-forces", "forces",
+             "--dump-forces-fmt", "%10.4f"]  # fmt: skip
+    both_drivers(words, prepared, monkeypatch)
+    assert_files_agree(prepared, ("COLVAR", "SECOND", "HILLS", "forces"))
+
+
+@pytest.mark.plumed
+def test_forces_that_belong_to_other_images_are_refused(tmp_path: Path, monkeypatch) -> None:
+    box = "1 0 0 0.5 1 0 -0.5 0.5 1"  # the shortest image is one second vector less
+    (tmp_path / "t.xyz").write_text(f"2\n{box}\nX 0 0 0\nX 0.45 0.49 0.49\n")
+    (tmp_path / "plumed.dat").write_text("d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=0 KAPPA=1\n")
+    monkeypatch.chdir(tmp_path)
+    words = ["driver", "--ixyz", "t.xyz", "--dump-forces", "f", "--backend", "native"]
+    result = CliRunner().invoke(main, words)
     assert result.exit_code == 1
-    assert "not lower triangular" in result.output
+    assert "different images" in result.output
 
 
 @pytest.mark.plumed

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from openmm import app
 
 from openmm_cgan.plumed.actions.geometry import minimum_image
-from openmm_cgan.plumed.actions.lattices import general_box
+from openmm_cgan.plumed.actions.lattices import general_box, shortest_vectors
 from openmm_cgan.plumed.native import NativeBackend
 
 _STRAIN = 1e-5  # of the virial's central differences: rounding and curvature are below 1e-9 there
@@ -63,10 +63,13 @@ class BiasForces:
             raise ValueError(
                 "some frames have a box and others not: no forces; use --backend kernel"
             )
+        turn = np.eye(3)
         if box is not None:
             positions = self._whole(positions, box)
-            self._context.setPeriodicBoxVectors(*openmm_box(box))
-        self._context.setPositions(positions)
+            vectors, turn = openmm_box(box)
+            self._context.setPeriodicBoxVectors(*vectors)
+        self._context.setPositions(positions @ turn)
+        self._context.setStepCount(step)
         state = self._context.getState(energy=True, forces=True)
         energy = self._backend.evaluate(positions, box, step)[1]
         found = state.getPotentialEnergy()._value
@@ -74,10 +77,11 @@ class BiasForces:
             raise ValueError(
                 f"step {step}: OpenMM's forces belong to a bias of {found:.6g} kJ/mol, PLUMED's is "
                 f"{energy:.6g}; in a triclinic box they take different images of distances beyond "
-                "half its shortest width; use --backend kernel"
+                "half its shortest width, and OpenMM turns boxes whose first vector is not along "
+                "x; use --backend kernel"
             )
         forces = state.getForces(asNumpy=True)._value
-        return np.array(forces), self._virial(positions, box, step)
+        return forces @ turn.T, self._virial(positions, box, step)
 
     def _whole(self, positions: NDArray, box: NDArray) -> NDArray:
         """Bring the groups that OpenMM takes as they are to one image, as PLUMED does.
@@ -113,22 +117,32 @@ class BiasForces:
         return virial
 
 
-def openmm_box(box: NDArray) -> NDArray:
-    """Box vectors of the same lattice in OpenMM's reduced form.
+def openmm_box(box: NDArray) -> tuple[NDArray, NDArray]:
+    """The same lattice in OpenMM's reduced form.
 
-    Raises
-    ------
-    ValueError
-        If the first is not along x, or the second not in the plane of x and y.
+    Parameters
+    ----------
+    box : ndarray, shape (3, 3)
+        Box vectors as rows.
+
+    Returns
+    -------
+    vectors : ndarray, shape (3, 3)
+        The reduced box vectors as rows.
+    turn : ndarray, shape (3, 3)
+        Rotation that positions as rows are multiplied with; of unity if the first vector is along
+        x and the second in the plane of x and y.
     """
-    if np.any(np.abs(box[np.triu_indices(3, 1)]) > 1e-9) or np.any(np.diag(box) <= 0):
-        raise ValueError(
-            f"the box {box.tolist()} is not lower triangular, as OpenMM needs it; "
-            "use --backend kernel"
-        )
-    box = np.asarray(box)
-    reduced = app.internal.unitcell.reducePeriodicBoxVectors([openmm.Vec3(*row) for row in box])
-    return np.array(reduced._value if hasattr(reduced, "_value") else reduced)
+    rows, turn = np.array(box, dtype=float), np.eye(3)
+    if np.any(np.abs(rows[np.triu_indices(3, 1)]) > 1e-9) or np.any(np.diag(rows) <= 0):
+        rows = shortest_vectors(rows)
+        rows[2] *= np.sign(np.linalg.det(rows))  # right-handed: the lattice stays
+        turn = np.linalg.qr(rows.T)[0]
+        turn = turn * np.sign(np.diag(rows @ turn))
+        rows = rows @ turn
+    rows = np.tril(rows)  # OpenMM wants zeros, not what rounding leaves
+    reduced = app.internal.unitcell.reducePeriodicBoxVectors([openmm.Vec3(*row) for row in rows])
+    return np.array(reduced._value if hasattr(reduced, "_value") else reduced), turn
 
 
 def _step_between(positions: NDArray, before: int, after: int, box: NDArray) -> NDArray:

@@ -35,7 +35,7 @@ def nearest_image(
     vector : tuple of three ndarray, shape (...)
     box : GeneralBox, shape (3, 3)
     """
-    rows = np.frombuffer(_reduced(np.asarray(box).tobytes())).reshape(3, 3)
+    rows = shortest_vectors(np.asarray(box))
     v = np.stack(np.broadcast_arrays(*vector), -1)
     v = v - np.round(v @ np.linalg.inv(rows)) @ rows
     for _ in range(2):
@@ -43,6 +43,11 @@ def nearest_image(
         best = np.argmin(np.sum(images**2, axis=-1), axis=-1)
         v = np.take_along_axis(images, best[..., None, None], axis=-2)[..., 0, :]
     return v[..., 0], v[..., 1], v[..., 2]
+
+
+def shortest_vectors(box: np.ndarray) -> np.ndarray:
+    """Shortest vectors of the lattice of a box, as rows."""
+    return np.frombuffer(_reduced(np.asarray(box, dtype=float).tobytes())).reshape(3, 3).copy()
 
 
 @lru_cache(maxsize=16)
