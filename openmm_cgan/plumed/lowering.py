@@ -28,7 +28,7 @@ _PLAIN: dict[type, tuple[type, str, str]] = {
     Distance: (openmm.CustomBondForce, "addBond", "addPerBondParameter"),
 }
 MAX_VARIABLES = 32  # that a CustomCVForce holds
-MARKER = "PLUMED marker"  # name of the empty force that each bias leaves in a System
+MARKER = "PLUMED marker"  # name of the empty force of a bias that has no other to be known by
 
 
 class Lowering:
@@ -107,7 +107,8 @@ class Lowering:
     def _metad_force(self, metad: Metad, system: openmm.System) -> openmm.CustomCVForce:
         leaves: dict[str, Variable] = {}
         arguments = [self._expression(value.name, leaves) for value in metad.arguments]
-        text = metad.grid.expression(arguments, "bias")
+        wrapped = [isinstance(self._owner[value.name], Torsion) for value in metad.arguments]
+        text = metad.grid.expression(arguments, wrapped, "bias")
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
         _add_leaves(force, leaves, system)
@@ -262,7 +263,8 @@ def _add_group(force: openmm.CustomCentroidBondForce, site: Site) -> int:
 
 def bias_number(system: openmm.System) -> int:
     """How many biases are in a System already; the same whenever the same System is made."""
-    return sum(force.getName() == MARKER for force in system.getForces())
+    ours = [force for force in system.getForces() if force.getName().startswith("PLUMED")]
+    return len({force.getForceGroup() for force in ours})  # each bias has a group of its own
 
 
 def molecules(system: openmm.System) -> list[int]:

@@ -178,7 +178,7 @@ class NativeBackend:
     @staticmethod
     def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
         if isinstance(action, Variable):
-            found[action.label] = action.value(positions, box)
+            found[action.label] = _bare(action.value(positions, box))
         elif isinstance(action, Function):
             found[action.label] = action.value([found[v.name] for v in action.arguments])
         elif isinstance(action, Bias):
@@ -350,7 +350,8 @@ class NativeBackend:
         self._writer(f"{i}", action.file, lambda: _colvar_header(action)).write(row)
 
     def _lay_hill(self, metad: Metad, found: dict[str, Any], step: int) -> None:
-        hill = metad.deposit([float(found[v.name]) for v in metad.arguments])
+        arguments = [float(found[v.name]) for v in metad.arguments]
+        hill = metad.deposit(arguments, float(found[f"{metad.label}.bias"]))
         self._changed.add(metad.label)
         writer = self._hills_writer(metad)
         time = step * self.timestep / metad.units.time
@@ -373,6 +374,11 @@ class NativeBackend:
         """Close the files."""
         for writer in self._writers.values():
             writer.close()
+
+
+def _bare(value: Any) -> Any:
+    """A float for a single number: arithmetic with numpy's scalars is slow."""
+    return float(value) if isinstance(value, np.float64) else value
 
 
 def _colvar_header(action: Print) -> tuple[list[str], list[tuple[str, str]]]:
