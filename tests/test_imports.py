@@ -18,6 +18,7 @@ ORDER = [
     "plumed.pdb",
     "plumed.actions",
     "plumed.lowering",
+    "plumed.metad_run",
     "plumed.native",
     "plumed.libplumed",
     "plumed.kernel",

@@ -55,7 +55,8 @@ class Lowering:
         coupled: list[openmm.Force] = []
         for bias in biases:
             if isinstance(bias, Metad):
-                coupled.append(self._metad_force(bias, system))
+                if bias.applied:
+                    coupled.append(self._metad_force(bias, system))
                 continue
             assert isinstance(bias, SeparableBias)
             for i, value in enumerate(bias.arguments):
@@ -108,6 +109,7 @@ class Lowering:
         leaves: dict[str, Variable] = {}
         arguments = [self._expression(value.name, leaves) for value in metad.arguments]
         wrapped = [isinstance(self._owner[value.name], Torsion) for value in metad.arguments]
+        assert metad.grid is not None
         text = metad.grid.expression(arguments, wrapped, "bias")
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
@@ -129,8 +131,11 @@ class Lowering:
 
     # ---- while a simulation runs
 
-    def refresh_table(self, metad: Metad, context: openmm.Context) -> None:
+    def refresh_hills(self, metad: Metad, context: openmm.Context) -> None:
         """Give the hills of a METAD to a running Context."""
+        if metad.label not in self._tables:
+            return
+        assert metad.grid is not None
         force = self._tables[metad.label]
         force.getTabulatedFunction(0).setFunctionParameters(metad.grid.table.ravel())
         force.updateParametersInContext(context)

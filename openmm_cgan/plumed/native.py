@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables import Variable, describe
-from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants, read_fields
+from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, molecules
+from openmm_cgan.plumed.metad_run import MetadRun
 
 log = logging.getLogger("openmm_cgan")
 
@@ -61,7 +63,11 @@ class NativeBackend:
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
         self._prints = [action for action in actions if isinstance(action, Print)]
-        self._metads = [action for action in actions if isinstance(action, Metad)]
+        self._metads = [
+            MetadRun(action, directory, self._writer)
+            for action in actions
+            if isinstance(action, Metad)
+        ]
         self._flushes = [action.stride for action in actions if isinstance(action, Flush)]
         self._lowering = Lowering(self._owner)
         self._changed: set[str] = set()
@@ -78,6 +84,9 @@ class NativeBackend:
                 message = f"NOPBC after WHOLEMOLECULES is not native; {REMEDY}"
                 problems.append(Problem(action.statement.location, "NOPBC", message))
         for bias in self._biases:
+            if isinstance(bias, Metad) and bias.grid is None and bias.applied:
+                message = f"natively METAD needs a grid: add GRID_MIN= and GRID_MAX=, or {REMEDY}"
+                problems.append(Problem(bias.statement.location, "METAD", message))
             for value in bias.arguments:
                 if self._depends_on_bias(value.name):
                     message = f"a bias acting on the value of a bias is not native; {REMEDY}"
@@ -262,38 +271,20 @@ class NativeBackend:
         self.timestep = timestep
         self._updated_once = self.restart  # the first step of this run was updated by the last
         for metad in self._metads:
-            metad.start(self._kt(metad), timestep)
+            metad.action.start(self._kt(metad.action), timestep)
         for metad in self._metads:
-            if self.restart:
-                self._read_hills(metad)
-            else:  # there from the beginning: a run that ends before its first hill can go on
-                self._hills_writer(metad)
+            if metad.start(self.restart):
+                self._changed.add(metad.action.label)
 
     def _kt(self, metad: Metad) -> float | None:
         if metad.temp is not None:
             return KB_PLUMED * metad.temp / metad.units.energy
         if metad.needs_temperature and self.temperature is None:
             raise ValueError(
-                f"{metad.statement.location}: METAD {metad.label} with BIASFACTOR needs a "
+                f"{metad.statement.location}: METAD {metad.label} needs a "
                 "temperature: give PlumedBias(..., temperature=300*kelvin) or TEMP= in the input"
             )
         return None if self.temperature is None else KB * self.temperature / metad.units.energy
-
-    def _read_hills(self, metad: Metad) -> None:
-        path = self.directory / metad.file
-        if not path.exists():
-            raise FileNotFoundError(
-                f"restart: {path} with the hills of METAD {metad.label} is not there"
-            )
-        table = read_fields(path)
-        names = [value.name for value in metad.arguments]
-        metad.restore(
-            np.stack([table.columns[name] for name in names], axis=-1),
-            np.stack([table.columns[f"sigma_{name}"] for name in names], axis=-1),
-            table.columns["height"],
-        )
-        self._changed.add(metad.label)
-        log.info("METAD %s: %d hills read from %s", metad.label, len(table), path)
 
     @property
     def static(self) -> bool:
@@ -303,8 +294,8 @@ class NativeBackend:
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
-        paces = [metad.pace for metad in self._metads]
-        return sorted({*(p.stride for p in self._prints), *paces, *self._flushes})
+        strides = {stride for metad in self._metads for stride in metad.action.strides}
+        return sorted({*(p.stride for p in self._prints), *strides, *self._flushes})
 
     def update(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
@@ -313,25 +304,26 @@ class NativeBackend:
         found = self.values(positions, box)
         energy = float(self.total_bias(found))
         for metad in self._metads:
-            metad.check_inside([found[v.name] for v in metad.arguments])
-        for i, action in enumerate(self._prints):
-            if step % action.stride == 0:
-                self._print(i, action, found, step)
-        if self._updated_once:  # as PLUMED: never at the first step of a run
-            for metad in self._metads:
-                if step % metad.pace == 0:
-                    self._lay_hill(metad, found, step)
+            metad.action.check_inside([found[v.name] for v in metad.action.arguments])
+        values = self._pick(found)
+        for metad in self._metads:
+            time = step * self.timestep / metad.action.units.time
+            if metad.tick(found, step, time, first=not self._updated_once):
+                self._changed.add(metad.action.label)
         self._updated_once = True
+        for action in self._prints:
+            if step % action.stride == 0:
+                self._print(action, found, step)
         if any(step % stride == 0 for stride in self._flushes):
             for writer in self._writers.values():
                 writer.flush()
-        return self._pick(found), energy
+        return values, energy
 
     def upload(self, context: openmm.Context) -> None:
         """Give the hills laid since the last call to the running Context."""
-        for label in self._changed:
-            [metad] = [m for m in self._metads if m.label == label]
-            self._lowering.refresh_table(metad, context)
+        for metad in self._metads:
+            if metad.action.label in self._changed:
+                self._lowering.refresh_hills(metad.action, context)
         self._changed.clear()
 
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:
@@ -341,33 +333,26 @@ class NativeBackend:
         bias.at = tuple(float(centre) for centre in centres)
         self._lowering.refresh(bias, context)
 
-    def _print(self, i: int, action: Print, found: dict[str, Any], step: int) -> None:
+    def _print(self, action: Print, found: dict[str, Any], step: int) -> None:
         time = step * self.timestep / action.units.time
         row = [f" {time:f}", *(" " + action.fmt % found[v.name] for v in action.arguments)]
         if action.file is None:
             log.info("PRINT%s", "".join(row))
             return
-        self._writer(f"{i}", action.file, lambda: _colvar_header(action)).write(row)
-
-    def _lay_hill(self, metad: Metad, found: dict[str, Any], step: int) -> None:
-        arguments = [float(found[v.name]) for v in metad.arguments]
-        hill = metad.deposit(arguments, float(found[f"{metad.label}.bias"]))
-        self._changed.add(metad.label)
-        writer = self._hills_writer(metad)
-        time = step * self.timestep / metad.units.time
-        writer.write(metad.fmt % number for number in (time, *hill))
-        writer.flush()
-
-    def _hills_writer(self, metad: Metad) -> FieldWriter:
-        return self._writer(metad.label, metad.file, lambda: _hills_header(metad))
+        path = self.directory / action.file
+        header = partial(_colvar_header, action)
+        self._writer(action.label, path, header, self.restart).write(row)
 
     def _writer(
-        self, key: str, file: str, header: Callable[[], tuple[list[str], list[tuple[str, str]]]]
+        self,
+        key: str,
+        path: Path,
+        header: Callable[[], tuple[list[str], list[tuple[str, str]]]],
+        append: bool,
     ) -> FieldWriter:
         if key not in self._writers:
             fields, constants = header()
-            path = self.directory / file
-            self._writers[key] = FieldWriter(path, fields, constants, append=self.restart)
+            self._writers[key] = FieldWriter(path, fields, constants, append=append)
         return self._writers[key]
 
     def close(self) -> None:
@@ -384,11 +369,3 @@ def _bare(value: Any) -> Any:
 def _colvar_header(action: Print) -> tuple[list[str], list[tuple[str, str]]]:
     names = [value.name for value in action.arguments]
     return ["time", *names], domain_constants(names, [v.domain_text for v in action.arguments])
-
-
-def _hills_header(metad: Metad) -> tuple[list[str], list[tuple[str, str]]]:
-    names = [value.name for value in metad.arguments]
-    fields = ["time", *names, *(f"sigma_{name}" for name in names), "height", "biasf"]
-    constants = [("multivariate", "false"), ("kerneltype", "stretched-gaussian")]
-    domains = [value.domain_text for value in metad.arguments]
-    return fields, constants + domain_constants(names, domains)

@@ -35,6 +35,7 @@ class Axis:
     lower: float
     upper: float
     cells: int
+    texts: tuple[str, str] = ("", "")  # lower and upper as they were written
 
     @property
     def step(self) -> float:
@@ -50,6 +51,10 @@ class Axis:
     def nodes(self) -> int:
         """Number of nodes; the last of a periodic axis is the first again."""
         return self.cells + (not self.periodic)
+
+    def goes_round(self, reach: float) -> bool:
+        """Whether nodes within `reach` go more than once round, where PLUMED may stop."""
+        return self.periodic and math.ceil(reach / self.step) >= self.cells
 
     def position(self, s: np.ndarray) -> np.ndarray:
         """Distance from `lower` in cells."""
@@ -147,7 +152,7 @@ class HillGrid:
         """What a hill adds to the nodes, and to which."""
         near, exponents, slopes, counts = [], [], [], []
         for i, axis in enumerate(self.axes):
-            reach = math.sqrt(2 * CUTOFF) * sigma[i]
+            reach = reach_of(sigma[i])
             if interval is not None and not within(interval, centre[i], reach):
                 reach = axis.upper - axis.lower
             indices, delta, count = axis.nearby(centre[i], reach)
@@ -190,6 +195,10 @@ class HillGrid:
         self._close([[(node, node)] for node in everything])
 
     # ---- values
+
+    def maximum(self) -> float:
+        """Largest value at a node, or zero where all are below."""
+        return max(float(self.nodes[0].max()), 0.0)
 
     def at(self, arguments: Sequence[float]) -> float:
         """Interpolated bias at one point, quickly; zero off a grid that is not periodic."""
@@ -286,6 +295,11 @@ class HillGrid:
             f"n{i}={cell}",
             *places,
         ]
+
+
+def reach_of(sigma: float) -> float:
+    """How far a hill goes."""
+    return math.sqrt(2 * CUTOFF) * sigma
 
 
 def within(interval: tuple[float, float], centre: float, reach: float) -> bool:
