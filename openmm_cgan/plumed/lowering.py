@@ -18,8 +18,12 @@ from openmm_cgan.plumed.actions.biases import Bias, SeparableBias
 from openmm_cgan.plumed.actions.centers import VirtualAtom
 from openmm_cgan.plumed.actions.contacts import PairSum
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.moving import MovingRestraint
+from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables import ChainVariable, Site, Variable
+from openmm_cgan.plumed.gradients import FrameValues
+from openmm_cgan.plumed.python_force import BiasForce
 
 # How a variable becomes a force of its own: the force, its adders for a term and a parameter
 _PLAIN: dict[type, tuple[type, str, str]] = {
@@ -44,6 +48,7 @@ class Lowering:
         self._owner = owner
         self._tables: dict[str, openmm.CustomCVForce] = {}
         self._terms: dict[tuple[str, int], tuple[Any, int]] = {}
+        self._made: list[BiasForce] = []  # kept alive for copies of the System
         self._global_terms: dict[tuple[str, int], dict[str, str]] = {}
 
     def forces(self, biases: list[Bias], system: openmm.System) -> list[openmm.Force]:
@@ -54,6 +59,9 @@ class Lowering:
         plain: dict[tuple[Any, ...], openmm.Force] = {}
         coupled: list[openmm.Force] = []
         for bias in biases:
+            if isinstance(bias, Opes | MovingRestraint):
+                coupled.append(self._python_force(bias, system))
+                continue
             if isinstance(bias, Metad):
                 coupled.append(self._metad_force(bias, system))
                 continue
@@ -117,6 +125,25 @@ class Lowering:
         self._tables[metad.label] = force
         return force
 
+    def _python_force(
+        self, bias: Opes | MovingRestraint, system: openmm.System
+    ) -> openmm.PythonForce:
+        owners = [self._owner[value.name] for value in bias.arguments]
+
+        def value_force(i: int) -> openmm.Force:
+            leaves: dict[str, Variable] = {}
+            force = openmm.CustomCVForce(self._expression(bias.arguments[i].name, leaves))
+            _add_leaves(force, leaves, system)
+            return force
+
+        values = FrameValues(owners, value_force, system)
+        made = BiasForce(bias, values, system.usesPeriodicBoundaryConditions())
+        self._made.append(made)
+        return made.make(self._changed_parameter(bias))
+
+    def _changed_parameter(self, bias: Bias) -> str:
+        return f"{self._prefix}_{bias.label}_changed"
+
     def _expression(self, name: str, leaves: dict[str, Variable]) -> str:
         """Expression of a value in the variables ``v0``, ``v1`` ..., which are added to leaves."""
         owner = self._owner[name]
@@ -133,6 +160,10 @@ class Lowering:
         force = self._tables[metad.label]
         force.getTabulatedFunction(0).setFunctionParameters(metad.grid.table.ravel())
         force.updateParametersInContext(context)
+
+    def refresh_kernels(self, opes: Opes, context: openmm.Context) -> None:
+        """Tell a running Context that the bias has changed."""
+        context.setParameter(self._changed_parameter(opes), float(opes.counter))
 
     def refresh(self, bias: SeparableBias, context: openmm.Context) -> None:
         """Give the parameters of a bias, as they are now, to a running Context."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ from openmm_cgan.plumed.actions import REMEDY, Action, Flush, Metad, Print, Rest
 from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.actions.centers import VirtualAtom
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
-from openmm_cgan.plumed.actions.variables import Variable, describe
+from openmm_cgan.plumed.actions.variables import ChainVariable, Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants, read_fields
+from openmm_cgan.plumed.gradients import chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, molecules
+from openmm_cgan.plumed.stepwise import Stepwise
 
 log = logging.getLogger("openmm_cgan")
 
@@ -62,6 +66,10 @@ class NativeBackend:
         self._biases = [action for action in actions if isinstance(action, Bias)]
         self._prints = [action for action in actions if isinstance(action, Print)]
         self._metads = [action for action in actions if isinstance(action, Metad)]
+        self._stepwise = Stepwise(actions, directory, self._writer)
+        for run in self._stepwise.opes:
+            if (kt := self._kt_or_none(run.action)) is not None:
+                run.action.start(kt)
         self._flushes = [action.stride for action in actions if isinstance(action, Flush)]
         self._lowering = Lowering(self._owner)
         self._changed: set[str] = set()
@@ -82,6 +90,12 @@ class NativeBackend:
                 if self._depends_on_bias(value.name):
                     message = f"a bias acting on the value of a bias is not native; {REMEDY}"
                     problems.append(Problem(bias.statement.location, value.name, message))
+        hidden = {n for a in self.actions if isinstance(a, Opes) for n in a.hidden_names}
+        for action in self.actions:
+            for value in action.arguments:
+                if value.name in hidden:
+                    message = f"natively there is no neighbour list; {REMEDY}"
+                    problems.append(Problem(action.statement.location, value.name, message))
         if problems:
             raise PlumedInputError(problems)
 
@@ -151,6 +165,7 @@ class NativeBackend:
         """The values in `read` and the bias [kJ/mol], leaving no trace."""
         found: dict[str, Any] = {}
         energy = 0.0
+        self._stepwise.move_to(step)
         for bias in self._biases:
             for value in bias.arguments:
                 self._compute_with_arguments(self._owner[value.name], found, positions, box)
@@ -262,22 +277,36 @@ class NativeBackend:
         self.timestep = timestep
         self._updated_once = self.restart  # the first step of this run was updated by the last
         for metad in self._metads:
-            metad.start(self._kt(metad), timestep)
+            metad.start(self._kt(metad, metad.needs_temperature), timestep)
+        for opes in self._stepwise.opes:
+            kt = self._kt(opes.action, True)
+            assert kt is not None
+            opes.action.start(kt)
         for metad in self._metads:
             if self.restart:
                 self._read_hills(metad)
             else:  # there from the beginning: a run that ends before its first hill can go on
                 self._hills_writer(metad)
+        for opes in self._stepwise.opes:
+            opes.start(self.restart, fresh=True)
+            self._changed.add(opes.action.label)
+        for committor in self._stepwise.committors:
+            committor.start()
 
-    def _kt(self, metad: Metad) -> float | None:
-        if metad.temp is not None:
-            return KB_PLUMED * metad.temp / metad.units.energy
-        if metad.needs_temperature and self.temperature is None:
+    def _kt(self, bias: Metad | Opes, needed: bool) -> float | None:
+        kt = self._kt_or_none(bias)
+        if kt is None and needed:
             raise ValueError(
-                f"{metad.statement.location}: METAD {metad.label} with BIASFACTOR needs a "
+                f"{bias.statement.location}: {bias.name} {bias.label} with BIASFACTOR needs a "
                 "temperature: give PlumedBias(..., temperature=300*kelvin) or TEMP= in the input"
             )
-        return None if self.temperature is None else KB * self.temperature / metad.units.energy
+        return kt
+
+    def _kt_or_none(self, bias: Metad | Opes) -> float | None:
+        """The kT that a bias works with [energy unit of the input]; None where it is not known."""
+        if bias.temp is not None:
+            return KB_PLUMED * bias.temp / bias.units.energy
+        return None if self.temperature is None else KB * self.temperature / bias.units.energy
 
     def _read_hills(self, metad: Metad) -> None:
         path = self.directory / metad.file
@@ -298,22 +327,43 @@ class NativeBackend:
     @property
     def static(self) -> bool:
         """Whether no bias changes with time."""
-        return not self._metads
+        return not self._metads and self._stepwise.is_static
 
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
         paces = [metad.pace for metad in self._metads]
-        return sorted({*(p.stride for p in self._prints), *paces, *self._flushes})
+        return sorted(
+            {*(p.stride for p in self._prints), *paces, *self._flushes, *self._stepwise.strides}
+        )
 
     def update(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
-    ) -> tuple[np.ndarray, float]:
-        """Write the rows and lay the hills of this step; return what `evaluate` had before."""
+    ) -> tuple[np.ndarray, float] | None:
+        """Write the rows and lay the hills of this step; return what `evaluate` had before.
+
+        Where only what runs at every step is due, that alone is done, and None returned.
+
+        Raises
+        ------
+        StopRunError
+            If COMMITTOR asks for it; all else of the step is done then.
+        """
+        self._stepwise.move_to(step)
+        time = step * self.timestep
+        if self._updated_once and all(step % stride for stride in self._rare_strides):
+            found = self._arguments_alone(positions, box)
+            stop = self._stepwise.look(found, step, time)
+            self._changed |= self._stepwise.tick(found, step, time, first=False)
+            if stop is not None:
+                raise stop
+            return None
         found = self.values(positions, box)
         energy = float(self.total_bias(found))
         for metad in self._metads:
             metad.check_inside([found[v.name] for v in metad.arguments])
+        stop = self._stepwise.look(found, step, time)
+        self._changed |= self._stepwise.tick(found, step, time, first=not self._updated_once)
         for i, action in enumerate(self._prints):
             if step % action.stride == 0:
                 self._print(i, action, found, step)
@@ -325,13 +375,43 @@ class NativeBackend:
         if any(step % stride == 0 for stride in self._flushes):
             for writer in self._writers.values():
                 writer.flush()
+        if stop is not None:
+            raise stop
         return self._pick(found), energy
 
+    @cached_property
+    def _rare_strides(self) -> set[int]:
+        """Where there is more to do than what runs at every step."""
+        return self._own_strides | self._stepwise.rare_strides
+
+    @property
+    def _own_strides(self) -> set[int]:
+        strides = {p.stride for p in self._prints} | {m.pace for m in self._metads}
+        return strides | set(self._flushes)
+
+    def _arguments_alone(self, positions: np.ndarray, box: np.ndarray | None) -> dict[str, Any]:
+        """The values that are needed at every step."""
+        chains, others = self._needed_alone
+        values = chain_values(chains, positions, box)
+        found: dict[str, Any] = dict(zip((c.label for c in chains), values, strict=True))
+        for owner in others:
+            self._compute_with_arguments(owner, found, positions, box)
+        return found
+
+    @cached_property
+    def _needed_alone(self) -> tuple[list[ChainVariable], list[Action]]:
+        owners = list(dict.fromkeys(self._owner[name] for name in self._stepwise.arguments))
+        chains = [o for o in owners if isinstance(o, ChainVariable) and o.chain]
+        return chains, [owner for owner in owners if owner not in chains]
+
     def upload(self, context: openmm.Context) -> None:
-        """Give the hills laid since the last call to the running Context."""
-        for label in self._changed:
-            [metad] = [m for m in self._metads if m.label == label]
-            self._lowering.refresh_table(metad, context)
+        """Give the hills laid since the last call, and what moves, to the running Context."""
+        for metad in self._metads:
+            if metad.label in self._changed:
+                self._lowering.refresh_table(metad, context)
+        for opes in self._stepwise.opes:
+            if opes.action.label in self._changed:
+                self._lowering.refresh_kernels(opes.action, context)
         self._changed.clear()
 
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:
