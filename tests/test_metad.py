@@ -15,13 +15,24 @@ from openmm_cgan.testsystems import alanine_dipeptide
 
 pytestmark = pytest.mark.plumed
 
-VALUES = "t: TORSION ATOMS=1,3,4,6\nu: TORSION ATOMS=2,4,5,7\nd: DISTANCE ATOMS=5,8\n"
+VALUES = (
+    "t: TORSION ATOMS=1,3,4,6\nu: TORSION ATOMS=2,4,5,7\nd: DISTANCE ATOMS=5,8\n"
+    "a: ANGLE ATOMS=2,4,7\nc: COORDINATION GROUPA=1-4 GROUPB=5-8 R_0=0.3\n"
+    "x: CUSTOM ARG=t,d FUNC=cos(x)+3*y PERIODIC=NO\n"
+)
 HILL_T = "ARG=t SIGMA=0.35 PACE=5"
 HILL_TU = "ARG=t,u SIGMA=0.35,0.3 PACE=5"
 HILL_D = "ARG=d SIGMA=0.07 PACE=5 HEIGHT=1.2"
 GRID_T = "GRID_MIN=-pi GRID_MAX=pi GRID_BIN=80"
 GRID_TU = "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=30,25"
 GRID_D = "GRID_MIN=0 GRID_MAX=3 GRID_SPACING=0.02"
+NO_GRID = {
+    "without grid": f"{HILL_TU} HEIGHT=1.2 BIASFACTOR=6 CALC_WORK",
+    "without grid, of a torsion and a distance": "ARG=t,d SIGMA=0.35,0.1 HEIGHT=1.2 PACE=5",
+    "without grid, INTERVAL": f"{HILL_D} INTERVAL=0.2,0.4",
+    "without grid, of functions": "ARG=c,x SIGMA=0.5,0.2 HEIGHT=1 PACE=5",
+    "without grid, 4-D": "ARG=t,u,d,a SIGMA=0.35,0.3,0.2,0.3 HEIGHT=1 PACE=5 BIASFACTOR=4",
+}
 GRID_TDU = "GRID_MIN=-pi,0,-pi GRID_MAX=pi,3,pi GRID_BIN=20,25,15"
 
 METADS = {
@@ -42,6 +53,7 @@ METADS = {
     "GRID_BIN=20,15 GRID_WFILE=GRID GRID_WSTRIDE=50 STORE_GRIDS",
     "3-D": f"ARG=t,d,u SIGMA=0.35,0.2,0.4 HEIGHT=1.2 PACE=5 BIASFACTOR=6 {GRID_TDU} "
     "GRID_WFILE=GRID GRID_WSTRIDE=150",
+    **NO_GRID,
 }
 
 
@@ -71,8 +83,8 @@ def assert_same_file(folder, name, digits=1e-12):
 def test_files_of_each_keyword_are_plumeds(metad, tmp_path):
     text = f"{VALUES}m: METAD {metad}\nPRINT ARG=t,u,d,m.* STRIDE=5 FILE=COLVAR FMT=%16.10f\n"
     run_both(text, tmp_path)
-    for name in ("COLVAR", "HILLS"):
-        assert_same_file(tmp_path, name)
+    assert_same_file(tmp_path, "COLVAR", 2e-10)  # one unit of the last digit printed
+    assert_same_file(tmp_path, "HILLS")
     if "GRID_WFILE" in metad:
         names = ["GRID"] if "STORE" in metad else ["GRID", "bck.last.GRID"]
         for name in names:
@@ -80,6 +92,7 @@ def test_files_of_each_keyword_are_plumeds(metad, tmp_path):
 
 
 FORCES = {name: METADS[name] for name in ("BIASFACTOR=1", "INTERVAL", "3-D", "c(t)")}
+FORCES |= NO_GRID
 FORCES["hills that go more than once round"] = METADS["hills that go more than once round"]
 
 

@@ -417,8 +417,10 @@ class _UpdateReporter:
             state, simulation.system.usesPeriodicBoundaryConditions()
         )
         step = simulation.currentStep
-        self.values, self.energy = self._engine.update(positions, box, step)
-        self._step, self._positions = step, positions
+        found = self._engine.update(positions, box, step)
+        if found is not None:
+            self.values, self.energy = found
+            self._step, self._positions = step, positions
         self._engine.upload(simulation.context)
 
 

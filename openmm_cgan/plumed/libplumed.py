@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.language import (
     PlumedInputError,
     Problem,
@@ -423,14 +424,14 @@ class Plumed:
 
         Raises
         ------
-        RuntimeError
+        StopRunError
             If PLUMED asks the run to stop, as COMMITTOR does.
         """
         with _inside(self.settings.folder):
             self.command("update")
         if self._stop.value:
             self._stop.value = 0
-            raise RuntimeError(f"PLUMED asks the run to stop at step {self._step.value}")
+            raise StopRunError(f"PLUMED asks the run to stop at step {self._step.value}")
 
     def atoms_needed(self) -> np.ndarray:
         """Zero-based atoms that PLUMED needs at any step, ascending; leaves a used instance.

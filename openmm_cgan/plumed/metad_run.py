@@ -55,7 +55,8 @@ class MetadRun:
             assert action.grid is not None
             read_grid(self._directory / action.grid_read, action.label, action.grid)
         reads_hills = self._appends and not action.grid_read
-        self._readers = [HillsReader(self._path(i), action) for i in range(action.walkers)]
+        files = [self._directory / self._file(walker) for walker in range(action.walkers)]
+        self._readers = [HillsReader(file, action) for file in files]
         for reader in self._readers:
             if reads_hills and not reader.path.exists():
                 raise FileNotFoundError(
@@ -75,12 +76,11 @@ class MetadRun:
             path.touch()
         return reads_hills or bool(action.grid_read)
 
-    def _path(self, walker: int) -> Path:
-        file = self.action.file
-        if self.action.walkers > 1:
-            file = f"{file}.{walker}"
-            return self._directory / self.action.walkers_folder / file
-        return self._directory / file
+    def _file(self, walker: int) -> str:
+        action = self.action
+        if action.walkers == 1:
+            return action.file
+        return os.path.join(action.walkers_folder, f"{action.file}.{walker}")
 
     def tick(self, found: dict[str, Any], step: int, time: float, first: bool) -> bool:
         """What the action does at the end of a step; return whether the bias has changed.
@@ -122,9 +122,9 @@ class MetadRun:
         writer.flush()
 
     def _hills_writer(self) -> FieldWriter:
-        path = self._path(self.action.walker)
+        file = self._file(self.action.walker)
         header = partial(_hills_header, self.action)
-        return self._writer(self.action.label, path, header, self._appends)
+        return self._writer(self.action.label, file, header, self._appends)
 
     def write_grid(self) -> None:
         """Write the grid to its file, in place of the one before or behind it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,16 @@ from openmm_cgan.plumed.actions import REMEDY, Action, Flush, Metad, Print, Rest
 from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.actions.centers import VirtualAtom
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
-from openmm_cgan.plumed.actions.variables import Variable, describe
+from openmm_cgan.plumed.actions.variables import ChainVariable, Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants
+from openmm_cgan.plumed.gradients import chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, molecules
 from openmm_cgan.plumed.metad_run import MetadRun
+from openmm_cgan.plumed.stepwise import Stepwise
 
 log = logging.getLogger("openmm_cgan")
 
@@ -68,6 +71,10 @@ class NativeBackend:
             for action in actions
             if isinstance(action, Metad)
         ]
+        self._stepwise = Stepwise(actions, directory, self._writer)
+        for run in self._stepwise.opes:
+            if (kt := self._kt_or_none(run.action)) is not None:
+                run.action.start(kt)
         self._flushes = [action.stride for action in actions if isinstance(action, Flush)]
         self._lowering = Lowering(self._owner)
         self._changed: set[str] = set()
@@ -84,13 +91,16 @@ class NativeBackend:
                 message = f"NOPBC after WHOLEMOLECULES is not native; {REMEDY}"
                 problems.append(Problem(action.statement.location, "NOPBC", message))
         for bias in self._biases:
-            if isinstance(bias, Metad) and bias.grid is None and bias.applied:
-                message = f"natively METAD needs a grid: add GRID_MIN= and GRID_MAX=, or {REMEDY}"
-                problems.append(Problem(bias.statement.location, "METAD", message))
             for value in bias.arguments:
                 if self._depends_on_bias(value.name):
                     message = f"a bias acting on the value of a bias is not native; {REMEDY}"
                     problems.append(Problem(bias.statement.location, value.name, message))
+        hidden = {n for a in self.actions if isinstance(a, Opes) for n in a.hidden_names}
+        for action in self.actions:
+            for value in action.arguments:
+                if value.name in hidden:
+                    message = f"natively there is no neighbour list; {REMEDY}"
+                    problems.append(Problem(action.statement.location, value.name, message))
         if problems:
             raise PlumedInputError(problems)
 
@@ -160,6 +170,7 @@ class NativeBackend:
         """The values in `read` and the bias [kJ/mol], leaving no trace."""
         found: dict[str, Any] = {}
         energy = 0.0
+        self._stepwise.move_to(step)
         for bias in self._biases:
             for value in bias.arguments:
                 self._compute_with_arguments(self._owner[value.name], found, positions, box)
@@ -271,44 +282,79 @@ class NativeBackend:
         self.timestep = timestep
         self._updated_once = self.restart  # the first step of this run was updated by the last
         for metad in self._metads:
-            metad.action.start(self._kt(metad.action), timestep)
+            metad.action.start(self._kt(metad.action, metad.action.needs_temperature), timestep)
+        for opes in self._stepwise.opes:
+            kt = self._kt(opes.action, True)
+            assert kt is not None
+            opes.action.start(kt)
         for metad in self._metads:
             if metad.start(self.restart):
                 self._changed.add(metad.action.label)
+        for opes in self._stepwise.opes:
+            opes.start(self.restart, fresh=True)
+            self._changed.add(opes.action.label)
+        for committor in self._stepwise.committors:
+            committor.start()
 
-    def _kt(self, metad: Metad) -> float | None:
-        if metad.temp is not None:
-            return KB_PLUMED * metad.temp / metad.units.energy
-        if metad.needs_temperature and self.temperature is None:
+    def _kt(self, bias: Metad | Opes, needed: bool) -> float | None:
+        kt = self._kt_or_none(bias)
+        if kt is None and needed:
             raise ValueError(
-                f"{metad.statement.location}: METAD {metad.label} needs a "
+                f"{bias.statement.location}: {bias.name} {bias.label} needs a "
                 "temperature: give PlumedBias(..., temperature=300*kelvin) or TEMP= in the input"
             )
-        return None if self.temperature is None else KB * self.temperature / metad.units.energy
+        return kt
+
+    def _kt_or_none(self, bias: Metad | Opes) -> float | None:
+        """The kT that a bias works with [energy unit of the input]; None where it is not known."""
+        if bias.temp is not None:
+            return KB_PLUMED * bias.temp / bias.units.energy
+        return None if self.temperature is None else KB * self.temperature / bias.units.energy
 
     @property
     def static(self) -> bool:
         """Whether no bias changes with time."""
-        return not self._metads
+        return not self._metads and self._stepwise.is_static
 
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
         strides = {stride for metad in self._metads for stride in metad.action.strides}
-        return sorted({*(p.stride for p in self._prints), *strides, *self._flushes})
+        return sorted(
+            {*(p.stride for p in self._prints), *strides, *self._flushes, *self._stepwise.strides}
+        )
 
     def update(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
-    ) -> tuple[np.ndarray, float]:
-        """Write the rows and lay the hills of this step; return what `evaluate` had before."""
+    ) -> tuple[np.ndarray, float] | None:
+        """Write the rows and lay the hills of this step; return what `evaluate` had before.
+
+        Where only what runs at every step is due, that alone is done, and None returned.
+
+        Raises
+        ------
+        StopRunError
+            If COMMITTOR asks for it; all else of the step is done then.
+        """
+        self._stepwise.move_to(step)
+        time = step * self.timestep
+        if self._updated_once and all(step % stride for stride in self._rare_strides):
+            found = self._arguments_alone(positions, box)
+            stop = self._stepwise.look(found, step, time)
+            self._changed |= self._stepwise.tick(found, step, time, first=False)
+            if stop is not None:
+                raise stop
+            return None
         found = self.values(positions, box)
         energy = float(self.total_bias(found))
         for metad in self._metads:
             metad.action.check_inside([found[v.name] for v in metad.action.arguments])
         values = self._pick(found)
+        stop = self._stepwise.look(found, step, time)
+        first = not self._updated_once
+        self._changed |= self._stepwise.tick(found, step, time, first)
         for metad in self._metads:
-            time = step * self.timestep / metad.action.units.time
-            if metad.tick(found, step, time, first=not self._updated_once):
+            if metad.tick(found, step, time / metad.action.units.time, first):
                 self._changed.add(metad.action.label)
         self._updated_once = True
         for action in self._prints:
@@ -317,13 +363,43 @@ class NativeBackend:
         if any(step % stride == 0 for stride in self._flushes):
             for writer in self._writers.values():
                 writer.flush()
+        if stop is not None:
+            raise stop
         return values, energy
 
+    @cached_property
+    def _rare_strides(self) -> set[int]:
+        """Where there is more to do than what runs at every step."""
+        return self._own_strides | self._stepwise.rare_strides
+
+    @property
+    def _own_strides(self) -> set[int]:
+        strides = {p.stride for p in self._prints} | set(self._flushes)
+        return strides.union(*(metad.action.strides for metad in self._metads))
+
+    def _arguments_alone(self, positions: np.ndarray, box: np.ndarray | None) -> dict[str, Any]:
+        """The values that are needed at every step."""
+        chains, others = self._needed_alone
+        values = chain_values(chains, positions, box)
+        found: dict[str, Any] = dict(zip((c.label for c in chains), values, strict=True))
+        for owner in others:
+            self._compute_with_arguments(owner, found, positions, box)
+        return found
+
+    @cached_property
+    def _needed_alone(self) -> tuple[list[ChainVariable], list[Action]]:
+        owners = list(dict.fromkeys(self._owner[name] for name in self._stepwise.arguments))
+        chains = [o for o in owners if isinstance(o, ChainVariable) and o.chain]
+        return chains, [owner for owner in owners if owner not in chains]
+
     def upload(self, context: openmm.Context) -> None:
-        """Give the hills laid since the last call to the running Context."""
+        """Give the hills laid since the last call, and what moves, to the running Context."""
         for metad in self._metads:
             if metad.action.label in self._changed:
                 self._lowering.refresh_hills(metad.action, context)
+        for opes in self._stepwise.opes:
+            if opes.action.label in self._changed:
+                self._lowering.refresh_kernels(opes.action, context)
         self._changed.clear()
 
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:
@@ -339,20 +415,20 @@ class NativeBackend:
         if action.file is None:
             log.info("PRINT%s", "".join(row))
             return
-        path = self.directory / action.file
-        header = partial(_colvar_header, action)
-        self._writer(action.label, path, header, self.restart).write(row)
+        self._writer(action.label, action.file, partial(_colvar_header, action)).write(row)
 
     def _writer(
         self,
         key: str,
-        path: Path,
+        file: str,
         header: Callable[[], tuple[list[str], list[tuple[str, str]]]],
-        append: bool,
+        append: bool | None = None,
     ) -> FieldWriter:
+        """The writer of a file; `append` where an action does not restart as the whole input."""
         if key not in self._writers:
             fields, constants = header()
-            self._writers[key] = FieldWriter(path, fields, constants, append=append)
+            append = self.restart if append is None else append
+            self._writers[key] = FieldWriter(self.directory / file, fields, constants, append)
         return self._writers[key]
 
     def close(self) -> None:
