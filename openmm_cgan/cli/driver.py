@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from openmm_cgan.cli.forces import BiasForces
 from openmm_cgan.cli.trajectories import Frame
 from openmm_cgan.plumed.actions import Action, Units, read_actions
+from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.actions.lattices import general_box
 from openmm_cgan.plumed.actions.setup import Restart
 from openmm_cgan.plumed.bias import choose_backend
@@ -31,7 +32,7 @@ from openmm_cgan.plumed.language import (
     read_statements,
     read_text,
 )
-from openmm_cgan.plumed.libplumed import MDSettings, Plumed, RunStoppedError
+from openmm_cgan.plumed.libplumed import MDSettings, Plumed
 from openmm_cgan.plumed.native import KB, NativeBackend
 
 log = logging.getLogger("openmm_cgan")
@@ -188,7 +189,7 @@ def run_driver(
             engine.update()
             if debug is not None:
                 debug.write(engine)
-    except RunStoppedError as stop:
+    except StopRunError as stop:
         log.info("%s", stop)
     finally:
         engine.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,16 @@ from openmm_cgan.plumed.actions import REMEDY, Action, Flush, Metad, Print, Rest
 from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.actions.centers import VirtualAtom
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
-from openmm_cgan.plumed.actions.variables import Variable, describe
-from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants, read_fields
+from openmm_cgan.plumed.actions.variables import ChainVariable, Variable, describe
+from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants
+from openmm_cgan.plumed.gradients import chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, molecules
+from openmm_cgan.plumed.metad_run import MetadRun
+from openmm_cgan.plumed.stepwise import Stepwise
 
 log = logging.getLogger("openmm_cgan")
 
@@ -61,7 +66,15 @@ class NativeBackend:
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
         self._prints = [action for action in actions if isinstance(action, Print)]
-        self._metads = [action for action in actions if isinstance(action, Metad)]
+        self._metads = [
+            MetadRun(action, directory, self._writer)
+            for action in actions
+            if isinstance(action, Metad)
+        ]
+        self._stepwise = Stepwise(actions, directory, self._writer)
+        for run in self._stepwise.opes:
+            if (kt := self._kt_or_none(run.action)) is not None:
+                run.action.start(kt)
         self._flushes = [action.stride for action in actions if isinstance(action, Flush)]
         self._lowering = Lowering(self._owner)
         self._changed: set[str] = set()
@@ -82,6 +95,12 @@ class NativeBackend:
                 if self._depends_on_bias(value.name):
                     message = f"a bias acting on the value of a bias is not native; {REMEDY}"
                     problems.append(Problem(bias.statement.location, value.name, message))
+        hidden = {n for a in self.actions if isinstance(a, Opes) for n in a.hidden_names}
+        for action in self.actions:
+            for value in action.arguments:
+                if value.name in hidden:
+                    message = f"natively there is no neighbour list; {REMEDY}"
+                    problems.append(Problem(action.statement.location, value.name, message))
         if problems:
             raise PlumedInputError(problems)
 
@@ -157,6 +176,7 @@ class NativeBackend:
         """The values in `read` and the bias [kJ/mol], leaving no trace."""
         found: dict[str, Any] = {}
         energy = 0.0
+        self._stepwise.move_to(step)
         for bias in self._biases:
             for value in bias.arguments:
                 self._compute_with_arguments(self._owner[value.name], found, positions, box)
@@ -186,7 +206,7 @@ class NativeBackend:
     @staticmethod
     def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
         if isinstance(action, Variable):
-            found[action.label] = action.value(positions, box)
+            found[action.label] = _bare(action.value(positions, box))
         elif isinstance(action, Function):
             found[action.label] = action.value([found[v.name] for v in action.arguments])
         elif isinstance(action, Bias):
@@ -277,76 +297,124 @@ class NativeBackend:
         self.timestep = timestep
         self._updated_once = self.restart if first_step_written is None else first_step_written
         for metad in self._metads:
-            metad.start(self._kt(metad), timestep)
+            metad.action.start(self._kt(metad.action, metad.action.needs_temperature), timestep)
+        for opes in self._stepwise.opes:
+            kt = self._kt(opes.action, True)
+            assert kt is not None
+            opes.action.start(kt)
         for metad in self._metads:
-            if self.restart:
-                self._read_hills(metad)
-            else:  # there from the beginning: a run that ends before its first hill can go on
-                self._hills_writer(metad)
+            if metad.start(self.restart):
+                self._changed.add(metad.action.label)
+        for opes in self._stepwise.opes:
+            opes.start(self.restart, fresh=True)
+            self._changed.add(opes.action.label)
+        for committor in self._stepwise.committors:
+            committor.start()
 
-    def _kt(self, metad: Metad) -> float | None:
-        if metad.temp is not None:
-            return KB_PLUMED * metad.temp / metad.units.energy
-        if metad.needs_temperature and self.temperature is None:
+    def _kt(self, bias: Metad | Opes, needed: bool) -> float | None:
+        kt = self._kt_or_none(bias)
+        if kt is None and needed:
             raise ValueError(
-                f"{metad.statement.location}: METAD {metad.label} with BIASFACTOR needs a "
+                f"{bias.statement.location}: {bias.name} {bias.label} needs a "
                 "temperature: give PlumedBias(..., temperature=300*kelvin) or TEMP= in the input"
             )
-        return None if self.temperature is None else KB * self.temperature / metad.units.energy
+        return kt
 
-    def _read_hills(self, metad: Metad) -> None:
-        path = self.directory / metad.file
-        if not path.exists():
-            raise FileNotFoundError(
-                f"restart: {path} with the hills of METAD {metad.label} is not there"
-            )
-        table = read_fields(path)
-        names = [value.name for value in metad.arguments]
-        metad.restore(
-            np.stack([table.columns[name] for name in names], axis=-1),
-            np.stack([table.columns[f"sigma_{name}"] for name in names], axis=-1),
-            table.columns["height"],
-        )
-        self._changed.add(metad.label)
-        log.info("METAD %s: %d hills read from %s", metad.label, len(table), path)
+    def _kt_or_none(self, bias: Metad | Opes) -> float | None:
+        """The kT that a bias works with [energy unit of the input]; None where it is not known."""
+        if bias.temp is not None:
+            return KB_PLUMED * bias.temp / bias.units.energy
+        return None if self.temperature is None else KB * self.temperature / bias.units.energy
 
     @property
     def static(self) -> bool:
         """Whether no bias changes with time."""
-        return not self._metads
+        return not self._metads and self._stepwise.is_static
 
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
-        paces = [metad.pace for metad in self._metads]
-        return sorted({*(p.stride for p in self._prints), *paces, *self._flushes})
+        strides = {stride for metad in self._metads for stride in metad.action.strides}
+        return sorted(
+            {*(p.stride for p in self._prints), *strides, *self._flushes, *self._stepwise.strides}
+        )
 
     def update(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
-    ) -> tuple[np.ndarray, float]:
-        """Write the rows and lay the hills of this step; return what `evaluate` had before."""
+    ) -> tuple[np.ndarray, float] | None:
+        """Write the rows and lay the hills of this step; return what `evaluate` had before.
+
+        Where only what runs at every step is due, that alone is done, and None returned.
+
+        Raises
+        ------
+        StopRunError
+            If COMMITTOR asks for it; all else of the step is done then.
+        """
+        self._stepwise.move_to(step)
+        time = step * self.timestep
+        if self._updated_once and all(step % stride for stride in self._rare_strides):
+            found = self._arguments_alone(positions, box)
+            stop = self._stepwise.look(found, step, time)
+            self._changed |= self._stepwise.tick(found, step, time, first=False)
+            if stop is not None:
+                raise stop
+            return None
         found = self.values(positions, box)
         energy = float(self.total_bias(found))
         for metad in self._metads:
-            metad.check_inside([found[v.name] for v in metad.arguments])
-        for i, action in enumerate(self._prints):
-            if step % action.stride == 0:
-                self._print(i, action, found, step)
-        if self._updated_once:  # as PLUMED: never at the first step of a run
-            for metad in self._metads:
-                if step % metad.pace == 0:
-                    self._lay_hill(metad, found, step)
+            metad.action.check_inside([found[v.name] for v in metad.action.arguments])
+        values = self._pick(found)
+        stop = self._stepwise.look(found, step, time)
+        first = not self._updated_once
+        self._changed |= self._stepwise.tick(found, step, time, first)
+        for metad in self._metads:
+            if metad.tick(found, step, time / metad.action.units.time, first):
+                self._changed.add(metad.action.label)
         self._updated_once = True
+        for action in self._prints:
+            if step % action.stride == 0:
+                self._print(action, found, step)
         if any(step % stride == 0 for stride in self._flushes):
             for writer in self._writers.values():
                 writer.flush()
-        return self._pick(found), energy
+        if stop is not None:
+            raise stop
+        return values, energy
+
+    @cached_property
+    def _rare_strides(self) -> set[int]:
+        """Where there is more to do than what runs at every step."""
+        return self._own_strides | self._stepwise.rare_strides
+
+    @property
+    def _own_strides(self) -> set[int]:
+        strides = {p.stride for p in self._prints} | set(self._flushes)
+        return strides.union(*(metad.action.strides for metad in self._metads))
+
+    def _arguments_alone(self, positions: np.ndarray, box: np.ndarray | None) -> dict[str, Any]:
+        """The values that are needed at every step."""
+        chains, others = self._needed_alone
+        values = chain_values(chains, positions, box)
+        found: dict[str, Any] = dict(zip((c.label for c in chains), values, strict=True))
+        for owner in others:
+            self._compute_with_arguments(owner, found, positions, box)
+        return found
+
+    @cached_property
+    def _needed_alone(self) -> tuple[list[ChainVariable], list[Action]]:
+        owners = list(dict.fromkeys(self._owner[name] for name in self._stepwise.arguments))
+        chains = [o for o in owners if isinstance(o, ChainVariable) and o.chain]
+        return chains, [owner for owner in owners if owner not in chains]
 
     def upload(self, context: openmm.Context) -> None:
-        """Give the hills laid since the last call to the running Context."""
-        for label in self._changed:
-            [metad] = [m for m in self._metads if m.label == label]
-            self._lowering.refresh_table(metad, context)
+        """Give the hills laid since the last call, and what moves, to the running Context."""
+        for metad in self._metads:
+            if metad.action.label in self._changed:
+                self._lowering.refresh_hills(metad.action, context)
+        for opes in self._stepwise.opes:
+            if opes.action.label in self._changed:
+                self._lowering.refresh_kernels(opes.action, context)
         self._changed.clear()
 
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:
@@ -356,32 +424,26 @@ class NativeBackend:
         bias.at = tuple(float(centre) for centre in centres)
         self._lowering.refresh(bias, context)
 
-    def _print(self, i: int, action: Print, found: dict[str, Any], step: int) -> None:
+    def _print(self, action: Print, found: dict[str, Any], step: int) -> None:
         time = step * self.timestep / action.units.time
         row = [f" {time:f}", *(" " + action.fmt % found[v.name] for v in action.arguments)]
         if action.file is None:
             log.info("PRINT%s", "".join(row))
             return
-        self._writer(f"{i}", action.file, lambda: _colvar_header(action)).write(row)
-
-    def _lay_hill(self, metad: Metad, found: dict[str, Any], step: int) -> None:
-        hill = metad.deposit([float(found[v.name]) for v in metad.arguments])
-        self._changed.add(metad.label)
-        writer = self._hills_writer(metad)
-        time = step * self.timestep / metad.units.time
-        writer.write(metad.fmt % number for number in (time, *hill))
-        writer.flush()
-
-    def _hills_writer(self, metad: Metad) -> FieldWriter:
-        return self._writer(metad.label, metad.file, lambda: _hills_header(metad))
+        self._writer(action.label, action.file, partial(_colvar_header, action)).write(row)
 
     def _writer(
-        self, key: str, file: str, header: Callable[[], tuple[list[str], list[tuple[str, str]]]]
+        self,
+        key: str,
+        file: str,
+        header: Callable[[], tuple[list[str], list[tuple[str, str]]]],
+        append: bool | None = None,
     ) -> FieldWriter:
+        """The writer of a file; `append` where an action does not restart as the whole input."""
         if key not in self._writers:
             fields, constants = header()
-            path = self.directory / file
-            self._writers[key] = FieldWriter(path, fields, constants, append=self.restart)
+            append = self.restart if append is None else append
+            self._writers[key] = FieldWriter(self.directory / file, fields, constants, append)
         return self._writers[key]
 
     def close(self) -> None:
@@ -390,14 +452,11 @@ class NativeBackend:
             writer.close()
 
 
+def _bare(value: Any) -> Any:
+    """A float for a single number: arithmetic with numpy's scalars is slow."""
+    return float(value) if isinstance(value, np.float64) else value
+
+
 def _colvar_header(action: Print) -> tuple[list[str], list[tuple[str, str]]]:
     names = [value.name for value in action.arguments]
     return ["time", *names], domain_constants(names, [v.domain_text for v in action.arguments])
-
-
-def _hills_header(metad: Metad) -> tuple[list[str], list[tuple[str, str]]]:
-    names = [value.name for value in metad.arguments]
-    fields = ["time", *names, *(f"sigma_{name}" for name in names), "height", "biasf"]
-    constants = [("multivariate", "false"), ("kerneltype", "stretched-gaussian")]
-    domains = [value.domain_text for value in metad.arguments]
-    return fields, constants + domain_constants(names, domains)

@@ -113,6 +113,8 @@ class Keyword:
     first : int, optional
         For a keyword with numbers, ``ATOMS1=``, ``ATOMS2=`` ...: where they begin. Its value is
         the tuple of what stands at each number, up to the first that is missing.
+    sparse : bool
+        Numbers may be missing: its value is a dict by number.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Keyword:
     default: Any = None
     compulsory: bool = False
     first: int | None = None
+    sparse: bool = False
 
     @property
     def key(self) -> str:
@@ -299,6 +302,13 @@ def _read_option(
     read = _READERS[keyword.kind]
     if keyword.first is None:
         return read(raw[keyword.name], scope, options)
+    if keyword.sparse:
+        named = {k: k.removeprefix(keyword.name) for k in raw}
+        return {
+            int(number): read(raw[k], scope, options)
+            for k, number in named.items()
+            if number != k and number.isdigit()
+        }
     found: list[Any] = []
     while (name := f"{keyword.name}{keyword.first + len(found)}") in raw:
         found.append(read(raw[name], scope, options))
@@ -340,7 +350,7 @@ def _match_words(
             numbers.setdefault(keyword.key, set()).add(number)
     for keyword in cls.keywords:
         given = numbers.get(keyword.key, set())
-        if keyword.first is not None and given:
+        if keyword.first is not None and given and not keyword.sparse:
             expected = set(range(keyword.first, keyword.first + len(given)))
             if given != expected:
                 complain(keyword.key, f"numbers are missing; expected {sorted(expected)}")
@@ -350,6 +360,8 @@ def _match_words(
 def _default(keyword: Keyword, options: dict[str, Any]) -> Any:
     if keyword.kind == "flag":
         return False
+    if keyword.sparse:
+        return {}
     if keyword.kind == "arguments" or keyword.first is not None:
         return ()
     if keyword.kind in ("reals", "integers") and keyword.default is not None:
