@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
-from openmm_cgan.plumed.actions.biases import Bias
+from openmm_cgan.plumed.actions.biases import Bias, take
 from openmm_cgan.plumed.language import is_number_format, read_real
 
 # PLUMED's "stretched" Gaussian, cut at half its squared distance CUTOFF and brought to zero there
@@ -111,6 +111,11 @@ class HillGrid:
         for i, delta in enumerate(deltas):
             self.slopes[i][patch] -= bump * (delta * (self.axes[i].step / sigma[i]))
         self._tabulate(patch)
+
+    def take_over(self, heights: np.ndarray, slopes: np.ndarray) -> None:
+        """Replace the sum of hills."""
+        self.heights[...], self.slopes[...] = heights, slopes
+        self._tabulate(np.ix_(*(np.arange(n) for n in heights.shape)))
 
     def _tabulate(self, patch: tuple[np.ndarray, ...]) -> None:
         height = self.heights[patch]
@@ -325,6 +330,15 @@ class Metad(Bias):
         self.grid.add(centre, self.sigma, height)
         factor = -1.0 if self.bias_factor is None else self.bias_factor
         return (*centre, *self.sigma, written, factor)
+
+    def saved(self) -> dict[str, np.ndarray]:
+        return {"heights": self.grid.heights, "slopes": self.grid.slopes}
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        self.grid.take_over(
+            take(arrays, "heights", self.grid.heights.shape),
+            take(arrays, "slopes", self.grid.slopes.shape),
+        )
 
     def restore(self, centres: np.ndarray, sigmas: np.ndarray, written: np.ndarray) -> None:
         """Add the hills of an earlier run, heights as the file has them."""
