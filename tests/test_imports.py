@@ -22,6 +22,7 @@ ORDER = [
     "plumed.gradients",
     "plumed.python_force",
     "plumed.lowering",
+    "plumed.metad_run",
     "plumed.opes_files",
     "plumed.stepwise",
     "plumed.native",

@@ -20,6 +20,9 @@ GRID = "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=50,50"
 PRINT = "PRINT ARG=phi,psi,{b}.* STRIDE=10 FILE=COLVAR\n"
 INPUTS = {
     "METAD": f"b: METAD ARG=phi,psi SIGMA=0.3,0.3 HEIGHT=1.2 PACE=20 BIASFACTOR=10 {GRID}\n",
+    "METAD without a grid": "b: METAD ARG=phi,psi SIGMA=0.3,0.3 HEIGHT=1.2 PACE=20 CALC_WORK\n",
+    "METAD with sums": f"b: METAD ARG=phi,psi SIGMA=0.3,0.3 HEIGHT=1.2 PACE=20 BIASFACTOR=9 {GRID} "
+    "CALC_RCT RCT_USTRIDE=3 CALC_MAX_BIAS GRID_WFILE=GRID GRID_WSTRIDE=500 STORE_GRIDS\n",
     "OPES": "b: OPES_METAD ARG=phi,psi SIGMA=0.3,0.3 PACE=20 BARRIER=40 CALC_WORK "
     "STATE_WFILE=STATE STATE_WSTRIDE=100 STORE_STATES\n",
     "adaptive OPES": "b: OPES_METAD_EXPLORE ARG=phi,psi PACE=20 BARRIER=40 "
@@ -28,7 +31,7 @@ INPUTS = {
     "STEP1=1500 AT1=-1,0.8\n"
     "COMMITTOR ARG=phi BASIN_LL1=-1.5 BASIN_UL1=-1.3 STRIDE=5 FILE=COMMIT NOSTOP\n",
 }
-FILES = ("COLVAR", "HILLS", "KERNELS", "STATE", "COMMIT")
+FILES = ("COLVAR", "HILLS", "KERNELS", "STATE", "COMMIT", "GRID")
 
 
 def made(text, folder, checkpoint=None):
@@ -98,6 +101,40 @@ def test_a_run_in_two_processes_is_bitwise_the_run_in_one(kind, at, tmp_path, re
         ours, whole = ((tmp_path / f / file).read_bytes() for f in ("two", "one"))
         assert ours == whole, file
     assert not list((tmp_path / "two").glob("bck.*"))
+
+
+def test_hills_of_other_walkers_are_read_on_from_where_they_were(tmp_path):
+    metad = INPUTS["METAD"].replace("\n", " WALKERS_N=2 WALKERS_ID=0 WALKERS_RSTRIDE=50\n")
+    text = PHI_PSI + metad + PRINT.format(b="b")
+
+    def lay(folder, rows):
+        """Hills of walker 1, with the header before the first."""
+        path = tmp_path / folder / "HILLS.1"
+        path.parent.mkdir(exist_ok=True)
+        header = "#! FIELDS time phi psi sigma_phi sigma_psi height biasf clock\n"
+        new = "" if path.exists() else header
+        for row in rows:
+            new += f"{row} {-1.4 + 0.02 * row} 1.2 0.3 0.3 1.1 10 0\n"
+        with path.open("a") as file:
+            file.write(new)
+
+    def run(folder, cut):
+        lay(folder, range(3))
+        bias, simulation = made(text, tmp_path / folder)
+        simulation.step(200)
+        if cut:
+            bias.save_checkpoint(tmp_path / "run.chk")
+            bias.close()
+        lay(folder, range(3, 8))
+        if cut:
+            bias, simulation = made(text, tmp_path / folder, tmp_path / "run.chk")
+        simulation.step(300)
+        bias.close()
+        return positions(simulation)
+
+    np.testing.assert_array_equal(run("cut", True), run("whole", False))
+    colvars = [(tmp_path / f / "COLVAR").read_bytes() for f in ("cut", "whole")]
+    assert colvars[0] == colvars[1]
 
 
 def test_the_reporter_saves_again_and_again_and_whole(tmp_path):

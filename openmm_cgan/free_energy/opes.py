@@ -64,9 +64,7 @@ def read_opes(table: FieldTable) -> OpesEstimate:
     constants = table.constants
     action, _, kind = constants.get("action", "").rpartition("_")
     if action not in ("OPES_METAD", "OPES_METAD_EXPLORE") or kind not in ("state", "kernels"):
-        raise ValueError(
-            f"action is '{action}_{kind}': no STATE or KERNELS of OPES_METAD"
-        )
+        raise ValueError(f"action is '{action}_{kind}': no STATE or KERNELS of OPES_METAD")
     explore = action == "OPES_METAD_EXPLORE"
     names = [name.removeprefix("sigma_") for name in table.columns if name.startswith("sigma_")]
     cutoff, threshold = (

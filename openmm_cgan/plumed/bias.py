@@ -25,7 +25,7 @@ from openmm_cgan.plumed.language import (
     split_vector,
 )
 from openmm_cgan.plumed.libplumed import BIASES, OUTPUTS
-from openmm_cgan.plumed.lowering import MARKER, bias_number
+from openmm_cgan.plumed.lowering import bias_number, marker_force
 from openmm_cgan.plumed.native import NativeBackend
 from openmm_cgan.plumed.saved_state import read_saved, write_saved
 
@@ -120,7 +120,8 @@ class PlumedBias:
         self.variables: tuple[CollectiveVariable, ...] = self._engine.describe(names)
         self._system: openmm.System | None = None
         self._groups: set[int] = set()
-        self._marker = ""
+        self._witness: openmm.Force | None = None  # a force that knows the Contexts it is in
+        self._marker = ""  # without one, a parameter of the Context
         self._reporter: UpdateReporter | None = None
 
     @property
@@ -222,11 +223,12 @@ class PlumedBias:
         if not free:
             raise RuntimeError("no force group is free: the System's forces use all 32")
         forces = self._engine.forces(system)
-        self._marker = f"openmm_cgan_bias_{bias_number(system)}"
-        marker = openmm.CustomExternalForce(f"0*{self._marker}*x")  # seen in a Context's parameters
-        marker.addGlobalParameter(self._marker, 0.0)
-        marker.setName(MARKER)
-        for force in (*forces, marker):
+        added = list(forces)
+        self._witness = next((f for f in forces if hasattr(f, "updateParametersInContext")), None)
+        if self._witness is None:
+            self._marker = f"openmm_cgan_bias_{bias_number(system)}"
+            added.append(marker_force(self._marker))
+        for force in added:
             force.setForceGroup(free[0])
             system.addForce(force)
         self._groups = {free[0]}
@@ -274,7 +276,7 @@ class PlumedBias:
             raise RuntimeError("call bias.add_to(system) before Simulation(...), then attach")
         if self._reporter is not None:
             raise RuntimeError("this PlumedBias is attached already")
-        if self._marker not in dict(simulation.context.getParameters()):
+        if not self._is_in(simulation.context):
             raise RuntimeError(
                 "the Simulation's Context does not contain the bias: call bias.add_to(system) "
                 "before Simulation(topology, system, integrator), with the same System"
@@ -289,6 +291,17 @@ class PlumedBias:
         self._reporter = UpdateReporter(self._engine, begun)
         self._simulation = simulation
         simulation.reporters.append(self._reporter)
+
+    def _is_in(self, context: openmm.Context) -> bool:
+        if self._witness is None:
+            return self._marker in dict(context.getParameters())
+        try:
+            self._witness.updateParametersInContext(context)
+        except openmm.OpenMMException as error:
+            if "not present in the Context" in str(error):
+                return False
+            raise
+        return True
 
     def _go_on(self, simulation: Any, timestep: float, path: Path) -> bool:
         """Go on from a checkpoint; return whether its step has been updated."""

@@ -313,7 +313,8 @@ class Plumed:
         """Make an instance that leaves no files: they are unlinked as soon as they are open."""
         suffix = f".muted-{uuid.uuid4().hex}"
         try:
-            return cls(replace(settings, suffix=suffix), statements, read)
+            alone = [_without_walkers(statement) for statement in statements]
+            return cls(replace(settings, suffix=suffix), alone, read)
         finally:
             for folder in _output_folders(settings.folder, statements):
                 for path in folder.glob(f"*{suffix}*"):
@@ -465,6 +466,18 @@ class Plumed:
 
 def _closed(*_: Any) -> None:
     raise RuntimeError("this PLUMED is closed")
+
+
+def _without_walkers(statement: Statement) -> Statement:
+    """A METAD that shares hills as one that does not: PLUMED gives shared files no suffix."""
+    given = dict(word.partition("=")[::2] for word in statement.words)
+    if statement.action != "METAD" or "WALKERS_N" not in given:
+        return statement
+    file = f"{given.get('FILE', 'HILLS')}.{given.get('WALKERS_ID', '0')}"
+    if "WALKERS_DIR" in given:
+        file = f"{given['WALKERS_DIR']}/{file}"
+    kept = [w for w in statement.words if not w.startswith(("WALKERS_", "FILE="))]
+    return replace(statement, words=(*kept, f"FILE={file}"))
 
 
 def _output_folders(folder: Path, statements: list[Statement]) -> set[Path]:

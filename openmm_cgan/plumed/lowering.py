@@ -18,6 +18,8 @@ from openmm_cgan.plumed.actions.biases import Bias, SeparableBias
 from openmm_cgan.plumed.actions.centers import VirtualAtom
 from openmm_cgan.plumed.actions.contacts import PairSum
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.grids import HillGrid
+from openmm_cgan.plumed.actions.hill_sums import HillSum
 from openmm_cgan.plumed.actions.moving import MovingRestraint
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
@@ -32,7 +34,7 @@ _PLAIN: dict[type, tuple[type, str, str]] = {
     Distance: (openmm.CustomBondForce, "addBond", "addPerBondParameter"),
 }
 MAX_VARIABLES = 32  # that a CustomCVForce holds
-MARKER = "PLUMED marker"  # name of the empty force that each bias leaves in a System
+MARKER = "PLUMED marker"  # name of the empty force of a bias that has no other to be known by
 
 
 class Lowering:
@@ -63,7 +65,10 @@ class Lowering:
                 coupled.append(self._python_force(bias, system))
                 continue
             if isinstance(bias, Metad):
-                coupled.append(self._metad_force(bias, system))
+                if bias.grid is not None and bias.applied:
+                    coupled.append(self._metad_force(bias, bias.grid, system))
+                elif bias.applied:
+                    coupled.append(self._python_force(bias, system))
                 continue
             assert isinstance(bias, SeparableBias)
             for i, value in enumerate(bias.arguments):
@@ -112,21 +117,24 @@ class Lowering:
         force.setName(f"PLUMED {bias.name} {bias.label}")
         return force
 
-    def _metad_force(self, metad: Metad, system: openmm.System) -> openmm.CustomCVForce:
+    def _metad_force(
+        self, metad: Metad, grid: HillGrid, system: openmm.System
+    ) -> openmm.CustomCVForce:
         leaves: dict[str, Variable] = {}
         arguments = [self._expression(value.name, leaves) for value in metad.arguments]
-        text = metad.grid.expression(arguments, "bias")
+        wrapped = [isinstance(self._owner[value.name], Torsion) for value in metad.arguments]
+        text = grid.expression(arguments, wrapped, "bias")
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
         _add_leaves(force, leaves, system)
-        table = openmm.Discrete1DFunction(metad.grid.table.ravel())
+        table = openmm.Discrete1DFunction(grid.table.ravel())
         force.addTabulatedFunction("bias", table)
         force.setName(f"PLUMED METAD {metad.label}")
         self._tables[metad.label] = force
         return force
 
     def _python_force(
-        self, bias: Opes | MovingRestraint, system: openmm.System
+        self, bias: Metad | Opes | MovingRestraint, system: openmm.System
     ) -> openmm.PythonForce:
         owners = [self._owner[value.name] for value in bias.arguments]
 
@@ -155,11 +163,15 @@ class Lowering:
 
     # ---- while a simulation runs
 
-    def refresh_table(self, metad: Metad, context: openmm.Context) -> None:
+    def refresh_hills(self, metad: Metad, context: openmm.Context) -> None:
         """Give the hills of a METAD to a running Context."""
-        force = self._tables[metad.label]
-        force.getTabulatedFunction(0).setFunctionParameters(metad.grid.table.ravel())
-        force.updateParametersInContext(context)
+        if isinstance(metad.hills, HillSum):
+            if metad.applied:
+                context.setParameter(self._changed_parameter(metad), float(len(metad.hills)))
+        elif metad.label in self._tables:
+            force = self._tables[metad.label]
+            force.getTabulatedFunction(0).setFunctionParameters(metad.hills.table.ravel())
+            force.updateParametersInContext(context)
 
     def refresh_kernels(self, opes: Opes, context: openmm.Context) -> None:
         """Tell a running Context that the bias has changed."""
@@ -293,7 +305,19 @@ def _add_group(force: openmm.CustomCentroidBondForce, site: Site) -> int:
 
 def bias_number(system: openmm.System) -> int:
     """How many biases are in a System already; the same whenever the same System is made."""
-    return sum(force.getName() == MARKER for force in system.getForces())
+    ours = [force for force in system.getForces() if force.getName().startswith("PLUMED")]
+    return len({force.getForceGroup() for force in ours})  # each bias has a group of its own
+
+
+def marker_force(name: str) -> openmm.CustomExternalForce:
+    """A force that does nothing, and shows a Context that it is there by a parameter.
+
+    It costs half a microsecond a step.
+    """
+    force = openmm.CustomExternalForce(f"0*{name}*x")
+    force.addGlobalParameter(name, 0.0)
+    force.setName(MARKER)
+    return force
 
 
 def molecules(system: openmm.System) -> list[int]:

@@ -23,10 +23,11 @@ from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables import ChainVariable, Variable, describe
-from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants, read_fields
+from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants
 from openmm_cgan.plumed.gradients import chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, molecules
+from openmm_cgan.plumed.metad_run import MetadRun
 from openmm_cgan.plumed.output_files import OutputFiles
 from openmm_cgan.plumed.saved_state import SavedState
 from openmm_cgan.plumed.stepwise import Stepwise
@@ -66,9 +67,10 @@ class NativeBackend:
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
         self._prints = [action for action in actions if isinstance(action, Print)]
-        self._metads = [action for action in actions if isinstance(action, Metad)]
-        self._files = OutputFiles(directory)
-        self._stepwise = Stepwise(actions, directory, self._files)
+        self._files = files = OutputFiles(directory)
+        metads = [action for action in actions if isinstance(action, Metad)]
+        self._metads = [MetadRun(action, directory, files) for action in metads]
+        self._stepwise = Stepwise(actions, directory, files)
         for run in self._stepwise.opes:
             if (kt := self._kt_or_none(run.action)) is not None:
                 run.action.start(kt)
@@ -196,7 +198,7 @@ class NativeBackend:
     @staticmethod
     def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
         if isinstance(action, Variable):
-            found[action.label] = action.value(positions, box)
+            found[action.label] = _bare(action.value(positions, box))
         elif isinstance(action, Function):
             found[action.label] = action.value([found[v.name] for v in action.arguments])
         elif isinstance(action, Bias):
@@ -280,10 +282,8 @@ class NativeBackend:
         self._settle(timestep)
         self._updated_once = self.restart  # the first step of this run was updated by the last
         for metad in self._metads:
-            if self.restart:
-                self._read_hills(metad)
-            else:  # there from the beginning: a run that ends before its first hill can go on
-                self._hills_writer(metad)
+            if metad.start(self.restart):
+                self._changed.add(metad.action.label)
         for opes in self._stepwise.opes:
             opes.start(self.restart)
             self._changed.add(opes.action.label)
@@ -293,7 +293,7 @@ class NativeBackend:
         """Fix what depends on the run."""
         self.timestep = timestep
         for metad in self._metads:
-            metad.start(self._kt(metad, metad.needs_temperature), timestep)
+            metad.action.start(self._kt(metad.action, metad.action.needs_temperature), timestep)
         for opes in self._stepwise.opes:
             kt = self._kt(opes.action, True)
             assert kt is not None
@@ -303,7 +303,7 @@ class NativeBackend:
         kt = self._kt_or_none(bias)
         if kt is None and needed:
             raise ValueError(
-                f"{bias.statement.location}: {bias.name} {bias.label} with BIASFACTOR needs a "
+                f"{bias.statement.location}: {bias.name} {bias.label} needs a "
                 "temperature: give PlumedBias(..., temperature=300*kelvin) or TEMP= in the input"
             )
         return kt
@@ -314,22 +314,6 @@ class NativeBackend:
             return KB_PLUMED * bias.temp / bias.units.energy
         return None if self.temperature is None else KB * self.temperature / bias.units.energy
 
-    def _read_hills(self, metad: Metad) -> None:
-        path = self.directory / metad.file
-        if not path.exists():
-            raise FileNotFoundError(
-                f"restart: {path} with the hills of METAD {metad.label} is not there"
-            )
-        table = read_fields(path)
-        names = [value.name for value in metad.arguments]
-        metad.restore(
-            np.stack([table.columns[name] for name in names], axis=-1),
-            np.stack([table.columns[f"sigma_{name}"] for name in names], axis=-1),
-            table.columns["height"],
-        )
-        self._changed.add(metad.label)
-        log.info("METAD %s: %d hills read from %s", metad.label, len(table), path)
-
     @property
     def static(self) -> bool:
         """Whether no bias changes with time."""
@@ -338,9 +322,9 @@ class NativeBackend:
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
-        paces = [metad.pace for metad in self._metads]
+        strides = {stride for metad in self._metads for stride in metad.action.strides}
         return sorted(
-            {*(p.stride for p in self._prints), *paces, *self._flushes, *self._stepwise.strides}
+            {*(p.stride for p in self._prints), *strides, *self._flushes, *self._stepwise.strides}
         )
 
     def update(
@@ -368,28 +352,30 @@ class NativeBackend:
         found = self.values(positions, box)
         energy = float(self.total_bias(found))
         for metad in self._metads:
-            metad.check_inside([found[v.name] for v in metad.arguments])
+            metad.action.check_inside([found[v.name] for v in metad.action.arguments])
+        values = self._pick(found)
         stop = self._stepwise.look(found, step, time)
-        self._changed |= self._stepwise.tick(found, step, time, first=not self._updated_once)
-        for i, action in enumerate(self._prints):
-            if step % action.stride == 0:
-                self._print(i, action, found, step)
-        if self._updated_once:  # as PLUMED: never at the first step of a run
-            for metad in self._metads:
-                if step % metad.pace == 0:
-                    self._lay_hill(metad, found, step)
+        first = not self._updated_once
+        self._changed |= self._stepwise.tick(found, step, time, first)
+        for metad in self._metads:
+            if metad.tick(found, step, time / metad.action.units.time, first):
+                self._changed.add(metad.action.label)
         self._updated_once = True
+        for action in self._prints:
+            if step % action.stride == 0:
+                self._print(action, found, step)
         if any(step % stride == 0 for stride in self._flushes):
             self._files.flush()
         if stop is not None:
             raise stop
-        return self._pick(found), energy
+        return values, energy
 
     @cached_property
     def _rare_strides(self) -> set[int]:
         """Where there is more to do than what runs at every step."""
-        strides = {p.stride for p in self._prints} | {m.pace for m in self._metads}
-        return strides | set(self._flushes) | self._stepwise.rare_strides
+        strides = {p.stride for p in self._prints} | set(self._flushes)
+        strides = strides.union(*(metad.action.strides for metad in self._metads))
+        return strides | self._stepwise.rare_strides
 
     def _arguments_alone(self, positions: np.ndarray, box: np.ndarray | None) -> dict[str, Any]:
         """The values that are needed at every step."""
@@ -409,8 +395,8 @@ class NativeBackend:
     def upload(self, context: openmm.Context) -> None:
         """Give the hills laid since the last call, and what moves, to the running Context."""
         for metad in self._metads:
-            if metad.label in self._changed:
-                self._lowering.refresh_table(metad, context)
+            if metad.action.label in self._changed:
+                self._lowering.refresh_hills(metad.action, context)
         for opes in self._stepwise.opes:
             if opes.action.label in self._changed:
                 self._lowering.refresh_kernels(opes.action, context)
@@ -423,39 +409,27 @@ class NativeBackend:
         bias.at = tuple(float(centre) for centre in centres)
         self._lowering.refresh(bias, context)
 
-    def _print(self, i: int, action: Print, found: dict[str, Any], step: int) -> None:
+    def _print(self, action: Print, found: dict[str, Any], step: int) -> None:
         time = step * self.timestep / action.units.time
         row = [f" {time:f}", *(" " + action.fmt % found[v.name] for v in action.arguments)]
         if action.file is None:
             log.info("PRINT%s", "".join(row))
             return
-        self._colvar_writer(i, action).write(row)
+        self._colvar_writer(action).write(row)
 
-    def _colvar_writer(self, i: int, action: Print) -> FieldWriter:
+    def _colvar_writer(self, action: Print) -> FieldWriter:
         path, header = self.directory / str(action.file), partial(_colvar_header, action)
-        return self._files.writer(f"{i}", path, header, self.restart)
-
-    def _lay_hill(self, metad: Metad, found: dict[str, Any], step: int) -> None:
-        hill = metad.deposit([float(found[v.name]) for v in metad.arguments])
-        self._changed.add(metad.label)
-        writer = self._hills_writer(metad)
-        time = step * self.timestep / metad.units.time
-        writer.write(metad.fmt % number for number in (time, *hill))
-        writer.flush()
-
-    def _hills_writer(self, metad: Metad) -> FieldWriter:
-        path, header = self.directory / metad.file, partial(_hills_header, metad)
-        return self._files.writer(metad.label, path, header, self.restart)
+        return self._files.writer(action.label, path, header, self.restart)
 
     # ---- with a checkpoint
 
     def saved(self, step: int) -> SavedState:
         """What the run has gathered up to a step."""
-        arrays = {
-            f"{action.label}/{name}": array
-            for action in self._keepers
-            for name, array in action.saved().items()
-        }
+        kept: list[tuple[str, dict[str, np.ndarray]]] = [
+            *((action.label, action.saved()) for action in self._keepers),
+            *((metad.action.label, metad.saved()) for metad in self._metads),
+        ]
+        arrays = {f"{label}/{name}": x for label, own in kept for name, x in own.items()}
         return SavedState(step, self._updated, self._files.lengths(), arrays)
 
     def go_on(self, timestep: float, state: SavedState) -> None:
@@ -473,11 +447,11 @@ class NativeBackend:
         self._updated, self._updated_once = state.updated, state.updated >= 0
         self._changed = {bias.label for bias in self._biases}
         self._stepwise.move_to(state.step)
-        for i, print_ in enumerate(self._prints):
+        for print_ in self._prints:
             if print_.file in state.files:
-                self._colvar_writer(i, print_)
+                self._colvar_writer(print_)
         for metad in self._metads:
-            self._hills_writer(metad)
+            metad.go_on(state.of(metad.action.label))
         self._stepwise.open(append=True)
 
     def close(self) -> None:
@@ -485,14 +459,11 @@ class NativeBackend:
         self._files.close()
 
 
+def _bare(value: Any) -> Any:
+    """A float for a single number: arithmetic with numpy's scalars is slow."""
+    return float(value) if isinstance(value, np.float64) else value
+
+
 def _colvar_header(action: Print) -> tuple[list[str], list[tuple[str, str]]]:
     names = [value.name for value in action.arguments]
     return ["time", *names], domain_constants(names, [v.domain_text for v in action.arguments])
-
-
-def _hills_header(metad: Metad) -> tuple[list[str], list[tuple[str, str]]]:
-    names = [value.name for value in metad.arguments]
-    fields = ["time", *names, *(f"sigma_{name}" for name in names), "height", "biasf"]
-    constants = [("multivariate", "false"), ("kerneltype", "stretched-gaussian")]
-    domains = [value.domain_text for value in metad.arguments]
-    return fields, constants + domain_constants(names, domains)

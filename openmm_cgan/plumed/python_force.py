@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import openmm
 
+from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.moving import MovingRestraint
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.gradients import FrameValues
@@ -25,14 +26,16 @@ class BiasForce:
 
     Parameters
     ----------
-    bias : Opes or MovingRestraint
+    bias : Metad, Opes or MovingRestraint
     values : FrameValues
         Its arguments.
     periodic : bool
         Whether the System has a periodic box.
     """
 
-    def __init__(self, bias: Opes | MovingRestraint, values: FrameValues, periodic: bool) -> None:
+    def __init__(
+        self, bias: Metad | Opes | MovingRestraint, values: FrameValues, periodic: bool
+    ) -> None:
         self._bias, self._values, self._periodic = bias, values, periodic
         self._positions = np.zeros((len(values.atoms), 3))
         self._token = uuid.uuid4().hex
