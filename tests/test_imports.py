@@ -16,6 +16,7 @@ ORDER = [
     "plumed.colvar",
     "plumed.expressions",
     "plumed.pdb",
+    "plumed.index_files",
     "plumed.actions",
     "plumed.saved_state",
     "plumed.output_files",
@@ -26,6 +27,7 @@ ORDER = [
     "plumed.opes_files",
     "plumed.stepwise",
     "plumed.native",
+    "plumed.strides",
     "plumed.libplumed",
     "plumed.kernel",
     "plumed.plugin",
@@ -71,6 +73,8 @@ ORDER = [
     "testsystems",
     "cli.exports",
     "cli.simulations",
+    "cli.trajectories",
+    "cli.forces",
     "cli.driver",
     "cli.shipped",
     "cli.demo",
@@ -87,6 +91,7 @@ ALLOWED = {
     "plumed.actions": {"numpy"},
     "plumed.expressions": {"numpy"},
     "plumed.pdb": set(),
+    "plumed.index_files": set(),
     "frames": {"numpy", "h5py"},
     "internal_coordinates": {"numpy", "torch"},
     "features": {"numpy", "torch"},
@@ -102,7 +107,7 @@ ALLOWED = {
     "cli": {"numpy"},
     "cli.commands": {"click"},
     "cli.simulations": {"numpy", "openmm", "tqdm"},
-    "cli.driver": {"numpy", "openmm"},
+    "cli.forces": {"numpy", "openmm"},
 }
 
 # Words that name a drawer and not a thing.

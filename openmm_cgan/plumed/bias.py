@@ -24,10 +24,10 @@ from openmm_cgan.plumed.language import (
     read_text,
     split_vector,
 )
-from openmm_cgan.plumed.libplumed import BIASES, OUTPUTS
 from openmm_cgan.plumed.lowering import bias_number, marker_force
 from openmm_cgan.plumed.native import NativeBackend
 from openmm_cgan.plumed.saved_state import read_saved, write_saved
+from openmm_cgan.plumed.strides import BIASES, OUTPUTS
 
 log = logging.getLogger("openmm_cgan")
 
@@ -104,7 +104,7 @@ class PlumedBias:
         native, refusal = self._compile()
         if native is not None and topology is not None:
             native.set_masses(_element_masses(topology))  # until the System's are known
-        self.backend = _choose_backend(backend, refusal, self.source)
+        self.backend = choose_backend(backend, refusal, self.source)
         self._may_change = backend == "auto"
         self._moves = False
         self._engine: Any = native if self.backend == "native" else None
@@ -242,7 +242,7 @@ class PlumedBias:
         refusal = PlumedInputError(problems)
         if not self._may_change:
             raise refusal
-        self.backend = _choose_backend("auto", refusal, self.source)
+        self.backend = choose_backend("auto", refusal, self.source)
         names = self._engine.read
         self._engine = self._make_engine(names)
         self.variables = self._engine.describe(names)
@@ -449,7 +449,7 @@ class PlumedBias:
         self._engine.close()
 
 
-def _choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
+def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
     """The backend to take; the refusal is why it can not be native."""
     if backend == "native" and refusal is not None:
         raise refusal

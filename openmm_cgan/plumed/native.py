@@ -126,13 +126,19 @@ class NativeBackend:
             return []
         molecule = molecules(system)
         problems = []
-        for action in self.actions:
-            if not isinstance(action, VirtualAtom | Gyration | Rmsd):
-                continue
+        for action in self._taken_whole():
             if len({molecule[atom] for atom in action.atoms}) > 1:
                 message = f"a group of several molecules in a periodic box is not native; {REMEDY}"
                 problems.append(Problem(action.statement.location, action.label, message))
         return problems
+
+    def _taken_whole(self) -> list[Any]:
+        """The actions whose force needs their atoms in one image: `groups`."""
+        return [a for a in self.actions if isinstance(a, VirtualAtom | Gyration | Rmsd)]
+
+    def groups(self) -> list[tuple[int, ...]]:
+        """Groups of atoms that the forces take as they are, each to be in one periodic image."""
+        return [action.atoms for action in self._taken_whole() if action.periodic]
 
     def set_masses(self, masses: np.ndarray) -> None:
         """Take the masses [dalton] of all atoms of the system."""
@@ -182,7 +188,9 @@ class NativeBackend:
 
     def _pick(self, found: dict[str, Any]) -> np.ndarray:
         values = [found[name] for name in self.read]
-        if np.ndim(values[0]) == 0:  # np.array is several times quicker than np.stack here
+        if (
+            not values or np.ndim(values[0]) == 0
+        ):  # np.array is several times quicker than np.stack here
             return np.array(values)
         return np.stack(values, axis=-1)
 
@@ -271,8 +279,15 @@ class NativeBackend:
 
     # ---- between steps
 
-    def start(self, timestep: float) -> None:
+    def start(self, timestep: float, first_step_written: bool | None = None) -> None:
         """Begin a run: the time step [ps] is known; hills of an earlier run are read.
+
+        Parameters
+        ----------
+        timestep : float
+        first_step_written : bool, optional
+            Whether an earlier run has updated the first step that comes; by default where it
+            restarts one.
 
         Raises
         ------
@@ -280,7 +295,7 @@ class NativeBackend:
             If a temperature is needed and missing.
         """
         self._settle(timestep)
-        self._updated_once = self.restart  # the first step of this run was updated by the last
+        self._updated_once = self.restart if first_step_written is None else first_step_written
         for metad in self._metads:
             if metad.start(self.restart):
                 self._changed.add(metad.action.label)
