@@ -105,7 +105,7 @@ class PlumedBias:
         self._moves = False
         self._engine: Any = native if self.backend == "native" else None
         names = tuple(cvs) if cvs is not None else self._default_cvs(native)
-        if not names:
+        if not names and (native is None or not native.prints):
             raise ValueError(
                 f"{self.source} names no collective variables: it has no bias and no PRINT; "
                 "say which with cvs=('phi', 'psi')"
@@ -271,7 +271,7 @@ class PlumedBias:
         timestep = simulation.integrator.getStepSize().value_in_unit(unit.picosecond)
         self._engine.start(timestep)
         self._engine.upload(simulation.context)
-        self._reporter = _UpdateReporter(self._engine, self.restart)
+        self._reporter = _UpdateReporter(self._engine, self.restart, self._groups)
         simulation.reporters.append(self._reporter)
 
     def values(self, simulation: Any, state: openmm.State) -> tuple[np.ndarray, float]:
@@ -296,6 +296,7 @@ class PlumedBias:
         )
         if self._reporter is not None and self._reporter.has_seen(step, positions):
             return self._reporter.values, self._reporter.energy
+        _tell_energy(self._engine, simulation, self._groups)
         values, energy = self._engine.evaluate(positions, box, step)
         return values, energy
 
@@ -376,8 +377,9 @@ class PlumedBias:
 class _UpdateReporter:
     """Calls the backend between steps, first at the first step of the run, as PLUMED does."""
 
-    def __init__(self, engine: Any, restarted: bool) -> None:
+    def __init__(self, engine: Any, restarted: bool, groups: set[int]) -> None:
         self._engine = engine
+        self._groups = groups
         self._begun = restarted  # the earlier run has written this step already
         self._step = -1
         self._positions = np.empty(0)
@@ -404,9 +406,17 @@ class _UpdateReporter:
             state, simulation.system.usesPeriodicBoundaryConditions()
         )
         step = simulation.currentStep
+        _tell_energy(self._engine, simulation, self._groups)
         self.values, self.energy = self._engine.update(positions, box, step)
         self._step, self._positions = step, positions
         self._engine.upload(simulation.context)
+
+
+def _tell_energy(engine: Any, simulation: Any, groups: set[int]) -> None:
+    """Give ENERGY the potential energy of all forces but the bias."""
+    if isinstance(engine, NativeBackend) and engine.needs_energy:
+        others = simulation.context.getState(energy=True, groups=set(range(32)) - groups)
+        engine.potential = others.getPotentialEnergy()._value
 
 
 def positions_of(state: openmm.State) -> np.ndarray:

@@ -8,6 +8,7 @@ steps.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,15 @@ import openmm
 
 from openmm_cgan.plumed.actions import REMEDY, Action, Flush, Metad, Print, Restraint
 from openmm_cgan.plumed.actions.biases import Bias
-from openmm_cgan.plumed.actions.centers import VirtualAtom
+from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.setup import WholeMolecules
-from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
+from openmm_cgan.plumed.actions.shapes import Gyration
+from openmm_cgan.plumed.actions.surroundings import Energy, Observed, Time
 from openmm_cgan.plumed.actions.variables import Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants, read_fields
 from openmm_cgan.plumed.language import PlumedInputError, Problem
-from openmm_cgan.plumed.lowering import Lowering, molecules
+from openmm_cgan.plumed.lowering import Lowering, kind_of_box
 
 log = logging.getLogger("openmm_cgan")
 
@@ -60,13 +62,15 @@ class NativeBackend:
         self.restart = restart
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
-        self._prints = [action for action in actions if isinstance(action, Print)]
+        self.prints = [action for action in actions if isinstance(action, Print)]
         self._metads = [action for action in actions if isinstance(action, Metad)]
         self._flushes = [action.stride for action in actions if isinstance(action, Flush)]
         self._lowering = Lowering(self._owner)
         self._changed: set[str] = set()
         self._writers: dict[str, FieldWriter] = {}
         self._updated_once = False
+        self.timestep = math.nan  # known from `start` on
+        self.potential = math.nan  # potential energy of the System without the biases [kJ/mol]
         self.read: tuple[str, ...] = ()  # the values that `evaluate` and `update` return
         self._refuse_what_has_no_force()
 
@@ -79,17 +83,31 @@ class NativeBackend:
                 problems.append(Problem(action.statement.location, "NOPBC", message))
         for bias in self._biases:
             for value in bias.arguments:
-                if self._depends_on_bias(value.name):
+                if self._depends_on(Bias, value.name):
                     message = f"a bias acting on the value of a bias is not native; {REMEDY}"
+                    problems.append(Problem(bias.statement.location, value.name, message))
+                if self._depends_on(Observed, value.name):
+                    message = f"a bias acting on TIME or ENERGY is not native; {REMEDY}"
                     problems.append(Problem(bias.statement.location, value.name, message))
         if problems:
             raise PlumedInputError(problems)
 
-    def _depends_on_bias(self, name: str) -> bool:
+    def _depends_on(self, kind: type[Action], name: str) -> bool:
         owner = self._owner[name]
-        return isinstance(owner, Bias) or any(
-            self._depends_on_bias(value.name) for value in owner.arguments
+        return isinstance(owner, kind) or any(
+            self._depends_on(kind, value.name) for value in owner.arguments
         )
+
+    def _biased_variables(self) -> list[Variable]:
+        """The variables that a bias acts on, directly or through functions."""
+        found: dict[str, Variable] = {}
+        names = [value.name for bias in self._biases for value in bias.arguments]
+        while names:
+            owner = self._owner[names.pop()]
+            if isinstance(owner, Variable):
+                found[owner.label] = owner
+            names += [value.name for value in owner.arguments]
+        return list(found.values())
 
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """The forces of all biases, not yet in the system."""
@@ -100,30 +118,33 @@ class NativeBackend:
     def refusals(self, system: openmm.System) -> list[Problem]:
         """What OpenMM can not do in this System.
 
-        Its centres of groups take the coordinates as they are, and OpenMM moves whole molecules
-        between periodic images: a group of several molecules could be torn.
+        It moves whole molecules between periodic images: where NOPBC makes a value depend on the
+        image, its forces would not be those of the value.
         """
-        if not system.usesPeriodicBoundaryConditions():
-            return []
-        molecule = molecules(system)
-        problems = []
-        for action in self.actions:
-            if not isinstance(action, VirtualAtom | Gyration | Rmsd):
-                continue
-            if len({molecule[atom] for atom in action.atoms}) > 1:
-                message = f"a group of several molecules in a periodic box is not native; {REMEDY}"
-                problems.append(Problem(action.statement.location, action.label, message))
-        return problems
+        box = kind_of_box(system)
+        message = f"biasing what depends on the periodic image is not native; {REMEDY}"
+        return [
+            Problem(variable.statement.location, f"{variable.name} {variable.label}", message)
+            for variable in self._biased_variables()
+            if box.periodic and variable.wanders(box)
+        ]
 
     def set_masses(self, masses: np.ndarray) -> None:
         """Take the masses [dalton] of all atoms of the system."""
         for action in self.actions:
-            if isinstance(action, VirtualAtom | Gyration):
+            if isinstance(action, Centroid | Gyration):
                 action.set_masses(masses)
 
     # ---- values
 
-    def values(self, positions: np.ndarray, box: np.ndarray | None) -> dict[str, np.ndarray]:
+    @property
+    def needs_energy(self) -> bool:
+        """Whether the input asks for the potential energy, which `potential` must then hold."""
+        return any(isinstance(action, Energy) for action in self.actions)
+
+    def values(
+        self, positions: np.ndarray, box: np.ndarray | None, step: int = 0
+    ) -> dict[str, np.ndarray]:
         """All values of the input by name.
 
         Parameters
@@ -132,8 +153,10 @@ class NativeBackend:
             [nm]
         box : ndarray, shape (..., 3, 3), or None
             [nm]
+        step : int
+            For TIME.
         """
-        found: dict[str, Any] = {}
+        found = self._observed(step)
         for action in self.actions:
             self._compute(action, found, positions, box)
         return found
@@ -149,7 +172,8 @@ class NativeBackend:
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> tuple[np.ndarray, float]:
         """The values in `read` and the bias [kJ/mol], leaving no trace."""
-        found: dict[str, Any] = {}
+        self._check_box(box)
+        found = self._observed(step)
         energy = 0.0
         for bias in self._biases:
             for value in bias.arguments:
@@ -160,8 +184,28 @@ class NativeBackend:
             self._compute_with_arguments(self._owner[name], found, positions, box)
         return self._pick(found), energy
 
+    def _observed(self, step: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for action in self.actions:
+            if isinstance(action, Time):
+                found[action.label] = step * self.timestep / action.units.time
+            elif isinstance(action, Energy):
+                found[action.label] = self.potential / action.units.energy
+        return found
+
+    def _check_box(self, box: np.ndarray | None) -> None:
+        if box is None or self._lowering.box.triclinic or not self._lowering.box.periodic:
+            return
+        if box[1, 0] != 0 or box[2, 0] != 0 or box[2, 1] != 0:
+            raise ValueError(
+                "the box is triclinic now, but was rectangular in the System that the bias was "
+                "added to: give that System the triclinic box by setDefaultPeriodicBoxVectors"
+            )
+
     def _pick(self, found: dict[str, Any]) -> np.ndarray:
         values = [found[name] for name in self.read]
+        if not values:
+            return np.empty(0)
         if np.ndim(values[0]) == 0:  # np.array is several times quicker than np.stack here
             return np.array(values)
         return np.stack(values, axis=-1)
@@ -178,12 +222,14 @@ class NativeBackend:
     @staticmethod
     def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
         if isinstance(action, Variable):
-            found[action.label] = action.value(positions, box)
-        elif isinstance(action, Function):
-            found[action.label] = action.value([found[v.name] for v in action.arguments])
-        elif isinstance(action, Bias):
+            results = action.values(positions, box)
+        elif isinstance(action, Function | Bias):
             results = action.values([found[v.name] for v in action.arguments])
-            found.update(zip((v.name for v in action.outputs), results, strict=True))
+        elif isinstance(action, Observed) and action.label not in found:
+            raise ValueError(f"{action.name} {action.label} is no function of the positions")
+        else:
+            return
+        found.update(zip((v.name for v in action.outputs), results, strict=True))
 
     def total_bias(self, found: dict[str, Any]) -> Any:
         """Sum of the biases [kJ/mol]."""
@@ -213,9 +259,13 @@ class NativeBackend:
 
     def default_variables(self) -> tuple[str, ...]:
         """Arguments of the biases, each once, in order; of PRINT where there is no bias."""
-        users: list[Action] = [*self._biases] or [*self._prints]
+        users: list[Action] = [*self._biases] or [*self.prints]
         names = dict.fromkeys(value.name for action in users for value in action.arguments)
-        return tuple(name for name in names if not isinstance(self._owner[name], Bias))
+        return tuple(
+            name
+            for name in names
+            if not isinstance(self._owner[name], Bias) and not self._depends_on(Observed, name)
+        )
 
     def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
         """What is known of the named values.
@@ -304,17 +354,18 @@ class NativeBackend:
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
         paces = [metad.pace for metad in self._metads]
-        return sorted({*(p.stride for p in self._prints), *paces, *self._flushes})
+        return sorted({*(p.stride for p in self.prints), *paces, *self._flushes})
 
     def update(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> tuple[np.ndarray, float]:
         """Write the rows and lay the hills of this step; return what `evaluate` had before."""
-        found = self.values(positions, box)
+        self._check_box(box)
+        found = self.values(positions, box, step)
         energy = float(self.total_bias(found))
         for metad in self._metads:
             metad.check_inside([found[v.name] for v in metad.arguments])
-        for i, action in enumerate(self._prints):
+        for i, action in enumerate(self.prints):
             if step % action.stride == 0:
                 self._print(i, action, found, step)
         if self._updated_once:  # as PLUMED: never at the first step of a run

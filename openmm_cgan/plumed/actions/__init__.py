@@ -10,14 +10,16 @@ from pathlib import Path
 
 from openmm_cgan.plumed.actions.action import REMEDY, Action, Scope, read_action
 from openmm_cgan.plumed.actions.biases import BiasValue, LowerWalls, Restraint, UpperWalls
-from openmm_cgan.plumed.actions.centers import Center, Com, VirtualAtom
+from openmm_cgan.plumed.actions.centers import Center, Com, FixedAtom, VirtualAtom
+from openmm_cgan.plumed.actions.chains import Angle, Distance, Position, Torsion
 from openmm_cgan.plumed.actions.contacts import ContactMap, Coordination
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.paths import PathMsd
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
-from openmm_cgan.plumed.actions.variables import Angle, Distance, Torsion
+from openmm_cgan.plumed.actions.surroundings import Cell, Energy, Time, Volume
 from openmm_cgan.plumed.language import PlumedInputError, Problem, Statement
 
 ACTIONS: dict[str, type[Action]] = {
@@ -30,13 +32,20 @@ ACTIONS: dict[str, type[Action]] = {
         Group,
         Com,
         Center,
+        FixedAtom,
         Distance,
         Angle,
         Torsion,
+        Position,
         Coordination,
         ContactMap,
         Gyration,
         Rmsd,
+        PathMsd,
+        Volume,
+        Cell,
+        Time,
+        Energy,
         Combine,
         Custom,
         Matheval,
