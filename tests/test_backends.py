@@ -152,8 +152,6 @@ CASES |= {
     "CONSTANT of several numbers": "k: CONSTANT VALUES=1,2,3 SCALARS\nj: CONSTANT VALUES=4\n"
     "d: DISTANCE ATOMS=3,7{pbc}\nr: CUSTOM ARG=d,k.v-0,k.v-2,j VAR=a,b,c,d FUNC=a*b+c*d^a "
     "PERIODIC=NO\nRESTRAINT ARG=r AT=1 KAPPA=2",
-    "GROUP sorted": "g: GROUP ATOMS=7,3,3,1,5,8 REMOVE=5 UNIQUE\nh: GROUP ATOMS=5,2 SORT\n"
-    "t: TORSION ATOMS=g{pbc}\nd: DISTANCE ATOMS=h{pbc}\nRESTRAINT ARG=t,d AT=-1,1 KAPPA=9,8",
 }
 
 # Groups of one molecule: its atoms are bonded, and stay together in OpenMM

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from openmm_cgan.plumed.expressions import namespace
-from openmm_cgan.plumed.index_file import read_index_group
 from openmm_cgan.plumed.language import (
     PlumedInputError,
     Problem,
@@ -126,7 +125,6 @@ class Given:
     units: UnitSystem
     folder: Path
     options: dict[str, Any]
-    n_atoms: int | None = None  # of the system, where it is known
 
 
 class Action:
@@ -208,8 +206,6 @@ class Scope:
             raise _BrokenAboveError
         if element == "@mdatoms" and self.n_atoms is not None:
             return list(range(self.n_atoms))
-        if element.startswith("@ndx:"):
-            return self._within(self._indexed(element.removeprefix("@ndx:")))
         if element.startswith("@"):
             return self._select(element[1:])
         try:
@@ -218,18 +214,9 @@ class Scope:
             known = ", ".join([*self.groups, *self.virtual_atoms]) or "none"
             message = f"{error}, nor the label of a group or virtual atom (there are: {known})"
             raise ValueError(message) from None
-        return self._within([serial - 1 for serial in serials])
-
-    def _within(self, atoms: list[int]) -> list[int]:
-        if self.n_atoms is not None and max(atoms, default=0) >= self.n_atoms:
-            raise ValueError(f"atom {max(atoms) + 1} is beyond the last atom {self.n_atoms}")
-        return atoms
-
-    def _indexed(self, selection: str) -> list[int]:
-        words = unbrace(selection).split()
-        if len(words) not in (1, 2):
-            raise ValueError(f"expected @ndx:file or {{@ndx:{{file group}}}}, not '{selection}'")
-        return read_index_group(self.folder / words[0], *words[1:])
+        if self.n_atoms is not None and max(serials) > self.n_atoms:
+            raise ValueError(f"atom {max(serials)} is beyond the last atom {self.n_atoms}")
+        return [serial - 1 for serial in serials]
 
     def _select(self, selector: str) -> list[int]:
         if self.molinfo is None:
@@ -273,7 +260,7 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
             complain(f"{keyword.key}={raw[keyword.key]}", str(error))
     if problems or broken:
         raise PlumedInputError(problems)
-    return cls(Given(label, statement, scope.units, scope.folder, options, scope.n_atoms))
+    return cls(Given(label, statement, scope.units, scope.folder, options))
 
 
 def _read_option(

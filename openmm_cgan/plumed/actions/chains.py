@@ -74,6 +74,11 @@ class ChainVariable(Variable):
         real = tuple(site for site in self.atoms if isinstance(site, int))
         return real if len(real) == self.counts[0] else ()
 
+    @property
+    def scale(self) -> float:
+        """What OpenMM's value is multiplied by to be in the units of the input."""
+        return 1.0
+
     def wanders(self, box: BoxKind) -> bool:
         fixed = any(isinstance(site, FixedAtom) for site in self.sites)
         return (fixed and not self.periodic) or super().wanders(box)
@@ -146,6 +151,10 @@ class VectorVariable(ChainVariable):
         return "scaled" if options["SCALED_COMPONENTS"] else "components"
 
     @property
+    def scale(self) -> float:
+        return 1.0 / self.units.length
+
+    @property
     def outputs(self) -> tuple[Value, ...]:
         if self.form == "scaled":
             limits = ("-0.5", "+0.5")
@@ -163,7 +172,7 @@ class VectorVariable(ChainVariable):
                 return tuple(0 * component for component in vector)
             floor = namespace(positions).floor
             return tuple(s - floor(s + 0.5) for s in scaled(vector, box))
-        return tuple(part / self.units.length for part in self._nearest(vector, box))
+        return tuple(self.scale * part for part in self._nearest(vector, box))
 
     def _terms(self) -> list[str]:
         raise NotImplementedError
@@ -181,7 +190,7 @@ class VectorVariable(ChainVariable):
         if box.periodic and self.periodic:
             edge = name(BoxEdge(("ax", "by", "cz")[index]))
             x = f"({x}-{edge}*floor({x}/{edge}+0.5))"
-        return x if self.units.length == 1 else f"({x}*{1 / self.units.length!r})"
+        return x if self.scale == 1 else f"({x}*{self.scale!r})"
 
     def _scaled_expression(self, index: int, name: Name, box: BoxKind) -> str:
         if not box.periodic:
@@ -196,7 +205,7 @@ class VectorVariable(ChainVariable):
         if not self.form:
             return super().gradient(index, positions, box)
         sides = (1.0,) if len(self.atoms) == 1 else (-1.0, 1.0)
-        slope = np.eye(3)[index] / self.units.length
+        slope = np.eye(3)[index] * self.scale
         if self.form == "scaled":
             slope = np.zeros(3) if box is None else np.linalg.inv(box)[:, index]
         slopes = np.outer(sides, slope)
@@ -238,18 +247,18 @@ class Distance(VectorVariable):
         if self.form:
             return super().values(positions, box)
         [bond] = self._vectors(positions, box)
-        return (namespace(positions).sqrt(dot(bond, bond)) / self.units.length,)
+        return (self.scale * namespace(positions).sqrt(dot(bond, bond)),)
 
     def _slopes(self, vectors: list[np.ndarray]) -> tuple[np.ndarray, ...]:
         length = max(float(np.linalg.norm(vectors[0])), 1e-12)
-        return (vectors[0] / (length * self.units.length),)
+        return (vectors[0] * (self.scale / length),)
 
     def _terms(self) -> list[str]:
         return _vector_text(0, 1)
 
     def _near_expression(self, name: Name, box: BoxKind) -> str:
         r = super()._near_expression(name, box)
-        return r if self.units.length == 1 else f"({r}*{1 / self.units.length!r})"
+        return r if self.scale == 1 else f"({r}*{self.scale!r})"
 
 
 class Position(VectorVariable):

@@ -98,10 +98,8 @@ def torsion_slopes(
 
 def scaled(vector: Vector, box: Any) -> Vector:
     """Components of vectors along the box vectors, in units of these."""
-    x, y, z = vector
-    c = z / box[..., 2, 2]
-    b = (y - c * box[..., 2, 1]) / box[..., 1, 1]
-    a = (x - b * box[..., 1, 0] - c * box[..., 2, 0]) / box[..., 0, 0]
+    inverse = namespace(vector[0]).linalg.inv(box)
+    a, b, c = (sum(v * inverse[..., j, k] for j, v in enumerate(vector)) for k in range(3))
     return a, b, c
 
 

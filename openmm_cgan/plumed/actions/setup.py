@@ -12,7 +12,6 @@ from openmm_cgan.plumed.actions.action import (
     Keyword,
     UnitSystem,
 )
-from openmm_cgan.plumed.index_file import read_index_group
 from openmm_cgan.plumed.language import read_real
 from openmm_cgan.plumed.pdb import MolInfo
 
@@ -99,43 +98,10 @@ class Group(Action):
 
     name = "GROUP"
     summary = "a list of atoms under a label"
-    keywords = (
-        Keyword("ATOMS", "atoms", "the atoms"),
-        Keyword("NDX_FILE", "text", "a GROMACS index file, if ATOMS is not given"),
-        Keyword("NDX_GROUP", "text", "its group; the first if absent"),
-        Keyword("REMOVE", "atoms", "atoms to leave out, once each"),
-        Keyword("SORT", "flag", "sort by number"),
-        Keyword("UNIQUE", "flag", "sort, and keep each atom once"),
-    )
+    keywords = (Keyword("ATOMS", "atoms", "the atoms", compulsory=True),)
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        options = given.options
         if not given.statement.label:
             raise self.error("GROUP", "a group needs a label, or nothing can use it")
-        if (options["ATOMS"] is None) == (options["NDX_FILE"] is None):
-            raise self.error("GROUP", "give ATOMS or NDX_FILE")
-        if options["NDX_GROUP"] is not None and options["NDX_FILE"] is None:
-            raise self.error("NDX_GROUP", "needs NDX_FILE")
-        atoms = list(options["ATOMS"] or self._indexed(given))
-        for atom in options["REMOVE"] or ():
-            if atom in atoms:
-                atoms.remove(atom)
-        if options["UNIQUE"]:
-            atoms = list(dict.fromkeys(atoms))
-        if options["SORT"] or options["UNIQUE"]:
-            if not all(isinstance(atom, int) for atom in atoms):
-                raise self.error("SORT", f"virtual atoms are not sorted natively; {REMEDY}")
-            atoms.sort()
-        self.atoms: tuple[int, ...] = tuple(atoms)
-
-    def _indexed(self, given: Given) -> list[int]:
-        name, group = given.options["NDX_FILE"], given.options["NDX_GROUP"] or ""
-        try:
-            atoms = read_index_group(given.folder / name, group)
-        except ValueError as error:
-            raise self.error(f"NDX_FILE={name}", str(error)) from None
-        if given.n_atoms is not None and max(atoms, default=0) >= given.n_atoms:
-            message = f"atom {max(atoms) + 1} is beyond the last atom {given.n_atoms}"
-            raise self.error(f"NDX_FILE={name}", message)
-        return atoms
+        self.atoms: tuple[int, ...] = given.options["ATOMS"]

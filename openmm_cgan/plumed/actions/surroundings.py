@@ -6,6 +6,7 @@ from typing import Any
 
 from openmm_cgan.plumed.actions.action import Action, Value
 from openmm_cgan.plumed.actions.variables import BoxEdge, BoxKind, Name, Variable
+from openmm_cgan.plumed.expressions import namespace
 
 _EDGES = ("ax", "ay", "az", "bx", "by", "bz", "cx", "cy", "cz")
 
@@ -24,8 +25,7 @@ class Volume(Variable):
         zero = positions[..., 0, 0] * 0
         if box is None:
             return zero
-        volume = box[..., 0, 0] * box[..., 1, 1] * box[..., 2, 2]  # of a reduced box
-        return zero + volume / self.units.length**3
+        return zero + namespace(box).linalg.det(box) / self.units.length**3
 
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
         if not box.periodic:
