@@ -169,7 +169,7 @@ class VectorVariable(ChainVariable):
         vector = self._vector(positions, box)
         if self.form == "scaled":
             if box is None:  # as PLUMED has it
-                return tuple(0 * component for component in vector)
+                return tuple(0 * component + 0.0 for component in vector)  # not -0
             floor = namespace(positions).floor
             return tuple(s - floor(s + 0.5) for s in scaled(vector, box))
         return tuple(self.scale * part for part in self._nearest(vector, box))
