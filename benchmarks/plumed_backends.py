@@ -1,7 +1,7 @@
 """PLUMED inputs on the three backends: how well they agree, and what they cost.
 
 Agreement: the largest deviation of the native backend from libplumed in values, bias energy and
-forces over 100 random frames for each action (tests/test_backends.py holds the cases), relative to
+forces over 40 random frames for each action (tests/test_backends.py holds the cases), relative to
 1 + magnitude, without and with periodic boxes.
 
 Cost: alanine dipeptide in vacuum on the Reference platform, where a step takes some 20 us, with a

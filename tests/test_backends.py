@@ -168,6 +168,18 @@ GROUPS = {
     "RMSD SQUARED": "UNITS LENGTH=A\nr: RMSD REFERENCE={pdb} TYPE=OPTIMAL SQUARED{pbc}\n"
     "RESTRAINT ARG=r AT=0.5 KAPPA=3",
     "RMSD SIMPLE": "r: RMSD REFERENCE={pdb} TYPE=SIMPLE{pbc}\nRESTRAINT ARG=r AT=0.05 KAPPA=300",
+    "components of COM": "c: COM ATOMS=1-4{pbc}\nd: DISTANCE ATOMS=c,8 COMPONENTS{pbc}\n"
+    "s: DISTANCE ATOMS=c,7 SCALED_COMPONENTS{pbc}\np: POSITION ATOM=c\n"
+    "RESTRAINT ARG=d.x,d.y,s.b,p.x,p.z AT=0.1,0,0.2,0,0.4 KAPPA=30,20,10,5,6",
+    "TORSION of vectors of COM": "c: COM ATOMS=1-3\nt: TORSION VECTORA=c,4 AXIS=4,5 VECTORB=c,8\n"
+    "a: ANGLE ATOMS=c,4,6,7\nf: FIXEDATOM AT=0.1,0.2,0.3\nd: DISTANCE ATOMS=c,f\n"
+    "RESTRAINT ARG=t,a,d AT=0.2,1,0.3 KAPPA=30,20,50",
+    "GYRATION by mass": "UNITS LENGTH=A\ng: GYRATION ATOMS=1-6 MASS_WEIGHTED{pbc}\n"
+    "RESTRAINT ARG=g AT=1 KAPPA=3",
+}
+
+# The same, with other reference files
+REFERENCES = {
     "RMSD SIMPLE with weights": "r: RMSD REFERENCE={weighted} SQUARED{pbc}\n"
     "RESTRAINT ARG=r AT=0.05 KAPPA=300",
     "RMSD with weights": "UNITS LENGTH=A\nr: RMSD REFERENCE={weighted} TYPE=OPTIMAL{pbc}\n"
@@ -184,14 +196,6 @@ GROUPS = {
     "g: GYRATION TYPE=KAPPA2 ATOMS=1-6{pbc}\nc: COM ATOMS=1-3\nd: DISTANCE ATOMS=c,8\n"
     "t: TORSION ATOMS=1,3,4,6\nf: CUSTOM ARG=r,g,d,t FUNC=10*a*b+c*cos(d) VAR=a,b,c,d "
     "PERIODIC=NO\nRESTRAINT ARG=f,t,d AT=1,1,0.3 KAPPA=3,4,5",
-    "components of COM": "c: COM ATOMS=1-4{pbc}\nd: DISTANCE ATOMS=c,8 COMPONENTS{pbc}\n"
-    "s: DISTANCE ATOMS=c,7 SCALED_COMPONENTS{pbc}\np: POSITION ATOM=c\n"
-    "RESTRAINT ARG=d.x,d.y,s.b,p.x,p.z AT=0.1,0,0.2,0,0.4 KAPPA=30,20,10,5,6",
-    "TORSION of vectors of COM": "c: COM ATOMS=1-3\nt: TORSION VECTORA=c,4 AXIS=4,5 VECTORB=c,8\n"
-    "a: ANGLE ATOMS=c,4,6,7\nf: FIXEDATOM AT=0.1,0.2,0.3\nd: DISTANCE ATOMS=c,f\n"
-    "RESTRAINT ARG=t,a,d AT=0.2,1,0.3 KAPPA=30,20,50",
-    "GYRATION by mass": "UNITS LENGTH=A\ng: GYRATION ATOMS=1-6 MASS_WEIGHTED{pbc}\n"
-    "RESTRAINT ARG=g AT=1 KAPPA=3",
 }
 
 
@@ -204,6 +208,9 @@ GROUPS |= {
     )
     for kinds in (GYRATION_TYPES[:4], GYRATION_TYPES[4:8], GYRATION_TYPES[8:])
 }
+
+
+MOLECULES = GROUPS | REFERENCES
 
 
 @dataclass(frozen=True)
@@ -292,13 +299,18 @@ def test_energies_and_forces_are_plumeds(text, box, tmp_path):
 
 
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
-@pytest.mark.parametrize("text", GROUPS.values(), ids=GROUPS.keys())
+@pytest.mark.parametrize("text", MOLECULES.values(), ids=MOLECULES.keys())
 def test_groups_of_one_molecule_are_plumeds(text, box, tmp_path):
     files = reference_pdbs(tmp_path)
     for pbc in ("",) if box is None else ("", " NOPBC"):
         made_text = text.format(pbc=pbc, **files)
         found = deviation(made_text, box, tmp_path / pbc.strip(), bonded=True)
         assert max(found.values, found.energy, found.forces) < TOLERANCE, found
+
+
+def reference_pdb(folder):
+    """The file of the cases in `GROUPS`."""
+    return reference_pdbs(folder)["pdb"]
 
 
 def reference_pdbs(folder):
@@ -324,7 +336,7 @@ def reference_pdbs(folder):
     return {name: folder / f"{name}.pdb" for name in columns}
 
 
-@pytest.mark.parametrize("text", GROUPS.values(), ids=GROUPS.keys())
+@pytest.mark.parametrize("text", MOLECULES.values(), ids=MOLECULES.keys())
 def test_groups_of_several_molecules_in_a_box_are_plumeds(text, tmp_path):
     text = text.format(pbc="", **reference_pdbs(tmp_path))
     found = deviation(text, BOXES["triclinic"], tmp_path)

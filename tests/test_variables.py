@@ -5,7 +5,7 @@ import openmm
 import pytest
 import torch
 from openmm import app
-from test_backends import BOXES, CASES, GROUPS, made, make_system, random_frames, reference_pdbs
+from test_backends import BOXES, CASES, MOLECULES, made, make_system, random_frames, reference_pdbs
 
 from openmm_cgan.plumed.actions import ACTIONS, actions_help
 from openmm_cgan.plumed.bias import PlumedBias
@@ -13,7 +13,7 @@ from openmm_cgan.plumed.colvar import read_fields
 from openmm_cgan.plumed.language import PlumedInputError
 from openmm_cgan.testsystems import alanine_dipeptide
 
-STATIC = {name: text for name, text in (CASES | GROUPS).items() if "METAD" not in text}
+STATIC = {name: text for name, text in (CASES | MOLECULES).items() if "METAD" not in text}
 
 
 @pytest.mark.parametrize("box", [None, BOXES["triclinic"]], ids=["no box", "triclinic"])

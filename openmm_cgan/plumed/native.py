@@ -70,7 +70,7 @@ class NativeBackend:
         self._writers: dict[str, FieldWriter] = {}
         self._updated_once = False
         self.timestep = math.nan  # known from `start` on
-        self.potential = math.nan  # potential energy of the System without the biases [kJ/mol]
+        self.potential = 0.0  # energy of the System without the biases [kJ/mol]; 0 as in the driver
         self.read: tuple[str, ...] = ()  # the values that `evaluate` and `update` return
         self._refuse_what_has_no_force()
 

@@ -12,6 +12,7 @@ sum_i w_i (R x_i) x y_i at zero, from which follows the last term of `deviation_
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,20 @@ class References:
     displace: np.ndarray
     rotate: bool
 
-    @property
+    @cached_property
     def alike(self) -> bool:
         """Whether the weights of superposition and deviation are the same."""
         return bool(np.all(self.align == self.displace))
 
-    @property
+    @cached_property
     def equal(self) -> bool:
         """Whether all weights are equal."""
         return self.alike and bool(np.all(self.align == self.align[0, 0]))
+
+    @cached_property
+    def weighted(self) -> np.ndarray:
+        """Points times the weights of the superposition."""
+        return self.align[..., None] * self.points
 
 
 def make_references(
@@ -89,12 +95,12 @@ def mean_square_deviation(points: Any, references: References) -> Any:
         return _weighted_square(displace, x - y)
     overlap = x.swapaxes(-1, -2) @ (align[..., None] * y)
     left, stretches, right = xp.linalg.svd(overlap)
-    sign = xp.sign(xp.linalg.det(left) * xp.linalg.det(right))
+    sign = xp.where(xp.linalg.det(overlap) < 0, -1.0, 1.0)
     if references.alike:  # without the rotation, whose gradient torch has only for unlike stretches
         best = stretches[..., 0] + stretches[..., 1] + sign * stretches[..., 2]
         square = _weighted_square(align, x) + _weighted_square(align, y) - 2 * best
         return xp.where(square > 0, square, square * 0)
-    signs = xp.stack([sign * 0 + 1, sign * 0 + 1, sign], -1)
+    signs = xp.stack([sign**2, sign**2, sign], -1)
     turned = x @ (left * signs[..., None, :]) @ right
     return _weighted_square(displace, turned - y)
 
@@ -119,21 +125,24 @@ def deviation_gradient(points: np.ndarray, references: References) -> tuple[np.n
     ndarray, shape (n_references, n_atoms, 3)
         [nm]
     """
-    y, w, v = references.points, references.align[..., None], references.displace[..., None]
-    x = points - (w * points).sum(axis=1, keepdims=True)
-    turned, rotation = x, None
-    if references.rotate:
-        left, _, right = np.linalg.svd(x.swapaxes(-1, -2) @ (w * y))
-        left[..., 2] *= np.sign(np.linalg.det(left) * np.linalg.det(right))[:, None]
-        rotation = left @ right  # rows are turned by x @ rotation
-        turned = x @ rotation
+    y, v = references.points, references.displace[..., None]
+    x = points - references.align[:, None, :] @ points
+    if not references.rotate:
+        slope = 2 * v * (x - y)
+        square = np.einsum("kij,kij->k", slope, x - y) / 2
+        return square, slope - references.align[..., None] * slope.sum(axis=1, keepdims=True)
+    overlap = x.swapaxes(-1, -2) @ references.weighted
+    left, _, right = np.linalg.svd(overlap)
+    left[np.linalg.det(overlap) < 0, :, 2] *= -1
+    rotation = left @ right  # as a factor from the right
+    turned = x @ rotation
     apart = turned - y
-    square = (v * apart * apart).sum(axis=(1, 2))
     slope = 2 * v * apart
-    if rotation is not None:
-        if not references.alike:
-            slope = slope + _turning(turned, y, w, v)
-        slope = slope @ rotation.swapaxes(-1, -2)
+    square = np.einsum("kij,kij->k", slope, apart) / 2
+    if references.alike:  # the rotation is the best and the centre the mean: neither counts
+        return square, slope @ rotation.swapaxes(-1, -2)
+    w = references.align[..., None]
+    slope = (slope + _turning(turned, y, w, v)) @ rotation.swapaxes(-1, -2)
     return square, slope - w * slope.sum(axis=1, keepdims=True)
 
 
@@ -141,6 +150,10 @@ def _turning(turned: np.ndarray, y: np.ndarray, w: np.ndarray, v: np.ndarray) ->
     """What the rotation's change adds to the gradient, in the frame of the reference."""
     overlap = (w * turned).swapaxes(-1, -2) @ y
     trace = np.trace(overlap, axis1=-2, axis2=-1)[:, None, None]
-    torque = 2 * np.cross(y, v * turned).sum(axis=1)
+    m = y.swapaxes(-1, -2) @ (v * turned)
+    torque = 2 * (m - m.swapaxes(-1, -2))[:, (1, 2, 0), (2, 0, 1)]  # sum of v y x R x
     s = np.linalg.solve(trace * np.eye(3) - overlap, torque[..., None])[..., 0]
-    return w * np.cross(y, s[:, None, :])
+    across = np.zeros_like(overlap)  # y @ across is y x s
+    across[:, (1, 2, 0), (0, 1, 2)] = s[:, (2, 0, 1)]
+    across[:, (2, 0, 1), (0, 1, 2)] = -s[:, (1, 2, 0)]
+    return w * (y @ across)
