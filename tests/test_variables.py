@@ -7,6 +7,7 @@ import torch
 from openmm import app
 from test_backends import BOXES, CASES, MOLECULES, made, make_system, random_frames, reference_pdbs
 
+from openmm_cgan.plumed import lowering
 from openmm_cgan.plumed.actions import ACTIONS, actions_help
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import read_fields
@@ -16,9 +17,12 @@ from openmm_cgan.testsystems import alanine_dipeptide
 STATIC = {name: text for name, text in (CASES | MOLECULES).items() if "METAD" not in text}
 
 
-@pytest.mark.parametrize("box", [None, BOXES["triclinic"]], ids=["no box", "triclinic"])
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("text", STATIC.values(), ids=STATIC.keys())
-def test_gradients_of_the_torch_values_are_the_forces(text, box, tmp_path):
+def test_gradients_of_the_torch_values_are_the_forces(text, box, large, tmp_path, monkeypatch):
+    if large:  # other forces are chosen for large systems
+        monkeypatch.setattr(lowering, "LARGE", 0)
     text = text.format(pbc="", **reference_pdbs(tmp_path))
     bias = PlumedBias(text + "\n", backend="native")
     system = make_system(box)
@@ -146,3 +150,41 @@ def test_what_is_not_covered_is_refused_with_its_line(text, tmp_path):
     with pytest.raises(PlumedInputError, match=REFUSED[text]) as error:
         PlumedBias(text_made + "\nPRINT ARG=*\n", backend="native")
     assert str(error.value).startswith(f"<input>:{text.count(chr(10)) + 1}: ")
+
+
+FORCES = {  # in a rectangular box: for few particles, and for many
+    "d: DISTANCE ATOMS=1,2": ("CustomBondForce", "CustomBondForce"),
+    "d: TORSION ATOMS=1,2,3,4 COSINE": ("CustomTorsionForce", "CustomTorsionForce"),
+    "c: COM ATOMS=1,2\nd: DISTANCE ATOMS=c,4": ("CustomCentroidBondForce",) * 2,
+    "t: TORSION ATOMS=1,2,3,4\nd: CUSTOM ARG=t FUNC=sin(x) PERIODIC=NO": ("CustomTorsionForce",)
+    * 2,
+    "e: DISTANCE ATOMS=1,2 COMPONENTS\nd: COMBINE ARG=e.x PERIODIC=NO": (
+        "CustomCVForce",
+        "CustomCompoundBondForce",
+    ),
+    "t: TORSION ATOMS=1,2,3,4\na: ANGLE ATOMS=1,3,4\nd: CUSTOM ARG=t,a FUNC=x*y PERIODIC=NO": (
+        "CustomCVForce",
+        "CustomCompoundBondForce",
+    ),
+    "d: GYRATION ATOMS=1-4 TYPE=KAPPA2": ("CustomCVForce", "CustomCVForce"),
+}
+
+
+@pytest.mark.parametrize("large", [0, 1], ids=["small", "large"])
+@pytest.mark.parametrize("text", FORCES)
+def test_the_cheapest_force_is_chosen_and_can_be_moved(text, large, monkeypatch):
+    monkeypatch.setattr(lowering, "LARGE", 0 if large else 500)
+    bias = PlumedBias(text + "\nRESTRAINT ARG=d AT=1 KAPPA=3\n", backend="native")
+    system = make_system(BOXES["orthorhombic"], bonded=True)
+    [force] = bias.add_to(system)
+    assert type(force).__name__ == FORCES[text][large]
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    [frame] = random_frames(None, np.random.default_rng(3), 1)
+    context.setPositions(frame)
+    for _ in range(2):
+        state = context.getState(energy=True, groups=bias.force_groups())
+        values, energy = bias._engine.evaluate(frame, BOXES["orthorhombic"], 0)
+        assert state.getPotentialEnergy()._value == pytest.approx(energy)
+        assert energy == pytest.approx(1.5 * (values[0] - bias._engine._biases[0].at[0]) ** 2)
+        bias.move_restraint(context, [0.3])

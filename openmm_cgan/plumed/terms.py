@@ -34,28 +34,30 @@ _CHAINS: dict[str, tuple[type, str, str]] = {
 
 @dataclass(frozen=True)
 class Form:
-    """How a `Term` is written in a force of OpenMM's.
+    """How one or more `Term` s are written in a force of OpenMM's.
 
     Attributes
     ----------
     make : callable
         Makes the force from an energy expression.
-    text : str
-        The term in that expression.
+    texts : tuple of str
+        The terms in that expression.
     kind : str
         "Bond", "Angle" or "Torsion", as the force calls its terms.
     sites : tuple of int or Centroid
         Its particles or groups.
+    periodic : bool
+        Whether it takes nearest images.
     """
 
     make: Callable[[str], Any]
-    text: str
+    texts: tuple[str, ...]
     kind: str
     sites: tuple[Site, ...]
     periodic: bool
 
     def force(self, energy: str, parameters: tuple[str, ...] = ()) -> Any:
-        """A force without terms, of an energy in `text` and the parameters."""
+        """A force without terms, of an energy in `texts` and the parameters."""
         force = self.make(energy)
         for name in parameters:
             getattr(force, f"addPer{self.kind}Parameter")(name)
@@ -79,24 +81,35 @@ def set_numbers(force: Any, index: int, numbers: list[float]) -> None:
     getattr(force, f"set{kind}Parameters")(index, *points, numbers)
 
 
-def form_of(term: Term) -> Form:
-    """The cheapest force for a term."""
-    if term.chain and all(isinstance(site, int) for site in term.sites):
-        make, symbol, kind = _CHAINS[term.chain]
-        return Form(make, symbol, kind, term.sites, term.periodic)
-    moving = tuple(site for site in term.sites if not isinstance(site, FixedAtom))
+def form_of(terms: list[Term]) -> Form | None:
+    """The cheapest force that holds terms together; None if none can."""
+    images = {term.periodic for term in terms if term.chain or "point" in term.text}
+    if len(images) > 1:
+        return None
+    periodic = images == {True}
+    if len(terms) == 1 and terms[0].chain and _all_real(terms[0].sites):
+        make, symbol, kind = _CHAINS[terms[0].chain]
+        return Form(make, (symbol,), kind, terms[0].sites, periodic)
+    sites = dict.fromkeys(site for term in terms for site in term.sites)
+    moving = tuple(site for site in sites if not isinstance(site, FixedAtom))
+    real = _all_real(moving)
+    texts = tuple(_term_text(term, moving, "p" if real else "g") for term in terms)
+    make = openmm.CustomCompoundBondForce if real else openmm.CustomCentroidBondForce
+    return Form(_Maker(make, len(moving)), texts, "Bond", moving, periodic)
+
+
+def _all_real(sites: tuple[Site, ...]) -> bool:
+    return all(isinstance(site, int) for site in sites)
+
+
+def _term_text(term: Term, moving: tuple[Site, ...], letter: str) -> str:
     points = [_coordinates(site, moving) for site in term.sites]
     if term.text:
         x, y, z = zip(*points, strict=True)
-        text = term.text.format(x=x, y=y, z=z)
-    elif len(moving) == len(term.sites):  # only groups have centres that are no point
-        text = f"{term.chain}({','.join(f'g{k + 1}' for k in range(len(moving)))})"
-    else:
-        text = f"point{term.chain}({','.join(number for point in points for number in point)})"
-    n = len(moving)
-    if all(isinstance(site, int) for site in moving):
-        return Form(_Maker(openmm.CustomCompoundBondForce, n), text, "Bond", moving, term.periodic)
-    return Form(_Maker(openmm.CustomCentroidBondForce, n), text, "Bond", moving, term.periodic)
+        return term.text.format(x=x, y=y, z=z)
+    if all(site in moving for site in term.sites):
+        return f"{term.chain}({','.join(f'{letter}{moving.index(s) + 1}' for s in term.sites)})"
+    return f"point{term.chain}({','.join(number for point in points for number in point)})"
 
 
 @dataclass(frozen=True)
@@ -135,8 +148,9 @@ def leaf_force(leaf: Leaf, periodic: bool, n_atoms: int) -> openmm.Force:
         Particles of the System.
     """
     if isinstance(leaf, Term):
-        form = form_of(leaf)
-        force = form.force(form.text)
+        form = form_of([leaf])
+        assert form is not None
+        force = form.force(form.texts[0])
         form.add(force, [])
         return force
     if isinstance(leaf, BoxEdge):

@@ -38,6 +38,7 @@ from openmm_cgan.plumed.expressions import namespace
 NOPBC = Keyword("NOPBC", "flag", "ignore the periodic box")
 _COMPONENTS = Keyword("COMPONENTS", "flag", "the components .x .y .z of the vector")
 _SCALED = Keyword("SCALED_COMPONENTS", "flag", "components .a .b .c along the box vectors")
+ASIDE = 0.5  # nm
 _PI_DOMAIN = (-math.pi, math.pi)
 _HALF_DOMAIN = (-0.5, 0.5)
 
@@ -186,11 +187,30 @@ class VectorVariable(ChainVariable):
             return self._scaled_expression(index, name, box)
         if box.triclinic and self.periodic:
             return name(Gradient(self, index))
+        if box.periodic and self.periodic and box.large and box.safe > ASIDE:
+            x = name(Term(self.atoms, text=self._image_text(index), periodic=True))
+            return x if self.scale == 1 else f"({x}*{self.scale!r})"
         x = name(Term(self.atoms, text=self._terms()[index]))
         if box.periodic and self.periodic:
             edge = name(BoxEdge(("ax", "by", "cz")[index]))
             x = f"({x}-{edge}*floor({x}/{edge}+0.5))"
         return x if self.scale == 1 else f"({x}*{self.scale!r})"
+
+    def _image_text(self, index: int) -> str:
+        """Component of the nearest image in a rectangular box, from an angle.
+
+        OpenMM takes nearest images in angles, but gives no components of them. The vector with this
+        component along an axis and `ASIDE` across it has an angle to that axis: from its cotangent.
+        """
+        ends = [["0", "0", "0"] for _ in range(3)]
+        start, end = ("0", "{0}[0]") if len(self.atoms) == 1 else ("{0}[0]", "{0}[1]")
+        along = "xyz"[index]
+        ends[0][index] = f"{{{end.format(along)}}}"
+        ends[1][index] = start if start == "0" else f"{{{start.format(along)}}}"
+        ends[2][index] = f"({ends[1][index]}+{ASIDE})"
+        ends[0][(index + 1) % 3] = str(ASIDE)
+        angle = f"pointangle({','.join(','.join(point) for point in ends)})"
+        return f"({ASIDE}*cos({angle})/sin({angle}))"
 
     def _scaled_expression(self, index: int, name: Name, box: BoxKind) -> str:
         if not box.periodic:

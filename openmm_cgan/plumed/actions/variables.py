@@ -82,6 +82,8 @@ class BoxKind:
         Whether it is, or may become, triclinic.
     safe : float
         Up to which length OpenMM's nearest image is the shortest, PLUMED's [nm].
+    large : bool
+        Whether forces with a System of their own are to be avoided.
     find_molecules : callable
         Gives the number of the molecule of each particle; called where it is needed only.
     """
@@ -89,6 +91,7 @@ class BoxKind:
     periodic: bool = False
     triclinic: bool = False
     safe: float = math.inf
+    large: bool = False
     find_molecules: Callable[[], list[int]] = list
 
     @cached_property
