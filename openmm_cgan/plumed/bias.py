@@ -21,9 +21,9 @@ from openmm_cgan.plumed.language import (
     read_text,
     split_vector,
 )
-from openmm_cgan.plumed.libplumed import BIASES, OUTPUTS
-from openmm_cgan.plumed.lowering import MARKER, bias_number
+from openmm_cgan.plumed.lowering import bias_number, marker_force
 from openmm_cgan.plumed.native import NativeBackend
+from openmm_cgan.plumed.strides import BIASES, OUTPUTS
 
 log = logging.getLogger("openmm_cgan")
 
@@ -100,7 +100,7 @@ class PlumedBias:
         native, refusal = self._compile()
         if native is not None and topology is not None:
             native.set_masses(_element_masses(topology))  # until the System's are known
-        self.backend = _choose_backend(backend, refusal, self.source)
+        self.backend = choose_backend(backend, refusal, self.source)
         self._may_change = backend == "auto"
         self._moves = False
         self._engine: Any = native if self.backend == "native" else None
@@ -116,7 +116,8 @@ class PlumedBias:
         self.variables: tuple[CollectiveVariable, ...] = self._engine.describe(names)
         self._system: openmm.System | None = None
         self._groups: set[int] = set()
-        self._marker = ""
+        self._witness: openmm.Force | None = None  # a force that knows the Contexts it is in
+        self._marker = ""  # without one, a parameter of the Context
         self._reporter: _UpdateReporter | None = None
 
     @property
@@ -218,11 +219,12 @@ class PlumedBias:
         if not free:
             raise RuntimeError("no force group is free: the System's forces use all 32")
         forces = self._engine.forces(system)
-        self._marker = f"openmm_cgan_bias_{bias_number(system)}"
-        marker = openmm.CustomExternalForce(f"0*{self._marker}*x")  # seen in a Context's parameters
-        marker.addGlobalParameter(self._marker, 0.0)
-        marker.setName(MARKER)
-        for force in (*forces, marker):
+        added = list(forces)
+        self._witness = next((f for f in forces if hasattr(f, "updateParametersInContext")), None)
+        if self._witness is None:
+            self._marker = f"openmm_cgan_bias_{bias_number(system)}"
+            added.append(marker_force(self._marker))
+        for force in added:
             force.setForceGroup(free[0])
             system.addForce(force)
         self._groups = {free[0]}
@@ -236,7 +238,7 @@ class PlumedBias:
         refusal = PlumedInputError(problems)
         if not self._may_change:
             raise refusal
-        self.backend = _choose_backend("auto", refusal, self.source)
+        self.backend = choose_backend("auto", refusal, self.source)
         names = self._engine.read
         self._engine = self._make_engine(names)
         self.variables = self._engine.describe(names)
@@ -263,7 +265,7 @@ class PlumedBias:
             raise RuntimeError("call bias.add_to(system) before Simulation(...), then attach")
         if self._reporter is not None:
             raise RuntimeError("this PlumedBias is attached already")
-        if self._marker not in dict(simulation.context.getParameters()):
+        if not self._is_in(simulation.context):
             raise RuntimeError(
                 "the Simulation's Context does not contain the bias: call bias.add_to(system) "
                 "before Simulation(topology, system, integrator), with the same System"
@@ -273,6 +275,17 @@ class PlumedBias:
         self._engine.upload(simulation.context)
         self._reporter = _UpdateReporter(self._engine, self.restart, self._groups)
         simulation.reporters.append(self._reporter)
+
+    def _is_in(self, context: openmm.Context) -> bool:
+        if self._witness is None:
+            return self._marker in dict(context.getParameters())
+        try:
+            self._witness.updateParametersInContext(context)
+        except openmm.OpenMMException as error:
+            if "not present in the Context" in str(error):
+                return False
+            raise
+        return True
 
     def values(self, simulation: Any, state: openmm.State) -> tuple[np.ndarray, float]:
         """Values of the variables and the bias at a state of the simulation, leaving no trace.
@@ -407,8 +420,10 @@ class _UpdateReporter:
         )
         step = simulation.currentStep
         _tell_energy(self._engine, simulation, self._groups)
-        self.values, self.energy = self._engine.update(positions, box, step)
-        self._step, self._positions = step, positions
+        found = self._engine.update(positions, box, step)
+        if found is not None:
+            self.values, self.energy = found
+            self._step, self._positions = step, positions
         self._engine.upload(simulation.context)
 
 
@@ -437,7 +452,7 @@ def positions_and_box(state: openmm.State, periodic: bool) -> tuple[np.ndarray, 
     ) if periodic else None
 
 
-def _choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
+def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
     """The backend to take; the refusal is why it can not be native."""
     if backend == "native" and refusal is not None:
         raise refusal

@@ -1,8 +1,7 @@
 """The native backend: a PLUMED input compiled to OpenMM forces.
 
 `lowering` makes the forces. Nothing is deposited or printed in a force evaluation:
-`NativeBackend.update` does that, between
-steps.
+`NativeBackend.update` does that, between steps.
 """
 
 from __future__ import annotations
@@ -10,23 +9,29 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openmm
 
-from openmm_cgan.plumed.actions import REMEDY, Action, Flush, Metad, Print, Restraint
+from openmm_cgan.plumed.actions import Action, Flush, Metad, Print, Restraint
 from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
+from openmm_cgan.plumed.actions.chains import ChainVariable
 from openmm_cgan.plumed.actions.functions import Function
-from openmm_cgan.plumed.actions.setup import WholeMolecules
-from openmm_cgan.plumed.actions.shapes import Gyration
+from openmm_cgan.plumed.actions.opes import Opes
+from openmm_cgan.plumed.actions.shapes import GroupVariable, Gyration
 from openmm_cgan.plumed.actions.surroundings import Energy, Observed, Time
 from openmm_cgan.plumed.actions.variables import Variable, describe
-from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants, read_fields
+from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants
+from openmm_cgan.plumed.gradients import chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, kind_of_box
+from openmm_cgan.plumed.metad_run import MetadRun
+from openmm_cgan.plumed.refusals import depends_on, forceless, wandering
+from openmm_cgan.plumed.stepwise import Stepwise
 
 log = logging.getLogger("openmm_cgan")
 
@@ -63,7 +68,15 @@ class NativeBackend:
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
         self.prints = [action for action in actions if isinstance(action, Print)]
-        self._metads = [action for action in actions if isinstance(action, Metad)]
+        self._metads = [
+            MetadRun(action, directory, self._writer)
+            for action in actions
+            if isinstance(action, Metad)
+        ]
+        self._stepwise = Stepwise(actions, directory, self._writer)
+        for run in self._stepwise.opes:
+            if (kt := self._kt_or_none(run.action)) is not None:
+                run.action.start(kt)
         self._flushes = [action.stride for action in actions if isinstance(action, Flush)]
         self._lowering = Lowering(self._owner)
         self._changed: set[str] = set()
@@ -72,42 +85,8 @@ class NativeBackend:
         self.timestep = math.nan  # known from `start` on
         self.potential = 0.0  # energy of the System without the biases [kJ/mol]; 0 as in the driver
         self.read: tuple[str, ...] = ()  # the values that `evaluate` and `update` return
-        self._refuse_what_has_no_force()
-
-    def _refuse_what_has_no_force(self) -> None:
-        problems = []
-        made_whole = any(isinstance(action, WholeMolecules) for action in self.actions)
-        for action in self.actions:
-            if made_whole and isinstance(action, Variable | VirtualAtom) and not action.periodic:
-                message = f"NOPBC after WHOLEMOLECULES is not native; {REMEDY}"
-                problems.append(Problem(action.statement.location, "NOPBC", message))
-        for bias in self._biases:
-            for value in bias.arguments:
-                if self._depends_on(Bias, value.name):
-                    message = f"a bias acting on the value of a bias is not native; {REMEDY}"
-                    problems.append(Problem(bias.statement.location, value.name, message))
-                if self._depends_on(Observed, value.name):
-                    message = f"a bias acting on TIME or ENERGY is not native; {REMEDY}"
-                    problems.append(Problem(bias.statement.location, value.name, message))
-        if problems:
+        if problems := forceless(actions, self._owner):
             raise PlumedInputError(problems)
-
-    def _depends_on(self, kind: type[Action], name: str) -> bool:
-        owner = self._owner[name]
-        return isinstance(owner, kind) or any(
-            self._depends_on(kind, value.name) for value in owner.arguments
-        )
-
-    def _biased_variables(self) -> list[Variable]:
-        """The variables that a bias acts on, directly or through functions."""
-        found: dict[str, Variable] = {}
-        names = [value.name for bias in self._biases for value in bias.arguments]
-        while names:
-            owner = self._owner[names.pop()]
-            if isinstance(owner, Variable):
-                found[owner.label] = owner
-            names += [value.name for value in owner.arguments]
-        return list(found.values())
 
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """The forces of all biases, not yet in the system."""
@@ -116,18 +95,13 @@ class NativeBackend:
         return self._lowering.forces(self._biases, system)
 
     def refusals(self, system: openmm.System) -> list[Problem]:
-        """What OpenMM can not do in this System.
+        """What OpenMM can not do in this System."""
+        return wandering(self.actions, self._owner, kind_of_box(system))
 
-        It moves whole molecules between periodic images: where NOPBC makes a value depend on the
-        image, its forces would not be those of the value.
-        """
-        box = kind_of_box(system)
-        message = f"biasing what depends on the periodic image is not native; {REMEDY}"
-        return [
-            Problem(variable.statement.location, f"{variable.name} {variable.label}", message)
-            for variable in self._biased_variables()
-            if box.periodic and variable.wanders(box)
-        ]
+    def groups(self) -> list[tuple[int, ...]]:
+        """Groups of atoms that the forces take as they are, each to be in one periodic image."""
+        taken = [a for a in self.actions if isinstance(a, Centroid | GroupVariable) and a.periodic]
+        return [action.atoms for action in taken if not self._lowering.box.split(action.atoms)]
 
     def set_masses(self, masses: np.ndarray) -> None:
         """Take the masses [dalton] of all atoms of the system."""
@@ -172,9 +146,9 @@ class NativeBackend:
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> tuple[np.ndarray, float]:
         """The values in `read` and the bias [kJ/mol], leaving no trace."""
-        self._check_box(box)
         found = self._observed(step)
         energy = 0.0
+        self._stepwise.move_to(step)
         for bias in self._biases:
             for value in bias.arguments:
                 self._compute_with_arguments(self._owner[value.name], found, positions, box)
@@ -194,7 +168,8 @@ class NativeBackend:
         return found
 
     def _check_box(self, box: np.ndarray | None) -> None:
-        if box is None or self._lowering.box.triclinic or not self._lowering.box.periodic:
+        made_for = self._lowering.box
+        if box is None or made_for.triclinic or not made_for.periodic:
             return
         if box[1, 0] != 0 or box[2, 0] != 0 or box[2, 1] != 0:
             raise ValueError(
@@ -204,10 +179,8 @@ class NativeBackend:
 
     def _pick(self, found: dict[str, Any]) -> np.ndarray:
         values = [found[name] for name in self.read]
-        if not values:
-            return np.empty(0)
-        if np.ndim(values[0]) == 0:  # np.array is several times quicker than np.stack here
-            return np.array(values)
+        if not values or np.ndim(values[0]) == 0:  # np.array is several times quicker here
+            return np.array(values, dtype=float)
         return np.stack(values, axis=-1)
 
     def _compute_with_arguments(
@@ -222,7 +195,7 @@ class NativeBackend:
     @staticmethod
     def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
         if isinstance(action, Variable):
-            results = action.values(positions, box)
+            results: tuple[Any, ...] = tuple(map(_bare, action.values(positions, box)))
         elif isinstance(action, Function | Bias):
             results = action.values([found[v.name] for v in action.arguments])
         elif isinstance(action, Observed) and action.label not in found:
@@ -264,7 +237,8 @@ class NativeBackend:
         return tuple(
             name
             for name in names
-            if not isinstance(self._owner[name], Bias) and not self._depends_on(Observed, name)
+            if not isinstance(self._owner[name], Bias)
+            and not depends_on(Observed, name, self._owner)
         )
 
     def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
@@ -301,8 +275,15 @@ class NativeBackend:
 
     # ---- between steps
 
-    def start(self, timestep: float) -> None:
+    def start(self, timestep: float, first_step_written: bool | None = None) -> None:
         """Begin a run: the time step [ps] is known; hills of an earlier run are read.
+
+        Parameters
+        ----------
+        timestep : float
+        first_step_written : bool, optional
+            Whether an earlier run has updated the first step that comes; by default where it
+            restarts one.
 
         Raises
         ------
@@ -310,79 +291,133 @@ class NativeBackend:
             If a temperature is needed and missing.
         """
         self.timestep = timestep
-        self._updated_once = self.restart  # the first step of this run was updated by the last
+        self._updated_once = self.restart if first_step_written is None else first_step_written
         for metad in self._metads:
-            metad.start(self._kt(metad), timestep)
+            metad.action.start(self._kt(metad.action, metad.action.needs_temperature), timestep)
+        for opes in self._stepwise.opes:
+            kt = self._kt(opes.action, True)
+            assert kt is not None
+            opes.action.start(kt)
         for metad in self._metads:
-            if self.restart:
-                self._read_hills(metad)
-            else:  # there from the beginning: a run that ends before its first hill can go on
-                self._hills_writer(metad)
+            if metad.start(self.restart):
+                self._changed.add(metad.action.label)
+        for opes in self._stepwise.opes:
+            opes.start(self.restart, fresh=True)
+            self._changed.add(opes.action.label)
+        for committor in self._stepwise.committors:
+            committor.start()
 
-    def _kt(self, metad: Metad) -> float | None:
-        if metad.temp is not None:
-            return KB_PLUMED * metad.temp / metad.units.energy
-        if metad.needs_temperature and self.temperature is None:
+    def _kt(self, bias: Metad | Opes, needed: bool) -> float | None:
+        kt = self._kt_or_none(bias)
+        if kt is None and needed:
             raise ValueError(
-                f"{metad.statement.location}: METAD {metad.label} with BIASFACTOR needs a "
+                f"{bias.statement.location}: {bias.name} {bias.label} needs a "
                 "temperature: give PlumedBias(..., temperature=300*kelvin) or TEMP= in the input"
             )
-        return None if self.temperature is None else KB * self.temperature / metad.units.energy
+        return kt
 
-    def _read_hills(self, metad: Metad) -> None:
-        path = self.directory / metad.file
-        if not path.exists():
-            raise FileNotFoundError(
-                f"restart: {path} with the hills of METAD {metad.label} is not there"
-            )
-        table = read_fields(path)
-        names = [value.name for value in metad.arguments]
-        metad.restore(
-            np.stack([table.columns[name] for name in names], axis=-1),
-            np.stack([table.columns[f"sigma_{name}"] for name in names], axis=-1),
-            table.columns["height"],
-        )
-        self._changed.add(metad.label)
-        log.info("METAD %s: %d hills read from %s", metad.label, len(table), path)
+    def _kt_or_none(self, bias: Metad | Opes) -> float | None:
+        """The kT that a bias works with [energy unit of the input]; None where it is not known."""
+        if bias.temp is not None:
+            return KB_PLUMED * bias.temp / bias.units.energy
+        return None if self.temperature is None else KB * self.temperature / bias.units.energy
 
     @property
     def static(self) -> bool:
         """Whether no bias changes with time."""
-        return not self._metads
+        return not self._metads and self._stepwise.is_static
 
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
-        paces = [metad.pace for metad in self._metads]
-        return sorted({*(p.stride for p in self.prints), *paces, *self._flushes})
+        strides = {stride for metad in self._metads for stride in metad.action.strides}
+        return sorted(
+            {*(p.stride for p in self.prints), *strides, *self._flushes, *self._stepwise.strides}
+        )
 
     def update(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
-    ) -> tuple[np.ndarray, float]:
-        """Write the rows and lay the hills of this step; return what `evaluate` had before."""
+    ) -> tuple[np.ndarray, float] | None:
+        """Write the rows and lay the hills of this step; return what `evaluate` had before.
+
+        Where only what runs at every step is due, that alone is done, and None returned.
+
+        Raises
+        ------
+        StopRunError
+            If COMMITTOR asks for it; all else of the step is done then.
+        """
+        self._stepwise.move_to(step)
+        time = step * self.timestep
+        if self._updated_once and all(step % stride for stride in self._rare_strides):
+            found = self._arguments_alone(positions, box, step)
+            stop = self._stepwise.look(found, step, time)
+            self._changed |= self._stepwise.tick(found, step, time, first=False)
+            if stop is not None:
+                raise stop
+            return None
         self._check_box(box)
         found = self.values(positions, box, step)
         energy = float(self.total_bias(found))
         for metad in self._metads:
-            metad.check_inside([found[v.name] for v in metad.arguments])
-        for i, action in enumerate(self.prints):
-            if step % action.stride == 0:
-                self._print(i, action, found, step)
-        if self._updated_once:  # as PLUMED: never at the first step of a run
-            for metad in self._metads:
-                if step % metad.pace == 0:
-                    self._lay_hill(metad, found, step)
+            metad.action.check_inside([found[v.name] for v in metad.action.arguments])
+        values = self._pick(found)
+        stop = self._stepwise.look(found, step, time)
+        first = not self._updated_once
+        self._changed |= self._stepwise.tick(found, step, time, first)
+        for metad in self._metads:
+            if metad.tick(found, step, time / metad.action.units.time, first):
+                self._changed.add(metad.action.label)
         self._updated_once = True
+        for action in self.prints:
+            if step % action.stride == 0:
+                self._print(action, found, step)
         if any(step % stride == 0 for stride in self._flushes):
             for writer in self._writers.values():
                 writer.flush()
-        return self._pick(found), energy
+        if stop is not None:
+            raise stop
+        return values, energy
+
+    @cached_property
+    def _rare_strides(self) -> set[int]:
+        """Where there is more to do than what runs at every step."""
+        return self._own_strides | self._stepwise.rare_strides
+
+    @property
+    def _own_strides(self) -> set[int]:
+        strides = {p.stride for p in self.prints} | set(self._flushes)
+        return strides.union(*(metad.action.strides for metad in self._metads))
+
+    def _arguments_alone(
+        self, positions: np.ndarray, box: np.ndarray | None, step: int
+    ) -> dict[str, Any]:
+        """The values that are needed at every step."""
+        chains, others = self._needed_alone
+        found = self._observed(step)
+        if box is not None and np.count_nonzero(box) > 3:  # the plain floats are for right angles
+            others = [*chains, *others]
+        else:
+            values = chain_values(chains, positions, box)
+            found |= zip((c.label for c in chains), values, strict=True)
+        for owner in others:
+            self._compute_with_arguments(owner, found, positions, box)
+        return found
+
+    @cached_property
+    def _needed_alone(self) -> tuple[list[ChainVariable], list[Action]]:
+        owners = list(dict.fromkeys(self._owner[name] for name in self._stepwise.arguments))
+        chains = [o for o in owners if isinstance(o, ChainVariable) and o.chain]
+        return chains, [owner for owner in owners if owner not in chains]
 
     def upload(self, context: openmm.Context) -> None:
-        """Give the hills laid since the last call to the running Context."""
-        for label in self._changed:
-            [metad] = [m for m in self._metads if m.label == label]
-            self._lowering.refresh_table(metad, context)
+        """Give the hills laid since the last call, and what moves, to the running Context."""
+        for metad in self._metads:
+            if metad.action.label in self._changed:
+                self._lowering.refresh_hills(metad.action, context)
+        for opes in self._stepwise.opes:
+            if opes.action.label in self._changed:
+                self._lowering.refresh_kernels(opes.action, context)
         self._changed.clear()
 
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:
@@ -392,32 +427,26 @@ class NativeBackend:
         bias.at = tuple(float(centre) for centre in centres)
         self._lowering.refresh(bias, context)
 
-    def _print(self, i: int, action: Print, found: dict[str, Any], step: int) -> None:
+    def _print(self, action: Print, found: dict[str, Any], step: int) -> None:
         time = step * self.timestep / action.units.time
         row = [f" {time:f}", *(" " + action.fmt % found[v.name] for v in action.arguments)]
         if action.file is None:
             log.info("PRINT%s", "".join(row))
             return
-        self._writer(f"{i}", action.file, lambda: _colvar_header(action)).write(row)
-
-    def _lay_hill(self, metad: Metad, found: dict[str, Any], step: int) -> None:
-        hill = metad.deposit([float(found[v.name]) for v in metad.arguments])
-        self._changed.add(metad.label)
-        writer = self._hills_writer(metad)
-        time = step * self.timestep / metad.units.time
-        writer.write(metad.fmt % number for number in (time, *hill))
-        writer.flush()
-
-    def _hills_writer(self, metad: Metad) -> FieldWriter:
-        return self._writer(metad.label, metad.file, lambda: _hills_header(metad))
+        self._writer(action.label, action.file, partial(_colvar_header, action)).write(row)
 
     def _writer(
-        self, key: str, file: str, header: Callable[[], tuple[list[str], list[tuple[str, str]]]]
+        self,
+        key: str,
+        file: str,
+        header: Callable[[], tuple[list[str], list[tuple[str, str]]]],
+        append: bool | None = None,
     ) -> FieldWriter:
+        """The writer of a file; `append` where an action does not restart as the whole input."""
         if key not in self._writers:
             fields, constants = header()
-            path = self.directory / file
-            self._writers[key] = FieldWriter(path, fields, constants, append=self.restart)
+            append = self.restart if append is None else append
+            self._writers[key] = FieldWriter(self.directory / file, fields, constants, append)
         return self._writers[key]
 
     def close(self) -> None:
@@ -426,14 +455,11 @@ class NativeBackend:
             writer.close()
 
 
+def _bare(value: Any) -> Any:
+    """A float for a single number: arithmetic with numpy's scalars is slow."""
+    return float(value) if isinstance(value, np.float64) else value
+
+
 def _colvar_header(action: Print) -> tuple[list[str], list[tuple[str, str]]]:
     names = [value.name for value in action.arguments]
     return ["time", *names], domain_constants(names, [v.domain_text for v in action.arguments])
-
-
-def _hills_header(metad: Metad) -> tuple[list[str], list[tuple[str, str]]]:
-    names = [value.name for value in metad.arguments]
-    fields = ["time", *names, *(f"sigma_{name}" for name in names), "height", "biasf"]
-    constants = [("multivariate", "false"), ("kerneltype", "stretched-gaussian")]
-    domains = [value.domain_text for value in metad.arguments]
-    return fields, constants + domain_constants(names, domains)

@@ -201,18 +201,19 @@ class GradientFunction:
     def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
         # getPositions(asNumpy=True) does the same and wraps it in units, which costs more
         state._getVectorAsNumpy(openmm.State.Positions, self._some)
-        self._positions[self._atoms] = self._some
         box = np.array(state.getPeriodicBoxVectors()._value) if self.periodic else None
-        value, slopes = self.variable.gradient(self.index, self._positions, box)
-        return value, self._forces(slopes)
+        value, gradient = self.evaluate(self._some, box)
+        return value, -gradient
 
-    def _forces(self, slopes: np.ndarray) -> np.ndarray:
-        """Forces on the atoms, of the slopes at the sites."""
-        forces = np.zeros((len(self.atoms), 3))
-        forces[self._real_rows] = -slopes[self._real_sites]
+    def evaluate(self, some: np.ndarray, box: np.ndarray | None) -> tuple[float, np.ndarray]:
+        """Value, and gradient on `atoms`, for the positions of these [nm]."""
+        self._positions[self._atoms] = some
+        value, slopes = self.variable.gradient(self.index, self._positions, box)
+        gradient = np.zeros((len(self.atoms), 3))
+        gradient[self._real_rows] = slopes[self._real_sites]
         for i, rows, weights in self._groups:
-            np.add.at(forces, rows, -weights * slopes[i])
-        return forces
+            np.add.at(gradient, rows, weights * slopes[i])
+        return value, gradient
 
 
 def _gradient_force(leaf: Gradient, periodic: bool) -> openmm.PythonForce:

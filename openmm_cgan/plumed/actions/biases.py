@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
 from openmm_cgan.plumed.expressions import namespace
 
@@ -29,6 +31,13 @@ class Bias(Action):
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
         """All outputs, in order."""
         return (self.energy(arguments),)
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """What it has gathered during the run, to be saved with a checkpoint."""
+        return {}
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `saved` gave."""
 
 
 class SeparableBias(Bias):

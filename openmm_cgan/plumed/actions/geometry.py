@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from openmm_cgan.plumed.actions.lattices import GeneralBox, nearest_image
 from openmm_cgan.plumed.expressions import namespace
 
 # Vectors are tuples of their components: quick for the single frames of a reporter, where each
@@ -39,8 +40,10 @@ def minimum_image(vector: Vector, box: Any) -> Vector:
     ----------
     vector : tuple of ndarray or tensor, shape (...)
     box : ndarray or tensor, shape (..., 3, 3)
-        Box vectors in rows, in OpenMM's reduced form.
+        Box vectors in rows, in OpenMM's reduced form; of any form if it is a `GeneralBox`.
     """
+    if isinstance(box, GeneralBox):
+        return nearest_image(vector, box)
     x, y, z = vector
     floor = namespace(box).floor
     turns = floor(z / box[..., 2, 2] + 0.5)
@@ -58,8 +61,7 @@ def shortest_image(vector: Vector, box: Any) -> Vector:
     """
     vector = minimum_image(vector, box)
     xp = namespace(vector[0])
-    off_diagonal = box[..., [1, 2, 2], [0, 0, 1]]
-    if not xp.any(off_diagonal != 0):
+    if isinstance(box, GeneralBox) or not xp.any(box[..., [1, 2, 2], [0, 0, 1]] != 0):
         return vector
     x, y, z = vector
     best, best_length = vector, dot(vector, vector)

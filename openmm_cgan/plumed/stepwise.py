@@ -1,0 +1,174 @@
+"""What MOVINGRESTRAINT, COMMITTOR and OPES do between the steps of a native run."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from openmm_cgan.plumed.actions import Action
+from openmm_cgan.plumed.actions.committor import Committor, StopRunError
+from openmm_cgan.plumed.actions.moving import MovingRestraint
+from openmm_cgan.plumed.actions.opes import Opes
+from openmm_cgan.plumed.colvar import FieldWriter, domain_constants
+from openmm_cgan.plumed.opes_files import MakeWriter, OpesRun
+
+log = logging.getLogger("openmm_cgan")
+
+
+class MovingRun:
+    """A MOVINGRESTRAINT: its work is summed at every step, if anybody reads it."""
+
+    def __init__(self, action: MovingRestraint, is_read: bool) -> None:
+        self.action = action
+        self._is_read = is_read
+
+    @property
+    def strides(self) -> list[int]:
+        """At which multiples of the step it is to be called."""
+        return [1] if self._is_read and not self.action.has_arrived else []
+
+    @property
+    def every_step(self) -> bool:
+        """Whether it needs its arguments at every step that it is called at."""
+        return self._is_read
+
+    def tick(self, found: dict[str, Any]) -> None:
+        """Count the work of this step."""
+        if self._is_read:
+            self.action.commit([found[value.name] for value in self.action.arguments])
+
+
+class CommittorRun:
+    """A COMMITTOR with its file."""
+
+    every_step = True
+
+    def __init__(self, action: Committor, writer: MakeWriter) -> None:
+        self.action = action
+        self._make_writer = writer
+
+    @property
+    def strides(self) -> list[int]:
+        return [self.action.stride]
+
+    def start(self) -> None:
+        """Open the file."""
+        if self.action.file is not None:
+            self._writer()
+
+    def _writer(self) -> FieldWriter:
+        action = self.action
+        assert action.file is not None
+        names = [value.name for value in action.arguments]
+        constants = domain_constants(names, [v.domain_text for v in action.arguments])
+        header = (["time", *names, "basin"], constants)
+        return self._make_writer(action.label, action.file, lambda: header)
+
+    def look(self, found: dict[str, Any], step: int, time: float) -> StopRunError | None:
+        """Write a row where a basin is entered; return what stops the run in a basin."""
+        action = self.action
+        arguments = [float(found[value.name]) for value in action.arguments]
+        inside, entered = action.look(arguments)
+        row = [f" {time:f}", *(" " + action.fmt % x for x in arguments), f" {action.basin}"]
+        writer = None if action.file is None else self._writer()
+        if entered and writer is not None:
+            writer.write(row)
+        elif entered:
+            log.info("COMMITTOR%s", "".join(row))
+        if not (inside and action.stops):
+            return None
+        if writer is not None:
+            writer.end(f"COMMITTED TO BASIN {action.basin}")
+        return StopRunError(
+            f"{action.statement.location}: COMMITTOR {action.label} asks the run to stop: "
+            f"committed to basin {action.basin} at step {step}"
+        )
+
+
+class Stepwise:
+    """All actions of an input that are called between steps, besides METAD and what prints.
+
+    Parameters
+    ----------
+    actions : list of Action
+    directory : Path
+    writer : callable
+        Makes the writer of a file, or gives the one that is open.
+    """
+
+    def __init__(self, actions: list[Action], directory: Path, writer: MakeWriter) -> None:
+        read = {value.name for action in actions for value in action.arguments}
+        self.moving: list[MovingRun] = []
+        self.opes: list[OpesRun] = []
+        self.committors: list[CommittorRun] = []
+        for action in actions:
+            if isinstance(action, MovingRestraint):
+                self.moving.append(MovingRun(action, not read.isdisjoint(action.work_names)))
+            elif isinstance(action, Opes):
+                self.opes.append(OpesRun(action, directory, writer))
+            elif isinstance(action, Committor):
+                self.committors.append(CommittorRun(action, writer))
+
+    @property
+    def is_static(self) -> bool:
+        """Whether there is no bias here that changes with time."""
+        return not (self.moving or self.opes)
+
+    @cached_property
+    def _runs(self) -> list[MovingRun | OpesRun | CommittorRun]:
+        return [*self.moving, *self.opes, *self.committors]
+
+    @property
+    def strides(self) -> set[int]:
+        """At which multiples of the step there is something to do now."""
+        return {stride for run in self._runs for stride in run.strides}
+
+    @cached_property
+    def rare_strides(self) -> set[int]:
+        """Where a bias energy is needed, and not only the arguments of the actions."""
+        return {stride for opes in self.opes for stride in opes.rare_strides}
+
+    @cached_property
+    def arguments(self) -> list[str]:
+        """Names of the values that are needed at steps that are none of `rare_strides`."""
+        runs = [run for run in self._runs if run.every_step]
+        return list(dict.fromkeys(v.name for run in runs for v in run.action.arguments))
+
+    def move_to(self, step: int) -> None:
+        """Bring what moves to a step."""
+        for moving in self.moving:
+            moving.action.move_to(step)
+
+    def look(self, found: dict[str, Any], step: int, time: float) -> StopRunError | None:
+        """Have COMMITTOR look at a step; return what stops the run, if anything does."""
+        stops = [
+            run.look(found, step, time / run.action.units.time)
+            for run in self.committors
+            if step % run.action.stride == 0
+        ]
+        return next((stop for stop in stops if stop is not None), None)
+
+    def tick(self, found: dict[str, Any], step: int, time: float, first: bool) -> set[str]:
+        """Do what is due at a step; return the labels of the biases that have changed.
+
+        Parameters
+        ----------
+        found : dict of str to float
+            The values; those that change with a new kernel are replaced, as PLUMED prints them.
+        step : int
+        time : float
+            [ps]
+        first : bool
+            Whether it is the first step of a run, at which PLUMED never lays a kernel.
+        """
+        for moving in self.moving:
+            moving.tick(found)
+        if first:
+            return set()
+        return {
+            opes.action.label
+            for opes in self.opes
+            if opes.tick(found, step, time / opes.action.units.time)
+        }
