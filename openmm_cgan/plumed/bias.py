@@ -22,7 +22,7 @@ from openmm_cgan.plumed.language import (
     split_vector,
 )
 from openmm_cgan.plumed.libplumed import BIASES, OUTPUTS
-from openmm_cgan.plumed.lowering import MARKER, bias_number
+from openmm_cgan.plumed.lowering import bias_number, marker_force
 from openmm_cgan.plumed.native import NativeBackend
 
 log = logging.getLogger("openmm_cgan")
@@ -223,7 +223,7 @@ class PlumedBias:
         self._witness = next((f for f in forces if hasattr(f, "updateParametersInContext")), None)
         if self._witness is None:
             self._marker = f"openmm_cgan_bias_{bias_number(system)}"
-            added.append(_marker_force(self._marker))
+            added.append(marker_force(self._marker))
         for force in added:
             force.setForceGroup(free[0])
             system.addForce(force)
@@ -422,17 +422,6 @@ class _UpdateReporter:
             self.values, self.energy = found
             self._step, self._positions = step, positions
         self._engine.upload(simulation.context)
-
-
-def _marker_force(name: str) -> openmm.CustomExternalForce:
-    """A force that does nothing, and shows a Context that it is there by a parameter.
-
-    It costs half a microsecond a step.
-    """
-    force = openmm.CustomExternalForce(f"0*{name}*x")
-    force.addGlobalParameter(name, 0.0)
-    force.setName(MARKER)
-    return force
 
 
 def positions_of(state: openmm.State) -> np.ndarray:
