@@ -104,6 +104,8 @@ SWITCHES = (
     "COSINUS R_0=0.5 D_0=0.1",
     "SMAP R_0=0.3 A=10 B=5 D_0=0.1",
     "Q R_0=0.3 REF=0.2 LAMBDA=1.5 BETA=30 D_MAX=0.9",
+    "CUSTOM R_0=0.3 D_0=0.1 D_MAX=1.1 FUNC=1/(1+x^6)",
+    "MATHEVAL R_0=0.3 D_MAX=1.1 FUNC=exp(-x2)+0.1/(1+x2^3)",
 )
 CASES |= {
     f"COORDINATION {switch.split()[0]} {i}": "c: COORDINATION GROUPA=1-4 GROUPB=3-8 "

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import time as clock
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from openmm_cgan.plumed.actions.biases import take
 from openmm_cgan.plumed.actions.grids import HillGrid
 from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.colvar import FieldWriter, back_up, domain_constants, read_fields
+from openmm_cgan.plumed.output_files import OutputFiles
 
 log = logging.getLogger("openmm_cgan")
 
-MakeWriter = Callable[..., FieldWriter]
 GRID_FORMAT = " %14.9f"
 
 
@@ -30,15 +30,14 @@ class MetadRun:
     action : Metad
     directory : Path
         Where its files are.
-    writer : callable
-        Makes or returns the writer of a file.
+    files : OutputFiles
     """
 
-    def __init__(self, action: Metad, directory: Path, writer: MakeWriter) -> None:
+    def __init__(self, action: Metad, directory: Path, files: OutputFiles) -> None:
         self.action = action
-        self._directory = directory
-        self._writer = writer
-        self._readers: list[HillsReader] = []
+        self._directory, self._files = directory, files
+        paths = [directory / self._file(walker) for walker in range(action.walkers)]
+        self._readers = [HillsReader(path, action) for path in paths]
         self._appends = False
 
     def start(self, restart: bool) -> bool:
@@ -55,8 +54,6 @@ class MetadRun:
             assert action.grid is not None
             read_grid(self._directory / action.grid_read, action.label, action.grid)
         reads_hills = self._appends and not action.grid_read
-        files = [self._directory / self._file(walker) for walker in range(action.walkers)]
-        self._readers = [HillsReader(file, action) for file in files]
         for reader in self._readers:
             if reads_hills and not reader.path.exists():
                 raise FileNotFoundError(
@@ -74,6 +71,7 @@ class MetadRun:
             if not self._appends:
                 back_up(path)
             path.touch()
+        self._watch_grids()
         return reads_hills or bool(action.grid_read)
 
     def _file(self, walker: int) -> str:
@@ -81,6 +79,27 @@ class MetadRun:
         if action.walkers == 1:
             return action.file
         return os.path.join(action.walkers_folder, f"{action.file}.{walker}")
+
+    def _watch_grids(self) -> None:
+        if self.action.grid_file and self.action.store_grids:
+            self._files.watch(self._directory / self.action.grid_file)
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """How far the hills of other walkers are read, to be saved with a checkpoint."""
+        return {
+            "positions": np.array([reader.position for reader in self._readers]),
+            "are_open": np.array([int(reader.is_open) for reader in self._readers]),
+        }
+
+    def go_on(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from what `saved` gave, in place of `start`."""
+        shape = (len(self._readers),)
+        positions, are_open = (take(arrays, name, shape) for name in ("positions", "are_open"))
+        for reader, position, is_open in zip(self._readers, positions, are_open, strict=True):
+            reader.go_on(int(position), bool(is_open))
+        self._appends = True
+        self._hills_writer()
+        self._watch_grids()
 
     def tick(self, found: dict[str, Any], step: int, time: float, first: bool) -> bool:
         """What the action does at the end of a step; return whether the bias has changed.
@@ -122,9 +141,9 @@ class MetadRun:
         writer.flush()
 
     def _hills_writer(self) -> FieldWriter:
-        file = self._file(self.action.walker)
+        path = self._directory / self._file(self.action.walker)
         header = partial(_hills_header, self.action)
-        return self._writer(self.action.label, file, header, self._appends)
+        return self._files.writer(self.action.label, path, header, self._appends)
 
     def write_grid(self) -> None:
         """Write the grid to its file, in place of the one before or behind it."""
@@ -150,15 +169,26 @@ class HillsReader:
 
     Attributes
     ----------
+    position : int
+        Up to where it is read, in bytes.
     is_open : bool
         Whether the file has been seen; PLUMED reads it from the next time on.
     """
 
     def __init__(self, path: Path, action: Metad) -> None:
         self.path, self._action = path, action
-        self._position = 0
+        self.position = 0
         self._fields: list[str] = []
         self.is_open = False
+
+    def go_on(self, position: int, is_open: bool) -> None:
+        """Take what is before a position as read."""
+        self.position, self.is_open = position, is_open
+        if position:
+            with self.path.open("rb") as file:
+                lines = file.read(position).decode().splitlines()
+            for line in lines:
+                self._row(line)
 
     def follow(self) -> None:
         """Add what has been written since; the first time, only see that the file is there."""
@@ -171,10 +201,10 @@ class HillsReader:
     def read(self) -> int:
         """Add the hills behind the place reached; return how many."""
         with self.path.open("rb") as file:
-            file.seek(self._position)
+            file.seek(self.position)
             text = file.read()
         complete = text[: text.rfind(b"\n") + 1]  # a line may be half written yet
-        self._position += len(complete)
+        self.position += len(complete)
         rows = [row for line in complete.decode().splitlines() if (row := self._row(line))]
         if not rows:
             return 0

@@ -1,14 +1,12 @@
 """The native backend: a PLUMED input compiled to OpenMM forces.
 
 `lowering` makes the forces. Nothing is deposited or printed in a force evaluation:
-`NativeBackend.update` does that, between
-steps.
+`NativeBackend.update` does that, between steps.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import openmm
 from openmm_cgan.plumed.actions import REMEDY, Action, Flush, Metad, Print, Restraint
 from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.actions.centers import VirtualAtom
+from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.setup import WholeMolecules
@@ -29,6 +28,8 @@ from openmm_cgan.plumed.gradients import chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, molecules
 from openmm_cgan.plumed.metad_run import MetadRun
+from openmm_cgan.plumed.output_files import OutputFiles
+from openmm_cgan.plumed.saved_state import SavedState
 from openmm_cgan.plumed.stepwise import Stepwise
 
 log = logging.getLogger("openmm_cgan")
@@ -66,20 +67,19 @@ class NativeBackend:
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
         self._prints = [action for action in actions if isinstance(action, Print)]
-        self._metads = [
-            MetadRun(action, directory, self._writer)
-            for action in actions
-            if isinstance(action, Metad)
-        ]
-        self._stepwise = Stepwise(actions, directory, self._writer)
+        self._files = files = OutputFiles(directory)
+        metads = [action for action in actions if isinstance(action, Metad)]
+        self._metads = [MetadRun(action, directory, files) for action in metads]
+        self._stepwise = Stepwise(actions, directory, files)
         for run in self._stepwise.opes:
             if (kt := self._kt_or_none(run.action)) is not None:
                 run.action.start(kt)
+        self._keepers = [a for a in actions if isinstance(a, Bias | Committor)]  # see `saved`
         self._flushes = [action.stride for action in actions if isinstance(action, Flush)]
         self._lowering = Lowering(self._owner)
         self._changed: set[str] = set()
-        self._writers: dict[str, FieldWriter] = {}
         self._updated_once = False
+        self._updated = -1  # the last step that was
         self.read: tuple[str, ...] = ()  # the values that `evaluate` and `update` return
         self._refuse_what_has_no_force()
 
@@ -126,13 +126,19 @@ class NativeBackend:
             return []
         molecule = molecules(system)
         problems = []
-        for action in self.actions:
-            if not isinstance(action, VirtualAtom | Gyration | Rmsd):
-                continue
+        for action in self._taken_whole():
             if len({molecule[atom] for atom in action.atoms}) > 1:
                 message = f"a group of several molecules in a periodic box is not native; {REMEDY}"
                 problems.append(Problem(action.statement.location, action.label, message))
         return problems
+
+    def _taken_whole(self) -> list[Any]:
+        """The actions whose force needs their atoms in one image: `groups`."""
+        return [a for a in self.actions if isinstance(a, VirtualAtom | Gyration | Rmsd)]
+
+    def groups(self) -> list[tuple[int, ...]]:
+        """Groups of atoms that the forces take as they are, each to be in one periodic image."""
+        return [action.atoms for action in self._taken_whole() if action.periodic]
 
     def set_masses(self, masses: np.ndarray) -> None:
         """Take the masses [dalton] of all atoms of the system."""
@@ -190,7 +196,9 @@ class NativeBackend:
 
     def _pick(self, found: dict[str, Any]) -> np.ndarray:
         values = [found[name] for name in self.read]
-        if np.ndim(values[0]) == 0:  # np.array is several times quicker than np.stack here
+        if (
+            not values or np.ndim(values[0]) == 0
+        ):  # np.array is several times quicker than np.stack here
             return np.array(values)
         return np.stack(values, axis=-1)
 
@@ -279,30 +287,40 @@ class NativeBackend:
 
     # ---- between steps
 
-    def start(self, timestep: float) -> None:
+    def start(self, timestep: float, first_step_written: bool | None = None) -> None:
         """Begin a run: the time step [ps] is known; hills of an earlier run are read.
+
+        Parameters
+        ----------
+        timestep : float
+        first_step_written : bool, optional
+            Whether an earlier run has updated the first step that comes; by default where it
+            restarts one.
 
         Raises
         ------
         ValueError
             If a temperature is needed and missing.
         """
+        self._settle(timestep)
+        self._updated_once = self.restart if first_step_written is None else first_step_written
+        for metad in self._metads:
+            if metad.start(self.restart):
+                self._changed.add(metad.action.label)
+        for opes in self._stepwise.opes:
+            opes.start(self.restart)
+            self._changed.add(opes.action.label)
+        self._stepwise.open(self.restart)
+
+    def _settle(self, timestep: float) -> None:
+        """Fix what depends on the run."""
         self.timestep = timestep
-        self._updated_once = self.restart  # the first step of this run was updated by the last
         for metad in self._metads:
             metad.action.start(self._kt(metad.action, metad.action.needs_temperature), timestep)
         for opes in self._stepwise.opes:
             kt = self._kt(opes.action, True)
             assert kt is not None
             opes.action.start(kt)
-        for metad in self._metads:
-            if metad.start(self.restart):
-                self._changed.add(metad.action.label)
-        for opes in self._stepwise.opes:
-            opes.start(self.restart, fresh=True)
-            self._changed.add(opes.action.label)
-        for committor in self._stepwise.committors:
-            committor.start()
 
     def _kt(self, bias: Metad | Opes, needed: bool) -> float | None:
         kt = self._kt_or_none(bias)
@@ -346,6 +364,7 @@ class NativeBackend:
         """
         self._stepwise.move_to(step)
         time = step * self.timestep
+        self._updated = step
         if self._updated_once and all(step % stride for stride in self._rare_strides):
             found = self._arguments_alone(positions, box)
             stop = self._stepwise.look(found, step, time)
@@ -369,8 +388,7 @@ class NativeBackend:
             if step % action.stride == 0:
                 self._print(action, found, step)
         if any(step % stride == 0 for stride in self._flushes):
-            for writer in self._writers.values():
-                writer.flush()
+            self._files.flush()
         if stop is not None:
             raise stop
         return values, energy
@@ -378,12 +396,9 @@ class NativeBackend:
     @cached_property
     def _rare_strides(self) -> set[int]:
         """Where there is more to do than what runs at every step."""
-        return self._own_strides | self._stepwise.rare_strides
-
-    @property
-    def _own_strides(self) -> set[int]:
         strides = {p.stride for p in self._prints} | set(self._flushes)
-        return strides.union(*(metad.action.strides for metad in self._metads))
+        strides = strides.union(*(metad.action.strides for metad in self._metads))
+        return strides | self._stepwise.rare_strides
 
     def _arguments_alone(self, positions: np.ndarray, box: np.ndarray | None) -> dict[str, Any]:
         """The values that are needed at every step."""
@@ -423,26 +438,48 @@ class NativeBackend:
         if action.file is None:
             log.info("PRINT%s", "".join(row))
             return
-        self._writer(action.label, action.file, partial(_colvar_header, action)).write(row)
+        self._colvar_writer(action).write(row)
 
-    def _writer(
-        self,
-        key: str,
-        file: str,
-        header: Callable[[], tuple[list[str], list[tuple[str, str]]]],
-        append: bool | None = None,
-    ) -> FieldWriter:
-        """The writer of a file; `append` where an action does not restart as the whole input."""
-        if key not in self._writers:
-            fields, constants = header()
-            append = self.restart if append is None else append
-            self._writers[key] = FieldWriter(self.directory / file, fields, constants, append)
-        return self._writers[key]
+    def _colvar_writer(self, action: Print) -> FieldWriter:
+        path, header = self.directory / str(action.file), partial(_colvar_header, action)
+        return self._files.writer(action.label, path, header, self.restart)
+
+    # ---- with a checkpoint
+
+    def saved(self, step: int) -> SavedState:
+        """What the run has gathered up to a step."""
+        kept: list[tuple[str, dict[str, np.ndarray]]] = [
+            *((action.label, action.saved()) for action in self._keepers),
+            *((metad.action.label, metad.saved()) for metad in self._metads),
+        ]
+        arrays = {f"{label}/{name}": x for label, own in kept for name, x in own.items()}
+        return SavedState(step, self._updated, self._files.lengths(), arrays)
+
+    def go_on(self, timestep: float, state: SavedState) -> None:
+        """Go on where a saved run was, in place of `start`; files lose what came after.
+
+        Raises
+        ------
+        ValueError
+            If the state is of another input, or a file is not there as it was.
+        """
+        self._settle(timestep)
+        for action in self._keepers:
+            action.restore_saved(state.of(action.label))
+        self._files.go_on(state.files)
+        self._updated, self._updated_once = state.updated, state.updated >= 0
+        self._changed = {bias.label for bias in self._biases}
+        self._stepwise.move_to(state.step)
+        for print_ in self._prints:
+            if print_.file in state.files:
+                self._colvar_writer(print_)
+        for metad in self._metads:
+            metad.go_on(state.of(metad.action.label))
+        self._stepwise.open(append=True)
 
     def close(self) -> None:
         """Close the files."""
-        for writer in self._writers.values():
-            writer.close()
+        self._files.close()
 
 
 def _bare(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,9 @@ from openmm_cgan.plumed.colvar import (
     read_fields,
     read_tables,
 )
+from openmm_cgan.plumed.output_files import OutputFiles
 
 log = logging.getLogger("openmm_cgan")
-
-Header = tuple[list[str], list[tuple[str, str]]]
-MakeWriter = Callable[[str, str, Callable[[], Header]], FieldWriter]
 
 
 class OpesRun:
@@ -34,14 +31,12 @@ class OpesRun:
     ----------
     action : Opes
     directory : Path
-    writer : callable
-        Makes the writer of a file, or gives the one that is open.
+    files : OutputFiles
     """
 
-    def __init__(self, action: Opes, directory: Path, writer: MakeWriter) -> None:
+    def __init__(self, action: Opes, directory: Path, files: OutputFiles) -> None:
         self.action = action
-        self._directory = directory
-        self._make_writer = writer
+        self._directory, self._files = directory, files
 
     @property
     def every_step(self) -> bool:
@@ -59,7 +54,7 @@ class OpesRun:
 
     # ---- files
 
-    def start(self, restart: bool, fresh: bool) -> None:
+    def start(self, restart: bool) -> None:
         """Read what an earlier run has left, and begin the files.
 
         Raises
@@ -68,19 +63,23 @@ class OpesRun:
             If there is nothing to restart from, or it is of another bias.
         """
         action = self.action
-        if restart and fresh:
+        if restart:
             self._restart()
-        if fresh:
-            self._writer()
         if action.state_file is None:
             return
         path = self._directory / action.state_file
-        if fresh and not restart:
+        if not restart:
             back_up(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        if fresh and restart and action.restart_file is None:
+        if restart and action.restart_file is None:
             self._write_state(0.0)  # PLUMED turns kernels into a state at once
+
+    def open(self, append: bool) -> None:
+        """Open the files that grow."""
+        self._writer(append)
+        if self.action.store_states:
+            self._files.watch(self._directory / str(self.action.state_file))
 
     def _restart(self) -> None:
         action = self.action
@@ -114,11 +113,11 @@ class OpesRun:
             if limits != (value.domain_text or (None, None)):
                 raise ValueError(f"{path}: the domain of {value.name} is {limits} there")
 
-    def _writer(self) -> FieldWriter:
+    def _writer(self, append: bool = True) -> FieldWriter:
         action = self.action
-        fields = [*_fields(action), "logweight"]
-        constants = _constants(action, "kernels")
-        return self._make_writer(action.label, action.file, lambda: (fields, constants))
+        header = [*_fields(action), "logweight"], _constants(action, "kernels")
+        path = self._directory / action.file
+        return self._files.writer(action.label, path, lambda: header, append)
 
     def _write_state(self, time: float) -> None:
         action = self.action
@@ -136,13 +135,6 @@ class OpesRun:
             os.replace(path, path.with_name(f"bck.last.{path.name}"))
         with open(path, "a") as file:
             file.write(text)
-
-    @property
-    def appended(self) -> list[Path]:
-        """Files besides those of writers that only grow."""
-        action = self.action
-        grows = action.store_states and action.state_file is not None
-        return [self._directory / str(action.state_file)] if grows else []
 
     # ---- between steps
 

@@ -12,7 +12,8 @@ from openmm_cgan.plumed.actions.committor import Committor, StopRunError
 from openmm_cgan.plumed.actions.moving import MovingRestraint
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.colvar import FieldWriter, domain_constants
-from openmm_cgan.plumed.opes_files import MakeWriter, OpesRun
+from openmm_cgan.plumed.opes_files import OpesRun
+from openmm_cgan.plumed.output_files import OutputFiles
 
 log = logging.getLogger("openmm_cgan")
 
@@ -45,26 +46,24 @@ class CommittorRun:
 
     every_step = True
 
-    def __init__(self, action: Committor, writer: MakeWriter) -> None:
+    def __init__(self, action: Committor, directory: Path, files: OutputFiles) -> None:
         self.action = action
-        self._make_writer = writer
+        self._directory, self._files = directory, files
 
     @property
     def strides(self) -> list[int]:
         return [self.action.stride]
 
-    def start(self) -> None:
-        """Open the file."""
-        if self.action.file is not None:
-            self._writer()
-
-    def _writer(self) -> FieldWriter:
+    def open(self, append: bool = True) -> FieldWriter | None:
+        """Open the file, or give it; None where there is none."""
         action = self.action
-        assert action.file is not None
+        if action.file is None:
+            return None
         names = [value.name for value in action.arguments]
         constants = domain_constants(names, [v.domain_text for v in action.arguments])
         header = (["time", *names, "basin"], constants)
-        return self._make_writer(action.label, action.file, lambda: header)
+        path = self._directory / action.file
+        return self._files.writer(action.label, path, lambda: header, append)
 
     def look(self, found: dict[str, Any], step: int, time: float) -> StopRunError | None:
         """Write a row where a basin is entered; return what stops the run in a basin."""
@@ -72,7 +71,7 @@ class CommittorRun:
         arguments = [float(found[value.name]) for value in action.arguments]
         inside, entered = action.look(arguments)
         row = [f" {time:f}", *(" " + action.fmt % x for x in arguments), f" {action.basin}"]
-        writer = None if action.file is None else self._writer()
+        writer = self.open()
         if entered and writer is not None:
             writer.write(row)
         elif entered:
@@ -94,11 +93,10 @@ class Stepwise:
     ----------
     actions : list of Action
     directory : Path
-    writer : callable
-        Makes the writer of a file, or gives the one that is open.
+    files : OutputFiles
     """
 
-    def __init__(self, actions: list[Action], directory: Path, writer: MakeWriter) -> None:
+    def __init__(self, actions: list[Action], directory: Path, files: OutputFiles) -> None:
         read = {value.name for action in actions for value in action.arguments}
         self.moving: list[MovingRun] = []
         self.opes: list[OpesRun] = []
@@ -107,9 +105,9 @@ class Stepwise:
             if isinstance(action, MovingRestraint):
                 self.moving.append(MovingRun(action, not read.isdisjoint(action.work_names)))
             elif isinstance(action, Opes):
-                self.opes.append(OpesRun(action, directory, writer))
+                self.opes.append(OpesRun(action, directory, files))
             elif isinstance(action, Committor):
-                self.committors.append(CommittorRun(action, writer))
+                self.committors.append(CommittorRun(action, directory, files))
 
     @property
     def is_static(self) -> bool:
@@ -135,6 +133,13 @@ class Stepwise:
         """Names of the values that are needed at steps that are none of `rare_strides`."""
         runs = [run for run in self._runs if run.every_step]
         return list(dict.fromkeys(v.name for run in runs for v in run.action.arguments))
+
+    def open(self, append: bool) -> None:
+        """Open the files that grow during a run, new or behind what is there."""
+        for opes in self.opes:
+            opes.open(append)
+        for committor in self.committors:
+            committor.open(append)
 
     def move_to(self, step: int) -> None:
         """Bring what moves to a step."""

@@ -37,7 +37,31 @@ class Bias(Action):
         return {}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `saved` gave."""
+        """Take over what `saved` gave.
+
+        Raises
+        ------
+        ValueError
+            If it is of another input.
+        """
+
+
+def take(arrays: dict[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """One array of a saved action, of the shape it must have (None: any length).
+
+    Raises
+    ------
+    ValueError
+        If it is not there or does not fit.
+    """
+    found = arrays.get(name)
+    if found is None:
+        raise ValueError(f"the saved state lacks '{name}'")
+    if found.ndim != len(shape) or any(
+        want is not None and want != got for want, got in zip(shape, found.shape, strict=True)
+    ):
+        raise ValueError(f"the saved '{name}' has shape {found.shape}; expected {shape}")
+    return found
 
 
 class SeparableBias(Bias):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword
+from openmm_cgan.plumed.actions.biases import take
 from openmm_cgan.plumed.language import is_number_format
 
 
@@ -57,3 +58,11 @@ class Committor(Action):
                 return True, entered
         self.basin = 0
         return False, False
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """What it has gathered during the run, to be saved with a checkpoint."""
+        return {"basin": np.array(self.basin)}
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `saved` gave."""
+        self.basin = int(take(arrays, "basin", ()))

@@ -207,6 +207,15 @@ class HillGrid:
         self._tabulate(tuple(everything))
         self._close([[(node, node)] for node in everything])
 
+    def saved(self) -> dict[str, np.ndarray]:
+        """What there is to be saved with a checkpoint."""
+        return {"nodes": self.nodes}
+
+    def restore_saved(self, nodes: np.ndarray) -> None:
+        """Take over nodes that `saved` gave."""
+        self.nodes[...] = nodes
+        self.refresh()
+
     # ---- values
 
     def maximum(self) -> float:

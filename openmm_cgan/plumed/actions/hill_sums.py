@@ -48,6 +48,26 @@ class HillSum:
         self._heights[self._size] = height
         self._size += 1
 
+    def saved(self) -> dict[str, np.ndarray]:
+        """What there is to be saved with a checkpoint."""
+        hills = slice(0, self._size)
+        return {
+            "centres": self._centres[:, hills],
+            "over_sigma": self._over_sigma[:, hills],
+            "heights": self._heights[hills],
+        }
+
+    def restore_saved(
+        self, centres: np.ndarray, over_sigma: np.ndarray, heights: np.ndarray
+    ) -> None:
+        """Take over hills that `saved` gave."""
+        self._size, room = len(heights), max(64, len(heights))
+        self._centres, self._over_sigma = np.empty((2, len(self.values), room))
+        self._heights = np.empty(room)
+        hills = slice(0, self._size)
+        self._centres[:, hills], self._over_sigma[:, hills] = centres, over_sigma
+        self._heights[hills] = heights
+
     def at(self, arguments: Sequence[float]) -> float:
         """Bias at one point."""
         return self.value_and_slopes(arguments)[0]

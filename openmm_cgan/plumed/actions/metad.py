@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
-from openmm_cgan.plumed.actions.biases import Bias
+from openmm_cgan.plumed.actions.biases import Bias, take
 from openmm_cgan.plumed.actions.grids import Axis, HillGrid, reach_of
 from openmm_cgan.plumed.actions.hill_sums import HillSum
 from openmm_cgan.plumed.language import is_number_format, read_real
@@ -232,6 +232,21 @@ class Metad(Bias):
             self.work += self.hills.at(arguments) - v
         factor = -1.0 if self.bias_factor is None else self.bias_factor
         return (*arguments, *self.sigma, written, factor)
+
+    def saved(self) -> dict[str, np.ndarray]:
+        sums = {name: np.array(getattr(self, name)) for name in ("rct", "max_bias", "work")}
+        return sums | self.hills.saved()
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        for name in ("rct", "max_bias", "work"):
+            setattr(self, name, float(take(arrays, name, ())))
+        if self.grid is not None:
+            self.grid.restore_saved(take(arrays, "nodes", self.grid.nodes.shape))
+            return
+        assert isinstance(self.hills, HillSum)
+        centres = take(arrays, "centres", (len(self.arguments), None))
+        over_sigma = take(arrays, "over_sigma", centres.shape)
+        self.hills.restore_saved(centres, over_sigma, take(arrays, "heights", centres.shape[1:]))
 
     def _tempered(self, v: float) -> float:
         assert self.height is not None

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
-from openmm_cgan.plumed.actions.biases import SeparableBias
+from openmm_cgan.plumed.actions.biases import SeparableBias, take
 from openmm_cgan.plumed.expressions import namespace
 
 log = logging.getLogger("openmm_cgan")
@@ -212,7 +212,8 @@ class MovingRestraint(SeparableBias):
         return {name: np.array(numbers) for name, numbers in arrays.items()}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        floats: dict[str, Floats] = {name: tuple(x.tolist()) for name, x in arrays.items()}
+        n = len(self.arguments)
+        floats: dict[str, Floats] = {x: tuple(take(arrays, x, (n,)).tolist()) for x in arrays}
         self.work, self._shown_kappa = floats["work"], floats["shown_kappa"]
         self._memory = None
         if "at" in floats:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
-from openmm_cgan.plumed.actions.biases import Bias
+from openmm_cgan.plumed.actions.biases import Bias, take
 from openmm_cgan.plumed.actions.kernels import Kernels
 from openmm_cgan.plumed.expressions import namespace
 from openmm_cgan.plumed.language import is_number_format, read_real
@@ -337,12 +337,16 @@ class Opes(Bias):
         return arrays | {name: np.array(getattr(self, name)) for name in SUMS}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        self.kernels.put(arrays["centres"], arrays["sigmas"], arrays["heights"])
+        n = len(self.arguments)
+        heights = take(arrays, "heights", (None,))
+        shape = (len(heights), n)
+        self.kernels.put(take(arrays, "centres", shape), take(arrays, "sigmas", shape), heights)
         for name in ("sigma0", "mean", "square"):
-            setattr(self, name, arrays[name].copy())
-        self.sigma_min = arrays["sigma_min"].copy() if "sigma_min" in arrays else None
+            setattr(self, name, take(arrays, name, (n,)).copy())
+        if "sigma_min" in arrays:
+            self.sigma_min = take(arrays, "sigma_min", (n,)).copy()
         for name in SUMS:
-            setattr(self, name, arrays[name].item())
+            setattr(self, name, take(arrays, name, ()).item())
 
 
 class OpesExplore(Opes):
