@@ -132,9 +132,17 @@ class NativeBackend:
             For TIME.
         """
         found = self._observed(step)
+        if positions.ndim == 2 and _at_right_angles(box):
+            chains = self._chains
+            found.update(zip(chains, chain_values(chains.values(), positions, box), strict=True))
         for action in self.actions:
-            self._compute(action, found, positions, box)
+            if action.label not in found:
+                self._compute(action, found, positions, box)
         return found
+
+    @cached_property
+    def _chains(self) -> dict[str, ChainVariable]:
+        return {a.label: a for a in self.actions if isinstance(a, ChainVariable) and a.chain}
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """The values in `read`, shape (..., n_read); what they do not need is not computed."""
@@ -396,11 +404,11 @@ class NativeBackend:
         """The values that are needed at every step."""
         chains, others = self._needed_alone
         found = self._observed(step)
-        if box is not None and np.count_nonzero(box) > 3:  # the plain floats are for right angles
-            others = [*chains, *others]
-        else:
+        if _at_right_angles(box):
             values = chain_values(chains, positions, box)
             found |= zip((c.label for c in chains), values, strict=True)
+        else:
+            others = [*chains, *others]
         for owner in others:
             self._compute_with_arguments(owner, found, positions, box)
         return found
@@ -476,6 +484,11 @@ class NativeBackend:
     def close(self) -> None:
         """Close the files."""
         self._files.close()
+
+
+def _at_right_angles(box: np.ndarray | None) -> bool:
+    """Whether nearest images are those that the arithmetic of plain floats takes."""
+    return box is None or np.count_nonzero(box) <= 3
 
 
 def _bare(value: Any) -> Any:
