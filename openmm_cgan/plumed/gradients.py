@@ -84,6 +84,11 @@ def nearest(x: float, y: float, z: float, box: list[list[float]]) -> Triple:
     return x - math.floor(x / a[0] + 0.5) * a[0], y, z
 
 
+def at_right_angles(box: np.ndarray | None) -> bool:
+    """Whether nearest images are those that `nearest` takes."""
+    return box is None or bool(np.count_nonzero(box) <= 3)
+
+
 def chain_values(
     variables: Iterable[ChainVariable], positions: np.ndarray, box: np.ndarray | None
 ) -> list[float]:

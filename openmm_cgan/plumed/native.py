@@ -26,7 +26,7 @@ from openmm_cgan.plumed.actions.shapes import GroupVariable, Gyration
 from openmm_cgan.plumed.actions.surroundings import Energy, Observed, Time
 from openmm_cgan.plumed.actions.variables import Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants
-from openmm_cgan.plumed.gradients import chain_values
+from openmm_cgan.plumed.gradients import at_right_angles, chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, kind_of_box
 from openmm_cgan.plumed.metad_run import MetadRun
@@ -132,7 +132,7 @@ class NativeBackend:
             For TIME.
         """
         found = self._observed(step)
-        if positions.ndim == 2 and _at_right_angles(box):
+        if positions.ndim == 2 and at_right_angles(box):
             chains = self._chains
             found.update(zip(chains, chain_values(chains.values(), positions, box), strict=True))
         for action in self.actions:
@@ -404,7 +404,7 @@ class NativeBackend:
         """The values that are needed at every step."""
         chains, others = self._needed_alone
         found = self._observed(step)
-        if _at_right_angles(box):
+        if at_right_angles(box):
             values = chain_values(chains, positions, box)
             found |= zip((c.label for c in chains), values, strict=True)
         else:
@@ -484,11 +484,6 @@ class NativeBackend:
     def close(self) -> None:
         """Close the files."""
         self._files.close()
-
-
-def _at_right_angles(box: np.ndarray | None) -> bool:
-    """Whether nearest images are those that the arithmetic of plain floats takes."""
-    return box is None or np.count_nonzero(box) <= 3
 
 
 def _bare(value: Any) -> Any:
