@@ -168,7 +168,7 @@ FORCES = {  # in a rectangular box: for few particles, and for many
         "CustomCVForce",
         "CustomCompoundBondForce",
     ),
-    "d: GYRATION ATOMS=1-4 TYPE=KAPPA2": ("CustomCVForce", "CustomCVForce"),
+    "d: GYRATION ATOMS=1-4 TYPE=KAPPA2": ("CustomCVForce", "PythonForce"),
 }
 
 

@@ -49,6 +49,7 @@ class Lowering:
         self._owner = owner
         self._tables: dict[str, openmm.CustomCVForce] = {}
         self._terms: dict[tuple[str, int], tuple[Any, int]] = {}
+        self._moved: dict[str, int] = {}  # how often biases in Python were given other parameters
         self._made: list[BiasForce] = []  # kept alive for copies of the System
         self._global_terms: dict[tuple[str, int], dict[str, str]] = {}
         self.box = BoxKind()  # that the forces are made for
@@ -71,6 +72,10 @@ class Lowering:
                     coupled.append(self._python_force(bias, system))
                 continue
             assert isinstance(bias, SeparableBias)
+            if self._all_in_python(bias, system):
+                coupled.append(self._python_force(bias, system))
+                self._moved[bias.label] = 0
+                continue
             for i, value in enumerate(bias.arguments):
                 leaves: dict[Leaf, str] = {}
                 x = self._expression(value.name, leaves)
@@ -145,25 +150,36 @@ class Lowering:
         return force
 
     def _python_force(
-        self, bias: Metad | Opes | MovingRestraint, system: openmm.System
+        self, bias: Metad | Opes | MovingRestraint | SeparableBias, system: openmm.System
     ) -> openmm.PythonForce:
-        periodic = system.usesPeriodicBoundaryConditions()
         functions: list[Any] = []
         for value in bias.arguments:
-            owner, leaves = self._owner[value.name], dict[Leaf, str]()
-            text = self._expression(value.name, leaves)
-            leaf = next(iter(leaves), None)
-            if isinstance(leaf, Gradient) and text == leaves[leaf]:
-                functions.append(GradientFunction(leaf.variable, leaf.index, periodic))
-            elif isinstance(owner, ChainVariable) and owner.chain:
-                functions.append(owner)
-            else:
-                force = openmm.CustomCVForce(text)
-                _add_leaves(force, leaves, system)
-                functions.append(force)
+            function = self._function(value.name, system)
+            if function is None:
+                leaves: dict[Leaf, str] = {}
+                function = openmm.CustomCVForce(self._expression(value.name, leaves))
+                _add_leaves(function, leaves, system)
+            functions.append(function)
+        periodic = system.usesPeriodicBoundaryConditions()
         made = BiasForce(bias, FrameValues(functions, system), periodic)
         self._made.append(made)
         return made.make(self._changed_parameter(bias))
+
+    def _function(self, name: str, system: openmm.System) -> Any:
+        """What gives a value and its gradient without OpenMM, if there is something."""
+        owner, leaves = self._owner[name], dict[Leaf, str]()
+        text = self._expression(name, leaves)
+        leaf = next(iter(leaves), None)
+        if isinstance(leaf, Gradient) and text == leaves[leaf]:
+            periodic = system.usesPeriodicBoundaryConditions()
+            return GradientFunction(leaf.variable, leaf.index, periodic)
+        return owner if isinstance(owner, ChainVariable) and owner.chain else None
+
+    def _all_in_python(self, bias: SeparableBias, system: openmm.System) -> bool:
+        """Whether a PythonForce of the whole bias is cheaper than one inside a CustomCVForce."""
+        functions = [self._function(value.name, system) for value in bias.arguments]
+        known = any(isinstance(function, GradientFunction) for function in functions)
+        return self.box.large and known and None not in functions
 
     def _changed_parameter(self, bias: Bias) -> str:
         return f"{self._prefix}_{bias.label}_changed"
@@ -197,6 +213,10 @@ class Lowering:
 
     def refresh(self, bias: SeparableBias, context: openmm.Context) -> None:
         """Give the parameters of a bias, as they are now, to a running Context."""
+        if bias.label in self._moved:
+            self._moved[bias.label] += 1
+            context.setParameter(self._changed_parameter(bias), float(self._moved[bias.label]))
+            return
         touched = set()
         for i in range(len(bias.arguments)):
             parameters = bias.term_parameters(i)
