@@ -38,6 +38,7 @@ ORDER = [
     "cgan.training",
     "cgan.dataset",
     "cgan.cgan",
+    "cgan.refining",
     "cgan",
     "proposals.stereochemistry",
     "proposals.screening",
