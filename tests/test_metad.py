@@ -48,6 +48,8 @@ METADS = {
     "INTERVAL": f"{HILL_D} INTERVAL=0.2,0.4 {GRID_D} FMT=%14.9f",
     "hills that go more than once round": f"ARG=t,u SIGMA=1.3,0.9 HEIGHT=1 PACE=5 {GRID_TU}",
     "GRID_SPARSE": f"{HILL_T} HEIGHT=1.2 {GRID_T} GRID_SPARSE",
+    "GRID_NOSPLINE": "ARG=t,d SIGMA=0.35,0.2 HEIGHT=1.2 PACE=5 BIASFACTOR=6 GRID_MIN=-pi,0 "
+    "GRID_MAX=pi,3 GRID_BIN=60,50 GRID_NOSPLINE",
     "GRID_WFILE": f"{HILL_T} HEIGHT=1.2 {GRID_T} GRID_WFILE=GRID GRID_WSTRIDE=50",
     "STORE_GRIDS": "ARG=t,d SIGMA=0.35,0.1 HEIGHT=1.2 PACE=5 GRID_MIN=-pi,0 GRID_MAX=pi,2 "
     "GRID_BIN=20,15 GRID_WFILE=GRID GRID_WSTRIDE=50 STORE_GRIDS",
@@ -91,7 +93,7 @@ def test_files_of_each_keyword_are_plumeds(metad, tmp_path):
             assert_same_file(tmp_path, name, 2e-9)
 
 
-FORCES = {name: METADS[name] for name in ("BIASFACTOR=1", "INTERVAL", "3-D", "c(t)")}
+FORCES = {name: METADS[name] for name in ("BIASFACTOR=1", "INTERVAL", "3-D", "GRID_NOSPLINE")}
 FORCES |= NO_GRID
 FORCES["hills that go more than once round"] = METADS["hills that go more than once round"]
 

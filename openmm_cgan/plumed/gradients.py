@@ -8,7 +8,7 @@ OpenMM's own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -84,16 +84,35 @@ def nearest(x: float, y: float, z: float, box: list[list[float]]) -> Triple:
 
 
 def chain_values(
-    variables: Sequence[ChainVariable], positions: np.ndarray, box: np.ndarray | None
+    variables: Iterable[ChainVariable], positions: np.ndarray, box: np.ndarray | None
 ) -> list[float]:
     """Values of torsions, angles and distances of real atoms, for one frame of all atoms."""
     edges = None if box is None else box.tolist()
     found = []
     for variable in variables:
         points = positions[list(variable.chain)].tolist()
+        if isinstance(variable, Torsion) and (edges is None or not variable.periodic):
+            found.append(torsion_angle(*points))
+            continue
         bonds = _bonds(points, edges if variable.periodic else None)
         found.append(_FUNCTIONS[type(variable)](bonds)[0] * variable.scale)
     return found
+
+
+def torsion_angle(p: Triple, q: Triple, r: Triple, s: Triple) -> float:
+    """Torsion of four points without periodic box, as `Torsion.value`, in one go."""
+    (px, py, pz), (qx, qy, qz), (rx, ry, rz), (sx, sy, sz) = p, q, r, s
+    ax, ay, az, bx, by, bz = qx - px, qy - py, qz - pz, rx - qx, ry - qy, rz - qz
+    cx, cy, cz = sx - rx, sy - ry, sz - rz
+    nx, ny, nz = by * cz - bz * cy, bz * cx - bx * cz, bx * cy - by * cx
+    length2 = bx * bx + by * by + bz * bz
+    ab, bc, ac = (
+        ax * bx + ay * by + az * bz,
+        bx * cx + by * cy + bz * cz,
+        ax * cx + ay * cy + az * cz,
+    )
+    sine = math.sqrt(length2) * (ax * nx + ay * ny + az * nz)
+    return math.atan2(sine, ab * bc - ac * length2)
 
 
 def _bonds(points: list[list[float]], edges: list[list[float]] | None) -> list[Triple]:

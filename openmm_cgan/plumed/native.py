@@ -159,9 +159,17 @@ class NativeBackend:
             [nm]
         """
         found: dict[str, Any] = {}
+        if positions.ndim == 2:
+            chains = self._chains
+            found.update(zip(chains, chain_values(chains.values(), positions, box), strict=True))
         for action in self.actions:
-            self._compute(action, found, positions, box)
+            if action.label not in found:
+                self._compute(action, found, positions, box)
         return found
+
+    @cached_property
+    def _chains(self) -> dict[str, ChainVariable]:
+        return {a.label: a for a in self.actions if isinstance(a, ChainVariable) and a.chain}
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """The values in `read`, shape (..., n_read); what they do not need is not computed."""

@@ -27,6 +27,7 @@ _GRID_KEYWORDS = (
     Keyword("GRID_BIN", "integers", "cells of the grid"),
     Keyword("GRID_SPACING", "reals", "largest distance of two nodes"),
     Keyword("GRID_SPARSE", "flag", "taken as an ordinary grid"),
+    Keyword("GRID_NOSPLINE", "flag", "take the bias and force of the node below"),
     Keyword("GRID_WFILE", "text", "where the grid is written"),
     Keyword("GRID_WSTRIDE", "integer", "steps between writing the grid"),
     Keyword("STORE_GRIDS", "flag", "keep all grids that are written, not only the last"),
@@ -106,7 +107,10 @@ class Metad(Bias):
         _check(self)
         axes = _read_axes(self, options)
         self.hills: HillGrid | HillSum
-        self.hills = HillGrid(axes) if axes else HillSum(self.arguments, self.interval)
+        if axes:
+            self.hills = HillGrid(axes, spline=not options["GRID_NOSPLINE"])
+        else:
+            self.hills = HillSum(self.arguments, self.interval)
         _check_grid(self)
 
     @property
