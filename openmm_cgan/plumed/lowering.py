@@ -18,8 +18,14 @@ from openmm_cgan.plumed.actions.biases import Bias, SeparableBias
 from openmm_cgan.plumed.actions.centers import VirtualAtom
 from openmm_cgan.plumed.actions.contacts import PairSum
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.grids import HillGrid
+from openmm_cgan.plumed.actions.hill_sums import HillSum
+from openmm_cgan.plumed.actions.moving import MovingRestraint
+from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables import ChainVariable, Site, Variable
+from openmm_cgan.plumed.gradients import FrameValues
+from openmm_cgan.plumed.python_force import BiasForce
 
 # How a variable becomes a force of its own: the force, its adders for a term and a parameter
 _PLAIN: dict[type, tuple[type, str, str]] = {
@@ -28,7 +34,7 @@ _PLAIN: dict[type, tuple[type, str, str]] = {
     Distance: (openmm.CustomBondForce, "addBond", "addPerBondParameter"),
 }
 MAX_VARIABLES = 32  # that a CustomCVForce holds
-MARKER = "PLUMED marker"  # name of the empty force that each bias leaves in a System
+MARKER = "PLUMED marker"  # name of the empty force of a bias that has no other to be known by
 
 
 class Lowering:
@@ -44,6 +50,7 @@ class Lowering:
         self._owner = owner
         self._tables: dict[str, openmm.CustomCVForce] = {}
         self._terms: dict[tuple[str, int], tuple[Any, int]] = {}
+        self._made: list[BiasForce] = []  # kept alive for copies of the System
         self._global_terms: dict[tuple[str, int], dict[str, str]] = {}
 
     def forces(self, biases: list[Bias], system: openmm.System) -> list[openmm.Force]:
@@ -54,8 +61,14 @@ class Lowering:
         plain: dict[tuple[Any, ...], openmm.Force] = {}
         coupled: list[openmm.Force] = []
         for bias in biases:
+            if isinstance(bias, Opes | MovingRestraint):
+                coupled.append(self._python_force(bias, system))
+                continue
             if isinstance(bias, Metad):
-                coupled.append(self._metad_force(bias, system))
+                if bias.grid is not None and bias.applied:
+                    coupled.append(self._metad_force(bias, bias.grid, system))
+                elif bias.applied:
+                    coupled.append(self._python_force(bias, system))
                 continue
             assert isinstance(bias, SeparableBias)
             for i, value in enumerate(bias.arguments):
@@ -104,18 +117,40 @@ class Lowering:
         force.setName(f"PLUMED {bias.name} {bias.label}")
         return force
 
-    def _metad_force(self, metad: Metad, system: openmm.System) -> openmm.CustomCVForce:
+    def _metad_force(
+        self, metad: Metad, grid: HillGrid, system: openmm.System
+    ) -> openmm.CustomCVForce:
         leaves: dict[str, Variable] = {}
         arguments = [self._expression(value.name, leaves) for value in metad.arguments]
-        text = metad.grid.expression(arguments, "bias")
+        wrapped = [isinstance(self._owner[value.name], Torsion) for value in metad.arguments]
+        text = grid.expression(arguments, wrapped, "bias")
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
         _add_leaves(force, leaves, system)
-        table = openmm.Discrete1DFunction(metad.grid.table.ravel())
+        table = openmm.Discrete1DFunction(grid.table.ravel())
         force.addTabulatedFunction("bias", table)
         force.setName(f"PLUMED METAD {metad.label}")
         self._tables[metad.label] = force
         return force
+
+    def _python_force(
+        self, bias: Metad | Opes | MovingRestraint, system: openmm.System
+    ) -> openmm.PythonForce:
+        owners = [self._owner[value.name] for value in bias.arguments]
+
+        def value_force(i: int) -> openmm.Force:
+            leaves: dict[str, Variable] = {}
+            force = openmm.CustomCVForce(self._expression(bias.arguments[i].name, leaves))
+            _add_leaves(force, leaves, system)
+            return force
+
+        values = FrameValues(owners, value_force, system)
+        made = BiasForce(bias, values, system.usesPeriodicBoundaryConditions())
+        self._made.append(made)
+        return made.make(self._changed_parameter(bias))
+
+    def _changed_parameter(self, bias: Bias) -> str:
+        return f"{self._prefix}_{bias.label}_changed"
 
     def _expression(self, name: str, leaves: dict[str, Variable]) -> str:
         """Expression of a value in the variables ``v0``, ``v1`` ..., which are added to leaves."""
@@ -128,11 +163,19 @@ class Lowering:
 
     # ---- while a simulation runs
 
-    def refresh_table(self, metad: Metad, context: openmm.Context) -> None:
+    def refresh_hills(self, metad: Metad, context: openmm.Context) -> None:
         """Give the hills of a METAD to a running Context."""
-        force = self._tables[metad.label]
-        force.getTabulatedFunction(0).setFunctionParameters(metad.grid.table.ravel())
-        force.updateParametersInContext(context)
+        if isinstance(metad.hills, HillSum):
+            if metad.applied:
+                context.setParameter(self._changed_parameter(metad), float(len(metad.hills)))
+        elif metad.label in self._tables:
+            force = self._tables[metad.label]
+            force.getTabulatedFunction(0).setFunctionParameters(metad.hills.table.ravel())
+            force.updateParametersInContext(context)
+
+    def refresh_kernels(self, opes: Opes, context: openmm.Context) -> None:
+        """Tell a running Context that the bias has changed."""
+        context.setParameter(self._changed_parameter(opes), float(opes.counter))
 
     def refresh(self, bias: SeparableBias, context: openmm.Context) -> None:
         """Give the parameters of a bias, as they are now, to a running Context."""
@@ -262,7 +305,19 @@ def _add_group(force: openmm.CustomCentroidBondForce, site: Site) -> int:
 
 def bias_number(system: openmm.System) -> int:
     """How many biases are in a System already; the same whenever the same System is made."""
-    return sum(force.getName() == MARKER for force in system.getForces())
+    ours = [force for force in system.getForces() if force.getName().startswith("PLUMED")]
+    return len({force.getForceGroup() for force in ours})  # each bias has a group of its own
+
+
+def marker_force(name: str) -> openmm.CustomExternalForce:
+    """A force that does nothing, and shows a Context that it is there by a parameter.
+
+    It costs half a microsecond a step.
+    """
+    force = openmm.CustomExternalForce(f"0*{name}*x")
+    force.addGlobalParameter(name, 0.0)
+    force.setName(MARKER)
+    return force
 
 
 def molecules(system: openmm.System) -> list[int]:

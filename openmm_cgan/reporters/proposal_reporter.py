@@ -11,7 +11,7 @@ import numpy as np
 from openmm import unit
 from openmm.app import CheckpointReporter, StateDataReporter
 
-from openmm_cgan.plumed.bias import positions_and_box
+from openmm_cgan.plumed.bias_reporters import positions_and_box
 from openmm_cgan.proposals import Screen, generated_atoms, propose, require_same_variables
 from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable

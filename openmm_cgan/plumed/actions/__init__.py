@@ -11,9 +11,12 @@ from pathlib import Path
 from openmm_cgan.plumed.actions.action import REMEDY, Action, Scope, read_action
 from openmm_cgan.plumed.actions.biases import BiasValue, LowerWalls, Restraint, UpperWalls
 from openmm_cgan.plumed.actions.centers import Center, Com, VirtualAtom
+from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.contacts import ContactMap, Coordination
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.metad import Metad
+from openmm_cgan.plumed.actions.moving import MovingRestraint
+from openmm_cgan.plumed.actions.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
@@ -42,11 +45,15 @@ ACTIONS: dict[str, type[Action]] = {
         Matheval,
         Constant,
         Restraint,
+        MovingRestraint,
         UpperWalls,
         LowerWalls,
         BiasValue,
         Metad,
+        Opes,
+        OpesExplore,
         Print,
+        Committor,
         Flush,
     )
 }

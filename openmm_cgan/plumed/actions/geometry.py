@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+from openmm_cgan.plumed.actions.lattices import GeneralBox, nearest_image
 from openmm_cgan.plumed.expressions import namespace
 
 # Vectors are tuples of their components: quick for the single frames of a reporter, where each
@@ -38,8 +39,10 @@ def minimum_image(vector: Vector, box: Any) -> Vector:
     ----------
     vector : tuple of ndarray or tensor, shape (...)
     box : ndarray or tensor, shape (..., 3, 3)
-        Box vectors in rows, in OpenMM's reduced form.
+        Box vectors in rows, in OpenMM's reduced form; of any form if it is a `GeneralBox`.
     """
+    if isinstance(box, GeneralBox):
+        return nearest_image(vector, box)
     x, y, z = vector
     floor = namespace(box).floor
     turns = floor(z / box[..., 2, 2] + 0.5)

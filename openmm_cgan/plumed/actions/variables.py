@@ -10,6 +10,8 @@ import math
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import numpy as np
+
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
 from openmm_cgan.plumed.actions.centers import VirtualAtom
 from openmm_cgan.plumed.actions.geometry import Vector, cross, dot, minimum_image, subtract
@@ -71,6 +73,8 @@ def site_position(site: Site, positions: Any, box: Any) -> Vector:
     """Position of an atom or a virtual atom [nm]."""
     if isinstance(site, VirtualAtom):
         return site.position(positions, box)
+    if isinstance(positions, np.ndarray) and positions.ndim == 2:
+        return tuple(positions[site].tolist())  # plain floats are the quickest for one frame
     return positions[..., site, 0], positions[..., site, 1], positions[..., site, 2]
 
 
