@@ -46,7 +46,6 @@ METADS = {
     "TAU with DAMPFACTOR": f"{HILL_T} TAU=1.2 DAMPFACTOR=3 {GRID_T}",
     "TAU, BIASFACTOR and DAMPFACTOR": f"{HILL_T} TAU=2 DAMPFACTOR=3 BIASFACTOR=5 {GRID_T}",
     "INTERVAL": f"{HILL_D} INTERVAL=0.2,0.4 {GRID_D} FMT=%14.9f",
-    "hills wider than a grid with ends": f"ARG=d SIGMA=1e9 HEIGHT=1.2 PACE=5 {GRID_D}",
     "hills that go more than once round": f"ARG=t,u SIGMA=1.3,0.9 HEIGHT=1 PACE=5 {GRID_TU}",
     "GRID_SPARSE": f"{HILL_T} HEIGHT=1.2 {GRID_T} GRID_SPARSE",
     "GRID_NOSPLINE": "ARG=t,d SIGMA=0.35,0.2 HEIGHT=1.2 PACE=5 BIASFACTOR=6 GRID_MIN=-pi,0 "
@@ -118,6 +117,15 @@ def test_a_value_is_on_the_grid_up_to_one_step_beyond_its_end_as_in_plumed(tmp_p
     outside[:, 1, 0] = 0.56
     with pytest.raises(RuntimeError, match="widen GRID_MIN and GRID_MAX"):
         made(text, "native", None, tmp_path, outside)
+
+
+def test_hills_wider_than_a_grid_with_ends(tmp_path):
+    """PLUMED itself would walk over all the nodes that it does not have."""
+    text = f"{VALUES}m: METAD ARG=d SIGMA=1e9 HEIGHT=1.2 PACE=5 {GRID_D}\n"
+    frames = random_frames(None, np.random.default_rng(4), 3)
+    bias, _ = made(text, "native", None, tmp_path, frames)
+    bias.close()
+    np.testing.assert_allclose(bias.bias_of_cvs([[0.1], [2.9]]), [2.4, 2.4])
 
 
 def continued(backend, folder, text, frames, first_step, restart):
