@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
-from openmm_cgan.plumed.actions.biases import Bias, take
+from openmm_cgan.plumed.actions.biases import Bias, restarts_itself, take
 from openmm_cgan.plumed.actions.grids import Axis, HillGrid, reach_of
 from openmm_cgan.plumed.actions.hill_sums import HillSum
 from openmm_cgan.plumed.language import is_number_format, read_real
@@ -89,7 +89,7 @@ class Metad(Bias):
         self.height: float | None = options["HEIGHT"]
         self.file: str = options["FILE"]
         self.fmt: str = options["FMT"] or "%23.16g"
-        self.restarts = _yes_or_no(self, options["RESTART"])
+        self.restarts = restarts_itself(self, options["RESTART"])
         self.calc_rct: bool = options["CALC_RCT"]
         self.rct_stride: int = options["RCT_USTRIDE"] * self.pace
         self.calc_max_bias: bool = options["CALC_MAX_BIAS"]
@@ -293,13 +293,6 @@ class Metad(Bias):
             minus_f_plus_v = 1 / (self.bias_factor - 1) / self.kt
         ratio = np.exp(minus_f * below).sum() / np.exp(minus_f_plus_v * below).sum()
         self.rct = self.kt * math.log(ratio) + highest
-
-
-def _yes_or_no(metad: Metad, text: str | None) -> bool | None:
-    answers = {None: None, "YES": True, "NO": False, "AUTO": None}
-    if (text and text.upper()) not in answers:
-        raise metad.error("RESTART", "expected YES, NO or AUTO")
-    return answers[text and text.upper()]
 
 
 def _interval(metad: Metad, limits: tuple[float, ...] | None) -> tuple[float, float] | None:
