@@ -5,6 +5,7 @@
   explicit water on the CPU platform.
 * One hill on a 90 x 90 grid, everything that it takes counted: what a step costs more with a hill
   every HILL_PACE steps than with none, times HILL_PACE.
+* What OPES and MOVINGRESTRAINT add to a step.
 * One evaluation of the bias alone in explicit water on the CPU platform.
 * What the kernel backend adds to an empty PythonForce.
 
@@ -44,6 +45,14 @@ METAD = (
     TORSIONS + "METAD ARG=phi,psi SIGMA=0.3,0.3 HEIGHT=1 BIASFACTOR=10 PACE={pace} "
     "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=90,90\n"
 )
+CALLED_BACK = {
+    "OPES_METAD": "o: OPES_METAD ARG=phi,psi SIGMA=0.2,0.2 PACE=500 BARRIER=40\n",
+    "OPES_METAD with adaptive SIGMA": "o: OPES_METAD ARG=phi,psi PACE=500 BARRIER=40\n",
+    "MOVINGRESTRAINT": "m: MOVINGRESTRAINT ARG=phi,psi STEP0=0 AT0=-1,1 KAPPA0=50,50 "
+    "STEP1=10000000 AT1=1,1\n",
+    "MOVINGRESTRAINT with its work printed": "m: MOVINGRESTRAINT ARG=phi,psi STEP0=0 AT0=-1,1 "
+    "KAPPA0=50,50 STEP1=10000000 AT1=1,1\nPRINT ARG=m.work STRIDE=500 FILE=COLVAR\n",
+}
 PACE = 500
 HILL_PACE = 50
 NEVER = 10**9
@@ -268,6 +277,23 @@ def hill_rows(rounds: int) -> list[dict[str, Any]]:
     return [row(title, native, "ms", "< 0.2", native < 0.2, peers)]
 
 
+def callback_rows(rounds: int) -> list[dict[str, Any]]:
+    """What OPES and MOVINGRESTRAINT add to a step, which Python works on at every step."""
+    rows = []
+    against = plain(vacuum(), "Reference")
+    for name, text in CALLED_BACK.items():
+        cost = {
+            backend: compare(
+                biased(TORSIONS + text, backend, vacuum(), "Reference"), against, rounds, 2000
+            )[1]
+            for backend in ("native", "kernel")
+        }
+        title = f"native {name} on phi, psi, more than plain MD, Reference platform"
+        peers = {"kernel backend": cost["kernel"]}
+        rows.append(row(title, cost["native"], "us a step", "", None, peers))
+    return rows
+
+
 def evaluation_rows(repeats: int) -> list[dict[str, Any]]:
     rows = []
     folder = Path(tempfile.mkdtemp())
@@ -347,7 +373,13 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.getLogger("openmm_cgan").setLevel(logging.WARNING)
     rounds = arguments.rounds
-    rows = rate_rows(rounds) + hill_rows(rounds) + evaluation_rows(200) + kernel_rows(rounds)
+    rows = (
+        rate_rows(rounds)
+        + hill_rows(rounds)
+        + callback_rows(rounds)
+        + evaluation_rows(200)
+        + kernel_rows(rounds)
+    )
     for each in rows:
         each["command"] = f"python {' '.join(sys.argv)}"
     if arguments.json:

@@ -50,6 +50,7 @@ ORDER = [
     "cgan.training",
     "cgan.dataset",
     "cgan.cgan",
+    "cgan.refining",
     "cgan",
     "proposals.stereochemistry",
     "proposals.screening",

@@ -119,6 +119,15 @@ def test_a_value_is_on_the_grid_up_to_one_step_beyond_its_end_as_in_plumed(tmp_p
         made(text, "native", None, tmp_path, outside)
 
 
+def test_hills_wider_than_a_grid_with_ends(tmp_path):
+    """PLUMED itself would walk over all the nodes that it does not have."""
+    text = f"{VALUES}m: METAD ARG=d SIGMA=1e9 HEIGHT=1.2 PACE=5 {GRID_D}\n"
+    frames = random_frames(None, np.random.default_rng(4), 3)
+    bias, _ = made(text, "native", None, tmp_path, frames)
+    bias.close()
+    np.testing.assert_allclose(bias.bias_of_cvs([[0.1], [2.9]]), [2.4, 2.4])
+
+
 def continued(backend, folder, text, frames, first_step, restart):
     """A run over given frames, every fifth step."""
     bias = PlumedBias(
@@ -272,6 +281,7 @@ REFUSED = {
     "WALKERS_MPI": "WALKERS_MPI",
     "GRID_SPARSE CALC_RCT": "GRID_SPARSE",
     "WALKERS_N=2 WALKERS_ID=2": "WALKERS_ID",
+    "WALKERS_N=0": "WALKERS_N",
     "INTERVAL=0,1": "INTERVAL",
     "GRID_WFILE=GRID": "GRID_WSTRIDE",
     "BIASFACTOR=0.5": "BIASFACTOR",

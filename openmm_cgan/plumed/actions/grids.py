@@ -77,6 +77,7 @@ class Axis:
             position -= self.cells * math.floor(position / self.cells)
         centre, width = math.floor(position), math.ceil(reach / self.step)
         if not self.periodic:
+            width = min(width, self.cells + 1)
             near = range(max(centre - width, 0), min(centre + width, self.cells) + 1)
             part = slice(near.start - centre + width, near.stop - centre + width)
             return near, _offsets(width, self.step)[part] - self.step * (position - centre), None

@@ -20,6 +20,7 @@ from openmm_cgan.plumed.language import is_number_format, read_real
 
 MAX_GRID_POINTS = 8_000_000
 MAX_AXES = 3  # of a grid
+MAX_WALKERS = 10_000
 
 _GRID_KEYWORDS = (
     Keyword("GRID_MIN", "texts", "lower limits of the grid; without a grid hills are summed"),
@@ -326,7 +327,9 @@ def _check(metad: Metad) -> None:
         raise metad.error("DAMPFACTOR", "must be positive")
     if not is_number_format(metad.fmt):
         raise metad.error("FMT", "expected a format such as %14.9f")
-    if not 0 <= metad.walker < max(metad.walkers, 1):
+    if not 1 <= metad.walkers <= MAX_WALKERS:
+        raise metad.error("WALKERS_N", f"must be from 1 to {MAX_WALKERS}")
+    if not 0 <= metad.walker < metad.walkers:
         raise metad.error("WALKERS_ID", f"must be from 0 to {metad.walkers - 1}: WALKERS_N - 1")
     if metad.read_stride <= 0:
         raise metad.error("WALKERS_RSTRIDE", "must be positive")
