@@ -27,17 +27,18 @@ class BiasForces:
     backend : NativeBackend
     masses : ndarray, shape (n_atoms,)
         [dalton]; may be NaN where the input needs none.
-    periodic : bool
-        Whether the first frame has a box.
+    box : ndarray, shape (3, 3), or None
+        Box of the first frame; whether it is triclinic says how forces are made.
     """
 
-    def __init__(self, backend: NativeBackend, masses: NDArray, periodic: bool) -> None:
+    def __init__(self, backend: NativeBackend, masses: NDArray, box: NDArray | None) -> None:
         self._backend = backend
-        self._periodic = periodic
+        self._periodic = box is not None
         system = openmm.System()
         for mass in masses:
             system.addParticle(mass if np.isfinite(mass) else 0.0)
-        if periodic:
+        if box is not None:
+            system.setDefaultPeriodicBoxVectors(*openmm_box(box)[0])
             system.addForce(_periodic_nothing(len(masses)))
         for force in backend.forces(system):
             system.addForce(force)
