@@ -19,8 +19,6 @@ SCRIPTS = [
     "plumed_backends.py",
     "plumed_speed.py",
     "plumed_fuzz.py",
-    "plumed_fuzz.py",
-    "plumed_speed.py",
     "frame_reporter.py",
     "proposal_rate.py",
     "seeded_windows.py",
