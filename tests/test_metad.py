@@ -48,6 +48,8 @@ METADS = {
     "INTERVAL": f"{HILL_D} INTERVAL=0.2,0.4 {GRID_D} FMT=%14.9f",
     "hills that go more than once round": f"ARG=t,u SIGMA=1.3,0.9 HEIGHT=1 PACE=5 {GRID_TU}",
     "GRID_SPARSE": f"{HILL_T} HEIGHT=1.2 {GRID_T} GRID_SPARSE",
+    "GRID_NOSPLINE": "ARG=t,d SIGMA=0.35,0.2 HEIGHT=1.2 PACE=5 BIASFACTOR=6 GRID_MIN=-pi,0 "
+    "GRID_MAX=pi,3 GRID_BIN=60,50 GRID_NOSPLINE",
     "GRID_WFILE": f"{HILL_T} HEIGHT=1.2 {GRID_T} GRID_WFILE=GRID GRID_WSTRIDE=50",
     "STORE_GRIDS": "ARG=t,d SIGMA=0.35,0.1 HEIGHT=1.2 PACE=5 GRID_MIN=-pi,0 GRID_MAX=pi,2 "
     "GRID_BIN=20,15 GRID_WFILE=GRID GRID_WSTRIDE=50 STORE_GRIDS",
@@ -91,7 +93,7 @@ def test_files_of_each_keyword_are_plumeds(metad, tmp_path):
             assert_same_file(tmp_path, name, 2e-9)
 
 
-FORCES = {name: METADS[name] for name in ("BIASFACTOR=1", "INTERVAL", "3-D", "c(t)")}
+FORCES = {name: METADS[name] for name in ("BIASFACTOR=1", "INTERVAL", "3-D", "GRID_NOSPLINE")}
 FORCES |= NO_GRID
 FORCES["hills that go more than once round"] = METADS["hills that go more than once round"]
 
@@ -115,6 +117,15 @@ def test_a_value_is_on_the_grid_up_to_one_step_beyond_its_end_as_in_plumed(tmp_p
     outside[:, 1, 0] = 0.56
     with pytest.raises(RuntimeError, match="widen GRID_MIN and GRID_MAX"):
         made(text, "native", None, tmp_path, outside)
+
+
+def test_hills_wider_than_a_grid_with_ends(tmp_path):
+    """PLUMED itself would walk over all the nodes that it does not have."""
+    text = f"{VALUES}m: METAD ARG=d SIGMA=1e9 HEIGHT=1.2 PACE=5 {GRID_D}\n"
+    frames = random_frames(None, np.random.default_rng(4), 3)
+    bias, _ = made(text, "native", None, tmp_path, frames)
+    bias.close()
+    np.testing.assert_allclose(bias.bias_of_cvs([[0.1], [2.9]]), [2.4, 2.4])
 
 
 def continued(backend, folder, text, frames, first_step, restart):
@@ -270,6 +281,7 @@ REFUSED = {
     "WALKERS_MPI": "WALKERS_MPI",
     "GRID_SPARSE CALC_RCT": "GRID_SPARSE",
     "WALKERS_N=2 WALKERS_ID=2": "WALKERS_ID",
+    "WALKERS_N=0": "WALKERS_N",
     "INTERVAL=0,1": "INTERVAL",
     "GRID_WFILE=GRID": "GRID_WSTRIDE",
     "BIASFACTOR=0.5": "BIASFACTOR",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,13 @@ def run(
 @click.argument("frames", type=THERE, nargs=-1, required=True)
 @click.option("--topology", type=FILE, required=True, help="PDB file of the whole system.")
 @click.option("--out", type=NEW, default="model.pt", show_default=True, help="The model file.")
+@click.option(
+    "--generator",
+    type=click.Choice(["MLPGenerator", "FlowGenerator"]),
+    default="MLPGenerator",
+    show_default=True,
+    help="The paper's, or one whose density is known (exact proposals).",
+)
 @click.option("--steps", type=int, help="Training steps; default: the package's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
@@ -156,6 +164,7 @@ def train(
     frames: tuple[Path, ...],
     topology: Path,
     out: Path,
+    generator: str,
     steps: int | None,
     seed: int,
     threads: int,
@@ -176,11 +185,13 @@ def train(
 
     _require_parent(out, plot)
     _set_threads(threads)
-    chosen = {"seed": seed, **({"steps": steps} if steps is not None else {})}
+    settings = TrainingSettings(generator=generator, seed=seed)
+    if steps is not None:
+        settings = replace(settings, steps=steps)
     gan = ConditionalGAN.fit(
         read_frames(list(frames)),
         _read_pdb(topology).topology,
-        TrainingSettings(**chosen),
+        settings,
         checkpoint=checkpoint,
     )
     gan.save(out)
@@ -308,7 +319,24 @@ def free_energy(
         plot_free_energy(curve, plot, basin=interval, label=cv)
 
 
+def _print_actions(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from openmm_cgan.plumed.actions import actions_help
+
+    click.echo(actions_help())
+    context.exit()
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--actions",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_actions,
+    help="List the actions that are known natively, with their keywords, and exit.",
+)
 @click.option("--plumed", "plumed_input", type=FILE, default="plumed.dat", show_default=True)
 @click.option("--ixyz", type=FILE, help="Trajectory in xyz format [nm], box in the comment line.")
 @click.option("--igro", type=FILE, help="Trajectory in gro format.")

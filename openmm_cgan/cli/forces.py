@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from openmm import app
 
 from openmm_cgan.plumed.actions.geometry import minimum_image
 from openmm_cgan.plumed.actions.lattices import general_box, shortest_vectors
+from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.native import NativeBackend
 
 _NO_BOX = 1000.0  # nm: so wide that nothing reaches its image
@@ -25,17 +27,18 @@ class BiasForces:
     backend : NativeBackend
     masses : ndarray, shape (n_atoms,)
         [dalton]; may be NaN where the input needs none.
-    periodic : bool
-        Whether the first frame has a box.
+    box : ndarray, shape (3, 3), or None
+        Box of the first frame; whether it is triclinic says how forces are made.
     """
 
-    def __init__(self, backend: NativeBackend, masses: NDArray, periodic: bool) -> None:
+    def __init__(self, backend: NativeBackend, masses: NDArray, box: NDArray | None) -> None:
         self._backend = backend
-        self._periodic = periodic
+        self._periodic = box is not None
         system = openmm.System()
         for mass in masses:
             system.addParticle(mass if np.isfinite(mass) else 0.0)
-        if periodic:
+        if box is not None:
+            system.setDefaultPeriodicBoxVectors(*openmm_box(box)[0])
             system.addForce(_periodic_nothing(len(masses)))
         for force in backend.forces(system):
             system.addForce(force)
@@ -107,15 +110,46 @@ class BiasForces:
     def _virial(self, positions: NDArray, box: NDArray | None, step: int) -> NDArray:
         """Derivative of the bias by a strain of positions and box."""
         virial = np.zeros((3, 3))
+        energy_of = energy_near(self._backend, positions, box, step)
         for place in np.ndindex(3, 3):
             energies = []
             for sign in (1, -1):
                 strain = np.eye(3)
                 strain[place] += sign * _STRAIN
                 strained_box = general_box(None if box is None else box @ strain)
-                energies.append(self._backend.evaluate(positions @ strain, strained_box, step)[1])
+                energies.append(energy_of(positions @ strain, strained_box))
             virial[place] = (energies[0] - energies[1]) / (2 * _STRAIN)
         return virial
+
+
+def energy_near(
+    backend: NativeBackend, positions: NDArray, box: NDArray | None, step: int
+) -> Callable[[NDArray, NDArray | None], float]:
+    """The bias [kJ/mol] around a frame, to first order that of its forces.
+
+    PLUMED's slopes of OPES are not quite those of its energy (see `Kernels`), so OPES is taken as
+    linear in its arguments.
+    """
+    biases = [action for action in backend.actions if isinstance(action, Opes)]
+    if not biases:
+        return lambda x, b: backend.evaluate(x, b, step)[1]
+    found = backend.values(positions, box)
+    slopes = {
+        bias.label: bias.energy_and_slopes([float(found[v.name]) for v in bias.arguments])[1]
+        for bias in biases
+    }
+
+    def energy_of(x: NDArray, b: NDArray | None) -> float:
+        here = backend.values(x, b)
+        total = float(backend.total_bias(here))
+        for bias in biases:
+            total -= float(here[f"{bias.label}.bias"]) * bias.units.energy
+            for value, slope in zip(bias.arguments, slopes[bias.label], strict=True):
+                way = float(value.difference(found[value.name], here[value.name]))
+                total += slope * way * bias.units.energy
+        return total
+
+    return energy_of
 
 
 def openmm_box(box: NDArray) -> tuple[NDArray, NDArray]:

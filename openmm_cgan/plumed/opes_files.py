@@ -63,6 +63,7 @@ class OpesRun:
             If there is nothing to restart from, or it is of another bias.
         """
         action = self.action
+        restart = self._restarts(restart)
         if restart:
             self._restart()
         if action.state_file is None:
@@ -75,9 +76,12 @@ class OpesRun:
         if restart and action.restart_file is None:
             self._write_state(0.0)  # PLUMED turns kernels into a state at once
 
+    def _restarts(self, restart: bool) -> bool:
+        return restart if self.action.restarts is None else self.action.restarts
+
     def open(self, append: bool) -> None:
         """Open the files that grow."""
-        self._writer(append)
+        self._writer(self._restarts(append))
         if self.action.store_states:
             self._files.watch(self._directory / str(self.action.state_file))
 
@@ -147,8 +151,9 @@ class OpesRun:
         arguments = [float(found[value.name]) for value in action.arguments]
         if not action.measure(arguments):
             return False
-        if due:
-            kernel = action.deposit(arguments, float(found[f"{action.label}.bias"]))
+        if due := due and all(float(found[value.name]) == 0 for value in action.excluded):
+            extra = sum(float(found[value.name]) for value in action.extra)
+            kernel = action.deposit(arguments, float(found[f"{action.label}.bias"]), extra)
             writer = self._writer()
             writer.write(action.fmt % number for number in (time, *kernel))
             writer.flush()

@@ -63,6 +63,7 @@ class CommittorRun:
         constants = domain_constants(names, [v.domain_text for v in action.arguments])
         header = (["time", *names, "basin"], constants)
         path = self._directory / action.file
+        append = append if action.restarts is None else action.restarts
         return self._files.writer(action.label, path, lambda: header, append)
 
     def look(self, found: dict[str, Any], step: int, time: float) -> StopRunError | None:

@@ -97,7 +97,8 @@ def _strides_of(statement: Statement) -> set[int]:
     adaptive = "SIGMA" in words and words["SIGMA"].upper() == "ADAPTIVE"
     if statement.action.startswith("OPES") and (adaptive or "SIGMA" not in words):
         return {0}
-    if not EVERY_STEP.isdisjoint(words):
+    walks = "WALKERS_N" in words and "WALKERS_RSTRIDE" not in words  # reads at every step then
+    if walks or not EVERY_STEP.isdisjoint(words):
         return {0}
     keywords = UPDATE_STRIDES.get(statement.action, ())
     try:

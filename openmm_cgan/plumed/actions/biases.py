@@ -64,6 +64,20 @@ def take(arrays: dict[str, np.ndarray], name: str, shape: tuple[int | None, ...]
     return found
 
 
+def restarts_itself(action: Action, text: str | None) -> bool | None:
+    """Whether an action restarts by its own RESTART keyword; None for as the whole input.
+
+    Raises
+    ------
+    PlumedInputError
+        If it is neither YES, NO nor AUTO.
+    """
+    answers = {None: None, "YES": True, "NO": False, "AUTO": None}
+    if (text and text.upper()) not in answers:
+        raise action.error("RESTART", "expected YES, NO or AUTO")
+    return answers[text and text.upper()]
+
+
 class SeparableBias(Bias):
     """A bias with one term for each argument, and the squared force on them as ``force2``."""
 
@@ -93,6 +107,11 @@ class SeparableBias(Bias):
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
         force2 = sum(self.force(i, x) ** 2 for i, x in enumerate(arguments))
         return (self.energy(arguments), force2)
+
+    def energy_and_slopes(self, arguments: list[float], step: int) -> tuple[float, list[float]]:
+        """Energy of a single frame, and its slopes along the arguments [energy unit, CV units]."""
+        slopes = [-float(self.force(i, x)) for i, x in enumerate(arguments)]
+        return float(self.energy(arguments)), slopes
 
 
 class Restraint(SeparableBias):

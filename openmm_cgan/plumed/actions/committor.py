@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword
-from openmm_cgan.plumed.actions.biases import take
+from openmm_cgan.plumed.actions.biases import restarts_itself, take
 from openmm_cgan.plumed.language import is_number_format
 
 
@@ -28,6 +28,7 @@ class Committor(Action):
         Keyword("FILE", "text", "file name; the log if absent"),
         Keyword("FMT", "text", "number format", default="%f"),
         Keyword("NOSTOP", "flag", "only write"),
+        Keyword("RESTART", "text", "YES or NO, if not as the whole input"),
     )
 
     def __init__(self, given: Given) -> None:
@@ -39,6 +40,7 @@ class Committor(Action):
         self.file: str | None = options["FILE"]
         self.fmt: str = options["FMT"]
         self.stops: bool = not options["NOSTOP"]
+        self.restarts = restarts_itself(self, options["RESTART"])
         self.basin = 0
         if not self.lower or len(self.lower) != len(self.upper):
             raise self.error("BASIN_LLi", "each basin needs BASIN_LLi= and BASIN_ULi=")

@@ -77,6 +77,7 @@ class Axis:
             position -= self.cells * math.floor(position / self.cells)
         centre, width = math.floor(position), math.ceil(reach / self.step)
         if not self.periodic:
+            width = min(width, self.cells + 1)
             near = range(max(centre - width, 0), min(centre + width, self.cells) + 1)
             part = slice(near.start - centre + width, near.stop - centre + width)
             return near, _offsets(width, self.step)[part] - self.step * (position - centre), None
@@ -103,17 +104,27 @@ class Axis:
 class HillGrid:
     """The sum of Gaussian hills on a grid.
 
+    Parameters
+    ----------
+    axes : sequence of Axis
+        At most three.
+    spline : bool
+        Whether the bias between nodes is interpolated. If not, it is that of the node below, and
+        so is the force, which is no slope of it then.
+
     Attributes
     ----------
     nodes : ndarray, shape (1 + n_axes, *nodes)
         Value, and for each axis the slope times the step of the axis.
     table : ndarray, shape (*(nodes and BORDER), 1 + n_axes)
-        Value, and for each axis the slope times the step over the value. Periodic axes go on for
-        BORDER nodes, so that the corners of a cell always follow each other.
+        Value, and for each axis the slope times the step, where there is a spline over the value.
+        Periodic axes go on for BORDER nodes, so that the corners of a cell always follow each
+        other.
     """
 
-    def __init__(self, axes: Sequence[Axis]) -> None:
+    def __init__(self, axes: Sequence[Axis], spline: bool = True) -> None:
         self.axes = tuple(axes)
+        self.spline = spline
         self.nodes = np.zeros((1 + len(axes), *(axis.nodes for axis in axes)))
         self.table = np.zeros((*(axis.cells + BORDER for axis in axes), 1 + len(axes)))
 
@@ -173,6 +184,9 @@ class HillGrid:
 
     def _tabulate(self, block: tuple[slice, ...]) -> None:
         nodes = self.nodes[(slice(None), *block)]
+        if not self.spline:
+            self.table[block] = np.moveaxis(nodes, 0, -1)
+            return
         value, slopes = nodes[0], nodes[1:]
         over = 1.0 / np.where(np.abs(value) >= FLAT, value, np.inf)
         entries = self.table[block]
@@ -221,6 +235,8 @@ class HillGrid:
             cell = min(math.floor(u), axis.cells)
             cells.append(slice(cell, cell + 2))
             factors.append(_factors(u - cell))
+        if not self.spline:
+            return float(self.nodes[0][tuple(cell.start for cell in cells)])
         corners = self.table[tuple(cells)].reshape(-1, 1 + len(self.axes)).tolist()
         total = 0.0
         for (term, *slopes), sides in zip(corners, _SIDES[len(self.axes)], strict=True):
@@ -245,6 +261,8 @@ class HillGrid:
             cell = np.clip(np.floor(u).astype(int), 0, axis.cells)
             cells.append(cell)
             factors.append(_factors(u - cell))
+        if not self.spline:
+            return np.where(inside, self.nodes[0][tuple(cells)], 0.0)
         total = np.zeros(inside.shape)
         for sides in _SIDES[len(self.axes)]:
             corner = tuple(c + side for c, side in zip(cells, sides, strict=True))
@@ -272,7 +290,10 @@ class HillGrid:
         n = len(self.axes)
         strides = [stride // self.table.itemsize for stride in self.table.strides]
         terms = []
-        for sides in _SIDES[n]:
+        if not self.spline:  # what the force takes the slope of is nothing as a number
+            rests = [f"(u{i}-floor(u{i}*{_FINE})/{_FINE})" for i in range(n)]
+            terms = [f"{table}(k)", *(f"{table}(k+{1 + i})*{r}" for i, r in enumerate(rests))]
+        for sides in _SIDES[n] if self.spline else ():
             first = sum(side * stride for side, stride in zip(sides, strides, strict=False))
             factors = [f"{table}(k+{first})"]
             for i, side in enumerate(sides):
@@ -314,6 +335,9 @@ def reach_of(sigma: float) -> float:
 def within(interval: tuple[float, float], centre: float, reach: float) -> bool:
     """Whether a hill lies in an interval with all its reach."""
     return interval[0] <= centre - reach and centre + reach <= interval[1]
+
+
+_FINE = 2.0**40
 
 
 @lru_cache(maxsize=64)

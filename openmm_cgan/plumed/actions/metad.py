@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
-from openmm_cgan.plumed.actions.biases import Bias, take
+from openmm_cgan.plumed.actions.biases import Bias, restarts_itself, take
 from openmm_cgan.plumed.actions.grids import Axis, HillGrid, reach_of
 from openmm_cgan.plumed.actions.hill_sums import HillSum
 from openmm_cgan.plumed.language import is_number_format, read_real
 
 MAX_GRID_POINTS = 8_000_000
 MAX_AXES = 3  # of a grid
+MAX_WALKERS = 10_000
 
 _GRID_KEYWORDS = (
     Keyword("GRID_MIN", "texts", "lower limits of the grid; without a grid hills are summed"),
@@ -27,6 +28,7 @@ _GRID_KEYWORDS = (
     Keyword("GRID_BIN", "integers", "cells of the grid"),
     Keyword("GRID_SPACING", "reals", "largest distance of two nodes"),
     Keyword("GRID_SPARSE", "flag", "taken as an ordinary grid"),
+    Keyword("GRID_NOSPLINE", "flag", "take the bias and force of the node below"),
     Keyword("GRID_WFILE", "text", "where the grid is written"),
     Keyword("GRID_WSTRIDE", "integer", "steps between writing the grid"),
     Keyword("STORE_GRIDS", "flag", "keep all grids that are written, not only the last"),
@@ -87,7 +89,7 @@ class Metad(Bias):
         self.height: float | None = options["HEIGHT"]
         self.file: str = options["FILE"]
         self.fmt: str = options["FMT"] or "%23.16g"
-        self.restarts = _yes_or_no(self, options["RESTART"])
+        self.restarts = restarts_itself(self, options["RESTART"])
         self.calc_rct: bool = options["CALC_RCT"]
         self.rct_stride: int = options["RCT_USTRIDE"] * self.pace
         self.calc_max_bias: bool = options["CALC_MAX_BIAS"]
@@ -106,7 +108,10 @@ class Metad(Bias):
         _check(self)
         axes = _read_axes(self, options)
         self.hills: HillGrid | HillSum
-        self.hills = HillGrid(axes) if axes else HillSum(self.arguments, self.interval)
+        if axes:
+            self.hills = HillGrid(axes, spline=not options["GRID_NOSPLINE"])
+        else:
+            self.hills = HillSum(self.arguments, self.interval)
         _check_grid(self)
 
     @property
@@ -290,13 +295,6 @@ class Metad(Bias):
         self.rct = self.kt * math.log(ratio) + highest
 
 
-def _yes_or_no(metad: Metad, text: str | None) -> bool | None:
-    answers = {None: None, "YES": True, "NO": False, "AUTO": None}
-    if (text and text.upper()) not in answers:
-        raise metad.error("RESTART", "expected YES, NO or AUTO")
-    return answers[text and text.upper()]
-
-
 def _interval(metad: Metad, limits: tuple[float, ...] | None) -> tuple[float, float] | None:
     if limits is None:
         return None
@@ -329,7 +327,9 @@ def _check(metad: Metad) -> None:
         raise metad.error("DAMPFACTOR", "must be positive")
     if not is_number_format(metad.fmt):
         raise metad.error("FMT", "expected a format such as %14.9f")
-    if not 0 <= metad.walker < max(metad.walkers, 1):
+    if not 1 <= metad.walkers <= MAX_WALKERS:
+        raise metad.error("WALKERS_N", f"must be from 1 to {MAX_WALKERS}")
+    if not 0 <= metad.walker < metad.walkers:
         raise metad.error("WALKERS_ID", f"must be from 0 to {metad.walkers - 1}: WALKERS_N - 1")
     if metad.read_stride <= 0:
         raise metad.error("WALKERS_RSTRIDE", "must be positive")

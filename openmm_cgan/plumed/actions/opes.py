@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
-from openmm_cgan.plumed.actions.biases import Bias, take
+from openmm_cgan.plumed.actions.biases import Bias, restarts_itself, take
 from openmm_cgan.plumed.actions.kernels import Kernels
 from openmm_cgan.plumed.expressions import namespace
 from openmm_cgan.plumed.language import is_number_format, read_real
@@ -45,12 +45,14 @@ _KEYWORDS = (
     Keyword("NLIST_PARAMETERS", "numbers", "as NLIST"),
     Keyword("SERIAL", "flag", "without effect"),
     Keyword("CALC_WORK", "flag", "sum up the work done by changing the bias"),
+    Keyword("EXCLUDED_REGION", "arguments", "a value; kernels are only laid where it is zero"),
     Keyword("FILE", "text", "where the kernels are written", default="KERNELS"),
     Keyword("FMT", "text", "number format of the files"),
     Keyword("STATE_RFILE", "text", "state to restart from, in place of the kernels"),
     Keyword("STATE_WFILE", "text", "where the state is written"),
     Keyword("STATE_WSTRIDE", "integer", "steps between states"),
     Keyword("STORE_STATES", "flag", "append states to the file in place of overwriting it"),
+    Keyword("RESTART", "text", "YES or NO, if not as the whole input"),
 )
 
 
@@ -59,7 +61,10 @@ class Opes(Bias):
 
     name = "OPES_METAD"
     summary = "on-the-fly probability enhanced sampling, exact kernels"
-    keywords = _KEYWORDS
+    keywords: ClassVar[tuple[Keyword, ...]] = (
+        *_KEYWORDS,
+        Keyword("EXTRA_BIAS", "arguments", "other biases that frames are weighed by too"),
+    )
     explore: ClassVar[bool] = False
 
     def __init__(self, given: Given) -> None:
@@ -77,6 +82,9 @@ class Opes(Bias):
         self.calc_work: bool = options["CALC_WORK"]
         lists = ("NLIST", "NLIST_PACE_RESET", "NLIST_PARAMETERS")
         self.neighbours = any(options[word] for word in lists)
+        self.excluded: tuple[Value, ...] = options["EXCLUDED_REGION"]
+        self.extra: tuple[Value, ...] = options.get("EXTRA_BIAS", ())
+        self.restarts = restarts_itself(self, options["RESTART"])
         self._check()
         self._read_sigma()
         self.kt: float | None = None
@@ -92,6 +100,8 @@ class Opes(Bias):
         for word in ("EPSILON", "KERNEL_CUTOFF"):
             if options[word] is not None and not options[word] > 0:
                 raise self.error(word, "must be positive")
+        if len(self.excluded) > 1:
+            raise self.error("EXCLUDED_REGION", f"{len(self.excluded)} values; expected one")
         if options["FMT"] and not is_number_format(options["FMT"]):
             raise self.error("FMT", "expected a format such as %14.9f")
         if (self.state_stride or self.store_states) and self.state_file is None:
@@ -252,13 +262,19 @@ class Opes(Bias):
             self.square[i] += before * value.difference(mean, arguments[i])
         return self.adaptive_counter >= self.adaptive_stride or self.counter != 1
 
-    def deposit(self, arguments: list[float], bias: float) -> tuple[float, ...]:
-        """Add the kernel of this step; return its centre, sigma, height and log of the weight."""
+    def deposit(self, arguments: list[float], bias: float, extra: float = 0.0) -> tuple[float, ...]:
+        """Add the kernel of this step, where this bias is `bias` and the others are `extra`.
+
+        Returns
+        -------
+        tuple of float
+            Centre, sigma, height and logarithm of the weight.
+        """
         assert self.kt is not None
         kernels = self.kernels
         old_norm, old_count = self.norm, len(kernels)
         kernels.changes.clear()
-        log_weight = bias / self.kt
+        log_weight = bias / self.kt + extra / self.kt
         weight = math.exp(log_weight)
         self.counter += 1
         self.sum_weights += weight
@@ -354,4 +370,5 @@ class OpesExplore(Opes):
 
     name = "OPES_METAD_EXPLORE"
     summary = "OPES in exploration mode"
+    keywords = _KEYWORDS
     explore = True
