@@ -16,6 +16,7 @@ import numpy as np
 import openmm
 
 from openmm_cgan.plumed.actions import Action, Angle, Distance, Torsion
+from openmm_cgan.plumed.actions.lattices import GeneralBox
 from openmm_cgan.plumed.actions.variables import ChainVariable
 
 Triple = tuple[float, float, float]
@@ -87,6 +88,8 @@ def chain_values(
     variables: Iterable[ChainVariable], positions: np.ndarray, box: np.ndarray | None
 ) -> list[float]:
     """Values of torsions, angles and distances of real atoms, for one frame of all atoms."""
+    if isinstance(box, GeneralBox):  # not the reduced form that `nearest` is for
+        return [float(variable.value(positions, box)) for variable in variables]
     edges = None if box is None else box.tolist()
     found = []
     for variable in variables:
