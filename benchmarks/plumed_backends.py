@@ -1,7 +1,7 @@
 """How well the native backend agrees with libplumed.
 
 The largest deviation of the native backend from libplumed in values, bias energy and
-forces over 100 random frames for each action (tests/test_backends.py holds the cases), relative to
+forces over 40 random frames for each action (tests/test_backends.py holds the cases), relative to
 1 + magnitude, without and with periodic boxes.
 """
 

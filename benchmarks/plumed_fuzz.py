@@ -11,6 +11,7 @@ Compiled means: its OpenMM forces are made, a Context takes them, and they are e
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import string
 import sys
@@ -126,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--number", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the rows of the table here")
     options = parser.parse_args()
     began = time.process_time()
     counts, failures = fuzz(options.number, options.seed)
@@ -133,7 +135,14 @@ def main() -> None:
         print(f"---- {text!r}\n{told}")
     told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
     print(f"{options.number} inputs in {time.process_time() - began:.0f} s: {told}")
-    sys.exit(bool(failures))
+    if options.json is not None:
+        row = {
+            "name": f"{options.number:,} fuzzed inputs that neither compile nor are refused",
+            "value": len(failures), "unit": "", "target": "0", "met": not failures,
+            "peers": {}, "command": "python benchmarks/plumed_fuzz.py",
+        }  # fmt: skip
+        options.json.write_text(json.dumps([row]))
+    sys.exit(bool(failures) and options.json is None)
 
 
 def fuzz(number: int, seed: int) -> tuple[Counter[str], list[tuple[str, str]]]:

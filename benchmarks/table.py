@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 SCRIPTS = [
     "plumed_backends.py",
     "plumed_speed.py",
+    "plumed_fuzz.py",
     "frame_reporter.py",
     "proposal_rate.py",
     "seeded_windows.py",

@@ -23,6 +23,21 @@ FOUND = {
 }
 
 
+COMPILED = {
+    "a function of infinite constants": "t: TORSION ATOMS=1,3,4,6\n"
+    "c: CUSTOM ARG=t FUNC=1/0 PERIODIC=NO\nd: CUSTOM ARG=t FUNC=(-1)^0.5+0^(-1) PERIODIC=NO\n"
+    "BIASVALUE ARG=c,d\n",
+    "a switch beyond the largest exponential": "c: COORDINATION GROUPA=1-3 GROUPB=4-6 "
+    "SWITCH={Q R_0=0.1 REF=0.1 BETA=1e6}\nRESTRAINT ARG=c AT=1 KAPPA=1\n",
+}
+
+
+@pytest.mark.parametrize("text", COMPILED.values(), ids=COMPILED)
+def test_what_fuzzing_found_and_is_input(text: str, tmp_path: Path) -> None:
+    verdict, told = tried(text, tmp_path)
+    assert verdict == "compiled", told
+
+
 @pytest.mark.parametrize("text", FOUND.values(), ids=FOUND)
 def test_what_fuzzing_found(text: str, tmp_path: Path) -> None:
     reference_pdb(tmp_path).rename(tmp_path / "x.pdb")

@@ -15,7 +15,7 @@ import math
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +333,10 @@ class ConditionalGAN:
         margin = MARGIN * (high - low)
         least, most = self.features.placeable(k)
         return max(low - margin, least), min(high + margin, most)
+
+    def with_generator(self, generator: Any) -> "ConditionalGAN":
+        """The same artefact with another generator of the same kind."""
+        return replace(self, generator=generator)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the artefact: a zip of arrays, readable by ``numpy.load``, without pickle."""

@@ -314,7 +314,7 @@ class _NativeEngine:
         self.frame = positions, box, step
         if self._wanted:
             if self._openmm is None:
-                self._openmm = BiasForces(self._backend, self._masses, box is not None)
+                self._openmm = BiasForces(self._backend, self._masses, box)
             self._forces = self._openmm.at(positions, box, step)
 
     def forces(self) -> tuple[NDArray, NDArray]:

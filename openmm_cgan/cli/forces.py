@@ -15,6 +15,7 @@ from openmm_cgan.plumed.actions.lattices import general_box, shortest_vectors
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.native import NativeBackend
 
+_NO_BOX = 1000.0  # nm: so wide that nothing reaches its image
 _STRAIN = 1e-5  # of the virial's central differences: rounding and curvature are below 1e-9 there
 
 
@@ -26,17 +27,18 @@ class BiasForces:
     backend : NativeBackend
     masses : ndarray, shape (n_atoms,)
         [dalton]; may be NaN where the input needs none.
-    periodic : bool
-        Whether the frames have a box.
+    box : ndarray, shape (3, 3), or None
+        Box of the first frame; whether it is triclinic says how forces are made.
     """
 
-    def __init__(self, backend: NativeBackend, masses: NDArray, periodic: bool) -> None:
+    def __init__(self, backend: NativeBackend, masses: NDArray, box: NDArray | None) -> None:
         self._backend = backend
-        self._periodic = periodic
+        self._periodic = box is not None
         system = openmm.System()
         for mass in masses:
             system.addParticle(mass if np.isfinite(mass) else 0.0)
-        if periodic:
+        if box is not None:
+            system.setDefaultPeriodicBoxVectors(*openmm_box(box)[0])
             system.addForce(_periodic_nothing(len(masses)))
         for force in backend.forces(system):
             system.addForce(force)
@@ -58,18 +60,18 @@ class BiasForces:
         Raises
         ------
         ValueError
-            If the frames begin or cease to have a box, groups overlap so that they can not all be
-            whole at once, or OpenMM takes other periodic images than PLUMED.
+            If the frames begin to have a box, groups overlap so that they can not all be whole at
+            once, or OpenMM takes other periodic images than PLUMED.
         """
-        if (box is not None) != self._periodic:
-            raise ValueError(
-                "some frames have a box and others not: no forces; use --backend kernel"
-            )
         turn = np.eye(3)
         if box is not None:
+            if not self._periodic:
+                raise ValueError("the first frame has no box, this one has; use --backend kernel")
             positions = self._whole(positions, box)
             vectors, turn = openmm_box(box)
             self._context.setPeriodicBoxVectors(*vectors)
+        elif self._periodic:
+            self._context.setPeriodicBoxVectors(*np.diag([_NO_BOX] * 3))
         self._context.setPositions(positions @ turn)
         self._context.setStepCount(step)
         state = self._context.getState(energy=True, forces=True)

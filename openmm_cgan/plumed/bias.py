@@ -15,7 +15,7 @@ from openmm import unit
 
 from openmm_cgan.plumed.actions import Action, read_actions, read_known
 from openmm_cgan.plumed.actions.setup import Units
-from openmm_cgan.plumed.bias_reporters import UpdateReporter, positions_and_box
+from openmm_cgan.plumed.bias_reporters import UpdateReporter, positions_and_box, tell_energy
 from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.plumed.language import (
     PlumedInputError,
@@ -109,7 +109,7 @@ class PlumedBias:
         self._moves = False
         self._engine: Any = native if self.backend == "native" else None
         names = tuple(cvs) if cvs is not None else self._default_cvs(native)
-        if not names:
+        if not names and (native is None or not native.prints):
             raise ValueError(
                 f"{self.source} names no collective variables: it has no bias and no PRINT; "
                 "say which with cvs=('phi', 'psi')"
@@ -288,7 +288,7 @@ class PlumedBias:
         else:
             begun = self._go_on(simulation, timestep, Path(checkpoint))
         self._engine.upload(simulation.context)
-        self._reporter = UpdateReporter(self._engine, begun)
+        self._reporter = UpdateReporter(self._engine, begun, self._groups)
         self._simulation = simulation
         simulation.reporters.append(self._reporter)
 
@@ -372,6 +372,7 @@ class PlumedBias:
         )
         if self._reporter is not None and self._reporter.has_seen(step, positions):
             return self._reporter.values, self._reporter.energy
+        tell_energy(self._engine, simulation, self._groups)
         values, energy = self._engine.evaluate(positions, box, step)
         return values, energy
 

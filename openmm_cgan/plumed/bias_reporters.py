@@ -18,10 +18,13 @@ class UpdateReporter:
     engine : NativeBackend, KernelBackend or PluginBackend
     begun : bool
         Whether the step that the run stands at has been updated before.
+    groups : set of int
+        Force groups of the bias.
     """
 
-    def __init__(self, engine: Any, begun: bool) -> None:
+    def __init__(self, engine: Any, begun: bool, groups: set[int]) -> None:
         self._engine = engine
+        self._groups = groups
         self._begun = begun
         self._step = -1
         self._positions = np.empty(0)
@@ -48,11 +51,19 @@ class UpdateReporter:
             state, simulation.system.usesPeriodicBoundaryConditions()
         )
         step = simulation.currentStep
+        tell_energy(self._engine, simulation, self._groups)
         found = self._engine.update(positions, box, step)
         if found is not None:
             self.values, self.energy = found
             self._step, self._positions = step, positions
         self._engine.upload(simulation.context)
+
+
+def tell_energy(engine: Any, simulation: Any, groups: set[int]) -> None:
+    """Give ENERGY the potential energy of all forces but the bias."""
+    if getattr(engine, "needs_energy", False):  # of the native backend
+        others = simulation.context.getState(energy=True, groups=set(range(32)) - groups)
+        engine.potential = others.getPotentialEnergy()._value
 
 
 class BiasCheckpointReporter:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import openmm
 
-from openmm_cgan.plumed.actions import Action, Angle, Distance, Torsion
+from openmm_cgan.plumed.actions import Angle, Distance, Torsion
+from openmm_cgan.plumed.actions.chains import ChainVariable
 from openmm_cgan.plumed.actions.lattices import GeneralBox
-from openmm_cgan.plumed.actions.variables import ChainVariable
+from openmm_cgan.plumed.terms import GradientFunction
 
 Triple = tuple[float, float, float]
 Gradient = list[Triple]  # one vector for each atom of the variable
@@ -84,6 +85,11 @@ def nearest(x: float, y: float, z: float, box: list[list[float]]) -> Triple:
     return x - math.floor(x / a[0] + 0.5) * a[0], y, z
 
 
+def at_right_angles(box: np.ndarray | None) -> bool:
+    """Whether nearest images are those that `nearest` takes."""
+    return box is None or bool(np.count_nonzero(box) <= 3)
+
+
 def chain_values(
     variables: Iterable[ChainVariable], positions: np.ndarray, box: np.ndarray | None
 ) -> list[float]:
@@ -131,11 +137,9 @@ class FrameValues:
 
     Parameters
     ----------
-    owners : sequence of Action
-        The action that gives each value.
-    make_force : callable
-        Makes an OpenMM force whose energy is the value of this index; used where the value is
-        more than one torsion, angle or distance.
+    functions : sequence of ChainVariable, GradientFunction or openmm.Force
+        One for each value: a torsion, angle or distance of real atoms; what knows its gradient; or
+        a force of OpenMM's whose energy is the value.
     system : openmm.System
         For the number of atoms, and whether it has a periodic box.
 
@@ -147,28 +151,24 @@ class FrameValues:
 
     def __init__(
         self,
-        owners: Sequence[Action],
-        make_force: Callable[[int], openmm.Force],
+        functions: Sequence[ChainVariable | GradientFunction | openmm.Force],
         system: openmm.System,
     ) -> None:
-        self._n_values = len(owners)
-        self._periodic = system.usesPeriodicBoundaryConditions()
-        self._chains: list[tuple[int, ChainVariable]] = []
-        others: list[int] = []
-        for i, owner in enumerate(owners):
-            if isinstance(owner, ChainVariable) and owner.chain:
-                self._chains.append((i, owner))
-            else:
-                others.append(i)
+        self._n_values = len(functions)
+        self._chains = [(i, f) for i, f in enumerate(functions) if isinstance(f, ChainVariable)]
+        known = [(i, f) for i, f in enumerate(functions) if isinstance(f, GradientFunction)]
+        forces = {i: f for i, f in enumerate(functions) if isinstance(f, openmm.Force)}
         needed = {atom for _, variable in self._chains for atom in variable.chain}
+        needed.update(*(function.atoms for _, function in known))
         n_atoms = system.getNumParticles()
-        self.atoms = list(range(n_atoms)) if others else sorted(needed)
+        self.atoms = list(range(n_atoms)) if forces else sorted(needed)
         place = {atom: k for k, atom in enumerate(self.atoms)}
         self._rows = [
             (i, [place[a] for a in v.chain], _FUNCTIONS[type(v)], v.scale, v.periodic)
             for i, v in self._chains
         ]
-        self._inner = _Inner({i: make_force(i) for i in others}, system) if others else None
+        self._known = [(i, np.array([place[a] for a in f.atoms]), f) for i, f in known]
+        self._inner = _Inner(forces, system) if forces else None
 
     def __call__(
         self, positions: np.ndarray, box: np.ndarray | None
@@ -193,6 +193,11 @@ class FrameValues:
                 value *= scale
                 gradient = [(gx * scale, gy * scale, gz * scale) for gx, gy, gz in gradient]
             values[i], gradients[i] = value, (rows, gradient)
+        for i, places, known in self._known:
+            values[i], slopes = known.evaluate(positions[places], box)
+            dense = np.zeros_like(positions)
+            dense[places] = slopes
+            gradients[i] = ([], dense)
         if self._inner is not None:
             self._inner.fill(positions, box, values, gradients)
         return values, gradients

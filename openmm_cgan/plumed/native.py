@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,23 @@ from typing import Any
 import numpy as np
 import openmm
 
-from openmm_cgan.plumed.actions import REMEDY, Action, Flush, Metad, Print, Restraint
+from openmm_cgan.plumed.actions import Action, Flush, Metad, Print, Restraint
 from openmm_cgan.plumed.actions.biases import Bias
-from openmm_cgan.plumed.actions.centers import VirtualAtom
+from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
+from openmm_cgan.plumed.actions.chains import ChainVariable
 from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.opes import Opes
-from openmm_cgan.plumed.actions.setup import WholeMolecules
-from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
-from openmm_cgan.plumed.actions.variables import ChainVariable, Variable, describe
+from openmm_cgan.plumed.actions.shapes import GroupVariable, Gyration
+from openmm_cgan.plumed.actions.surroundings import Energy, Observed, Time
+from openmm_cgan.plumed.actions.variables import Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants
-from openmm_cgan.plumed.gradients import chain_values
+from openmm_cgan.plumed.gradients import at_right_angles, chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
-from openmm_cgan.plumed.lowering import Lowering, molecules
+from openmm_cgan.plumed.lowering import Lowering, kind_of_box
 from openmm_cgan.plumed.metad_run import MetadRun
 from openmm_cgan.plumed.output_files import OutputFiles
+from openmm_cgan.plumed.refusals import depends_on, forceless, wandering
 from openmm_cgan.plumed.saved_state import SavedState
 from openmm_cgan.plumed.stepwise import Stepwise
 
@@ -66,7 +69,7 @@ class NativeBackend:
         self.restart = restart
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
-        self._prints = [action for action in actions if isinstance(action, Print)]
+        self.prints = [action for action in actions if isinstance(action, Print)]
         self._files = files = OutputFiles(directory)
         metads = [action for action in actions if isinstance(action, Metad)]
         self._metads = [MetadRun(action, directory, files) for action in metads]
@@ -80,35 +83,11 @@ class NativeBackend:
         self._changed: set[str] = set()
         self._updated_once = False
         self._updated = -1  # the last step that was
+        self.timestep = math.nan  # known from `start` on
+        self.potential = 0.0  # energy of the System without the biases [kJ/mol]; 0 as in the driver
         self.read: tuple[str, ...] = ()  # the values that `evaluate` and `update` return
-        self._refuse_what_has_no_force()
-
-    def _refuse_what_has_no_force(self) -> None:
-        problems = []
-        made_whole = any(isinstance(action, WholeMolecules) for action in self.actions)
-        for action in self.actions:
-            if made_whole and isinstance(action, Variable | VirtualAtom) and not action.periodic:
-                message = f"NOPBC after WHOLEMOLECULES is not native; {REMEDY}"
-                problems.append(Problem(action.statement.location, "NOPBC", message))
-        for bias in self._biases:
-            for value in bias.arguments:
-                if self._depends_on_bias(value.name):
-                    message = f"a bias acting on the value of a bias is not native; {REMEDY}"
-                    problems.append(Problem(bias.statement.location, value.name, message))
-        hidden = {n for a in self.actions if isinstance(a, Opes) for n in a.hidden_names}
-        for action in self.actions:
-            for value in action.arguments:
-                if value.name in hidden:
-                    message = f"natively there is no neighbour list; {REMEDY}"
-                    problems.append(Problem(action.statement.location, value.name, message))
-        if problems:
+        if problems := forceless(actions, self._owner):
             raise PlumedInputError(problems)
-
-    def _depends_on_bias(self, name: str) -> bool:
-        owner = self._owner[name]
-        return isinstance(owner, Bias) or any(
-            self._depends_on_bias(value.name) for value in owner.arguments
-        )
 
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """The forces of all biases, not yet in the system."""
@@ -117,38 +96,30 @@ class NativeBackend:
         return self._lowering.forces(self._biases, system)
 
     def refusals(self, system: openmm.System) -> list[Problem]:
-        """What OpenMM can not do in this System.
-
-        Its centres of groups take the coordinates as they are, and OpenMM moves whole molecules
-        between periodic images: a group of several molecules could be torn.
-        """
-        if not system.usesPeriodicBoundaryConditions():
-            return []
-        molecule = molecules(system)
-        problems = []
-        for action in self._taken_whole():
-            if len({molecule[atom] for atom in action.atoms}) > 1:
-                message = f"a group of several molecules in a periodic box is not native; {REMEDY}"
-                problems.append(Problem(action.statement.location, action.label, message))
-        return problems
-
-    def _taken_whole(self) -> list[Any]:
-        """The actions whose force needs their atoms in one image: `groups`."""
-        return [a for a in self.actions if isinstance(a, VirtualAtom | Gyration | Rmsd)]
+        """What OpenMM can not do in this System."""
+        return wandering(self.actions, self._owner, kind_of_box(system))
 
     def groups(self) -> list[tuple[int, ...]]:
         """Groups of atoms that the forces take as they are, each to be in one periodic image."""
-        return [action.atoms for action in self._taken_whole() if action.periodic]
+        taken = [a for a in self.actions if isinstance(a, Centroid | GroupVariable) and a.periodic]
+        return [action.atoms for action in taken if not self._lowering.box.split(action.atoms)]
 
     def set_masses(self, masses: np.ndarray) -> None:
         """Take the masses [dalton] of all atoms of the system."""
         for action in self.actions:
-            if isinstance(action, VirtualAtom | Gyration):
+            if isinstance(action, Centroid | Gyration):
                 action.set_masses(masses)
 
     # ---- values
 
-    def values(self, positions: np.ndarray, box: np.ndarray | None) -> dict[str, np.ndarray]:
+    @property
+    def needs_energy(self) -> bool:
+        """Whether the input asks for the potential energy, which `potential` must then hold."""
+        return any(isinstance(action, Energy) for action in self.actions)
+
+    def values(
+        self, positions: np.ndarray, box: np.ndarray | None, step: int = 0
+    ) -> dict[str, np.ndarray]:
         """All values of the input by name.
 
         Parameters
@@ -157,9 +128,11 @@ class NativeBackend:
             [nm]
         box : ndarray, shape (..., 3, 3), or None
             [nm]
+        step : int
+            For TIME.
         """
-        found: dict[str, Any] = {}
-        if positions.ndim == 2:
+        found = self._observed(step)
+        if positions.ndim == 2 and at_right_angles(box):
             chains = self._chains
             found.update(zip(chains, chain_values(chains.values(), positions, box), strict=True))
         for action in self.actions:
@@ -182,7 +155,7 @@ class NativeBackend:
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> tuple[np.ndarray, float]:
         """The values in `read` and the bias [kJ/mol], leaving no trace."""
-        found: dict[str, Any] = {}
+        found = self._observed(step)
         energy = 0.0
         self._stepwise.move_to(step)
         for bias in self._biases:
@@ -194,12 +167,29 @@ class NativeBackend:
             self._compute_with_arguments(self._owner[name], found, positions, box)
         return self._pick(found), energy
 
+    def _observed(self, step: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for action in self.actions:
+            if isinstance(action, Time):
+                found[action.label] = step * self.timestep / action.units.time
+            elif isinstance(action, Energy):
+                found[action.label] = self.potential / action.units.energy
+        return found
+
+    def _check_box(self, box: np.ndarray | None) -> None:
+        made_for = self._lowering.box
+        if box is None or made_for.triclinic or not made_for.periodic:
+            return
+        if box[1, 0] != 0 or box[2, 0] != 0 or box[2, 1] != 0:
+            raise ValueError(
+                "the box is triclinic now, but was rectangular in the System that the bias was "
+                "added to: give that System the triclinic box by setDefaultPeriodicBoxVectors"
+            )
+
     def _pick(self, found: dict[str, Any]) -> np.ndarray:
         values = [found[name] for name in self.read]
-        if (
-            not values or np.ndim(values[0]) == 0
-        ):  # np.array is several times quicker than np.stack here
-            return np.array(values)
+        if not values or np.ndim(values[0]) == 0:  # np.array is several times quicker here
+            return np.array(values, dtype=float)
         return np.stack(values, axis=-1)
 
     def _compute_with_arguments(
@@ -214,12 +204,14 @@ class NativeBackend:
     @staticmethod
     def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
         if isinstance(action, Variable):
-            found[action.label] = _bare(action.value(positions, box))
-        elif isinstance(action, Function):
-            found[action.label] = action.value([found[v.name] for v in action.arguments])
-        elif isinstance(action, Bias):
+            results: tuple[Any, ...] = tuple(map(_bare, action.values(positions, box)))
+        elif isinstance(action, Function | Bias):
             results = action.values([found[v.name] for v in action.arguments])
-            found.update(zip((v.name for v in action.outputs), results, strict=True))
+        elif isinstance(action, Observed) and action.label not in found:
+            raise ValueError(f"{action.name} {action.label} is no function of the positions")
+        else:
+            return
+        found.update(zip((v.name for v in action.outputs), results, strict=True))
 
     def total_bias(self, found: dict[str, Any]) -> Any:
         """Sum of the biases [kJ/mol]."""
@@ -249,9 +241,14 @@ class NativeBackend:
 
     def default_variables(self) -> tuple[str, ...]:
         """Arguments of the biases, each once, in order; of PRINT where there is no bias."""
-        users: list[Action] = [*self._biases] or [*self._prints]
+        users: list[Action] = [*self._biases] or [*self.prints]
         names = dict.fromkeys(value.name for action in users for value in action.arguments)
-        return tuple(name for name in names if not isinstance(self._owner[name], Bias))
+        return tuple(
+            name
+            for name in names
+            if not isinstance(self._owner[name], Bias)
+            and not depends_on(Observed, name, self._owner)
+        )
 
     def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
         """What is known of the named values.
@@ -347,7 +344,7 @@ class NativeBackend:
         """At which multiples of the step `update` has something to do."""
         strides = {stride for metad in self._metads for stride in metad.action.strides}
         return sorted(
-            {*(p.stride for p in self._prints), *strides, *self._flushes, *self._stepwise.strides}
+            {*(p.stride for p in self.prints), *strides, *self._flushes, *self._stepwise.strides}
         )
 
     def update(
@@ -366,13 +363,14 @@ class NativeBackend:
         time = step * self.timestep
         self._updated = step
         if self._updated_once and all(step % stride for stride in self._rare_strides):
-            found = self._arguments_alone(positions, box)
+            found = self._arguments_alone(positions, box, step)
             stop = self._stepwise.look(found, step, time)
             self._changed |= self._stepwise.tick(found, step, time, first=False)
             if stop is not None:
                 raise stop
             return None
-        found = self.values(positions, box)
+        self._check_box(box)
+        found = self.values(positions, box, step)
         energy = float(self.total_bias(found))
         for metad in self._metads:
             metad.action.check_inside([found[v.name] for v in metad.action.arguments])
@@ -384,7 +382,7 @@ class NativeBackend:
             if metad.tick(found, step, time / metad.action.units.time, first):
                 self._changed.add(metad.action.label)
         self._updated_once = True
-        for action in self._prints:
+        for action in self.prints:
             if step % action.stride == 0:
                 self._print(action, found, step)
         if any(step % stride == 0 for stride in self._flushes):
@@ -396,15 +394,21 @@ class NativeBackend:
     @cached_property
     def _rare_strides(self) -> set[int]:
         """Where there is more to do than what runs at every step."""
-        strides = {p.stride for p in self._prints} | set(self._flushes)
+        strides = {p.stride for p in self.prints} | set(self._flushes)
         strides = strides.union(*(metad.action.strides for metad in self._metads))
         return strides | self._stepwise.rare_strides
 
-    def _arguments_alone(self, positions: np.ndarray, box: np.ndarray | None) -> dict[str, Any]:
+    def _arguments_alone(
+        self, positions: np.ndarray, box: np.ndarray | None, step: int
+    ) -> dict[str, Any]:
         """The values that are needed at every step."""
         chains, others = self._needed_alone
-        values = chain_values(chains, positions, box)
-        found: dict[str, Any] = dict(zip((c.label for c in chains), values, strict=True))
+        found = self._observed(step)
+        if at_right_angles(box):
+            values = chain_values(chains, positions, box)
+            found |= zip((c.label for c in chains), values, strict=True)
+        else:
+            others = [*chains, *others]
         for owner in others:
             self._compute_with_arguments(owner, found, positions, box)
         return found
@@ -470,7 +474,7 @@ class NativeBackend:
         self._updated, self._updated_once = state.updated, state.updated >= 0
         self._changed = {bias.label for bias in self._biases}
         self._stepwise.move_to(state.step)
-        for print_ in self._prints:
+        for print_ in self.prints:
             if print_.file in state.files:
                 self._colvar_writer(print_)
         for metad in self._metads:

@@ -1,4 +1,5 @@
-"""Biases as a PythonForce: OPES, whose kernels no expression holds, and what moves at every step.
+"""Biases as a PythonForce: OPES, whose kernels no expression holds, what moves at every step, and
+in large systems what acts on values without an expression.
 
 An evaluation leaves no trace. OPES is the exact sum over its kernels: on a table every new kernel
 would change every entry, through the norm.
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import openmm
 
+from openmm_cgan.plumed.actions.biases import SeparableBias
 from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.moving import MovingRestraint
 from openmm_cgan.plumed.actions.opes import Opes
@@ -26,7 +28,7 @@ class BiasForce:
 
     Parameters
     ----------
-    bias : Metad, Opes or MovingRestraint
+    bias : Metad, Opes, MovingRestraint or SeparableBias
     values : FrameValues
         Its arguments.
     periodic : bool
@@ -34,7 +36,10 @@ class BiasForce:
     """
 
     def __init__(
-        self, bias: Metad | Opes | MovingRestraint, values: FrameValues, periodic: bool
+        self,
+        bias: Metad | Opes | MovingRestraint | SeparableBias,
+        values: FrameValues,
+        periodic: bool,
     ) -> None:
         self._bias, self._values, self._periodic = bias, values, periodic
         self._positions = np.zeros((len(values.atoms), 3))

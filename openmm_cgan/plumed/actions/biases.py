@@ -108,6 +108,11 @@ class SeparableBias(Bias):
         force2 = sum(self.force(i, x) ** 2 for i, x in enumerate(arguments))
         return (self.energy(arguments), force2)
 
+    def energy_and_slopes(self, arguments: list[float], step: int) -> tuple[float, list[float]]:
+        """Energy of a single frame, and its slopes along the arguments [energy unit, CV units]."""
+        slopes = [-float(self.force(i, x)) for i, x in enumerate(arguments)]
+        return float(self.energy(arguments)), slopes
+
 
 class Restraint(SeparableBias):
     """Harmonic and linear: ``KAPPA/2 (s - AT)^2 + SLOPE (s - AT)``."""

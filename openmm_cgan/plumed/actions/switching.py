@@ -53,7 +53,8 @@ class Switch:
     def value(self, r: Any) -> Any:
         """Value at distances, numpy or torch."""
         xp = namespace(r)
-        raw = self._raw(r)
+        with np.errstate(over="ignore"):  # of the exponential of Q: it is zero there
+            raw = self._raw(r)
         # at D_0 and D_MAX themselves PLUMED's answer hangs on rounding; with a box it is this one
         found = raw if self.of_square else xp.where(r < self.d_0, raw * 0 + 1.0, raw)
         if math.isinf(self.d_max):
