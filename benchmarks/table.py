@@ -17,6 +17,8 @@ from typing import Any
 HERE = Path(__file__).parent
 SCRIPTS = [
     "plumed_backends.py",
+    "plumed_speed.py",
+    "plumed_fuzz.py",
     "frame_reporter.py",
     "proposal_rate.py",
     "seeded_windows.py",

@@ -11,8 +11,9 @@ plumed                PLUMED inputs as OpenMM forces, or run by libplumed; Plume
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
 potentials            energies of many configurations beside a running simulation
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions
+rotors                equivalent hydrogens, which frames may exchange
 features              fitted scaling of internal coordinates and CVs, and its inverse
-generators            the conditional generator networks
+generators            the conditional generator networks: MLPGenerator, FlowGenerator
 cgan                  critic, losses, the training loop; ConditionalGAN, the trained artefact
 proposals             configurations asked for at CV values: screened, counted by reason
 reporters             FrameReporter (out of a Simulation) and ProposalReporter (into it)
@@ -22,7 +23,7 @@ metrics, report       how good the generator is; plots
 testsystems           systems with known answers
 cli                   the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
 
-Importing the package imports none of them: the four names below are fetched when first used.
+Importing the package imports none of them: the names below are fetched when first used.
 
 Units everywhere: nm, ps, kJ/mol, rad, K.
 """
@@ -31,15 +32,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openmm_cgan.cgan import ConditionalGAN
+    from openmm_cgan.plumed.actions.committor import StopRunError
     from openmm_cgan.plumed.bias import PlumedBias
+    from openmm_cgan.plumed.bias_reporters import BiasCheckpointReporter
     from openmm_cgan.reporters import FrameReporter, ProposalReporter
 
 __version__ = "0.1.0"
 
-__all__ = ["ConditionalGAN", "FrameReporter", "PlumedBias", "ProposalReporter"]
+__all__ = [
+    "BiasCheckpointReporter",
+    "ConditionalGAN",
+    "FrameReporter",
+    "PlumedBias",
+    "ProposalReporter",
+    "StopRunError",
+]
 
 _HOMES = {
     "PlumedBias": "openmm_cgan.plumed.bias",
+    "BiasCheckpointReporter": "openmm_cgan.plumed.bias_reporters",
+    "StopRunError": "openmm_cgan.plumed.actions.committor",
     "FrameReporter": "openmm_cgan.reporters",
     "ConditionalGAN": "openmm_cgan.cgan",
     "ProposalReporter": "openmm_cgan.reporters",

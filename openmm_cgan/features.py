@@ -126,6 +126,17 @@ class Features(torch.nn.Module):
         """Length of a condition vector."""
         return self.condition(self.cv_centre[None]).shape[1]
 
+    @property
+    def log_scale(self) -> float:
+        """log of the volume of internal coordinates [nm, rad] that a unit of features spans."""
+        return float(self.scale[self.linear].log().sum())
+
+    @property
+    def constant(self) -> list[int]:
+        """Columns, among all internal coordinates, that neither vary nor are CVs."""
+        n, placed = len(self.centre), {column for _, column, _ in self._placed}
+        return sorted(set(range(n)) - placed - {*self.linear.tolist(), *self.wide.tolist()})
+
     def encode(self, internal: Internal) -> Tensor:
         """Features (n, n_linear + 2 n_pairs) of internal coordinates."""
         q = torch.cat(internal, dim=-1).double()
@@ -156,6 +167,18 @@ class Features(torch.nn.Module):
         bonds, angles, torsions = q.split(self.widths, dim=1)
         return Internal(bonds, angles, _wrapped(torsions))
 
+    def within(self, features: Tensor) -> Tensor:
+        """Whether decoding keeps features (n, n_features) as they are: no bound is met.
+
+        Beyond the bounds `decode` stops bonds and angles, and a narrow torsion comes round the
+        circle to where another feature vector leads too, so that no density is known there.
+        """
+        deviation = features[:, : self.n_linear].double() * self.scale[self.linear]
+        q = deviation + self.centre[self.linear]
+        stopped = (q < self._lower[self.linear]) | (q > self._upper[self.linear])
+        torsion = self.linear >= sum(self.widths[:2])
+        return ~(stopped | (torsion & (deviation.abs() > math.pi))).any(dim=1)
+
     def condition(self, cvs: Tensor) -> Tensor:
         """What the networks are told of CVs (n, n_cvs).
 
@@ -173,6 +196,11 @@ class Features(torch.nn.Module):
         angles += [c for a, b in combinations(angles, 2) for c in (a + b, a - b)]
         harmonics = [f(m * a) for a in angles for m in (1, 2) for f in (torch.cos, torch.sin)]
         return torch.stack([*harmonics, *plain, *(p * p for p in plain)], dim=1)
+
+    @property
+    def log_cv_scale(self) -> float:
+        """log of the CV units that a nm or rad of the placed coordinates spans."""
+        return sum(math.log(abs(scale)) for _, _, scale in self._placed)
 
     def placed_values(self, internal: Internal) -> Iterator[tuple[int, float, Tensor]]:
         """CVs that are coordinates: which one, CV units in a nm or rad, its values (n,)."""

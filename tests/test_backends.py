@@ -1,7 +1,7 @@
 """One input, two backends: the native one against real PLUMED, action by action.
 
 Each case of `CASES` is one action of the input language with its variants. Energies and forces
-agree within 1e-6 (kJ/mol, kJ/mol/nm) relative to 1 + magnitude on 100 random frames, on the
+agree within 1e-6 (kJ/mol, kJ/mol/nm) relative to 1 + magnitude on 40 random frames, on the
 Reference platform. benchmarks/plumed_backends.py prints the same table.
 """
 
@@ -14,6 +14,7 @@ import openmm
 import pytest
 from openmm import app
 
+from openmm_cgan.plumed.actions.shapes import GYRATION_TYPES
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import read_fields
 from openmm_cgan.plumed.language import PlumedInputError
@@ -22,7 +23,7 @@ from openmm_cgan.testsystems import alanine_dipeptide
 pytestmark = pytest.mark.plumed
 
 N_ATOMS = 8
-N_FRAMES = 100
+N_FRAMES = 40
 TOLERANCE = 1e-6
 
 BOXES = {
@@ -67,6 +68,11 @@ CASES = {
     f"METAD ARG=t,u SIGMA=0.35,0.3 HEIGHT=1.2 PACE=5 {GRID_2D}",
     "METAD 2-D well-tempered": "t: TORSION ATOMS=1,3,4,6{pbc}\nd: DISTANCE ATOMS=5,8{pbc}\n"
     f"METAD ARG=t,d SIGMA=0.35,0.1 HEIGHT=1.2 PACE=5 BIASFACTOR=6 TEMP=310 {MIXED_GRID}",
+    "METAD 3-D": "t: TORSION ATOMS=1,3,4,6{pbc}\nd: DISTANCE ATOMS=5,8{pbc}\n"
+    "a: ANGLE ATOMS=2,4,7{pbc}\nMETAD ARG=t,d,a SIGMA=0.35,0.3,0.2 HEIGHT=1.2 PACE=5 "
+    "GRID_MIN=-pi,0,0 GRID_MAX=pi,20,3.2 GRID_BIN=20,100,20",
+    "METAD without grid": "t: TORSION ATOMS=1,3,4,6{pbc}\nd: DISTANCE ATOMS=5,8{pbc}\n"
+    "METAD ARG=t,d SIGMA=0.35,0.1 HEIGHT=1.2 PACE=5 BIASFACTOR=6",
     "METAD with RESTRAINT": "t: TORSION ATOMS=1,3,4,6{pbc}\n"
     f"METAD ARG=t SIGMA=0.35 TAU=4 PACE=5 BIASFACTOR=6 {PERIODIC_GRID}\n"
     "RESTRAINT ARG=t AT=0 KAPPA=1",
@@ -99,6 +105,8 @@ SWITCHES = (
     "COSINUS R_0=0.5 D_0=0.1",
     "SMAP R_0=0.3 A=10 B=5 D_0=0.1",
     "Q R_0=0.3 REF=0.2 LAMBDA=1.5 BETA=30 D_MAX=0.9",
+    "CUSTOM R_0=0.3 D_0=0.1 D_MAX=1.1 FUNC=1/(1+x^6)",
+    "MATHEVAL R_0=0.3 D_MAX=1.1 FUNC=exp(-x2)+0.1/(1+x2^3)",
 )
 CASES |= {
     f"COORDINATION {switch.split()[0]} {i}": "c: COORDINATION GROUPA=1-4 GROUPB=3-8 "
@@ -116,6 +124,43 @@ CASES |= {
     "t: TORSION ATOMS=1,3,4,6\nRESTRAINT ARG=t AT=1 KAPPA=3",
 }
 
+CASES |= {
+    "DISTANCE COMPONENTS": "d: DISTANCE ATOMS=3,7 COMPONENTS{pbc}\n"
+    "RESTRAINT ARG=d.x,d.z AT=0.25,0.1 KAPPA=300,200\nUPPER_WALLS ARG=d.y AT=0 KAPPA=40",
+    "DISTANCE all components": "UNITS LENGTH=A\nd: DISTANCE ATOMS=1,8 COMPONENTS{pbc}\n"
+    "RESTRAINT ARG=d.* AT=1,2,3 KAPPA=3,2,1",
+    "DISTANCE SCALED_COMPONENTS": "d: DISTANCE ATOMS=3,7 SCALED_COMPONENTS{pbc}\n"
+    "RESTRAINT ARG=d.a,d.b,d.c AT=0.2,-0.1,0.49 KAPPA=300,200,90",
+    "POSITION": "p: POSITION ATOM=3\nRESTRAINT ARG=p.x,p.y,p.z AT=0.2,-0.1,0.5 KAPPA=30,20,9",
+    "POSITION SCALED_COMPONENTS": "p: POSITION ATOM=3 SCALED_COMPONENTS{pbc}\n"
+    "RESTRAINT ARG=p.a,p.b,p.c AT=0.2,-0.1,0.49 KAPPA=30,20,9",
+    "functions of components": "d: DISTANCE ATOMS=3,7 COMPONENTS{pbc}\n"
+    "r: CUSTOM ARG=d.x,d.y,d.z FUNC=sqrt(x*x+y*y)+0.3*z PERIODIC=NO\n"
+    "c: COMBINE ARG=*.z POWERS=2 PERIODIC=NO\nRESTRAINT ARG=r,c AT=0.25,0.1 KAPPA=300,20",
+    "METAD of components": "d: DISTANCE ATOMS=5,8 COMPONENTS{pbc}\n"
+    "METAD ARG=d.x,d.z SIGMA=0.1,0.1 HEIGHT=1.2 PACE=5 GRID_MIN=-12,-12 GRID_MAX=12,12 "
+    "GRID_BIN=240,240",
+    "TORSION of vectors": "t: TORSION VECTORA=2,1 AXIS=3,5 VECTORB=7,8{pbc}\n"
+    "RESTRAINT ARG=t AT=2.5 KAPPA=30",
+    "TORSION of vectors, older names": "t: TORSION VECTOR1=2,1 AXIS=2,3 VECTOR2=3,4 COSINE{pbc}\n"
+    "RESTRAINT ARG=t AT=0.5 KAPPA=30",
+    "TORSION COSINE": "t: TORSION ATOMS=1,2,5,6 COSINE{pbc}\nRESTRAINT ARG=t AT=0.5 KAPPA=30",
+    "ANGLE of lines": "a: ANGLE ATOMS=1,4,2,7{pbc}\nRESTRAINT ARG=a AT=1.1 KAPPA=40",
+    "FIXEDATOM": "UNITS LENGTH=A\nf: FIXEDATOM AT=1,2,3\ng: FIXEDATOM AT=2,0,4 SET_MASS=2\n"
+    "d: DISTANCE ATOMS=f,2\na: ANGLE ATOMS=1,f,g\nt: TORSION ATOMS=f,1,2,g\n"
+    "v: TORSION VECTORA=1,f AXIS=f,g VECTORB=3,4\ne: DISTANCE ATOMS=f,3 COMPONENTS\n"
+    "RESTRAINT ARG=d,a,t,v,e.x,e.z AT=2,1,1,2,1,2 KAPPA=3,40,30,20,5,6",
+    "FIXEDATOM in contacts": "f: FIXEDATOM AT=0.1,0.2,0.3\n"
+    "c: COORDINATION GROUPA=f,1 GROUPB=3-6 R_0=0.4\n"
+    "m: CONTACTMAP ATOMS1=1,f ATOMS2=2,7 SWITCH={{RATIONAL R_0=0.4}} WEIGHT1=2 WEIGHT2=1 SUM\n"
+    "RESTRAINT ARG=c,m AT=1,2 KAPPA=3,4",
+    "VOLUME and CELL": "v: VOLUME\nc: CELL\nd: DISTANCE ATOMS=3,7{pbc}\n"
+    "r: CUSTOM ARG=d,c.ax,v FUNC=x*y+0.1*z PERIODIC=NO\nRESTRAINT ARG=r,v AT=1,2 KAPPA=2,3",
+    "CONSTANT of several numbers": "k: CONSTANT VALUES=1,2,3 SCALARS\nj: CONSTANT VALUES=4\n"
+    "d: DISTANCE ATOMS=3,7{pbc}\nr: CUSTOM ARG=d,k.v-0,k.v-2,j VAR=a,b,c,d FUNC=a*b+c*d^a "
+    "PERIODIC=NO\nRESTRAINT ARG=r AT=1 KAPPA=2",
+}
+
 # Groups of one molecule: its atoms are bonded, and stay together in OpenMM
 GROUPS = {
     "COM and CENTER": "c: COM ATOMS=1-4{pbc}\ne: CENTER ATOMS=5-8{pbc}\nd: DISTANCE ATOMS=c,e\n"
@@ -129,9 +174,50 @@ GROUPS = {
     "RMSD": "r: RMSD REFERENCE={pdb} TYPE=OPTIMAL{pbc}\nRESTRAINT ARG=r AT=0.05 KAPPA=300",
     "RMSD SQUARED": "UNITS LENGTH=A\nr: RMSD REFERENCE={pdb} TYPE=OPTIMAL SQUARED{pbc}\n"
     "RESTRAINT ARG=r AT=0.5 KAPPA=3",
+    "RMSD SIMPLE": "r: RMSD REFERENCE={pdb} TYPE=SIMPLE{pbc}\nRESTRAINT ARG=r AT=0.05 KAPPA=300",
+    "components of COM": "c: COM ATOMS=1-4{pbc}\nd: DISTANCE ATOMS=c,8 COMPONENTS{pbc}\n"
+    "s: DISTANCE ATOMS=c,7 SCALED_COMPONENTS{pbc}\np: POSITION ATOM=c\n"
+    "RESTRAINT ARG=d.x,d.y,s.b,p.x,p.z AT=0.1,0,0.2,0,0.4 KAPPA=30,20,10,5,6",
+    "TORSION of vectors of COM": "c: COM ATOMS=1-3\nt: TORSION VECTORA=c,4 AXIS=4,5 VECTORB=c,8\n"
+    "a: ANGLE ATOMS=c,4,6,7\nf: FIXEDATOM AT=0.1,0.2,0.3\nd: DISTANCE ATOMS=c,f\n"
+    "RESTRAINT ARG=t,a,d AT=0.2,1,0.3 KAPPA=30,20,50",
     "GYRATION by mass": "UNITS LENGTH=A\ng: GYRATION ATOMS=1-6 MASS_WEIGHTED{pbc}\n"
     "RESTRAINT ARG=g AT=1 KAPPA=3",
 }
+
+# The same, with other reference files
+REFERENCES = {
+    "RMSD SIMPLE with weights": "r: RMSD REFERENCE={weighted} SQUARED{pbc}\n"
+    "RESTRAINT ARG=r AT=0.05 KAPPA=300",
+    "RMSD with weights": "UNITS LENGTH=A\nr: RMSD REFERENCE={weighted} TYPE=OPTIMAL{pbc}\n"
+    "RESTRAINT ARG=r AT=0.5 KAPPA=3",
+    "RMSD with equal columns of weights": "r: RMSD REFERENCE={alike} TYPE=OPTIMAL SQUARED{pbc}\n"
+    "RESTRAINT ARG=r AT=0.05 KAPPA=300",
+    "PATHMSD": "p: PATHMSD REFERENCE={path} LAMBDA=60{pbc}\n"
+    "RESTRAINT ARG=p.sss,p.zzz AT=2,0 KAPPA=3,100",
+    "PATHMSD with METAD": "UNITS LENGTH=A\np: PATHMSD REFERENCE={path} LAMBDA=0.6 NEIGH_SIZE=5 "
+    "NEIGH_STRIDE=3{pbc}\nt: TORSION ATOMS=1,3,4,6\n"
+    "METAD ARG=p.sss,t SIGMA=0.2,0.3 HEIGHT=1.2 PACE=5 GRID_MIN=0,-pi GRID_MAX=6,pi "
+    "GRID_BIN=60,50",
+    "Python and others in one input": "r: RMSD REFERENCE={weighted} TYPE=OPTIMAL{pbc}\n"
+    "g: GYRATION TYPE=KAPPA2 ATOMS=1-6{pbc}\nc: COM ATOMS=1-3\nd: DISTANCE ATOMS=c,8\n"
+    "t: TORSION ATOMS=1,3,4,6\nf: CUSTOM ARG=r,g,d,t FUNC=10*a*b+c*cos(d) VAR=a,b,c,d "
+    "PERIODIC=NO\nRESTRAINT ARG=f,t,d AT=1,1,0.3 KAPPA=3,4,5",
+}
+
+
+GROUPS |= {
+    f"GYRATION {', '.join(kinds)}": "UNITS LENGTH=A\n"
+    + "".join(
+        f"g{i}: GYRATION ATOMS=2-7 TYPE={kind}{{pbc}}\nh{i}: GYRATION ATOMS=2-8 TYPE={kind} "
+        f"MASS_WEIGHTED\nRESTRAINT ARG=g{i},h{i} AT=1,0.5 KAPPA=3,0.001\n"
+        for i, kind in enumerate(kinds)
+    )
+    for kinds in (GYRATION_TYPES[:4], GYRATION_TYPES[4:8], GYRATION_TYPES[8:])
+}
+
+
+MOLECULES = GROUPS | REFERENCES
 
 
 @dataclass(frozen=True)
@@ -220,31 +306,67 @@ def test_energies_and_forces_are_plumeds(text, box, tmp_path):
 
 
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
-@pytest.mark.parametrize("text", GROUPS.values(), ids=GROUPS.keys())
+@pytest.mark.parametrize("text", MOLECULES.values(), ids=MOLECULES.keys())
 def test_groups_of_one_molecule_are_plumeds(text, box, tmp_path):
-    pdb = reference_pdb(tmp_path)
+    files = reference_pdbs(tmp_path)
     for pbc in ("",) if box is None else ("", " NOPBC"):
-        made_text = text.format(pbc=pbc, pdb=pdb)
+        made_text = text.format(pbc=pbc, **files)
         found = deviation(made_text, box, tmp_path / pbc.strip(), bonded=True)
         assert max(found.values, found.energy, found.forces) < TOLERANCE, found
 
 
 def reference_pdb(folder):
-    """Atoms 2 to 8 of a random frame, in another order."""
-    [frame] = random_frames(None, np.random.default_rng(9), 1)
-    line = "ATOM  {:5d}  C   MOL A   1    {:8.3f}{:8.3f}{:8.3f}  1.00  1.00\n"
-    text = "".join(line.format(i + 1, *(10 * frame[i])) for i in (1, 3, 2, 4, 5, 6, 7))
-    (folder / "reference.pdb").write_text(text + "END\n")
-    return folder / "reference.pdb"
+    """The file of the cases in `GROUPS`."""
+    return reference_pdbs(folder)["pdb"]
 
 
-@pytest.mark.parametrize("text", GROUPS.values(), ids=GROUPS.keys())
-def test_groups_of_several_molecules_in_a_box_go_to_plumed(text, tmp_path):
-    text = text.format(pbc="", pdb=reference_pdb(tmp_path))
-    refused = PlumedBias(text + "\n", backend="native")
-    with pytest.raises(PlumedInputError, match="several molecules"):
+def reference_pdbs(folder):
+    """Atoms 2 to 8 of random frames, in another order, with and without weights."""
+    frames = random_frames(None, np.random.default_rng(9), 5)
+    frames = frames[0] + 0.3 * (frames - frames[0])  # a path begins and goes on from there
+    rows = (1, 3, 2, 4, 5, 6, 7)
+    columns = {
+        "pdb": [(1.0, 1.0)] * 7,
+        "weighted": [(0.5 + i, 3.0 - 0.4 * i) for i in range(7)],
+        "alike": [(0.5 + i, 0.5 + i) for i in range(7)],
+        "path": [(1.0 + i % 2, 1.0) for i in range(7)],
+    }
+    for name, weights in columns.items():
+        text = ""
+        for frame in frames if name == "path" else frames[:1]:
+            for i, (occupancy, beta) in zip(rows, weights, strict=True):
+                x, y, z = 10 * frame[i]
+                text += f"ATOM  {i + 1:5d}  C   MOL A   1    {x:8.3f}{y:8.3f}{z:8.3f}"
+                text += f"{occupancy:6.2f}{beta:6.2f}\n"
+            text += "END\n"
+        (folder / f"{name}.pdb").write_text(text)
+    return {name: folder / f"{name}.pdb" for name in columns}
+
+
+@pytest.mark.parametrize("text", MOLECULES.values(), ids=MOLECULES.keys())
+def test_groups_of_several_molecules_in_a_box_are_plumeds(text, tmp_path):
+    text = text.format(pbc="", **reference_pdbs(tmp_path))
+    found = deviation(text, BOXES["triclinic"], tmp_path)
+    assert max(found.values, found.energy, found.forces) < TOLERANCE, found
+
+
+WANDERING = {
+    "CENTER": "c: CENTER ATOMS=1-4 NOPBC\nd: DISTANCE ATOMS=c,8",
+    "CENTER, DISTANCE": "c: CENTER ATOMS=1-4\nd: DISTANCE ATOMS=c,8 NOPBC",
+    "COORDINATION": "c: CENTER ATOMS=1-4 NOPBC\nd: COORDINATION GROUPA=c GROUPB=8 R_0=0.3",
+    "GYRATION": "d: GYRATION ATOMS=1-4 NOPBC",
+    "POSITION": "p: POSITION ATOM=1 NOPBC\nd: COMBINE ARG=p.x PERIODIC=NO",
+    "FIXEDATOM": "f: FIXEDATOM AT=0,0,1\nd: DISTANCE ATOMS=f,8 NOPBC",
+}
+
+
+@pytest.mark.parametrize("text", WANDERING.values(), ids=WANDERING.keys())
+def test_what_depends_on_the_image_of_a_molecule_goes_to_plumed(text, tmp_path):
+    text += "\nRESTRAINT ARG=d AT=1 KAPPA=3\n"
+    refused = PlumedBias(text, backend="native")
+    with pytest.raises(PlumedInputError, match="image"):
         refused.add_to(make_system(BOXES["triclinic"]))
-    bias = PlumedBias(text + "\n", directory=tmp_path)
+    bias = PlumedBias(text, directory=tmp_path)
     assert bias.backend == "native"
     bias.add_to(make_system(BOXES["triclinic"]))
     assert bias.backend == "kernel"
@@ -350,7 +472,7 @@ def test_a_run_in_two_parts_is_the_run_in_one(backend, first, tmp_path):
 
 
 def test_auto_takes_the_kernel_where_native_refuses_and_says_so(tmp_path, caplog):
-    text = RUN + "r: GYRATION TYPE=KAPPA2 ATOMS=1-22\nRESTRAINT ARG=r AT=0.25 KAPPA=10\n"
+    text = RUN + "r: GYRATION PHASES ATOMS=1-22\nRESTRAINT ARG=r AT=0.25 KAPPA=10\n"
     with caplog.at_level(logging.INFO, logger="openmm_cgan"):
         bias = PlumedBias(text, temperature=300.0, directory=tmp_path)
     assert bias.backend == "kernel"

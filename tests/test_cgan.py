@@ -192,7 +192,7 @@ def rewritten(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "has format version 2, this openmm_cgan .* reads 1"),
+        ({"format_version": 1}, "has format version 1, this openmm_cgan .* reads 2"),
         ({"format": "other"}, "is no saved ConditionalGAN: it does not name the format"),
         ({"generator": {"kind": "os.system"}}, "is damaged: KeyError"),
         ({"variables": []}, "is damaged"),

@@ -112,7 +112,7 @@ def test_driver_wants_one_trajectory(tmp_path: Path) -> None:
     plumed.write_text("d: DISTANCE ATOMS=1,2\n")
     result = call("driver", "--plumed", plumed)
     assert result.exit_code == 2
-    assert "give one trajectory (--mf_xtc" in result.output
+    assert "give one of --ixyz" in result.output
 
 
 def test_missing_files_are_named() -> None:

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from openmm_cgan.generators import KINDS, DensityGenerator, Generator, MLPGenerator
+from openmm_cgan.generators import (
+    KINDS,
+    DensityGenerator,
+    FlowGenerator,
+    Generator,
+    MLPGenerator,
+)
+from openmm_cgan.generators.splines import circular_spline
 
 
 def make(kind="MLPGenerator"):
@@ -88,3 +95,114 @@ def test_few_rows_still_give_a_start():
     generator = MLPGenerator(8, 0, 1)
     generator.start_from(wide, condition)
     assert math.isfinite(generator.sample(condition, torch.Generator()).sum().item())
+
+
+def scrambled_flow(n_linear=3, n_pairs=2, n_condition=4, **options):
+    """A flow in float64 that is far from its start."""
+    torch.manual_seed(5)
+    flow = FlowGenerator(n_linear, n_pairs, n_condition, width=16, **options).double()
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, dtype=torch.float64))
+        flow.spread.copy_(torch.eye(n_linear) + 0.3 * torch.ones(n_linear, n_linear).tril(-1))
+        flow.mean.normal_()
+    return flow
+
+
+class TestFlow:
+    def test_it_has_a_density(self):
+        assert isinstance(scrambled_flow(), DensityGenerator)
+
+    @pytest.mark.parametrize(("n_linear", "n_pairs"), [(3, 2), (0, 1), (1, 0), (2, 0), (7, 1)])
+    def test_density_of_samples_is_the_one_it_says(self, n_linear, n_pairs):
+        flow = scrambled_flow(n_linear, n_pairs)
+        condition = torch.randn(50, 4, dtype=torch.float64)
+        x, log_prob = flow.sample_with_log_prob(condition, torch.Generator().manual_seed(1))
+        assert torch.allclose(flow.log_prob(x, condition), log_prob, atol=1e-9)
+
+    def test_density_is_the_change_of_variables_of_autograd(self):
+        flow, rng = scrambled_flow(), torch.Generator()
+        condition = torch.randn(1, 4, dtype=torch.float64)
+
+        def latent_to_features(latent):  # (uniforms, normals) as the generator's stream gives them
+            return _Replayed(flow, latent).run(condition)
+
+        for seed in range(5):
+            rng.manual_seed(seed)
+            uniform = torch.rand(1, 2, generator=rng, dtype=torch.float64)
+            normal = torch.randn(1, 3, generator=rng, dtype=torch.float64)
+            latent = torch.cat([uniform, normal], dim=1)[0]
+            jacobian = torch.autograd.functional.jacobian(latent_to_features, latent)
+            start = -0.5 * (normal.square().sum() + 3 * math.log(2 * math.pi))
+            expected = start - torch.linalg.slogdet(jacobian)[1]
+            _, log_prob = flow.sample_with_log_prob(condition, rng.manual_seed(seed))
+            assert log_prob.item() == pytest.approx(expected.item(), abs=1e-9)
+
+    def test_density_integrates_to_one(self):
+        flow = scrambled_flow(n_linear=1, n_pairs=1)
+        y = torch.linspace(-30, 30, 301, dtype=torch.float64)
+        angle = torch.linspace(-math.pi, math.pi, 1025, dtype=torch.float64)[:-1]
+        grid = torch.cartesian_prod(y, angle)
+        x = torch.stack([grid[:, 0], grid[:, 1].cos(), grid[:, 1].sin()], dim=1)
+        with torch.no_grad():
+            density = flow.log_prob(x, torch.ones(len(x), 4, dtype=torch.float64)).exp()
+        assert float(density.sum() * 0.2 * 2 * math.pi / 1024) == pytest.approx(1, abs=1e-3)
+
+    def test_it_starts_from_the_gaussian_of_the_data(self):
+        condition, y, covariance = gaussian(20_000, seed=1)
+        flow = FlowGenerator(2, 0, 1, width=8)
+        flow.start_from(y, condition)
+        normal = torch.distributions.MultivariateNormal(torch.zeros(2), covariance)
+        mean = 1 + condition @ torch.tensor([[2.0, -1.0]])
+        with torch.no_grad():
+            loss = normal.log_prob(y - mean) - flow.log_prob(y, condition)
+        assert abs(float(loss.mean())) < 0.02  # nats; the last layers are small, not zero
+
+
+class _Replayed:
+    """A flow fed with given noise instead of a random stream."""
+
+    def __init__(self, flow, latent):
+        self.flow, self.latent = flow, latent
+
+    def run(self, condition):
+        uniform, normal = self.latent[None, :2], self.latent[None, 2:]
+        rand, randn = torch.rand, torch.randn
+        torch.rand = lambda *a, **k: uniform
+        torch.randn = lambda *a, **k: normal
+        try:
+            x, _ = self.flow.sample_with_log_prob(condition, torch.Generator())
+        finally:
+            torch.rand, torch.randn = rand, randn
+        return torch.cat([x[0, :3], torch.atan2(x[0, 5:], x[0, 3:5])])
+
+
+@pytest.mark.parametrize("bins", [1, 2, 8])
+class TestSplines:
+    def spline(self, bins, n=2000):
+        rng = torch.Generator().manual_seed(2)
+        x = (2 * torch.rand(n, generator=rng, dtype=torch.float64) - 1) * math.pi
+        return x, 2 * torch.randn(1, 3 * bins, generator=rng, dtype=torch.float64).repeat(n, 1)
+
+    def test_it_is_undone_by_its_inverse(self, bins):
+        x, parameters = self.spline(bins)
+        y, log_slope = circular_spline(x, parameters)
+        back, log_slope_back = circular_spline(y, parameters, inverse=True)
+        assert torch.allclose(back, x, atol=1e-10)
+        assert torch.allclose(log_slope_back, -log_slope, atol=1e-9)
+
+    def test_the_slope_is_that_of_autograd(self, bins):
+        x, parameters = self.spline(bins)
+        for inverse in (False, True):
+            at = x.clone().requires_grad_()
+            y, log_slope = circular_spline(at, parameters, inverse)
+            (slope,) = torch.autograd.grad(y.sum(), at)
+            assert torch.allclose(slope.log(), log_slope, atol=1e-8)
+            assert (slope > 0).all()
+
+    def test_the_circle_has_no_seam(self, bins):
+        _, parameters = self.spline(bins, n=2)
+        ends = torch.tensor([-math.pi, math.pi], dtype=torch.float64)
+        y, log_slope = circular_spline(ends, parameters)
+        assert torch.allclose(y, ends, atol=1e-12)
+        assert log_slope[0].item() == pytest.approx(log_slope[1].item(), abs=1e-12)

@@ -12,11 +12,12 @@ import numpy as np
 import openmm
 import pytest
 
-from openmm_cgan.plumed import kernel, libplumed
+from openmm_cgan.plumed import kernel
 from openmm_cgan.plumed.colvar import read_fields
 from openmm_cgan.plumed.kernel import KB, KernelBackend
 from openmm_cgan.plumed.language import PlumedInputError, read_statements
-from openmm_cgan.plumed.libplumed import MDSettings, Plumed, find_kernel, update_strides
+from openmm_cgan.plumed.libplumed import MDSettings, Plumed, find_kernel
+from openmm_cgan.plumed.strides import NEVER_UPDATED, UPDATE_STRIDES, update_strides
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, alanine_dipeptide, torsion
 
 pytestmark = pytest.mark.plumed
@@ -656,5 +657,5 @@ def test_actions_said_to_do_nothing_between_steps_exist(tmp_path):
 
     if not known("OPES_METAD"):
         pytest.skip("this PLUMED was built without its optional modules")
-    names = libplumed.NEVER_UPDATED | libplumed.UPDATE_STRIDES.keys()
+    names = NEVER_UPDATED | UPDATE_STRIDES.keys()
     assert [name for name in names if not known(name)] == []

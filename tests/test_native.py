@@ -12,7 +12,7 @@ from openmm import app, unit
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.biases import SeparableBias
-from openmm_cgan.plumed.actions.metad import CUTOFF, SHIFT, STRETCH, Axis, HillGrid
+from openmm_cgan.plumed.actions.grids import CUTOFF, SHIFT, STRETCH, Axis, HillGrid
 from openmm_cgan.plumed.actions.variables import Variable
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import CollectiveVariable, read_fields
@@ -138,7 +138,7 @@ def test_the_grid_holds_the_hill_at_its_nodes_and_its_slopes_between():
         -math.pi + np.arange(50) * axes[0].step, np.arange(42) * axes[1].step, indexing="ij"
     )
     d2 = 0.5 * ((value.difference(centre[0], s) / sigma[0]) ** 2 + ((d - 1.9) / 0.11) ** 2)
-    np.testing.assert_allclose(grid.heights, exact_hill(d2, 1.5), atol=1e-14)
+    np.testing.assert_allclose(grid.nodes[0], exact_hill(d2, 1.5), atol=1e-14)
     h = 1e-6
     inside = d2 < 5  # the hill has a kink where it is cut
     for i, (ds, dd) in enumerate(((h, 0), (0, h))):
@@ -148,9 +148,9 @@ def test_the_grid_holds_the_hill_at_its_nodes_and_its_slopes_between():
             return exact_hill(0.5 * (q**2 + ((d + sign * dd - 1.9) / 0.11) ** 2), 1.5)
 
         numeric = (at(1) - at(-1)) / (2 * h) * axes[i].step
-        np.testing.assert_allclose(grid.slopes[i][inside], numeric[inside], atol=1e-8)
+        np.testing.assert_allclose(grid.nodes[1 + i][inside], numeric[inside], atol=1e-8)
     nodes = grid.value([s[inside], d[inside]])
-    np.testing.assert_allclose(nodes, grid.heights[inside], atol=1e-12)
+    np.testing.assert_allclose(nodes, grid.nodes[0][inside], atol=1e-12)
 
 
 def test_values_off_the_grid_stop_the_run():

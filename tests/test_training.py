@@ -1,6 +1,7 @@
 """Training: exact penalties, distributions with known moments, resuming bit for bit."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from openmm_cgan.cgan.training import (
     gradient_penalty,
     train,
 )
-from openmm_cgan.generators import MLPGenerator
+from openmm_cgan.generators import KINDS, MLPGenerator
 
 TOY = TrainingSettings(
     steps=2000, batch=128, width=24, learning_rate=4e-3, critic_steps=2, penalty=2.0
@@ -24,7 +25,7 @@ TOY = TrainingSettings(
 def networks(n_linear, n_pairs, n_condition, settings):
     torch.manual_seed(settings.seed)
     sizes = (n_linear, n_pairs, n_condition, settings.width, settings.depth)
-    return MLPGenerator(*sizes), Critic(*sizes)
+    return KINDS[settings.generator](*sizes), Critic(*sizes)
 
 
 def parabola(n, seed=0):
@@ -227,10 +228,32 @@ def test_the_last_step_is_reported():
     assert np.isfinite([list(row.values()) for row in history]).all()
 
 
+FLOW = TrainingSettings(
+    generator="FlowGenerator", steps=600, batch=256, width=24, learning_rate=4e-3
+)
+
+
+@pytest.mark.parametrize(("likelihood", "far"), [(1.0, 0.01), (0.5, 0.03)])
+def test_a_flow_finds_the_density_with_and_without_a_critic(likelihood, far):
+    y, c = parabola(20_000)
+    flow, history = trained(y, c, (1, 0, 1), replace(FLOW, likelihood=likelihood))
+    test_y, test_c = parabola(5_000, seed=1)
+    sigma = 0.2 + 0.1 * test_c
+    normal = torch.distributions.Normal(test_c**2, sigma)
+    true = normal.log_prob(test_y)[:, 0]
+    with torch.no_grad():
+        loss = true - flow.log_prob(test_y, test_c)
+    # the mean is a Kullback-Leibler distance: 0 if the density is right
+    error = float(loss.std() / math.sqrt(len(loss)))
+    assert -4 * error < float(loss.mean()) < far + 4 * error
+    assert (history[-1]["critic_loss"] == 0) == (likelihood == 1)
+    assert history[-1]["log_likelihood"] > history[0]["log_likelihood"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"steps": 0}, {"batch": 0}, {"learning_rate": math.nan}, {"average": 1.0}, {"flatten": -1},
-     {"width": 0}, {"max_seconds": -1.0}],
+     {"width": 0}, {"max_seconds": -1.0}, {"generator": "GAN"}, {"likelihood": 0.5}],
 )  # fmt: skip
 def test_impossible_settings_are_refused(wrong):
     [name] = wrong

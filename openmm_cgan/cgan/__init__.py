@@ -1,10 +1,18 @@
-"""The conditional GAN: `training` holds the critic and the loop, `cgan` the trained artefact."""
+"""The conditional GAN, in the order of the work.
 
-from openmm_cgan.cgan.cgan import ConditionalGAN, flat_weights
+`training` holds the critic and the loop, `dataset` makes frames into rows, `cgan` is the trained
+artefact, `refining` trains a flow further on the energy.
+"""
+
+from openmm_cgan.cgan.cgan import ConditionalGAN
+from openmm_cgan.cgan.dataset import flat_weights
+from openmm_cgan.cgan.refining import RefiningSettings, refine
 from openmm_cgan.cgan.training import TrainingSettings
 
 __all__ = [
     "ConditionalGAN",
+    "RefiningSettings",
     "TrainingSettings",
     "flat_weights",
+    "refine",
 ]

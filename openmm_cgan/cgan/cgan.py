@@ -11,10 +11,11 @@ References
 
 import io
 import json
+import math
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +24,19 @@ import torch
 from torch import Tensor
 
 from openmm_cgan import __version__
-from openmm_cgan.cgan.training import (
-    Critic,
-    TrainingData,
-    TrainingSettings,
-    train,
-    write_atomically,
-)
+from openmm_cgan.cgan.dataset import Dataset
+from openmm_cgan.cgan.training import Critic, TrainingSettings, train, write_atomically
 from openmm_cgan.features import Features
 from openmm_cgan.frames import Frames, read_frames, topology_hash
-from openmm_cgan.generators import KINDS, MLPGenerator
+from openmm_cgan.generators import KINDS, DensityGenerator
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
 from openmm_cgan.plumed.colvar import CollectiveVariable
 
 FORMAT = "openmm_cgan.ConditionalGAN"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_BYTES = 2**30  # of an artefact once unpacked
 CHUNK = 2048  # configurations made at a time: enough for speed, few enough for the caches
 MARGIN = 0.25  # conditions may lie outside the range trained on by this part of its width
-LEAST_FRAMES = 20
-BROKEN = 0.6  # nm: a longer bond means a molecule cut by the periodic boundary
-DISAGREE = 1e-3  # rad or nm: between a CV of the frames and the same one of their positions
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,6 +59,9 @@ class ConditionalGAN:
         Rows as `train` gives them; ``seconds`` are not saved.
     temperature : float or None
         Of the run that was trained on [K].
+    condition_noise : ndarray, shape (n_cvs,)
+        Standard deviation by which each condition is blurred [CV units]: 0 for CVs that are
+        internal coordinates, which are placed exactly, and where no density is known.
     versions : dict
         Versions of this package and of torch that trained it.
     """
@@ -77,6 +73,7 @@ class ConditionalGAN:
     settings: TrainingSettings
     history: list[dict[str, float]]
     temperature: float | None
+    condition_noise: np.ndarray
     versions: dict[str, str]
 
     @classmethod
@@ -111,26 +108,21 @@ class ConditionalGAN:
         if not isinstance(frames, Frames):
             frames = read_frames(frames)  # type: ignore[arg-type]
         found = topology_hash(topology)
-        _check_frames(frames, found)
-        rng = np.random.default_rng(settings.seed)
-        if len(frames) > settings.max_frames:
-            frames = frames.select(np.sort(rng.permutation(len(frames))[: settings.max_frames]))
-        features, encoded = _features_of(frames, topology)
-        condition = features.condition(torch.from_numpy(frames.cvs))
-        weights = torch.from_numpy(flat_weights(frames.cvs, frames.variables, settings.flatten))
-        data = TrainingData.split(encoded, condition, weights, settings.seed)
+        dataset = Dataset.prepare(frames, topology, settings)
+        features, data = dataset.features, dataset.rows
         sizes = (features.n_linear, features.n_pairs, features.n_condition)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            generator = MLPGenerator(*sizes, settings.width, settings.depth)
+            kind = KINDS[settings.generator]
+            generator = kind(*sizes, width=settings.width, depth=settings.depth)
             critic = Critic(*sizes, settings.width, settings.depth)
         generator.start_from(data.features, data.condition)
         history = train(generator, critic, data, settings, checkpoint)
-        cv_range = np.stack([frames.cvs.min(0), frames.cvs.max(0)], axis=1)
         versions = {"openmm_cgan": __version__, "torch": torch.__version__}
         return cls(
-            features, generator, found, cv_range, settings, history, frames.temperature, versions
-        )
+            features, generator, found, dataset.cv_range, settings, history, frames.temperature,
+            dataset.condition_noise, versions,
+        )  # fmt: skip
 
     @property
     def variables(self) -> tuple[CollectiveVariable, ...]:
@@ -146,6 +138,30 @@ class ConditionalGAN:
     def atoms(self) -> np.ndarray:
         """Their indices in the whole topology, shape (n_atoms,)."""
         return self.features.z_matrix.atoms
+
+    @property
+    def has_density(self) -> bool:
+        """Whether `log_prob` is known."""
+        return isinstance(self.generator, DensityGenerator)
+
+    @property
+    def constant_bonds(self) -> np.ndarray:
+        """Atoms (k, 2) of the bonds that do not vary, as numbers in the whole topology."""
+        rows, n_bonds = self.features.z_matrix.rows, self.features.widths[0]
+        bonds = [rows[column + 1, :2] for column in self.features.constant if column < n_bonds]
+        return self.atoms[np.array(bonds, dtype=np.int64).reshape(-1, 2)]
+
+    @property
+    def constant_others(self) -> list[str]:
+        """Angles and torsions that do not vary, by their atoms in the whole topology."""
+        rows, (n_bonds, n_angles, _) = self.features.z_matrix.rows, self.features.widths
+        names = []
+        for column in self.features.constant:
+            if column >= n_bonds + n_angles:
+                names.append(("torsion", rows[column - n_bonds - n_angles + 3, :4]))
+            elif column >= n_bonds:
+                names.append(("angle", rows[column - n_bonds + 2, :3]))
+        return [f"{kind} {'-'.join(str(a) for a in self.atoms[row])}" for kind, row in names]
 
     def sample(self, cvs: Any, n: int | None = None, seed: int = 0) -> np.ndarray:
         """Configurations at CV values.
@@ -181,6 +197,109 @@ class ConditionalGAN:
                 positions[start : start + CHUNK] = x.numpy()
         return positions
 
+    def sample_with_log_prob(
+        self, cvs: Any, n: int | None = None, seed: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Configurations at CV values, and their log densities.
+
+        Parameters
+        ----------
+        cvs, n, seed
+            As for `sample`.
+
+        Returns
+        -------
+        positions : ndarray, shape (n or m, n_atoms, 3)
+            [nm]
+        log_prob : ndarray, shape (n or m,)
+            As `log_prob` gives it; infinite where a coordinate was stopped at a bound, so that
+            the weight of such a configuration is zero.
+
+        Raises
+        ------
+        ValueError
+            As for `sample`, and if the generator has no density.
+        """
+        self._require_density()
+        targets = self._targets(cvs, n)
+        rng = torch.Generator().manual_seed(seed)
+        positions = np.empty((len(targets), self.n_atoms, 3))
+        log_prob = np.empty(len(targets))
+        with torch.no_grad():
+            for start in range(0, len(targets), CHUNK):
+                part = targets[start : start + CHUNK]
+                x, log_q = self.draw(part, rng)
+                positions[start : start + CHUNK] = x.numpy()
+                log_prob[start : start + CHUNK] = log_q.numpy()
+        return positions, log_prob
+
+    def draw(self, cvs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Positions (m, n_atoms, 3) and log densities (m,) as tensors, differentiable.
+
+        What `sample_with_log_prob` does, without its checks.
+        """
+        features, log_q = self.generator.sample_with_log_prob(
+            self.features.condition(cvs).float(), rng
+        )
+        internal = self.features.decode(features, cvs)
+        log_q = log_q.double() + self._log_volume(internal)
+        log_q = torch.where(self.features.within(features), log_q, math.inf)
+        return self.features.z_matrix.to_cartesian(internal), log_q
+
+    def log_prob(self, positions: Any, cvs: Any) -> np.ndarray:
+        """Log density of configurations given CV values.
+
+        The density is over the shape of the molecule: times a density of the CVs it is one over
+        Cartesian coordinates [nm], position and orientation integrated out, with bonds that do not
+        vary held. The Jacobian of the internal coordinates is in it.
+
+        Parameters
+        ----------
+        positions : array_like, shape (m, n_atoms, 3)
+            [nm]
+        cvs : array_like, shape (m, n_cvs)
+            The conditions [CV units]; of CVs that are internal coordinates, their values.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+
+        Raises
+        ------
+        ValueError
+            If the generator has no density, or the shapes do not fit.
+        """
+        self._require_density()
+        x, values = np.asarray(positions, dtype=np.float64), np.asarray(cvs, dtype=np.float64)
+        expected = (len(x), len(self.variables))
+        if x.ndim != 3 or values.shape != expected:
+            raise ValueError(
+                f"positions have shape {x.shape} and cvs {values.shape}, expected"
+                f" (m, {self.n_atoms}, 3) and (m, {len(self.variables)})"
+            )
+        log_prob = np.empty(len(x))
+        with torch.no_grad():
+            for start in range(0, len(x), CHUNK):
+                part = slice(start, start + CHUNK)
+                internal = self.features.z_matrix.to_internal(torch.from_numpy(x[part]))
+                condition = self.features.condition(torch.from_numpy(values[part]))
+                encoded = self.features.encode(internal)
+                log_q = self.generator.log_prob(encoded.float(), condition.float()).double()
+                log_prob[part] = (log_q + self._log_volume(internal)).numpy()
+        return log_prob
+
+    def _log_volume(self, internal: Internal) -> Tensor:
+        """log of density in Cartesian coordinates over density of features, (m,)."""
+        features = self.features
+        return features.log_cv_scale - features.log_scale - features.z_matrix.log_det(internal)
+
+    def _require_density(self) -> None:
+        if not self.has_density:
+            raise ValueError(
+                f"the density of a {type(self.generator).__name__} is not known: train with"
+                ' TrainingSettings(generator="FlowGenerator")'
+            )
+
     def _targets(self, cvs: Any, n: int | None) -> Tensor:
         """Checked CV values (m, n_cvs), one row for each configuration."""
         values = np.asarray(cvs, dtype=np.float64)
@@ -215,6 +334,10 @@ class ConditionalGAN:
         least, most = self.features.placeable(k)
         return max(low - margin, least), min(high + margin, most)
 
+    def with_generator(self, generator: Any) -> "ConditionalGAN":
+        """The same artefact with another generator of the same kind."""
+        return replace(self, generator=generator)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the artefact: a zip of arrays, readable by ``numpy.load``, without pickle."""
         metadata = {
@@ -231,6 +354,7 @@ class ConditionalGAN:
         }
         text = json.dumps(metadata, indent=1).encode()
         arrays = {"metadata": np.frombuffer(text, np.uint8), "cv_range": self.cv_range}
+        arrays["condition_noise"] = self.condition_noise
         arrays |= {"rows": self.features.z_matrix.rows, "atoms": self.atoms}
         for name, part in (("features", self.features), ("generator", self.generator)):
             arrays |= {f"{name}.{k}": v.numpy() for k, v in part.state_dict().items()}
@@ -273,7 +397,7 @@ class ConditionalGAN:
             settings = TrainingSettings(**metadata["settings"])
             gan = cls(
                 features, generator, found, arrays["cv_range"], settings, metadata["history"],
-                metadata["temperature"], metadata["versions"],
+                metadata["temperature"], arrays["condition_noise"], metadata["versions"],
             )  # fmt: skip
             made = gan.sample(gan.cv_range.mean(axis=1))  # wrong sizes and indices show themselves
             if not np.isfinite(made).all():
@@ -281,75 +405,6 @@ class ConditionalGAN:
         except Exception as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
         return gan
-
-
-def flat_weights(
-    cvs: np.ndarray, variables: Sequence[CollectiveVariable], power: float
-) -> np.ndarray:
-    """Weights density^-power (n,) of frames, density being that of their CVs (n, n_cvs).
-
-    The density is a histogram with about 20 frames a cell. A tenth of the mean count is added, so
-    that no single frame weighs more than ten usual ones.
-    """
-    n, n_cvs = cvs.shape
-    bins = int(np.clip((n / 20) ** (1 / n_cvs), 1, 48))
-    cell = np.zeros(n, dtype=np.int64)
-    for k, variable in enumerate(variables):
-        low, high = variable.domain or (cvs[:, k].min(), cvs[:, k].max())
-        place = (cvs[:, k] - low) / max(high - low, np.finfo(float).tiny)
-        cell = cell * bins + np.clip((bins * place).astype(np.int64), 0, bins - 1)
-    _, which, counts = np.unique(cell, return_inverse=True, return_counts=True)
-    return (counts[which] + 0.1 * counts.mean()) ** -power
-
-
-def _check_frames(frames: Frames, topology: str) -> None:
-    """Refuse frames that cannot be trained on."""
-    if not frames.variables:
-        raise ValueError("the frames hold no CVs: a conditional generator needs at least one")
-    if len(frames) < LEAST_FRAMES:
-        raise ValueError(f"there are {len(frames)} frames, expected at least {LEAST_FRAMES}")
-    if frames.topology_hash not in ("", topology):
-        raise ValueError(
-            f"the frames belong to another topology: their hash is {frames.topology_hash[:12]}...,"
-            f" that of the topology given is {topology[:12]}..."
-        )
-    for name in ("positions", "cvs"):
-        bad = ~np.isfinite(getattr(frames, name)).reshape(len(frames), -1).all(axis=1)
-        if bad.any():
-            raise ValueError(f"{bad.sum()} frames have {name} that are not finite: leave them out")
-
-
-def _features_of(frames: Frames, topology: Any) -> tuple[Features, Tensor]:
-    """Fitted scaling and the features (n_frames, n_features) of frames."""
-    reference = np.zeros((1 + int(frames.atoms.max()), 3))
-    reference[frames.atoms] = frames.positions[0]
-    z_matrix = ZMatrix.from_topology(topology, frames.atoms, frames.variables, reference)
-    parts = [
-        z_matrix.to_internal(torch.from_numpy(frames.positions[i : i + CHUNK]).double())
-        for i in range(0, len(frames), CHUNK)
-    ]
-    internal = Internal(*(torch.cat(c) for c in zip(*parts, strict=True)))
-    longest = float(internal.bonds.max()) if z_matrix.n_atoms > 1 else 0.0
-    if longest > BROKEN:
-        raise ValueError(
-            f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary. Write"
-            " frames with whole molecules"
-        )
-    cvs = torch.from_numpy(frames.cvs)
-    features = Features.fit(z_matrix, frames.variables, internal, cvs)
-    for k, scale, value in features.placed_values(internal):
-        variable = frames.variables[k]
-        off = np.abs(variable.difference(frames.cvs[:, k], value.numpy())).max()
-        if off > DISAGREE * max(1.0, abs(scale)):
-            raise ValueError(
-                f"{variable.name} of the frames differs from the {variable.action} of their"
-                f" positions by up to {off:.3g} {variable.unit}: CVs and positions do not belong"
-                " together"
-            )
-    encoded = features.encode(internal).float()
-    if not encoded.shape[1]:
-        raise ValueError("no coordinate of the frames varies but the CVs: nothing to generate")
-    return features, encoded
 
 
 def _tensors(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, Tensor]:

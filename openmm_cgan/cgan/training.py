@@ -31,9 +31,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from openmm_cgan.generators import perceptron
+from openmm_cgan.generators import KINDS, perceptron
 
 HELD_OUT = 2000  # rows at most, and a twentieth of all, that are never trained on
+STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
 WARM_UP = 100  # steps over which the learning rate rises
 
 logger = logging.getLogger("openmm_cgan")
@@ -45,6 +46,18 @@ class TrainingSettings:
 
     Parameters
     ----------
+    generator : {"MLPGenerator", "FlowGenerator"}
+        The paper's, or one whose density is known.
+    likelihood : float, optional
+        Share of the likelihood in what the generator is trained for, from 0 (the critic alone) to 1
+        (no critic at all); anything but 0 needs a FlowGenerator. 1 for a FlowGenerator and 0 for an
+        MLPGenerator if omitted.
+    symmetrise : bool
+        Exchange equivalent hydrogens of the frames (CH3, NH3+) at random. Their wells are equally
+        likely, but a run of nanoseconds does not visit them so.
+    condition_noise : float
+        With a FlowGenerator a CV that is no internal coordinate is blurred by a normal deviate of
+        this size [standard deviations of the CV]: the density of such a condition is then known.
     steps : int
         Generator steps.
     batch : int
@@ -73,6 +86,10 @@ class TrainingSettings:
     seed : int
     """
 
+    generator: str = "MLPGenerator"
+    likelihood: float | None = None
+    symmetrise: bool = True
+    condition_noise: float = 0.1
     steps: int = 8000
     batch: int = 256
     critic_steps: int = 1
@@ -89,12 +106,32 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.generator not in KINDS:
+            raise ValueError(
+                f"TrainingSettings(generator={self.generator!r}): expected one of"
+                f" {', '.join(KINDS)}"
+            )
         for f in fields(self):
             value, least = getattr(self, f.name), 1 if f.type is int and f.name != "seed" else 0
-            if value is not None and not (math.isfinite(value) and value >= least):
+            if isinstance(value, str | None):
+                continue
+            if not (math.isfinite(value) and value >= least):
                 raise ValueError(f"TrainingSettings({f.name}={value}): expected at least {least}")
         if self.average >= 1:
             raise ValueError(f"TrainingSettings(average={self.average}): expected less than 1")
+        density = hasattr(KINDS[self.generator], "log_prob")
+        if self.likelihood is not None and not 0 <= self.likelihood <= (1 if density else 0):
+            raise ValueError(
+                f"TrainingSettings(likelihood={self.likelihood}): expected 0 to 1 with a"
+                f" FlowGenerator and 0 with an MLPGenerator, and this is a {self.generator}"
+            )
+
+    @property
+    def likelihood_share(self) -> float:
+        """`likelihood`, or what stands for it."""
+        if self.likelihood is not None:
+            return self.likelihood
+        return 1.0 if hasattr(KINDS[self.generator], "log_prob") else 0.0
 
 
 class Critic(nn.Module):
@@ -201,8 +238,9 @@ def train(
     Returns
     -------
     list of dict
-        ``step``, ``critic_loss``, ``generator_loss``, ``held_out`` (mean over features of the
-        Wasserstein distance between held-out rows and as many generated ones), ``seconds``.
+        ``step``, ``critic_loss`` (0 without a critic), ``generator_loss``, ``held_out`` (mean over
+        features of the Wasserstein distance between held-out rows and as many generated ones),
+        ``seconds``, and ``log_likelihood`` of the held-out rows where the density is known.
 
     Raises
     ------
@@ -220,7 +258,8 @@ def train(
     with bar:
         while training.step < settings.steps:
             training.set_learning_rates()
-            for _ in range(settings.critic_steps):
+            critic_loss = 0.0
+            for _ in range(settings.critic_steps if settings.likelihood_share < 1 else 0):
                 critic_loss = training.improve_critic()
             generator_loss = training.improve_generator()
             training.step += 1
@@ -284,10 +323,18 @@ class _Training:
         return loss.item()
 
     def improve_generator(self) -> float:
-        """One generator step, -E D(fake), and the average of its weights."""
-        condition = self.draw()[1]
-        fake = self.critic.see(self.generator.sample(condition, self.rng))
-        loss = -self.critic(fake, condition).mean()
+        """One generator step, and the average of its weights.
+
+        The loss is -E D(fake), mixed with -E log q(real) where the density q is known.
+        """
+        features, condition = self.draw()
+        share = self.settings.likelihood_share
+        loss = features.new_zeros(())
+        if share < 1:
+            fake = self.critic.see(self.generator.sample(condition, self.rng))
+            loss = -(1 - share) * self.critic(fake, condition).mean()
+        if share > 0:
+            loss = loss - share * self.generator.log_prob(features, condition).mean()
         self._descend(0, loss)
         self.averaged.update_parameters(self.generator)
         return loss.item()
@@ -296,7 +343,10 @@ class _Training:
         optimiser = self.optimisers[which]
         optimiser.zero_grad()
         # Only the gradients that are used: the generator's step needs none of the critic's weights.
-        loss.backward(inputs=[p for group in optimiser.param_groups for p in group["params"]])
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        loss.backward(inputs=parameters)
+        if which == 0:
+            nn.utils.clip_grad_norm_(parameters, STEEPEST)
         optimiser.step()
 
     def _average(self, averaged: Any, current: Any, n_averaged: Any) -> None:
@@ -322,6 +372,7 @@ class _Training:
         rng = torch.Generator().manual_seed(self.settings.seed)
         with torch.no_grad():
             made = self.averaged.module.sample(self.data.held_condition, rng)
+            likelihood = self._log_likelihood()
         held, made = self.data.held_features.sort(0).values, made.sort(0).values
         row = {
             "step": self.step,
@@ -329,7 +380,14 @@ class _Training:
             "generator_loss": float(losses[1]),
         }
         row |= {"held_out": float((held - made).abs().mean()), "seconds": self.seconds}
+        row |= likelihood
         self.history.append(row)
+
+    def _log_likelihood(self) -> dict[str, float]:
+        if not hasattr(self.generator, "log_prob"):
+            return {}
+        rows = self.data.held_features, self.data.held_condition
+        return {"log_likelihood": float(self.averaged.module.log_prob(*rows).mean())}
 
     def _networks(self) -> dict[str, Any]:
         names = ("generator", "critic", "averaged", "generator_optimiser", "critic_optimiser")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW = click.Path(path_type=Path)
 THERE = click.Path(exists=True, path_type=Path)
 BACKENDS = click.Choice(["auto", "native", "kernel", "plugin"])
+DRIVER_BACKENDS = click.Choice(["auto", "native", "kernel"])
 
 
 class Commands(click.Group):
@@ -146,6 +148,13 @@ def run(
 @click.argument("frames", type=THERE, nargs=-1, required=True)
 @click.option("--topology", type=FILE, required=True, help="PDB file of the whole system.")
 @click.option("--out", type=NEW, default="model.pt", show_default=True, help="The model file.")
+@click.option(
+    "--generator",
+    type=click.Choice(["MLPGenerator", "FlowGenerator"]),
+    default="MLPGenerator",
+    show_default=True,
+    help="The paper's, or one whose density is known (exact proposals).",
+)
 @click.option("--steps", type=int, help="Training steps; default: the package's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
@@ -155,6 +164,7 @@ def train(
     frames: tuple[Path, ...],
     topology: Path,
     out: Path,
+    generator: str,
     steps: int | None,
     seed: int,
     threads: int,
@@ -175,11 +185,13 @@ def train(
 
     _require_parent(out, plot)
     _set_threads(threads)
-    chosen = {"seed": seed, **({"steps": steps} if steps is not None else {})}
+    settings = TrainingSettings(generator=generator, seed=seed)
+    if steps is not None:
+        settings = replace(settings, steps=steps)
     gan = ConditionalGAN.fit(
         read_frames(list(frames)),
         _read_pdb(topology).topology,
-        TrainingSettings(**chosen),
+        settings,
         checkpoint=checkpoint,
     )
     gan.save(out)
@@ -307,31 +319,36 @@ def free_energy(
         plot_free_energy(curve, plot, basin=interval, label=cv)
 
 
-@main.command()
-@click.option("--plumed", "plumed_input", type=FILE, required=True, help="PLUMED input file.")
-@click.option("--mf_xtc", type=FILE, help="Trajectory in XTC format.")
-@click.option("--mf_trr", type=FILE, help="Trajectory in TRR format.")
-@click.option("--mf_dcd", type=FILE, help="Trajectory in DCD format.")
-@click.option("--mf_pdb", type=FILE, help="Trajectory in PDB format, one model a frame.")
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option("--plumed", "plumed_input", type=FILE, default="plumed.dat", show_default=True)
 @click.option("--ixyz", type=FILE, help="Trajectory in xyz format [nm], box in the comment line.")
-@click.option("--pdb", type=FILE, help="PDB file with the masses in its occupancy column.")
-@click.option("--mc", type=FILE, help="File of masses as DUMPMASSCHARGE writes it.")
+@click.option("--igro", type=FILE, help="Trajectory in gro format.")
+@click.option("--ixtc", type=FILE, help="Trajectory in xtc format, with its steps.")
+@click.option("--itrr", type=FILE, help="Trajectory in trr format, with its steps.")
+@click.argument("molfile", nargs=-1, type=click.UNPROCESSED, metavar="[--mf_SUFFIX FILE]")
+@click.option("--noatoms", is_flag=True, help="No trajectory.")
+@click.option("--natoms", type=int, help="Atoms, for formats that do not say.")
+@click.option("--length-units", default="nm", show_default=True, help="nm, A, Bohr or a number.")
+@click.option("--box", help="Three or nine numbers with commas, in place of the trajectory's box.")
+@click.option("--pdb", type=FILE, help="PDB file with masses as occupancy, charges as beta.")
+@click.option("--mc", type=FILE, help="File of masses and charges as DUMPMASSCHARGE writes it.")
 @click.option("--timestep", default=1.0, show_default=True, help="Of the run [ps].")
-@click.option("--trajectory-stride", default=1, show_default=True, help="Steps between frames.")
+@click.option(
+    "--trajectory-stride",
+    default=1,
+    show_default=True,
+    help="Steps between frames; 0: the steps that --ixtc and --itrr read.",
+)
+@click.option("--initial-step", default=0, show_default=True, help="Step of the first frame.")
 @click.option("--kt", type=float, help="kT [kJ/mol], for inputs that need a temperature.")
-@click.option("--backend", type=BACKENDS, default="auto", show_default=True)
+@click.option("--restart", is_flag=True, help="Append to the files and read the hills.")
+@click.option("--dump-forces", type=NEW, help="File for the forces of the bias on the atoms.")
+@click.option("--dump-forces-fmt", default="%f", show_default=True, help="Format of its numbers.")
+@click.option("--debug-forces", type=NEW, help="File that compares them with differences.")
+@click.option("--dump-full-virial", is_flag=True, help="Nine numbers of the virial in that file.")
+@click.option("--backend", type=DRIVER_BACKENDS, default="auto", show_default=True)
 @click.option("--out", type=NEW, default=".", show_default=True, help="Folder for its files.")
-def driver(
-    plumed_input: Path,
-    timestep: float,
-    trajectory_stride: int,
-    kt: float | None,
-    backend: str,
-    out: Path,
-    pdb: Path | None,
-    mc: Path | None,
-    **trajectories: Path | None,
-) -> None:
+def driver(plumed_input: Path, **options: Any) -> None:
     """Run a PLUMED input over a trajectory, as ``plumed driver`` does.
 
     \b
@@ -339,20 +356,37 @@ def driver(
         openmm-cgan driver --plumed plumed.dat --mf_xtc run.xtc --timestep 0.002 \\
             --trajectory-stride 500
 
-    Writes COLVAR, HILLS and whatever else the input asks for. Options are named as PLUMED's.
+    Writes COLVAR, HILLS and whatever else the input asks for. Options are named as PLUMED's; after
+    --mf_ comes the suffix of any format that MDAnalysis reads without a topology.
     """
-    from openmm_cgan.cli.driver import DriverSettings, read_masses, read_trajectory, run_driver
+    from openmm_cgan.cli.driver import driver_settings, run_driver
+    from openmm_cgan.cli.trajectories import OWN_FORMATS, read_trajectory
 
-    given = [(kind, path) for kind, path in trajectories.items() if path is not None]
-    if len(given) != 1:
-        options = ", ".join(f"--{kind}" for kind in trajectories)
-        raise click.UsageError(f"give one trajectory ({options}), got {len(given)}")
-    [(kind, path)] = given
-    source = pdb or mc
-    masses = None if source is None else read_masses(source)
-    settings = DriverSettings(timestep, trajectory_stride, kt, backend, out, masses)
-    count = run_driver(plumed_input, read_trajectory(path, kind), settings)
-    click.echo(f"{count} frames of {path}")
+    given = [(kind, options[kind]) for kind in OWN_FORMATS if options[kind] is not None]
+    given += _molfiles(options["molfile"])
+    if len(given) != (0 if options["noatoms"] else 1):
+        names = ", ".join(f"--{kind}" for kind in OWN_FORMATS)
+        raise click.UsageError(f"give one of {names}, --mf_SUFFIX, --noatoms; got {len(given)}")
+    settings = driver_settings(**options)
+    frames = None
+    for kind, path in given:
+        boxless = options["box"] is not None
+        frames = read_trajectory(path, kind, options["natoms"], boxless)
+    count = run_driver(plumed_input, frames, settings)
+    click.echo(f"{count} frames of {given[0][1] if given else 'no atoms'}")
+
+
+def _molfiles(words: Sequence[str]) -> list[tuple[str, Path]]:
+    """Read ``--mf_SUFFIX FILE`` and ``--mf_SUFFIX=FILE`` from the words that are left over."""
+    found, left = [], list(words)
+    while left:
+        key, equals, name = left.pop(0).partition("=")
+        if not key.startswith("--mf_"):
+            raise click.UsageError(f"no such option or argument: {key}")
+        if not equals and not left:
+            raise click.UsageError(f"{key} needs a file")
+        found.append((key.removeprefix("--"), Path(name if equals else left.pop(0))))
+    return found
 
 
 def _read_pdb(path: Path) -> Any:

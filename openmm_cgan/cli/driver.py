@@ -6,30 +6,38 @@ hills and so on, with the frame's positions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
-import openmm
 from numpy.typing import NDArray
-from openmm import app, unit
 
-from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import read_fields
-from openmm_cgan.plumed.native import KB
+from openmm_cgan.cli.forces import BiasForces
+from openmm_cgan.cli.trajectories import Frame
+from openmm_cgan.plumed.actions import Action, Units, read_actions
+from openmm_cgan.plumed.actions.committor import StopRunError
+from openmm_cgan.plumed.actions.lattices import general_box
+from openmm_cgan.plumed.actions.setup import Restart
+from openmm_cgan.plumed.bias import choose_backend
+from openmm_cgan.plumed.colvar import FieldWriter, read_fields
+from openmm_cgan.plumed.language import (
+    PlumedInputError,
+    Statement,
+    include_files,
+    is_number_format,
+    read_statements,
+    read_text,
+)
+from openmm_cgan.plumed.libplumed import MDSettings, Plumed
+from openmm_cgan.plumed.native import KB, NativeBackend
 
-# kB as PlumedBias multiplies a temperature with it, so that kT arrives as it was given
+log = logging.getLogger("openmm_cgan")
 
-# MDAnalysis readers of the formats that need no topology, by the names of PLUMED's options
-READERS = {"mf_xtc": "XTC", "mf_trr": "TRR", "mf_dcd": "DCD"}
-FORMATS = (*READERS, "mf_pdb", "ixyz")
-# columns of the lengths and angles of a PDB file's cell
-_CRYST1 = ((6, 15), (15, 24), (24, 33), (33, 40), (40, 47), (47, 54))
-
-Frame = tuple[NDArray[np.float64], NDArray[np.float64] | None]
+# KB is what NativeBackend multiplies a temperature with, so that kT arrives as it was given
 
 
 @dataclass(frozen=True)
@@ -41,75 +49,66 @@ class DriverSettings:
     timestep : float
         Time of one step [ps]; the time of a frame is its step times this.
     trajectory_stride : int
-        Steps from one frame to the next.
+        Steps from one frame to the next; 0 takes the step from the trajectory.
+    initial_step : int
+        Step of the first frame.
+    length : float
+        Unit of the frames' lengths, of `box` and of the forces' denominators [nm].
     kt : float or None
         Temperature of the trajectory as kT [kJ/mol], for inputs that need it.
+    restart : bool
+        Append to the files and read the hills, as if the input said RESTART.
     backend : str
         "native", "kernel" or "auto".
     directory : Path
-        Where the files of the input are written.
+        Where the files of the input are.
     masses : ndarray, shape (n_atoms,), optional
-        Masses of the atoms [dalton]. Unknown by default, as in PLUMED: what needs them is NaN with
-        the native backend, an error with the kernel.
+        Masses of the atoms [dalton]. Unknown by default, as in PLUMED: what needs them is an error.
+    charges : ndarray, shape (n_atoms,), optional
+        [e]
+    box : ndarray, shape (3, 3), optional
+        Box vectors as rows, in place of those of the frames.
+    forces : Path, optional
+        File that the forces of the bias on the atoms are written to.
+    forces_format : str
+        printf format of its numbers.
+    full_virial : bool
+        Nine numbers of the virial in that file, in place of the diagonal.
+    debug_forces : Path, optional
+        File that compares forces and virial with forward differences of the bias, for each frame
+        as the bias is after it.
     """
 
     timestep: float = 1.0
     trajectory_stride: int = 1
+    initial_step: int = 0
+    length: float = 1.0
     kt: float | None = None
+    restart: bool = False
     backend: str = "auto"
     directory: Path = Path(".")
     masses: NDArray[np.float64] | None = None
+    charges: NDArray[np.float64] | None = None
+    box: NDArray[np.float64] | None = None
+    forces: Path | None = None
+    forces_format: str = "%f"
+    full_virial: bool = False
+    debug_forces: Path | None = None
 
 
-def read_trajectory(path: str | Path, kind: str) -> Iterator[Frame]:
-    """Positions and boxes of a trajectory file, one frame at a time.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    kind : str
-        One of `FORMATS`, PLUMED's own option names. The numbers of an xyz file are nm and its
-        comment line holds the box (three or nine numbers), as for ``plumed driver --ixyz``.
-
-    Yields
-    ------
-    positions : ndarray, shape (n_atoms, 3)
-        [nm]
-    box : ndarray, shape (3, 3), or None
-        Box vectors as rows [nm].
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the kind is unknown or an xyz file is damaged.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such trajectory")
-    if kind not in FORMATS:
-        raise ValueError(f"format is {kind!r}, expected one of {', '.join(FORMATS)}")
-    if kind in READERS:
-        yield from _read_binary(path, READERS[kind])
-    else:
-        yield from (_read_xyz if kind == "ixyz" else _read_pdb)(path)
-
-
-def read_masses(path: str | Path) -> NDArray[np.float64]:
-    """Masses from a file as ``plumed driver`` takes them.
+def read_masses(path: str | Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Masses and charges from a file as ``plumed driver`` takes them.
 
     Parameters
     ----------
     path : str or Path
-        A PDB file (``--pdb``: the occupancy column), or one with the fields index and mass, as
-        DUMPMASSCHARGE writes it (``--mc``).
+        A PDB file (``--pdb``: the columns occupancy and beta), or one with the fields index, mass
+        and charge, as DUMPMASSCHARGE writes it (``--mc``).
 
     Returns
     -------
-    ndarray, shape (n_atoms,)
-        [dalton]
+    masses, charges : ndarray, shape (n_atoms,)
+        [dalton], [e]; NaN for atoms that the file does not name.
 
     Raises
     ------
@@ -118,24 +117,40 @@ def read_masses(path: str | Path) -> NDArray[np.float64]:
     """
     path = Path(path)
     if path.suffix.lower() == ".pdb":
-        lines = path.read_text().splitlines()
-        column = [line[54:60] for line in lines if line.startswith(("ATOM", "HETATM"))]
-        return np.array(column, dtype=float)
-    columns = read_fields(path).columns
-    if not {"index", "mass"} <= set(columns):
-        raise ValueError(f"{path} has the fields {', '.join(columns)}, expected index and mass")
-    return np.asarray(columns["mass"])[np.argsort(columns["index"])]
+        lines = path.read_text().split("\nEND\n")[0].splitlines()
+        rows = [line for line in lines if line.startswith(("ATOM", "HETATM"))]
+        try:
+            index = np.array([int(row[6:11]) - 1 for row in rows])
+            numbers = [[float(row[i:j] or 0) for i, j in ((54, 60), (60, 66))] for row in rows]
+        except ValueError as error:
+            raise ValueError(f"{path} has no masses in its occupancy column: {error}") from None
+        masses, charges = np.array(numbers).reshape(-1, 2).T
+    else:
+        columns = read_fields(path).columns
+        if not {"index", "mass"} <= set(columns):
+            names = ", ".join(columns)
+            raise ValueError(f"{path} has the fields {names}, expected index and mass")
+        index = np.asarray(columns["index"]).astype(int)
+        masses = columns["mass"]
+        charges = columns.get("charge", np.full(len(masses), np.nan))
+    if len(index) == 0 or min(index) < 0:
+        raise ValueError(f"{path} names no atoms, or some before the first")
+    placed = np.full((2, max(index) + 1), np.nan)
+    placed[:, index] = masses, charges
+    return placed[0], placed[1]
 
 
-def run_driver(plumed_input: str | Path, frames: Iterator[Frame], settings: DriverSettings) -> int:
+def run_driver(
+    plumed_input: str | Path, frames: Iterator[Frame] | None, settings: DriverSettings
+) -> int:
     """Run a PLUMED input over frames; the files that it asks for are what comes out.
 
     Parameters
     ----------
     plumed_input : str or Path
         The input file, or its text if it contains a newline.
-    frames : iterator of (positions, box)
-        As `read_trajectory` gives them; the first frame says whether there is a box.
+    frames : iterator of Frame or None
+        As `read_trajectory` gives them; None is ``--noatoms``: a single step without atoms.
     settings : DriverSettings
 
     Returns
@@ -150,134 +165,293 @@ def run_driver(plumed_input: str | Path, frames: Iterator[Frame], settings: Driv
     ValueError
         If there are no frames, or their numbers of atoms differ.
     """
+    if frames is None:
+        frames = iter([Frame(np.empty((0, 3)))])
     first = next(frames, None)
     if first is None:
         raise ValueError("the trajectory holds no frames")
-    temperature = None if settings.kt is None else settings.kt / KB
     settings.directory.mkdir(parents=True, exist_ok=True)
-    bias = PlumedBias(
-        plumed_input,
-        temperature=temperature,
-        backend=settings.backend,
-        directory=settings.directory,
-    )
-    masses = _checked_masses(settings.masses, len(first[0]))
-    simulation = _still_simulation(bias, *first, masses=masses, timestep=settings.timestep)
-    reporter = simulation.reporters[0]
+    engine = _engine(plumed_input, len(first.positions), settings)
+    writer = None if settings.forces is None else _ForcesFile(settings)
+    debug = None if settings.debug_forces is None else _DebugFile(settings)
     count = 0
-    for positions, box in chain([first], frames):
-        if len(positions) != len(first[0]):
-            raise ValueError(
-                f"frame {count} has {len(positions)} atoms, the first has {len(first[0])}"
-            )
-        if box is not None:
-            simulation.context.setPeriodicBoxVectors(*box)
-        simulation.context.setPositions(positions)
-        simulation.currentStep = count * settings.trajectory_stride
-        if count == 0:
-            reporter.describeNextReport(simulation)  # acts at the first step, as in a run
-        else:
-            reporter.report(simulation, simulation.context.getState(positions=True))
-        count += 1
-    bias.close()
+    try:
+        for frame in chain([first], frames):
+            if len(frame.positions) != len(first.positions):
+                raise ValueError(
+                    f"frame {count} has {len(frame.positions)} atoms, "
+                    f"the first has {len(first.positions)}"
+                )
+            engine.calculate(*_in_nm(frame, settings), _step(frame, count, settings))
+            if writer is not None:
+                writer.write(*engine.forces())
+            count += 1
+            engine.update()
+            if debug is not None:
+                debug.write(engine)
+    except StopRunError as stop:
+        log.info("%s", stop)
+    finally:
+        engine.close()
+        for file in (writer, debug):
+            if file is not None:
+                file.close()
     return count
 
 
-def _read_binary(path: Path, name: str) -> Iterator[Frame]:
-    # MDAnalysis takes a second to load, which --help should not wait for
-    from MDAnalysis.coordinates import DCD, TRR, XTC
-
-    modules: dict[str, Any] = {"XTC": XTC, "TRR": TRR, "DCD": DCD}
-    with getattr(modules[name], f"{name}Reader")(str(path)) as reader:
-        for ts in reader:
-            box = None if ts.dimensions is None else _cell_vectors(ts.dimensions)
-            yield ts.positions.astype(float) / 10, box
+def _in_nm(frame: Frame, settings: DriverSettings) -> tuple[NDArray, NDArray | None]:
+    box = frame.box if settings.box is None else settings.box
+    return settings.length * frame.positions, None if box is None else settings.length * box
 
 
-def _checked_masses(masses: NDArray | None, n_atoms: int) -> NDArray[np.float64]:
-    if masses is None:
-        return np.full(n_atoms, np.nan)
-    if masses.shape != (n_atoms,):
-        raise ValueError(f"there are masses of {len(masses)} atoms, the frames have {n_atoms}")
-    return masses
+def _step(frame: Frame, count: int, settings: DriverSettings) -> int:
+    if settings.trajectory_stride:
+        return settings.initial_step + count * settings.trajectory_stride
+    if frame.step is None:
+        raise ValueError("--trajectory-stride 0: this format does not tell steps, use --ixtc")
+    return frame.step
 
 
-def _still_simulation(
-    bias: PlumedBias,
-    positions: NDArray,
-    box: NDArray | None,
-    masses: NDArray,
-    timestep: float,
-) -> app.Simulation:
-    """A Simulation that is never stepped: it only carries frames to the bias."""
-    system = openmm.System()
-    topology = app.Topology()
-    residue = topology.addResidue("X", topology.addChain())
-    for i, mass in enumerate(masses):
-        system.addParticle(mass)
-        topology.addAtom(str(i + 1), None, residue)
-    if box is not None:
-        system.setDefaultPeriodicBoxVectors(*box)
-        periodic = openmm.NonbondedForce()
-        periodic.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
-        periodic.setCutoffDistance(0.1 * float(np.diag(box).min()))
-        for _ in positions:
-            periodic.addParticle(0.0, 1.0, 0.0)
-        system.addForce(periodic)
-    bias.add_to(system)
-    simulation = app.Simulation(
-        topology,
-        system,
-        openmm.VerletIntegrator(timestep),
-        openmm.Platform.getPlatformByName("Reference"),
+class _ForcesFile:
+    """What ``--dump-forces`` writes: for each frame the virial and the forces."""
+
+    def __init__(self, settings: DriverSettings) -> None:
+        assert settings.forces is not None
+        self._settings = settings
+        self._file: TextIO = open(settings.directory / settings.forces, "w")  # noqa: SIM115  for long
+
+    def write(self, forces: NDArray, virial: NDArray) -> None:
+        """Write one frame: forces [kJ/mol/nm], virial [kJ/mol] of shape (3, 3)."""
+        fmt = self._settings.forces_format
+        shown = virial.ravel() if self._settings.full_virial else np.diag(virial)
+        lines = [str(len(forces)), " ".join(fmt % x for x in shown)]
+        for row in self._settings.length * forces:
+            lines.append("X " + " ".join(fmt % x for x in row))
+        self._file.write("\n".join(lines) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _DebugFile:
+    """What ``--debug-forces`` writes: each derivative of the bias, computed and by differences."""
+
+    def __init__(self, settings: DriverSettings) -> None:
+        assert settings.debug_forces is not None
+        self._settings = settings
+        path = settings.directory / settings.debug_forces
+        self._writer = FieldWriter(path, ("parameter", "analytical", "numerical"))
+
+    def write(self, engine: Any) -> None:
+        """Write the forces on the atoms of the present frame and its virial."""
+        length, fmt = self._settings.length, " " + self._settings.forces_format
+        positions, box, step = engine.frame
+        engine.calculate(positions, box, step)
+        forces, virial = engine.forces()
+        computed = [*(length * forces).ravel(), *np.ravel(virial)]
+        base, delta = engine.bias(positions, box), np.sqrt(np.finfo(float).eps)
+        by_differences = []
+        for place in np.ndindex(positions.shape):
+            moved = positions.copy()
+            moved[place] += delta * length
+            by_differences.append(-(engine.bias(moved, box) - base) / delta)
+        if box is None:
+            by_differences += [np.nan] * 9  # no box to strain
+        else:
+            by_differences += list(_virial_by_differences(engine, delta).ravel())
+        for i, (here, there) in enumerate(zip(computed, by_differences, strict=True)):
+            self._writer.write((f" {i}", fmt % here, fmt % there))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _virial_by_differences(engine: Any, delta: float) -> NDArray:
+    positions, box, _ = engine.frame
+    base = engine.bias(positions, box)
+    slope = np.zeros((3, 3))
+    for place in np.ndindex(3, 3):
+        moved = box.copy()
+        moved[place] += delta
+        strained = positions @ np.linalg.inv(box) @ moved
+        slope[place] = (engine.bias(strained, moved) - base) / delta
+    return box.T @ slope
+
+
+def _engine(plumed_input: str | Path, n_atoms: int, settings: DriverSettings) -> Any:
+    """What runs the input: OpenMM forces and their bookkeeping, or libplumed."""
+    text, source = read_text(plumed_input)
+    statements = include_files(read_statements(text, source), settings.directory)
+    refusal, actions = None, []
+    if settings.backend != "kernel":
+        try:
+            actions = read_actions(statements, n_atoms, settings.directory)
+            return _NativeEngine(actions, n_atoms, settings)
+        except PlumedInputError as error:
+            refusal = error
+    choose_backend(settings.backend, refusal, source)
+    return _KernelEngine(statements, n_atoms, settings)
+
+
+class _NativeEngine:
+    """The native backend, one frame a step."""
+
+    def __init__(self, actions: list[Action], n_atoms: int, settings: DriverSettings) -> None:
+        temperature = None if settings.kt is None else settings.kt / KB
+        asked = any(isinstance(action, Restart) and action.wanted for action in actions)
+        self._backend = NativeBackend(
+            actions, settings.directory, temperature, settings.restart or asked
+        )
+        self._masses = _placed(settings.masses, n_atoms)
+        self._backend.set_masses(self._masses)
+        self._openmm: BiasForces | None = None
+        self._wanted = settings.forces is not None or settings.debug_forces is not None
+        self._backend.start(settings.timestep, first_step_written=False)
+
+    def calculate(self, positions: NDArray, box: NDArray | None, step: int) -> None:
+        """Take one frame."""
+        box = general_box(box)
+        self.frame = positions, box, step
+        if self._wanted:
+            if self._openmm is None:
+                self._openmm = BiasForces(self._backend, self._masses, box)
+            self._forces = self._openmm.at(positions, box, step)
+
+    def forces(self) -> tuple[NDArray, NDArray]:
+        """Forces [kJ/mol/nm] and virial [kJ/mol] of the frame, before its hill."""
+        return self._forces
+
+    def bias(self, positions: NDArray, box: NDArray | None) -> float:
+        """The bias [kJ/mol], at other coordinates than those of the frame."""
+        return self._backend.evaluate(positions, general_box(box), self.frame[2])[1]
+
+    def update(self) -> None:
+        """Write the rows and lay the hills of the frame."""
+        self._backend.update(*self.frame)
+        if self._openmm is not None:
+            self._openmm.refresh()
+
+    def close(self) -> None:
+        self._backend.close()
+
+
+class _KernelEngine:
+    """libplumed, one frame a step."""
+
+    def __init__(
+        self, statements: Sequence[Statement], n_atoms: int, settings: DriverSettings
+    ) -> None:
+        self._plumed = Plumed(
+            MDSettings(
+                settings.directory.absolute(),
+                _placed(settings.masses, n_atoms),
+                _placed(settings.charges, n_atoms),
+                kT=settings.kt,
+                timestep=settings.timestep,
+                restart=settings.restart,
+                virial=True,
+            ),
+            list(statements),
+        )
+
+    def calculate(self, positions: NDArray, box: NDArray | None, step: int) -> None:
+        """Take one frame."""
+        plumed = self._plumed
+        self.frame = positions, box, step
+        plumed.positions[:] = positions
+        plumed.box[:] = 0.0 if box is None else box
+        plumed.forces.fill(0.0)
+        plumed.virial.fill(0.0)
+        plumed.calculate(step)
+
+    def forces(self) -> tuple[NDArray, NDArray]:
+        """Forces [kJ/mol/nm] and virial [kJ/mol] of the frame."""
+        return self._plumed.forces.copy(), self._plumed.virial.copy()
+
+    def bias(self, positions: NDArray, box: NDArray | None) -> float:
+        """The bias [kJ/mol], at other coordinates than those of the frame."""
+        self._plumed.positions[:] = positions
+        self._plumed.box[:] = 0.0 if box is None else box
+        return self._plumed.calculate(self.frame[2])
+
+    def update(self) -> None:
+        """Write the rows and lay the hills of the frame."""
+        self._plumed.update()
+
+    def close(self) -> None:
+        self._plumed.close()
+
+
+def _placed(numbers: NDArray | None, n_atoms: int) -> NDArray[np.float64]:
+    """Numbers of all atoms, NaN where none is given."""
+    placed = np.full(n_atoms, np.nan)
+    if numbers is None:
+        return placed
+    if len(numbers) > n_atoms:
+        raise ValueError(f"there are masses of {len(numbers)} atoms, the frames have {n_atoms}")
+    placed[: len(numbers)] = numbers
+    return placed
+
+
+def driver_settings(**options: Any) -> DriverSettings:
+    """Settings from the options of the command line, named as PLUMED's with ``_`` for ``-``.
+
+    Raises
+    ------
+    ValueError
+        If one has no meaning.
+    """
+    masses = charges = None
+    for name in ("pdb", "mc"):
+        if options[name] is not None:
+            masses, charges = read_masses(options[name])
+    if not is_number_format(options["dump_forces_fmt"]):
+        raise ValueError("--dump-forces-fmt: expected a format such as %10.6f")
+    return DriverSettings(
+        timestep=options["timestep"],
+        trajectory_stride=options["trajectory_stride"],
+        initial_step=options["initial_step"],
+        length=length_unit(options["length_units"]),
+        kt=options["kt"],
+        restart=options["restart"],
+        backend=options["backend"],
+        directory=options["out"],
+        masses=masses,
+        charges=charges,
+        box=None if options["box"] is None else read_box(options["box"]),
+        forces=options["dump_forces"],
+        forces_format=options["dump_forces_fmt"],
+        full_virial=options["dump_full_virial"],
+        debug_forces=options["debug_forces"],
     )
-    bias.attach(simulation)
-    return simulation
 
 
-def _read_pdb(path: Path) -> Iterator[Frame]:
-    """Models of a PDB file by their columns: atom names may repeat, which libraries drop."""
-    box, rows = None, []
-    for line in chain(path.read_text().splitlines(), ["END"]):
-        record = line[:6].strip()
-        if record == "CRYST1":
-            box = _cell_vectors([float(line[i:j]) for i, j in _CRYST1])
-        elif record in ("ATOM", "HETATM"):
-            rows.append([float(line[i : i + 8]) / 10 for i in (30, 38, 46)])
-        elif record in ("ENDMDL", "END") and rows:
-            yield np.array(rows), box
-            rows = []
+def length_unit(text: str) -> float:
+    """A length unit [nm], by PLUMED's name or as a number.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    [statement] = read_statements(f"UNITS LENGTH={text}")
+    [action] = read_actions([statement])
+    assert isinstance(action, Units)
+    return action.system.length
 
 
-def _cell_vectors(cell: Sequence[float] | NDArray) -> NDArray[np.float64] | None:
-    """Box vectors as rows [nm] from lengths [Angstrom] and angles [degrees]; None if zero."""
-    if not np.all(np.asarray(cell[:3]) > 1):  # "1 1 1 90 90 90" says that there is no cell
-        return None
-    a, b, c = (float(x) / 10 for x in cell[:3])
-    vectors = app.internal.unitcell.computePeriodicBoxVectors(a, b, c, *np.radians(cell[3:]))
-    return np.array(vectors.value_in_unit(unit.nanometer))
+def read_box(text: str) -> NDArray[np.float64]:
+    """Box vectors as rows of three or nine numbers with commas.
 
-
-def _read_xyz(path: Path) -> Iterator[Frame]:
-    with path.open() as file:
-        while line := file.readline():
-            if not line.strip():
-                continue
-            try:
-                n_atoms = int(line)
-                box = _xyz_box([float(word) for word in file.readline().split()])
-                rows = [file.readline().split()[1:4] for _ in range(n_atoms)]
-                positions = np.array(rows, dtype=float).reshape(n_atoms, 3)
-            except (ValueError, IndexError) as error:
-                raise ValueError(
-                    f"{path} is no xyz file as PLUMED reads it (number of atoms; box as 3 or 9 "
-                    f"numbers; one line for each atom): {error}"
-                ) from None
-            yield positions, box
-
-
-def _xyz_box(numbers: list[float]) -> NDArray[np.float64] | None:
-    """Box vectors as rows [nm] of the comment line's numbers; zeros are no box."""
-    if not np.any(numbers):
-        return None
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (3, 9):
+        raise ValueError(f"--box {text}: expected three or nine numbers with commas")
     return np.diag(numbers) if len(numbers) == 3 else np.reshape(numbers, (3, 3))

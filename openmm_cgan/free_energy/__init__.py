@@ -1,7 +1,7 @@
 """Free energies, with errors.
 
-`hills` sums HILLS files, `mbar` solves for the weights of windows, `reweighting` weighs frames,
-`profiles` averages over them.
+`hills` sums HILLS files, `opes` the kernels of OPES, `mbar` solves for the weights of windows,
+`reweighting` weighs frames, `profiles` averages over them.
 """
 
 from openmm_cgan.free_energy.profiles import (

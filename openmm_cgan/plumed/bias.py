@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from openmm import unit
 
 from openmm_cgan.plumed.actions import Action, read_actions, read_known
 from openmm_cgan.plumed.actions.setup import Units
+from openmm_cgan.plumed.bias_reporters import UpdateReporter, positions_and_box, tell_energy
 from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.plumed.language import (
     PlumedInputError,
@@ -21,9 +24,10 @@ from openmm_cgan.plumed.language import (
     read_text,
     split_vector,
 )
-from openmm_cgan.plumed.libplumed import BIASES, OUTPUTS
-from openmm_cgan.plumed.lowering import MARKER, bias_number
+from openmm_cgan.plumed.lowering import bias_number, marker_force
 from openmm_cgan.plumed.native import NativeBackend
+from openmm_cgan.plumed.saved_state import read_saved, write_saved
+from openmm_cgan.plumed.strides import BIASES, OUTPUTS
 
 log = logging.getLogger("openmm_cgan")
 
@@ -100,12 +104,12 @@ class PlumedBias:
         native, refusal = self._compile()
         if native is not None and topology is not None:
             native.set_masses(_element_masses(topology))  # until the System's are known
-        self.backend = _choose_backend(backend, refusal, self.source)
+        self.backend = choose_backend(backend, refusal, self.source)
         self._may_change = backend == "auto"
         self._moves = False
         self._engine: Any = native if self.backend == "native" else None
         names = tuple(cvs) if cvs is not None else self._default_cvs(native)
-        if not names:
+        if not names and (native is None or not native.prints):
             raise ValueError(
                 f"{self.source} names no collective variables: it has no bias and no PRINT; "
                 "say which with cvs=('phi', 'psi')"
@@ -116,8 +120,9 @@ class PlumedBias:
         self.variables: tuple[CollectiveVariable, ...] = self._engine.describe(names)
         self._system: openmm.System | None = None
         self._groups: set[int] = set()
-        self._marker = ""
-        self._reporter: _UpdateReporter | None = None
+        self._witness: openmm.Force | None = None  # a force that knows the Contexts it is in
+        self._marker = ""  # without one, a parameter of the Context
+        self._reporter: UpdateReporter | None = None
 
     @property
     def static(self) -> bool:
@@ -218,11 +223,12 @@ class PlumedBias:
         if not free:
             raise RuntimeError("no force group is free: the System's forces use all 32")
         forces = self._engine.forces(system)
-        self._marker = f"openmm_cgan_bias_{bias_number(system)}"
-        marker = openmm.CustomExternalForce(f"0*{self._marker}*x")  # seen in a Context's parameters
-        marker.addGlobalParameter(self._marker, 0.0)
-        marker.setName(MARKER)
-        for force in (*forces, marker):
+        added = list(forces)
+        self._witness = next((f for f in forces if hasattr(f, "updateParametersInContext")), None)
+        if self._witness is None:
+            self._marker = f"openmm_cgan_bias_{bias_number(system)}"
+            added.append(marker_force(self._marker))
+        for force in added:
             force.setForceGroup(free[0])
             system.addForce(force)
         self._groups = {free[0]}
@@ -236,7 +242,7 @@ class PlumedBias:
         refusal = PlumedInputError(problems)
         if not self._may_change:
             raise refusal
-        self.backend = _choose_backend("auto", refusal, self.source)
+        self.backend = choose_backend("auto", refusal, self.source)
         names = self._engine.read
         self._engine = self._make_engine(names)
         self.variables = self._engine.describe(names)
@@ -245,11 +251,18 @@ class PlumedBias:
         """The force groups of the bias in its System."""
         return set(self._groups)
 
-    def attach(self, simulation: Any) -> None:
+    def attach(self, simulation: Any, checkpoint: str | Path | None = None) -> None:
         """Let the bias act between the steps of a Simulation: lay hills, write COLVAR.
 
         Appends a reporter of its own to ``simulation.reporters``; call it before you append
         reporters that record the bias.
+
+        Parameters
+        ----------
+        simulation : openmm.app.Simulation
+        checkpoint : str or Path, optional
+            What `save_checkpoint` has written: Simulation and bias go on as if they had never
+            stopped, and the files of the input lose what was written after that.
 
         Raises
         ------
@@ -257,22 +270,85 @@ class PlumedBias:
             If `add_to` was not called, or was called after the Simulation was made (its Context
             would not contain the bias, silently).
         ValueError
-            If a temperature is needed and missing.
+            If a temperature is needed and missing, or the checkpoint is of another input.
         """
         if self._system is None:
             raise RuntimeError("call bias.add_to(system) before Simulation(...), then attach")
         if self._reporter is not None:
             raise RuntimeError("this PlumedBias is attached already")
-        if self._marker not in dict(simulation.context.getParameters()):
+        if not self._is_in(simulation.context):
             raise RuntimeError(
                 "the Simulation's Context does not contain the bias: call bias.add_to(system) "
                 "before Simulation(topology, system, integrator), with the same System"
             )
         timestep = simulation.integrator.getStepSize().value_in_unit(unit.picosecond)
-        self._engine.start(timestep)
+        begun = self.restart  # the earlier run has written this step already
+        if checkpoint is None:
+            self._engine.start(timestep)
+        else:
+            begun = self._go_on(simulation, timestep, Path(checkpoint))
         self._engine.upload(simulation.context)
-        self._reporter = _UpdateReporter(self._engine, self.restart)
+        self._reporter = UpdateReporter(self._engine, begun, self._groups)
+        self._simulation = simulation
         simulation.reporters.append(self._reporter)
+
+    def _is_in(self, context: openmm.Context) -> bool:
+        if self._witness is None:
+            return self._marker in dict(context.getParameters())
+        try:
+            self._witness.updateParametersInContext(context)
+        except openmm.OpenMMException as error:
+            if "not present in the Context" in str(error):
+                return False
+            raise
+        return True
+
+    def _go_on(self, simulation: Any, timestep: float, path: Path) -> bool:
+        """Go on from a checkpoint; return whether its step has been updated."""
+        self._refuse_unless_native()
+        state = read_saved(path)
+        if state.input != self._fingerprint:
+            raise ValueError(f"{path} is of another input than {self.source}")
+        simulation.context.loadCheckpoint(state.checkpoint)
+        self._engine.go_on(timestep, state)
+        due = any(state.step % stride == 0 for stride in self._engine.strides)
+        return state.updated == state.step or not due
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Save Simulation and bias together, to go on with ``attach(simulation, checkpoint=path)``.
+
+        OpenMM's checkpoint, hills and kernels, the work of a moving restraint, the basin of a
+        COMMITTOR, and how long each file is. Call it between steps; `BiasCheckpointReporter` does.
+
+        Raises
+        ------
+        RuntimeError
+            If the bias is attached to no Simulation.
+        ValueError
+            If the backend is not native: PLUMED itself goes on with ``restart=True``.
+        """
+        self._refuse_unless_native()
+        if self._reporter is None:
+            raise RuntimeError("the bias is attached to no Simulation: there is nothing to save")
+        context = self._simulation.context
+        state = self._engine.saved(self._simulation.currentStep)
+        write_saved(
+            Path(path),
+            replace(state, input=self._fingerprint, checkpoint=context.createCheckpoint()),
+        )
+
+    def _refuse_unless_native(self) -> None:
+        if self.backend != "native":
+            raise ValueError(
+                f"backend='{self.backend}': PLUMED keeps its state in its own files; go on with "
+                "PlumedBias(..., restart=True)"
+            )
+
+    @property
+    def _fingerprint(self) -> str:
+        """Tells inputs apart, comments and spaces left out."""
+        text = "\n".join(statement.text for statement in self._statements)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def values(self, simulation: Any, state: openmm.State) -> tuple[np.ndarray, float]:
         """Values of the variables and the bias at a state of the simulation, leaving no trace.
@@ -296,6 +372,7 @@ class PlumedBias:
         )
         if self._reporter is not None and self._reporter.has_seen(step, positions):
             return self._reporter.values, self._reporter.energy
+        tell_energy(self._engine, simulation, self._groups)
         values, energy = self._engine.evaluate(positions, box, step)
         return values, energy
 
@@ -373,61 +450,7 @@ class PlumedBias:
         self._engine.close()
 
 
-class _UpdateReporter:
-    """Calls the backend between steps, first at the first step of the run, as PLUMED does."""
-
-    def __init__(self, engine: Any, restarted: bool) -> None:
-        self._engine = engine
-        self._begun = restarted  # the earlier run has written this step already
-        self._step = -1
-        self._positions = np.empty(0)
-        self.values = np.empty(0)
-        self.energy = math.nan
-
-    def has_seen(self, step: int, positions: np.ndarray) -> bool:
-        """Whether the last update was for this step and these positions."""
-        return step == self._step and np.array_equal(positions, self._positions)
-
-    def describeNextReport(self, simulation: Any) -> dict[str, Any]:  # noqa: N802
-        if not self._begun:
-            self._begun = True
-            self._update(simulation, simulation.context.getState(positions=True))
-        step = simulation.currentStep
-        waits = [stride - step % stride for stride in self._engine.strides]
-        return {"steps": min(waits, default=0), "periodic": False, "include": ["positions"]}
-
-    def report(self, simulation: Any, state: openmm.State) -> None:
-        self._update(simulation, state)
-
-    def _update(self, simulation: Any, state: openmm.State) -> None:
-        positions, box = positions_and_box(
-            state, simulation.system.usesPeriodicBoundaryConditions()
-        )
-        step = simulation.currentStep
-        self.values, self.energy = self._engine.update(positions, box, step)
-        self._step, self._positions = step, positions
-        self._engine.upload(simulation.context)
-
-
-def positions_of(state: openmm.State) -> np.ndarray:
-    """Positions [nm], without the 30 us that units cost."""
-    read = getattr(state, "_getVectorAsNumpy", None)
-    if read is None:  # another OpenMM than those tried
-        return np.array(state.getPositions(asNumpy=True)._value)
-    positions = np.empty((state._getNumParticles(), 3))
-    read(state.Positions, positions)
-    return positions
-
-
-def positions_and_box(state: openmm.State, periodic: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Positions [nm] and, of a periodic system, box vectors in rows [nm]."""
-    positions = positions_of(state)
-    return positions, np.array(
-        state.getPeriodicBoxVectors(asNumpy=True)._value
-    ) if periodic else None
-
-
-def _choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
+def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
     """The backend to take; the refusal is why it can not be native."""
     if backend == "native" and refusal is not None:
         raise refusal

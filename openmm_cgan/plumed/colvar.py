@@ -134,28 +134,50 @@ def read_fields(path: str | Path) -> FieldTable:
     ValueError
         If it is no such file, naming the line.
     """
+    tables = read_tables(path)
+    first = tables[0]
+    constants: dict[str, str] = {}
+    for table in tables:
+        if list(table.columns) != list(first.columns):
+            fields = [list(t.columns) for t in (first, table)]
+            raise ValueError(f"{path}: the fields change from {fields[0]} to {fields[1]}")
+        constants |= table.constants
+    names = first.columns
+    columns = {name: np.concatenate([t.columns[name] for t in tables]) for name in names}
+    return FieldTable(columns, constants)
+
+
+def read_tables(path: str | Path) -> list[FieldTable]:
+    """Read a file with ``#! FIELDS``, each such line beginning a table: STATE of OPES.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_fields`.
+    """
     path = Path(path)
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes; split it first")
-    fields: list[str] | None = None
-    constants: dict[str, str] = {}
-    rows: list[list[float]] = []
+    found: list[tuple[list[str], dict[str, str], list[list[float]]]] = []
     lines = path.read_text().split("\n")
     complete = len(lines) - 1  # what follows the last newline is a row cut short
     for number, line in enumerate(lines[:complete], start=1):
         words = line.split()
-        if words[:2] == ["#!", "FIELDS"]:
-            if fields is not None and words[2:] != fields:
-                raise ValueError(f"{path}:{number}: the fields change from {fields} to {words[2:]}")
-            fields = words[2:]
-        elif words[:2] == ["#!", "SET"] and len(words) == 4:
-            constants[words[2]] = words[3]
+        if words[:2] == ["#!", "FIELDS"] and len(words) > 2:  # COMMITTOR ends with an empty one
+            found.append((words[2:], {}, []))
+        elif found and words[:2] == ["#!", "SET"] and len(words) == 4:
+            found[-1][1][words[2]] = words[3]
         elif words and not words[0].startswith("#"):
-            rows.append(_row(path, number, words, fields))
-    if fields is None:
+            row = _row(path, number, words, found[-1][0] if found else None)
+            found[-1][2].append(row)
+    if not found:
         raise ValueError(f"{path} has no '#! FIELDS' line: it is not a PLUMED file")
-    table = np.array(rows, dtype=float).reshape(len(rows), len(fields))
-    return FieldTable({name: table[:, i] for i, name in enumerate(fields)}, constants)
+    tables = []
+    for fields, constants, rows in found:
+        table = np.array(rows, dtype=float).reshape(len(rows), len(fields))
+        columns = {name: table[:, i] for i, name in enumerate(fields)}
+        tables.append(FieldTable(columns, constants))
+    return tables
 
 
 def _row(path: Path, number: int, words: list[str], fields: list[str] | None) -> list[float]:
@@ -198,6 +220,8 @@ class FieldWriter:
         The ``#! SET`` lines.
     append : bool
         Continue the file, as after PLUMED's RESTART.
+    header : bool
+        Write the header now; not where a file goes on as if the run had never stopped.
     """
 
     def __init__(
@@ -206,22 +230,40 @@ class FieldWriter:
         fields: Sequence[str],
         constants: Iterable[tuple[str, str]] = (),
         append: bool = False,
+        header: bool = True,
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not append:
             back_up(path)
         self.path = path
         self._file: TextIO = open(path, "a")  # noqa: SIM115  held open for the whole run
-        self._file.write(f"#! FIELDS {' '.join(fields)}\n")
-        for name, value in constants:
-            self._file.write(f"#! SET {name} {value}\n")
+        self._header = [f"#! FIELDS {' '.join(fields)}"]
+        self._header += [f"#! SET {name} {value}" for name, value in constants]
+        self._ended = False
+        if header:
+            self._file.write("".join(f"{line}\n" for line in self._header))
         self.flush()
 
     def write(self, formatted: Iterable[str]) -> None:
         """Write one row of formatted values."""
+        if self._ended:
+            self._file.write("".join(f"{line}\n" for line in self._header))
+            self._ended = False
         self._file.write("".join(formatted) + "\n")
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
+
+    def end(self, remark: str) -> None:
+        """Close the table with a remark, as COMMITTOR does."""
+        lines = ["#! FIELDS", *self._header[1:], f"#! SET {remark} ", ""]
+        self._file.write("".join(f"{line}\n" for line in lines))
+        self._ended = True
+        self.flush()
+
+    def truncate(self, size: int) -> None:
+        """Go on behind the first `size` bytes."""
+        self._file.flush()
+        self._file.truncate(size)
 
     def flush(self) -> None:
         """Hand everything to the operating system: a killed run loses nothing before this."""

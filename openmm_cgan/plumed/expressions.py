@@ -104,7 +104,9 @@ class Expression:
         functions = _functions(xp)
 
         def number(x: Any) -> Any:
-            return xp.as_tensor(x, dtype=first.dtype) if hasattr(xp, "as_tensor") else x  # type: ignore[union-attr]
+            if hasattr(xp, "as_tensor"):
+                return xp.as_tensor(x, dtype=first.dtype)  # type: ignore[union-attr]
+            return np.float64(x)  # Python's own float has exceptions where PLUMED has inf or NaN
 
         def walk(node: ast.expr) -> Any:
             if isinstance(node, ast.Constant):
@@ -119,7 +121,8 @@ class Expression:
             assert isinstance(node.func, ast.Name)
             return functions[node.func.id](*map(walk, node.args))
 
-        return walk(self.tree)
+        with np.errstate(all="ignore"):
+            return walk(self.tree)
 
     def text(self, variables: Mapping[str, str]) -> str:
         """Expression of OpenMM's, with expressions in place of the variables."""

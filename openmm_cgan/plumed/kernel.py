@@ -29,16 +29,14 @@ from openmm_cgan.plumed.actions.variables import Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, read_fields
 from openmm_cgan.plumed.language import read_real, read_statements
 from openmm_cgan.plumed.libplumed import (
-    BIASES,
     MISSING,
-    OUTPUTS,
     MDSettings,
     Plumed,
     find_kernel,
     flush_all,
-    update_strides,
 )
 from openmm_cgan.plumed.native import KB
+from openmm_cgan.plumed.strides import BIASES, OUTPUTS, update_strides
 
 log = logging.getLogger("openmm_cgan")
 

@@ -331,17 +331,22 @@ def read_real(text: str) -> float:
     Raises
     ------
     ValueError
-        If it is none of these.
+        If it is none of these, or not finite.
 
     Examples
     --------
     >>> read_real("-pi/2") == -math.pi / 2, read_real("2^3"), read_real("1e-3")
     (True, 8.0, 0.001)
     """
-    if text in _PLAIN_PI:
-        return _PLAIN_PI[text]
+    value = _PLAIN_PI[text] if text in _PLAIN_PI else _number(text)
+    if not math.isfinite(value):
+        raise ValueError(f"'{text}' is not a finite number")
+    return value
+
+
+def _number(text: str) -> float:
     try:
-        if "_" not in text and text.strip("+-").lower() not in ("inf", "infinity"):
+        if "_" not in text:
             return float(text)
     except ValueError:
         pass
@@ -362,7 +367,7 @@ def read_integer(text: str) -> int:
         If it is none.
     """
     value = read_real(text)
-    if not math.isfinite(value) or abs(value - round(value)) > 1e-10:
+    if abs(value - round(value)) > 1e-10:
         raise ValueError(f"'{text}' is not an integer")
     return round(value)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.util
-import logging
 import os
 import sys
 import threading
@@ -24,16 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.language import (
-    PlumedInputError,
-    Problem,
-    Statement,
-    read_integer,
-    read_statements,
-    unbrace,
-)
-
-log = logging.getLogger("openmm_cgan")
+from openmm_cgan.plumed.actions.committor import StopRunError
+from openmm_cgan.plumed.language import PlumedInputError, Problem, Statement, unbrace
 
 OLDEST_API = 10  # PLUMED 2.10; before, the pointers had to be set again every step
 
@@ -41,45 +32,6 @@ MISSING = (
     "backend='kernel' needs real PLUMED, and none is installed. A whole PLUMED from PyPI: "
     "pip install --no-deps hillclimber. Or set PLUMED_KERNEL to the libplumedKernel.so of yours."
 )
-
-# Keywords that say at which steps `update` of an action does something
-_METAD_STRIDES = ("PACE", "GRID_WSTRIDE", "WALKERS_RSTRIDE")
-_OPES_STRIDES = ("PACE", "STATE_WSTRIDE")
-UPDATE_STRIDES = {
-    "PRINT": ("STRIDE",),
-    "FLUSH": ("STRIDE",),
-    "COMMITTOR": ("STRIDE",),
-    "DUMPATOMS": ("STRIDE",),
-    "DUMPFORCES": ("STRIDE",),
-    "DUMPDERIVATIVES": ("STRIDE",),
-    "METAD": _METAD_STRIDES,
-    "PBMETAD": _METAD_STRIDES,
-    "OPES_METAD": _OPES_STRIDES,
-    "OPES_METAD_EXPLORE": _OPES_STRIDES,
-}
-# ... keywords of those that make `update` act at every step all the same
-EVERY_STEP = {"ADAPTIVE", "FREQUENCY_ADAPTIVE", "CALC_WORK"}
-# ... and actions that do nothing between steps. Any action not named is updated at every step.
-NEVER_UPDATED = frozenset(
-    """UNITS RESTART MOLINFO WHOLEMOLECULES GROUP COM CENTER FIXEDATOM GHOST DISTANCE TORSION
-    ANGLE POSITION COORDINATION GYRATION RMSD DRMSD COMBINE CUSTOM MATHEVAL CONSTANT RESTRAINT
-    MOVINGRESTRAINT UPPER_WALLS LOWER_WALLS BIASVALUE EXTERNAL TIME VOLUME CELL CONTACTMAP PATHMSD
-    PROPERTYMAP ALPHABETA ALPHARMSD ANTIBETARMSD PARABETARMSD DISTANCES WRAPAROUND FIT_TO_TEMPLATE
-    PUCKERING SORT COORDINATIONNUMBER ENERGY""".split()  # noqa: SIM905  readable
-)
-
-# Actions of PLUMED that only bias or write: left out when only the variables are wanted
-# fmt: off
-BIASES = {
-    "RESTRAINT", "MOVINGRESTRAINT", "UPPER_WALLS", "LOWER_WALLS", "METAD", "PBMETAD",
-    "OPES_METAD", "OPES_METAD_EXPLORE", "OPES_EXPANDED", "BIASVALUE", "EXTERNAL", "ABMD",
-    "EXTENDED_LAGRANGIAN", "MAXENT",
-}
-OUTPUTS = {
-    "PRINT", "FLUSH", "COMMITTOR", "DUMPATOMS", "DUMPDERIVATIVES", "DUMPFORCES", "DUMPGRID",
-    "DUMPMASSCHARGE", "HISTOGRAM", "STATS",
-}
-# fmt: on
 
 _folder_lock = threading.RLock()
 
@@ -109,63 +61,6 @@ def find_kernel() -> Path | None:
     for place in (package.submodule_search_locations or ()) if package else ():
         folders.insert(0, Path(place) / "_lib" / "lib")
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
-
-
-def update_strides(statements: list[Statement], folder: Path = Path()) -> list[int]:
-    r"""Find at which multiples of the step PLUMED's ``update`` has something to do.
-
-    Parameters
-    ----------
-    statements : list of Statement
-    folder : Path
-        Where files that the input includes are.
-
-    Returns
-    -------
-    list of int
-        Ascending; [1] where an action may act at any step, empty where none ever does.
-
-    Examples
-    --------
-    >>> from openmm_cgan.plumed.language import read_statements
-    >>> update_strides(read_statements("METAD ARG=d SIGMA=1 PACE=500\nPRINT ARG=d STRIDE=5*20"))
-    [100, 500]
-    """
-    found: set[int] = set()
-    for statement in statements:
-        if statement.action in NEVER_UPDATED:
-            continue
-        included = statement.action == "INCLUDE"
-        strides = _strides_inside(statement, folder) if included else _strides_of(statement)
-        if strides and min(strides) < 1:
-            log.info("%s: %s is updated at every step", statement.location, statement.action)
-            return [1]
-        found |= strides
-    return [1] if 1 in found else sorted(found)
-
-
-def _strides_inside(statement: Statement, folder: Path) -> set[int]:
-    """Strides of the actions in a file that is included; {0} where it can not be read."""
-    path = folder / unbrace(statement.words[0].partition("=")[2]) if statement.words else folder
-    try:
-        return set(update_strides(read_statements(path.read_text(), str(path)), folder))
-    except (OSError, ValueError, RecursionError):
-        return {0}
-
-
-def _strides_of(statement: Statement) -> set[int]:
-    """Strides of an action that is updated; {0} where they are not known."""
-    words = {key.upper(): value for key, _, value in (w.partition("=") for w in statement.words)}
-    adaptive = "SIGMA" in words and words["SIGMA"].upper() == "ADAPTIVE"
-    if statement.action.startswith("OPES") and (adaptive or "SIGMA" not in words):
-        return {0}
-    if not EVERY_STEP.isdisjoint(words):
-        return {0}
-    keywords = UPDATE_STRIDES.get(statement.action, ())
-    try:
-        return {read_integer(unbrace(words[key])) for key in keywords if key in words} or {0}
-    except ValueError:
-        return {0}
 
 
 _Handler = ctypes.CFUNCTYPE(None, c_void_p, c_int, c_char_p, c_void_p)
@@ -233,6 +128,8 @@ class MDSettings:
         Put behind the names of all output files.
     log : str
         File of PLUMED's log.
+    virial : bool
+        Whether to calculate it.
     """
 
     folder: Path
@@ -243,6 +140,7 @@ class MDSettings:
     restart: bool = False
     suffix: str = ""
     log: str = "/dev/null"
+    virial: bool = False
 
 
 class Plumed:
@@ -262,6 +160,8 @@ class Plumed:
         [nm], [kJ/mol/nm]; PLUMED adds to the forces.
     box : ndarray, shape (3, 3)
         Box vectors in rows [nm]; zero without box.
+    virial : ndarray, shape (3, 3)
+        [kJ/mol]; PLUMED adds to it if the settings ask for it.
     values : ndarray, shape (n_read,)
 
     Raises
@@ -292,7 +192,7 @@ class Plumed:
         self._finalize = weakref.finalize(self, table.finalize, self._instance)
         shape = (len(settings.masses), 3)
         self.positions, self.forces = np.zeros(shape), np.zeros(shape)
-        self.box = np.zeros((3, 3))
+        self.box, self.virial = np.zeros((3, 3)), np.zeros((3, 3))
         self.values = np.zeros(len(read))
         self._step, self._bias, self._stop = c_long(0), c_double(0), c_int(0)
         self._step_pointer = ctypes.cast(ctypes.pointer(self._step), c_void_p)
@@ -312,7 +212,8 @@ class Plumed:
         """Make an instance that leaves no files: they are unlinked as soon as they are open."""
         suffix = f".muted-{uuid.uuid4().hex}"
         try:
-            return cls(replace(settings, suffix=suffix), statements, read)
+            alone = [_without_walkers(statement) for statement in statements]
+            return cls(replace(settings, suffix=suffix), alone, read)
         finally:
             for folder in _output_folders(settings.folder, statements):
                 for path in folder.glob(f"*{suffix}*"):
@@ -343,7 +244,8 @@ class Plumed:
         settings = self.settings
         self.command("setMDEngine", b"OpenMM")
         self.command("setNatoms", ctypes.byref(c_int(len(settings.masses))))
-        self.command("setNoVirial")
+        if not settings.virial:
+            self.command("setNoVirial")
         self.command("setTimestep", ctypes.byref(c_double(settings.timestep)))
         if settings.kT is not None:
             self.command("setKbT", ctypes.byref(c_double(settings.kT)))
@@ -382,6 +284,7 @@ class Plumed:
             ("setMasses", self._masses),
             ("setCharges", self._charges),
             ("setBox", self.box),
+            *([("setVirial", self.virial)] if self.settings.virial else []),
         ):
             self.command(key, c_void_p(array.ctypes.data))
 
@@ -422,14 +325,14 @@ class Plumed:
 
         Raises
         ------
-        RuntimeError
+        StopRunError
             If PLUMED asks the run to stop, as COMMITTOR does.
         """
         with _inside(self.settings.folder):
             self.command("update")
         if self._stop.value:
             self._stop.value = 0
-            raise RuntimeError(f"PLUMED asks the run to stop at step {self._step.value}")
+            raise StopRunError(f"PLUMED asks the run to stop at step {self._step.value}")
 
     def atoms_needed(self) -> np.ndarray:
         """Zero-based atoms that PLUMED needs at any step, ascending; leaves a used instance.
@@ -464,6 +367,18 @@ class Plumed:
 
 def _closed(*_: Any) -> None:
     raise RuntimeError("this PLUMED is closed")
+
+
+def _without_walkers(statement: Statement) -> Statement:
+    """A METAD that shares hills as one that does not: PLUMED gives shared files no suffix."""
+    given = dict(word.partition("=")[::2] for word in statement.words)
+    if statement.action != "METAD" or "WALKERS_N" not in given:
+        return statement
+    file = f"{given.get('FILE', 'HILLS')}.{given.get('WALKERS_ID', '0')}"
+    if "WALKERS_DIR" in given:
+        file = f"{given['WALKERS_DIR']}/{file}"
+    kept = [w for w in statement.words if not w.startswith(("WALKERS_", "FILE="))]
+    return replace(statement, words=(*kept, f"FILE={file}"))
 
 
 def _output_folders(folder: Path, statements: list[Statement]) -> set[Path]:

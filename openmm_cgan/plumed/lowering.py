@@ -1,34 +1,39 @@
 """From actions to OpenMM forces.
 
-Each term of a bias goes into the cheapest force that can hold it. A restraint or wall on one
-torsion, angle or distance of real atoms is a plain ``Custom*Force`` with the bias in its energy
-(measured: as fast as no bias). Whatever else, couples variables or has a table is a
-``CustomCVForce`` over one force for each variable.
+Each term of a bias goes into the cheapest force that can hold it. A restraint or wall whose value
+is an expression in one `Term` (a torsion, a distance, the component of one, of atoms or of virtual
+atoms) is a plain ``Custom*Force`` with the bias in its energy (measured: as fast as no bias).
+Whatever else, couples variables or has a table is a ``CustomCVForce`` over one force for each
+`Leaf`, which are a PythonForce where there is no expression.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import openmm
 
-from openmm_cgan.plumed.actions import Action, Angle, Distance, Metad, Torsion
+from openmm_cgan.plumed.actions import Action, Metad
 from openmm_cgan.plumed.actions.biases import Bias, SeparableBias
-from openmm_cgan.plumed.actions.centers import VirtualAtom
-from openmm_cgan.plumed.actions.contacts import PairSum
+from openmm_cgan.plumed.actions.chains import ChainVariable, Torsion
 from openmm_cgan.plumed.actions.functions import Function
-from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
-from openmm_cgan.plumed.actions.variables import ChainVariable, Site, Variable
+from openmm_cgan.plumed.actions.grids import HillGrid
+from openmm_cgan.plumed.actions.hill_sums import HillSum
+from openmm_cgan.plumed.actions.moving import MovingRestraint
+from openmm_cgan.plumed.actions.opes import Opes
+from openmm_cgan.plumed.actions.variables import (
+    BoxKind,
+    Gradient,
+    Leaf,
+    Term,
+    Variable,
+)
+from openmm_cgan.plumed.gradients import FrameValues
+from openmm_cgan.plumed.python_force import BiasForce
+from openmm_cgan.plumed.terms import Form, GradientFunction, form_of, leaf_force, set_numbers
 
-# How a variable becomes a force of its own: the force, its adders for a term and a parameter
-_PLAIN: dict[type, tuple[type, str, str]] = {
-    Torsion: (openmm.CustomTorsionForce, "addTorsion", "addPerTorsionParameter"),
-    Angle: (openmm.CustomAngleForce, "addAngle", "addPerAngleParameter"),
-    Distance: (openmm.CustomBondForce, "addBond", "addPerBondParameter"),
-}
-MAX_VARIABLES = 32  # that a CustomCVForce holds
-MARKER = "PLUMED marker"  # name of the empty force that each bias leaves in a System
+LARGE = 500  # particles, beyond which a CustomCVForce costs more than what it saves
+MARKER = "PLUMED marker"  # name of the empty force of a bias that has no other to be known by
 
 
 class Lowering:
@@ -44,53 +49,76 @@ class Lowering:
         self._owner = owner
         self._tables: dict[str, openmm.CustomCVForce] = {}
         self._terms: dict[tuple[str, int], tuple[Any, int]] = {}
+        self._moved: dict[str, int] = {}  # how often biases in Python were given other parameters
+        self._made: list[BiasForce] = []  # kept alive for copies of the System
         self._global_terms: dict[tuple[str, int], dict[str, str]] = {}
+        self.box = BoxKind()  # that the forces are made for
 
     def forces(self, biases: list[Bias], system: openmm.System) -> list[openmm.Force]:
         """The forces of the biases, not yet in the system."""
-        periodic = system.usesPeriodicBoundaryConditions()
+        self.box = kind_of_box(system)
         # a Context's parameters are shared by all forces, and are named in saved States
         self._prefix = f"plumed{bias_number(system)}"
         plain: dict[tuple[Any, ...], openmm.Force] = {}
         coupled: list[openmm.Force] = []
         for bias in biases:
+            if isinstance(bias, Opes | MovingRestraint):
+                coupled.append(self._python_force(bias, system))
+                continue
             if isinstance(bias, Metad):
-                coupled.append(self._metad_force(bias, system))
+                if bias.grid is not None and bias.applied:
+                    coupled.append(self._metad_force(bias, bias.grid, system))
+                elif bias.applied:
+                    coupled.append(self._python_force(bias, system))
                 continue
             assert isinstance(bias, SeparableBias)
+            if self._all_in_python(bias, system):
+                coupled.append(self._python_force(bias, system))
+                self._moved[bias.label] = 0
+                continue
             for i, value in enumerate(bias.arguments):
-                owner = self._owner[value.name]
-                if isinstance(owner, ChainVariable) and owner.chain:
-                    self._add_plain_term(plain, bias, i, owner, periodic)
+                leaves: dict[Leaf, str] = {}
+                x = self._expression(value.name, leaves)
+                if form := self._plain_form(leaves):
+                    self._add_plain_term(plain, bias, i, form, x)
                 else:
                     coupled.append(self._coupled_term(bias, i, system))
         return [*plain.values(), *coupled]
+
+    def _plain_form(self, leaves: dict[Leaf, str]) -> Form | None:
+        """The plain force that holds all leaves, if there is one and it is the cheapest.
+
+        On the Reference platform, for small molecules, a CustomCVForce over several plain forces is
+        quicker than one CustomCompoundBondForce; on others it is much slower, for it evaluates a
+        System of its own (measured: 260 against 25 us for 9000 particles on the CPU platform).
+        """
+        terms = [leaf for leaf in leaves if isinstance(leaf, Term)]
+        if len(terms) != len(leaves) or not terms:
+            return None
+        if len(terms) > 1 and not self.box.large:
+            return None
+        return form_of(terms)
 
     def _add_plain_term(
         self,
         plain: dict[tuple[Any, ...], openmm.Force],
         bias: SeparableBias,
         i: int,
-        variable: ChainVariable,
-        periodic: bool,
+        form: Form,
+        x: str,
     ) -> None:
-        make, add_term, add_parameter = _PLAIN[type(variable)]
-        text = _energy_text(bias, bias.term_expression(i, _scaled(variable, variable.symbol)))
+        energy = _energy_text(bias, bias.term_expression(i, x))
+        text = ";".join([energy, *(f"v{k}={text}" for k, text in enumerate(form.texts))])
         parameters = bias.term_parameters(i)
-        wrapped = periodic and variable.periodic
-        key = (type(variable), text, wrapped, *parameters)
+        key = (form.make, text, form.periodic, *parameters)
         if key not in plain:
-            force = make(text)
-            for name in parameters:
-                getattr(force, add_parameter)(name)
-            force.setUsesPeriodicBoundaryConditions(wrapped)
-            force.setName(f"PLUMED {bias.name} {variable.name}")
-            plain[key] = force
-        index = getattr(plain[key], add_term)(*variable.chain, list(parameters.values()))
+            plain[key] = form.force(text, tuple(parameters))
+            plain[key].setName(f"PLUMED {bias.name} {self._owner[bias.arguments[i].name].name}")
+        index = form.add(plain[key], list(parameters.values()))
         self._terms[bias.label, i] = (plain[key], index)
 
     def _coupled_term(self, bias: SeparableBias, i: int, system: openmm.System) -> openmm.Force:
-        leaves: dict[str, Variable] = {}
+        leaves: dict[Leaf, str] = {}
         x = self._expression(bias.arguments[i].name, leaves)
         text = _energy_text(bias, bias.term_expression(i, x))
         force = openmm.CustomCVForce("")
@@ -104,50 +132,100 @@ class Lowering:
         force.setName(f"PLUMED {bias.name} {bias.label}")
         return force
 
-    def _metad_force(self, metad: Metad, system: openmm.System) -> openmm.CustomCVForce:
-        leaves: dict[str, Variable] = {}
+    def _metad_force(
+        self, metad: Metad, grid: HillGrid, system: openmm.System
+    ) -> openmm.CustomCVForce:
+        leaves: dict[Leaf, str] = {}
         arguments = [self._expression(value.name, leaves) for value in metad.arguments]
-        text = metad.grid.expression(arguments, "bias")
+        owners = [self._owner[value.name] for value in metad.arguments]
+        wrapped = [isinstance(owner, Torsion) and not owner.cosine for owner in owners]
+        text = grid.expression(arguments, wrapped, "bias")
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
         _add_leaves(force, leaves, system)
-        table = openmm.Discrete1DFunction(metad.grid.table.ravel())
+        table = openmm.Discrete1DFunction(grid.table.ravel())
         force.addTabulatedFunction("bias", table)
         force.setName(f"PLUMED METAD {metad.label}")
         self._tables[metad.label] = force
         return force
 
-    def _expression(self, name: str, leaves: dict[str, Variable]) -> str:
-        """Expression of a value in the variables ``v0``, ``v1`` ..., which are added to leaves."""
+    def _python_force(
+        self, bias: Metad | Opes | MovingRestraint | SeparableBias, system: openmm.System
+    ) -> openmm.PythonForce:
+        functions: list[Any] = []
+        for value in bias.arguments:
+            function = self._function(value.name, system)
+            if function is None:
+                leaves: dict[Leaf, str] = {}
+                function = openmm.CustomCVForce(self._expression(value.name, leaves))
+                _add_leaves(function, leaves, system)
+            functions.append(function)
+        periodic = system.usesPeriodicBoundaryConditions()
+        made = BiasForce(bias, FrameValues(functions, system), periodic)
+        self._made.append(made)
+        return made.make(self._changed_parameter(bias))
+
+    def _function(self, name: str, system: openmm.System) -> Any:
+        """What gives a value and its gradient without OpenMM, if there is something."""
+        owner, leaves = self._owner[name], dict[Leaf, str]()
+        text = self._expression(name, leaves)
+        leaf = next(iter(leaves), None)
+        if isinstance(leaf, Gradient) and text == leaves[leaf]:
+            periodic = system.usesPeriodicBoundaryConditions()
+            return GradientFunction(leaf.variable, leaf.index, periodic)
+        return owner if isinstance(owner, ChainVariable) and owner.chain else None
+
+    def _all_in_python(self, bias: SeparableBias, system: openmm.System) -> bool:
+        """Whether a PythonForce of the whole bias is cheaper than one inside a CustomCVForce."""
+        functions = [self._function(value.name, system) for value in bias.arguments]
+        known = any(isinstance(function, GradientFunction) for function in functions)
+        return self.box.large and known and None not in functions
+
+    def _changed_parameter(self, bias: Bias) -> str:
+        return f"{self._prefix}_{bias.label}_changed"
+
+    def _expression(self, name: str, leaves: dict[Leaf, str]) -> str:
+        """Expression of a value in its leaves, which are added under ``v0``, ``v1`` ..."""
         owner = self._owner[name]
+        index = [value.name for value in owner.outputs].index(name)
         if isinstance(owner, Variable):
-            leaves.setdefault(owner.label, owner)
-            return _scaled(owner, f"v{list(leaves).index(owner.label)}")
+            return owner.expression(
+                index, lambda leaf: leaves.setdefault(leaf, f"v{len(leaves)}"), self.box
+            )
         assert isinstance(owner, Function)
-        return owner.expression([self._expression(v.name, leaves) for v in owner.arguments])
+        return owner.expression([self._expression(v.name, leaves) for v in owner.arguments], index)
 
     # ---- while a simulation runs
 
-    def refresh_table(self, metad: Metad, context: openmm.Context) -> None:
+    def refresh_hills(self, metad: Metad, context: openmm.Context) -> None:
         """Give the hills of a METAD to a running Context."""
-        force = self._tables[metad.label]
-        force.getTabulatedFunction(0).setFunctionParameters(metad.grid.table.ravel())
-        force.updateParametersInContext(context)
+        if isinstance(metad.hills, HillSum):
+            if metad.applied:
+                context.setParameter(self._changed_parameter(metad), float(len(metad.hills)))
+        elif metad.label in self._tables:
+            force = self._tables[metad.label]
+            force.getTabulatedFunction(0).setFunctionParameters(metad.hills.table.ravel())
+            force.updateParametersInContext(context)
+
+    def refresh_kernels(self, opes: Opes, context: openmm.Context) -> None:
+        """Tell a running Context that the bias has changed."""
+        context.setParameter(self._changed_parameter(opes), float(opes.counter))
 
     def refresh(self, bias: SeparableBias, context: openmm.Context) -> None:
         """Give the parameters of a bias, as they are now, to a running Context."""
+        if bias.label in self._moved:
+            self._moved[bias.label] += 1
+            context.setParameter(self._changed_parameter(bias), float(self._moved[bias.label]))
+            return
         touched = set()
-        for i, value in enumerate(bias.arguments):
+        for i in range(len(bias.arguments)):
             parameters = bias.term_parameters(i)
             if (bias.label, i) in self._global_terms:
                 for name, parameter in self._global_terms[bias.label, i].items():
                     context.setParameter(parameter, parameters[name])
                 continue
             force, index = self._terms[bias.label, i]
-            variable = self._owner[value.name]
-            assert isinstance(variable, ChainVariable)
-            setter = _PLAIN[type(variable)][1].replace("add", "set") + "Parameters"
-            getattr(force, setter)(index, *variable.chain, list(parameters.values()))
+            set_numbers(force, index, list(parameters.values()))
             touched.add(force)
         for force in touched:
             force.updateParametersInContext(context)
@@ -157,112 +235,43 @@ def _energy_text(bias: Bias, text: str) -> str:
     return text if bias.units.energy == 1 else f"{bias.units.energy!r}*({text})"
 
 
-def _scaled(variable: Variable, symbol: str) -> str:
-    if isinstance(variable, Gyration):
-        symbol = f"sqrt({symbol})"  # its force is the square
-    if isinstance(variable, Rmsd) and variable.squared:
-        symbol = f"({symbol}^2)"
-    return symbol if variable.scale == 1 else f"({symbol}*{variable.scale!r})"
-
-
 def _add_leaves(
-    force: openmm.CustomCVForce, leaves: dict[str, Variable], system: openmm.System
+    force: openmm.CustomCVForce, leaves: dict[Leaf, str], system: openmm.System
 ) -> None:
     periodic, n_atoms = system.usesPeriodicBoundaryConditions(), system.getNumParticles()
-    for i, variable in enumerate(leaves.values()):
-        inner = _variable_force(variable, periodic and variable.periodic, n_atoms)
-        force.addCollectiveVariable(f"v{i}", inner)
+    for leaf, name in leaves.items():
+        force.addCollectiveVariable(name, leaf_force(leaf, periodic, n_atoms))
 
 
-def _variable_force(variable: Variable, periodic: bool, n_atoms: int) -> openmm.Force:
-    """A force whose energy is the variable, before `_scaled`."""
-    if isinstance(variable, Rmsd):
-        reference = np.zeros((n_atoms, 3))
-        reference[list(variable.atoms)] = variable.reference
-        return openmm.RMSDForce(reference, list(variable.atoms))
-    if isinstance(variable, PairSum):
-        return _pair_force(variable, periodic)
-    force = _gyration_force(variable) if isinstance(variable, Gyration) else _chain_force(variable)
-    force.setUsesPeriodicBoundaryConditions(periodic)
+def kind_of_box(system: openmm.System) -> BoxKind:
+    """What expressions must know of the box of a System."""
+    large = system.getNumParticles() > LARGE
+    if not system.usesPeriodicBoundaryConditions():
+        return BoxKind(large=large)
+    vectors = [v._value for v in system.getDefaultPeriodicBoxVectors()]
+    bent = any(vectors[i][j] != 0 for i, j in ((1, 0), (2, 0), (2, 1)))
+    bends = any(
+        isinstance(force, openmm.MonteCarloFlexibleBarostat) for force in system.getForces()
+    )
+    safe = 0.45 * min(vectors[i][i] for i in range(3))  # with room for a barostat
+    return BoxKind(True, bent or bends, safe, large, lambda: molecules(system))
+
+
+def marker_force(name: str) -> openmm.CustomExternalForce:
+    """A force that does nothing, and shows a Context that it is there by a parameter.
+
+    It costs half a microsecond a step.
+    """
+    force = openmm.CustomExternalForce(f"0*{name}*x")
+    force.addGlobalParameter(name, 0.0)
+    force.setName(MARKER)
     return force
-
-
-def _chain_force(variable: Variable) -> openmm.Force:
-    assert isinstance(variable, ChainVariable)
-    if variable.chain:
-        make, add_term, _ = _PLAIN[type(variable)]
-        force = make(variable.symbol)
-        getattr(force, add_term)(*variable.chain, [])
-        return force
-    groups = ",".join(f"g{k + 1}" for k in range(variable.n_atoms))
-    force = openmm.CustomCentroidBondForce(variable.n_atoms, f"{variable.function}({groups})")
-    force.addBond([_add_group(force, site) for site in variable.atoms], [])
-    return force
-
-
-def _pair_force(variable: PairSum, periodic: bool) -> openmm.Force:
-    """One force for the pairs of each expression; their sum if there are several."""
-    virtual = any(isinstance(site, VirtualAtom) for site in variable.sites)
-    symbol = "distance(g1,g2)" if virtual else "r"
-    by_text: dict[str, list[int]] = {}
-    for k in range(len(variable.pairs)):
-        by_text.setdefault(variable.pair_expression(k, symbol), []).append(k)
-    forces = [_same_pairs(variable, text, pairs, virtual) for text, pairs in by_text.items()]
-    for force in forces:
-        force.setUsesPeriodicBoundaryConditions(periodic)
-    return _sum(forces)
-
-
-def _same_pairs(variable: PairSum, text: str, pairs: list[int], virtual: bool) -> openmm.Force:
-    force = openmm.CustomCentroidBondForce(2, text) if virtual else openmm.CustomBondForce(text)
-    for name in variable.pair_parameters(pairs[0]):
-        force.addPerBondParameter(name)
-    groups: dict[Site, int] = {}
-    for k in pairs:
-        numbers = list(variable.pair_parameters(k).values())
-        if not virtual:
-            force.addBond(*variable.pairs[k], numbers)
-            continue
-        for site in variable.pairs[k]:
-            if site not in groups:
-                groups[site] = _add_group(force, site)
-        force.addBond([groups[site] for site in variable.pairs[k]], numbers)
-    return force
-
-
-def _sum(forces: list[openmm.Force]) -> openmm.Force:
-    """One force that is the sum of many; a CustomCVForce holds 32 at most."""
-    while len(forces) > 1:
-        sums = []
-        for start in range(0, len(forces), MAX_VARIABLES):
-            part = forces[start : start + MAX_VARIABLES]
-            force = openmm.CustomCVForce("+".join(f"c{i}" for i in range(len(part))))
-            for i, inner in enumerate(part):
-                force.addCollectiveVariable(f"c{i}", inner)
-            sums.append(force)
-        forces = sums
-    return forces[0]
-
-
-def _gyration_force(variable: Gyration) -> openmm.Force:
-    force = openmm.CustomCentroidBondForce(2, "weight*distance(g1,g2)^2")
-    force.addPerBondParameter("weight")
-    weights = [float(weight) for weight in variable.normalized_weights]
-    centre = force.addGroup(list(variable.atoms), weights)
-    for atom, weight in zip(variable.atoms, weights, strict=True):
-        force.addBond([centre, force.addGroup([atom], [1.0])], [weight])
-    return force
-
-
-def _add_group(force: openmm.CustomCentroidBondForce, site: Site) -> int:
-    if isinstance(site, VirtualAtom):
-        return force.addGroup(list(site.atoms), [float(w) for w in site.normalized_weights])
-    return force.addGroup([site], [1.0])
 
 
 def bias_number(system: openmm.System) -> int:
     """How many biases are in a System already; the same whenever the same System is made."""
-    return sum(force.getName() == MARKER for force in system.getForces())
+    ours = [force for force in system.getForces() if force.getName().startswith("PLUMED")]
+    return len({force.getForceGroup() for force in ours})  # each bias has a group of its own
 
 
 def molecules(system: openmm.System) -> list[int]:

@@ -1,30 +1,39 @@
 """The native backend: a PLUMED input compiled to OpenMM forces.
 
 `lowering` makes the forces. Nothing is deposited or printed in a force evaluation:
-`NativeBackend.update` does that, between
-steps.
+`NativeBackend.update` does that, between steps.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openmm
 
-from openmm_cgan.plumed.actions import REMEDY, Action, Flush, Metad, Print, Restraint
+from openmm_cgan.plumed.actions import Action, Flush, Metad, Print, Restraint
 from openmm_cgan.plumed.actions.biases import Bias
-from openmm_cgan.plumed.actions.centers import VirtualAtom
+from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
+from openmm_cgan.plumed.actions.chains import ChainVariable
+from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.functions import Function
-from openmm_cgan.plumed.actions.setup import WholeMolecules
-from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
+from openmm_cgan.plumed.actions.opes import Opes
+from openmm_cgan.plumed.actions.shapes import GroupVariable, Gyration
+from openmm_cgan.plumed.actions.surroundings import Energy, Observed, Time
 from openmm_cgan.plumed.actions.variables import Variable, describe
-from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants, read_fields
+from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants
+from openmm_cgan.plumed.gradients import at_right_angles, chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
-from openmm_cgan.plumed.lowering import Lowering, molecules
+from openmm_cgan.plumed.lowering import Lowering, kind_of_box
+from openmm_cgan.plumed.metad_run import MetadRun
+from openmm_cgan.plumed.output_files import OutputFiles
+from openmm_cgan.plumed.refusals import depends_on, forceless, wandering
+from openmm_cgan.plumed.saved_state import SavedState
+from openmm_cgan.plumed.stepwise import Stepwise
 
 log = logging.getLogger("openmm_cgan")
 
@@ -60,36 +69,25 @@ class NativeBackend:
         self.restart = restart
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
-        self._prints = [action for action in actions if isinstance(action, Print)]
-        self._metads = [action for action in actions if isinstance(action, Metad)]
+        self.prints = [action for action in actions if isinstance(action, Print)]
+        self._files = files = OutputFiles(directory)
+        metads = [action for action in actions if isinstance(action, Metad)]
+        self._metads = [MetadRun(action, directory, files) for action in metads]
+        self._stepwise = Stepwise(actions, directory, files)
+        for run in self._stepwise.opes:
+            if (kt := self._kt_or_none(run.action)) is not None:
+                run.action.start(kt)
+        self._keepers = [a for a in actions if isinstance(a, Bias | Committor)]  # see `saved`
         self._flushes = [action.stride for action in actions if isinstance(action, Flush)]
         self._lowering = Lowering(self._owner)
         self._changed: set[str] = set()
-        self._writers: dict[str, FieldWriter] = {}
         self._updated_once = False
+        self._updated = -1  # the last step that was
+        self.timestep = math.nan  # known from `start` on
+        self.potential = 0.0  # energy of the System without the biases [kJ/mol]; 0 as in the driver
         self.read: tuple[str, ...] = ()  # the values that `evaluate` and `update` return
-        self._refuse_what_has_no_force()
-
-    def _refuse_what_has_no_force(self) -> None:
-        problems = []
-        made_whole = any(isinstance(action, WholeMolecules) for action in self.actions)
-        for action in self.actions:
-            if made_whole and isinstance(action, Variable | VirtualAtom) and not action.periodic:
-                message = f"NOPBC after WHOLEMOLECULES is not native; {REMEDY}"
-                problems.append(Problem(action.statement.location, "NOPBC", message))
-        for bias in self._biases:
-            for value in bias.arguments:
-                if self._depends_on_bias(value.name):
-                    message = f"a bias acting on the value of a bias is not native; {REMEDY}"
-                    problems.append(Problem(bias.statement.location, value.name, message))
-        if problems:
+        if problems := forceless(actions, self._owner):
             raise PlumedInputError(problems)
-
-    def _depends_on_bias(self, name: str) -> bool:
-        owner = self._owner[name]
-        return isinstance(owner, Bias) or any(
-            self._depends_on_bias(value.name) for value in owner.arguments
-        )
 
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """The forces of all biases, not yet in the system."""
@@ -98,32 +96,30 @@ class NativeBackend:
         return self._lowering.forces(self._biases, system)
 
     def refusals(self, system: openmm.System) -> list[Problem]:
-        """What OpenMM can not do in this System.
+        """What OpenMM can not do in this System."""
+        return wandering(self.actions, self._owner, kind_of_box(system))
 
-        Its centres of groups take the coordinates as they are, and OpenMM moves whole molecules
-        between periodic images: a group of several molecules could be torn.
-        """
-        if not system.usesPeriodicBoundaryConditions():
-            return []
-        molecule = molecules(system)
-        problems = []
-        for action in self.actions:
-            if not isinstance(action, VirtualAtom | Gyration | Rmsd):
-                continue
-            if len({molecule[atom] for atom in action.atoms}) > 1:
-                message = f"a group of several molecules in a periodic box is not native; {REMEDY}"
-                problems.append(Problem(action.statement.location, action.label, message))
-        return problems
+    def groups(self) -> list[tuple[int, ...]]:
+        """Groups of atoms that the forces take as they are, each to be in one periodic image."""
+        taken = [a for a in self.actions if isinstance(a, Centroid | GroupVariable) and a.periodic]
+        return [action.atoms for action in taken if not self._lowering.box.split(action.atoms)]
 
     def set_masses(self, masses: np.ndarray) -> None:
         """Take the masses [dalton] of all atoms of the system."""
         for action in self.actions:
-            if isinstance(action, VirtualAtom | Gyration):
+            if isinstance(action, Centroid | Gyration):
                 action.set_masses(masses)
 
     # ---- values
 
-    def values(self, positions: np.ndarray, box: np.ndarray | None) -> dict[str, np.ndarray]:
+    @property
+    def needs_energy(self) -> bool:
+        """Whether the input asks for the potential energy, which `potential` must then hold."""
+        return any(isinstance(action, Energy) for action in self.actions)
+
+    def values(
+        self, positions: np.ndarray, box: np.ndarray | None, step: int = 0
+    ) -> dict[str, np.ndarray]:
         """All values of the input by name.
 
         Parameters
@@ -132,11 +128,21 @@ class NativeBackend:
             [nm]
         box : ndarray, shape (..., 3, 3), or None
             [nm]
+        step : int
+            For TIME.
         """
-        found: dict[str, Any] = {}
+        found = self._observed(step)
+        if positions.ndim == 2 and at_right_angles(box):
+            chains = self._chains
+            found.update(zip(chains, chain_values(chains.values(), positions, box), strict=True))
         for action in self.actions:
-            self._compute(action, found, positions, box)
+            if action.label not in found:
+                self._compute(action, found, positions, box)
         return found
+
+    @cached_property
+    def _chains(self) -> dict[str, ChainVariable]:
+        return {a.label: a for a in self.actions if isinstance(a, ChainVariable) and a.chain}
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """The values in `read`, shape (..., n_read); what they do not need is not computed."""
@@ -149,8 +155,9 @@ class NativeBackend:
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> tuple[np.ndarray, float]:
         """The values in `read` and the bias [kJ/mol], leaving no trace."""
-        found: dict[str, Any] = {}
+        found = self._observed(step)
         energy = 0.0
+        self._stepwise.move_to(step)
         for bias in self._biases:
             for value in bias.arguments:
                 self._compute_with_arguments(self._owner[value.name], found, positions, box)
@@ -160,10 +167,29 @@ class NativeBackend:
             self._compute_with_arguments(self._owner[name], found, positions, box)
         return self._pick(found), energy
 
+    def _observed(self, step: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for action in self.actions:
+            if isinstance(action, Time):
+                found[action.label] = step * self.timestep / action.units.time
+            elif isinstance(action, Energy):
+                found[action.label] = self.potential / action.units.energy
+        return found
+
+    def _check_box(self, box: np.ndarray | None) -> None:
+        made_for = self._lowering.box
+        if box is None or made_for.triclinic or not made_for.periodic:
+            return
+        if box[1, 0] != 0 or box[2, 0] != 0 or box[2, 1] != 0:
+            raise ValueError(
+                "the box is triclinic now, but was rectangular in the System that the bias was "
+                "added to: give that System the triclinic box by setDefaultPeriodicBoxVectors"
+            )
+
     def _pick(self, found: dict[str, Any]) -> np.ndarray:
         values = [found[name] for name in self.read]
-        if np.ndim(values[0]) == 0:  # np.array is several times quicker than np.stack here
-            return np.array(values)
+        if not values or np.ndim(values[0]) == 0:  # np.array is several times quicker here
+            return np.array(values, dtype=float)
         return np.stack(values, axis=-1)
 
     def _compute_with_arguments(
@@ -178,12 +204,14 @@ class NativeBackend:
     @staticmethod
     def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
         if isinstance(action, Variable):
-            found[action.label] = action.value(positions, box)
-        elif isinstance(action, Function):
-            found[action.label] = action.value([found[v.name] for v in action.arguments])
-        elif isinstance(action, Bias):
+            results: tuple[Any, ...] = tuple(map(_bare, action.values(positions, box)))
+        elif isinstance(action, Function | Bias):
             results = action.values([found[v.name] for v in action.arguments])
-            found.update(zip((v.name for v in action.outputs), results, strict=True))
+        elif isinstance(action, Observed) and action.label not in found:
+            raise ValueError(f"{action.name} {action.label} is no function of the positions")
+        else:
+            return
+        found.update(zip((v.name for v in action.outputs), results, strict=True))
 
     def total_bias(self, found: dict[str, Any]) -> Any:
         """Sum of the biases [kJ/mol]."""
@@ -213,9 +241,14 @@ class NativeBackend:
 
     def default_variables(self) -> tuple[str, ...]:
         """Arguments of the biases, each once, in order; of PRINT where there is no bias."""
-        users: list[Action] = [*self._biases] or [*self._prints]
+        users: list[Action] = [*self._biases] or [*self.prints]
         names = dict.fromkeys(value.name for action in users for value in action.arguments)
-        return tuple(name for name in names if not isinstance(self._owner[name], Bias))
+        return tuple(
+            name
+            for name in names
+            if not isinstance(self._owner[name], Bias)
+            and not depends_on(Observed, name, self._owner)
+        )
 
     def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
         """What is known of the named values.
@@ -251,87 +284,149 @@ class NativeBackend:
 
     # ---- between steps
 
-    def start(self, timestep: float) -> None:
+    def start(self, timestep: float, first_step_written: bool | None = None) -> None:
         """Begin a run: the time step [ps] is known; hills of an earlier run are read.
+
+        Parameters
+        ----------
+        timestep : float
+        first_step_written : bool, optional
+            Whether an earlier run has updated the first step that comes; by default where it
+            restarts one.
 
         Raises
         ------
         ValueError
             If a temperature is needed and missing.
         """
-        self.timestep = timestep
-        self._updated_once = self.restart  # the first step of this run was updated by the last
+        self._settle(timestep)
+        self._updated_once = self.restart if first_step_written is None else first_step_written
         for metad in self._metads:
-            metad.start(self._kt(metad), timestep)
-        for metad in self._metads:
-            if self.restart:
-                self._read_hills(metad)
-            else:  # there from the beginning: a run that ends before its first hill can go on
-                self._hills_writer(metad)
+            if metad.start(self.restart):
+                self._changed.add(metad.action.label)
+        for opes in self._stepwise.opes:
+            opes.start(self.restart)
+            self._changed.add(opes.action.label)
+        self._stepwise.open(self.restart)
 
-    def _kt(self, metad: Metad) -> float | None:
-        if metad.temp is not None:
-            return KB_PLUMED * metad.temp / metad.units.energy
-        if metad.needs_temperature and self.temperature is None:
+    def _settle(self, timestep: float) -> None:
+        """Fix what depends on the run."""
+        self.timestep = timestep
+        for metad in self._metads:
+            metad.action.start(self._kt(metad.action, metad.action.needs_temperature), timestep)
+        for opes in self._stepwise.opes:
+            kt = self._kt(opes.action, True)
+            assert kt is not None
+            opes.action.start(kt)
+
+    def _kt(self, bias: Metad | Opes, needed: bool) -> float | None:
+        kt = self._kt_or_none(bias)
+        if kt is None and needed:
             raise ValueError(
-                f"{metad.statement.location}: METAD {metad.label} with BIASFACTOR needs a "
+                f"{bias.statement.location}: {bias.name} {bias.label} needs a "
                 "temperature: give PlumedBias(..., temperature=300*kelvin) or TEMP= in the input"
             )
-        return None if self.temperature is None else KB * self.temperature / metad.units.energy
+        return kt
 
-    def _read_hills(self, metad: Metad) -> None:
-        path = self.directory / metad.file
-        if not path.exists():
-            raise FileNotFoundError(
-                f"restart: {path} with the hills of METAD {metad.label} is not there"
-            )
-        table = read_fields(path)
-        names = [value.name for value in metad.arguments]
-        metad.restore(
-            np.stack([table.columns[name] for name in names], axis=-1),
-            np.stack([table.columns[f"sigma_{name}"] for name in names], axis=-1),
-            table.columns["height"],
-        )
-        self._changed.add(metad.label)
-        log.info("METAD %s: %d hills read from %s", metad.label, len(table), path)
+    def _kt_or_none(self, bias: Metad | Opes) -> float | None:
+        """The kT that a bias works with [energy unit of the input]; None where it is not known."""
+        if bias.temp is not None:
+            return KB_PLUMED * bias.temp / bias.units.energy
+        return None if self.temperature is None else KB * self.temperature / bias.units.energy
 
     @property
     def static(self) -> bool:
         """Whether no bias changes with time."""
-        return not self._metads
+        return not self._metads and self._stepwise.is_static
 
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
-        paces = [metad.pace for metad in self._metads]
-        return sorted({*(p.stride for p in self._prints), *paces, *self._flushes})
+        strides = {stride for metad in self._metads for stride in metad.action.strides}
+        return sorted(
+            {*(p.stride for p in self.prints), *strides, *self._flushes, *self._stepwise.strides}
+        )
 
     def update(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
-    ) -> tuple[np.ndarray, float]:
-        """Write the rows and lay the hills of this step; return what `evaluate` had before."""
-        found = self.values(positions, box)
+    ) -> tuple[np.ndarray, float] | None:
+        """Write the rows and lay the hills of this step; return what `evaluate` had before.
+
+        Where only what runs at every step is due, that alone is done, and None returned.
+
+        Raises
+        ------
+        StopRunError
+            If COMMITTOR asks for it; all else of the step is done then.
+        """
+        self._stepwise.move_to(step)
+        time = step * self.timestep
+        self._updated = step
+        if self._updated_once and all(step % stride for stride in self._rare_strides):
+            found = self._arguments_alone(positions, box, step)
+            stop = self._stepwise.look(found, step, time)
+            self._changed |= self._stepwise.tick(found, step, time, first=False)
+            if stop is not None:
+                raise stop
+            return None
+        self._check_box(box)
+        found = self.values(positions, box, step)
         energy = float(self.total_bias(found))
         for metad in self._metads:
-            metad.check_inside([found[v.name] for v in metad.arguments])
-        for i, action in enumerate(self._prints):
-            if step % action.stride == 0:
-                self._print(i, action, found, step)
-        if self._updated_once:  # as PLUMED: never at the first step of a run
-            for metad in self._metads:
-                if step % metad.pace == 0:
-                    self._lay_hill(metad, found, step)
+            metad.action.check_inside([found[v.name] for v in metad.action.arguments])
+        values = self._pick(found)
+        stop = self._stepwise.look(found, step, time)
+        first = not self._updated_once
+        self._changed |= self._stepwise.tick(found, step, time, first)
+        for metad in self._metads:
+            if metad.tick(found, step, time / metad.action.units.time, first):
+                self._changed.add(metad.action.label)
         self._updated_once = True
+        for action in self.prints:
+            if step % action.stride == 0:
+                self._print(action, found, step)
         if any(step % stride == 0 for stride in self._flushes):
-            for writer in self._writers.values():
-                writer.flush()
-        return self._pick(found), energy
+            self._files.flush()
+        if stop is not None:
+            raise stop
+        return values, energy
+
+    @cached_property
+    def _rare_strides(self) -> set[int]:
+        """Where there is more to do than what runs at every step."""
+        strides = {p.stride for p in self.prints} | set(self._flushes)
+        strides = strides.union(*(metad.action.strides for metad in self._metads))
+        return strides | self._stepwise.rare_strides
+
+    def _arguments_alone(
+        self, positions: np.ndarray, box: np.ndarray | None, step: int
+    ) -> dict[str, Any]:
+        """The values that are needed at every step."""
+        chains, others = self._needed_alone
+        found = self._observed(step)
+        if at_right_angles(box):
+            values = chain_values(chains, positions, box)
+            found |= zip((c.label for c in chains), values, strict=True)
+        else:
+            others = [*chains, *others]
+        for owner in others:
+            self._compute_with_arguments(owner, found, positions, box)
+        return found
+
+    @cached_property
+    def _needed_alone(self) -> tuple[list[ChainVariable], list[Action]]:
+        owners = list(dict.fromkeys(self._owner[name] for name in self._stepwise.arguments))
+        chains = [o for o in owners if isinstance(o, ChainVariable) and o.chain]
+        return chains, [owner for owner in owners if owner not in chains]
 
     def upload(self, context: openmm.Context) -> None:
-        """Give the hills laid since the last call to the running Context."""
-        for label in self._changed:
-            [metad] = [m for m in self._metads if m.label == label]
-            self._lowering.refresh_table(metad, context)
+        """Give the hills laid since the last call, and what moves, to the running Context."""
+        for metad in self._metads:
+            if metad.action.label in self._changed:
+                self._lowering.refresh_hills(metad.action, context)
+        for opes in self._stepwise.opes:
+            if opes.action.label in self._changed:
+                self._lowering.refresh_kernels(opes.action, context)
         self._changed.clear()
 
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:
@@ -341,48 +436,61 @@ class NativeBackend:
         bias.at = tuple(float(centre) for centre in centres)
         self._lowering.refresh(bias, context)
 
-    def _print(self, i: int, action: Print, found: dict[str, Any], step: int) -> None:
+    def _print(self, action: Print, found: dict[str, Any], step: int) -> None:
         time = step * self.timestep / action.units.time
         row = [f" {time:f}", *(" " + action.fmt % found[v.name] for v in action.arguments)]
         if action.file is None:
             log.info("PRINT%s", "".join(row))
             return
-        self._writer(f"{i}", action.file, lambda: _colvar_header(action)).write(row)
+        self._colvar_writer(action).write(row)
 
-    def _lay_hill(self, metad: Metad, found: dict[str, Any], step: int) -> None:
-        hill = metad.deposit([float(found[v.name]) for v in metad.arguments])
-        self._changed.add(metad.label)
-        writer = self._hills_writer(metad)
-        time = step * self.timestep / metad.units.time
-        writer.write(metad.fmt % number for number in (time, *hill))
-        writer.flush()
+    def _colvar_writer(self, action: Print) -> FieldWriter:
+        path, header = self.directory / str(action.file), partial(_colvar_header, action)
+        return self._files.writer(action.label, path, header, self.restart)
 
-    def _hills_writer(self, metad: Metad) -> FieldWriter:
-        return self._writer(metad.label, metad.file, lambda: _hills_header(metad))
+    # ---- with a checkpoint
 
-    def _writer(
-        self, key: str, file: str, header: Callable[[], tuple[list[str], list[tuple[str, str]]]]
-    ) -> FieldWriter:
-        if key not in self._writers:
-            fields, constants = header()
-            path = self.directory / file
-            self._writers[key] = FieldWriter(path, fields, constants, append=self.restart)
-        return self._writers[key]
+    def saved(self, step: int) -> SavedState:
+        """What the run has gathered up to a step."""
+        kept: list[tuple[str, dict[str, np.ndarray]]] = [
+            *((action.label, action.saved()) for action in self._keepers),
+            *((metad.action.label, metad.saved()) for metad in self._metads),
+        ]
+        arrays = {f"{label}/{name}": x for label, own in kept for name, x in own.items()}
+        return SavedState(step, self._updated, self._files.lengths(), arrays)
+
+    def go_on(self, timestep: float, state: SavedState) -> None:
+        """Go on where a saved run was, in place of `start`; files lose what came after.
+
+        Raises
+        ------
+        ValueError
+            If the state is of another input, or a file is not there as it was.
+        """
+        self._settle(timestep)
+        for action in self._keepers:
+            action.restore_saved(state.of(action.label))
+        self._files.go_on(state.files)
+        self._updated, self._updated_once = state.updated, state.updated >= 0
+        self._changed = {bias.label for bias in self._biases}
+        self._stepwise.move_to(state.step)
+        for print_ in self.prints:
+            if print_.file in state.files:
+                self._colvar_writer(print_)
+        for metad in self._metads:
+            metad.go_on(state.of(metad.action.label))
+        self._stepwise.open(append=True)
 
     def close(self) -> None:
         """Close the files."""
-        for writer in self._writers.values():
-            writer.close()
+        self._files.close()
+
+
+def _bare(value: Any) -> Any:
+    """A float for a single number: arithmetic with numpy's scalars is slow."""
+    return float(value) if isinstance(value, np.float64) else value
 
 
 def _colvar_header(action: Print) -> tuple[list[str], list[tuple[str, str]]]:
     names = [value.name for value in action.arguments]
     return ["time", *names], domain_constants(names, [v.domain_text for v in action.arguments])
-
-
-def _hills_header(metad: Metad) -> tuple[list[str], list[tuple[str, str]]]:
-    names = [value.name for value in metad.arguments]
-    fields = ["time", *names, *(f"sigma_{name}" for name in names), "height", "biasf"]
-    constants = [("multivariate", "false"), ("kerneltype", "stretched-gaussian")]
-    domains = [value.domain_text for value in metad.arguments]
-    return fields, constants + domain_constants(names, domains)

@@ -140,19 +140,34 @@ def read_pdb(path: Path) -> list[PdbAtom]:
     ValueError
         If there is no such file, or it is no PDB file.
     """
+    return read_models(path)[0]
+
+
+def read_models(path: Path) -> list[list[PdbAtom]]:
+    """Atoms of the models of a PDB file, each ended by END or ENDMDL, by its fixed columns.
+
+    Atoms after the last END are a model only where there is no other, as in PLUMED.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is no PDB file.
+    """
     if not path.is_file():
         raise ValueError(f"no PDB file {path}")
     if path.stat().st_size > MAX_PDB_BYTES:
         raise ValueError(f"{path} has more than {MAX_PDB_BYTES} bytes")
+    models: list[list[PdbAtom]] = []
     atoms: list[PdbAtom] = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if line.startswith(("ENDMDL", "END ")) and atoms:
-            break
+        if line[:6].strip() in ("END", "ENDMDL") and atoms:
+            models.append(atoms)
+            atoms = []
         if line.startswith(("ATOM  ", "HETATM")):
             atoms.append(_atom_of_line(path, number, line))
-    if not atoms:
+    if not models and not atoms:
         raise ValueError(f"{path} has no ATOM line: it is not a PDB file")
-    return atoms
+    return models or [atoms]
 
 
 def _atom_of_line(path: Path, number: int, line: str) -> PdbAtom:

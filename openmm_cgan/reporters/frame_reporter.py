@@ -14,7 +14,7 @@ import numpy as np
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
-from openmm_cgan.plumed.bias import positions_of
+from openmm_cgan.plumed.bias_reporters import positions_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ import numpy as np
 from openmm import unit
 from openmm.app import CheckpointReporter, StateDataReporter
 
-from openmm_cgan.plumed.bias import positions_and_box
+from openmm_cgan.plumed.bias_reporters import positions_and_box
 from openmm_cgan.potentials import potential_beside
 from openmm_cgan.proposals import Screen, generated_atoms, propose, require_same_variables
 from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range

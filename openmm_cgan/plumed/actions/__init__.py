@@ -1,7 +1,8 @@
 """The PLUMED actions that are known natively, each written once.
 
-`action` holds what they share and how a statement becomes one; `setup`, `variables`, `functions`,
-`biases`, `metad` and `output` hold the actions. `read_actions` turns an input into a list of them.
+`action` holds what they share and how a statement becomes one, `variables` what collective
+variables share; the other files hold the actions. `read_actions` turns an input into a list of
+them, `actions_help` tells what there is.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ from pathlib import Path
 
 from openmm_cgan.plumed.actions.action import REMEDY, Action, Scope, read_action
 from openmm_cgan.plumed.actions.biases import BiasValue, LowerWalls, Restraint, UpperWalls
-from openmm_cgan.plumed.actions.centers import Center, Com, VirtualAtom
+from openmm_cgan.plumed.actions.centers import Center, Com, FixedAtom, VirtualAtom
+from openmm_cgan.plumed.actions.chains import Angle, Distance, Position, Torsion
+from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.contacts import ContactMap, Coordination
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
+from openmm_cgan.plumed.actions.help import action_help, help_text
 from openmm_cgan.plumed.actions.metad import Metad
+from openmm_cgan.plumed.actions.moving import MovingRestraint
+from openmm_cgan.plumed.actions.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.paths import PathMsd
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
-from openmm_cgan.plumed.actions.variables import Angle, Distance, Torsion
+from openmm_cgan.plumed.actions.surroundings import Cell, Energy, Time, Volume
 from openmm_cgan.plumed.language import PlumedInputError, Problem, Statement
 
 ACTIONS: dict[str, type[Action]] = {
@@ -30,26 +37,57 @@ ACTIONS: dict[str, type[Action]] = {
         Group,
         Com,
         Center,
+        FixedAtom,
         Distance,
         Angle,
         Torsion,
+        Position,
         Coordination,
         ContactMap,
         Gyration,
         Rmsd,
+        PathMsd,
+        Volume,
+        Cell,
+        Time,
+        Energy,
         Combine,
         Custom,
         Matheval,
         Constant,
         Restraint,
+        MovingRestraint,
         UpperWalls,
         LowerWalls,
         BiasValue,
         Metad,
+        Opes,
+        OpesExplore,
+        Committor,
         Print,
         Flush,
     )
 }
+
+
+def actions_help(name: str | None = None) -> str:
+    """What the native backend knows: every action with its keywords, types and defaults, as text.
+
+    Parameters
+    ----------
+    name : str, optional
+        Only this action.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    if name is None:
+        return help_text(ACTIONS.values())
+    if name.upper() not in ACTIONS:
+        raise ValueError(f"no action '{name}' is known natively; there are: {', '.join(ACTIONS)}")
+    return action_help(ACTIONS[name.upper()])
 
 
 def read_actions(

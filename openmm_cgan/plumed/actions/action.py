@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from openmm_cgan.plumed.expressions import namespace
+from openmm_cgan.plumed.index_files import read_index_file
 from openmm_cgan.plumed.language import (
     PlumedInputError,
     Problem,
@@ -21,6 +23,16 @@ from openmm_cgan.plumed.language import (
 from openmm_cgan.plumed.pdb import MolInfo
 
 REMEDY = "use backend='kernel' (real PLUMED)"
+
+# Flags that tell PLUMED how to compute, not what: nothing changes natively
+IGNORED_FLAGS = frozenset({"NUMERICAL_DERIVATIVES", "SERIAL", "TIMINGS", "LOWMEM"})
+# Actions that are two in PLUMED, which shows in the names @0, @1 ... of those without a label
+SHORTCUTS = frozenset(
+    """DISTANCE ANGLE TORSION POSITION CENTER GYRATION RMSD COMBINE CUSTOM MATHEVAL RESTRAINT
+    UPPER_WALLS LOWER_WALLS""".split()  # noqa: SIM905  readable
+)
+
+MAX_PATTERN_LENGTH = 200
 
 LENGTHS = {"nm": 1.0, "A": 0.1, "um": 1000.0, "Bohr": 0.052917721067}
 ENERGIES = {
@@ -101,6 +113,8 @@ class Keyword:
     first : int, optional
         For a keyword with numbers, ``ATOMS1=``, ``ATOMS2=`` ...: where they begin. Its value is
         the tuple of what stands at each number, up to the first that is missing.
+    sparse : bool
+        Numbers may be missing: its value is a dict by number.
     """
 
     name: str
@@ -109,6 +123,7 @@ class Keyword:
     default: Any = None
     compulsory: bool = False
     first: int | None = None
+    sparse: bool = False
 
     @property
     def key(self) -> str:
@@ -137,6 +152,7 @@ class Action:
     name: ClassVar[str]
     summary: ClassVar[str]
     keywords: ClassVar[tuple[Keyword, ...]] = ()
+    calculates: ClassVar[bool] = True  # something that has derivatives
 
     def __init__(self, given: Given) -> None:
         self.label = given.label
@@ -184,6 +200,9 @@ class Scope:
             found = everything
         elif element.startswith("*."):
             found = [value for value in everything if value.name.endswith(element[1:])]
+        elif element.startswith("(") and element.endswith(")"):
+            pattern = _regular_expression(element)
+            found = [value for value in everything if pattern.fullmatch(value.name)]
         elif element.endswith(".*"):
             owner = self.actions.get(element[:-2])
             found = list(owner.outputs) if owner else []
@@ -204,8 +223,12 @@ class Scope:
             return [self.virtual_atoms[element]]
         if element in self.broken:
             raise _BrokenAboveError
-        if element == "@mdatoms" and self.n_atoms is not None:
-            return list(range(self.n_atoms))
+        if element in ("@mdatoms", "@allatoms") and self.n_atoms is not None:
+            virtual = self.virtual_atoms.values() if element == "@allatoms" else ()
+            return [*range(self.n_atoms), *virtual]
+        if element.startswith("@ndx:"):
+            name, _, group = unbrace(element.removeprefix("@ndx:")).partition(" ")
+            return read_index_file(self.folder / name, group.strip())
         if element.startswith("@"):
             return self._select(element[1:])
         try:
@@ -227,6 +250,15 @@ class Scope:
             raise ValueError(f"{error}; {REMEDY}") from None
 
 
+def _regular_expression(text: str) -> re.Pattern[str]:
+    if len(text) > MAX_PATTERN_LENGTH:
+        raise ValueError(f"a regular expression of more than {MAX_PATTERN_LENGTH} characters")
+    try:
+        return re.compile(text)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"'{text}' is not a regular expression: {error}") from None
+
+
 def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action:
     """Turn a statement into an action.
 
@@ -241,7 +273,8 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
     def complain(word: str, message: str) -> None:
         problems.append(Problem(statement.location, word, message))
 
-    label = statement.label or f"@{len(scope.actions)}"
+    above = scope.actions.values()
+    label = statement.label or f"@{len(above) + sum(a.name in SHORTCUTS for a in above)}"
     if statement.label in scope.actions:
         complain(statement.label, "this label is already used above")
     raw = _match_words(cls, statement, complain)
@@ -269,6 +302,13 @@ def _read_option(
     read = _READERS[keyword.kind]
     if keyword.first is None:
         return read(raw[keyword.name], scope, options)
+    if keyword.sparse:
+        named = {k: k.removeprefix(keyword.name) for k in raw}
+        return {
+            int(number): read(raw[k], scope, options)
+            for k, number in named.items()
+            if number != k and number.isdigit()
+        }
     found: list[Any] = []
     while (name := f"{keyword.name}{keyword.first + len(found)}") in raw:
         found.append(read(raw[name], scope, options))
@@ -295,6 +335,8 @@ def _match_words(
     for word in statement.words:
         key, equals, value = word.partition("=")
         keyword, number = _find_keyword(cls, key.upper())
+        if keyword is None and not equals and cls.calculates and key.upper() in IGNORED_FLAGS:
+            continue
         if keyword is None or (keyword.kind == "flag") == bool(equals):
             known = ", ".join(k.key for k in cls.keywords) or "none"
             complain(word, f"not understood natively by {cls.name} (it has: {known}); {REMEDY}")
@@ -308,7 +350,7 @@ def _match_words(
             numbers.setdefault(keyword.key, set()).add(number)
     for keyword in cls.keywords:
         given = numbers.get(keyword.key, set())
-        if keyword.first is not None and given:
+        if keyword.first is not None and given and not keyword.sparse:
             expected = set(range(keyword.first, keyword.first + len(given)))
             if given != expected:
                 complain(keyword.key, f"numbers are missing; expected {sorted(expected)}")
@@ -318,6 +360,8 @@ def _match_words(
 def _default(keyword: Keyword, options: dict[str, Any]) -> Any:
     if keyword.kind == "flag":
         return False
+    if keyword.sparse:
+        return {}
     if keyword.kind == "arguments" or keyword.first is not None:
         return ()
     if keyword.kind in ("reals", "integers") and keyword.default is not None:

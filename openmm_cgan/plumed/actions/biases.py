@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
 from openmm_cgan.plumed.expressions import namespace
 
@@ -29,6 +31,51 @@ class Bias(Action):
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
         """All outputs, in order."""
         return (self.energy(arguments),)
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """What it has gathered during the run, to be saved with a checkpoint."""
+        return {}
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `saved` gave.
+
+        Raises
+        ------
+        ValueError
+            If it is of another input.
+        """
+
+
+def take(arrays: dict[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """One array of a saved action, of the shape it must have (None: any length).
+
+    Raises
+    ------
+    ValueError
+        If it is not there or does not fit.
+    """
+    found = arrays.get(name)
+    if found is None:
+        raise ValueError(f"the saved state lacks '{name}'")
+    if found.ndim != len(shape) or any(
+        want is not None and want != got for want, got in zip(shape, found.shape, strict=True)
+    ):
+        raise ValueError(f"the saved '{name}' has shape {found.shape}; expected {shape}")
+    return found
+
+
+def restarts_itself(action: Action, text: str | None) -> bool | None:
+    """Whether an action restarts by its own RESTART keyword; None for as the whole input.
+
+    Raises
+    ------
+    PlumedInputError
+        If it is neither YES, NO nor AUTO.
+    """
+    answers = {None: None, "YES": True, "NO": False, "AUTO": None}
+    if (text and text.upper()) not in answers:
+        raise action.error("RESTART", "expected YES, NO or AUTO")
+    return answers[text and text.upper()]
 
 
 class SeparableBias(Bias):
@@ -60,6 +107,11 @@ class SeparableBias(Bias):
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
         force2 = sum(self.force(i, x) ** 2 for i, x in enumerate(arguments))
         return (self.energy(arguments), force2)
+
+    def energy_and_slopes(self, arguments: list[float], step: int) -> tuple[float, list[float]]:
+        """Energy of a single frame, and its slopes along the arguments [energy unit, CV units]."""
+        slopes = [-float(self.force(i, x)) for i, x in enumerate(arguments)]
+        return float(self.energy(arguments)), slopes
 
 
 class Restraint(SeparableBias):

@@ -1,4 +1,4 @@
-"""Virtual atoms: COM and CENTER, points that move with a group of atoms."""
+"""Virtual atoms: COM and CENTER, points that move with a group of atoms, and FIXEDATOM."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword
-from openmm_cgan.plumed.actions.geometry import Vector, weighted_mean, whole
+from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Keyword
+from openmm_cgan.plumed.actions.geometry import Vector, whole
+from openmm_cgan.plumed.expressions import namespace
 
 _ATOMS = Keyword("ATOMS", "atoms", "the atoms of the group", compulsory=True)
 _NOPBC = Keyword("NOPBC", "flag", "do not make the group whole")
+_SET = (
+    Keyword("SET_MASS", "real", "accepted: masses of virtual atoms are not used"),
+    Keyword("SET_CHARGE", "real", "accepted"),
+)
 
 
 def mass_weights(action: Action, masses: np.ndarray | None) -> np.ndarray:
@@ -30,7 +35,48 @@ def mass_weights(action: Action, masses: np.ndarray | None) -> np.ndarray:
 
 
 class VirtualAtom(Action):
-    """A weighted mean of atoms, usable wherever an atom is.
+    """A point, usable wherever an atom is."""
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.periodic: bool = not given.options.get("NOPBC", False)
+        if not given.statement.label:
+            raise self.error(self.name, "a virtual atom needs a label, or nothing can use it")
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        """The atoms that it depends on."""
+        return ()
+
+    def position(self, positions: Any, box: Any) -> Vector:
+        """Its position [nm]."""
+        raise NotImplementedError
+
+
+class FixedAtom(VirtualAtom):
+    """A point that stays where it is."""
+
+    name = "FIXEDATOM"
+    summary = "a fixed point"
+    keywords = (
+        Keyword("AT", "numbers", "its three coordinates", compulsory=True),
+        *_SET,
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        at = given.options["AT"]
+        if len(at) != 3:
+            raise self.error("AT", f"expected three coordinates, {len(at)} given")
+        self.at = tuple(float(x) * self.units.length for x in at)
+
+    def position(self, positions: Any, box: Any) -> Vector:
+        zero = positions[..., 0, 0] * 0
+        return zero + self.at[0], zero + self.at[1], zero + self.at[2]
+
+
+class Centroid(VirtualAtom):
+    """A weighted mean of atoms.
 
     The group is made whole first: each atom at the image nearest to the one before it.
     """
@@ -38,11 +84,8 @@ class VirtualAtom(Action):
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         self.atoms: tuple[int, ...] = given.options["ATOMS"]
-        self.periodic: bool = not given.options["NOPBC"]
-        if not given.statement.label:
-            raise self.error(self.name, "a virtual atom needs a label, or nothing can use it")
         if not all(isinstance(atom, int) for atom in self.atoms) or not self.atoms:
-            raise self.error("ATOMS", "expected real atoms, at least one")
+            raise self.error("ATOMS", f"expected real atoms, at least one; {REMEDY}")
         self.weights: np.ndarray | None = None
         self.masses: np.ndarray | None = None
 
@@ -65,18 +108,20 @@ class VirtualAtom(Action):
     def position(self, positions: Any, box: Any) -> Vector:
         """Its position [nm]."""
         points = whole(self.atoms, positions, box if self.periodic else None)
-        return weighted_mean([float(w) for w in self.normalized_weights], points)
+        weights = namespace(points).asarray(self.normalized_weights)
+        x, y, z = ((weights * points[..., axis]).sum(-1) for axis in range(3))
+        return x, y, z
 
 
-class Com(VirtualAtom):
+class Com(Centroid):
     """The centre of mass."""
 
     name = "COM"
     summary = "centre of mass of a group"
-    keywords = (_ATOMS, _NOPBC)
+    keywords = (_ATOMS, _NOPBC, *_SET)
 
 
-class Center(VirtualAtom):
+class Center(Centroid):
     """The centre of a group: the mean, with given weights, or of mass."""
 
     name = "CENTER"
@@ -86,6 +131,7 @@ class Center(VirtualAtom):
         Keyword("WEIGHTS", "numbers", "one for each atom; all equal if absent"),
         Keyword("MASS", "flag", "weights are the masses"),
         _NOPBC,
+        *_SET,
     )
 
     def __init__(self, given: Given) -> None:

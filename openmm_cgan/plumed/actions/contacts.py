@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
-from openmm_cgan.plumed.actions.geometry import dot
+from openmm_cgan.plumed.actions.centers import FixedAtom
+from openmm_cgan.plumed.actions.geometry import Vector, dot
 from openmm_cgan.plumed.actions.switching import Switch, rational, read_switch
-from openmm_cgan.plumed.actions.variables import Site, Variable, site_position
+from openmm_cgan.plumed.actions.variables import (
+    BoxKind,
+    Gradient,
+    Name,
+    Own,
+    Site,
+    Variable,
+    site_position,
+)
 from openmm_cgan.plumed.expressions import namespace
 
 MAX_PAIRS = 2_000_000
@@ -26,17 +36,61 @@ class PairSum(Variable):
 
     def distances(self, positions: Any, box: Any) -> Any:
         """Distances of the pairs, shape (..., n_pairs) [length unit of the input]."""
+        nearest = self._vectors(positions, box)
+        return namespace(positions).sqrt(dot(nearest, nearest)) / self.units.length
+
+    @cached_property
+    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the first and the second of each pair stand among the sites."""
+        row = {site: i for i, site in enumerate(self.sites)}
+        return np.array([row[a] for a, _ in self.pairs]), np.array([row[b] for _, b in self.pairs])
+
+    def _vectors(self, positions: Any, box: Any) -> Vector:
+        """Vectors from the first of each pair to the second, each of shape (..., n_pairs) [nm]."""
         xp = namespace(positions)
         sites = self.sites
-        index = {site: i for i, site in enumerate(sites)}
-        points = [site_position(site, positions, box) for site in sites]
-        columns = [xp.stack([point[axis] for point in points], -1) for axis in range(3)]
-        first = np.array([index[a] for a, _ in self.pairs])
-        second = np.array([index[b] for _, b in self.pairs])
+        if all(isinstance(site, int) for site in sites):
+            chosen = positions[..., list(sites), :]
+            columns = [chosen[..., axis] for axis in range(3)]
+        else:
+            points = [site_position(site, positions, box) for site in sites]
+            columns = [xp.stack([point[axis] for point in points], -1) for axis in range(3)]
+        first, second = self._rows
         x, y, z = (c[..., second] - c[..., first] for c in columns)
-        wide = None if box is None else box[..., None, :, :]
-        nearest = self._nearest((x, y, z), wide)
-        return xp.sqrt(dot(nearest, nearest)) / self.units.length
+        return self._nearest((x, y, z), None if box is None else box[..., None, :, :])
+
+    def pair_values(self, r: Any) -> Any:
+        """What each pair adds, for distances of shape (..., n_pairs)."""
+        raise NotImplementedError
+
+    @property
+    def reach(self) -> float:
+        """Beyond which distance pairs add nothing that changes [nm]."""
+        raise NotImplementedError
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        return self.pair_values(self.distances(positions, box)).sum(-1)
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        x, y, z = self._vectors(positions, box)
+        r = np.sqrt(x * x + y * y + z * z)
+        values = self.pair_values(r / self.units.length + 1e-40j)
+        pull = values.imag / 1e-40 / (r * self.units.length)  # exact: nothing is subtracted
+        slopes = np.zeros((len(self.sites), 3))
+        for sign, rows in zip((-1.0, 1.0), self._rows, strict=True):
+            for axis, component in enumerate((x, y, z)):
+                slopes[:, axis] += np.bincount(rows, sign * pull * component, len(slopes))
+        return float(values.real.sum()), slopes
+
+    def wanders(self, box: BoxKind) -> bool:
+        fixed = any(isinstance(site, FixedAtom) for site in self.sites)
+        return (fixed and not self.periodic) or super().wanders(box)
+
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        far = self.periodic and self.reach > box.safe and box.apart(self.sites)
+        return name(Gradient(self, index) if far or box.torn(self.sites) else Own(self))
 
     def pair_expression(self, k: int, r: str) -> str:
         """Expression of OpenMM's for pair `k`, in its distance [nm] and `pair_parameters`."""
@@ -45,6 +99,11 @@ class PairSum(Variable):
     def pair_parameters(self, k: int) -> dict[str, float]:
         """Numbers of pair `k` by name, kept out of the expression so that pairs can share it."""
         return {}
+
+    def _refuse_fixed_pairs(self, word: str) -> None:
+        fixed = {site for site in self.sites if isinstance(site, FixedAtom)}
+        if fixed and any(a in fixed and b in fixed for a, b in self.pairs):
+            raise self.error(word, f"a pair of fixed atoms is not native; {REMEDY}")
 
 
 class Coordination(PairSum):
@@ -72,6 +131,7 @@ class Coordination(PairSum):
         super().__init__(given)
         options = given.options
         self.pairs = self._pairs(options["GROUPA"], options["GROUPB"], options["PAIR"])
+        self._refuse_fixed_pairs("GROUPA")
         self.switch = self._switch(options)
 
     def _pairs(
@@ -108,8 +168,12 @@ class Coordination(PairSum):
     def outputs(self) -> tuple[Value, ...]:
         return (Value(self.label),)
 
-    def value(self, positions: Any, box: Any = None) -> Any:
-        return self.switch.value(self.distances(positions, box)).sum(-1)
+    def pair_values(self, r: Any) -> Any:
+        return self.switch.value(r)
+
+    @property
+    def reach(self) -> float:
+        return self.switch.d_max * self.units.length
 
     def pair_expression(self, k: int, r: str) -> str:
         return self.switch.expression(f"({r}*{1 / self.units.length!r})")
@@ -140,6 +204,7 @@ class ContactMap(PairSum):
             if len(atoms) != 2 or atoms[0] == atoms[1]:
                 raise self.error("ATOMS", "expected two different atoms for each contact")
             self.pairs.append((atoms[0], atoms[1]))
+        self._refuse_fixed_pairs("ATOMS")
         n = len(self.pairs)
         if options["SUM"] == options["CMDIST"]:
             raise self.error("CONTACTMAP", f"natively with SUM or with CMDIST; {REMEDY}")
@@ -166,13 +231,17 @@ class ContactMap(PairSum):
     def outputs(self) -> tuple[Value, ...]:
         return (Value(self.label),)
 
-    def value(self, positions: Any, box: Any = None) -> Any:
-        r = self.distances(positions, box)
-        total = 0.0
-        for k, switch in enumerate(self.switches):
-            contact = self.weights[k] * (switch.value(r[..., k]) - self.references[k])
-            total = total + (contact**2 if self.squared else contact)
-        return total
+    def pair_values(self, r: Any) -> Any:
+        contacts = [
+            self.weights[k] * (switch.value(r[..., k]) - self.references[k])
+            for k, switch in enumerate(self.switches)
+        ]
+        found = namespace(r).stack(contacts, -1)
+        return found**2 if self.squared else found
+
+    @property
+    def reach(self) -> float:
+        return max(switch.d_max for switch in self.switches) * self.units.length
 
     def pair_expression(self, k: int, r: str) -> str:
         switch = self.switches[k].expression(f"({r}*{1 / self.units.length!r})")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value, domain_value
+from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Keyword, Value, domain_value
 from openmm_cgan.plumed.expressions import read_expression
 
 
@@ -17,8 +17,12 @@ class Function(Action):
         """Value for the arguments, each an ndarray or tensor of shape (...)."""
         raise NotImplementedError
 
-    def expression(self, arguments: list[str]) -> str:
-        """The same as an expression of OpenMM's, given expressions for the arguments."""
+    def values(self, arguments: list[Any]) -> tuple[Any, ...]:
+        """All outputs, in order."""
+        return (self.value(arguments),)
+
+    def expression(self, arguments: list[str], index: int = 0) -> str:
+        """An output as an expression of OpenMM's, given expressions for the arguments."""
         raise NotImplementedError
 
 
@@ -58,7 +62,7 @@ class Combine(Function):
             total = total + self.coefficients[i] * shifted ** self.powers[i]
         return self.output.wrap(total)
 
-    def expression(self, arguments: list[str]) -> str:
+    def expression(self, arguments: list[str], index: int = 0) -> str:
         terms = []
         for i, argument in enumerate(self.arguments):
             shifted = argument.difference_text(f"({self.parameters[i]!r})", arguments[i])
@@ -107,7 +111,7 @@ class Custom(Function):
         named = dict(zip(self.names, arguments, strict=True))
         return self.output.wrap(self.function.value(named) + arguments[0] * 0)
 
-    def expression(self, arguments: list[str]) -> str:
+    def expression(self, arguments: list[str], index: int = 0) -> str:
         text = self.function.text(dict(zip(self.names, arguments, strict=True)))
         return _wrapped(f"({text})", self.output)
 
@@ -120,25 +124,38 @@ class Matheval(Custom):
 
 
 class Constant(Function):
-    """A number."""
+    """A number, or several as ``.v-0``, ``.v-1`` ..."""
 
     name = "CONSTANT"
-    summary = "a number"
-    keywords = (Keyword("VALUE", "real", "the number", compulsory=True),)
+    summary = "a number, or several"
+    keywords = (
+        Keyword("VALUE", "real", "the number"),
+        Keyword("VALUES", "numbers", "the numbers, if VALUE is not given"),
+        Keyword("SCALARS", "flag", "several numbers are values .v-0, .v-1 ..."),
+        Keyword("NOLOG", "flag", "accepted"),
+    )
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        self.number: float = given.options["VALUE"]
+        options = given.options
+        single, several = options["VALUE"], options["VALUES"]
+        if (single is None) == (not several):
+            raise self.error(self.name, "give VALUE or VALUES")
+        self.numbers: tuple[float, ...] = several or (single,)
+        if len(self.numbers) > 1 and not options["SCALARS"]:
+            raise self.error("VALUES", f"a vector is not native, but SCALARS is; {REMEDY}")
 
     @property
     def outputs(self) -> tuple[Value, ...]:
-        return (Value(self.label),)
+        if len(self.numbers) == 1:
+            return (Value(self.label),)
+        return tuple(Value(f"{self.label}.v-{i}") for i in range(len(self.numbers)))
 
-    def value(self, arguments: list[Any]) -> Any:
-        return np.float64(self.number)
+    def values(self, arguments: list[Any]) -> tuple[Any, ...]:
+        return tuple(np.float64(number) for number in self.numbers)
 
-    def expression(self, arguments: list[str]) -> str:
-        return f"({self.number!r})"
+    def expression(self, arguments: list[str], index: int = 0) -> str:
+        return f"({self.numbers[index]!r})"
 
 
 def _wrapped(text: str, value: Value) -> str:

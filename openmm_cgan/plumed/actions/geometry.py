@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
+from openmm_cgan.plumed.actions.lattices import GeneralBox, nearest_image
 from openmm_cgan.plumed.expressions import namespace
 
 # Vectors are tuples of their components: quick for the single frames of a reporter, where each
@@ -38,8 +40,10 @@ def minimum_image(vector: Vector, box: Any) -> Vector:
     ----------
     vector : tuple of ndarray or tensor, shape (...)
     box : ndarray or tensor, shape (..., 3, 3)
-        Box vectors in rows, in OpenMM's reduced form.
+        Box vectors in rows, in OpenMM's reduced form; of any form if it is a `GeneralBox`.
     """
+    if isinstance(box, GeneralBox):
+        return nearest_image(vector, box)
     x, y, z = vector
     floor = namespace(box).floor
     turns = floor(z / box[..., 2, 2] + 0.5)
@@ -49,7 +53,59 @@ def minimum_image(vector: Vector, box: Any) -> Vector:
     return x - floor(x / box[..., 0, 0] + 0.5) * box[..., 0, 0], y, z
 
 
-def whole(atoms: tuple[int, ...], positions: Any, box: Any) -> list[Vector]:
+def shortest_image(vector: Vector, box: Any) -> Vector:
+    """Bring vectors to the shortest of their images, as PLUMED does.
+
+    It is that of `minimum_image` unless the box is triclinic and the vector longer than half of
+    its shortest width.
+    """
+    vector = minimum_image(vector, box)
+    xp = namespace(vector[0])
+    if isinstance(box, GeneralBox) or not xp.any(box[..., [1, 2, 2], [0, 0, 1]] != 0):
+        return vector
+    x, y, z = vector
+    best, best_length = vector, dot(vector, vector)
+    for j, k in ((j, k) for j in (-1, 0, 1) for k in (-1, 0, 1) if j or k):
+        u, v, w = (
+            c + j * box[..., 1, axis] + k * box[..., 2, axis] for axis, c in enumerate((x, y, z))
+        )
+        u = u - xp.floor(u / box[..., 0, 0] + 0.5) * box[..., 0, 0]
+        length = u * u + v * v + w * w
+        nearer = length < best_length
+        best = (
+            xp.where(nearer, u, best[0]),
+            xp.where(nearer, v, best[1]),
+            xp.where(nearer, w, best[2]),
+        )
+        best_length = xp.where(nearer, length, best_length)
+    return best
+
+
+def angle_slopes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient of the angle between two vectors with respect to each, shape (3,)."""
+    normal = np.cross(a, b)
+    length = max(float(np.linalg.norm(normal)), 1e-12)
+    return np.cross(a, normal) / (a @ a * length), np.cross(normal, b) / (b @ b * length)
+
+
+def torsion_slopes(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient of the torsion of three bonds with respect to each, shape (3,)."""
+    m, n = np.cross(a, b), np.cross(b, c)
+    m2, n2, length = m @ m, n @ n, float(np.linalg.norm(b))
+    along = (a @ b) / (m2 * length) * m + (b @ c) / (n2 * length) * n
+    return length / m2 * m, -along, length / n2 * n
+
+
+def scaled(vector: Vector, box: Any) -> Vector:
+    """Components of vectors along the box vectors, in units of these."""
+    inverse = namespace(vector[0]).linalg.inv(box)
+    a, b, c = (sum(v * inverse[..., j, k] for j, v in enumerate(vector)) for k in range(3))
+    return a, b, c
+
+
+def whole(atoms: tuple[int, ...], positions: Any, box: Any) -> Any:
     """Positions of a group, each atom at the image nearest to the one before it.
 
     Parameters
@@ -58,20 +114,18 @@ def whole(atoms: tuple[int, ...], positions: Any, box: Any) -> list[Vector]:
     positions : ndarray or tensor, shape (..., n_atoms, 3)
     box : ndarray or tensor, shape (..., 3, 3), or None
         None leaves the positions as they are.
+
+    Returns
+    -------
+    ndarray or tensor, shape (..., len(atoms), 3)
     """
-    points = [(positions[..., a, 0], positions[..., a, 1], positions[..., a, 2]) for a in atoms]
+    points = positions[..., list(atoms), :]
     if box is None:
         return points
-    made = points[:1]
-    for before, after in pairwise(points):
-        step = minimum_image(subtract(after, before), box)
-        made.append((made[-1][0] + step[0], made[-1][1] + step[1], made[-1][2] + step[2]))
-    return made
-
-
-def weighted_mean(weights: list[float], points: list[Vector]) -> Vector:
-    """Mean of points with weights that sum to 1."""
-    x, y, z = (
-        sum(w * point[axis] for w, point in zip(weights, points, strict=True)) for axis in range(3)
-    )
-    return x, y, z
+    xp = namespace(points)
+    steps = points[..., 1:, :] - points[..., :-1, :]
+    wide = box[..., None, :, :]
+    nearest = shortest_image((steps[..., 0], steps[..., 1], steps[..., 2]), wide)
+    walked = xp.stack(list(nearest), -1).cumsum(-2)
+    first = points[..., :1, :]
+    return xp.concatenate([first, first + walked], -2)

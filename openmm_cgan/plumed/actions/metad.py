@@ -1,302 +1,202 @@
-"""METAD: well-tempered metadynamics on a grid, as PLUMED sums and interpolates it.
+"""METAD: metadynamics, as PLUMED sums, tempers and interpolates it.
 
-The grid holds the bias and its slopes at the nodes. Between nodes it is the product of cubic
-Hermite factors that PLUMED uses, which in one cell is a polynomial: OpenMM's force is given the
-coefficients of all cells as a table, so that it and PLUMED agree to rounding.
-
-Well-tempered metadynamics: Barducci, Bussi, Parrinello, doi 10.1103/PhysRevLett.100.020603.
+Metadynamics: Laio, Parrinello, doi 10.1073/pnas.202427399. Well-tempered: Barducci, Bussi,
+Parrinello, doi 10.1103/PhysRevLett.100.020603. c(t): Tiwary, Parrinello, doi 10.1021/jp504920s.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
-from openmm_cgan.plumed.actions.biases import Bias
+from openmm_cgan.plumed.actions.biases import Bias, restarts_itself, take
+from openmm_cgan.plumed.actions.grids import Axis, HillGrid, reach_of
+from openmm_cgan.plumed.actions.hill_sums import HillSum
 from openmm_cgan.plumed.language import is_number_format, read_real
 
-# PLUMED's "stretched" Gaussian, cut at half its squared distance CUTOFF and brought to zero there
-CUTOFF = 6.25
-STRETCH = 1.0 / (1.0 - math.exp(-CUTOFF))
-SHIFT = 1.0 - STRETCH
-FLAT = 1e-7  # PLUMED takes a node's slopes as zero where its value is below this
+MAX_GRID_POINTS = 8_000_000
+MAX_AXES = 3  # of a grid
+MAX_WALKERS = 10_000
 
-MAX_GRID_POINTS = 20_000_000
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a grid, over a value from `lower` to `upper` in `cells` equal steps."""
-
-    value: Value
-    lower: float
-    upper: float
-    cells: int
-
-    @property
-    def step(self) -> float:
-        """Distance of two nodes."""
-        return (self.upper - self.lower) / self.cells
-
-    @property
-    def nodes(self) -> int:
-        """Number of nodes; the last of a periodic axis is the first again."""
-        return self.cells + (self.value.domain is None)
-
-    def position(self, s: np.ndarray) -> np.ndarray:
-        """Distance from `lower` in cells."""
-        return (self.value.wrap(s) - self.lower) / self.step
-
-    def inside(self, s: np.ndarray) -> np.ndarray:
-        """Whether a value is on the grid; always, where periodic."""
-        if self.value.domain is not None:
-            return np.isfinite(s)
-        return (s >= self.lower) & (s <= self.upper)
-
-    def nearby(self, s: float, reach: float) -> np.ndarray:
-        """Indices of the nodes within `reach` of a value, each once."""
-        centre = math.floor(float(self.position(np.asarray(s))))
-        width = math.ceil(reach / self.step)
-        if self.value.domain is None:
-            return np.arange(max(centre - width, 0), min(centre + width, self.cells) + 1)
-        if 2 * width + 1 >= self.cells:
-            return np.arange(self.cells)
-        return np.arange(centre - width, centre + width + 1) % self.cells
-
-
-class HillGrid:
-    """The sum of Gaussian hills on a grid.
-
-    `table` holds for each node the numbers that the interpolation multiplies: the value, and for
-    each axis the slope times the step; for two axes also their product over the value.
-
-    Parameters
-    ----------
-    axes : tuple of Axis
-        One or two.
-    """
-
-    def __init__(self, axes: tuple[Axis, ...]) -> None:
-        self.axes = axes
-        shape = tuple(axis.nodes for axis in axes)
-        self.heights = np.zeros(shape)
-        self.slopes = np.zeros((len(axes), *shape))  # times the step of the axis
-        self.table = np.zeros((*shape, 2 ** len(axes)))
-
-    def add(self, centre: np.ndarray, sigma: np.ndarray, height: float) -> None:
-        """Add one hill.
-
-        Parameters
-        ----------
-        centre, sigma : ndarray, shape (n_axes,)
-        height : float
-        """
-        reach = math.sqrt(2 * CUTOFF) * sigma
-        near = [axis.nearby(centre[i], reach[i]) for i, axis in enumerate(self.axes)]
-        deltas = np.ix_(
-            *(
-                axis.value.difference(centre[i], axis.lower + near[i] * axis.step) / sigma[i]
-                for i, axis in enumerate(self.axes)
-            )
-        )
-        half = 0.5 * sum(delta * delta for delta in deltas)
-        bump = np.where(half < CUTOFF, height * STRETCH * np.exp(-half), 0.0)
-        patch = np.ix_(*near)
-        self.heights[patch] += np.where(half < CUTOFF, bump + height * SHIFT, 0.0)
-        for i, delta in enumerate(deltas):
-            self.slopes[i][patch] -= bump * (delta * (self.axes[i].step / sigma[i]))
-        self._tabulate(patch)
-
-    def _tabulate(self, patch: tuple[np.ndarray, ...]) -> None:
-        height = self.heights[patch]
-        steep = np.abs(height) >= FLAT
-        slopes = [np.where(steep, slope[patch], 0.0) for slope in self.slopes]
-        entries = [height, *slopes]
-        if len(slopes) == 2:
-            entries.append(slopes[0] * slopes[1] / np.where(steep, height, 1.0))
-        self.table[patch] = np.stack(entries, axis=-1)
-
-    def value(self, arguments: list[np.ndarray]) -> np.ndarray:
-        """Interpolated bias.
-
-        Parameters
-        ----------
-        arguments : list of ndarray, shape (...)
-            Values on each axis; zero is returned off a grid that is not periodic.
-        """
-        inside = np.ones(np.shape(arguments[0]), dtype=bool)
-        nodes, weights = [], []
-        for axis, s in zip(self.axes, arguments, strict=True):
-            inside = inside & axis.inside(np.asarray(s))
-            u = np.where(inside, axis.position(np.asarray(s, dtype=float)), 0.0)
-            cell = np.clip(np.floor(u).astype(int), 0, axis.cells - 1)
-            x = u - cell
-            nodes.append((cell, (cell + 1) % axis.nodes))
-            weights.append((_value_weights(x), _slope_weights(x)))
-        total = np.zeros(inside.shape)
-        for corner in itertools.product((0, 1), repeat=len(self.axes)):
-            entries = self.table[tuple(n[side] for n, side in zip(nodes, corner, strict=True))]
-            for k, sloped in enumerate(SLOPED[len(self.axes)]):
-                weight = entries[..., k]
-                for w, use, side in zip(weights, sloped, corner, strict=True):
-                    weight = weight * w[use][side]
-                total = total + weight
-        return np.where(inside, total, 0.0)
-
-    def expression(self, arguments: list[str], table: str) -> str:
-        """The interpolation as an expression of OpenMM's over a Discrete1DFunction `table`."""
-        n = len(self.axes)
-        terms = []
-        for corner in itertools.product((0, 1), repeat=n):
-            node = "0"
-            for i, side in enumerate(corner):
-                node = f"{node}*{self.axes[i].nodes}+n{side}{i}" if i else f"n{side}{i}"
-            for k, sloped in enumerate(SLOPED[n]):
-                factors = [
-                    f"{'s' if use else 'w'}{side}{i}"
-                    for i, (use, side) in enumerate(zip(sloped, corner, strict=True))
-                ]
-                terms.append("*".join([*factors, f"{table}({2**n}*({node})+{k})"]))
-        definitions = [d for i, s in enumerate(arguments) for d in self._definitions(i, s)]
-        return ";".join(["+".join(terms), *definitions])
-
-    def _definitions(self, i: int, argument: str) -> list[str]:
-        axis = self.axes[i]
-        if axis.value.domain is None:
-            cell, upper = f"min(max(floor(u{i}),0),{axis.cells - 1})", f"n0{i}+1"
-        else:
-            cell = f"floor(u{i})-{axis.cells}*floor(u{i}/{axis.cells})"
-            upper = f"select(n0{i}-{axis.cells - 1},n0{i}+1,0)"
-        origin = "n0" if axis.value.domain is None else "f"
-        return [
-            f"w0{i}=1-w1{i}",
-            f"w1{i}=x{i}*x{i}*(3-2*x{i})",
-            f"s0{i}=x{i}*(1-x{i})^2",
-            f"s1{i}=-x{i}^2*(1-x{i})",
-            f"x{i}=u{i}-{origin}{i}",
-            f"n1{i}={upper}",
-            f"n0{i}={cell}",
-            f"f{i}=floor(u{i})",
-            f"u{i}=(({argument})-({axis.lower!r}))*{1 / axis.step!r}",
-        ]
-
-
-# Which axes an entry of the table takes the slope of, in the order of the entries
-SLOPED = {1: ((0,), (1,)), 2: ((0, 0), (1, 0), (0, 1), (1, 1))}
-
-
-def _value_weights(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    upper = x * x * (3 - 2 * x)
-    return 1 - upper, upper
-
-
-def _slope_weights(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return x * (1 - x) ** 2, -(x**2) * (1 - x)
+_GRID_KEYWORDS = (
+    Keyword("GRID_MIN", "texts", "lower limits of the grid; without a grid hills are summed"),
+    Keyword("GRID_MAX", "texts", "upper limits of the grid"),
+    Keyword("GRID_BIN", "integers", "cells of the grid"),
+    Keyword("GRID_SPACING", "reals", "largest distance of two nodes"),
+    Keyword("GRID_SPARSE", "flag", "taken as an ordinary grid"),
+    Keyword("GRID_NOSPLINE", "flag", "take the bias and force of the node below"),
+    Keyword("GRID_WFILE", "text", "where the grid is written"),
+    Keyword("GRID_WSTRIDE", "integer", "steps between writing the grid"),
+    Keyword("STORE_GRIDS", "flag", "keep all grids that are written, not only the last"),
+    Keyword("GRID_RFILE", "text", "a grid to begin with"),
+)
+_WALKER_KEYWORDS = (
+    Keyword("WALKERS_N", "integer", "how many walkers share their hills by files", default=1),
+    Keyword("WALKERS_ID", "integer", "which of them this is, from 0", default=0),
+    Keyword("WALKERS_DIR", "text", "folder of their hills files", default=""),
+    Keyword("WALKERS_RSTRIDE", "integer", "steps between reading their hills", default=1),
+)
 
 
 class Metad(Bias):
-    """Metadynamics in one or two dimensions on a grid, plain or well-tempered."""
+    """Metadynamics, plain, well-tempered or damped, with or without a grid.
+
+    Attributes
+    ----------
+    hills : HillGrid or HillSum
+        The bias.
+    rct, max_bias, work : float
+        c(t), the largest bias on the grid, and what the hills have added where they were laid
+        [energy unit of the input].
+    """
 
     name = "METAD"
-    summary = "metadynamics, 1-D and 2-D, well-tempered, GRID"
+    summary = "metadynamics: well-tempered, on a grid to 3-D or without, walkers"
     keywords = (
-        Keyword("ARG", "arguments", "one or two values", compulsory=True),
+        Keyword("ARG", "arguments", "the values", compulsory=True),
         Keyword("SIGMA", "reals", "width of the hills for each argument", compulsory=True),
         Keyword("PACE", "integer", "steps between hills", compulsory=True),
         Keyword("HEIGHT", "real", "height of the hills, if TAU is not given"),
-        Keyword("TAU", "real", "time scale that sets the height, with BIASFACTOR"),
+        Keyword("TAU", "real", "time scale that sets the height, with BIASFACTOR or DAMPFACTOR"),
         Keyword("BIASFACTOR", "real", "bias factor of well-tempered metadynamics"),
+        Keyword("DAMPFACTOR", "real", "damp by the largest bias: exp(-max / (kT DAMPFACTOR))"),
         Keyword("TEMP", "real", "temperature in K, if not that of the run"),
         Keyword("FILE", "text", "where the hills are written", default="HILLS"),
         Keyword("FMT", "text", "number format of the hills file"),
-        Keyword("GRID_MIN", "texts", "lower limits of the grid"),
-        Keyword("GRID_MAX", "texts", "upper limits of the grid"),
-        Keyword("GRID_BIN", "integers", "cells of the grid"),
-        Keyword("GRID_SPACING", "reals", "largest distance of two nodes"),
+        Keyword("RESTART", "text", "YES or NO, if not as the whole input"),
+        Keyword("INTERVAL", "numbers", "limits outside which one value feels no force"),
+        Keyword("CALC_RCT", "flag", "c(t), and the bias less c(t), as rct and rbias"),
+        Keyword("RCT_USTRIDE", "integer", "hills between updates of c(t)", default=1),
+        Keyword("CALC_MAX_BIAS", "flag", "the largest bias on the grid as maxbias"),
+        Keyword("CALC_WORK", "flag", "work done by laying hills as work"),
+        *_GRID_KEYWORDS,
+        *_WALKER_KEYWORDS,
     )
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         options = given.options
-        self.sigma = np.array(options["SIGMA"], dtype=float)
+        self.sigma: tuple[float, ...] = options["SIGMA"]
         self.pace: int = options["PACE"]
         self.bias_factor: float | None = options["BIASFACTOR"]
+        self.damp_factor: float = options["DAMPFACTOR"] or 0.0
         self.temp: float | None = options["TEMP"]
-        self.tau: float | None = options["TAU"]
+        self.tau: float = options["TAU"] or 0.0
         self.height: float | None = options["HEIGHT"]
         self.file: str = options["FILE"]
         self.fmt: str = options["FMT"] or "%23.16g"
-        self._check(options)
-        self.grid = HillGrid(tuple(self._axis(i, options) for i in range(len(self.arguments))))
-        if math.prod(axis.nodes for axis in self.grid.axes) > MAX_GRID_POINTS:
-            raise self.error("GRID_BIN", f"the grid has more than {MAX_GRID_POINTS} points")
-        self.hills: list[tuple[float, ...]] = []
+        self.restarts = restarts_itself(self, options["RESTART"])
+        self.calc_rct: bool = options["CALC_RCT"]
+        self.rct_stride: int = options["RCT_USTRIDE"] * self.pace
+        self.calc_max_bias: bool = options["CALC_MAX_BIAS"]
+        self.calc_work: bool = options["CALC_WORK"]
+        self.grid_read: str | None = options["GRID_RFILE"]
+        self.grid_file: str | None = options["GRID_WFILE"]
+        self.grid_stride: int = options["GRID_WSTRIDE"] or 0
+        self.store_grids: bool = options["STORE_GRIDS"]
+        self.walkers: int = options["WALKERS_N"]
+        self.walker: int = options["WALKERS_ID"]
+        self.walkers_folder: str = options["WALKERS_DIR"]
+        self.read_stride: int = options["WALKERS_RSTRIDE"]
+        self.interval = _interval(self, options["INTERVAL"])
+        self.kt: float | None = None
+        self.rct = self.max_bias = self.work = 0.0
+        _check(self)
+        axes = _read_axes(self, options)
+        self.hills: HillGrid | HillSum
+        if axes:
+            self.hills = HillGrid(axes, spline=not options["GRID_NOSPLINE"])
+        else:
+            self.hills = HillSum(self.arguments, self.interval)
+        _check_grid(self)
 
-    def _check(self, options: dict[str, Any]) -> None:
-        if not 1 <= len(self.arguments) <= 2:
-            raise self.error("ARG", f"{len(self.arguments)} arguments; natively 1 or 2; {REMEDY}")
-        if not np.all(self.sigma > 0):
-            raise self.error("SIGMA", "must be positive")
-        if self.pace <= 0:
-            raise self.error("PACE", "must be positive")
-        if self.bias_factor is not None and self.bias_factor <= 1:
-            raise self.error("BIASFACTOR", f"must be above 1 natively; {REMEDY}")
-        if (self.height is None) == (self.tau is None):
-            raise self.error("HEIGHT", "give either HEIGHT, or TAU with BIASFACTOR")
-        if self.tau is not None and self.bias_factor is None:
-            raise self.error("TAU", "needs BIASFACTOR")
-        if options["GRID_MIN"] is None or options["GRID_MAX"] is None:
-            message = f"natively METAD needs a grid: add GRID_MIN= and GRID_MAX=, or {REMEDY}"
-            raise self.error("METAD", message)
-        if not is_number_format(self.fmt):
-            raise self.error("FMT", "expected a format such as %14.9f")
+    @property
+    def grid(self) -> HillGrid | None:
+        """Where the bias is on a grid, the grid."""
+        return self.hills if isinstance(self.hills, HillGrid) else None
 
-    def _axis(self, i: int, options: dict[str, Any]) -> Axis:
-        value = self.arguments[i]
-        try:
-            lower = read_real(options["GRID_MIN"][i])
-            upper = read_real(options["GRID_MAX"][i])
-        except ValueError as error:
-            raise self.error("GRID_MIN", str(error)) from None
-        if lower >= upper:
-            raise self.error("GRID_MIN", f"must be below GRID_MAX for {value.name}")
-        if value.domain is not None and (lower, upper) != value.domain:
-            raise self.error(
-                "GRID_MIN", f"the grid of the periodic {value.name} must be its whole domain"
-            )
-        bins, spacing = options["GRID_BIN"], options["GRID_SPACING"]
-        if bins is None and spacing is None:
-            spacing = self.sigma / 5
-        cells = bins[i] if bins is not None else 0
-        if spacing is not None:
-            if not spacing[i] > 0:
-                raise self.error("GRID_SPACING", "must be positive")
-            cells = max(cells, math.ceil((upper - lower) / spacing[i]))
-        if not 1 <= cells <= MAX_GRID_POINTS:
-            raise self.error("GRID_BIN", f"{cells} cells for {value.name}: expected at least 1")
-        return Axis(value, lower, upper, cells)
+    @property
+    def applied(self) -> bool:
+        """Whether the hills act; with BIASFACTOR=1 they are only written."""
+        return self.bias_factor != 1.0
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        names = ["bias"]
+        if self.calc_rct:
+            names += ["rbias", "rct"]
+        if self.calc_work:
+            names.append("work")
+        if self.calc_max_bias:
+            names.append("maxbias")
+        return tuple(Value(f"{self.label}.{name}", "energy") for name in names)
+
+    @property
+    def strides(self) -> set[int]:
+        """At which multiples of the step something happens to it."""
+        strides = {self.pace}
+        if self.grid_stride:
+            strides.add(self.grid_stride)
+        if self.walkers > 1:
+            strides.add(self.read_stride)
+        return strides
+
+    # ---- what depends on the run
 
     @property
     def needs_temperature(self) -> bool:
-        """Whether the height of the hills depends on a temperature that TEMP does not give."""
-        return self.bias_factor is not None and self.temp is None
+        """Whether it depends on a temperature that TEMP does not give."""
+        tempered = self.bias_factor is not None or self.damp_factor > 0 or self.calc_rct
+        return tempered and self.temp is None
 
     def start(self, kt: float | None, timestep: float) -> None:
         """Fix what depends on the run: kT [energy unit of the input] and the time step [ps]."""
         self.kt = kt
-        if self.tau is not None:
-            assert self.bias_factor is not None
+        if self.tau:
             assert kt is not None
             time = timestep * self.pace / self.units.time
-            self.height = kt * (self.bias_factor - 1) / self.tau * time
+            factor = self.damp_factor
+            if self.bias_factor is not None:
+                factor = self.bias_factor - 1 if self.bias_factor > 1 else 1.0
+            self.height = kt * factor / self.tau * time
 
-    def energy(self, arguments: list[Any]) -> np.ndarray:
-        return self.grid.value([np.asarray(x, dtype=float) for x in arguments])
+    # ---- values
+
+    def energy(self, arguments: list[Any]) -> Any:
+        if not self.applied:
+            return arguments[0] * arguments[0] * 0.0  # not -0
+        if all(isinstance(x, float) for x in arguments):
+            return self.hills.at(arguments)
+        return self.hills.value([np.asarray(x, dtype=float) for x in arguments])
+
+    def values(self, arguments: list[Any]) -> tuple[Any, ...]:
+        bias = self.energy(arguments)
+        found = {
+            "bias": bias,
+            "rbias": bias - self.rct,
+            "rct": self.rct + 0 * bias,
+            "work": self.work + 0 * bias,
+            "maxbias": self.max_bias + 0 * bias,
+        }
+        return tuple(found[value.name.rpartition(".")[2]] for value in self.outputs)
+
+    def changed_outputs(self) -> dict[str, float]:
+        """Outputs that PLUMED prints as they are after the hill of the step, not before."""
+        found = {}
+        if self.calc_rct:
+            found[f"{self.label}.rct"] = self.rct
+        if self.calc_max_bias:
+            found[f"{self.label}.maxbias"] = self.max_bias
+        return found
+
+    def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
+        """Energy of a METAD without grid, and its slope along each argument."""
+        assert isinstance(self.hills, HillSum)
+        return self.hills.value_and_slopes(arguments)
 
     def check_inside(self, arguments: list[Any]) -> None:
         """Raise as PLUMED does when a value has left the grid.
@@ -305,31 +205,194 @@ class Metad(Bias):
         ------
         RuntimeError
         """
-        for axis, s in zip(self.grid.axes, arguments, strict=True):
-            if not np.all(axis.inside(np.asarray(s))):
+        for axis, s in zip(self.grid.axes if self.grid else (), arguments, strict=False):
+            if not (axis.inside(s) if isinstance(s, float) else np.all(axis.inside(s))):
                 raise RuntimeError(
                     f"{self.statement.location}: METAD {self.label}: {axis.value.name} = {s} is "
                     f"outside the grid from {axis.lower} to {axis.upper}: widen GRID_MIN and "
                     "GRID_MAX, or add walls inside them"
                 )
 
-    def deposit(self, arguments: list[float]) -> tuple[float, ...]:
-        """Add the hill of this step; return centre, sigma, written height and bias factor."""
-        assert self.height is not None
-        height, written = self.height, self.height
-        if self.bias_factor is not None and self.kt is not None:
-            v = float(self.energy(list(arguments)))
-            height = self.height * math.exp(-v / (self.kt * (self.bias_factor - 1)))
-            written = height * self.bias_factor / (self.bias_factor - 1)
-        centre = np.array(arguments, dtype=float)
-        self.grid.add(centre, self.sigma, height)
-        factor = -1.0 if self.bias_factor is None else self.bias_factor
-        return (*centre, *self.sigma, written, factor)
+    # ---- hills
 
-    def restore(self, centres: np.ndarray, sigmas: np.ndarray, written: np.ndarray) -> None:
-        """Add the hills of an earlier run, heights as the file has them."""
-        scale = 1.0
+    def deposit(self, arguments: list[float], v: float) -> tuple[float, ...]:
+        """Add the hill of this step, where the bias is `v`.
+
+        Returns
+        -------
+        tuple of float
+            Centre, sigma, height as it is written, bias factor.
+        """
+        if not self.applied:
+            v = self.hills.at(arguments)  # which has no force, but tempers
+        height = written = self._tempered(v)
+        if self.bias_factor is not None and self.bias_factor > 1:
+            written = height * (self.bias_factor / (self.bias_factor - 1))
+        self._add(arguments, self.sigma, height)
+        if self.calc_work:
+            self.work += self.hills.at(arguments) - v
+        factor = -1.0 if self.bias_factor is None else self.bias_factor
+        return (*arguments, *self.sigma, written, factor)
+
+    def saved(self) -> dict[str, np.ndarray]:
+        sums = {name: np.array(getattr(self, name)) for name in ("rct", "max_bias", "work")}
+        return sums | self.hills.saved()
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        for name in ("rct", "max_bias", "work"):
+            setattr(self, name, float(take(arrays, name, ())))
+        if self.grid is not None:
+            self.grid.restore_saved(take(arrays, "nodes", self.grid.nodes.shape))
+            return
+        assert isinstance(self.hills, HillSum)
+        centres = take(arrays, "centres", (len(self.arguments), None))
+        over_sigma = take(arrays, "over_sigma", centres.shape)
+        self.hills.restore_saved(centres, over_sigma, take(arrays, "heights", centres.shape[1:]))
+
+    def _tempered(self, v: float) -> float:
+        assert self.height is not None
+        height = self.height
         if self.bias_factor is not None:
+            assert self.kt is not None
+            factor = self.bias_factor - 1 if self.bias_factor > 1 else 1.0
+            height *= math.exp(-v / (self.kt * factor))
+        if self.damp_factor:
+            assert self.grid is not None
+            assert self.kt is not None
+            height *= math.exp(-self.grid.maximum() / (self.kt * self.damp_factor))
+        return height
+
+    def _add(self, centre: Sequence[float], sigma: Sequence[float], height: float) -> None:
+        if isinstance(self.hills, HillGrid):
+            self.hills.add(centre, sigma, height, self.interval)
+        else:
+            self.hills.add(centre, sigma, height)
+
+    def add_hills(self, centres: np.ndarray, sigmas: np.ndarray, written: np.ndarray) -> None:
+        """Add hills of a file, heights as the file has them."""
+        scale = 1.0
+        if self.bias_factor is not None and self.bias_factor > 1:
             scale = (self.bias_factor - 1) / self.bias_factor
         for centre, sigma, height in zip(centres, sigmas, written, strict=True):
-            self.grid.add(centre, sigma, float(height) * scale)
+            self._add(centre.tolist(), sigma.tolist(), float(height) * scale)
+
+    def update_sums(self, step: int | None = None) -> None:
+        """Bring c(t) and the largest bias up to date, c(t) only at the steps that it is due."""
+        if self.grid is None:
+            return
+        if self.calc_max_bias:
+            self.max_bias = self.grid.maximum()
+        if not (self.calc_rct and self.applied and (step is None or step % self.rct_stride == 0)):
+            return
+        assert self.kt is not None
+        highest = self.grid.maximum()
+        below = self.grid.nodes[0] - highest
+        minus_f, minus_f_plus_v = 1 / self.kt, 0.0
+        if self.bias_factor is not None:
+            minus_f = self.bias_factor / (self.bias_factor - 1) / self.kt
+            minus_f_plus_v = 1 / (self.bias_factor - 1) / self.kt
+        ratio = np.exp(minus_f * below).sum() / np.exp(minus_f_plus_v * below).sum()
+        self.rct = self.kt * math.log(ratio) + highest
+
+
+def _interval(metad: Metad, limits: tuple[float, ...] | None) -> tuple[float, float] | None:
+    if limits is None:
+        return None
+    if len(metad.arguments) != 1 or metad.arguments[0].domain is not None:
+        raise metad.error("INTERVAL", "works for one argument that is not periodic")
+    if len(limits) != 2:
+        raise metad.error("INTERVAL", f"{len(limits)} numbers; expected lower,upper")
+    lower, upper = limits
+    if upper < lower:
+        raise metad.error("INTERVAL", "the upper limit is below the lower one")
+    return lower, upper
+
+
+def _check(metad: Metad) -> None:
+    if not metad.arguments:
+        raise metad.error("ARG", "no argument is given")
+    if not all(sigma > 0 for sigma in metad.sigma):
+        raise metad.error("SIGMA", "must be positive")
+    if metad.pace <= 0:
+        raise metad.error("PACE", "must be positive")
+    if metad.rct_stride <= 0:
+        raise metad.error("RCT_USTRIDE", "must be positive")
+    if metad.bias_factor is not None and metad.bias_factor < 1:
+        raise metad.error("BIASFACTOR", "must be 1 or more")
+    if (metad.height is None) == (metad.tau == 0):
+        raise metad.error("HEIGHT", "give either HEIGHT, or TAU with BIASFACTOR or DAMPFACTOR")
+    if metad.tau and metad.bias_factor is None and not metad.damp_factor:
+        raise metad.error("TAU", "needs BIASFACTOR or DAMPFACTOR")
+    if metad.damp_factor < 0:
+        raise metad.error("DAMPFACTOR", "must be positive")
+    if not is_number_format(metad.fmt):
+        raise metad.error("FMT", "expected a format such as %14.9f")
+    if not 1 <= metad.walkers <= MAX_WALKERS:
+        raise metad.error("WALKERS_N", f"must be from 1 to {MAX_WALKERS}")
+    if not 0 <= metad.walker < metad.walkers:
+        raise metad.error("WALKERS_ID", f"must be from 0 to {metad.walkers - 1}: WALKERS_N - 1")
+    if metad.read_stride <= 0:
+        raise metad.error("WALKERS_RSTRIDE", "must be positive")
+
+
+def _check_grid(metad: Metad) -> None:
+    if metad.grid is None:
+        needs = {
+            "CALC_RCT": metad.calc_rct,
+            "CALC_MAX_BIAS": metad.calc_max_bias,
+            "DAMPFACTOR": metad.damp_factor,
+            "GRID_WFILE": metad.grid_file,
+            "GRID_RFILE": metad.grid_read,
+        }
+        for word in (word for word, given in needs.items() if given):
+            raise metad.error(word, "needs a grid: add GRID_MIN= and GRID_MAX=")
+    if bool(metad.grid_file) != bool(metad.grid_stride) or metad.grid_stride < 0:
+        raise metad.error("GRID_WFILE", "give GRID_WFILE together with GRID_WSTRIDE > 0")
+
+
+def _read_axes(metad: Metad, options: dict[str, Any]) -> list[Axis]:
+    if options["GRID_MIN"] is None and options["GRID_MAX"] is None:
+        for word in ("GRID_BIN", "GRID_SPACING"):
+            if options[word] is not None:
+                raise metad.error(word, "needs GRID_MIN and GRID_MAX")
+        return []
+    if options["GRID_MIN"] is None or options["GRID_MAX"] is None:
+        raise metad.error("GRID_MIN", "give GRID_MIN and GRID_MAX, or none of them")
+    if len(metad.arguments) > MAX_AXES:
+        message = f"a grid of {len(metad.arguments)} arguments; natively {MAX_AXES}; {REMEDY}"
+        raise metad.error("ARG", message)
+    if options["GRID_SPARSE"] and (options["CALC_RCT"] or options["GRID_WFILE"]):
+        raise metad.error("GRID_SPARSE", f"with CALC_RCT or GRID_WFILE is not native; {REMEDY}")
+    axes = [_read_axis(metad, i, options) for i in range(len(metad.arguments))]
+    if math.prod(axis.nodes for axis in axes) > MAX_GRID_POINTS:
+        raise metad.error("GRID_BIN", f"the grid has more than {MAX_GRID_POINTS} points; {REMEDY}")
+    return axes
+
+
+def _read_axis(metad: Metad, i: int, options: dict[str, Any]) -> Axis:
+    value = metad.arguments[i]
+    texts = (options["GRID_MIN"][i], options["GRID_MAX"][i])
+    try:
+        lower, upper = (read_real(text) for text in texts)
+    except ValueError as error:
+        raise metad.error("GRID_MIN", str(error)) from None
+    if lower >= upper:
+        raise metad.error("GRID_MIN", f"must be below GRID_MAX for {value.name}")
+    if value.domain is not None and (lower, upper) != value.domain:
+        message = f"the grid of the periodic {value.name} must be its whole domain"
+        raise metad.error("GRID_MIN", message)
+    bins, spacing = options["GRID_BIN"], options["GRID_SPACING"]
+    if bins is None and spacing is None:
+        spacing = [0.2 * sigma for sigma in metad.sigma]
+    cells = bins[i] if bins is not None else 1
+    if spacing is not None:
+        if not spacing[i] > 0:
+            raise metad.error("GRID_SPACING", "must be positive")
+        cells = max(cells, math.ceil((upper - lower) / spacing[i]))
+    if not 1 <= cells <= MAX_GRID_POINTS:
+        raise metad.error("GRID_BIN", f"{cells} cells for {value.name}: expected at least 1")
+    axis = Axis(value, lower, upper, cells, value.domain_text or texts)
+    if axis.goes_round(reach_of(metad.sigma[i])):
+        message = f"the hills are wider than {value.name}'s whole domain; {REMEDY}"
+        raise metad.error("SIGMA", message)
+    return axis

@@ -9,6 +9,7 @@ from openmm_cgan.plumed.language import is_number_format
 class Print(Action):
     """A row of values every STRIDE steps."""
 
+    calculates = False
     name = "PRINT"
     summary = "rows of values in a file"
     keywords = (
@@ -32,6 +33,7 @@ class Print(Action):
 class Flush(Action):
     """Hand all open files to the operating system every STRIDE steps."""
 
+    calculates = False
     name = "FLUSH"
     summary = "flush the files"
     keywords = (Keyword("STRIDE", "integer", "steps between flushes", compulsory=True),)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from openmm_cgan.plumed.actions.action import (
     ENERGIES,
     LENGTHS,
@@ -12,6 +14,7 @@ from openmm_cgan.plumed.actions.action import (
     Keyword,
     UnitSystem,
 )
+from openmm_cgan.plumed.index_files import read_index_file
 from openmm_cgan.plumed.language import read_real
 from openmm_cgan.plumed.pdb import MolInfo
 
@@ -19,12 +22,15 @@ from openmm_cgan.plumed.pdb import MolInfo
 class Units(Action):
     """The units of all numbers in the file; angles stay in radians."""
 
+    calculates = False
     name = "UNITS"
     summary = "units of the numbers in the file"
     keywords = (
         Keyword("LENGTH", "text", "nm, A, um, Bohr, or a number of nm", default="nm"),
         Keyword("ENERGY", "text", "kj/mol, kcal/mol, j/mol, eV, Ha, or a number", default="kj/mol"),
         Keyword("TIME", "text", "ps, ns, fs, atomic, or a number of ps", default="ps"),
+        Keyword("MASS", "text", "accepted: no value here has a mass in its unit"),
+        Keyword("CHARGE", "text", "accepted: no value here has a charge in its unit"),
     )
 
     def __init__(self, given: Given) -> None:
@@ -53,6 +59,7 @@ class Units(Action):
 class Restart(Action):
     """Continue an earlier run: append to the files, read the hills."""
 
+    calculates = False
     name = "RESTART"
     summary = "continue an earlier run"
     keywords = (Keyword("NO", "flag", "do not"),)
@@ -65,6 +72,7 @@ class Restart(Action):
 class MolInfoAction(Action):
     """A PDB file that gives the atoms names, for selectors such as ``@phi-2``."""
 
+    calculates = False
     name = "MOLINFO"
     summary = "selectors @phi-2, @CA-A12 and others of proteins"
     keywords = (
@@ -85,6 +93,7 @@ class MolInfoAction(Action):
 class WholeMolecules(Action):
     """Make molecules whole: every variable does so by itself here."""
 
+    calculates = False
     name = "WHOLEMOLECULES"
     summary = "accepted: each variable makes its own atoms whole"
     keywords = (
@@ -96,12 +105,39 @@ class WholeMolecules(Action):
 class Group(Action):
     """A list of atoms under a label."""
 
+    calculates = False
     name = "GROUP"
     summary = "a list of atoms under a label"
-    keywords = (Keyword("ATOMS", "atoms", "the atoms", compulsory=True),)
+    keywords = (
+        Keyword("ATOMS", "atoms", "the atoms"),
+        Keyword("NDX_FILE", "text", "a GROMACS index file, in place of ATOMS"),
+        Keyword("NDX_GROUP", "text", "the group of that file; the first if absent"),
+        Keyword("REMOVE", "atoms", "left out, the first occurrence of each"),
+        Keyword("SORT", "flag", "in ascending order"),
+        Keyword("UNIQUE", "flag", "in ascending order, each once"),
+    )
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
+        options = given.options
         if not given.statement.label:
             raise self.error("GROUP", "a group needs a label, or nothing can use it")
-        self.atoms: tuple[int, ...] = given.options["ATOMS"]
+        listed, file = options["ATOMS"], options["NDX_FILE"]
+        if (listed is None) == (file is None):
+            raise self.error("GROUP", "give either ATOMS= or NDX_FILE=")
+        if options["NDX_GROUP"] is not None and file is None:
+            raise self.error("NDX_GROUP", "belongs to NDX_FILE")
+        if file is not None:
+            try:
+                listed = read_index_file(given.folder / file, options["NDX_GROUP"] or "")
+            except ValueError as error:
+                raise self.error(f"NDX_FILE={file}", str(error)) from None
+        atoms = list(listed)
+        for atom in options["REMOVE"] or ():
+            if atom in atoms:
+                atoms.remove(atom)
+        if options["SORT"] or options["UNIQUE"]:
+            if not all(isinstance(atom, int) for atom in atoms):
+                raise self.error("SORT", f"virtual atoms have no order natively; {REMEDY}")
+            atoms = sorted(set(atoms) if options["UNIQUE"] else atoms)
+        self.atoms: tuple[Any, ...] = tuple(atoms)

@@ -6,34 +6,76 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
-from openmm_cgan.plumed.actions.centers import VirtualAtom, mass_weights
-from openmm_cgan.plumed.actions.geometry import dot, subtract, weighted_mean, whole
-from openmm_cgan.plumed.actions.variables import Site, Variable
+from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.centers import mass_weights
+from openmm_cgan.plumed.actions.geometry import whole
+from openmm_cgan.plumed.actions.superposition import (
+    References,
+    deviation_gradient,
+    make_references,
+    mean_square_deviation,
+)
+from openmm_cgan.plumed.actions.variables import BoxKind, Gradient, Name, Own, Site, Variable
 from openmm_cgan.plumed.expressions import namespace
-from openmm_cgan.plumed.pdb import read_pdb
+from openmm_cgan.plumed.pdb import PdbAtom, read_models
+
+NOPBC = Keyword("NOPBC", "flag", "do not make the group whole")
+
+# Squares of these are sums of the eigenvalues of the gyration tensor, largest first:
+# Vymetal and Vondrasek, doi 10.1021/jp2065612
+_ROOTS = {
+    "GTPC_1": (1.0, 0.0, 0.0),
+    "GTPC_2": (0.0, 1.0, 0.0),
+    "GTPC_3": (0.0, 0.0, 1.0),
+    "RGYR_1": (1.0, 1.0, 0.0),
+    "RGYR_2": (1.0, 0.0, 1.0),
+    "RGYR_3": (0.0, 1.0, 1.0),
+    "ASPHERICITY": (1.0, -0.5, -0.5),
+    "ACYLINDRICITY": (0.0, 1.0, -1.0),
+}
+GYRATION_TYPES = ("RADIUS", "TRACE", *_ROOTS, "KAPPA2")
 
 
-class Gyration(Variable):
-    """The radius of gyration, of equal weights unless MASS_WEIGHTED."""
+class GroupVariable(Variable):
+    """A variable of a group of real atoms, which is made whole first."""
+
+    atoms: tuple[int, ...]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return self.atoms
+
+    def wanders(self, box: BoxKind) -> bool:
+        return not self.periodic and box.split(self.atoms)
+
+    def _whole(self, positions: Any, box: Any) -> Any:
+        """Positions of the atoms, shape (..., n_atoms, 3) [nm]."""
+        return whole(self.atoms, positions, box if self.periodic else None)
+
+
+class Gyration(GroupVariable):
+    """What the gyration tensor says of a group, of equal weights unless MASS_WEIGHTED."""
 
     name = "GYRATION"
-    summary = "radius of gyration"
+    summary = "radius of gyration, and shape"
     keywords = (
         Keyword("ATOMS", "atoms", "the atoms", compulsory=True),
-        Keyword("TYPE", "text", "RADIUS", default="RADIUS"),
+        Keyword("TYPE", "text", ", ".join(GYRATION_TYPES), default="RADIUS"),
         Keyword("MASS_WEIGHTED", "flag", "weigh by mass"),
-        Keyword("NOPBC", "flag", "do not make the group whole"),
+        Keyword("MASS", "flag", "the same"),
+        NOPBC,
     )
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        self.atoms: tuple[int, ...] = given.options["ATOMS"]
-        if given.options["TYPE"].upper() != "RADIUS":
-            raise self.error("TYPE", f"natively RADIUS only; {REMEDY}")
-        if any(isinstance(atom, VirtualAtom) for atom in self.atoms) or len(self.atoms) < 2:
-            raise self.error("ATOMS", "expected real atoms, at least two")
-        self.mass_weighted: bool = given.options["MASS_WEIGHTED"]
+        self.atoms = given.options["ATOMS"]
+        self.type: str = given.options["TYPE"]
+        if self.type not in GYRATION_TYPES:
+            raise self.error(f"TYPE={self.type}", f"expected one of {', '.join(GYRATION_TYPES)}")
+        real = all(isinstance(atom, int) for atom in self.atoms)
+        if not real or len(set(self.atoms)) != len(self.atoms) or len(self.atoms) < 2:
+            raise self.error("ATOMS", "expected different real atoms, at least two")
+        self.mass_weighted: bool = given.options["MASS_WEIGHTED"] or given.options["MASS"]
         self.masses: np.ndarray | None = None
 
     def set_masses(self, masses: np.ndarray) -> None:
@@ -48,69 +90,107 @@ class Gyration(Variable):
         return mass_weights(self, self.masses)
 
     @property
-    def sites(self) -> tuple[Site, ...]:
-        return self.atoms
-
-    @property
     def scale(self) -> float:
+        """What the value in nm is multiplied by; PLUMED does not normalize TRACE."""
+        if self.type == "KAPPA2":
+            return 1.0
+        if self.type == "TRACE":
+            return 2 * self._total_weight() / self.units.length**2
         return 1.0 / self.units.length
 
     @property
     def outputs(self) -> tuple[Value, ...]:
-        return (Value(self.label, self.units.length_name),)
+        unit = self.units.length_name
+        return (Value(self.label, {"KAPPA2": "", "TRACE": f"{unit}^2"}.get(self.type, unit)),)
+
+    def _total_weight(self) -> float:
+        if not self.mass_weighted:
+            return float(len(self.atoms))
+        shares = mass_weights(self, self.masses)  # raises where masses are not known
+        assert self.masses is not None
+        return float(np.sum(self.masses) * shares.sum())
+
+    def _arms(self, positions: Any, box: Any) -> tuple[Any, Any]:
+        """Weights, shape (n_atoms, 1), and vectors from the centre, shape (..., n_atoms, 3)."""
+        points = self._whole(positions, box)
+        weights = namespace(points).asarray(self.normalized_weights)[:, None]
+        return weights, points - (weights * points).sum(-2)[..., None, :]
 
     def value(self, positions: Any, box: Any = None) -> Any:
         xp = namespace(positions)
-        weights = [float(weight) for weight in self.normalized_weights]
-        points = whole(self.atoms, positions, box if self.periodic else None)
-        centre = weighted_mean(weights, points)
-        arms = [subtract(point, centre) for point in points]
-        return self.scale * xp.sqrt(
-            sum(w * dot(arm, arm) for w, arm in zip(weights, arms, strict=True))
-        )
+        w, x = self._arms(positions, box)
+        if self.type in ("RADIUS", "TRACE"):
+            square = (w * x * x).sum(-1).sum(-1)
+            return self.scale * (xp.sqrt(square) if self.type == "RADIUS" else square)
+        tensor = (w * x).swapaxes(-1, -2) @ x
+        moments = xp.linalg.eigvalsh(tensor)
+        e1, e2, e3 = moments[..., 2], moments[..., 1], moments[..., 0]
+        if self.type == "KAPPA2":
+            return 1 - 3 * (e1 * e2 + e2 * e3 + e1 * e3) / (e1 + e2 + e3) ** 2
+        a, b, c = _ROOTS[self.type]
+        return self.scale * xp.sqrt(a * e1 + b * e2 + c * e3)
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        w, x = self._arms(positions, box)
+        if self.type in ("RADIUS", "TRACE"):
+            value = self.scale * (w * x * x).sum()
+            if self.type == "TRACE":
+                return float(value), 2 * self.scale * w * x
+            root = np.sqrt(value * self.scale)
+            return float(root), self.scale**2 * w * x / root
+        moments, axes = np.linalg.eigh((w * x).T @ x)
+        moments, axes = moments[::-1], axes[:, ::-1]
+        if self.type == "KAPPA2":
+            total = moments.sum()
+            pairs = (total**2 - (moments**2).sum()) / 2
+            value = 1 - 3 * pairs / total**2
+            factors = -3 * (total - moments - 2 * pairs / total) / total**2
+        else:
+            parts = np.array(_ROOTS[self.type])
+            value = self.scale * np.sqrt(parts @ moments)
+            factors = parts * self.scale**2 / (2 * value)
+        slopes = 2 * w * (x @ axes * factors @ axes.T)
+        return float(value), slopes
+
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        if self.type not in ("RADIUS", "TRACE") or box.split(self.atoms):
+            return name(Gradient(self, index))
+        square = name(Own(self))
+        return f"({self.scale!r}*{square if self.type == 'TRACE' else f'sqrt({square})'})"
 
 
-class Rmsd(Variable):
-    """Root mean square deviation from a reference after optimal superposition.
+class Rmsd(GroupVariable):
+    """Root mean square deviation from a reference, superposed (OPTIMAL) or only centred (SIMPLE).
 
-    All weights are equal. The rotation is that of Kabsch, doi 10.1107/S0567739476001873.
+    The occupancies of the reference are the weights of the superposition, its B factors those of
+    the deviation.
     """
 
     name = "RMSD"
-    summary = "deviation from a reference, TYPE=OPTIMAL, equal weights"
+    summary = "deviation from a reference"
     keywords = (
-        Keyword("REFERENCE", "text", "a PDB file", compulsory=True),
-        Keyword("TYPE", "text", "OPTIMAL", default="SIMPLE"),
+        Keyword("REFERENCE", "text", "a PDB file of one model", compulsory=True),
+        Keyword("TYPE", "text", "OPTIMAL or SIMPLE", default="SIMPLE"),
         Keyword("SQUARED", "flag", "the mean square deviation"),
-        Keyword("NOPBC", "flag", "do not make the group whole"),
+        NOPBC,
     )
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        options = given.options
-        self.squared: bool = options["SQUARED"]
-        if options["TYPE"].upper() not in ("OPTIMAL", "OPTIMAL-FAST"):
-            raise self.error("TYPE", f"natively OPTIMAL only; {REMEDY}")
-        try:
-            found = read_pdb(given.folder / options["REFERENCE"])
-        except ValueError as error:
-            raise self.error(f"REFERENCE={options['REFERENCE']}", str(error)) from None
-        weights = {(atom.occupancy, atom.beta) for atom in found}
-        if len(weights) != 1 or len(found) < 3:
-            message = f"natively three or more atoms with equal occupancy and beta; {REMEDY}"
-            raise self.error("REFERENCE", message)
-        self.atoms: tuple[int, ...] = tuple(atom.serial - 1 for atom in found)
-        if len(set(self.atoms)) != len(found):
-            raise self.error("REFERENCE", "an atom number stands twice")
-        self.reference = np.array([atom.position for atom in found])
-        self.reference -= self.reference.mean(axis=0)
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        return self.atoms
+        self.squared: bool = given.options["SQUARED"]
+        kind = given.options["TYPE"]
+        if kind not in ("OPTIMAL", "OPTIMAL-FAST", "SIMPLE"):
+            raise self.error(f"TYPE={kind}", "expected OPTIMAL, OPTIMAL-FAST or SIMPLE")
+        models = read_references(self, given)
+        if len(models) > 1:
+            raise self.error("REFERENCE", f"{len(models)} models; expected one")
+        self.atoms, self.references = references_of(self, models, kind != "SIMPLE")
 
     @property
     def scale(self) -> float:
+        """What the value in nm is multiplied by."""
         return 1.0 / self.units.length ** (2 if self.squared else 1)
 
     @property
@@ -119,14 +199,63 @@ class Rmsd(Variable):
         return (Value(self.label, f"{unit}^2" if self.squared else unit),)
 
     def value(self, positions: Any, box: Any = None) -> Any:
-        xp = namespace(positions)
-        points = whole(self.atoms, positions, box if self.periodic else None)
-        x = xp.stack([xp.stack(list(point), -1) for point in points], -2)
-        x = x - x.mean(-2)[..., None, :]
-        y = xp.asarray(self.reference)
-        left, stretches, right = xp.linalg.svd(x.swapaxes(-1, -2) @ y)
-        sign = xp.sign(xp.linalg.det(left) * xp.linalg.det(right))
-        overlap = stretches[..., 0] + stretches[..., 1] + sign * stretches[..., 2]
-        square = ((x * x).sum(-1).sum(-1) + (y * y).sum() - 2 * overlap) / len(self.atoms)
-        square = xp.where(square > 0, square, square * 0)
-        return self.scale * (square if self.squared else xp.sqrt(square))
+        square = mean_square_deviation(self._whole(positions, box), self.references)[..., 0]
+        return self.scale * (square if self.squared else namespace(positions).sqrt(square))
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        points = self._whole(positions, box)
+        [square], [slopes] = deviation_gradient(points, self.references)
+        if self.squared:
+            return float(self.scale * square), self.scale * slopes
+        root = np.sqrt(square)
+        return float(self.scale * root), self.scale * slopes / (2 * max(root, 1e-12))
+
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        references = self.references
+        if references.rotate and references.equal and not box.split(self.atoms):
+            root = name(Own(self))  # OpenMM's own
+            return f"({self.scale!r}*{root}^2)" if self.squared else f"({self.scale!r}*{root})"
+        return name(Gradient(self, index))
+
+
+def read_references(action: Variable, given: Given) -> list[list[PdbAtom]]:
+    """The models of the PDB file that REFERENCE names.
+
+    Raises
+    ------
+    PlumedInputError
+        If it can not be read.
+    """
+    name = given.options["REFERENCE"]
+    try:
+        return read_models(given.folder / name)
+    except ValueError as error:
+        raise action.error(f"REFERENCE={name}", str(error)) from None
+
+
+def references_of(
+    action: Variable, models: list[list[PdbAtom]], rotate: bool
+) -> tuple[tuple[int, ...], References]:
+    """Zero-based atoms of models of the same atoms, and the models as references.
+
+    Raises
+    ------
+    PlumedInputError
+        If the atoms are not the same, or one stands twice.
+    """
+    atoms = tuple(atom.serial - 1 for atom in models[0])
+    if any(tuple(atom.serial - 1 for atom in model) != atoms for model in models):
+        raise action.error("REFERENCE", "the models do not have the same atoms in the same order")
+    if len(set(atoms)) != len(atoms):
+        raise action.error("REFERENCE", "an atom number stands twice")
+    if rotate and len(atoms) < 3:
+        raise action.error("REFERENCE", "a superposition needs three atoms at least")
+    points, occupancy, beta = (
+        np.array([[getattr(atom, column) for atom in model] for model in models])
+        for column in ("position", "occupancy", "beta")
+    )
+    if np.any(occupancy < 0) or np.any(beta < 0):
+        raise action.error("REFERENCE", "a weight (occupancy or B factor) is negative")
+    return atoms, make_references(points, occupancy, beta, rotate)

@@ -7,13 +7,14 @@ All lengths here are in the units of the input.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.expressions import namespace
+from openmm_cgan.plumed.expressions import Expression, namespace, read_expression
 from openmm_cgan.plumed.language import read_integer, read_real
 
 NO_LIMIT = math.inf
@@ -27,13 +28,17 @@ class Switch:
     Parameters
     ----------
     kind : str
-        RATIONAL, EXP, GAUSSIAN, CUBIC, TANH, COSINUS, SMAP or Q.
+        RATIONAL, EXP, GAUSSIAN, CUBIC, TANH, COSINUS, SMAP, Q or CUSTOM.
     r_0, d_0, d_max : float
         Lengths [length unit of the input].
     numbers : tuple of float
         NN, MM for RATIONAL; A, B for SMAP; BETA, LAMBDA, REF for Q.
     stretched : bool
         Whether it is stretched to reach 0 at D_MAX.
+    function : Expression, optional
+        Of CUSTOM.
+    of_square : bool
+        Whether its variable is x2, the square of r/R_0: D_0 plays no part then.
     """
 
     kind: str
@@ -42,35 +47,46 @@ class Switch:
     d_max: float = NO_LIMIT
     numbers: tuple[float, ...] = ()
     stretched: bool = True
+    function: Expression | None = None
+    of_square: bool = False
 
     def value(self, r: Any) -> Any:
         """Value at distances, numpy or torch."""
         xp = namespace(r)
-        raw = self._raw(r)
-        below = r <= self.d_0
-        found = xp.where(below, raw * 0 + 1.0, raw)
+        with np.errstate(over="ignore"):  # of the exponential of Q: it is zero there
+            raw = self._raw(r)
+        # at D_0 and D_MAX themselves PLUMED's answer hangs on rounding; with a box it is this one
+        found = raw if self.of_square else xp.where(r < self.d_0, raw * 0 + 1.0, raw)
         if math.isinf(self.d_max):
             return found
         stretch, shift = self._stretch()
-        return xp.where(r > self.d_max, found * 0, found * stretch + shift)
+        return xp.where(r >= self.d_max, found * 0, found * stretch + shift)
 
     def expression(self, r: str) -> str:
         """The same for OpenMM, given an expression of the distance."""
-        inner = f"select(step({self.d_0!r}-({r})),1,{self._raw_text(r)})"
+        inner = f"({self._raw_text(r)})"
+        if not self.of_square:
+            inner = f"select(step(({r})-({self.d_0!r})),{inner},1)"
         if math.isinf(self.d_max):
             return inner
         stretch, shift = self._stretch()
-        return f"step({self.d_max!r}-({r}))*({stretch!r}*{inner}+({shift!r}))"
+        return f"select(step(({r})-{self.d_max!r}),0,{stretch!r}*{inner}+({shift!r}))"
 
     def _stretch(self) -> tuple[float, float]:
         if not self.stretched:
             return 1.0, 0.0
         far = float(self._raw(np.asarray(self.d_max)))
-        return 1 / (1 - far), -far / (1 - far)
+        near = float(self._raw(np.asarray(0.0))) if self.of_square else 1.0
+        if not math.isfinite(near - far) or near == far:
+            raise ValueError(f"the switching function is {near} at 0 and {far} at D_MAX")
+        return 1 / (near - far), -far / (near - far)
 
     def _raw(self, r: Any) -> Any:
         xp = namespace(r)
         x = (r - self.d_0) / self.r_0
+        if self.function is not None:
+            variables = {"x2": (r / self.r_0) ** 2} if self.of_square else {"x": x}
+            return self.function.value(variables) + x * 0
         positive = xp.where(x > TINY, x, x * 0 + TINY)
         if self.kind == "RATIONAL":
             return self._rational(positive)
@@ -101,6 +117,9 @@ class Switch:
         return xp.where(near, limit, (1 - safe**n) / (1 - safe**m))
 
     def _raw_text(self, r: str) -> str:
+        if self.function is not None:
+            x2, x = f"(({r})/{self.r_0!r})^2", f"(({r})-({self.d_0!r}))/{self.r_0!r}"
+            return self.function.text({"x2": f"({x2})"} if self.of_square else {"x": f"({x})"})
         x = f"max(({r}-({self.d_0!r}))/{self.r_0!r},{TINY!r})"
         if self.kind == "RATIONAL":
             n, m = (int(number) for number in self.numbers)
@@ -144,7 +163,7 @@ def read_switch(text: str, length: float) -> Switch:
     ------
     ValueError
     """
-    kind, *words = text.split()
+    kind, *words = text.split() or [""]
     kind = kind.upper()
     if kind not in _PARAMETERS:
         known = ", ".join(_PARAMETERS)
@@ -168,6 +187,8 @@ def read_switch(text: str, length: float) -> Switch:
         r_0 = read_real(given.get("R_0", "1"))
     if not r_0 > 0 or d_max <= d_0:
         raise ValueError("R_0 must be positive and D_MAX above D_0")
+    if kind in ("CUSTOM", "MATHEVAL"):
+        return _custom(given, Switch("CUSTOM", r_0, d_0, d_max, (), "NOSTRETCH" not in given))
     numbers = _PARAMETERS[kind]
     defaults = {"NN": 6.0, "MM": 0.0, "BETA": 50.0 * length, "LAMBDA": 1.8}
     found = tuple(_number(name, given, defaults) for name in numbers)
@@ -175,7 +196,10 @@ def read_switch(text: str, length: float) -> Switch:
         found = (found[0], found[1] or 2 * found[0])
         if found[0] == found[1]:
             raise ValueError("NN and MM must differ")
-    return Switch(kind, r_0, d_0, d_max, found, "NOSTRETCH" not in given)
+    if kind == "SMAP" and not all(number > 0 for number in found):
+        raise ValueError("A and B of SMAP must be positive")
+    switch = Switch(kind, r_0, d_0, d_max, found, "NOSTRETCH" not in given)
+    return _checked(switch)
 
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -187,7 +211,26 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "COSINUS": (),
     "SMAP": ("A", "B"),
     "Q": ("BETA", "LAMBDA", "REF"),
+    "CUSTOM": ("FUNC",),
+    "MATHEVAL": ("FUNC",),
 }
+
+
+def _custom(given: dict[str, str], switch: Switch) -> Switch:
+    """The switch of a function of x or of x2, its square without D_0."""
+    if "FUNC" not in given:
+        raise ValueError("FUNC is missing in the switching function")
+    of_square = re.search(r"\bx2\b", given["FUNC"]) is not None
+    function = read_expression(given["FUNC"], ("x2",) if of_square else ("x",))
+    return _checked(replace(switch, function=function, of_square=of_square))
+
+
+def _checked(switch: Switch) -> Switch:
+    """The same, if it can be stretched."""
+    with np.errstate(all="ignore"):
+        if not math.isinf(switch.d_max):
+            switch._stretch()
+    return switch
 
 
 def _number(name: str, given: dict[str, str], defaults: dict[str, float]) -> float:

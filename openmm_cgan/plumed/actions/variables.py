@@ -1,52 +1,149 @@
-"""Collective variables of the atoms' positions: DISTANCE, ANGLE, TORSION.
+"""What all collective variables share, and the terms that OpenMM's forces are made of.
 
-Each has its batched value, which serves numpy and torch alike, and the name that OpenMM's forces
-have for it. Formulas: IUPAC sign of torsions, range [-pi, pi), as PLUMED and OpenMM both use.
+Each has its batched value, which serves numpy and torch alike, and the same as an expression in
+`Leaf` s, each of which becomes one force of OpenMM's.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
-from typing import Any, ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
-from openmm_cgan.plumed.actions.centers import VirtualAtom
-from openmm_cgan.plumed.actions.geometry import Vector, cross, dot, minimum_image, subtract
+import numpy as np
+
+from openmm_cgan.plumed.actions.action import Action, Given
+from openmm_cgan.plumed.actions.centers import Centroid, FixedAtom, VirtualAtom
+from openmm_cgan.plumed.actions.geometry import Vector, shortest_image
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.plumed.expressions import namespace
-
-_NOPBC = Keyword("NOPBC", "flag", "ignore the periodic box")
-_PI_DOMAIN = (-math.pi, math.pi)
-
 
 Site = int | VirtualAtom
 
 
+@dataclass(frozen=True)
+class Term:
+    """An expression in the coordinates of a few points.
+
+    Attributes
+    ----------
+    sites : tuple of int or VirtualAtom
+        The points.
+    chain : str
+        "distance", "angle" or "dihedral" of the points in order; empty if `text` says it.
+    text : str
+        Expression with ``{x[0]}``, ``{y[0]}``, ``{z[0]}`` for the coordinates of the first point.
+    periodic : bool
+        Whether distances, angles and dihedrals are those of nearest images.
+    """
+
+    sites: tuple[Site, ...]
+    chain: str = ""
+    text: str = ""
+    periodic: bool = False
+
+
+@dataclass(frozen=True)
+class BoxEdge:
+    """A component of a box vector, such as ``ax``, or the volume ``v`` [nm]."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A value with the gradient that `Variable.gradient` knows, for what has no expression."""
+
+    variable: Variable
+    index: int
+
+
+@dataclass(frozen=True)
+class Own:
+    """A value for which OpenMM has, or can be given, a force of its own."""
+
+    variable: Variable
+
+
+Leaf = Term | BoxEdge | Gradient | Own
+Name = Callable[[Leaf], str]
+
+
+@dataclass
+class BoxKind:
+    """What expressions must know of a System and its periodic box.
+
+    Attributes
+    ----------
+    periodic : bool
+        Whether there is one.
+    triclinic : bool
+        Whether it is, or may become, triclinic.
+    safe : float
+        Up to which length OpenMM's nearest image is the shortest, PLUMED's [nm].
+    large : bool
+        Whether forces with a System of their own are to be avoided.
+    find_molecules : callable
+        Gives the number of the molecule of each particle; called where it is needed only.
+    """
+
+    periodic: bool = False
+    triclinic: bool = False
+    safe: float = math.inf
+    large: bool = False
+    find_molecules: Callable[[], list[int]] = list
+
+    @cached_property
+    def _molecules(self) -> list[int]:
+        return self.find_molecules()
+
+    def split(self, atoms: tuple[int, ...]) -> bool:
+        """Whether atoms are of several molecules, whose images OpenMM may move apart."""
+        return self.periodic and len({self._molecules[atom] for atom in atoms}) > 1
+
+    def torn(self, sites: tuple[Site, ...]) -> bool:
+        """Whether the group of a virtual atom among sites is of several molecules.
+
+        OpenMM's centroids take the coordinates as they are.
+        """
+        return any(isinstance(site, Centroid) and self.split(site.atoms) for site in sites)
+
+    def apart(self, sites: tuple[Site, ...]) -> bool:
+        """Whether OpenMM's nearest image of sites may be another than the shortest, PLUMED's.
+
+        It can be so in a triclinic box, for vectors longer than half of its shortest width, which
+        those within a molecule are taken not to be.
+        """
+        if not self.triclinic:
+            return False
+        return any(isinstance(site, FixedAtom) for site in sites) or self.split(real_atoms(sites))
+
+
 class Variable(Action):
-    """A collective variable of the atoms' positions."""
+    """A collective variable of the atoms' positions, or several."""
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        self.periodic: bool = not given.options["NOPBC"]
+        self.periodic: bool = not given.options.get("NOPBC", False)
 
     @property
     def sites(self) -> tuple[Site, ...]:
         """Atoms and virtual atoms that it depends on."""
-        raise NotImplementedError
+        return ()
+
+    def wanders(self, box: BoxKind) -> bool:
+        """Whether it changes when a molecule goes to another periodic image."""
+        nopbc = any(isinstance(site, Centroid) and not site.periodic for site in self.sites)
+        return (nopbc or not self.periodic) and box.torn(self.sites)
 
     @property
     def chain(self) -> tuple[int, ...]:
         """The atoms of a torsion, angle or distance of real atoms; empty for all else."""
         return ()
 
-    @property
-    def scale(self) -> float:
-        """What OpenMM's value is multiplied by to be in the units of the input."""
-        return 1.0
-
     def value(self, positions: Any, box: Any = None) -> Any:
-        """Value of the variable.
+        """Value of the variable, of the first where there are several.
 
         Parameters
         ----------
@@ -60,117 +157,62 @@ class Variable(Action):
         ndarray or tensor, shape (...)
             In the units of the input.
         """
+        return self.values(positions, box)[0]
+
+    def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
+        """All outputs, in order, each as `value` gives one."""
+        return (self.value(positions, box),)
+
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        """Expression of an output, in the units of the input.
+
+        Parameters
+        ----------
+        index : int
+            Which output.
+        name : callable
+            Gives the name of a `Leaf` in the expression.
+        box : BoxKind
+        """
+        return name(Gradient(self, index))
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        """Value of an output at one frame, and its gradient.
+
+        Returns
+        -------
+        float
+            [unit of the input]
+        ndarray, shape (n_sites, 3)
+            With respect to each of `sites` [unit of the input / nm].
+        """
         raise NotImplementedError
 
     def _nearest(self, vector: Vector, box: Any) -> Vector:
-        """The nearest image, unless there is no box or NOPBC."""
-        return vector if box is None or not self.periodic else minimum_image(vector, box)
+        """The shortest image, unless there is no box or NOPBC."""
+        return vector if box is None or not self.periodic else shortest_image(vector, box)
 
 
 def site_position(site: Site, positions: Any, box: Any) -> Vector:
     """Position of an atom or a virtual atom [nm]."""
     if isinstance(site, VirtualAtom):
         return site.position(positions, box)
+    if isinstance(positions, np.ndarray) and positions.ndim == 2:
+        return tuple(positions[site].tolist())  # plain floats are the quickest for one frame
     return positions[..., site, 0], positions[..., site, 1], positions[..., site, 2]
 
 
-class ChainVariable(Variable):
-    """A variable of two, three or four atoms in a chain, which OpenMM has a function for."""
-
-    n_atoms: ClassVar[int]
-    symbol: ClassVar[str]  # what the matching Custom*Force of OpenMM calls it
-    function: ClassVar[str]  # and CustomCentroidBondForce
-
-    def __init__(self, given: Given) -> None:
-        super().__init__(given)
-        self.atoms: tuple[Site, ...] = given.options["ATOMS"]
-        if len(self.atoms) != self.n_atoms:
-            raise self.error(
-                "ATOMS", f"{self.name} takes {self.n_atoms} atoms here, {len(self.atoms)} given"
-            )
-        if len(set(self.atoms)) != self.n_atoms:
-            raise self.error("ATOMS", "an atom is named twice")
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        return self.atoms
-
-    @property
-    def chain(self) -> tuple[int, ...]:
-        real = tuple(site for site in self.atoms if isinstance(site, int))
-        return real if len(real) == self.n_atoms else ()
-
-    def _bonds(self, positions: Any, box: Any) -> list[Vector]:
-        """Vectors from each atom to the next [nm]."""
-        chosen = [site_position(site, positions, box) for site in self.atoms]
-        return [self._nearest(subtract(b, a), box) for a, b in pairwise(chosen)]
-
-
-class Distance(ChainVariable):
-    """The distance of two atoms."""
-
-    name = "DISTANCE"
-    summary = "distance of two atoms"
-    keywords = (Keyword("ATOMS", "atoms", "two atoms", compulsory=True), _NOPBC)
-    n_atoms = 2
-    symbol = "r"
-    function = "distance"
-
-    @property
-    def scale(self) -> float:
-        return 1.0 / self.units.length
-
-    @property
-    def outputs(self) -> tuple[Value, ...]:
-        return (Value(self.label, self.units.length_name),)
-
-    def value(self, positions: Any, box: Any = None) -> Any:
-        [bond] = self._bonds(positions, box)
-        return self.scale * namespace(positions).sqrt(dot(bond, bond))
-
-
-class Angle(ChainVariable):
-    """The angle at the second of three atoms."""
-
-    name = "ANGLE"
-    summary = "angle of three atoms"
-    keywords = (Keyword("ATOMS", "atoms", "three atoms", compulsory=True), _NOPBC)
-    n_atoms = 3
-    symbol = "theta"
-    function = "angle"
-
-    @property
-    def outputs(self) -> tuple[Value, ...]:
-        return (Value(self.label, "rad"),)
-
-    def value(self, positions: Any, box: Any = None) -> Any:
-        first, second = self._bonds(positions, box)
-        normal = cross(first, second)
-        xp = namespace(positions)
-        # atan2 keeps all digits near 0 and pi, where acos loses half of them
-        return xp.atan2(xp.sqrt(dot(normal, normal)), -dot(first, second))
-
-
-class Torsion(ChainVariable):
-    """The torsion of four atoms."""
-
-    name = "TORSION"
-    summary = "torsion of four atoms"
-    keywords = (Keyword("ATOMS", "atoms", "four atoms", compulsory=True), _NOPBC)
-    n_atoms = 4
-    symbol = "theta"
-    function = "dihedral"
-
-    @property
-    def outputs(self) -> tuple[Value, ...]:
-        return (Value(self.label, "rad", _PI_DOMAIN, ("-pi", "pi")),)
-
-    def value(self, positions: Any, box: Any = None) -> Any:
-        a, b, c = self._bonds(positions, box)
-        xp = namespace(positions)
-        across, length2 = cross(b, c), dot(b, b)
-        cosine = dot(a, b) * dot(b, c) - dot(a, c) * length2  # (a x b) . (b x c)
-        return xp.atan2(xp.sqrt(length2) * dot(a, across), cosine)
+def real_atoms(sites: tuple[Site, ...]) -> tuple[int, ...]:
+    """The atoms under sites, each once."""
+    atoms: dict[int, None] = {}
+    for site in sites:
+        if isinstance(site, Centroid):
+            atoms.update(dict.fromkeys(site.atoms))
+        elif isinstance(site, int):
+            atoms[site] = None
+    return tuple(atoms)
 
 
 def describe(owner: Action, name: str) -> CollectiveVariable:

@@ -1,54 +1,14 @@
-"""Conditional generators: noise and a condition in, features out.
-
-What a generator must offer is written down as a Protocol, and nothing inherits from a common
-class: `MLPGenerator` meets `Generator`; one with a density meets `DensityGenerator` as well, and
-what it makes can be weighted exactly.
+"""MLPGenerator: the paper's generator, a perceptron that bends a Gaussian. It has no density.
 
 Shape suffixes: B batch, Z noise, C condition, F features, L standardised features, P pairs.
 """
 
-from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-RIDGE = 1e-6  # of the fit that starts an MLPGenerator; the features have unit variance
-
-
-@runtime_checkable
-class Generator(Protocol):
-    """A conditional generator of features.
-
-    Attributes
-    ----------
-    settings : dict
-        Arguments of the constructor (plain JSON types); with ``state_dict`` they make it again.
-    """
-
-    settings: dict[str, Any]
-
-    def sample(self, condition: Tensor, rng: torch.Generator) -> Tensor:
-        """Features (n, n_features), one row for each condition; differentiable."""
-        ...
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """What is trained."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """All tensors."""
-        ...
-
-
-@runtime_checkable
-class DensityGenerator(Generator, Protocol):
-    """A generator that knows the density of what it makes."""
-
-    def log_prob(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Log density (n,) of features (n, n_features) given the conditions."""
-        ...
+RIDGE = 1e-6  # of the fit that starts a generator; the features have unit variance
 
 
 class MLPGenerator(nn.Module):
@@ -105,17 +65,7 @@ class MLPGenerator(nn.Module):
         features : Tensor, shape (n, n_features)
         condition : Tensor, shape (n, n_condition)
         """
-        y_BF = features.double()
-        given_BC = torch.cat([torch.ones(len(y_BF), 1), condition], dim=1).double()
-        n = len(y_BF)
-        normal = given_BC.T @ given_BC / n + RIDGE * torch.eye(given_BC.shape[1]).double()
-        mean = torch.linalg.solve(normal, given_BC.T @ y_BF / n)
-        rest_BF = y_BF - given_BC @ mean
-        covariance = rest_BF.T @ rest_BF / n
-        # Few frames: shrink towards the diagonal, which keeps the covariance of full rank.
-        shrink = min(1.0, self.n_features / n)
-        diagonal = covariance.diagonal().clamp(min=RIDGE).diag()
-        spread = torch.linalg.cholesky(torch.lerp(covariance, diagonal, shrink))
+        mean, spread = fitted_gaussian(features, condition)
         self.mean.copy_(mean)
         self.spread.copy_(spread)
 
@@ -137,8 +87,32 @@ class MLPGenerator(nn.Module):
         return self(noise.to(condition.dtype), condition)
 
 
-# Kinds that a saved artefact may name.
-KINDS = {"MLPGenerator": MLPGenerator}
+def fitted_gaussian(features: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear mean and spread of features given something.
+
+    Parameters
+    ----------
+    features : Tensor, shape (n, n_features)
+    given : Tensor, shape (n, n_given)
+
+    Returns
+    -------
+    mean : Tensor, shape (1 + n_given, n_features)
+        By least squares; the first row is the constant.
+    spread : Tensor, shape (n_features, n_features)
+        Cholesky factor of the covariance of what is left.
+    """
+    y_BF = features.double()
+    given_BC = torch.cat([torch.ones(len(y_BF), 1), given], dim=1).double()
+    n, n_features = y_BF.shape
+    normal = given_BC.T @ given_BC / n + RIDGE * torch.eye(given_BC.shape[1]).double()
+    mean = torch.linalg.solve(normal, given_BC.T @ y_BF / n)
+    rest_BF = y_BF - given_BC @ mean
+    covariance = rest_BF.T @ rest_BF / n
+    # Few frames: shrink towards the diagonal, which keeps the covariance of full rank.
+    shrink = min(1.0, n_features / n)
+    diagonal = covariance.diagonal().clamp(min=RIDGE).diag()
+    return mean, torch.linalg.cholesky(torch.lerp(covariance, diagonal, shrink))
 
 
 def perceptron(n_in: int, width: int, depth: int, n_out: int) -> nn.Sequential:

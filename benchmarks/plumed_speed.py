@@ -1,0 +1,390 @@
+"""What PLUMED inputs cost on the three backends, beside plain MD and OpenMM's own metadynamics.
+
+* MD rate under a RESTRAINT and under 2-D METAD on phi and psi of alanine dipeptide: in vacuum on
+  the Reference platform (a step takes some 15 us) and the CPU platform with one thread, and in
+  explicit water on the CPU platform.
+* One hill on a 90 x 90 grid, everything that it takes counted: what a step costs more with a hill
+  every HILL_PACE steps than with none, times HILL_PACE.
+* What OPES and MOVINGRESTRAINT add to a step.
+* One evaluation of the bias alone in explicit water on the CPU platform.
+* What the kernel backend adds to an empty PythonForce.
+
+Blocks of each run are alternated with blocks of the run that it is compared with; each number is
+the median over rounds of a block against the mean of its two neighbours, in CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+from openmm import app, unit
+
+from openmm_cgan import PlumedBias
+from openmm_cgan.plumed import plugin
+from openmm_cgan.plumed.language import read_statements
+from openmm_cgan.plumed.libplumed import MDSettings, Plumed, find_kernel
+from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, Molecule, alanine_dipeptide
+
+TORSIONS = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
+RESTRAINT = TORSIONS + "RESTRAINT ARG=phi,psi AT=-1.33,1.22 KAPPA=20,20\n"
+METAD = (
+    TORSIONS + "METAD ARG=phi,psi SIGMA=0.3,0.3 HEIGHT=1 BIASFACTOR=10 PACE={pace} "
+    "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=90,90\n"
+)
+CALLED_BACK = {
+    "OPES_METAD": "o: OPES_METAD ARG=phi,psi SIGMA=0.2,0.2 PACE=500 BARRIER=40\n",
+    "OPES_METAD with adaptive SIGMA": "o: OPES_METAD ARG=phi,psi PACE=500 BARRIER=40\n",
+    "MOVINGRESTRAINT": "m: MOVINGRESTRAINT ARG=phi,psi STEP0=0 AT0=-1,1 KAPPA0=50,50 "
+    "STEP1=10000000 AT1=1,1\n",
+    "MOVINGRESTRAINT with its work printed": "m: MOVINGRESTRAINT ARG=phi,psi STEP0=0 AT0=-1,1 "
+    "KAPPA0=50,50 STEP1=10000000 AT1=1,1\nPRINT ARG=m.work STRIDE=500 FILE=COLVAR\n",
+}
+PACE = 500
+HILL_PACE = 50
+NEVER = 10**9
+# Measured elsewhere on this molecule (OpenMM 8.6.1, PLUMED 2.10.1 with -O3)
+ELSEWHERE = {
+    ("RESTRAINT", "Reference"): {"openmm-plumed 2.1, elsewhere": 0.573},
+    ("RESTRAINT", "CPU"): {"openmm-plumed 2.1, elsewhere": 0.888},
+    ("METAD", "Reference"): {"openmm-plumed 2.1, elsewhere": 0.564},
+    ("METAD", "CPU"): {"openmm-plumed 2.1, elsewhere": 0.887},
+}
+BRIDGE_COST = 64.0  # us a step
+SOLVATED = {
+    "COORDINATION of the solute with 500 waters": "c: COORDINATION GROUPA=1-22 "
+    "GROUPB=23-1522:3 R_0=0.3\nRESTRAINT ARG=c AT=10 KAPPA=1\n",
+    "RMSD of the solute": "r: RMSD REFERENCE={pdb} TYPE=OPTIMAL\n"
+    "RESTRAINT ARG=r AT=0.1 KAPPA=100\n",
+    "RESTRAINT on two torsions": RESTRAINT,
+    "METAD on two torsions": METAD.format(pace=PACE),
+}
+
+Step = Callable[[int], Any]
+
+
+# ---- systems and runs
+
+
+def vacuum() -> Molecule:
+    return alanine_dipeptide("C7eq")
+
+
+@functools.cache
+def _solvated() -> Molecule:
+    molecule = alanine_dipeptide("C7eq")
+    field = app.ForceField("amber96.xml", "tip3p.xml")
+    modeller = app.Modeller(molecule.topology, molecule.positions * unit.nanometer)
+    modeller.addSolvent(field, boxSize=openmm.Vec3(2.9, 2.9, 2.9) * unit.nanometer)
+    system = field.createSystem(
+        modeller.topology, nonbondedMethod=app.PME, constraints=app.HBonds, nonbondedCutoff=0.9
+    )
+    positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform_of("CPU"))
+    context.setPositions(positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 10, 100)
+    settled = context.getState(positions=True).getPositions(asNumpy=True)._value
+    return Molecule(modeller.topology, system, np.array(settled))
+
+
+def solvated() -> Molecule:
+    made = _solvated()
+    return Molecule(made.topology, copy.deepcopy(made.system), made.positions)
+
+
+def platform_of(name: str) -> openmm.Platform:
+    return openmm.Platform.getPlatformByName(name)
+
+
+def make_simulation(molecule: Molecule, platform: str) -> app.Simulation:
+    integrator = openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.002)
+    threads = {"Threads": "1"} if platform == "CPU" else {}
+    made = platform_of(platform)
+    simulation = app.Simulation(molecule.topology, molecule.system, integrator, made, threads)
+    simulation.context.setPositions(molecule.positions)
+    return simulation
+
+
+def plain(molecule: Molecule, platform: str) -> Step:
+    return make_simulation(molecule, platform).step
+
+
+def biased(text: str, backend: str, molecule: Molecule, platform: str) -> Step:
+    """An input on one of our backends."""
+    bias = PlumedBias(
+        text,
+        molecule.topology,
+        temperature=300.0,
+        backend=backend,
+        directory="." if backend == "plugin" else tempfile.mkdtemp(),
+    )
+    bias.add_to(molecule.system)
+    simulation = make_simulation(molecule, platform)
+    bias.attach(simulation)
+    return simulation.step
+
+
+def openmm_metadynamics(pace: int, molecule: Molecule, platform: str) -> Step:
+    """openmm.app.Metadynamics with the same hills."""
+    variables = []
+    for atoms in (PHI_ATOMS, PSI_ATOMS):
+        force = openmm.CustomTorsionForce("theta")
+        force.addTorsion(*atoms, [])
+        variables.append(app.metadynamics.BiasVariable(force, -np.pi, np.pi, 0.3, True, 90))
+    meta = app.metadynamics.Metadynamics(molecule.system, variables, 300.0, 10.0, 1.0, pace)
+    return functools.partial(meta.step, make_simulation(molecule, platform))
+
+
+def empty_force(molecule: Molecule, platform: str) -> Step:
+    """A PythonForce that does nothing."""
+    zero = np.zeros((molecule.system.getNumParticles(), 3))
+    molecule.system.addForce(openmm.PythonForce(lambda state: (0.0, zero)))
+    return make_simulation(molecule, platform).step
+
+
+def bridge(molecule: Molecule, platform: str) -> Step:
+    """The usual short bridge from PythonForce to the Python module ``plumed``."""
+    import plumed
+
+    n_atoms = molecule.system.getNumParticles()
+    masses = np.array([molecule.system.getParticleMass(i)._value for i in range(n_atoms)])
+    charges, box, virial = np.zeros(n_atoms), np.zeros((3, 3)), np.zeros((3, 3))
+    engine = plumed.Plumed()
+    engine.cmd("setMDEngine", "python")
+    engine.cmd("setNatoms", n_atoms)
+    engine.cmd("setTimestep", 0.002)
+    engine.cmd("setLogFile", os.devnull)
+    engine.cmd("init")
+    for line in RESTRAINT.splitlines():
+        engine.cmd("readInputLine", line)
+
+    def compute(state: openmm.State) -> tuple[float, np.ndarray]:
+        positions = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+        forces, bias = np.zeros((n_atoms, 3)), np.zeros(1)
+        engine.cmd("setStep", state.getStepCount())
+        engine.cmd("setPositions", positions)
+        engine.cmd("setForces", forces)
+        engine.cmd("setMasses", masses)
+        engine.cmd("setCharges", charges)
+        engine.cmd("setBox", box)
+        engine.cmd("setVirial", virial)
+        engine.cmd("calc")
+        engine.cmd("getBias", bias)
+        return float(bias[0]), forces
+
+    molecule.system.addForce(openmm.PythonForce(compute))
+    return make_simulation(molecule, platform).step
+
+
+# ---- measuring
+
+
+def microseconds(step: Step, steps: int) -> float:
+    """CPU time of a step in one block [us]; one thread works, and others may use the machine."""
+    start = time.process_time()
+    step(steps)
+    return (time.process_time() - start) / steps * 1e6
+
+
+def compare(run: Step, other: Step, rounds: int, steps: int) -> tuple[float, float]:
+    """Rate of a run over that of another, and what its step costs more [us]: medians."""
+    for step in (run, other):
+        step(max(steps // 5, 10))
+    ratios, costs = [], []
+    before = microseconds(other, steps)
+    for _ in range(rounds):
+        block = microseconds(run, steps)
+        after = microseconds(other, steps)
+        ratios.append((before + after) / 2 / block)
+        costs.append(block - (before + after) / 2)
+        before = after
+    return statistics.median(ratios), statistics.median(costs)
+
+
+def row(name: str, value: float, unit: str, target: str, met: bool | None, peers: Any) -> Any:
+    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in peers.items()}
+    print(f"{name:70s} {value:10.4g} {unit:10s} {target}", flush=True)
+    for peer, number in rounded.items():
+        print(f"    {peer:66s} {number}", flush=True)
+    return {
+        "name": name,
+        "value": float(f"{value:.4g}"),
+        "unit": unit,
+        "target": target,
+        "met": met,
+        "peers": rounded,
+    }
+
+
+def rate_rows(rounds: int) -> list[dict[str, Any]]:
+    rows = []
+    places: list[tuple[str, str, Callable[[], Molecule], int, int]] = [
+        ("vacuum, Reference platform", "Reference", vacuum, 3000, 2 * rounds),
+        ("vacuum, CPU platform", "CPU", vacuum, 1000, rounds),
+        ("explicit water, CPU platform", "CPU", solvated, 25, max(rounds // 2, 3)),
+    ]
+    inputs = {"RESTRAINT": (RESTRAINT, 0.95), "METAD": (METAD.format(pace=PACE), 0.90)}
+    for place, platform, make, steps, n in places:
+        against = plain(make(), platform)
+        for name, (text, target) in inputs.items():
+            ratio = compare(biased(text, "native", make(), platform), against, n, steps)[0]
+            peers = {"kernel backend": biased(text, "kernel", make(), platform)}
+            if plugin.available():
+                peers["openmm-plumed"] = biased(text, "plugin", make(), platform)
+            if name == "METAD":
+                peers["openmm.app.Metadynamics"] = openmm_metadynamics(PACE, make(), platform)
+            found = {k: compare(run, against, max(n // 2, 3), steps)[0] for k, run in peers.items()}
+            if make is vacuum:
+                found |= ELSEWHERE[name, platform]
+            title = f"MD rate, native {name} on phi, psi over plain MD, {place}"
+            rows.append(row(title, ratio, "ratio", f">= {target}", ratio >= target, found))
+    return rows
+
+
+def hill_rows(rounds: int) -> list[dict[str, Any]]:
+    def cost(make: Callable[[int], Step]) -> float:
+        return compare(make(HILL_PACE), make(NEVER), rounds, 1000)[1] * HILL_PACE / 1000
+
+    def ours(backend: str) -> Callable[[int], Step]:
+        return lambda pace: biased(METAD.format(pace=pace), backend, vacuum(), "Reference")
+
+    native = cost(ours("native"))
+    theirs = compare(
+        openmm_metadynamics(HILL_PACE, vacuum(), "Reference"),
+        openmm_metadynamics(NEVER, vacuum(), "Reference"),
+        max(rounds // 3, 3),
+        200,
+    )[1]
+    peers = {
+        "kernel backend": cost(ours("kernel")),
+        "openmm.app.Metadynamics": theirs * HILL_PACE / 1000,
+        "PLUMED 2.10.1 -O3, elsewhere": 0.15,
+    }
+    title = "native hill on a 90 x 90 grid, amortised"
+    return [row(title, native, "ms", "< 0.2", native < 0.2, peers)]
+
+
+def callback_rows(rounds: int) -> list[dict[str, Any]]:
+    """What OPES and MOVINGRESTRAINT add to a step, which Python works on at every step."""
+    rows = []
+    against = plain(vacuum(), "Reference")
+    for name, text in CALLED_BACK.items():
+        cost = {
+            backend: compare(
+                biased(TORSIONS + text, backend, vacuum(), "Reference"), against, rounds, 2000
+            )[1]
+            for backend in ("native", "kernel")
+        }
+        title = f"native {name} on phi, psi, more than plain MD, Reference platform"
+        peers = {"kernel backend": cost["kernel"]}
+        rows.append(row(title, cost["native"], "us a step", "", None, peers))
+    return rows
+
+
+def evaluation_rows(repeats: int) -> list[dict[str, Any]]:
+    rows = []
+    folder = Path(tempfile.mkdtemp())
+    with (folder / "solute.pdb").open("w") as file:
+        app.PDBFile.writeFile(vacuum().topology, vacuum().positions * 10, file)
+    for name, text in SOLVATED.items():
+        times = {}
+        for backend in ("native", "kernel"):
+            molecule = solvated()
+            bias = PlumedBias(
+                text.format(pdb=folder / "solute.pdb"),
+                molecule.topology,
+                temperature=300.0,
+                backend=backend,
+                directory=folder,
+            )
+            bias.add_to(molecule.system)
+            simulation = make_simulation(molecule, "CPU")
+            bias.attach(simulation)
+            ask = functools.partial(
+                simulation.context.getState, energy=True, forces=True, groups=bias.force_groups()
+            )
+            ask()
+            found = []
+            for _ in range(repeats):
+                start = time.process_time()
+                ask()
+                found.append((time.process_time() - start) * 1e6)
+            times[backend] = statistics.median(found)
+        title = f"evaluation of the bias alone, explicit water, CPU platform: {name}"
+        peers = {"kernel backend": times["kernel"]}
+        rows.append(row(title, times["native"], "us", "", None, peers))
+    return rows
+
+
+def libplumed_cost(rounds: int, steps: int) -> float:
+    """What libplumed itself takes for the same input [us], median over rounds.
+
+    It depends on how libplumed was compiled: PLUMED 2.10.1 with -O3 takes about 6, the kernel in
+    hillclimber 0.1.8, which was compiled without optimisation, about 50.
+    """
+    molecule = vacuum()
+    masses = np.ones(len(molecule.positions))
+    settings = MDSettings(Path.cwd(), masses, np.zeros_like(masses))
+    engine = Plumed(settings, read_statements(RESTRAINT))
+    engine.positions[:] = molecule.positions
+    times = []
+    for _ in range(rounds):
+        start = time.process_time()
+        for step in range(steps):
+            engine.calculate(step)
+        times.append((time.process_time() - start) / steps * 1e6)
+    return statistics.median(times)
+
+
+def kernel_rows(rounds: int) -> list[dict[str, Any]]:
+    against, steps = empty_force(vacuum(), "Reference"), 3000
+    cost = compare(biased(RESTRAINT, "kernel", vacuum(), "Reference"), against, rounds, steps)[1]
+    peers: dict[str, Any] = {
+        "plain bridge, PLUMED 2.10.1 -O3, elsewhere": BRIDGE_COST,
+        "of which libplumed itself": libplumed_cost(rounds, steps),
+        "libplumed": str(find_kernel()),
+    }
+    try:
+        found = compare(bridge(vacuum(), "Reference"), against, rounds, steps)[1]
+        peers["plain bridge with the same libplumed"] = found
+    except ImportError:
+        print("no Python module plumed: the plain bridge is not measured")
+    title = "kernel backend, RESTRAINT, against an empty PythonForce"
+    return [row(title, cost, "us a step", "<= 35", cost <= 35, peers)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    arguments = parser.parse_args()
+    logging.getLogger("openmm_cgan").setLevel(logging.WARNING)
+    rounds = arguments.rounds
+    rows = (
+        rate_rows(rounds)
+        + hill_rows(rounds)
+        + callback_rows(rounds)
+        + evaluation_rows(200)
+        + kernel_rows(rounds)
+    )
+    for each in rows:
+        each["command"] = f"python {' '.join(sys.argv)}"
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""Refining a flow on the energy: what biased data lack, the force field knows.
+
+The reverse Kullback-Leibler distance E_q[u(x) + log q(x|c)] at random conditions c falls by its
+path gradient [1]_: the derivative of the density at a fixed configuration, which is zero on average
+but not in a batch, is left out, and the noise of what remains vanishes as q becomes right. It
+needs no data and makes no new wells: a flow must have learned before where they are.
+
+References
+----------
+.. [1] G. Roeder, Y. Wu, D. Duvenaud, Sticking the Landing, NeurIPS 2017, arXiv 1703.09194.
+"""
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from openmm_cgan.cgan.cgan import ConditionalGAN
+from openmm_cgan.cgan.training import STEEPEST
+
+GAS_CONSTANT = 0.00831446261815324  # kJ/mol/K
+TOO_HIGH = 30.0  # above the median of a batch: a clash, whose gradient would be all there is
+
+logger = logging.getLogger("openmm_cgan")
+
+
+class Energy(Protocol):
+    """What knows the energy of configurations, such as a Potential."""
+
+    def energies_and_gradients(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Energies (n,) [kJ/mol] and gradients (n, n_atoms, 3) [kJ/mol/nm]."""
+
+    def half_log_det(self, positions: Any) -> Any:
+        """log of the Fixman factor (n,); of tensors, differentiable."""
+
+
+@dataclass(frozen=True)
+class RefiningSettings:
+    """How a flow is refined.
+
+    Parameters
+    ----------
+    steps, batch : int
+        Each step costs one energy and its forces for each of a batch.
+    learning_rate : float
+        It falls along a cosine to a fiftieth.
+    average : float
+        Decay of the moving average of the weights, which is what is kept.
+    max_seconds : float, optional
+        Stop after this time.
+    report_every : int
+        Steps between rows of the history.
+    seed : int
+    """
+
+    steps: int = 1000
+    batch: int = 256
+    learning_rate: float = 5e-4
+    average: float = 0.99
+    max_seconds: float | None = None
+    report_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "report_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"RefiningSettings({name}={getattr(self, name)}): expected >= 1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(
+                f"RefiningSettings(learning_rate={self.learning_rate}): expected a positive number"
+            )
+
+
+def refine(
+    gan: ConditionalGAN,
+    energy: Energy,
+    conditions: Any,
+    settings: RefiningSettings | None = None,
+    temperature: float | None = None,
+) -> tuple[ConditionalGAN, list[dict[str, float]]]:
+    """Train a flow further, on the energy instead of on frames.
+
+    Parameters
+    ----------
+    gan : ConditionalGAN
+        With a FlowGenerator, already trained on frames; it is left as it is. Its CVs must all be
+        internal coordinates, and its atoms all that interact.
+    energy : Energy
+        Potential energy of its atoms.
+    conditions : array_like, shape (m, n_cvs)
+        CV values to refine at, drawn from at random.
+    settings : RefiningSettings, optional
+    temperature : float, optional
+        [K]; that of the frames if omitted.
+
+    Returns
+    -------
+    ConditionalGAN
+        The refined one.
+    list of dict
+        ``step``, ``loss`` (mean of u + log q: free energies apart, the Kullback-Leibler distance),
+        ``too_high`` (share of configurations left out), ``seconds``.
+
+    Raises
+    ------
+    ValueError
+        If the generator has no density, a CV is no internal coordinate, or there is no temperature.
+    """
+    settings = settings or RefiningSettings()
+    kT = GAS_CONSTANT * _checked(gan, temperature)
+    refining = _Refining(gan, energy, kT, torch.as_tensor(np.asarray(conditions, float)), settings)
+    history: list[dict[str, float]] = []
+    rows: list[tuple[float, float]] = []
+    started = time.perf_counter()
+    bar = tqdm(range(1, settings.steps + 1), desc="refining", disable=None)
+    for step in bar:
+        seconds = time.perf_counter() - started
+        late = settings.max_seconds is not None and seconds >= settings.max_seconds
+        progress = step / settings.steps
+        if settings.max_seconds is not None:
+            progress = min(1.0, max(progress, seconds / settings.max_seconds))
+        rows.append(refining.improve(progress))
+        if late or step == settings.steps or step % settings.report_every == 0:
+            loss, too_high = np.mean(rows, axis=0)
+            row = {"step": step, "loss": float(loss), "too_high": float(too_high)}
+            history.append(row | {"seconds": time.perf_counter() - started})
+            bar.set_postfix(loss=f"{loss:.3f}")
+            rows.clear()
+        if late:
+            break
+    return refining.result(), history
+
+
+def _checked(gan: ConditionalGAN, temperature: float | None) -> float:
+    """The temperature, or an error in words."""
+    if not gan.has_density:
+        raise ValueError(
+            f"refining needs a density, and a {type(gan.generator).__name__} has none: train with"
+            ' TrainingSettings(generator="FlowGenerator")'
+        )
+    others = [gan.variables[k].name for k in np.flatnonzero(gan.condition_noise)]
+    if others:
+        raise ValueError(
+            f"refining needs CVs that are internal coordinates; {', '.join(others)} is none"
+        )
+    temperature = gan.temperature if temperature is None else temperature
+    if temperature is None:
+        raise ValueError("the frames had no temperature: give refine(..., temperature=300)")
+    return temperature
+
+
+class _Density(nn.Module):
+    """A generator as a function of its parameters."""
+
+    def __init__(self, generator: Any) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        return self.generator.log_prob(features, condition)
+
+
+class _Refining:
+    """What changes while a flow is refined."""
+
+    def __init__(
+        self,
+        gan: ConditionalGAN,
+        energy: Energy,
+        kT: float,
+        conditions: Tensor,
+        settings: RefiningSettings,
+    ) -> None:
+        self.gan, self.energy, self.kT = gan, energy, kT
+        self.conditions, self.settings = conditions, settings
+        self.rng = torch.Generator().manual_seed(settings.seed)
+        self.generator = type(gan.generator)(**gan.generator.settings)
+        self.generator.load_state_dict(gan.generator.state_dict())
+        self.density = _Density(self.generator)
+        decay = get_ema_multi_avg_fn(settings.average)
+        self.averaged: Any = AveragedModel(self.generator, multi_avg_fn=decay)
+        self.optimiser = torch.optim.Adam(
+            self.generator.parameters(), settings.learning_rate, fused=True
+        )
+
+    def improve(self, progress: float) -> tuple[float, float]:
+        """One step; the loss and the share of configurations that were left out."""
+        fall = 0.02 + 0.49 * (1 + math.cos(math.pi * progress))
+        self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * fall
+        rows = torch.randint(len(self.conditions), (self.settings.batch,), generator=self.rng)
+        loss, kept = self.loss(self.conditions[rows])
+        self.optimiser.zero_grad()
+        loss.backward()
+        parameters = list(self.generator.parameters())
+        steepness = nn.utils.clip_grad_norm_(parameters, STEEPEST)
+        if torch.isfinite(steepness):  # one clash too many is no reason to stop
+            self.optimiser.step()
+            self.averaged.update_parameters(self.generator)
+        return loss.item(), 1.0 - float(kept)
+
+    def loss(self, cvs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of u + log q over configurations made at CVs (n, n_cvs); share that was kept."""
+        features = self.gan.features
+        condition = features.condition(cvs).float()
+        made = self.generator.sample(condition, self.rng)
+        frozen = {f"generator.{k}": v.detach() for k, v in self.generator.named_parameters()}
+        log_q = functional_call(self.density, frozen, (made, condition)).double()
+        internal = features.decode(made, cvs)
+        x = features.z_matrix.to_cartesian(internal)
+        u: Tensor = _EnergyOf.apply(x, self.energy) / self.kT
+        u = u - self.energy.half_log_det(x) - features.z_matrix.log_det(internal)
+        each = u + log_q
+        finite = torch.isfinite(each.detach()) & features.within(made.detach())
+        median = each.detach()[finite].median() if finite.any() else each.new_zeros(())
+        kept = finite & (each.detach() < median + TOO_HIGH)
+        return torch.where(kept, each, 0.0).sum() / kept.sum().clamp(min=1), kept.double().mean()
+
+    def result(self) -> ConditionalGAN:
+        """The generator with averaged weights."""
+        self.generator.load_state_dict(self.averaged.module.state_dict())
+        return self.gan.with_generator(self.generator)
+
+
+class _EnergyOf(torch.autograd.Function):
+    """Energies of positions, with the forces of the engine as derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, positions: Tensor, energy: Energy) -> Tensor:
+        energies, gradients = energy.energies_and_gradients(positions.detach().numpy())
+        ctx.save_for_backward(torch.from_numpy(np.asarray(gradients)))
+        return torch.from_numpy(np.asarray(energies))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (gradients,) = ctx.saved_tensors
+        return grads[0][:, None, None] * gradients, None

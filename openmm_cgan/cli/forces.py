@@ -1,0 +1,195 @@
+"""Forces and virial of a native bias on frames, for ``openmm-cgan driver --dump-forces``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app
+
+from openmm_cgan.plumed.actions.geometry import minimum_image
+from openmm_cgan.plumed.actions.lattices import general_box, shortest_vectors
+from openmm_cgan.plumed.actions.opes import Opes
+from openmm_cgan.plumed.native import NativeBackend
+
+_NO_BOX = 1000.0  # nm: so wide that nothing reaches its image
+_STRAIN = 1e-5  # of the virial's central differences: rounding and curvature are below 1e-9 there
+
+
+class BiasForces:
+    """The OpenMM forces of a bias, evaluated on frames.
+
+    Parameters
+    ----------
+    backend : NativeBackend
+    masses : ndarray, shape (n_atoms,)
+        [dalton]; may be NaN where the input needs none.
+    box : ndarray, shape (3, 3), or None
+        Box of the first frame; whether it is triclinic says how forces are made.
+    """
+
+    def __init__(self, backend: NativeBackend, masses: NDArray, box: NDArray | None) -> None:
+        self._backend = backend
+        self._periodic = box is not None
+        system = openmm.System()
+        for mass in masses:
+            system.addParticle(mass if np.isfinite(mass) else 0.0)
+        if box is not None:
+            system.setDefaultPeriodicBoxVectors(*openmm_box(box)[0])
+            system.addForce(_periodic_nothing(len(masses)))
+        for force in backend.forces(system):
+            system.addForce(force)
+        backend.set_masses(masses)  # `forces` took the System's
+        self._context = openmm.Context(
+            system,
+            openmm.VerletIntegrator(0.001),
+            openmm.Platform.getPlatformByName("Reference"),
+        )
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the bias as it is now."""
+        self._backend.upload(self._context)
+
+    def at(self, positions: NDArray, box: NDArray | None, step: int) -> tuple[NDArray, NDArray]:
+        """Forces [kJ/mol/nm] and virial [kJ/mol], shapes (n_atoms, 3) and (3, 3), of a frame.
+
+        Raises
+        ------
+        ValueError
+            If the frames begin to have a box, groups overlap so that they can not all be whole at
+            once, or OpenMM takes other periodic images than PLUMED.
+        """
+        turn = np.eye(3)
+        if box is not None:
+            if not self._periodic:
+                raise ValueError("the first frame has no box, this one has; use --backend kernel")
+            positions = self._whole(positions, box)
+            vectors, turn = openmm_box(box)
+            self._context.setPeriodicBoxVectors(*vectors)
+        elif self._periodic:
+            self._context.setPeriodicBoxVectors(*np.diag([_NO_BOX] * 3))
+        self._context.setPositions(positions @ turn)
+        self._context.setStepCount(step)
+        state = self._context.getState(energy=True, forces=True)
+        energy = self._backend.evaluate(positions, box, step)[1]
+        found = state.getPotentialEnergy()._value
+        if not np.isclose(energy, found, rtol=1e-5, atol=1e-5):
+            raise ValueError(
+                f"step {step}: OpenMM's forces belong to a bias of {found:.6g} kJ/mol, PLUMED's is "
+                f"{energy:.6g}; in a triclinic box they take different images of distances beyond "
+                "half its shortest width, and OpenMM turns boxes whose first vector is not along "
+                "x; use --backend kernel"
+            )
+        forces = state.getForces(asNumpy=True)._value
+        return forces @ turn.T, self._virial(positions, box, step)
+
+    def _whole(self, positions: NDArray, box: NDArray) -> NDArray:
+        """Bring the groups that OpenMM takes as they are to one image, as PLUMED does.
+
+        In a run OpenMM keeps molecules whole by itself; frames may be torn.
+        """
+        made = positions.copy()
+        groups = self._backend.groups()
+        for atoms in groups:
+            for before, after in pairwise(atoms):
+                made[after] = made[before] + _step_between(made, before, after, box)
+        for atoms in groups:
+            for before, after in pairwise(atoms):
+                step = _step_between(made, before, after, box)
+                if not np.allclose(made[after] - made[before], step, atol=1e-6):
+                    raise ValueError(
+                        "groups that share atoms are torn differently by the box: no forces; "
+                        "use --backend kernel"
+                    )
+        return made
+
+    def _virial(self, positions: NDArray, box: NDArray | None, step: int) -> NDArray:
+        """Derivative of the bias by a strain of positions and box."""
+        virial = np.zeros((3, 3))
+        energy_of = energy_near(self._backend, positions, box, step)
+        for place in np.ndindex(3, 3):
+            energies = []
+            for sign in (1, -1):
+                strain = np.eye(3)
+                strain[place] += sign * _STRAIN
+                strained_box = general_box(None if box is None else box @ strain)
+                energies.append(energy_of(positions @ strain, strained_box))
+            virial[place] = (energies[0] - energies[1]) / (2 * _STRAIN)
+        return virial
+
+
+def energy_near(
+    backend: NativeBackend, positions: NDArray, box: NDArray | None, step: int
+) -> Callable[[NDArray, NDArray | None], float]:
+    """The bias [kJ/mol] around a frame, to first order that of its forces.
+
+    PLUMED's slopes of OPES are not quite those of its energy (see `Kernels`), so OPES is taken as
+    linear in its arguments.
+    """
+    biases = [action for action in backend.actions if isinstance(action, Opes)]
+    if not biases:
+        return lambda x, b: backend.evaluate(x, b, step)[1]
+    found = backend.values(positions, box)
+    slopes = {
+        bias.label: bias.energy_and_slopes([float(found[v.name]) for v in bias.arguments])[1]
+        for bias in biases
+    }
+
+    def energy_of(x: NDArray, b: NDArray | None) -> float:
+        here = backend.values(x, b)
+        total = float(backend.total_bias(here))
+        for bias in biases:
+            total -= float(here[f"{bias.label}.bias"]) * bias.units.energy
+            for value, slope in zip(bias.arguments, slopes[bias.label], strict=True):
+                way = float(value.difference(found[value.name], here[value.name]))
+                total += slope * way * bias.units.energy
+        return total
+
+    return energy_of
+
+
+def openmm_box(box: NDArray) -> tuple[NDArray, NDArray]:
+    """The same lattice in OpenMM's reduced form.
+
+    Parameters
+    ----------
+    box : ndarray, shape (3, 3)
+        Box vectors as rows.
+
+    Returns
+    -------
+    vectors : ndarray, shape (3, 3)
+        The reduced box vectors as rows.
+    turn : ndarray, shape (3, 3)
+        Rotation that positions as rows are multiplied with; of unity if the first vector is along
+        x and the second in the plane of x and y.
+    """
+    rows, turn = np.array(box, dtype=float), np.eye(3)
+    if np.any(np.abs(rows[np.triu_indices(3, 1)]) > 1e-9) or np.any(np.diag(rows) <= 0):
+        rows = shortest_vectors(rows)
+        rows[2] *= np.sign(np.linalg.det(rows))  # right-handed: the lattice stays
+        turn = np.linalg.qr(rows.T)[0]
+        turn = turn * np.sign(np.diag(rows @ turn))
+        rows = rows @ turn
+    rows = np.tril(rows)  # OpenMM wants zeros, not what rounding leaves
+    reduced = app.internal.unitcell.reducePeriodicBoxVectors([openmm.Vec3(*row) for row in rows])
+    return np.array(reduced._value if hasattr(reduced, "_value") else reduced), turn
+
+
+def _step_between(positions: NDArray, before: int, after: int, box: NDArray) -> NDArray:
+    x, y, z = positions[after] - positions[before]
+    return np.array(minimum_image((x, y, z), box))
+
+
+def _periodic_nothing(n_atoms: int) -> openmm.NonbondedForce:
+    """A force that makes a System periodic and does nothing."""
+    force = openmm.NonbondedForce()
+    force.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+    force.setCutoffDistance(1e-3)
+    for _ in range(n_atoms):
+        force.addParticle(0.0, 1.0, 0.0)
+    return force

@@ -1,0 +1,219 @@
+"""FlowGenerator: an invertible conditional generator, whose density is known.
+
+Torsions that turn come first, one after another, each a uniform angle bent by a circular spline
+that depends on the condition and on the torsions before it: wells of any number are no difficulty
+in one dimension. All that is stiff (bonds, angles, narrow torsions) is nearly a Gaussian once those
+torsions are known: it starts from the Gaussian of the data, and affine couplings [1]_ learn
+what is left.
+
+Measured on alanine dipeptide (43 stiff coordinates, 3 torsions), this did as well as a Gaussian
+whose whole covariance depends on the condition, at two thirds of the cost, and better than splines
+on all coordinates.
+
+Shape suffixes: B batch, C condition, F features, L stiff features, P torsions, G what is given
+to the stiff part (condition and harmonics of the torsions).
+
+References
+----------
+.. [1] L. Dinh, J. Sohl-Dickstein, S. Bengio, Density estimation using Real NVP, ICLR 2017,
+   arXiv 1605.08803.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from openmm_cgan.generators.mlp import fitted_gaussian, perceptron
+from openmm_cgan.generators.splines import circular_spline, n_parameters
+
+HARMONICS = 3  # of the torsions, as the networks see them: methyl groups have three wells
+SPLINE_WIDTH = 64  # hidden layers of the spline networks
+SMALL = 0.02  # factor on the last layers at the start: close to the Gaussian
+REACH = 1.5  # largest logarithm of a scale in one coupling: training does not run away
+LOG_2PI = math.log(2 * math.pi)
+
+
+class FlowGenerator(nn.Module):
+    """A conditional normalising flow over features.
+
+    Parameters
+    ----------
+    n_linear, n_pairs : int
+        Features: standardised ones, then as many cosines and sines as there are pairs.
+    n_condition : int
+        Length of a condition.
+    width, depth : int
+        Hidden layers of each coupling's network.
+    couplings : int
+        Affine couplings of the stiff coordinates.
+    bins : int
+        Of the splines.
+    seed : int
+        Of the permutations between couplings.
+
+    Examples
+    --------
+    >>> flow = FlowGenerator(n_linear=2, n_pairs=1, n_condition=3)
+    >>> features, log_prob = flow.sample_with_log_prob(
+    ...     torch.zeros(5, 3), torch.Generator().manual_seed(0))
+    >>> features.shape, log_prob.shape
+    (torch.Size([5, 4]), torch.Size([5]))
+    """
+
+    mean: Tensor  # (1 + G, L) the linear part of the mean
+    spread: Tensor  # (L, L) Cholesky factor of what is left
+    permutations: Tensor  # (couplings, L)
+
+    def __init__(
+        self,
+        n_linear: int,
+        n_pairs: int,
+        n_condition: int,
+        width: int = 96,
+        depth: int = 2,
+        couplings: int = 8,
+        bins: int = 16,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.settings = {
+            "n_linear": n_linear,
+            "n_pairs": n_pairs,
+            "n_condition": n_condition,
+            "width": width,
+            "depth": depth,
+            "couplings": couplings,
+            "bins": bins,
+            "seed": seed,
+        }
+        self.n_linear, self.n_pairs = n_linear, n_pairs
+        per_torsion = 2 * HARMONICS
+        self.splines = nn.ModuleList(
+            perceptron(n_condition + per_torsion * k, SPLINE_WIDTH, depth, n_parameters(bins))
+            for k in range(n_pairs)
+        )
+        n_given = n_condition + per_torsion * n_pairs
+        n_scalings = min(n_linear, 1)  # none where nothing is stiff
+        self.scalings = nn.ModuleList(
+            perceptron(n_given, width, depth, 2 * n_linear) for _ in range(n_scalings)
+        )
+        self.n_half = n_linear // 2
+        n_couplings = couplings if n_linear > 1 else 0
+        self.couplings = nn.ModuleList(
+            perceptron(kept + n_given, width, depth, 2 * (n_linear - kept))
+            for kept in map(self._n_kept, range(n_couplings))
+        )
+        rng = torch.Generator().manual_seed(seed)
+        orders = [torch.randperm(n_linear, generator=rng) for _ in range(n_couplings)]
+        empty = torch.zeros(0, n_linear, dtype=torch.int64)
+        self.register_buffer("permutations", torch.stack(orders) if orders else empty)
+        self.register_buffer("mean", torch.zeros(1 + n_given, n_linear))
+        self.register_buffer("spread", torch.eye(n_linear))
+        with torch.no_grad():
+            for network in (*self.splines, *self.scalings, *self.couplings):
+                for parameter in network[-1].parameters():
+                    parameter.mul_(SMALL)
+
+    def start_from(self, features: Tensor, condition: Tensor) -> None:
+        """Fit the Gaussian of the stiff features, given torsions and condition.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n, n_features)
+        condition : Tensor, shape (n, n_condition)
+        """
+        y_BL, torsions_BP = self._split(features)
+        mean, spread = fitted_gaussian(y_BL, _given(torsions_BP, condition))
+        self.mean.copy_(mean)
+        self.spread.copy_(spread)
+
+    def log_prob(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Log density (n,) over the standardised features and the angles [rad] of the pairs."""
+        y_BL, torsions_BP = self._split(features)
+        log_prob = y_BL.new_full((len(y_BL),), -self.n_pairs * LOG_2PI)
+        for k, network in enumerate(self.splines):
+            given = _given(torsions_BP[:, :k], condition)
+            log_prob = log_prob + circular_spline(torsions_BP[:, k], network(given))[1]
+        given_BG = _given(torsions_BP, condition)
+        z_BL = y_BL - torch.addmm(self.mean[0], given_BG, self.mean[1:])
+        z_BL = torch.linalg.solve_triangular(self.spread, z_BL.T, upper=False).T
+        log_prob = log_prob - self.spread.diagonal().log().sum()
+        for network in self.scalings:
+            z_BL, log_scale = _scaled_back(z_BL, network(given_BG))
+            log_prob = log_prob - log_scale
+        for k, network in enumerate(self.couplings):
+            kept, moved = self._halves(z_BL[:, self.permutations[k]], k)
+            moved, log_scale = _scaled_back(moved, network(torch.cat([kept, given_BG], dim=1)))
+            log_prob = log_prob - log_scale
+            z_BL = torch.cat([kept, moved], dim=1)
+        return log_prob - 0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
+
+    def sample_with_log_prob(
+        self, condition: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Features (n, n_features), one row for each condition, and their log densities (n,)."""
+        n, dtype = len(condition), condition.dtype
+        uniform = torch.rand(n, self.n_pairs, generator=rng, dtype=dtype)
+        z_BL = torch.randn(n, self.n_linear, generator=rng, dtype=dtype)
+        log_prob = -0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI) - self.n_pairs * LOG_2PI
+        torsions_BP = condition.new_zeros(n, 0)
+        for k, network in enumerate(self.splines):
+            given = _given(torsions_BP, condition)
+            angle = (2 * uniform[:, k] - 1) * math.pi
+            torsion, log_slope = circular_spline(angle, network(given), inverse=True)
+            log_prob = log_prob - log_slope
+            torsions_BP = torch.cat([torsions_BP, torsion[:, None]], dim=1)
+        given_BG = _given(torsions_BP, condition)
+        for k in reversed(range(len(self.couplings))):
+            kept, moved = z_BL.tensor_split([self._n_kept(k)], dim=1)
+            parameters = self.couplings[k](torch.cat([kept, given_BG], dim=1))
+            moved, log_scale = _scaled(moved, parameters)
+            log_prob = log_prob - log_scale
+            z_BL = torch.cat([kept, moved], dim=1)[:, self.permutations[k].argsort()]
+        for network in self.scalings:
+            z_BL, log_scale = _scaled(z_BL, network(given_BG))
+            log_prob = log_prob - log_scale
+        log_prob = log_prob - self.spread.diagonal().log().sum()
+        mean_BL = torch.addmm(self.mean[0], given_BG, self.mean[1:])
+        y_BL = torch.addmm(mean_BL, z_BL, self.spread.T)
+        return torch.cat([y_BL, torsions_BP.cos(), torsions_BP.sin()], dim=1), log_prob
+
+    def sample(self, condition: Tensor, rng: torch.Generator) -> Tensor:
+        """Features (n, n_features), one row for each condition (n, n_condition)."""
+        return self.sample_with_log_prob(condition, rng)[0]
+
+    def _split(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Stiff features (n, L) and torsions (n, P) [rad]."""
+        y_BL, cosine, sine = features.split([self.n_linear, self.n_pairs, self.n_pairs], dim=1)
+        return y_BL, torch.atan2(sine, cosine)
+
+    def _n_kept(self, coupling: int) -> int:
+        """Coordinates that a coupling leaves as they are."""
+        return self.n_half if coupling % 2 == 0 else self.n_linear - self.n_half
+
+    def _halves(self, z: Tensor, coupling: int) -> tuple[Tensor, ...]:
+        return z.tensor_split([self._n_kept(coupling)], dim=1)
+
+
+def _given(torsions: Tensor, condition: Tensor) -> Tensor:
+    """Condition, and harmonics of torsions (n, k)."""
+    multiples = torch.cat([m * torsions for m in range(1, HARMONICS + 1)], dim=1)
+    return torch.cat([condition, multiples.cos(), multiples.sin()], dim=1)
+
+
+def _shift_and_log_scale(parameters: Tensor) -> tuple[Tensor, Tensor]:
+    shift, log_scale = parameters.chunk(2, dim=1)
+    return shift, REACH * torch.tanh(log_scale / REACH)
+
+
+def _scaled(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """From noise towards data, and the log of the volume's growth (n,)."""
+    shift, log_scale = _shift_and_log_scale(parameters)
+    return z * log_scale.exp() + shift, log_scale.sum(1)
+
+
+def _scaled_back(y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse of `_scaled`, and the same logarithm."""
+    shift, log_scale = _shift_and_log_scale(parameters)
+    return (y - shift) * (-log_scale).exp(), log_scale.sum(1)

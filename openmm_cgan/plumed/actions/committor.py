@@ -1,0 +1,70 @@
+"""COMMITTOR: say when a run has come into one of several basins, and stop it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword
+from openmm_cgan.plumed.actions.biases import restarts_itself, take
+from openmm_cgan.plumed.language import is_number_format
+
+
+class StopRunError(RuntimeError):
+    """An action asks the run to stop at this step: COMMITTOR has come into a basin."""
+
+
+class Committor(Action):
+    """A row whenever another basin is entered; the run stops unless NOSTOP."""
+
+    name = "COMMITTOR"
+    summary = "stop in a basin"
+    keywords = (
+        Keyword("ARG", "arguments", "the values that basins are defined in", compulsory=True),
+        Keyword("BASIN_LL", "reals", "lower limits of a basin", first=1),
+        Keyword("BASIN_UL", "reals", "upper limits of a basin", first=1),
+        Keyword("STRIDE", "integer", "steps between looks", default=1),
+        Keyword("FILE", "text", "file name; the log if absent"),
+        Keyword("FMT", "text", "number format", default="%f"),
+        Keyword("NOSTOP", "flag", "only write"),
+        Keyword("RESTART", "text", "YES or NO, if not as the whole input"),
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        options = given.options
+        self.lower: tuple[tuple[float, ...], ...] = options["BASIN_LLi"]
+        self.upper: tuple[tuple[float, ...], ...] = options["BASIN_ULi"]
+        self.stride: int = options["STRIDE"]
+        self.file: str | None = options["FILE"]
+        self.fmt: str = options["FMT"]
+        self.stops: bool = not options["NOSTOP"]
+        self.restarts = restarts_itself(self, options["RESTART"])
+        self.basin = 0
+        if not self.lower or len(self.lower) != len(self.upper):
+            raise self.error("BASIN_LLi", "each basin needs BASIN_LLi= and BASIN_ULi=")
+        if np.any(np.array(self.lower) > np.array(self.upper)):
+            raise self.error("BASIN_ULi", "must not be below BASIN_LLi")
+        if self.stride <= 0:
+            raise self.error("STRIDE", "must be positive")
+        if not is_number_format(self.fmt):
+            raise self.error("FMT", "expected a format such as %12.6f")
+
+    def look(self, arguments: list[Any]) -> tuple[bool, bool]:
+        """Whether the values are in a basin, and whether it is another than before."""
+        for number, limits in enumerate(zip(self.lower, self.upper, strict=True), start=1):
+            triples = zip(arguments, *limits, strict=True)
+            if all(low < x < high for x, low, high in triples):
+                entered, self.basin = self.basin != number, number
+                return True, entered
+        self.basin = 0
+        return False, False
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """What it has gathered during the run, to be saved with a checkpoint."""
+        return {"basin": np.array(self.basin)}
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `saved` gave."""
+        self.basin = int(take(arrays, "basin", ()))

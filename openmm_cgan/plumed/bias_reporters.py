@@ -1,0 +1,115 @@
+"""The reporters of a bias: one acts between the steps, one saves it with a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+
+
+class UpdateReporter:
+    """Calls the backend between steps, first at the first step of the run, as PLUMED does.
+
+    Parameters
+    ----------
+    engine : NativeBackend, KernelBackend or PluginBackend
+    begun : bool
+        Whether the step that the run stands at has been updated before.
+    groups : set of int
+        Force groups of the bias.
+    """
+
+    def __init__(self, engine: Any, begun: bool, groups: set[int]) -> None:
+        self._engine = engine
+        self._groups = groups
+        self._begun = begun
+        self._step = -1
+        self._positions = np.empty(0)
+        self.values = np.empty(0)
+        self.energy = math.nan
+
+    def has_seen(self, step: int, positions: np.ndarray) -> bool:
+        """Whether the last update was for this step and these positions."""
+        return step == self._step and np.array_equal(positions, self._positions)
+
+    def describeNextReport(self, simulation: Any) -> dict[str, Any]:  # noqa: N802
+        if not self._begun:
+            self._begun = True
+            self._update(simulation, simulation.context.getState(positions=True))
+        step = simulation.currentStep
+        waits = [stride - step % stride for stride in self._engine.strides]
+        return {"steps": min(waits, default=0), "periodic": False, "include": ["positions"]}
+
+    def report(self, simulation: Any, state: openmm.State) -> None:
+        self._update(simulation, state)
+
+    def _update(self, simulation: Any, state: openmm.State) -> None:
+        positions, box = positions_and_box(
+            state, simulation.system.usesPeriodicBoundaryConditions()
+        )
+        step = simulation.currentStep
+        tell_energy(self._engine, simulation, self._groups)
+        found = self._engine.update(positions, box, step)
+        if found is not None:
+            self.values, self.energy = found
+            self._step, self._positions = step, positions
+        self._engine.upload(simulation.context)
+
+
+def tell_energy(engine: Any, simulation: Any, groups: set[int]) -> None:
+    """Give ENERGY the potential energy of all forces but the bias."""
+    if getattr(engine, "needs_energy", False):  # of the native backend
+        others = simulation.context.getState(energy=True, groups=set(range(32)) - groups)
+        engine.potential = others.getPotentialEnergy()._value
+
+
+class BiasCheckpointReporter:
+    """Saves the Simulation and its bias together, again and again, as ``bias.save_checkpoint``.
+
+    Parameters
+    ----------
+    file : str or Path
+        Replaced whole each time.
+    reportInterval : int
+        Steps between checkpoints.
+    bias : PlumedBias
+        Attached to the Simulation before this reporter is appended.
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        reportInterval: int,  # noqa: N803  as OpenMM's reporters have it
+        bias: Any,
+    ) -> None:
+        self._file, self._interval, self._bias = Path(file), reportInterval, bias
+
+    def describeNextReport(self, simulation: Any) -> dict[str, Any]:  # noqa: N802
+        """As OpenMM asks its reporters."""
+        steps = self._interval - simulation.currentStep % self._interval
+        return {"steps": steps, "periodic": None, "include": []}
+
+    def report(self, simulation: Any, state: openmm.State) -> None:
+        """Save."""
+        self._bias.save_checkpoint(self._file)
+
+
+def positions_of(state: openmm.State) -> np.ndarray:
+    """Positions [nm], without the 30 us that units cost."""
+    read = getattr(state, "_getVectorAsNumpy", None)
+    if read is None:  # another OpenMM than those tried
+        return np.array(state.getPositions(asNumpy=True)._value)
+    positions = np.empty((state._getNumParticles(), 3))
+    read(state.Positions, positions)
+    return positions
+
+
+def positions_and_box(state: openmm.State, periodic: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Positions [nm] and, of a periodic system, box vectors in rows [nm]."""
+    positions = positions_of(state)
+    return positions, np.array(
+        state.getPeriodicBoxVectors(asNumpy=True)._value
+    ) if periodic else None

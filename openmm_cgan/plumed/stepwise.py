@@ -1,0 +1,180 @@
+"""What MOVINGRESTRAINT, COMMITTOR and OPES do between the steps of a native run."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from openmm_cgan.plumed.actions import Action
+from openmm_cgan.plumed.actions.committor import Committor, StopRunError
+from openmm_cgan.plumed.actions.moving import MovingRestraint
+from openmm_cgan.plumed.actions.opes import Opes
+from openmm_cgan.plumed.colvar import FieldWriter, domain_constants
+from openmm_cgan.plumed.opes_files import OpesRun
+from openmm_cgan.plumed.output_files import OutputFiles
+
+log = logging.getLogger("openmm_cgan")
+
+
+class MovingRun:
+    """A MOVINGRESTRAINT: its work is summed at every step, if anybody reads it."""
+
+    def __init__(self, action: MovingRestraint, is_read: bool) -> None:
+        self.action = action
+        self._is_read = is_read
+
+    @property
+    def strides(self) -> list[int]:
+        """At which multiples of the step it is to be called."""
+        return [1] if self._is_read and not self.action.has_arrived else []
+
+    @property
+    def every_step(self) -> bool:
+        """Whether it needs its arguments at every step that it is called at."""
+        return self._is_read
+
+    def tick(self, found: dict[str, Any]) -> None:
+        """Count the work of this step."""
+        if self._is_read:
+            self.action.commit([found[value.name] for value in self.action.arguments])
+
+
+class CommittorRun:
+    """A COMMITTOR with its file."""
+
+    every_step = True
+
+    def __init__(self, action: Committor, directory: Path, files: OutputFiles) -> None:
+        self.action = action
+        self._directory, self._files = directory, files
+
+    @property
+    def strides(self) -> list[int]:
+        return [self.action.stride]
+
+    def open(self, append: bool = True) -> FieldWriter | None:
+        """Open the file, or give it; None where there is none."""
+        action = self.action
+        if action.file is None:
+            return None
+        names = [value.name for value in action.arguments]
+        constants = domain_constants(names, [v.domain_text for v in action.arguments])
+        header = (["time", *names, "basin"], constants)
+        path = self._directory / action.file
+        append = append if action.restarts is None else action.restarts
+        return self._files.writer(action.label, path, lambda: header, append)
+
+    def look(self, found: dict[str, Any], step: int, time: float) -> StopRunError | None:
+        """Write a row where a basin is entered; return what stops the run in a basin."""
+        action = self.action
+        arguments = [float(found[value.name]) for value in action.arguments]
+        inside, entered = action.look(arguments)
+        row = [f" {time:f}", *(" " + action.fmt % x for x in arguments), f" {action.basin}"]
+        writer = self.open()
+        if entered and writer is not None:
+            writer.write(row)
+        elif entered:
+            log.info("COMMITTOR%s", "".join(row))
+        if not (inside and action.stops):
+            return None
+        if writer is not None:
+            writer.end(f"COMMITTED TO BASIN {action.basin}")
+        return StopRunError(
+            f"{action.statement.location}: COMMITTOR {action.label} asks the run to stop: "
+            f"committed to basin {action.basin} at step {step}"
+        )
+
+
+class Stepwise:
+    """All actions of an input that are called between steps, besides METAD and what prints.
+
+    Parameters
+    ----------
+    actions : list of Action
+    directory : Path
+    files : OutputFiles
+    """
+
+    def __init__(self, actions: list[Action], directory: Path, files: OutputFiles) -> None:
+        read = {value.name for action in actions for value in action.arguments}
+        self.moving: list[MovingRun] = []
+        self.opes: list[OpesRun] = []
+        self.committors: list[CommittorRun] = []
+        for action in actions:
+            if isinstance(action, MovingRestraint):
+                self.moving.append(MovingRun(action, not read.isdisjoint(action.work_names)))
+            elif isinstance(action, Opes):
+                self.opes.append(OpesRun(action, directory, files))
+            elif isinstance(action, Committor):
+                self.committors.append(CommittorRun(action, directory, files))
+
+    @property
+    def is_static(self) -> bool:
+        """Whether there is no bias here that changes with time."""
+        return not (self.moving or self.opes)
+
+    @cached_property
+    def _runs(self) -> list[MovingRun | OpesRun | CommittorRun]:
+        return [*self.moving, *self.opes, *self.committors]
+
+    @property
+    def strides(self) -> set[int]:
+        """At which multiples of the step there is something to do now."""
+        return {stride for run in self._runs for stride in run.strides}
+
+    @cached_property
+    def rare_strides(self) -> set[int]:
+        """Where a bias energy is needed, and not only the arguments of the actions."""
+        return {stride for opes in self.opes for stride in opes.rare_strides}
+
+    @cached_property
+    def arguments(self) -> list[str]:
+        """Names of the values that are needed at steps that are none of `rare_strides`."""
+        runs = [run for run in self._runs if run.every_step]
+        return list(dict.fromkeys(v.name for run in runs for v in run.action.arguments))
+
+    def open(self, append: bool) -> None:
+        """Open the files that grow during a run, new or behind what is there."""
+        for opes in self.opes:
+            opes.open(append)
+        for committor in self.committors:
+            committor.open(append)
+
+    def move_to(self, step: int) -> None:
+        """Bring what moves to a step."""
+        for moving in self.moving:
+            moving.action.move_to(step)
+
+    def look(self, found: dict[str, Any], step: int, time: float) -> StopRunError | None:
+        """Have COMMITTOR look at a step; return what stops the run, if anything does."""
+        stops = [
+            run.look(found, step, time / run.action.units.time)
+            for run in self.committors
+            if step % run.action.stride == 0
+        ]
+        return next((stop for stop in stops if stop is not None), None)
+
+    def tick(self, found: dict[str, Any], step: int, time: float, first: bool) -> set[str]:
+        """Do what is due at a step; return the labels of the biases that have changed.
+
+        Parameters
+        ----------
+        found : dict of str to float
+            The values; those that change with a new kernel are replaced, as PLUMED prints them.
+        step : int
+        time : float
+            [ps]
+        first : bool
+            Whether it is the first step of a run, at which PLUMED never lays a kernel.
+        """
+        for moving in self.moving:
+            moving.tick(found)
+        if first:
+            return set()
+        return {
+            opes.action.label
+            for opes in self.opes
+            if opes.tick(found, step, time / opes.action.units.time)
+        }

@@ -1,0 +1,84 @@
+"""Rotors: hydrogens that no force field can tell apart (CH3, NH3+).
+
+Turning such a group by a third of a circle exchanges its hydrogens and leaves energy and
+probability as they are. A run of nanoseconds does not know that: a methyl group behind a barrier of
+10 kJ/mol has visited its three wells in proportions of its own. On alanine dipeptide that cost more
+than all else that a generator learned wrongly (effective samples 31 % against 71 % with the
+hydrogens exchanged at random).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+Rotor = tuple[int, int, int]  # three hydrogens
+
+
+def find_rotors(
+    topology: Any, atoms: Sequence[int] | None = None, fixed: Iterable[int] = ()
+) -> list[Rotor]:
+    """Triples of hydrogens on one heavy atom with one other neighbour.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        Its atoms and bonds are read.
+    atoms : sequence of int, optional
+        The atoms that configurations hold, all if omitted.
+    fixed : iterable of int
+        Atoms of the topology that are told apart (by a CV, say): their rotors are left out.
+
+    Returns
+    -------
+    list of (int, int, int)
+        Numbers of the hydrogens among ``atoms``.
+    """
+    every = list(topology.atoms())
+    chosen = list(range(len(every))) if atoms is None else [int(a) for a in atoms]
+    local = {a: i for i, a in enumerate(chosen)}
+    apart = {int(a) for a in fixed}
+    neighbours: dict[int, list[int]] = {}
+    for one, two in ((bond[0].index, bond[1].index) for bond in topology.bonds()):
+        neighbours.setdefault(one, []).append(two)
+        neighbours.setdefault(two, []).append(one)
+    rotors = []
+    for centre, around in sorted(neighbours.items()):
+        symbols = [every[a].element.symbol if every[a].element else "" for a in (centre, *around)]
+        hydrogens = sorted(a for a, s in zip(around, symbols[1:], strict=True) if s == "H")
+        whole = all(a in local for a in (centre, *around))
+        if symbols[0] == "H" or len(hydrogens) != 3 or len(around) != 4 or not whole:
+            continue
+        if not apart & set(hydrogens):
+            one, two, three = (local[a] for a in hydrogens)
+            rotors.append((one, two, three))
+    return rotors
+
+
+def exchange_hydrogens(
+    positions: np.ndarray, rotors: Sequence[Rotor], rng: np.random.Generator
+) -> np.ndarray:
+    """A copy of positions in which each rotor is turned by none, one or two thirds, at random.
+
+    The hydrogens are exchanged in a circle, never two alone: no group becomes its mirror image.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (n, n_atoms, 3)
+    rotors : sequence of (int, int, int)
+        As `find_rotors` gives them.
+    rng : numpy Generator
+
+    Returns
+    -------
+    ndarray, shape (n, n_atoms, 3)
+    """
+    exchanged = positions.copy()
+    for rotor in rotors:
+        turns = rng.integers(3, size=len(positions))
+        for turn in (1, 2):
+            rows = np.flatnonzero(turns == turn)[:, None]
+            exchanged[rows, list(rotor)] = positions[rows, np.roll(rotor, turn)]
+    return exchanged

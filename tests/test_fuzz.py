@@ -1,0 +1,51 @@
+"""Whatever is typed compiles or gives PlumedInputError; benchmarks/plumed_fuzz.py tries more.
+
+Each counterexample that was ever found stands here by name.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+from plumed_fuzz import fuzz, reference_pdb, tried
+
+FOUND = {
+    "a number beyond the largest": "c: COORDINATION GROUPA=1-8 R_0=0.2 D_0=1e400\n",
+    "not a number": "d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=nan KAPPA=1\n",
+    "an infinite sum": "d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=1e308*10 KAPPA=1\n",
+    "SMAP without powers": "c: COORDINATION GROUPA=1-4 SWITCH={SMAP R_0=1 A=0 B=5}\n"
+    "RESTRAINT ARG=c AT=1 KAPPA=3\n",
+    "a switch that is nothing at zero": "c: COORDINATION GROUPA=1-4 GROUPB=3-8 "
+    "SWITCH={MATHEVAL R_0=0.3 D_MAX=1.1 FUNC=exp(-x2)+0.0/(0+x2^3)}\nRESTRAINT ARG=c AT=1\n",
+    "a switch without a kind": "c: COORDINATION GROUPA=1-4 SWITCH={}\nRESTRAINT ARG=c AT=1\n",
+}
+
+
+COMPILED = {
+    "a function of infinite constants": "t: TORSION ATOMS=1,3,4,6\n"
+    "c: CUSTOM ARG=t FUNC=1/0 PERIODIC=NO\nd: CUSTOM ARG=t FUNC=(-1)^0.5+0^(-1) PERIODIC=NO\n"
+    "BIASVALUE ARG=c,d\n",
+    "a switch beyond the largest exponential": "c: COORDINATION GROUPA=1-3 GROUPB=4-6 "
+    "SWITCH={Q R_0=0.1 REF=0.1 BETA=1e6}\nRESTRAINT ARG=c AT=1 KAPPA=1\n",
+}
+
+
+@pytest.mark.parametrize("text", COMPILED.values(), ids=COMPILED)
+def test_what_fuzzing_found_and_is_input(text: str, tmp_path: Path) -> None:
+    verdict, told = tried(text, tmp_path)
+    assert verdict == "compiled", told
+
+
+@pytest.mark.parametrize("text", FOUND.values(), ids=FOUND)
+def test_what_fuzzing_found(text: str, tmp_path: Path) -> None:
+    reference_pdb(tmp_path).rename(tmp_path / "x.pdb")
+    verdict, told = tried(text, tmp_path)
+    assert verdict == "refused", told
+
+
+def test_a_thousand_inputs_compile_or_are_refused() -> None:
+    counts, failures = fuzz(1000, seed=7)
+    assert not failures, failures[0]
+    assert counts["compiled"] > 50
