@@ -129,6 +129,17 @@ class ProposalReporter:
         """Generated configurations so far: those that passed the screen as "accepted"."""
         return {ACCEPTED: 0, **self._candidates}
 
+    def weighed_candidates(self) -> tuple[NDArray, NDArray]:
+        """CVs (n, n_cvs) and log weights (n,) of the last candidates of exact moves.
+
+        Neither the bias nor the density of conditions is in the weights:
+        `metrics.effective_sample_sizes` makes of them how good the generator is, region by region,
+        and `GridConditions.from_weights` conditions near the marginal density.
+        """
+        if self._exact is None:
+            return np.zeros((0, len(self._bias.variables))), np.zeros(0)
+        return self._exact.weighed_candidates()
+
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
         """Say when the next attempt is; see OpenMM's reporter protocol."""
         self._require_last(simulation)
