@@ -160,6 +160,7 @@ class ExactMove:
         self.kT, self.n_candidates = kT, n_candidates
         self._given = conditions
         self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._sizes: deque[float] = deque(maxlen=100)
         self._memory: deque[tuple[NDArray, NDArray]] = deque(
             maxlen=max(1, REMEMBERED // n_candidates)
         )
@@ -312,9 +313,10 @@ class ExactMove:
         best = fresh.max()
         largest = float(1 / np.exp(fresh - best).sum()) if np.isfinite(best) else np.nan
         self._watch(largest)
+        self._sizes.append(kish_effective_sample_size(fresh))
         counted = Counter(str(reason) for reason in weighed.reasons[1:] if reason)
         candidates = Candidates(
-            len(fresh), dict(counted), weighed.evaluated, kish_effective_sample_size(fresh), largest
+            len(fresh), dict(counted), weighed.evaluated, self._sizes[-1], largest
         )
         return Attempt(conditions[row], cvs, cvs, energy, energy, reason, moved, candidates)
 
@@ -333,6 +335,11 @@ class ExactMove:
                 len(self._recent), self.n_candidates, 100 * typical,
             )  # fmt: skip
             self._quiet_until = 10 * self._moves
+
+    def summary(self) -> str:
+        """How many of the candidates count, in words."""
+        typical = np.median(self._sizes) if self._sizes else np.nan
+        return f"effective sample size {typical:.3g} of {self.n_candidates} candidates (median)"
 
     def _remember(self, weighed: Weighed, conditions: NDArray) -> None:
         """Keep weights without bias and conditions, for the diagnostics."""

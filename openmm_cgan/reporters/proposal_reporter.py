@@ -169,10 +169,10 @@ class ProposalReporter:
         refused = {reason: n for reason, n in self._attempts.items() if reason != ACCEPTED}
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(refused.items())) or "none"
         total = sum(self._attempts.values())
-        return (
-            f"{self._attempts[ACCEPTED]} of {total} proposals accepted (mode {self.mode}); "
-            f"refused: {reasons}"
-        )
+        line = f"{self._attempts[ACCEPTED]} of {total} proposals accepted (mode {self.mode})"
+        if self._exact is not None:
+            line += f", {self._exact.summary()}"
+        return f"{line}; refused: {reasons}"
 
     def _require_last(self, simulation: Simulation) -> None:
         places = [i for i, reporter in enumerate(simulation.reporters) if reporter is self]
