@@ -9,6 +9,7 @@ The modules in the order in which the data pass through them:
 
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
+potentials            energies of many configurations beside a running simulation
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions
 rotors                equivalent hydrogens, which frames may exchange
 features              fitted scaling of internal coordinates and CVs, and its inverse

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist, jensenshannon
 
+from openmm_cgan.proposals.weights import kish_effective_sample_size
+
 Domain = tuple[float, float]
 
 
@@ -135,38 +137,70 @@ def marginal_distances(
     )
 
 
-def kish_effective_sample_size(log_weights: ArrayLike) -> float:
-    """Kish's effective sample size, (sum w)^2 / sum w^2.
+@dataclass(frozen=True)
+class RegionSizes:
+    """Effective sample sizes in the cells of a grid over CVs.
+
+    Attributes
+    ----------
+    share : ndarray, shape (bins, bins, ...)
+        Kish's effective sample size over the number of configurations, NaN where there are none.
+    counts : ndarray of int, shape (bins, bins, ...)
+        Configurations, those of weight zero included.
+    edges : list of ndarray, shape (bins + 1,)
+        Of the cells along each CV [CV units].
+    """
+
+    share: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    edges: list[NDArray[np.float64]]
+
+
+def effective_sample_sizes(
+    cvs: ArrayLike, log_weights: ArrayLike, cv_range: ArrayLike, bins: int = 12
+) -> RegionSizes:
+    """Kish effective sample size per configuration, region by region of the CVs.
+
+    Where it is small the generator is poor: train on frames from there.
 
     Parameters
     ----------
+    cvs : array_like, shape (n, n_cvs)
+        CVs of weighted configurations, for instance ``reporter.weighed_candidates()``; those
+        outside the range are left out.
     log_weights : array_like, shape (n,)
-        Logarithms of the weights; a constant may be added. -inf is weight zero.
+        -inf is weight zero.
+    cv_range : array_like, shape (n_cvs, 2)
+    bins : int
+        Cells along each CV.
 
     Returns
     -------
-    float
-        From 1 (one weight has all) to n (equal weights); 0 if all weights are zero.
-
-    Raises
-    ------
-    ValueError
-        If a logarithm is NaN or +inf.
+    RegionSizes
 
     Examples
     --------
-    >>> kish_effective_sample_size([-1000.0, -1000.0])
-    2.0
-    >>> kish_effective_sample_size([0.0, -np.inf])
-    1.0
+    >>> sizes = effective_sample_sizes([[0.1], [0.2], [0.7]], [0.0, -np.inf, 3.0], [[0, 1]], bins=2)
+    >>> sizes.share
+    array([0.5, 1. ])
     """
-    logs = np.asarray(log_weights, dtype=float)
-    if np.isnan(logs).any() or np.isposinf(logs).any():
-        raise ValueError("log_weights holds NaN or +inf; give refused configurations -inf")
-    if logs.size == 0 or np.isneginf(logs).all():
-        return 0.0
-    weights = np.exp(logs - logs.max())
-    return float(weights.sum() ** 2 / (weights**2).sum())
+    cvs, logs = _table(cvs, "cvs"), np.asarray(log_weights, dtype=float)
+    if logs.shape != (len(cvs),):
+        raise ValueError(f"log_weights has shape {logs.shape}, expected ({len(cvs)},)")
+    low, high = np.asarray(cv_range, dtype=float).T
+    edges = [np.linspace(a, b, bins + 1) for a, b in zip(low, high, strict=True)]
+    inside = ((cvs >= low) & (cvs <= high)).all(axis=1)
+    places = np.minimum((bins * (cvs[inside] - low) / (high - low)).astype(int), bins - 1)
+    shape = (bins,) * len(low)
+    cells = np.ravel_multi_index(tuple(places.T), shape)
+    counts = np.bincount(cells, minlength=bins ** len(low))
+    share = np.full(len(counts), np.nan)
+    order = np.argsort(cells, kind="stable")
+    for part in np.split(order, np.cumsum(counts)[:-1]):
+        if len(part):
+            size = kish_effective_sample_size(logs[inside][part])
+            share[cells[part[0]]] = size / len(part)
+    return RegionSizes(share.reshape(shape), counts.reshape(shape), edges)
 
 
 @dataclass(frozen=True)

@@ -1,86 +1,18 @@
-"""Copies of Systems against their originals; what an injection keeps is in the reporters' tests."""
+"""Contexts beside a running one, and what is put into it."""
 
 import numpy as np
 import openmm
 import pytest
 from openmm import app, unit
 
+from openmm_cgan.potentials import system_without
 from openmm_cgan.reporters.contexts import (
     context_like,
-    degrees_of_freedom,
-    global_parameters,
     inject,
     settle_steps_of,
-    system_without,
     temperature_of,
 )
 from openmm_cgan.testsystems import alanine_dipeptide
-
-
-def sites() -> openmm.System:
-    """Three atoms and one virtual site of each kind, all held by springs to the origin."""
-    system = openmm.System()
-    springs = openmm.CustomExternalForce("k*(x^2 + 2*y^2 + 3*z^2)")
-    springs.addGlobalParameter("k", 2.0)
-    system.addForce(springs)
-    for mass in (12.0, 14.0, 16.0, 0.0, 0.0, 0.0, 0.0):
-        springs.addParticle(system.addParticle(mass))
-    system.setVirtualSite(3, openmm.TwoParticleAverageSite(0, 1, 0.3, 0.7))
-    system.setVirtualSite(4, openmm.ThreeParticleAverageSite(0, 1, 2, 0.2, 0.3, 0.5))
-    system.setVirtualSite(5, openmm.OutOfPlaneSite(0, 1, 2, 0.2, 0.3, 0.4))
-    local = openmm.LocalCoordinatesSite(
-        [0, 1, 2], [0.5, 0.25, 0.25], [-1, 1, 0], [-1, 0, 1], openmm.Vec3(0.1, 0.2, 0.3)
-    )
-    system.setVirtualSite(6, local)
-    system.addConstraint(0, 1, 0.1)
-    return system
-
-
-def positions_and_energy(system: openmm.System) -> tuple[np.ndarray, float]:
-    platform = openmm.Platform.getPlatformByName("Reference")
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
-    context.setPositions(np.random.default_rng(3).normal(size=(system.getNumParticles(), 3)))
-    context.computeVirtualSites()
-    state = context.getState(positions=True, energy=True)
-    return state.getPositions(asNumpy=True)._value, state.getPotentialEnergy()._value
-
-
-def test_a_copy_has_the_same_sites_constraints_and_energy() -> None:
-    system = sites()
-    made = system_without(system, set())
-    (x, energy), (y, same) = positions_and_energy(system), positions_and_energy(made)
-    np.testing.assert_array_equal(x, y)
-    assert energy == same
-    assert made.getConstraintParameters(0) == system.getConstraintParameters(0)
-    assert degrees_of_freedom(made) == 3 * 3 - 1
-    assert global_parameters(made) == {"k"}
-
-
-def test_other_virtual_sites_are_refused() -> None:
-    system = openmm.System()
-    for mass in (12.0, 0.0):
-        system.addParticle(mass)
-    one = openmm.Vec3(1, 0, 0), openmm.Vec3(0, 1, 0), openmm.Vec3(0, 0, 1)
-    system.setVirtualSite(1, openmm.SymmetrySite(0, *one, openmm.Vec3(0, 0, 0), False))
-    with pytest.raises(TypeError, match="cannot be copied; expected two- or"):
-        system_without(system, set())
-
-
-def test_a_copy_leaves_out_groups_barostats_and_thermostats() -> None:
-    system = alanine_dipeptide().system
-    bias = openmm.PythonForce(lambda state: (0.0, np.zeros((22, 3))))  # cannot be pickled
-    bias.setForceGroup(7)
-    system.addForce(bias)
-    system.addForce(openmm.MonteCarloBarostat(1.0, 300))
-    system.addForce(openmm.AndersenThermostat(300, 1.0))
-    made = system_without(system, {7})
-    left = {type(force).__name__ for force in made.getForces()}
-    assert left == {
-        "HarmonicBondForce",
-        "HarmonicAngleForce",
-        "PeriodicTorsionForce",
-        "NonbondedForce",
-    }
 
 
 def test_a_second_context_leaves_the_noise_of_the_first_alone() -> None:

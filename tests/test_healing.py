@@ -143,4 +143,4 @@ def test_attempts_are_read_back_to_the_last_digit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read, [7, 0.1 + 0.2, *numbers])
     header, row = (tmp_path / "a.csv").read_text().splitlines()
     assert header.startswith("step,time,phi_target,d.x_target,phi_generated,d.x_generated")
-    assert row.endswith(',0,"a, b",4000000000,seed,2')
+    assert row.endswith(',0,"a, b",4000000000,seed,2,0,,0,nan,nan')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,20 +18,47 @@ ACCEPTED = "accepted"
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """The configurations among which an attempt chose.
+
+    Attributes
+    ----------
+    generated : int
+        How many there were.
+    refused : dict of str to int
+        Those refused, by reason.
+    energies : int
+        Potential energies evaluated, each without forces; healing is not counted.
+    effective_sample_size : float
+        Kish's, of their importance weights; NaN where they have none (seeds).
+    largest_weight : float
+        The largest of these weights over their sum.
+    """
+
+    generated: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    energies: int = 0
+    effective_sample_size: float = np.nan
+    largest_weight: float = np.nan
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One proposal, from its target to its end.
 
     Attributes
     ----------
     target, generated, healed : ndarray, shape (n_cvs,)
-        CVs asked for, of the candidate that was chosen, and of what healing made of it; NaN where
-        it did not come so far.
+        CVs asked for, of the configuration that was chosen, and of what healing made of it; NaN
+        where it did not come so far. An exact move heals nothing, and may choose the current
+        configuration.
     energy_before, energy_after : float
-        Potential energy without the bias, before and after healing [kJ/mol], or NaN.
+        Potential energy of it without the bias, before and after healing [kJ/mol], or NaN.
     reason : str
         Why it was refused, empty if it passed.
     positions : ndarray, shape (n_atoms, 3), or None
         The whole system, healed [nm], if it passed.
+    candidates : Candidates
     """
 
     target: NDArray
@@ -41,14 +68,17 @@ class Attempt:
     energy_after: float = np.nan
     reason: str = ""
     positions: NDArray | None = None
+    candidates: Candidates = Candidates()
 
 
 class AttemptTable:
     """A CSV file of attempts, each row on disk at once.
 
     Columns: step, time [ps], the CVs asked for, generated and healed (``phi_target`` ...), the
-    energies before and after healing [kJ/mol], accepted (0 or 1), reason, seed, mode, and the
-    number of the segment that the frames after the attempt belong to.
+    energies before and after healing [kJ/mol], accepted (0 or 1), reason, seed, mode, the
+    number of the segment that the frames after the attempt belong to, and of its candidates how
+    many were generated and ``refused`` ("chirality 2; clash 1"), the energies evaluated, the
+    effective sample size and the largest of their weights (NaN in mode seed).
 
     Parameters
     ----------
@@ -71,6 +101,7 @@ class AttemptTable:
         columns = ["step", "time"]
         columns += [f"{variable.name}_{stage}" for stage in stages for variable in variables]
         columns += ["energy_before", "energy_after", ACCEPTED, "reason", "seed", "mode", "segment"]
+        columns += ["candidates", "refused", "energies", "effective_sample_size", "largest_weight"]
         begun = append and path.exists() and path.stat().st_size > 0
         if begun:
             _require_columns(path, ",".join(columns))
@@ -92,6 +123,10 @@ class AttemptTable:
         numbers += [attempt.energy_before, attempt.energy_after]
         row = [step, *(repr(float(number)) for number in numbers)]
         row += [int(not attempt.reason), attempt.reason, seed, mode, segment]
+        made = attempt.candidates
+        refused = "; ".join(f"{reason} {n}" for reason, n in sorted(made.refused.items()))
+        row += [made.generated, refused, made.energies]
+        row += [f"{made.effective_sample_size:.4g}", f"{made.largest_weight:.4g}"]
         self._rows.writerow(row)
         self._file.flush()
 

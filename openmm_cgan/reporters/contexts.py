@@ -1,75 +1,17 @@
 """The Context of a running simulation: given a configuration, or copied to work in beside it.
 
-On the Reference platform all Contexts of a process share one stream of random numbers: a second
-Context with a Langevin integrator, even its making, would change the running one. So copies have a
-Verlet integrator, and neither thermostats nor barostats.
+Copies have a Verlet integrator and neither thermostats nor barostats, for the reason that stands in
+`potentials`.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
-
-# What moves the box or the velocities of a run by itself has no place in a healing.
-LEFT_OUT = (
-    openmm.AndersenThermostat,
-    openmm.CMMotionRemover,
-    openmm.MonteCarloAnisotropicBarostat,
-    openmm.MonteCarloBarostat,
-    openmm.MonteCarloFlexibleBarostat,
-    openmm.MonteCarloMembraneBarostat,
-)
-
-
-def system_without(system: openmm.System, groups: set[int]) -> openmm.System:
-    """Copy a System, leaving out the forces of some groups, barostats and thermostats.
-
-    Part by part: the XML copy of a whole System fails where a Python force cannot be pickled.
-    """
-    made = openmm.System()
-    made.setDefaultPeriodicBoxVectors(*system.getDefaultPeriodicBoxVectors())
-    for particle in range(system.getNumParticles()):
-        made.addParticle(system.getParticleMass(particle))
-    for particle in range(system.getNumParticles()):
-        if system.isVirtualSite(particle):
-            made.setVirtualSite(particle, _copied_site(system.getVirtualSite(particle)))
-    for constraint in range(system.getNumConstraints()):
-        made.addConstraint(*system.getConstraintParameters(constraint))
-    for force in system.getForces():
-        if force.getForceGroup() not in groups and not isinstance(force, LEFT_OUT):
-            made.addForce(copy.deepcopy(force))
-    return made
-
-
-def _copied_site(site: Any) -> Any:
-    particles = [site.getParticle(i) for i in range(site.getNumParticles())]
-    if isinstance(site, openmm.TwoParticleAverageSite | openmm.ThreeParticleAverageSite):
-        return type(site)(*particles, *(site.getWeight(i) for i in range(len(particles))))
-    if isinstance(site, openmm.OutOfPlaneSite):
-        weights = site.getWeight12(), site.getWeight13(), site.getWeightCross()
-        return openmm.OutOfPlaneSite(*particles, *weights)
-    if isinstance(site, openmm.LocalCoordinatesSite):
-        weights = site.getOriginWeights(), site.getXWeights(), site.getYWeights()
-        return openmm.LocalCoordinatesSite(particles, *weights, site.getLocalPosition())
-    raise TypeError(
-        f"virtual sites of type {type(site).__name__} cannot be copied; expected two- or "
-        "three-particle averages, out-of-plane or local-coordinates sites"
-    )
-
-
-def global_parameters(system: openmm.System) -> set[str]:
-    """Names of the Context parameters that the forces of a System define."""
-    return {
-        force.getGlobalParameterName(i)
-        for force in system.getForces()
-        if hasattr(force, "getNumGlobalParameters")
-        for i in range(force.getNumGlobalParameters())
-    }
 
 
 def context_like(simulation: app.Simulation, system: openmm.System) -> openmm.Context:

@@ -16,14 +16,11 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_cgan.potentials import global_parameters, system_without
 from openmm_cgan.proposals import PASSED, Proposals, Screen, ScreenSettings, cv_differences
+from openmm_cgan.proposals.conditions import Conditions
 from openmm_cgan.reporters.attempts import Attempt
-from openmm_cgan.reporters.contexts import (
-    context_like,
-    degrees_of_freedom,
-    global_parameters,
-    system_without,
-)
+from openmm_cgan.reporters.contexts import context_like, degrees_of_freedom
 
 ENERGY_NOT_FINITE = "energy not finite"
 ENERGY_TOO_HIGH = "energy too high"
@@ -38,6 +35,9 @@ REDRAW_EVERY = 25  # steps between two draws of the velocities
 @dataclass(frozen=True)
 class ProposalSettings:
     """How a ProposalReporter proposes, heals and judges.
+
+    Exact moves look at ``temperature``, ``candidates``, ``conditions``, and at ``chirality`` and
+    ``cis_trans`` of ``screen``; seeds at all but ``candidates`` and ``conditions``.
 
     Parameters
     ----------
@@ -65,6 +65,11 @@ class ProposalSettings:
     settle_steps : int, optional
         Length of the settle window after an injection, default ``1 / friction`` of the integrator,
         or 1 ps where it has none.
+    candidates : int
+        Fresh configurations of an exact move.
+    conditions : "uniform" or Conditions
+        Where exact moves draw CV values from: uniformly over the range that the sampler was trained
+        on, or an object with ``draw`` and ``log_density`` (GridConditions).
     """
 
     temperature: float | unit.Quantity | None = None
@@ -76,13 +81,20 @@ class ProposalSettings:
     heal_steps: int = 250
     max_energy: float = 5.0
     settle_steps: int | None = None
+    candidates: int = 100
+    conditions: str | Conditions = "uniform"
 
     def __post_init__(self) -> None:
-        for name in ("batch", "choose_from", "heal_steps"):
+        for name in ("batch", "choose_from", "heal_steps", "candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
         if not self.max_energy > 0:
             raise ValueError(f"max_energy is {self.max_energy}; expected a positive number")
+        if isinstance(self.conditions, str) and self.conditions != "uniform":
+            raise ValueError(
+                f"conditions is {self.conditions!r}; expected 'uniform' or an object with draw and "
+                "log_density, such as GridConditions"
+            )
 
 
 def superpose(mobile: NDArray, onto: NDArray) -> NDArray:

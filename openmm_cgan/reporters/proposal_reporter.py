@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,19 @@ from openmm import unit
 from openmm.app import CheckpointReporter, StateDataReporter
 
 from openmm_cgan.plumed.bias_reporters import positions_and_box
+from openmm_cgan.potentials import potential_beside
 from openmm_cgan.proposals import Screen, generated_atoms, propose, require_same_variables
 from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range
-from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable
+from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable, Candidates
 from openmm_cgan.reporters.contexts import inject, settle_steps_of, temperature_of
+from openmm_cgan.reporters.exact import ExactMove, why_not_exact
 from openmm_cgan.reporters.frame_reporter import FrameReporter
-from openmm_cgan.reporters.healing import HealingContext, ProposalSettings, Surroundings
+from openmm_cgan.reporters.healing import (
+    GAS_CONSTANT,
+    HealingContext,
+    ProposalSettings,
+    Surroundings,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,12 +42,16 @@ READ_NO_POSITIONS = (StateDataReporter, CheckpointReporter)
 class ProposalReporter:
     """Puts generated configurations into a running simulation.
 
-    Every ``reportInterval`` steps a target is chosen, a batch of configurations is generated at it
-    and screened, and one that passed is healed in a second Context and judged again. If it passes,
-    the simulation goes on from it: positions replaced, velocities redrawn from the
-    Maxwell-Boltzmann distribution, constraints kept; step, time and box stay. Every FrameReporter
-    of the simulation then starts a new segment with a settle window. If it does not pass, the
-    simulation goes on as if nothing had been tried, bit for bit.
+    In mode "exact" the current configuration and fresh candidates compete every ``reportInterval``
+    steps by their importance weights (see `ExactMove`); what the run samples stays exactly what it
+    was, only faster. Every FrameReporter starts a new segment, without settle window.
+
+    In mode "seed" a target is chosen every ``reportInterval`` steps, a batch of configurations is
+    generated at it and screened, and one that passed is healed in a second Context and judged
+    again. If it passes, the simulation goes on from it: positions replaced, velocities redrawn from
+    the Maxwell-Boltzmann distribution, constraints kept; step, time and box stay. Every
+    FrameReporter of the simulation then starts a new segment with a settle window. If it does not
+    pass, the simulation goes on as if nothing had been tried, bit for bit.
 
     Seeds are no samples: they start the exploration elsewhere, and what the run samples after the
     settle window is weighed by its bias (MBAR). With explicit solvent the sampler makes the atoms
@@ -56,11 +68,12 @@ class ProposalReporter:
     bias : PlumedBias
         The bias of the simulation; it measures the CVs.
     targets : "uniform", "least_visited", ndarray of shape (m, n_cvs), or callable
-        Where to: drawn uniformly over the range that the sampler was trained on, where the run has
-        been least, listed, or a function ``(visited, rng) -> target``.
+        Where seeds go: drawn uniformly over the range that the sampler was trained on, where the
+        run has been least, listed, or a function ``(visited, rng) -> target``.
     mode : {"auto", "seed", "exact"}
-        "exact" needs a sampler whose density is known; "auto" takes "seed" where it is not, and
-        logs so.
+        "exact" needs a sampler whose density is known and that makes all atoms, no periodic box,
+        and a bias that is a function of the CVs; "auto" takes it where it can be, else "seed", and
+        logs why.
     append : bool
         Append to the file of an earlier run.
     seed : int
@@ -72,7 +85,7 @@ class ProposalReporter:
     ValueError
         If sampler and bias do not speak of the same CVs, a listed target is outside the sampler's
         range, or an argument is wrong; before the first step, if the sampler was made for other
-        atoms, or the integrator has no temperature and none is given.
+        atoms, the integrator has no temperature and none is given, or mode="exact" cannot be.
     RuntimeError
         If it is not the last reporter: those after it would see positions that are gone.
     """
@@ -95,7 +108,7 @@ class ProposalReporter:
             raise ValueError(f"seed is {seed}; expected 0 or a positive number")
         require_same_variables(sampler.variables, bias.variables)
         self.settings = settings or ProposalSettings()
-        self.mode = _proposal_mode(mode, sampler)
+        self.mode = _proposal_mode(mode, sampler, targets)
         self._reportInterval = int(reportInterval)
         self._sampler = sampler
         self._bias = bias
@@ -105,6 +118,7 @@ class ProposalReporter:
         self._attempts: Counter[str] = Counter()
         self._candidates: Counter[str] = Counter()
         self._healing: HealingContext | None = None
+        self._exact: ExactMove | None = None
         self._table = AttemptTable(file, bias.variables, append)
 
     def counts(self) -> dict[str, int]:
@@ -118,7 +132,7 @@ class ProposalReporter:
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
         """Say when the next attempt is; see OpenMM's reporter protocol."""
         self._require_last(simulation)
-        if self._healing is None:
+        if self._healing is None and self._exact is None:
             self._prepare(simulation)
         steps = self._reportInterval - simulation.currentStep % self._reportInterval
         return {"steps": steps, "periodic": False, "include": ["positions"]}
@@ -165,40 +179,95 @@ class ProposalReporter:
         self._periodic = simulation.system.usesPeriodicBoundaryConditions()
         state = simulation.context.getState(positions=True)
         positions, box = positions_and_box(state, self._periodic)
-        self._surroundings = Surroundings(self._bias, atoms, positions, box)
         self._temperature = temperature_of(simulation.integrator, self.settings.temperature)
-        self._settle_steps = settle_steps_of(simulation.integrator, self.settings.settle_steps)
-        self._screen = Screen(
-            simulation.topology,
-            positions[atoms],
-            self._surroundings,
-            self.settings.screen,
-            atoms.tolist(),
-        )
-        self._healing = HealingContext(
-            simulation, self._surroundings, self._temperature, self.settings
-        )
+        self.mode = self._settled_mode(simulation)
+        if self.mode == "exact":
+            self._settle_steps = 0
+            self._exact = self._prepared_exact(simulation, positions, atoms)
+        else:
+            self._settle_steps = settle_steps_of(simulation.integrator, self.settings.settle_steps)
+            self._surroundings = Surroundings(self._bias, atoms, positions, box)
+            self._screen = Screen(
+                simulation.topology,
+                positions[atoms],
+                self._surroundings,
+                self.settings.screen,
+                atoms.tolist(),
+            )
+            self._healing = HealingContext(
+                simulation, self._surroundings, self._temperature, self.settings
+            )
         log.info(
             "proposals every %d steps, mode %s, settle window %d steps, at %.1f K",
             self._reportInterval, self.mode, self._settle_steps, self._temperature,
         )  # fmt: skip
 
+    def _settled_mode(self, simulation: Simulation) -> str:
+        """The mode, now that the simulation is known."""
+        if self.mode == "seed":
+            return "seed"
+        reason = why_not_exact(self._sampler, simulation, self._bias)
+        if reason and self.mode == "exact":
+            raise ValueError(f"mode='exact' is not possible: {reason}; use mode='seed'")
+        if reason:
+            log.info("mode='auto' takes 'seed': %s", reason)
+        return "seed" if reason else "exact"
+
+    def _prepared_exact(
+        self, simulation: Simulation, positions: NDArray, atoms: NDArray
+    ) -> ExactMove:
+        # the energy judges bonds and clashes; what it cannot tell is which molecule was given
+        kept = replace(self.settings.screen, clash_fraction=0.0, bond_tolerance=np.inf)
+        potential = potential_beside(simulation, self._bias.force_groups())
+        move = ExactMove(
+            self._sampler,
+            self._bias,
+            potential,
+            Screen(simulation.topology, positions[atoms], None, kept, atoms.tolist()),
+            GAS_CONSTANT * self._temperature,
+            self.settings.candidates,
+            self.settings.conditions,
+        )
+        move.require_free(positions)
+        return move
+
     def _attempt(self, simulation: Simulation, state: State, rng: np.random.Generator) -> Attempt:
-        """Propose, screen, heal and judge; the running Context is only read."""
+        """Choose what the run goes on from; the running Context is only read."""
+        positions, box = positions_and_box(state, self._periodic)
+        if not np.isfinite(positions).all():
+            raise RuntimeError("the running simulation has positions that are not finite (NaN)")
+        if self._exact is None:
+            return self._seed_attempt(simulation, positions, box, rng)
+        self._exact.potential.follow(simulation.context)
+        attempt = self._exact.attempt(positions, rng)
+        made = attempt.candidates
+        passed = made.generated - sum(made.refused.values())
+        self._candidates.update({ACCEPTED: passed, **made.refused})
+        return attempt
+
+    def _seed_attempt(
+        self,
+        simulation: Simulation,
+        positions: NDArray,
+        box: NDArray | None,
+        rng: np.random.Generator,
+    ) -> Attempt:
+        """Propose, screen, heal and judge."""
         assert self._healing is not None, "describeNextReport comes first"
         self._healing.follow(simulation.context)
         here = self._surroundings
-        here.move(*positions_and_box(state, self._periodic))
-        if not np.isfinite(here.positions).all():
-            raise RuntimeError("the running simulation has positions that are not finite (NaN)")
+        here.move(positions, box)
         self._visited.append(self._bias.cv_values(here.positions, here.box))
         target = np.asarray(self._choose_target(np.array(self._visited), rng), dtype=float)
         targets = np.tile(target, (self.settings.batch, 1))
         proposals = propose(
             self._sampler, targets, self._screen, seed=int(rng.integers(1, 2**31 - 1))
         )
-        self._candidates.update(proposals.counts())
-        return self._healing.judge(proposals, self._screen, rng)
+        counts = proposals.counts()
+        self._candidates.update(counts)
+        passed = counts.pop(ACCEPTED)
+        candidates = Candidates(len(proposals), counts, energies=passed)
+        return replace(self._healing.judge(proposals, self._screen, rng), candidates=candidates)
 
     def _start_segments(self, simulation: Simulation, attempt: Attempt, seed: int) -> None:
         origin = {
@@ -223,18 +292,28 @@ class ProposalReporter:
         return written[0] if written else 1 + self._attempts[ACCEPTED]
 
 
-def _proposal_mode(mode: str, sampler: Any) -> str:
+def _proposal_mode(mode: str, sampler: Any, targets: Any) -> str:
+    """The mode as far as it is known before the simulation is."""
     if mode not in ("auto", "seed", "exact"):
         raise ValueError(f"mode is {mode!r}; expected 'auto', 'seed' or 'exact'")
     kind = type(sampler).__name__
-    if mode == "exact":
+    known = getattr(sampler, "has_density", False)
+    if mode == "exact" and not known:
         raise ValueError(
             f"mode='exact' needs the density of what is proposed, and the generator of {kind} has "
             "none; use mode='seed', which marks a settle window after each injection"
         )
-    if mode == "auto":
-        log.info("mode='auto' takes 'seed': the generator of %s has no density", kind)
-    return "seed"
+    uniform = isinstance(targets, str) and targets == "uniform"
+    if mode == "exact" and not uniform:
+        raise ValueError(
+            "targets are for seeds; mode='exact' draws CV values from a known density: leave "
+            "targets out, and give one by settings=ProposalSettings(conditions=...)"
+        )
+    if mode == "auto" and not (known and uniform):
+        why = "targets are given" if known else f"the generator of {kind} has no density"
+        log.info("mode='auto' takes 'seed': %s", why)
+        return "seed"
+    return mode
 
 
 def _frame_reporters(simulation: Simulation) -> list[FrameReporter]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.reporters.contexts import system_without
+from openmm_cgan.potentials import system_without
 from openmm_cgan.windows.platforms import fastest_platform
 
 

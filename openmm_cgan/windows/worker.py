@@ -19,9 +19,9 @@ from openmm import app
 
 from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.potentials import system_without
 from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.reporters import FrameReporter
-from openmm_cgan.reporters.contexts import system_without
 from openmm_cgan.windows.run_files import REFERENCE, read_system, read_topology, write_atomically
 
 logger = logging.getLogger("openmm_cgan")

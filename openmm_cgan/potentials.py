@@ -1,0 +1,364 @@
+"""Energies of many configurations, from Contexts of their own beside a running simulation.
+
+A candidate must never be seen by the running Context: PLUMED would deposit a hill at it, and a NaN
+would stay. And on the Reference platform all Contexts of a process share one stream of random
+numbers: a second Context with a Langevin integrator, even its making, would change the running
+one. So the Contexts here are copies with a Verlet integrator, without thermostats and barostats.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import openmm
+from numpy.typing import ArrayLike, NDArray
+from openmm import unit
+
+# What moves the box or the velocities of a run by itself has no place beside it.
+LEFT_OUT = (
+    openmm.AndersenThermostat,
+    openmm.CMMotionRemover,
+    openmm.MonteCarloAnisotropicBarostat,
+    openmm.MonteCarloBarostat,
+    openmm.MonteCarloFlexibleBarostat,
+    openmm.MonteCarloMembraneBarostat,
+)
+# Threads cost more than they bring where an energy takes 10 us (22 atoms in vacuum, Reference).
+WORTH_A_THREAD = 1e-4  # s
+
+
+def system_without(system: openmm.System, groups: Collection[int]) -> openmm.System:
+    """Copy a System, leaving out the forces of some groups, barostats and thermostats.
+
+    Part by part: the XML copy of a whole System fails where a Python force cannot be pickled.
+    """
+    made = openmm.System()
+    made.setDefaultPeriodicBoxVectors(*system.getDefaultPeriodicBoxVectors())
+    for particle in range(system.getNumParticles()):
+        made.addParticle(system.getParticleMass(particle))
+    for particle in range(system.getNumParticles()):
+        if system.isVirtualSite(particle):
+            made.setVirtualSite(particle, _copied_site(system.getVirtualSite(particle)))
+    for constraint in range(system.getNumConstraints()):
+        made.addConstraint(*system.getConstraintParameters(constraint))
+    for force in system.getForces():
+        if force.getForceGroup() not in groups and not isinstance(force, LEFT_OUT):
+            made.addForce(copy.deepcopy(force))
+    return made
+
+
+def _copied_site(site: Any) -> Any:
+    particles = [site.getParticle(i) for i in range(site.getNumParticles())]
+    if isinstance(site, openmm.TwoParticleAverageSite | openmm.ThreeParticleAverageSite):
+        return type(site)(*particles, *(site.getWeight(i) for i in range(len(particles))))
+    if isinstance(site, openmm.OutOfPlaneSite):
+        weights = site.getWeight12(), site.getWeight13(), site.getWeightCross()
+        return openmm.OutOfPlaneSite(*particles, *weights)
+    if isinstance(site, openmm.LocalCoordinatesSite):
+        weights = site.getOriginWeights(), site.getXWeights(), site.getYWeights()
+        return openmm.LocalCoordinatesSite(particles, *weights, site.getLocalPosition())
+    raise TypeError(
+        f"virtual sites of type {type(site).__name__} cannot be copied; expected two- or "
+        "three-particle averages, out-of-plane or local-coordinates sites"
+    )
+
+
+def global_parameters(system: openmm.System) -> set[str]:
+    """Names of the Context parameters that the forces of a System define."""
+    return {
+        force.getGlobalParameterName(i)
+        for force in system.getForces()
+        if hasattr(force, "getNumGlobalParameters")
+        for i in range(force.getNumGlobalParameters())
+    }
+
+
+def masses_of(system: openmm.System) -> NDArray[np.float64]:
+    """Masses of the particles (n_atoms,) [dalton]."""
+    return np.array(
+        [system.getParticleMass(i)._value for i in range(system.getNumParticles())], dtype=float
+    )
+
+
+def constraints_of(system: openmm.System) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Pairs of atoms (k, 2) held at a distance, and the distances (k,) [nm]."""
+    rows = [system.getConstraintParameters(i) for i in range(system.getNumConstraints())]
+    pairs = np.array([[i, j] for i, j, _ in rows], dtype=np.int64).reshape(-1, 2)
+    lengths = np.array([r.value_in_unit(unit.nanometer) for _, _, r in rows], dtype=float)
+    return pairs, lengths
+
+
+def half_log_det_constraints(x: Any, constraints: ArrayLike, masses: ArrayLike) -> Any:
+    r"""Logarithm of the Fixman factor, ``1/2 log|H|``.
+
+    Momenta along constraints are zero, so that the positions of constrained dynamics are
+    distributed as exp(-U/kT) \|J\| \|H\|^(1/2) in internal coordinates, H_ij = sum_k
+    (1/m_k) grad_k sigma_i . grad_k sigma_j with sigma the constrained distances: M. Fixman, Proc.
+    Natl. Acad. Sci. USA 71, 3050 (1974), doi 10.1073/pnas.71.8.3050.
+
+    Parameters
+    ----------
+    x : ndarray or torch.Tensor, shape (n, n_atoms, 3)
+        Configurations [nm]; of tensors the result is differentiable.
+    constraints : array_like of int, shape (k, 2)
+        Atoms held at a distance from each other.
+    masses : array_like, shape (n_atoms,)
+        [dalton]
+
+    Returns
+    -------
+    ndarray or torch.Tensor, shape (n,)
+        Zero where there are no constraints.
+
+    Examples
+    --------
+    >>> line = np.array([[[-0.1, 0, 0], [0, 0, 0], [0.1, 0, 0]]])
+    >>> float(half_log_det_constraints(line, [(0, 1), (1, 2)], [1, 1, 1]).round(6))
+    0.549306
+    """
+    pairs = np.asarray(constraints, dtype=np.int64).reshape(-1, 2)
+    if len(pairs) == 0:
+        return x[:, 0, 0] * 0.0
+    incidence = np.zeros((len(pairs), len(np.asarray(masses))))
+    rows = np.arange(len(pairs))
+    incidence[rows, pairs[:, 0]], incidence[rows, pairs[:, 1]] = 1.0, -1.0
+    inverse_masses = (incidence / np.asarray(masses, dtype=float)) @ incidence.T
+    bonds = x[:, pairs[:, 0]] - x[:, pairs[:, 1]]
+    unit_bonds = bonds / (bonds * bonds).sum(-1)[..., None] ** 0.5
+    cosines = unit_bonds @ unit_bonds.swapaxes(-1, -2)
+    if isinstance(x, np.ndarray):
+        return 0.5 * np.linalg.slogdet(inverse_masses * cosines)[1]
+    return 0.5 * (x.new_tensor(inverse_masses) * cosines).slogdet()[1]
+
+
+class Potential:
+    """The potential energy of a System as a function of many configurations.
+
+    Parameters
+    ----------
+    system : openmm.System
+        It is copied.
+    leave_out : collection of int
+        Force groups to leave out, those of a bias, say.
+    platform : openmm.Platform or str, optional
+        By default Reference, which is fastest on molecules of up to some hundred atoms.
+    properties : mapping, optional
+        Platform properties.
+    n_contexts : int, optional
+        Contexts, each in a thread (OpenMM works without Python's lock). By default as many as
+        cores on the Reference and the CPU platform where an energy takes more than 0.1 ms, else
+        one.
+
+    Attributes
+    ----------
+    n_atoms : int
+    masses : ndarray, shape (n_atoms,)
+        [dalton]
+    constraints : ndarray of int, shape (k, 2)
+    constraint_lengths : ndarray, shape (k,)
+        [nm]
+    periodic : bool
+    """
+
+    def __init__(
+        self,
+        system: openmm.System,
+        *,
+        leave_out: Collection[int] = frozenset(),
+        platform: openmm.Platform | str | None = None,
+        properties: Mapping[str, str] | None = None,
+        n_contexts: int | None = None,
+    ) -> None:
+        if n_contexts is not None and n_contexts < 1:
+            raise ValueError(f"n_contexts is {n_contexts}; expected 1 or more")
+        self._system = system_without(system, leave_out)
+        self.n_atoms = self._system.getNumParticles()
+        self.masses = masses_of(self._system)
+        self.constraints, self.constraint_lengths = constraints_of(self._system)
+        self.periodic = self._system.usesPeriodicBoundaryConditions()
+        self._followed = global_parameters(self._system)
+        if isinstance(platform, openmm.Platform):
+            self._platform = platform
+        else:
+            self._platform = openmm.Platform.getPlatformByName(platform or "Reference")
+        self._properties = dict(properties or {})
+        if self._platform.getName() == "CPU":
+            self._properties["Threads"] = "1"  # faster in sum, and on small molecules even alone
+        elif self._platform.getName() != "Reference" and n_contexts is None:
+            n_contexts = 1  # a GPU is full with one
+        self._threads: ThreadPoolExecutor | None = None
+        self._wanted = n_contexts  # None until an energy has been timed
+        self._contexts = [self._make_context()]
+        if n_contexts is not None:
+            self._make_contexts(n_contexts)
+
+    def _make_context(self) -> openmm.Context:
+        integrator = openmm.VerletIntegrator(0.001)
+        return openmm.Context(self._system, integrator, self._platform, self._properties)
+
+    def _make_contexts(self, n: int) -> None:
+        """Have n Contexts, with the parameters and the box of the first."""
+        self._wanted = n
+        parameters = dict(self._contexts[0].getParameters())
+        box = self._contexts[0].getState().getPeriodicBoxVectors()
+        while len(self._contexts) < n:
+            made = self._make_context()
+            made.setPeriodicBoxVectors(*box)
+            for name, value in parameters.items():
+                made.setParameter(name, value)
+            self._contexts.append(made)
+        self._threads = ThreadPoolExecutor(n, "potential") if n > 1 else None
+
+    @property
+    def n_contexts(self) -> int:
+        """Number of Contexts."""
+        return len(self._contexts)
+
+    def follow(self, context: openmm.Context) -> None:
+        """Take over the parameters of a running Context (an alchemical lambda, say) and its box."""
+        running = dict(context.getParameters())
+        values = {name: running[name] for name in self._followed & running.keys()}
+        box = context.getState().getPeriodicBoxVectors() if self.periodic else None
+        for own in self._contexts:
+            for name, value in values.items():
+                own.setParameter(name, value)
+            if box is not None:
+                own.setPeriodicBoxVectors(*box)
+
+    def energies(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Potential energies of configurations.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n, n_atoms, 3)
+            [nm]
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            [kJ/mol]; infinite where it cannot be evaluated or is not a finite number.
+        """
+        x = self._checked(positions)
+        energies = np.full(len(x), np.inf)
+
+        def evaluate(context: openmm.Context, row: int) -> None:
+            context.setPositions(x[row])
+            energies[row] = context.getState(energy=True).getPotentialEnergy()._value
+
+        self._each(x, evaluate)
+        energies[~np.isfinite(energies)] = np.inf
+        return energies
+
+    def energies_and_gradients(
+        self, positions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Potential energies and their gradients.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n, n_atoms, 3)
+            [nm]
+
+        Returns
+        -------
+        energies : ndarray, shape (n,)
+            [kJ/mol], infinite where not finite.
+        gradients : ndarray, shape (n, n_atoms, 3)
+            [kJ/mol/nm]; zero where the energy is infinite.
+        """
+        x = self._checked(positions)
+        energies, gradients = np.full(len(x), np.inf), np.zeros_like(x)
+
+        def evaluate(context: openmm.Context, row: int) -> None:
+            context.setPositions(x[row])
+            state = context.getState(energy=True, forces=True)
+            energies[row] = state.getPotentialEnergy()._value
+            gradients[row] = -forces_of(state)
+
+        self._each(x, evaluate)
+        bad = ~(np.isfinite(energies) & np.isfinite(gradients).all(axis=(1, 2)))
+        energies[bad], gradients[bad] = np.inf, 0.0
+        return energies, gradients
+
+    def _checked(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        x = np.ascontiguousarray(positions, dtype=float)
+        if x.ndim != 3 or x.shape[1:] != (self.n_atoms, 3):
+            raise ValueError(
+                f"configurations have shape {x.shape}; expected (n, {self.n_atoms}, 3), the atoms "
+                "of the System"
+            )
+        return x
+
+    def _each(self, x: NDArray, evaluate: Callable[[openmm.Context, int], None]) -> None:
+        """Evaluate the finite rows, spread over the Contexts."""
+        rows = np.flatnonzero(np.isfinite(x).all(axis=(1, 2))).tolist()
+
+        def work(context: openmm.Context, own: list[int]) -> None:
+            for row in own:
+                with contextlib.suppress(openmm.OpenMMException):
+                    evaluate(context, row)
+
+        if self._wanted is None and len(rows) > 2:
+            work(self._contexts[0], rows[:1])  # the first evaluation builds things
+            begun = time.perf_counter()
+            work(self._contexts[0], rows[1:2])
+            slow = time.perf_counter() - begun > WORTH_A_THREAD
+            self._make_contexts(_cores() if slow else 1)
+            rows = rows[2:]
+        n = min(len(self._contexts), len(rows))
+        if self._threads is None or n < 2:
+            work(self._contexts[0], rows)
+        else:
+            list(self._threads.map(work, self._contexts[:n], [rows[k::n] for k in range(n)]))
+
+
+def forces_of(state: openmm.State) -> NDArray[np.float64]:
+    """Forces [kJ/mol/nm], without the time that units cost."""
+    read = getattr(state, "_getVectorAsNumpy", None)
+    if read is None:  # another OpenMM than those tried
+        return np.array(state.getForces(asNumpy=True)._value)
+    forces = np.empty((state._getNumParticles(), 3))
+    read(state.Forces, forces)
+    return forces
+
+
+def potential_beside(
+    simulation: Any, leave_out: Collection[int] = frozenset(), n_contexts: int | None = None
+) -> Potential:
+    """A Potential with the forces, the platform and the parameters of a running simulation.
+
+    Parameters
+    ----------
+    simulation : openmm.app.Simulation
+        Only read.
+    leave_out : collection of int
+        Force groups to leave out.
+    n_contexts : int, optional
+    """
+    context = simulation.context
+    platform = context.getPlatform()
+    names = platform.getPropertyNames()
+    properties = {name: platform.getPropertyValue(context, name) for name in names}
+    made = Potential(
+        simulation.system,
+        leave_out=leave_out,
+        platform=platform,
+        properties=properties,
+        n_contexts=n_contexts,
+    )
+    made.follow(context)
+    return made
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,198 @@
+"""Densities from which CV values are drawn for proposals whose weights are exact.
+
+An exact move works with any density g that is known; one near the marginal density of the target
+needs the fewest proposals. Where g is zero nothing is proposed, and a configuration stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from openmm_cgan.plumed.colvar import CollectiveVariable
+
+NEARLY_ALL = 0.95  # of a period: frames leave the last bit of a whole turn open by chance
+
+
+class Conditions(Protocol):
+    """A density over CV values."""
+
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return CV values (n, n_cvs)."""
+
+    def log_density(self, cvs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return log g (n,) of CV values (n, n_cvs); -inf where none are drawn."""
+
+
+class UniformConditions:
+    """CV values drawn uniformly over a range.
+
+    Parameters
+    ----------
+    cv_range : array_like, shape (n_cvs, 2)
+        Lowest and highest value of each CV. A range of nearly a whole period is taken for all of
+        it.
+    variables : sequence of CollectiveVariable
+
+    Raises
+    ------
+    ValueError
+        If the range has another shape, is empty, or longer than a period.
+
+    Examples
+    --------
+    >>> from openmm_cgan.plumed.colvar import CollectiveVariable
+    >>> conditions = UniformConditions([[0.2, 0.7]], [CollectiveVariable("d", "nm")])
+    >>> conditions.log_density(np.array([[0.3], [0.8]]))
+    array([0.69314718,       -inf])
+    """
+
+    def __init__(self, cv_range: ArrayLike, variables: Sequence[CollectiveVariable]) -> None:
+        self.variables = tuple(variables)
+        self.cv_range = _whole_range(cv_range, self.variables)
+        self._widths = self.cv_range[:, 1] - self.cv_range[:, 0]
+
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw CV values (n, n_cvs)."""
+        return self.cv_range[:, 0] + self._widths * rng.random((n, len(self._widths)))
+
+    def log_density(self, cvs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log density (n,) of CV values (n, n_cvs)."""
+        fractions = _fractions(cvs, self.cv_range, self.variables)
+        inside = ((fractions >= 0) & (fractions <= 1)).all(axis=1)
+        return np.where(inside, -np.log(self._widths).sum(), -np.inf)
+
+
+class GridConditions:
+    """CV values drawn from a density that is constant in each cell of a grid.
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (n_bins_1, n_bins_2, ...)
+        Of the cells, up to a factor.
+    cv_range : array_like, shape (n_cvs, 2)
+        What the grid spans.
+    variables : sequence of CollectiveVariable
+    uniform_share : float
+        Part of the draws that goes uniformly over the range, so that no cell is left out.
+
+    Raises
+    ------
+    ValueError
+        If probabilities are negative or all zero, or shapes do not fit.
+    """
+
+    def __init__(
+        self,
+        probabilities: ArrayLike,
+        cv_range: ArrayLike,
+        variables: Sequence[CollectiveVariable],
+        uniform_share: float = 0.1,
+    ) -> None:
+        self.variables = tuple(variables)
+        self.cv_range = _whole_range(cv_range, self.variables)
+        p = np.asarray(probabilities, dtype=float)
+        if p.ndim != len(self.variables) or not (np.isfinite(p).all() and (p >= 0).all()):
+            raise ValueError(
+                f"probabilities have shape {p.shape}; expected one axis for each of the "
+                f"{len(self.variables)} CVs, and no negative numbers"
+            )
+        if not 0 <= uniform_share <= 1 or (uniform_share < 1 and not p.sum() > 0):
+            raise ValueError(
+                f"uniform_share is {uniform_share} and the probabilities sum to {p.sum()}; expected"
+                " a share from 0 to 1 and a positive sum"
+            )
+        flat = p / p.sum() if p.sum() > 0 else p
+        self.probabilities = (1 - uniform_share) * flat + uniform_share / p.size
+        self._cell = (self.cv_range[:, 1] - self.cv_range[:, 0]) / p.shape
+        with np.errstate(divide="ignore"):
+            self._log_densities = np.log(self.probabilities) - np.log(self._cell).sum()
+
+    @classmethod
+    def from_weights(
+        cls,
+        cvs: NDArray[np.float64],
+        log_weights: NDArray[np.float64],
+        cv_range: ArrayLike,
+        variables: Sequence[CollectiveVariable],
+        bins: int = 24,
+        uniform_share: float = 0.1,
+    ) -> GridConditions:
+        """The marginal density of weighted configurations: few proposals then suffice.
+
+        Parameters
+        ----------
+        cvs : ndarray, shape (n, n_cvs)
+            Configurations outside the range are left out.
+        log_weights : ndarray, shape (n,)
+            A constant may be added; -inf is weight zero.
+        cv_range, variables, uniform_share
+            As for the class.
+        bins : int
+            Cells along each CV.
+        """
+        if not np.isfinite(log_weights).any() or np.isposinf(log_weights).any():
+            raise ValueError("no weight is above zero, or one is infinite: expected finite numbers")
+        whole = _whole_range(cv_range, tuple(variables))
+        places = _fractions(np.asarray(cvs, dtype=float), whole, tuple(variables))
+        weights = np.exp(log_weights - np.max(log_weights))
+        unit_cube = [(0.0, 1.0)] * len(whole)
+        counts, _ = np.histogramdd(places, bins=bins, range=unit_cube, weights=weights)
+        return cls(counts, whole, variables, uniform_share)
+
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw CV values (n, n_cvs)."""
+        cells = rng.choice(self.probabilities.size, size=n, p=self.probabilities.ravel())
+        corners = np.stack(np.unravel_index(cells, self.probabilities.shape), axis=-1)
+        return self.cv_range[:, 0] + (corners + rng.random(corners.shape)) * self._cell
+
+    def log_density(self, cvs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log density (n,) of CV values (n, n_cvs)."""
+        shape = np.array(self.probabilities.shape)
+        fractions = _fractions(cvs, self.cv_range, self.variables)
+        inside = ((fractions >= 0) & (fractions <= 1)).all(axis=1)
+        cells = np.clip(np.nan_to_num(fractions * shape), 0, shape - 1).astype(int)
+        return np.where(inside, self._log_densities[tuple(cells.T)], -np.inf)
+
+
+def _whole_range(
+    cv_range: ArrayLike, variables: tuple[CollectiveVariable, ...]
+) -> NDArray[np.float64]:
+    """A checked range (n_cvs, 2), in which nearly whole periods are whole."""
+    made = np.array(cv_range, dtype=float)
+    widths = made[:, 1] - made[:, 0] if made.shape == (len(variables), 2) else np.zeros(1)
+    if not (np.isfinite(made).all() and (widths > 0).all()):
+        raise ValueError(
+            f"the range of CVs is {made.tolist()}; expected finite lowest and highest values, "
+            f"shape ({len(variables)}, 2)"
+        )
+    for k, variable in enumerate(variables):
+        if variable.period is None or variable.domain is None:
+            continue
+        if widths[k] > variable.period * (1 + 1e-6):
+            raise ValueError(
+                f"the range {made[k].tolist()} of {variable.name} is longer than its period "
+                f"{variable.period:.6g}; CV values would be drawn twice"
+            )
+        if widths[k] > NEARLY_ALL * variable.period:
+            made[k] = variable.domain
+    return made
+
+
+def _fractions(
+    cvs: NDArray[np.float64],
+    cv_range: NDArray[np.float64],
+    variables: tuple[CollectiveVariable, ...],
+) -> NDArray[np.float64]:
+    """Where CV values (n, n_cvs) lie in a range: from 0 to 1 inside."""
+    columns = []
+    for k, variable in enumerate(variables):
+        low, high = cv_range[k]
+        # measured from the middle of the range, so that +pi and -pi are the same place
+        away = variable.difference((low + high) / 2, cvs[:, k])
+        columns.append(0.5 + away / (high - low))
+    return np.stack(columns, axis=-1)
