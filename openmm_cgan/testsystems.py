@@ -1,8 +1,8 @@
 """Small systems with known answers, to test and to show the package on.
 
 `alanine_dipeptide` is a real molecule with a hidden barrier, `alanine_pentapeptide` a larger one;
-`DoubleWell2D` has everything in
-closed form: its free energy along x, the conditional density of y given x, and exact samples.
+`DoubleWell2D` has everything in closed form: its free energy along x, the conditional density of y
+given x, and exact samples.
 `Chain` is a molecule whose internal coordinates have known densities, also with constraints.
 """
 
