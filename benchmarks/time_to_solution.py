@@ -173,6 +173,11 @@ def one_seed(seed: int) -> dict[str, list[Curve]]:
         return found
 
 
+def number(evaluations: float) -> int | str:
+    """Force evaluations as they stand in the table."""
+    return round(float(evaluations)) if np.isfinite(evaluations) else "never"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=4)
