@@ -33,6 +33,7 @@ ORDER = [
     "plumed.libplumed",
     "plumed.kernel",
     "plumed.plugin",
+    "plumed.backends",
     "plumed.bias_reporters",
     "plumed.bias",
     "frames.journal",
