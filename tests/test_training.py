@@ -122,7 +122,7 @@ def test_rows_are_drawn_by_their_weights():
     data = TrainingData.split(features, features, weights, seed=0)
     assert len(data.held_features) == 10
     state = training._Training(*networks(1, 0, 1, settings), settings, data)
-    drawn = state.draw()[0][:, 0].long()
+    drawn = state.data.features[state.draw()][:, 0].long()
     expected = data.weights / data.weights.sum()
     found = torch.bincount(drawn, minlength=n)[data.features[:, 0].long()] / settings.batch
     error = torch.sqrt(expected * (1 - expected) / settings.batch)

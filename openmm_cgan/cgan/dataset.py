@@ -66,7 +66,8 @@ class Dataset:
         condition = features.condition(torch.from_numpy(blurred))
         weights = torch.from_numpy(flat_weights(frames.cvs, frames.variables, settings.flatten))
         cv_range = np.stack([frames.cvs.min(0), frames.cvs.max(0)], axis=1)
-        rows = TrainingData.split(encoded, condition, weights, settings.seed)
+        cvs = torch.from_numpy(blurred)
+        rows = TrainingData.split(encoded, condition, weights, settings.seed, cvs)
         return cls(features, rows, noise, cv_range)
 
 

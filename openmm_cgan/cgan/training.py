@@ -37,6 +37,8 @@ HELD_OUT = 2000  # rows at most, and a twentieth of all, that are never trained 
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
 WARM_UP = 100  # steps over which the learning rate rises
 
+Inconsistency = Callable[[Tensor, Tensor], Tensor]
+
 logger = logging.getLogger("openmm_cgan")
 
 
@@ -52,6 +54,9 @@ class TrainingSettings:
         Share of the likelihood in what the generator is trained for, from 0 (the critic alone) to 1
         (no critic at all); anything but 0 needs a FlowGenerator. 1 for a FlowGenerator and 0 for an
         MLPGenerator if omitted.
+    consistency : float
+        Weight of the mean square of restriction(lifting(c)) - c, in standard deviations of the CVs;
+        needs ``restriction`` in `ConditionalGAN.fit`. For CVs that are no internal coordinates.
     symmetrise : bool
         Exchange equivalent hydrogens of the frames (CH3, NH3+) at random. Their wells are equally
         likely, but a run of nanoseconds does not visit them so.
@@ -88,6 +93,7 @@ class TrainingSettings:
 
     generator: str = "MLPGenerator"
     likelihood: float | None = None
+    consistency: float = 0.0
     symmetrise: bool = True
     condition_noise: float = 0.1
     steps: int = 8000
@@ -189,7 +195,8 @@ def gradient_penalty(
 class TrainingData:
     """Rows to train on, the probability of drawing each, and rows held out.
 
-    features (n, n_features) and condition (n, n_condition), float32; weights (n,).
+    features (n, n_features) and condition (n, n_condition), float32; weights (n,); cvs (n, n_cvs),
+    the CVs of the conditions, for a loss of consistency.
     """
 
     features: Tensor
@@ -197,17 +204,27 @@ class TrainingData:
     weights: Tensor
     held_features: Tensor
     held_condition: Tensor
+    cvs: Tensor
 
     @classmethod
     def split(
-        cls, features: Tensor, condition: Tensor, weights: Tensor, seed: int
+        cls,
+        features: Tensor,
+        condition: Tensor,
+        weights: Tensor,
+        seed: int,
+        cvs: Tensor | None = None,
     ) -> "TrainingData":
         """Hold out a twentieth of the rows, at most `HELD_OUT`."""
         rng = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(features), generator=rng)
         held, kept = order.tensor_split([min(HELD_OUT, max(1, len(order) // 20))])
         features, condition = features.float(), condition.float()
-        return cls(features[kept], condition[kept], weights[kept], features[held], condition[held])
+        values = torch.zeros(len(features), 0) if cvs is None else cvs
+        return cls(
+            features[kept], condition[kept], weights[kept], features[held], condition[held],
+            values[kept],
+        )  # fmt: skip
 
     def fingerprint(self) -> str:
         """Hash of all rows, by which a checkpoint knows its data."""
@@ -222,6 +239,7 @@ def train(
     data: TrainingData,
     settings: TrainingSettings,
     checkpoint: str | os.PathLike[str] | None = None,
+    inconsistency: Inconsistency | None = None,
 ) -> list[dict[str, float]]:
     """Train a generator, which ends with its averaged weights.
 
@@ -234,6 +252,8 @@ def train(
     checkpoint : path, optional
         Written with each row of the history; training goes on from it if it exists, and gives the
         same numbers as if it had never stopped.
+    inconsistency : callable, optional
+        Generated features (n, n_features) and CVs (n, n_cvs) to the loss of consistency.
 
     Returns
     -------
@@ -249,7 +269,7 @@ def train(
     ValueError
         If the checkpoint belongs to other settings or data.
     """
-    training = _Training(generator, critic, settings, data)
+    training = _Training(generator, critic, settings, data, inconsistency)
     if checkpoint is not None and Path(checkpoint).exists():
         training.load(checkpoint)
     started = time.perf_counter() - training.seconds
@@ -289,9 +309,15 @@ class _Training:
     """All that changes during training, and so all that a checkpoint holds."""
 
     def __init__(
-        self, generator: Any, critic: Critic, settings: TrainingSettings, data: TrainingData
+        self,
+        generator: Any,
+        critic: Critic,
+        settings: TrainingSettings,
+        data: TrainingData,
+        inconsistency: Inconsistency | None = None,
     ) -> None:
         self.generator, self.critic, self.settings, self.data = generator, critic, settings, data
+        self.inconsistency = inconsistency
         self.averaged: Any = AveragedModel(generator, multi_avg_fn=self._average)
         self.optimisers = [
             torch.optim.Adam(network.parameters(), settings.learning_rate, (0.0, 0.9), fused=True)
@@ -302,16 +328,16 @@ class _Training:
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
 
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Features and conditions of a batch."""
+    def draw(self) -> Tensor:
+        """Rows of a batch."""
         u = torch.rand(self.settings.batch, generator=self.rng, dtype=torch.float64)
         rows = torch.searchsorted(self.cumulative, u * self.cumulative[-1])
-        rows = rows.clamp(max=len(self.cumulative) - 1)
-        return self.data.features[rows], self.data.condition[rows]
+        return rows.clamp(max=len(self.cumulative) - 1)
 
     def improve_critic(self) -> float:
         """One critic step: E D(fake) - E D(real) + penalty."""
-        features, condition = self.draw()
+        rows = self.draw()
+        features, condition = self.data.features[rows], self.data.condition[rows]
         with torch.no_grad():
             real = self.critic.see(features)
             fake = self.critic.see(self.generator.sample(condition, self.rng))
@@ -327,12 +353,16 @@ class _Training:
 
         The loss is -E D(fake), mixed with -E log q(real) where the density q is known.
         """
-        features, condition = self.draw()
-        share = self.settings.likelihood_share
+        rows = self.draw()
+        features, condition = self.data.features[rows], self.data.condition[rows]
+        share, weight = self.settings.likelihood_share, self.settings.consistency
         loss = features.new_zeros(())
+        if share < 1 or weight > 0:
+            made = self.generator.sample(condition, self.rng)
         if share < 1:
-            fake = self.critic.see(self.generator.sample(condition, self.rng))
-            loss = -(1 - share) * self.critic(fake, condition).mean()
+            loss = -(1 - share) * self.critic(self.critic.see(made), condition).mean()
+        if weight > 0 and self.inconsistency is not None:
+            loss = loss + weight * self.inconsistency(made, self.data.cvs[rows])
         if share > 0:
             loss = loss - share * self.generator.log_prob(features, condition).mean()
         self._descend(0, loss)
