@@ -82,6 +82,17 @@ def why_not_exact(sampler: Any, simulation: Simulation, bias: Any) -> str:
     return _why_bias_forbids(bias, simulation)
 
 
+def why_not_replaced(sampler: Any, now: DensitySampler) -> str:
+    """Why a sampler cannot take the place of one that makes exact proposals; empty if it can."""
+    if not getattr(sampler, "has_density", False):
+        return f"the generator of {type(sampler).__name__} has no known density"
+    if sampler.constant_others:
+        return f"the generator does not vary {', '.join(map(str, sampler.constant_others))}"
+    if _pairs(sampler.constant_bonds) != _pairs(now.constant_bonds):
+        return "it holds other bonds"
+    return ""
+
+
 def _pairs(rows: Any) -> set[frozenset[int]]:
     return {frozenset(row) for row in np.asarray(rows, dtype=int).reshape(-1, 2).tolist()}
 
