@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from openmm_cgan import __version__
 from openmm_cgan.cli import main
 from openmm_cgan.frames import read_frames
+from openmm_cgan.plumed.actions import actions_help
 
 INPUTS = Path(__file__).parent.parent / "plumed_inputs"
 STRUCTURE = Path(__file__).parent.parent / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
@@ -113,6 +114,12 @@ def test_driver_wants_one_trajectory(tmp_path: Path) -> None:
     result = call("driver", "--plumed", plumed)
     assert result.exit_code == 2
     assert "give one of --ixyz" in result.output
+
+
+def test_driver_lists_the_actions() -> None:
+    result = CliRunner().invoke(main, ["driver", "--actions"])
+    assert result.exit_code == 0
+    assert result.output.strip() == actions_help().strip()
 
 
 def test_missing_files_are_named() -> None:

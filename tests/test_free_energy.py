@@ -12,7 +12,8 @@ from openmm_cgan.free_energy import (
     reweight_windows,
     start_disagreement,
 )
-from openmm_cgan.free_energy.reweighting import GAS_CONSTANT, unbiased
+from openmm_cgan.free_energy.hills import GAS_CONSTANT
+from openmm_cgan.free_energy.samples import unbiased
 from openmm_cgan.plumed.colvar import CollectiveVariable
 
 TEMPERATURE = 300.0

@@ -8,12 +8,14 @@ import pytest
 from scipy.integrate import quad
 
 from openmm_cgan.free_energy.hills import (
+    GAS_CONSTANT,
     hill_variables,
     hills_bias,
     hills_free_energy,
     tiwary_log_weights,
 )
-from openmm_cgan.free_energy.reweighting import GAS_CONSTANT, BiasedFrames, reweight, unbiased
+from openmm_cgan.free_energy.reweighting import reweight
+from openmm_cgan.free_energy.samples import BiasedFrames, unbiased
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldTable, read_fields
 
 TEMPERATURE = 300.0

@@ -29,7 +29,7 @@ from openmm_cgan.free_energy import (
     reweight_windows,
     start_disagreement,
 )
-from openmm_cgan.free_energy.reweighting import statistical_inefficiency, unbiased
+from openmm_cgan.free_energy.samples import statistical_inefficiency, unbiased
 from openmm_cgan.plumed.colvar import CollectiveVariable
 
 BINS = 72

@@ -319,7 +319,24 @@ def free_energy(
         plot_free_energy(curve, plot, basin=interval, label=cv)
 
 
+def _print_actions(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from openmm_cgan.plumed.actions import actions_help
+
+    click.echo(actions_help())
+    context.exit()
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--actions",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_actions,
+    help="List the actions that are known natively, with their keywords, and exit.",
+)
 @click.option("--plumed", "plumed_input", type=FILE, default="plumed.dat", show_default=True)
 @click.option("--ixyz", type=FILE, help="Trajectory in xyz format [nm], box in the comment line.")
 @click.option("--igro", type=FILE, help="Trajectory in gro format.")

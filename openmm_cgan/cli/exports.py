@@ -86,12 +86,15 @@ def proposal_columns(proposals: Proposals, names: Sequence[str]) -> dict[str, Ar
 
 
 def profile_columns(profile: FreeEnergy) -> dict[str, ArrayLike]:
-    """Columns of a table of a free-energy profile: CV, free energy and error [kJ/mol]."""
-    return {
+    """Columns of a profile: CV, free energy and error [kJ/mol], effective number of samples."""
+    columns: dict[str, ArrayLike] = {
         profile.variables[0].name: profile.centres[0],
         "free_energy": profile.free_energy,
         "error": profile.error,
     }
+    if profile.effective_samples is not None:
+        columns["effective_samples"] = profile.effective_samples.round(1)
+    return columns
 
 
 @contextmanager

@@ -1,9 +1,17 @@
 """Free energies, with errors.
 
 `hills` sums HILLS files, `opes` the kernels of OPES, `mbar` solves for the weights of windows,
-`reweighting` weighs frames, `profiles` averages over them.
+`samples` are the records, `reweighting` weighs frames, `importance` what a generator made, and
+`profiles` averages over them.
 """
 
+from openmm_cgan.free_energy.importance import (
+    FreeEnergyAtPoints,
+    GeneratedFrames,
+    free_energy_at_points,
+    reweight_generated,
+    reweight_with_generated,
+)
 from openmm_cgan.free_energy.profiles import (
     FreeEnergy,
     basin_difference,
@@ -13,25 +21,25 @@ from openmm_cgan.free_energy.profiles import (
     read_windows,
     start_disagreement,
 )
-from openmm_cgan.free_energy.reweighting import (
-    BiasedFrames,
-    Estimate,
-    WeightedSamples,
-    reweight,
-    reweight_windows,
-)
+from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
+from openmm_cgan.free_energy.samples import BiasedFrames, Estimate, WeightedSamples
 
 __all__ = [
     "BiasedFrames",
     "Estimate",
     "FreeEnergy",
+    "FreeEnergyAtPoints",
+    "GeneratedFrames",
     "WeightedSamples",
     "basin_difference",
     "convergence",
+    "free_energy_at_points",
     "free_energy_profile",
     "free_energy_surface",
     "read_windows",
     "reweight",
+    "reweight_generated",
     "reweight_windows",
+    "reweight_with_generated",
     "start_disagreement",
 ]

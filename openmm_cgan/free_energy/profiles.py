@@ -1,7 +1,8 @@
 """Free energies of weighted frames: profiles, surfaces, basins, and whether they have converged.
 
 A free energy needs `WeightedSamples`: of umbrella windows by `read_windows` and
-`reweight_windows`, of one run that reaches everywhere by `reweight`.
+`reweight_windows`, of one run that reaches everywhere by `reweight`, of generated configurations
+by `reweight_generated`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from openmm_cgan.free_energy.reweighting import (
+from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
+from openmm_cgan.free_energy.samples import (
     BiasedFrames,
     Estimate,
     WeightedSamples,
     cv_series,
-    reweight,
-    reweight_windows,
     spread,
     statistical_inefficiency,
 )
@@ -59,12 +59,15 @@ class FreeEnergy:
     free_energy, error : ndarray, shape (n_bins,) or (n_bins, n_bins)
         -kT ln of the normalised probability [kJ/mol] and its standard error.  The error is that of
         the logarithm of the probability itself, so it does not depend on where the zero lies.
+    effective_samples : ndarray of the same shape, optional
+        Kish's effective number of samples in each bin.
     """
 
     variables: tuple[CollectiveVariable, ...]
     centres: tuple[NDArray[np.float64], ...]
     free_energy: NDArray[np.float64]
     error: NDArray[np.float64]
+    effective_samples: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,11 @@ def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | Array
     free_energy = np.where(np.isfinite(logs), kT * (logs.max() - logs), np.nan)
     error = kT * np.array([spread(column) for column in replicates.T])
     centres = tuple(0.5 * (e[1:] + e[:-1]) for e in edges)
-    return FreeEnergy(variables, centres, free_energy.reshape(shape), error.reshape(shape))
+    squares = 2.0 * samples.log_weights + np.log(samples.inefficiencies[samples.window])
+    squared = _log_histogram(squares[None], flat, inside, len(logs))[0]
+    effective = np.exp(2.0 * logs - np.where(np.isfinite(squared), squared, 0.0))
+    results = (free_energy, error, effective)
+    return FreeEnergy(variables, centres, *(result.reshape(shape) for result in results))
 
 
 def _edges(values: NDArray, variable: CollectiveVariable, bins: int | ArrayLike) -> NDArray:

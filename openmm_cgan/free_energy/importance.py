@@ -1,0 +1,309 @@
+r"""Free energies from generated configurations: no windows, and no dynamics at all.
+
+A generator whose density is known makes configurations x at CV values c drawn from a density g(c).
+Against the Boltzmann distribution pi(x) each has the importance weight
+
+    log w = -U/kT + 1/2 log|H| - log q(x|c) - log g(c) [+ log k(c|xi(x))],
+
+and A(xi) = -kT ln E[w delta(xi(x) - xi)]: whatever the generator learned wrongly, the weights put
+right, as long as it leaves nothing out.
+
+Together with biased MD the generator is one more state of MBAR, with the reduced potential log w
+over the unbiased one, for its density is proportional to pi(x) / w(x). Each sample must be
+evaluated in each state: generated ones in the biases, which are functions of the CVs, and MD frames
+under the generator, by the log weight that they would have had as a candidate.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+from openmm_cgan.free_energy.reweighting import (
+    DistinctBiases,
+    JoinedWindows,
+    window_inefficiencies,
+)
+from openmm_cgan.free_energy.samples import (
+    BiasedFrames,
+    WeightedSamples,
+    check_windows,
+    normalised,
+    spread,
+    unbiased,
+)
+from openmm_cgan.plumed.colvar import CollectiveVariable
+
+logger = logging.getLogger("openmm_cgan")
+
+LEAST_EFFECTIVE = 100.0  # samples: fewer, and neither a free energy nor its error is trustworthy
+LARGEST_SHARE = 0.05  # of all weight, in one configuration
+FARTHEST = 700.0  # kT: exp of more than that is no number
+
+
+@dataclass(frozen=True)
+class GeneratedFrames:
+    """Configurations that a generator made, with their importance weights.
+
+    Parameters
+    ----------
+    cvs : ndarray, shape (n, n_cvs)
+        CV values of the configurations [CV unit].
+    log_weights : ndarray, shape (n,)
+        Log weights against the unbiased ensemble, up to a constant, as
+        `openmm_cgan.proposals.weights.LogWeights` gives them; -inf for configurations that failed
+        or were screened out. All that were made must be here, for none may be chosen.
+    temperature : float
+        Temperature [K].
+    variables : tuple of CollectiveVariable
+        The CVs; their domains say which are periodic.
+    """
+
+    cvs: NDArray[np.float64]
+    log_weights: NDArray[np.float64]
+    temperature: float
+    variables: tuple[CollectiveVariable, ...]
+
+    def weighty(self) -> NDArray[np.int64]:
+        """Numbers of the configurations that have a weight, after a check of all."""
+        logs = np.asarray(self.log_weights, dtype=float)
+        if logs.shape != (len(self.cvs),):
+            raise ValueError(
+                f"log_weights has shape {logs.shape}, expected ({len(self.cvs)},): one for each "
+                "configuration"
+            )
+        if np.isnan(logs).any() or np.isposinf(logs).any():
+            raise ValueError("log_weights holds NaN or +inf; give failed configurations -inf")
+        rows = np.flatnonzero(np.isfinite(logs))
+        if not len(rows):
+            raise ValueError(
+                f"none of the {len(logs)} configurations has a weight: all failed or were screened "
+                "out, so that nothing is known; is this the molecule that was trained on?"
+            )
+        return rows
+
+    def as_window(self, rows: NDArray[np.int64]) -> BiasedFrames:
+        """Some of the configurations, as if they were a window."""
+        return BiasedFrames(
+            self.cvs[rows], unbiased, self.temperature, self.variables, "generated configurations"
+        )
+
+
+def reweight_generated(
+    generated: GeneratedFrames, *, n_bootstrap: int = 100, seed: int = 0
+) -> WeightedSamples:
+    """Weigh generated configurations for the unbiased ensemble.
+
+    Configurations are independent, so that the bootstrap draws them one by one; those without
+    weight are drawn as well and are then left out of the record.
+
+    Parameters
+    ----------
+    generated : GeneratedFrames
+    n_bootstrap : int
+        Replicates for the errors; 0 for none.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    WeightedSamples
+        Of the configurations that have a weight; its ``effective_samples`` is Kish's. A warning is
+        logged where the weights are dominated by a few.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, a CV is not finite, or no configuration has a weight.
+
+    Examples
+    --------
+    >>> d = CollectiveVariable("d", "nm")
+    >>> made = GeneratedFrames(np.array([[0.1], [0.2], [0.3]]), np.log([1, 2, 1]), 300.0, (d,))
+    >>> np.exp(reweight_generated(made).log_weights)
+    array([0.25, 0.5 , 0.25])
+    """
+    rows = generated.weighty()
+    window = generated.as_window(rows)
+    check_windows([window])
+    log_weights = normalised(np.asarray(generated.log_weights, dtype=float)[rows])
+    n, rng = len(generated.cvs), np.random.default_rng(seed)
+    replicates = np.empty((n_bootstrap, len(rows)))
+    with np.errstate(divide="ignore"):
+        for replicate in replicates:
+            counts = np.bincount(rng.integers(0, n, n), minlength=n)[rows]
+            replicate[:] = np.log(counts) + log_weights
+    samples = WeightedSamples(
+        window.cvs,
+        log_weights,
+        normalised(replicates) if n_bootstrap else replicates,
+        generated.temperature,
+        generated.variables,
+        np.zeros(len(rows), dtype=np.int64),
+        rows,
+        np.ones(1),
+        np.ones((1, 1)),
+    )
+    _warn_of_few(samples)
+    return samples
+
+
+def reweight_with_generated(
+    windows: Sequence[BiasedFrames],
+    window_log_weights: Sequence[ArrayLike],
+    generated: GeneratedFrames,
+    *,
+    n_bootstrap: int = 100,
+    max_samples: int = 100_000,
+    seed: int = 0,
+) -> WeightedSamples:
+    """Join biased MD and generated configurations by MBAR.
+
+    Parameters
+    ----------
+    windows : sequence of BiasedFrames
+        MD under static biases (none is a bias, too).
+    window_log_weights : sequence of array_like, shape (n_frames,)
+        Log weight of each frame of each window as a candidate of the same generator: the same
+        formula with the same constant as for the generated ones, c = xi(x), or c drawn from
+        k(c|xi(x)) where CVs are no coordinates of the generator. -inf where it cannot make it.
+    generated : GeneratedFrames
+        Those without weight are left out: what they are is no part of the ensemble.
+    n_bootstrap, max_samples, seed : int
+        As for `reweight_windows`.
+
+    Returns
+    -------
+    WeightedSamples
+        Windows first, in their order; the last one is the generator.
+
+    Raises
+    ------
+    ValueError
+        If windows and configurations disagree or shapes do not fit.
+    RuntimeError
+        If MBAR does not converge.
+
+    References
+    ----------
+    Shirts and Chodera, doi 10.1063/1.2978177.
+    """
+    rows = generated.weighty()
+    everyone = [*windows, generated.as_window(rows)]
+    check_windows(everyone)
+    logs = [np.asarray(w, dtype=float) for w in window_log_weights]
+    if [w.shape for w in logs] != [(len(w.cvs),) for w in windows]:
+        raise ValueError("window_log_weights needs one number for each frame of each window")
+    logs.append(np.asarray(generated.log_weights, dtype=float)[rows])
+    inefficiencies = np.append(window_inefficiencies(windows), 1.0)
+    joined = JoinedWindows.thinned(everyone, inefficiencies, max_samples)
+    biases = DistinctBiases.of(windows, joined.cvs)
+    u_generator = _reduced_potential([w[k] for w, k in zip(logs, joined.kept, strict=True)])
+    n_states = len(biases.first)
+    return joined.weighted(
+        lambda rows: np.vstack([biases.reduced(joined.cvs[rows]), u_generator[rows]]),
+        np.append(biases.state, n_states),
+        [*(windows[i].name for i in biases.first), "generated configurations"],
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+    )
+
+
+def _reduced_potential(log_weights: Sequence[NDArray]) -> NDArray[np.float64]:
+    """Reduced potential of the generator over the unbiased one, of all samples (n,).
+
+    Measured from the log of the mean weight of what it made (the last), and cut at `FARTHEST`:
+    what it cannot make (-inf) it makes as rarely as a number can say.
+    """
+    joined = np.concatenate(log_weights)
+    if np.isnan(joined).any() or np.isposinf(joined).any():
+        raise ValueError(
+            "window_log_weights holds NaN or +inf; give -inf where there is no density"
+        )
+    made = log_weights[-1]
+    reduced = joined - (logsumexp(made) - np.log(len(made)))
+    reduced[np.isneginf(joined)] = np.inf
+    return np.clip(reduced, -FARTHEST, FARTHEST)
+
+
+@dataclass(frozen=True)
+class FreeEnergyAtPoints:
+    """Free energies at CV values, their minimum at zero, NaN where no configuration has a weight.
+
+    Attributes
+    ----------
+    free_energy, error : ndarray, shape (m,)
+        -kT ln of the density of the CVs [kJ/mol] and its standard error; errors of different points
+        are independent.
+    effective_samples : ndarray, shape (m,)
+        Kish's effective number of samples at each point.
+    """
+
+    free_energy: NDArray[np.float64]
+    error: NDArray[np.float64]
+    effective_samples: NDArray[np.float64]
+
+
+def free_energy_at_points(
+    log_weights: ArrayLike, kT: float, *, n_bootstrap: int = 100, seed: int = 0
+) -> FreeEnergyAtPoints:
+    """Free energies at CV values where many configurations were made: no bins are needed.
+
+    For CVs that are coordinates of the generator, so that all configurations of a point have its
+    CV values.
+
+    Parameters
+    ----------
+    log_weights : array_like, shape (m, n)
+        Log weights of n configurations at each of m points, without log g(c) (a sum over given
+        points, not an average over drawn ones); -inf for those that failed.
+    kT : float
+        Thermal energy [kJ/mol].
+    n_bootstrap : int
+        Replicates for the errors.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    FreeEnergyAtPoints
+
+    Examples
+    --------
+    >>> at = free_energy_at_points(np.log([[1.0, 1.0], [2.0, 2.0]]), kT=2.5)
+    >>> at.free_energy.round(3), at.effective_samples
+    (array([1.733, 0.   ]), array([2., 2.]))
+    """
+    logs = np.asarray(log_weights, dtype=float)
+    if logs.ndim != 2 or logs.size == 0 or np.isnan(logs).any() or np.isposinf(logs).any():
+        raise ValueError(
+            f"log_weights has shape {logs.shape}: expected (m, n) numbers, -inf for failed ones"
+        )
+    n, rng = logs.shape[1], np.random.default_rng(seed)
+    largest = logs.max(axis=1, keepdims=True)
+    weights = np.exp(logs - np.where(np.isfinite(largest), largest, 0.0))
+    counts = rng.multinomial(n, np.full(n, 1.0 / n), size=n_bootstrap)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = -kT * (largest[:, 0] + np.log(weights.mean(axis=1)))
+        values[np.isinf(values)] = np.nan
+        errors = [spread(kT * np.log(counts @ row)) for row in weights]
+        effective = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
+    lowest = np.nanmin(values) if np.isfinite(values).any() else np.nan
+    return FreeEnergyAtPoints(values - lowest, np.array(errors), np.nan_to_num(effective))
+
+
+def _warn_of_few(samples: WeightedSamples) -> None:
+    effective, largest = samples.effective_samples, float(np.exp(samples.log_weights.max()))
+    if effective < LEAST_EFFECTIVE or largest > LARGEST_SHARE:
+        logger.warning(
+            "the weights of %d generated configurations are dominated by a few: they are worth "
+            "%.0f (Kish), one has %.0f %% of all weight; neither the free energy nor its error can "
+            "be trusted. Train longer or refine, draw the CVs nearer to where the free energy is "
+            "low, or make more configurations",
+            len(samples.log_weights), effective, 100 * largest,
+        )  # fmt: skip

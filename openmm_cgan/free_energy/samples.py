@@ -1,0 +1,202 @@
+"""Frames with a bias, and frames with the weights that undo it: the records of free energies.
+
+Every route ends in one record, `WeightedSamples`: frames with the logarithms of the weights that
+undo their bias, and replicates of those weights.  A free energy or an average is a sum over
+frames, and its error the spread of the same sum over the replicates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+from openmm_cgan.free_energy.hills import GAS_CONSTANT
+from openmm_cgan.free_energy.mbar import pymbar_quietly
+from openmm_cgan.plumed.colvar import CollectiveVariable
+
+BiasFunction = Callable[[NDArray], NDArray]
+
+
+@dataclass(frozen=True)
+class BiasedFrames:
+    """The frames of one window in the order of time, with the bias they were made under.
+
+    Parameters
+    ----------
+    cvs : ndarray, shape (n_frames, n_cvs)
+        CV values [CV unit].
+    bias : callable
+        CV values (n, n_cvs) to bias energies (n,) [kJ/mol].
+    temperature : float
+        Temperature [K].
+    variables : tuple of CollectiveVariable
+        The CVs; their domains say which are periodic.
+    name : str
+        Folder or name of the window, for messages.
+    """
+
+    cvs: NDArray[np.float64]
+    bias: BiasFunction
+    temperature: float
+    variables: tuple[CollectiveVariable, ...]
+    name: str = ""
+
+    def part(self, start: float, stop: float) -> BiasedFrames:
+        """The frames between two fractions of the window's time."""
+        n = len(self.cvs)
+        cvs = self.cvs[round(start * n) : round(stop * n)]
+        return BiasedFrames(cvs, self.bias, self.temperature, self.variables, self.name)
+
+
+class Estimate(NamedTuple):
+    """A value with its standard error."""
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class WeightedSamples:
+    """Frames with the weights that undo their bias.
+
+    Attributes
+    ----------
+    cvs : ndarray, shape (n, n_cvs)
+        CV values of the frames kept [CV unit].
+    log_weights : ndarray, shape (n,)
+        Logarithms of the weights, which add up to 1.
+    replicates : ndarray, shape (n_bootstrap, n)
+        The same for each bootstrap replicate, -inf where a frame was not drawn.
+    temperature : float
+        Temperature [K].
+    variables : tuple of CollectiveVariable
+        The CVs.
+    window, frame : ndarray of int, shape (n,)
+        Number of the window, and of the frame within it, that each sample is.
+    inefficiencies : ndarray, shape (n_windows,)
+        Statistical inefficiency of each window's samples as kept (1: independent).
+    overlap : ndarray, shape (n_states, n_states)
+        MBAR's overlap matrix of the distinct biases; rows add up to 1.
+    """
+
+    cvs: NDArray[np.float64]
+    log_weights: NDArray[np.float64]
+    replicates: NDArray[np.float64]
+    temperature: float
+    variables: tuple[CollectiveVariable, ...]
+    window: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    inefficiencies: NDArray[np.float64]
+    overlap: NDArray[np.float64]
+
+    @property
+    def kT(self) -> float:
+        """Thermal energy [kJ/mol]."""
+        return GAS_CONSTANT * self.temperature
+
+    @property
+    def effective_samples(self) -> float:
+        """Kish's effective number of samples, correlated frames counted by their inefficiency."""
+        weights = np.exp(self.log_weights)
+        return float(1.0 / (weights**2 * self.inefficiencies[self.window]).sum())
+
+    def average(self, values: ArrayLike) -> Estimate:
+        """Unbiased average of a quantity given for each sample, shape (n,)."""
+        values = np.asarray(values, dtype=float)
+        means = np.exp(self.replicates) @ values
+        return Estimate(float(np.exp(self.log_weights) @ values), spread(means))
+
+    def column(self, variable: int | str) -> int:
+        """Position of a CV given by its name or its position."""
+        if isinstance(variable, str):
+            names = [v.name for v in self.variables]
+            if variable not in names:
+                raise ValueError(f"no CV {variable!r} among {names}")
+            return names.index(variable)
+        if not 0 <= variable < self.cvs.shape[1]:
+            raise ValueError(f"CV number {variable} of {self.cvs.shape[1]} (counted from 0)")
+        return variable
+
+
+def unbiased(cvs: NDArray) -> NDArray[np.float64]:
+    """Return the bias of a run without bias: zeros, shape (n,)."""
+    return np.zeros(len(cvs))
+
+
+def cv_series(cvs: NDArray, variables: Sequence[CollectiveVariable]) -> list[NDArray[np.float64]]:
+    """One series for each CV; its cosine and its sine where it is periodic."""
+    series = []
+    for i, values in enumerate(np.asarray(cvs, dtype=float).T):
+        period = variables[i].period if i < len(variables) else None
+        angle = None if period is None else 2.0 * np.pi * values / period
+        series += [values] if angle is None else [np.cos(angle), np.sin(angle)]
+    return series
+
+
+def statistical_inefficiency(cvs: NDArray, variables: Sequence[CollectiveVariable] = ()) -> float:
+    """Number of consecutive frames worth one independent frame: that of the slowest CV.
+
+    Parameters
+    ----------
+    cvs : ndarray, shape (n_frames, n_cvs)
+        CV values in the order of time [CV unit].
+    variables : sequence of CollectiveVariable
+        Says which are periodic (their sine and cosine are then looked at).
+
+    Returns
+    -------
+    float
+        1 or more; 1 for a constant series.
+
+    References
+    ----------
+    Chodera et al., doi 10.1021/ct0502864.
+    """
+    series = cv_series(cvs, variables)
+    timeseries = pymbar_quietly().timeseries
+    moving = [s for s in series if len(s) > 3 and np.ptp(s) > 1e-12 * (1.0 + np.abs(s).max())]
+    return max([1.0, *(float(timeseries.statistical_inefficiency(s)) for s in moving)])
+
+
+def spread(values: NDArray) -> float:
+    """Standard deviation of replicates; NaN where a tenth or more of them found nothing."""
+    finite = values[np.isfinite(values)]
+    if len(finite) < 2 or len(finite) < 0.9 * len(values):
+        return float("nan")
+    return float(finite.std(ddof=1))
+
+
+def normalised(log_weights: NDArray) -> NDArray[np.float64]:
+    """Log weights, along the last axis, of weights that add up to 1."""
+    return log_weights - logsumexp(log_weights, axis=-1, keepdims=True)
+
+
+def check_windows(windows: Sequence[BiasedFrames]) -> None:
+    """Refuse windows that do not belong together or are empty."""
+    if not windows:
+        raise ValueError("no window to reweigh")
+    first = windows[0]
+    for window in windows:
+        if window.cvs.ndim != 2 or len(window.cvs) == 0:
+            raise ValueError(
+                f"window {window.name!r} has CVs of shape {window.cvs.shape}, "
+                "expected (n_frames, n_cvs) with at least one frame"
+            )
+        if not np.isfinite(window.cvs).all():
+            raise ValueError(f"window {window.name!r} has CV values that are not finite")
+        names = [v.name for v in window.variables]
+        if names != [v.name for v in first.variables] or len(names) != window.cvs.shape[1]:
+            raise ValueError(
+                f"window {window.name!r} has the CVs {names} in {window.cvs.shape[1]} columns, "
+                f"the first one {[v.name for v in first.variables]}"
+            )
+        if abs(window.temperature - first.temperature) > 1e-6:
+            raise ValueError(
+                f"window {window.name!r} is at {window.temperature} K, the first at "
+                f"{first.temperature} K; join windows of one temperature"
+            )
