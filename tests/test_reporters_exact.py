@@ -330,7 +330,8 @@ def test_weights_dominated_by_a_few_are_told(tmp_path: Path, caplog) -> None:
 def test_candidates_tell_where_the_generator_is_poor(tmp_path: Path) -> None:
     from openmm_cgan.metrics import effective_sample_sizes
 
-    run = make_run(tmp_path)
+    run = make_run(tmp_path, RESTRAINT)
+    run.sampler.cv_range = np.array([[1.2, 2.6]])
     reporter = propose(run, tmp_path / "p.csv", 5)
     cvs, log_weights = reporter.weighed_candidates()
     assert cvs.shape == (0, 1)
@@ -341,6 +342,12 @@ def test_candidates_tell_where_the_generator_is_poor(tmp_path: Path) -> None:
     assert sizes.counts.sum() == len(cvs)
     assert (sizes.share > 0.05).all()
     assert (sizes.share < 0.9).all()
+    # they are weights against the unbiased ensemble: its angles are right although a bias acted
+    w = np.exp(log_weights - log_weights.max())
+    grid, cumulative = angle_density(CHAIN, PLAIN)
+    expected = np.interp(1.9, grid, cumulative)
+    below = (cvs[:, 0] < 1.9) - expected
+    assert abs(w @ below) < 4 * math.sqrt(w**2 @ below**2)
 
 
 # ---- where it cannot be exact

@@ -159,11 +159,18 @@ class ProposalReporter:
         return {ACCEPTED: 0, **self._candidates}
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:
-        """CVs (n, n_cvs) and log weights (n,) of the last candidates of exact moves.
+        """CVs and log weights of the last candidates of exact moves.
 
-        Neither the bias nor the density of conditions is in the weights:
-        `metrics.effective_sample_sizes` makes of them how good the generator is, region by region,
-        and `GridConditions.from_weights` conditions near the marginal density.
+        The bias of the run is taken out, so that they are importance weights against the unbiased
+        ensemble: `metrics.effective_sample_sizes` makes of them how good the generator is, region
+        by region, `GridConditions.from_weights` conditions near the marginal density.
+
+        Returns
+        -------
+        cvs : ndarray, shape (n, n_cvs)
+            CVs, or what was asked for where a candidate was refused.
+        log_weights : ndarray, shape (n,)
+            -inf where it was.
         """
         if self._exact is None:
             return np.zeros((0, len(self._bias.variables))), np.zeros(0)
