@@ -66,6 +66,7 @@ ORDER = [
     "reporters.healing",
     "reporters.exact",
     "reporters.frame_reporter",
+    "reporters.learner",
     "reporters.proposal_reporter",
     "reporters",
     "free_energy.hills",
