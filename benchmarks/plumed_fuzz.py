@@ -11,7 +11,9 @@ Compiled means: its OpenMM forces are made, a Context takes them, and they are e
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
+import logging
 import signal
 import string
 import sys
@@ -120,6 +122,20 @@ VALUES = (
     "1j",
     "'a'",
 )
+MORE = (
+    "OPES_METAD ARG=phi,d PACE=5 BARRIER=20 TEMP=300 SIGMA=0.2,0.1 FILE=K STATE_WFILE=S "
+    "STATE_WSTRIDE=10 NLIST SIGMA_MIN=0.1,0.1 BIASFACTOR=inf",
+    "OPES_METAD_EXPLORE ARG=phi PACE=5 BARRIER=20 ADAPTIVE_SIGMA_STRIDE=50 EPSILON=0.1",
+    "MOVINGRESTRAINT ARG=phi,d STEP0=0 AT0=1,2 KAPPA0=1,2 STEP1=100 AT1=-3,1 VERSE=B,U",
+    "COMMITTOR ARG=phi,d STRIDE=5 BASIN_LL1=-1,0 BASIN_UL1=1,2 BASIN_LL2=2,0 BASIN_UL2=3,1 FILE=C",
+    "METAD ARG=phi SIGMA=0.2 HEIGHT=1 PACE=5 INTERVAL=-1,2",
+    "METAD ARG=d,phi SIGMA=0.2,0.3 HEIGHT=1 PACE=5 GRID_MIN=0,-pi GRID_MAX=3,pi "
+    "GRID_SPACING=0.1,0.1 "
+    "CALC_RCT BIASFACTOR=8 TEMP=300 GRID_WFILE=g GRID_WSTRIDE=10 WALKERS_N=2 WALKERS_ID=0 "
+    "WALKERS_DIR=. WALKERS_RSTRIDE=10",
+    "WHOLEMOLECULES ENTITY0=1-10 ENTITY1=11-20\nFLUSH STRIDE=10\nPRINT ARG=phi,d STRIDE=2 FMT=%8f",
+    "CONSTANT VALUE=3\ng: GROUP ATOMS=1-10:2 REMOVE=3 SORT\nRMSD REFERENCE=x.pdb TYPE=OPTIMAL",
+)
 ALPHABET = string.printable + "éß١𝟙\x00\x85\u2028"
 
 
@@ -130,7 +146,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows of the table here")
     options = parser.parse_args()
     began = time.process_time()
-    counts, failures = fuzz(options.number, options.seed)
+    logging.getLogger("openmm_cgan").setLevel(logging.ERROR)
+    with np.errstate(all="ignore"):
+        counts, failures = fuzz(options.number, options.seed)
     for text, told in failures[:20]:
         print(f"---- {text!r}\n{told}")
     told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
@@ -173,6 +191,8 @@ def fuzz(number: int, seed: int) -> tuple[Counter[str], list[tuple[str, str]]]:
 def tried(text: str, folder: Path) -> tuple[str, str]:
     """What becomes of an input: "compiled", "refused" or "broken", with the traceback of that."""
     signal.alarm(SECONDS)
+    faulthandler.dump_traceback_later(10 * SECONDS, exit=True)  # an alarm does not end OpenMM
+    (folder / "last").write_text(repr(text))
     try:
         statements = include_files(read_statements(text, "fuzz"), folder)
         actions = read_actions(statements, N_ATOMS, folder)
@@ -184,6 +204,7 @@ def tried(text: str, folder: Path) -> tuple[str, str]:
         return "broken", traceback.format_exc()
     finally:
         signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
     return "compiled", ""
 
 
@@ -210,6 +231,7 @@ def real_inputs() -> list[str]:
     """Inputs that are known to be right."""
     texts = [path.read_text() for path in sorted(INPUTS.glob("*.dat"))]
     cases = [*CASES.values(), *GROUPS.values()]
+    texts += [f"phi: TORSION ATOMS=5,7,9,15\nd: DISTANCE ATOMS=1,2\n{text}\n" for text in MORE]
     return [*texts, *(case.format(pbc="", pdb="x.pdb") + "\n" for case in cases)]
 
 

@@ -5,12 +5,15 @@ between two halves of the MD itself: a generator at the floor cannot be told fro
 Coordinates here are plain arrays (n_frames, n_coordinates): torsions, bonds, pair distances.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist, jensenshannon
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from openmm_cgan.proposals.weights import kish_effective_sample_size
 
@@ -201,6 +204,69 @@ def effective_sample_sizes(
             size = kish_effective_sample_size(logs[inside][part])
             share[cells[part[0]]] = size / len(part)
     return RegionSizes(share.reshape(shape), counts.reshape(shape), edges)
+
+
+def r_hat(runs: Sequence[ArrayLike], domain: Domain | None = None) -> float:
+    """Rank-normalised split R-hat: whether runs from different starts have come together.
+
+    The larger of R-hat of the values and of their distances from the median [1]_, each run split
+    into halves. Below 1.01 the runs cannot be told apart; far above, they sample different places,
+    and their averages are not yet those of the system.
+
+    Parameters
+    ----------
+    runs : sequence of array_like, shapes (n_i,)
+        One coordinate (a CV, say) in runs or segments started in different basins, in their order
+        in time. Longer ones are thinned to the shortest.
+    domain : (float, float), optional
+        Of a periodic coordinate: the largest R-hat of its cosine and sine is given.
+
+    Returns
+    -------
+    float
+        1 for equal distributions; infinite where no run varies and they differ.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 4 values in a run, or they are not finite.
+
+    References
+    ----------
+    .. [1] A. Vehtari, A. Gelman, D. Simpson, B. Carpenter, P.-C. Buerkner, Bayesian Anal. 16, 667
+       (2021), doi 10.1214/20-BA1221.
+
+    Examples
+    --------
+    >>> left, right = np.sin(np.arange(200.0)), np.sin(np.arange(100.0)) + 9
+    >>> bool(r_hat([left, left]) < 1.02), bool(r_hat([left, right]) > 1.5)
+    (True, True)
+    """
+    samples = [_one_coordinate(run, f"run {k}") for k, run in enumerate(runs)]
+    shortest = min((len(sample) for sample in samples), default=0)
+    if shortest < 4:
+        raise ValueError(f"the shortest of {len(samples)} runs has {shortest} values, 4 are needed")
+    half = shortest // 2
+    halves = np.stack([_thinned(s, 2 * half).reshape(2, half) for s in samples]).reshape(-1, half)
+    if domain is not None:
+        angles = 2 * np.pi * (halves - domain[0]) / (domain[1] - domain[0])
+        return max(_largest_r_hat(np.cos(angles)), _largest_r_hat(np.sin(angles)))
+    return _largest_r_hat(halves)
+
+
+def _largest_r_hat(chains: NDArray[np.float64]) -> float:
+    """R-hat of values and of distances from the median, ranks made normal; (n_chains, n)."""
+    found = []
+    for values in (chains, np.abs(chains - np.median(chains))):
+        ranks = rankdata(values).reshape(values.shape)
+        normal = ndtri((ranks - 3 / 8) / (values.size + 1 / 4))
+        within, n = normal.var(axis=1, ddof=1).mean(), values.shape[1]
+        between = normal.mean(axis=1).var(ddof=1)
+        if within > 0:
+            found.append(np.sqrt((n - 1) / n + between / within))
+        else:
+            found.append(np.inf if between > 0 else 1.0)
+    return float(max(found))
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ class ChainSampler:
 
 
 KAPPA = 6.0
+VON_MISES = 2 * math.pi * float(np.i0(KAPPA))
 
 
 def normal(x: NDArray, mean: float, deviation: float) -> NDArray:
@@ -107,7 +108,7 @@ def normal(x: NDArray, mean: float, deviation: float) -> NDArray:
 
 
 def von_mises(x: NDArray) -> NDArray:
-    return np.exp(KAPPA * np.cos(x)) / (2 * math.pi * np.i0(KAPPA))
+    return np.exp(KAPPA * np.cos(x)) / VON_MISES
 
 
 def internal_of(x: NDArray) -> dict[str, NDArray]:

@@ -11,7 +11,17 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 from plumed_fuzz import fuzz, reference_pdb, tried
 
+TORSION = "t: TORSION ATOMS=1,3,4,6\nBIASVALUE ARG=t\n"
 FOUND = {
+    "an infinite constant, which OpenMM never ends with": f"{TORSION}m: MATHEVAL ARG=t FUNC=1/0 "
+    "PERIODIC=-pi,pi\nRESTRAINT ARG=m AT=2 KAPPA=4\n",
+    "definitions that double each other": f"{TORSION}c: CUSTOM ARG=t PERIODIC=NO FUNC=a0"
+    + "".join(f";a{i}=a{i + 1}+a{i + 1}" for i in range(40))
+    + ";a40=x\n",
+    "a constant that is no number": f"{TORSION}c: CUSTOM ARG=t FUNC=x+(-1)^0.5 PERIODIC=NO\n",
+    "a division by nothing": f"{TORSION}c: CUSTOM ARG=t FUNC=0*x/(1-1) PERIODIC=NO\n",
+    "no arguments": "c0: CUSTOM FUNC=pi ARG={} PERIODIC=NO\n",
+    "no atoms": "g: GROUP ATOMS=,\nd: DISTANCE ATOMS={}\n",
     "a number beyond the largest": "c: COORDINATION GROUPA=1-8 R_0=0.2 D_0=1e400\n",
     "not a number": "d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=nan KAPPA=1\n",
     "an infinite sum": "d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=1e308*10 KAPPA=1\n",
@@ -24,9 +34,8 @@ FOUND = {
 
 
 COMPILED = {
-    "a function of infinite constants": "t: TORSION ATOMS=1,3,4,6\n"
-    "c: CUSTOM ARG=t FUNC=1/0 PERIODIC=NO\nd: CUSTOM ARG=t FUNC=(-1)^0.5+0^(-1) PERIODIC=NO\n"
-    "BIASVALUE ARG=c,d\n",
+    "a power in a function that OpenMM has not": f"{TORSION}c: CUSTOM ARG=t FUNC=asinh(x^2) "
+    "PERIODIC=NO\nBIASVALUE ARG=c\n",
     "a switch beyond the largest exponential": "c: COORDINATION GROUPA=1-3 GROUPB=4-6 "
     "SWITCH={Q R_0=0.1 REF=0.1 BETA=1e6}\nRESTRAINT ARG=c AT=1 KAPPA=1\n",
 }

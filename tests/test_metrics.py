@@ -5,12 +5,14 @@ import pytest
 from scipy import stats
 
 from openmm_cgan.metrics import (
+    effective_sample_sizes,
     energy_distance,
     jensen_shannon_distance,
     kish_effective_sample_size,
     marginal_distances,
     memorisation,
     pair_distances,
+    r_hat,
 )
 
 
@@ -70,6 +72,52 @@ def test_kish_of_known_weights() -> None:
     assert kish_effective_sample_size([-np.inf, -np.inf]) == 0.0
     with pytest.raises(ValueError, match="NaN"):
         kish_effective_sample_size([0.0, np.nan])
+
+
+def test_effective_sample_sizes_region_by_region(rng: np.random.Generator) -> None:
+    cvs = rng.uniform([0, 10], [1, 14], (4000, 2))
+    logs = np.where(cvs[:, 0] < 0.5, 0.0, rng.normal(0, 0.5, 4000))
+    logs[(cvs[:, 0] < 0.5) & (cvs[:, 1] > 12) & (np.arange(4000) % 2 == 0)] = -np.inf
+    cvs[0] = [2.0, 11.0]  # outside
+    sizes = effective_sample_sizes(cvs, logs, [[0, 1], [10, 14]], bins=2)
+    assert sizes.counts.sum() == 3999
+    assert sizes.share[0, 0] == 1.0
+    assert sizes.share[0, 1] == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(1000))
+    # log-normal weights of variance s^2: 1 / exp(s^2)
+    assert sizes.share[1] == pytest.approx(np.exp(-0.25), abs=0.06)
+    empty = effective_sample_sizes(cvs, logs, [[20, 30], [10, 14]], bins=2)
+    assert np.isnan(empty.share).all()
+    assert not empty.counts.any()
+    with pytest.raises(ValueError, match=r"shape \(3,\), expected \(4000,\)"):
+        effective_sample_sizes(cvs, np.zeros(3), [[0, 1], [10, 14]])
+
+
+def test_r_hat_of_runs_that_agree_is_one(rng: np.random.Generator) -> None:
+    # of independent draws R-hat - 1 is about chi-square(7) / 8 / n: 1.01 is 20 deviations away
+    assert r_hat(rng.normal(size=(4, 2000))) < 1.01
+    assert r_hat(rng.standard_cauchy(size=(4, 2000))) < 1.01
+    assert r_hat([np.full(9, 2.0), np.full(8, 2.0)]) == 1.0
+
+
+def test_r_hat_of_shifted_normal_runs_is_the_formula(rng: np.random.Generator) -> None:
+    # few enough outside one normal for ranks to change little
+    shift, n = 0.3, 20_000
+    runs = rng.normal([[0.0], [shift]], size=(2, n))
+    halves_variance = 4 * (shift / 2) ** 2 / 3  # of the four means
+    assert r_hat(runs) == pytest.approx(np.sqrt(1 + halves_variance), abs=0.004)
+
+
+def test_r_hat_sees_drift_spread_and_other_basins(rng: np.random.Generator) -> None:
+    drifting = rng.normal(size=(2, 1000)) + np.linspace(0, 2, 1000)
+    assert r_hat(drifting) > 1.05
+    spread = rng.normal(size=(2, 1000)) * [[1.0], [3.0]]
+    assert r_hat(spread) > 1.05
+    assert r_hat([np.zeros(10), np.ones(10)]) == np.inf
+    across = [rng.vonmises(np.pi, 20, 800), rng.vonmises(-np.pi, 20, 500)]  # the same place
+    assert r_hat(across, domain=(-np.pi, np.pi)) < 1.02
+    assert r_hat([across[0], rng.vonmises(0, 20, 500)], domain=(-np.pi, np.pi)) > 1.5
+    with pytest.raises(ValueError, match="the shortest of 2 runs has 3 values"):
+        r_hat([np.arange(9.0), np.arange(3.0)])
 
 
 def test_memorisation_tells_copies_from_new_frames(rng: np.random.Generator) -> None:

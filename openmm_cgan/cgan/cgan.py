@@ -263,6 +263,7 @@ class ConditionalGAN:
         Returns
         -------
         ndarray, shape (m,)
+            Infinite where a coordinate is beyond the bounds within which it can be generated.
 
         Raises
         ------
@@ -285,7 +286,8 @@ class ConditionalGAN:
                 condition = self.features.condition(torch.from_numpy(values[part]))
                 encoded = self.features.encode(internal)
                 log_q = self.generator.log_prob(encoded.float(), condition.float()).double()
-                log_prob[part] = (log_q + self._log_volume(internal)).numpy()
+                log_q = log_q + self._log_volume(internal)
+                log_prob[part] = torch.where(self.features.within(encoded), log_q, math.inf).numpy()
         return log_prob
 
     def _log_volume(self, internal: Internal) -> Tensor:

@@ -193,13 +193,44 @@ def _checked(node: ast.expr, names: tuple[str, ...], defined: dict[str, ast.expr
             return operand
         if isinstance(operand, ast.Constant):
             return ast.Constant(-operand.value)  # type: ignore[operator]
-        return ast.UnaryOp(ast.USub(), operand)
+        return _finite(ast.UnaryOp(ast.USub(), operand))
     if isinstance(node, ast.BinOp) and type(node.op) in _TEXT:
         sides = [_checked(side, names, defined) for side in (node.left, node.right)]
-        return ast.BinOp(sides[0], node.op, sides[1])
+        return _finite(ast.BinOp(sides[0], node.op, sides[1]))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
         return _call(node.func.id, [_checked(a, names, defined) for a in node.args])
     raise ValueError(f"'{ast.unparse(node)}' is not known in expressions")
+
+
+def _finite(node: ast.expr) -> ast.expr:
+    """The same, unless a part of it is infinite or not a number whatever the variables are.
+
+    OpenMM's simplification of such an expression never ends. Definitions that double each other
+    are ended here too: each use of one is written out.
+    """
+    if isinstance(node, ast.UnaryOp):
+        children = [node.operand]
+    else:
+        children = [node.left, node.right] if isinstance(node, ast.BinOp) else _arguments(node)
+    node.n_nodes = 1 + sum(getattr(child, "n_nodes", 1) for child in children)  # type: ignore[attr-defined]
+    if node.n_nodes > MAX_LENGTH:  # type: ignore[attr-defined]
+        raise ValueError(f"an expression of more than {MAX_LENGTH} parts")
+    node.constant = all(map(_is_constant, children))  # type: ignore[attr-defined]
+    divided = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+    if divided and _is_constant(children[1]) and Expression(children[1]).value({}) == 0:
+        raise ValueError(f"'{ast.unparse(node)}' divides by zero")
+    if _is_constant(node) and not np.isfinite(Expression(node).value({})):
+        raise ValueError(f"'{ast.unparse(node)}' is not a finite number")
+    return node
+
+
+def _arguments(node: ast.expr) -> list[ast.expr]:
+    assert isinstance(node, ast.Call)
+    return node.args
+
+
+def _is_constant(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) or getattr(node, "constant", False)
 
 
 def _name(name: str, names: tuple[str, ...], defined: dict[str, ast.expr]) -> ast.expr:
@@ -218,6 +249,5 @@ def _call(function: str, arguments: list[ast.expr]) -> ast.expr:
     if len(arguments) != ARITY.get(function, 1):
         raise ValueError(f"{function} takes {ARITY.get(function, 1)} arguments")
     if function in _REWRITTEN:
-        inner = ast.unparse(arguments[0])
-        return _parsed(_REWRITTEN[function].format(x=inner))
-    return ast.Call(ast.Name(function), arguments, [])
+        return _checked(_parsed(_REWRITTEN[function].format(x="of")), (), {"of": arguments[0]})
+    return _finite(ast.Call(ast.Name(function), arguments, []))

@@ -17,6 +17,7 @@ import openmm
 
 from openmm_cgan.plumed.actions import Angle, Distance, Torsion
 from openmm_cgan.plumed.actions.chains import ChainVariable
+from openmm_cgan.plumed.actions.lattices import GeneralBox
 from openmm_cgan.plumed.terms import GradientFunction
 
 Triple = tuple[float, float, float]
@@ -93,6 +94,8 @@ def chain_values(
     variables: Iterable[ChainVariable], positions: np.ndarray, box: np.ndarray | None
 ) -> list[float]:
     """Values of torsions, angles and distances of real atoms, for one frame of all atoms."""
+    if isinstance(box, GeneralBox):  # not the reduced form that `nearest` is for
+        return [float(variable.value(positions, box)) for variable in variables]
     edges = None if box is None else box.tolist()
     found = []
     for variable in variables:

@@ -39,6 +39,7 @@ class MetadRun:
         paths = [directory / self._file(walker) for walker in range(action.walkers)]
         self._readers = [HillsReader(path, action) for path in paths]
         self._appends = False
+        self._hills_path = directory / self._file(action.walker)
 
     def start(self, restart: bool) -> bool:
         """Read what an earlier run left, and open the files; return whether there are hills.
@@ -141,9 +142,8 @@ class MetadRun:
         writer.flush()
 
     def _hills_writer(self) -> FieldWriter:
-        path = self._directory / self._file(self.action.walker)
         header = partial(_hills_header, self.action)
-        return self._files.writer(self.action.label, path, header, self._appends)
+        return self._files.writer(self.action.label, self._hills_path, header, self._appends)
 
     def write_grid(self) -> None:
         """Write the grid to its file, in place of the one before or behind it."""

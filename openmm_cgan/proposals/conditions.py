@@ -121,6 +121,7 @@ class GridConditions:
         variables: Sequence[CollectiveVariable],
         bins: int = 24,
         uniform_share: float = 0.1,
+        power: float = 1.0,
     ) -> GridConditions:
         """The marginal density of weighted configurations: few proposals then suffice.
 
@@ -134,6 +135,9 @@ class GridConditions:
             As for the class.
         bins : int
             Cells along each CV.
+        power : float
+            The density is raised to it: 1/2, say, to draw from rare basins as well when their
+            free energies are what is asked for.
         """
         if not np.isfinite(log_weights).any() or np.isposinf(log_weights).any():
             raise ValueError("no weight is above zero, or one is infinite: expected finite numbers")
@@ -142,7 +146,7 @@ class GridConditions:
         weights = np.exp(log_weights - np.max(log_weights))
         unit_cube = [(0.0, 1.0)] * len(whole)
         counts, _ = np.histogramdd(places, bins=bins, range=unit_cube, weights=weights)
-        return cls(counts, whole, variables, uniform_share)
+        return cls(counts**power, whole, variables, uniform_share)
 
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw CV values (n, n_cvs)."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.potentials import constraints_of, half_log_det_constraints, masses_of
+from openmm_cgan.potentials import constraints_of, masses_of
 from openmm_cgan.proposals import PASSED, Screen, cv_differences, generated_atoms
 from openmm_cgan.proposals.conditions import Conditions, UniformConditions
 from openmm_cgan.proposals.screening import CV_ERROR
@@ -160,10 +160,11 @@ class ExactMove:
         self.kT, self.n_candidates = kT, n_candidates
         self._given = conditions
         self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._sizes: deque[float] = deque(maxlen=100)
         self._memory: deque[tuple[NDArray, NDArray]] = deque(
             maxlen=max(1, REMEMBERED // n_candidates)
         )
-        self.counts: Counter[str] = Counter()
+        self._moves, self._quiet_until = 0, WINDOW
         self.take(sampler)
 
     def take(self, sampler: DensitySampler) -> None:
@@ -270,9 +271,7 @@ class ExactMove:
             reasons[rows[self._misplaced(cvs[rows], conditions[rows])]] = CV_ERROR
             terms["energy"][rows] = self.potential.energies(whole)
             terms["bias"][rows] = self.bias.bias_of_cvs(cvs[rows])
-            terms["fixman"][rows] = half_log_det_constraints(
-                whole, self.potential.constraints, self.potential.masses
-            )
+            terms["fixman"][rows] = self.potential.half_log_det(whole)
             terms["noise"][rows] = log_condition_noise(
                 conditions[rows], cvs[rows], self.noise, self.sampler.variables
             )
@@ -314,27 +313,33 @@ class ExactMove:
         best = fresh.max()
         largest = float(1 / np.exp(fresh - best).sum()) if np.isfinite(best) else np.nan
         self._watch(largest)
+        self._sizes.append(kish_effective_sample_size(fresh))
         counted = Counter(str(reason) for reason in weighed.reasons[1:] if reason)
-        self.counts.update(counted)
         candidates = Candidates(
-            len(fresh), dict(counted), weighed.evaluated, kish_effective_sample_size(fresh), largest
+            len(fresh), dict(counted), weighed.evaluated, self._sizes[-1], largest
         )
         return Attempt(conditions[row], cvs, cvs, energy, energy, reason, moved, candidates)
 
     def _watch(self, largest: float) -> None:
-        """Say so when the weights are dominated by a few."""
+        """Say so when the weights are dominated by a few; again only after ten times as long."""
         self._recent.append(1.0 if np.isnan(largest) else largest)
-        if self.n_candidates < 10 or len(self._recent) < WINDOW:
+        self._moves += 1
+        if self.n_candidates < 10 or self._moves < self._quiet_until:
             return
         if (typical := float(np.median(self._recent))) > DOMINATED:
             log.warning(
                 "exact proposals are dominated by a few: over the last %d moves the best of %d "
-                "candidates typically has %.0f %% of the weight, so that the run hardly moves by "
-                "them; train the generator longer, or on frames from where the run is, or draw "
-                "conditions from where the free energy is low (GridConditions)",
-                WINDOW, self.n_candidates, 100 * typical,
+                "candidates typically had %.0f %% of their weight; train the generator longer, or "
+                "on frames from where the run is, or draw conditions from where the free energy is "
+                "low (GridConditions)",
+                len(self._recent), self.n_candidates, 100 * typical,
             )  # fmt: skip
-            self._recent.clear()
+            self._quiet_until = 10 * self._moves
+
+    def summary(self) -> str:
+        """How many of the candidates count, in words."""
+        typical = np.median(self._sizes) if self._sizes else np.nan
+        return f"effective sample size {typical:.3g} of {self.n_candidates} candidates (median)"
 
     def _remember(self, weighed: Weighed, conditions: NDArray) -> None:
         """Keep weights without bias and conditions, for the diagnostics."""
@@ -344,11 +349,7 @@ class ExactMove:
         self._memory.append((weighed.cvs[1:][rows], own[rows]))
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:
-        """CVs (n, n_cvs) and log weights (n,) of the last candidates, neither bias nor g in them.
-
-        `effective_sample_sizes` makes of them how good the generator is, region by region; and
-        `GridConditions.from_weights` conditions near the marginal density.
-        """
+        """CVs (n, n_cvs) and log weights (n,) of candidates; neither bias nor g is in them."""
         if not self._memory:
             return np.zeros((0, len(self.sampler.variables))), np.zeros(0)
         cvs, weights = zip(*self._memory, strict=True)

@@ -129,6 +129,17 @@ class ProposalReporter:
         """Generated configurations so far: those that passed the screen as "accepted"."""
         return {ACCEPTED: 0, **self._candidates}
 
+    def weighed_candidates(self) -> tuple[NDArray, NDArray]:
+        """CVs (n, n_cvs) and log weights (n,) of the last candidates of exact moves.
+
+        Neither the bias nor the density of conditions is in the weights:
+        `metrics.effective_sample_sizes` makes of them how good the generator is, region by region,
+        and `GridConditions.from_weights` conditions near the marginal density.
+        """
+        if self._exact is None:
+            return np.zeros((0, len(self._bias.variables))), np.zeros(0)
+        return self._exact.weighed_candidates()
+
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
         """Say when the next attempt is; see OpenMM's reporter protocol."""
         self._require_last(simulation)
@@ -158,10 +169,10 @@ class ProposalReporter:
         refused = {reason: n for reason, n in self._attempts.items() if reason != ACCEPTED}
         reasons = ", ".join(f"{reason} {n}" for reason, n in sorted(refused.items())) or "none"
         total = sum(self._attempts.values())
-        return (
-            f"{self._attempts[ACCEPTED]} of {total} proposals accepted (mode {self.mode}); "
-            f"refused: {reasons}"
-        )
+        line = f"{self._attempts[ACCEPTED]} of {total} proposals accepted (mode {self.mode})"
+        if self._exact is not None:
+            line += f", {self._exact.summary()}"
+        return f"{line}; refused: {reasons}"
 
     def _require_last(self, simulation: Simulation) -> None:
         places = [i for i, reporter in enumerate(simulation.reporters) if reporter is self]

@@ -370,11 +370,17 @@ def _default(keyword: Keyword, options: dict[str, Any]) -> Any:
 
 
 def _read_arguments(text: str, scope: Scope, _: dict[str, Any]) -> tuple[Value, ...]:
-    return tuple(value for element in split_vector(text) for value in scope.values(element))
+    elements = split_vector(text)
+    if not elements:
+        raise ValueError("names no values")
+    return tuple(value for element in elements for value in scope.values(element))
 
 
 def _read_atoms(text: str, scope: Scope, _: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(atom for element in split_vector(text) for atom in scope.atoms(element))
+    elements = split_vector(text)
+    if not elements:
+        raise ValueError("names no atoms")
+    return tuple(atom for element in elements for atom in scope.atoms(element))
 
 
 def _read_vector(read: Callable[[str], Any]) -> Callable[[str, Scope, dict[str, Any]], Any]:

@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,17 +37,17 @@ class Axis:
     cells: int
     texts: tuple[str, str] = ("", "")  # lower and upper as they were written
 
-    @property
+    @cached_property
     def step(self) -> float:
         """Distance of two nodes."""
         return (self.upper - self.lower) / self.cells
 
-    @property
+    @cached_property
     def periodic(self) -> bool:
         """Whether the last node is the first again."""
         return self.value.domain is not None
 
-    @property
+    @cached_property
     def nodes(self) -> int:
         """Number of nodes; the last of a periodic axis is the first again."""
         return self.cells + (not self.periodic)

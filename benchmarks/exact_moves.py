@@ -1,0 +1,168 @@
+"""Free energies by exact weights: from the generator alone, and from exact moves in unbiased MD.
+
+With the generator of conditional_ess.py (trained here, or given):
+* 40,000 configurations, one energy each, a fifth of them at (phi, psi) uniform and the others where
+  those found them likely; basin free energy of 0 < phi < 2.3 rad with bootstrap errors.
+* unbiased Langevin dynamics with an exact move (100 candidates, (phi, psi) uniform) every 500
+  steps: moves accepted, basin changes in 1,000 moves, and the basin free energy of its frames.
+
+    python benchmarks/exact_moves.py [--model FILE] [--moves N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import openmm
+import torch
+from alanine import KT, TEMPERATURE, TIME_STEP, Weigher, free_bias, in_basin, umbrella_frames
+from conditional_ess import DATA, train
+from openmm import app
+
+from openmm_cgan import ConditionalGAN, FrameReporter, ProposalReporter
+from openmm_cgan.cli.shipped import read_reference
+from openmm_cgan.frames import read_frames
+from openmm_cgan.free_energy import basin_difference
+from openmm_cgan.free_energy.importance import GeneratedFrames, reweight_generated
+from openmm_cgan.proposals.conditions import GridConditions, UniformConditions
+from openmm_cgan.reporters.healing import ProposalSettings
+from openmm_cgan.testsystems import alanine_dipeptide
+
+N_UNIFORM, N_LIKELY = 8_000, 32_000
+INTERVAL, CANDIDATES = 500, 100
+BLOCKS = 20
+
+
+def generator_alone(gan: ConditionalGAN) -> dict[str, object]:
+    """Basin free energy from 40,000 energies."""
+    start = time.perf_counter()
+    rng = np.random.default_rng(0)
+    weigher = Weigher(gan, free_bias(alanine_dipeptide("C7eq")))
+    uniform = UniformConditions(gan.cv_range, gan.variables)
+    first = uniform.draw(N_UNIFORM, rng)
+    own = weigher.log_weights(first, seed=1)
+    log_weights = own - uniform.log_density(first)
+    likely = GridConditions.from_weights(
+        first, log_weights, gan.cv_range, gan.variables, bins=18, power=0.5
+    )
+    second = likely.draw(N_LIKELY, rng)
+    cvs = np.concatenate([first, second])
+    own = np.concatenate([own, weigher.log_weights(second, seed=2)])
+    # all are weighted by the mixture that they were drawn from
+    shares = np.log([N_UNIFORM, N_LIKELY])
+    mixture = np.logaddexp(
+        uniform.log_density(cvs) + shares[0], likely.log_density(cvs) + shares[1]
+    )
+    made = GeneratedFrames(cvs, own - mixture, TEMPERATURE, gan.variables)
+    samples = reweight_generated(made, seed=0)
+    estimate = basin_difference(samples, lambda x: in_basin(x[:, 0]))
+    reference = read_reference()["delta_f"]
+    error = float(np.hypot(estimate.error, reference["error"]))
+    off = estimate.value - reference["value"]
+    return {
+        "name": "free energy from the generator alone, 40,000 energies: standard error",
+        "value": round(estimate.error, 3),
+        "unit": "kJ/mol",
+        "target": "<= 0.10, within 2 standard errors of the reference",
+        "met": bool(estimate.error <= 0.10 and abs(off) <= 2 * error),
+        "peers": {
+            "dF": round(estimate.value, 3),
+            "reference": f"{reference['value']} +- {reference['error']}",
+            "off, in standard errors": round(off / error, 2),
+            "effective samples": round(samples.effective_samples),
+            "seconds": round(time.perf_counter() - start, 1),
+        },
+    }
+
+
+def unbiased_with_moves(gan: ConditionalGAN, moves: int) -> list[dict[str, object]]:
+    """Exact moves in unbiased dynamics."""
+    molecule = alanine_dipeptide("C7eq")
+    bias = free_bias(molecule)
+    bias.add_to(molecule.system)
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, TIME_STEP)
+    integrator.setRandomNumberSeed(7)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
+    simulation.context.setPositions(molecule.positions)
+    simulation.context.setVelocitiesToTemperature(TEMPERATURE, 7)
+    bias.attach(simulation)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        frames = FrameReporter(folder / "frames", 50, bias)
+        simulation.reporters.append(frames)
+        proposals = ProposalReporter(
+            folder / "moves.csv", INTERVAL, gan, bias, mode="exact", seed=3,
+            settings=ProposalSettings(candidates=CANDIDATES),
+        )  # fmt: skip
+        simulation.reporters.append(proposals)
+        start = time.perf_counter()
+        simulation.step(moves * INTERVAL)
+        seconds = time.perf_counter() - start
+        frames.close()
+        phi = read_frames(folder / "frames").cvs[:, 0]
+        with (folder / "moves.csv").open() as file:
+            table = list(csv.DictReader(file))
+    accepted = proposals.counts()["accepted"]
+    inside = in_basin(phi)
+    changes = int((inside[1:] != inside[:-1]).sum())
+    parts = np.array([part.mean() for part in np.array_split(inside, BLOCKS)])
+    mean, spread = inside.mean(), parts.std(ddof=1) / np.sqrt(BLOCKS)
+    value, error = -KT * np.log(mean / (1 - mean)), KT * spread / (mean * (1 - mean))
+    reference = read_reference()["delta_f"]
+    both = float(np.hypot(error, reference["error"]))
+    ideal = 2000 * mean * (1 - mean)
+    common = {"moves": len(table), "seconds": round(seconds)}
+    return [
+        {
+            "name": "exact move in unbiased MD, N = 100, every 500 steps: accepted",
+            "value": round(accepted / len(table), 3),
+            "target": "> 0.75",
+            "met": accepted / len(table) > 0.75,
+            "peers": common,
+        },
+        {
+            "name": "exact move in unbiased MD: basin changes in 1,000 moves",
+            "value": round(1000 * changes / len(table), 1),
+            "target": "> 17",
+            "met": 1000 * changes / len(table) > 17,
+            "peers": {**common, "of independent samples with these populations": round(ideal, 1)},
+        },
+        {
+            "name": "exact move in unbiased MD: dF of its frames, off the reference",
+            "value": round(float((value - reference["value"]) / both), 2),
+            "unit": "standard errors",
+            "target": "within 2",
+            "met": bool(abs(value - reference["value"]) <= 2 * both),
+            "peers": {**common, "dF": f"{value:.2f} +- {error:.2f}"},
+        },
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, help="a generator that conditional_ess.py saved")
+    parser.add_argument("--moves", type=int, default=6000)
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    gan = ConditionalGAN.load(arguments.model) if arguments.model else None
+    if gan is None:
+        gan, _ = train(umbrella_frames(DATA))
+    rows = [generator_alone(gan), *unbiased_with_moves(gan, arguments.moves)]
+    for row in rows:
+        row["command"] = f"python {' '.join(sys.argv)}"
+        print(f"{row['name']:70s} {row['value']:8} {row['target']}  {row['peers']}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""A hidden barrier: the bias is on psi alone, and phi hardly ever changes sides by itself.
+
+Near psi = -72.5 degrees nearly all the weight is at phi > 0: a run that does not cross phi finds
+F(psi = -72.5) some 10 kJ/mol too high. Two short runs (metadynamics on psi, from C7eq and from
+C7ax, as a user has two structures) give unweighted frames; a FlowGenerator p(x | psi) is trained on
+them and refined on the energy; then metadynamics on psi goes on with exact proposals. F(psi) comes
+from the frames of that run alone, by their weights, against force evaluations: training runs,
+refining, candidates and dynamics. Beside it: the same run without proposals, which is metadynamics
+on psi with the same number of force evaluations, and the 2-D reference of benchmarks/reference.
+
+    python benchmarks/hidden_barrier.py [--seeds N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openmm
+import torch
+from alanine import KT, TEMPERATURE, TIME_STEP
+from numpy.typing import NDArray
+from openmm import app
+
+from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias, ProposalReporter
+from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
+from openmm_cgan.cli.shipped import read_reference
+from openmm_cgan.frames import Frames, read_frames
+from openmm_cgan.free_energy.hills import tiwary_log_weights
+from openmm_cgan.plumed.colvar import read_fields
+from openmm_cgan.potentials import Potential
+from openmm_cgan.reporters.healing import ProposalSettings
+from openmm_cgan.testsystems import alanine_dipeptide
+
+METAD = """psi: TORSION ATOMS=7,9,15,17
+METAD ARG=psi SIGMA=0.35 HEIGHT=1.2 BIASFACTOR=10 PACE=500 GRID_MIN=-pi GRID_MAX=pi FILE=HILLS
+"""
+WHERE = np.radians(-72.5)
+STRETCH = 60_000  # steps from each structure
+STRIDE = 25  # steps between frames
+TRAINING = TrainingSettings(generator="FlowGenerator", steps=1500, batch=256, width=64)
+REFINING = RefiningSettings(steps=300, batch=128, learning_rate=1e-3)
+INTERVAL, CANDIDATES = 500, 20
+TOTAL = 1_500_000  # force evaluations of each run
+WITHIN = 1.0  # kJ/mol
+LIMIT = 1_000_000
+BINS = 72
+
+
+@dataclass(frozen=True)
+class Curve:
+    """F(psi = -72.5) over the minimum [kJ/mol] against force evaluations."""
+
+    evaluations: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    def stays_from(self, reference: float) -> float:
+        """Evaluations from which the value stays within 1 kJ/mol; infinite if it does not."""
+        off = ~(np.abs(self.values - reference) <= WITHIN)
+        if off[-1]:
+            return float("inf")
+        last = np.flatnonzero(off)
+        return float(self.evaluations[0 if len(last) == 0 else last[-1] + 1])
+
+
+def metadynamics(
+    folder: Path, basin: str, seed: int, gan: ConditionalGAN | None, steps: int
+) -> tuple[Frames, int]:
+    """Frames of metadynamics on psi, with exact proposals if there is a generator; evaluations."""
+    molecule = alanine_dipeptide(basin)
+    folder.mkdir()
+    bias = PlumedBias(METAD, molecule.topology, temperature=TEMPERATURE, directory=folder)
+    bias.add_to(molecule.system)
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, TIME_STEP)
+    integrator.setRandomNumberSeed(seed)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
+    simulation.context.setPositions(molecule.positions)
+    simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
+    bias.attach(simulation)
+    frames = FrameReporter(folder / "frames", STRIDE, bias)
+    simulation.reporters.append(frames)
+    if gan is not None:
+        settings = ProposalSettings(candidates=CANDIDATES)
+        simulation.reporters.append(
+            ProposalReporter(
+                folder / "proposals.csv", INTERVAL, gan, bias, mode="exact", seed=seed,
+                settings=settings,
+            )
+        )  # fmt: skip
+        # each move: its candidates, the current configuration, and two as it is put in
+        steps = int(steps / (1 + (CANDIDATES + 3) / INTERVAL))
+    simulation.step(steps)
+    frames.close()
+    bias.close()
+    extra = 0 if gan is None else steps // INTERVAL * (CANDIDATES + 3)
+    return read_frames(folder / "frames"), steps + extra
+
+
+def generator(folder: Path, seed: int) -> tuple[ConditionalGAN, int]:
+    """p(x | psi) of two short runs, refined; and the force evaluations that it cost."""
+    parts, spent = [], 0
+    for basin in ("C7eq", "C7ax"):
+        frames, evaluations = metadynamics(folder / basin, basin, seed, None, STRETCH)
+        parts.append(frames)
+        spent += evaluations
+    molecule = alanine_dipeptide("C7eq")
+    gan = ConditionalGAN.fit(Frames.concatenate(parts), molecule.topology, TRAINING)
+    psi = np.random.default_rng(seed).uniform(-np.pi, np.pi, (10_000, 1))
+    refined, _ = refine(gan, Potential(molecule.system), psi, REFINING)
+    return refined, spent + REFINING.steps * REFINING.batch
+
+
+def curve(folder: Path, frames: Frames, before: int, total: int) -> Curve:
+    """F(psi = -72.5) of the frames up to each of 60 points."""
+    hills = read_fields(folder / "HILLS")
+    log_weights = tiwary_log_weights(frames.time, frames.bias, hills, TEMPERATURE)
+    psi = frames.cvs[:, 0]
+    edges = np.linspace(-np.pi, np.pi, BINS + 1)
+    ends = np.linspace(0, len(psi), 61)[1:].astype(int)
+    values = []
+    for end in ends:
+        weights = np.exp(log_weights[:end] - log_weights[:end].max())
+        density, _ = np.histogram(psi[:end], edges, weights=weights)
+        with np.errstate(divide="ignore"):
+            free_energy = -KT * np.log(density)
+        values.append(free_energy[np.searchsorted(edges, WHERE) - 1] - free_energy.min())
+    return Curve(before + ends / len(psi) * total, np.array(values))
+
+
+def one_seed(seed: int) -> dict[str, Curve]:
+    """All curves of one seed."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        gan, before = generator(folder, seed)
+        found = {}
+        for kind, basin, sampler in (
+            ("exact proposals", "C7eq", gan),
+            ("without, from C7eq", "C7eq", None),
+            ("without, from C7ax", "C7ax", None),
+        ):
+            there = folder / kind.replace(" ", "_")
+            start = before if sampler is not None else 0
+            frames, spent = metadynamics(there, basin, 1000 + seed, sampler, TOTAL - start)
+            found[kind] = curve(there, frames, start, spent)
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    arguments = parser.parse_args()
+    profile = read_reference()["profiles"]["psi"]
+    place = int(np.abs(np.array(profile["centres"]) - WHERE).argmin())
+    reference = profile["free_energy"][place]
+    with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(one_seed, range(arguments.seeds)))
+    print(f"F(psi = -72.5) [kJ/mol]; 2-D reference {reference} +- {profile['error'][place]}")
+    points = np.linspace(250_000, TOTAL, 6)
+    rows = []
+    for kind in found[0]:
+        at = np.array(
+            [np.interp(points, c[kind].evaluations, c[kind].values, left=np.nan) for c in found]
+        )
+        mean, spread = at.mean(axis=0), at.std(axis=0, ddof=1) if len(at) > 1 else at[0] * 0
+        print(kind)
+        for point, value, error in zip(points, mean, spread, strict=True):
+            print(f"  {point:9.0f} evaluations  {value:6.2f} +- {error:.2f}")
+        stays = [c[kind].stays_from(reference) for c in found]
+        typical = float(np.median(stays))
+        rows.append(
+            {
+                "name": f"hidden barrier, {kind}: F(psi=-72.5) stays within 1 kJ/mol from",
+                "value": typical if np.isfinite(typical) else f"not in {TOTAL}",
+                "unit": "force evaluations",
+                "target": f"<= {LIMIT}" if kind == "exact proposals" else None,
+                "met": typical <= LIMIT if kind == "exact proposals" else None,
+                "peers": {
+                    "each seed": [round(s) if np.isfinite(s) else "never" for s in stays],
+                    "at the end, kJ/mol": [round(float(c[kind].values[-1]), 2) for c in found],
+                    "reference": reference,
+                },
+                "command": f"python {' '.join(sys.argv)}",
+            }
+        )
+        print(f"  stays within {WITHIN} kJ/mol from {stays}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

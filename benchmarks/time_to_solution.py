@@ -1,0 +1,217 @@
+"""Force evaluations until the basin free energy of phi is known, bias on phi and psi.
+
+Ours: one short and rough metadynamics (high hills, laid fast) whose frames are only training data,
+a FlowGenerator refined on the energy, then importance sampling: every force evaluation counts,
+those of training, refining and candidates. Beside it well-tempered metadynamics and OPES (native
+METAD and OPES_METAD, which equal PLUMED's), read out by their bias and by reweighted frames,
+whichever settles earlier; and plain MD. All start from C7eq.
+
+    python benchmarks/time_to_solution.py [--seeds N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openmm
+import torch
+from alanine import KT, TEMPERATURE, TIME_STEP, TORSIONS, Weigher, free_bias, in_basin
+from numpy.typing import NDArray
+from openmm import app
+
+from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias
+from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
+from openmm_cgan.cli.shipped import read_reference
+from openmm_cgan.frames import Frames, read_frames
+from openmm_cgan.free_energy.hills import hills_free_energy
+from openmm_cgan.plumed.colvar import FieldTable, read_fields
+from openmm_cgan.proposals.conditions import Conditions, GridConditions, UniformConditions
+from openmm_cgan.testsystems import alanine_dipeptide
+
+GRID = "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=90,90 FILE=HILLS"
+ROUGH = f"METAD ARG=phi,psi SIGMA=0.35,0.35 HEIGHT=3 BIASFACTOR=30 PACE=100 {GRID}\n"
+METAD = f"METAD ARG=phi,psi SIGMA=0.35,0.35 HEIGHT=1.2 BIASFACTOR=10 PACE=500 {GRID}\n"
+OPES = "OPES_METAD ARG=phi,psi PACE=500 BARRIER=50 TEMP=300 FILE=KERNELS\n"
+FILL = 80_000  # steps of the rough metadynamics
+STRIDE = 20  # steps between its frames
+TRAINING = TrainingSettings(generator="FlowGenerator", steps=1500, batch=256, width=64)
+REFINING = RefiningSettings(steps=400, batch=128, learning_rate=1e-3)
+BATCH, BATCHES = 2000, 30  # importance sampling
+TOTAL = 2_000_000  # steps of the others
+WITHIN = 0.5  # kJ/mol
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Basin free energy [kJ/mol] against force evaluations."""
+
+    evaluations: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    def stays_from(self, reference: float) -> float:
+        """Evaluations from which the value stays within 0.5 kJ/mol; infinite if it does not."""
+        off = ~(np.abs(self.values - reference) <= WITHIN)
+        if off[-1]:
+            return float("inf")
+        last = np.flatnonzero(off)
+        return float(self.evaluations[0 if len(last) == 0 else last[-1] + 1])
+
+
+def run(folder: Path, bias_line: str, steps: int, stride: int, seed: int) -> Frames:
+    """Frames of a biased run from C7eq."""
+    molecule = alanine_dipeptide("C7eq")
+    folder.mkdir()
+    bias = PlumedBias(
+        TORSIONS + bias_line, molecule.topology, temperature=TEMPERATURE, directory=folder
+    )
+    bias.add_to(molecule.system)
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, TIME_STEP)
+    integrator.setRandomNumberSeed(seed)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
+    simulation.context.setPositions(molecule.positions)
+    simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
+    bias.attach(simulation)
+    frames = FrameReporter(folder / "frames", stride, bias)
+    simulation.reporters.append(frames)
+    simulation.step(steps)
+    frames.close()
+    bias.close()
+    return read_frames(folder / "frames")
+
+
+def basin_free_energy(log_weights: NDArray, phi: NDArray) -> float:
+    """-kT ln(P_in / P_out) of weighted values of phi; infinite where a side is empty."""
+    weights = np.exp(log_weights - log_weights.max())
+    inside = in_basin(phi)
+    with np.errstate(divide="ignore"):
+        return float(-KT * (np.log(weights[inside].sum()) - np.log(weights[~inside].sum())))
+
+
+def ours(folder: Path, seed: int) -> Curve:
+    """Rough metadynamics, flow, refining, importance sampling."""
+    frames = run(folder / "rough", ROUGH, FILL, STRIDE, seed)
+    molecule = alanine_dipeptide("C7eq")
+    gan = ConditionalGAN.fit(frames, molecule.topology, TRAINING)
+    weigher = Weigher(gan, free_bias(molecule))
+    gan, _ = refine(gan, weigher.potential, frames.cvs, REFINING)
+    weigher = Weigher(gan, free_bias(molecule))
+    spent = FILL + REFINING.steps * REFINING.batch
+    return importance_sampling(gan, weigher, spent, seed)
+
+
+def importance_sampling(gan: ConditionalGAN, weigher: Weigher, spent: int, seed: int) -> Curve:
+    """Batches of configurations, each with conditions from what the last ones found.
+
+    All are weighted by the mixture of the densities that they were drawn from (the balance
+    heuristic of Veach and Guibas, doi 10.1145/218380.218498).
+    """
+    rng = np.random.default_rng(seed)
+    drawn_from: list[Conditions] = [UniformConditions(gan.cv_range, gan.variables)]
+    cvs, own, evaluations, values = np.zeros((0, 2)), np.zeros(0), [], []
+    for k in range(BATCHES):
+        fresh = drawn_from[-1].draw(BATCH, rng)
+        cvs = np.concatenate([cvs, fresh])
+        own = np.concatenate([own, weigher.log_weights(fresh, seed=1000 * seed + k)])
+        densities = np.stack([conditions.log_density(cvs) for conditions in drawn_from])
+        log_weights = own - np.logaddexp.reduce(densities, axis=0)
+        spent += BATCH
+        evaluations.append(spent)
+        values.append(basin_free_energy(log_weights, cvs[:, 0]))
+        drawn_from.append(
+            GridConditions.from_weights(
+                cvs, log_weights, gan.cv_range, gan.variables, bins=18, power=0.5
+            )
+        )
+    return Curve(np.array(evaluations, dtype=float), np.array(values))
+
+
+def by_frames(frames: Frames, n_points: int = 80) -> Curve:
+    """Frames so far weighted by the bias that acted on them; the first tenth is left out."""
+    ends = np.linspace(0, len(frames), n_points + 1)[1:].astype(int)
+    values = []
+    for end in ends:
+        part = slice(end // 10, end)
+        values.append(basin_free_energy(frames.bias[part] / KT, frames.cvs[part, 0]))
+    return Curve(frames.step[ends - 1].astype(float), np.array(values))
+
+
+def by_hills(folder: Path, n_points: int = 80) -> Curve:
+    """The sum of hills so far, on a grid."""
+    hills = read_fields(folder / "HILLS")
+    grid = -np.pi + 2 * np.pi * (np.arange(60) + 0.5) / 60
+    cvs = np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1).reshape(-1, 2)
+    ends = np.linspace(0, len(hills), n_points + 1)[1:].astype(int)
+    values, free_energy, before = [], np.zeros(len(cvs)), 0
+    for end in ends:
+        part = {name: column[before:end] for name, column in hills.columns.items()}
+        free_energy += hills_free_energy(FieldTable(part, hills.constants), cvs)
+        before = end
+        values.append(basin_free_energy(-free_energy / KT, cvs[:, 0]))
+    steps = hills.columns["time"][ends - 1] / TIME_STEP
+    return Curve(steps, np.array(values))
+
+
+def one_seed(seed: int) -> dict[str, list[Curve]]:
+    """Curves of one seed: one or two ways to read each method."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = {"ours": [ours(folder, seed)]}
+        frames = run(folder / "metad", METAD, TOTAL, 100, 100 + seed)
+        found["METAD"] = [by_frames(frames), by_hills(folder / "metad")]
+        found["OPES"] = [by_frames(run(folder / "opes", OPES, TOTAL, 100, 200 + seed))]
+        found["plain MD"] = [by_frames(run(folder / "md", "", TOTAL, 100, 300 + seed))]
+        return found
+
+
+def number(evaluations: float) -> int | str:
+    """Force evaluations as they stand in the table."""
+    return round(float(evaluations)) if np.isfinite(evaluations) else "never"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    arguments = parser.parse_args()
+    reference = read_reference()["delta_f"]["value"]
+    with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        found = list(pool.map(one_seed, range(arguments.seeds)))
+    settled: dict[str, list[float]] = {}
+    ends: dict[str, list[float]] = {}
+    for method in found[0]:
+        settled[method] = [min(c.stays_from(reference) for c in f[method]) for f in found]
+        ends[method] = [round(float(f[method][0].values[-1]), 2) for f in found]
+        print(f"{method:10s} stays within {WITHIN} from {settled[method]}; ends {ends[method]}")
+    mine, best = np.median(settled["ours"]), min(np.median(settled[m]) for m in ("METAD", "OPES"))
+    row = {
+        "name": "force evaluations until dF stays within 0.5 kJ/mol: METAD or OPES over ours",
+        "value": round(float(best / mine), 2) if np.isfinite(mine) else "not settled",
+        "unit": "times fewer",
+        "target": ">= 2",
+        "met": bool(best >= 2 * mine) if np.isfinite(mine) else False,
+        "peers": {
+            f"{method}, median": round(float(np.median(s)))
+            if np.isfinite(np.median(s))
+            else "never"
+            for method, s in settled.items()
+        }
+        | {f"{method}, at the end": values for method, values in ends.items()}
+        | {"reference": reference},
+        "command": f"python {' '.join(sys.argv)}",
+    }
+    if arguments.json:
+        arguments.json.write_text(json.dumps([row], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
