@@ -232,10 +232,6 @@ class Potential:
             if box is not None:
                 own.setPeriodicBoxVectors(*box)
 
-    def half_log_det(self, x: Any) -> Any:
-        """`half_log_det_constraints` (n,) of this System's constraints."""
-        return half_log_det_constraints(x, self.constraints, self.masses)
-
     def energies(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Potential energies of configurations.
 
