@@ -90,6 +90,7 @@ ORDER = [
     "testsystems",
     "cli.exports",
     "cli.simulations",
+    "cli.importance",
     "cli.trajectories",
     "cli.forces",
     "cli.driver",
