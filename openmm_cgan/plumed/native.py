@@ -21,6 +21,7 @@ from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
 from openmm_cgan.plumed.actions.chains import ChainVariable
 from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.lattices import GeneralBox
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.shapes import GroupVariable, Gyration
 from openmm_cgan.plumed.actions.surroundings import Energy, Observed, Time
@@ -179,6 +180,8 @@ class NativeBackend:
 
     def _check_box(self, box: np.ndarray | None) -> None:
         made_for = self._lowering.box
+        if isinstance(box, GeneralBox):  # of a frame, which `evaluate` takes as it is
+            return
         if box is None or made_for.triclinic or not made_for.periodic:
             return
         if box[1, 0] != 0 or box[2, 0] != 0 or box[2, 1] != 0:
