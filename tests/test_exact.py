@@ -250,3 +250,29 @@ def test_exact_samples_are_lost_with_a_term_left_out(
     leave_out(move)
     x = case.chain.sample(1500, T, seed=5)
     assert sampled_p_value(case, moved(move, x, 40 // n_candidates + 2, seed=7)) < WRONG
+
+
+def test_an_attempt_tells_the_weights_that_it_chose_by(tmp_path: Path) -> None:
+    case = CASES["biased"]
+    move = move_of(case, tmp_path)
+    weigh, seen = move.weigh, []
+
+    def recorded(x: NDArray, conditions: NDArray, log_prob: NDArray) -> Weighed:
+        made = weigh(x, conditions, log_prob)
+        seen.append((x, np.exp(made.log_weights[1:] - made.log_weights.max())))
+        return made
+
+    move.weigh = recorded
+    rng, start = np.random.default_rng(1), case.chain.sample(1, T, seed=2)[0]
+    for _ in range(5):
+        attempt = move.attempt(start, rng)
+        x, w = seen[-1]
+        made = attempt.candidates
+        assert made.effective_sample_size == pytest.approx(w.sum() ** 2 / (w**2).sum())
+        assert made.largest_weight == pytest.approx(w.max() / w.sum())
+        assert (made.generated, made.energies) == (100, 101)
+        if attempt.positions is not None:  # one of the candidates, moved onto the start
+            shapes = internal_of(np.concatenate([x[1:], attempt.positions[None]]))
+            together = np.stack(list(shapes.values()), axis=1)
+            assert np.abs(together[:-1] - together[-1]).max(axis=1).min() < 1e-9
+            assert np.linalg.norm(attempt.positions.mean(0) - start.mean(0)) < 1e-12

@@ -31,6 +31,8 @@ RESTRAINT = INPUTS["theta"] + "RESTRAINT ARG=theta AT=1.7 KAPPA=30\n"
 METAD = INPUTS["theta"] + (
     "METAD ARG=theta SIGMA=0.1 HEIGHT=0.5 PACE=20 FILE=HILLS GRID_MIN=0 GRID_MAX=pi GRID_BIN=200\n"
 )
+OPES = INPUTS["theta"] + "OPES_METAD ARG=theta PACE=20 BARRIER=20 TEMP=300 SIGMA=0.1\n"
+WALL = "UPPER_WALLS ARG=theta AT=1.8 KAPPA=50\n"
 FEW = ProposalSettings(candidates=20)
 
 
@@ -141,8 +143,9 @@ def test_without_moves_the_barrier_is_not_crossed(tmp_path: Path) -> None:
     assert (phi > 0).all() or (phi < 0).all()
 
 
-def test_the_energy_is_that_of_the_run_with_its_hills(tmp_path: Path) -> None:
-    run = make_run(tmp_path, METAD)
+@pytest.mark.parametrize("text", [METAD, OPES, RESTRAINT + WALL], ids=["METAD", "OPES", "walls"])
+def test_the_energy_is_that_of_the_run_with_its_bias(text: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path, text)
     reporter = propose(run, tmp_path / "p.csv")
     seen = []
     for _ in range(5):
@@ -155,7 +158,7 @@ def test_the_energy_is_that_of_the_run_with_its_hills(tmp_path: Path) -> None:
         total = weighed.energies[0] + weighed.bias[0]
         assert total == pytest.approx(state.getPotentialEnergy()._value, abs=1e-3)
     run.bias.close()
-    assert max(seen) > 0.3, "hills matter"
+    assert np.abs(seen).max() > 0.3, "the bias matters"
 
 
 # ---- what a move leaves behind
@@ -330,7 +333,8 @@ def test_weights_dominated_by_a_few_are_told(tmp_path: Path, caplog) -> None:
 def test_candidates_tell_where_the_generator_is_poor(tmp_path: Path) -> None:
     from openmm_cgan.metrics import effective_sample_sizes
 
-    run = make_run(tmp_path)
+    run = make_run(tmp_path, RESTRAINT)
+    run.sampler.cv_range = np.array([[1.2, 2.6]])
     reporter = propose(run, tmp_path / "p.csv", 5)
     cvs, log_weights = reporter.weighed_candidates()
     assert cvs.shape == (0, 1)
@@ -341,6 +345,12 @@ def test_candidates_tell_where_the_generator_is_poor(tmp_path: Path) -> None:
     assert sizes.counts.sum() == len(cvs)
     assert (sizes.share > 0.05).all()
     assert (sizes.share < 0.9).all()
+    # they are weights against the unbiased ensemble: its angles are right although a bias acted
+    w = np.exp(log_weights - log_weights.max())
+    grid, cumulative = angle_density(CHAIN, PLAIN)
+    expected = np.interp(1.9, grid, cumulative)
+    below = (cvs[:, 0] < 1.9) - expected
+    assert abs(w @ below) < 4 * math.sqrt(w**2 @ below**2)
 
 
 # ---- where it cannot be exact

@@ -29,7 +29,7 @@ from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.training import Critic, TrainingSettings, train, write_atomically
 from openmm_cgan.features import Features
 from openmm_cgan.frames import Frames, read_frames, topology_hash
-from openmm_cgan.generators import KINDS, DensityGenerator
+from openmm_cgan.generators import KINDS, DensityGenerator, FlowGenerator
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
 from openmm_cgan.plumed.colvar import CollectiveVariable
 
@@ -127,7 +127,8 @@ class ConditionalGAN:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             kind = KINDS[settings.generator]
-            generator = kind(*sizes, width=settings.width, depth=settings.depth)
+            options = {"folds": dataset.folds} if kind is FlowGenerator else {}
+            generator = kind(*sizes, width=settings.width, depth=settings.depth, **options)
             critic = Critic(*sizes, settings.width, settings.depth)
         generator.start_from(data.features, data.condition)
         loss = None if restriction is None else partial(_inconsistency, features, restriction)

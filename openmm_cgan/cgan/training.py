@@ -35,6 +35,7 @@ from openmm_cgan.generators import KINDS, perceptron
 
 HELD_OUT = 2000  # rows at most, and a twentieth of all, that are never trained on
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
+LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
 WARM_UP = 100  # steps over which the learning rate rises
 
 Inconsistency = Callable[[Tensor, Tensor], Tensor]
@@ -243,6 +244,9 @@ def train(
 ) -> list[dict[str, float]]:
     """Train a generator, which ends with its averaged weights.
 
+    By likelihood alone it ends with those under which held-out rows were likeliest: few frames of
+    a large molecule are soon learned by heart.
+
     Parameters
     ----------
     generator : Generator
@@ -301,7 +305,7 @@ def train(
                     training.save(checkpoint)
             if late:
                 break
-    generator.load_state_dict(training.averaged.module.state_dict())
+    generator.load_state_dict(training.kept())
     return training.history
 
 
@@ -327,6 +331,7 @@ class _Training:
         self.cumulative = data.weights.double().cumsum(0)
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}  # weights; none before the first report
 
     def draw(self) -> Tensor:
         """Rows of a batch."""
@@ -412,6 +417,25 @@ class _Training:
         row |= {"held_out": float((held - made).abs().mean()), "seconds": self.seconds}
         row |= likelihood
         self.history.append(row)
+        if self.settings.likelihood_share == 1 and self._best_row() is row:
+            weights = self.averaged.module.state_dict()
+            self.best = {name: tensor.clone() for name, tensor in weights.items()}
+
+    def _best_row(self) -> dict[str, float]:
+        return max(self.history, key=lambda row: row["log_likelihood"])
+
+    def kept(self) -> dict[str, Tensor]:
+        """The weights to end with."""
+        if not self.best:
+            return self.averaged.module.state_dict()
+        best, last = self._best_row(), self.history[-1]
+        if last["log_likelihood"] < best["log_likelihood"] - LEARNED_BY_HEART:
+            logger.warning(
+                "held-out frames were likeliest after %d of %d steps (by %.2g nats), and those "
+                "weights are kept: more steps learn frames by heart; give more frames, or refine",
+                best["step"], last["step"], best["log_likelihood"] - last["log_likelihood"],
+            )  # fmt: skip
+        return self.best
 
     def _log_likelihood(self) -> dict[str, float]:
         if not hasattr(self.generator, "log_prob"):
@@ -431,7 +455,7 @@ class _Training:
         """Write a checkpoint."""
         state = {name: part.state_dict() for name, part in self._networks().items()}
         state |= {"rng": self.rng.get_state(), "step": self.step, "seconds": self.seconds}
-        state |= {"history": self.history, "belongs_to": self._belongs_to()}
+        state |= {"history": self.history, "best": self.best, "belongs_to": self._belongs_to()}
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_atomically(path, buffer.getvalue())
@@ -456,7 +480,7 @@ class _Training:
             part.load_state_dict(state[name])
         self.rng.set_state(state["rng"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self.history = state["history"]
+        self.history, self.best = state["history"], state["best"]
         logger.info("training goes on from step %d of %s", self.step, path)
 
 

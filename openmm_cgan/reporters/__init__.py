@@ -6,9 +6,11 @@ it, `healing` judges and heals candidates there, `attempts` is the table of what
 """
 
 from openmm_cgan.reporters.frame_reporter import FrameReporter
+from openmm_cgan.reporters.learner import Learner
 from openmm_cgan.reporters.proposal_reporter import ProposalReporter
 
 __all__ = [
     "FrameReporter",
+    "Learner",
     "ProposalReporter",
 ]

@@ -82,6 +82,17 @@ def why_not_exact(sampler: Any, simulation: Simulation, bias: Any) -> str:
     return _why_bias_forbids(bias, simulation)
 
 
+def why_not_replaced(sampler: Any, now: DensitySampler) -> str:
+    """Why a sampler cannot take the place of one that makes exact proposals; empty if it can."""
+    if not getattr(sampler, "has_density", False):
+        return f"the generator of {type(sampler).__name__} has no known density"
+    if sampler.constant_others:
+        return f"the generator does not vary {', '.join(map(str, sampler.constant_others))}"
+    if _pairs(sampler.constant_bonds) != _pairs(now.constant_bonds):
+        return "it holds other bonds"
+    return ""
+
+
 def _pairs(rows: Any) -> set[frozenset[int]]:
     return {frozenset(row) for row in np.asarray(rows, dtype=int).reshape(-1, 2).tolist()}
 
@@ -173,6 +184,7 @@ class ExactMove:
         if isinstance(made, str):
             made = UniformConditions(trained_range(sampler), sampler.variables)
         self._require_lengths(sampler, made)
+        self._memory.clear()  # another density: other weights
         self.sampler: DensitySampler = sampler
         self.conditions: Conditions = made
         self.atoms = np.asarray(sampler.atoms, dtype=int)
@@ -342,14 +354,14 @@ class ExactMove:
         return f"effective sample size {typical:.3g} of {self.n_candidates} candidates (median)"
 
     def _remember(self, weighed: Weighed, conditions: NDArray) -> None:
-        """Keep weights without bias and conditions, for the diagnostics."""
-        own = (weighed.log_weights + weighed.bias / self.kT)[1:]
-        own = own + self.conditions.log_density(conditions[1:])
-        rows = ~np.isnan(own)
-        self._memory.append((weighed.cvs[1:][rows], own[rows]))
+        """Keep the weights without the bias, for the diagnostics."""
+        logs, cvs = weighed.log_weights[1:].copy(), weighed.cvs[1:]
+        alive = np.isfinite(logs)
+        logs[alive] += weighed.bias[1:][alive] / self.kT
+        self._memory.append((np.where(np.isfinite(cvs), cvs, conditions[1:]), logs))
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:
-        """CVs (n, n_cvs) and log weights (n,) of candidates; neither bias nor g is in them."""
+        """CVs (n, n_cvs) and log weights (n,) of candidates, against the unbiased ensemble."""
         if not self._memory:
             return np.zeros((0, len(self.sampler.variables))), np.zeros(0)
         cvs, weights = zip(*self._memory, strict=True)

@@ -18,7 +18,7 @@ from openmm_cgan.proposals import Screen, generated_atoms, propose, require_same
 from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable, Candidates
 from openmm_cgan.reporters.contexts import inject, settle_steps_of, temperature_of
-from openmm_cgan.reporters.exact import ExactMove, why_not_exact
+from openmm_cgan.reporters.exact import ExactMove, why_not_exact, why_not_replaced
 from openmm_cgan.reporters.frame_reporter import FrameReporter
 from openmm_cgan.reporters.healing import (
     GAS_CONSTANT,
@@ -26,6 +26,7 @@ from openmm_cgan.reporters.healing import (
     ProposalSettings,
     Surroundings,
 )
+from openmm_cgan.reporters.learner import Learner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +37,7 @@ log = logging.getLogger("openmm_cgan")
 
 SUMMARY_EVERY = 100  # proposals between two lines in the log
 # These may come after a ProposalReporter: they read no positions.
-READ_NO_POSITIONS = (StateDataReporter, CheckpointReporter)
+READ_NO_POSITIONS = (StateDataReporter, CheckpointReporter, Learner)
 
 
 class ProposalReporter:
@@ -119,7 +120,35 @@ class ProposalReporter:
         self._candidates: Counter[str] = Counter()
         self._healing: HealingContext | None = None
         self._exact: ExactMove | None = None
+        self._next_sampler: Any = None
         self._table = AttemptTable(file, bias.variables, append)
+
+    @property
+    def sampler(self) -> Any:
+        """What makes the configurations.
+
+        Another one may be given at any time: it takes over before the next attempt.
+
+        Raises
+        ------
+        ValueError
+            If it does not speak of the same CVs and atoms; or, in mode "exact", if its density is
+            not known or it holds other bonds. The old one then stays.
+        """
+        return self._sampler if self._next_sampler is None else self._next_sampler
+
+    @sampler.setter
+    def sampler(self, sampler: Any) -> None:
+        require_same_variables(sampler.variables, self._bias.variables)
+        made, now = (np.asarray(getattr(s, "atoms", ())) for s in (sampler, self._sampler))
+        if not np.array_equal(made, now):
+            raise ValueError("the new sampler makes other atoms than the one it would replace")
+        ours, theirs = (getattr(s, "topology_hash", "") for s in (self._sampler, sampler))
+        if ours and theirs and ours != theirs:
+            raise ValueError("the new sampler was trained on another topology")
+        if self.mode == "exact" and (reason := why_not_replaced(sampler, self._sampler)):
+            raise ValueError(f"the new sampler cannot make exact proposals: {reason}")
+        self._next_sampler = sampler
 
     def counts(self) -> dict[str, int]:
         """Attempts so far: "accepted", and the others by reason."""
@@ -130,11 +159,18 @@ class ProposalReporter:
         return {ACCEPTED: 0, **self._candidates}
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:
-        """CVs (n, n_cvs) and log weights (n,) of the last candidates of exact moves.
+        """CVs and log weights of the last candidates of exact moves.
 
-        Neither the bias nor the density of conditions is in the weights:
-        `metrics.effective_sample_sizes` makes of them how good the generator is, region by region,
-        and `GridConditions.from_weights` conditions near the marginal density.
+        The bias of the run is taken out, so that they are importance weights against the unbiased
+        ensemble: `metrics.effective_sample_sizes` makes of them how good the generator is, region
+        by region, `GridConditions.from_weights` conditions near the marginal density.
+
+        Returns
+        -------
+        cvs : ndarray, shape (n, n_cvs)
+            CVs, or what was asked for where a candidate was refused.
+        log_weights : ndarray, shape (n,)
+            -inf where it was.
         """
         if self._exact is None:
             return np.zeros((0, len(self._bias.variables))), np.zeros(0)
@@ -151,6 +187,7 @@ class ProposalReporter:
     def report(self, simulation: Simulation, state: State) -> None:
         """Make one attempt."""
         step = simulation.currentStep
+        self._take_next_sampler()
         seed = int(np.random.SeedSequence((self._seed, step)).generate_state(1)[0])
         rng = np.random.default_rng(seed)
         attempt = self._attempt(simulation, state, rng)
@@ -163,6 +200,18 @@ class ProposalReporter:
         self._table.write(step, time, attempt, seed, self.mode, self._segment(simulation))
         if sum(self._attempts.values()) % SUMMARY_EVERY == 0:
             log.info("%s", self.summary())
+
+    def _take_next_sampler(self) -> None:
+        if self._next_sampler is None:
+            return
+        new, self._next_sampler = self._next_sampler, None
+        if self._exact is not None:
+            try:
+                self._exact.take(new)
+            except ValueError as error:
+                log.warning("the new sampler is not taken, the old one stays: %s", error)
+                return
+        self._sampler = new
 
     def summary(self) -> str:
         """One line on what became of the attempts."""

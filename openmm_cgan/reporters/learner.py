@@ -1,0 +1,186 @@
+"""A generator that keeps learning while the simulation runs, in a process of its own.
+
+The worker is a process and not a thread: training would share Python's lock with the reporters.
+And it is a Python of its own: a process pool would run the user's script once more where that has
+no ``if __name__ == "__main__"``.
+
+Each new generator makes the proposals better and changes how the chain moves, so that its moves
+depend on where it has been. What it samples stays right when such changes become rare: G. O.
+Roberts, J. S. Rosenthal, J. Appl. Probab. 44, 458 (2007), doi 10.1239/jap/1183667414 (diminishing
+adaptation). So each interval is longer than the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
+
+    from openmm_cgan.reporters.proposal_reporter import ProposalReporter
+
+log = logging.getLogger("openmm_cgan")
+
+NICENESS = 10  # the simulation goes first
+WORKER = "from openmm_cgan.reporters.learner import train_from_stdin; train_from_stdin()"
+
+
+class Learner:
+    """Trains on the frames written so far and hands new generators to a ProposalReporter.
+
+    Append it to ``simulation.reporters`` before the ProposalReporter. The simulation never waits
+    for it: at a report it only looks whether a training has ended, and starts the next one when it
+    is due. A training that fails is logged and counted, and the old generator stays.
+
+    Parameters
+    ----------
+    file : str or Path
+        Folder for the generators, ``generator-0001.npz`` ..., and the log of each training.
+    reportInterval : int
+        Steps between two looks.
+    proposals : ProposalReporter
+    frames : str or Path
+        Folder of the FrameReporter.
+    settings : TrainingSettings
+        How to train; ``max_seconds`` bounds the time.
+    first : int
+        Steps until the first training.
+    growth : float
+        Each interval is so many times longer than the one before.
+    threads : int
+        Of the worker.
+
+    Attributes
+    ----------
+    replaced, failed : int
+        Trainings that gave a new generator, and those that did not.
+
+    Raises
+    ------
+    ValueError
+        If intervals are not positive or do not grow.
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        reportInterval: int,
+        proposals: ProposalReporter,
+        frames: str | Path,
+        settings: Any,
+        first: int,
+        growth: float = 2.0,
+        threads: int = 1,
+    ) -> None:
+        if min(reportInterval, first, threads) < 1 or not growth > 1:
+            raise ValueError(
+                f"reportInterval is {reportInterval}, first {first}, threads {threads} and growth "
+                f"{growth}; expected at least 1, and a growth above 1: adaptation must diminish"
+            )
+        self.folder = Path(file)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.replaced = self.failed = 0
+        self._reportInterval, self._proposals = int(reportInterval), proposals
+        self._frames, self._settings = Path(frames).resolve(), settings
+        self._interval, self._growth, self._threads = float(first), float(growth), int(threads)
+        self._due: float | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._path = self.folder
+
+    def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
+        """Say when the next look is; see OpenMM's reporter protocol."""
+        if self._due is None:
+            self._due = simulation.currentStep + self._interval
+        steps = self._reportInterval - simulation.currentStep % self._reportInterval
+        return {"steps": steps, "periodic": False, "include": []}
+
+    def report(self, simulation: Simulation, state: Any) -> None:
+        """Take what the worker has made, and start it again when it is time."""
+        if self._worker is not None and self._worker.poll() is not None:
+            self._take(self._worker.returncode)
+            self._worker = None
+            self._interval *= self._growth
+            self._due = simulation.currentStep + self._interval
+        if self._worker is None and self._due is not None and simulation.currentStep >= self._due:
+            self._start(simulation.topology)
+
+    def close(self) -> None:
+        """End a training that is under way."""
+        if self._worker is not None:
+            _end(self._worker)
+            self._worker = None
+
+    def _start(self, topology: Any) -> None:
+        number = 1 + self.replaced + self.failed
+        self._path = self.folder / f"generator-{number:04d}.npz"
+        job = self._frames, topology, self._settings, self._path.resolve(), self._threads
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(self._threads),
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
+        with self._path.with_suffix(".log").open("wb") as output:
+            self._worker = subprocess.Popen(
+                [sys.executable, "-c", WORKER],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+        weakref.finalize(self, _end, self._worker)
+        assert self._worker.stdin is not None
+        try:
+            with self._worker.stdin as pipe:
+                pipe.write(pickle.dumps(job))  # to a process of our own, nowhere stored
+        except OSError as error:  # it died at once: the next look counts it
+            log.warning("the training %d could not be told what to do: %s", number, error)
+
+    def _take(self, returncode: int) -> None:
+        """Hand over a new generator, if it is one."""
+        from openmm_cgan.cgan import ConditionalGAN
+
+        log_path = self._path.with_suffix(".log")
+        try:
+            if returncode != 0:
+                told = log_path.read_text(errors="replace").strip().splitlines() or ["nothing told"]
+                raise RuntimeError(f"the worker ended with {returncode}: {told[-1]}")
+            self._proposals.sampler = ConditionalGAN.load(self._path)
+        except (RuntimeError, ValueError, OSError) as error:
+            self.failed += 1
+            log.warning(
+                "training beside the run failed (%d of %d so far), the old generator stays: %s; "
+                "see %s",
+                self.failed, self.failed + self.replaced, error, log_path,
+            )  # fmt: skip
+            return
+        self.replaced += 1
+        log.info("generator %s takes over", self._path)
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    if worker.poll() is None:
+        worker.terminate()
+        worker.wait()
+
+
+def train_from_stdin() -> None:
+    """What the worker does: a job from standard input, a generator to a file."""
+    frames, topology, settings, path, threads = pickle.load(sys.stdin.buffer)
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    import torch
+
+    from openmm_cgan.cgan import ConditionalGAN
+
+    torch.set_num_threads(threads)
+    made = ConditionalGAN.fit(frames, topology, settings)
+    made.save(path)
+    print(json.dumps({"frames": str(frames), "history": made.history[-1:]}))
