@@ -45,8 +45,10 @@ METAD ARG=psi SIGMA=0.35 HEIGHT=1.2 BIASFACTOR=10 PACE=500 GRID_MIN=-pi GRID_MAX
 WHERE = np.radians(-72.5)
 STRETCH = 60_000  # steps from each structure
 STRIDE = 25  # steps between frames
-TRAINING = TrainingSettings(generator="FlowGenerator", steps=1500, batch=256, width=64)
-REFINING = RefiningSettings(steps=300, batch=128, learning_rate=1e-3)
+TRAINING = TrainingSettings(
+    generator="FlowGenerator", steps=400, batch=256, width=64, learning_rate=1e-3
+)
+REFINING = RefiningSettings(steps=500, batch=128, learning_rate=1e-3)
 INTERVAL, CANDIDATES = 500, 20
 TOTAL = 1_500_000  # force evaluations of each run
 WITHIN = 1.0  # kJ/mol
