@@ -89,7 +89,8 @@ def run_directory(source: Path, name: str, place: Path, backend: str) -> Outcome
     if "type=driver" not in (source / "config").read_text(errors="replace").split():
         return Outcome(name, "not a driver run")
     folder = place / name / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # an input with RESTART would append to its files
+    folder.mkdir(parents=True)
     for file in source.iterdir():
         if file.is_file():
             shutil.copy(file, folder)

@@ -23,6 +23,7 @@ SCRIPTS = [
     "proposal_rate.py",
     "seeded_windows.py",
     "demo_time.py",
+    "peptide.py",
 ]
 
 

@@ -14,6 +14,7 @@ from openmm import app
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings, cgan, flat_weights
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.internal_coordinates import ZMatrix
+from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.testsystems import alanine_dipeptide, torsion
 
@@ -326,3 +327,76 @@ def test_weights_make_visited_cvs_alike():
     expected = many / (many + 0.1 * mean) / (many / (many + 0.1 * mean) + few / (few + 0.1 * mean))
     assert share == pytest.approx(expected, abs=0.01)
     assert expected == pytest.approx(0.5, abs=0.1)
+
+
+def test_consistency_brings_cvs_to_their_targets(molecule, frames):
+    """A CV that is no coordinate is met better if the CVs of what is generated count."""
+    text = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
+    bias = PlumedBias(f"{text}ends: DISTANCE ATOMS=2,19\nPRINT ARG=phi,psi,ends\n")
+    asked = frames.cvs[:300]  # phi and psi all but fix the distance of the ends
+    misses = []
+    for weight in (0.0, 30.0):
+        settings = replace(QUICK, steps=600, learning_rate=5e-3, average=0.9, consistency=weight)
+        made = ConditionalGAN.fit(
+            frames, molecule.topology, settings, restriction=bias.differentiable_cvs
+        )
+        off = bias.cv_values(made.sample(asked))[:, 2] - asked[:, 2]
+        misses.append(np.sqrt((off**2).mean()))
+    assert misses[1] < 0.7 * misses[0]
+
+
+def test_consistency_needs_a_restriction(molecule, frames):
+    with pytest.raises(ValueError, match="needs what measures the CVs"):
+        ConditionalGAN.fit(frames, molecule.topology, replace(QUICK, consistency=1.0))
+
+
+def test_the_density_of_a_flow(molecule, frames):
+    """Density of what is made is the one that is found again, for placed and blurred CVs."""
+    settings = replace(QUICK, generator="FlowGenerator", symmetrise=True)
+    flow = ConditionalGAN.fit(frames, molecule.topology, settings)
+    assert flow.has_density
+    assert flow.generator.settings["folds"].count(3) == 3  # methyl groups
+    assert (flow.condition_noise[:2] == 0).all()
+    assert flow.condition_noise[2] == pytest.approx(0.1 * frames.cvs[:, 2].std(), rel=0.05)
+    x, log_prob = flow.sample_with_log_prob(targets(50))
+    assert np.array_equal(x, flow.sample(targets(50)))
+    inside = np.isfinite(log_prob)
+    assert inside.sum() > 40
+    # float32 networks; stiff bonds of 2 pm as features of size one
+    found = flow.log_prob(x, targets(50))
+    assert np.abs(found - log_prob)[inside].max() < 1e-2
+    assert (log_prob[~inside] == np.inf).all()
+
+
+def test_a_perceptron_has_no_density(gan):
+    assert not gan.has_density
+    assert (gan.condition_noise == 0).all()
+    with pytest.raises(ValueError, match="density of a MLPGenerator is not known"):
+        gan.sample_with_log_prob(targets(2))
+    with pytest.raises(ValueError, match="density of a MLPGenerator is not known"):
+        gan.log_prob(np.zeros((2, 22, 3)), targets(2))
+
+
+def test_what_does_not_vary_is_named(molecule):
+    x = np.repeat(np.asarray(molecule.positions)[None], 50, axis=0)
+    rng = np.random.default_rng(0)
+    z_matrix = ZMatrix.from_topology(molecule.topology, variables=[PHI, PSI])
+    internal = z_matrix.to_internal(torch.from_numpy(x))
+    for cv in (PHI, PSI):
+        internal.torsions[:, z_matrix.coordinate_of(cv).column] = torch.from_numpy(
+            rng.uniform(-3, 3, 50)
+        )
+    internal.bonds[:, 3] += 0.01 * torch.from_numpy(rng.standard_normal(50))
+    internal.angles[:, 1:] += 0.05 * torch.from_numpy(rng.standard_normal((50, 19)))
+    internal.torsions[:, 5:] += 0.05 * torch.from_numpy(rng.standard_normal((50, 14)))
+    frames = make_frames(molecule, 50, variables=(PHI, PSI))
+    x = z_matrix.to_cartesian(internal).numpy()
+    cvs = np.array([[torsion(p, v.atoms) for v in (PHI, PSI)] for p in x])
+    frames = replace(frames, positions=x.astype(np.float32), cvs=cvs)
+    flow = ConditionalGAN.fit(
+        frames, molecule.topology, replace(QUICK, generator="FlowGenerator", symmetrise=False)
+    )
+    assert len(flow.constant_bonds) == 20  # of 21; one varies
+    varying = tuple(z_matrix.rows[4, :2])
+    assert set(varying) not in [set(bond) for bond in flow.constant_bonds.tolist()]
+    assert any(name.startswith("angle") for name in flow.constant_others)

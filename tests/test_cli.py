@@ -126,3 +126,58 @@ def test_missing_files_are_named() -> None:
     result = call("train", "nowhere", "--topology", STRUCTURE)
     assert result.exit_code == 2
     assert "nowhere" in result.output
+
+
+@pytest.fixture(scope="module")
+def restrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A window with its folder's files, and a flow trained on it in a moment."""
+    folder = tmp_path_factory.mktemp("restrained")
+    text = "".join(f"{cv}: TORSION ATOMS={atoms}\n" for cv, atoms in (
+        ("phi", "5,7,9,15"), ("psi", "7,9,15,17"),
+    ))  # fmt: skip
+    (folder / "in.dat").write_text(text + "RESTRAINT ARG=phi,psi AT=-1.5,1.5 KAPPA=10,10\n")
+    words = run_options(folder / "run", steps=4000)
+    words[words.index("--plumed") + 1] = folder / "in.dat"
+    words[words.index("--frames-every") + 1] = 10
+    call_well(*words)
+    (folder / "run" / "window.json").write_text('{"status": "done", "temperature": 300.0}')
+    call_well(
+        "train", folder / "run" / "frames", "--topology", folder / "run" / "topology.pdb",
+        "--generator", "FlowGenerator", "--steps", 10, "--out", folder / "model.pt",
+    )  # fmt: skip
+    return folder
+
+
+def model_options(folder: Path) -> list[object]:
+    return [
+        "--model", folder / "model.pt", "--structure", folder / "run" / "topology.pdb",
+        "--plumed", folder / "in.dat", "--forcefield", "amber96.xml", "-n", 500,
+        "--cv", "phi", "--bins", 12, "--out", folder / "profile.csv",
+    ]  # fmt: skip
+
+
+def test_free_energy_of_a_model_alone_and_with_windows(restrained: Path) -> None:
+    alone = call_well("free-energy", *model_options(restrained))
+    assert "from 500 generated configurations (worth" in alone
+    header, *rows = (restrained / "profile.csv").read_text().splitlines()
+    assert header == "phi,free_energy,error,effective_samples"
+    assert len(rows) == 12
+    assert min(float(row.split(",")[1]) for row in rows if "nan" not in row) == 0.0
+    joined = call_well("free-energy", restrained / "run", *model_options(restrained))
+    assert "1 windows and 500 generated configurations" in joined
+
+
+def test_free_energy_needs_windows_or_a_whole_model(restrained: Path) -> None:
+    result = call("free-energy", "--cv", "phi")
+    assert result.exit_code == 1
+    assert "give folders of umbrella windows, or --model" in result.output
+    options = model_options(restrained)
+    del options[2:4]
+    result = call("free-energy", *options)
+    assert result.exit_code == 1
+    assert "--model needs --structure" in result.output
+    options = model_options(restrained)
+    unconstrained = [*options, "--constraints", "None"]
+    result = call("free-energy", *unconstrained)
+    assert result.exit_code == 1
+    assert "gives no free energy: the System constrains 0 distances" in result.output

@@ -114,8 +114,9 @@ class TestFlow:
         assert isinstance(scrambled_flow(), DensityGenerator)
 
     @pytest.mark.parametrize(("n_linear", "n_pairs"), [(3, 2), (0, 1), (1, 0), (2, 0), (7, 1)])
-    def test_density_of_samples_is_the_one_it_says(self, n_linear, n_pairs):
-        flow = scrambled_flow(n_linear, n_pairs)
+    @pytest.mark.parametrize("fold", [1, 3])
+    def test_density_of_samples_is_the_one_it_says(self, n_linear, n_pairs, fold):
+        flow = scrambled_flow(n_linear, n_pairs, folds=[fold] * n_pairs)
         condition = torch.randn(50, 4, dtype=torch.float64)
         x, log_prob = flow.sample_with_log_prob(condition, torch.Generator().manual_seed(1))
         assert torch.allclose(flow.log_prob(x, condition), log_prob, atol=1e-9)
@@ -138,8 +139,9 @@ class TestFlow:
             _, log_prob = flow.sample_with_log_prob(condition, rng.manual_seed(seed))
             assert log_prob.item() == pytest.approx(expected.item(), abs=1e-9)
 
-    def test_density_integrates_to_one(self):
-        flow = scrambled_flow(n_linear=1, n_pairs=1)
+    @pytest.mark.parametrize("fold", [1, 3])
+    def test_density_integrates_to_one(self, fold):
+        flow = scrambled_flow(n_linear=1, n_pairs=1, folds=[fold])
         y = torch.linspace(-30, 30, 301, dtype=torch.float64)
         angle = torch.linspace(-math.pi, math.pi, 1025, dtype=torch.float64)[:-1]
         grid = torch.cartesian_prod(y, angle)
@@ -147,6 +149,14 @@ class TestFlow:
         with torch.no_grad():
             density = flow.log_prob(x, torch.ones(len(x), 4, dtype=torch.float64)).exp()
         assert float(density.sum() * 0.2 * 2 * math.pi / 1024) == pytest.approx(1, abs=1e-3)
+
+    def test_wells_of_a_folded_torsion_are_equally_likely(self):
+        flow = scrambled_flow(n_linear=0, n_pairs=1, folds=[3])
+        condition = torch.ones(6000, 4, dtype=torch.float64)
+        x, _ = flow.sample_with_log_prob(condition, torch.Generator().manual_seed(1))
+        angle = torch.atan2(x[:, 1], x[:, 0])
+        counts = torch.histc(angle, 3, -math.pi, math.pi)
+        assert ((counts - 2000).abs() < 4 * math.sqrt(6000 * 2 / 9)).all()
 
     def test_it_starts_from_the_gaussian_of_the_data(self):
         condition, y, covariance = gaussian(20_000, seed=1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from chain_sampler import INPUTS, ChainSampler
 from scipy.stats import chi2, norm
 
 from openmm_cgan.free_energy import (
@@ -13,14 +14,20 @@ from openmm_cgan.free_energy import (
     basin_difference,
     free_energy_at_points,
     free_energy_profile,
+    generate_frames,
+    log_weights_of_frames,
     reweight_generated,
     reweight_windows,
     reweight_with_generated,
 )
 from openmm_cgan.free_energy.hills import GAS_CONSTANT
 from openmm_cgan.free_energy.samples import unbiased
+from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.testsystems import DoubleWell2D
+from openmm_cgan.potentials import Potential
+from openmm_cgan.proposals import Screen, ScreenSettings
+from openmm_cgan.reporters.exact import ExactMove
+from openmm_cgan.testsystems import Chain, DoubleWell2D
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE
@@ -175,7 +182,7 @@ def test_failed_configurations_count_for_nothing_but_the_error():
 def test_together_with_windows_the_error_is_smaller_than_of_either(noise):
     rng = np.random.default_rng(6)
     generator, errors, deviations = Generator(noise), [], []
-    for k in range(20):
+    for k in range(12):
         windows, logs = windows_and_weights((-0.3, -0.1, 0.1, 0.3), 400, rng, generator)
         made = generator.frames(1000, rng)
         joined = reweight_with_generated(windows, logs, made, seed=k)
@@ -188,7 +195,7 @@ def test_together_with_windows_the_error_is_smaller_than_of_either(noise):
     spread = np.std(deviations, axis=0)
     assert spread[0] < min(spread[1:])
     scaled = np.array(deviations)[:, 0] / np.array(errors)[:, 0]
-    assert chi2.ppf(0.0005, 20) < (scaled**2).sum() < chi2.ppf(0.9995, 20)
+    assert chi2.ppf(0.0005, 12) < (scaled**2).sum() < chi2.ppf(0.9995, 12)
 
 
 def test_together_a_wrong_weight_shows():
@@ -305,3 +312,65 @@ def test_nonsense_is_refused():
         )
     with pytest.raises(ValueError, match=r"\(m, n\)"):
         free_energy_at_points(np.zeros(3), KT)
+
+
+# ---- molecules: a chain whose angles and torsion are known, weighed by what weighs exact moves
+
+CHAIN = Chain(barrier=3.0)
+HELD = Chain(masses=(30.0, 1.0, 30.0, 30.0), bond_stiffness=None, angle=2.2, angle_stiffness=15.0)
+RESTRAINT = "RESTRAINT ARG=theta AT=1.6 KAPPA=40\n"
+
+
+def weigher_of(chain, cv, folder, bias=""):
+    text = INPUTS[cv] + (bias or f"PRINT ARG={cv} FILE=C\n")
+    plumed = PlumedBias(text, chain.topology(), temperature=TEMPERATURE, directory=folder)
+    loose = ScreenSettings(clash_fraction=0.0, bond_tolerance=np.inf)
+    screen = Screen(chain.topology(), chain.sample(1, TEMPERATURE, 0)[0], None, loose)
+    sampler = ChainSampler(chain, plumed.variables)
+    return ExactMove(sampler, plumed, Potential(chain.system(), n_contexts=1), screen, KT)
+
+
+def mean_angle(chain):
+    """Mean of an angle by quadrature; with constraints that of the first of two, in common."""
+    grid = np.linspace(0.0, np.pi, 601)
+    density = chain.angle_density(grid, TEMPERATURE)
+    joint = density[:, None] * density[None]
+    if chain.bond_stiffness is None:
+        both = np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1).reshape(-1, 2)
+        joint = joint * chain.fixman(both).reshape(joint.shape)
+    return float((joint.sum(axis=1) @ grid) / joint.sum())
+
+
+@pytest.mark.parametrize(
+    ("chain", "bias"), [(CHAIN, ""), (CHAIN, RESTRAINT), (HELD, "")], ids=["free", "biased", "held"]
+)
+def test_generated_chains_have_the_angles_they_should(chain, bias, tmp_path):
+    weigher = weigher_of(chain, "theta", tmp_path, bias)
+    samples = reweight_generated(generate_frames(weigher, 6000, seed=1))
+    found = samples.average(samples.cvs[:, 0])
+    assert abs(found.value - mean_angle(chain)) < 3 * found.error
+    # MD frames (here exact ones) under the same generator, and both together
+    r = chain.sample(3000, TEMPERATURE, 2)
+    thetas = weigher.bias.cv_values(r)
+    run = BiasedFrames(thetas, unbiased, TEMPERATURE, samples.variables, "MD")
+    logs = log_weights_of_frames(weigher, r, thetas)
+    joined = reweight_with_generated([run], [logs], generate_frames(weigher, 6000, seed=1))
+    together = joined.average(joined.cvs[:, 0])
+    assert abs(together.value - mean_angle(chain)) < 3 * together.error
+    assert together.error < found.error
+
+
+def test_a_cv_that_is_no_coordinate_of_the_generator(tmp_path):
+    weigher = weigher_of(CHAIN, "d", tmp_path)
+    exact = CHAIN.sample(20_000, TEMPERATURE, 3)
+    distances = np.linalg.norm(exact[:, 3] - exact[:, 0], axis=1)
+    samples = reweight_generated(generate_frames(weigher, 10_000, seed=4))
+    found = samples.average(samples.cvs[:, 0])
+    error = np.hypot(found.error, distances.std() / np.sqrt(len(distances)))
+    assert abs(found.value - distances.mean()) < 3 * error
+    run = BiasedFrames(distances[:2000, None], unbiased, TEMPERATURE, samples.variables, "MD")
+    logs = log_weights_of_frames(weigher, exact[:2000], distances[:2000, None], seed=5)
+    joined = reweight_with_generated([run], [logs], generate_frames(weigher, 4000, seed=6))
+    together = joined.average(joined.cvs[:, 0])
+    error = np.hypot(together.error, distances.std() / np.sqrt(len(distances)))
+    assert abs(together.value - distances.mean()) < 3 * error

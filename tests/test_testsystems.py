@@ -3,12 +3,15 @@ import openmm
 import pytest
 from openmm import app
 
+from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.testsystems import (
     GAS_CONSTANT,
+    MIDDLE_ATOMS,
     PHI_ATOMS,
     PSI_ATOMS,
     DoubleWell2D,
     alanine_dipeptide,
+    alanine_pentapeptide,
     torsion,
 )
 
@@ -169,3 +172,35 @@ def test_samples_repeat_with_their_seed():
     well = DoubleWell2D()
     np.testing.assert_array_equal(well.sample(5, 300, seed=3), well.sample(5, 300, seed=3))
     assert not np.array_equal(well.sample(5, 300, seed=3), well.sample(5, 300, seed=4))
+
+
+def test_pentapeptide_has_the_energy_of_openmms_implicit_solvent(rng):
+    ours = alanine_pentapeptide(hydrogen_mass=1.008)
+    forcefield = app.ForceField("amber14/protein.ff14SB.xml", "implicit/obc2.xml")
+    theirs = forcefield.createSystem(
+        ours.topology, nonbondedMethod=app.NoCutoff, constraints=app.HBonds
+    )
+    frames = [ours.positions, *(ours.positions + rng.normal(0, 0.003, (4, 62, 3)))]
+    assert np.abs(energies(ours.system, frames) - energies(theirs, frames)).max() < 1e-3
+    assert ours.system.getNumConstraints() == theirs.getNumConstraints() == 32
+
+
+def test_pentapeptide_is_of_l_alanines_with_trans_amides_and_heavy_hydrogens():
+    molecule = alanine_pentapeptide()
+    graph = BondGraph.from_topology(molecule.topology)
+    names = [atom.name for atom in molecule.topology.atoms()]
+    for centre, *around in graph.stereocentres():
+        n, c, cb = (next(j for j in around if names[j] == name) for name in ("N", "C", "CB"))
+        legs = molecule.positions[[n, c, cb]] - molecule.positions[centre]
+        assert np.cross(legs[0], legs[1]) @ legs[2] > 1e-3
+    assert len(graph.stereocentres()) == 5
+    assert len(graph.amides()) == 6
+    for amide in graph.amides():  # O, C, N, C: trans amides have the oxygen on the same side
+        assert abs(torsion(molecule.positions, tuple(amide))) < 0.3
+    phi, psi = MIDDLE_ATOMS
+    assert [names[i] for i in (*phi, psi[-1])] == ["C", "N", "CA", "C", "N"]
+    masses = [molecule.system.getParticleMass(i)._value for i in range(62)]
+    assert sum(masses) == pytest.approx(
+        sum(atom.element.mass._value for atom in molecule.topology.atoms()), rel=1e-4
+    )
+    assert min(masses) == 2.0

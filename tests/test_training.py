@@ -122,7 +122,7 @@ def test_rows_are_drawn_by_their_weights():
     data = TrainingData.split(features, features, weights, seed=0)
     assert len(data.held_features) == 10
     state = training._Training(*networks(1, 0, 1, settings), settings, data)
-    drawn = state.draw()[0][:, 0].long()
+    drawn = state.data.features[state.draw()][:, 0].long()
     expected = data.weights / data.weights.sum()
     found = torch.bincount(drawn, minlength=n)[data.features[:, 0].long()] / settings.batch
     error = torch.sqrt(expected * (1 - expected) / settings.batch)
@@ -259,3 +259,30 @@ def test_impossible_settings_are_refused(wrong):
     [name] = wrong
     with pytest.raises(ValueError, match=name):
         TrainingSettings(**wrong)
+
+
+def test_by_likelihood_the_weights_that_held_out_rows_liked_best_are_kept(tmp_path, caplog):
+    settings = TrainingSettings(
+        generator="FlowGenerator",
+        steps=300,
+        batch=32,
+        report_every=25,
+        learning_rate=3e-3,
+        width=64,
+    )
+    rng = torch.Generator().manual_seed(3)
+    features = torch.randn(80, 6, generator=rng)  # noise, which can only be learned by heart
+    condition = torch.randn(80, 2, generator=rng)
+    data = TrainingData.split(features, condition, torch.ones(80), settings.seed)
+    checkpoint = tmp_path / "checkpoint"
+    with caplog.at_level("WARNING", "openmm_cgan"):
+        generator, history = trained(features, condition, (6, 0, 2), settings, checkpoint)
+    likelihoods = [row["log_likelihood"] for row in history]
+    assert likelihoods[-1] < max(likelihoods) - 1
+    with torch.no_grad():
+        found = generator.log_prob(data.held_features, data.held_condition).mean()
+    assert float(found) == pytest.approx(max(likelihoods), abs=1e-5)
+    assert "learn frames by heart" in caplog.text
+    again, _ = trained(features, condition, (6, 0, 2), settings, checkpoint)
+    for one, other in zip(generator.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)

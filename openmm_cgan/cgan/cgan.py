@@ -14,8 +14,9 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.training import Critic, TrainingSettings, train, write_atomically
 from openmm_cgan.features import Features
 from openmm_cgan.frames import Frames, read_frames, topology_hash
-from openmm_cgan.generators import KINDS, DensityGenerator
+from openmm_cgan.generators import KINDS, DensityGenerator, FlowGenerator
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
 from openmm_cgan.plumed.colvar import CollectiveVariable
 
@@ -37,6 +38,9 @@ FORMAT_VERSION = 2
 MAX_BYTES = 2**30  # of an artefact once unpacked
 CHUNK = 2048  # configurations made at a time: enough for speed, few enough for the caches
 MARGIN = 0.25  # conditions may lie outside the range trained on by this part of its width
+
+
+Restriction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,6 +87,7 @@ class ConditionalGAN:
         topology: Any,
         settings: TrainingSettings | None = None,
         *,
+        restriction: Restriction | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> "ConditionalGAN":
         """Train on the frames of a run.
@@ -93,6 +98,9 @@ class ConditionalGAN:
         topology : openmm.app.Topology
             Of the whole system; the frames may hold some of its atoms.
         settings : TrainingSettings, optional
+        restriction : callable, optional
+            Positions (n, n_atoms, 3) to CVs (n, n_cvs), both tensors: `differentiable_cvs` of a
+            PlumedBias. Needed if ``settings.consistency`` is not 0.
         checkpoint : path, optional
             Written while training; training goes on from it if it exists.
 
@@ -108,16 +116,23 @@ class ConditionalGAN:
         if not isinstance(frames, Frames):
             frames = read_frames(frames)  # type: ignore[arg-type]
         found = topology_hash(topology)
+        if settings.consistency > 0 and restriction is None:
+            raise ValueError(
+                f"TrainingSettings(consistency={settings.consistency}) needs what measures the CVs:"
+                " ConditionalGAN.fit(..., restriction=bias.differentiable_cvs)"
+            )
         dataset = Dataset.prepare(frames, topology, settings)
         features, data = dataset.features, dataset.rows
         sizes = (features.n_linear, features.n_pairs, features.n_condition)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             kind = KINDS[settings.generator]
-            generator = kind(*sizes, width=settings.width, depth=settings.depth)
+            options = {"folds": dataset.folds} if kind is FlowGenerator else {}
+            generator = kind(*sizes, width=settings.width, depth=settings.depth, **options)
             critic = Critic(*sizes, settings.width, settings.depth)
         generator.start_from(data.features, data.condition)
-        history = train(generator, critic, data, settings, checkpoint)
+        loss = None if restriction is None else partial(_inconsistency, features, restriction)
+        history = train(generator, critic, data, settings, checkpoint, loss)
         versions = {"openmm_cgan": __version__, "torch": torch.__version__}
         return cls(
             features, generator, found, dataset.cv_range, settings, history, frames.temperature,
@@ -407,6 +422,18 @@ class ConditionalGAN:
         except Exception as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
         return gan
+
+
+def _inconsistency(
+    features: Features, restriction: Restriction, made: Tensor, cvs: Tensor
+) -> Tensor:
+    """Mean square of restriction(lifting(c)) - c [standard deviations of the CVs]."""
+    x = features.z_matrix.to_cartesian(features.decode(made, cvs))
+    off = restriction(x) - cvs
+    periods = torch.tensor([v.period or math.inf for v in features.variables])
+    turns = torch.floor(off / periods + 0.5)
+    off = off - torch.where(turns == 0, 0.0, turns * periods)
+    return (off / features.cv_scale).square().sum(1).mean().float()
 
 
 def _tensors(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, Tensor]:

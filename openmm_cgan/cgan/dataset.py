@@ -14,7 +14,7 @@ from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.generators import KINDS
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
 from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.rotors import exchange_hydrogens, find_rotors
+from openmm_cgan.rotors import Rotor, exchange_hydrogens, find_rotors
 
 CHUNK = 2048  # frames turned into internal coordinates at a time
 LEAST_FRAMES = 20
@@ -35,12 +35,15 @@ class Dataset:
         Standard deviation by which each condition was blurred [CV units].
     cv_range : ndarray, shape (n_cvs, 2)
         Lowest and highest CV values.
+    folds : list of int
+        Symmetry of each torsion that turns: 3 for rotors whose hydrogens were exchanged.
     """
 
     features: Features
     rows: TrainingData
     condition_noise: np.ndarray
     cv_range: np.ndarray
+    folds: list[int]
 
     @classmethod
     def prepare(cls, frames: Frames, topology: Any, settings: TrainingSettings) -> "Dataset":
@@ -55,6 +58,7 @@ class Dataset:
         rng = np.random.default_rng(settings.seed)
         if len(frames) > settings.max_frames:
             frames = frames.select(np.sort(rng.permutation(len(frames))[: settings.max_frames]))
+        rotors: list[Rotor] = []
         if settings.symmetrise:
             told_apart = {a for variable in frames.variables for a in variable.atoms}
             rotors = find_rotors(topology, frames.atoms.tolist(), told_apart)
@@ -66,8 +70,20 @@ class Dataset:
         condition = features.condition(torch.from_numpy(blurred))
         weights = torch.from_numpy(flat_weights(frames.cvs, frames.variables, settings.flatten))
         cv_range = np.stack([frames.cvs.min(0), frames.cvs.max(0)], axis=1)
-        rows = TrainingData.split(encoded, condition, weights, settings.seed)
-        return cls(features, rows, noise, cv_range)
+        cvs = torch.from_numpy(blurred)
+        rows = TrainingData.split(encoded, condition, weights, settings.seed, cvs)
+        return cls(features, rows, noise, cv_range, _folds(features, rotors))
+
+
+def _folds(features: Features, rotors: Sequence[Rotor]) -> list[int]:
+    """3 for each torsion by which a rotor turns, 1 for the other torsions that turn."""
+    rows, first = features.z_matrix.rows, sum(features.widths[:2])
+    wide = [rows[column - first + 3].tolist() for column in features.wide.tolist()]
+    turning = [{*rotor} for rotor in rotors]
+    return [
+        3 if any(row[0] in rotor and row[3] not in rotor for rotor in turning) else 1
+        for row in wide
+    ]
 
 
 def _condition_noise(features: Features, settings: TrainingSettings) -> np.ndarray:

@@ -35,7 +35,10 @@ from openmm_cgan.generators import KINDS, perceptron
 
 HELD_OUT = 2000  # rows at most, and a twentieth of all, that are never trained on
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
+LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
 WARM_UP = 100  # steps over which the learning rate rises
+
+Inconsistency = Callable[[Tensor, Tensor], Tensor]
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -52,6 +55,9 @@ class TrainingSettings:
         Share of the likelihood in what the generator is trained for, from 0 (the critic alone) to 1
         (no critic at all); anything but 0 needs a FlowGenerator. 1 for a FlowGenerator and 0 for an
         MLPGenerator if omitted.
+    consistency : float
+        Weight of the mean square of restriction(lifting(c)) - c, in standard deviations of the CVs;
+        needs ``restriction`` in `ConditionalGAN.fit`. For CVs that are no internal coordinates.
     symmetrise : bool
         Exchange equivalent hydrogens of the frames (CH3, NH3+) at random. Their wells are equally
         likely, but a run of nanoseconds does not visit them so.
@@ -88,6 +94,7 @@ class TrainingSettings:
 
     generator: str = "MLPGenerator"
     likelihood: float | None = None
+    consistency: float = 0.0
     symmetrise: bool = True
     condition_noise: float = 0.1
     steps: int = 8000
@@ -189,7 +196,8 @@ def gradient_penalty(
 class TrainingData:
     """Rows to train on, the probability of drawing each, and rows held out.
 
-    features (n, n_features) and condition (n, n_condition), float32; weights (n,).
+    features (n, n_features) and condition (n, n_condition), float32; weights (n,); cvs (n, n_cvs),
+    the CVs of the conditions, for a loss of consistency.
     """
 
     features: Tensor
@@ -197,17 +205,27 @@ class TrainingData:
     weights: Tensor
     held_features: Tensor
     held_condition: Tensor
+    cvs: Tensor
 
     @classmethod
     def split(
-        cls, features: Tensor, condition: Tensor, weights: Tensor, seed: int
+        cls,
+        features: Tensor,
+        condition: Tensor,
+        weights: Tensor,
+        seed: int,
+        cvs: Tensor | None = None,
     ) -> "TrainingData":
         """Hold out a twentieth of the rows, at most `HELD_OUT`."""
         rng = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(features), generator=rng)
         held, kept = order.tensor_split([min(HELD_OUT, max(1, len(order) // 20))])
         features, condition = features.float(), condition.float()
-        return cls(features[kept], condition[kept], weights[kept], features[held], condition[held])
+        values = torch.zeros(len(features), 0) if cvs is None else cvs
+        return cls(
+            features[kept], condition[kept], weights[kept], features[held], condition[held],
+            values[kept],
+        )  # fmt: skip
 
     def fingerprint(self) -> str:
         """Hash of all rows, by which a checkpoint knows its data."""
@@ -222,8 +240,12 @@ def train(
     data: TrainingData,
     settings: TrainingSettings,
     checkpoint: str | os.PathLike[str] | None = None,
+    inconsistency: Inconsistency | None = None,
 ) -> list[dict[str, float]]:
     """Train a generator, which ends with its averaged weights.
+
+    By likelihood alone it ends with those under which held-out rows were likeliest: few frames of
+    a large molecule are soon learned by heart.
 
     Parameters
     ----------
@@ -234,6 +256,8 @@ def train(
     checkpoint : path, optional
         Written with each row of the history; training goes on from it if it exists, and gives the
         same numbers as if it had never stopped.
+    inconsistency : callable, optional
+        Generated features (n, n_features) and CVs (n, n_cvs) to the loss of consistency.
 
     Returns
     -------
@@ -249,7 +273,7 @@ def train(
     ValueError
         If the checkpoint belongs to other settings or data.
     """
-    training = _Training(generator, critic, settings, data)
+    training = _Training(generator, critic, settings, data, inconsistency)
     if checkpoint is not None and Path(checkpoint).exists():
         training.load(checkpoint)
     started = time.perf_counter() - training.seconds
@@ -281,7 +305,7 @@ def train(
                     training.save(checkpoint)
             if late:
                 break
-    generator.load_state_dict(training.averaged.module.state_dict())
+    generator.load_state_dict(training.kept())
     return training.history
 
 
@@ -289,9 +313,15 @@ class _Training:
     """All that changes during training, and so all that a checkpoint holds."""
 
     def __init__(
-        self, generator: Any, critic: Critic, settings: TrainingSettings, data: TrainingData
+        self,
+        generator: Any,
+        critic: Critic,
+        settings: TrainingSettings,
+        data: TrainingData,
+        inconsistency: Inconsistency | None = None,
     ) -> None:
         self.generator, self.critic, self.settings, self.data = generator, critic, settings, data
+        self.inconsistency = inconsistency
         self.averaged: Any = AveragedModel(generator, multi_avg_fn=self._average)
         self.optimisers = [
             torch.optim.Adam(network.parameters(), settings.learning_rate, (0.0, 0.9), fused=True)
@@ -301,17 +331,18 @@ class _Training:
         self.cumulative = data.weights.double().cumsum(0)
         self.step, self.seconds = 0, 0.0
         self.history: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}  # weights; none before the first report
 
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Features and conditions of a batch."""
+    def draw(self) -> Tensor:
+        """Rows of a batch."""
         u = torch.rand(self.settings.batch, generator=self.rng, dtype=torch.float64)
         rows = torch.searchsorted(self.cumulative, u * self.cumulative[-1])
-        rows = rows.clamp(max=len(self.cumulative) - 1)
-        return self.data.features[rows], self.data.condition[rows]
+        return rows.clamp(max=len(self.cumulative) - 1)
 
     def improve_critic(self) -> float:
         """One critic step: E D(fake) - E D(real) + penalty."""
-        features, condition = self.draw()
+        rows = self.draw()
+        features, condition = self.data.features[rows], self.data.condition[rows]
         with torch.no_grad():
             real = self.critic.see(features)
             fake = self.critic.see(self.generator.sample(condition, self.rng))
@@ -327,12 +358,16 @@ class _Training:
 
         The loss is -E D(fake), mixed with -E log q(real) where the density q is known.
         """
-        features, condition = self.draw()
-        share = self.settings.likelihood_share
+        rows = self.draw()
+        features, condition = self.data.features[rows], self.data.condition[rows]
+        share, weight = self.settings.likelihood_share, self.settings.consistency
         loss = features.new_zeros(())
+        if share < 1 or weight > 0:
+            made = self.generator.sample(condition, self.rng)
         if share < 1:
-            fake = self.critic.see(self.generator.sample(condition, self.rng))
-            loss = -(1 - share) * self.critic(fake, condition).mean()
+            loss = -(1 - share) * self.critic(self.critic.see(made), condition).mean()
+        if weight > 0 and self.inconsistency is not None:
+            loss = loss + weight * self.inconsistency(made, self.data.cvs[rows])
         if share > 0:
             loss = loss - share * self.generator.log_prob(features, condition).mean()
         self._descend(0, loss)
@@ -382,6 +417,25 @@ class _Training:
         row |= {"held_out": float((held - made).abs().mean()), "seconds": self.seconds}
         row |= likelihood
         self.history.append(row)
+        if self.settings.likelihood_share == 1 and self._best_row() is row:
+            weights = self.averaged.module.state_dict()
+            self.best = {name: tensor.clone() for name, tensor in weights.items()}
+
+    def _best_row(self) -> dict[str, float]:
+        return max(self.history, key=lambda row: row["log_likelihood"])
+
+    def kept(self) -> dict[str, Tensor]:
+        """The weights to end with."""
+        if not self.best:
+            return self.averaged.module.state_dict()
+        best, last = self._best_row(), self.history[-1]
+        if last["log_likelihood"] < best["log_likelihood"] - LEARNED_BY_HEART:
+            logger.warning(
+                "held-out frames were likeliest after %d of %d steps (by %.2g nats), and those "
+                "weights are kept: more steps learn frames by heart; give more frames, or refine",
+                best["step"], last["step"], best["log_likelihood"] - last["log_likelihood"],
+            )  # fmt: skip
+        return self.best
 
     def _log_likelihood(self) -> dict[str, float]:
         if not hasattr(self.generator, "log_prob"):
@@ -401,7 +455,7 @@ class _Training:
         """Write a checkpoint."""
         state = {name: part.state_dict() for name, part in self._networks().items()}
         state |= {"rng": self.rng.get_state(), "step": self.step, "seconds": self.seconds}
-        state |= {"history": self.history, "belongs_to": self._belongs_to()}
+        state |= {"history": self.history, "best": self.best, "belongs_to": self._belongs_to()}
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_atomically(path, buffer.getvalue())
@@ -426,7 +480,7 @@ class _Training:
             part.load_state_dict(state[name])
         self.rng.set_state(state["rng"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self.history = state["history"]
+        self.history, self.best = state["history"], state["best"]
         logger.info("training goes on from step %d of %s", self.step, path)
 
 

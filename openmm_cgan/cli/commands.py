@@ -17,6 +17,7 @@ from openmm_cgan import __version__
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW = click.Path(path_type=Path)
 THERE = click.Path(exists=True, path_type=Path)
+CONSTRAINTS = click.Choice(["None", "HBonds", "AllBonds", "HAngles"])
 BACKENDS = click.Choice(["auto", "native", "kernel", "plugin"])
 DRIVER_BACKENDS = click.Choice(["auto", "native", "kernel"])
 
@@ -103,12 +104,7 @@ def demo(out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool
     show_default=True,
     help="OpenMM force-field file; give it once for each file.",
 )
-@click.option(
-    "--constraints",
-    type=click.Choice(["None", "HBonds", "AllBonds", "HAngles"]),
-    default="HBonds",
-    show_default=True,
-)
+@click.option("--constraints", type=CONSTRAINTS, default="HBonds", show_default=True)
 @click.option("--temperature", default=300.0, show_default=True, help="[K]")
 @click.option("--timestep", default=0.002, show_default=True, help="[ps]")
 @click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")
@@ -270,7 +266,18 @@ def propose(
 
 
 @main.command("free-energy")
-@click.argument("windows", type=THERE, nargs=-1, required=True)
+@click.argument("windows", type=THERE, nargs=-1)
+@click.option("--model", type=FILE, help="A FlowGenerator's model file: weigh what it makes.")
+@click.option("--structure", type=FILE, help="With --model: PDB file of its molecule.")
+@click.option(
+    "--plumed", "plumed_input", type=FILE, help="With --model: PLUMED input with its CVs."
+)
+@click.option(
+    "--forcefield", multiple=True, help="With --model: OpenMM force-field file; repeat it."
+)
+@click.option("--constraints", type=CONSTRAINTS, default="HBonds", help="With --model.")
+@click.option("-n", "number", type=click.IntRange(min=1), default=40_000, show_default=True,
+              help="With --model: configurations, each one energy.")  # fmt: skip
 @click.option("--cv", required=True, help="Name of the CV of the profile.")
 @click.option("--bins", type=click.IntRange(min=1), default=72, show_default=True)
 @click.option("--basin", help="Also print the free energy of LOWER,UPPER of the CV over the rest.")
@@ -285,29 +292,33 @@ def free_energy(
     out: Path,
     plot: Path | None,
     seed: int,
+    **model: Any,
 ) -> None:
-    """Free energy along a CV from umbrella WINDOWS (their folders), by MBAR with error bars.
+    """Free energy along a CV with error bars: of umbrella WINDOWS, of a model, or of both.
 
     \b
     Example:
         openmm-cgan free-energy demo/windows/window-* --cv phi --basin 0,2.3 --plot profile.png
 
-    Settle windows and failed windows are left out.
+    Windows (their folders) are joined by MBAR; settle windows and failed windows are left out. A
+    model needs none: its configurations are weighed by their energies, each against the density
+    that it was made with. With both, the model is one more state of MBAR.
+
+    \b
+        openmm-cgan free-energy --model model.pt --structure run/topology.pdb \\
+            --plumed run/plumed.dat --forcefield amber96.xml --cv phi --basin 0,2.3
     """
     from openmm_cgan.cli.exports import profile_columns, write_table
-    from openmm_cgan.free_energy import (
-        basin_difference,
-        free_energy_profile,
-        read_windows,
-        reweight_windows,
-    )
+    from openmm_cgan.cli.importance import reweight_files
+    from openmm_cgan.free_energy import basin_difference, free_energy_profile
 
     _require_parent(out, plot)
     interval = None if basin is None else _interval(basin)
-    samples = reweight_windows(read_windows(windows), seed=seed)
+    _set_threads(1)
+    samples, source = reweight_files(windows, seed, **model)
     profile = free_energy_profile(samples, cv, bins)
     write_table(out, profile_columns(profile))
-    click.echo(f"{out}: free energy along {cv} from {len(windows)} windows")
+    click.echo(f"{out}: free energy along {cv} from {source}")
     if interval is not None:
         values = samples.cvs[:, samples.column(cv)]
         difference = basin_difference(samples, (values > interval[0]) & (values < interval[1]))
@@ -315,7 +326,7 @@ def free_energy(
     if plot is not None:
         from openmm_cgan.report import Profile, plot_free_energy
 
-        curve = Profile(profile.centres[0], profile.free_energy, profile.error, "MBAR")
+        curve = Profile(profile.centres[0], profile.free_energy, profile.error, source)
         plot_free_energy(curve, plot, basin=interval, label=cv)
 
 

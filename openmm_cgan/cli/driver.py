@@ -22,7 +22,7 @@ from openmm_cgan.plumed.actions import Action, Units, read_actions
 from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.actions.lattices import general_box
 from openmm_cgan.plumed.actions.setup import Restart
-from openmm_cgan.plumed.bias import choose_backend
+from openmm_cgan.plumed.backends import choose_backend
 from openmm_cgan.plumed.colvar import FieldWriter, read_fields
 from openmm_cgan.plumed.language import (
     PlumedInputError,

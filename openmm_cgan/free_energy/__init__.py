@@ -9,6 +9,8 @@ from openmm_cgan.free_energy.importance import (
     FreeEnergyAtPoints,
     GeneratedFrames,
     free_energy_at_points,
+    generate_frames,
+    log_weights_of_frames,
     reweight_generated,
     reweight_with_generated,
 )
@@ -36,6 +38,8 @@ __all__ = [
     "free_energy_at_points",
     "free_energy_profile",
     "free_energy_surface",
+    "generate_frames",
+    "log_weights_of_frames",
     "read_windows",
     "reweight",
     "reweight_generated",

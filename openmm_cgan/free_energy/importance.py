@@ -19,11 +19,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from openmm_cgan.free_energy.hills import GAS_CONSTANT
 from openmm_cgan.free_energy.reweighting import (
     DistinctBiases,
     JoinedWindows,
@@ -38,12 +40,15 @@ from openmm_cgan.free_energy.samples import (
     unbiased,
 )
 from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.proposals.conditions import Conditions
+from openmm_cgan.proposals.weights import DensitySampler, noisy_conditions
 
 logger = logging.getLogger("openmm_cgan")
 
 LEAST_EFFECTIVE = 100.0  # samples: fewer, and neither a free energy nor its error is trustworthy
 LARGEST_SHARE = 0.05  # of all weight, in one configuration
 FARTHEST = 700.0  # kT: exp of more than that is no number
+CHUNK = 1000  # configurations weighed at a time
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,93 @@ class GeneratedFrames:
         return BiasedFrames(
             self.cvs[rows], unbiased, self.temperature, self.variables, "generated configurations"
         )
+
+
+class Weigher(Protocol):
+    """What weighs configurations of a sampler: `openmm_cgan.reporters.exact.ExactMove`.
+
+    Attributes
+    ----------
+    sampler : DensitySampler
+    conditions : Conditions
+        From where CV values are drawn.
+    noise : ndarray, shape (n_cvs,)
+        Of the conditions about the CVs [CV unit].
+    kT : float
+        [kJ/mol]
+    """
+
+    sampler: DensitySampler
+    conditions: Conditions
+    noise: NDArray[np.float64]
+    kT: float
+
+    def weigh(self, x: NDArray, conditions: NDArray, log_prob: NDArray) -> Any:
+        """Weigh configurations: a record with cvs, log_weights and bias [kJ/mol]."""
+
+
+def generate_frames(weigher: Weigher, n: int, seed: int = 0) -> GeneratedFrames:
+    """Make configurations and weigh them against the unbiased ensemble.
+
+    Parameters
+    ----------
+    weigher : Weigher
+        Its bias, if it has one, is taken out of the weights.
+    n : int
+        Number of configurations; each costs one energy.
+    seed : int
+    """
+    rng = np.random.default_rng(seed)
+    cvs, logs = [], []
+    for start in range(0, n, CHUNK):
+        drawn = weigher.conditions.draw(min(CHUNK, n - start), rng)
+        made = weigher.sampler.sample_with_log_prob(drawn, seed=int(rng.integers(2**31)))
+        weighed = weigher.weigh(made[0], drawn, made[1])
+        cvs.append(weighed.cvs)
+        logs.append(_without_bias(weighed, weigher.kT))
+    temperature = weigher.kT / GAS_CONSTANT
+    variables = tuple(weigher.sampler.variables)
+    return GeneratedFrames(np.concatenate(cvs), np.concatenate(logs), temperature, variables)
+
+
+def log_weights_of_frames(
+    weigher: Weigher, positions: NDArray, cvs: NDArray, seed: int = 0
+) -> NDArray[np.float64]:
+    """Log weights of MD frames as candidates of a generator, for `reweight_with_generated`.
+
+    Parameters
+    ----------
+    weigher : Weigher
+        The one that `generate_frames` was given.
+    positions : ndarray, shape (n, n_generated, 3)
+        The generated atoms, in their order [nm].
+    cvs : ndarray, shape (n, n_cvs)
+        Their CV values [CV unit].
+    seed : int
+        Of the conditions of CVs that are no coordinates of the generator.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        -inf where the generator cannot make a frame.
+    """
+    rng = np.random.default_rng(seed)
+    logs = []
+    for start in range(0, len(positions), CHUNK):
+        part = slice(start, start + CHUNK)
+        x = np.asarray(positions[part], dtype=float)
+        drawn = noisy_conditions(
+            np.asarray(cvs[part], dtype=float), weigher.noise, weigher.sampler.variables, rng
+        )
+        weighed = weigher.weigh(x, drawn, weigher.sampler.log_prob(x, drawn))
+        logs.append(_without_bias(weighed, weigher.kT))
+    return np.concatenate(logs)
+
+
+def _without_bias(weighed: Any, kT: float) -> NDArray[np.float64]:
+    return np.where(
+        np.isfinite(weighed.log_weights), weighed.log_weights + weighed.bias / kT, -np.inf
+    )
 
 
 def reweight_generated(

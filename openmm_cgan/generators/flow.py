@@ -20,6 +20,8 @@ References
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +51,9 @@ class FlowGenerator(nn.Module):
         Affine couplings of the stiff coordinates.
     bins : int
         Of the splines.
+    folds : sequence of int, optional
+        Symmetry of each torsion: 3 for that of a methyl group, whose three wells are equal. 1 for
+        all if omitted.
     seed : int
         Of the permutations between couplings.
 
@@ -74,10 +79,11 @@ class FlowGenerator(nn.Module):
         depth: int = 2,
         couplings: int = 8,
         bins: int = 16,
+        folds: Sequence[int] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "n_linear": n_linear,
             "n_pairs": n_pairs,
             "n_condition": n_condition,
@@ -85,9 +91,11 @@ class FlowGenerator(nn.Module):
             "depth": depth,
             "couplings": couplings,
             "bins": bins,
+            "folds": [1] * n_pairs if folds is None else [int(fold) for fold in folds],
             "seed": seed,
         }
         self.n_linear, self.n_pairs = n_linear, n_pairs
+        self.folds: list[int] = self.settings["folds"]
         per_torsion = 2 * HARMONICS
         self.splines = nn.ModuleList(
             perceptron(n_condition + per_torsion * k, SPLINE_WIDTH, depth, n_parameters(bins))
@@ -134,7 +142,8 @@ class FlowGenerator(nn.Module):
         log_prob = y_BL.new_full((len(y_BL),), -self.n_pairs * LOG_2PI)
         for k, network in enumerate(self.splines):
             given = _given(torsions_BP[:, :k], condition)
-            log_prob = log_prob + circular_spline(torsions_BP[:, k], network(given))[1]
+            folded = _wrapped(self.folds[k] * torsions_BP[:, k])
+            log_prob = log_prob + circular_spline(folded, network(given))[1]
         given_BG = _given(torsions_BP, condition)
         z_BL = y_BL - torch.addmm(self.mean[0], given_BG, self.mean[1:])
         z_BL = torch.linalg.solve_triangular(self.spread, z_BL.T, upper=False).T
@@ -160,9 +169,12 @@ class FlowGenerator(nn.Module):
         torsions_BP = condition.new_zeros(n, 0)
         for k, network in enumerate(self.splines):
             given = _given(torsions_BP, condition)
-            angle = (2 * uniform[:, k] - 1) * math.pi
-            torsion, log_slope = circular_spline(angle, network(given), inverse=True)
+            # which of the wells, and where in it: as likely in each
+            well = torch.floor(self.folds[k] * uniform[:, k])
+            angle = (2 * (self.folds[k] * uniform[:, k] - well) - 1) * math.pi
+            folded, log_slope = circular_spline(angle, network(given), inverse=True)
             log_prob = log_prob - log_slope
+            torsion = _wrapped((folded + 2 * math.pi * well) / self.folds[k])
             torsions_BP = torch.cat([torsions_BP, torsion[:, None]], dim=1)
         given_BG = _given(torsions_BP, condition)
         for k in reversed(range(len(self.couplings))):
@@ -200,6 +212,11 @@ def _given(torsions: Tensor, condition: Tensor) -> Tensor:
     """Condition, and harmonics of torsions (n, k)."""
     multiples = torch.cat([m * torsions for m in range(1, HARMONICS + 1)], dim=1)
     return torch.cat([condition, multiples.cos(), multiples.sin()], dim=1)
+
+
+def _wrapped(angles: Tensor) -> Tensor:
+    """Angles [rad] brought into [-pi, pi)."""
+    return angles - 2 * math.pi * torch.floor(angles / (2 * math.pi) + 0.5)
 
 
 def _shift_and_log_scale(parameters: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from openmm import unit
 
 from openmm_cgan.plumed.actions import Action, read_actions, read_known
 from openmm_cgan.plumed.actions.setup import Units
+from openmm_cgan.plumed.backends import choose_backend
 from openmm_cgan.plumed.bias_reporters import UpdateReporter, positions_and_box, tell_energy
 from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.plumed.language import (
@@ -403,6 +404,34 @@ class PlumedBias:
         b = None if box is None else np.asarray(_bare(box), dtype=float)
         return self._engine.cv_values(x, b)
 
+    def differentiable_cvs(self, positions: Any) -> Any:
+        """Values of the collective variables as a tensor with gradients, without a box.
+
+        Parameters
+        ----------
+        positions : torch.Tensor, shape (n, n_atoms, 3)
+            [nm]
+
+        Returns
+        -------
+        torch.Tensor, shape (n, n_cvs)
+            [CV units]
+
+        Raises
+        ------
+        ValueError
+            If the input is run by libplumed.
+        """
+        import torch
+
+        if not isinstance(self._engine, NativeBackend):
+            raise ValueError(
+                f"the CVs are those of the {self.backend} backend, which has no derivatives for"
+                " torch; write the input with natively known actions"
+            )
+        self._engine.check(positions.shape[-2])
+        return torch.stack(self._engine.cv_columns(positions), dim=-1)
+
     def bias_of_cvs(self, cvs: Any) -> np.ndarray:
         """The bias as it stands now, as a function of the variables alone.
 
@@ -448,32 +477,6 @@ class PlumedBias:
     def close(self) -> None:
         """Close the files of the input."""
         self._engine.close()
-
-
-def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
-    """The backend to take; the refusal is why it can not be native."""
-    if backend == "native" and refusal is not None:
-        raise refusal
-    if backend == "native" or (backend == "auto" and refusal is None):
-        log.info("%s: native backend, it covers the input", source)
-        return "native"
-    from openmm_cgan.plumed import kernel, plugin
-
-    if backend == "kernel" and kernel.find_kernel() is None:
-        raise RuntimeError(kernel.MISSING)
-    if backend == "plugin" and not plugin.available():
-        raise RuntimeError(plugin.MISSING)
-    if backend != "auto":
-        return backend
-    assert refusal is not None
-    for name, installed in (
-        ("kernel", kernel.find_kernel() is not None),
-        ("plugin", plugin.available()),
-    ):
-        if installed:
-            log.info("%s: %s backend, for native refuses:\n%s", source, name, refusal)
-            return name
-    raise refusal
 
 
 def _element_masses(topology: Any) -> np.ndarray:

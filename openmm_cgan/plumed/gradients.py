@@ -56,6 +56,7 @@ def _torsion(bonds: list[Triple]) -> tuple[float, Gradient]:
     b2 = bx * bx + by * by + bz * bz
     b = math.sqrt(b2)
     phi = math.atan2(b * (ax * nx + ay * ny + az * nz), mx * nx + my * ny + mz * nz)
+    phi = -math.pi if phi >= math.pi else phi
     m2, n2 = mx * mx + my * my + mz * mz, nx * nx + ny * ny + nz * nz
     if not (m2 and n2):
         return phi, [(0.0, 0.0, 0.0)] * 4
@@ -121,7 +122,8 @@ def torsion_angle(p: Triple, q: Triple, r: Triple, s: Triple) -> float:
         ax * cx + ay * cy + az * cz,
     )
     sine = math.sqrt(length2) * (ax * nx + ay * ny + az * nz)
-    return math.atan2(sine, ab * bc - ac * length2)
+    found = math.atan2(sine, ab * bc - ac * length2)
+    return -math.pi if found >= math.pi else found
 
 
 def _bonds(points: list[list[float]], edges: list[list[float]] | None) -> list[Triple]:

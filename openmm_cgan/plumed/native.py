@@ -21,6 +21,7 @@ from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
 from openmm_cgan.plumed.actions.chains import ChainVariable
 from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.lattices import GeneralBox
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.shapes import GroupVariable, Gyration
 from openmm_cgan.plumed.actions.surroundings import Energy, Observed, Time
@@ -122,14 +123,7 @@ class NativeBackend:
     ) -> dict[str, np.ndarray]:
         """All values of the input by name.
 
-        Parameters
-        ----------
-        positions : ndarray, shape (..., n_atoms, 3)
-            [nm]
-        box : ndarray, shape (..., 3, 3), or None
-            [nm]
-        step : int
-            For TIME.
+        Positions (..., n_atoms, 3) and box (..., 3, 3) are in nm; the step is for TIME.
         """
         found = self._observed(step)
         if positions.ndim == 2 and at_right_angles(box):
@@ -146,10 +140,18 @@ class NativeBackend:
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """The values in `read`, shape (..., n_read); what they do not need is not computed."""
+        return self._pick(self._read_values(positions, box))
+
+    def cv_columns(self, positions: Any) -> list[Any]:
+        """The values in `read` one by one, without a box: of tensors, differentiable tensors."""
+        found = self._read_values(positions, None)
+        return [found[name] for name in self.read]
+
+    def _read_values(self, positions: Any, box: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name in self.read:
             self._compute_with_arguments(self._owner[name], found, positions, box)
-        return self._pick(found)
+        return found
 
     def evaluate(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
@@ -178,6 +180,8 @@ class NativeBackend:
 
     def _check_box(self, box: np.ndarray | None) -> None:
         made_for = self._lowering.box
+        if isinstance(box, GeneralBox):  # of a frame, which `evaluate` takes as it is
+            return
         if box is None or made_for.triclinic or not made_for.periodic:
             return
         if box[1, 0] != 0 or box[2, 0] != 0 or box[2, 1] != 0:

@@ -409,7 +409,8 @@ class Torsion(ChainVariable):
         a, b, c = vectors
         across, length2 = cross(b, c), dot(b, b)
         cosine = dot(a, b) * dot(b, c) - dot(a, c) * length2  # (a x b) . (b x c)
-        return xp.atan2(xp.sqrt(length2) * dot(a, across), cosine)
+        found = xp.atan2(xp.sqrt(length2) * dot(a, across), cosine)
+        return xp.where(found >= math.pi, found - 2 * math.pi, found)  # the domain is [-pi, pi)
 
     def value(self, positions: Any, box: Any = None) -> Any:
         xp = namespace(positions)

@@ -1,0 +1,147 @@
+"""Free energies from a model file: generated configurations, and windows where there are any."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from openmm_cgan.free_energy import BiasedFrames, WeightedSamples
+    from openmm_cgan.reporters.exact import ExactMove
+    from openmm_cgan.testsystems import Molecule
+
+logger = logging.getLogger("openmm_cgan")
+
+MOST_FRAMES = 40_000  # of all windows: each is weighed under the generator and costs an energy
+
+
+def reweight_files(
+    windows: Sequence[Path],
+    seed: int,
+    model: Path | None,
+    structure: Path | None,
+    plumed_input: Path | None,
+    forcefield: Sequence[str],
+    constraints: str,
+    number: int,
+) -> tuple[WeightedSamples, str]:
+    """Weigh windows, a model's configurations, or both, and say in words what they were.
+
+    Raises
+    ------
+    ValueError
+        If there is neither, or what a model needs is missing.
+    """
+    from openmm_cgan.cli.simulations import load_molecule
+    from openmm_cgan.free_energy import read_windows, reweight_windows
+
+    found = read_windows(windows) if windows else []
+    if model is None:
+        if not found:
+            raise ValueError("give folders of umbrella windows, or --model, or both")
+        return reweight_windows(found, seed=seed), f"{len(found)} windows"
+    if structure is None or plumed_input is None or not forcefield:
+        raise ValueError(
+            "--model needs --structure, --plumed and --forcefield (once for each file): the energy "
+            "and the CVs of what it makes"
+        )
+    molecule = load_molecule(structure, forcefield, constraints)
+    samples = reweight_model(model, molecule, plumed_input, found, number, seed)
+    effective = f"{number} generated configurations (worth {samples.effective_samples:.0f} in all)"
+    return samples, f"{len(found)} windows and {effective}" if found else effective
+
+
+def reweight_model(
+    model: Path,
+    molecule: Molecule,
+    plumed_input: Path,
+    windows: Sequence[BiasedFrames],
+    n: int,
+    seed: int,
+) -> WeightedSamples:
+    """Weigh configurations of a model for the unbiased ensemble, by MBAR with windows if given.
+
+    Parameters
+    ----------
+    model : Path
+        A ConditionalGAN with a density.
+    molecule : Molecule
+        What it was trained on.
+    plumed_input : Path
+        Its CVs; biases in it count for nothing.
+    windows : sequence of BiasedFrames
+        As `read_windows` gives them, named by their folders; none for the model alone.
+    n : int
+        Configurations to make.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If the density of the model is not known, or weights would not be exact.
+    """
+    from openmm_cgan.frames import read_frames
+    from openmm_cgan.free_energy import (
+        generate_frames,
+        log_weights_of_frames,
+        reweight_generated,
+        reweight_with_generated,
+    )
+
+    weigher = _weigher(model, molecule, plumed_input)
+    made = generate_frames(weigher, n, seed)
+    if not windows:
+        return reweight_generated(made, seed=seed)
+    stride = -(-sum(len(w.cvs) for w in windows) // MOST_FRAMES)
+    windows = [replace(w, cvs=w.cvs[::stride]) for w in windows]
+    logs = []
+    for window in windows:
+        positions = read_frames(Path(window.name) / "frames").positions[::stride]
+        logs.append(log_weights_of_frames(weigher, positions, window.cvs, seed))
+    return reweight_with_generated(windows, logs, made, seed=seed)
+
+
+def _weigher(model: Path, molecule: Molecule, plumed_input: Path) -> ExactMove:
+    """What weighs configurations of a model, after a check that the weights are exact."""
+    import openmm
+    from openmm import app
+
+    from openmm_cgan.cgan import ConditionalGAN
+    from openmm_cgan.free_energy.hills import GAS_CONSTANT
+    from openmm_cgan.plumed.bias import PlumedBias
+    from openmm_cgan.potentials import Potential
+    from openmm_cgan.proposals import (
+        Screen,
+        ScreenSettings,
+        generated_atoms,
+        require_same_variables,
+    )
+    from openmm_cgan.reporters.exact import ExactMove, why_not_exact
+
+    gan: Any = ConditionalGAN.load(model, molecule.topology)
+    if gan.temperature is None:
+        raise ValueError(f"{model} does not know the temperature of its frames: train again")
+    names = tuple(variable.name for variable in gan.variables)
+    bias = PlumedBias(plumed_input, molecule.topology, temperature=gan.temperature, cvs=names)
+    require_same_variables(gan.variables, bias.variables)
+    bias = bias.restrained(gan.cv_range.mean(axis=1), 0.0)  # the CVs alone
+    simulation = app.Simulation(
+        molecule.topology,
+        molecule.system,
+        openmm.VerletIntegrator(0.001),
+        openmm.Platform.getPlatformByName("Reference"),
+    )
+    simulation.context.setPositions(molecule.positions)
+    if why := why_not_exact(gan, simulation, bias):
+        raise ValueError(f"{model} gives no free energy: {why}")
+    atoms = generated_atoms(gan, molecule.topology)
+    # the energy judges bonds and clashes; what it cannot tell is which molecule was given
+    loose = ScreenSettings(clash_fraction=0.0, bond_tolerance=np.inf)
+    screen = Screen(molecule.topology, molecule.positions[atoms], None, loose, atoms.tolist())
+    kT = GAS_CONSTANT * gan.temperature
+    return ExactMove(gan, bias, Potential(molecule.system), screen, kT)
