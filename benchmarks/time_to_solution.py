@@ -47,7 +47,7 @@ TRAINING = TrainingSettings(
 )
 REFINING = RefiningSettings(steps=200, batch=128, learning_rate=1e-3)
 BATCH, BATCHES = 2000, 30  # importance sampling
-TOTAL = 2_000_000  # steps of the others
+TOTAL = 1_500_000  # steps of the others
 WITHIN = 0.5  # kJ/mol
 
 
