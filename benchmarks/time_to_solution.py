@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
-    reference = read_reference()["delta_f"]["value"]
+    reference = read_reference().difference.value
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         found = list(pool.map(one_seed, range(arguments.seeds)))
     settled: dict[str, list[float]] = {}
