@@ -26,6 +26,7 @@ from openmm import app
 
 from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias
 from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
+from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.metrics import kish_effective_sample_size, marginal_distances
 from openmm_cgan.potentials import Potential
@@ -37,7 +38,7 @@ from openmm_cgan.testsystems import GAS_CONSTANT, MIDDLE_ATOMS, Molecule, alanin
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE
 TIMESTEP = 0.004  # ps
-FRAMES_EVERY = 50
+FRAMES_EVERY = 25
 AT = {"alpha": (-1.1, -0.7), "beta": (-2.4, 2.6), "PPII": (-1.2, 2.5), "left": (1.0, 0.7)}
 EACH = 500  # configurations at each of those
 # Contexts of one thread: twice as fast on CPU as on Reference, with 62 atoms and implicit solvent
@@ -191,25 +192,30 @@ def figures(
     split = 3 * len(frames) // 4
     seen, unseen = frames.select(slice(0, split)), frames.select(slice(split, None))
     settings = TrainingSettings(
-        generator="FlowGenerator", batch=512, steps=100_000, max_seconds=train_seconds
+        generator="FlowGenerator",
+        batch=512,
+        steps=500,
+        report_every=25,
+        max_seconds=train_seconds,
     )
     gan = ConditionalGAN.fit(seen, molecule.topology, settings)
     label = "flow by likelihood"
     rows = rows_of(label, evaluate(gan, molecule, bias, unseen), time.perf_counter() - begun)
     if refine_seconds > 0:
         potential = Potential(molecule.system, leave_out=bias.force_groups(), platform=PLATFORM)
-        refining = RefiningSettings(steps=100_000, batch=64, max_seconds=refine_seconds)
-        gan, _ = refine(gan, potential, seen.cvs, refining)
-        label = "refined on the energy"
+        refining = RefiningSettings(steps=300, batch=128, max_seconds=refine_seconds)
+        rows_seen = Dataset.prepare(seen, molecule.topology, settings).rows
+        gan, _ = refine(gan, potential, seen.cvs, refining, frames=rows_seen)
+        label = "refined on energy and frames"
         rows += rows_of(label, evaluate(gan, molecule, bias, unseen), time.perf_counter() - begun)
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=400_000, help="of 4 fs")
+    parser.add_argument("--steps", type=int, default=300_000, help="of 4 fs")
     parser.add_argument("--train-seconds", type=float, default=100.0)
-    parser.add_argument("--refine-seconds", type=float, default=40.0)
+    parser.add_argument("--refine-seconds", type=float, default=80.0)
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -10,6 +10,7 @@ import torch
 from openmm import app
 
 from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, TrainingSettings, refine
+from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.refining import _Refining
 from openmm_cgan.frames import Frames
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
@@ -156,6 +157,20 @@ def test_the_given_one_is_left_as_it_is_and_the_same_seed_repeats(cold):
     assert not np.array_equal(one.sample([0.3], 5), cold.sample([0.3], 5))
 
 
+def test_a_share_of_the_likelihood_holds_it_to_the_frames(cold, refined):
+    rows = Dataset.prepare(too_cold(), chain(), FLOW).rows
+    likelihoods = []
+    for share in (0.0, 0.5, 1.0):
+        settings = RefiningSettings(steps=80, batch=128, learning_rate=3e-3, likelihood=share)
+        energy = Chain(cold.features.z_matrix)
+        mixed, _ = refine(refined[0], energy, CVS, settings, frames=rows)
+        with torch.no_grad():
+            log_q = mixed.generator.log_prob(rows.held_features, rows.held_condition)
+        likelihoods.append(float(log_q.mean()))
+    # five standardised coordinates of a third of the variance: wide, between, and as narrow
+    assert likelihoods[0] + 0.3 < likelihoods[1] < likelihoods[2] - 0.1
+
+
 def test_energies_that_cannot_be_had_are_left_out(cold):
     class Broken(Chain):
         def energies_and_gradients(self, positions):
@@ -186,6 +201,6 @@ def test_what_cannot_be_refined_is_refused(cold):
         refine(replace(cold, condition_noise=np.array([0.1])), energy, CVS)
     with pytest.raises(ValueError, match="no temperature"):
         refine(replace(cold, temperature=None), energy, CVS)
-    for wrong in ({"steps": 0}, {"learning_rate": -1.0}, {"batch": 0}):
+    for wrong in ({"steps": 0}, {"learning_rate": -1.0}, {"batch": 0}, {"likelihood": 1.5}):
         with pytest.raises(ValueError, match="expected"):
             RefiningSettings(**wrong)

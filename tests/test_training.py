@@ -282,7 +282,18 @@ def test_by_likelihood_the_weights_that_held_out_rows_liked_best_are_kept(tmp_pa
     with torch.no_grad():
         found = generator.log_prob(data.held_features, data.held_condition).mean()
     assert float(found) == pytest.approx(max(likelihoods), abs=1e-5)
-    assert "learn frames by heart" in caplog.text
+    assert "held-out frames were likeliest" in caplog.text
     again, _ = trained(features, condition, (6, 0, 2), settings, checkpoint)
     for one, other in zip(generator.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_no_copy_of_a_held_out_row_is_trained_on():
+    rows = torch.arange(100.0)[:, None]
+    features = torch.cat([rows, rows + 1000, rows + 2000])  # three copies
+    data = TrainingData.split(features, features, torch.ones(300), seed=0, copies=3)
+    held, kept = data.held_features[:, 0], data.features[:, 0]
+    assert len(held) == 5
+    assert len(kept) == 3 * 95
+    assert held.max() < 100
+    assert not set((kept % 1000).tolist()) & set(held.tolist())

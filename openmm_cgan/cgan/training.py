@@ -215,11 +215,16 @@ class TrainingData:
         weights: Tensor,
         seed: int,
         cvs: Tensor | None = None,
+        copies: int = 1,
     ) -> "TrainingData":
-        """Hold out a twentieth of the rows, at most `HELD_OUT`."""
+        """Hold out a twentieth of the rows, at most `HELD_OUT`, and all copies of them.
+
+        The rows are those of the first copy, then of the second and so on.
+        """
         rng = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(features), generator=rng)
-        held, kept = order.tensor_split([min(HELD_OUT, max(1, len(order) // 20))])
+        n = len(features) // copies
+        held, kept = torch.randperm(n, generator=rng).tensor_split([min(HELD_OUT, max(1, n // 20))])
+        kept = (n * torch.arange(copies)[:, None] + kept).flatten()
         features, condition = features.float(), condition.float()
         values = torch.zeros(len(features), 0) if cvs is None else cvs
         return cls(
@@ -244,8 +249,7 @@ def train(
 ) -> list[dict[str, float]]:
     """Train a generator, which ends with its averaged weights.
 
-    By likelihood alone it ends with those under which held-out rows were likeliest: few frames of
-    a large molecule are soon learned by heart.
+    By likelihood alone it ends with those under which held-out rows were likeliest.
 
     Parameters
     ----------
@@ -429,12 +433,9 @@ class _Training:
         if not self.best:
             return self.averaged.module.state_dict()
         best, last = self._best_row(), self.history[-1]
-        if last["log_likelihood"] < best["log_likelihood"] - LEARNED_BY_HEART:
-            logger.warning(
-                "held-out frames were likeliest after %d of %d steps (by %.2g nats), and those "
-                "weights are kept: more steps learn frames by heart; give more frames, or refine",
-                best["step"], last["step"], best["log_likelihood"] - last["log_likelihood"],
-            )  # fmt: skip
+        if best["log_likelihood"] - last["log_likelihood"] > LEARNED_BY_HEART:
+            text = "held-out frames were likeliest after %d of %d steps, which are kept: give more"
+            logger.warning(text + " frames, or refine", best["step"], last["step"])
         return self.best
 
     def _log_likelihood(self) -> dict[str, float]:
