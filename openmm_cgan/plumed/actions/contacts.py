@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +18,7 @@ from openmm_cgan.plumed.actions.variables import (
     Name,
     Own,
     Site,
+    Term,
     Variable,
     site_position,
 )
@@ -74,9 +76,15 @@ class PairSum(Variable):
     def gradient(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
     ) -> tuple[float, np.ndarray]:
+        return self._pull(positions, box, np.ones(len(self.pairs)))
+
+    def _pull(
+        self, positions: np.ndarray, box: np.ndarray | None, chosen: np.ndarray
+    ) -> tuple[float, np.ndarray]:
+        """Sum over the chosen pairs, and its gradient on the sites."""
         x, y, z = self._vectors(positions, box)
         r = np.sqrt(x * x + y * y + z * z)
-        values = self.pair_values(r / self.units.length + 1e-40j)
+        values = self.pair_values(r / self.units.length + 1e-40j) * chosen
         pull = values.imag / 1e-40 / (r * self.units.length)  # exact: nothing is subtracted
         slopes = np.zeros((len(self.sites), 3))
         for sign, rows in zip((-1.0, 1.0), self._rows, strict=True):
@@ -89,8 +97,12 @@ class PairSum(Variable):
         return (fixed and not self.periodic) or super().wanders(box)
 
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        return name(Gradient(self, index) if self._in_python(box) else Own(self))
+
+    def _in_python(self, box: BoxKind) -> bool:
+        """Whether OpenMM's images of the pairs may not be PLUMED's."""
         far = self.periodic and self.reach > box.safe and box.apart(self.sites)
-        return name(Gradient(self, index) if far or box.torn(self.sites) else Own(self))
+        return far or box.torn(self.sites)
 
     def pair_expression(self, k: int, r: str) -> str:
         """Expression of OpenMM's for pair `k`, in its distance [nm] and `pair_parameters`."""
@@ -156,7 +168,7 @@ class Coordination(PairSum):
     def _switch(self, options: dict[str, Any]) -> Switch:
         if options["SWITCH"] is not None:
             try:
-                return read_switch(options["SWITCH"], self.units.length)
+                return read_switch(options["SWITCH"])
             except ValueError as error:
                 raise self.error("SWITCH", str(error)) from None
         r_0, nn, mm = options["R_0"], options["NN"], options["MM"]
@@ -180,10 +192,10 @@ class Coordination(PairSum):
 
 
 class ContactMap(PairSum):
-    """A weighted sum of contacts, or the squared distance from a reference map."""
+    """Contacts one by one, their weighted sum, or the squared distance from a reference map."""
 
     name = "CONTACTMAP"
-    summary = "sum of contacts (SUM) or distance from a map (CMDIST)"
+    summary = "contacts, their sum (SUM) or distance from a map (CMDIST)"
     keywords = (
         Keyword("ATOMS", "atoms", "the two atoms of a contact", compulsory=True, first=1),
         Keyword("SWITCH", "text", "the switching function of a contact", first=1),
@@ -206,8 +218,9 @@ class ContactMap(PairSum):
             self.pairs.append((atoms[0], atoms[1]))
         self._refuse_fixed_pairs("ATOMS")
         n = len(self.pairs)
-        if options["SUM"] == options["CMDIST"]:
-            raise self.error("CONTACTMAP", f"natively with SUM or with CMDIST; {REMEDY}")
+        if options["SUM"] and options["CMDIST"]:
+            raise self.error("CONTACTMAP", "give SUM or CMDIST, not both")
+        self.separate: bool = not options["SUM"] and not options["CMDIST"]
         self.squared: bool = options["CMDIST"]
         self.references = self._numbers("REFERENCE", options["REFERENCEi"], 0.0, n)
         self.weights = self._numbers("WEIGHT", options["WEIGHTi"], 1.0, n)
@@ -223,13 +236,38 @@ class ContactMap(PairSum):
         if len(texts) != n or texts[0] is None:
             raise self.error("SWITCH", "give SWITCH once, or SWITCH1, SWITCH2 ... for each contact")
         try:
-            return [read_switch(text, self.units.length) for text in texts]
+            return [read_switch(text) for text in texts]
         except ValueError as error:
             raise self.error("SWITCH", str(error)) from None
 
     @property
     def outputs(self) -> tuple[Value, ...]:
-        return (Value(self.label),)
+        if not self.separate:
+            return (Value(self.label),)
+        return tuple(Value(f"{self.label}.contact-{k + 1}") for k in range(len(self.pairs)))
+
+    def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
+        if not self.separate:
+            return super().values(positions, box)
+        contacts = self.pair_values(self.distances(positions, box))
+        return tuple(contacts[..., k] for k in range(len(self.pairs)))
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        if not self.separate:
+            return super().gradient(index, positions, box)
+        return self._pull(positions, box, np.arange(len(self.pairs)) == index)
+
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        if not self.separate or self._in_python(box):
+            return super().expression(index, name, box)
+        periodic = self.periodic and box.periodic
+        r = name(Term(self.pairs[index], "distance", periodic=periodic))
+        text = self.pair_expression(index, r)
+        for parameter, number in self.pair_parameters(index).items():
+            text = re.sub(rf"\b{parameter}\b", f"({number!r})", text)
+        return text
 
     def pair_values(self, r: Any) -> Any:
         contacts = [

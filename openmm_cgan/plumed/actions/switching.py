@@ -149,15 +149,13 @@ def rational(r_0: float, d_0: float, nn: int, mm: int) -> Switch:
     return Switch("RATIONAL", r_0, d_0, d_max, (nn, mm))
 
 
-def read_switch(text: str, length: float) -> Switch:
+def read_switch(text: str) -> Switch:
     """Read ``RATIONAL R_0=0.3 D_MAX=1.2`` and the like.
 
     Parameters
     ----------
     text : str
         The value of SWITCH, without its braces.
-    length : float
-        The input's unit of length [nm], for the default of BETA.
 
     Raises
     ------
@@ -190,7 +188,8 @@ def read_switch(text: str, length: float) -> Switch:
     if kind in ("CUSTOM", "MATHEVAL"):
         return _custom(given, Switch("CUSTOM", r_0, d_0, d_max, (), "NOSTRETCH" not in given))
     numbers = _PARAMETERS[kind]
-    defaults = {"NN": 6.0, "MM": 0.0, "BETA": 50.0 * length, "LAMBDA": 1.8}
+    # BETA is 50 in whatever unit of length the input has, though PLUMED's manual says per nm
+    defaults = {"NN": 6.0, "MM": 0.0, "BETA": 50.0, "LAMBDA": 1.8}
     found = tuple(_number(name, given, defaults) for name in numbers)
     if kind == "RATIONAL":
         found = (found[0], found[1] or 2 * found[0])
