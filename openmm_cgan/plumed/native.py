@@ -23,7 +23,7 @@ from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.lattices import GeneralBox
 from openmm_cgan.plumed.actions.opes import Opes
-from openmm_cgan.plumed.actions.shapes import GroupVariable, Gyration
+from openmm_cgan.plumed.actions.shapes import Gyration
 from openmm_cgan.plumed.actions.surroundings import Energy, Observed, Time
 from openmm_cgan.plumed.actions.variables import Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants
@@ -32,7 +32,7 @@ from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, kind_of_box
 from openmm_cgan.plumed.metad_run import MetadRun
 from openmm_cgan.plumed.output_files import OutputFiles
-from openmm_cgan.plumed.refusals import depends_on, forceless, wandering
+from openmm_cgan.plumed.refusals import depends_on, forceless, kept_together, wandering
 from openmm_cgan.plumed.saved_state import SavedState
 from openmm_cgan.plumed.stepwise import Stepwise
 
@@ -102,8 +102,7 @@ class NativeBackend:
 
     def groups(self) -> list[tuple[int, ...]]:
         """Groups of atoms that the forces take as they are, each to be in one periodic image."""
-        taken = [a for a in self.actions if isinstance(a, Centroid | GroupVariable) and a.periodic]
-        return [action.atoms for action in taken if not self._lowering.box.split(action.atoms)]
+        return kept_together(self.actions, self._lowering.box)
 
     def set_masses(self, masses: np.ndarray) -> None:
         """Take the masses [dalton] of all atoms of the system."""
@@ -136,7 +135,7 @@ class NativeBackend:
 
     @cached_property
     def _chains(self) -> dict[str, ChainVariable]:
-        return {a.label: a for a in self.actions if isinstance(a, ChainVariable) and a.chain}
+        return {a.label: a for a in self.actions if isinstance(a, ChainVariable) and a.quick}
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """The values in `read`, shape (..., n_read); what they do not need is not computed."""
@@ -208,7 +207,8 @@ class NativeBackend:
     @staticmethod
     def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
         if isinstance(action, Variable):
-            results: tuple[Any, ...] = tuple(map(_bare, action.values(positions, box)))
+            seen = action.seen(positions, box)
+            results: tuple[Any, ...] = tuple(map(_bare, action.values(seen, box)))
         elif isinstance(action, Function | Bias):
             results = action.values([found[v.name] for v in action.arguments])
         elif isinstance(action, Observed) and action.label not in found:
@@ -420,7 +420,7 @@ class NativeBackend:
     @cached_property
     def _needed_alone(self) -> tuple[list[ChainVariable], list[Action]]:
         owners = list(dict.fromkeys(self._owner[name] for name in self._stepwise.arguments))
-        chains = [o for o in owners if isinstance(o, ChainVariable) and o.chain]
+        chains = [o for o in owners if isinstance(o, ChainVariable) and o.quick]
         return chains, [owner for owner in owners if owner not in chains]
 
     def upload(self, context: openmm.Context) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from openmm_cgan.plumed.actions import REMEDY, Action
 from openmm_cgan.plumed.actions.biases import Bias
-from openmm_cgan.plumed.actions.centers import VirtualAtom
+from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.setup import WholeMolecules
+from openmm_cgan.plumed.actions.shapes import GroupVariable
 from openmm_cgan.plumed.actions.surroundings import Observed
-from openmm_cgan.plumed.actions.variables import BoxKind, Variable
+from openmm_cgan.plumed.actions.variables import BoxKind, Site, Variable
 from openmm_cgan.plumed.language import Problem
 
 Owners = dict[str, Action]  # the action that gives each value
@@ -29,11 +32,10 @@ def forceless(actions: list[Action], owners: Owners) -> list[Problem]:
     def complain(action: Action, word: str, what: str) -> None:
         problems.append(Problem(action.statement.location, word, f"{what}; {REMEDY}"))
 
-    made_whole = any(isinstance(action, WholeMolecules) for action in actions)
     hidden = {n for a in actions if isinstance(a, Opes) for n in a.hidden_names}
     for action in actions:
-        if made_whole and isinstance(action, Variable | VirtualAtom) and not action.periodic:
-            complain(action, "NOPBC", "NOPBC after WHOLEMOLECULES is not native")
+        if isinstance(action, Variable | VirtualAtom) and (what := _badly_whole(action, actions)):
+            complain(action, "NOPBC", f"NOPBC after WHOLEMOLECULES is not native {what}")
         for value in action.arguments:
             if value.name in hidden:
                 complain(action, value.name, "natively there is no neighbour list")
@@ -44,6 +46,37 @@ def forceless(actions: list[Action], owners: Owners) -> list[Problem]:
             if depends_on(Observed, value.name, owners):
                 complain(action, value.name, "a bias acting on TIME or ENERGY is not native")
     return problems
+
+
+def _badly_whole(action: Variable | VirtualAtom, actions: list[Action]) -> str:
+    """Why what WHOLEMOLECULES leaves for NOPBC is not known natively; empty where it is."""
+    sites = action.sites if isinstance(action, Variable) else ()
+    torn = [site for site in sites if isinstance(site, Centroid) and not site.periodic]
+    whole = [a for a in actions if isinstance(a, WholeMolecules)]
+    if any(site.made_whole != action.made_whole for site in torn):
+        return "with a virtual atom from above the latter"
+    if not action.made_whole or (action.periodic and not torn):
+        return ""
+    if isinstance(action, Variable) and not action.periodic and not _all_real(sites):
+        return "with virtual atoms"
+    if any(a.stride != 1 for a in whole):
+        return "with STRIDE"
+    atoms = [atom for entity in action.made_whole for atom in entity]
+    if len(set(atoms)) < len(atoms) or not _all_real(atoms):
+        return "where entities share atoms or have virtual ones"
+    return ""
+
+
+def _all_real(sites: Iterable[Site]) -> bool:
+    return all(isinstance(site, int) for site in sites)
+
+
+def kept_together(actions: list[Action], box: BoxKind) -> list[tuple[int, ...]]:
+    """Groups of atoms that the forces take as they are, each to be in one periodic image."""
+    taken = [a for a in actions if isinstance(a, Centroid | GroupVariable) and a.periodic]
+    groups = [action.atoms for action in taken]
+    groups += [entity for a in actions if isinstance(a, Variable) for entity in a.mended]
+    return [group for group in groups if not box.split(group)]
 
 
 def wandering(actions: list[Action], owners: Owners, box: BoxKind) -> list[Problem]:
@@ -63,5 +96,5 @@ def wandering(actions: list[Action], owners: Owners, box: BoxKind) -> list[Probl
     return [
         Problem(variable.statement.location, f"{variable.name} {variable.label}", message)
         for variable in found.values()
-        if box.periodic and variable.wanders(box)
+        if box.periodic and (variable.wanders(box) or any(map(box.split, variable.mended)))
     ]

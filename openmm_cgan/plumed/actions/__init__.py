@@ -25,6 +25,7 @@ from openmm_cgan.plumed.actions.paths import PathMsd
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.surroundings import Cell, Energy, Time, Volume
+from openmm_cgan.plumed.actions.variables import Variable
 from openmm_cgan.plumed.language import PlumedInputError, Problem, Statement
 
 ACTIONS: dict[str, type[Action]] = {
@@ -151,6 +152,10 @@ def _add(action: Action, scope: Scope) -> None:
         scope.molinfo = action.info
     elif isinstance(action, Group):
         scope.groups[action.label] = action.atoms
+    elif isinstance(action, WholeMolecules):
+        scope.whole += (action,)
     elif isinstance(action, VirtualAtom):
         scope.virtual_atoms[action.label] = action
+    if isinstance(action, Variable | VirtualAtom):
+        action.made_whole = tuple(entity for above in scope.whole for entity in above.entities)
     scope.actions[action.label] = action

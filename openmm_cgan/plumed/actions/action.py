@@ -153,6 +153,7 @@ class Action:
     summary: ClassVar[str]
     keywords: ClassVar[tuple[Keyword, ...]] = ()
     calculates: ClassVar[bool] = True  # something that has derivatives
+    made_whole: tuple[tuple[int, ...], ...] = ()  # by WHOLEMOLECULES above, if of use here
 
     def __init__(self, given: Given) -> None:
         self.label = given.label
@@ -185,6 +186,7 @@ class Scope:
     groups: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     virtual_atoms: dict[str, Action] = field(default_factory=dict)
     molinfo: MolInfo | None = None
+    whole: tuple[Any, ...] = ()  # the WHOLEMOLECULES
     broken: set[str] = field(default_factory=set)  # labels whose statements have problems
 
     def values(self, element: str) -> list[Value]:

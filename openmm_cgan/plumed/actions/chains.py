@@ -76,6 +76,11 @@ class ChainVariable(Variable):
         return real if len(real) == self.counts[0] else ()
 
     @property
+    def quick(self) -> bool:
+        """Whether its value follows from the positions of its atoms as they are."""
+        return bool(self.chain) and not self.mended
+
+    @property
     def scale(self) -> float:
         """What OpenMM's value is multiplied by to be in the units of the input."""
         return 1.0

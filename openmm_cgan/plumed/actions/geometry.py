@@ -105,6 +105,14 @@ def scaled(vector: Vector, box: Any) -> Vector:
     return a, b, c
 
 
+def mended(entities: tuple[tuple[int, ...], ...], positions: Any, box: Any) -> Any:
+    """Positions of all atoms after each entity, a list of atoms, was made whole."""
+    positions = positions.copy() if isinstance(positions, np.ndarray) else positions.clone()
+    for atoms in entities:
+        positions[..., list(atoms), :] = whole(atoms, positions, box)
+    return positions
+
+
 def whole(atoms: tuple[int, ...], positions: Any, box: Any) -> Any:
     """Positions of a group, each atom at the image nearest to the one before it.
 

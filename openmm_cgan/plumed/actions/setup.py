@@ -91,15 +91,22 @@ class MolInfoAction(Action):
 
 
 class WholeMolecules(Action):
-    """Make molecules whole: every variable does so by itself here."""
+    """Make molecules whole, which only tells where NOPBC stands below."""
 
     calculates = False
     name = "WHOLEMOLECULES"
-    summary = "accepted: each variable makes its own atoms whole"
+    summary = "molecules made whole for what has NOPBC below"
     keywords = (
         Keyword("ENTITY", "atoms", "a molecule", first=0),
-        Keyword("STRIDE", "integer", "accepted"),
+        Keyword("STRIDE", "integer", "1 where anything has NOPBC below", default=1),
     )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.entities: tuple[tuple[Any, ...], ...] = given.options["ENTITYi"]
+        self.stride: int = given.options["STRIDE"]
+        if not self.entities:
+            raise self.error("ENTITY", "expected ENTITY0= or ENTITY1=")
 
 
 class Group(Action):

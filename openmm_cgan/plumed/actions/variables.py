@@ -16,7 +16,7 @@ import numpy as np
 
 from openmm_cgan.plumed.actions.action import Action, Given
 from openmm_cgan.plumed.actions.centers import Centroid, FixedAtom, VirtualAtom
-from openmm_cgan.plumed.actions.geometry import Vector, shortest_image
+from openmm_cgan.plumed.actions.geometry import Vector, mended, shortest_image
 from openmm_cgan.plumed.colvar import CollectiveVariable
 
 Site = int | VirtualAtom
@@ -131,6 +131,21 @@ class Variable(Action):
     def sites(self) -> tuple[Site, ...]:
         """Atoms and virtual atoms that it depends on."""
         return ()
+
+    @cached_property
+    def mended(self) -> tuple[tuple[int, ...], ...]:
+        """Entities of WHOLEMOLECULES that it sees made whole, for it takes them as they are."""
+        taken = set(real_atoms(self.sites))
+        nopbc = any(isinstance(site, Centroid) and not site.periodic for site in self.sites)
+        if self.periodic and not nopbc:
+            return ()
+        return tuple(entity for entity in self.made_whole if taken.intersection(entity))
+
+    def seen(self, positions: Any, box: Any) -> Any:
+        """Positions as WHOLEMOLECULES has left them, where that makes a difference."""
+        if box is None or not self.mended:
+            return positions
+        return mended(self.mended, positions, box)
 
     def wanders(self, box: BoxKind) -> bool:
         """Whether it changes when a molecule goes to another periodic image."""

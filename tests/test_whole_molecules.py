@@ -1,0 +1,41 @@
+"""What virtual atoms and NOPBC make of molecules, against real PLUMED."""
+
+import pytest
+from test_backends import BOXES, TOLERANCE, deviation
+
+from openmm_cgan import PlumedBias
+from openmm_cgan.plumed.language import PlumedInputError
+
+pytestmark = pytest.mark.plumed
+
+WHOLE = {
+    "NOPBC after WHOLEMOLECULES": "WHOLEMOLECULES ENTITY0=4-8,1-3\ne: DISTANCE ATOMS=1,8 NOPBC\n"
+    "c: COM ATOMS=1,2,7 NOPBC\nd: DISTANCE ATOMS=c,4\nt: TORSION ATOMS=1,2,5,8 NOPBC\n"
+    "g: GYRATION ATOMS=1-3,8 NOPBC\nx: DISTANCE ATOMS=1,8 COMPONENTS NOPBC\n"
+    "n: COORDINATION GROUPA=1,2 GROUPB=7,8 R_0=0.3 NOPBC\n"
+    "RESTRAINT ARG=e,d,t,g,x.x,n AT=0.1,0.2,1,0.1,0,1 KAPPA=50,60,7,80,9,10",
+}
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
+@pytest.mark.parametrize("text", WHOLE.values(), ids=WHOLE.keys())
+def test_molecules_made_whole_are_plumeds(text, box, tmp_path):
+    found = deviation(text, box, tmp_path, bonded=True)
+    assert max(found.values, found.energy, found.forces) < TOLERANCE, found
+    printed = text.replace("RESTRAINT", "PRINT").partition(" AT=")[0] + " FILE=COLVAR"
+    found = deviation(printed, box, tmp_path / "torn")  # no forces: the frames need not be whole
+    assert found.values < TOLERANCE, found
+
+
+REFUSED = {
+    "virtual atoms": "c: COM ATOMS=1,2\nWHOLEMOLECULES ENTITY0=1-8\nd: DISTANCE ATOMS=c,8 NOPBC",
+    "from above": "c: COM ATOMS=1,2 NOPBC\nWHOLEMOLECULES ENTITY0=1-8\nd: DISTANCE ATOMS=c,8",
+    "STRIDE": "WHOLEMOLECULES ENTITY0=1-8 STRIDE=2\nd: DISTANCE ATOMS=1,8 NOPBC",
+    "share": "WHOLEMOLECULES ENTITY0=1-8 ENTITY1=8,9\nd: DISTANCE ATOMS=1,8 NOPBC",
+}
+
+
+@pytest.mark.parametrize(("reason", "text"), REFUSED.items(), ids=REFUSED.keys())
+def test_where_it_is_not_known_what_is_whole_is_refused(reason, text):
+    with pytest.raises(PlumedInputError, match=reason):
+        PlumedBias(text + "\nPRINT ARG=d\n", backend="native")
