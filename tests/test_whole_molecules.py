@@ -5,6 +5,7 @@ from test_backends import BOXES, TOLERANCE, deviation
 
 from openmm_cgan import PlumedBias
 from openmm_cgan.plumed.language import PlumedInputError
+from openmm_cgan.plumed.pdb import read_pdb
 
 pytestmark = pytest.mark.plumed
 
@@ -39,3 +40,30 @@ REFUSED = {
 def test_where_it_is_not_known_what_is_whole_is_refused(reason, text):
     with pytest.raises(PlumedInputError, match=reason):
         PlumedBias(text + "\nPRINT ARG=d\n", backend="native")
+
+
+def test_selectors_of_nucleic_acids_are_plumeds(tmp_path):
+    names = ("C3'", "O3'", "P", "O5'", "O4'", "C1'", "N9", "C4")
+    lines = [
+        f"ATOM  {i + 1:5d} {name:4s} {('RU5', 'RG3')[i > 1]:>3s} B{1 + (i > 1):4d}    "
+        + "   0.000   0.000   0.000  1.00  1.00\n"
+        for i, name in enumerate(names)
+    ]
+    (tmp_path / "rna.pdb").write_text("".join(lines))
+    text = (
+        f"MOLINFO STRUCTURE={tmp_path}/rna.pdb MOLTYPE=rna\nz: TORSION ATOMS=@zeta-1\n"
+        "c: TORSION ATOMS=@chi-B_2\na: COM ATOMS=@nucleic\nd: DISTANCE ATOMS=a,@P-B2\n"
+        "RESTRAINT ARG=z,c,d AT=1,1,0.2 KAPPA=3,4,90"
+    )
+    found = deviation(text, None, tmp_path)
+    assert max(found.values, found.energy, found.forces) < TOLERANCE, found
+
+
+@pytest.mark.parametrize(
+    ("serial", "number"), [("A0000", 100000), ("ZZZZZ", 43770015), ("a0000", 43770016)]
+)
+def test_serials_in_hybrid_36(tmp_path, serial, number):
+    row = f"ATOM  {serial}  C   MOL A   1       1.000   2.000   3.000  1.00  1.00\n"
+    (tmp_path / "large.pdb").write_text(row)
+    [atom] = read_pdb(tmp_path / "large.pdb")
+    assert atom.serial == number  # of the definition of hybrid-36 (cci.lbl.gov/hybrid_36)

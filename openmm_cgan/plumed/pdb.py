@@ -1,7 +1,7 @@
 """PDB files as PLUMED reads them: MOLINFO's selectors (``@phi-2``, ``@CA-A12``) and references.
 
 Atom numbers are the serials of the PDB file. Definitions of the torsions: IUPAC-IUB, doi
-10.1021/bi00820a001, as PLUMED has them.
+10.1021/bi00820a001 and 10.1111/j.1432-1033.1983.tb07225.x, as PLUMED has them.
 """
 
 from __future__ import annotations
@@ -13,22 +13,53 @@ from pathlib import Path
 MAX_PDB_BYTES = 512 * 1024**2
 
 # fmt: off
+# Residue names that PLUMED takes for these kinds of molecules; it has no CYX, CYM, LYN or MSE
 PROTEIN = frozenset((
-    "ALA", "ARG", "ASN", "ASP", "ASH", "CYS", "CYX", "CYM", "GLN", "GLU", "GLH", "GLY", "HIS",
-    "HID", "HIE", "HIP", "HSD", "HSE", "HSP", "ILE", "LEU", "LYS", "LYN", "MET", "PHE", "PRO",
-    "SER", "THR", "TRP", "TYR", "VAL", "MSE", "ACE", "NME", "NMA", "NH2",
+    "ALA", "ARG", "ASN", "ASP", "ASH", "CYS", "GLN", "GLU", "GLH", "GLY", "HIS", "HID", "HIE",
+    "HIP", "HSD", "HSE", "HSP", "ILE", "LEU", "LYS", "MET", "PHE", "PRO", "SER", "THR", "TRP",
+    "TYR", "VAL", "NLE", "SFO", "ACE", "NME", "NH2",
 ))
+NUCLEIC = frozenset(
+    prefix + base + end
+    for prefix, bases in (("", "AGTUC"), ("D", "AGTC"), ("R", "AGUC"))
+    for base in bases
+    for end in ("", "5", "3", "N")
+)
+_KINDS = {
+    "protein": PROTEIN,
+    "nucleic": NUCLEIC,
+    "water": frozenset(("SOL", "WAT")),
+    "ions": frozenset(("IB+", "CA", "CL", "NA", "MG", "K", "RB", "CS", "LI", "ZN")),
+}
 CAPS = frozenset(("ACE", "NME", "NMA", "NH2"))
 BACKBONE = frozenset((
     "N", "CA", "C", "O", "H", "HN", "H1", "H2", "H3", "HA", "HA1", "HA2", "HA3", "OXT", "OT1",
     "OT2", "OC1", "OC2",
 ))
+_NOT_SIDECHAIN = BACKBONE - {"HA1", "HA2", "HA3"}
 _THIRD = {"ILE": "CG1", "VAL": "CG1", "CYS": "SG", "CYX": "SG", "THR": "OG1", "SER": "OG"}
 _FOURTH = {
     "ASN": "OD1", "ASP": "OD1", "ASH": "OD1", "HIS": "ND1", "HID": "ND1", "HIE": "ND1",
     "HIP": "ND1", "LEU": "CD1", "PHE": "CD1", "TRP": "CD1", "TYR": "CD1", "MET": "SD",
 }
 _FIFTH = {"ARG": "NE", "GLN": "OE1", "GLU": "OE1", "GLH": "OE1", "LYS": "CE", "MET": "CE"}
+# Of nucleotides: atoms, with > for the next residue and < for the one before
+_NUCLEOTIDE = {
+    "alpha": "<O3' P O5' C5'", "beta": "P O5' C5' C4'", "gamma": "O5' C5' C4' C3'",
+    "delta": "C5' C4' C3' O3'", "epsilon": "C4' C3' O3' >P", "zeta": "C3' O3' >P >O5'",
+    "v0": "C4' O4' C1' C2'", "v1": "O4' C1' C2' C3'", "v2": "C1' C2' C3' C4'",
+    "v3": "C2' C3' C4' O4'", "v4": "C3' C4' O4' C1'", "back": "P O5' C5' C4' C3' O3'",
+    "sugar": "C4' O4' C1' C2' C3'",
+}
+_PYRIMIDINE = {"chi": "O4' C1' N1 C2", "lcs": "C2 C4 C6"}
+_PURINE = {"chi": "O4' C1' N9 C4", "lcs": "C2 C6 C4"}
+_BASES = {
+    "C": {**_PYRIMIDINE, "base": "N1 C2 O2 N3 C4 N4 C5 C6"},
+    "U": {**_PYRIMIDINE, "base": "N1 C2 O2 N3 C4 O4 C5 C6"},
+    "T": {**_PYRIMIDINE, "base": "N1 C2 O2 N3 C4 O4 C5 C7 C6"},
+    "G": {**_PURINE, "base": "N9 C4 N3 C2 N2 N1 C6 O6 C5 N7 C8"},
+    "A": {**_PURINE, "base": "N9 C4 N1 C2 N3 C6 N6 C5 N7 C8"},
+}
 # fmt: on
 
 
@@ -71,30 +102,41 @@ class MolInfo:
         ValueError
             If it is not known, or names what the file does not have.
         """
-        if selector in ("protein", "nonhydrogens", "hydrogens"):
+        if selector in (*_KINDS, "nonhydrogens", "hydrogens"):
             return self._many(selector)
-        match = re.fullmatch(r"([A-Za-z0-9'*]+)-([A-Za-z]?_?)(-?\d+)", selector)
+        match = re.fullmatch(r"([A-Za-z0-9'*]+)-([A-Za-z0-9]*_|[A-Za-z]?)(-?\d+)", selector)
         if match is None:
             raise ValueError(f"the selector '@{selector}' is not known natively")
         name, chain, number = match[1], match[2].rstrip("_"), int(match[3])
-        if name in ("back", "sidechain"):
-            residue = self._residue(chain, number)
-            wanted = [a for a in residue if (a.name in BACKBONE) == (name == "back")]
+        residue = self._residue(chain, number)
+        if name in ("back", "sidechain") and residue[0].residue not in NUCLEIC:
+            kind = residue[0].residue
+            if kind in CAPS or kind not in PROTEIN or (name, kind) == ("sidechain", "GLY"):
+                raise ValueError(f"@{selector} of {kind}: it has none")
+            chosen = _NOT_SIDECHAIN if name == "sidechain" else BACKBONE
+            wanted = [a for a in residue if (a.name in chosen) == (name == "back")]
             return [atom.serial - 1 for atom in wanted]
         return [self._atom(chain, number + k, atom) for k, atom in self._names(name, chain, number)]
 
     def _many(self, selector: str) -> list[int]:
         def wanted(atom: PdbAtom) -> bool:
             hydrogen = atom.name.lstrip("0123456789").startswith("H")
-            if selector == "protein":
-                return atom.residue in PROTEIN
+            if selector in _KINDS:
+                return atom.residue in _KINDS[selector]
             return hydrogen == (selector == "hydrogens")
 
-        return [atom.serial - 1 for atom in self.atoms if wanted(atom)]
+        found = [atom.serial - 1 for atom in self.atoms if wanted(atom)]
+        if not found:
+            raise ValueError(f"{self.path} has no {selector}")
+        return found
 
     def _names(self, name: str, chain: str, number: int) -> list[tuple[int, str]]:
         """Residue offsets and atom names of a selector."""
         residue = self._residue(chain, number)[0].residue
+        if residue in NUCLEIC:
+            [base] = set(residue) & set(_BASES)
+            text = (_NUCLEOTIDE | _BASES[base]).get(name, name)
+            return [({"<": -1, ">": 1}.get(a[0], 0), a.lstrip("<>")) for a in text.split()]
         third = _THIRD.get(residue, "CG")
         torsions = {
             "phi": [(-1, "C"), (0, "N"), (0, "CA"), (0, "C")],
@@ -170,15 +212,26 @@ def read_models(path: Path) -> list[list[PdbAtom]]:
     return models or [atoms]
 
 
+def _hybrid_36(text: str) -> int:
+    """A number that goes on in letters where its columns are full: 99999, A0000 ... a0000 ..."""
+    first, width = text[:1], len(text)
+    if not ("A" <= first <= "Z" or "a" <= first <= "z"):
+        return int(text)
+    if not text.isalnum() or not text.isascii() or text not in (text.upper(), text.lower()):
+        raise ValueError(text)
+    begin = 10 if first.isupper() else -16
+    return int(text, 36) - begin * 36 ** (width - 1) + 10**width
+
+
 def _atom_of_line(path: Path, number: int, line: str) -> PdbAtom:
     try:
         x, y, z = (0.1 * float(line[k : k + 8]) for k in (30, 38, 46))
         return PdbAtom(
-            serial=int(line[6:11]),
+            serial=_hybrid_36(line[6:11]),
             name=line[12:16].strip(),
-            residue=line[17:21].strip(),
+            residue=line[17:20].strip(),
             chain=line[21].strip(),
-            number=int(line[22:26]),
+            number=_hybrid_36(line[22:26]),
             position=(x, y, z),
             occupancy=float(line[54:60].strip() or 0),
             beta=float(line[60:66].strip() or 0),

@@ -74,16 +74,16 @@ class MolInfoAction(Action):
 
     calculates = False
     name = "MOLINFO"
-    summary = "selectors @phi-2, @CA-A12 and others of proteins"
+    summary = "selectors @phi-2, @CA-A12 and others of proteins and nucleic acids"
     keywords = (
         Keyword("STRUCTURE", "text", "a PDB file", compulsory=True),
-        Keyword("MOLTYPE", "text", "protein", default="protein"),
+        Keyword("MOLTYPE", "text", "protein, rna or dna", default="protein"),
     )
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        if given.options["MOLTYPE"] != "protein":
-            raise self.error("MOLTYPE", f"natively protein only; {REMEDY}")
+        if given.options["MOLTYPE"] not in ("protein", "rna", "dna"):
+            raise self.error("MOLTYPE", f"natively protein, rna and dna; {REMEDY}")
         try:
             self.info = MolInfo(given.folder / given.options["STRUCTURE"])
         except ValueError as error:
