@@ -17,6 +17,31 @@ WHOLE = {
     "RESTRAINT ARG=e,d,t,g,x.x,n AT=0.1,0.2,1,0.1,0,1 KAPPA=50,60,7,80,9,10",
 }
 
+PLACED = {
+    "CENTER PHASES": "c: CENTER ATOMS=1-3 PHASES\ne: CENTER ATOMS=2,5,5,8 WEIGHTS=2,1,1,3 PHASES\n"
+    "m: COM ATOMS=3,6,7 PHASES\nd: DISTANCE ATOMS=c,8\nt: TORSION ATOMS=1,e,c,m\n"
+    "x: DISTANCE ATOMS=e,4 COMPONENTS\ns: DISTANCE ATOMS=m,5 SCALED_COMPONENTS\n"
+    "p: POSITION ATOM=m\n"
+    "n: COORDINATION GROUPA=c,1 GROUPB=e,8 R_0=0.3\n"
+    "RESTRAINT ARG=d,t,x.y,s.b,p.x,n AT=0.3,1,0.1,0.2,0,1 KAPPA=50,6,70,8,9,10",
+    "FIXEDATOM SCALED_COMPONENTS": "f: FIXEDATOM AT=0.1,-0.3,0.45 SCALED_COMPONENTS\n"
+    "d: DISTANCE ATOMS=f,2\ns: DISTANCE ATOMS=f,3 SCALED_COMPONENTS NOPBC\n"
+    "a: ANGLE ATOMS=1,f,4\nn: COORDINATION GROUPA=f,1 GROUPB=7,8 R_0=0.3\n"
+    "x: DISTANCE ATOMS=f,7 COMPONENTS\n"
+    "RESTRAINT ARG=d,s.a,s.c,a,n,x.z AT=0.3,0.1,0.2,1,1,0 KAPPA=50,6,7,8,9,10",
+}
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
+@pytest.mark.parametrize("text", PLACED.values(), ids=PLACED.keys())
+def test_points_placed_by_the_box_are_plumeds(text, box, tmp_path):
+    if "PHASES" in text and box is BOXES["triclinic"]:  # PLUMED's forces are no gradient there
+        with pytest.raises(PlumedInputError, match="slope"):
+            deviation(text, box, tmp_path)
+        text = text.replace("RESTRAINT", "PRINT").partition(" AT=")[0] + " FILE=COLVAR"
+    found = deviation(text, box, tmp_path)
+    assert max(found.values, found.energy, found.forces) < TOLERANCE, found
+
 
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("text", WHOLE.values(), ids=WHOLE.keys())

@@ -74,15 +74,16 @@ def _all_real(sites: Iterable[Site]) -> bool:
 def kept_together(actions: list[Action], box: BoxKind) -> list[tuple[int, ...]]:
     """Groups of atoms that the forces take as they are, each to be in one periodic image."""
     taken = [a for a in actions if isinstance(a, Centroid | GroupVariable) and a.periodic]
-    groups = [action.atoms for action in taken]
+    groups = [a.atoms for a in taken if not (isinstance(a, Centroid) and a.phases)]
     groups += [entity for a in actions if isinstance(a, Variable) for entity in a.mended]
     return [group for group in groups if not box.split(group)]
 
 
 def wandering(actions: list[Action], owners: Owners, box: BoxKind) -> list[Problem]:
-    """Biased variables whose values depend on the periodic image that a molecule is in.
+    """Biased variables whose forces in this box would not be PLUMED's.
 
-    OpenMM moves whole molecules between images: its forces would not be those of the value.
+    The values of some depend on the periodic image that a molecule is in: OpenMM moves whole
+    molecules between images, and its forces would not be those of the value.
     """
     found: dict[str, Variable] = {}
     biases = [action for action in actions if isinstance(action, Bias)]
@@ -92,9 +93,16 @@ def wandering(actions: list[Action], owners: Owners, box: BoxKind) -> list[Probl
         if isinstance(owner, Variable):
             found[owner.label] = owner
         names += [value.name for value in owner.arguments]
-    message = f"biasing what depends on the periodic image is not native; {REMEDY}"
-    return [
-        Problem(variable.statement.location, f"{variable.name} {variable.label}", message)
-        for variable in found.values()
-        if box.periodic and (variable.wanders(box) or any(map(box.split, variable.mended)))
-    ]
+    if not box.periodic:
+        return []
+    problems = []
+    for variable in found.values():
+        what = ""
+        if variable.wanders(box) or any(map(box.split, variable.mended)):
+            what = "biasing what depends on the periodic image is not native"
+        elif box.triclinic and any(isinstance(s, Centroid) and s.phases for s in variable.sites):
+            what = "PLUMED's forces of PHASES are not the slope of the bias in a triclinic box"
+        if what:
+            word = f"{variable.name} {variable.label}"
+            problems.append(Problem(variable.statement.location, word, f"{what}; {REMEDY}"))
+    return problems

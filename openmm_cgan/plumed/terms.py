@@ -191,7 +191,7 @@ class GradientFunction:
         self._real_sites = np.array([i for i, _ in real], dtype=int)
         self._real_rows = np.array([row[atom] for _, atom in real], dtype=int)
         self._groups = [
-            (i, np.array([row[atom] for atom in site.atoms]), site.normalized_weights[:, None])
+            (i, np.array([row[atom] for atom in site.atoms]), site)
             for i, site in enumerate(sites)
             if isinstance(site, Centroid)
         ]
@@ -211,8 +211,8 @@ class GradientFunction:
         value, slopes = self.variable.gradient(self.index, self._positions, box)
         gradient = np.zeros((len(self.atoms), 3))
         gradient[self._real_rows] = slopes[self._real_sites]
-        for i, rows, weights in self._groups:
-            np.add.at(gradient, rows, weights * slopes[i])
+        for i, rows, site in self._groups:
+            np.add.at(gradient, rows, site.pull(slopes[i], self._positions, box))
         return value, gradient
 
 

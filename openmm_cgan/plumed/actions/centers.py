@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Keyword
-from openmm_cgan.plumed.actions.geometry import Vector, whole
+from openmm_cgan.plumed.actions.geometry import Vector, scaled, whole
 from openmm_cgan.plumed.expressions import namespace
 
 _ATOMS = Keyword("ATOMS", "atoms", "the atoms of the group", compulsory=True)
 _NOPBC = Keyword("NOPBC", "flag", "do not make the group whole")
+_PHASES = Keyword("PHASES", "flag", "mean phases along the box vectors, where there is a box")
 _SET = (
     Keyword("SET_MASS", "real", "accepted: masses of virtual atoms are not used"),
     Keyword("SET_CHARGE", "real", "accepted"),
@@ -60,6 +62,7 @@ class FixedAtom(VirtualAtom):
     summary = "a fixed point"
     keywords = (
         Keyword("AT", "numbers", "its three coordinates", compulsory=True),
+        Keyword("SCALED_COMPONENTS", "flag", "they are along the box vectors"),
         *_SET,
     )
 
@@ -68,10 +71,17 @@ class FixedAtom(VirtualAtom):
         at = given.options["AT"]
         if len(at) != 3:
             raise self.error("AT", f"expected three coordinates, {len(at)} given")
-        self.at = tuple(float(x) * self.units.length for x in at)
+        self.scaled: bool = given.options["SCALED_COMPONENTS"]
+        unit = 1.0 if self.scaled else self.units.length
+        self.at = tuple(float(x) * unit for x in at)
 
     def position(self, positions: Any, box: Any) -> Vector:
         zero = positions[..., 0, 0] * 0
+        if self.scaled and box is None:  # as PLUMED has it
+            return zero, zero, zero
+        if self.scaled:
+            x, y, z = (sum(self.at[k] * box[..., k, axis] for k in range(3)) for axis in range(3))
+            return zero + x, zero + y, zero + z
         return zero + self.at[0], zero + self.at[1], zero + self.at[2]
 
 
@@ -86,6 +96,7 @@ class Centroid(VirtualAtom):
         self.atoms: tuple[int, ...] = given.options["ATOMS"]
         if not all(isinstance(atom, int) for atom in self.atoms) or not self.atoms:
             raise self.error("ATOMS", f"expected real atoms, at least one; {REMEDY}")
+        self.phases: bool = given.options["PHASES"]
         self.weights: np.ndarray | None = None
         self.masses: np.ndarray | None = None
 
@@ -107,9 +118,34 @@ class Centroid(VirtualAtom):
 
     def position(self, positions: Any, box: Any) -> Vector:
         """Its position [nm]."""
+        if self.phases and box is not None:
+            return self._position_by_phases(positions, box)
         points = whole(self.atoms, positions, box if self.periodic else None)
         weights = namespace(points).asarray(self.normalized_weights)
         x, y, z = ((weights * points[..., axis]).sum(-1) for axis in range(3))
+        return x, y, z
+
+    def pull(self, slope: np.ndarray, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """Gradient on the atoms, shape (n_atoms, 3), of what has this slope in its position."""
+        weights = self.normalized_weights[:, None]
+        if not self.phases or box is None:
+            return weights * slope
+        angles = 2 * math.pi * positions[list(self.atoms)] @ np.linalg.inv(box)
+        sines, cosines = weights * np.sin(angles), weights * np.cos(angles)
+        sine, cosine = sines.sum(0), cosines.sum(0)
+        factors = (cosine * cosines + sine * sines) / (sine**2 + cosine**2)
+        return (factors * (box @ slope)) @ np.linalg.inv(box).T
+
+    def _position_by_phases(self, positions: Any, box: Any) -> Vector:
+        xp = namespace(positions)
+        points, weights = positions[..., list(self.atoms), :], xp.asarray(self.normalized_weights)
+        parts = scaled((points[..., 0], points[..., 1], points[..., 2]), box[..., None, :, :])
+        turns = []
+        for part in parts:
+            angle = 2 * math.pi * part
+            sine, cosine = (weights * xp.sin(angle)).sum(-1), (weights * xp.cos(angle)).sum(-1)
+            turns.append(xp.atan2(sine, cosine) / (2 * math.pi))
+        x, y, z = (sum(turns[k] * box[..., k, axis] for k in range(3)) for axis in range(3))
         return x, y, z
 
 
@@ -118,7 +154,7 @@ class Com(Centroid):
 
     name = "COM"
     summary = "centre of mass of a group"
-    keywords = (_ATOMS, _NOPBC, *_SET)
+    keywords = (_ATOMS, _PHASES, _NOPBC, *_SET)
 
 
 class Center(Centroid):
@@ -130,6 +166,7 @@ class Center(Centroid):
         _ATOMS,
         Keyword("WEIGHTS", "numbers", "one for each atom; all equal if absent"),
         Keyword("MASS", "flag", "weights are the masses"),
+        _PHASES,
         _NOPBC,
         *_SET,
     )

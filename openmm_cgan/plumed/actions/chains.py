@@ -90,7 +90,7 @@ class ChainVariable(Variable):
         return (fixed and not self.periodic) or super().wanders(box)
 
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
-        if (self.periodic and box.apart(self.sites)) or box.torn(self.sites):
+        if (self.periodic and box.apart(self.sites)) or box.hidden(self.sites):
             return name(Gradient(self, index))
         return self._near_expression(name, box)
 
@@ -186,7 +186,7 @@ class VectorVariable(ChainVariable):
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
         if not self.form:
             return super().expression(index, name, box)
-        if box.torn(self.sites):
+        if box.hidden(self.sites):
             return name(Gradient(self, index))
         if self.form == "scaled":
             return self._scaled_expression(index, name, box)
@@ -250,6 +250,11 @@ class Distance(VectorVariable):
     )
     counts = (2,)
     function = "distance"
+
+    def wanders(self, box: BoxKind) -> bool:
+        if self.form == "scaled":  # a periodic value
+            return Variable.wanders(self, box)
+        return super().wanders(box)
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)

@@ -102,7 +102,7 @@ class PairSum(Variable):
     def _in_python(self, box: BoxKind) -> bool:
         """Whether OpenMM's images of the pairs may not be PLUMED's."""
         far = self.periodic and self.reach > box.safe and box.apart(self.sites)
-        return far or box.torn(self.sites)
+        return far or box.hidden(self.sites)
 
     def pair_expression(self, k: int, r: str) -> str:
         """Expression of OpenMM's for pair `k`, in its distance [nm] and `pair_parameters`."""

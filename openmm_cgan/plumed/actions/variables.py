@@ -109,6 +109,12 @@ class BoxKind:
         """
         return any(isinstance(site, Centroid) and self.split(site.atoms) for site in sites)
 
+    def hidden(self, sites: tuple[Site, ...]) -> bool:
+        """Whether OpenMM's expressions can not say where a virtual atom among sites is."""
+        scaled = any(isinstance(site, FixedAtom) and site.scaled for site in sites)
+        phases = any(isinstance(site, Centroid) and site.phases for site in sites)
+        return scaled or (phases and self.periodic) or self.torn(sites)
+
     def apart(self, sites: tuple[Site, ...]) -> bool:
         """Whether OpenMM's nearest image of sites may be another than the shortest, PLUMED's.
 
@@ -150,6 +156,9 @@ class Variable(Action):
     def wanders(self, box: BoxKind) -> bool:
         """Whether it changes when a molecule goes to another periodic image."""
         nopbc = any(isinstance(site, Centroid) and not site.periodic for site in self.sites)
+        phases = any(isinstance(site, Centroid) and site.phases for site in self.sites)
+        if phases and not self.periodic:
+            return True
         return (nopbc or not self.periodic) and box.torn(self.sites)
 
     @property
