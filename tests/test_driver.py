@@ -260,6 +260,30 @@ def test_forces_in_a_turned_box_are_plumeds(
 
 
 @pytest.mark.plumed
+def test_forces_that_depend_on_how_a_box_is_turned_are_plumeds(
+    prepared: Path, positions: np.ndarray, monkeypatch
+) -> None:
+    coinciding = np.concatenate([positions[:12, :10], positions[:12, 9:10]], axis=1)
+    write_xyz(prepared / "t.xyz", coinciding, "0.8 2.4 0 -2.6 0 0.1 -0.6 1.0 2.8")
+    text = (
+        "f: FIXEDATOM AT=0.1,0.2,0.3\ng: FIXEDATOM AT=0.1,0.2,0.3 SCALED_COMPONENTS\n"
+        "d: DISTANCE ATOMS=f,2 NOPBC\ne: DISTANCE ATOMS=g,5\ns: DISTANCE ATOMS=2,5 "
+        "SCALED_COMPONENTS\nRESTRAINT ARG=d,e,s.a,s.c AT=1,1,0.1,0.2 KAPPA=20,30,4,5\n"
+        "PRINT ARG=* FILE=COLVAR\n"
+    )
+    (prepared / "plumed.dat").write_text(text)
+    words = ["--plumed", "../plumed.dat", "--ixyz", "../t.xyz", "--dump-forces", "forces",
+             "--dump-forces-fmt", "%10.4f"]  # fmt: skip
+    both_drivers(words, prepared, monkeypatch)
+    assert_files_agree(prepared, ("COLVAR", "forces"))
+    centre = "c: CENTER ATOMS=1,2 PHASES\nd: DISTANCE ATOMS=c,5\nRESTRAINT ARG=d AT=0 KAPPA=1\n"
+    (prepared / "plumed.dat").write_text(centre)
+    result = CliRunner().invoke(main, ["driver", *words, "--backend", "native"])
+    assert result.exit_code
+    assert "PHASES" in result.output
+
+
+@pytest.mark.plumed
 def test_forces_of_the_shortest_image_are_plumeds(tmp_path: Path, monkeypatch) -> None:
     box = "1 0 0 0.5 1 0 -0.5 0.5 1"  # the shortest image is one second vector less
     (tmp_path / "t.xyz").write_text(f"2\n{box}\nX 0 0 0\nX 0.45 0.49 0.49\n")

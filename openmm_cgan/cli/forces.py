@@ -10,16 +10,19 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
+from openmm_cgan.plumed.actions.centers import Centroid
 from openmm_cgan.plumed.actions.geometry import minimum_image
 from openmm_cgan.plumed.actions.lattices import general_box, shortest_vectors
 from openmm_cgan.plumed.actions.opes import Opes
+from openmm_cgan.plumed.actions.variables import Variable, real_atoms
 from openmm_cgan.plumed.native import NativeBackend
 
-_BIAS_GROUP = 1  # apart from the force that makes a System periodic: NaN where atoms coincide
+_BIAS_GROUP = 1
 _NO_BOX = 1000.0  # nm: so wide that nothing reaches its image
 # Strains of the virial's central differences. The first has less rounding; the second is taken
 # where they differ by more than its rounding, as beside the knot of a spline.
 _STRAIN, _SMALL_STRAIN = 1e-6, 1e-7
+_STEP = 1e-5  # nm, of the forces' central differences
 _ROUNDING = 1e-7  # of the second, relative to 1 + the bias
 
 
@@ -48,7 +51,7 @@ class BiasForces:
             system.addParticle(mass if np.isfinite(mass) else 0.0)
         if box is not None:
             system.setDefaultPeriodicBoxVectors(*openmm_box(box)[0])
-            system.addForce(_periodic_nothing(len(self._masses)))
+            system.addForce(_periodic_nothing())
         for force in self._backend.forces(system):
             force.setForceGroup(_BIAS_GROUP)
             system.addForce(force)
@@ -73,12 +76,14 @@ class BiasForces:
             If groups overlap so that they can not all be whole at once, or OpenMM takes other
             periodic images than PLUMED.
         """
-        turn = np.eye(3)
+        turn, foreign = np.eye(3), False
+        self._refuse_phases(box, step)
         if _kind(box) > self._kind:
             self._make_context(box)
         if box is not None:
             positions = self._whole(positions, box)
             vectors, turn = openmm_box(box)
+            foreign = not np.allclose(vectors, box, rtol=0, atol=1e-9)
             self._context.setPeriodicBoxVectors(*vectors)
         elif self._kind:
             self._context.setPeriodicBoxVectors(*np.diag([_NO_BOX] * 3))
@@ -87,12 +92,14 @@ class BiasForces:
         state = self._context.getState(energy=True, forces=True, groups={_BIAS_GROUP})
         energy = self._backend.evaluate(positions, box, step)[1]
         found = state.getPotentialEnergy()._value
-        if not np.isclose(energy, found, rtol=1e-5, atol=1e-5):
+        same = np.isclose(energy, found, rtol=1e-5, atol=1e-5)
+        if not same and foreign and np.isfinite(energy):
+            return self._slopes(positions, box, step), self._virial(positions, box, step)
+        if not same:
             raise ValueError(
                 f"step {step}: OpenMM's forces belong to a bias of {found:.6g} kJ/mol, PLUMED's is "
                 f"{energy:.6g}; in a triclinic box they take different images of distances beyond "
-                "half its shortest width, and OpenMM turns boxes whose first vector is not along "
-                "x; use --backend kernel"
+                "half its shortest width; use --backend kernel"
             )
         forces = state.getForces(asNumpy=True)._value
         return forces @ turn.T, self._virial(positions, box, step)
@@ -116,6 +123,30 @@ class BiasForces:
                         "use --backend kernel"
                     )
         return made
+
+    def _refuse_phases(self, box: NDArray | None, step: int) -> None:
+        virtual = [a for a in self._backend.actions if isinstance(a, Centroid) and a.phases]
+        if virtual and _kind(box) == 2:
+            raise ValueError(
+                f"step {step}: PLUMED's forces of PHASES, in {virtual[0].statement.location}, are "
+                "not the slope of the bias in a triclinic box; use --backend kernel"
+            )
+
+    def _slopes(self, positions: NDArray, box: NDArray | None, step: int) -> NDArray:
+        """Forces by central differences of the bias, for a box that OpenMM has only turned.
+
+        What depends on its vectors, as SCALED_COMPONENTS and FIXEDATOM do, is another there.
+        """
+        energy_of = energy_near(self._backend, positions, box, step)
+        variables = [a for a in self._backend.actions if isinstance(a, Variable)]
+        forces = np.zeros_like(positions)
+        for atom in real_atoms(tuple(site for v in variables for site in v.sites)):
+            for axis in range(3):
+                moved = np.zeros_like(positions)
+                moved[atom, axis] = _STEP
+                ahead, behind = (energy_of(positions + s * moved, box) for s in (1, -1))
+                forces[atom, axis] = (behind - ahead) / (2 * _STEP)
+        return forces
 
     def _virial(self, positions: NDArray, box: NDArray | None, step: int) -> NDArray:
         """Derivative of the bias by a strain of positions and box."""
@@ -208,11 +239,8 @@ def _step_between(positions: NDArray, before: int, after: int, box: NDArray) -> 
     return np.array(minimum_image((x, y, z), box))
 
 
-def _periodic_nothing(n_atoms: int) -> openmm.NonbondedForce:
+def _periodic_nothing() -> openmm.CustomBondForce:
     """A force that makes a System periodic and does nothing."""
-    force = openmm.NonbondedForce()
-    force.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
-    force.setCutoffDistance(1e-3)
-    for _ in range(n_atoms):
-        force.addParticle(0.0, 1.0, 0.0)
+    force = openmm.CustomBondForce("0")
+    force.setUsesPeriodicBoundaryConditions(True)
     return force
