@@ -20,6 +20,8 @@ MAX_LENGTH = 20_000
 # What OpenMM does not have, in terms of what it has
 _REWRITTEN = {
     "acot": "atan(1/({x}))",
+    "delta": "select({x},0,1/abs({x}))",  # infinite at 0, as in PLUMED; OpenMM's own is 1
+    "nandelta": "select({x},0,sqrt(-1-abs({x})))",
     "asec": "acos(1/({x}))",
     "acsc": "asin(1/({x}))",
     "coth": "(cosh({x})/sinh({x}))",
@@ -58,8 +60,7 @@ def _functions(xp: Any) -> dict[str, Callable[..., Any]]:
         "cot": lambda x: 1 / xp.tan(x),
         "erf": _erf,
         "erfc": lambda x: 1 - _erf(x),
-        "step": lambda x: xp.where(x >= 0, x * 0 + 1.0, x * 0),
-        "delta": lambda x: xp.where(x == 0, x * 0 + 1.0, x * 0),
+        "step": lambda x: xp.where(x >= 0, x * 0 + 1.0, x * 0 + 0.0),
         "square": lambda x: x * x,
         "cube": lambda x: x * x * x,
         "recip": lambda x: 1 / x,
@@ -79,7 +80,7 @@ def _erf(x: Any) -> Any:
 
 
 ARITY = {"atan2": 2, "min": 2, "max": 2, "select": 3}
-KNOWN = {*_SAME, *_REWRITTEN, "sec", "csc", "cot", "erf", "erfc", "step", "delta", "square"}
+KNOWN = {*_SAME, *_REWRITTEN, "sec", "csc", "cot", "erf", "erfc", "step", "square"}
 KNOWN |= {"cube", "recip", "min", "max", "select"}
 _TEXT = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "^"}
 
@@ -112,7 +113,8 @@ class Expression:
             if isinstance(node, ast.Constant):
                 return number(float(node.value))  # type: ignore[arg-type]
             if isinstance(node, ast.Name):
-                return variables[node.id]
+                found = variables[node.id]
+                return np.float64(found) if type(found) is float else found
             if isinstance(node, ast.UnaryOp):
                 return -walk(node.operand)
             if isinstance(node, ast.BinOp):
@@ -196,7 +198,7 @@ def _checked(node: ast.expr, names: tuple[str, ...], defined: dict[str, ast.expr
         return _finite(ast.UnaryOp(ast.USub(), operand))
     if isinstance(node, ast.BinOp) and type(node.op) in _TEXT:
         sides = [_checked(side, names, defined) for side in (node.left, node.right)]
-        return _finite(ast.BinOp(sides[0], node.op, sides[1]))
+        return _simpler(_finite(ast.BinOp(sides[0], node.op, sides[1])))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
         return _call(node.func.id, [_checked(a, names, defined) for a in node.args])
     raise ValueError(f"'{ast.unparse(node)}' is not known in expressions")
@@ -221,6 +223,18 @@ def _finite(node: ast.expr) -> ast.expr:
         raise ValueError(f"'{ast.unparse(node)}' divides by zero")
     if _is_constant(node) and not np.isfinite(Expression(node).value({})):
         raise ValueError(f"'{ast.unparse(node)}' is not a finite number")
+    return node
+
+
+def _simpler(node: ast.expr) -> ast.expr:
+    """The same as Lepton simplifies it, which differs where a part is infinite or 0/0."""
+    if not isinstance(node, ast.BinOp) or _is_constant(node):
+        return node
+    zero = isinstance(node.left, ast.Constant) and node.left.value == 0
+    if zero and isinstance(node.op, ast.Div | ast.Pow):
+        return ast.Constant(0.0)
+    if isinstance(node.op, ast.Div | ast.Sub) and ast.dump(node.left) == ast.dump(node.right):
+        return ast.Constant(float(isinstance(node.op, ast.Div)))
     return node
 
 

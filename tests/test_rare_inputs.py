@@ -1,7 +1,8 @@
-"""What virtual atoms and NOPBC make of molecules, against real PLUMED."""
+"""What is written rarely: virtual atoms, whole molecules, functions, against real PLUMED."""
 
+import numpy as np
 import pytest
-from test_backends import BOXES, TOLERANCE, deviation
+from test_backends import BOXES, N_ATOMS, TOLERANCE, deviation, made
 
 from openmm_cgan import PlumedBias
 from openmm_cgan.plumed.language import PlumedInputError
@@ -92,3 +93,33 @@ def test_serials_in_hybrid_36(tmp_path, serial, number):
     (tmp_path / "large.pdb").write_text(row)
     [atom] = read_pdb(tmp_path / "large.pdb")
     assert atom.serial == number  # of the definition of hybrid-36 (cci.lbl.gov/hybrid_36)
+
+
+FUNCTIONS = (
+    "delta(x)", "nandelta(x)", "step(x)", "recip(x)", "1/x", "0/x", "0^x", "1^x", "x/x", "x^0.5",
+    "x^-1", "sqrt(x)", "log(x)", "cot(x)", "csc(x)", "(x-x)/x", "select(x,2,3)", "atan2(x,x)",
+)  # fmt: skip
+
+
+def test_functions_where_they_are_singular_are_plumeds(tmp_path):
+    text = "p: POSITION ATOM=1 NOPBC\n" + "".join(
+        f"f{i}: CUSTOM ARG=p.z FUNC={function} PERIODIC=NO\n"
+        for i, function in enumerate(FUNCTIONS)
+    )
+    names = ",".join(f"f{i}" for i in range(len(FUNCTIONS)))
+    text += f"PRINT ARG={names} FILE=COLVAR"
+    frame = np.zeros((N_ATOMS, 3))
+    engines = [made(text, b, None, tmp_path, [])[0]._engine for b in ("native", "kernel")]
+    for z in (-1.5, 0.0, 1.5):
+        frame[0, 2] = z
+        ours, plumeds = (engine.evaluate(frame, None, 5)[0] for engine in engines)
+        np.testing.assert_allclose(ours, plumeds, rtol=1e-12)
+
+
+def test_functions_that_openmm_lacks_have_plumeds_forces(tmp_path):
+    text = (
+        "d: DISTANCE ATOMS=1,5\nf: CUSTOM ARG=d PERIODIC=NO "
+        "FUNC=x^2+delta(x)+nandelta(x)+0^x+x/x+acsch(x)\nRESTRAINT ARG=f AT=0 KAPPA=3"
+    )
+    found = deviation(text, BOXES["triclinic"], tmp_path)
+    assert max(found.values, found.energy, found.forces) < TOLERANCE, found
