@@ -28,7 +28,7 @@ FOUND = {
     "SMAP without powers": "c: COORDINATION GROUPA=1-4 SWITCH={SMAP R_0=1 A=0 B=5}\n"
     "RESTRAINT ARG=c AT=1 KAPPA=3\n",
     "a switch that is nothing at zero": "c: COORDINATION GROUPA=1-4 GROUPB=3-8 "
-    "SWITCH={MATHEVAL R_0=0.3 D_MAX=1.1 FUNC=exp(-x2)+0.0/(0+x2^3)}\nRESTRAINT ARG=c AT=1\n",
+    "SWITCH={MATHEVAL R_0=0.3 D_MAX=1.1 FUNC=exp(-x2)+x2*log(x2)}\nRESTRAINT ARG=c AT=1\n",
     "a switch without a kind": "c: COORDINATION GROUPA=1-4 SWITCH={}\nRESTRAINT ARG=c AT=1\n",
 }
 

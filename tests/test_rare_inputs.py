@@ -95,6 +95,23 @@ def test_serials_in_hybrid_36(tmp_path, serial, number):
     assert atom.serial == number  # of the definition of hybrid-36 (cci.lbl.gov/hybrid_36)
 
 
+ON_BIASES = {
+    "METAD": "d: DISTANCE ATOMS=1,5\nm: METAD ARG=d SIGMA=0.1 HEIGHT=1.2 PACE=5 BIASFACTOR=5\n"
+    "c: COMBINE ARG=m.bias,d COEFFICIENTS=-0.7,0.2 POWERS=2,1 PERIODIC=NO\nBIASVALUE ARG=c",
+    "several": "UNITS ENERGY=kcal/mol\nd: DISTANCE ATOMS=1,5\nt: TORSION ATOMS=2,4,5,8\n"
+    "r: RESTRAINT ARG=d,t AT=0.2,1 KAPPA=5,6\nw: UPPER_WALLS ARG=r.bias,t AT=0.1,0 KAPPA=0.2,3\n"
+    "m: METAD ARG=w.bias,d SIGMA=1,0.1 HEIGHT=1.2 PACE=5\n"
+    "n: METAD ARG=m.bias SIGMA=1 HEIGHT=1.2 PACE=5 GRID_MIN=-1 GRID_MAX=90 GRID_BIN=400 FILE=N",
+}
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
+@pytest.mark.parametrize("text", ON_BIASES.values(), ids=ON_BIASES.keys())
+def test_biases_of_biases_are_plumeds(text, box, tmp_path):
+    found = deviation(text, box, tmp_path)
+    assert max(found.values, found.energy, found.forces) < TOLERANCE, found
+
+
 FUNCTIONS = (
     "delta(x)", "nandelta(x)", "step(x)", "recip(x)", "1/x", "0/x", "0^x", "1^x", "x/x", "x^0.5",
     "x^-1", "sqrt(x)", "log(x)", "cot(x)", "csc(x)", "(x-x)/x", "select(x,2,3)", "atan2(x,x)",

@@ -9,6 +9,7 @@ Whatever else, couples variables or has a table is a ``CustomCVForce`` over one 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import openmm
@@ -24,7 +25,6 @@ from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.variables import (
     BoxKind,
     Gradient,
-    Leaf,
     Term,
     Variable,
 )
@@ -34,6 +34,13 @@ from openmm_cgan.plumed.terms import Form, GradientFunction, form_of, leaf_force
 
 LARGE = 500  # particles, beyond which a CustomCVForce costs more than what it saves
 MARKER = "PLUMED marker"  # name of the empty force of a bias that has no other to be known by
+
+
+@dataclass(frozen=True)
+class BiasEnergy:
+    """The energy of a bias [kJ/mol] as a value that another acts on."""
+
+    bias: Metad | SeparableBias
 
 
 class Lowering:
@@ -77,7 +84,7 @@ class Lowering:
                 self._moved[bias.label] = 0
                 continue
             for i, value in enumerate(bias.arguments):
-                leaves: dict[Leaf, str] = {}
+                leaves: dict[Any, str] = {}
                 x = self._expression(value.name, leaves)
                 if form := self._plain_form(leaves):
                     self._add_plain_term(plain, bias, i, form, x)
@@ -85,7 +92,7 @@ class Lowering:
                     coupled.append(self._coupled_term(bias, i, system))
         return [*plain.values(), *coupled]
 
-    def _plain_form(self, leaves: dict[Leaf, str]) -> Form | None:
+    def _plain_form(self, leaves: dict[Any, str]) -> Form | None:
         """The plain force that holds all leaves, if there is one and it is the cheapest.
 
         On the Reference platform, for small molecules, a CustomCVForce over several plain forces is
@@ -118,7 +125,7 @@ class Lowering:
         self._terms[bias.label, i] = (plain[key], index)
 
     def _coupled_term(self, bias: SeparableBias, i: int, system: openmm.System) -> openmm.Force:
-        leaves: dict[Leaf, str] = {}
+        leaves: dict[Any, str] = {}
         x = self._expression(bias.arguments[i].name, leaves)
         text = _energy_text(bias, bias.term_expression(i, x))
         force = openmm.CustomCVForce("")
@@ -128,21 +135,21 @@ class Lowering:
             force.addGlobalParameter(names[name], number)
         force.setEnergyFunction(";".join([text, *(f"{n}={g}" for n, g in names.items())]))
         self._global_terms[bias.label, i] = names
-        _add_leaves(force, leaves, system)
+        self._add_leaves(force, leaves, system)
         force.setName(f"PLUMED {bias.name} {bias.label}")
         return force
 
     def _metad_force(
         self, metad: Metad, grid: HillGrid, system: openmm.System
     ) -> openmm.CustomCVForce:
-        leaves: dict[Leaf, str] = {}
+        leaves: dict[Any, str] = {}
         arguments = [self._expression(value.name, leaves) for value in metad.arguments]
         owners = [self._owner[value.name] for value in metad.arguments]
         wrapped = [isinstance(owner, Torsion) and not owner.cosine for owner in owners]
         text = grid.expression(arguments, wrapped, "bias")
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
-        _add_leaves(force, leaves, system)
+        self._add_leaves(force, leaves, system)
         table = openmm.Discrete1DFunction(grid.table.ravel())
         force.addTabulatedFunction("bias", table)
         force.setName(f"PLUMED METAD {metad.label}")
@@ -156,9 +163,9 @@ class Lowering:
         for value in bias.arguments:
             function = self._function(value.name, system)
             if function is None:
-                leaves: dict[Leaf, str] = {}
+                leaves: dict[Any, str] = {}
                 function = openmm.CustomCVForce(self._expression(value.name, leaves))
-                _add_leaves(function, leaves, system)
+                self._add_leaves(function, leaves, system)
             functions.append(function)
         periodic = system.usesPeriodicBoundaryConditions()
         made = BiasForce(bias, FrameValues(functions, system), periodic)
@@ -167,7 +174,7 @@ class Lowering:
 
     def _function(self, name: str, system: openmm.System) -> Any:
         """What gives a value and its gradient without OpenMM, if there is something."""
-        owner, leaves = self._owner[name], dict[Leaf, str]()
+        owner, leaves = self._owner[name], dict[Any, str]()
         text = self._expression(name, leaves)
         leaf = next(iter(leaves), None)
         if isinstance(leaf, Gradient) and text == leaves[leaf]:
@@ -184,7 +191,7 @@ class Lowering:
     def _changed_parameter(self, bias: Bias) -> str:
         return f"{self._prefix}_{bias.label}_changed"
 
-    def _expression(self, name: str, leaves: dict[Leaf, str]) -> str:
+    def _expression(self, name: str, leaves: dict[Any, str]) -> str:
         """Expression of a value in its leaves, which are added under ``v0``, ``v1`` ..."""
         owner = self._owner[name]
         index = [value.name for value in owner.outputs].index(name)
@@ -192,8 +199,21 @@ class Lowering:
             return owner.expression(
                 index, lambda leaf: leaves.setdefault(leaf, f"v{len(leaves)}"), self.box
             )
+        if isinstance(owner, Metad | SeparableBias):
+            energy = leaves.setdefault(BiasEnergy(owner), f"v{len(leaves)}")
+            return f"({energy}*{1 / owner.units.energy!r})"
         assert isinstance(owner, Function)
         return owner.expression([self._expression(v.name, leaves) for v in owner.arguments], index)
+
+    def _add_leaves(
+        self, force: openmm.CustomCVForce, leaves: dict[Any, str], system: openmm.System
+    ) -> None:
+        periodic, n_atoms = system.usesPeriodicBoundaryConditions(), system.getNumParticles()
+        for leaf, name in leaves.items():
+            if isinstance(leaf, BiasEnergy):
+                force.addCollectiveVariable(name, self._python_force(leaf.bias, system))
+            else:
+                force.addCollectiveVariable(name, leaf_force(leaf, periodic, n_atoms))
 
     # ---- while a simulation runs
 
@@ -233,14 +253,6 @@ class Lowering:
 
 def _energy_text(bias: Bias, text: str) -> str:
     return text if bias.units.energy == 1 else f"{bias.units.energy!r}*({text})"
-
-
-def _add_leaves(
-    force: openmm.CustomCVForce, leaves: dict[Leaf, str], system: openmm.System
-) -> None:
-    periodic, n_atoms = system.usesPeriodicBoundaryConditions(), system.getNumParticles()
-    for leaf, name in leaves.items():
-        force.addCollectiveVariable(name, leaf_force(leaf, periodic, n_atoms))
 
 
 def kind_of_box(system: openmm.System) -> BoxKind:

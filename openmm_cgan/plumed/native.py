@@ -250,7 +250,7 @@ class NativeBackend:
         return tuple(
             name
             for name in names
-            if not isinstance(self._owner[name], Bias)
+            if not depends_on(Bias, name, self._owner)
             and not depends_on(Observed, name, self._owner)
         )
 

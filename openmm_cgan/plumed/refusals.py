@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from openmm_cgan.plumed.actions import REMEDY, Action
-from openmm_cgan.plumed.actions.biases import Bias
+from openmm_cgan.plumed.actions.biases import Bias, SeparableBias
 from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
+from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.shapes import GroupVariable
@@ -41,11 +42,27 @@ def forceless(actions: list[Action], owners: Owners) -> list[Problem]:
                 complain(action, value.name, "natively there is no neighbour list")
             if not isinstance(action, Bias):
                 continue
-            if depends_on(Bias, value.name, owners):
-                complain(action, value.name, "a bias acting on the value of a bias is not native")
+            if any(not _known_slopes(owners[n], n) for n in _biases_under(value.name, owners)):
+                what = "a bias acting on that value of that bias is not native"
+                complain(action, value.name, what)
             if depends_on(Observed, value.name, owners):
                 complain(action, value.name, "a bias acting on TIME or ENERGY is not native")
     return problems
+
+
+def _biases_under(name: str, owners: Owners) -> set[str]:
+    """The values of biases that a value depends on, itself included."""
+    found = {name} if isinstance(owners[name], Bias) else set()
+    return found.union(*(_biases_under(value.name, owners) for value in owners[name].arguments))
+
+
+def _known_slopes(bias: Action, name: str) -> bool:
+    """Whether a value is the energy of a bias that another can act on.
+
+    METAD on a grid has one table in OpenMM, which can not be refreshed in a copy.
+    """
+    free = isinstance(bias, Metad) and bias.grid is None and bias.applied
+    return (free or isinstance(bias, SeparableBias)) and name == bias.outputs[0].name
 
 
 def _badly_whole(action: Variable | VirtualAtom, actions: list[Action]) -> str:
