@@ -63,9 +63,9 @@ def generator_alone(gan: ConditionalGAN) -> dict[str, object]:
     made = GeneratedFrames(cvs, own - mixture, TEMPERATURE, gan.variables)
     samples = reweight_generated(made, seed=0)
     estimate = basin_difference(samples, lambda x: in_basin(x[:, 0]))
-    reference = read_reference()["delta_f"]
-    error = float(np.hypot(estimate.error, reference["error"]))
-    off = estimate.value - reference["value"]
+    reference = read_reference().difference
+    error = float(np.hypot(estimate.error, reference.error))
+    off = estimate.value - reference.value
     return {
         "name": "free energy from the generator alone, 40,000 energies: standard error",
         "value": round(estimate.error, 3),
@@ -74,7 +74,7 @@ def generator_alone(gan: ConditionalGAN) -> dict[str, object]:
         "met": bool(estimate.error <= 0.10 and abs(off) <= 2 * error),
         "peers": {
             "dF": round(estimate.value, 3),
-            "reference": f"{reference['value']} +- {reference['error']}",
+            "reference": f"{reference.value} +- {reference.error}",
             "off, in standard errors": round(off / error, 2),
             "effective samples": round(samples.effective_samples),
             "seconds": round(time.perf_counter() - start, 1),
@@ -116,8 +116,8 @@ def unbiased_with_moves(gan: ConditionalGAN, moves: int) -> list[dict[str, objec
     parts = np.array([part.mean() for part in np.array_split(inside, BLOCKS)])
     mean, spread = inside.mean(), parts.std(ddof=1) / np.sqrt(BLOCKS)
     value, error = -KT * np.log(mean / (1 - mean)), KT * spread / (mean * (1 - mean))
-    reference = read_reference()["delta_f"]
-    both = float(np.hypot(error, reference["error"]))
+    reference = read_reference().difference
+    both = float(np.hypot(error, reference.error))
     ideal = 2000 * mean * (1 - mean)
     common = {"moves": len(table), "seconds": round(seconds)}
     return [
@@ -137,10 +137,10 @@ def unbiased_with_moves(gan: ConditionalGAN, moves: int) -> list[dict[str, objec
         },
         {
             "name": "exact move in unbiased MD: dF of its frames, off the reference",
-            "value": round(float((value - reference["value"]) / both), 2),
+            "value": round(float((value - reference.value) / both), 2),
             "unit": "standard errors",
             "target": "within 2",
-            "met": bool(abs(value - reference["value"]) <= 2 * both),
+            "met": bool(abs(value - reference.value) <= 2 * both),
             "peers": {**common, "dF": f"{value:.2f} +- {error:.2f}"},
         },
     ]

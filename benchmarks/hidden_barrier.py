@@ -31,7 +31,6 @@ from openmm import app
 
 from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias, ProposalReporter
 from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
-from openmm_cgan.cli.shipped import read_reference
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy.hills import tiwary_log_weights
 from openmm_cgan.plumed.colvar import read_fields
@@ -42,11 +41,14 @@ from openmm_cgan.testsystems import alanine_dipeptide
 METAD = """psi: TORSION ATOMS=7,9,15,17
 METAD ARG=psi SIGMA=0.35 HEIGHT=1.2 BIASFACTOR=10 PACE=500 GRID_MIN=-pi GRID_MAX=pi FILE=HILLS
 """
+REFERENCE = Path(__file__).parent / "reference" / "reference.json"
 WHERE = np.radians(-72.5)
 STRETCH = 60_000  # steps from each structure
 STRIDE = 25  # steps between frames
-TRAINING = TrainingSettings(generator="FlowGenerator", steps=1500, batch=256, width=64)
-REFINING = RefiningSettings(steps=300, batch=128, learning_rate=1e-3)
+TRAINING = TrainingSettings(
+    generator="FlowGenerator", steps=400, batch=256, width=64, learning_rate=1e-3
+)
+REFINING = RefiningSettings(steps=500, batch=128, learning_rate=1e-3)
 INTERVAL, CANDIDATES = 500, 20
 TOTAL = 1_500_000  # force evaluations of each run
 WITHIN = 1.0  # kJ/mol
@@ -159,7 +161,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
-    profile = read_reference()["profiles"]["psi"]
+    profile = json.loads(REFERENCE.read_text())["profiles"]["psi"]
     place = int(np.abs(np.array(profile["centres"]) - WHERE).argmin())
     reference = profile["free_energy"][place]
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:

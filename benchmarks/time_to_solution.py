@@ -42,10 +42,12 @@ METAD = f"METAD ARG=phi,psi SIGMA=0.35,0.35 HEIGHT=1.2 BIASFACTOR=10 PACE=500 {G
 OPES = "OPES_METAD ARG=phi,psi PACE=500 BARRIER=50 TEMP=300 FILE=KERNELS\n"
 FILL = 80_000  # steps of the rough metadynamics
 STRIDE = 20  # steps between its frames
-TRAINING = TrainingSettings(generator="FlowGenerator", steps=1500, batch=256, width=64)
-REFINING = RefiningSettings(steps=400, batch=128, learning_rate=1e-3)
+TRAINING = TrainingSettings(
+    generator="FlowGenerator", steps=400, batch=256, width=64, learning_rate=1e-3
+)
+REFINING = RefiningSettings(steps=200, batch=128, learning_rate=1e-3)
 BATCH, BATCHES = 2000, 30  # importance sampling
-TOTAL = 2_000_000  # steps of the others
+TOTAL = 1_500_000  # steps of the others
 WITHIN = 0.5  # kJ/mol
 
 
@@ -183,7 +185,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
-    reference = read_reference()["delta_f"]["value"]
+    reference = read_reference().difference.value
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         found = list(pool.map(one_seed, range(arguments.seeds)))
     settled: dict[str, list[float]] = {}

@@ -344,6 +344,17 @@ def test_binary_formats_give_plumeds_numbers(
     np.testing.assert_allclose(values[0], theirs, atol=2e-8 if "mf_" in option else 2e-12)
 
 
+def test_atoms_in_one_place_have_forces(tmp_path: Path, monkeypatch) -> None:
+    rows = "X 0 0 0\nX 0.5 0 0\nX 1 1 1\nX 1 1 1\n"
+    (tmp_path / "t.xyz").write_text(f"4\n3 3 3\n{rows}")
+    (tmp_path / "plumed.dat").write_text("d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=0 KAPPA=2\n")
+    monkeypatch.chdir(tmp_path)
+    words = ["driver", "--ixyz", "t.xyz", "--dump-forces", "f", "--backend", "native"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "f").read_text().splitlines()[2].split()[1] == "1.000000"
+
+
 @pytest.mark.plumed
 def test_no_atoms_and_unknown_options(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "plumed.dat").write_text(

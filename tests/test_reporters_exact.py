@@ -17,6 +17,7 @@ from scipy import stats
 
 from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.proposals import GridConditions
 from openmm_cgan.reporters import FrameReporter, ProposalReporter
 from openmm_cgan.reporters.exact import why_not_exact
 from openmm_cgan.reporters.healing import ProposalSettings
@@ -269,7 +270,7 @@ def test_outside_the_conditions_or_the_generator_it_stays(tmp_path: Path) -> Non
     reporter = propose(run, tmp_path / "p.csv", 10)
     run.simulation.step(50)
     assert reporter.counts() == {"accepted": 0, "kept current: outside conditions": 5}
-    assert run.sampler.calls == 0, "nothing is generated in vain"
+    assert run.sampler.calls == 1, "nothing is generated in vain after the check"
     run = make_run(tmp_path)
     log_prob = run.sampler.log_prob
     run.sampler.log_prob = lambda x, c: np.full(1, np.inf) if len(x) == 1 else log_prob(x, c)
@@ -454,8 +455,28 @@ def test_other_lengths_than_the_constraints_are_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path, PLAIN, HELD)
     run.sampler.chain = dataclasses.replace(HELD, bond=0.151)
     propose(run, tmp_path / "p.csv")
-    with pytest.raises(ValueError, match=r"holds the atoms \[0, 1\] at 0.15100 nm"):
+    with pytest.raises(ValueError, match=r"holds the atoms \[\d, \d\] at 0.15100 nm"):
         run.simulation.step(20)
+
+
+def test_conditions_that_the_generator_refuses_are_found_before_a_step(tmp_path: Path) -> None:
+    class Narrow(ChainSampler):
+        def sample_with_log_prob(
+            self, cvs: NDArray, n: int | None = None, seed: int = 0
+        ) -> tuple[NDArray, NDArray]:
+            if cvs.max() > 2.0:
+                raise ValueError("training saw 1 to 2")
+            return super().sample_with_log_prob(cvs, n, seed)
+
+    run = make_run(tmp_path)
+    run.sampler = Narrow(CHAIN, run.bias.variables)
+    wide = GridConditions(np.ones(4), [[1.0, 2.5]], run.bias.variables)
+    settings = dataclasses.replace(FEW, conditions=wide)
+    propose(run, tmp_path / "p.csv", settings=settings)
+    before = snapshot(run.simulation)
+    with pytest.raises(ValueError, match="training saw 1 to 2"):
+        run.simulation.step(20)
+    assert snapshot(run.simulation) == before
 
 
 def test_settings_of_exact_moves_are_checked() -> None:

@@ -15,6 +15,7 @@ from openmm_cgan.plumed.actions.lattices import general_box, shortest_vectors
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.native import NativeBackend
 
+_BIAS_GROUP = 1  # apart from the force that makes a System periodic: NaN where atoms coincide
 _NO_BOX = 1000.0  # nm: so wide that nothing reaches its image
 # Strains of the virial's central differences. The first has less rounding; the second is taken
 # where they differ by more than its rounding, as beside the knot of a spline.
@@ -49,6 +50,7 @@ class BiasForces:
             system.setDefaultPeriodicBoxVectors(*openmm_box(box)[0])
             system.addForce(_periodic_nothing(len(self._masses)))
         for force in self._backend.forces(system):
+            force.setForceGroup(_BIAS_GROUP)
             system.addForce(force)
         self._backend.set_masses(self._masses)  # `forces` took the System's
         self._context = openmm.Context(
@@ -82,7 +84,7 @@ class BiasForces:
             self._context.setPeriodicBoxVectors(*np.diag([_NO_BOX] * 3))
         self._context.setPositions(positions @ turn)
         self._context.setStepCount(step)
-        state = self._context.getState(energy=True, forces=True)
+        state = self._context.getState(energy=True, forces=True, groups={_BIAS_GROUP})
         energy = self._backend.evaluate(positions, box, step)[1]
         found = state.getPotentialEnergy()._value
         if not np.isclose(energy, found, rtol=1e-5, atol=1e-5):

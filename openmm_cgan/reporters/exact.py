@@ -45,6 +45,7 @@ OUTSIDE_GENERATOR = "outside generator"
 PLACED_WITHIN = 1e-4  # CV units: of a CV that is a coordinate of the generator
 LENGTH_WITHIN = 1e-3  # relative: between a constraint and what the generator holds
 REMEMBERED = 200_000  # candidates
+TRIED = 64  # conditions, before anything moves
 WINDOW = 20  # moves that the warning looks back on
 DOMINATED = 0.5  # of the weight of all candidates, in one
 
@@ -179,11 +180,19 @@ class ExactMove:
         self.take(sampler)
 
     def take(self, sampler: DensitySampler) -> None:
-        """Propose from this sampler from now on."""
+        """Propose from this sampler from now on.
+
+        Raises
+        ------
+        ValueError
+            If it refuses the conditions, or holds constrained bonds at other lengths.
+        """
         made = self._given
         if isinstance(made, str):
             made = UniformConditions(trained_range(sampler), sampler.variables)
-        self._require_lengths(sampler, made)
+        drawn = made.draw(TRIED, np.random.default_rng(0))
+        tried, _ = sampler.sample_with_log_prob(drawn, seed=0)  # refuses what it was not made for
+        self._require_lengths(np.asarray(sampler.atoms, dtype=int), tried)
         self._memory.clear()  # another density: other weights
         self.sampler: DensitySampler = sampler
         self.conditions: Conditions = made
@@ -209,15 +218,13 @@ class ExactMove:
                 "kJ/mol: use mode='seed', or leave out restraints to places and external fields"
             )
 
-    def _require_lengths(self, sampler: DensitySampler, conditions: Conditions) -> None:
+    def _require_lengths(self, atoms: NDArray, made: NDArray) -> None:
         """Check that constrained bonds are generated at the lengths of the constraints."""
         pairs, lengths = self.potential.constraints, self.potential.constraint_lengths
         if len(pairs) == 0:
             return
-        drawn = conditions.draw(8, np.random.default_rng(0))
-        made, _ = sampler.sample_with_log_prob(drawn, seed=0)
         x = np.empty_like(made)
-        x[:, np.asarray(sampler.atoms, dtype=int)] = made
+        x[:, atoms] = made
         found = np.linalg.norm(x[:, pairs[:, 0]] - x[:, pairs[:, 1]], axis=-1)
         wrong = np.abs(found / lengths - 1).max(axis=0)
         worst = int(wrong.argmax())

@@ -340,7 +340,9 @@ class ProposalReporter:
         }
         for reporter in _frame_reporters(simulation):
             reporter.start_segment(origin, self._settle_steps)
-        log.info(
+        # exact moves come by the hundred, and are summed up in another line
+        log.log(
+            logging.DEBUG if self.mode == "exact" else logging.INFO,
             "step %d: %s injected at %s (seed %d), settle window %d steps",
             simulation.currentStep, self.mode, np.round(attempt.healed, 3), seed,
             self._settle_steps,
