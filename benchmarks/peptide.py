@@ -203,7 +203,7 @@ def figures(
     rows = rows_of(label, evaluate(gan, molecule, bias, unseen), time.perf_counter() - begun)
     if refine_seconds > 0:
         potential = Potential(molecule.system, leave_out=bias.force_groups(), platform=PLATFORM)
-        refining = RefiningSettings(steps=700, batch=128, max_seconds=refine_seconds)
+        refining = RefiningSettings(steps=300, batch=128, max_seconds=refine_seconds)
         rows_seen = Dataset.prepare(seen, molecule.topology, settings).rows
         gan, _ = refine(gan, potential, seen.cvs, refining, frames=rows_seen)
         label = "refined on energy and frames"
@@ -215,7 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300_000, help="of 4 fs")
     parser.add_argument("--train-seconds", type=float, default=100.0)
-    parser.add_argument("--refine-seconds", type=float, default=120.0)
+    parser.add_argument("--refine-seconds", type=float, default=80.0)
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
