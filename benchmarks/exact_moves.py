@@ -120,7 +120,7 @@ def unbiased_with_moves(gan: ConditionalGAN, moves: int, seed: int) -> list[dict
     error = float(KT / np.sqrt(effective * mean * (1 - mean)))
     reference = read_reference().difference
     both = float(np.hypot(error, reference.error))
-    ideal = 2000 * mean * (1 - mean)
+    ideal = round(float(2000 * mean * (1 - mean)), 1)
     common = {"moves": len(table), "seconds": round(seconds)}
     return [
         {
