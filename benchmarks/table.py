@@ -22,6 +22,11 @@ SCRIPTS = [
     "frame_reporter.py",
     "proposal_rate.py",
     "seeded_windows.py",
+    "generator_rate.py",
+    "conditional_ess.py",
+    "exact_moves.py",
+    "hidden_barrier.py",
+    "time_to_solution.py",
     "demo_time.py",
     "peptide.py",
 ]

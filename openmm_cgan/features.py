@@ -17,7 +17,7 @@ from openmm_cgan.internal_coordinates import Internal, ZMatrix
 from openmm_cgan.plumed.colvar import CollectiveVariable
 
 CONSTANT = 1e-4  # nm or rad; the stiffest bonds of force fields vary by 2e-3 nm at 300 K
-NARROW = 0.3  # rad: a torsion with a smaller deviation is standardised
+NARROW = 0.3  # rad: a torsion with a smaller deviation is standardised; phi of a peptide has 0.45
 REACH = 2.0  # rad: ... if it never strays further from its mean (a rare cis peptide bond does)
 STRAIGHT = 0.02  # rad: decoded angles stay that far from 0 and pi, where torsions are undefined
 

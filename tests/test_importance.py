@@ -354,6 +354,12 @@ def test_generated_chains_have_the_angles_they_should(chain, bias, tmp_path):
     thetas = weigher.bias.cv_values(r)
     run = BiasedFrames(thetas, unbiased, TEMPERATURE, samples.variables, "MD")
     logs = log_weights_of_frames(weigher, r, thetas)
+    potential = weigher.potential
+    expected = -potential.energies(r) / KT + potential.half_log_det(r)
+    expected -= weigher.sampler.log_prob(r, thetas) + weigher.conditions.log_density(thetas)
+    inside = np.isfinite(logs)
+    assert inside.mean() > 0.9
+    assert logs[inside] == pytest.approx(expected[inside], abs=1e-9)
     joined = reweight_with_generated([run], [logs], generate_frames(weigher, 6000, seed=1))
     together = joined.average(joined.cvs[:, 0])
     assert abs(together.value - mean_angle(chain)) < 3 * together.error
