@@ -136,7 +136,6 @@ REFUSED = {
     "f: FIXEDATOM AT=1,2": "three coordinates",
     "f: FIXEDATOM AT=1,2,3\ng: FIXEDATOM AT=1,2,4\nd: DISTANCE ATOMS=f,g": "any atom",
     "f: FIXEDATOM AT=1,2,3\nc: COM ATOMS=f,1": "kernel",
-    "c: CENTER ATOMS=1,2 PHASES": "not understood natively",
     "c: CONSTANT VALUES=1,2": "SCALARS",
     "r: RMSD REFERENCE={path}": "5 models",
     "r: RMSD REFERENCE={pdb} TYPE=SIMPLER": "OPTIMAL",
