@@ -40,12 +40,12 @@ GRID = "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=90,90 FILE=HILLS"
 ROUGH = f"METAD ARG=phi,psi SIGMA=0.35,0.35 HEIGHT=3 BIASFACTOR=30 PACE=100 {GRID}\n"
 METAD = f"METAD ARG=phi,psi SIGMA=0.35,0.35 HEIGHT=1.2 BIASFACTOR=10 PACE=500 {GRID}\n"
 OPES = "OPES_METAD ARG=phi,psi PACE=500 BARRIER=50 TEMP=300 FILE=KERNELS\n"
-FILL = 80_000  # steps of the rough metadynamics
+FILL = 150_000  # steps of the rough metadynamics
 STRIDE = 20  # steps between its frames
 TRAINING = TrainingSettings(
     generator="FlowGenerator", steps=400, batch=256, width=64, learning_rate=1e-3
 )
-REFINING = RefiningSettings(steps=200, batch=128, learning_rate=1e-3)
+REFINING = RefiningSettings(steps=600, batch=128, learning_rate=1e-3)
 BATCH, BATCHES = 2000, 30  # importance sampling
 TOTAL = 1_500_000  # steps of the others
 WITHIN = 0.5  # kJ/mol
