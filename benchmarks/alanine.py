@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import openmm
 from numpy.typing import NDArray
+from openmm import app
 
 from openmm_cgan import ConditionalGAN, PlumedBias
 from openmm_cgan.frames import Frames, topology_hash
@@ -132,6 +133,35 @@ class Weigher:
         x, log_prob = self.gan.sample_with_log_prob(cvs, seed=seed)
         weighed = self.move.weigh(x, cvs, log_prob)
         return weighed.log_weights + self.move.conditions.log_density(cvs)
+
+
+def biased_simulation(molecule: Molecule, bias: PlumedBias, seed: int) -> app.Simulation:
+    """A Simulation on the Reference platform from the molecule's positions, the bias attached."""
+    bias.add_to(molecule.system)
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, TIME_STEP)
+    integrator.setRandomNumberSeed(seed)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
+    simulation.context.setPositions(molecule.positions)
+    simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
+    bias.attach(simulation)
+    return simulation
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A free energy [kJ/mol] against force evaluations."""
+
+    evaluations: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    def stays_from(self, reference: float, within: float) -> float:
+        """Evaluations from which the value stays near the reference; infinite if it does not."""
+        off = ~(np.abs(self.values - reference) <= within)
+        if off[-1]:
+            return float("inf")
+        last = np.flatnonzero(off)
+        return float(self.evaluations[0 if len(last) == 0 else last[-1] + 1])
 
 
 def grid_centres(n_side: int = 12) -> NDArray[np.float64]:

@@ -20,11 +20,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-import openmm
 import torch
-from alanine import KT, TEMPERATURE, TIME_STEP, Weigher, free_bias, in_basin, umbrella_frames
+from alanine import (
+    KT,
+    TEMPERATURE,
+    Weigher,
+    biased_simulation,
+    free_bias,
+    in_basin,
+    umbrella_frames,
+)
 from conditional_ess import DATA, train
-from openmm import app
 
 from openmm_cgan import ConditionalGAN, FrameReporter, ProposalReporter
 from openmm_cgan.cli.shipped import read_reference
@@ -86,14 +92,7 @@ def unbiased_with_moves(gan: ConditionalGAN, moves: int, seed: int) -> list[dict
     """Exact moves in unbiased dynamics."""
     molecule = alanine_dipeptide("C7eq")
     bias = free_bias(molecule)
-    bias.add_to(molecule.system)
-    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, TIME_STEP)
-    integrator.setRandomNumberSeed(seed)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
-    simulation.context.setPositions(molecule.positions)
-    simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
-    bias.attach(simulation)
+    simulation = biased_simulation(molecule, bias, seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         frames = FrameReporter(folder / "frames", 50, bias)

@@ -19,15 +19,11 @@ import os
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import openmm
 import torch
-from alanine import KT, TEMPERATURE, TIME_STEP
-from numpy.typing import NDArray
-from openmm import app
+from alanine import KT, TEMPERATURE, Curve, biased_simulation
 
 from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias, ProposalReporter
 from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
@@ -56,22 +52,6 @@ LIMIT = 1_000_000
 BINS = 72
 
 
-@dataclass(frozen=True)
-class Curve:
-    """F(psi = -72.5) over the minimum [kJ/mol] against force evaluations."""
-
-    evaluations: NDArray[np.float64]
-    values: NDArray[np.float64]
-
-    def stays_from(self, reference: float) -> float:
-        """Evaluations from which the value stays within 1 kJ/mol; infinite if it does not."""
-        off = ~(np.abs(self.values - reference) <= WITHIN)
-        if off[-1]:
-            return float("inf")
-        last = np.flatnonzero(off)
-        return float(self.evaluations[0 if len(last) == 0 else last[-1] + 1])
-
-
 def metadynamics(
     folder: Path, basin: str, seed: int, gan: ConditionalGAN | None, steps: int
 ) -> tuple[Frames, int]:
@@ -79,14 +59,7 @@ def metadynamics(
     molecule = alanine_dipeptide(basin)
     folder.mkdir()
     bias = PlumedBias(METAD, molecule.topology, temperature=TEMPERATURE, directory=folder)
-    bias.add_to(molecule.system)
-    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, TIME_STEP)
-    integrator.setRandomNumberSeed(seed)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
-    simulation.context.setPositions(molecule.positions)
-    simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
-    bias.attach(simulation)
+    simulation = biased_simulation(molecule, bias, seed)
     frames = FrameReporter(folder / "frames", STRIDE, bias)
     simulation.reporters.append(frames)
     if gan is not None:
@@ -177,7 +150,7 @@ def main() -> None:
         print(kind)
         for point, value, error in zip(points, mean, spread, strict=True):
             print(f"  {point:9.0f} evaluations  {value:6.2f} +- {error:.2f}")
-        stays = [c[kind].stays_from(reference) for c in found]
+        stays = [c[kind].stays_from(reference, WITHIN) for c in found]
         typical = float(np.median(stays))
         rows.append(
             {

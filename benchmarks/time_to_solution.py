@@ -17,15 +17,22 @@ import os
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import openmm
 import torch
-from alanine import KT, TEMPERATURE, TIME_STEP, TORSIONS, Weigher, free_bias, in_basin
+from alanine import (
+    KT,
+    TEMPERATURE,
+    TIME_STEP,
+    TORSIONS,
+    Curve,
+    Weigher,
+    biased_simulation,
+    free_bias,
+    in_basin,
+)
 from numpy.typing import NDArray
-from openmm import app
 
 from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias
 from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
@@ -51,22 +58,6 @@ TOTAL = 1_500_000  # steps of the others
 WITHIN = 0.5  # kJ/mol
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Basin free energy [kJ/mol] against force evaluations."""
-
-    evaluations: NDArray[np.float64]
-    values: NDArray[np.float64]
-
-    def stays_from(self, reference: float) -> float:
-        """Evaluations from which the value stays within 0.5 kJ/mol; infinite if it does not."""
-        off = ~(np.abs(self.values - reference) <= WITHIN)
-        if off[-1]:
-            return float("inf")
-        last = np.flatnonzero(off)
-        return float(self.evaluations[0 if len(last) == 0 else last[-1] + 1])
-
-
 def run(folder: Path, bias_line: str, steps: int, stride: int, seed: int) -> Frames:
     """Frames of a biased run from C7eq."""
     molecule = alanine_dipeptide("C7eq")
@@ -74,14 +65,7 @@ def run(folder: Path, bias_line: str, steps: int, stride: int, seed: int) -> Fra
     bias = PlumedBias(
         TORSIONS + bias_line, molecule.topology, temperature=TEMPERATURE, directory=folder
     )
-    bias.add_to(molecule.system)
-    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, TIME_STEP)
-    integrator.setRandomNumberSeed(seed)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
-    simulation.context.setPositions(molecule.positions)
-    simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
-    bias.attach(simulation)
+    simulation = biased_simulation(molecule, bias, seed)
     frames = FrameReporter(folder / "frames", stride, bias)
     simulation.reporters.append(frames)
     simulation.step(steps)
@@ -191,7 +175,7 @@ def main() -> None:
     settled: dict[str, list[float]] = {}
     ends: dict[str, list[float]] = {}
     for method in found[0]:
-        settled[method] = [min(c.stays_from(reference) for c in f[method]) for f in found]
+        settled[method] = [min(c.stays_from(reference, WITHIN) for c in f[method]) for f in found]
         ends[method] = [round(float(f[method][0].values[-1]), 2) for f in found]
         print(f"{method:10s} stays within {WITHIN} from {settled[method]}; ends {ends[method]}")
     mine, best = np.median(settled["ours"]), min(np.median(settled[m]) for m in ("METAD", "OPES"))
