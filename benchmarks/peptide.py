@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from openmm import app
 
-from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias
+from openmm_cgan import GAS_CONSTANT, ConditionalGAN, FrameReporter, PlumedBias
 from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
 from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.frames import Frames, read_frames
@@ -33,7 +33,7 @@ from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.proposals.conditions import UniformConditions
 from openmm_cgan.reporters.exact import ExactMove
-from openmm_cgan.testsystems import GAS_CONSTANT, MIDDLE_ATOMS, Molecule, alanine_pentapeptide
+from openmm_cgan.testsystems import MIDDLE_ATOMS, Molecule, alanine_pentapeptide
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE

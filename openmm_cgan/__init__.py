@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+GAS_CONSTANT = 8.31446261815324e-3  # kJ/mol/K, R = k_B N_A of CODATA 2018, as OpenMM has it
+
 __all__ = [
     "BiasCheckpointReporter",
     "ConditionalGAN",

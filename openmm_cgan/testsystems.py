@@ -18,11 +18,11 @@ import openmm
 from openmm import app, unit
 from openmm.app.internal.customgbforces import GBSAOBC2Force
 
+from openmm_cgan import GAS_CONSTANT
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# CODATA 2018, exact: R = k_B N_A.
-GAS_CONSTANT = 8.31446261815324e-3  # kJ/mol/K
 
 PHI_ATOMS = (4, 6, 8, 14)
 PSI_ATOMS = (6, 8, 14, 16)

@@ -12,13 +12,14 @@ from chain_sampler import INPUTS, RANGES, ChainSampler, internal_of
 from numpy.typing import NDArray
 from scipy import stats
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import GridConditions, Screen, ScreenSettings
 from openmm_cgan.proposals.selection import choose
 from openmm_cgan.proposals.weights import log_condition_noise, noisy_conditions
 from openmm_cgan.reporters.exact import ExactMove, Weighed
-from openmm_cgan.testsystems import GAS_CONSTANT, Chain
+from openmm_cgan.testsystems import Chain
 
 T = 300.0
 KT = GAS_CONSTANT * T

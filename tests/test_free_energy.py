@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.free_energy import (
     BiasedFrames,
     basin_difference,
@@ -12,7 +13,6 @@ from openmm_cgan.free_energy import (
     reweight_windows,
     start_disagreement,
 )
-from openmm_cgan.free_energy.hills import GAS_CONSTANT
 from openmm_cgan.free_energy.samples import unbiased
 from openmm_cgan.plumed.colvar import CollectiveVariable
 

@@ -12,9 +12,10 @@ import numpy as np
 import openmm
 import pytest
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed import kernel
 from openmm_cgan.plumed.colvar import read_fields
-from openmm_cgan.plumed.kernel import KB, KernelBackend
+from openmm_cgan.plumed.kernel import KernelBackend
 from openmm_cgan.plumed.language import PlumedInputError, read_statements
 from openmm_cgan.plumed.libplumed import MDSettings, Plumed, find_kernel
 from openmm_cgan.plumed.strides import NEVER_UPDATED, UPDATE_STRIDES, update_strides
@@ -291,7 +292,7 @@ def ordinary_run(molecule, folder, n_steps):
     """PLUMED as MD codes call it: calculate, then update, once a step."""
     system = copy.deepcopy(molecule.system)
     masses = np.array([system.getParticleMass(i)._value for i in range(22)])
-    settings = MDSettings(folder, masses, np.zeros(22), kT=KB * 300, timestep=TIMESTEP)
+    settings = MDSettings(folder, masses, np.zeros(22), kT=GAS_CONSTANT * 300, timestep=TIMESTEP)
     plumed = Plumed(settings, read_statements(METAD))
     seen = set()
 

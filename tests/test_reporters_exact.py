@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from openmm import app
 from scipy import stats
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import GridConditions
 from openmm_cgan.reporters import FrameReporter, ProposalReporter
 from openmm_cgan.reporters.exact import why_not_exact
 from openmm_cgan.reporters.healing import ProposalSettings
-from openmm_cgan.testsystems import GAS_CONSTANT, Chain, alanine_dipeptide
+from openmm_cgan.testsystems import Chain, alanine_dipeptide
 
 T = 300.0
 KT = GAS_CONSTANT * T

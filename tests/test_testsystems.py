@@ -3,9 +3,9 @@ import openmm
 import pytest
 from openmm import app
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.testsystems import (
-    GAS_CONSTANT,
     MIDDLE_ATOMS,
     PHI_ATOMS,
     PSI_ATOMS,

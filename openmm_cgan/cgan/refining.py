@@ -28,10 +28,10 @@ from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cgan.cgan import ConditionalGAN
 from openmm_cgan.cgan.training import STEEPEST, TrainingData
 
-GAS_CONSTANT = 0.00831446261815324  # kJ/mol/K
 TOO_HIGH = 30.0  # above the median of a batch: a clash, whose gradient would be all there is
 
 logger = logging.getLogger("openmm_cgan")

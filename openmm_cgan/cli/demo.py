@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_cgan import __version__
+from openmm_cgan import GAS_CONSTANT, __version__
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 from openmm_cgan.cli.shipped import plumed_input, read_reference
 from openmm_cgan.cli.simulations import RunSettings, run_biased
@@ -45,7 +45,7 @@ from openmm_cgan.report import (
     plot_ramachandran,
     plot_training,
 )
-from openmm_cgan.testsystems import GAS_CONSTANT, Molecule, alanine_dipeptide
+from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 from openmm_cgan.windows import WindowSettings, run_windows, umbrella_windows
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cli.forces import BiasForces
 from openmm_cgan.cli.trajectories import Frame
 from openmm_cgan.plumed.actions import Action, Units, read_actions
@@ -33,11 +34,11 @@ from openmm_cgan.plumed.language import (
     read_text,
 )
 from openmm_cgan.plumed.libplumed import MDSettings, Plumed
-from openmm_cgan.plumed.native import KB, NativeBackend
+from openmm_cgan.plumed.native import NativeBackend
 
 log = logging.getLogger("openmm_cgan")
 
-# KB is what NativeBackend multiplies a temperature with, so that kT arrives as it was given
+# NativeBackend multiplies a temperature with GAS_CONSTANT, so that kT arrives as it was given
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,7 @@ class _NativeEngine:
     """The native backend, one frame a step."""
 
     def __init__(self, actions: list[Action], n_atoms: int, settings: DriverSettings) -> None:
-        temperature = None if settings.kt is None else settings.kt / KB
+        temperature = None if settings.kt is None else settings.kt / GAS_CONSTANT
         asked = any(isinstance(action, Restart) and action.wanted for action in actions)
         self._backend = NativeBackend(
             actions, settings.directory, temperature, settings.restart or asked

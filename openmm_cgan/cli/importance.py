@@ -111,8 +111,8 @@ def _weigher(model: Path, molecule: Molecule, plumed_input: Path) -> ExactMove:
     import openmm
     from openmm import app
 
+    from openmm_cgan import GAS_CONSTANT
     from openmm_cgan.cgan import ConditionalGAN
-    from openmm_cgan.free_energy.hills import GAS_CONSTANT
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.potentials import Potential
     from openmm_cgan.proposals import (

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.colvar import CollectiveVariable, FieldTable
 
-GAS_CONSTANT = 8.31446261815324e-3  # kJ/mol/K, CODATA 2018
 HILL_CUTOFF = 6.25  # in (distance/sigma)^2/2, PLUMED's DP2CUTOFF
 
 

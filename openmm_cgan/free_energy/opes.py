@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.free_energy.hills import GAS_CONSTANT
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.kernels import Kernels
 from openmm_cgan.plumed.colvar import FieldTable

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from openmm_cgan.free_energy.hills import GAS_CONSTANT
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.free_energy.mbar import (
     ReducedBias,
     overlap_matrix,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from openmm_cgan.free_energy.hills import GAS_CONSTANT
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.free_energy.mbar import pymbar_quietly
 from openmm_cgan.plumed.colvar import CollectiveVariable
 

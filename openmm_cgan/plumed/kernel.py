@@ -24,6 +24,7 @@ import numpy as np
 import openmm
 from openmm import unit
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions import read_known
 from openmm_cgan.plumed.actions.variables import Variable, describe
 from openmm_cgan.plumed.colvar import CollectiveVariable, read_fields
@@ -35,7 +36,6 @@ from openmm_cgan.plumed.libplumed import (
     find_kernel,
     flush_all,
 )
-from openmm_cgan.plumed.native import KB
 from openmm_cgan.plumed.strides import BIASES, OUTPUTS, update_strides
 
 log = logging.getLogger("openmm_cgan")
@@ -91,7 +91,7 @@ class KernelBackend:
         self.statements = read_statements(text, source)
         self.folder = Path(directory).absolute()
         self.restart = restart
-        self._kT = None if temperature is None else KB * temperature
+        self._kT = None if temperature is None else GAS_CONSTANT * temperature
         self._timestep: float | None = None
         self._masses: np.ndarray | None = None
         self._charges: np.ndarray | None = None

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import openmm
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions import Action, Flush, Metad, Print, Restraint
 from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
@@ -39,7 +40,6 @@ from openmm_cgan.plumed.stepwise import Stepwise
 log = logging.getLogger("openmm_cgan")
 
 KB_PLUMED = 0.0083144621  # kJ/mol/K, as PLUMED multiplies TEMP
-KB = 0.00831446261815324  # kJ/mol/K, as OpenMM has it
 
 
 class NativeBackend:
@@ -334,9 +334,8 @@ class NativeBackend:
 
     def _kt_or_none(self, bias: Metad | Opes) -> float | None:
         """The kT that a bias works with [energy unit of the input]; None where it is not known."""
-        if bias.temp is not None:
-            return KB_PLUMED * bias.temp / bias.units.energy
-        return None if self.temperature is None else KB * self.temperature / bias.units.energy
+        k, t = (GAS_CONSTANT, self.temperature) if bias.temp is None else (KB_PLUMED, bias.temp)
+        return None if t is None else k * t / bias.units.energy
 
     @property
     def static(self) -> bool:

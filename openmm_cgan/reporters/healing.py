@@ -16,6 +16,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.potentials import global_parameters, system_without
 from openmm_cgan.proposals import PASSED, Proposals, Screen, ScreenSettings, cv_differences
 from openmm_cgan.proposals.conditions import Conditions
@@ -27,7 +28,6 @@ ENERGY_TOO_HIGH = "energy too high"
 HEALING_FAILED = "healing failed"
 LEFT_TARGET = "left target"
 
-GAS_CONSTANT = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
 FORCE_TOLERANCE = 10.0  # kJ/mol/nm: where minimisation may stop, OpenMM's default
 REDRAW_EVERY = 25  # steps between two draws of the velocities
 

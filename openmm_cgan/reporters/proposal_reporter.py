@@ -12,6 +12,7 @@ import numpy as np
 from openmm import unit
 from openmm.app import CheckpointReporter, StateDataReporter
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.bias_reporters import positions_and_box
 from openmm_cgan.potentials import potential_beside
 from openmm_cgan.proposals import Screen, generated_atoms, propose, require_same_variables
@@ -21,7 +22,6 @@ from openmm_cgan.reporters.contexts import inject, settle_steps_of, temperature_
 from openmm_cgan.reporters.exact import ExactMove, why_not_exact, why_not_replaced
 from openmm_cgan.reporters.frame_reporter import FrameReporter
 from openmm_cgan.reporters.healing import (
-    GAS_CONSTANT,
     HealingContext,
     ProposalSettings,
     Surroundings,
