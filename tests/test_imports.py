@@ -28,6 +28,7 @@ ORDER = [
     "plumed.metad_run",
     "plumed.opes_files",
     "plumed.stepwise",
+    "plumed.prints",
     "plumed.native",
     "plumed.strides",
     "plumed.libplumed",

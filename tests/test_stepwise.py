@@ -270,13 +270,11 @@ def test_what_opes_can_not_do_is_refused(words, message):
         PlumedBias(text, temperature=300.0, backend="native")
 
 
-def test_opes_needs_a_temperature_and_has_no_neighbour_list(tmp_path):
+def test_opes_needs_a_temperature(tmp_path):
     text = PHI_PSI + "o: OPES_METAD ARG=phi,psi SIGMA=0.3,0.3 PACE=20 BARRIER=40 NLIST\n"
     bias = PlumedBias(text, directory=tmp_path)
     with pytest.raises(ValueError, match="needs a temperature"):
         bias.bias_of_cvs([[0.0, 0.0]])
-    with pytest.raises(PlumedInputError, match="no neighbour list"):
-        PlumedBias(text + "PRINT ARG=o.nlker\n", temperature=300.0, backend="native")
 
 
 def test_a_copy_of_the_system_has_the_same_bias(tmp_path):

@@ -378,7 +378,7 @@ class PlumedBias:
         return values, energy
 
     def cv_values(self, positions: Any, box: Any = None) -> np.ndarray:
-        """Values of the collective variables, leaving no trace.
+        """Values of the collective variables, leaving no trace; PATHMSD counts all its models.
 
         Parameters
         ----------
@@ -433,7 +433,7 @@ class PlumedBias:
         return torch.stack(self._engine.cv_columns(positions), dim=-1)
 
     def bias_of_cvs(self, cvs: Any) -> np.ndarray:
-        """The bias as it stands now, as a function of the variables alone.
+        """The bias as it stands now, as a function of the variables alone; without NLIST.
 
         Parameters
         ----------

@@ -25,7 +25,7 @@ class UpdateReporter:
     def __init__(self, engine: Any, begun: bool, groups: set[int]) -> None:
         self._engine = engine
         self._groups = groups
-        self._begun = begun
+        self._begun, self._looked = begun, False
         self._step = -1
         self._positions = np.empty(0)
         self.values = np.empty(0)
@@ -39,6 +39,11 @@ class UpdateReporter:
         if not self._begun:
             self._begun = True
             self._update(simulation, simulation.context.getState(positions=True))
+        elif not self._looked and hasattr(self._engine, "resume"):
+            state = simulation.context.getState(positions=True)
+            periodic = simulation.system.usesPeriodicBoundaryConditions()
+            self._engine.resume(*positions_and_box(state, periodic), simulation.currentStep)
+        self._looked = True
         step = simulation.currentStep
         waits = [stride - step % stride for stride in self._engine.strides]
         return {"steps": min(waits, default=0), "periodic": False, "include": ["positions"]}

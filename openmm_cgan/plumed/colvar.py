@@ -237,17 +237,16 @@ class FieldWriter:
             back_up(path)
         self.path = path
         self._file: TextIO = open(path, "a")  # noqa: SIM115  held open for the whole run
-        self._header = [f"#! FIELDS {' '.join(fields)}"]
-        self._header += [f"#! SET {name} {value}" for name, value in constants]
+        self._header = _header_lines(fields, constants)
         self._ended = False
         if header:
-            self._file.write("".join(f"{line}\n" for line in self._header))
+            self._write_header()
         self.flush()
 
     def write(self, formatted: Iterable[str]) -> None:
         """Write one row of formatted values."""
         if self._ended:
-            self._file.write("".join(f"{line}\n" for line in self._header))
+            self._write_header()
             self._ended = False
         self._file.write("".join(formatted) + "\n")
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
@@ -259,6 +258,16 @@ class FieldWriter:
         self._file.write("".join(f"{line}\n" for line in lines))
         self._ended = True
         self.flush()
+
+    def change_header(
+        self, fields: Sequence[str], constants: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Begin a table of other columns."""
+        self._header = _header_lines(fields, constants)
+        self._write_header()
+
+    def _write_header(self) -> None:
+        self._file.write("".join(f"{line}\n" for line in self._header))
 
     def truncate(self, size: int) -> None:
         """Go on behind the first `size` bytes."""
@@ -277,6 +286,11 @@ class FieldWriter:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
+
+
+def _header_lines(fields: Sequence[str], constants: Iterable[tuple[str, str]]) -> list[str]:
+    lines = [f"#! FIELDS {' '.join(fields)}"]
+    return lines + [f"#! SET {name} {value}" for name, value in constants]
 
 
 def domain_constants(

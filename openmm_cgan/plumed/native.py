@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,17 @@ from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.lattices import GeneralBox
 from openmm_cgan.plumed.actions.opes import Opes
+from openmm_cgan.plumed.actions.paths import PathMsd
 from openmm_cgan.plumed.actions.shapes import Gyration
 from openmm_cgan.plumed.actions.surroundings import Energy, Observed, Time
 from openmm_cgan.plumed.actions.variables import Variable, describe
-from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_constants
+from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.plumed.gradients import at_right_angles, chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, kind_of_box
 from openmm_cgan.plumed.metad_run import MetadRun
 from openmm_cgan.plumed.output_files import OutputFiles
+from openmm_cgan.plumed.prints import PrintRun
 from openmm_cgan.plumed.refusals import depends_on, forceless, kept_together, wandering
 from openmm_cgan.plumed.saved_state import SavedState
 from openmm_cgan.plumed.stepwise import Stepwise
@@ -70,15 +72,16 @@ class NativeBackend:
         self.restart = restart
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
-        self.prints = [action for action in actions if isinstance(action, Print)]
         self._files = files = OutputFiles(directory)
+        prints = [action for action in actions if isinstance(action, Print)]
+        self.prints = [PrintRun(action, directory, files, restart) for action in prints]
         metads = [action for action in actions if isinstance(action, Metad)]
         self._metads = [MetadRun(action, directory, files) for action in metads]
         self._stepwise = Stepwise(actions, directory, files)
         for run in self._stepwise.opes:
             if (kt := self._kt_or_none(run.action)) is not None:
                 run.action.start(kt)
-        self._keepers = [a for a in actions if isinstance(a, Bias | Committor)]  # see `saved`
+        self._keepers = [a for a in actions if isinstance(a, Bias | Committor | PathMsd)]
         self._flushes = [action.stride for action in actions if isinstance(action, Flush)]
         self._lowering = Lowering(self._owner)
         self._changed: set[str] = set()
@@ -124,13 +127,13 @@ class NativeBackend:
 
         Positions (..., n_atoms, 3) and box (..., 3, 3) are in nm; the step is for TIME.
         """
-        found = self._observed(step)
+        found = self._observed(positions, box, step)
         if positions.ndim == 2 and at_right_angles(box):
             chains = self._chains
             found.update(zip(chains, chain_values(chains.values(), positions, box), strict=True))
         for action in self.actions:
             if action.label not in found:
-                self._compute(action, found, positions, box)
+                self._compute_with_arguments(action, found, positions, box)
         return found
 
     @cached_property
@@ -156,7 +159,7 @@ class NativeBackend:
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> tuple[np.ndarray, float]:
         """The values in `read` and the bias [kJ/mol], leaving no trace."""
-        found = self._observed(step)
+        found = self._observed(positions, box, step)
         energy = 0.0
         self._stepwise.move_to(step)
         for bias in self._biases:
@@ -168,8 +171,9 @@ class NativeBackend:
             self._compute_with_arguments(self._owner[name], found, positions, box)
         return self._pick(found), energy
 
-    def _observed(self, step: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def _observed(self, positions: Any, box: Any, step: int) -> dict[str, Any]:
+        """What is no function of a frame alone."""
+        found = self._stepwise.present_values(positions, box)
         for action in self.actions:
             if isinstance(action, Time):
                 found[action.label] = step * self.timestep / action.units.time
@@ -245,7 +249,7 @@ class NativeBackend:
 
     def default_variables(self) -> tuple[str, ...]:
         """Arguments of the biases, each once, in order; of PRINT where there is no bias."""
-        users: list[Action] = [*self._biases] or [*self.prints]
+        users: list[Action] = [*self._biases] or [print_.action for print_ in self.prints]
         names = dict.fromkeys(value.name for action in users for value in action.arguments)
         return tuple(
             name
@@ -367,6 +371,7 @@ class NativeBackend:
         self._updated = step
         if self._updated_once and all(step % stride for stride in self._rare_strides):
             found = self._arguments_alone(positions, box, step)
+            self._stepwise.follow(found, positions, box, step)
             stop = self._stepwise.look(found, step, time)
             self._changed |= self._stepwise.tick(found, step, time, first=False)
             if stop is not None:
@@ -378,6 +383,7 @@ class NativeBackend:
         for metad in self._metads:
             metad.action.check_inside([found[v.name] for v in metad.action.arguments])
         values = self._pick(found)
+        self._stepwise.follow(found, positions, box, step)
         stop = self._stepwise.look(found, step, time)
         first = not self._updated_once
         self._changed |= self._stepwise.tick(found, step, time, first)
@@ -385,9 +391,9 @@ class NativeBackend:
             if metad.tick(found, step, time / metad.action.units.time, first):
                 self._changed.add(metad.action.label)
         self._updated_once = True
-        for action in self.prints:
-            if step % action.stride == 0:
-                self._print(action, found, step)
+        for print_ in self.prints:
+            if step % print_.stride == 0:
+                print_.write(found, time / print_.action.units.time)
         if any(step % stride == 0 for stride in self._flushes):
             self._files.flush()
         if stop is not None:
@@ -406,7 +412,7 @@ class NativeBackend:
     ) -> dict[str, Any]:
         """The values that are needed at every step."""
         chains, others = self._needed_alone
-        found = self._observed(step)
+        found = self._observed(positions, box, step)
         if at_right_angles(box):
             values = chain_values(chains, positions, box)
             found |= zip((c.label for c in chains), values, strict=True)
@@ -421,6 +427,12 @@ class NativeBackend:
         owners = list(dict.fromkeys(self._owner[name] for name in self._stepwise.arguments))
         chains = [o for o in owners if isinstance(o, ChainVariable) and o.quick]
         return chains, [owner for owner in owners if owner not in chains]
+
+    def resume(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
+        """Begin lists at the step that an earlier run, which this one restarts, has ended on."""
+        if self._updated < 0:
+            found = self._arguments_alone(positions, box, step)
+            self._stepwise.follow(found, positions, box, step)
 
     def upload(self, context: openmm.Context) -> None:
         """Give the hills laid since the last call, and what moves, to the running Context."""
@@ -439,18 +451,6 @@ class NativeBackend:
         bias.at = tuple(float(centre) for centre in centres)
         self._lowering.refresh(bias, context)
 
-    def _print(self, action: Print, found: dict[str, Any], step: int) -> None:
-        time = step * self.timestep / action.units.time
-        row = [f" {time:f}", *(" " + action.fmt % found[v.name] for v in action.arguments)]
-        if action.file is None:
-            log.info("PRINT%s", "".join(row))
-            return
-        self._colvar_writer(action).write(row)
-
-    def _colvar_writer(self, action: Print) -> FieldWriter:
-        path, header = self.directory / str(action.file), partial(_colvar_header, action)
-        return self._files.writer(action.label, path, header, self.restart)
-
     # ---- with a checkpoint
 
     def saved(self, step: int) -> SavedState:
@@ -458,6 +458,7 @@ class NativeBackend:
         kept: list[tuple[str, dict[str, np.ndarray]]] = [
             *((action.label, action.saved()) for action in self._keepers),
             *((metad.action.label, metad.saved()) for metad in self._metads),
+            *((print_.action.label, print_.saved()) for print_ in self.prints),
         ]
         arrays = {f"{label}/{name}": x for label, own in kept for name, x in own.items()}
         return SavedState(step, self._updated, self._files.lengths(), arrays)
@@ -478,8 +479,7 @@ class NativeBackend:
         self._changed = {bias.label for bias in self._biases}
         self._stepwise.move_to(state.step)
         for print_ in self.prints:
-            if print_.file in state.files:
-                self._colvar_writer(print_)
+            print_.go_on(state.of(print_.action.label), state.files)
         for metad in self._metads:
             metad.go_on(state.of(metad.action.label))
         self._stepwise.open(append=True)
@@ -492,8 +492,3 @@ class NativeBackend:
 def _bare(value: Any) -> Any:
     """A float for a single number: arithmetic with numpy's scalars is slow."""
     return float(value) if isinstance(value, np.float64) else value
-
-
-def _colvar_header(action: Print) -> tuple[list[str], list[tuple[str, str]]]:
-    names = [value.name for value in action.arguments]
-    return ["time", *names], domain_constants(names, [v.domain_text for v in action.arguments])

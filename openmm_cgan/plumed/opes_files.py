@@ -41,11 +41,11 @@ class OpesRun:
     @property
     def every_step(self) -> bool:
         """Whether it needs its arguments at every step that it is called at."""
-        return self.action.adaptive
+        return self.action.adaptive or self.action.neighbours is not None
 
     @property
     def strides(self) -> list[int]:
-        return [1] if self.action.adaptive else self.rare_strides
+        return [1] if self.every_step else self.rare_strides
 
     @property
     def rare_strides(self) -> list[int]:
@@ -141,6 +141,11 @@ class OpesRun:
             file.write(text)
 
     # ---- between steps
+
+    def follow(self, found: dict[str, Any]) -> None:
+        """Take one step into the neighbour list."""
+        if self.action.neighbours is not None:
+            self.action.follow([float(found[value.name]) for value in self.action.arguments])
 
     def tick(self, found: dict[str, Any], step: int, time: float) -> bool:
         """Lay the kernel of this step and write the state; say whether the bias has changed."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from openmm_cgan.plumed.actions import REMEDY, Action
+from openmm_cgan.plumed.actions import REMEDY, Action, Print
 from openmm_cgan.plumed.actions.biases import Bias, SeparableBias
 from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
 from openmm_cgan.plumed.actions.metad import Metad
-from openmm_cgan.plumed.actions.opes import Opes
+from openmm_cgan.plumed.actions.paths import PathMsd
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.shapes import GroupVariable
 from openmm_cgan.plumed.actions.surroundings import Observed
@@ -33,13 +33,12 @@ def forceless(actions: list[Action], owners: Owners) -> list[Problem]:
     def complain(action: Action, word: str, what: str) -> None:
         problems.append(Problem(action.statement.location, word, f"{what}; {REMEDY}"))
 
-    hidden = {n for a in actions if isinstance(a, Opes) for n in a.hidden_names}
     for action in actions:
         if isinstance(action, Variable | VirtualAtom) and (what := _badly_whole(action, actions)):
             complain(action, "NOPBC", f"NOPBC after WHOLEMOLECULES is not native {what}")
         for value in action.arguments:
-            if value.name in hidden:
-                complain(action, value.name, "natively there is no neighbour list")
+            if isinstance(action, Print) and action.rotate and _is_listed(value.name, owners):
+                complain(action, "_ROTATE", "a list of models not always used is not native")
             if not isinstance(action, Bias):
                 continue
             if any(not _known_slopes(owners[n], n) for n in _biases_under(value.name, owners)):
@@ -48,6 +47,14 @@ def forceless(actions: list[Action], owners: Owners) -> list[Problem]:
             if depends_on(Observed, value.name, owners):
                 complain(action, value.name, "a bias acting on TIME or ENERGY is not native")
     return problems
+
+
+def _is_listed(name: str, owners: Owners) -> bool:
+    """Whether a value depends on a PATHMSD with a list of nearest models."""
+    owner = owners[name]
+    return (isinstance(owner, PathMsd) and owner.nearest is not None) or any(
+        _is_listed(value.name, owners) for value in owner.arguments
+    )
 
 
 def _biases_under(name: str, owners: Owners) -> set[str]:

@@ -1,4 +1,4 @@
-"""What MOVINGRESTRAINT, COMMITTOR and OPES do between the steps of a native run."""
+"""What MOVINGRESTRAINT, COMMITTOR, OPES and the lists of PATHMSD do between the steps of a run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from openmm_cgan.plumed.actions import Action
+import numpy as np
+
+from openmm_cgan.plumed.actions import Action, Print
+from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.actions.committor import Committor, StopRunError
 from openmm_cgan.plumed.actions.moving import MovingRestraint
 from openmm_cgan.plumed.actions.opes import Opes
+from openmm_cgan.plumed.actions.paths import PathMsd
 from openmm_cgan.plumed.colvar import FieldWriter, domain_constants
 from openmm_cgan.plumed.opes_files import OpesRun
 from openmm_cgan.plumed.output_files import OutputFiles
@@ -87,6 +91,36 @@ class CommittorRun:
         )
 
 
+class PathRun:
+    """A PATHMSD with a list of nearest models.
+
+    Parameters
+    ----------
+    action : PathMsd
+    used : set of int
+        The multiples of the step at which PLUMED calculates it, for something that reads it.
+    """
+
+    every_step = False
+
+    def __init__(self, action: PathMsd, used: set[int]) -> None:
+        self.action = action
+        self._used = used
+
+    @property
+    def strides(self) -> list[int]:
+        """At which multiples of the step it is to be called, besides those of what prints it."""
+        nearest = self.action.nearest
+        if nearest is None or 1 not in self._used:
+            return []
+        return [1] if nearest.index is None else [nearest.stride]
+
+    def follow(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
+        """Renew the list where that is due."""
+        if any(step % stride == 0 for stride in self._used):
+            self.action.follow(positions, box, step)
+
+
 class Stepwise:
     """All actions of an input that are called between steps, besides METAD and what prints.
 
@@ -102,6 +136,11 @@ class Stepwise:
         self.moving: list[MovingRun] = []
         self.opes: list[OpesRun] = []
         self.committors: list[CommittorRun] = []
+        self.paths = [
+            PathRun(path, _strides_used(path, actions))
+            for path in actions
+            if isinstance(path, PathMsd) and path.nearest is not None
+        ]
         for action in actions:
             if isinstance(action, MovingRestraint):
                 self.moving.append(MovingRun(action, not read.isdisjoint(action.work_names)))
@@ -113,11 +152,11 @@ class Stepwise:
     @property
     def is_static(self) -> bool:
         """Whether there is no bias here that changes with time."""
-        return not (self.moving or self.opes)
+        return not (self.moving or self.opes or self.paths)
 
     @cached_property
-    def _runs(self) -> list[MovingRun | OpesRun | CommittorRun]:
-        return [*self.moving, *self.opes, *self.committors]
+    def _runs(self) -> list[MovingRun | OpesRun | CommittorRun | PathRun]:
+        return [*self.moving, *self.opes, *self.committors, *self.paths]
 
     @property
     def strides(self) -> set[int]:
@@ -146,6 +185,23 @@ class Stepwise:
         """Bring what moves to a step."""
         for moving in self.moving:
             moving.action.move_to(step)
+
+    def present_values(self, positions: Any, box: Any) -> dict[str, Any]:
+        """Values that depend on the steps before: of PATHMSD with a list."""
+        found: dict[str, Any] = {}
+        for path in (run.action for run in self.paths):
+            values = path.present_values(path.seen(positions, box), box)
+            found |= zip((value.name for value in path.outputs), values, strict=True)
+        return found
+
+    def follow(
+        self, found: dict[str, Any], positions: np.ndarray, box: np.ndarray | None, step: int
+    ) -> None:
+        """Renew the lists of kernels and models that are due at a step with these values."""
+        for opes in self.opes:
+            opes.follow(found)
+        for path in self.paths:
+            path.follow(positions, box, step)
 
     def look(self, found: dict[str, Any], step: int, time: float) -> StopRunError | None:
         """Have COMMITTOR look at a step; return what stops the run, if anything does."""
@@ -178,3 +234,21 @@ class Stepwise:
             for opes in self.opes
             if opes.tick(found, step, time / opes.action.units.time)
         }
+
+
+def _strides_used(path: PathMsd, actions: list[Action]) -> set[int]:
+    """The multiples of the step at which something reads a path: every step for a bias."""
+    reading = {path.label}  # labels of what depends on it
+    strides = set()
+    for action in actions:
+        values = [*action.arguments]
+        if isinstance(action, Opes):
+            values += [*action.excluded, *action.extra]
+        if reading.isdisjoint(value.name.partition(".")[0] for value in values):
+            continue
+        reading.add(action.label)
+        if isinstance(action, Bias):
+            strides.add(1)
+        elif isinstance(action, Print | Committor):
+            strides.add(action.stride)
+    return strides

@@ -7,6 +7,7 @@ Parrinello, doi 10.1021/acs.jpclett.0c00497.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,11 @@ class Kernels:
         Squared distance, in sigmas, below which kernels are merged; 0 for never.
     recursive : bool
         Whether what was merged may be merged again.
+
+    Attributes
+    ----------
+    listed : ndarray of int, shape (n_listed,), or None
+        Ascending indices of the kernels that are summed and merged at each step; None for all.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class Kernels:
         self.cutoff2, self.threshold2, self.recursive = cutoff2, threshold2, recursive
         self.at_cutoff = math.exp(-0.5 * cutoff2)
         n = len(arguments)
+        self.listed: np.ndarray | None = None
         self.put(np.zeros((0, n)), np.zeros((0, n)), np.zeros(0))
         self.changes: list[tuple[float, np.ndarray, np.ndarray]] = []
         periods = [value.period or 0.0 for value in arguments]
@@ -58,15 +65,22 @@ class Kernels:
         self.heights = np.array(heights, dtype=float)
         self._arrange()
 
+    def list_only(self, index: np.ndarray | None) -> None:
+        """From now on sum and merge only these kernels; all for None."""
+        self.listed = index
+        self._arrange()
+
     def _arrange(self) -> None:
         # for `sum_and_slopes`, which runs at every step
-        self._columns = np.ascontiguousarray(self.centres.T)
-        self._over = np.ascontiguousarray(1.0 / self.sigmas.T)
+        chosen = slice(None) if self.listed is None else self.listed
+        self._columns = np.ascontiguousarray(self.centres[chosen].T)
+        self._over = np.ascontiguousarray(1.0 / self.sigmas[chosen].T)
+        self._tall = self.heights[chosen]
 
     # ---- sums
 
     def sum_and_slopes(self, x: list[float]) -> tuple[float, np.ndarray]:
-        """Sum of the kernels at one point, and its slopes as PLUMED takes them.
+        """Sum of the listed kernels at one point, and its slopes as PLUMED takes them.
 
         PLUMED multiplies the slope of the Gaussian by the kernel as it is truncated, shifted to
         zero at the cut-off: off by the shift from the slope of the sum.
@@ -77,7 +91,7 @@ class Kernels:
         values = np.exp(-0.5 * (delta * delta).sum(axis=0))
         values -= self.at_cutoff
         np.maximum(values, 0.0, out=values)
-        values *= self.heights
+        values *= self._tall
         delta *= self._over
         return float(values.sum()), -(delta @ values)
 
@@ -132,6 +146,8 @@ class Kernels:
             self.centres = np.vstack([self.centres, centre])
             self.sigmas = np.vstack([self.sigmas, sigma])
             self.heights = np.append(self.heights, height)
+            if self.listed is not None:
+                self.listed = np.append(self.listed, len(self) - 1)
             self.changes.append((height, np.array(centre), np.array(sigma)))
             return
         self._note(taker, -1.0)
@@ -147,6 +163,9 @@ class Kernels:
             self.centres = np.delete(self.centres, giver, axis=0)
             self.sigmas = np.delete(self.sigmas, giver, axis=0)
             self.heights = np.delete(self.heights, giver)
+            if self.listed is not None:
+                kept = self.listed[self.listed != giver]
+                self.listed = kept - (kept > giver)
             giver = taker
 
     def _note(self, k: int, sign: float = 1.0) -> None:
@@ -157,14 +176,23 @@ class Kernels:
         """Index of the nearest kernel within the threshold, besides `giver`, or -1."""
         if self.threshold2 == 0 or len(self) == 0:
             return -1
-        squares = np.zeros(len(self))
-        for i, value in enumerate(self.arguments):
-            delta = value.difference(centre[i], self.centres[:, i]) / self.sigmas[:, i]
-            squares += delta * delta
+        squares = self.squares_from(centre)
+        if self.listed is not None:
+            unlisted = np.ones(len(self), dtype=bool)
+            unlisted[self.listed] = False
+            squares[unlisted] = math.inf
         if giver >= 0:
             squares[giver] = math.inf
         nearest = int(np.argmin(squares))
         return nearest if squares[nearest] < self.threshold2 else -1
+
+    def squares_from(self, point: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Squared distance of each kernel from a point, in its sigmas, shape (n,)."""
+        squares = np.zeros(len(self))
+        for i, value in enumerate(self.arguments):
+            delta = value.difference(point[i], self.centres[:, i]) / self.sigmas[:, i]
+            squares += delta * delta
+        return squares
 
     def _merge(self, k: int, height: float, centre: np.ndarray, sigma: np.ndarray) -> None:
         """Put a kernel into number `k`, keeping weight, mean and variance."""
@@ -185,7 +213,7 @@ class Kernels:
         self.heights[k] = total
 
     def sum_of_changes(self) -> float:
-        """By how much `changes` have changed `sum_over_centres`."""
+        """By how much `changes` have changed `sum_over_centres`, as far as listed kernels tell."""
         if not self.changes:
             return 0.0
         heights = np.array([height for height, _, _ in self.changes])
@@ -193,5 +221,16 @@ class Kernels:
         changed = Kernels(self.arguments, self.cutoff2, self.threshold2, self.recursive)
         changed.put(centres, np.array([sigma for _, _, sigma in self.changes]), heights)
         signs = np.where(heights < 0, -1.0, 1.0)
-        total = changed.at(self.centres).sum() + signs @ self.at(centres)
+        near = self if self.listed is None else self._only(self.listed)
+        total = changed.at(near.centres).sum() + signs @ near.at(centres)
         return float(total - signs @ changed.at(centres))
+
+    def _only(self, index: np.ndarray) -> Kernels:
+        """Some of the kernels."""
+        some = Kernels(self.arguments, self.cutoff2, self.threshold2, self.recursive)
+        some.put(self.centres[index], self.sigmas[index], self.heights[index])
+        return some
+
+    def sum_and_slopes_of(self, index: np.ndarray, x: list[float]) -> tuple[float, np.ndarray]:
+        """`sum_and_slopes` over other kernels than the listed ones."""
+        return self._only(index).sum_and_slopes(x)

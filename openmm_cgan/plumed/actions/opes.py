@@ -16,6 +16,7 @@ import numpy as np
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
 from openmm_cgan.plumed.actions.biases import Bias, restarts_itself, take
 from openmm_cgan.plumed.actions.kernels import Kernels
+from openmm_cgan.plumed.actions.neighbours import PATIENCE, REACH, Neighbours, largest_patience
 from openmm_cgan.plumed.expressions import namespace
 from openmm_cgan.plumed.language import is_number_format, read_real
 
@@ -40,9 +41,9 @@ _KEYWORDS = (
     Keyword("FIXED_SIGMA", "flag", "do not let the widths shrink"),
     Keyword("RECURSIVE_MERGE_OFF", "flag", "merge once for each new kernel"),
     Keyword("NO_ZED", "flag", "do not normalize over what was explored"),
-    Keyword("NLIST", "flag", "taken, but all kernels are summed"),
-    Keyword("NLIST_PACE_RESET", "flag", "as NLIST"),
-    Keyword("NLIST_PARAMETERS", "numbers", "as NLIST"),
+    Keyword("NLIST", "flag", "sum only the kernels around, listed anew where the values move on"),
+    Keyword("NLIST_PACE_RESET", "flag", "list anew at each PACE too; implies NLIST"),
+    Keyword("NLIST_PARAMETERS", "numbers", "reach and patience of the list; implies NLIST"),
     Keyword("SERIAL", "flag", "without effect"),
     Keyword("CALC_WORK", "flag", "sum up the work done by changing the bias"),
     Keyword("EXCLUDED_REGION", "arguments", "a value; kernels are only laid where it is zero"),
@@ -80,8 +81,7 @@ class Opes(Bias):
         self.store_states: bool = options["STORE_STATES"]
         self.restart_file: str | None = options["STATE_RFILE"]
         self.calc_work: bool = options["CALC_WORK"]
-        lists = ("NLIST", "NLIST_PACE_RESET", "NLIST_PARAMETERS")
-        self.neighbours = any(options[word] for word in lists)
+        self.neighbours = self._read_list()
         self.excluded: tuple[Value, ...] = options["EXCLUDED_REGION"]
         self.extra: tuple[Value, ...] = options.get("EXTRA_BIAS", ())
         self.restarts = restarts_itself(self, options["RESTART"])
@@ -108,6 +108,22 @@ class Opes(Bias):
             raise self.error("STATE_WSTRIDE", "needs STATE_WFILE=")
         if self.state_stride and self.state_stride < self.pace:
             raise self.error("STATE_WSTRIDE", "must not be less than PACE")
+
+    def _read_list(self) -> Neighbours | None:
+        """The neighbour list as a run begins with it; None without one."""
+        options, n = self._options, len(self.arguments)
+        numbers: tuple[float, ...] | None = options["NLIST_PARAMETERS"]
+        if not (options["NLIST"] or options["NLIST_PACE_RESET"] or numbers is not None):
+            return None
+        if numbers is not None and len(numbers) != 2:
+            raise self.error("NLIST_PARAMETERS", f"{len(numbers)} numbers; expected two")
+        reach, patience = (REACH, PATIENCE) if numbers is None else numbers
+        if not reach > 1:
+            raise self.error("NLIST_PARAMETERS", f"the first is {reach:g}; must be above 1")
+        if not 0 < patience <= largest_patience(reach):
+            limit = f"above 0 and at most {largest_patience(reach):g} = 1.16 - 1/sqrt({reach:g})"
+            raise self.error("NLIST_PARAMETERS", f"the second is {patience:g}; must be {limit}")
+        return Neighbours(reach, patience, np.zeros(0, dtype=int), np.zeros(n), np.zeros(n))
 
     def _read_sigma(self) -> None:
         options, n = self._options, len(self.arguments)
@@ -186,6 +202,8 @@ class Opes(Bias):
         self.sum_weights = 1.0 if options["NO_ZED"] else self.epsilon**self.prefactor
         self.sum_weights2 = self.sum_weights * self.sum_weights
         self.mean, self.square = np.zeros(n), np.zeros(n)  # of an adaptive width
+        self.neighbours = self._read_list()
+        self.use_list()
         self.normalize()
 
     def normalize(self) -> None:
@@ -202,22 +220,18 @@ class Opes(Bias):
         return (*super().outputs, *(Value(f"{self.label}.{name}") for name in names))
 
     @property
-    def hidden_names(self) -> set[str]:
-        """Outputs that PLUMED has and that are not known here."""
-        names = ("nlker", "nlsteps") if self.neighbours else ()
-        return {f"{self.label}.{name}" for name in names}
-
-    @property
     def effective_size(self) -> float:
         """Effective number of frames."""
         return (1 + self.sum_weights) ** 2 / (1 + self.sum_weights2)
 
-    def sums(self) -> list[float]:
-        """The outputs besides the bias, as they stand after the last kernel."""
+    def sums(self, neighbours: Neighbours | None = None) -> list[float]:
+        """The outputs besides the bias, as they stand after the last kernel, with that list."""
         assert self.kt is not None
         rct = self.kt * math.log(self.sum_weights / self.counter)
         found = [rct, self.zed, self.effective_size, float(len(self.kernels))]
-        return found + ([self.work] if self.calc_work else []) + [math.nan] * len(self.hidden_names)
+        found += [self.work] if self.calc_work else []
+        shown = neighbours or self.neighbours
+        return found + ([float(shown.shown_size), float(shown.shown_steps)] if shown else [])
 
     def _energy(self, total: Any) -> Any:
         if self.kt is None:
@@ -231,22 +245,47 @@ class Opes(Bias):
     def energy(self, arguments: list[Any]) -> Any:
         if self.kt is None:
             return self._energy(0.0)
-        return self._energy(self.kernels.sum(arguments))
+        if self.neighbours is not None and _is_point(arguments):
+            return self.energy_and_slopes(arguments)[0]
+        return self._energy(self.kernels.sum(arguments))  # of many points: no list
 
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
-        return (self.energy(arguments), *self.sums())
+        return (self.energy(arguments), *self.sums(self._next_list(arguments)))
+
+    def _next_list(self, arguments: list[Any]) -> Neighbours | None:
+        """The neighbour list as it will be at a point."""
+        if self.neighbours is None or not _is_point(arguments):
+            return self.neighbours
+        return self.neighbours.followed(arguments, self.kernels)
 
     def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
         """Bias of one point and its slopes as PLUMED takes them (see `Kernels`), at any step."""
         if self.kt is None:
             self._energy(0.0)
-        total, slopes = self.kernels.sum_and_slopes(arguments)
+        there = self._next_list(arguments)
+        if there is None or self.neighbours is None or there.index is self.neighbours.index:
+            total, slopes = self.kernels.sum_and_slopes(arguments)
+        else:
+            total, slopes = self.kernels.sum_and_slopes_of(there.index, arguments)
         inside = total / self.norm / self.zed + self.epsilon
         assert self.kt is not None
         factor = self.kt * self.prefactor / (inside * self.norm * self.zed)
         return self.kt * self.prefactor * math.log(inside), (factor * slopes).tolist()
 
     # ---- between steps
+
+    def use_list(self) -> None:
+        """Sum and merge the kernels that the neighbour list has."""
+        self.kernels.list_only(None if self.neighbours is None else self.neighbours.index)
+
+    def follow(self, arguments: list[float]) -> None:
+        """Renew the neighbour list where that is due at this step."""
+        there = self._next_list(arguments)
+        if there is not None and self.neighbours is not None:
+            moved = there.index is not self.neighbours.index
+            self.neighbours = there
+            if moved:
+                self.use_list()
 
     def measure(self, arguments: list[float]) -> bool:
         """Take one step into an adaptive width; False while it is too early for a kernel."""
@@ -287,7 +326,11 @@ class Opes(Bias):
         kernels.add(height, np.array(arguments), sigma)
         self._update_zed(old_norm, old_count)
         if self.calc_work:
-            self.work += self.energy_and_slopes(arguments)[0] - bias
+            inside = kernels.sum_and_slopes(arguments)[0] / self.norm / self.zed + self.epsilon
+            self.work += self.kt * self.prefactor * math.log(inside) - bias
+        if self.neighbours is not None:
+            reset = self._options["NLIST_PACE_RESET"]
+            self.neighbours = self.neighbours.after_kernel(kernels, reset)
         return (*arguments, *sigma.tolist(), height, log_weight)
 
     def _new_sigma(self) -> np.ndarray:
@@ -333,6 +376,7 @@ class Opes(Bias):
         self, centres: np.ndarray, sigmas: np.ndarray, heights: np.ndarray, logs: np.ndarray
     ) -> None:
         """Add the kernels of an earlier run, as its KERNELS file has them."""
+        self.kernels.list_only(None)
         for centre, sigma, height, log_weight in zip(centres, sigmas, heights, logs, strict=True):
             if self.counter == 1 and self.adaptive:
                 self.sigma0 = sigma.copy()
@@ -344,25 +388,38 @@ class Opes(Bias):
         self.normalize()
         if not self._options["NO_ZED"] and len(self.kernels):
             self.zed = self.kernels.sum_over_centres() / self.norm / len(self.kernels)
+        self.use_list()
 
     def saved(self) -> dict[str, np.ndarray]:
         kernels = self.kernels
         arrays = {"centres": kernels.centres, "sigmas": kernels.sigmas, "heights": kernels.heights}
         arrays |= {"sigma0": self.sigma0, "mean": self.mean, "square": self.square}
         arrays |= {} if self.sigma_min is None else {"sigma_min": self.sigma_min}
+        arrays |= {} if self.neighbours is None else self.neighbours.saved()
         return arrays | {name: np.array(getattr(self, name)) for name in SUMS}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
         n = len(self.arguments)
         heights = take(arrays, "heights", (None,))
         shape = (len(heights), n)
+        self.kernels.list_only(None)
         self.kernels.put(take(arrays, "centres", shape), take(arrays, "sigmas", shape), heights)
+        if self.neighbours is not None:
+            self.neighbours = self.neighbours.restored(arrays, len(heights))
+            self.use_list()
         for name in ("sigma0", "mean", "square"):
             setattr(self, name, take(arrays, name, (n,)).copy())
         if "sigma_min" in arrays:
             self.sigma_min = take(arrays, "sigma_min", (n,)).copy()
         for name in SUMS:
             setattr(self, name, take(arrays, name, ()).item())
+
+
+def _is_point(arguments: list[Any]) -> bool:
+    """Whether arguments are plain numbers, of one frame."""
+    return all(
+        isinstance(x, float | int) or (isinstance(x, np.ndarray) and x.ndim == 0) for x in arguments
+    )
 
 
 class OpesExplore(Opes):

@@ -17,6 +17,7 @@ class Print(Action):
         Keyword("STRIDE", "integer", "steps between rows", default=1),
         Keyword("FILE", "text", "file name; the log if absent"),
         Keyword("FMT", "text", "number format", default="%f"),
+        Keyword("_ROTATE", "integer", "show one value at a time, the next after so many rows"),
     )
 
     def __init__(self, given: Given) -> None:
@@ -24,6 +25,7 @@ class Print(Action):
         self.stride: int = given.options["STRIDE"]
         self.file: str | None = given.options["FILE"]
         self.fmt: str = given.options["FMT"]
+        self.rotate: int = max(given.options["_ROTATE"] or 0, 0)
         if self.stride <= 0:
             raise self.error("STRIDE", "must be positive")
         if not is_number_format(self.fmt):

@@ -5,19 +5,62 @@ Branduardi, Gervasio, Parrinello, doi 10.1063/1.2432340.
 
 from __future__ import annotations
 
+import uuid
+import weakref
 from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.biases import take
 from openmm_cgan.plumed.actions.shapes import (
     NOPBC,
     GroupVariable,
     read_references,
     references_of,
 )
-from openmm_cgan.plumed.actions.superposition import deviation_gradient, mean_square_deviation
+from openmm_cgan.plumed.actions.superposition import (
+    References,
+    deviation_gradient,
+    mean_square_deviation,
+)
 from openmm_cgan.plumed.expressions import namespace
+
+_living: weakref.WeakValueDictionary[str, NearestModels] = weakref.WeakValueDictionary()
+
+
+class NearestModels:
+    """Which models of a path count at present: all, or those nearest at an earlier step.
+
+    OpenMM copies what it calls back by pickling: a copy in the same process has the same list.
+
+    Parameters
+    ----------
+    size : int
+        Models in the list.
+    stride : int
+        At multiples of this the list is dropped; the next step counts all models and makes a new.
+    """
+
+    def __init__(self, size: int, stride: int) -> None:
+        self.size, self.stride = size, stride
+        self.index: np.ndarray | None = None  # None: all
+        self._token = uuid.uuid4().hex
+        _living[self._token] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reconnect, (self._token, self.size, self.stride)
+
+    def follow(self, square: np.ndarray, step: int) -> None:
+        """Take the step that had these mean square deviations from the models that counted."""
+        if step % self.stride == 0:
+            self.index = None
+        elif self.index is None:
+            self.index = np.sort(np.argsort(square, kind="stable")[: self.size])
+
+
+def _reconnect(token: str, size: int, stride: int) -> NearestModels:
+    return _living.get(token) or NearestModels(size, stride)  # elsewhere nobody makes lists
 
 
 class PathMsd(GroupVariable):
@@ -28,8 +71,8 @@ class PathMsd(GroupVariable):
     keywords = (
         Keyword("REFERENCE", "text", "a PDB file of several models", compulsory=True),
         Keyword("LAMBDA", "real", "smoothing, per square of the length unit", compulsory=True),
-        Keyword("NEIGH_SIZE", "integer", "no less than the models: the sum here is over all"),
-        Keyword("NEIGH_STRIDE", "integer", "accepted with that"),
+        Keyword("NEIGH_SIZE", "integer", "sum over so many of the models, the nearest of late"),
+        Keyword("NEIGH_STRIDE", "integer", "steps from one list of these to the next"),
         NOPBC,
     )
 
@@ -40,12 +83,18 @@ class PathMsd(GroupVariable):
         if not self.smoothing > 0:
             raise self.error("LAMBDA", "must be positive")
         models = read_references(self, given)
-        size = options["NEIGH_SIZE"]
-        if size is not None and 0 < size < len(models):
-            message = f"a list of {size} of the {len(models)} models is not native; {REMEDY}"
-            raise self.error(f"NEIGH_SIZE={size}", message)
         self.atoms, self.references = references_of(self, models, rotate=True)
         self.places = np.arange(1.0, len(models) + 1)
+        self._some: tuple[np.ndarray, References, np.ndarray] | None = None
+        self.nearest = self._read_list(options["NEIGH_SIZE"], options["NEIGH_STRIDE"])
+
+    def _read_list(self, size: int | None, stride: int | None) -> NearestModels | None:
+        """The list of models; None where it would have them all at every step."""
+        if size is None or not 0 < size < len(self.places):
+            return None
+        if stride == 0:
+            raise self.error("NEIGH_STRIDE=0", "must be positive")
+        return None if stride in (None, 1) else NearestModels(size, abs(stride))
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -53,27 +102,74 @@ class PathMsd(GroupVariable):
         return Value(f"{self.label}.sss"), Value(f"{self.label}.zzz", unit)
 
     def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
-        xp = namespace(positions)
-        square = mean_square_deviation(self._whole(positions, box), self.references)
-        square = square / self.units.length**2
+        """Progress and distance, over all models."""
+        return self._sums(self._whole(positions, box), self.references, self.places)
+
+    def present_values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
+        """The same over the models that count at present in a run."""
+        return self._sums(self._whole(positions, box), *self._counted())
+
+    def _counted(self) -> tuple[References, np.ndarray]:
+        index = None if self.nearest is None else self.nearest.index
+        if index is None:
+            return self.references, self.places
+        if self._some is None or self._some[0] is not index:  # kept, for each step asks
+            self._some = index, self.references.some(index), self.places[index]
+        return self._some[1:]
+
+    def _sums(self, points: Any, references: References, places: np.ndarray) -> tuple[Any, ...]:
+        xp = namespace(points)
+        square = mean_square_deviation(points, references) / self.units.length**2
         nearest = xp.amin(square, -1)
         likeness = xp.exp(-self.smoothing * (square - nearest[..., None]))
         total = likeness.sum(-1)
-        progress = (likeness * xp.asarray(self.places)).sum(-1) / total
+        progress = (likeness * xp.asarray(places)).sum(-1) / total
         return progress, nearest - xp.log(total) / self.smoothing
 
     def gradient(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
     ) -> tuple[float, np.ndarray]:
         points = self._whole(positions, box)
-        square, slopes = deviation_gradient(points, self.references)
+        references, places = self._counted()
+        square, slopes = deviation_gradient(points, references)
         square = square / self.units.length**2
         likeness = np.exp(-self.smoothing * (square - square.min()))
         shares = likeness / likeness.sum()
-        progress = shares @ self.places
+        progress = shares @ places
         if index == 0:
-            value, factors = progress, self.smoothing * shares * (progress - self.places)
+            value, factors = progress, self.smoothing * shares * (progress - places)
         else:
             value, factors = square.min() - np.log(likeness.sum()) / self.smoothing, shares
         factors = factors / self.units.length**2
         return float(value), np.tensordot(factors, slopes, 1)
+
+    # ---- between steps
+
+    def follow(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
+        """Renew the list of models where that is due."""
+        if self.nearest is None:
+            return
+        square = np.zeros(0)
+        if self.nearest.index is None and step % self.nearest.stride:
+            seen = self.seen(positions, box)
+            square = mean_square_deviation(self._whole(seen, box), self.references)
+        self.nearest.follow(square, step)
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """What a checkpoint keeps."""
+        if self.nearest is None:
+            return {}
+        every, index = np.arange(len(self.places)), self.nearest.index
+        return {"models": every if index is None else index}
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take what a checkpoint has kept."""
+        if self.nearest is None:
+            return
+        index = take(arrays, "models", (None,)).astype(int)
+        n = len(self.places)
+        if len(index) not in (self.nearest.size, n) or np.any(index < 0) or np.any(index >= n):
+            raise ValueError(
+                f"the saved list of {self.label} in shape {index.shape} is not its own"
+            )
+        self.nearest.index = None if len(index) == n else index

@@ -54,6 +54,10 @@ class References:
         """Points times the weights of the superposition."""
         return self.align[..., None] * self.points
 
+    def some(self, index: np.ndarray) -> References:
+        """Some of the configurations."""
+        return References(self.points[index], self.align[index], self.displace[index], self.rotate)
+
 
 def make_references(
     points: np.ndarray, occupancy: np.ndarray, beta: np.ndarray, rotate: bool
