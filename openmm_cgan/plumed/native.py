@@ -70,6 +70,8 @@ class NativeBackend:
         self.restart = restart
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
+        self._observers = [action for action in actions if isinstance(action, Time | Energy)]
+        self._computed = [a for a in actions if isinstance(a, Variable | Function | Bias)]
         self.prints = [action for action in actions if isinstance(action, Print)]
         self._files = files = OutputFiles(directory)
         metads = [action for action in actions if isinstance(action, Metad)]
@@ -112,10 +114,10 @@ class NativeBackend:
 
     # ---- values
 
-    @property
+    @cached_property
     def needs_energy(self) -> bool:
         """Whether the input asks for the potential energy, which `potential` must then hold."""
-        return any(isinstance(action, Energy) for action in self.actions)
+        return any(isinstance(action, Energy) for action in self._observers)
 
     def values(
         self, positions: np.ndarray, box: np.ndarray | None, step: int = 0
@@ -128,7 +130,7 @@ class NativeBackend:
         if positions.ndim == 2 and at_right_angles(box):
             chains = self._chains
             found.update(zip(chains, chain_values(chains.values(), positions, box), strict=True))
-        for action in self.actions:
+        for action in self._computed:
             if action.label not in found:
                 self._compute(action, found, positions, box)
         return found
@@ -170,10 +172,10 @@ class NativeBackend:
 
     def _observed(self, step: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for action in self.actions:
+        for action in self._observers:
             if isinstance(action, Time):
                 found[action.label] = step * self.timestep / action.units.time
-            elif isinstance(action, Energy):
+            else:
                 found[action.label] = self.potential / action.units.energy
         return found
 
@@ -345,10 +347,7 @@ class NativeBackend:
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
-        strides = {stride for metad in self._metads for stride in metad.action.strides}
-        return sorted(
-            {*(p.stride for p in self.prints), *strides, *self._flushes, *self._stepwise.strides}
-        )
+        return sorted(self._rare_strides | self._stepwise.strides)
 
     def update(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
