@@ -61,6 +61,8 @@ OPES = {
     "as it comes": "o: OPES_METAD ARG=t SIGMA=0.05 PACE=3 BARRIER=10 NLIST CALC_WORK",
     "reset": "o: OPES_METAD ARG=t,d SIGMA=0.1,0.01 PACE=7 BARRIER=15 NLIST_PACE_RESET "
     "COMPRESSION_THRESHOLD=0.3 RECURSIVE_MERGE_OFF CALC_WORK",
+    "short": "o: OPES_METAD ARG=t,d SIGMA=0.1,0.02 PACE=2 BARRIER=15 KERNEL_CUTOFF=1.1 "
+    "COMPRESSION_THRESHOLD=1.05 NLIST_PARAMETERS=1.01,0.16 FIXED_SIGMA",
     "never merged": "o: OPES_METAD_EXPLORE ARG=d SIGMA=0.003 PACE=2 BARRIER=20 NLIST "
     "NLIST_PARAMETERS=1.5,0.2 COMPRESSION_THRESHOLD=0",
     "adaptive": "o: OPES_METAD ARG=d,t ADAPTIVE_SIGMA_STRIDE=20 PACE=5 BARRIER=12 NLIST",
@@ -71,7 +73,9 @@ PRINT = "PRINT ARG=t,d,o.* STRIDE=3 FILE=COLVAR\n"
 @plumed
 @pytest.mark.parametrize("text", OPES.values(), ids=OPES.keys())
 def test_opes_with_a_neighbour_list_is_plumeds(text, tmp_path):
-    driven(f"{VARIABLES}{text} FMT=%14.8f\n{PRINT}", tmp_path, walk(150))
+    there = walk(75)
+    frames = np.concatenate([there, there[::-1]])  # back to where kernels are
+    driven(f"{VARIABLES}{text} FMT=%14.8f\n{PRINT}", tmp_path, frames)
     compare(tmp_path, "COLVAR", "KERNELS", "forces")
     columns = read_fields(tmp_path / "native" / "COLVAR").columns
     assert np.any(columns["o.nlker"] < columns["o.nker"])  # something is left out

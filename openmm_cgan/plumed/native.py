@@ -72,6 +72,8 @@ class NativeBackend:
         self.restart = restart
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
+        self._observers = [action for action in actions if isinstance(action, Time | Energy)]
+        self._computed = [a for a in actions if isinstance(a, Variable | Function | Bias)]
         self._files = files = OutputFiles(directory)
         prints = [action for action in actions if isinstance(action, Print)]
         self.prints = [PrintRun(action, directory, files, restart) for action in prints]
@@ -115,10 +117,10 @@ class NativeBackend:
 
     # ---- values
 
-    @property
+    @cached_property
     def needs_energy(self) -> bool:
         """Whether the input asks for the potential energy, which `potential` must then hold."""
-        return any(isinstance(action, Energy) for action in self.actions)
+        return any(isinstance(action, Energy) for action in self._observers)
 
     def values(
         self, positions: np.ndarray, box: np.ndarray | None, step: int = 0
@@ -131,9 +133,9 @@ class NativeBackend:
         if positions.ndim == 2 and at_right_angles(box):
             chains = self._chains
             found.update(zip(chains, chain_values(chains.values(), positions, box), strict=True))
-        for action in self.actions:
+        for action in self._computed:
             if action.label not in found:
-                self._compute_with_arguments(action, found, positions, box)
+                self._compute(action, found, positions, box)
         return found
 
     @cached_property
@@ -174,10 +176,10 @@ class NativeBackend:
     def _observed(self, positions: Any, box: Any, step: int) -> dict[str, Any]:
         """What is no function of a frame alone."""
         found = self._stepwise.present_values(positions, box)
-        for action in self.actions:
+        for action in self._observers:
             if isinstance(action, Time):
                 found[action.label] = step * self.timestep / action.units.time
-            elif isinstance(action, Energy):
+            else:
                 found[action.label] = self.potential / action.units.energy
         return found
 
@@ -349,10 +351,7 @@ class NativeBackend:
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
-        strides = {stride for metad in self._metads for stride in metad.action.strides}
-        return sorted(
-            {*(p.stride for p in self.prints), *strides, *self._flushes, *self._stepwise.strides}
-        )
+        return sorted(self._rare_strides | self._stepwise.strides)
 
     def update(
         self, positions: np.ndarray, box: np.ndarray | None, step: int

@@ -187,11 +187,12 @@ class Stepwise:
             moving.action.move_to(step)
 
     def present_values(self, positions: Any, box: Any) -> dict[str, Any]:
-        """Values that depend on the steps before: of PATHMSD with a list."""
+        """Values that depend on the steps before, of PATHMSD with a list; by label too."""
         found: dict[str, Any] = {}
         for path in (run.action for run in self.paths):
             values = path.present_values(path.seen(positions, box), box)
             found |= zip((value.name for value in path.outputs), values, strict=True)
+            found[path.label] = values  # the action itself is done with
         return found
 
     def follow(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ class Metad(Bias):
         """Whether the hills act; with BIASFACTOR=1 they are only written."""
         return self.bias_factor != 1.0
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[Value, ...]:
         names = ["bias"]
         if self.calc_rct:
@@ -175,6 +176,8 @@ class Metad(Bias):
 
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
         bias = self.energy(arguments)
+        if len(self.outputs) == 1:
+            return (bias,)
         found = {
             "bias": bias,
             "rbias": bias - self.rct,
