@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from openmm_cgan.plumed.actions import REMEDY, Action, Print
 from openmm_cgan.plumed.actions.biases import Bias, SeparableBias
 from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
+from openmm_cgan.plumed.actions.geometry import Tree
 from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.paths import PathMsd
 from openmm_cgan.plumed.actions.setup import WholeMolecules
@@ -86,8 +87,8 @@ def _badly_whole(action: Variable | VirtualAtom, actions: list[Action]) -> str:
     if any(a.stride != 1 for a in whole):
         return "with STRIDE"
     atoms = [atom for entity in action.made_whole for atom in entity]
-    if len(set(atoms)) < len(atoms) or not _all_real(atoms):
-        return "where entities share atoms or have virtual ones"
+    if not _all_real(atoms):
+        return "where entities have virtual atoms"
     return ""
 
 
@@ -99,7 +100,8 @@ def kept_together(actions: list[Action], box: BoxKind) -> list[tuple[int, ...]]:
     """Groups of atoms that the forces take as they are, each to be in one periodic image."""
     taken = [a for a in actions if isinstance(a, Centroid | GroupVariable) and a.periodic]
     groups = [a.atoms for a in taken if not (isinstance(a, Centroid) and a.phases)]
-    groups += [entity for a in actions if isinstance(a, Variable) for entity in a.mended]
+    for entity in (e for a in actions if isinstance(a, Variable) for e in a.mended):
+        groups += entity.pairs if isinstance(entity, Tree) else [entity]
     return [group for group in groups if not box.split(group)]
 
 

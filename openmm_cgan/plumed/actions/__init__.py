@@ -11,7 +11,7 @@ from pathlib import Path
 
 from openmm_cgan.plumed.actions.action import REMEDY, Action, Scope, read_action
 from openmm_cgan.plumed.actions.biases import BiasValue, LowerWalls, Restraint, UpperWalls
-from openmm_cgan.plumed.actions.centers import Center, Com, FixedAtom, VirtualAtom
+from openmm_cgan.plumed.actions.centers import Center, Centroid, Com, FixedAtom, VirtualAtom
 from openmm_cgan.plumed.actions.chains import Angle, Distance, Position, Torsion
 from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.contacts import ContactMap, Coordination
@@ -149,13 +149,30 @@ def _add(action: Action, scope: Scope) -> None:
     if isinstance(action, Units):
         scope.units = action.system
     elif isinstance(action, MolInfoAction):
-        scope.molinfo = action.info
+        scope.molinfo, scope.molinfo_whole = action.info, action.whole
     elif isinstance(action, Group):
         scope.groups[action.label] = action.atoms
     elif isinstance(action, WholeMolecules):
+        action.follow(scope.molinfo if scope.molinfo_whole else None)
         scope.whole += (action,)
     elif isinstance(action, VirtualAtom):
         scope.virtual_atoms[action.label] = action
     if isinstance(action, Variable | VirtualAtom):
         action.made_whole = tuple(entity for above in scope.whole for entity in above.entities)
+        if scope.molinfo_whole and action.makes_whole and action.periodic:
+            _take_as_it_is(action)
     scope.actions[action.label] = action
+
+
+def _take_as_it_is(action: Variable | VirtualAtom) -> None:
+    """Leave it to WHOLEMOLECULES to make atoms whole.
+
+    Below MOLINFO WHOLE, PLUMED 2.11 takes the atoms as they are, and older ones make them whole.
+    """
+    if isinstance(action, Centroid) and action.phases:
+        return
+    mended = {atom for entity in action.made_whole for atom in entity}
+    if not mended.issuperset(action.sites):
+        message = "below MOLINFO WHOLE: natively with NOPBC or after WHOLEMOLECULES of its atoms"
+        raise action.error(action.name, f"{message}; {REMEDY}")
+    action.periodic = False

@@ -153,6 +153,7 @@ class Action:
     summary: ClassVar[str]
     keywords: ClassVar[tuple[Keyword, ...]] = ()
     calculates: ClassVar[bool] = True  # something that has derivatives
+    makes_whole: ClassVar[bool] = False  # its atoms first, unless NOPBC
     made_whole: tuple[tuple[int, ...], ...] = ()  # by WHOLEMOLECULES above, if of use here
 
     def __init__(self, given: Given) -> None:
@@ -186,6 +187,7 @@ class Scope:
     groups: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     virtual_atoms: dict[str, Action] = field(default_factory=dict)
     molinfo: MolInfo | None = None
+    molinfo_whole: bool = False
     whole: tuple[Any, ...] = ()  # the WHOLEMOLECULES
     broken: set[str] = field(default_factory=set)  # labels whose statements have problems
 

@@ -91,6 +91,8 @@ class Centroid(VirtualAtom):
     The group is made whole first: each atom at the image nearest to the one before it.
     """
 
+    makes_whole = True
+
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         self.atoms: tuple[int, ...] = given.options["ATOMS"]

@@ -47,6 +47,7 @@ _HALF_DOMAIN = (-0.5, 0.5)
 class ChainVariable(Variable):
     """A variable of two, three or four points in a chain, which OpenMM has a function for."""
 
+    makes_whole = True
     counts: ClassVar[tuple[int, ...]]  # how many atoms it takes
     function: ClassVar[str]  # what OpenMM calls it
 
@@ -305,6 +306,7 @@ class Position(VectorVariable):
     keywords = (Keyword("ATOM", "atoms", "the atom", compulsory=True), _SCALED, NOPBC)
     counts = (1,)
     function = ""
+    makes_whole = False
 
     def __init__(self, given: Given) -> None:
         given.options["ATOMS"] = given.options["ATOM"]

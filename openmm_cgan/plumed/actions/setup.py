@@ -14,6 +14,7 @@ from openmm_cgan.plumed.actions.action import (
     Keyword,
     UnitSystem,
 )
+from openmm_cgan.plumed.actions.trees import spanning_tree
 from openmm_cgan.plumed.index_files import read_index_file
 from openmm_cgan.plumed.language import read_real
 from openmm_cgan.plumed.pdb import MolInfo
@@ -78,12 +79,14 @@ class MolInfoAction(Action):
     keywords = (
         Keyword("STRUCTURE", "text", "a PDB file", compulsory=True),
         Keyword("MOLTYPE", "text", "protein, rna or dna", default="protein"),
+        Keyword("WHOLE", "flag", "the file is not broken; WHOLEMOLECULES below is guided by it"),
     )
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         if given.options["MOLTYPE"] not in ("protein", "rna", "dna"):
             raise self.error("MOLTYPE", f"natively protein, rna and dna; {REMEDY}")
+        self.whole: bool = given.options["WHOLE"]
         try:
             self.info = MolInfo(given.folder / given.options["STRUCTURE"])
         except ValueError as error:
@@ -99,6 +102,7 @@ class WholeMolecules(Action):
     keywords = (
         Keyword("ENTITY", "atoms", "a molecule", first=0),
         Keyword("STRIDE", "integer", "1 where anything has NOPBC below", default=1),
+        Keyword("EMST", "flag", "along a spanning tree, as always below MOLINFO WHOLE"),
     )
 
     def __init__(self, given: Given) -> None:
@@ -107,6 +111,26 @@ class WholeMolecules(Action):
         self.stride: int = given.options["STRIDE"]
         if not self.entities:
             raise self.error("ENTITY", "expected ENTITY0= or ENTITY1=")
+        self._emst: bool = given.options["EMST"]
+
+    def follow(self, info: MolInfo | None) -> None:
+        """Take the atoms along a tree through the file of a MOLINFO WHOLE above, if there is one.
+
+        Raises
+        ------
+        PlumedInputError
+            If that is wanted and can not be.
+        """
+        if info is None:
+            if self._emst:
+                raise self.error("EMST", "needs a MOLINFO with WHOLE above this line")
+            return
+        if any(not isinstance(atom, int) for entity in self.entities for atom in entity):
+            raise self.error("ENTITY", f"virtual atoms are not in a PDB file; {REMEDY}")
+        try:
+            self.entities = tuple(spanning_tree(entity, info) for entity in self.entities)
+        except ValueError as error:
+            raise self.error("ENTITY", str(error)) from None
 
 
 class Group(Action):

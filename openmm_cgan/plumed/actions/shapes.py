@@ -39,6 +39,7 @@ GYRATION_TYPES = ("RADIUS", "TRACE", *_ROOTS, "KAPPA2")
 class GroupVariable(Variable):
     """A variable of a group of real atoms, which is made whole first."""
 
+    makes_whole = True
     atoms: tuple[int, ...]
 
     @property

@@ -145,6 +145,9 @@ class Variable(Action):
         nopbc = any(isinstance(site, Centroid) and not site.periodic for site in self.sites)
         if self.periodic and not nopbc:
             return ()
+        atoms = [atom for entity in self.made_whole for atom in entity]
+        if len(set(atoms)) < len(atoms):  # one entity moves what another begins with
+            return self.made_whole
         return tuple(entity for entity in self.made_whole if taken.intersection(entity))
 
     def seen(self, positions: Any, box: Any) -> Any:
