@@ -101,6 +101,17 @@ def test_periodic_frames_use_the_minimum_image(tmp_path: Path) -> None:
     np.testing.assert_allclose(numbers(tmp_path / "COLVAR"), [[0, 0.2], [1, 0.2]], atol=1e-6)
 
 
+def test_a_box_that_is_lost_is_refused_where_coordinates_are_scaled(tmp_path: Path) -> None:
+    path = tmp_path / "t.xyz"
+    path.write_text("2\n1 1 1\nX 0.1 0 0\nX 0.9 0 0\n2\n0 0 0\nX 0.1 0 0\nX 0.9 0 0\n")
+    settings = DriverSettings(directory=tmp_path, backend="native")
+    text = "d: DISTANCE ATOMS=1,2{}\nPRINT ARG=d{} FILE=COLVAR\n"
+    run_driver(text.format("", ""), read_trajectory(path, "ixyz"), settings)
+    scaled = text.format(" SCALED_COMPONENTS", ".*")
+    with pytest.raises(ValueError, match="step 1 has no box"):
+        run_driver(scaled, read_trajectory(path, "ixyz"), settings)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [("", "holds no frames"), ("two\n\nX 0 0 0\n", "no xyz file"), ("2\n\nX 0 0 0\n", "no xyz")],

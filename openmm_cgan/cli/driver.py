@@ -35,6 +35,7 @@ from openmm_cgan.plumed.language import (
 )
 from openmm_cgan.plumed.libplumed import MDSettings, Plumed
 from openmm_cgan.plumed.native import NativeBackend
+from openmm_cgan.plumed.refusals import scales_by_box
 
 log = logging.getLogger("openmm_cgan")
 
@@ -306,11 +307,19 @@ class _NativeEngine:
         self._masses = _placed(settings.masses, n_atoms)
         self._backend.set_masses(self._masses)
         self._openmm: BiasForces | None = None
+        self._scaled = [action for action in actions if scales_by_box(action)]
+        self._had_box = False
         self._wanted = settings.forces is not None or settings.debug_forces is not None
         self._backend.start(settings.timestep, first_step_written=False)
 
     def calculate(self, positions: NDArray, box: NDArray | None, step: int) -> None:
         """Take one frame."""
+        if box is None and self._had_box and self._scaled:
+            raise ValueError(
+                f"{self._scaled[0].statement.location}: step {step} has no box while those before "
+                "had one, which PLUMED goes on to scale by; use --backend kernel"
+            )
+        self._had_box = box is not None
         box = general_box(box)
         self.frame = positions, box, step
         if self._wanted:

@@ -354,9 +354,14 @@ class KernelBackend:
             return result
 
     def _skip_first(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
-        """Spend the update at which METAD and OPES never act on a step where nothing is due."""
+        """Spend the update at which METAD and OPES never act on a step where nothing else is due.
+
+        Not even the adaptive widths of OPES, which are measured at every other step, begin there.
+        """
+        others = [s for s in self.statements if not s.action.startswith("OPES_METAD")]
+        strides = update_strides(others, self.folder)
         for idle in range(step + 1, step + 1000):
-            if all(idle % stride for stride in self.strides):
+            if all(idle % stride for stride in strides):
                 assert self._plumed is not None
                 self._calculate(self._plumed, positions, box, idle)
                 self._plumed.update()

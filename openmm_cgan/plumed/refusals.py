@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from openmm_cgan.plumed.actions import REMEDY, Action, Print
 from openmm_cgan.plumed.actions.biases import Bias, SeparableBias
-from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
+from openmm_cgan.plumed.actions.centers import Centroid, FixedAtom, VirtualAtom
+from openmm_cgan.plumed.actions.chains import VectorVariable
 from openmm_cgan.plumed.actions.geometry import Tree
 from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.paths import PathMsd
@@ -71,6 +72,15 @@ def _known_slopes(bias: Action, name: str) -> bool:
     """
     free = isinstance(bias, Metad) and bias.grid is None and bias.applied
     return (free or isinstance(bias, SeparableBias)) and name == bias.outputs[0].name
+
+
+def scales_by_box(action: Action) -> bool:
+    """Whether an action works with coordinates along the box vectors."""
+    if isinstance(action, VectorVariable):
+        return action.form == "scaled"
+    if isinstance(action, Centroid):
+        return action.phases
+    return isinstance(action, FixedAtom) and action.scaled
 
 
 def _badly_whole(action: Variable | VirtualAtom, actions: list[Action]) -> str:
