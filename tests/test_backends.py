@@ -201,6 +201,8 @@ REFERENCES = {
     "RESTRAINT ARG=r AT=0.05 KAPPA=300",
     "PATHMSD": "p: PATHMSD REFERENCE={path} LAMBDA=60{pbc}\n"
     "RESTRAINT ARG=p.sss,p.zzz AT=2,0 KAPPA=3,100",
+    "PROPERTYMAP": "p: PROPERTYMAP REFERENCE={path} LAMBDA=60 PROPERTY=Y,X{pbc}\n"
+    "RESTRAINT ARG=p.X,p.Y,p.zzz AT=2,0,0 KAPPA=3,4,100",
     "PATHMSD with METAD": "UNITS LENGTH=A\np: PATHMSD REFERENCE={path} LAMBDA=0.6 NEIGH_SIZE=5 "
     "NEIGH_STRIDE=3{pbc}\nt: TORSION ATOMS=1,3,4,6\n"
     "METAD ARG=p.sss,t SIGMA=0.2,0.3 HEIGHT=1.2 PACE=5 GRID_MIN=0,-pi GRID_MAX=6,pi "
@@ -339,7 +341,8 @@ def reference_pdbs(folder):
     }
     for name, weights in columns.items():
         text = ""
-        for frame in frames if name == "path" else frames[:1]:
+        for k, frame in enumerate(frames if name == "path" else frames[:1]):
+            text += f"REMARK X={k * k} Y={0.5 - k} X=9\n"
             for i, (occupancy, beta) in zip(rows, weights, strict=True):
                 x, y, z = 10 * frame[i]
                 text += f"ATOM  {i + 1:5d}  C   MOL A   1    {x:8.3f}{y:8.3f}{z:8.3f}"

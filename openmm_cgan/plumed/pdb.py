@@ -212,6 +212,23 @@ def read_models(path: Path) -> list[list[PdbAtom]]:
     return models or [atoms]
 
 
+def read_remarks(path: Path) -> list[dict[str, str]]:
+    """The words ``NAME=VALUE`` of the REMARK lines of each model, the first of each name."""
+    remarks: list[dict[str, str]] = []
+    found: dict[str, str] = {}
+    begun = False
+    for line in path.read_text().splitlines():
+        if line[:6].strip() in ("END", "ENDMDL") and begun:
+            remarks.append(found)
+            found, begun = {}, False
+        begun = begun or line.startswith(("ATOM  ", "HETATM"))
+        for word in line[6:].split() if line.startswith("REMARK") else ():
+            name, equals, value = word.partition("=")
+            if equals:
+                found.setdefault(name, value)
+    return remarks or [found]
+
+
 def _hybrid_36(text: str) -> int:
     """A number that goes on in letters where its columns are full: 99999, A0000 ... a0000 ..."""
     first, width = text[:1], len(text)

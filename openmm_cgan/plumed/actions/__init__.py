@@ -21,7 +21,7 @@ from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.moving import MovingRestraint
 from openmm_cgan.plumed.actions.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
-from openmm_cgan.plumed.actions.paths import PathMsd
+from openmm_cgan.plumed.actions.paths import PathMsd, PropertyMap
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
 from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.surroundings import Cell, Energy, Time, Volume
@@ -48,6 +48,7 @@ ACTIONS: dict[str, type[Action]] = {
         Gyration,
         Rmsd,
         PathMsd,
+        PropertyMap,
         Volume,
         Cell,
         Time,

@@ -1,13 +1,14 @@
-"""Progress along a path of configurations, and the distance from it: PATHMSD.
+"""Progress along a path of configurations, and the distance from it: PATHMSD, PROPERTYMAP.
 
-Branduardi, Gervasio, Parrinello, doi 10.1063/1.2432340.
+Branduardi, Gervasio, Parrinello, doi 10.1063/1.2432340; with properties of the configurations in
+place of their number, Spiwok and Kralova, doi 10.1063/1.3660208.
 """
 
 from __future__ import annotations
 
 import uuid
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from openmm_cgan.plumed.actions.superposition import (
     mean_square_deviation,
 )
 from openmm_cgan.plumed.expressions import namespace
+from openmm_cgan.plumed.language import read_real, split_vector
+from openmm_cgan.plumed.pdb import read_remarks
 
 _living: weakref.WeakValueDictionary[str, NearestModels] = weakref.WeakValueDictionary()
 
@@ -63,18 +66,21 @@ def _reconnect(token: str, size: int, stride: int) -> NearestModels:
     return _living.get(token) or NearestModels(size, stride)  # elsewhere nobody makes lists
 
 
+_KEYWORDS = (
+    Keyword("REFERENCE", "text", "a PDB file of several models", compulsory=True),
+    Keyword("LAMBDA", "real", "smoothing, per square of the length unit", compulsory=True),
+    Keyword("NEIGH_SIZE", "integer", "sum over so many of the models, the nearest of late"),
+    Keyword("NEIGH_STRIDE", "integer", "steps from one list of these to the next"),
+    NOPBC,
+)
+
+
 class PathMsd(GroupVariable):
     """Progress ``.sss`` along the models of a PDB file, and distance ``.zzz`` from them."""
 
     name = "PATHMSD"
     summary = "progress along a path of configurations and distance from it"
-    keywords = (
-        Keyword("REFERENCE", "text", "a PDB file of several models", compulsory=True),
-        Keyword("LAMBDA", "real", "smoothing, per square of the length unit", compulsory=True),
-        Keyword("NEIGH_SIZE", "integer", "sum over so many of the models, the nearest of late"),
-        Keyword("NEIGH_STRIDE", "integer", "steps from one list of these to the next"),
-        NOPBC,
-    )
+    keywords: ClassVar[tuple[Keyword, ...]] = _KEYWORDS
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
@@ -84,13 +90,18 @@ class PathMsd(GroupVariable):
             raise self.error("LAMBDA", "must be positive")
         models = read_references(self, given)
         self.atoms, self.references = references_of(self, models, rotate=True)
-        self.places = np.arange(1.0, len(models) + 1)
+        self.n_models = len(models)
+        self.names, self.places = self._read_places(given)
         self._some: tuple[np.ndarray, References, np.ndarray] | None = None
         self.nearest = self._read_list(options["NEIGH_SIZE"], options["NEIGH_STRIDE"])
 
+    def _read_places(self, given: Given) -> tuple[tuple[str, ...], np.ndarray]:
+        """Names of what is averaged over models, and its values, shape (n_names, n_models)."""
+        return ("sss",), np.arange(1.0, self.n_models + 1)[None]
+
     def _read_list(self, size: int | None, stride: int | None) -> NearestModels | None:
         """The list of models; None where it would have them all at every step."""
-        if size is None or not 0 < size < len(self.places):
+        if size is None or not 0 < size < self.n_models:
             return None
         if stride == 0:
             raise self.error("NEIGH_STRIDE=0", "must be positive")
@@ -99,7 +110,8 @@ class PathMsd(GroupVariable):
     @property
     def outputs(self) -> tuple[Value, ...]:
         unit = f"{self.units.length_name}^2"
-        return Value(f"{self.label}.sss"), Value(f"{self.label}.zzz", unit)
+        averages = (Value(f"{self.label}.{name}") for name in self.names)
+        return *averages, Value(f"{self.label}.zzz", unit)
 
     def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
         """Progress and distance, over all models."""
@@ -114,7 +126,7 @@ class PathMsd(GroupVariable):
         if index is None:
             return self.references, self.places
         if self._some is None or self._some[0] is not index:  # kept, for each step asks
-            self._some = index, self.references.some(index), self.places[index]
+            self._some = index, self.references.some(index), self.places[:, index]
         return self._some[1:]
 
     def _sums(self, points: Any, references: References, places: np.ndarray) -> tuple[Any, ...]:
@@ -123,8 +135,8 @@ class PathMsd(GroupVariable):
         nearest = xp.amin(square, -1)
         likeness = xp.exp(-self.smoothing * (square - nearest[..., None]))
         total = likeness.sum(-1)
-        progress = (likeness * xp.asarray(places)).sum(-1) / total
-        return progress, nearest - xp.log(total) / self.smoothing
+        averages = ((likeness * xp.asarray(place)).sum(-1) / total for place in places)
+        return *averages, nearest - xp.log(total) / self.smoothing
 
     def gradient(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
@@ -135,9 +147,9 @@ class PathMsd(GroupVariable):
         square = square / self.units.length**2
         likeness = np.exp(-self.smoothing * (square - square.min()))
         shares = likeness / likeness.sum()
-        progress = shares @ places
-        if index == 0:
-            value, factors = progress, self.smoothing * shares * (progress - places)
+        if index < len(places):
+            value = shares @ places[index]
+            factors = self.smoothing * shares * (value - places[index])
         else:
             value, factors = square.min() - np.log(likeness.sum()) / self.smoothing, shares
         factors = factors / self.units.length**2
@@ -159,7 +171,7 @@ class PathMsd(GroupVariable):
         """What a checkpoint keeps."""
         if self.nearest is None:
             return {}
-        every, index = np.arange(len(self.places)), self.nearest.index
+        every, index = np.arange(self.n_models), self.nearest.index
         return {"models": every if index is None else index}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
@@ -167,9 +179,33 @@ class PathMsd(GroupVariable):
         if self.nearest is None:
             return
         index = take(arrays, "models", (None,)).astype(int)
-        n = len(self.places)
+        n = self.n_models
         if len(index) not in (self.nearest.size, n) or np.any(index < 0) or np.any(index >= n):
             raise ValueError(
                 f"the saved list of {self.label} in shape {index.shape} is not its own"
             )
         self.nearest.index = None if len(index) == n else index
+
+
+class PropertyMap(PathMsd):
+    """Averages of properties that the REMARK lines of the models give, and distance ``.zzz``."""
+
+    name = "PROPERTYMAP"
+    summary = "properties of configurations averaged by likeness, and distance from these"
+    keywords = (
+        *_KEYWORDS,
+        Keyword("PROPERTY", "text", "names in the REMARK lines: REMARK X=1 Y=2", compulsory=True),
+    )
+
+    def _read_places(self, given: Given) -> tuple[tuple[str, ...], np.ndarray]:
+        names = tuple(split_vector(given.options["PROPERTY"]))
+        remarks = read_remarks(given.folder / given.options["REFERENCE"])
+        try:
+            places = [[read_real(remark[name]) for remark in remarks] for name in names]
+        except KeyError as error:
+            raise self.error("PROPERTY", f"a model has no REMARK {error.args[0]}=") from None
+        except ValueError as error:
+            raise self.error("REFERENCE", f"REMARK: {error}") from None
+        if len(set(names)) < len(names) or "zzz" in names:
+            raise self.error("PROPERTY", "expected different names, and not zzz")
+        return names, np.array(places)
