@@ -140,7 +140,9 @@ REFUSED = {
     "r: RMSD REFERENCE={path}": "5 models",
     "r: RMSD REFERENCE={pdb} TYPE=SIMPLER": "OPTIMAL",
     "p: PATHMSD REFERENCE={path} LAMBDA=-1": "positive",
-    "p: PATHMSD REFERENCE={path} LAMBDA=1 NEIGH_SIZE=3 NEIGH_STRIDE=2": "3 of the 5",
+    "p: PATHMSD REFERENCE={path} LAMBDA=1 NEIGH_SIZE=3 NEIGH_STRIDE=0": "positive",
+    "p: PROPERTYMAP REFERENCE={path} LAMBDA=1 PROPERTY=X,Z": "no REMARK Z=",
+    "p: PROPERTYMAP REFERENCE={path} LAMBDA=1 PROPERTY=X,X": "different names",
     "g: GYRATION ATOMS=1-5 TYPE=SIZE": "KAPPA2",
 }
 
