@@ -26,6 +26,7 @@ ORDER = [
     "plumed.lowering",
     "plumed.refusals",
     "plumed.metad_run",
+    "plumed.metad_steps",
     "plumed.opes_files",
     "plumed.stepwise",
     "plumed.native",

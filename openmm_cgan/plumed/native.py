@@ -31,7 +31,7 @@ from openmm_cgan.plumed.colvar import CollectiveVariable, FieldWriter, domain_co
 from openmm_cgan.plumed.gradients import at_right_angles, chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, kind_of_box
-from openmm_cgan.plumed.metad_run import MetadRun
+from openmm_cgan.plumed.metad_steps import metad_run
 from openmm_cgan.plumed.output_files import OutputFiles
 from openmm_cgan.plumed.refusals import depends_on, forceless, kept_together, wandering
 from openmm_cgan.plumed.saved_state import SavedState
@@ -73,7 +73,7 @@ class NativeBackend:
         self.prints = [action for action in actions if isinstance(action, Print)]
         self._files = files = OutputFiles(directory)
         metads = [action for action in actions if isinstance(action, Metad)]
-        self._metads = [MetadRun(action, directory, files) for action in metads]
+        self._metads = [metad_run(action, directory, files) for action in metads]
         self._stepwise = Stepwise(actions, directory, files)
         for run in self._stepwise.opes:
             if (kt := self._kt_or_none(run.action)) is not None:
@@ -375,6 +375,7 @@ class NativeBackend:
         self._check_box(box)
         found = self.values(positions, box, step)
         energy = float(self.total_bias(found))
+        self._lowering.measure(positions, box, step)
         for metad in self._metads:
             metad.action.check_inside([found[v.name] for v in metad.action.arguments])
         values = self._pick(found)

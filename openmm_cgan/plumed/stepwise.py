@@ -1,4 +1,4 @@
-"""What MOVINGRESTRAINT, COMMITTOR and OPES do between the steps of a native run."""
+"""What MOVINGRESTRAINT, COMMITTOR, OPES and some METADs do at every step of a native run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.committor import Committor, StopRunError
+from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.moving import MovingRestraint
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.colvar import FieldWriter, domain_constants
+from openmm_cgan.plumed.metad_steps import MetadSteps
 from openmm_cgan.plumed.opes_files import OpesRun
 from openmm_cgan.plumed.output_files import OutputFiles
 
@@ -88,7 +90,7 @@ class CommittorRun:
 
 
 class Stepwise:
-    """All actions of an input that are called between steps, besides METAD and what prints.
+    """All actions of an input called between steps, besides what prints and METAD's hills.
 
     Parameters
     ----------
@@ -102,6 +104,7 @@ class Stepwise:
         self.moving: list[MovingRun] = []
         self.opes: list[OpesRun] = []
         self.committors: list[CommittorRun] = []
+        self.metads: list[MetadSteps] = []
         for action in actions:
             if isinstance(action, MovingRestraint):
                 self.moving.append(MovingRun(action, not read.isdisjoint(action.work_names)))
@@ -109,6 +112,8 @@ class Stepwise:
                 self.opes.append(OpesRun(action, directory, files))
             elif isinstance(action, Committor):
                 self.committors.append(CommittorRun(action, directory, files))
+            elif isinstance(action, Metad) and action.follows:
+                self.metads.append(MetadSteps(action))
 
     @property
     def is_static(self) -> bool:
@@ -116,8 +121,8 @@ class Stepwise:
         return not (self.moving or self.opes)
 
     @cached_property
-    def _runs(self) -> list[MovingRun | OpesRun | CommittorRun]:
-        return [*self.moving, *self.opes, *self.committors]
+    def _runs(self) -> list[MovingRun | OpesRun | CommittorRun | MetadSteps]:
+        return [*self.moving, *self.opes, *self.committors, *self.metads]
 
     @property
     def strides(self) -> set[int]:
@@ -146,6 +151,8 @@ class Stepwise:
         """Bring what moves to a step."""
         for moving in self.moving:
             moving.action.move_to(step)
+        for metad in self.metads:
+            metad.move_to(step)
 
     def look(self, found: dict[str, Any], step: int, time: float) -> StopRunError | None:
         """Have COMMITTOR look at a step; return what stops the run, if anything does."""
@@ -171,6 +178,8 @@ class Stepwise:
         """
         for moving in self.moving:
             moving.tick(found)
+        for metad in self.metads:
+            metad.tick(found, step, time, first)
         if first:
             return set()
         return {
