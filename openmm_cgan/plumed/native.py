@@ -223,8 +223,9 @@ class NativeBackend:
         """Sum of the biases [kJ/mol]."""
         return sum(found[f"{b.label}.bias"] * b.units.energy for b in self._biases)
 
-    def bias_of_cvs(self, cvs: np.ndarray) -> np.ndarray:
-        """Sum of the biases [kJ/mol] for values of `read`, shape (n, n_read)."""
+    def bias_of_cvs(self, cvs: np.ndarray, step: int) -> np.ndarray:
+        """Sum of the biases [kJ/mol] at a step for values of `read`, shape (n, n_read)."""
+        self._stepwise.move_to(step)
         found: dict[str, Any] = {name: cvs[:, i] for i, name in enumerate(self.read)}
         for bias in self._biases:
             for value in bias.arguments:

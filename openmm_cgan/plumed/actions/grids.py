@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -327,13 +327,12 @@ def _offsets(width: int, step: float) -> np.ndarray:
     return step * np.arange(-width, width + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
+class _Side(NamedTuple):
     """A hill along one axis."""
 
     exponent: np.ndarray  # (n_near,), half the squared distance over sigma squared
     slope: np.ndarray  # (n_near,), of the logarithm, times the step
-    count: np.ndarray | None  # (n_near,), where PLUMED adds it to a node more than once
+    times: np.ndarray | None  # (n_near,), where PLUMED adds it to a node more than once
 
 
 def _side(
@@ -369,8 +368,8 @@ def _bumps(sides: list[_Side], height: float) -> np.ndarray:
     np.multiply(inside, height * SHIFT, out=hill[n])
     hill[n] += bump
     for k, side in enumerate(sides):
-        if side.count is not None:
-            hill *= side.count.reshape(_ALONG[n][k])
+        if side.times is not None:
+            hill *= side.times.reshape(_ALONG[n][k])
     return hill
 
 
