@@ -28,6 +28,7 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-test
+	$(PIP) install -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/table.py
 
 clean:

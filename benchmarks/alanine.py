@@ -138,13 +138,19 @@ class Weigher:
 def biased_simulation(molecule: Molecule, bias: PlumedBias, seed: int) -> app.Simulation:
     """A Simulation on the Reference platform from the molecule's positions, the bias attached."""
     bias.add_to(molecule.system)
+    simulation = plain_simulation(molecule, seed)
+    bias.attach(simulation)
+    return simulation
+
+
+def plain_simulation(molecule: Molecule, seed: int) -> app.Simulation:
+    """A Simulation of the molecule's System as it is."""
     integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, TIME_STEP)
     integrator.setRandomNumberSeed(seed)
     platform = openmm.Platform.getPlatformByName("Reference")
     simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
     simulation.context.setPositions(molecule.positions)
     simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
-    bias.attach(simulation)
     return simulation
 
 

@@ -3,8 +3,9 @@
 Ours: one short and rough metadynamics (high hills, laid fast) whose frames are only training data,
 a FlowGenerator refined on the energy, then importance sampling: every force evaluation counts,
 those of training, refining and candidates. Beside it well-tempered metadynamics and OPES (native
-METAD and OPES_METAD, which equal PLUMED's), read out by their bias and by reweighted frames,
-whichever settles earlier; and plain MD. All start from C7eq.
+METAD and OPES_METAD, which equal PLUMED's; and the package openmm-opes, as its README runs it),
+read out by their bias and by reweighted frames, whichever settles earlier; and plain MD. All start
+from C7eq.
 
     python benchmarks/time_to_solution.py [--seeds N] [--json FILE]
 """
@@ -20,6 +21,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import openmm
+import openmm_opes
 import torch
 from alanine import (
     KT,
@@ -31,8 +34,10 @@ from alanine import (
     biased_simulation,
     free_bias,
     in_basin,
+    plain_simulation,
 )
 from numpy.typing import NDArray
+from openmm import app
 
 from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias
 from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
@@ -47,6 +52,9 @@ GRID = "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=90,90 FILE=HILLS"
 ROUGH = f"METAD ARG=phi,psi SIGMA=0.35,0.35 HEIGHT=3 BIASFACTOR=30 PACE=100 {GRID}\n"
 METAD = f"METAD ARG=phi,psi SIGMA=0.35,0.35 HEIGHT=1.2 BIASFACTOR=10 PACE=500 {GRID}\n"
 OPES = "OPES_METAD ARG=phi,psi PACE=500 BARRIER=50 TEMP=300 FILE=KERNELS\n"
+PACE = 500  # of openmm-opes
+READ = 100  # steps between the frames that rivals are read out by
+POINTS = 75  # of their curves, each a whole number of kernels
 FILL = 150_000  # steps of the rough metadynamics
 STRIDE = 20  # steps between its frames
 TRAINING = TrainingSettings(
@@ -56,6 +64,7 @@ REFINING = RefiningSettings(steps=600, batch=128, learning_rate=1e-3)
 BATCH, BATCHES = 2000, 30  # importance sampling
 TOTAL = 1_500_000  # steps of the others
 WITHIN = 0.5  # kJ/mol
+RIVALS = ("METAD", "OPES", "openmm-opes")
 
 
 def run(folder: Path, bias_line: str, steps: int, stride: int, seed: int) -> Frames:
@@ -120,22 +129,25 @@ def importance_sampling(gan: ConditionalGAN, weigher: Weigher, spent: int, seed:
     return Curve(np.array(evaluations, dtype=float), np.array(values))
 
 
-def by_frames(frames: Frames, n_points: int = 80) -> Curve:
-    """Frames so far weighted by the bias that acted on them; the first tenth is left out."""
-    ends = np.linspace(0, len(frames), n_points + 1)[1:].astype(int)
-    values = []
-    for end in ends:
-        part = slice(end // 10, end)
-        values.append(basin_free_energy(frames.bias[part] / KT, frames.cvs[part, 0]))
-    return Curve(frames.step[ends - 1].astype(float), np.array(values))
+def by_frames(frames: Frames) -> Curve:
+    """Frames so far weighted by the bias that acted on them."""
+    ends = np.linspace(0, len(frames), POINTS + 1)[1:].astype(int)
+    values = reweighted(frames.bias / KT, frames.cvs[:, 0], ends)
+    return Curve(frames.step[ends - 1].astype(float), values)
 
 
-def by_hills(folder: Path, n_points: int = 80) -> Curve:
+def reweighted(log_weights: NDArray, phi: NDArray, ends: NDArray) -> NDArray[np.float64]:
+    """Basin free energy of the first `end` frames for each end, their first tenth left out."""
+    parts = [slice(end // 10, end) for end in ends]
+    return np.array([basin_free_energy(log_weights[part], phi[part]) for part in parts])
+
+
+def by_hills(folder: Path) -> Curve:
     """The sum of hills so far, on a grid."""
     hills = read_fields(folder / "HILLS")
     grid = -np.pi + 2 * np.pi * (np.arange(60) + 0.5) / 60
     cvs = np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1).reshape(-1, 2)
-    ends = np.linspace(0, len(hills), n_points + 1)[1:].astype(int)
+    ends = np.linspace(0, len(hills), POINTS + 1)[1:].astype(int)
     values, free_energy, before = [], np.zeros(len(cvs)), 0
     for end in ends:
         part = {name: column[before:end] for name, column in hills.columns.items()}
@@ -146,16 +158,50 @@ def by_hills(folder: Path, n_points: int = 80) -> Curve:
     return Curve(steps, np.array(values))
 
 
+def openmm_opes_curves(seed: int) -> list[Curve]:
+    """A run of openmm-opes, with the settings of its README, read out in the same two ways."""
+    molecule = alanine_dipeptide("C7eq")
+    torsions = [
+        app.BiasVariable(_torsion(atoms), -np.pi, np.pi, 0.15, True, 101)
+        for atoms in ((4, 6, 8, 14), (6, 8, 14, 16))
+    ]
+    sampler = openmm_opes.OPES(
+        molecule.system, torsions, TEMPERATURE, 50.0, PACE, varianceFrequency=None, biasFactor=10
+    )
+    simulation = plain_simulation(molecule, seed)
+    grid = np.linspace(-np.pi, np.pi, 101)[:-1]  # the last node is the first again
+    phi_grid = np.repeat(grid, len(grid))
+    steps, phi, log_weights, by_density = [], [], [], []
+    while simulation.currentStep < TOTAL:
+        sampler.step(simulation, READ)
+        steps.append(simulation.currentStep)
+        phi.append(sampler.getCollectiveVariables(simulation)[0])
+        log_weights.append(sampler.getBiasEnergy(simulation.context)._value / KT)
+        if simulation.currentStep % (TOTAL // POINTS) == 0:
+            free_energy = np.asarray(sampler.getFreeEnergy()._value)[:-1, :-1]  # psi, phi
+            by_density.append(basin_free_energy(-free_energy.T.ravel() / KT, phi_grid))
+    ends = np.array(steps)[np.linspace(0, len(steps), POINTS + 1)[1:].astype(int) - 1]
+    frames = reweighted(np.array(log_weights), np.array(phi), ends // READ)
+    return [Curve(ends.astype(float), values) for values in (frames, np.array(by_density))]
+
+
+def _torsion(atoms: tuple[int, int, int, int]) -> openmm.CustomTorsionForce:
+    force = openmm.CustomTorsionForce("theta")
+    force.addTorsion(*atoms, [])
+    return force
+
+
 def one_seed(seed: int) -> dict[str, list[Curve]]:
     """Curves of one seed: one or two ways to read each method."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = {"ours": [ours(folder, seed)]}
-        frames = run(folder / "metad", METAD, TOTAL, 100, 100 + seed)
+        frames = run(folder / "metad", METAD, TOTAL, READ, 100 + seed)
         found["METAD"] = [by_frames(frames), by_hills(folder / "metad")]
-        found["OPES"] = [by_frames(run(folder / "opes", OPES, TOTAL, 100, 200 + seed))]
-        found["plain MD"] = [by_frames(run(folder / "md", "", TOTAL, 100, 300 + seed))]
+        found["OPES"] = [by_frames(run(folder / "opes", OPES, TOTAL, READ, 200 + seed))]
+        found["openmm-opes"] = openmm_opes_curves(400 + seed)
+        found["plain MD"] = [by_frames(run(folder / "md", "", TOTAL, READ, 300 + seed))]
         return found
 
 
@@ -177,20 +223,15 @@ def main() -> None:
     for method in found[0]:
         settled[method] = [min(c.stays_from(reference, WITHIN) for c in f[method]) for f in found]
         ends[method] = [round(float(f[method][0].values[-1]), 2) for f in found]
-        print(f"{method:10s} stays within {WITHIN} from {settled[method]}; ends {ends[method]}")
-    mine, best = np.median(settled["ours"]), min(np.median(settled[m]) for m in ("METAD", "OPES"))
+        print(f"{method:12s} stays within {WITHIN} from {settled[method]}; ends {ends[method]}")
+    mine, best = np.median(settled["ours"]), min(np.median(settled[m]) for m in RIVALS)
     row = {
-        "name": "force evaluations until dF stays within 0.5 kJ/mol: METAD or OPES over ours",
+        "name": "force evaluations until dF stays within 0.5 kJ/mol: best rival over ours",
         "value": round(float(best / mine), 2) if np.isfinite(mine) else "not settled",
         "unit": "times fewer",
         "target": ">= 2",
         "met": bool(best >= 2 * mine) if np.isfinite(mine) else False,
-        "peers": {
-            f"{method}, median": round(float(np.median(s)))
-            if np.isfinite(np.median(s))
-            else "never"
-            for method, s in settled.items()
-        }
+        "peers": {f"{method}, median": number(np.median(s)) for method, s in settled.items()}
         | {f"{method}, at the end": values for method, values in ends.items()}
         | {"reference": reference},
         "command": f"python {' '.join(sys.argv)}",

@@ -366,6 +366,12 @@ def test_the_density_of_a_flow(molecule, frames):
     found = flow.log_prob(x, targets(50))
     assert np.abs(found - log_prob)[inside].max() < 1e-2
     assert (log_prob[~inside] == np.inf).all()
+    # beyond what can be decoded no density is known: the weight is zero, the chain stays
+    pressed = x[inside][:10].astype(np.float64)
+    pressed[:5, 5] += 0.7 * (pressed[:5, 4] - pressed[:5, 5])  # an oxygen into its carbon
+    found = flow.log_prob(pressed, targets(50)[inside][:10])
+    assert (found[:5] == np.inf).all()
+    assert np.isfinite(found[5:]).all()
 
 
 def test_a_perceptron_has_no_density(gan):

@@ -100,7 +100,7 @@ def chain_values(
     edges = None if box is None else box.tolist()
     found = []
     for variable in variables:
-        points = positions[list(variable.chain)].tolist()
+        points = positions.take(variable.rows, axis=0).tolist()
         if isinstance(variable, Torsion) and (edges is None or not variable.periodic):
             found.append(torsion_angle(*points))
             continue

@@ -56,7 +56,8 @@ class Lowering:
 
     def __init__(self, owner: dict[str, Action]) -> None:
         self._owner = owner
-        self._tables: dict[str, openmm.CustomCVForce] = {}
+        # of each METAD on a grid: the force, its function, and the numbers that this is given
+        self._tables: dict[str, tuple[openmm.CustomCVForce, Any, np.ndarray]] = {}
         self._terms: dict[tuple[str, int], tuple[Any, int]] = {}
         self._moved: dict[str, int] = {}  # how often biases in Python were given other parameters
         self._made: list[BiasForce] = []  # kept alive for copies of the System
@@ -155,10 +156,9 @@ class Lowering:
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
         self._add_leaves(force, leaves, system)
-        table = openmm.Discrete1DFunction(grid.table.ravel())
-        force.addTabulatedFunction("bias", table)
+        force.addTabulatedFunction("bias", openmm.Discrete1DFunction(grid.table.ravel()))
         force.setName(f"PLUMED METAD {metad.label}")
-        self._tables[metad.label] = force
+        self._tables[metad.label] = (force, force.getTabulatedFunction(0), grid.table.reshape(-1))
         return force
 
     def _python_force(
@@ -242,8 +242,8 @@ class Lowering:
             if metad.applied:
                 context.setParameter(self._changed_parameter(metad), float(len(metad.hills)))
         elif metad.label in self._tables:
-            force = self._tables[metad.label]
-            force.getTabulatedFunction(0).setFunctionParameters(metad.hills.table.ravel())
+            force, function, table = self._tables[metad.label]
+            function.setFunctionParameters(table)
             force.updateParametersInContext(context)
 
     def refresh_kernels(self, opes: Opes, context: openmm.Context) -> None:

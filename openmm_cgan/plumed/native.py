@@ -70,6 +70,8 @@ class NativeBackend:
         self.restart = restart
         self._owner = {value.name: action for action in actions for value in action.outputs}
         self._biases = [action for action in actions if isinstance(action, Bias)]
+        self._observers = [action for action in actions if isinstance(action, Time | Energy)]
+        self._computed = [a for a in actions if isinstance(a, Variable | Function | Bias)]
         self.prints = [action for action in actions if isinstance(action, Print)]
         self._files = files = OutputFiles(directory)
         metads = [action for action in actions if isinstance(action, Metad)]
@@ -112,10 +114,10 @@ class NativeBackend:
 
     # ---- values
 
-    @property
+    @cached_property
     def needs_energy(self) -> bool:
         """Whether the input asks for the potential energy, which `potential` must then hold."""
-        return any(isinstance(action, Energy) for action in self.actions)
+        return any(isinstance(action, Energy) for action in self._observers)
 
     def values(
         self, positions: np.ndarray, box: np.ndarray | None, step: int = 0
@@ -128,7 +130,7 @@ class NativeBackend:
         if positions.ndim == 2 and at_right_angles(box):
             chains = self._chains
             found.update(zip(chains, chain_values(chains.values(), positions, box), strict=True))
-        for action in self.actions:
+        for action in self._computed:
             if action.label not in found:
                 self._compute(action, found, positions, box)
         return found
@@ -170,10 +172,10 @@ class NativeBackend:
 
     def _observed(self, step: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for action in self.actions:
+        for action in self._observers:
             if isinstance(action, Time):
                 found[action.label] = step * self.timestep / action.units.time
-            elif isinstance(action, Energy):
+            else:
                 found[action.label] = self.potential / action.units.energy
         return found
 
@@ -221,8 +223,9 @@ class NativeBackend:
         """Sum of the biases [kJ/mol]."""
         return sum(found[f"{b.label}.bias"] * b.units.energy for b in self._biases)
 
-    def bias_of_cvs(self, cvs: np.ndarray) -> np.ndarray:
-        """Sum of the biases [kJ/mol] for values of `read`, shape (n, n_read)."""
+    def bias_of_cvs(self, cvs: np.ndarray, step: int) -> np.ndarray:
+        """Sum of the biases [kJ/mol] at a step for values of `read`, shape (n, n_read)."""
+        self._stepwise.move_to(step)
         found: dict[str, Any] = {name: cvs[:, i] for i, name in enumerate(self.read)}
         for bias in self._biases:
             for value in bias.arguments:
@@ -345,10 +348,7 @@ class NativeBackend:
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
-        strides = {stride for metad in self._metads for stride in metad.action.strides}
-        return sorted(
-            {*(p.stride for p in self.prints), *strides, *self._flushes, *self._stepwise.strides}
-        )
+        return sorted(self._rare_strides | self._stepwise.strides)
 
     def update(
         self, positions: np.ndarray, box: np.ndarray | None, step: int

@@ -6,7 +6,6 @@ inverse of its covariance; files hold the Cholesky factor of the covariance, dia
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -238,14 +237,10 @@ def add_wide(grid: HillGrid, centre: Sequence[float], inverse: np.ndarray, heigh
     inside = half < CUTOFF
     bump = height * STRETCH * np.exp(-half) * inside
     slopes = [-bump * p * axis.step for p, axis in zip(pulled, grid.axes, strict=True)]
-    hill = np.stack([bump + height * SHIFT * inside, *slopes])
+    hill = np.stack([*slopes[::-1], bump + height * SHIFT * inside])
     for count in counts:
         hill *= count
-    pieces = [axis.pieces(nodes) for axis, nodes in zip(grid.axes, near, strict=True)]
-    for piece in itertools.product(*pieces):
-        nodes = grid.nodes[(slice(None), *(node for node, _ in piece))]
-        nodes += hill[(slice(None), *(part for _, part in piece))]
-    grid.refresh()
+    grid.lay([axis.pieces(nodes) for axis, nodes in zip(grid.axes, near, strict=True)], hill)
 
 
 def _reaches(inverse: np.ndarray) -> list[float]:

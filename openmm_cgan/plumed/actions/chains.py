@@ -6,6 +6,7 @@ Formulas: IUPAC sign of torsions, range [-pi, pi), as PLUMED and OpenMM both use
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -70,12 +71,17 @@ class ChainVariable(Variable):
     def sites(self) -> tuple[Site, ...]:
         return self.atoms
 
-    @property
+    @cached_property
     def chain(self) -> tuple[int, ...]:
         real = tuple(site for site in self.atoms if isinstance(site, int))
         return real if len(real) == self.counts[0] else ()
 
-    @property
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Its atoms, to take their positions by."""
+        return np.array(self.chain, dtype=np.intp)
+
+    @cached_property
     def quick(self) -> bool:
         """Whether its value follows from the positions of its atoms as they are."""
         return bool(self.chain) and not self.mended
@@ -261,7 +267,7 @@ class Distance(VectorVariable):
         vector = given.options["COMPONENTS"] or given.options["SCALED_COMPONENTS"]
         self.form = self._choose_form(given) if vector else ""
 
-    @property
+    @cached_property
     def chain(self) -> tuple[int, ...]:
         return () if self.form else super().chain
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -116,7 +116,7 @@ class HillGrid:
     ----------
     nodes : ndarray, shape (1 + n_axes, *nodes)
         Value, and for each axis the slope times the step of the axis.
-    table : ndarray, shape (*(nodes and BORDER), 1 + n_axes)
+    table : ndarray, shape (1 + n_axes, *(cells + BORDER))
         Value, and for each axis the slope times the step, where there is a spline over the value.
         Periodic axes go on for BORDER nodes, so that the corners of a cell always follow each
         other.
@@ -125,8 +125,23 @@ class HillGrid:
     def __init__(self, axes: Sequence[Axis], spline: bool = True) -> None:
         self.axes = tuple(axes)
         self.spline = spline
-        self.nodes = np.zeros((1 + len(axes), *(axis.nodes for axis in axes)))
-        self.table = np.zeros((*(axis.cells + BORDER for axis in axes), 1 + len(axes)))
+        n = len(axes)
+        # slopes of the last to the first axis, value, slopes over value of the first to the last:
+        # the value stands in nodes and table at once, and is never copied
+        planes = np.zeros((2 * n + 1, *(axis.cells + BORDER for axis in axes)))
+        self._sums, self.table = planes[: n + 1], planes[n:]
+        self._slopes = planes[:n][::-1]
+        self.nodes = self._sums[(slice(None, None, -1), *(slice(axis.nodes) for axis in axes))]
+        self._borders = [self._border(i) for i in range(n)]
+
+    def _border(self, i: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What repeats what in the table along one axis."""
+        axis, table = self.axes[i], np.moveaxis(self.table, 1 + i, 0)
+        if not axis.periodic:
+            return []
+        if axis.cells >= BORDER:
+            return [(table[axis.cells :], table[:BORDER])]
+        return [(table[axis.cells + k], table[k % axis.cells]) for k in range(BORDER)]
 
     def add(
         self,
@@ -144,69 +159,45 @@ class HillGrid:
         interval : (float, float), optional
             Of the only axis: the hill is level outside, at its height on the limit.
         """
-        near, hill = self._hill(centre, sigma, height, interval)
-        pieces = [axis.pieces(n) for axis, n in zip(self.axes, near, strict=True)]
+        pieces, sides = [], []
+        for axis, c, width in zip(self.axes, centre, sigma, strict=True):
+            near, side = _side(axis, c, width, interval)
+            pieces.append(axis.pieces(near))
+            sides.append(side)
+        self.lay(pieces, _bumps(sides, height))
+
+    def lay(self, pieces: Sequence[Sequence[tuple[slice, slice]]], hill: np.ndarray) -> None:
+        """Add numbers at nodes.
+
+        Parameters
+        ----------
+        pieces : sequence of list of (slice, slice)
+            For each axis what `Axis.pieces` gives: which nodes, and which part of the hill there.
+        hill : ndarray, shape (n_axes + 1, ...)
+            Slopes times the step of the axis, from the last axis to the first, and the value.
+        """
         for piece in itertools.product(*pieces):
-            block = tuple(node for node, _ in piece)
-            nodes = self.nodes[(slice(None), *block)]
-            nodes += hill[(slice(None), *(part for _, part in piece))]
+            block = (slice(None), *[node for node, _ in piece])
+            sums = self._sums[block]
+            sums += hill[(slice(None), *[part for _, part in piece])]
             self._tabulate(block)
-        self._close(pieces)
+        for border, along in zip(self._borders, pieces, strict=True):
+            if border and min(along[0][0].start, along[-1][0].start) < BORDER:
+                _carry(border)
 
-    def _hill(
-        self,
-        centre: Sequence[float],
-        sigma: Sequence[float],
-        height: float,
-        interval: tuple[float, float] | None,
-    ) -> tuple[list[range], np.ndarray]:
-        """What a hill adds to the nodes, and to which."""
-        near, exponents, slopes, counts = [], [], [], []
-        for i, axis in enumerate(self.axes):
-            reach = reach_of(sigma[i])
-            if interval is not None and not within(interval, centre[i], reach):
-                reach = axis.upper - axis.lower
-            indices, delta, count = axis.nearby(centre[i], reach)
-            scale = 1.0 / sigma[i]
-            slope = delta * (-axis.step * scale * scale)
-            if interval is not None:
-                nodes = axis.lower + np.arange(indices.start, indices.stop) * axis.step
-                slope[(nodes < interval[0]) | (nodes > interval[1])] = 0.0
-                delta = np.clip(nodes, *interval) - centre[i]
-            delta = delta * scale
-            along = (slice(None),) + (None,) * (len(self.axes) - 1 - i)
-            exponents.append((-0.5 * delta * delta)[along])
-            slopes.append(slope[along])
-            near.append(indices)
-            if count is not None:
-                counts.append(count[along])
-        return near, _bumps(exponents, slopes, counts, height)
-
-    def _tabulate(self, block: tuple[slice, ...]) -> None:
-        nodes = self.nodes[(slice(None), *block)]
+    def _tabulate(self, block: tuple[Any, ...]) -> None:
+        ratios, slopes = self.table[1:][block], self._slopes[block]
         if not self.spline:
-            self.table[block] = np.moveaxis(nodes, 0, -1)
+            ratios[...] = slopes
             return
-        value, slopes = nodes[0], nodes[1:]
-        over = 1.0 / np.where(np.abs(value) >= FLAT, value, np.inf)
-        entries = self.table[block]
-        entries[..., 0] = value
-        for k, slope in enumerate(slopes):
-            np.multiply(slope, over, out=entries[..., 1 + k])
-
-    def _close(self, pieces: Sequence[Sequence[tuple[slice, slice]]]) -> None:
-        """Carry the first nodes of periodic axes on beyond their last, where they have changed."""
-        for i, axis in enumerate(self.axes):
-            if axis.periodic and any(node.start < BORDER for node, _ in pieces[i]):
-                table = np.moveaxis(self.table, i, 0)
-                for extra in range(BORDER):
-                    table[axis.cells + extra] = table[extra % axis.cells]
+        value = self.table[(0, *block[1:])]
+        np.divide(slopes, np.where(np.abs(value) >= FLAT, value, np.inf), out=ratios)
 
     def refresh(self) -> None:
         """Make the table from nodes that were set from outside."""
-        everything = [slice(0, axis.nodes) for axis in self.axes]
-        self._tabulate(tuple(everything))
-        self._close([[(node, node)] for node in everything])
+        self._tabulate((slice(None), *(slice(axis.nodes) for axis in self.axes)))
+        for border in self._borders:
+            _carry(border)
 
     def saved(self) -> dict[str, np.ndarray]:
         """What there is to be saved with a checkpoint."""
@@ -237,9 +228,9 @@ class HillGrid:
             factors.append(_factors(u - cell))
         if not self.spline:
             return float(self.nodes[0][tuple(cell.start for cell in cells)])
-        corners = self.table[tuple(cells)].reshape(-1, 1 + len(self.axes)).tolist()
+        corners = self.table[(slice(None), *cells)].reshape(1 + len(self.axes), -1).tolist()
         total = 0.0
-        for (term, *slopes), sides in zip(corners, _SIDES[len(self.axes)], strict=True):
+        for term, *slopes, sides in zip(*corners, _SIDES[len(self.axes)], strict=True):
             for slope, side, (w, v) in zip(slopes, sides, factors, strict=True):
                 term *= w[side] + slope * v[side]
             total += term
@@ -266,10 +257,9 @@ class HillGrid:
         total = np.zeros(inside.shape)
         for sides in _SIDES[len(self.axes)]:
             corner = tuple(c + side for c, side in zip(cells, sides, strict=True))
-            entries = self.table[corner]
-            product = entries[..., 0]
-            for i, (side, (w, v)) in enumerate(zip(sides, factors, strict=True)):
-                product = product * (w[side] + entries[..., 1 + i] * v[side])
+            product, *slopes = self.table[(slice(None), *corner)]
+            for slope, side, (w, v) in zip(slopes, sides, factors, strict=True):
+                product = product * (w[side] + slope * v[side])
             total = total + product
         return np.where(inside, total, 0.0)
 
@@ -288,16 +278,19 @@ class HillGrid:
             Name of the function that holds `table`, flattened.
         """
         n = len(self.axes)
-        strides = [stride // self.table.itemsize for stride in self.table.strides]
+        plane, *strides = [stride // self.table.itemsize for stride in self.table.strides]
         terms = []
         if not self.spline:  # what the force takes the slope of is nothing as a number
             rests = [f"(u{i}-floor(u{i}*{_FINE})/{_FINE})" for i in range(n)]
-            terms = [f"{table}(k)", *(f"{table}(k+{1 + i})*{r}" for i, r in enumerate(rests))]
+            terms = [
+                f"{table}(k)",
+                *(f"{table}(k+{(1 + i) * plane})*{r}" for i, r in enumerate(rests)),
+            ]
         for sides in _SIDES[n] if self.spline else ():
-            first = sum(side * stride for side, stride in zip(sides, strides, strict=False))
+            first = sum(side * stride for side, stride in zip(sides, strides, strict=True))
             factors = [f"{table}(k+{first})"]
             for i, side in enumerate(sides):
-                factors.append(f"(w{side}{i}+s{side}{i}*{table}(k+{first + 1 + i}))")
+                factors.append(f"(w{side}{i}+s{side}{i}*{table}(k+{first + (1 + i) * plane}))")
             terms.append("*".join(factors))
         index = "+".join(f"n{i}*{strides[i]}" for i in range(n))
         definitions = [f"k={index}"]
@@ -345,26 +338,60 @@ def _offsets(width: int, step: float) -> np.ndarray:
     return step * np.arange(-width, width + 1)
 
 
-def _bumps(
-    exponents: list[np.ndarray], slopes: list[np.ndarray], counts: list[np.ndarray], height: float
-) -> np.ndarray:
-    """Values and slopes of a hill from the exponents and slopes along each axis."""
-    total, bump = exponents[0], np.exp(exponents[0]) * (height * STRETCH)
-    for exponent in exponents[1:]:
-        total, bump = total + exponent, bump * np.exp(exponent)
-    inside = total > -CUTOFF
+class _Side(NamedTuple):
+    """A hill along one axis."""
+
+    exponent: np.ndarray  # (n_near,), half the squared distance over sigma squared
+    slope: np.ndarray  # (n_near,), of the logarithm, times the step
+    times: np.ndarray | None  # (n_near,), where PLUMED adds it to a node more than once
+
+
+def _side(
+    axis: Axis, centre: float, sigma: float, interval: tuple[float, float] | None
+) -> tuple[range, _Side]:
+    """The nodes near a hill along one axis, and the hill there."""
+    reach = reach_of(sigma)
+    if interval is not None and not within(interval, centre, reach):
+        reach = axis.upper - axis.lower
+    near, distance, count = axis.nearby(centre, reach)
+    slope = distance * (-axis.step / (sigma * sigma))
+    if interval is not None:
+        nodes = axis.lower + np.arange(near.start, near.stop) * axis.step
+        slope[(nodes < interval[0]) | (nodes > interval[1])] = 0.0
+        distance = np.clip(nodes, *interval) - centre
+    scaled = distance * (math.sqrt(0.5) / sigma)
+    return near, _Side(scaled * scaled, slope, count)
+
+
+def _bumps(sides: list[_Side], height: float) -> np.ndarray:
+    """What a hill adds to slopes, of the last to the first axis, and value of the nodes."""
+    first, *others = sides
+    total, bump = first.exponent, np.exp(-first.exponent) * (height * STRETCH)
+    for side in others:
+        total = np.add.outer(total, side.exponent)
+        bump = np.multiply.outer(bump, np.exp(-side.exponent))
+    inside = total < CUTOFF
     bump *= inside
-    hill = np.empty((1 + len(slopes), *bump.shape))
-    np.multiply(inside, height * SHIFT, out=hill[0])
-    hill[0] += bump
-    for k, slope in enumerate(slopes):
-        np.multiply(bump, slope, out=hill[1 + k])
-    for count in counts:
-        hill *= count
+    n = len(sides)
+    hill = np.empty((n + 1, *bump.shape))
+    for k, side in enumerate(sides):
+        np.multiply(bump, side.slope.reshape(_ALONG[n][k]), out=hill[n - 1 - k])
+    np.multiply(inside, height * SHIFT, out=hill[n])
+    hill[n] += bump
+    for k, side in enumerate(sides):
+        if side.times is not None:
+            hill *= side.times.reshape(_ALONG[n][k])
     return hill
 
 
+def _carry(border: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Carry the first nodes of a periodic axis on beyond its last."""
+    for beyond, nodes in border:
+        beyond[...] = nodes
+
+
 _SIDES = {n: tuple(itertools.product((0, 1), repeat=n)) for n in (1, 2, 3)}
+_ALONG = {n: tuple((-1,) + (1,) * (n - 1 - k) for k in range(n)) for n in (1, 2, 3)}  # shapes
 
 
 def _factors(x: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

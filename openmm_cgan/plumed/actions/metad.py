@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,6 @@ class Metad(Bias):
             self.hills = HillSum(self.arguments, self.interval)
         self._read_more(given)
         check_grid(self)
-        self._outputs = self._named_outputs()
 
     def _read_more(self, given: Given) -> None:
         options = given.options
@@ -133,11 +133,8 @@ class Metad(Bias):
         """Whether the hills act; with BIASFACTOR=1 they are only written."""
         return self.bias_factor != 1.0
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[Value, ...]:
-        return self._outputs
-
-    def _named_outputs(self) -> tuple[Value, ...]:
         given = {
             "bias": True,
             "nlker": self.near_hills is not None,
@@ -217,6 +214,8 @@ class Metad(Bias):
 
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
         bias = self.energy(arguments)
+        if len(self.outputs) == 1:
+            return (bias,)
         found = {
             "bias": bias,
             "rbias": bias - self.rct,
