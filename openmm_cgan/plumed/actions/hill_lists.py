@@ -48,7 +48,7 @@ class ListedHillSum(HillSum):
         self.far, self.moved = far, moved
         n = len(self.values)
         self._near = np.empty(0, dtype=int)
-        self._place, self._spread = np.zeros(n), np.zeros(n)  # where it was made, mean square
+        self._place, self._spread = [0.0] * n, [0.0] * n  # where it was made, mean square
         self._is_due, self._steps = True, 0
         self._shown = (0.0, 0.0)
 
@@ -89,10 +89,11 @@ class ListedHillSum(HillSum):
             return
         self._near = self._near_now(arguments)
         away = np.array(self._away(arguments, self._centres[:, self._near]))
-        self._place = np.array(arguments, dtype=float)
+        self._place = [float(x) for x in arguments]
         square = (away * away).sum(axis=1)
         last = self._over_sigma[:, self._size - 1] ** -2.0
-        self._spread = np.where(square > 0, square / max(len(self._near), 1), last)
+        spread = np.where(square > 0, square / max(len(self._near), 1), last)
+        self._spread = spread.tolist()
         self._shown = (float(len(self._near)), float(self._steps))
         self._is_due, self._steps = False, 0
 
@@ -105,8 +106,9 @@ class ListedHillSum(HillSum):
 
     def saved(self) -> dict[str, np.ndarray]:
         numbers = (*self._shown, self._steps, int(self._is_due))
-        own = {"near": self._near, "place": self._place, "spread": self._spread}
-        return super().saved() | own | {"list": np.array(numbers, dtype=float)}
+        own = {"place": self._place, "spread": self._spread, "list": numbers}
+        floats = {name: np.array(x, dtype=float) for name, x in own.items()}
+        return super().saved() | floats | {"near": self._near}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
         super().restore_saved(arrays)
@@ -114,7 +116,7 @@ class ListedHillSum(HillSum):
         self._near = take(arrays, "near", (None,)).astype(int)
         if len(self._near) and not 0 <= self._near.min() <= self._near.max() < self._size:
             raise ValueError("the saved 'near' names hills that are not there")
-        self._place, self._spread = (take(arrays, x, (n,)).copy() for x in ("place", "spread"))
+        self._place, self._spread = (take(arrays, x, (n,)).tolist() for x in ("place", "spread"))
         *shown, steps, due = take(arrays, "list", (4,)).tolist()
         self._shown, self._steps, self._is_due = (shown[0], shown[1]), int(steps), bool(due)
 

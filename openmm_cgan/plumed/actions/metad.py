@@ -1,5 +1,8 @@
 """METAD: metadynamics, as PLUMED sums, tempers and interpolates it.
 
+What it may have besides stands in files of its own: `adaptive`, `tempering`, `acceleration`,
+`hill_lists`, `update_window`; its keywords in `metad_keywords`.
+
 Metadynamics: Laio, Parrinello, doi 10.1073/pnas.202427399. Well-tempered: Barducci, Bussi,
 Parrinello, doi 10.1103/PhysRevLett.100.020603. c(t): Tiwary, Parrinello, doi 10.1021/jp504920s.
 """
@@ -56,7 +59,7 @@ class Metad(Bias):
     """
 
     name = "METAD"
-    summary = "metadynamics: well-tempered, on a grid to 3-D or without, walkers"
+    summary = "metadynamics: well-tempered, adaptive, on a grid to 3-D or without, walkers"
     keywords = METAD_KEYWORDS
 
     def __init__(self, given: Given) -> None:
