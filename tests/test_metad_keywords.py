@@ -47,6 +47,8 @@ METADS = {
     "until a time": f"{HILL_T} {GRID_T} UPDATE_UNTIL=0.3 GRID_WFILE=GRID GRID_WSTRIDE=50",
     "DIFF and ACCELERATION between times": f"ARG=t {DIFF} PACE=10 UPDATE_FROM=0.1 ACCELERATION",
     "ACCELERATION": f"{HILL_T} {GRID_T} ACCELERATION TEMP=310",
+    "FREQUENCY_ADAPTIVE": f"{HILL_T} {GRID_T} ACCELERATION FREQUENCY_ADAPTIVE "
+    "FA_MIN_ACCELERATION=1.2 FA_MAX_PACE=18 FA_UPDATE_FREQUENCY=10 UPDATE_FROM=0.03",
     "ACCELERATION without grid": f"{HILL_TU} BIASFACTOR=5 ACCELERATION CALC_WORK",
     "NLIST": f"{HILL_TU} NLIST",
     "NLIST with parameters": f"{HILL_TU} NLIST NLIST_PARAMETERS=3,0.3 BIASFACTOR=5",
@@ -74,6 +76,8 @@ def test_files_of_each_keyword_are_plumeds(metad, tmp_path):
     assert_same_file(tmp_path, "COLVAR", 1e-8)
     assert_same_file(tmp_path, "HILLS", 1e-9)
     assert len(read_fields(tmp_path / "native" / "HILLS")) >= 10
+    if "FREQUENCY_ADAPTIVE" in metad:
+        assert set(read_fields(tmp_path / "native" / "COLVAR").columns["m.pace"]) >= {5, 10, 18}
     if "TTBIASFACTOR" in metad:
         assert read_fields(tmp_path / "native" / "COLVAR").columns["m.transbias"][-1] > 0.3
 
@@ -201,6 +205,8 @@ RESTARTS = {
     "GEOM on a grid": f"ARG=t,u {GEOM} SIGMA_MIN=0.3,0.2 SIGMA_MAX=0.7,0.9 {GRID_TU}",
     "NLIST": f"{HILL_TU} NLIST",
     "ACCELERATION": f"{HILL_T} {GRID_T} ACCELERATION",
+    "FREQUENCY_ADAPTIVE": "ARG=t SIGMA=1 HEIGHT=0.4 PACE=5 ACCELERATION FREQUENCY_ADAPTIVE "
+    "FA_MIN_ACCELERATION=0.3 FA_UPDATE_FREQUENCY=60",
     "TTBIASFACTOR": f"{HILL_T} {GRID_T} TTBIASFACTOR=1.6 {TWO_WELLS}",
     "UPDATE_FROM": f"{HILL_T} {GRID_T} UPDATE_FROM=0.1",
 }
@@ -216,7 +222,7 @@ def test_a_restart_goes_on_as_plumed_does(metad, tmp_path):
         again = f"RESTART\n{text}"
         if "ACCELERATION" in metad:
             (tmp_path / backend / "COLVAR").rename(tmp_path / backend / "before")
-            again = again.replace("ACCELERATION", "ACCELERATION ACCELERATION_RFILE=before")
+            again = again.replace("ACCELERATION", "ACCELERATION ACCELERATION_RFILE=before", 1)
         drive(again, tmp_path, frames[38:], backend, 190)
     for name, digits in (
         ("COLVAR", 1e-8),
@@ -225,7 +231,9 @@ def test_a_restart_goes_on_as_plumed_does(metad, tmp_path):
         ("forces.190", 2e-6),
     ):
         assert_same_file(tmp_path, name, digits)
-    assert len(read_fields(tmp_path / "native" / "COLVAR")) >= 22
+    colvar = read_fields(tmp_path / "native" / "COLVAR")
+    assert len(colvar) >= 22
+    assert "m.pace" not in colvar.columns or colvar.columns["m.pace"][-1] > 5
 
 
 REFUSED = {
@@ -237,6 +245,9 @@ REFUSED = {
     f"ARG=t SIGMA=2 ADAPTIVE=DIFF {GRID_T}": "SIGMA_MIN",
     "ARG=d SIGMA=2 ADAPTIVE=DIFF INTERVAL=0.2,0.4": "INTERVAL",
     "ARG=t SIGMA=0.3 ACCELERATION_RFILE=COLVAR": "needs ACCELERATION",
+    "ARG=t SIGMA=0.3 FREQUENCY_ADAPTIVE": "needs ACCELERATION",
+    "ARG=t SIGMA=0.3 ACCELERATION FA_MAX_PACE=9": "needs FREQUENCY_ADAPTIVE",
+    "ARG=t SIGMA=0.3 ACCELERATION FREQUENCY_ADAPTIVE FA_MAX_PACE=-9": "must be positive",
     f"ARG=t SIGMA=0.3 {GRID_T} NLIST": "NLIST",
     "ARG=t SIGMA=0.3 NLIST NLIST_PARAMETERS=2,3": "at most",
     "ARG=t SIGMA=0.3 NLIST CALC_WORK": "NLIST",

@@ -1,4 +1,4 @@
-"""What a METAD needs at every step: widths that adapt, ACCELERATION, NLIST, UPDATE_FROM."""
+"""What some METADs need at every step: ADAPTIVE=DIFF, ACCELERATION, NLIST, UPDATE_FROM."""
 
 from __future__ import annotations
 
@@ -29,16 +29,22 @@ class MetadSteps:
         self.action.follow(found, step, time / self.action.units.time, first)
 
 
-class WindowedRun(MetadRun):
-    """A METAD that is updated between UPDATE_FROM and UPDATE_UNTIL only."""
+class WatchedRun(MetadRun):
+    """A METAD that is not updated always, or whose hills get rarer."""
 
     def tick(self, found: dict[str, Any], step: int, time: float, first: bool) -> bool:
-        window = self.action.window
-        assert window is not None
-        return window.is_open and super().tick(found, step, time, window.first)
+        window, pacing = self.action.window, self.action.pacing
+        if window is not None:
+            if not window.is_open:
+                return False
+            first = window.first
+        changed = super().tick(found, step, time, first)
+        if pacing is not None and step % pacing.every == 0:
+            self.action.change_pace(found)
+        return changed
 
 
 def metad_run(action: Metad, directory: Path, files: OutputFiles) -> MetadRun:
     """What runs a METAD between steps."""
-    kind = MetadRun if action.window is None else WindowedRun
-    return kind(action, directory, files)
+    is_plain = action.window is None and action.pacing is None
+    return (MetadRun if is_plain else WatchedRun)(action, directory, files)

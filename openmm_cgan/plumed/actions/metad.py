@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.acceleration import Acceleration
+from openmm_cgan.plumed.actions.acceleration import read_acceleration
 from openmm_cgan.plumed.actions.action import Given, Value
 from openmm_cgan.plumed.actions.adaptive import (
     WideHillSum,
@@ -112,11 +112,7 @@ class Metad(Bias):
         self.target = None
         if (file := options["TARGET"]) is not None:
             self.target = read_target(self, given.folder / file)
-        self.acceleration = None
-        if options["ACCELERATION"]:
-            self.acceleration = Acceleration(options["ACCELERATION_RFILE"])
-        elif options["ACCELERATION_RFILE"] is not None:
-            raise self.error("ACCELERATION_RFILE", "needs ACCELERATION")
+        self.acceleration, self.pacing = read_acceleration(self, options)
         self.window = read_window(options)
         temperings = {
             "BIASFACTOR": (self.bias_factor and self.bias_factor - 1, 1.0),
@@ -148,9 +144,10 @@ class Metad(Bias):
             "acc": self.acceleration is not None,
             "maxbias": self.calc_max_bias,
             "transbias": self.transition is not None,
+            "pace": self.pacing is not None,
         }
         names = [name for name, is_given in given.items() if is_given]
-        numbers = ("nlker", "nlsteps", "acc")  # no energies
+        numbers = ("nlker", "nlsteps", "acc", "pace")  # no energies
         return tuple(Value(f"{self.label}.{n}", "" if n in numbers else "energy") for n in names)
 
     @property
@@ -178,7 +175,7 @@ class Metad(Bias):
     @property
     def strides(self) -> set[int]:
         """At which multiples of the step something happens to it."""
-        strides = {self.pace}
+        strides = {self.pace if self.pacing is None else 1}
         if self.grid_stride:
             strides.add(self.grid_stride)
         if self.walkers > 1:
@@ -228,6 +225,8 @@ class Metad(Bias):
         }
         if self.acceleration is not None:
             found["acc"] = self.acceleration.value(bias, self.kt)
+        if self.pacing is not None:
+            found["pace"] = self.pace + 0 * bias
         if self.transition is not None:
             found["transbias"] = self.transition.bias + 0 * bias
         if self.near_hills is not None:
@@ -256,13 +255,23 @@ class Metad(Bias):
             bias = found.get(f"{self.label}.bias")
             self.acceleration.step = step
             bias = self.energy(arguments) if bias is None else float(bias)
-            self.acceleration.follow(bias, self.kt, first)
+            goes_on = self.acceleration.follow(bias, self.kt, first)
             found[f"{self.label}.acc"] = self.acceleration.value(bias, self.kt)
+            if goes_on and self.pacing is not None:
+                self.change_pace(found)
         if self.near_hills is not None:
             self.near_hills.follow(arguments)
         updated = self.window is None or self.window.is_open
         if updated and self.widths is not None and not self.widths.geometric:
             self.widths.follow(arguments)
+
+    def change_pace(self, found: dict[str, Any]) -> None:
+        """With FREQUENCY_ADAPTIVE, look at the acceleration of this step."""
+        assert self.pacing is not None
+        assert self.acceleration is not None
+        self.pacing.update(self.acceleration.so_far)
+        self.pace = self.pacing.pace
+        found[f"{self.label}.pace"] = float(self.pace)
 
     def changed_outputs(self) -> dict[str, float]:
         """Outputs that PLUMED prints as they are after the hill of the step, not before."""
@@ -360,7 +369,7 @@ class Metad(Bias):
     @property
     def _parts(self) -> list[Any]:
         """What else has something to be saved."""
-        parts = (self.widths, self.transition, self.acceleration, self.window)
+        parts = (self.widths, self.transition, self.acceleration, self.pacing, self.window)
         return [part for part in parts if part is not None]
 
     def saved(self) -> dict[str, np.ndarray]:
@@ -374,6 +383,7 @@ class Metad(Bias):
             setattr(self, name, float(take(arrays, name, ())))
         for part in self._parts:
             part.restore_saved(arrays)
+        self.pace = self.pace if self.pacing is None else self.pacing.pace
         if self.grid is not None:
             self.grid.restore_saved(take(arrays, "nodes", self.grid.nodes.shape))
             return

@@ -30,6 +30,9 @@ TEMPERING_KEYWORDS = (
 )
 
 
+MAX_TARGET_POINTS = 8_000_000
+
+
 class Transition:
     """The bias that has been laid on the best way between wells, and how it tempers.
 
@@ -229,6 +232,10 @@ def read_target(action: Action, path: Path) -> Target:
         if missing := [name for name in needed if name not in table.columns]:
             raise ValueError(f"{path} has no column {', '.join(missing)}")
         axes = [_axis(action, i, table) for i in range(len(names))]
+        if math.prod(axis.nodes for axis in axes) > MAX_TARGET_POINTS:
+            raise ValueError(f"{path} is a grid of more than {MAX_TARGET_POINTS} points")
+        if not all(np.isfinite(table.columns[name]).all() for name in needed):
+            raise ValueError(f"{path} holds what is no number")
     except (OSError, ValueError, KeyError) as error:
         raise action.error("TARGET", str(error)) from None
     nodes = np.zeros([axis.nodes for axis in axes])
