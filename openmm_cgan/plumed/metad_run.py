@@ -141,7 +141,8 @@ class MetadRun:
             row.append(f" {int(clock.time())}")
         writer = self._hills_writer()
         writer.write(row)
-        writer.flush()
+        if action.walkers > 1:  # which read it
+            writer.flush()
 
     def _hills_writer(self) -> FieldWriter:
         header = partial(_hills_header, self.action)
