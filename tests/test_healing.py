@@ -9,11 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from openmm import app
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.reporters.attempts import Attempt, AttemptTable
 from openmm_cgan.reporters.healing import HealingContext, ProposalSettings, Surroundings, superpose
-from openmm_cgan.testsystems import GAS_CONSTANT, Molecule, alanine_dipeptide
+from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 
 INPUT = """phi: TORSION ATOMS=5,7,9,15
 RESTRAINT ARG=phi AT=0.0 KAPPA=500

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 from scipy import stats
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.frames import read_frames, topology_hash
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import CollectiveVariable, read_fields
@@ -23,7 +24,6 @@ from openmm_cgan.proposals import ScreenSettings
 from openmm_cgan.reporters import FrameReporter, ProposalReporter
 from openmm_cgan.reporters.healing import ProposalSettings
 from openmm_cgan.testsystems import (
-    GAS_CONSTANT,
     PHI_ATOMS,
     PSI_ATOMS,
     Molecule,

@@ -366,6 +366,22 @@ def test_runs_with_a_moving_restraint_are_plumeds(tmp_path):
     assert abs(plumeds.columns["m.work"][-1]) > 0.1
 
 
+@pytest.mark.parametrize("end", ["", "PRINT ARG=m.work STRIDE=100 FILE=COLVAR\n"])
+def test_a_moving_restraint_of_cvs_is_the_one_that_acts_now(tmp_path, end):
+    """As exact proposals ask for it: of many CV values, at a step at which nothing is printed."""
+    moving = "m: MOVINGRESTRAINT ARG=phi,psi STEP0=0 AT0=-1,1 KAPPA0=50,50 STEP1=1000 AT1=1,1\n"
+    bias, simulation = simulated(PHI_PSI + moving + end, "native", tmp_path)
+    for _ in range(3):
+        simulation.step(33)
+        groups = bias.force_groups()
+        state = simulation.context.getState(positions=True, energy=True, groups=groups)
+        here = bias.cv_values(state.getPositions(asNumpy=True)._value)
+        found = bias.bias_of_cvs(here + np.array([[0, 0], [2 * np.pi, 2 * np.pi], [0.1, 0]]))
+        acting = state.getPotentialEnergy()._value
+        np.testing.assert_allclose(found[:2], acting, atol=1e-9)
+        assert abs(found[2] - acting) > 0.1
+
+
 def test_a_moving_restraint_needs_no_reporter_and_its_work_is_the_integral(tmp_path):
     """Dragged slowly on a frozen frame: the work is the change of the energy."""
     text = (

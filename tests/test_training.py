@@ -8,13 +8,8 @@ import pytest
 import torch
 
 from openmm_cgan.cgan import training
-from openmm_cgan.cgan.training import (
-    Critic,
-    TrainingData,
-    TrainingSettings,
-    gradient_penalty,
-    train,
-)
+from openmm_cgan.cgan.critic import Critic, gradient_penalty
+from openmm_cgan.cgan.training import TrainingData, TrainingSettings, train
 from openmm_cgan.generators import KINDS, MLPGenerator
 
 TOY = TrainingSettings(

@@ -1,6 +1,6 @@
 """The conditional GAN, in the order of the work.
 
-`training` holds the critic and the loop, `dataset` makes frames into rows, `cgan` is the trained
+`critic` judges, `training` is the loop, `dataset` makes frames into rows, `cgan` is the trained
 artefact, `refining` trains a flow further on the energy.
 """
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cli.forces import BiasForces
 from openmm_cgan.cli.trajectories import Frame
-from openmm_cgan.plumed.actions import Action, Units, read_actions
+from openmm_cgan.plumed.actions import Action, Metad, Units, read_actions
 from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.actions.lattices import general_box
 from openmm_cgan.plumed.actions.setup import Restart
@@ -310,6 +310,7 @@ class _NativeEngine:
         self._scaled = [action for action in actions if scales_by_box(action)]
         self._had_box = False
         self._wanted = settings.forces is not None or settings.debug_forces is not None
+        self._wanted |= any(isinstance(a, Metad) and a.needs_gradients for a in actions)
         self._backend.start(settings.timestep, first_step_written=False)
 
     def calculate(self, positions: NDArray, box: NDArray | None, step: int) -> None:

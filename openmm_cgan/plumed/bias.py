@@ -460,7 +460,8 @@ class PlumedBias:
             raise ValueError(
                 f"the bias as a function of CVs is not known to backend='{self.backend}'"
             )
-        return self._engine.bias_of_cvs(cvs)
+        step = 0 if self._reporter is None else self._simulation.currentStep
+        return self._engine.bias_of_cvs(cvs, step)
 
     def move_restraint(self, context: openmm.Context, centres: Any) -> None:
         """Move the centre of the restraint of a `restrained` bias, in a living Context.

@@ -204,6 +204,21 @@ class FrameValues:
             self._inner.fill(positions, box, values, gradients)
         return values, gradients
 
+    def products(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """Scalar products of the values' gradients, shape (n_values, n_values).
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            Of all atoms [nm].
+        box : ndarray, shape (3, 3), or None
+            [nm]
+        """
+        _, gradients = self(positions[self.atoms], box)
+        n = self._n_values
+        flat = [self.forces(row, gradients).ravel() for row in np.eye(n).tolist()]
+        return np.array([[float(a @ b) for b in flat] for a in flat])
+
     def forces(self, slopes: Sequence[float], gradients: list[tuple[list[int], Any]]) -> np.ndarray:
         """Forces on `atoms`, of an energy with these slopes along the values.
 

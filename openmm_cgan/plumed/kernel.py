@@ -366,6 +366,7 @@ class KernelBackend:
                 self._calculate(self._plumed, positions, box, idle)
                 self._plumed.update()
                 return
+        log.info("something is due at every step: PLUMED lays nothing at the first after a restart")
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """The values in `read`, without the biases, leaving no trace.

@@ -21,6 +21,7 @@ from openmm_cgan.plumed.actions.chains import ChainVariable, Torsion
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.grids import HillGrid
 from openmm_cgan.plumed.actions.hill_sums import HillSum
+from openmm_cgan.plumed.actions.lattices import GeneralBox
 from openmm_cgan.plumed.actions.moving import MovingRestraint
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.variables import (
@@ -61,6 +62,7 @@ class Lowering:
         self._moved: dict[str, int] = {}  # how often biases in Python were given other parameters
         self._made: list[BiasForce] = []  # kept alive for copies of the System
         self._global_terms: dict[tuple[str, int], dict[str, str]] = {}
+        self._geometric: list[tuple[Metad, FrameValues]] = []  # ADAPTIVE=GEOM
         self.box = BoxKind()  # that the forces are made for
 
     def forces(self, biases: list[Bias], system: openmm.System) -> list[openmm.Force]:
@@ -70,6 +72,8 @@ class Lowering:
         self._prefix = f"plumed{bias_number(system)}"
         plain: dict[tuple[Any, ...], openmm.Force] = {}
         coupled: list[openmm.Force] = []
+        geometric = [b for b in biases if isinstance(b, Metad) and b.needs_gradients]
+        self._geometric = [(bias, self._frame_values(bias, system)) for bias in geometric]
         for bias in biases:
             if isinstance(bias, Opes | MovingRestraint):
                 coupled.append(self._python_force(bias, system))
@@ -160,6 +164,13 @@ class Lowering:
     def _python_force(
         self, bias: Metad | Opes | MovingRestraint | SeparableBias, system: openmm.System
     ) -> openmm.PythonForce:
+        periodic = system.usesPeriodicBoundaryConditions()
+        made = BiasForce(bias, self._frame_values(bias, system), periodic)
+        self._made.append(made)
+        return made.make(self._changed_parameter(bias))
+
+    def _frame_values(self, bias: Bias, system: openmm.System) -> FrameValues:
+        """The arguments of a bias with their gradients."""
         functions: list[Any] = []
         for value in bias.arguments:
             function = self._function(value.name, system)
@@ -168,10 +179,7 @@ class Lowering:
                 function = openmm.CustomCVForce(self._expression(value.name, leaves))
                 self._add_leaves(function, leaves, system)
             functions.append(function)
-        periodic = system.usesPeriodicBoundaryConditions()
-        made = BiasForce(bias, FrameValues(functions, system), periodic)
-        self._made.append(made)
-        return made.make(self._changed_parameter(bias))
+        return FrameValues(functions, system)
 
     def _function(self, name: str, system: openmm.System) -> Any:
         """What gives a value and its gradient without OpenMM, if there is something."""
@@ -217,6 +225,16 @@ class Lowering:
                 force.addCollectiveVariable(name, leaf_force(leaf, periodic, n_atoms))
 
     # ---- while a simulation runs
+
+    def measure(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
+        """Give the gradients of their values to the METADs that lay a hill by them at a step."""
+        for metad, values in self._geometric:
+            if step % metad.pace == 0:
+                if isinstance(box, GeneralBox):
+                    where = metad.statement.location
+                    raise ValueError(f"{where}: ADAPTIVE=GEOM in this box needs --backend kernel")
+                metric = values.products(positions, box) * metad.units.length**2
+                metad.measure(metric)
 
     def refresh_hills(self, metad: Metad, context: openmm.Context) -> None:
         """Give the hills of a METAD to a running Context."""

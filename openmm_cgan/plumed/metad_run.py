@@ -66,6 +66,8 @@ class MetadRun:
                     log.info("METAD %s: %d hills from %s", action.label, reader.read(), reader.path)
         if self._appends:
             action.update_sums()
+        if action.acceleration is not None:
+            action.acceleration.begin(self._directory, action.label)
         self._hills_writer()  # there from the beginning: a run may end before its first hill
         if action.grid_file and not (self._appends and action.store_grids):
             path = self._directory / action.grid_file
@@ -139,7 +141,8 @@ class MetadRun:
             row.append(f" {int(clock.time())}")
         writer = self._hills_writer()
         writer.write(row)
-        writer.flush()
+        if action.walkers > 1:  # which read it
+            writer.flush()
 
     def _hills_writer(self) -> FieldWriter:
         header = partial(_hills_header, self.action)
@@ -212,7 +215,7 @@ class HillsReader:
         names = [value.name for value in self._action.arguments]
         self._action.add_hills(
             np.stack([columns[name] for name in names], axis=-1),
-            np.stack([columns[f"sigma_{name}"] for name in names], axis=-1),
+            np.stack([columns[name] for name in self._action.sigma_names], axis=-1),
             columns["height"],
         )
         return len(rows)
@@ -221,7 +224,7 @@ class HillsReader:
         words = line.split()
         if words[:2] == ["#!", "FIELDS"]:
             names = [value.name for value in self._action.arguments]
-            needed = {*names, *(f"sigma_{name}" for name in names), "height"}
+            needed = {*names, *self._action.sigma_names, "height"}
             if missing := needed - set(words[2:]):
                 raise ValueError(
                     f"{self.path} is not of METAD {self._action.label}: it has no column "
@@ -246,18 +249,21 @@ class HillsReader:
                         f"{self.path}: {name} is {text}, but {value.name} of METAD "
                         f"{self._action.label} has {limit or 'no period'}"
                     )
-        if (name, text) == ("multivariate", "true"):
+        adapts = self._action.widths is not None
+        if name == "multivariate" and text != str(adapts).lower():
             raise ValueError(
-                f"{self.path}: hills of ADAPTIVE metadynamics can not be read natively"
+                f"{self.path}: multivariate is {text}: METAD {self._action.label} "
+                f"{'has' if adapts else 'lacks'} ADAPTIVE, and other hills are not read natively"
             )
 
 
 def _hills_header(metad: Metad) -> tuple[list[str], list[tuple[str, str]]]:
     names = [value.name for value in metad.arguments]
-    fields = ["time", *names, *(f"sigma_{name}" for name in names), "height", "biasf"]
+    fields = ["time", *names, *metad.sigma_names, "height", "biasf"]
     if metad.walkers > 1:
         fields.append("clock")
-    constants = [("multivariate", "false"), ("kerneltype", "stretched-gaussian")]
+    multivariate = "false" if metad.widths is None else "true"
+    constants = [("multivariate", multivariate), ("kerneltype", "stretched-gaussian")]
     if metad.interval is not None:
         limits = zip(("lower_int", "upper_int"), metad.interval, strict=True)
         constants += [(name, metad.fmt % limit) for name, limit in limits]

@@ -32,7 +32,7 @@ from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.plumed.gradients import at_right_angles, chain_values
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, kind_of_box
-from openmm_cgan.plumed.metad_run import MetadRun
+from openmm_cgan.plumed.metad_steps import metad_run
 from openmm_cgan.plumed.output_files import OutputFiles
 from openmm_cgan.plumed.prints import PrintRun
 from openmm_cgan.plumed.refusals import depends_on, forceless, kept_together, wandering
@@ -78,7 +78,7 @@ class NativeBackend:
         prints = [action for action in actions if isinstance(action, Print)]
         self.prints = [PrintRun(action, directory, files, restart) for action in prints]
         metads = [action for action in actions if isinstance(action, Metad)]
-        self._metads = [MetadRun(action, directory, files) for action in metads]
+        self._metads = [metad_run(action, directory, files) for action in metads]
         self._stepwise = Stepwise(actions, directory, files)
         for run in self._stepwise.opes:
             if (kt := self._kt_or_none(run.action)) is not None:
@@ -227,8 +227,9 @@ class NativeBackend:
         """Sum of the biases [kJ/mol]."""
         return sum(found[f"{b.label}.bias"] * b.units.energy for b in self._biases)
 
-    def bias_of_cvs(self, cvs: np.ndarray) -> np.ndarray:
-        """Sum of the biases [kJ/mol] for values of `read`, shape (n, n_read)."""
+    def bias_of_cvs(self, cvs: np.ndarray, step: int) -> np.ndarray:
+        """Sum of the biases [kJ/mol] at a step for values of `read`, shape (n, n_read)."""
+        self._stepwise.move_to(step)
         found: dict[str, Any] = {name: cvs[:, i] for i, name in enumerate(self.read)}
         for bias in self._biases:
             for value in bias.arguments:
@@ -379,6 +380,7 @@ class NativeBackend:
         self._check_box(box)
         found = self.values(positions, box, step)
         energy = float(self.total_bias(found))
+        self._lowering.measure(positions, box, step)
         for metad in self._metads:
             metad.action.check_inside([found[v.name] for v in metad.action.arguments])
         values = self._pick(found)

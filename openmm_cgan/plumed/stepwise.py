@@ -1,4 +1,4 @@
-"""What MOVINGRESTRAINT, COMMITTOR, OPES and the lists of PATHMSD do between the steps of a run."""
+"""What MOVINGRESTRAINT, COMMITTOR, OPES, some METADs and lists of PATHMSD do at every step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import numpy as np
 from openmm_cgan.plumed.actions import Action, Print
 from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.actions.committor import Committor, StopRunError
+from openmm_cgan.plumed.actions.metad import Metad
 from openmm_cgan.plumed.actions.moving import MovingRestraint
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.paths import PathMsd
 from openmm_cgan.plumed.colvar import FieldWriter, domain_constants
+from openmm_cgan.plumed.metad_steps import MetadSteps
 from openmm_cgan.plumed.opes_files import OpesRun
 from openmm_cgan.plumed.output_files import OutputFiles
 
@@ -122,7 +124,7 @@ class PathRun:
 
 
 class Stepwise:
-    """All actions of an input that are called between steps, besides METAD and what prints.
+    """All actions of an input called between steps, besides what prints and METAD's hills.
 
     Parameters
     ----------
@@ -136,6 +138,7 @@ class Stepwise:
         self.moving: list[MovingRun] = []
         self.opes: list[OpesRun] = []
         self.committors: list[CommittorRun] = []
+        self.metads: list[MetadSteps] = []
         self.paths = [
             PathRun(path, _strides_used(path, actions))
             for path in actions
@@ -148,6 +151,8 @@ class Stepwise:
                 self.opes.append(OpesRun(action, directory, files))
             elif isinstance(action, Committor):
                 self.committors.append(CommittorRun(action, directory, files))
+            elif isinstance(action, Metad) and action.follows:
+                self.metads.append(MetadSteps(action))
 
     @property
     def is_static(self) -> bool:
@@ -155,8 +160,8 @@ class Stepwise:
         return not (self.moving or self.opes or self.paths)
 
     @cached_property
-    def _runs(self) -> list[MovingRun | OpesRun | CommittorRun | PathRun]:
-        return [*self.moving, *self.opes, *self.committors, *self.paths]
+    def _runs(self) -> list[MovingRun | OpesRun | CommittorRun | MetadSteps | PathRun]:
+        return [*self.moving, *self.opes, *self.committors, *self.metads, *self.paths]
 
     @property
     def strides(self) -> set[int]:
@@ -185,6 +190,8 @@ class Stepwise:
         """Bring what moves to a step."""
         for moving in self.moving:
             moving.action.move_to(step)
+        for metad in self.metads:
+            metad.move_to(step)
 
     def present_values(self, positions: Any, box: Any) -> dict[str, Any]:
         """Values that depend on the steps before, of PATHMSD with a list; by label too."""
@@ -228,6 +235,8 @@ class Stepwise:
         """
         for moving in self.moving:
             moving.tick(found)
+        for metad in self.metads:
+            metad.tick(found, step, time, first)
         if first:
             return set()
         return {

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -164,7 +164,18 @@ class HillGrid:
             near, side = _side(axis, c, width, interval)
             pieces.append(axis.pieces(near))
             sides.append(side)
-        hill = _bumps(sides, height)
+        self.lay(pieces, _bumps(sides, height))
+
+    def lay(self, pieces: Sequence[Sequence[tuple[slice, slice]]], hill: np.ndarray) -> None:
+        """Add numbers at nodes.
+
+        Parameters
+        ----------
+        pieces : sequence of list of (slice, slice)
+            For each axis what `Axis.pieces` gives: which nodes, and which part of the hill there.
+        hill : ndarray, shape (n_axes + 1, ...)
+            Slopes times the step of the axis, from the last axis to the first, and the value.
+        """
         for piece in itertools.product(*pieces):
             block = (slice(None), *[node for node, _ in piece])
             sums = self._sums[block]
@@ -327,13 +338,12 @@ def _offsets(width: int, step: float) -> np.ndarray:
     return step * np.arange(-width, width + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
+class _Side(NamedTuple):
     """A hill along one axis."""
 
     exponent: np.ndarray  # (n_near,), half the squared distance over sigma squared
     slope: np.ndarray  # (n_near,), of the logarithm, times the step
-    count: np.ndarray | None  # (n_near,), where PLUMED adds it to a node more than once
+    times: np.ndarray | None  # (n_near,), where PLUMED adds it to a node more than once
 
 
 def _side(
@@ -369,8 +379,8 @@ def _bumps(sides: list[_Side], height: float) -> np.ndarray:
     np.multiply(inside, height * SHIFT, out=hill[n])
     hill[n] += bump
     for k, side in enumerate(sides):
-        if side.count is not None:
-            hill *= side.count.reshape(_ALONG[n][k])
+        if side.times is not None:
+            hill *= side.times.reshape(_ALONG[n][k])
     return hill
 
 

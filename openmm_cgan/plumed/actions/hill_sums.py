@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import Value
+from openmm_cgan.plumed.actions.biases import take
 from openmm_cgan.plumed.actions.grids import CUTOFF, SHIFT, STRETCH
 
 BLOCK = 1_000_000  # hills times points that one step of a batch works on
@@ -22,29 +23,44 @@ class HillSum:
         What the hills are in, for the periods.
     interval : (float, float), optional
         Of the only value: outside, the bias is level, as high as on the limit.
+    n_widths : int, optional
+        How many numbers tell the shape of a hill; by default one for each value.
     """
 
     def __init__(
-        self, values: Sequence[Value], interval: tuple[float, float] | None = None
+        self,
+        values: Sequence[Value],
+        interval: tuple[float, float] | None = None,
+        n_widths: int | None = None,
     ) -> None:
         self.values = tuple(values)
         self.interval = interval
+        self._n_widths = len(values) if n_widths is None else n_widths
         self._size = 0
-        self._centres = np.empty((len(values), 64))
-        self._over_sigma = np.empty((len(values), 64))
-        self._heights = np.empty(64)
+        self._make_room(64)
+
+    def _make_room(self, room: int) -> None:
+        self._centres = np.empty((len(self.values), room))
+        self._over_sigma = np.empty((self._n_widths, room))
+        self._heights = np.empty(room)
 
     def __len__(self) -> int:
         return self._size
 
     def add(self, centre: Sequence[float], sigma: Sequence[float], height: float) -> None:
         """Add one hill."""
+        self._append(centre, 1.0 / np.asarray(sigma), height)
+
+    def changed(self) -> None:
+        """Take note that hills may have been added."""
+
+    def _append(self, centre: Sequence[float], over_sigma: np.ndarray, height: float) -> None:
         if self._size == len(self._heights):  # room for as many again
             self._centres = np.concatenate([self._centres, self._centres], axis=1)
             self._over_sigma = np.concatenate([self._over_sigma, self._over_sigma], axis=1)
             self._heights = np.concatenate([self._heights, self._heights])
         self._centres[:, self._size] = centre
-        self._over_sigma[:, self._size] = 1.0 / np.asarray(sigma)
+        self._over_sigma[:, self._size] = over_sigma
         self._heights[self._size] = height
         self._size += 1
 
@@ -57,13 +73,19 @@ class HillSum:
             "heights": self._heights[hills],
         }
 
-    def restore_saved(
-        self, centres: np.ndarray, over_sigma: np.ndarray, heights: np.ndarray
-    ) -> None:
-        """Take over hills that `saved` gave."""
-        self._size, room = len(heights), max(64, len(heights))
-        self._centres, self._over_sigma = np.empty((2, len(self.values), room))
-        self._heights = np.empty(room)
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over hills that `saved` gave.
+
+        Raises
+        ------
+        ValueError
+            If they are of other values.
+        """
+        centres = take(arrays, "centres", (len(self.values), None))
+        over_sigma = take(arrays, "over_sigma", (self._n_widths, centres.shape[1]))
+        heights = take(arrays, "heights", centres.shape[1:])
+        self._size = len(heights)
+        self._make_room(max(64, self._size))
         hills = slice(0, self._size)
         self._centres[:, hills], self._over_sigma[:, hills] = centres, over_sigma
         self._heights[hills] = heights
@@ -74,14 +96,20 @@ class HillSum:
 
     def value_and_slopes(self, arguments: Sequence[float]) -> tuple[float, list[float]]:
         """Bias at one point, and its slope along each value."""
-        scaled, beyond = self._scaled(arguments, slice(0, self._size))
+        return self._value_and_slopes(arguments, slice(0, self._size))
+
+    def _value_and_slopes(
+        self, arguments: Sequence[float], hills: slice | np.ndarray
+    ) -> tuple[float, list[float]]:
+        scaled, beyond = self._scaled(arguments, hills)
         half = 0.5 * (scaled * scaled).sum(axis=0)
         inside = half < CUTOFF
-        bump = STRETCH * self._heights[: self._size] * np.exp(-half) * inside
-        value = float(bump.sum()) + SHIFT * float(self._heights[: self._size] @ inside)
+        heights = self._heights[hills]
+        bump = STRETCH * heights * np.exp(-half) * inside
+        value = float(bump.sum()) + SHIFT * float(heights @ inside)
         if beyond:
             return value, [0.0] * len(self.values)
-        return value, (-(bump * scaled * self._over_sigma[:, : self._size]).sum(axis=1)).tolist()
+        return value, (-(bump * scaled * self._over_sigma[:, hills]).sum(axis=1)).tolist()
 
     def value(self, arguments: Sequence[Any]) -> np.ndarray:
         """Bias at points: arguments of shape (...)."""
@@ -97,7 +125,7 @@ class HillSum:
             total += kernel @ self._heights[hills]
         return total.reshape(points[0].shape)
 
-    def _scaled(self, arguments: Sequence[Any], hills: slice) -> tuple[Any, bool]:
+    def _scaled(self, arguments: Sequence[Any], hills: slice | np.ndarray) -> tuple[Any, bool]:
         """Distances from the centres in sigmas, and whether a single point is off the interval."""
         beyond = False
         if self.interval is not None:

@@ -1,5 +1,8 @@
 """METAD: metadynamics, as PLUMED sums, tempers and interpolates it.
 
+What it may have besides stands in files of its own: `adaptive`, `tempering`, `acceleration`,
+`hill_lists`, `update_window`; its keywords in `metad_keywords`.
+
 Metadynamics: Laio, Parrinello, doi 10.1073/pnas.202427399. Well-tempered: Barducci, Bussi,
 Parrinello, doi 10.1103/PhysRevLett.100.020603. c(t): Tiwary, Parrinello, doi 10.1021/jp504920s.
 """
@@ -7,40 +10,40 @@ Parrinello, doi 10.1103/PhysRevLett.100.020603. c(t): Tiwary, Parrinello, doi 10
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
+from openmm_cgan.plumed.actions.acceleration import read_acceleration
+from openmm_cgan.plumed.actions.action import Given, Value
+from openmm_cgan.plumed.actions.adaptive import (
+    WideHillSum,
+    add_wide,
+    from_columns,
+    read_widths,
+    to_columns,
+    wide_names,
+)
 from openmm_cgan.plumed.actions.biases import Bias, restarts_itself, take
-from openmm_cgan.plumed.actions.grids import Axis, HillGrid, reach_of
+from openmm_cgan.plumed.actions.grids import HillGrid
+from openmm_cgan.plumed.actions.hill_lists import ListedHillSum, read_list
 from openmm_cgan.plumed.actions.hill_sums import HillSum
-from openmm_cgan.plumed.language import is_number_format, read_real
-
-MAX_GRID_POINTS = 8_000_000
-MAX_AXES = 3  # of a grid
-MAX_WALKERS = 10_000
-
-_GRID_KEYWORDS = (
-    Keyword("GRID_MIN", "texts", "lower limits of the grid; without a grid hills are summed"),
-    Keyword("GRID_MAX", "texts", "upper limits of the grid"),
-    Keyword("GRID_BIN", "integers", "cells of the grid"),
-    Keyword("GRID_SPACING", "reals", "largest distance of two nodes"),
-    Keyword("GRID_SPARSE", "flag", "taken as an ordinary grid"),
-    Keyword("GRID_NOSPLINE", "flag", "take the bias and force of the node below"),
-    Keyword("GRID_WFILE", "text", "where the grid is written"),
-    Keyword("GRID_WSTRIDE", "integer", "steps between writing the grid"),
-    Keyword("STORE_GRIDS", "flag", "keep all grids that are written, not only the last"),
-    Keyword("GRID_RFILE", "text", "a grid to begin with"),
+from openmm_cgan.plumed.actions.metad_keywords import (
+    METAD_KEYWORDS,
+    check_grid,
+    check_options,
+    read_axes,
+    read_interval,
 )
-_WALKER_KEYWORDS = (
-    Keyword("WALKERS_N", "integer", "how many walkers share their hills by files", default=1),
-    Keyword("WALKERS_ID", "integer", "which of them this is, from 0", default=0),
-    Keyword("WALKERS_DIR", "text", "folder of their hills files", default=""),
-    Keyword("WALKERS_RSTRIDE", "integer", "steps between reading their hills", default=1),
+from openmm_cgan.plumed.actions.tempering import (
+    check_tempering,
+    read_target,
+    read_transition,
 )
+from openmm_cgan.plumed.actions.update_window import read_window
 
 
 class Metad(Bias):
@@ -56,27 +59,8 @@ class Metad(Bias):
     """
 
     name = "METAD"
-    summary = "metadynamics: well-tempered, on a grid to 3-D or without, walkers"
-    keywords = (
-        Keyword("ARG", "arguments", "the values", compulsory=True),
-        Keyword("SIGMA", "reals", "width of the hills for each argument", compulsory=True),
-        Keyword("PACE", "integer", "steps between hills", compulsory=True),
-        Keyword("HEIGHT", "real", "height of the hills, if TAU is not given"),
-        Keyword("TAU", "real", "time scale that sets the height, with BIASFACTOR or DAMPFACTOR"),
-        Keyword("BIASFACTOR", "real", "bias factor of well-tempered metadynamics"),
-        Keyword("DAMPFACTOR", "real", "damp by the largest bias: exp(-max / (kT DAMPFACTOR))"),
-        Keyword("TEMP", "real", "temperature in K, if not that of the run"),
-        Keyword("FILE", "text", "where the hills are written", default="HILLS"),
-        Keyword("FMT", "text", "number format of the hills file"),
-        Keyword("RESTART", "text", "YES or NO, if not as the whole input"),
-        Keyword("INTERVAL", "numbers", "limits outside which one value feels no force"),
-        Keyword("CALC_RCT", "flag", "c(t), and the bias less c(t), as rct and rbias"),
-        Keyword("RCT_USTRIDE", "integer", "hills between updates of c(t)", default=1),
-        Keyword("CALC_MAX_BIAS", "flag", "the largest bias on the grid as maxbias"),
-        Keyword("CALC_WORK", "flag", "work done by laying hills as work"),
-        *_GRID_KEYWORDS,
-        *_WALKER_KEYWORDS,
-    )
+    summary = "metadynamics: well-tempered, adaptive, on a grid to 3-D or without, walkers"
+    keywords = METAD_KEYWORDS
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
@@ -103,17 +87,40 @@ class Metad(Bias):
         self.walker: int = options["WALKERS_ID"]
         self.walkers_folder: str = options["WALKERS_DIR"]
         self.read_stride: int = options["WALKERS_RSTRIDE"]
-        self.interval = _interval(self, options["INTERVAL"])
+        self.interval = read_interval(self, options["INTERVAL"])
         self.kt: float | None = None
         self.rct = self.max_bias = self.work = 0.0
-        _check(self)
-        axes = _read_axes(self, options)
+        check_options(self)
+        self.widths = read_widths(self, options)
+        axes = read_axes(self, options)
+        listed = read_list(self, options)
         self.hills: HillGrid | HillSum
         if axes:
             self.hills = HillGrid(axes, spline=not options["GRID_NOSPLINE"])
+        elif self.widths is not None:
+            self.hills = WideHillSum(self.arguments)
+        elif listed is not None:
+            self.hills = ListedHillSum(self.arguments, self.interval, *listed)
         else:
             self.hills = HillSum(self.arguments, self.interval)
-        _check_grid(self)
+        self._read_more(given)
+        check_grid(self)
+
+    def _read_more(self, given: Given) -> None:
+        options = given.options
+        self.transition = read_transition(self, options)
+        self.target = None
+        if (file := options["TARGET"]) is not None:
+            self.target = read_target(self, given.folder / file)
+        self.acceleration, self.pacing = read_acceleration(self, options)
+        self.window = read_window(options)
+        temperings = {
+            "BIASFACTOR": (self.bias_factor and self.bias_factor - 1, 1.0),
+            "DAMPFACTOR": (self.damp_factor or None, 1.0),
+        }
+        if (wells := self.transition) is not None and wells.factor is not None:
+            temperings["TTBIASFACTOR"] = (wells.factor - 1, wells.alpha)
+        check_tempering(self, temperings)
 
     @property
     def grid(self) -> HillGrid | None:
@@ -127,19 +134,48 @@ class Metad(Bias):
 
     @cached_property
     def outputs(self) -> tuple[Value, ...]:
-        names = ["bias"]
-        if self.calc_rct:
-            names += ["rbias", "rct"]
-        if self.calc_work:
-            names.append("work")
-        if self.calc_max_bias:
-            names.append("maxbias")
-        return tuple(Value(f"{self.label}.{name}", "energy") for name in names)
+        given = {
+            "bias": True,
+            "nlker": self.near_hills is not None,
+            "nlsteps": self.near_hills is not None,
+            "rbias": self.calc_rct,
+            "rct": self.calc_rct,
+            "work": self.calc_work,
+            "acc": self.acceleration is not None,
+            "maxbias": self.calc_max_bias,
+            "transbias": self.transition is not None,
+            "pace": self.pacing is not None,
+        }
+        names = [name for name, is_given in given.items() if is_given]
+        numbers = ("nlker", "nlsteps", "acc", "pace")  # no energies
+        return tuple(Value(f"{self.label}.{n}", "" if n in numbers else "energy") for n in names)
+
+    @property
+    def near_hills(self) -> ListedHillSum | None:
+        """With NLIST, the hills."""
+        return self.hills if isinstance(self.hills, ListedHillSum) else None
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether its hills are as wide as the gradients of its arguments say."""
+        return self.widths is not None and self.widths.geometric
+
+    def measure(self, metric: np.ndarray) -> None:
+        """Take the products of those gradients, in the units of the input."""
+        assert self.widths is not None
+        self.widths.measure(metric)
+
+    @property
+    def follows(self) -> bool:
+        """Whether it needs its arguments at every step: call `follow` there."""
+        diffuses = self.widths is not None and not self.widths.geometric
+        parts = (self.acceleration, self.near_hills, self.window)
+        return diffuses or any(part is not None for part in parts)
 
     @property
     def strides(self) -> set[int]:
         """At which multiples of the step something happens to it."""
-        strides = {self.pace}
+        strides = {self.pace if self.pacing is None else 1}
         if self.grid_stride:
             strides.add(self.grid_stride)
         if self.walkers > 1:
@@ -152,6 +188,8 @@ class Metad(Bias):
     def needs_temperature(self) -> bool:
         """Whether it depends on a temperature that TEMP does not give."""
         tempered = self.bias_factor is not None or self.damp_factor > 0 or self.calc_rct
+        tempered |= self.transition is not None and self.transition.factor is not None
+        tempered |= self.target is not None or self.acceleration is not None
         return tempered and self.temp is None
 
     def start(self, kt: float | None, timestep: float) -> None:
@@ -185,7 +223,55 @@ class Metad(Bias):
             "work": self.work + 0 * bias,
             "maxbias": self.max_bias + 0 * bias,
         }
+        if self.acceleration is not None:
+            found["acc"] = self.acceleration.value(bias, self.kt)
+        if self.pacing is not None:
+            found["pace"] = self.pace + 0 * bias
+        if self.transition is not None:
+            found["transbias"] = self.transition.bias + 0 * bias
+        if self.near_hills is not None:
+            counts = self.near_hills.counts(arguments)
+            found |= zip(("nlker", "nlsteps"), (x + 0 * bias for x in counts), strict=True)
         return tuple(found[value.name.rpartition(".")[2]] for value in self.outputs)
+
+    def follow(self, found: dict[str, Any], step: int, time: float, first: bool) -> None:
+        """Count a step, once, before its hill.
+
+        Parameters
+        ----------
+        found : dict
+            Values by name, of which those counted here are brought up to date.
+        step, time : int, float
+            [time unit of the input]
+        first : bool
+            Whether it is the first step of a run.
+        """
+        arguments = [float(found[value.name]) for value in self.arguments]
+        if self.window is not None:
+            self.window.move_to(step, time, first)
+            first = self.window.first
+        if self.acceleration is not None:
+            assert self.kt is not None
+            bias = found.get(f"{self.label}.bias")
+            self.acceleration.step = step
+            bias = self.energy(arguments) if bias is None else float(bias)
+            goes_on = self.acceleration.follow(bias, self.kt, first)
+            found[f"{self.label}.acc"] = self.acceleration.value(bias, self.kt)
+            if goes_on and self.pacing is not None:
+                self.change_pace(found)
+        if self.near_hills is not None:
+            self.near_hills.follow(arguments)
+        updated = self.window is None or self.window.is_open
+        if updated and self.widths is not None and not self.widths.geometric:
+            self.widths.follow(arguments)
+
+    def change_pace(self, found: dict[str, Any]) -> None:
+        """With FREQUENCY_ADAPTIVE, look at the acceleration of this step."""
+        assert self.pacing is not None
+        assert self.acceleration is not None
+        self.pacing.update(self.acceleration.so_far)
+        self.pace = self.pacing.pace
+        found[f"{self.label}.pace"] = float(self.pace)
 
     def changed_outputs(self) -> dict[str, float]:
         """Outputs that PLUMED prints as they are after the hill of the step, not before."""
@@ -194,6 +280,8 @@ class Metad(Bias):
             found[f"{self.label}.rct"] = self.rct
         if self.calc_max_bias:
             found[f"{self.label}.maxbias"] = self.max_bias
+        if self.transition is not None:
+            found[f"{self.label}.transbias"] = self.transition.bias
         return found
 
     def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
@@ -225,32 +313,82 @@ class Metad(Bias):
         -------
         tuple of float
             Centre, sigma, height as it is written, bias factor.
+
+        Raises
+        ------
+        RuntimeError
+            If ADAPTIVE or TARGET have no hill for here.
         """
         if not self.applied:
             v = self.hills.at(arguments)  # which has no force, but tempers
-        height = written = self._tempered(v)
+        height = self._tempered(v)
+        if self.target is None and self.widths is None:
+            shape: Any = self.sigma
+            sigma: Sequence[float] = self.sigma
+        else:
+            shape, sigma, factor = self._adapted(arguments)
+            height *= factor
+        written = height
         if self.bias_factor is not None and self.bias_factor > 1:
             written = height * (self.bias_factor / (self.bias_factor - 1))
-        self._add(arguments, self.sigma, height)
+        self._add(arguments, shape, height)
         if self.calc_work:
             self.work += self.hills.at(arguments) - v
         factor = -1.0 if self.bias_factor is None else self.bias_factor
-        return (*arguments, *self.sigma, written, factor)
+        return (*arguments, *sigma, written, factor)
+
+    def _adapted(self, arguments: list[float]) -> tuple[Any, Sequence[float], float]:
+        """Shape of a hill, how it is written, and what the height is multiplied with."""
+        shape: Any = self.sigma
+        sigma: Sequence[float] = self.sigma
+        factor = 1.0
+        with self._telling_where():
+            if self.widths is not None:
+                shape = self.widths.inverse()
+                sigma = to_columns(shape)
+            if self.target is not None:
+                assert self.kt is not None
+                factor = self.target.factor(arguments, self.kt)
+        return shape, sigma, factor
+
+    @contextmanager
+    def _telling_where(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            where = f"{self.statement.location}: METAD {self.label}"
+            raise RuntimeError(f"{where}: {error}") from None
+
+    @property
+    def sigma_names(self) -> list[str]:
+        """The columns of a hills file with the widths."""
+        if self.widths is not None:
+            return wide_names(self.arguments)
+        return [f"sigma_{value.name}" for value in self.arguments]
+
+    @property
+    def _parts(self) -> list[Any]:
+        """What else has something to be saved."""
+        parts = (self.widths, self.transition, self.acceleration, self.pacing, self.window)
+        return [part for part in parts if part is not None]
 
     def saved(self) -> dict[str, np.ndarray]:
         sums = {name: np.array(getattr(self, name)) for name in ("rct", "max_bias", "work")}
+        for part in self._parts:
+            sums |= part.saved()
         return sums | self.hills.saved()
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
         for name in ("rct", "max_bias", "work"):
             setattr(self, name, float(take(arrays, name, ())))
+        for part in self._parts:
+            part.restore_saved(arrays)
+        self.pace = self.pace if self.pacing is None else self.pacing.pace
         if self.grid is not None:
             self.grid.restore_saved(take(arrays, "nodes", self.grid.nodes.shape))
             return
         assert isinstance(self.hills, HillSum)
-        centres = take(arrays, "centres", (len(self.arguments), None))
-        over_sigma = take(arrays, "over_sigma", centres.shape)
-        self.hills.restore_saved(centres, over_sigma, take(arrays, "heights", centres.shape[1:]))
+        self.hills.restore_saved(arrays)
 
     def _tempered(self, v: float) -> float:
         assert self.height is not None
@@ -263,13 +401,19 @@ class Metad(Bias):
             assert self.grid is not None
             assert self.kt is not None
             height *= math.exp(-self.grid.maximum() / (self.kt * self.damp_factor))
+        if self.transition is not None and self.transition.factor is not None:
+            assert self.kt is not None
+            height = self.transition.tempered(height, self.kt)
         return height
 
-    def _add(self, centre: Sequence[float], sigma: Sequence[float], height: float) -> None:
-        if isinstance(self.hills, HillGrid):
-            self.hills.add(centre, sigma, height, self.interval)
+    def _add(self, centre: Sequence[float], shape: Any, height: float) -> None:
+        if not isinstance(self.hills, HillGrid):
+            self.hills.add(centre, shape, height)
+        elif self.widths is None:
+            self.hills.add(centre, shape, height, self.interval)
         else:
-            self.hills.add(centre, sigma, height)
+            with self._telling_where():
+                add_wide(self.hills, centre, shape, height)
 
     def add_hills(self, centres: np.ndarray, sigmas: np.ndarray, written: np.ndarray) -> None:
         """Add hills of a file, heights as the file has them."""
@@ -277,14 +421,21 @@ class Metad(Bias):
         if self.bias_factor is not None and self.bias_factor > 1:
             scale = (self.bias_factor - 1) / self.bias_factor
         for centre, sigma, height in zip(centres, sigmas, written, strict=True):
-            self._add(centre.tolist(), sigma.tolist(), float(height) * scale)
+            shape: Any = sigma.tolist()
+            if self.widths is not None:
+                shape = from_columns(shape, len(self.arguments))
+            self._add(centre.tolist(), shape, float(height) * scale)
 
     def update_sums(self, step: int | None = None) -> None:
         """Bring c(t) and the largest bias up to date, c(t) only at the steps that it is due."""
+        if isinstance(self.hills, HillSum):
+            self.hills.changed()
         if self.grid is None:
             return
         if self.calc_max_bias:
             self.max_bias = self.grid.maximum()
+        if self.transition is not None:
+            self.transition.update(self.grid)
         if not (self.calc_rct and self.applied and (step is None or step % self.rct_stride == 0)):
             return
         assert self.kt is not None
@@ -296,106 +447,3 @@ class Metad(Bias):
             minus_f_plus_v = 1 / (self.bias_factor - 1) / self.kt
         ratio = np.exp(minus_f * below).sum() / np.exp(minus_f_plus_v * below).sum()
         self.rct = self.kt * math.log(ratio) + highest
-
-
-def _interval(metad: Metad, limits: tuple[float, ...] | None) -> tuple[float, float] | None:
-    if limits is None:
-        return None
-    if len(metad.arguments) != 1 or metad.arguments[0].domain is not None:
-        raise metad.error("INTERVAL", "works for one argument that is not periodic")
-    if len(limits) != 2:
-        raise metad.error("INTERVAL", f"{len(limits)} numbers; expected lower,upper")
-    lower, upper = limits
-    if upper < lower:
-        raise metad.error("INTERVAL", "the upper limit is below the lower one")
-    return lower, upper
-
-
-def _check(metad: Metad) -> None:
-    if not metad.arguments:
-        raise metad.error("ARG", "no argument is given")
-    if not all(sigma > 0 for sigma in metad.sigma):
-        raise metad.error("SIGMA", "must be positive")
-    if metad.pace <= 0:
-        raise metad.error("PACE", "must be positive")
-    if metad.rct_stride <= 0:
-        raise metad.error("RCT_USTRIDE", "must be positive")
-    if metad.bias_factor is not None and metad.bias_factor < 1:
-        raise metad.error("BIASFACTOR", "must be 1 or more")
-    if (metad.height is None) == (metad.tau == 0):
-        raise metad.error("HEIGHT", "give either HEIGHT, or TAU with BIASFACTOR or DAMPFACTOR")
-    if metad.tau and metad.bias_factor is None and not metad.damp_factor:
-        raise metad.error("TAU", "needs BIASFACTOR or DAMPFACTOR")
-    if metad.damp_factor < 0:
-        raise metad.error("DAMPFACTOR", "must be positive")
-    if not is_number_format(metad.fmt):
-        raise metad.error("FMT", "expected a format such as %14.9f")
-    if not 1 <= metad.walkers <= MAX_WALKERS:
-        raise metad.error("WALKERS_N", f"must be from 1 to {MAX_WALKERS}")
-    if not 0 <= metad.walker < metad.walkers:
-        raise metad.error("WALKERS_ID", f"must be from 0 to {metad.walkers - 1}: WALKERS_N - 1")
-    if metad.read_stride <= 0:
-        raise metad.error("WALKERS_RSTRIDE", "must be positive")
-
-
-def _check_grid(metad: Metad) -> None:
-    if metad.grid is None:
-        needs = {
-            "CALC_RCT": metad.calc_rct,
-            "CALC_MAX_BIAS": metad.calc_max_bias,
-            "DAMPFACTOR": metad.damp_factor,
-            "GRID_WFILE": metad.grid_file,
-            "GRID_RFILE": metad.grid_read,
-        }
-        for word in (word for word, given in needs.items() if given):
-            raise metad.error(word, "needs a grid: add GRID_MIN= and GRID_MAX=")
-    if bool(metad.grid_file) != bool(metad.grid_stride) or metad.grid_stride < 0:
-        raise metad.error("GRID_WFILE", "give GRID_WFILE together with GRID_WSTRIDE > 0")
-
-
-def _read_axes(metad: Metad, options: dict[str, Any]) -> list[Axis]:
-    if options["GRID_MIN"] is None and options["GRID_MAX"] is None:
-        for word in ("GRID_BIN", "GRID_SPACING"):
-            if options[word] is not None:
-                raise metad.error(word, "needs GRID_MIN and GRID_MAX")
-        return []
-    if options["GRID_MIN"] is None or options["GRID_MAX"] is None:
-        raise metad.error("GRID_MIN", "give GRID_MIN and GRID_MAX, or none of them")
-    if len(metad.arguments) > MAX_AXES:
-        message = f"a grid of {len(metad.arguments)} arguments; natively {MAX_AXES}; {REMEDY}"
-        raise metad.error("ARG", message)
-    if options["GRID_SPARSE"] and (options["CALC_RCT"] or options["GRID_WFILE"]):
-        raise metad.error("GRID_SPARSE", f"with CALC_RCT or GRID_WFILE is not native; {REMEDY}")
-    axes = [_read_axis(metad, i, options) for i in range(len(metad.arguments))]
-    if math.prod(axis.nodes for axis in axes) > MAX_GRID_POINTS:
-        raise metad.error("GRID_BIN", f"the grid has more than {MAX_GRID_POINTS} points; {REMEDY}")
-    return axes
-
-
-def _read_axis(metad: Metad, i: int, options: dict[str, Any]) -> Axis:
-    value = metad.arguments[i]
-    texts = (options["GRID_MIN"][i], options["GRID_MAX"][i])
-    try:
-        lower, upper = (read_real(text) for text in texts)
-    except ValueError as error:
-        raise metad.error("GRID_MIN", str(error)) from None
-    if lower >= upper:
-        raise metad.error("GRID_MIN", f"must be below GRID_MAX for {value.name}")
-    if value.domain is not None and (lower, upper) != value.domain:
-        message = f"the grid of the periodic {value.name} must be its whole domain"
-        raise metad.error("GRID_MIN", message)
-    bins, spacing = options["GRID_BIN"], options["GRID_SPACING"]
-    if bins is None and spacing is None:
-        spacing = [0.2 * sigma for sigma in metad.sigma]
-    cells = bins[i] if bins is not None else 1
-    if spacing is not None:
-        if not spacing[i] > 0:
-            raise metad.error("GRID_SPACING", "must be positive")
-        cells = max(cells, math.ceil((upper - lower) / spacing[i]))
-    if not 1 <= cells <= MAX_GRID_POINTS:
-        raise metad.error("GRID_BIN", f"{cells} cells for {value.name}: expected at least 1")
-    axis = Axis(value, lower, upper, cells, value.domain_text or texts)
-    if axis.goes_round(reach_of(metad.sigma[i])):
-        message = f"the hills are wider than {value.name}'s whole domain; {REMEDY}"
-        raise metad.error("SIGMA", message)
-    return axis

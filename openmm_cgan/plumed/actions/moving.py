@@ -163,7 +163,11 @@ class MovingRestraint(SeparableBias):
         return {*own, f"{self.label}.work"}
 
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
-        work, shown, total, _ = self._worked(arguments)
+        if np.ndim(arguments[0]):  # a batch has no history
+            work = shown = (math.nan,) * len(self.arguments)
+            total = math.nan
+        else:
+            work, shown, total, _ = self._worked(arguments)
         own = [x for i in range(len(self.arguments)) for x in (self.at[i], work[i], shown[i])]
         return (*super().values(arguments), *own, total)
 
@@ -173,8 +177,6 @@ class MovingRestraint(SeparableBias):
 
     def _worked(self, arguments: list[Any]) -> tuple[Floats, Floats, float, _Memory]:
         """Work, strengths and total work as shown at this step, and what the next one needs."""
-        if np.ndim(arguments[0]):  # a batch has no history
-            arguments = [math.nan] * len(self.arguments)
         before = self._memory
         if self.step <= self.steps[0]:
             kept = (before.force, before.half_square) if before else (self._zeros, self._zeros)

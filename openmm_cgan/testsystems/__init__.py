@@ -1,0 +1,31 @@
+"""Small systems with known answers, to test and to show the package on.
+
+`peptides`: `alanine_dipeptide` is a real molecule with a hidden barrier, `alanine_pentapeptide` a
+larger one. `double_well`: `DoubleWell2D` has everything in closed form: its free energy along x,
+the conditional density of y given x, and exact samples. `chain`: `Chain` is a molecule whose
+internal coordinates have known densities, also with constraints.
+"""
+
+from openmm_cgan.testsystems.chain import Chain
+from openmm_cgan.testsystems.double_well import DoubleWell2D
+from openmm_cgan.testsystems.peptides import (
+    MIDDLE_ATOMS,
+    PHI_ATOMS,
+    PSI_ATOMS,
+    Molecule,
+    alanine_dipeptide,
+    alanine_pentapeptide,
+    torsion,
+)
+
+__all__ = [
+    "MIDDLE_ATOMS",
+    "PHI_ATOMS",
+    "PSI_ATOMS",
+    "Chain",
+    "DoubleWell2D",
+    "Molecule",
+    "alanine_dipeptide",
+    "alanine_pentapeptide",
+    "torsion",
+]
