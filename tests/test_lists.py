@@ -303,6 +303,15 @@ def test_a_restart_makes_its_list_where_plumed_does(at, tmp_path):
         np.testing.assert_allclose(ours.columns[name], column[1:], rtol=2e-6, atol=2e-6)
 
 
+@pytest.mark.parametrize("kind", PATHS)
+def test_a_bias_on_listed_models_is_no_function_of_the_positions(kind, tmp_path):
+    """Exact proposals must not be made under it."""
+    text = path_input(kind, tmp_path)
+    assert PlumedBias(text, directory=tmp_path).remembers == (kind != "printed only")
+    everything = text.replace("NEIGH_SIZE=2 NEIGH_STRIDE=5", "")
+    assert not PlumedBias(everything, directory=tmp_path).remembers
+
+
 def test_single_frames_are_seen_by_all_models_and_leave_the_list_as_it_is(tmp_path):
     text = path_input("restrained", tmp_path)
     bias, simulation = simulated(text, tmp_path / "run")

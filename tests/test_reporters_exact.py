@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -394,6 +395,10 @@ def other_bias(run: Run) -> None:
     run.bias.bias_of_cvs = refuse
 
 
+def listed_models(run: Run) -> None:
+    run.bias = SimpleNamespace(remembers=True, variables=run.bias.variables)
+
+
 CANNOT = {
     with_box: "periodic box",
     with_a_ghost: r"fixed particles \(mass 0\)",
@@ -402,6 +407,7 @@ CANNOT = {
     still_others: "does not vary angle 1-2-3",
     unknown_density: "no known density|density of what is proposed",
     other_bias: "the bias b depends on d",
+    listed_models: "depends on the steps before",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from openmm_cgan.plumed import kernel, plugin
 from openmm_cgan.plumed.language import PlumedInputError
@@ -32,3 +33,10 @@ def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) 
             log.info("%s: %s backend, for native refuses:\n%s", source, name, refusal)
             return name
     raise refusal
+
+
+def make_plumed(backend: str, text: str, observer: Any, **settings: Any) -> Any:
+    """What runs an input by PLUMED itself; `observer` is the same input natively, if it can be."""
+    if backend == "kernel":
+        return kernel.KernelBackend(text, **settings)
+    return plugin.PluginBackend(text, observer=observer, **settings)

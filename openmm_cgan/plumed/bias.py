@@ -15,7 +15,7 @@ from openmm import unit
 
 from openmm_cgan.plumed.actions import Action, read_actions, read_known
 from openmm_cgan.plumed.actions.setup import Units
-from openmm_cgan.plumed.backends import choose_backend
+from openmm_cgan.plumed.backends import choose_backend, make_plumed
 from openmm_cgan.plumed.bias_reporters import UpdateReporter, positions_and_box, tell_energy
 from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.plumed.language import (
@@ -130,6 +130,11 @@ class PlumedBias:
         """Whether it is known to be the same function of the positions at all times."""
         return self.backend == "native" and self._engine.static and not self._moves
 
+    @property
+    def remembers(self) -> bool:
+        """Whether it depends on the steps before, as on PATHMSD with NEIGH_SIZE."""
+        return self.backend == "native" and self._engine.remembers
+
     # ---- building
 
     def _compile(self) -> tuple[NativeBackend | None, PlumedInputError | None]:
@@ -162,13 +167,7 @@ class PlumedBias:
             "read": names,
             "source": self.source,
         }
-        if self.backend == "kernel":
-            from openmm_cgan.plumed.kernel import KernelBackend
-
-            return KernelBackend(self.text, **settings)
-        from openmm_cgan.plumed.plugin import PluginBackend
-
-        return PluginBackend(self.text, observer=native, **settings)
+        return make_plumed(self.backend, self.text, native, **settings)
 
     def restrained(self, centres: Any, kappa: Any) -> PlumedBias:
         """Make a bias on the same variables that only restrains them, and writes no file.

@@ -214,7 +214,8 @@ class NativeBackend:
     def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
         if isinstance(action, Variable):
             seen = action.seen(positions, box)
-            results: tuple[Any, ...] = tuple(map(_bare, action.values(seen, box)))
+            found_here = action.values(seen, box)  # arithmetic with numpy's scalars is slow
+            results = tuple(float(x) if isinstance(x, np.float64) else x for x in found_here)
         elif isinstance(action, Function | Bias):
             results = action.values([found[v.name] for v in action.arguments])
         elif isinstance(action, Observed) and action.label not in found:
@@ -348,6 +349,13 @@ class NativeBackend:
     def static(self) -> bool:
         """Whether no bias changes with time."""
         return not self._metads and self._stepwise.is_static
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a bias acts on a path whose list of models depends on the steps before."""
+        biased = [value.name for bias in self._biases for value in bias.arguments]
+        listed = bool(self._stepwise.paths)
+        return listed and any(depends_on(PathMsd, name, self._owner) for name in biased)
 
     @property
     def strides(self) -> list[int]:
@@ -488,8 +496,3 @@ class NativeBackend:
     def close(self) -> None:
         """Close the files."""
         self._files.close()
-
-
-def _bare(value: Any) -> Any:
-    """A float for a single number: arithmetic with numpy's scalars is slow."""
-    return float(value) if isinstance(value, np.float64) else value

@@ -99,6 +99,8 @@ def _pairs(rows: Any) -> set[frozenset[int]]:
 
 
 def _why_bias_forbids(bias: Any, simulation: Simulation) -> str:
+    if getattr(bias, "remembers", False):
+        return "the bias depends on the steps before, through the list of models of NEIGH_SIZE"
     state = simulation.context.getState(positions=True)
     positions = state.getPositions(asNumpy=True)._value
     try:
