@@ -23,6 +23,7 @@ SCRIPTS = [
     "proposal_rate.py",
     "seeded_windows.py",
     "generator_rate.py",
+    "candidate_energies.py",
     "conditional_ess.py",
     "exact_moves.py",
     "hidden_barrier.py",
