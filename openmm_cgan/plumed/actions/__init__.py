@@ -1,8 +1,23 @@
 """The PLUMED actions that are known natively, each written once.
 
-`action` holds what they share and how a statement becomes one, `variables` what collective
-variables share; the other files hold the actions. `read_actions` turns an input into a list of
-them, `actions_help` tells what there is.
+`action` holds what they share and how a statement becomes one; `help` tells what there is.
+
+setup, output         UNITS, RESTART, MOLINFO, WHOLEMOLECULES (`trees`), GROUP; PRINT, FLUSH
+centers               virtual atoms
+variables             what collective variables share (`geometry`, `lattices`: nearest images)
+chains                DISTANCE, ANGLE, TORSION, POSITION
+contacts, shapes, paths
+                      sums over pairs (`switching`); GYRATION, RMSD; PATHMSD (`superposition`)
+surroundings          TIME, ENERGY, VOLUME, CELL
+functions             COMBINE, CUSTOM, CONSTANT
+biases, moving        RESTRAINT, walls, BIASVALUE; MOVINGRESTRAINT
+metad                 METAD: `metad_keywords`, its hills on `grids` or in `hill_sums`, and what it
+                      may have besides: `adaptive`, `tempering`, `acceleration`, `hill_lists`,
+                      `update_window`
+opes                  OPES: `kernels`, `neighbours`
+committor             COMMITTOR
+
+`read_actions` turns an input into a list of them.
 """
 
 from __future__ import annotations
