@@ -234,7 +234,7 @@ def rate_rows(rounds: int) -> list[dict[str, Any]]:
     places: list[tuple[str, str, Callable[[], Molecule], int, int]] = [
         ("vacuum, Reference platform", "Reference", vacuum, 3000, 2 * rounds),
         ("vacuum, CPU platform", "CPU", vacuum, 1000, rounds),
-        ("explicit water, CPU platform", "CPU", solvated, 25, max(rounds // 2, 3)),
+        ("explicit water, CPU platform", "CPU", solvated, 40, rounds),
     ]
     inputs = {"RESTRAINT": (RESTRAINT, 0.95), "METAD": (METAD.format(pace=PACE), 0.90)}
     for place, platform, make, steps, n in places:
