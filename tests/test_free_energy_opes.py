@@ -1,14 +1,11 @@
 """Bias and free energy from the files of OPES, against the bias that wrote them and real PLUMED."""
 
 import numpy as np
-import openmm
 import pytest
-from openmm import app
+from biased_runs import biased_alanine
 
 from openmm_cgan.free_energy.opes import opes_bias, opes_free_energy, read_opes
-from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import FieldTable, read_fields, read_tables
-from openmm_cgan.testsystems import alanine_dipeptide
 
 INPUT = (
     "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
@@ -18,17 +15,7 @@ INPUT = (
 
 
 def run(kind, folder, backend="native"):
-    molecule = alanine_dipeptide("C7eq")
-    text = INPUT.format(kind=kind)
-    bias = PlumedBias(text, temperature=300.0, backend=backend, directory=folder)
-    bias.add_to(molecule.system)
-    integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.002)
-    integrator.setRandomNumberSeed(4)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
-    simulation.context.setPositions(molecule.positions)
-    simulation.context.setVelocitiesToTemperature(300, 2)
-    bias.attach(simulation)
+    bias, simulation = biased_alanine(INPUT.format(kind=kind), folder, backend)
     simulation.step(2000)
     bias.close()
     return bias

@@ -4,15 +4,13 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import openmm
 import pytest
-from openmm import app
+from biased_runs import biased_alanine
 from test_driver import plumed_command
 
 from openmm_cgan.free_energy.hills import hills_free_energy
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import read_fields
-from openmm_cgan.testsystems import alanine_dipeptide
 
 BIAS_FACTOR = 6.0
 TEXT = (
@@ -28,15 +26,7 @@ def run(tmp_path_factory) -> tuple[Path, PlumedBias]:
     """Two runs, the second going on from the first."""
     folder = tmp_path_factory.mktemp("run")
     for restart in (False, True):
-        molecule = alanine_dipeptide("C7eq")
-        bias = PlumedBias(TEXT, temperature=300.0, directory=folder, restart=restart)
-        bias.add_to(molecule.system)
-        integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.002)
-        integrator.setRandomNumberSeed(3)
-        platform = openmm.Platform.getPlatformByName("Reference")
-        simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
-        simulation.context.setPositions(molecule.positions)
-        bias.attach(simulation)
+        bias, simulation = biased_alanine(TEXT, folder, restart=restart)
         simulation.step(400)
         bias.close()
     return folder, bias

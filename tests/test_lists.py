@@ -5,7 +5,9 @@ import functools
 import numpy as np
 import openmm
 import pytest
+from biased_runs import langevin, phase_point
 from openmm import app
+from test_backends import BOXES, N_ATOMS, random_frames, reference_pdbs
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cli.driver import DriverSettings, run_driver
@@ -14,7 +16,6 @@ from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import read_fields
 from openmm_cgan.plumed.language import PlumedInputError
 from openmm_cgan.testsystems import alanine_dipeptide
-from tests.test_backends import BOXES, N_ATOMS, random_frames, reference_pdbs
 
 plumed = pytest.mark.plumed
 
@@ -102,10 +103,10 @@ def test_a_restart_begins_a_new_list_as_plumed_does(source, tmp_path):
 def test_rows_of_a_run_with_opes_are_those_of_its_frames_in_plumed(tmp_path):
     text = f"{VARIABLES}{OPES['tight']} FMT=%14.8f\n{PRINT}"
     bias, simulation = simulated(text, tmp_path / "native")
-    frames = [positions(simulation)[0]]
+    frames = [phase_point(simulation)[0]]
     for _ in range(90):
         simulation.step(1)
-        frames.append(positions(simulation)[0])
+        frames.append(phase_point(simulation)[0])
     bias.close()
     names = ("COLVAR", "KERNELS", "STATE")
     found = {name: (tmp_path / "native" / name).read_text() for name in names}
@@ -219,9 +220,9 @@ def test_rows_of_a_run_are_those_of_its_frames_in_plumed(kind, stride, tmp_path)
     bias, simulation = simulated(text, tmp_path / "native")
     frames = []
     for _ in range(60):
-        frames.append(positions(simulation)[0])
+        frames.append(phase_point(simulation)[0])
         simulation.step(1)
-    frames.append(positions(simulation)[0])
+    frames.append(phase_point(simulation)[0])
     bias.close()
     rows = (tmp_path / "native" / "COLVAR").read_text()
     driven(text, tmp_path, frames, initial_step=0, timestep=0.001)
@@ -243,10 +244,7 @@ def simulated(text, folder, checkpoint=None, restart=False):
     bias = PlumedBias(text, temperature=300.0, directory=folder, restart=restart)
     assert bias.backend == "native"
     bias.add_to(system)
-    integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.001)
-    integrator.setRandomNumberSeed(4)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    simulation = app.Simulation(topology, system, integrator, platform)
+    simulation = langevin(topology, system, seed=4)
     if isinstance(checkpoint, bytes):  # OpenMM's, without the bias
         simulation.context.loadCheckpoint(checkpoint)
         checkpoint = None
@@ -257,11 +255,6 @@ def simulated(text, folder, checkpoint=None, restart=False):
     return bias, simulation
 
 
-def positions(simulation):
-    state = simulation.context.getState(positions=True, velocities=True)
-    return np.stack([state.getPositions(asNumpy=True), state.getVelocities(asNumpy=True)])
-
-
 @pytest.mark.parametrize("kind", ["restrained", "on a grid", "under OPES"])
 @pytest.mark.parametrize("at", [100, 101, 103])
 def test_a_run_goes_on_bitwise_with_its_list(kind, at, tmp_path):
@@ -269,7 +262,7 @@ def test_a_run_goes_on_bitwise_with_its_list(kind, at, tmp_path):
     bias, simulation = simulated(text, tmp_path / "one")
     simulation.step(200)
     bias.close()
-    expected = positions(simulation)
+    expected = phase_point(simulation)
     bias, simulation = simulated(text, tmp_path / "two")
     simulation.step(at)
     bias.save_checkpoint(tmp_path / "run.chk")
@@ -278,7 +271,7 @@ def test_a_run_goes_on_bitwise_with_its_list(kind, at, tmp_path):
     bias, simulation = simulated(text, tmp_path / "two", tmp_path / "run.chk")
     simulation.step(200 - at)
     bias.close()
-    np.testing.assert_array_equal(positions(simulation), expected)
+    np.testing.assert_array_equal(phase_point(simulation), expected)
     one, two = ((tmp_path / f / "COLVAR").read_bytes() for f in ("one", "two"))
     assert one == two
 
@@ -292,10 +285,10 @@ def test_a_restart_makes_its_list_where_plumed_does(at, tmp_path):
     state = simulation.context.createCheckpoint()
     bias.close()
     bias, simulation = simulated(text, tmp_path / "again", state, restart=True)
-    frames = [positions(simulation)[0]]
+    frames = [phase_point(simulation)[0]]
     for _ in range(20):
         simulation.step(1)
-        frames.append(positions(simulation)[0])
+        frames.append(phase_point(simulation)[0])
     bias.close()
     driven(text, tmp_path, frames, initial_step=at, timestep=0.001)
     ours, plumeds = (read_fields(tmp_path / f / "COLVAR") for f in ("again", "kernel"))
@@ -319,7 +312,7 @@ def test_single_frames_are_seen_by_all_models_and_leave_the_list_as_it_is(tmp_pa
     path = bias._engine.actions[0]
     before = path.nearest.index
     assert len(before) == 2
-    [x, _] = positions(simulation)
+    [x, _] = phase_point(simulation)
     without = PlumedBias(text.replace("NEIGH_SIZE=2", "NEIGH_SIZE=5"), directory=tmp_path / "all")
     np.testing.assert_array_equal(bias.cv_values(x), without.cv_values(x))
     state = simulation.context.getState(positions=True, energy=True, groups=bias.force_groups())

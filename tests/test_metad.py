@@ -5,13 +5,12 @@ import re
 import numpy as np
 import openmm
 import pytest
-from openmm import app
+from biased_runs import biased_alanine, phase_point
 from test_backends import deviation, header, made, make_system, random_frames
 
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import read_fields
 from openmm_cgan.plumed.language import PlumedInputError
-from openmm_cgan.testsystems import alanine_dipeptide
 
 pytestmark = pytest.mark.plumed
 
@@ -316,19 +315,10 @@ def test_runs_of_a_thousand_steps_are_plumeds(metad, tmp_path):
     )
     ends = []
     for backend in ("native", "kernel"):
-        molecule = alanine_dipeptide("C7eq")
-        bias = PlumedBias(text, temperature=300.0, backend=backend, directory=tmp_path / backend)
-        bias.add_to(molecule.system)
-        integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.001)
-        integrator.setRandomNumberSeed(11)
-        platform = openmm.Platform.getPlatformByName("Reference")
-        simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
-        simulation.context.setPositions(molecule.positions)
-        simulation.context.setVelocitiesToTemperature(300, 5)
-        bias.attach(simulation)
+        bias, simulation = biased_alanine(text, tmp_path / backend, backend)
         simulation.step(1000)
         bias.close()
-        ends.append(simulation.context.getState(positions=True).getPositions(asNumpy=True)._value)
+        ends.append(phase_point(simulation)[0])
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-5)
     for name in ("COLVAR", "HILLS"):
         assert_same_file(tmp_path, name, 2e-5)

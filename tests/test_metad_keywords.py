@@ -3,9 +3,8 @@
 import re
 
 import numpy as np
-import openmm
 import pytest
-from openmm import app
+from biased_runs import biased_alanine
 from test_backends import BOXES, deviation, random_frames
 from test_metad import GRID_D, GRID_T, GRID_TDU, GRID_TU, VALUES, assert_same_file, run_both
 
@@ -19,7 +18,6 @@ from openmm_cgan.plumed.actions.tempering import highest_pass
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.colvar import read_fields
 from openmm_cgan.plumed.language import PlumedInputError
-from openmm_cgan.testsystems import alanine_dipeptide
 
 pytestmark = pytest.mark.plumed
 
@@ -271,16 +269,7 @@ def test_what_makes_no_sense_is_refused_with_the_word(metad):
 
 def run(text, backend, folder, n_steps):
     """Alanine dipeptide under an input; its COLVAR."""
-    molecule = alanine_dipeptide("C7eq")
-    bias = PlumedBias(text, temperature=300.0, backend=backend, directory=folder / backend)
-    bias.add_to(molecule.system)
-    integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.001)
-    integrator.setRandomNumberSeed(11)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
-    simulation.context.setPositions(molecule.positions)
-    simulation.context.setVelocitiesToTemperature(300, 5)
-    bias.attach(simulation)
+    bias, simulation = biased_alanine(text, folder / backend, backend)
     simulation.step(n_steps)
     bias.close()
     return read_fields(folder / backend / "COLVAR").columns

@@ -5,9 +5,8 @@ import subprocess
 import sys
 
 import numpy as np
-import openmm
 import pytest
-from openmm import app
+from biased_runs import biased_alanine, phase_point
 
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.bias_reporters import BiasCheckpointReporter
@@ -42,39 +41,15 @@ INPUTS = {
 FILES = ("COLVAR", "HILLS", "KERNELS", "STATE", "COMMIT", "GRID", "TURNS")
 
 
-def made(text, folder, checkpoint=None):
-    molecule = alanine_dipeptide("C7eq")
-    bias = PlumedBias(text, temperature=300.0, backend="native", directory=folder)
-    bias.add_to(molecule.system)
-    integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.001)
-    integrator.setRandomNumberSeed(3)
-    simulation = app.Simulation(
-        molecule.topology,
-        molecule.system,
-        integrator,
-        openmm.Platform.getPlatformByName("Reference"),
-    )
-    if checkpoint is None:
-        simulation.context.setPositions(molecule.positions)
-        simulation.context.setVelocitiesToTemperature(300, 5)
-    bias.attach(simulation, checkpoint=checkpoint)
-    return bias, simulation
-
-
-def positions(simulation):
-    state = simulation.context.getState(positions=True, velocities=True)
-    return np.stack([state.getPositions(asNumpy=True), state.getVelocities(asNumpy=True)])
-
-
 SECOND = """
 import sys
 import numpy as np
 sys.path.insert(0, {tests!r})
-import test_saved_state as t
-bias, simulation = t.made(open({text!r}).read(), {folder!r}, {checkpoint!r})
+import biased_runs as t
+bias, simulation = t.biased_alanine(open({text!r}).read(), {folder!r}, checkpoint={checkpoint!r})
 simulation.step({steps})
 bias.close()
-np.save({out!r}, t.positions(simulation))
+np.save({out!r}, t.phase_point(simulation))
 """
 
 
@@ -83,12 +58,12 @@ np.save({out!r}, t.positions(simulation))
 def test_a_run_in_two_processes_is_bitwise_the_run_in_one(kind, at, tmp_path, request):
     text = PHI_PSI + INPUTS[kind] + PRINT.format(b="b")
     (tmp_path / "input.dat").write_text(text)
-    bias, simulation = made(text, tmp_path / "one")
+    bias, simulation = biased_alanine(text, tmp_path / "one")
     simulation.step(2000)
     bias.close()
-    expected = positions(simulation)
+    expected = phase_point(simulation)
 
-    bias, simulation = made(text, tmp_path / "two")
+    bias, simulation = biased_alanine(text, tmp_path / "two")
     simulation.step(at)
     bias.save_checkpoint(tmp_path / "run.chk")
     simulation.step(333)  # lost, with its rows
@@ -128,17 +103,19 @@ def test_hills_of_other_walkers_are_read_on_from_where_they_were(tmp_path):
 
     def run(folder, cut):
         lay(folder, range(3))
-        bias, simulation = made(text, tmp_path / folder)
+        bias, simulation = biased_alanine(text, tmp_path / folder)
         simulation.step(200)
         if cut:
             bias.save_checkpoint(tmp_path / "run.chk")
             bias.close()
         lay(folder, range(3, 8))
         if cut:
-            bias, simulation = made(text, tmp_path / folder, tmp_path / "run.chk")
+            bias, simulation = biased_alanine(
+                text, tmp_path / folder, checkpoint=tmp_path / "run.chk"
+            )
         simulation.step(300)
         bias.close()
-        return positions(simulation)
+        return phase_point(simulation)
 
     np.testing.assert_array_equal(run("cut", True), run("whole", False))
     colvars = [(tmp_path / f / "COLVAR").read_bytes() for f in ("cut", "whole")]
@@ -147,13 +124,13 @@ def test_hills_of_other_walkers_are_read_on_from_where_they_were(tmp_path):
 
 def test_the_reporter_saves_again_and_again_and_whole(tmp_path):
     text = PHI_PSI + INPUTS["METAD"]
-    bias, simulation = made(text, tmp_path)
+    bias, simulation = biased_alanine(text, tmp_path)
     simulation.reporters.append(BiasCheckpointReporter(tmp_path / "run.chk", 50, bias))
     simulation.step(120)
     assert read_saved(tmp_path / "run.chk").step == 100
     assert [p.name for p in tmp_path.iterdir() if "chk" in p.name] == ["run.chk"]
     bias.close()
-    again, resumed = made(text, tmp_path, tmp_path / "run.chk")
+    again, resumed = biased_alanine(text, tmp_path, checkpoint=tmp_path / "run.chk")
     assert resumed.currentStep == 100
     assert len(read_fields(tmp_path / "HILLS")) == 5
     again.close()
@@ -170,12 +147,12 @@ class EarlyReporter(BiasCheckpointReporter):
 def test_a_row_that_was_due_and_not_written_is_written_after(tmp_path):
     """The reporter that saves stands before the one of the bias."""
     text = PHI_PSI + INPUTS["METAD"] + PRINT.format(b="b")
-    bias, simulation = made(text, tmp_path)
+    bias, simulation = biased_alanine(text, tmp_path)
     simulation.reporters.insert(0, EarlyReporter(tmp_path / "run.chk", 100, bias))
     simulation.step(100)
     bias.close()
     assert len(read_fields(tmp_path / "HILLS")) == 5
-    again, resumed = made(text, tmp_path, tmp_path / "run.chk")
+    again, resumed = biased_alanine(text, tmp_path, checkpoint=tmp_path / "run.chk")
     assert len(read_fields(tmp_path / "HILLS")) == 4
     resumed.step(20)
     again.close()
@@ -186,22 +163,22 @@ def test_a_row_that_was_due_and_not_written_is_written_after(tmp_path):
 
 def test_a_checkpoint_of_something_else_is_refused_before_anything_changes(tmp_path):
     text = PHI_PSI + INPUTS["METAD"]
-    bias, simulation = made(text, tmp_path)
+    bias, simulation = biased_alanine(text, tmp_path)
     simulation.step(50)
     bias.save_checkpoint(tmp_path / "run.chk")
     simulation.step(50)
     bias.close()
     before = (tmp_path / "HILLS").read_bytes()
     with pytest.raises(ValueError, match="another input"):
-        made(text.replace("1.2", "1.3"), tmp_path, tmp_path / "run.chk")
-    made("# a comment does not count\n" + text, tmp_path / "elsewhere")
+        biased_alanine(text.replace("1.2", "1.3"), tmp_path, checkpoint=tmp_path / "run.chk")
+    biased_alanine("# a comment does not count\n" + text, tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="they are gone"):
-        made(text, tmp_path / "nowhere", tmp_path / "run.chk")
+        biased_alanine(text, tmp_path / "nowhere", checkpoint=tmp_path / "run.chk")
     (tmp_path / "junk").write_bytes(b"PK junk")
     with pytest.raises(ValueError, match="no saved state"):
-        made(text, tmp_path, tmp_path / "junk")
+        biased_alanine(text, tmp_path, checkpoint=tmp_path / "junk")
     with pytest.raises(FileNotFoundError):
-        made(text, tmp_path, tmp_path / "absent")
+        biased_alanine(text, tmp_path, checkpoint=tmp_path / "absent")
     assert (tmp_path / "HILLS").read_bytes() == before
     assert not list(tmp_path.glob("bck.*"))
 
@@ -229,7 +206,7 @@ def test_only_numbers_and_whole_headers_are_read(tmp_path):
 @pytest.mark.parametrize("kind", INPUTS)
 def test_arrays_of_the_wrong_shape_are_refused(kind, tmp_path):
     text = PHI_PSI + INPUTS[kind]
-    bias, simulation = made(text, tmp_path)
+    bias, simulation = biased_alanine(text, tmp_path)
     simulation.step(40)
     bias.save_checkpoint(tmp_path / "run.chk")
     bias.close()
@@ -240,7 +217,7 @@ def test_arrays_of_the_wrong_shape_are_refused(kind, tmp_path):
         broken = SavedState(**vars(state) | {"arrays": state.arrays | {name: array[None]}})
         write_saved(tmp_path / "broken", broken)
         with pytest.raises(ValueError, match="shape"):
-            made(text, tmp_path, tmp_path / "broken")
+            biased_alanine(text, tmp_path, checkpoint=tmp_path / "broken")
 
 
 @pytest.mark.plumed

@@ -15,7 +15,7 @@ import numpy as np
 from openmm_cgan.plumed.actions.action import REMEDY, Action, Keyword, Value
 from openmm_cgan.plumed.actions.biases import take
 from openmm_cgan.plumed.actions.grids import CUTOFF, SHIFT, STRETCH, HillGrid, reach_of
-from openmm_cgan.plumed.actions.hill_sums import BLOCK, HillSum
+from openmm_cgan.plumed.actions.hill_sums import HillSum
 
 THINNEST = 1e-14  # ratio of squared widths, below which rounding is all there is of the smaller
 
@@ -186,17 +186,8 @@ class WideHillSum(HillSum):
         value = float(bump.sum()) + SHIFT * float(self._heights[hills] @ inside)
         return value, [-float((bump * p).sum()) for p in pulled]
 
-    def value(self, arguments: Sequence[Any]) -> np.ndarray:
-        points = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in arguments))
-        flat = [point.reshape(-1, 1) for point in points]
-        total = np.zeros(len(flat[0]))
-        count = max(1, BLOCK // max(1, len(total)))
-        for start in range(0, self._size, count):
-            hills = slice(start, min(start + count, self._size))
-            half = 0.5 * sum(a * p for a, p in zip(*self._away(flat, hills), strict=True))
-            kernel = np.where(half < CUTOFF, STRETCH * np.exp(-half) + SHIFT, 0.0)
-            total += kernel @ self._heights[hills]
-        return total.reshape(points[0].shape)
+    def _half_squares(self, points: Sequence[Any], hills: slice) -> Any:
+        return 0.5 * sum(a * p for a, p in zip(*self._away(points, hills), strict=True))
 
     def _away(self, arguments: Sequence[Any], hills: slice) -> tuple[list[Any], list[Any]]:
         """Distances from the centres, and the inverse covariances times them."""

@@ -119,11 +119,15 @@ class HillSum:
         count = max(1, BLOCK // max(1, len(total)))
         for start in range(0, self._size, count):
             hills = slice(start, min(start + count, self._size))
-            scaled, _ = self._scaled(flat, hills)
-            half = 0.5 * sum(s * s for s in scaled)
+            half = self._half_squares(flat, hills)
             kernel = np.where(half < CUTOFF, STRETCH * np.exp(-half) + SHIFT, 0.0)
             total += kernel @ self._heights[hills]
         return total.reshape(points[0].shape)
+
+    def _half_squares(self, points: Sequence[Any], hills: slice) -> Any:
+        """Half the squared distances of points, shape (n_points, 1) each value, from hills."""
+        scaled, _ = self._scaled(points, hills)
+        return 0.5 * sum(s * s for s in scaled)
 
     def _scaled(self, arguments: Sequence[Any], hills: slice | np.ndarray) -> tuple[Any, bool]:
         """Distances from the centres in sigmas, and whether a single point is off the interval."""
