@@ -30,6 +30,7 @@ ORDER = [
     "plumed.opes_files",
     "plumed.stepwise",
     "plumed.prints",
+    "plumed.input_values",
     "plumed.native",
     "plumed.strides",
     "plumed.libplumed",

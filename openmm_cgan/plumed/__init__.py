@@ -26,7 +26,7 @@ saved_state           all that a bias has gathered, with the checkpoint of its S
 
 backends
 
-native                the compiled input
+input_values, native  the compiled input: its values, its run
 strides, libplumed, kernel
                       the same input run by libplumed
 plugin                by openmm-plumed

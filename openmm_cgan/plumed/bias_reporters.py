@@ -68,7 +68,7 @@ def tell_energy(engine: Any, simulation: Any, groups: set[int]) -> None:
     """Give ENERGY the potential energy of all forces but the bias."""
     if getattr(engine, "needs_energy", False):  # of the native backend
         others = simulation.context.getState(energy=True, groups=set(range(32)) - groups)
-        engine.potential = others.getPotentialEnergy()._value
+        engine.tell_energy(others.getPotentialEnergy()._value)
 
 
 class BiasCheckpointReporter:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,27 @@ from openmm_cgan.plumed.actions.biases import Bias
 from openmm_cgan.plumed.actions.centers import Centroid, VirtualAtom
 from openmm_cgan.plumed.actions.chains import ChainVariable
 from openmm_cgan.plumed.actions.committor import Committor
-from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.lattices import GeneralBox
 from openmm_cgan.plumed.actions.opes import Opes
 from openmm_cgan.plumed.actions.paths import PathMsd
 from openmm_cgan.plumed.actions.shapes import Gyration
-from openmm_cgan.plumed.actions.surroundings import Energy, Observed, Time
-from openmm_cgan.plumed.actions.variables import Variable, describe
+from openmm_cgan.plumed.actions.surroundings import Observed
+from openmm_cgan.plumed.actions.variables import Variable
 from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.plumed.gradients import at_right_angles, chain_values
+from openmm_cgan.plumed.input_values import InputValues
 from openmm_cgan.plumed.language import PlumedInputError, Problem
 from openmm_cgan.plumed.lowering import Lowering, kind_of_box
 from openmm_cgan.plumed.metad_steps import metad_run
 from openmm_cgan.plumed.output_files import OutputFiles
 from openmm_cgan.plumed.prints import PrintRun
-from openmm_cgan.plumed.refusals import depends_on, forceless, kept_together, wandering
+from openmm_cgan.plumed.refusals import (
+    depends_on,
+    forceless,
+    is_listed,
+    kept_together,
+    wandering,
+)
 from openmm_cgan.plumed.saved_state import SavedState
 from openmm_cgan.plumed.stepwise import Stepwise
 
@@ -70,10 +75,9 @@ class NativeBackend:
         self.directory = directory
         self.temperature = temperature
         self.restart = restart
-        self._owner = {value.name: action for action in actions for value in action.outputs}
-        self._biases = [action for action in actions if isinstance(action, Bias)]
-        self._observers = [action for action in actions if isinstance(action, Time | Energy)]
-        self._computed = [a for a in actions if isinstance(a, Variable | Function | Bias)]
+        self._values = InputValues(actions)
+        self._owner = self._values.owners
+        self._biases = self._values.biases
         self._files = files = OutputFiles(directory)
         prints = [action for action in actions if isinstance(action, Print)]
         self.prints = [PrintRun(action, directory, files, restart) for action in prints]
@@ -89,8 +93,6 @@ class NativeBackend:
         self._changed: set[str] = set()
         self._updated_once = False
         self._updated = -1  # the last step that was
-        self.timestep = math.nan  # known from `start` on
-        self.potential = 0.0  # energy of the System without the biases [kJ/mol]; 0 as in the driver
         self.read: tuple[str, ...] = ()  # the values that `evaluate` and `update` return
         if problems := forceless(actions, self._owner):
             raise PlumedInputError(problems)
@@ -117,10 +119,14 @@ class NativeBackend:
 
     # ---- values
 
-    @cached_property
+    @property
     def needs_energy(self) -> bool:
-        """Whether the input asks for the potential energy, which `potential` must then hold."""
-        return any(isinstance(action, Energy) for action in self._observers)
+        """Whether `tell_energy` is to be called before each update."""
+        return self._values.needs_energy
+
+    def tell_energy(self, potential: float) -> None:
+        """Take the energy [kJ/mol] of all but the biases."""
+        self._values.potential = potential
 
     def values(
         self, positions: np.ndarray, box: np.ndarray | None, step: int = 0
@@ -129,18 +135,13 @@ class NativeBackend:
 
         Positions (..., n_atoms, 3) and box (..., 3, 3) are in nm; the step is for TIME.
         """
-        found = self._observed(positions, box, step)
-        if positions.ndim == 2 and at_right_angles(box):
-            chains = self._chains
-            found.update(zip(chains, chain_values(chains.values(), positions, box), strict=True))
-        for action in self._computed:
-            if action.label not in found:
-                self._compute(action, found, positions, box)
+        found = self._present(positions, box, step)
+        self._values.add_all(found, positions, box)
         return found
 
-    @cached_property
-    def _chains(self) -> dict[str, ChainVariable]:
-        return {a.label: a for a in self.actions if isinstance(a, ChainVariable) and a.quick}
+    def _present(self, positions: Any, box: Any, step: int) -> dict[str, Any]:
+        """What is no function of a frame alone."""
+        return self._stepwise.present_values(positions, box) | self._values.surroundings(step)
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """The values in `read`, shape (..., n_read); what they do not need is not computed."""
@@ -154,34 +155,24 @@ class NativeBackend:
     def _read_values(self, positions: Any, box: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name in self.read:
-            self._compute_with_arguments(self._owner[name], found, positions, box)
+            self._values.add(name, found, positions, box)
         return found
 
     def evaluate(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> tuple[np.ndarray, float]:
         """The values in `read` and the bias [kJ/mol], leaving no trace."""
-        found = self._observed(positions, box, step)
+        found = self._present(positions, box, step)
         energy = 0.0
         self._stepwise.move_to(step)
         for bias in self._biases:
             for value in bias.arguments:
-                self._compute_with_arguments(self._owner[value.name], found, positions, box)
+                self._values.add(value.name, found, positions, box)
             value_here = bias.energy([found[v.name] for v in bias.arguments])
             energy += float(value_here) * bias.units.energy
         for name in self.read:
-            self._compute_with_arguments(self._owner[name], found, positions, box)
+            self._values.add(name, found, positions, box)
         return self._pick(found), energy
-
-    def _observed(self, positions: Any, box: Any, step: int) -> dict[str, Any]:
-        """What is no function of a frame alone."""
-        found = self._stepwise.present_values(positions, box)
-        for action in self._observers:
-            if isinstance(action, Time):
-                found[action.label] = step * self.timestep / action.units.time
-            else:
-                found[action.label] = self.potential / action.units.energy
-        return found
 
     def _check_box(self, box: np.ndarray | None) -> None:
         made_for = self._lowering.box
@@ -201,55 +192,14 @@ class NativeBackend:
             return np.array(values, dtype=float)
         return np.stack(values, axis=-1)
 
-    def _compute_with_arguments(
-        self, action: Action, found: dict[str, Any], positions: Any, box: Any
-    ) -> None:
-        if action.outputs and action.outputs[0].name in found:
-            return
-        for value in action.arguments:
-            self._compute_with_arguments(self._owner[value.name], found, positions, box)
-        self._compute(action, found, positions, box)
-
-    @staticmethod
-    def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
-        if isinstance(action, Variable):
-            seen = action.seen(positions, box)
-            found_here = action.values(seen, box)  # arithmetic with numpy's scalars is slow
-            results = tuple(float(x) if isinstance(x, np.float64) else x for x in found_here)
-        elif isinstance(action, Function | Bias):
-            results = action.values([found[v.name] for v in action.arguments])
-        elif isinstance(action, Observed) and action.label not in found:
-            raise ValueError(f"{action.name} {action.label} is no function of the positions")
-        else:
-            return
-        found.update(zip((v.name for v in action.outputs), results, strict=True))
-
     def total_bias(self, found: dict[str, Any]) -> Any:
-        """Sum of the biases [kJ/mol]."""
-        return sum(found[f"{b.label}.bias"] * b.units.energy for b in self._biases)
+        """Sum of the biases [kJ/mol] among values by name."""
+        return self._values.total_bias(found)
 
     def bias_of_cvs(self, cvs: np.ndarray, step: int) -> np.ndarray:
         """Sum of the biases [kJ/mol] at a step for values of `read`, shape (n, n_read)."""
         self._stepwise.move_to(step)
-        found: dict[str, Any] = {name: cvs[:, i] for i, name in enumerate(self.read)}
-        for bias in self._biases:
-            for value in bias.arguments:
-                self._compute_from_read(value.name, bias, found)
-            self._compute(bias, found, None, None)
-        return np.broadcast_to(self.total_bias(found), len(cvs))
-
-    def _compute_from_read(self, name: str, bias: Action, found: dict[str, Any]) -> None:
-        if name in found:
-            return
-        owner = self._owner[name]
-        if isinstance(owner, Variable):
-            raise ValueError(
-                f"the bias {bias.label} depends on {name}, which is not among the collective "
-                f"variables {', '.join(self.read)}: name it in PlumedBias(..., cvs=...)"
-            )
-        for value in owner.arguments:
-            self._compute_from_read(value.name, bias, found)
-        self._compute(owner, found, None, None)
+        return self._values.bias_of(self.read, cvs)
 
     def default_variables(self) -> tuple[str, ...]:
         """Arguments of the biases, each once, in order; of PRINT where there is no bias."""
@@ -263,21 +213,8 @@ class NativeBackend:
         )
 
     def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
-        """What is known of the named values.
-
-        Raises
-        ------
-        ValueError
-            If the input does not define one.
-        """
-        described = []
-        for name in names:
-            owner = self._owner.get(name)
-            if owner is None:
-                known = ", ".join(self._owner)
-                raise ValueError(f"the input defines no value '{name}'; it has: {known}")
-            described.append(describe(owner, name))
-        return tuple(described)
+        """What is known of the named values; ValueError if the input does not define one."""
+        return self._values.describe(names)
 
     def check(self, n_atoms: int) -> None:
         """Raise if the input names an atom that a system of `n_atoms` does not have.
@@ -323,7 +260,7 @@ class NativeBackend:
 
     def _settle(self, timestep: float) -> None:
         """Fix what depends on the run."""
-        self.timestep = timestep
+        self._values.timestep = timestep
         for metad in self._metads:
             metad.action.start(self._kt(metad.action, metad.action.needs_temperature), timestep)
         for opes in self._stepwise.opes:
@@ -354,8 +291,7 @@ class NativeBackend:
     def remembers(self) -> bool:
         """Whether a bias acts on a path whose list of models depends on the steps before."""
         biased = [value.name for bias in self._biases for value in bias.arguments]
-        listed = bool(self._stepwise.paths)
-        return listed and any(depends_on(PathMsd, name, self._owner) for name in biased)
+        return any(is_listed(name, self._owner) for name in biased)
 
     @property
     def strides(self) -> list[int]:
@@ -375,7 +311,7 @@ class NativeBackend:
             If COMMITTOR asks for it; all else of the step is done then.
         """
         self._stepwise.move_to(step)
-        time = step * self.timestep
+        time = step * self._values.timestep
         self._updated = step
         if self._updated_once and all(step % stride for stride in self._rare_strides):
             found = self._arguments_alone(positions, box, step)
@@ -421,14 +357,14 @@ class NativeBackend:
     ) -> dict[str, Any]:
         """The values that are needed at every step."""
         chains, others = self._needed_alone
-        found = self._observed(positions, box, step)
+        found = self._present(positions, box, step)
         if at_right_angles(box):
             values = chain_values(chains, positions, box)
             found |= zip((c.label for c in chains), values, strict=True)
         else:
             others = [*chains, *others]
         for owner in others:
-            self._compute_with_arguments(owner, found, positions, box)
+            self._values.add_action(owner, found, positions, box)
         return found
 
     @cached_property

@@ -39,7 +39,7 @@ def forceless(actions: list[Action], owners: Owners) -> list[Problem]:
         if isinstance(action, Variable | VirtualAtom) and (what := _badly_whole(action, actions)):
             complain(action, "NOPBC", f"NOPBC after WHOLEMOLECULES is not native {what}")
         for value in action.arguments:
-            if isinstance(action, Print) and action.rotate and _is_listed(value.name, owners):
+            if isinstance(action, Print) and action.rotate and is_listed(value.name, owners):
                 complain(action, "_ROTATE", "a list of models not always used is not native")
             if not isinstance(action, Bias):
                 continue
@@ -51,11 +51,11 @@ def forceless(actions: list[Action], owners: Owners) -> list[Problem]:
     return problems
 
 
-def _is_listed(name: str, owners: Owners) -> bool:
+def is_listed(name: str, owners: Owners) -> bool:
     """Whether a value depends on a PATHMSD with a list of nearest models."""
     owner = owners[name]
     return (isinstance(owner, PathMsd) and owner.nearest is not None) or any(
-        _is_listed(value.name, owners) for value in owner.arguments
+        is_listed(value.name, owners) for value in owner.arguments
     )
 
 
