@@ -39,6 +39,7 @@ class MetadRun:
         paths = [directory / self._file(walker) for walker in range(action.walkers)]
         self._readers = [HillsReader(path, action) for path in paths]
         self._appends = False
+        self._writer: FieldWriter | None = None
         self._hills_path = directory / self._file(action.walker)
 
     def start(self, restart: bool) -> bool:
@@ -139,14 +140,17 @@ class MetadRun:
         row = [action.fmt % number for number in (time, *hill)]
         if action.walkers > 1:
             row.append(f" {int(clock.time())}")
-        writer = self._hills_writer()
+        writer = self._writer or self._hills_writer()
         writer.write(row)
         if action.walkers > 1:  # which read it
             writer.flush()
 
     def _hills_writer(self) -> FieldWriter:
         header = partial(_hills_header, self.action)
-        return self._files.writer(self.action.label, self._hills_path, header, self._appends)
+        self._writer = self._files.writer(
+            self.action.label, self._hills_path, header, self._appends
+        )
+        return self._writer
 
     def write_grid(self) -> None:
         """Write the grid to its file, in place of the one before or behind it."""

@@ -260,7 +260,7 @@ class NativeBackend:
 
     def _settle(self, timestep: float) -> None:
         """Fix what depends on the run."""
-        self._values.timestep = timestep
+        self._values.timestep = self._stepwise.timestep = timestep
         for metad in self._metads:
             metad.action.start(self._kt(metad.action, metad.action.needs_temperature), timestep)
         for opes in self._stepwise.opes:
@@ -296,7 +296,12 @@ class NativeBackend:
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
-        return sorted(self._rare_strides | self._stepwise.strides)
+        changing = self._stepwise.strides
+        return sorted(self._rare_strides | changing) if changing else self._own_strides
+
+    @cached_property
+    def _own_strides(self) -> list[int]:
+        return sorted(self._rare_strides)
 
     def update(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
@@ -311,13 +316,11 @@ class NativeBackend:
             If COMMITTOR asks for it; all else of the step is done then.
         """
         self._stepwise.move_to(step)
-        time = step * self._values.timestep
         self._updated = step
         if self._updated_once and all(step % stride for stride in self._rare_strides):
             found = self._arguments_alone(positions, box, step)
-            self._stepwise.follow(found, positions, box, step)
-            stop = self._stepwise.look(found, step, time)
-            self._changed |= self._stepwise.tick(found, step, time, first=False)
+            stop, changed = self._stepwise.act(found, positions, box, step, first=False)
+            self._changed |= changed
             if stop is not None:
                 raise stop
             return None
@@ -328,10 +331,10 @@ class NativeBackend:
         for metad in self._metads:
             metad.action.check_inside([found[v.name] for v in metad.action.arguments])
         values = self._pick(found)
-        self._stepwise.follow(found, positions, box, step)
-        stop = self._stepwise.look(found, step, time)
+        time = step * self._values.timestep
         first = not self._updated_once
-        self._changed |= self._stepwise.tick(found, step, time, first)
+        stop, changed = self._stepwise.act(found, positions, box, step, first)
+        self._changed |= changed
         for metad in self._metads:
             if metad.tick(found, step, time / metad.action.units.time, first):
                 self._changed.add(metad.action.label)

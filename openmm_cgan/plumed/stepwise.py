@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ class Stepwise:
         self.opes: list[OpesRun] = []
         self.committors: list[CommittorRun] = []
         self.metads: list[MetadSteps] = []
+        self.timestep = math.nan  # [ps], once it is known
         self.paths = [
             PathRun(path, _strides_used(path, actions))
             for path in actions
@@ -166,7 +168,7 @@ class Stepwise:
     @property
     def strides(self) -> set[int]:
         """At which multiples of the step there is something to do now."""
-        return {stride for run in self._runs for stride in run.strides}
+        return {stride for run in self._runs for stride in run.strides} if self._runs else set()
 
     @cached_property
     def rare_strides(self) -> set[int]:
@@ -211,39 +213,52 @@ class Stepwise:
         for path in self.paths:
             path.follow(positions, box, step)
 
-    def look(self, found: dict[str, Any], step: int, time: float) -> StopRunError | None:
-        """Have COMMITTOR look at a step; return what stops the run, if anything does."""
-        stops = [
-            run.look(found, step, time / run.action.units.time)
-            for run in self.committors
-            if step % run.action.stride == 0
-        ]
-        return next((stop for stop in stops if stop is not None), None)
-
-    def tick(self, found: dict[str, Any], step: int, time: float, first: bool) -> set[str]:
-        """Do what is due at a step; return the labels of the biases that have changed.
+    def act(
+        self,
+        found: dict[str, Any],
+        positions: np.ndarray,
+        box: np.ndarray | None,
+        step: int,
+        first: bool,
+    ) -> tuple[StopRunError | None, set[str]]:
+        """Do what is due at a step.
 
         Parameters
         ----------
         found : dict of str to float
             The values; those that change with a new kernel are replaced, as PLUMED prints them.
+        positions, box : ndarray
+            [nm]
         step : int
-        time : float
-            [ps]
         first : bool
             Whether it is the first step of a run, at which PLUMED never lays a kernel.
+
+        Returns
+        -------
+        StopRunError or None
+            What stops the run, once all else of the step is done.
+        set of str
+            Labels of the biases that have changed.
         """
+        if not self._runs:
+            return None, set()
+        time = step * self.timestep
+        self.follow(found, positions, box, step)
+        stops = [
+            run.look(found, step, time / run.action.units.time)
+            for run in self.committors
+            if step % run.action.stride == 0
+        ]
+        stop = next((stop for stop in stops if stop is not None), None)
         for moving in self.moving:
             moving.tick(found)
         for metad in self.metads:
             metad.tick(found, step, time, first)
-        if first:
-            return set()
-        return {
-            opes.action.label
-            for opes in self.opes
-            if opes.tick(found, step, time / opes.action.units.time)
-        }
+        changed = set()
+        for opes in self.opes if not first else ():
+            if opes.tick(found, step, time / opes.action.units.time):
+                changed.add(opes.action.label)
+        return stop, changed
 
 
 def _strides_used(path: PathMsd, actions: list[Action]) -> set[int]:

@@ -341,7 +341,7 @@ def _offsets(width: int, step: float) -> np.ndarray:
 class _Side(NamedTuple):
     """A hill along one axis."""
 
-    exponent: np.ndarray  # (n_near,), half the squared distance over sigma squared
+    exponent: np.ndarray  # (n_near,), minus half the squared distance over sigma squared
     slope: np.ndarray  # (n_near,), of the logarithm, times the step
     times: np.ndarray | None  # (n_near,), where PLUMED adds it to a node more than once
 
@@ -359,18 +359,19 @@ def _side(
         nodes = axis.lower + np.arange(near.start, near.stop) * axis.step
         slope[(nodes < interval[0]) | (nodes > interval[1])] = 0.0
         distance = np.clip(nodes, *interval) - centre
-    scaled = distance * (math.sqrt(0.5) / sigma)
-    return near, _Side(scaled * scaled, slope, count)
+    exponent = distance * distance
+    exponent *= -0.5 / (sigma * sigma)
+    return near, _Side(exponent, slope, count)
 
 
 def _bumps(sides: list[_Side], height: float) -> np.ndarray:
     """What a hill adds to slopes, of the last to the first axis, and value of the nodes."""
     first, *others = sides
-    total, bump = first.exponent, np.exp(-first.exponent) * (height * STRETCH)
+    total, bump = first.exponent, np.exp(first.exponent) * (height * STRETCH)
     for side in others:
         total = np.add.outer(total, side.exponent)
-        bump = np.multiply.outer(bump, np.exp(-side.exponent))
-    inside = total < CUTOFF
+        bump = np.multiply.outer(bump, np.exp(side.exponent))
+    inside = total > -CUTOFF
     bump *= inside
     n = len(sides)
     hill = np.empty((n + 1, *bump.shape))
