@@ -6,7 +6,8 @@ With the generator of conditional_ess.py (trained here, or given):
 * unbiased Langevin dynamics with an exact move (100 candidates, (phi, psi) uniform) every 500
   steps: moves accepted, basin changes in 1,000 moves, and the basin free energy of its frames.
 
-    python benchmarks/exact_moves.py [--model FILE] [--moves N] [--seed N] [--json FILE]
+    python benchmarks/exact_moves.py [--model FILE] [--energies N] [--moves N] [--seed N]
+                                     [--json FILE]
 """
 
 from __future__ import annotations
@@ -42,27 +43,28 @@ from openmm_cgan.proposals.conditions import GridConditions, UniformConditions
 from openmm_cgan.reporters.healing import ProposalSettings
 from openmm_cgan.testsystems import alanine_dipeptide
 
-N_UNIFORM, N_LIKELY = 8_000, 32_000
+ENERGIES = 40_000  # of the generator alone, a fifth of them at uniform CVs
 INTERVAL, CANDIDATES = 500, 100
 
 
-def generator_alone(gan: ConditionalGAN) -> dict[str, object]:
-    """Basin free energy from 40,000 energies."""
+def generator_alone(gan: ConditionalGAN, energies: int) -> dict[str, object]:
+    """Basin free energy from so many energies."""
     start = time.perf_counter()
+    n_uniform = energies // 5
     rng = np.random.default_rng(0)
     weigher = Weigher(gan, free_bias(alanine_dipeptide("C7eq")))
     uniform = UniformConditions(gan.cv_range, gan.variables)
-    first = uniform.draw(N_UNIFORM, rng)
+    first = uniform.draw(n_uniform, rng)
     own = weigher.log_weights(first, seed=1)
     log_weights = own - uniform.log_density(first)
     likely = GridConditions.from_weights(
         first, log_weights, gan.cv_range, gan.variables, bins=18, power=0.5
     )
-    second = likely.draw(N_LIKELY, rng)
+    second = likely.draw(energies - n_uniform, rng)
     cvs = np.concatenate([first, second])
     own = np.concatenate([own, weigher.log_weights(second, seed=2)])
     # all are weighted by the mixture that they were drawn from
-    shares = np.log([N_UNIFORM, N_LIKELY])
+    shares = np.log([n_uniform, energies - n_uniform])
     mixture = np.logaddexp(
         uniform.log_density(cvs) + shares[0], likely.log_density(cvs) + shares[1]
     )
@@ -73,7 +75,7 @@ def generator_alone(gan: ConditionalGAN) -> dict[str, object]:
     error = float(np.hypot(estimate.error, reference.error))
     off = estimate.value - reference.value
     return {
-        "name": "free energy from the generator alone, 40,000 energies: standard error",
+        "name": f"free energy from the generator alone, {energies:,} energies: standard error",
         "value": round(estimate.error, 3),
         "unit": "kJ/mol",
         "target": "<= 0.10, within 2 standard errors of the reference",
@@ -153,6 +155,7 @@ def unbiased_with_moves(gan: ConditionalGAN, moves: int, seed: int) -> list[dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, help="a generator that conditional_ess.py saved")
+    parser.add_argument("--energies", type=int, default=ENERGIES, help="of the generator alone")
     parser.add_argument("--moves", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=1, help="of the dynamics and the moves")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
@@ -161,7 +164,8 @@ def main() -> None:
     gan = ConditionalGAN.load(arguments.model) if arguments.model else None
     if gan is None:
         gan, _ = train(umbrella_frames(DATA))
-    rows = [generator_alone(gan), *unbiased_with_moves(gan, arguments.moves, arguments.seed)]
+    rows = [generator_alone(gan, arguments.energies)]
+    rows += unbiased_with_moves(gan, arguments.moves, arguments.seed)
     for row in rows:
         row["command"] = f"python {' '.join(sys.argv)}"
         print(f"{row['name']:70s} {row['value']:8} {row['target']}  {row['peers']}")
