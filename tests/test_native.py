@@ -153,6 +153,21 @@ def test_the_grid_holds_the_hill_at_its_nodes_and_its_slopes_between():
     np.testing.assert_allclose(nodes, grid.nodes[0][inside], atol=1e-12)
 
 
+@pytest.mark.parametrize("height", [1.5, -1.5, 5e-8])
+def test_slopes_count_where_a_node_is_not_flat_whatever_its_sign(height):
+    """Half way between nodes the Hermite factors are 1/2 and, times the slope, 1/8 of a step."""
+    axis = Axis(Value("d"), 0.0, 2.0, 20)
+    grid = HillGrid([axis])
+    grid.add([1.03], [0.3], height)
+    value, slope = grid.nodes
+    k = 8
+    assert abs(slope[k] - slope[k + 1]) > 0.05 * abs(value[k])
+    expected = 0.5 * (value[k] + value[k + 1])
+    if abs(height) > 1e-7:  # below that PLUMED takes no slopes
+        expected += 0.125 * (slope[k] - slope[k + 1])
+    assert grid.at([axis.step * (k + 0.5)]) == pytest.approx(expected, rel=1e-12)
+
+
 def test_values_off_the_grid_stop_the_run():
     text = (
         "d: DISTANCE ATOMS=1,2\n"
