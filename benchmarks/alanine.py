@@ -15,16 +15,16 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
-from openmm_cgan import ConditionalGAN, PlumedBias
+from openmm_cgan import GAS_CONSTANT, ConditionalGAN, PlumedBias
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import Screen
 from openmm_cgan.proposals.screening import ScreenSettings
 from openmm_cgan.reporters.exact import ExactMove
-from openmm_cgan.testsystems import Molecule, alanine_dipeptide
+from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, Molecule, alanine_dipeptide
 
 TEMPERATURE = 300.0  # K
-KT = 0.00831446261815324 * TEMPERATURE  # kJ/mol
+KT = GAS_CONSTANT * TEMPERATURE  # kJ/mol
 TIME_STEP = 0.002  # ps
 BASIN = (0.0, 2.3)  # rad, in phi
 TORSIONS = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\nPRINT ARG=phi,psi\n"
@@ -152,6 +152,16 @@ def plain_simulation(molecule: Molecule, seed: int) -> app.Simulation:
     simulation.context.setPositions(molecule.positions)
     simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
     return simulation
+
+
+def bias_variables(width: float, n_grid: int) -> list[app.BiasVariable]:
+    """phi and psi for OpenMM's own metadynamics and for openmm-opes."""
+    variables = []
+    for atoms in (PHI_ATOMS, PSI_ATOMS):
+        force = openmm.CustomTorsionForce("theta")
+        force.addTorsion(*atoms, [])
+        variables.append(app.BiasVariable(force, -np.pi, np.pi, width, True, n_grid))
+    return variables
 
 
 @dataclass(frozen=True)

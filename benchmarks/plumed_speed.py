@@ -31,13 +31,14 @@ from typing import Any
 
 import numpy as np
 import openmm
+from alanine import bias_variables
 from openmm import app, unit
 
 from openmm_cgan import PlumedBias
 from openmm_cgan.plumed import plugin
 from openmm_cgan.plumed.language import read_statements
 from openmm_cgan.plumed.libplumed import MDSettings, Plumed, find_kernel
-from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, Molecule, alanine_dipeptide
+from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 
 TORSIONS = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
 RESTRAINT = TORSIONS + "RESTRAINT ARG=phi,psi AT=-1.33,1.22 KAPPA=20,20\n"
@@ -139,11 +140,7 @@ def biased(text: str, backend: str, molecule: Molecule, platform: str) -> Step:
 
 def openmm_metadynamics(pace: int, molecule: Molecule, platform: str) -> Step:
     """openmm.app.Metadynamics with the same hills."""
-    variables = []
-    for atoms in (PHI_ATOMS, PSI_ATOMS):
-        force = openmm.CustomTorsionForce("theta")
-        force.addTorsion(*atoms, [])
-        variables.append(app.metadynamics.BiasVariable(force, -np.pi, np.pi, 0.3, True, 90))
+    variables = bias_variables(0.3, 90)
     meta = app.metadynamics.Metadynamics(molecule.system, variables, 300.0, 10.0, 1.0, pace)
     return functools.partial(meta.step, make_simulation(molecule, platform))
 

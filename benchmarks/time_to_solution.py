@@ -21,7 +21,6 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import openmm
 import openmm_opes
 import torch
 from alanine import (
@@ -31,13 +30,13 @@ from alanine import (
     TORSIONS,
     Curve,
     Weigher,
+    bias_variables,
     biased_simulation,
     free_bias,
     in_basin,
     plain_simulation,
 )
 from numpy.typing import NDArray
-from openmm import app
 
 from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias
 from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
@@ -161,10 +160,7 @@ def by_hills(folder: Path) -> Curve:
 def openmm_opes_curves(seed: int) -> list[Curve]:
     """A run of openmm-opes, with the settings of its README, read out in the same two ways."""
     molecule = alanine_dipeptide("C7eq")
-    torsions = [
-        app.BiasVariable(_torsion(atoms), -np.pi, np.pi, 0.15, True, 101)
-        for atoms in ((4, 6, 8, 14), (6, 8, 14, 16))
-    ]
+    torsions = bias_variables(0.15, 101)
     sampler = openmm_opes.OPES(
         molecule.system, torsions, TEMPERATURE, 50.0, PACE, varianceFrequency=None, biasFactor=10
     )
@@ -183,12 +179,6 @@ def openmm_opes_curves(seed: int) -> list[Curve]:
     ends = np.array(steps)[np.linspace(0, len(steps), POINTS + 1)[1:].astype(int) - 1]
     frames = reweighted(np.array(log_weights), np.array(phi), ends // READ)
     return [Curve(ends.astype(float), values) for values in (frames, np.array(by_density))]
-
-
-def _torsion(atoms: tuple[int, int, int, int]) -> openmm.CustomTorsionForce:
-    force = openmm.CustomTorsionForce("theta")
-    force.addTorsion(*atoms, [])
-    return force
 
 
 def one_seed(seed: int) -> dict[str, list[Curve]]:

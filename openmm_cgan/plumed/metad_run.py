@@ -335,8 +335,7 @@ def read_grid(path: Path, label: str, grid: HillGrid) -> None:
         found = tuple(table.constants.get(word, "nothing") for word in words)
         if found != wanted:
             raise ValueError(f"{path}: {words} are {found}, but METAD {label} has {wanted}")
-        position = (table.columns[name] - axis.lower) / axis.step
-        index.append(np.floor(position + 0.5).astype(int))
+        index.append(axis.nearest(table.columns[name]))
     for k, column in enumerate(needed[len(names) :]):
         scale = 1.0 if k == 0 else grid.axes[k - 1].step
         grid.nodes[k][tuple(index)] = table.columns[column] * scale

@@ -260,7 +260,7 @@ class NativeBackend:
 
     def _settle(self, timestep: float) -> None:
         """Fix what depends on the run."""
-        self._values.timestep = self._stepwise.timestep = timestep
+        self._values.timestep = timestep
         for metad in self._metads:
             metad.action.start(self._kt(metad.action, metad.action.needs_temperature), timestep)
         for opes in self._stepwise.opes:
@@ -316,10 +316,11 @@ class NativeBackend:
             If COMMITTOR asks for it; all else of the step is done then.
         """
         self._stepwise.move_to(step)
+        time = step * self._values.timestep
         self._updated = step
         if self._updated_once and all(step % stride for stride in self._rare_strides):
             found = self._arguments_alone(positions, box, step)
-            stop, changed = self._stepwise.act(found, positions, box, step, first=False)
+            stop, changed = self._stepwise.act(found, positions, box, step, time, first=False)
             self._changed |= changed
             if stop is not None:
                 raise stop
@@ -331,9 +332,8 @@ class NativeBackend:
         for metad in self._metads:
             metad.action.check_inside([found[v.name] for v in metad.action.arguments])
         values = self._pick(found)
-        time = step * self._values.timestep
         first = not self._updated_once
-        stop, changed = self._stepwise.act(found, positions, box, step, first)
+        stop, changed = self._stepwise.act(found, positions, box, step, time, first)
         self._changed |= changed
         for metad in self._metads:
             if metad.tick(found, step, time / metad.action.units.time, first):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -140,7 +139,6 @@ class Stepwise:
         self.opes: list[OpesRun] = []
         self.committors: list[CommittorRun] = []
         self.metads: list[MetadSteps] = []
-        self.timestep = math.nan  # [ps], once it is known
         self.paths = [
             PathRun(path, _strides_used(path, actions))
             for path in actions
@@ -219,6 +217,7 @@ class Stepwise:
         positions: np.ndarray,
         box: np.ndarray | None,
         step: int,
+        time: float,
         first: bool,
     ) -> tuple[StopRunError | None, set[str]]:
         """Do what is due at a step.
@@ -229,7 +228,8 @@ class Stepwise:
             The values; those that change with a new kernel are replaced, as PLUMED prints them.
         positions, box : ndarray
             [nm]
-        step : int
+        step, time : int, float
+            [ps]
         first : bool
             Whether it is the first step of a run, at which PLUMED never lays a kernel.
 
@@ -242,7 +242,6 @@ class Stepwise:
         """
         if not self._runs:
             return None, set()
-        time = step * self.timestep
         self.follow(found, positions, box, step)
         stops = [
             run.look(found, step, time / run.action.units.time)

@@ -24,6 +24,7 @@ CUTOFF = 6.25
 STRETCH = 1.0 / (1.0 - math.exp(-CUTOFF))
 SHIFT = 1.0 - STRETCH
 FLAT = 1e-7  # PLUMED takes a node's slopes as zero where its value is below this
+MAX_GRID_POINTS = 8_000_000
 BORDER = 2  # nodes beyond the last cell in the table: its far corners, and one for rounding
 
 
@@ -59,6 +60,10 @@ class Axis:
     def position(self, s: np.ndarray) -> np.ndarray:
         """Distance from `lower` in cells."""
         return (self.value.wrap(s) - self.lower) / self.step
+
+    def nearest(self, s: np.ndarray) -> np.ndarray:
+        """The nodes that values of a grid file stand at."""
+        return np.floor((s - self.lower) / self.step + 0.5).astype(int)
 
     def inside(self, s: Any) -> Any:
         """Whether a value is on the grid; always, where periodic. PLUMED goes one step too far."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from openmm_cgan.plumed.actions.action import REMEDY, Action, Keyword, Value
 from openmm_cgan.plumed.actions.biases import take
 from openmm_cgan.plumed.actions.grids import CUTOFF
 from openmm_cgan.plumed.actions.hill_sums import HillSum
+from openmm_cgan.plumed.actions.neighbours import largest_patience
 
 LIST_KEYWORDS = (
     Keyword("NLIST", "flag", "without a grid, sum the near hills only; gives nlker and nlsteps"),
@@ -126,7 +126,7 @@ def read_list(action: Action, options: dict[str, Any]) -> tuple[float, float] | 
     numbers = options["NLIST_PARAMETERS"] or DEFAULTS
     if len(numbers) != 2 or not numbers[0] > 1:
         raise action.error("NLIST_PARAMETERS", "expected two numbers, the first above 1")
-    largest = 1.16 - 1 / math.sqrt(numbers[0] / 2)
+    largest = largest_patience(numbers[0] / 2)
     if not 0 < numbers[1] <= largest:
         message = f"the second must be above 0 and at most {largest:.6g}"
         raise action.error("NLIST_PARAMETERS", message)

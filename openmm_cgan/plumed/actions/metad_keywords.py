@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from openmm_cgan.plumed.actions.acceleration import ACCELERATION_KEYWORDS
 from openmm_cgan.plumed.actions.action import REMEDY, Keyword
 from openmm_cgan.plumed.actions.adaptive import ADAPTIVE_KEYWORDS
-from openmm_cgan.plumed.actions.grids import Axis, reach_of
+from openmm_cgan.plumed.actions.grids import MAX_GRID_POINTS, Axis, reach_of
 from openmm_cgan.plumed.actions.hill_lists import LIST_KEYWORDS
 from openmm_cgan.plumed.actions.tempering import TEMPERING_KEYWORDS, check_wells
 from openmm_cgan.plumed.actions.update_window import WINDOW_KEYWORDS
@@ -17,7 +17,6 @@ from openmm_cgan.plumed.language import is_number_format, read_real
 if TYPE_CHECKING:
     from openmm_cgan.plumed.actions.metad import Metad
 
-MAX_GRID_POINTS = 8_000_000
 MAX_AXES = 3  # of a grid
 MAX_WALKERS = 10_000
 

@@ -14,7 +14,7 @@ COUNTS = ("steps", "due", "shown_size", "shown_steps")
 
 
 def largest_patience(reach: float) -> float:
-    """The second of NLIST_PARAMETERS at most, beyond which kernels would be missed."""
+    """The second of NLIST_PARAMETERS at most, beyond which kernels would be missed; METAD's too."""
     return 1.16 - 1 / float(np.sqrt(reach))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from openmm_cgan.plumed.actions.action import Action, Keyword
 from openmm_cgan.plumed.actions.biases import take
-from openmm_cgan.plumed.actions.grids import Axis, HillGrid
+from openmm_cgan.plumed.actions.grids import MAX_GRID_POINTS, Axis, HillGrid
 from openmm_cgan.plumed.colvar import FieldTable, read_fields
 from openmm_cgan.plumed.language import read_real
 
@@ -28,9 +28,6 @@ TEMPERING_KEYWORDS = (
     Keyword("CALC_TRANSITION_BIAS", "flag", "the bias between the wells as transbias"),
     Keyword("TARGET", "text", "a grid file with the free energy of the distribution aimed at"),
 )
-
-
-MAX_TARGET_POINTS = 8_000_000
 
 
 class Transition:
@@ -232,8 +229,8 @@ def read_target(action: Action, path: Path) -> Target:
         if missing := [name for name in needed if name not in table.columns]:
             raise ValueError(f"{path} has no column {', '.join(missing)}")
         axes = [_axis(action, i, table) for i in range(len(names))]
-        if math.prod(axis.nodes for axis in axes) > MAX_TARGET_POINTS:
-            raise ValueError(f"{path} is a grid of more than {MAX_TARGET_POINTS} points")
+        if math.prod(axis.nodes for axis in axes) > MAX_GRID_POINTS:
+            raise ValueError(f"{path} is a grid of more than {MAX_GRID_POINTS} points")
         if not all(np.isfinite(table.columns[name]).all() for name in needed):
             raise ValueError(f"{path} holds what is no number")
     except (OSError, ValueError, KeyError) as error:
@@ -241,8 +238,7 @@ def read_target(action: Action, path: Path) -> Target:
     nodes = np.zeros([axis.nodes for axis in axes])
     index = []
     for axis in axes:
-        position = (table.columns[axis.value.name] - axis.lower) / axis.step + 0.5
-        index.append(np.clip(np.floor(position).astype(int), 0, axis.nodes - 1))
+        index.append(np.clip(axis.nearest(table.columns[axis.value.name]), 0, axis.nodes - 1))
     nodes[tuple(index)] = table.columns[f"{action.label}.target"]
     return Target(axes, nodes)
 
