@@ -29,7 +29,7 @@ from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias, ProposalRepor
 from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy.hills import tiwary_log_weights
-from openmm_cgan.plumed.colvar import read_fields
+from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.potentials import Potential
 from openmm_cgan.reporters.healing import ProposalSettings
 from openmm_cgan.testsystems import alanine_dipeptide

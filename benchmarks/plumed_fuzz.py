@@ -29,8 +29,8 @@ import numpy as np
 import openmm
 
 from openmm_cgan.plumed.actions import ACTIONS, read_actions
-from openmm_cgan.plumed.language import PlumedInputError, include_files, read_statements
-from openmm_cgan.plumed.native import NativeBackend
+from openmm_cgan.plumed.input.language import PlumedInputError, include_files, read_statements
+from openmm_cgan.plumed.native.backend import NativeBackend
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from test_backends import CASES, GROUPS, reference_pdb

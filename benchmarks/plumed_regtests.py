@@ -31,7 +31,12 @@ from pathlib import Path
 
 from openmm_cgan.cli import main as openmm_cgan
 from openmm_cgan.plumed.actions import ACTIONS
-from openmm_cgan.plumed.language import PlumedInputError, Statement, include_files, read_statements
+from openmm_cgan.plumed.input.language import (
+    PlumedInputError,
+    Statement,
+    include_files,
+    read_statements,
+)
 
 ONLY_TESTS = re.compile("DUMP[A-Z]+$")
 HANDLED_ELSEWHERE = {"INCLUDE", "ENDPLUMED"}

@@ -35,9 +35,9 @@ from alanine import bias_variables
 from openmm import app, unit
 
 from openmm_cgan import PlumedBias
-from openmm_cgan.plumed import plugin
-from openmm_cgan.plumed.language import read_statements
-from openmm_cgan.plumed.libplumed import MDSettings, Plumed, find_kernel
+from openmm_cgan.plumed.input.language import read_statements
+from openmm_cgan.plumed.libplumed import plugin
+from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed, find_kernel
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 
 TORSIONS = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"

@@ -43,7 +43,7 @@ from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
 from openmm_cgan.cli.shipped import read_reference
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy.hills import hills_free_energy
-from openmm_cgan.plumed.colvar import FieldTable, read_fields
+from openmm_cgan.plumed.files.fields import FieldTable, read_fields
 from openmm_cgan.proposals.conditions import Conditions, GridConditions, UniformConditions
 from openmm_cgan.testsystems import alanine_dipeptide
 

@@ -13,8 +13,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
-from openmm_cgan.plumed.colvar import CollectiveVariable
 
 CONSTANT = 1e-4  # nm or rad; the stiffest bonds of force fields vary by 2e-3 nm at 300 K
 NARROW = 0.3  # rad: a torsion with a smaller deviation is standardised; phi of a peptide has 0.45

@@ -19,7 +19,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from openmm_cgan.plumed.colvar import CollectiveVariable
+    from openmm_cgan.collective_variable import CollectiveVariable
 
 LINEAR_COSINE = -np.cos(np.radians(5.0))  # bonded angles above 175 degrees count as linear
 NM = {"nm": 1.0, "A": 0.1, "um": 1000.0, "Bohr": 0.052917721067}  # PLUMED's names of lengths

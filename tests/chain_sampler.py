@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
-from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.testsystems import Chain
 
 ROWS = [(0, -1, -1, -1), (1, 0, -1, -1), (2, 1, 0, -1), (3, 2, 1, 0)]

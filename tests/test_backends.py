@@ -14,10 +14,10 @@ import openmm
 import pytest
 from openmm import app
 
-from openmm_cgan.plumed.actions.shapes import GYRATION_TYPES
+from openmm_cgan.plumed.actions.variables.shapes import GYRATION_TYPES
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import read_fields
-from openmm_cgan.plumed.language import PlumedInputError
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import PlumedInputError
 from openmm_cgan.testsystems import alanine_dipeptide
 
 pytestmark = pytest.mark.plumed

@@ -12,10 +12,10 @@ import torch
 from openmm import app
 
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings, cgan, flat_weights
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.internal_coordinates import ZMatrix
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.testsystems import alanine_dipeptide, torsion
 
 DOMAIN = (-np.pi, np.pi)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.proposals import GridConditions, UniformConditions
 
 PHI = CollectiveVariable("phi", "rad", (-math.pi, math.pi))

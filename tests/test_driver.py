@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from openmm_cgan.cli import main
-from openmm_cgan.cli.driver import DriverSettings, read_masses, run_driver
-from openmm_cgan.cli.trajectories import read_trajectory
+from openmm_cgan.plumed.driver.driver import DriverSettings, read_masses, run_driver
+from openmm_cgan.plumed.driver.trajectories import read_trajectory
 from openmm_cgan.testsystems import alanine_dipeptide
 
 INPUTS = Path(__file__).parent.parent / "plumed_inputs"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from openmm import app
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames, read_frames, segments, topology_hash
 from openmm_cgan.frames.h5md import OURS, POSITION, SegmentHeader
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
-from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.testsystems import alanine_dipeptide
 
 PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi), "TORSION", (4, 6, 8, 14))

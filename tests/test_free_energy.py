@@ -3,6 +3,7 @@ import pytest
 from scipy.stats import binomtest
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy import (
     BiasedFrames,
     basin_difference,
@@ -14,7 +15,6 @@ from openmm_cgan.free_energy import (
     start_disagreement,
 )
 from openmm_cgan.free_energy.samples import unbiased
-from openmm_cgan.plumed.colvar import CollectiveVariable
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE

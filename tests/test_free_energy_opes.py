@@ -5,7 +5,7 @@ import pytest
 from biased_runs import biased_alanine
 
 from openmm_cgan.free_energy.opes import opes_bias, opes_free_energy, read_opes
-from openmm_cgan.plumed.colvar import FieldTable, read_fields, read_tables
+from openmm_cgan.plumed.files.fields import FieldTable, read_fields, read_tables
 
 INPUT = (
     "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"

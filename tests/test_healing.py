@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from openmm import app
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.reporters.attempts import Attempt, AttemptTable
 from openmm_cgan.reporters.healing import HealingContext, ProposalSettings, Surroundings, superpose
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.hills import (
     GAS_CONSTANT,
     hill_variables,
@@ -16,7 +17,7 @@ from openmm_cgan.free_energy.hills import (
 )
 from openmm_cgan.free_energy.reweighting import reweight
 from openmm_cgan.free_energy.samples import BiasedFrames, unbiased
-from openmm_cgan.plumed.colvar import CollectiveVariable, FieldTable, read_fields
+from openmm_cgan.plumed.files.fields import FieldTable, read_fields
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE

@@ -10,7 +10,7 @@ from test_driver import plumed_command
 
 from openmm_cgan.free_energy.hills import hills_free_energy
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import read_fields
+from openmm_cgan.plumed.files.fields import read_fields
 
 BIAS_FACTOR = 6.0
 TEXT = (

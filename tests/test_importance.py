@@ -8,6 +8,7 @@ import pytest
 from chain_sampler import INPUTS, ChainSampler
 from scipy.stats import chi2, norm
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy import (
     BiasedFrames,
     GeneratedFrames,
@@ -23,7 +24,6 @@ from openmm_cgan.free_energy import (
 from openmm_cgan.free_energy.hills import GAS_CONSTANT
 from openmm_cgan.free_energy.samples import unbiased
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.reporters.exact import ExactMove

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.index_files import read_index_file
-from openmm_cgan.plumed.language import PlumedInputError
+from openmm_cgan.plumed.input.index_files import read_index_file
+from openmm_cgan.plumed.input.language import PlumedInputError
 
 TEXT = "[ first one ]\n1 2 3 ; remark\n  10\n[ second ]\n7\n7 5\n"
 

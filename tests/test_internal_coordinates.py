@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openmm import app
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.internal_coordinates import Coordinate, Internal, ZMatrix
-from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.testsystems import alanine_dipeptide
 
 PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi), "TORSION", (4, 6, 8, 14))

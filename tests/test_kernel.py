@@ -13,12 +13,12 @@ import openmm
 import pytest
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.plumed import kernel
-from openmm_cgan.plumed.colvar import read_fields
-from openmm_cgan.plumed.kernel import KernelBackend
-from openmm_cgan.plumed.language import PlumedInputError, read_statements
-from openmm_cgan.plumed.libplumed import MDSettings, Plumed, find_kernel
-from openmm_cgan.plumed.strides import NEVER_UPDATED, UPDATE_STRIDES, update_strides
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
+from openmm_cgan.plumed.libplumed import kernel
+from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed, find_kernel
+from openmm_cgan.plumed.libplumed.kernel import KernelBackend
+from openmm_cgan.plumed.libplumed.schedule import NEVER_UPDATED, UPDATE_STRIDES, update_strides
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, alanine_dipeptide, torsion
 
 pytestmark = pytest.mark.plumed

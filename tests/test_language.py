@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openmm_cgan.plumed.actions import ACTIONS, read_actions
-from openmm_cgan.plumed.colvar import FieldWriter, read_fields
-from openmm_cgan.plumed.expressions import read_expression
-from openmm_cgan.plumed.language import (
+from openmm_cgan.plumed.files.fields import FieldWriter, read_fields
+from openmm_cgan.plumed.input.expressions import read_expression
+from openmm_cgan.plumed.input.language import (
     PlumedInputError,
     include_files,
     read_integer,

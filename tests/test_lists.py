@@ -10,11 +10,11 @@ from openmm import app
 from test_backends import BOXES, N_ATOMS, random_frames, reference_pdbs
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.cli.driver import DriverSettings, run_driver
-from openmm_cgan.cli.trajectories import Frame
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import read_fields
-from openmm_cgan.plumed.language import PlumedInputError
+from openmm_cgan.plumed.driver.driver import DriverSettings, run_driver
+from openmm_cgan.plumed.driver.trajectories import Frame
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import PlumedInputError
 from openmm_cgan.testsystems import alanine_dipeptide
 
 plumed = pytest.mark.plumed

@@ -9,8 +9,8 @@ from biased_runs import biased_alanine, phase_point
 from test_backends import deviation, header, made, make_system, random_frames
 
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import read_fields
-from openmm_cgan.plumed.language import PlumedInputError
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import PlumedInputError
 
 pytestmark = pytest.mark.plumed
 

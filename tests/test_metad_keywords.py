@@ -9,15 +9,15 @@ from test_backends import BOXES, deviation, random_frames
 from test_metad import GRID_D, GRID_T, GRID_TDU, GRID_TU, VALUES, assert_same_file, run_both
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.cli.driver import DriverSettings, run_driver
-from openmm_cgan.cli.trajectories import Frame
 from openmm_cgan.plumed.actions.action import Value
-from openmm_cgan.plumed.actions.adaptive import from_columns, to_columns
-from openmm_cgan.plumed.actions.grids import Axis, HillGrid
-from openmm_cgan.plumed.actions.tempering import highest_pass
+from openmm_cgan.plumed.actions.metad.adaptive import from_columns, to_columns
+from openmm_cgan.plumed.actions.metad.hill_grid import Axis, HillGrid
+from openmm_cgan.plumed.actions.metad.tempering import highest_pass
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import read_fields
-from openmm_cgan.plumed.language import PlumedInputError
+from openmm_cgan.plumed.driver.driver import DriverSettings, run_driver
+from openmm_cgan.plumed.driver.trajectories import Frame
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import PlumedInputError
 
 pytestmark = pytest.mark.plumed
 

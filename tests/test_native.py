@@ -9,14 +9,15 @@ import pytest
 import torch
 from openmm import app, unit
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.actions.action import Value
-from openmm_cgan.plumed.actions.biases import SeparableBias
-from openmm_cgan.plumed.actions.grids import CUTOFF, SHIFT, STRETCH, Axis, HillGrid
-from openmm_cgan.plumed.actions.variables import Variable
+from openmm_cgan.plumed.actions.biases.bias import SeparableBias
+from openmm_cgan.plumed.actions.metad.hill_grid import CUTOFF, SHIFT, STRETCH, Axis, HillGrid
+from openmm_cgan.plumed.actions.variables.variable import Variable
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import CollectiveVariable, read_fields
-from openmm_cgan.plumed.language import PlumedInputError, read_statements
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
 from openmm_cgan.testsystems import alanine_dipeptide
 
 REFERENCE = "Reference"

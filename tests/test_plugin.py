@@ -6,11 +6,11 @@ import numpy as np
 import openmm
 import pytest
 
-from openmm_cgan.plumed import plugin
-from openmm_cgan.plumed.colvar import read_fields
-from openmm_cgan.plumed.kernel import KernelBackend
-from openmm_cgan.plumed.language import PlumedInputError
-from openmm_cgan.plumed.plugin import PluginBackend
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import PlumedInputError
+from openmm_cgan.plumed.libplumed import plugin
+from openmm_cgan.plumed.libplumed.kernel import KernelBackend
+from openmm_cgan.plumed.libplumed.plugin import PluginBackend
 from openmm_cgan.testsystems import PHI_ATOMS, alanine_dipeptide, torsion
 
 METAD = (

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from openmm import app
 
-from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.proposals import Screen, ScreenSettings, propose
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, alanine_dipeptide, torsion
 

@@ -5,11 +5,11 @@ import pytest
 from test_backends import BOXES, N_ATOMS, TOLERANCE, deviation, made, reference_pdbs
 
 from openmm_cgan import PlumedBias
-from openmm_cgan.cli.driver import DriverSettings, run_driver
-from openmm_cgan.cli.trajectories import Frame
-from openmm_cgan.plumed.colvar import read_fields
-from openmm_cgan.plumed.language import PlumedInputError
-from openmm_cgan.plumed.pdb import read_pdb
+from openmm_cgan.plumed.driver.driver import DriverSettings, run_driver
+from openmm_cgan.plumed.driver.trajectories import Frame
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import PlumedInputError
+from openmm_cgan.plumed.input.pdb import read_pdb
 
 pytestmark = pytest.mark.plumed
 

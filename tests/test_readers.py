@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openmm_cgan.cli.driver import DriverSettings, run_driver
-from openmm_cgan.cli.trajectories import Frame
-from openmm_cgan.plumed.colvar import read_fields
+from openmm_cgan.plumed.driver.driver import DriverSettings, run_driver
+from openmm_cgan.plumed.driver.trajectories import Frame
+from openmm_cgan.plumed.files.fields import read_fields
 
 TEXT = (
     "phi: TORSION ATOMS=1,2,3,4\nd: DISTANCE ATOMS=1,4\n"

@@ -12,10 +12,10 @@ from openmm import app
 from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, TrainingSettings, refine
 from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.refining import _Refining
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
 from openmm_cgan.metrics import kish_effective_sample_size
-from openmm_cgan.plumed.colvar import CollectiveVariable
 
 TURN = CollectiveVariable("turn", "rad", (-math.pi, math.pi), "TORSION", (0, 1, 2, 3))
 KT = 0.00831446261815324 * 300

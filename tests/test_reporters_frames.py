@@ -15,9 +15,9 @@ import pytest
 from openmm import app
 
 from openmm_cgan import FrameReporter, PlumedBias
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import read_frames, read_segments, segments, topology_hash
 from openmm_cgan.frames.segments import PATTERN
-from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.testsystems import (
     PHI_ATOMS,
     PSI_ATOMS,

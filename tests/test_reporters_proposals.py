@@ -17,9 +17,10 @@ from openmm import app, unit
 from scipy import stats
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import read_frames, topology_hash
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import CollectiveVariable, read_fields
+from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.proposals import ScreenSettings
 from openmm_cgan.reporters import FrameReporter, ProposalReporter
 from openmm_cgan.reporters.healing import ProposalSettings

@@ -9,10 +9,10 @@ from pymbar.testsystems import HarmonicOscillatorsTestCase
 from scipy.stats import binomtest, norm
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.mbar import resampled_log_weights, solve_mbar, weakest_link
 from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
 from openmm_cgan.free_energy.samples import BiasedFrames, statistical_inefficiency, unbiased
-from openmm_cgan.plumed.colvar import CollectiveVariable
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from biased_runs import biased_alanine, phase_point
 
+from openmm_cgan.checkpoints import SavedState, read_saved, write_saved
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.bias_reporters import BiasCheckpointReporter
-from openmm_cgan.plumed.colvar import read_fields
-from openmm_cgan.plumed.saved_state import SavedState, read_saved, write_saved
+from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.testsystems import alanine_dipeptide
 
 PHI_PSI = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"

@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import read_frames, read_segments, segments
 from openmm_cgan.frames.h5md import SegmentHeader, open_segment, read_header
 from openmm_cgan.frames.journal import JOURNAL
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
-from openmm_cgan.plumed.colvar import CollectiveVariable
 
 PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi), "TORSION", (4, 6, 8, 14))
 DISTANCE = CollectiveVariable("d", "nm")

@@ -12,10 +12,10 @@ from openmm import app
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.committor import StopRunError
-from openmm_cgan.plumed.actions.kernels import Kernels
+from openmm_cgan.plumed.actions.opes.kernels import Kernels
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.colvar import read_fields, read_tables
-from openmm_cgan.plumed.language import PlumedInputError, read_statements
+from openmm_cgan.plumed.files.fields import read_fields, read_tables
+from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.test_backends import BOXES, make_system, random_frames
 

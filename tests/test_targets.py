@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.proposals.targets import least_visited_targets, target_strategy, uniform_targets
 
 PHI = CollectiveVariable("phi", "rad", (-math.pi, math.pi))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from openmm_cgan.plumed.colvar import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.proposals.selection import CURRENT, choose
 from openmm_cgan.proposals.weights import (
     LogWeights,

@@ -17,6 +17,7 @@ import numpy as np
 import umbrella
 from numpy.typing import NDArray
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy import (
     BiasedFrames,
     Estimate,
@@ -30,7 +31,6 @@ from openmm_cgan.free_energy import (
     start_disagreement,
 )
 from openmm_cgan.free_energy.samples import statistical_inefficiency, unbiased
-from openmm_cgan.plumed.colvar import CollectiveVariable
 
 BINS = 72
 DISAGREE, INDEPENDENT = 5.0, 20  # standard errors; independent frames

@@ -28,11 +28,11 @@ from openmm_cgan import __version__
 from openmm_cgan.cgan.critic import Critic
 from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.training import TrainingSettings, train, write_atomically
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import Features
 from openmm_cgan.frames import Frames, read_frames, topology_hash
 from openmm_cgan.generators import KINDS, DensityGenerator, FlowGenerator
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
-from openmm_cgan.plumed.colvar import CollectiveVariable
 
 FORMAT = "openmm_cgan.ConditionalGAN"
 FORMAT_VERSION = 2

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from openmm_cgan.cgan.training import TrainingData, TrainingSettings
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import Features
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.generators import KINDS
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
-from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.rotors import Rotor, exchange_hydrogens, find_rotors
 
 CHUNK = 2048  # frames turned into internal coordinates at a time

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames.h5md import (
     EDGES,
     POSITION,
@@ -25,7 +26,6 @@ from openmm_cgan.frames.h5md import (
     read_segment_table,
 )
 from openmm_cgan.frames.segments import PATTERN, flush_writers
-from openmm_cgan.plumed.colvar import CollectiveVariable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

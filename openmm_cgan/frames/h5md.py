@@ -26,8 +26,8 @@ import h5py
 import numpy as np
 
 from openmm_cgan import __version__
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames.journal import open_still
-from openmm_cgan.plumed.colvar import CollectiveVariable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

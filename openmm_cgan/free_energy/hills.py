@@ -7,7 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.plumed.colvar import CollectiveVariable, FieldTable
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.plumed.files.fields import FieldTable
 
 HILL_CUTOFF = 6.25  # in (distance/sigma)^2/2, PLUMED's DP2CUTOFF
 

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.reweighting import (
     DistinctBiases,
     JoinedWindows,
@@ -39,7 +40,6 @@ from openmm_cgan.free_energy.samples import (
     spread,
     unbiased,
 )
-from openmm_cgan.plumed.colvar import CollectiveVariable
 from openmm_cgan.proposals.conditions import Conditions
 from openmm_cgan.proposals.weights import DensitySampler, noisy_conditions
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions.action import Value
-from openmm_cgan.plumed.actions.kernels import Kernels
-from openmm_cgan.plumed.colvar import FieldTable
+from openmm_cgan.plumed.actions.opes.kernels import Kernels
+from openmm_cgan.plumed.files.fields import FieldTable
 
 
 @dataclass(frozen=True)

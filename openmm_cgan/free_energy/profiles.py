@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
 from openmm_cgan.free_energy.samples import (
     BiasedFrames,
@@ -25,7 +26,6 @@ from openmm_cgan.free_energy.samples import (
     spread,
     statistical_inefficiency,
 )
-from openmm_cgan.plumed.colvar import CollectiveVariable
 
 __all__ = [
     "BiasedFrames",

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.mbar import pymbar_quietly
-from openmm_cgan.plumed.colvar import CollectiveVariable
 
 BiasFunction = Callable[[NDArray], NDArray]
 

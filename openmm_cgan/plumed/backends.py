@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from openmm_cgan.plumed import kernel, plugin
-from openmm_cgan.plumed.language import PlumedInputError
+from openmm_cgan.plumed.input.language import PlumedInputError
+from openmm_cgan.plumed.libplumed import kernel, plugin
 
 log = logging.getLogger("openmm_cgan")
 

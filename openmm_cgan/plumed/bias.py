@@ -13,22 +13,22 @@ import numpy as np
 import openmm
 from openmm import unit
 
+from openmm_cgan.checkpoints import read_saved, write_saved
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action, read_actions, read_known
 from openmm_cgan.plumed.actions.setup import Units
 from openmm_cgan.plumed.backends import choose_backend, make_plumed
 from openmm_cgan.plumed.bias_reporters import UpdateReporter, positions_and_box, tell_energy
-from openmm_cgan.plumed.colvar import CollectiveVariable
-from openmm_cgan.plumed.language import (
+from openmm_cgan.plumed.input.language import (
     PlumedInputError,
     include_files,
     read_statements,
     read_text,
     split_vector,
 )
-from openmm_cgan.plumed.lowering import bias_number, marker_force
-from openmm_cgan.plumed.native import NativeBackend
-from openmm_cgan.plumed.saved_state import read_saved, write_saved
-from openmm_cgan.plumed.strides import BIASES, OUTPUTS
+from openmm_cgan.plumed.libplumed.schedule import BIASES, OUTPUTS
+from openmm_cgan.plumed.native.backend import NativeBackend
+from openmm_cgan.plumed.native.forces.compiler import bias_number, marker_force
 
 log = logging.getLogger("openmm_cgan")
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
-    from openmm_cgan.plumed.colvar import CollectiveVariable
+    from openmm_cgan.collective_variable import CollectiveVariable
 
 NEARLY_ALL = 0.95  # of a period: frames leave the last bit of a whole turn open by chance
 
@@ -45,7 +45,7 @@ class UniformConditions:
 
     Examples
     --------
-    >>> from openmm_cgan.plumed.colvar import CollectiveVariable
+    >>> from openmm_cgan.collective_variable import CollectiveVariable
     >>> conditions = UniformConditions([[0.2, 0.7]], [CollectiveVariable("d", "nm")])
     >>> conditions.log_density(np.array([[0.3], [0.8]]))
     array([0.69314718,       -inf])

@@ -19,7 +19,7 @@ from openmm_cgan.frames import topology_hash
 from openmm_cgan.proposals.stereochemistry import BondGraph
 
 if TYPE_CHECKING:
-    from openmm_cgan.plumed.colvar import CollectiveVariable
+    from openmm_cgan.collective_variable import CollectiveVariable
 
 NOT_FINITE = "not finite"
 BOND_LENGTH = "bond length"

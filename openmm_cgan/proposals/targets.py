@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from openmm_cgan.plumed.colvar import CollectiveVariable
+    from openmm_cgan.collective_variable import CollectiveVariable
 
 TargetStrategy = Callable[[NDArray, np.random.Generator], NDArray]
 

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from openmm_cgan.proposals.screening import Sampler
 
 if TYPE_CHECKING:
-    from openmm_cgan.plumed.colvar import CollectiveVariable
+    from openmm_cgan.collective_variable import CollectiveVariable
 
 SIGMAS = 8.0  # of a wrapped normal that are summed over: beyond them 1e-15 of it
 

@@ -23,7 +23,7 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.language import read_text
+from openmm_cgan.plumed.input.language import read_text
 from openmm_cgan.windows.dragging import DragSettings, drag
 from openmm_cgan.windows.platforms import fastest_platform
 from openmm_cgan.windows.run_files import write_array, write_atomically, write_shared

@@ -25,23 +25,29 @@ from __future__ import annotations
 from pathlib import Path
 
 from openmm_cgan.plumed.actions.action import REMEDY, Action, Scope, read_action
-from openmm_cgan.plumed.actions.biases import BiasValue, LowerWalls, Restraint, UpperWalls
-from openmm_cgan.plumed.actions.centers import Center, Centroid, Com, FixedAtom, VirtualAtom
-from openmm_cgan.plumed.actions.chains import Angle, Distance, Position, Torsion
+from openmm_cgan.plumed.actions.biases.bias import BiasValue, LowerWalls, Restraint, UpperWalls
+from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.committor import Committor
-from openmm_cgan.plumed.actions.contacts import ContactMap, Coordination
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text
-from openmm_cgan.plumed.actions.metad import Metad
-from openmm_cgan.plumed.actions.moving import MovingRestraint
-from openmm_cgan.plumed.actions.opes import Opes, OpesExplore
+from openmm_cgan.plumed.actions.metad.metad import Metad
+from openmm_cgan.plumed.actions.opes.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
-from openmm_cgan.plumed.actions.paths import PathMsd, PropertyMap
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
-from openmm_cgan.plumed.actions.shapes import Gyration, Rmsd
-from openmm_cgan.plumed.actions.surroundings import Cell, Energy, Time, Volume
-from openmm_cgan.plumed.actions.variables import Variable
-from openmm_cgan.plumed.language import PlumedInputError, Problem, Statement
+from openmm_cgan.plumed.actions.variables.centers import (
+    Center,
+    Centroid,
+    Com,
+    FixedAtom,
+    VirtualAtom,
+)
+from openmm_cgan.plumed.actions.variables.chains import Angle, Distance, Position, Torsion
+from openmm_cgan.plumed.actions.variables.contacts import ContactMap, Coordination
+from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
+from openmm_cgan.plumed.actions.variables.shapes import Gyration, Rmsd
+from openmm_cgan.plumed.actions.variables.surroundings import Cell, Energy, Time, Volume
+from openmm_cgan.plumed.actions.variables.variable import Variable
+from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 
 ACTIONS: dict[str, type[Action]] = {
     cls.name: cls

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from openmm_cgan.plumed.expressions import namespace
-from openmm_cgan.plumed.index_files import read_index_file
-from openmm_cgan.plumed.language import (
+from openmm_cgan.plumed.input.expressions import namespace
+from openmm_cgan.plumed.input.index_files import read_index_file
+from openmm_cgan.plumed.input.language import (
     PlumedInputError,
     Problem,
     Statement,
@@ -20,7 +20,7 @@ from openmm_cgan.plumed.language import (
     split_vector,
     unbrace,
 )
-from openmm_cgan.plumed.pdb import MolInfo
+from openmm_cgan.plumed.input.pdb import MolInfo
 
 REMEDY = "use backend='kernel' (real PLUMED)"
 

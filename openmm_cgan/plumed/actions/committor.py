@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword
-from openmm_cgan.plumed.actions.biases import restarts_itself, take
-from openmm_cgan.plumed.language import is_number_format
+from openmm_cgan.plumed.actions.biases.bias import restarts_itself
+from openmm_cgan.plumed.input.language import is_number_format
 
 
 class StopRunError(RuntimeError):
@@ -67,4 +68,4 @@ class Committor(Action):
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over what `saved` gave."""
-        self.basin = int(take(arrays, "basin", ()))
+        self.basin = int(saved_array(arrays, "basin", ()))

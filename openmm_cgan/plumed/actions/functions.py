@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Keyword, Value, domain_value
-from openmm_cgan.plumed.expressions import read_expression
+from openmm_cgan.plumed.input.expressions import read_expression
 
 
 class Function(Action):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword
-from openmm_cgan.plumed.language import is_number_format
+from openmm_cgan.plumed.input.language import is_number_format
 
 
 class Print(Action):

@@ -14,10 +14,10 @@ from openmm_cgan.plumed.actions.action import (
     Keyword,
     UnitSystem,
 )
-from openmm_cgan.plumed.actions.trees import spanning_tree
-from openmm_cgan.plumed.index_files import read_index_file
-from openmm_cgan.plumed.language import read_real
-from openmm_cgan.plumed.pdb import MolInfo
+from openmm_cgan.plumed.geometry.trees import spanning_tree
+from openmm_cgan.plumed.input.index_files import read_index_file
+from openmm_cgan.plumed.input.language import read_real
+from openmm_cgan.plumed.input.pdb import MolInfo
 
 
 class Units(Action):

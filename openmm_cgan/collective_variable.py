@@ -1,0 +1,74 @@
+"""Collective variables by name: what all rooms know of them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class CollectiveVariable:
+    """What is known of one collective variable besides its values.
+
+    Parameters
+    ----------
+    name : str
+        Label in the PLUMED input, as COLVAR prints it, such as ``phi`` or ``d.x``.
+    unit : str
+        Unit of its values: that of the PLUMED input ("rad", "nm", "A", "" for a pure number).
+    domain : (float, float) or None
+        Periodic domain, None for a variable that is not periodic.
+    action : str
+        PLUMED action that defines it ("TORSION"), empty when unknown.
+    atoms : tuple of int
+        Zero-based atoms of a TORSION, ANGLE or DISTANCE; empty otherwise.
+
+    Examples
+    --------
+    >>> import math
+    >>> phi = CollectiveVariable("phi", "rad", (-math.pi, math.pi))
+    >>> round(float(phi.difference(3.0, -3.0)), 6)
+    0.283185
+    """
+
+    name: str
+    unit: str = ""
+    domain: tuple[float, float] | None = None
+    action: str = ""
+    atoms: tuple[int, ...] = ()
+
+    @property
+    def period(self) -> float | None:
+        """Length of the periodic domain, or None."""
+        return None if self.domain is None else self.domain[1] - self.domain[0]
+
+    def difference(self, reference: Any, value: Any) -> Any:
+        """Return ``value - reference``, the shortest way round where periodic.
+
+        Parameters
+        ----------
+        reference, value : float or ndarray
+            Values [CV unit]; they broadcast.
+        """
+        delta = np.asarray(value, dtype=float) - np.asarray(reference, dtype=float)
+        if self.period is None:
+            return delta
+        return delta - self.period * np.floor(delta / self.period + 0.5)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> CollectiveVariable:
+        """Rebuild from `to_dict`, or from what JSON made of it."""
+        domain = record.get("domain")
+        return cls(
+            name=str(record["name"]),
+            unit=str(record.get("unit", "")),
+            domain=None if domain is None else (float(domain[0]), float(domain[1])),
+            action=str(record.get("action", "")),
+            atoms=tuple(int(atom) for atom in record.get("atoms", ())),
+        )

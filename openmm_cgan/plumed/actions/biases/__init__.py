@@ -1,0 +1,5 @@
+"""Biases that are a formula.
+
+bias    what biases share; RESTRAINT, walls, BIASVALUE
+moving  MOVINGRESTRAINT
+"""

@@ -1,0 +1,256 @@
+"""What else scales the hills of a METAD: the bias between wells, and a target distribution.
+
+Transition tempering: Dama, Rotskoff, Parrinello, Voth, doi 10.1021/ct500441q. Targets: White, Dama,
+Voth, doi 10.1021/acs.jctc.5b00178.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.checkpoints import saved_array
+from openmm_cgan.plumed.actions.action import Action, Keyword
+from openmm_cgan.plumed.actions.metad.hill_grid import MAX_GRID_POINTS, Axis, HillGrid
+from openmm_cgan.plumed.files.fields import FieldTable, read_fields
+from openmm_cgan.plumed.input.language import read_real
+
+TEMPERING_KEYWORDS = (
+    Keyword("TTBIASFACTOR", "real", "bias factor of transition-tempered metadynamics"),
+    Keyword("TTBIASTHRESHOLD", "real", "bias between the wells from which on it tempers"),
+    Keyword("TTALPHA", "real", "exponent of that tempering, above 0 and at most 1"),
+    Keyword("TRANSITIONWELL", "reals", "place of a well", first=0),
+    Keyword("CALC_TRANSITION_BIAS", "flag", "the bias between the wells as transbias"),
+    Keyword("TARGET", "text", "a grid file with the free energy of the distribution aimed at"),
+)
+
+
+class Transition:
+    """The bias that has been laid on the best way between wells, and how it tempers.
+
+    Attributes
+    ----------
+    bias : float
+        As it was after the last hill [energy unit of the input].
+    """
+
+    def __init__(self, wells: Sequence[Sequence[float]]) -> None:
+        self.wells = tuple(wells)
+        self.factor: float | None = None
+        self.threshold, self.alpha = 0.0, 1.0
+        self.bias = 0.0
+
+    def tempered(self, height: float, kt: float) -> float:
+        """A hill's height."""
+        if self.factor is None:
+            return height
+        above = max(0.0, self.bias - self.threshold) / (kt * (self.factor - 1))
+        if self.alpha == 1.0:
+            return height * math.exp(-above)
+        ratio = (1 - self.alpha) / self.alpha
+        return height * math.pow(1 + ratio * above, -1 / ratio)
+
+    def update(self, grid: HillGrid) -> None:
+        """Take the bias as it is now."""
+        sink, *others = self.wells
+        if not others:
+            self.bias = grid.at(sink)
+            return
+        ends = [node_of(grid.axes, well) for well in self.wells]
+        self.bias = highest_pass(grid, ends[1], ends[0])
+        for end in ends[2:]:
+            if self.bias == 0.0:
+                break
+            self.bias = min(self.bias, highest_pass(grid, end, ends[0]))
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """What there is to be saved with a checkpoint."""
+        return {"transition_bias": np.array(self.bias)}
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `saved` gave."""
+        self.bias = float(saved_array(arrays, "transition_bias", ()))
+
+
+def read_transition(action: Action, options: dict[str, Any]) -> Transition | None:
+    """What a METAD says about its wells."""
+    factor, wells = options["TTBIASFACTOR"], options["TRANSITIONWELLi"]
+    settings = {word: options[word] for word in ("TTBIASTHRESHOLD", "TTALPHA")}
+    if factor is None:
+        for word in (word for word, given in settings.items() if given is not None):
+            raise action.error(word, "needs TTBIASFACTOR")
+        if not options["CALC_TRANSITION_BIAS"]:
+            if wells:
+                raise action.error("TRANSITIONWELL", "needs TTBIASFACTOR or CALC_TRANSITION_BIAS")
+            return None
+    if not wells:
+        raise action.error("TRANSITIONWELL", "give TRANSITIONWELL0=..., and one for each well")
+    made = Transition(wells)
+    made.factor = factor
+    made.threshold = settings["TTBIASTHRESHOLD"] or 0.0
+    made.alpha = 1.0 if settings["TTALPHA"] is None else settings["TTALPHA"]
+    if factor == 1:
+        raise action.error("TTBIASFACTOR", "must not be 1")
+    if made.threshold < 0:
+        raise action.error("TTBIASTHRESHOLD", "must not be negative")
+    if not 0 < made.alpha <= 1:
+        raise action.error("TTALPHA", "must be above 0 and at most 1")
+    return made
+
+
+def check_tempering(action: Action, parts: dict[str, tuple[float | None, float]]) -> None:
+    """Refuse temperings that together let the hills grow.
+
+    Parameters
+    ----------
+    action : Action
+    parts : dict of str to (float or None, float)
+        By keyword the bias factor less one, and the exponent.
+    """
+    active = [(delta, alpha) for delta, alpha in parts.values() if delta is not None]
+    strongest = max((alpha for _, alpha in active), default=1.0)
+    total = sum(1 / delta for delta, alpha in active if alpha == strongest and delta != 0)
+    if total < 0:
+        words = ", ".join(word for word, (delta, _) in parts.items() if delta is not None)
+        raise action.error(words, "the hills would grow with the bias")
+
+
+def check_wells(action: Action, transition: Transition, axes: Sequence[Axis]) -> None:
+    """Refuse wells that are not on the grid."""
+    for well in transition.wells:
+        for axis, s in zip(axes, well, strict=True):
+            if not (axis.lower <= s < axis.upper or (s == axis.upper and not axis.periodic)):
+                raise action.error("TRANSITIONWELL", f"{s} of {axis.value.name} is off the grid")
+
+
+# ---- ways over a grid
+
+
+def node_of(axes: Sequence[Axis], arguments: Sequence[float]) -> tuple[int, ...]:
+    """The node below a point."""
+    pairs = zip(axes, arguments, strict=True)
+    return tuple(math.floor((s - axis.lower) / axis.step) for axis, s in pairs)
+
+
+def highest_pass(grid: HillGrid, source: tuple[int, ...], sink: tuple[int, ...]) -> float:
+    """The lowest value on the way between two nodes where that is highest."""
+    if len(grid.axes) == 1:
+        return _highest_pass_on_a_line(grid, source[0], sink[0])
+    values = grid.nodes[0]
+    seen: set[tuple[int, ...]] = set()
+    ways = [(-float(values[source]), source)]
+    while ways:
+        cost, here = heapq.heappop(ways)
+        if here == sink or cost == 0.0:
+            return -cost
+        for node in _next_nodes(grid.axes, here):
+            if node not in seen:
+                seen.add(node)
+                heapq.heappush(ways, (max(cost, -float(values[node])), node))
+    return 0.0
+
+
+def _next_nodes(axes: Sequence[Axis], node: tuple[int, ...]) -> list[tuple[int, ...]]:
+    found = []
+    for i, axis in enumerate(axes):
+        for k in (node[i] - 1, node[i] + 1):
+            if axis.periodic or 0 <= k < axis.nodes:
+                found.append((*node[:i], k % axis.nodes, *node[i + 1 :]))
+    return found
+
+
+def _highest_pass_on_a_line(grid: HillGrid, source: int, sink: int) -> float:
+    values, [axis] = grid.nodes[0], grid.axes
+    low, high = sorted((source, sink))
+    inside = _lowest(values[low : high + 1] if source < sink else values[low : high + 1][::-1])
+    if not axis.periodic or source == sink:
+        return inside
+    if source > sink:
+        outside = np.concatenate([values[source:], values[: sink + 1]])
+    else:  # where PLUMED looks from the source down, and stops at the end
+        outside = values[source::-1]
+        if sink == axis.nodes - 1:
+            outside = np.concatenate([outside, values[::-1]])
+    return max(inside, _lowest(outside))
+
+
+def _lowest(values: np.ndarray) -> float:
+    """The lowest of values up to the first zero, which ends every way."""
+    lowest = np.minimum.accumulate(values)
+    return 0.0 if np.any(lowest == 0.0) else float(lowest[-1])
+
+
+# ---- targets
+
+
+class Target:
+    """A free energy on a grid: hills are higher where it is.
+
+    Parameters
+    ----------
+    axes : sequence of Axis
+    nodes : ndarray
+        Its values.
+    """
+
+    def __init__(self, axes: Sequence[Axis], nodes: np.ndarray) -> None:
+        self.axes, self.nodes = tuple(axes), nodes
+        self._highest = max(float(nodes.max()), 0.0)
+
+    def factor(self, arguments: Sequence[float], kt: float) -> float:
+        """What a hill's height is multiplied with.
+
+        Raises
+        ------
+        ValueError
+            If the point is off the grid.
+        """
+        for axis, s in zip(self.axes, arguments, strict=True):
+            if not axis.inside(s):
+                limits = f"from {axis.lower} to {axis.upper}"
+                raise ValueError(f"{axis.value.name} = {s} is off the grid of TARGET, {limits}")
+        node = node_of(self.axes, arguments)
+        cells = zip(node, self.axes, strict=True)
+        here = tuple(k % axis.nodes if axis.periodic else k for k, axis in cells)
+        return math.exp((float(self.nodes[here]) - self._highest) / kt)
+
+
+def read_target(action: Action, path: Path) -> Target:
+    """The target of a METAD from a grid file."""
+    try:
+        table = read_fields(path)
+        names = [value.name for value in action.arguments]
+        needed = [*names, f"{action.label}.target", *(f"der_{name}" for name in names)]
+        if missing := [name for name in needed if name not in table.columns]:
+            raise ValueError(f"{path} has no column {', '.join(missing)}")
+        axes = [_axis(action, i, table) for i in range(len(names))]
+        if math.prod(axis.nodes for axis in axes) > MAX_GRID_POINTS:
+            raise ValueError(f"{path} is a grid of more than {MAX_GRID_POINTS} points")
+        if not all(np.isfinite(table.columns[name]).all() for name in needed):
+            raise ValueError(f"{path} holds what is no number")
+    except (OSError, ValueError, KeyError) as error:
+        raise action.error("TARGET", str(error)) from None
+    nodes = np.zeros([axis.nodes for axis in axes])
+    index = []
+    for axis in axes:
+        index.append(np.clip(axis.nearest(table.columns[axis.value.name]), 0, axis.nodes - 1))
+    nodes[tuple(index)] = table.columns[f"{action.label}.target"]
+    return Target(axes, nodes)
+
+
+def _axis(action: Action, i: int, table: FieldTable) -> Axis:
+    value, constants = action.arguments[i], table.constants
+    texts = (constants[f"min_{value.name}"], constants[f"max_{value.name}"])
+    periodic = constants[f"periodic_{value.name}"] == "true"
+    if (value.domain_text if periodic else None) != (texts if value.domain else None):
+        raise ValueError(f"the file and {value.name} differ in their period")
+    cells = int(constants[f"nbins_{value.name}"]) - (not periodic)
+    lower, upper = (read_real(text) for text in texts)
+    if cells < 1 or not lower < upper:
+        raise ValueError(f"no grid of {value.name} from {lower} to {upper} in {cells} cells")
+    return Axis(value, lower, upper, cells, texts)

@@ -1,0 +1,187 @@
+"""Virtual atoms: COM and CENTER, points that move with a group of atoms, and FIXEDATOM."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Keyword
+from openmm_cgan.plumed.geometry.vectors import Vector, scaled, whole
+from openmm_cgan.plumed.input.expressions import namespace
+
+_ATOMS = Keyword("ATOMS", "atoms", "the atoms of the group", compulsory=True)
+_NOPBC = Keyword("NOPBC", "flag", "do not make the group whole")
+_PHASES = Keyword("PHASES", "flag", "mean phases along the box vectors, where there is a box")
+_SET = (
+    Keyword("SET_MASS", "real", "accepted: masses of virtual atoms are not used"),
+    Keyword("SET_CHARGE", "real", "accepted"),
+)
+
+
+def mass_weights(action: Action, masses: np.ndarray | None) -> np.ndarray:
+    """Masses of a group, made to sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If they are not known yet.
+    """
+    if masses is None:
+        raise ValueError(
+            f"{action.statement.location}: {action.name} {action.label} needs the masses: call "
+            "bias.add_to(system), or PlumedBias(..., topology), before its values"
+        )
+    return masses / masses.sum()
+
+
+class VirtualAtom(Action):
+    """A point, usable wherever an atom is."""
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.periodic: bool = not given.options.get("NOPBC", False)
+        if not given.statement.label:
+            raise self.error(self.name, "a virtual atom needs a label, or nothing can use it")
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        """The atoms that it depends on."""
+        return ()
+
+    def position(self, positions: Any, box: Any) -> Vector:
+        """Its position [nm]."""
+        raise NotImplementedError
+
+
+class FixedAtom(VirtualAtom):
+    """A point that stays where it is."""
+
+    name = "FIXEDATOM"
+    summary = "a fixed point"
+    keywords = (
+        Keyword("AT", "numbers", "its three coordinates", compulsory=True),
+        Keyword("SCALED_COMPONENTS", "flag", "they are along the box vectors"),
+        *_SET,
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        at = given.options["AT"]
+        if len(at) != 3:
+            raise self.error("AT", f"expected three coordinates, {len(at)} given")
+        self.scaled: bool = given.options["SCALED_COMPONENTS"]
+        unit = 1.0 if self.scaled else self.units.length
+        self.at = tuple(float(x) * unit for x in at)
+
+    def position(self, positions: Any, box: Any) -> Vector:
+        zero = positions[..., 0, 0] * 0
+        if self.scaled and box is None:  # as PLUMED has it
+            return zero, zero, zero
+        if self.scaled:
+            x, y, z = (sum(self.at[k] * box[..., k, axis] for k in range(3)) for axis in range(3))
+            return zero + x, zero + y, zero + z
+        return zero + self.at[0], zero + self.at[1], zero + self.at[2]
+
+
+class Centroid(VirtualAtom):
+    """A weighted mean of atoms.
+
+    The group is made whole first: each atom at the image nearest to the one before it.
+    """
+
+    makes_whole = True
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.atoms: tuple[int, ...] = given.options["ATOMS"]
+        if not all(isinstance(atom, int) for atom in self.atoms) or not self.atoms:
+            raise self.error("ATOMS", f"expected real atoms, at least one; {REMEDY}")
+        self.phases: bool = given.options["PHASES"]
+        self.weights: np.ndarray | None = None
+        self.masses: np.ndarray | None = None
+
+    def set_masses(self, masses: np.ndarray) -> None:
+        """Take the masses [dalton] of all atoms of the system."""
+        self.masses = np.asarray(masses, dtype=float)[list(self.atoms)]
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        """The atoms that it depends on."""
+        return self.atoms
+
+    @property
+    def normalized_weights(self) -> np.ndarray:
+        """Weight of each atom, summing to 1."""
+        if self.weights is None:
+            return mass_weights(self, self.masses)
+        return self.weights / self.weights.sum()
+
+    def position(self, positions: Any, box: Any) -> Vector:
+        """Its position [nm]."""
+        if self.phases and box is not None:
+            return self._position_by_phases(positions, box)
+        points = whole(self.atoms, positions, box if self.periodic else None)
+        weights = namespace(points).asarray(self.normalized_weights)
+        x, y, z = ((weights * points[..., axis]).sum(-1) for axis in range(3))
+        return x, y, z
+
+    def pull(self, slope: np.ndarray, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """Gradient on the atoms, shape (n_atoms, 3), of what has this slope in its position."""
+        weights = self.normalized_weights[:, None]
+        if not self.phases or box is None:
+            return weights * slope
+        angles = 2 * math.pi * positions[list(self.atoms)] @ np.linalg.inv(box)
+        sines, cosines = weights * np.sin(angles), weights * np.cos(angles)
+        sine, cosine = sines.sum(0), cosines.sum(0)
+        factors = (cosine * cosines + sine * sines) / (sine**2 + cosine**2)
+        return (factors * (box @ slope)) @ np.linalg.inv(box).T
+
+    def _position_by_phases(self, positions: Any, box: Any) -> Vector:
+        xp = namespace(positions)
+        points, weights = positions[..., list(self.atoms), :], xp.asarray(self.normalized_weights)
+        parts = scaled((points[..., 0], points[..., 1], points[..., 2]), box[..., None, :, :])
+        turns = []
+        for part in parts:
+            angle = 2 * math.pi * part
+            sine, cosine = (weights * xp.sin(angle)).sum(-1), (weights * xp.cos(angle)).sum(-1)
+            turns.append(xp.atan2(sine, cosine) / (2 * math.pi))
+        x, y, z = (sum(turns[k] * box[..., k, axis] for k in range(3)) for axis in range(3))
+        return x, y, z
+
+
+class Com(Centroid):
+    """The centre of mass."""
+
+    name = "COM"
+    summary = "centre of mass of a group"
+    keywords = (_ATOMS, _PHASES, _NOPBC, *_SET)
+
+
+class Center(Centroid):
+    """The centre of a group: the mean, with given weights, or of mass."""
+
+    name = "CENTER"
+    summary = "centre of a group"
+    keywords = (
+        _ATOMS,
+        Keyword("WEIGHTS", "numbers", "one for each atom; all equal if absent"),
+        Keyword("MASS", "flag", "weights are the masses"),
+        _PHASES,
+        _NOPBC,
+        *_SET,
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        weights, by_mass = given.options["WEIGHTS"], given.options["MASS"]
+        if by_mass and weights is not None:
+            raise self.error("WEIGHTS", "give WEIGHTS or MASS, not both")
+        if weights is None:
+            weights = (1.0,) * len(self.atoms)
+        if len(weights) != len(self.atoms):
+            raise self.error("WEIGHTS", f"{len(weights)} weights for {len(self.atoms)} atoms")
+        if sum(weights) == 0:
+            raise self.error("WEIGHTS", "the weights add up to zero")
+        self.weights = None if by_mass else np.array(weights, dtype=float)

@@ -1,0 +1,289 @@
+"""Sums over pairs of atoms: COORDINATION and CONTACTMAP."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
+from openmm_cgan.plumed.actions.variables.centers import FixedAtom
+from openmm_cgan.plumed.actions.variables.variable import (
+    BoxKind,
+    Gradient,
+    Name,
+    Own,
+    Site,
+    Term,
+    Variable,
+    site_position,
+)
+from openmm_cgan.plumed.geometry.switching import Switch, rational, read_switch
+from openmm_cgan.plumed.geometry.vectors import Vector, dot
+from openmm_cgan.plumed.input.expressions import namespace
+
+MAX_PAIRS = 2_000_000
+
+
+class PairSum(Variable):
+    """A sum over pairs of a function of their distance."""
+
+    pairs: list[tuple[Site, Site]]
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return tuple(dict.fromkeys(site for pair in self.pairs for site in pair))
+
+    def distances(self, positions: Any, box: Any) -> Any:
+        """Distances of the pairs, shape (..., n_pairs) [length unit of the input]."""
+        nearest = self._vectors(positions, box)
+        return namespace(positions).sqrt(dot(nearest, nearest)) / self.units.length
+
+    @cached_property
+    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the first and the second of each pair stand among the sites."""
+        row = {site: i for i, site in enumerate(self.sites)}
+        return np.array([row[a] for a, _ in self.pairs]), np.array([row[b] for _, b in self.pairs])
+
+    def _vectors(self, positions: Any, box: Any) -> Vector:
+        """Vectors from the first of each pair to the second, each of shape (..., n_pairs) [nm]."""
+        xp = namespace(positions)
+        sites = self.sites
+        if all(isinstance(site, int) for site in sites):
+            chosen = positions[..., list(sites), :]
+            columns = [chosen[..., axis] for axis in range(3)]
+        else:
+            points = [site_position(site, positions, box) for site in sites]
+            columns = [xp.stack([point[axis] for point in points], -1) for axis in range(3)]
+        first, second = self._rows
+        x, y, z = (c[..., second] - c[..., first] for c in columns)
+        return self._nearest((x, y, z), None if box is None else box[..., None, :, :])
+
+    def pair_values(self, r: Any) -> Any:
+        """What each pair adds, for distances of shape (..., n_pairs)."""
+        raise NotImplementedError
+
+    @property
+    def reach(self) -> float:
+        """Beyond which distance pairs add nothing that changes [nm]."""
+        raise NotImplementedError
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        return self.pair_values(self.distances(positions, box)).sum(-1)
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        return self._pull(positions, box, np.ones(len(self.pairs)))
+
+    def _pull(
+        self, positions: np.ndarray, box: np.ndarray | None, chosen: np.ndarray
+    ) -> tuple[float, np.ndarray]:
+        """Sum over the chosen pairs, and its gradient on the sites."""
+        x, y, z = self._vectors(positions, box)
+        r = np.sqrt(x * x + y * y + z * z)
+        values = self.pair_values(r / self.units.length + 1e-40j) * chosen
+        pull = values.imag / 1e-40 / (r * self.units.length)  # exact: nothing is subtracted
+        slopes = np.zeros((len(self.sites), 3))
+        for sign, rows in zip((-1.0, 1.0), self._rows, strict=True):
+            for axis, component in enumerate((x, y, z)):
+                slopes[:, axis] += np.bincount(rows, sign * pull * component, len(slopes))
+        return float(values.real.sum()), slopes
+
+    def wanders(self, box: BoxKind) -> bool:
+        fixed = any(isinstance(site, FixedAtom) for site in self.sites)
+        return (fixed and not self.periodic) or super().wanders(box)
+
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        return name(Gradient(self, index) if self._in_python(box) else Own(self))
+
+    def _in_python(self, box: BoxKind) -> bool:
+        """Whether OpenMM's images of the pairs may not be PLUMED's."""
+        far = self.periodic and self.reach > box.safe and box.apart(self.sites)
+        return far or box.hidden(self.sites)
+
+    def pair_expression(self, k: int, r: str) -> str:
+        """Expression of OpenMM's for pair `k`, in its distance [nm] and `pair_parameters`."""
+        raise NotImplementedError
+
+    def pair_parameters(self, k: int) -> dict[str, float]:
+        """Numbers of pair `k` by name, kept out of the expression so that pairs can share it."""
+        return {}
+
+    def _refuse_fixed_pairs(self, word: str) -> None:
+        fixed = {site for site in self.sites if isinstance(site, FixedAtom)}
+        if fixed and any(a in fixed and b in fixed for a, b in self.pairs):
+            raise self.error(word, f"a pair of fixed atoms is not native; {REMEDY}")
+
+
+class Coordination(PairSum):
+    """The number of contacts between two groups."""
+
+    name = "COORDINATION"
+    summary = "number of contacts, all switching functions, PAIR"
+    keywords = (
+        Keyword("GROUPA", "atoms", "the first group", compulsory=True),
+        Keyword("GROUPB", "atoms", "the second group; pairs within the first if absent"),
+        Keyword("SWITCH", "text", "the switching function"),
+        Keyword("R_0", "real", "its length, if SWITCH is not given"),
+        Keyword("D_0", "real", "where it begins", default=0.0),
+        Keyword("NN", "integer", "its first exponent", default=6),
+        Keyword("MM", "integer", "its second exponent, 2 NN if 0", default=0),
+        Keyword("PAIR", "flag", "the first of A with the first of B, and so on"),
+        Keyword("NOPBC", "flag", "ignore the periodic box"),
+        Keyword("NLIST", "flag", "accepted: the sum here is exact without a list"),
+        Keyword("NL_CUTOFF", "real", "accepted"),
+        Keyword("NL_STRIDE", "integer", "accepted"),
+        Keyword("SERIAL", "flag", "accepted"),
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        options = given.options
+        self.pairs = self._pairs(options["GROUPA"], options["GROUPB"], options["PAIR"])
+        self._refuse_fixed_pairs("GROUPA")
+        self.switch = self._switch(options)
+
+    def _pairs(
+        self, a: tuple[Site, ...], b: tuple[Site, ...] | None, zipped: bool
+    ) -> list[tuple[Site, Site]]:
+        count = len(a) * (len(a) if b is None else len(b))
+        if not zipped and count > MAX_PAIRS:
+            raise self.error("GROUPA", f"{count} pairs, natively {MAX_PAIRS} at most; {REMEDY}")
+        if zipped:
+            if b is None or len(a) != len(b):
+                raise self.error("PAIR", "GROUPA and GROUPB must have as many atoms")
+            pairs = list(zip(a, b, strict=True))
+        elif b is None:
+            pairs = [(a[i], a[j]) for i in range(len(a)) for j in range(i + 1, len(a))]
+        else:
+            pairs = [(x, y) for x in a for y in b]
+        pairs = [pair for pair in pairs if pair[0] != pair[1]]
+        if not pairs:
+            raise self.error("GROUPA", "there is no pair of different atoms")
+        return pairs
+
+    def _switch(self, options: dict[str, Any]) -> Switch:
+        if options["SWITCH"] is not None:
+            try:
+                return read_switch(options["SWITCH"])
+            except ValueError as error:
+                raise self.error("SWITCH", str(error)) from None
+        r_0, nn, mm = options["R_0"], options["NN"], options["MM"]
+        if r_0 is None or not r_0 > 0 or nn == mm or (mm or 2 * nn) <= nn:
+            raise self.error("R_0", "give SWITCH, or a positive R_0 with NN below MM")
+        return rational(r_0, options["D_0"], nn, mm)
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return (Value(self.label),)
+
+    def pair_values(self, r: Any) -> Any:
+        return self.switch.value(r)
+
+    @property
+    def reach(self) -> float:
+        return self.switch.d_max * self.units.length
+
+    def pair_expression(self, k: int, r: str) -> str:
+        return self.switch.expression(f"({r}*{1 / self.units.length!r})")
+
+
+class ContactMap(PairSum):
+    """Contacts one by one, their weighted sum, or the squared distance from a reference map."""
+
+    name = "CONTACTMAP"
+    summary = "contacts, their sum (SUM) or distance from a map (CMDIST)"
+    keywords = (
+        Keyword("ATOMS", "atoms", "the two atoms of a contact", compulsory=True, first=1),
+        Keyword("SWITCH", "text", "the switching function of a contact", first=1),
+        Keyword("SWITCH", "text", "the switching function of all contacts"),
+        Keyword("REFERENCE", "real", "subtracted from a contact", first=1),
+        Keyword("WEIGHT", "real", "multiplies a contact", first=1),
+        Keyword("SUM", "flag", "add the contacts"),
+        Keyword("CMDIST", "flag", "add their squares"),
+        Keyword("NOPBC", "flag", "ignore the periodic box"),
+        Keyword("SERIAL", "flag", "accepted"),
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        options = given.options
+        self.pairs = []
+        for atoms in options["ATOMSi"]:
+            if len(atoms) != 2 or atoms[0] == atoms[1]:
+                raise self.error("ATOMS", "expected two different atoms for each contact")
+            self.pairs.append((atoms[0], atoms[1]))
+        self._refuse_fixed_pairs("ATOMS")
+        n = len(self.pairs)
+        if options["SUM"] and options["CMDIST"]:
+            raise self.error("CONTACTMAP", "give SUM or CMDIST, not both")
+        self.separate: bool = not options["SUM"] and not options["CMDIST"]
+        self.squared: bool = options["CMDIST"]
+        self.references = self._numbers("REFERENCE", options["REFERENCEi"], 0.0, n)
+        self.weights = self._numbers("WEIGHT", options["WEIGHTi"], 1.0, n)
+        self.switches = self._switches(options, n)
+
+    def _numbers(self, name: str, given: tuple[float, ...], default: float, n: int) -> list[float]:
+        if given and len(given) != n:
+            raise self.error(name, f"{len(given)} given for {n} contacts")
+        return list(given) or [default] * n
+
+    def _switches(self, options: dict[str, Any], n: int) -> list[Switch]:
+        texts = list(options["SWITCHi"]) or [options["SWITCH"]] * n
+        if len(texts) != n or texts[0] is None:
+            raise self.error("SWITCH", "give SWITCH once, or SWITCH1, SWITCH2 ... for each contact")
+        try:
+            return [read_switch(text) for text in texts]
+        except ValueError as error:
+            raise self.error("SWITCH", str(error)) from None
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        if not self.separate:
+            return (Value(self.label),)
+        return tuple(Value(f"{self.label}.contact-{k + 1}") for k in range(len(self.pairs)))
+
+    def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
+        if not self.separate:
+            return super().values(positions, box)
+        contacts = self.pair_values(self.distances(positions, box))
+        return tuple(contacts[..., k] for k in range(len(self.pairs)))
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        if not self.separate:
+            return super().gradient(index, positions, box)
+        return self._pull(positions, box, np.arange(len(self.pairs)) == index)
+
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        if not self.separate or self._in_python(box):
+            return super().expression(index, name, box)
+        periodic = self.periodic and box.periodic
+        r = name(Term(self.pairs[index], "distance", periodic=periodic))
+        text = self.pair_expression(index, r)
+        for parameter, number in self.pair_parameters(index).items():
+            text = re.sub(rf"\b{parameter}\b", f"({number!r})", text)
+        return text
+
+    def pair_values(self, r: Any) -> Any:
+        contacts = [
+            self.weights[k] * (switch.value(r[..., k]) - self.references[k])
+            for k, switch in enumerate(self.switches)
+        ]
+        found = namespace(r).stack(contacts, -1)
+        return found**2 if self.squared else found
+
+    @property
+    def reach(self) -> float:
+        return max(switch.d_max for switch in self.switches) * self.units.length
+
+    def pair_expression(self, k: int, r: str) -> str:
+        switch = self.switches[k].expression(f"({r}*{1 / self.units.length!r})")
+        return f"(weight*({switch}-ref))" + ("^2" if self.squared else "")
+
+    def pair_parameters(self, k: int) -> dict[str, float]:
+        return {"weight": self.weights[k], "ref": self.references[k]}

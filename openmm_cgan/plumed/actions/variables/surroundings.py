@@ -1,0 +1,82 @@
+"""Values that do not come from the atoms' positions: TIME, ENERGY, VOLUME, CELL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openmm_cgan.plumed.actions.action import Action, Value
+from openmm_cgan.plumed.actions.variables.variable import BoxEdge, BoxKind, Name, Variable
+from openmm_cgan.plumed.input.expressions import namespace
+
+_EDGES = ("ax", "ay", "az", "bx", "by", "bz", "cx", "cy", "cz")
+
+
+class Volume(Variable):
+    """The volume of the periodic box; zero without one."""
+
+    name = "VOLUME"
+    summary = "volume of the periodic box"
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return (Value(self.label, f"{self.units.length_name}^3"),)
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        zero = positions[..., 0, 0] * 0
+        if box is None:
+            return zero
+        return zero + namespace(box).linalg.det(box) / self.units.length**3
+
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        if not box.periodic:
+            return "0"
+        return f"({name(BoxEdge('v'))}*{1 / self.units.length**3!r})"
+
+
+class Cell(Variable):
+    """The components of the box vectors; zero without a box."""
+
+    name = "CELL"
+    summary = "components of the box vectors"
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return tuple(Value(f"{self.label}.{edge}", self.units.length_name) for edge in _EDGES)
+
+    def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
+        zero = positions[..., 0, 0] * 0
+        if box is None:
+            return (zero,) * 9
+        return tuple(zero + box[..., k // 3, k % 3] / self.units.length for k in range(9))
+
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        edge = _EDGES[index]
+        if not box.periodic or edge in ("ay", "az", "bz"):
+            return "0"
+        return f"({name(BoxEdge(edge))}*{1 / self.units.length!r})"
+
+
+class Observed(Action):
+    """A value of the run that the positions do not tell."""
+
+    unit = ""
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return (Value(self.label, self.unit),)
+
+
+class Time(Observed):
+    """The time of the run."""
+
+    name = "TIME"
+    summary = "time of the run; for PRINT and functions"
+    unit = "time"
+
+
+class Energy(Observed):
+    """The potential energy without the biases of the input."""
+
+    name = "ENERGY"
+    summary = "potential energy without the biases of this input; for PRINT and functions"
+    unit = "energy"

@@ -1,0 +1,251 @@
+"""What all collective variables share, and the terms that OpenMM's forces are made of.
+
+Each has its batched value, which serves numpy and torch alike, and the same as an expression in
+`Leaf` s, each of which becomes one force of OpenMM's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.plumed.actions.action import Action, Given
+from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
+from openmm_cgan.plumed.geometry.vectors import Vector, mended, shortest_image
+
+Site = int | VirtualAtom
+
+
+@dataclass(frozen=True)
+class Term:
+    """An expression in the coordinates of a few points.
+
+    Attributes
+    ----------
+    sites : tuple of int or VirtualAtom
+        The points.
+    chain : str
+        "distance", "angle" or "dihedral" of the points in order; empty if `text` says it.
+    text : str
+        Expression with ``{x[0]}``, ``{y[0]}``, ``{z[0]}`` for the coordinates of the first point.
+    periodic : bool
+        Whether distances, angles and dihedrals are those of nearest images.
+    """
+
+    sites: tuple[Site, ...]
+    chain: str = ""
+    text: str = ""
+    periodic: bool = False
+
+
+@dataclass(frozen=True)
+class BoxEdge:
+    """A component of a box vector, such as ``ax``, or the volume ``v`` [nm]."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A value with the gradient that `Variable.gradient` knows, for what has no expression."""
+
+    variable: Variable
+    index: int
+
+
+@dataclass(frozen=True)
+class Own:
+    """A value for which OpenMM has, or can be given, a force of its own."""
+
+    variable: Variable
+
+
+Leaf = Term | BoxEdge | Gradient | Own
+Name = Callable[[Leaf], str]
+
+
+@dataclass
+class BoxKind:
+    """What expressions must know of a System and its periodic box.
+
+    Attributes
+    ----------
+    periodic : bool
+        Whether there is one.
+    triclinic : bool
+        Whether it is, or may become, triclinic.
+    safe : float
+        Up to which length OpenMM's nearest image is the shortest, PLUMED's [nm].
+    large : bool
+        Whether forces with a System of their own are to be avoided.
+    find_molecules : callable
+        Gives the number of the molecule of each particle; called where it is needed only.
+    """
+
+    periodic: bool = False
+    triclinic: bool = False
+    safe: float = math.inf
+    large: bool = False
+    find_molecules: Callable[[], list[int]] = list
+
+    @cached_property
+    def _molecules(self) -> list[int]:
+        return self.find_molecules()
+
+    def split(self, atoms: tuple[int, ...]) -> bool:
+        """Whether atoms are of several molecules, whose images OpenMM may move apart."""
+        return self.periodic and len({self._molecules[atom] for atom in atoms}) > 1
+
+    def torn(self, sites: tuple[Site, ...]) -> bool:
+        """Whether the group of a virtual atom among sites is of several molecules.
+
+        OpenMM's centroids take the coordinates as they are.
+        """
+        return any(isinstance(site, Centroid) and self.split(site.atoms) for site in sites)
+
+    def hidden(self, sites: tuple[Site, ...]) -> bool:
+        """Whether OpenMM's expressions can not say where a virtual atom among sites is."""
+        scaled = any(isinstance(site, FixedAtom) and site.scaled for site in sites)
+        phases = any(isinstance(site, Centroid) and site.phases for site in sites)
+        return scaled or (phases and self.periodic) or self.torn(sites)
+
+    def apart(self, sites: tuple[Site, ...]) -> bool:
+        """Whether OpenMM's nearest image of sites may be another than the shortest, PLUMED's.
+
+        It can be so in a triclinic box, for vectors longer than half of its shortest width, which
+        those within a molecule are taken not to be.
+        """
+        if not self.triclinic:
+            return False
+        return any(isinstance(site, FixedAtom) for site in sites) or self.split(real_atoms(sites))
+
+
+class Variable(Action):
+    """A collective variable of the atoms' positions, or several."""
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.periodic: bool = not given.options.get("NOPBC", False)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Atoms and virtual atoms that it depends on."""
+        return ()
+
+    @cached_property
+    def mended(self) -> tuple[tuple[int, ...], ...]:
+        """Entities of WHOLEMOLECULES that it sees made whole, for it takes them as they are."""
+        taken = set(real_atoms(self.sites))
+        nopbc = any(isinstance(site, Centroid) and not site.periodic for site in self.sites)
+        if self.periodic and not nopbc:
+            return ()
+        atoms = [atom for entity in self.made_whole for atom in entity]
+        if len(set(atoms)) < len(atoms):  # one entity moves what another begins with
+            return self.made_whole
+        return tuple(entity for entity in self.made_whole if taken.intersection(entity))
+
+    def seen(self, positions: Any, box: Any) -> Any:
+        """Positions as WHOLEMOLECULES has left them, where that makes a difference."""
+        if box is None or not self.mended:
+            return positions
+        return mended(self.mended, positions, box)
+
+    def wanders(self, box: BoxKind) -> bool:
+        """Whether it changes when a molecule goes to another periodic image."""
+        nopbc = any(isinstance(site, Centroid) and not site.periodic for site in self.sites)
+        phases = any(isinstance(site, Centroid) and site.phases for site in self.sites)
+        if phases and not self.periodic:
+            return True
+        return (nopbc or not self.periodic) and box.torn(self.sites)
+
+    @property
+    def chain(self) -> tuple[int, ...]:
+        """The atoms of a torsion, angle or distance of real atoms; empty for all else."""
+        return ()
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        """Value of the variable, of the first where there are several.
+
+        Parameters
+        ----------
+        positions : ndarray or tensor, shape (..., n_atoms_of_the_system, 3)
+            Positions [nm].
+        box : ndarray or tensor, shape (..., 3, 3), optional
+            Box vectors in rows [nm], in OpenMM's reduced form.
+
+        Returns
+        -------
+        ndarray or tensor, shape (...)
+            In the units of the input.
+        """
+        return self.values(positions, box)[0]
+
+    def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
+        """All outputs, in order, each as `value` gives one."""
+        return (self.value(positions, box),)
+
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        """Expression of an output, in the units of the input.
+
+        Parameters
+        ----------
+        index : int
+            Which output.
+        name : callable
+            Gives the name of a `Leaf` in the expression.
+        box : BoxKind
+        """
+        return name(Gradient(self, index))
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        """Value of an output at one frame, and its gradient.
+
+        Returns
+        -------
+        float
+            [unit of the input]
+        ndarray, shape (n_sites, 3)
+            With respect to each of `sites` [unit of the input / nm].
+        """
+        raise NotImplementedError
+
+    def _nearest(self, vector: Vector, box: Any) -> Vector:
+        """The shortest image, unless there is no box or NOPBC."""
+        return vector if box is None or not self.periodic else shortest_image(vector, box)
+
+
+def site_position(site: Site, positions: Any, box: Any) -> Vector:
+    """Position of an atom or a virtual atom [nm]."""
+    if isinstance(site, VirtualAtom):
+        return site.position(positions, box)
+    if isinstance(positions, np.ndarray) and positions.ndim == 2:
+        return tuple(positions[site].tolist())  # plain floats are the quickest for one frame
+    return positions[..., site, 0], positions[..., site, 1], positions[..., site, 2]
+
+
+def real_atoms(sites: tuple[Site, ...]) -> tuple[int, ...]:
+    """The atoms under sites, each once."""
+    atoms: dict[int, None] = {}
+    for site in sites:
+        if isinstance(site, Centroid):
+            atoms.update(dict.fromkeys(site.atoms))
+        elif isinstance(site, int):
+            atoms[site] = None
+    return tuple(atoms)
+
+
+def describe(owner: Action, name: str) -> CollectiveVariable:
+    """What an action tells of a value that it gives."""
+    [value] = [value for value in owner.outputs if value.name == name]
+    if not isinstance(owner, Variable):
+        return CollectiveVariable(name, value.unit, value.domain)
+    action = owner.name if owner.chain else ""
+    return CollectiveVariable(name, value.unit, value.domain, action, owner.chain)

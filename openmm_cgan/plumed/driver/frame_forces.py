@@ -1,0 +1,246 @@
+"""Forces and virial of a native bias on frames, for ``openmm-cgan driver --dump-forces``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app
+
+from openmm_cgan.plumed.actions.opes.opes import Opes
+from openmm_cgan.plumed.actions.variables.centers import Centroid
+from openmm_cgan.plumed.actions.variables.variable import Variable, real_atoms
+from openmm_cgan.plumed.geometry.lattices import general_box, shortest_vectors
+from openmm_cgan.plumed.geometry.vectors import minimum_image
+from openmm_cgan.plumed.native.backend import NativeBackend
+
+_BIAS_GROUP = 1
+_NO_BOX = 1000.0  # nm: so wide that nothing reaches its image
+# Strains of the virial's central differences. The first has less rounding; the second is taken
+# where they differ by more than its rounding, as beside the knot of a spline.
+_STRAIN, _SMALL_STRAIN = 1e-6, 1e-7
+_STEP = 1e-5  # nm, of the forces' central differences
+_ROUNDING = 1e-7  # of the second, relative to 1 + the bias
+
+
+class BiasForces:
+    """The OpenMM forces of a bias, evaluated on frames.
+
+    Parameters
+    ----------
+    backend : NativeBackend
+    masses : ndarray, shape (n_atoms,)
+        [dalton]; may be NaN where the input needs none.
+    box : ndarray, shape (3, 3), or None
+        Box of the first frame; the forces are made anew where one is of a more general kind.
+    """
+
+    def __init__(self, backend: NativeBackend, masses: NDArray, box: NDArray | None) -> None:
+        self._backend = backend
+        self._masses = masses
+        self._make_context(box)
+
+    def _make_context(self, box: NDArray | None) -> None:
+        """Make the forces anew, for the kind of box that the frames now have."""
+        self._kind = _kind(box)
+        system = openmm.System()
+        for mass in self._masses:
+            system.addParticle(mass if np.isfinite(mass) else 0.0)
+        if box is not None:
+            system.setDefaultPeriodicBoxVectors(*openmm_box(box)[0])
+            system.addForce(_periodic_nothing())
+        for force in self._backend.forces(system):
+            force.setForceGroup(_BIAS_GROUP)
+            system.addForce(force)
+        self._backend.set_masses(self._masses)  # `forces` took the System's
+        self._context = openmm.Context(
+            system,
+            openmm.VerletIntegrator(0.001),
+            openmm.Platform.getPlatformByName("Reference"),
+        )
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the bias as it is now."""
+        self._backend.upload(self._context)
+
+    def at(self, positions: NDArray, box: NDArray | None, step: int) -> tuple[NDArray, NDArray]:
+        """Forces [kJ/mol/nm] and virial [kJ/mol], shapes (n_atoms, 3) and (3, 3), of a frame.
+
+        Raises
+        ------
+        ValueError
+            If groups overlap so that they can not all be whole at once, or OpenMM takes other
+            periodic images than PLUMED.
+        """
+        turn, foreign = np.eye(3), False
+        self._refuse_phases(box, step)
+        if _kind(box) > self._kind:
+            self._make_context(box)
+        if box is not None:
+            positions = self._whole(positions, box)
+            vectors, turn = openmm_box(box)
+            foreign = not np.allclose(vectors, box, rtol=0, atol=1e-9)
+            self._context.setPeriodicBoxVectors(*vectors)
+        elif self._kind:
+            self._context.setPeriodicBoxVectors(*np.diag([_NO_BOX] * 3))
+        self._context.setPositions(positions @ turn)
+        self._context.setStepCount(step)
+        state = self._context.getState(energy=True, forces=True, groups={_BIAS_GROUP})
+        energy = self._backend.evaluate(positions, box, step)[1]
+        found = state.getPotentialEnergy()._value
+        same = np.isclose(energy, found, rtol=1e-5, atol=1e-5)
+        if not same and foreign and np.isfinite(energy):
+            return self._slopes(positions, box, step), self._virial(positions, box, step)
+        if not same:
+            raise ValueError(
+                f"step {step}: OpenMM's forces belong to a bias of {found:.6g} kJ/mol, PLUMED's is "
+                f"{energy:.6g}; in a triclinic box they take different images of distances beyond "
+                "half its shortest width; use --backend kernel"
+            )
+        forces = state.getForces(asNumpy=True)._value
+        return forces @ turn.T, self._virial(positions, box, step)
+
+    def _whole(self, positions: NDArray, box: NDArray) -> NDArray:
+        """Bring the groups that OpenMM takes as they are to one image, as PLUMED does.
+
+        In a run OpenMM keeps molecules whole by itself; frames may be torn.
+        """
+        made = positions.copy()
+        groups = self._backend.groups()
+        for atoms in groups:
+            for before, after in pairwise(atoms):
+                made[after] = made[before] + _step_between(made, before, after, box)
+        for atoms in groups:
+            for before, after in pairwise(atoms):
+                step = _step_between(made, before, after, box)
+                if not np.allclose(made[after] - made[before], step, atol=1e-6):
+                    raise ValueError(
+                        "groups that share atoms are torn differently by the box: no forces; "
+                        "use --backend kernel"
+                    )
+        return made
+
+    def _refuse_phases(self, box: NDArray | None, step: int) -> None:
+        virtual = [a for a in self._backend.actions if isinstance(a, Centroid) and a.phases]
+        if virtual and _kind(box) == 2:
+            raise ValueError(
+                f"step {step}: PLUMED's forces of PHASES, in {virtual[0].statement.location}, are "
+                "not the slope of the bias in a triclinic box; use --backend kernel"
+            )
+
+    def _slopes(self, positions: NDArray, box: NDArray | None, step: int) -> NDArray:
+        """Forces by central differences of the bias, for a box that OpenMM has only turned.
+
+        What depends on its vectors, as SCALED_COMPONENTS and FIXEDATOM do, is another there.
+        """
+        energy_of = energy_near(self._backend, positions, box, step)
+        variables = [a for a in self._backend.actions if isinstance(a, Variable)]
+        forces = np.zeros_like(positions)
+        for atom in real_atoms(tuple(site for v in variables for site in v.sites)):
+            for axis in range(3):
+                moved = np.zeros_like(positions)
+                moved[atom, axis] = _STEP
+                ahead, behind = (energy_of(positions + s * moved, box) for s in (1, -1))
+                forces[atom, axis] = (behind - ahead) / (2 * _STEP)
+        return forces
+
+    def _virial(self, positions: NDArray, box: NDArray | None, step: int) -> NDArray:
+        """Derivative of the bias by a strain of positions and box."""
+        energy_of = energy_near(self._backend, positions, box, step)
+        rounding = _ROUNDING * (1 + abs(energy_of(positions, box)))
+
+        def slope(place: tuple[int, ...], strain: float) -> float:
+            energies = []
+            for sign in (1, -1):
+                moved = np.eye(3)
+                moved[place] += sign * strain
+                strained = general_box(None if box is None else box @ moved)
+                energies.append(energy_of(positions @ moved, strained))
+            return (energies[0] - energies[1]) / (2 * strain)
+
+        virial = np.zeros((3, 3))
+        for place in np.ndindex(3, 3):
+            virial[place] = slope(place, _STRAIN)
+            fine = slope(place, _SMALL_STRAIN)
+            if abs(virial[place] - fine) > rounding:
+                virial[place] = fine
+        return virial
+
+
+def energy_near(
+    backend: NativeBackend, positions: NDArray, box: NDArray | None, step: int
+) -> Callable[[NDArray, NDArray | None], float]:
+    """The bias [kJ/mol] around a frame, to first order that of its forces.
+
+    PLUMED's slopes of OPES are not quite those of its energy (see `Kernels`), so OPES is taken as
+    linear in its arguments.
+    """
+    biases = [action for action in backend.actions if isinstance(action, Opes)]
+    if not biases:
+        return lambda x, b: backend.evaluate(x, b, step)[1]
+    found = backend.values(positions, box)
+    slopes = {
+        bias.label: bias.energy_and_slopes([float(found[v.name]) for v in bias.arguments])[1]
+        for bias in biases
+    }
+
+    def energy_of(x: NDArray, b: NDArray | None) -> float:
+        here = backend.values(x, b)
+        total = float(backend.total_bias(here))
+        for bias in biases:
+            total -= float(here[f"{bias.label}.bias"]) * bias.units.energy
+            for value, slope in zip(bias.arguments, slopes[bias.label], strict=True):
+                way = float(value.difference(found[value.name], here[value.name]))
+                total += slope * way * bias.units.energy
+        return total
+
+    return energy_of
+
+
+def _kind(box: NDArray | None) -> int:
+    """0 without box, 1 for an orthorhombic one, 2 for any other."""
+    return 0 if box is None else 1 + bool(np.any(box != np.diag(np.diag(box))))
+
+
+def openmm_box(box: NDArray) -> tuple[NDArray, NDArray]:
+    """The same lattice in OpenMM's reduced form.
+
+    Parameters
+    ----------
+    box : ndarray, shape (3, 3)
+        Box vectors as rows.
+
+    Returns
+    -------
+    vectors : ndarray, shape (3, 3)
+        The reduced box vectors as rows.
+    turn : ndarray, shape (3, 3)
+        Rotation that positions as rows are multiplied with; of unity if the first vector is along
+        x and the second in the plane of x and y.
+    """
+    rows, turn = np.array(box, dtype=float), np.eye(3)
+    if np.any(np.abs(rows[np.triu_indices(3, 1)]) > 1e-9) or np.any(np.diag(rows) <= 0):
+        rows = shortest_vectors(rows)
+        rows[2] *= np.sign(np.linalg.det(rows))  # right-handed: the lattice stays
+        turn = np.linalg.qr(rows.T)[0]
+        turn = turn * np.sign(np.diag(rows @ turn))
+        rows = rows @ turn
+    rows = np.tril(rows)  # OpenMM wants zeros, not what rounding leaves
+    reduced = app.internal.unitcell.reducePeriodicBoxVectors([openmm.Vec3(*row) for row in rows])
+    return np.array(reduced._value if hasattr(reduced, "_value") else reduced), turn
+
+
+def _step_between(positions: NDArray, before: int, after: int, box: NDArray) -> NDArray:
+    x, y, z = positions[after] - positions[before]
+    return np.array(minimum_image((x, y, z), box))
+
+
+def _periodic_nothing() -> openmm.CustomBondForce:
+    """A force that makes a System periodic and does nothing."""
+    force = openmm.CustomBondForce("0")
+    force.setUsesPeriodicBoundaryConditions(True)
+    return force

@@ -1,0 +1,238 @@
+"""The text files with named columns that PLUMED keeps: COLVAR, HILLS, KERNELS.
+
+The files are written as PLUMED writes them (``#! FIELDS`` and ``#! SET`` lines, the same number
+formats, ``bck.N.name`` backups), so that ``plumed sum_hills`` and the usual scripts read them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+MAX_BACKUPS = 100
+FLUSH_SECONDS = 1.0
+MAX_FILE_BYTES = 4 * 1024**3
+
+
+@dataclass(frozen=True)
+class FieldTable:
+    """Columns of a PLUMED file with their constants.
+
+    Attributes
+    ----------
+    columns : dict of str to ndarray, shape (n_rows,)
+        Values by field name.
+    constants : dict of str to str
+        The ``#! SET`` lines, as text.
+    """
+
+    columns: dict[str, np.ndarray]
+    constants: dict[str, str]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def domain(self, name: str) -> tuple[float, float] | None:
+        """Periodic domain of a column by its ``min_`` and ``max_`` constants."""
+        lower, upper = self.constants.get(f"min_{name}"), self.constants.get(f"max_{name}")
+        if lower is None or upper is None:
+            return None
+        return _number(lower), _number(upper)
+
+
+def read_fields(path: str | Path) -> FieldTable:
+    """Read a file with ``#! FIELDS``: COLVAR, HILLS, KERNELS.
+
+    A header that is printed again (after a restart) is accepted when its fields are the same. A
+    last line cut short by a killed run is left out.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    FieldTable
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no such file, naming the line.
+    """
+    tables = read_tables(path)
+    first = tables[0]
+    constants: dict[str, str] = {}
+    for table in tables:
+        if list(table.columns) != list(first.columns):
+            fields = [list(t.columns) for t in (first, table)]
+            raise ValueError(f"{path}: the fields change from {fields[0]} to {fields[1]}")
+        constants |= table.constants
+    names = first.columns
+    columns = {name: np.concatenate([t.columns[name] for t in tables]) for name in names}
+    return FieldTable(columns, constants)
+
+
+def read_tables(path: str | Path) -> list[FieldTable]:
+    """Read a file with ``#! FIELDS``, each such line beginning a table: STATE of OPES.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_fields`.
+    """
+    path = Path(path)
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes; split it first")
+    found: list[tuple[list[str], dict[str, str], list[list[float]]]] = []
+    lines = path.read_text().split("\n")
+    complete = len(lines) - 1  # what follows the last newline is a row cut short
+    for number, line in enumerate(lines[:complete], start=1):
+        words = line.split()
+        if words[:2] == ["#!", "FIELDS"] and len(words) > 2:  # COMMITTOR ends with an empty one
+            found.append((words[2:], {}, []))
+        elif found and words[:2] == ["#!", "SET"] and len(words) == 4:
+            found[-1][1][words[2]] = words[3]
+        elif words and not words[0].startswith("#"):
+            row = _row(path, number, words, found[-1][0] if found else None)
+            found[-1][2].append(row)
+    if not found:
+        raise ValueError(f"{path} has no '#! FIELDS' line: it is not a PLUMED file")
+    tables = []
+    for fields, constants, rows in found:
+        table = np.array(rows, dtype=float).reshape(len(rows), len(fields))
+        columns = {name: table[:, i] for i, name in enumerate(fields)}
+        tables.append(FieldTable(columns, constants))
+    return tables
+
+
+def _row(path: Path, number: int, words: list[str], fields: list[str] | None) -> list[float]:
+    if fields is None or len(words) != len(fields):
+        expected = "a '#! FIELDS' line first" if fields is None else f"{len(fields)} values"
+        raise ValueError(f"{path}:{number}: found {len(words)} values, expected {expected}")
+    try:
+        return [float(word) for word in words]
+    except ValueError as error:
+        raise ValueError(f"{path}:{number}: {error}") from None
+
+
+def _number(text: str) -> float:
+    constants = {"pi": np.pi, "+pi": np.pi, "-pi": -np.pi}
+    return constants[text] if text in constants else float(text)
+
+
+def back_up(path: Path) -> None:
+    """Rename an existing file to ``bck.N.name``, as PLUMED does before it writes a new one."""
+    if not path.exists():
+        return
+    for n in range(MAX_BACKUPS):
+        backup = path.with_name(f"bck.{n}.{path.name}")
+        if not backup.exists():
+            os.replace(path, backup)
+            return
+    raise FileExistsError(f"{path} has {MAX_BACKUPS} backups bck.N.{path.name}: move them away")
+
+
+class FieldWriter:
+    """A PLUMED file being written: the header whenever the fields change, then rows.
+
+    Parameters
+    ----------
+    path : Path
+        An existing file is backed up, unless `append`.
+    fields : sequence of str
+        Names of the columns.
+    constants : sequence of (str, str)
+        The ``#! SET`` lines.
+    append : bool
+        Continue the file, as after PLUMED's RESTART.
+    header : bool
+        Write the header now; not where a file goes on as if the run had never stopped.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        fields: Sequence[str],
+        constants: Iterable[tuple[str, str]] = (),
+        append: bool = False,
+        header: bool = True,
+    ) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not append:
+            back_up(path)
+        self.path = path
+        self._file: TextIO = open(path, "a")  # noqa: SIM115  held open for the whole run
+        self._header = _header_lines(fields, constants)
+        self._ended = False
+        if header:
+            self._write_header()
+        self.flush()
+
+    def write(self, formatted: Iterable[str]) -> None:
+        """Write one row of formatted values."""
+        if self._ended:
+            self._write_header()
+            self._ended = False
+        self._file.write("".join(formatted) + "\n")
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def end(self, remark: str) -> None:
+        """Close the table with a remark, as COMMITTOR does."""
+        lines = ["#! FIELDS", *self._header[1:], f"#! SET {remark} ", ""]
+        self._file.write("".join(f"{line}\n" for line in lines))
+        self._ended = True
+        self.flush()
+
+    def change_header(
+        self, fields: Sequence[str], constants: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Begin a table of other columns."""
+        self._header = _header_lines(fields, constants)
+        self._write_header()
+
+    def _write_header(self) -> None:
+        self._file.write("".join(f"{line}\n" for line in self._header))
+
+    def truncate(self, size: int) -> None:
+        """Go on behind the first `size` bytes."""
+        self._file.flush()
+        self._file.truncate(size)
+
+    def flush(self) -> None:
+        """Hand everything to the operating system: a killed run loses nothing before this."""
+        self._file.flush()
+        self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self._file.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+def _header_lines(fields: Sequence[str], constants: Iterable[tuple[str, str]]) -> list[str]:
+    lines = [f"#! FIELDS {' '.join(fields)}"]
+    return lines + [f"#! SET {name} {value}" for name, value in constants]
+
+
+def domain_constants(
+    names: Sequence[str], domains: Sequence[tuple[str, str] | None]
+) -> list[tuple[str, str]]:
+    """Return the ``SET min_x``, ``SET max_x`` constants of the periodic columns, in order."""
+    constants = []
+    for name, domain in zip(names, domains, strict=True):
+        if domain is not None:
+            constants += [(f"min_{name}", domain[0]), (f"max_{name}", domain[1])]
+    return constants

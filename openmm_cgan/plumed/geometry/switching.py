@@ -1,0 +1,241 @@
+"""Switching functions of a distance, for COORDINATION and CONTACTMAP.
+
+Definitions as in PLUMED: 1 below D_0, 0 beyond D_MAX, stretched between so that it is continuous.
+All lengths here are in the units of the input.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.plumed.input.expressions import Expression, namespace, read_expression
+from openmm_cgan.plumed.input.language import read_integer, read_real
+
+NO_LIMIT = math.inf
+TINY = 1e-30  # where 1 is returned anyhow, but powers and slopes must stay finite
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One switching function.
+
+    Parameters
+    ----------
+    kind : str
+        RATIONAL, EXP, GAUSSIAN, CUBIC, TANH, COSINUS, SMAP, Q or CUSTOM.
+    r_0, d_0, d_max : float
+        Lengths [length unit of the input].
+    numbers : tuple of float
+        NN, MM for RATIONAL; A, B for SMAP; BETA, LAMBDA, REF for Q.
+    stretched : bool
+        Whether it is stretched to reach 0 at D_MAX.
+    function : Expression, optional
+        Of CUSTOM.
+    of_square : bool
+        Whether its variable is x2, the square of r/R_0: D_0 plays no part then.
+    """
+
+    kind: str
+    r_0: float
+    d_0: float = 0.0
+    d_max: float = NO_LIMIT
+    numbers: tuple[float, ...] = ()
+    stretched: bool = True
+    function: Expression | None = None
+    of_square: bool = False
+
+    def value(self, r: Any) -> Any:
+        """Value at distances, numpy or torch."""
+        xp = namespace(r)
+        with np.errstate(over="ignore"):  # of the exponential of Q: it is zero there
+            raw = self._raw(r)
+        # at D_0 and D_MAX themselves PLUMED's answer hangs on rounding; with a box it is this one
+        found = raw if self.of_square else xp.where(r < self.d_0, raw * 0 + 1.0, raw)
+        if math.isinf(self.d_max):
+            return found
+        stretch, shift = self._stretch()
+        return xp.where(r >= self.d_max, found * 0, found * stretch + shift)
+
+    def expression(self, r: str) -> str:
+        """The same for OpenMM, given an expression of the distance."""
+        inner = f"({self._raw_text(r)})"
+        if not self.of_square:
+            inner = f"select(step(({r})-({self.d_0!r})),{inner},1)"
+        if math.isinf(self.d_max):
+            return inner
+        stretch, shift = self._stretch()
+        return f"select(step(({r})-{self.d_max!r}),0,{stretch!r}*{inner}+({shift!r}))"
+
+    def _stretch(self) -> tuple[float, float]:
+        if not self.stretched:
+            return 1.0, 0.0
+        far = float(self._raw(np.asarray(self.d_max)))
+        near = float(self._raw(np.asarray(0.0))) if self.of_square else 1.0
+        if not math.isfinite(near - far) or near == far:
+            raise ValueError(f"the switching function is {near} at 0 and {far} at D_MAX")
+        return 1 / (near - far), -far / (near - far)
+
+    def _raw(self, r: Any) -> Any:
+        xp = namespace(r)
+        x = (r - self.d_0) / self.r_0
+        if self.function is not None:
+            variables = {"x2": (r / self.r_0) ** 2} if self.of_square else {"x": x}
+            return self.function.value(variables) + x * 0
+        positive = xp.where(x > TINY, x, x * 0 + TINY)
+        if self.kind == "RATIONAL":
+            return self._rational(positive)
+        if self.kind == "EXP":
+            return xp.exp(-positive)
+        if self.kind == "GAUSSIAN":
+            return xp.exp(-positive * positive / 2)
+        if self.kind == "CUBIC":
+            return (positive - 1) ** 2 * (1 + 2 * positive)
+        if self.kind == "TANH":
+            return 1 - xp.tanh(positive)
+        if self.kind == "COSINUS":
+            return xp.where(x <= 1, (1 + xp.cos(math.pi * positive)) / 2, x * 0)
+        if self.kind == "SMAP":
+            a, b = self.numbers
+            return (1 + (2 ** (a / b) - 1) * positive**a) ** (-b / a)
+        beta, lambda_, reference = self.numbers
+        return 1 / (1 + xp.exp(beta * (r - lambda_ * reference)))
+
+    def _rational(self, x: Any) -> Any:
+        n, m = self.numbers
+        if m == 2 * n:
+            return 1 / (1 + x**n)
+        xp = namespace(x)
+        near = abs(x - 1) < 1e-8  # 0/0 there: its limit and slope instead
+        safe = xp.where(near, x * 0 + 0.5, x)
+        limit = n / m + 0.5 * n * (n - m) / m * (x - 1)
+        return xp.where(near, limit, (1 - safe**n) / (1 - safe**m))
+
+    def _raw_text(self, r: str) -> str:
+        if self.function is not None:
+            x2, x = f"(({r})/{self.r_0!r})^2", f"(({r})-({self.d_0!r}))/{self.r_0!r}"
+            return self.function.text({"x2": f"({x2})"} if self.of_square else {"x": f"({x})"})
+        x = f"max(({r}-({self.d_0!r}))/{self.r_0!r},{TINY!r})"
+        if self.kind == "RATIONAL":
+            n, m = (int(number) for number in self.numbers)
+            if m == 2 * n:
+                return f"1/(1+{x}^{n})"
+            near = f"step(1e-8-abs({x}-1))"
+            limit = f"{n / m!r}+({0.5 * n * (n - m) / m!r})*({x}-1)"
+            safe = f"select({near},0.5,{x})"
+            return f"select({near},{limit},(1-({safe})^{n})/(1-({safe})^{m}))"
+        beta, lambda_, reference = self.numbers if self.kind == "Q" else (0.0, 0.0, 0.0)
+        a, b = self.numbers if self.kind == "SMAP" else (1.0, 1.0)
+        return {
+            "EXP": f"exp(-{x})",
+            "GAUSSIAN": f"exp(-0.5*{x}^2)",
+            "CUBIC": f"({x}-1)^2*(1+2*{x})",
+            "TANH": f"(1-tanh({x}))",
+            "COSINUS": f"step(1-{x})*0.5*(1+cos({math.pi!r}*{x}))",
+            "SMAP": f"(1+{2 ** (a / b) - 1!r}*{x}^{a!r})^({-b / a!r})",
+            "Q": f"1/(1+exp({beta!r}*({r}-({lambda_ * reference!r}))))",
+        }[self.kind]
+
+
+def rational(r_0: float, d_0: float, nn: int, mm: int) -> Switch:
+    """The switch of plain R_0, D_0, NN, MM keywords, which PLUMED cuts where it is 1e-5."""
+    mm = mm or 2 * nn
+    d_max = d_0 + r_0 * 1e-5 ** (1 / (nn - mm))
+    return Switch("RATIONAL", r_0, d_0, d_max, (nn, mm))
+
+
+def read_switch(text: str) -> Switch:
+    """Read ``RATIONAL R_0=0.3 D_MAX=1.2`` and the like.
+
+    Parameters
+    ----------
+    text : str
+        The value of SWITCH, without its braces.
+
+    Raises
+    ------
+    ValueError
+    """
+    kind, *words = text.split() or [""]
+    kind = kind.upper()
+    if kind not in _PARAMETERS:
+        known = ", ".join(_PARAMETERS)
+        raise ValueError(f"the switching function {kind} is not known natively ({known})")
+    given: dict[str, str] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key.upper() not in {"R_0", "D_0", "D_MAX", "STRETCH", "NOSTRETCH", *_PARAMETERS[kind]}:
+            raise ValueError(f"'{word}' is not understood in a {kind} switching function")
+        given[key.upper()] = value
+    d_0, d_max = read_real(given.get("D_0", "0")), NO_LIMIT
+    if "D_MAX" in given:
+        d_max = read_real(given["D_MAX"])
+    if kind == "CUBIC":
+        if math.isinf(d_max):
+            raise ValueError("CUBIC needs D_MAX")
+        r_0 = d_max - d_0
+    elif "R_0" not in given and kind != "Q":
+        raise ValueError(f"R_0 is missing in the {kind} switching function")
+    else:
+        r_0 = read_real(given.get("R_0", "1"))
+    if not r_0 > 0 or d_max <= d_0:
+        raise ValueError("R_0 must be positive and D_MAX above D_0")
+    if kind in ("CUSTOM", "MATHEVAL"):
+        return _custom(given, Switch("CUSTOM", r_0, d_0, d_max, (), "NOSTRETCH" not in given))
+    numbers = _PARAMETERS[kind]
+    # BETA is 50 in whatever unit of length the input has, though PLUMED's manual says per nm
+    defaults = {"NN": 6.0, "MM": 0.0, "BETA": 50.0, "LAMBDA": 1.8}
+    found = tuple(_number(name, given, defaults) for name in numbers)
+    if kind == "RATIONAL":
+        found = (found[0], found[1] or 2 * found[0])
+        if found[0] == found[1]:
+            raise ValueError("NN and MM must differ")
+    if kind == "SMAP" and not all(number > 0 for number in found):
+        raise ValueError("A and B of SMAP must be positive")
+    switch = Switch(kind, r_0, d_0, d_max, found, "NOSTRETCH" not in given)
+    return _checked(switch)
+
+
+_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "RATIONAL": ("NN", "MM"),
+    "EXP": (),
+    "GAUSSIAN": (),
+    "CUBIC": (),
+    "TANH": (),
+    "COSINUS": (),
+    "SMAP": ("A", "B"),
+    "Q": ("BETA", "LAMBDA", "REF"),
+    "CUSTOM": ("FUNC",),
+    "MATHEVAL": ("FUNC",),
+}
+
+
+def _custom(given: dict[str, str], switch: Switch) -> Switch:
+    """The switch of a function of x or of x2, its square without D_0."""
+    if "FUNC" not in given:
+        raise ValueError("FUNC is missing in the switching function")
+    of_square = re.search(r"\bx2\b", given["FUNC"]) is not None
+    function = read_expression(given["FUNC"], ("x2",) if of_square else ("x",))
+    return _checked(replace(switch, function=function, of_square=of_square))
+
+
+def _checked(switch: Switch) -> Switch:
+    """The same, if it can be stretched."""
+    with np.errstate(all="ignore"):
+        if not math.isinf(switch.d_max):
+            switch._stretch()
+    return switch
+
+
+def _number(name: str, given: dict[str, str], defaults: dict[str, float]) -> float:
+    if name not in given:
+        if name not in defaults:
+            raise ValueError(f"{name} is missing in the switching function")
+        return defaults[name]
+    read: Callable[[str], float] = read_integer if name in ("NN", "MM") else read_real
+    return float(read(given[name]))

@@ -1,0 +1,465 @@
+"""The kernel backend: any PLUMED input, run by libplumed itself through ``openmm.PythonForce``.
+
+A force evaluation only calculates. PLUMED's ``update``, which lays hills and writes rows, runs in
+`KernelBackend.update`, between steps. What is asked before a run begins goes to muted instances of
+PLUMED, whose output files are unlinked as soon as they are open.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import tempfile
+import threading
+import time
+import uuid
+import weakref
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+from openmm import unit
+
+from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.plumed.actions import read_known
+from openmm_cgan.plumed.actions.variables.variable import Variable, describe
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import read_real, read_statements
+from openmm_cgan.plumed.libplumed.instance import (
+    MISSING,
+    MDSettings,
+    Plumed,
+    find_kernel,
+    flush_all,
+)
+from openmm_cgan.plumed.libplumed.schedule import BIASES, OUTPUTS, update_strides
+
+log = logging.getLogger("openmm_cgan")
+
+FLUSH_SECONDS = 1.0
+
+# Keywords that list atoms by number
+ATOM_KEYWORDS = ("ATOM", "GROUP", "ENTITY", "CENTER", "VECTOR", "AXIS", "START", "END", "SPECIES")
+PROBE_ATOMS = 100_000  # the input is read with so many, or more, while the system is not known
+
+_living: weakref.WeakValueDictionary[str, KernelBackend] = weakref.WeakValueDictionary()
+
+
+class KernelBackend:
+    """A PLUMED input run by libplumed.
+
+    Parameters
+    ----------
+    text : str
+        The input.
+    directory : Path
+        Where the files of the input are.
+    temperature : float or None
+        [K]
+    restart : bool
+        Append to the files and read the hills, as PLUMED's RESTART.
+    read : tuple of str
+        Names of the values that `evaluate`, `update` and `cv_values` return.
+    source : str
+        Name of the input file in error messages.
+
+    Raises
+    ------
+    RuntimeError
+        If PLUMED is not installed.
+    PlumedInputError
+        If braces or continuation lines of the text do not close.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        directory: Path,
+        temperature: float | None,
+        restart: bool,
+        read: tuple[str, ...],
+        source: str = "<input>",
+    ) -> None:
+        if find_kernel() is None:
+            raise RuntimeError(MISSING)
+        self.read = tuple(read)
+        self.statements = read_statements(text, source)
+        self.folder = Path(directory).absolute()
+        self.restart = restart
+        self._kT = None if temperature is None else GAS_CONSTANT * temperature
+        self._timestep: float | None = None
+        self._masses: np.ndarray | None = None
+        self._charges: np.ndarray | None = None
+        self._particles: np.ndarray | None = None  # None: all
+        self._plumed: Plumed | None = None
+        self._observer: Plumed | None = None
+        self._checked: set[int] = set()
+        self._began = False
+        self._closed = False
+        self._flushed = time.monotonic()
+        self._lock = threading.Lock()
+        self._token = uuid.uuid4().hex
+        _living[self._token] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OpenMM pickles the function of a PythonForce to copy a System: the copy asks the same
+        # PLUMED, which is right since evaluations leave no trace
+        return _reconnect, (self._token,)
+
+    # ---- what is known before a run
+
+    def check(self, n_atoms: int) -> None:
+        """Have PLUMED read the input for a system of so many atoms.
+
+        Raises
+        ------
+        PlumedInputError
+            If it refuses a statement.
+        """
+        if n_atoms not in self._checked:
+            self._probe(n_atoms).close()
+            self._checked.add(n_atoms)
+
+    def domains(self) -> dict[str, tuple[float, float] | None]:
+        """Periodic domains of the values in `read`, as PLUMED declares them in COLVAR."""
+        plumed = self._probe(self._enough_atoms())
+        stride = 1_000_003  # a prime: at this step nothing but this PRINT is due
+        with tempfile.TemporaryDirectory() as folder:
+            line = f"PRINT ARG={','.join(self.read)} FILE={folder}/domains STRIDE={stride}"
+            try:
+                plumed.command("readInputLine", line.encode())
+            except RuntimeError as error:
+                raise ValueError(f"of {', '.join(self.read)}: {error}") from None
+            plumed.set_step(stride)
+            plumed.command("prepareDependencies")
+            plumed.update()
+            plumed.close()
+            [written] = Path(folder).iterdir()
+            constants = read_fields(written).constants
+        found: dict[str, tuple[float, float] | None] = {}
+        for name in self.read:
+            limits = [constants.get(f"{end}_{name}") for end in ("min", "max")]
+            lower, upper = (None if text is None else read_real(text) for text in limits)
+            found[name] = None if lower is None or upper is None else (lower, upper)
+        return found
+
+    def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
+        """What is known of the named values: domains from PLUMED, atoms from the input.
+
+        Raises
+        ------
+        ValueError
+            If the input does not define one.
+        PlumedInputError
+            If PLUMED refuses the input.
+        """
+        self.read = tuple(names)
+        known, _ = read_known(self.statements, folder=self.folder)
+        owner = {value.name: action for action in known for value in action.outputs}
+        domains = self.domains()
+        return tuple(
+            replace(describe(owner[name], name), domain=domain)
+            if isinstance(owner.get(name), Variable)
+            else CollectiveVariable(name, "", domain)
+            for name, domain in domains.items()
+        )
+
+    def _enough_atoms(self) -> int:
+        """Atoms to read the input with: those of the system where it is known."""
+        if self._masses is not None:
+            return len(self._masses)
+        words = [word for statement in self.statements for word in statement.words]
+        lists = [word for word in words if word.upper().startswith(ATOM_KEYWORDS)]
+        numbers = [int(digits) for word in lists for digits in re.findall(r"\d{1,7}", word)]
+        return max([PROBE_ATOMS, *numbers])
+
+    def _probe(self, n_atoms: int) -> Plumed:
+        """Make a muted instance to ask about the input: one that reads no hills."""
+        settings = replace(self._settings(n_atoms), restart=False)
+        return Plumed.muted(settings, [s for s in self.statements if s.action != "RESTART"])
+
+    @cached_property
+    def strides(self) -> list[int]:
+        """At which multiples of the step `update` has something to do; [1] for every step."""
+        return update_strides(self.statements, self.folder)
+
+    def _settings(self, n_atoms: int) -> MDSettings:
+        # where the system is not known yet, what depends on a mass must not look like a number
+        masses = np.full(n_atoms, np.nan) if self._masses is None else self._masses
+        charges = np.zeros(n_atoms) if self._charges is None else self._charges
+        if len(masses) != n_atoms:
+            raise ValueError(f"got {n_atoms} atoms; the System has {len(masses)}")
+        return MDSettings(self.folder, masses, charges, kT=self._kT, restart=self.restart)
+
+    # ---- in a system
+
+    def forces(self, system: openmm.System) -> list[openmm.Force]:
+        """Make the force for a System, and remember its masses and charges."""
+        n_atoms = system.getNumParticles()
+        dalton, charge = unit.dalton, unit.elementary_charge
+        self._masses = np.array(
+            [system.getParticleMass(i).value_in_unit(dalton) for i in range(n_atoms)]
+        )
+        self._charges = np.zeros(n_atoms)
+        for force in system.getForces():
+            if isinstance(force, openmm.NonbondedForce):
+                for i in range(n_atoms):
+                    self._charges[i] = force.getParticleParameters(i)[0].value_in_unit(charge)
+        probe = self._probe(n_atoms)
+        atoms = probe.atoms_needed()
+        probe.close()
+        subset = 0 < len(atoms) < n_atoms
+        self._plumed = self._observer = None  # they knew no masses
+        self._particles = atoms if subset else None
+        self._some_positions = np.zeros((len(atoms), 3))
+        force = openmm.PythonForce(self.compute, {}, atoms.tolist() if subset else [])
+        force.setUsesPeriodicBoundaryConditions(system.usesPeriodicBoundaryConditions())
+        self._periodic = system.usesPeriodicBoundaryConditions()
+        force.setName("PLUMED kernel")
+        return [force]
+
+    def compute(self, state: openmm.State) -> tuple[float, np.ndarray]:
+        """Calculate bias and forces: what OpenMM calls at each force evaluation.
+
+        Parameters
+        ----------
+        state : openmm.State
+            With the positions of the atoms that PLUMED needs.
+
+        Returns
+        -------
+        float
+            [kJ/mol]
+        ndarray, shape (n_needed, 3)
+            [kJ/mol/nm]; the next call may overwrite it.
+        """
+        with self._lock:
+            plumed = self._plumed or self._begin()
+            particles = self._particles
+            forces = plumed.forces
+            if particles is None:
+                _copy_positions(state, plumed.positions)
+                _refuse_nan(plumed.positions)
+                forces.fill(0.0)
+            else:
+                _copy_positions(state, self._some_positions)
+                _refuse_nan(self._some_positions)
+                plumed.positions[particles] = self._some_positions
+                forces[particles] = 0.0
+            if self._periodic:
+                plumed.box[:] = state.getPeriodicBoxVectors()._value
+            energy = plumed.calculate(state.getStepCount())
+            if particles is None:
+                return energy, forces
+            return energy, forces.take(particles, axis=0)
+
+    def start(self, timestep: float) -> None:
+        """Begin the run that writes, with its time step [ps].
+
+        Raises
+        ------
+        PlumedInputError
+            If PLUMED refuses the input now, for instance because a temperature is missing.
+        RuntimeError
+            If the backend is in no System.
+        """
+        with self._lock:
+            self._timestep = timestep
+            self._plumed = None  # closed before its successor opens the same files
+            self._begin()
+
+    def _begin(self) -> Plumed:
+        """Make the instance that the run is to use: muted until `start`."""
+        if self._closed:
+            raise RuntimeError("this PLUMED is closed")
+        if self._masses is None:
+            raise RuntimeError("the bias is in no System yet: call add_to(system) first")
+        settings = self._settings(len(self._masses))
+        if self._timestep is None:
+            self._plumed = Plumed.muted(settings, self.statements, self.read)
+        else:
+            log_file = "plumed.log" if self.strides else "/dev/null"
+            settings = replace(settings, timestep=self._timestep, log=log_file)
+            self._plumed = Plumed(settings, self.statements, self.read)
+        return self._plumed
+
+    def upload(self, context: openmm.Context) -> None:
+        """Nothing to do: libplumed has the bias, no Context has a copy."""
+
+    # ---- values
+
+    def evaluate(
+        self, positions: np.ndarray, box: np.ndarray | None, step: int
+    ) -> tuple[np.ndarray, float]:
+        """The values in `read` and the bias [kJ/mol], leaving no trace.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            [nm]
+        step : int
+
+        Raises
+        ------
+        RuntimeError
+            With what PLUMED says, for instance that a value has left the grid of METAD.
+        """
+        with self._lock:
+            plumed = self._plumed or self._begin()
+            return self._calculate(plumed, positions, box, step)
+
+    def _calculate(
+        self, plumed: Plumed, positions: np.ndarray, box: np.ndarray | None, step: int
+    ) -> tuple[np.ndarray, float]:
+        if np.shape(positions) != plumed.positions.shape:
+            expected = plumed.positions.shape
+            raise ValueError(f"positions have shape {np.shape(positions)}; expected {expected}")
+        plumed.positions[:] = positions
+        _refuse_nan(plumed.positions)
+        plumed.box[:] = 0.0 if box is None else box
+        energy = plumed.calculate(step)
+        return plumed.values.copy(), energy
+
+    def update(
+        self, positions: np.ndarray, box: np.ndarray | None, step: int
+    ) -> tuple[np.ndarray, float]:
+        """Write the rows and lay the hills of this step; return what `evaluate` had before.
+
+        Call it at the first step of a run and then where one of `strides` is due. With `restart`,
+        the earlier run has already written the step that it ended on: call it first at the next.
+
+        Raises
+        ------
+        RuntimeError
+            If `start` was not called, or PLUMED asks the run to stop.
+        """
+        with self._lock:
+            if self._plumed is None or self._timestep is None:
+                raise RuntimeError("update() comes after start(timestep)")
+            if self.restart and not self._began:
+                self._skip_first(positions, box, step)
+            self._began = True
+            result = self._calculate(self._plumed, positions, box, step)
+            self._plumed.update()
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                flush_all()  # a killed run loses no more than that
+                self._flushed = time.monotonic()
+            return result
+
+    def _skip_first(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
+        """Spend the update at which METAD and OPES never act on a step where nothing else is due.
+
+        Not even the adaptive widths of OPES, which are measured at every other step, begin there.
+        """
+        others = [s for s in self.statements if not s.action.startswith("OPES_METAD")]
+        strides = update_strides(others, self.folder)
+        for idle in range(step + 1, step + 1000):
+            if all(idle % stride for stride in strides):
+                assert self._plumed is not None
+                self._calculate(self._plumed, positions, box, idle)
+                self._plumed.update()
+                return
+        log.info("something is due at every step: PLUMED lays nothing at the first after a restart")
+
+    def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """The values in `read`, without the biases, leaving no trace.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3) or (n, n_atoms, 3)
+            [nm]
+        box : ndarray, shape (3, 3) or (n, 3, 3), or None
+            [nm]
+
+        Returns
+        -------
+        ndarray, shape (n_read,) or (n, n_read)
+
+        Raises
+        ------
+        ValueError
+            If a value depends on masses and the System is not known yet.
+        """
+        frames = positions.reshape(-1, *positions.shape[-2:])
+        boxes = [None] * len(frames) if box is None else np.broadcast_to(box, (len(frames), 3, 3))
+        with self._lock:
+            observer = self._observing(frames.shape[1])
+            found = np.empty((len(frames), len(self.read)))
+            for i, frame in enumerate(frames):
+                try:
+                    found[i] = self._calculate(observer, frame, boxes[i], 0)[0]
+                except RuntimeError as error:
+                    if self._masses is None and "masses" in str(error):
+                        raise ValueError(f"call add_to(system) first ({error})") from None
+                    raise
+        return found.reshape(*positions.shape[:-2], len(self.read))
+
+    def _observing(self, n_atoms: int) -> Plumed:
+        if self._observer is None or len(self._observer.positions) != n_atoms:
+            settings = self._settings(n_atoms)
+            needed = [s for s in self.statements if s.action not in BIASES | OUTPUTS]
+            try:
+                self._observer = Plumed.muted(settings, needed, self.read)
+            except ValueError:  # a value that depends on a bias
+                self._observer = Plumed.muted(settings, self.statements, self.read)
+        return self._observer
+
+    def move(self, context: openmm.Context, centres: np.ndarray) -> None:
+        """Move the centre of the only restraint of the input.
+
+        Raises
+        ------
+        ValueError
+            If the input does not have exactly one RESTRAINT.
+        """
+        found = [i for i, s in enumerate(self.statements) if s.action == "RESTRAINT"]
+        if len(found) != 1:
+            raise ValueError(f"the input has {len(found)} RESTRAINT actions; expected one to move")
+        restraint = self.statements[found[0]]
+        at = "AT=" + ",".join(repr(float(centre)) for centre in centres)
+        words = [at if w.upper().startswith("AT=") else w for w in restraint.words]
+        with self._lock:
+            self.statements[found[0]] = replace(restraint, words=tuple(words))
+            self._plumed = None
+
+    def close(self) -> None:
+        """End PLUMED and close its files."""
+        for plumed in (self._plumed, self._observer):
+            if plumed is not None:
+                plumed.close()
+        self._plumed = self._observer = None
+        self._closed = True
+
+
+def _reconnect(token: str) -> KernelBackend | _Elsewhere:
+    # must not raise: OpenMM 8.6 crashes where unpickling the function of a PythonForce fails
+    return _living.get(token) or _Elsewhere()
+
+
+class _Elsewhere:
+    """Stands for a backend whose PLUMED lives in another process."""
+
+    def compute(self, state: openmm.State) -> tuple[float, np.ndarray]:
+        raise RuntimeError(
+            "this System was copied from a process where its PLUMED lives: make the System and "
+            "call PlumedBias.add_to(system) here"
+        )
+
+
+def _copy_positions(state: openmm.State, target: np.ndarray) -> None:
+    # getPositions(asNumpy=True) does the same and wraps it in units, which costs more than PLUMED
+    state._getVectorAsNumpy(openmm.State.Positions, target)
+
+
+def _refuse_nan(positions: np.ndarray) -> None:
+    flat = positions.reshape(-1)
+    if not math.isfinite(flat.dot(flat)):
+        raise ValueError("a coordinate given to PLUMED is NaN or infinite")

@@ -1,0 +1,189 @@
+"""The plugin backend: the input run by openmm-plumed's PlumedForce, where that is installed.
+
+PLUMED then lives inside the Context. It lays hills and writes rows itself, at the first force
+evaluation of each step, so a configuration must not be tried in that Context before the step that
+it stands at has been evaluated (`PluginBackend.finish_step`). PlumedForce gives no values of
+collective variables: another backend reads the same input for them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.plumed.input.language import PlumedInputError, Problem, read_statements
+from openmm_cgan.plumed.libplumed.kernel import KernelBackend
+
+log = logging.getLogger("openmm_cgan")
+
+MISSING = (
+    "backend='plugin' needs the OpenMM plugin for PLUMED, and it is not installed: "
+    "conda install -c conda-forge openmm-plumed (it is not on PyPI); or use backend='kernel'"
+)
+
+
+def available() -> bool:
+    """Whether openmm-plumed is installed."""
+    return importlib.util.find_spec("openmmplumed") is not None
+
+
+class PluginBackend:
+    """A PLUMED input run by openmm-plumed.
+
+    Parameters
+    ----------
+    text : str
+        The input.
+    directory : Path
+        Where the files of the input are: the current folder, for PlumedForce knows no other.
+    temperature : float or None
+        [K]
+    restart : bool
+        Append to the files and read the hills, as PLUMED's RESTART.
+    read : tuple of str
+        Names of the values that `evaluate` and `cv_values` return.
+    observer : NativeBackend or KernelBackend, optional
+        The backend that computes values; by default a `KernelBackend` of the same text.
+    source : str
+        Name of the input file in error messages.
+
+    Raises
+    ------
+    RuntimeError
+        If openmm-plumed is not installed, or nothing that computes values.
+    ValueError
+        If the directory is not the current folder.
+    PlumedInputError
+        If braces or continuation lines of the text do not close, or ENERGY is used, which
+        openmm-plumed silently takes as zero.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        directory: Path,
+        temperature: float | None,
+        restart: bool,
+        read: tuple[str, ...],
+        observer: Any = None,
+        source: str = "<input>",
+    ) -> None:
+        if not available():
+            raise RuntimeError(MISSING)
+        if Path(directory).resolve() != Path.cwd():
+            raise ValueError(
+                f"directory is {directory}: openmm-plumed reads and writes in the current folder "
+                f"{Path.cwd()}; change into it, or use backend='kernel'"
+            )
+        problems = [
+            Problem(s.location, s.action, "openmm-plumed would take it as zero; leave it out")
+            for s in read_statements(text, source)
+            if s.action == "ENERGY"
+        ]
+        if problems:
+            raise PlumedInputError(problems)
+        self._text = text
+        self._temperature = temperature
+        self._restart = restart
+        self._observer = observer or KernelBackend(
+            text,
+            directory=directory,
+            temperature=temperature,
+            restart=restart,
+            read=read,
+            source=source,
+        )
+        self.read = read
+        self.strides: list[int] = []  # PLUMED updates itself
+        self._force: openmm.Force | None = None
+        self._context: openmm.Context | None = None
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Names of the values that `evaluate` and `cv_values` return."""
+        return self._observer.read
+
+    @read.setter
+    def read(self, names: tuple[str, ...]) -> None:
+        self._observer.read = tuple(names)
+
+    def check(self, n_atoms: int) -> None:
+        """Have the input read for a system of so many atoms; raises as `KernelBackend.check`."""
+        self._observer.check(n_atoms)
+
+    def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
+        """What is known of the named values; raises as `KernelBackend.describe`."""
+        return self._observer.describe(names)
+
+    def forces(self, system: openmm.System) -> list[openmm.Force]:
+        """Make the force for a System; PLUMED reads the input when a Context is made."""
+        from openmmplumed import PlumedForce
+
+        self._observer.forces(system)  # tells it the masses; its forces are not used
+        force = PlumedForce(self._text)
+        if self._temperature is not None:
+            force.setTemperature(self._temperature)
+        force.setRestart(self._restart)
+        force.setName("PLUMED plugin")
+        self._force = force
+        log.info("openmm-plumed writes PLUMED's log to the standard output of the process")
+        return [force]
+
+    def start(self, timestep: float) -> None:
+        """Nothing to do: PLUMED has the time step from the integrator."""
+
+    def upload(self, context: openmm.Context) -> None:
+        """Remember the running Context, which alone knows the bias."""
+        self._context = context
+
+    def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """The values in `read`, as `KernelBackend.cv_values`."""
+        return self._observer.cv_values(positions, box)
+
+    def evaluate(
+        self, positions: np.ndarray, box: np.ndarray | None, step: int
+    ) -> tuple[np.ndarray, float]:
+        """The values in `read`, and the bias [kJ/mol] of the running Context as it stands.
+
+        At a step where PLUMED lays a hill, only the first evaluation is without that hill.
+
+        Raises
+        ------
+        RuntimeError
+            If there is no running Context yet.
+        """
+        if self._context is None or self._force is None:
+            raise RuntimeError("the bias is known to the running Context alone: call attach first")
+        state = self._context.getState(energy=True, groups={self._force.getForceGroup()})
+        return self.cv_values(positions, box), state.getPotentialEnergy()._value
+
+    update = evaluate  # PLUMED lays and writes at that force evaluation
+
+    def finish_step(self) -> None:
+        """Have PLUMED lay the hill and write the row of the step that the Context stands at.
+
+        Call it before positions are changed: the first evaluation after the change would otherwise
+        lay and write at the new ones. PLUMED does it once for a step, however often it is called.
+        """
+        if self._context is not None and self._force is not None:
+            self._context.getState(energy=True, groups={self._force.getForceGroup()})
+
+    def move(self, context: openmm.Context, centres: np.ndarray) -> None:
+        """Refuse: PlumedForce can not be changed in a living Context.
+
+        Raises
+        ------
+        ValueError
+        """
+        raise ValueError("backend='plugin' can not move a restraint; use native or kernel")
+
+    def close(self) -> None:
+        """Close what reads values; PLUMED closes its files with the Context."""
+        self._observer.close()

@@ -1,0 +1,107 @@
+"""At which steps PLUMED's actions do something between the calculations."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from openmm_cgan.plumed.input.language import Statement, read_integer, read_statements, unbrace
+
+log = logging.getLogger("openmm_cgan")
+
+# Keywords that say at which steps `update` of an action does something
+_METAD_STRIDES = ("PACE", "GRID_WSTRIDE", "WALKERS_RSTRIDE")
+_OPES_STRIDES = ("PACE", "STATE_WSTRIDE")
+UPDATE_STRIDES = {
+    "PRINT": ("STRIDE",),
+    "FLUSH": ("STRIDE",),
+    "COMMITTOR": ("STRIDE",),
+    "DUMPATOMS": ("STRIDE",),
+    "DUMPFORCES": ("STRIDE",),
+    "DUMPDERIVATIVES": ("STRIDE",),
+    "METAD": _METAD_STRIDES,
+    "PBMETAD": _METAD_STRIDES,
+    "OPES_METAD": _OPES_STRIDES,
+    "OPES_METAD_EXPLORE": _OPES_STRIDES,
+}
+# ... keywords of those that make `update` act at every step all the same
+EVERY_STEP = {"ADAPTIVE", "FREQUENCY_ADAPTIVE", "CALC_WORK"}
+# ... and actions that do nothing between steps. Any action not named is updated at every step.
+NEVER_UPDATED = frozenset(
+    """UNITS RESTART MOLINFO WHOLEMOLECULES GROUP COM CENTER FIXEDATOM GHOST DISTANCE TORSION
+    ANGLE POSITION COORDINATION GYRATION RMSD DRMSD COMBINE CUSTOM MATHEVAL CONSTANT RESTRAINT
+    MOVINGRESTRAINT UPPER_WALLS LOWER_WALLS BIASVALUE EXTERNAL TIME VOLUME CELL CONTACTMAP PATHMSD
+    PROPERTYMAP ALPHABETA ALPHARMSD ANTIBETARMSD PARABETARMSD DISTANCES WRAPAROUND FIT_TO_TEMPLATE
+    PUCKERING SORT COORDINATIONNUMBER ENERGY""".split()  # noqa: SIM905  readable
+)
+
+# Actions of PLUMED that only bias or write: left out when only the variables are wanted
+# fmt: off
+BIASES = {
+    "RESTRAINT", "MOVINGRESTRAINT", "UPPER_WALLS", "LOWER_WALLS", "METAD", "PBMETAD",
+    "OPES_METAD", "OPES_METAD_EXPLORE", "OPES_EXPANDED", "BIASVALUE", "EXTERNAL", "ABMD",
+    "EXTENDED_LAGRANGIAN", "MAXENT",
+}
+OUTPUTS = {
+    "PRINT", "FLUSH", "COMMITTOR", "DUMPATOMS", "DUMPDERIVATIVES", "DUMPFORCES", "DUMPGRID",
+    "DUMPMASSCHARGE", "HISTOGRAM", "STATS",
+}
+# fmt: on
+
+
+def update_strides(statements: list[Statement], folder: Path = Path()) -> list[int]:
+    r"""Find at which multiples of the step PLUMED's ``update`` has something to do.
+
+    Parameters
+    ----------
+    statements : list of Statement
+    folder : Path
+        Where files that the input includes are.
+
+    Returns
+    -------
+    list of int
+        Ascending; [1] where an action may act at any step, empty where none ever does.
+
+    Examples
+    --------
+    >>> from openmm_cgan.plumed.input.language import read_statements
+    >>> update_strides(read_statements("METAD ARG=d SIGMA=1 PACE=500\nPRINT ARG=d STRIDE=5*20"))
+    [100, 500]
+    """
+    found: set[int] = set()
+    for statement in statements:
+        if statement.action in NEVER_UPDATED:
+            continue
+        included = statement.action == "INCLUDE"
+        strides = _strides_inside(statement, folder) if included else _strides_of(statement)
+        if strides and min(strides) < 1:
+            log.info("%s: %s is updated at every step", statement.location, statement.action)
+            return [1]
+        found |= strides
+    return [1] if 1 in found else sorted(found)
+
+
+def _strides_inside(statement: Statement, folder: Path) -> set[int]:
+    """Strides of the actions in a file that is included; {0} where it can not be read."""
+    path = folder / unbrace(statement.words[0].partition("=")[2]) if statement.words else folder
+    try:
+        return set(update_strides(read_statements(path.read_text(), str(path)), folder))
+    except (OSError, ValueError, RecursionError):
+        return {0}
+
+
+def _strides_of(statement: Statement) -> set[int]:
+    """Strides of an action that is updated; {0} where they are not known."""
+    words = {key.upper(): value for key, _, value in (w.partition("=") for w in statement.words)}
+    adaptive = "SIGMA" in words and words["SIGMA"].upper() == "ADAPTIVE"
+    if statement.action.startswith("OPES") and (adaptive or "SIGMA" not in words):
+        return {0}
+    walks = "WALKERS_N" in words and "WALKERS_RSTRIDE" not in words  # reads at every step then
+    if walks or not EVERY_STEP.isdisjoint(words):
+        return {0}
+    keywords = UPDATE_STRIDES.get(statement.action, ())
+    try:
+        return {read_integer(unbrace(words[key])) for key in keywords if key in words} or {0}
+    except ValueError:
+        return {0}

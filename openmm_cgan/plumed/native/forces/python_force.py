@@ -1,0 +1,84 @@
+"""Biases as a PythonForce: OPES, whose kernels no expression holds, what moves at every step, and
+in large systems what acts on values without an expression.
+
+An evaluation leaves no trace. OPES is the exact sum over its kernels: on a table every new kernel
+would change every entry, through the norm.
+"""
+
+from __future__ import annotations
+
+import uuid
+import weakref
+from typing import Any
+
+import numpy as np
+import openmm
+
+from openmm_cgan.plumed.actions.biases.bias import SeparableBias
+from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
+from openmm_cgan.plumed.actions.metad.metad import Metad
+from openmm_cgan.plumed.actions.opes.opes import Opes
+from openmm_cgan.plumed.native.forces.frame_values import FrameValues
+
+_living: weakref.WeakValueDictionary[str, BiasForce] = weakref.WeakValueDictionary()
+
+
+class BiasForce:
+    """What OpenMM calls back for the force of one bias.
+
+    Parameters
+    ----------
+    bias : Metad, Opes, MovingRestraint or SeparableBias
+    values : FrameValues
+        Its arguments.
+    periodic : bool
+        Whether the System has a periodic box.
+    """
+
+    def __init__(
+        self,
+        bias: Metad | Opes | MovingRestraint | SeparableBias,
+        values: FrameValues,
+        periodic: bool,
+    ) -> None:
+        self._bias, self._values, self._periodic = bias, values, periodic
+        self._positions = np.zeros((len(values.atoms), 3))
+        self._token = uuid.uuid4().hex
+        _living[self._token] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OpenMM pickles it to copy a System; the copy has the same bias
+        return _reconnect, (self._token,)
+
+    def compute(self, state: openmm.State) -> tuple[float, np.ndarray]:
+        """Energy [kJ/mol] and forces [kJ/mol/nm] on the atoms that the force is made with."""
+        state._getVectorAsNumpy(openmm.State.Positions, self._positions)
+        box = np.array(state.getPeriodicBoxVectors()._value) if self._periodic else None
+        arguments, gradients = self._values(self._positions, box)
+        energy, slopes = self._bias.energy_and_slopes(arguments, state.getStepCount())
+        unit = self._bias.units.energy
+        if unit != 1:
+            energy, slopes = energy * unit, [slope * unit for slope in slopes]
+        return energy, self._values.forces(slopes, gradients)
+
+    def make(self, parameter: str) -> openmm.PythonForce:
+        """Make the force; setting `parameter` tells a Context that the bias has changed."""
+        force = openmm.PythonForce(self.compute, {parameter: 0.0}, self._values.atoms)
+        force.setUsesPeriodicBoundaryConditions(self._periodic)
+        force.setName(f"PLUMED {self._bias.name} {self._bias.label}")
+        return force
+
+
+def _reconnect(token: str) -> BiasForce | _Elsewhere:
+    # must not raise: OpenMM 8.6 crashes where unpickling the function of a PythonForce fails
+    return _living.get(token) or _Elsewhere()
+
+
+class _Elsewhere:
+    """Stands for a bias that lives in another process."""
+
+    def compute(self, state: openmm.State) -> tuple[float, np.ndarray]:
+        raise RuntimeError(
+            "this System was copied from a process where its bias lives: make the System and call "
+            "PlumedBias.add_to(system) here"
+        )

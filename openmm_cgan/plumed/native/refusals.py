@@ -1,0 +1,144 @@
+"""What is refused of an input though each of its actions is known: combinations without a force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from openmm_cgan.plumed.actions import REMEDY, Action, Print
+from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
+from openmm_cgan.plumed.actions.metad.metad import Metad
+from openmm_cgan.plumed.actions.setup import WholeMolecules
+from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
+from openmm_cgan.plumed.actions.variables.chains import VectorVariable
+from openmm_cgan.plumed.actions.variables.paths import PathMsd
+from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
+from openmm_cgan.plumed.actions.variables.surroundings import Observed
+from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable
+from openmm_cgan.plumed.geometry.vectors import Tree
+from openmm_cgan.plumed.input.language import Problem
+
+Owners = dict[str, Action]  # the action that gives each value
+
+
+def depends_on(kind: type[Action], name: str, owners: Owners) -> bool:
+    """Whether a value comes from an action of a kind, directly or through functions."""
+    owner = owners[name]
+    return isinstance(owner, kind) or any(
+        depends_on(kind, value.name, owners) for value in owner.arguments
+    )
+
+
+def forceless(actions: list[Action], owners: Owners) -> list[Problem]:
+    """Combinations of actions that have no OpenMM force in any System."""
+    problems = []
+
+    def complain(action: Action, word: str, what: str) -> None:
+        problems.append(Problem(action.statement.location, word, f"{what}; {REMEDY}"))
+
+    for action in actions:
+        if isinstance(action, Variable | VirtualAtom) and (what := _badly_whole(action, actions)):
+            complain(action, "NOPBC", f"NOPBC after WHOLEMOLECULES is not native {what}")
+        for value in action.arguments:
+            if isinstance(action, Print) and action.rotate and is_listed(value.name, owners):
+                complain(action, "_ROTATE", "a list of models not always used is not native")
+            if not isinstance(action, Bias):
+                continue
+            if any(not _known_slopes(owners[n], n) for n in _biases_under(value.name, owners)):
+                what = "a bias acting on that value of that bias is not native"
+                complain(action, value.name, what)
+            if depends_on(Observed, value.name, owners):
+                complain(action, value.name, "a bias acting on TIME or ENERGY is not native")
+    return problems
+
+
+def is_listed(name: str, owners: Owners) -> bool:
+    """Whether a value depends on a PATHMSD with a list of nearest models."""
+    owner = owners[name]
+    return (isinstance(owner, PathMsd) and owner.nearest is not None) or any(
+        is_listed(value.name, owners) for value in owner.arguments
+    )
+
+
+def _biases_under(name: str, owners: Owners) -> set[str]:
+    """The values of biases that a value depends on, itself included."""
+    found = {name} if isinstance(owners[name], Bias) else set()
+    return found.union(*(_biases_under(value.name, owners) for value in owners[name].arguments))
+
+
+def _known_slopes(bias: Action, name: str) -> bool:
+    """Whether a value is the energy of a bias that another can act on.
+
+    METAD on a grid has one table in OpenMM, which can not be refreshed in a copy.
+    """
+    free = isinstance(bias, Metad) and bias.grid is None and bias.applied
+    return (free or isinstance(bias, SeparableBias)) and name == bias.outputs[0].name
+
+
+def scales_by_box(action: Action) -> bool:
+    """Whether an action works with coordinates along the box vectors."""
+    if isinstance(action, VectorVariable):
+        return action.form == "scaled"
+    if isinstance(action, Centroid):
+        return action.phases
+    return isinstance(action, FixedAtom) and action.scaled
+
+
+def _badly_whole(action: Variable | VirtualAtom, actions: list[Action]) -> str:
+    """Why what WHOLEMOLECULES leaves for NOPBC is not known natively; empty where it is."""
+    sites = action.sites if isinstance(action, Variable) else ()
+    torn = [site for site in sites if isinstance(site, Centroid) and not site.periodic]
+    whole = [a for a in actions if isinstance(a, WholeMolecules)]
+    if any(site.made_whole != action.made_whole for site in torn):
+        return "with a virtual atom from above the latter"
+    if not action.made_whole or (action.periodic and not torn):
+        return ""
+    if isinstance(action, Variable) and not action.periodic and not _all_real(sites):
+        return "with virtual atoms"
+    if any(a.stride != 1 for a in whole):
+        return "with STRIDE"
+    atoms = [atom for entity in action.made_whole for atom in entity]
+    if not _all_real(atoms):
+        return "where entities have virtual atoms"
+    return ""
+
+
+def _all_real(sites: Iterable[Site]) -> bool:
+    return all(isinstance(site, int) for site in sites)
+
+
+def kept_together(actions: list[Action], box: BoxKind) -> list[tuple[int, ...]]:
+    """Groups of atoms that the forces take as they are, each to be in one periodic image."""
+    taken = [a for a in actions if isinstance(a, Centroid | GroupVariable) and a.periodic]
+    groups = [a.atoms for a in taken if not (isinstance(a, Centroid) and a.phases)]
+    for entity in (e for a in actions if isinstance(a, Variable) for e in a.mended):
+        groups += entity.pairs if isinstance(entity, Tree) else [entity]
+    return [group for group in groups if not box.split(group)]
+
+
+def wandering(actions: list[Action], owners: Owners, box: BoxKind) -> list[Problem]:
+    """Biased variables whose forces in this box would not be PLUMED's.
+
+    The values of some depend on the periodic image that a molecule is in: OpenMM moves whole
+    molecules between images, and its forces would not be those of the value.
+    """
+    found: dict[str, Variable] = {}
+    biases = [action for action in actions if isinstance(action, Bias)]
+    names = [value.name for bias in biases for value in bias.arguments]
+    while names:
+        owner = owners[names.pop()]
+        if isinstance(owner, Variable):
+            found[owner.label] = owner
+        names += [value.name for value in owner.arguments]
+    if not box.periodic:
+        return []
+    problems = []
+    for variable in found.values():
+        what = ""
+        if variable.wanders(box) or any(map(box.split, variable.mended)):
+            what = "biasing what depends on the periodic image is not native"
+        elif box.triclinic and any(isinstance(s, Centroid) and s.phases for s in variable.sites):
+            what = "PLUMED's forces of PHASES are not the slope of the bias in a triclinic box"
+        if what:
+            word = f"{variable.name} {variable.label}"
+            problems.append(Problem(variable.statement.location, word, f"{what}; {REMEDY}"))
+    return problems

@@ -1,0 +1,164 @@
+"""The values of an input at positions: of all actions, or of what a few of them need."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.plumed.actions import Action
+from openmm_cgan.plumed.actions.biases.bias import Bias
+from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.variables.chains import ChainVariable
+from openmm_cgan.plumed.actions.variables.surroundings import Energy, Observed, Time
+from openmm_cgan.plumed.actions.variables.variable import Variable, describe
+from openmm_cgan.plumed.native.forces.frame_values import at_right_angles, chain_values
+
+
+class InputValues:
+    """The values of an input, worked out without a trace into dictionaries by name.
+
+    Parameters
+    ----------
+    actions : list of Action
+
+    Attributes
+    ----------
+    owners : dict of str to Action
+        The action that gives each value.
+    biases : list of Bias
+    timestep : float
+        [ps], once it is known.
+    potential : float
+        Energy of the System without the biases [kJ/mol]; 0 as in the driver.
+    """
+
+    def __init__(self, actions: list[Action]) -> None:
+        self.owners = {value.name: action for action in actions for value in action.outputs}
+        self.biases = [action for action in actions if isinstance(action, Bias)]
+        self._observers = [action for action in actions if isinstance(action, Time | Energy)]
+        self._computed = [a for a in actions if isinstance(a, Variable | Function | Bias)]
+        self.timestep = math.nan
+        self.potential = 0.0
+
+    @cached_property
+    def needs_energy(self) -> bool:
+        """Whether the input asks for the potential energy."""
+        return any(isinstance(action, Energy) for action in self._observers)
+
+    @cached_property
+    def _chains(self) -> dict[str, ChainVariable]:
+        chains = [action for action in self._computed if isinstance(action, ChainVariable)]
+        return {chain.label: chain for chain in chains if chain.quick}
+
+    def surroundings(self, step: int) -> dict[str, Any]:
+        """What does not come from the positions."""
+        found: dict[str, Any] = {}
+        for action in self._observers:
+            if isinstance(action, Time):
+                found[action.label] = step * self.timestep / action.units.time
+            else:
+                found[action.label] = self.potential / action.units.energy
+        return found
+
+    def add_all(self, found: dict[str, Any], positions: np.ndarray, box: np.ndarray | None) -> None:
+        """Add all values that are not there.
+
+        Parameters
+        ----------
+        found : dict
+        positions, box : ndarray, shape (..., n_atoms, 3), (..., 3, 3) or None
+            [nm]
+        """
+        if positions.ndim == 2 and at_right_angles(box):
+            chains = self._chains
+            found.update(zip(chains, chain_values(chains.values(), positions, box), strict=True))
+        for action in self._computed:
+            if action.label not in found:
+                self._compute(action, found, positions, box)
+
+    def add(self, name: str, found: dict[str, Any], positions: Any, box: Any) -> None:
+        """Add one value and those that it depends on; positions may be tensors."""
+        self.add_action(self.owners[name], found, positions, box)
+
+    def add_action(self, action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
+        """Add the values of one action, and those that they depend on."""
+        if action.outputs and action.outputs[0].name in found:
+            return
+        for value in action.arguments:
+            self.add(value.name, found, positions, box)
+        self._compute(action, found, positions, box)
+
+    @staticmethod
+    def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
+        if isinstance(action, Variable):
+            seen = action.seen(positions, box)
+            found_here = action.values(seen, box)  # arithmetic with numpy's scalars is slow
+            results = tuple(float(x) if isinstance(x, np.float64) else x for x in found_here)
+        elif isinstance(action, Function | Bias):
+            results = action.values([found[v.name] for v in action.arguments])
+        elif isinstance(action, Observed) and action.label not in found:
+            raise ValueError(f"{action.name} {action.label} is no function of the positions")
+        else:
+            return
+        found.update(zip((v.name for v in action.outputs), results, strict=True))
+
+    def total_bias(self, found: dict[str, Any]) -> Any:
+        """Sum of the biases [kJ/mol]."""
+        return sum(found[f"{b.label}.bias"] * b.units.energy for b in self.biases)
+
+    def bias_of(self, read: tuple[str, ...], cvs: np.ndarray) -> np.ndarray:
+        """Sum of the biases [kJ/mol] where some values are given.
+
+        Parameters
+        ----------
+        read : tuple of str
+            Their names.
+        cvs : ndarray, shape (n, n_read)
+
+        Raises
+        ------
+        ValueError
+            If a bias depends on something else.
+        """
+        found: dict[str, Any] = {name: cvs[:, i] for i, name in enumerate(read)}
+        for bias in self.biases:
+            for value in bias.arguments:
+                self._add_from(read, value.name, bias, found)
+            self._compute(bias, found, None, None)
+        return np.broadcast_to(self.total_bias(found), len(cvs))
+
+    def _add_from(
+        self, read: tuple[str, ...], name: str, bias: Action, found: dict[str, Any]
+    ) -> None:
+        if name in found:
+            return
+        owner = self.owners[name]
+        if isinstance(owner, Variable):
+            raise ValueError(
+                f"the bias {bias.label} depends on {name}, which is not among the collective "
+                f"variables {', '.join(read)}: name it in PlumedBias(..., cvs=...)"
+            )
+        for value in owner.arguments:
+            self._add_from(read, value.name, bias, found)
+        self._compute(owner, found, None, None)
+
+    def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
+        """What is known of the named values.
+
+        Raises
+        ------
+        ValueError
+            If the input does not define one.
+        """
+        described = []
+        for name in names:
+            owner = self.owners.get(name)
+            if owner is None:
+                known = ", ".join(self.owners)
+                raise ValueError(f"the input defines no value '{name}'; it has: {known}")
+            described.append(describe(owner, name))
+        return tuple(described)
