@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -104,68 +103,3 @@ def scaled(vector: Vector, box: Any) -> Vector:
     inverse = namespace(vector[0]).linalg.inv(box)
     a, b, c = (sum(v * inverse[..., j, k] for j, v in enumerate(vector)) for k in range(3))
     return a, b, c
-
-
-class Tree(tuple[int, ...]):
-    """Atoms that are made whole along a tree, the one before each being its root.
-
-    Attributes
-    ----------
-    roots : tuple of int
-        Place in this tuple of the root of each atom but the first; always before it.
-    """
-
-    roots: tuple[int, ...]
-
-    def __new__(cls, atoms: Iterable[int], roots: tuple[int, ...]) -> Tree:
-        made = super().__new__(cls, atoms)
-        made.roots = roots
-        return made
-
-    def __getnewargs__(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return tuple(self), self.roots
-
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """Each root with its atom."""
-        return [(self[root], atom) for root, atom in zip(self.roots, self[1:], strict=True)]
-
-
-def mended(entities: tuple[tuple[int, ...], ...], positions: Any, box: Any) -> Any:
-    """Positions of all atoms after each entity, a list of atoms, was made whole."""
-    positions = positions.copy() if isinstance(positions, np.ndarray) else positions.clone()
-    for atoms in entities:
-        positions[..., list(atoms), :] = whole(atoms, positions, box)
-    return positions
-
-
-def whole(atoms: tuple[int, ...], positions: Any, box: Any) -> Any:
-    """Positions of a group, each atom at the image nearest to the one before it, or to its root.
-
-    Parameters
-    ----------
-    atoms : tuple of int
-    positions : ndarray or tensor, shape (..., n_atoms, 3)
-    box : ndarray or tensor, shape (..., 3, 3), or None
-        None leaves the positions as they are.
-
-    Returns
-    -------
-    ndarray or tensor, shape (..., len(atoms), 3)
-    """
-    points = positions[..., list(atoms), :]
-    if box is None:
-        return points
-    xp = namespace(points)
-    before = list(atoms.roots) if isinstance(atoms, Tree) else slice(None, -1)
-    steps = points[..., 1:, :] - points[..., before, :]
-    wide = box[..., None, :, :]
-    nearest = shortest_image((steps[..., 0], steps[..., 1], steps[..., 2]), wide)
-    steps = xp.stack(list(nearest), -1)
-    first = points[..., :1, :]
-    if isinstance(atoms, Tree):
-        made = [points[..., 0, :]]
-        for i, root in enumerate(atoms.roots):
-            made.append(made[root] + steps[..., i, :])
-        return xp.stack(made, -2)
-    return xp.concatenate([first, first + steps.cumsum(-2)], -2)

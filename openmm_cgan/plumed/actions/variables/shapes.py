@@ -10,19 +10,19 @@ from openmm_cgan.plumed.actions.action import Given, Keyword, Value
 from openmm_cgan.plumed.actions.variables.centers import mass_weights
 from openmm_cgan.plumed.actions.variables.variable import (
     BoxKind,
-    Gradient,
+    CalledBack,
     Name,
-    Own,
+    OwnForce,
     Site,
     Variable,
 )
+from openmm_cgan.plumed.geometry.molecules import whole
 from openmm_cgan.plumed.geometry.superposition import (
     References,
     deviation_gradient,
     make_references,
     mean_square_deviation,
 )
-from openmm_cgan.plumed.geometry.vectors import whole
 from openmm_cgan.plumed.input.expressions import namespace
 from openmm_cgan.plumed.input.pdb import PdbAtom, read_models
 
@@ -53,7 +53,7 @@ class GroupVariable(Variable):
     def sites(self) -> tuple[Site, ...]:
         return self.atoms
 
-    def wanders(self, box: BoxKind) -> bool:
+    def depends_on_image(self, box: BoxKind) -> bool:
         return not self.periodic and box.split(self.atoms)
 
     def _whole(self, positions: Any, box: Any) -> Any:
@@ -164,8 +164,8 @@ class Gyration(GroupVariable):
 
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
         if self.type not in ("RADIUS", "TRACE") or box.split(self.atoms):
-            return name(Gradient(self, index))
-        square = name(Own(self))
+            return name(CalledBack(self, index))
+        square = name(OwnForce(self))
         return f"({self.scale!r}*{square if self.type == 'TRACE' else f'sqrt({square})'})"
 
 
@@ -223,9 +223,9 @@ class Rmsd(GroupVariable):
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
         references = self.references
         if references.rotate and references.equal and not box.split(self.atoms):
-            root = name(Own(self))  # OpenMM's own
+            root = name(OwnForce(self))  # OpenMM's own
             return f"({self.scale!r}*{root}^2)" if self.squared else f"({self.scale!r}*{root})"
-        return name(Gradient(self, index))
+        return name(CalledBack(self, index))
 
 
 def read_references(action: Variable, given: Given) -> list[list[PdbAtom]]:

@@ -25,7 +25,7 @@ from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable, Torsion
 from openmm_cgan.plumed.actions.variables.variable import (
     BoxKind,
-    Gradient,
+    CalledBack,
     Term,
     Variable,
 )
@@ -192,7 +192,7 @@ class Lowering:
         owner, leaves = self._owner[name], dict[Any, str]()
         text = self._expression(name, leaves)
         leaf = next(iter(leaves), None)
-        if isinstance(leaf, Gradient) and text == leaves[leaf]:
+        if isinstance(leaf, CalledBack) and text == leaves[leaf]:
             periodic = system.usesPeriodicBoundaryConditions()
             return GradientFunction(leaf.variable, leaf.index, periodic)
         return owner if isinstance(owner, ChainVariable) and owner.chain else None
