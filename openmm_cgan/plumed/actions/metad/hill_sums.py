@@ -9,7 +9,7 @@ import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Value
-from openmm_cgan.plumed.actions.metad.hill_grid import CUTOFF, SHIFT, STRETCH
+from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, SHIFT, STRETCH
 
 BLOCK = 1_000_000  # hills times points that one step of a batch works on
 
