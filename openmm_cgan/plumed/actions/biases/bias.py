@@ -46,20 +46,6 @@ class Bias(Action):
         """
 
 
-def restarts_itself(action: Action, text: str | None) -> bool | None:
-    """Whether an action restarts by its own RESTART keyword; None for as the whole input.
-
-    Raises
-    ------
-    PlumedInputError
-        If it is neither YES, NO nor AUTO.
-    """
-    answers = {None: None, "YES": True, "NO": False, "AUTO": None}
-    if (text and text.upper()) not in answers:
-        raise action.error("RESTART", "expected YES, NO or AUTO")
-    return answers[text and text.upper()]
-
-
 class SeparableBias(Bias):
     """A bias with one term for each argument, and the squared force on them as ``force2``."""
 
