@@ -1,23 +1,20 @@
 """The PLUMED actions that are known natively, each written once.
 
-`action` holds what they share and how a statement becomes one; `help` tells what there is.
+units            the units that an input's numbers are in
+action           what actions share: keywords, values, what stands above a statement
+statements       how a statement becomes an action
+help             what there is, as text
+run_keywords     keywords that several actions have: RESTART, TEMP, FILE, FMT
+neighbour_lists  NLIST of METAD and OPES
+setup, output    UNITS, RESTART, MOLINFO, WHOLEMOLECULES, GROUP; PRINT, FLUSH
+variables        virtual atoms and collective variables
+functions        COMBINE, CUSTOM, CONSTANT
+biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT
+opes, metad      OPES; METAD
+committor        COMMITTOR
 
-setup, output         UNITS, RESTART, MOLINFO, WHOLEMOLECULES (`trees`), GROUP; PRINT, FLUSH
-centers               virtual atoms
-variables             what collective variables share (`geometry`, `lattices`: nearest images)
-chains                DISTANCE, ANGLE, TORSION, POSITION
-contacts, shapes, paths
-                      sums over pairs (`switching`); GYRATION, RMSD; PATHMSD (`superposition`)
-surroundings          TIME, ENERGY, VOLUME, CELL
-functions             COMBINE, CUSTOM, CONSTANT
-biases, moving        RESTRAINT, walls, BIASVALUE; MOVINGRESTRAINT
-metad                 METAD: `metad_keywords`, its hills on `grids` or in `hill_sums`, and what it
-                      may have besides: `adaptive`, `tempering`, `acceleration`, `hill_lists`,
-                      `update_window`
-opes                  OPES: `kernels`, `neighbours`
-committor             COMMITTOR
-
-`read_actions` turns an input into a list of them.
+`read_actions` turns an input into a list of them. A new action is its class, in a file of its room,
+and its name in `ACTIONS`.
 """
 
 from __future__ import annotations
@@ -25,8 +22,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from openmm_cgan.plumed.actions.action import REMEDY, Action, Scope
-from openmm_cgan.plumed.actions.biases.bias import BiasValue, LowerWalls, Restraint, UpperWalls
+from openmm_cgan.plumed.actions.biases.bias_value import BiasValue
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
+from openmm_cgan.plumed.actions.biases.restraint import Restraint
+from openmm_cgan.plumed.actions.biases.walls import LowerWalls, UpperWalls
 from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text

@@ -10,15 +10,9 @@ from typing import Any, ClassVar
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.input.expressions import namespace
 from openmm_cgan.plumed.input.index_files import read_index_file
-from openmm_cgan.plumed.input.language import (
-    PlumedInputError,
-    Problem,
-    Statement,
-    read_real,
-    read_serials,
-    unbrace,
-)
+from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 from openmm_cgan.plumed.input.pdb import MolInfo
+from openmm_cgan.plumed.input.words import read_real, read_serials, unbrace
 
 REMEDY = "use backend='kernel' (real PLUMED)"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openmm_cgan.plumed.actions.action import Given, Keyword
-from openmm_cgan.plumed.input.language import is_number_format
+from openmm_cgan.plumed.input.words import is_number_format
 
 TEMP = Keyword("TEMP", "real", "temperature in K, if not that of the run")
 RESTART = Keyword("RESTART", "text", "YES or NO, if not as the whole input")

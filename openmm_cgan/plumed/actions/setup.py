@@ -9,8 +9,8 @@ from openmm_cgan.plumed.actions.units import ENERGIES, LENGTHS, TIMES, UnitSyste
 from openmm_cgan.plumed.geometry.molecules import Entity
 from openmm_cgan.plumed.geometry.trees import spanning_tree
 from openmm_cgan.plumed.input.index_files import read_index_file
-from openmm_cgan.plumed.input.language import read_real
 from openmm_cgan.plumed.input.pdb import MolInfo
+from openmm_cgan.plumed.input.words import read_real
 
 
 def _stand_first(action: Action, scope: Scope) -> None:

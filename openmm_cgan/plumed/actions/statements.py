@@ -14,15 +14,8 @@ from openmm_cgan.plumed.actions.action import (
     Scope,
     Value,
 )
-from openmm_cgan.plumed.input.language import (
-    PlumedInputError,
-    Problem,
-    Statement,
-    read_integer,
-    read_real,
-    split_vector,
-    unbrace,
-)
+from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
+from openmm_cgan.plumed.input.words import read_integer, read_real, split_vector, unbrace
 
 # Flags that tell PLUMED how to compute, not what: nothing changes natively
 IGNORED_FLAGS = frozenset({"NUMERICAL_DERIVATIVES", "SERIAL", "TIMINGS", "LOWMEM"})

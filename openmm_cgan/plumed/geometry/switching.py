@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.input.expressions import Expression, namespace, read_expression
-from openmm_cgan.plumed.input.language import read_integer, read_real
+from openmm_cgan.plumed.input.words import read_integer, read_real
 
 NO_LIMIT = math.inf
 TINY = 1e-30  # where 1 is returned anyhow, but powers and slopes must stay finite

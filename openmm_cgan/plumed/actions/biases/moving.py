@@ -17,7 +17,7 @@ import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
-from openmm_cgan.plumed.actions.biases.bias import SeparableBias
+from openmm_cgan.plumed.actions.biases.bias import ARG, SeparableBias
 from openmm_cgan.plumed.input.expressions import namespace
 
 log = logging.getLogger("openmm_cgan")
@@ -42,7 +42,7 @@ class MovingRestraint(SeparableBias):
     name = "MOVINGRESTRAINT"
     summary = "harmonic restraint that moves with the steps"
     keywords = (
-        Keyword("ARG", "arguments", "the values that it acts on", compulsory=True),
+        ARG,
         Keyword("STEP", "integer", "steps at which AT and KAPPA are reached", first=0),
         Keyword("AT", "reals", "centre at that step", first=0, sparse=True),
         Keyword("KAPPA", "reals", "force constant at that step", first=0, sparse=True),

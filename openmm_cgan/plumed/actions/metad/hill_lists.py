@@ -11,7 +11,7 @@ from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
 from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
-from openmm_cgan.plumed.actions.opes.neighbours import largest_patience
+from openmm_cgan.plumed.actions.neighbour_lists import PATIENCE, REACH, largest_patience
 
 LIST_KEYWORDS = (
     Keyword("NLIST", "flag", "without a grid, sum the near hills only; gives nlker and nlsteps"),
@@ -19,7 +19,7 @@ LIST_KEYWORDS = (
         "NLIST_PARAMETERS", "numbers", "how far the near hills go and when they are found anew"
     ),
 )
-DEFAULTS = (6.0, 0.5)
+DEFAULTS = (2 * REACH, PATIENCE)  # METAD counts from half the squared distance of its cut
 
 
 class ListedHillSum(HillSum):

@@ -30,7 +30,7 @@ from openmm_cgan.plumed.actions.metad.tempering import (
 )
 from openmm_cgan.plumed.actions.metad.update_window import WINDOW_KEYWORDS, read_window
 from openmm_cgan.plumed.actions.run_keywords import RESTART, TEMP, check_format, read_restart
-from openmm_cgan.plumed.input.language import read_real
+from openmm_cgan.plumed.input.words import read_real
 
 MAX_AXES = 3  # of a grid
 MAX_WALKERS = 10_000

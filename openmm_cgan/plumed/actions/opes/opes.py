@@ -260,7 +260,7 @@ class Opes(Bias):
         arrays = {"centres": kernels.centres, "sigmas": kernels.sigmas, "heights": kernels.heights}
         arrays |= self.widths.saved()
         arrays |= {} if self.neighbours is None else self.neighbours.saved()
-        return arrays | {name: np.array(getattr(self, name)) for name in _SUMS}
+        return arrays | {name: np.array(vars(self)[name]) for name in _SUMS}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
         n = len(self.arguments)

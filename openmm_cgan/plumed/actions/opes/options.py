@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
-from openmm_cgan.plumed.actions.opes.neighbours import PATIENCE, REACH, largest_patience
+from openmm_cgan.plumed.actions.neighbour_lists import PATIENCE, REACH, largest_patience
 from openmm_cgan.plumed.actions.run_keywords import RESTART, TEMP, check_format, read_restart
-from openmm_cgan.plumed.input.language import read_real
+from openmm_cgan.plumed.input.words import read_real
 
 OPES_KEYWORDS = (
     Keyword("ARG", "arguments", "the values to bias", compulsory=True),

@@ -26,8 +26,8 @@ from openmm_cgan.plumed.geometry.superposition import (
     mean_square_deviation,
 )
 from openmm_cgan.plumed.input.expressions import namespace
-from openmm_cgan.plumed.input.language import read_real, split_vector
 from openmm_cgan.plumed.input.pdb import read_remarks
+from openmm_cgan.plumed.input.words import read_real, split_vector
 
 _living: weakref.WeakValueDictionary[str, NearestModels] = weakref.WeakValueDictionary()
 

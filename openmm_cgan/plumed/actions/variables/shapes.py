@@ -260,10 +260,9 @@ def references_of(
         raise action.error("REFERENCE", "an atom number stands twice")
     if rotate and len(atoms) < 3:
         raise action.error("REFERENCE", "a superposition needs three atoms at least")
-    points, occupancy, beta = (
-        np.array([[getattr(atom, column) for atom in model] for model in models])
-        for column in ("position", "occupancy", "beta")
-    )
+    points = np.array([[atom.position for atom in model] for model in models])
+    occupancy = np.array([[atom.occupancy for atom in model] for model in models])
+    beta = np.array([[atom.beta for atom in model] for model in models])
     if np.any(occupancy < 0) or np.any(beta < 0):
         raise action.error("REFERENCE", "a weight (occupancy or B factor) is negative")
     return atoms, make_references(points, occupancy, beta, rotate)

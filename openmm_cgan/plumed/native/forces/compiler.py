@@ -29,7 +29,7 @@ from openmm_cgan.plumed.actions.variables.variable import (
     Term,
     Variable,
 )
-from openmm_cgan.plumed.geometry.lattices import GeneralBox
+from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
 from openmm_cgan.plumed.native.forces.leaf_forces import (
     Form,
@@ -236,7 +236,7 @@ class Lowering:
         """Give the gradients of their values to the METADs that lay a hill by them at a step."""
         for metad, values in self._geometric:
             if step % metad.pace == 0:
-                if isinstance(box, GeneralBox):
+                if box is not None and form_of_box(box) is BoxForm.GENERAL:
                     where = metad.statement.location
                     raise ValueError(f"{where}: ADAPTIVE=GEOM in this box needs --backend kernel")
                 metric = values.products(positions, box) * metad.units.length**2
