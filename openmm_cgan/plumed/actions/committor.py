@@ -61,7 +61,7 @@ class Committor(Action):
 
         Parameters
         ----------
-        arguments : list of float
+        arguments : list of float, length n_arguments
         """
         for number, limits in enumerate(zip(self.lower, self.upper, strict=True), start=1):
             triples = zip(arguments, *limits, strict=True)

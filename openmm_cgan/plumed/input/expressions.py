@@ -44,7 +44,7 @@ _SAME = (
 
 
 def namespace(array: Any) -> Any:
-    """Return torch for a tensor and numpy for all else: one formula serves both."""
+    """Return torch for a tensor and numpy for all else, of any shape: one formula serves both."""
     if type(array).__module__.split(".")[0] == "torch":
         import torch  # only reached with a tensor in hand, so it is imported already
 

@@ -177,7 +177,17 @@ def wide_names(values: Sequence[Value]) -> list[str]:
 
 
 def to_columns(inverse: np.ndarray) -> list[float]:
-    """What a file holds of an inverse covariance."""
+    """What a file holds of an inverse covariance.
+
+    Parameters
+    ----------
+    inverse : ndarray, shape (n, n)
+
+    Returns
+    -------
+    list of float, length n (n + 1) / 2
+        The Cholesky factor of the covariance, diagonal by diagonal.
+    """
     lower = np.linalg.cholesky(np.linalg.inv(inverse))
     return [float(lower[place]) for place in _places(len(inverse))]
 
@@ -202,7 +212,16 @@ class WideHillSum(HillSum):
         super().__init__(values, n_widths=n * (n + 1) // 2)
 
     def add(self, centre: Sequence[float], shape: Any, height: float) -> None:
-        """Add one hill: `shape` is its inverse covariance."""
+        """Add one hill.
+
+        Parameters
+        ----------
+        centre : sequence of float, length n_values
+        shape : ndarray, shape (n_values, n_values)
+            Its inverse covariance.
+        height : float
+            [energy unit of the input]
+        """
         self._append(centre, np.asarray(shape)[self._upper], height)
 
     def value_and_slopes(self, arguments: Sequence[float]) -> tuple[float, list[float]]:
@@ -234,6 +253,15 @@ class WideHillSum(HillSum):
 
 def add_wide(grid: HillGrid, centre: Sequence[float], inverse: np.ndarray, height: float) -> None:
     """Add a hill to a grid, on the nodes where PLUMED adds it.
+
+    Parameters
+    ----------
+    grid : HillGrid
+    centre : sequence of float, length n_axes
+    inverse : ndarray, shape (n_axes, n_axes)
+        Inverse covariance of the hill.
+    height : float
+        [energy unit of the input]
 
     Raises
     ------

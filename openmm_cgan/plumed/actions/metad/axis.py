@@ -44,15 +44,24 @@ class Axis:
         return self.periodic and math.ceil(reach / self.step) >= self.cells
 
     def position(self, s: np.ndarray) -> np.ndarray:
-        """Distance from `lower` in cells."""
+        """Distance from `lower` in cells, of values of shape (...), of that shape."""
         return (self.value.wrap(s) - self.lower) / self.step
 
     def nearest(self, s: np.ndarray) -> np.ndarray:
-        """The nodes that values of a grid file stand at."""
+        """The nodes that values of a grid file stand at, shape (n,); integers of that shape."""
         return np.floor((s - self.lower) / self.step + 0.5).astype(int)
 
     def inside(self, s: Any) -> Any:
-        """Whether a value is on the grid; always, where periodic. PLUMED goes one step too far."""
+        """Whether a value is on the grid; always, where periodic. PLUMED goes one step too far.
+
+        Parameters
+        ----------
+        s : float or ndarray, shape (...)
+
+        Returns
+        -------
+        bool or ndarray of bool, shape (...)
+        """
         if self.periodic:
             return abs(s) < math.inf
         return (s >= self.lower) & (s < self.upper + self.step)
@@ -62,6 +71,20 @@ class Axis:
 
         The range runs beyond the ends of a periodic axis, but never more than once round it.
         PLUMED goes on, and adds a hill again to the nodes where it comes round.
+
+        Parameters
+        ----------
+        s, reach : float
+            [unit of the value]
+
+        Returns
+        -------
+        range, length n_near
+            The nodes.
+        ndarray, shape (n_near,)
+            Their distances [unit of the value].
+        ndarray, shape (n_near,), or None
+            How often PLUMED adds a hill to each; None for once.
         """
         position = (s - self.lower) / self.step
         if self.periodic:
@@ -82,14 +105,14 @@ class Axis:
 
     def pieces(self, near: range) -> list[tuple[slice, slice]]:
         """Slices of the nodes, and of `near`, that belong together."""
-        found, start = [], near.start
+        pieces, start = [], near.start
         while start < near.stop:
             turn = start // self.nodes * self.nodes
             stop = min(near.stop, turn + self.nodes)
             node = slice(start - turn, stop - turn)
-            found.append((node, slice(start - near.start, stop - near.start)))
+            pieces.append((node, slice(start - near.start, stop - near.start)))
             start = stop
-        return found
+        return pieces
 
 
 @lru_cache(maxsize=64)

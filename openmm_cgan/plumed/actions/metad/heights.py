@@ -130,18 +130,18 @@ def read_heights(given: Given) -> HeightOptions:
         If a number is wrong, or the keywords do not go together.
     """
     options = given.options
-    found = HeightOptions(
+    heights = HeightOptions(
         options["HEIGHT"],
         options["TAU"] or 0.0,
         options["BIASFACTOR"],
         options["DAMPFACTOR"] or 0.0,
     )
-    if found.bias_factor is not None and found.bias_factor < 1:
+    if heights.bias_factor is not None and heights.bias_factor < 1:
         raise given.error("BIASFACTOR", "must be 1 or more")
-    if (found.height is None) == (found.tau == 0):
+    if (heights.height is None) == (heights.tau == 0):
         raise given.error("HEIGHT", "give either HEIGHT, or TAU with BIASFACTOR or DAMPFACTOR")
-    if found.tau and found.bias_factor is None and not found.damp_factor:
+    if heights.tau and heights.bias_factor is None and not heights.damp_factor:
         raise given.error("TAU", "needs BIASFACTOR or DAMPFACTOR")
-    if found.damp_factor < 0:
+    if heights.damp_factor < 0:
         raise given.error("DAMPFACTOR", "must be positive")
-    return found
+    return heights

@@ -136,7 +136,12 @@ class HillGrid:
         return max(float(self.nodes[0].max()), 0.0)
 
     def at(self, arguments: Sequence[float]) -> float:
-        """Interpolated bias at one point, quickly; zero off a grid that is not periodic."""
+        """Interpolated bias at one point, quickly; zero off a grid that is not periodic.
+
+        Parameters
+        ----------
+        arguments : sequence of float, length n_axes
+        """
         cells, factors = [], []
         for axis, s in zip(self.axes, arguments, strict=True):
             if not axis.inside(s):
@@ -164,6 +169,11 @@ class HillGrid:
         ----------
         arguments : list of ndarray, shape (...)
             Values on each axis; zero is returned off a grid that is not periodic.
+
+        Returns
+        -------
+        ndarray, shape (...)
+            [energy unit of the input]
         """
         inside = np.ones(np.shape(arguments[0]), dtype=bool)
         cells, factors = [], []

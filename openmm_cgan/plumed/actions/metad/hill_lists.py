@@ -79,7 +79,7 @@ class ListedHillSum(HillSum):
         return np.flatnonzero(distance2 <= self.far * CUTOFF)
 
     def update(self, arguments: Sequence[float]) -> None:
-        """Count a step, and find the near hills anew where that is due."""
+        """Count a step at arguments of length n_values, and find the near hills anew where due."""
         due = self._due(arguments)
         self._steps += 1
         if not due:
@@ -98,7 +98,13 @@ class ListedHillSum(HillSum):
         self._is_due, self._steps = False, 0
 
     def counts(self, arguments: Sequence[Any]) -> tuple[float, float]:
-        """Number of near hills, and steps from one list to the next, as they are printed."""
+        """Number of near hills, and steps from one list to the next, as they are printed.
+
+        Parameters
+        ----------
+        arguments : list of float, or of ndarray, shape (...)
+            One point, or a batch, which is told what was printed last.
+        """
         single = all(isinstance(x, float) for x in arguments)
         if not (single and self._size and self._due(arguments)):
             return self._shown

@@ -247,43 +247,43 @@ class Metad(Bias):
             by_name |= zip(("nlker", "nlsteps"), (x + 0 * bias for x in counts), strict=True)
         return tuple(by_name[value.name.rpartition(".")[2]] for value in self.outputs)
 
-    def follow(self, found: dict[str, Any], step: int, time: float, first: bool) -> None:
+    def follow(self, values: dict[str, Any], step: int, time: float, first: bool) -> None:
         """Count a step, once, before its hill.
 
         Parameters
         ----------
-        found : dict
+        values : dict
             Values by name, of which those counted here are brought up to date.
         step, time : int, float
             [time unit of the input]
         first : bool
             Whether it is the first step of a run.
         """
-        arguments = [float(found[value.name]) for value in self.arguments]
+        arguments = [float(values[value.name]) for value in self.arguments]
         if self.window is not None:
             self.window.move_to(step, time, first)
             first = self.window.first
         if self.acceleration is not None:
             assert self.kt is not None
-            bias = found.get(f"{self.label}.bias")
+            bias = values.get(f"{self.label}.bias")
             self.acceleration.step = step
             bias = self.energy(arguments) if bias is None else float(bias)
             goes_on = self.acceleration.accumulate(bias, self.kt, first)
-            found[f"{self.label}.acc"] = self.acceleration.value(bias, self.kt)
+            values[f"{self.label}.acc"] = self.acceleration.value(bias, self.kt)
             if goes_on and self.pacing is not None:
-                self.change_pace(found)
+                self.change_pace(values)
         if self.near_hills is not None:
             self.near_hills.update(arguments)
         updated = self.window is None or self.window.is_open
         if updated and self.widths is not None and not self.widths.geometric:
             self.widths.accumulate(arguments)
 
-    def change_pace(self, found: dict[str, Any]) -> None:
+    def change_pace(self, values: dict[str, Any]) -> None:
         """With FREQUENCY_ADAPTIVE, look at the acceleration of this step."""
         assert self.pacing is not None
         assert self.acceleration is not None
         self.pacing.update(self.acceleration.so_far)
-        found[f"{self.label}.pace"] = float(self.pace)
+        values[f"{self.label}.pace"] = float(self.pace)
 
     def changed_outputs(self) -> dict[str, float]:
         """Outputs that PLUMED prints as they are after the hill of the step, not before."""
@@ -297,12 +297,30 @@ class Metad(Bias):
         return changed
 
     def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
-        """Energy of a METAD without grid, and its slope along each argument."""
+        """Energy of a METAD without grid, and its slopes.
+
+        Parameters
+        ----------
+        arguments : list of float, length n_arguments
+        step : int, optional
+            Plays no part.
+
+        Returns
+        -------
+        float
+            [energy unit of the input]
+        list of float, length n_arguments
+            [energy unit over units of the arguments]
+        """
         assert isinstance(self.hills, HillSum)
         return self.hills.value_and_slopes(arguments)
 
     def check_inside(self, arguments: list[Any]) -> None:
         """Raise as PLUMED does when a value has left the grid.
+
+        Parameters
+        ----------
+        arguments : list of float, or of ndarray, shape (...)
 
         Raises
         ------
@@ -319,7 +337,14 @@ class Metad(Bias):
     # ---- hills
 
     def deposit(self, arguments: list[float], v: float) -> tuple[float, ...]:
-        """Add the hill of this step, where the bias is `v`.
+        """Add the hill of this step.
+
+        Parameters
+        ----------
+        arguments : list of float, length n_arguments
+            Its centre.
+        v : float
+            The bias there [energy unit of the input].
 
         Returns
         -------

@@ -207,7 +207,7 @@ def read_metad(given: Given) -> MetadOptions:
     walkers = _read_walkers(given)
     widths = read_widths(given)
     axes = _read_axes(given, widths)
-    found = MetadOptions(
+    parsed = MetadOptions(
         pace=options["PACE"],
         sigma=options["SIGMA"],
         heights=heights,
@@ -230,8 +230,8 @@ def read_metad(given: Given) -> MetadOptions:
         calc_work=options["CALC_WORK"],
         rct_stride=options["RCT_USTRIDE"] * options["PACE"],
     )
-    _check_together(given, found)
-    return found
+    _check_together(given, parsed)
+    return parsed
 
 
 def _read_interval(given: Given) -> tuple[float, float] | None:

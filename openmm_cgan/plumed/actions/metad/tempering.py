@@ -157,7 +157,18 @@ def check_wells(given: Given, transition: TransitionOptions, axes: Sequence[Axis
 
 
 def node_of(axes: Sequence[Axis], arguments: Sequence[float]) -> tuple[int, ...]:
-    """The node below a point, the numbers of its cells along the axes; not brought into them."""
+    """The node below a point.
+
+    Parameters
+    ----------
+    axes : sequence of Axis
+    arguments : sequence of float, length n_axes
+
+    Returns
+    -------
+    tuple of int, length n_axes
+        Counted on beyond the ends of periodic axes.
+    """
     pairs = zip(axes, arguments, strict=True)
     return tuple(math.floor((s - axis.lower) / axis.step) for axis, s in pairs)
 

@@ -44,8 +44,8 @@ class Neighbours:
     shown_size: int = 0
     shown_steps: int = 0
 
-    def followed(self, point: list[float], kernels: Kernels) -> Neighbours:
-        """The list after one more step, at a point."""
+    def after_step(self, point: list[float], kernels: Kernels) -> Neighbours:
+        """The list after one more step, at a point of length n_arguments."""
         steps = self.steps + 1
         if len(kernels) == 0 or not (self.due or self._is_left(point, kernels)):
             return replace(self, steps=steps)

@@ -118,7 +118,17 @@ class Opes(Bias):
         return (1 + self.sum_weights) ** 2 / (1 + self.sum_weights2)
 
     def sums(self, neighbours: Neighbours | None = None) -> list[float]:
-        """The outputs besides the bias, as they stand after the last kernel, with that list."""
+        """The outputs besides the bias, as they stand after the last kernel.
+
+        Parameters
+        ----------
+        neighbours : Neighbours, optional
+            In place of the present list.
+
+        Returns
+        -------
+        list of float, length n_outputs - 1
+        """
         rct = self._known.kt * math.log(self.sum_weights / self.counter)
         shown = [rct, self.zed, self.effective_size, float(len(self.kernels))]
         shown += [self.work] if self.options.calc_work else []
@@ -154,10 +164,29 @@ class Opes(Bias):
         """The neighbour list as it will be at a point."""
         if self.neighbours is None or not _is_point(arguments):
             return self.neighbours
-        return self.neighbours.followed(arguments, self.kernels)
+        return self.neighbours.after_step(arguments, self.kernels)
 
     def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
-        """Bias of one point and its slopes as PLUMED takes them (see `Kernels`), at any step."""
+        """Bias of one point and its slopes as PLUMED takes them (see `Kernels`).
+
+        Parameters
+        ----------
+        arguments : list of float, length n_arguments
+        step : int, optional
+            Plays no part.
+
+        Returns
+        -------
+        float
+            [energy unit of the input]
+        list of float, length n_arguments
+            [energy unit over units of the arguments]
+
+        Raises
+        ------
+        ValueError
+            If there is no temperature.
+        """
         settings = self._known
         there = self._next_list(arguments)
         if there is None or self.neighbours is None or there.index is self.neighbours.index:
@@ -176,7 +205,7 @@ class Opes(Bias):
         self.kernels.list_only(None if self.neighbours is None else self.neighbours.index)
 
     def follow(self, arguments: list[float]) -> None:
-        """Renew the neighbour list where that is due at this step."""
+        """Renew the neighbour list where that is due at arguments of length n_arguments."""
         there = self._next_list(arguments)
         if there is not None and self.neighbours is not None:
             moved = there.index is not self.neighbours.index
@@ -185,12 +214,24 @@ class Opes(Bias):
                 self.use_list()
 
     def measure(self, arguments: list[float]) -> bool:
-        """Take one step into an adaptive width; False while it is too early for a kernel."""
+        """Take one step into an adaptive width; False while it is too early for a kernel.
+
+        Parameters
+        ----------
+        arguments : list of float, length n_arguments
+        """
         self.widths.accumulate(arguments)
         return self.widths.known or self.counter != 1
 
     def deposit(self, arguments: list[float], bias: float, extra: float = 0.0) -> tuple[float, ...]:
-        """Add the kernel of this step, where this bias is `bias` and the others are `extra`.
+        """Add the kernel of this step.
+
+        Parameters
+        ----------
+        arguments : list of float, length n_arguments
+            Its centre.
+        bias, extra : float
+            This bias there, and the sum of the others [energy unit of the input].
 
         Returns
         -------
@@ -240,7 +281,14 @@ class Opes(Bias):
     def restore_kernels(
         self, centres: np.ndarray, sigmas: np.ndarray, heights: np.ndarray, logs: np.ndarray
     ) -> None:
-        """Add the kernels of an earlier run, as its KERNELS file has them."""
+        """Add the kernels of an earlier run, as its KERNELS file has them.
+
+        Parameters
+        ----------
+        centres, sigmas : ndarray, shape (n_kernels, n_arguments)
+        heights, logs : ndarray, shape (n_kernels,)
+            Logarithms of the weights of their frames.
+        """
         self.kernels.list_only(None)
         for centre, sigma, height, log_weight in zip(centres, sigmas, heights, logs, strict=True):
             if self.counter == 1 and self.widths.measured:

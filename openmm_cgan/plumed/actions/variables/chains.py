@@ -71,7 +71,7 @@ class ChainVariable(Variable):
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """Its atoms, to take their positions by."""
+        """Its atoms, to take their positions by, shape (n_atoms,)."""
         return np.array(self.chain, dtype=np.intp)
 
     @cached_property

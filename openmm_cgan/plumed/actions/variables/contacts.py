@@ -273,8 +273,8 @@ class ContactMap(PairSum):
             self.weights[k] * (switch.value(r[..., k]) - self.references[k])
             for k, switch in enumerate(self.switches)
         ]
-        found = namespace(r).stack(contacts, -1)
-        return found**2 if self.squared else found
+        values = namespace(r).stack(contacts, -1)
+        return values**2 if self.squared else values
 
     @property
     def reach(self) -> float:

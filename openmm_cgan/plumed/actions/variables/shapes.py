@@ -87,12 +87,18 @@ class Gyration(GroupVariable):
         self.masses: np.ndarray | None = None
 
     def set_masses(self, masses: np.ndarray) -> None:
-        """Take the masses [dalton] of all atoms of the system."""
+        """Take the masses of all atoms of the system, shape (n_atoms_of_the_system,) [dalton]."""
         self.masses = np.asarray(masses, dtype=float)[list(self.atoms)]
 
     @property
     def normalized_weights(self) -> np.ndarray:
-        """Weight of each atom, summing to 1."""
+        """Weight of each atom, summing to 1, shape (n_atoms,).
+
+        Raises
+        ------
+        ValueError
+            If masses are needed and not known yet.
+        """
         if not self.mass_weighted:
             return np.full(len(self.atoms), 1 / len(self.atoms))
         return mass_weights(self, self.masses)
@@ -247,6 +253,14 @@ def references_of(
     action: Variable, models: list[list[PdbAtom]], rotate: bool
 ) -> tuple[tuple[int, ...], References]:
     """Zero-based atoms of models of the same atoms, and the models as references.
+
+    Parameters
+    ----------
+    action : Variable
+        For the error.
+    models : list of list of PdbAtom, shape (n_models, n_atoms)
+    rotate : bool
+        Whether rotations are to be taken out.
 
     Raises
     ------
