@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
@@ -59,7 +60,7 @@ class HeightOptions:
             return written
         return written * ((self.bias_factor - 1) / self.bias_factor)
 
-    @property
+    @cached_property
     def tempering(self) -> float | None:
         """The bias is damped as ``exp(-V / (kT tempering))``; None where it is not."""
         if self.bias_factor is None:

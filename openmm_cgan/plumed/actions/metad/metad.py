@@ -359,15 +359,16 @@ class Metad(Bias):
         if not self.applied:
             v = self.hills.at(arguments)  # which has no force, but tempers
         assert self.height is not None
-        heights = self.options.heights
-        shape: Any = self.options.sigma
-        sigma: Sequence[float] = self.options.sigma
+        options = self.options
+        heights = options.heights
+        shape: Any = options.sigma
+        sigma: Sequence[float] = options.sigma
         height = heights.tempered_height(self.height, v, self.kt, self.grid, self.transition)
-        if self.options.target is not None or self.widths is not None:
+        if options.target is not None or self.widths is not None:
             shape, sigma, factor = self._adapted(arguments)
             height *= factor
         self._add(arguments, shape, height)
-        if self.options.calc_work:
+        if options.calc_work:
             self.totals.work += self.hills.at(arguments) - v
         factor = -1.0 if heights.bias_factor is None else heights.bias_factor
         return (*arguments, *sigma, heights.written(height), factor)

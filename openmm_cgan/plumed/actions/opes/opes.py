@@ -8,6 +8,7 @@ not on a grid. Invernizzi and Parrinello, doi 10.1021/acs.jpclett.0c00497 and
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -327,7 +328,7 @@ class Opes(Bias):
 
     # ---- what its files are made by
 
-    @property
+    @cached_property
     def pace(self) -> int:
         return self.options.pace
 
@@ -356,7 +357,7 @@ class Opes(Bias):
     def state_file(self) -> str | None:
         return self.options.state.written
 
-    @property
+    @cached_property
     def state_stride(self) -> int:
         return self.options.state.stride
 
@@ -372,7 +373,7 @@ class Opes(Bias):
     def extra(self) -> tuple[Value, ...]:
         return self.options.extra
 
-    @property
+    @cached_property
     def adaptive(self) -> bool:
         return self.options.sigma.given is None
 

@@ -43,6 +43,8 @@ class KernelWidths:
         Of a measured width: running average, and sum of squared deviations.
     counter : int
         Steps that they were measured in.
+    measured : bool
+        Whether they are not given.
     """
 
     def __init__(
@@ -61,11 +63,7 @@ class KernelWidths:
         self.least = None if options.least is None else np.array(options.least)
         self.mean, self.square = np.zeros(n), np.zeros(n)
         self.counter = 0
-
-    @property
-    def measured(self) -> bool:
-        """Whether they are not given."""
-        return self._options.given is None
+        self.measured = options.given is None
 
     @property
     def known(self) -> bool:
