@@ -29,12 +29,15 @@ from openmm_cgan.plumed.actions.metad.adaptive import (
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.hill_lists import ListedHillSum
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
-from openmm_cgan.plumed.actions.metad.options import METAD_KEYWORDS, MetadOptions, read_metad
+from openmm_cgan.plumed.actions.metad.options import (
+    METAD_KEYWORDS,
+    MetadOptions,
+    metad_outputs,
+    read_metad,
+)
 from openmm_cgan.plumed.actions.metad.tempering import Transition
 from openmm_cgan.plumed.actions.metad.totals import HillTotals, rct_of
 from openmm_cgan.plumed.actions.metad.update_window import UpdateWindow
-
-_NUMBERS = ("nlker", "nlsteps", "acc", "pace")  # of its outputs, those that are no energies
 
 
 class Metad(Bias):
@@ -84,21 +87,7 @@ class Metad(Bias):
 
     @cached_property
     def outputs(self) -> tuple[Value, ...]:
-        options, listed = self.options, self.near_hills is not None
-        has = {
-            "bias": True,
-            "nlker": listed,
-            "nlsteps": listed,
-            "rbias": options.calc_rct,
-            "rct": options.calc_rct,
-            "work": options.calc_work,
-            "acc": self.acceleration is not None,
-            "maxbias": options.calc_max_bias,
-            "transbias": self.transition is not None,
-            "pace": self.pacing is not None,
-        }
-        names = [name for name, is_there in has.items() if is_there]
-        return tuple(Value(f"{self.label}.{n}", "" if n in _NUMBERS else "energy") for n in names)
+        return metad_outputs(self.label, self.options)
 
     @property
     def pace(self) -> int:
@@ -143,60 +132,21 @@ class Metad(Bias):
             strides.add(self.options.walkers.stride)
         return strides
 
-    # ---- what its files are made by
+    # ---- what runs.metad asks for by these names
 
-    @property
-    def temp(self) -> float | None:
-        """Temperature [K]; None for that of the run."""
-        return self.options.temp
-
-    @property
-    def file(self) -> str:
-        return self.options.file
-
-    @property
-    def fmt(self) -> str:
-        return self.options.fmt
-
-    @property
-    def restarts(self) -> bool | None:
-        return self.options.restarts
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        return self.options.interval
-
-    @property
-    def grid_read(self) -> str | None:
-        return self.options.grid_files.read
-
-    @property
-    def grid_file(self) -> str | None:
-        return self.options.grid_files.written
-
-    @property
-    def grid_stride(self) -> int:
-        return self.options.grid_files.stride
-
-    @property
-    def store_grids(self) -> bool:
-        return self.options.grid_files.keeps_all
-
-    @property
-    def walkers(self) -> int:
-        return self.options.walkers.number
-
-    @property
-    def walker(self) -> int:
-        return self.options.walkers.index
-
-    @property
-    def walkers_folder(self) -> str:
-        return self.options.walkers.folder
-
-    @property
-    def read_stride(self) -> int:
-        return self.options.walkers.stride
+    temp = property(lambda self: self.options.temp)
+    file = property(lambda self: self.options.file)
+    fmt = property(lambda self: self.options.fmt)
+    restarts = property(lambda self: self.options.restarts)
+    interval = property(lambda self: self.options.interval)
+    grid_read = property(lambda self: self.options.grid_files.read)
+    grid_file = property(lambda self: self.options.grid_files.written)
+    grid_stride = property(lambda self: self.options.grid_files.stride)
+    store_grids = property(lambda self: self.options.grid_files.keeps_all)
+    walkers = property(lambda self: self.options.walkers.number)
+    walker = property(lambda self: self.options.walkers.index)
+    walkers_folder = property(lambda self: self.options.walkers.folder)
+    read_stride = property(lambda self: self.options.walkers.stride)
 
     # ---- what depends on the run
 

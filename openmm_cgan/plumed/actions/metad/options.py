@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword
+from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
 from openmm_cgan.plumed.actions.metad.acceleration import (
     ACCELERATION_KEYWORDS,
     AccelerationOptions,
@@ -32,6 +32,7 @@ from openmm_cgan.plumed.actions.metad.update_window import WINDOW_KEYWORDS, read
 from openmm_cgan.plumed.actions.run_keywords import RESTART, TEMP, check_format, read_restart
 from openmm_cgan.plumed.input.words import read_real
 
+_NUMBERS = ("nlker", "nlsteps", "acc", "pace")  # outputs that are no energies
 MAX_AXES = 3  # of a grid
 MAX_WALKERS = 10_000
 
@@ -232,6 +233,25 @@ def read_metad(given: Given) -> MetadOptions:
     )
     _check_together(given, parsed)
     return parsed
+
+
+def metad_outputs(label: str, options: MetadOptions) -> tuple[Value, ...]:
+    """The values that a METAD of that label gives, in PLUMED's order."""
+    listed, acceleration = options.near_hills is not None, options.acceleration
+    has = {
+        "bias": True,
+        "nlker": listed,
+        "nlsteps": listed,
+        "rbias": options.calc_rct,
+        "rct": options.calc_rct,
+        "work": options.calc_work,
+        "acc": acceleration is not None,
+        "maxbias": options.calc_max_bias,
+        "transbias": options.transition is not None,
+        "pace": acceleration is not None and acceleration.pacing is not None,
+    }
+    names = [name for name, is_there in has.items() if is_there]
+    return tuple(Value(f"{label}.{n}", "" if n in _NUMBERS else "energy") for n in names)
 
 
 def _read_interval(given: Given) -> tuple[float, float] | None:

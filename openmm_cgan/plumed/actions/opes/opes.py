@@ -326,76 +326,34 @@ class Opes(Bias):
         for name in _SUMS:
             setattr(self, name, saved_array(arrays, name, ()).item())
 
-    # ---- what its files are made by
+    # ---- what runs.opes asks for by these names
 
-    @cached_property
+    temp = property(lambda self: self.options.temp)
+    file = property(lambda self: self.options.file)
+    fmt = property(lambda self: self.options.fmt)
+    restarts = property(lambda self: self.options.restarts)
+    restart_file = property(lambda self: self.options.state.read)
+    state_file = property(lambda self: self.options.state.written)
+    store_states = property(lambda self: self.options.state.keeps_all)
+    excluded = property(lambda self: self.options.excluded)
+    extra = property(lambda self: self.options.extra)
+    bias_factor = property(lambda self: self._known.bias_factor)
+    epsilon = property(lambda self: self._known.epsilon)
+    sigma0 = property(lambda self: self.widths.sigma0)
+    mean = property(lambda self: self.widths.mean)
+    square = property(lambda self: self.widths.square)
+
+    @cached_property  # like the next two, asked for at every step
     def pace(self) -> int:
         return self.options.pace
-
-    @property
-    def temp(self) -> float | None:
-        """Temperature [K]; None for that of the run."""
-        return self.options.temp
-
-    @property
-    def file(self) -> str:
-        return self.options.file
-
-    @property
-    def fmt(self) -> str:
-        return self.options.fmt
-
-    @property
-    def restarts(self) -> bool | None:
-        return self.options.restarts
-
-    @property
-    def restart_file(self) -> str | None:
-        return self.options.state.read
-
-    @property
-    def state_file(self) -> str | None:
-        return self.options.state.written
 
     @cached_property
     def state_stride(self) -> int:
         return self.options.state.stride
 
-    @property
-    def store_states(self) -> bool:
-        return self.options.state.keeps_all
-
-    @property
-    def excluded(self) -> tuple[Value, ...]:
-        return self.options.excluded
-
-    @property
-    def extra(self) -> tuple[Value, ...]:
-        return self.options.extra
-
     @cached_property
     def adaptive(self) -> bool:
         return self.options.sigma.given is None
-
-    @property
-    def bias_factor(self) -> float:
-        return self._known.bias_factor
-
-    @property
-    def epsilon(self) -> float:
-        return self._known.epsilon
-
-    @property
-    def sigma0(self) -> np.ndarray:
-        return self.widths.sigma0
-
-    @property
-    def mean(self) -> np.ndarray:
-        return self.widths.mean
-
-    @property
-    def square(self) -> np.ndarray:
-        return self.widths.square
 
     @property
     def adaptive_counter(self) -> int:
