@@ -77,6 +77,7 @@ ORDER = [
     "plumed.actions.metad.acceleration",
     "plumed.actions.metad.update_window",
     "plumed.actions.metad.options",
+    "plumed.actions.metad.hills",
     "plumed.actions.metad.metad",
     "plumed.actions.metad",
     "plumed.actions.committor",

@@ -19,7 +19,6 @@ from openmm_cgan.plumed.actions.action import Given, Value
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.metad.acceleration import Acceleration, AdaptivePace
 from openmm_cgan.plumed.actions.metad.adaptive import (
-    WideHillSum,
     Widths,
     add_wide,
     from_columns,
@@ -29,9 +28,9 @@ from openmm_cgan.plumed.actions.metad.adaptive import (
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.hill_lists import ListedHillSum
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
+from openmm_cgan.plumed.actions.metad.hills import no_hills
 from openmm_cgan.plumed.actions.metad.options import (
     METAD_KEYWORDS,
-    MetadOptions,
     metad_outputs,
     read_metad,
 )
@@ -63,7 +62,7 @@ class Metad(Bias):
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         self.options = options = read_metad(given)
-        self.hills = _no_hills(self.arguments, options)
+        self.hills = no_hills(self.arguments, options)
         self.totals = HillTotals()
         widths, wells, fast = options.widths, options.transition, options.acceleration
         pacing = None if fast is None else fast.pacing
@@ -153,11 +152,7 @@ class Metad(Bias):
     @property
     def needs_temperature(self) -> bool:
         """Whether it depends on a temperature that TEMP does not give."""
-        options, transition = self.options, self.transition
-        tempered = options.heights.tempered or options.calc_rct
-        tempered |= transition is not None and transition.factor is not None
-        tempered |= options.target is not None or self.acceleration is not None
-        return tempered and options.temp is None
+        return self.options.needs_kt and self.options.temp is None
 
     def start(self, kt: float | None, timestep: float) -> None:
         """Fix what depends on the run: kT [energy unit of the input] and the time step [ps]."""
@@ -247,21 +242,7 @@ class Metad(Bias):
         return changed
 
     def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
-        """Energy of a METAD without grid, and its slopes.
-
-        Parameters
-        ----------
-        arguments : list of float, length n_arguments
-        step : int, optional
-            Plays no part.
-
-        Returns
-        -------
-        float
-            [energy unit of the input]
-        list of float, length n_arguments
-            [energy unit over units of the arguments]
-        """
+        """Energy of a METAD without grid, and its slopes, of shapes as `SeparableBias` has them."""
         assert isinstance(self.hills, HillSum)
         return self.hills.value_and_slopes(arguments)
 
@@ -414,14 +395,3 @@ class Metad(Bias):
         if options.calc_rct and self.applied and due:
             assert self.kt is not None
             self.totals.rct = rct_of(self.grid, self.kt, options.heights.bias_factor)
-
-
-def _no_hills(values: Sequence[Value], options: MetadOptions) -> HillGrid | HillSum:
-    """Where the hills of a METAD will be."""
-    if options.grid is not None:
-        return HillGrid(options.grid.axes, options.grid.spline)
-    if options.widths is not None:
-        return WideHillSum(values)
-    if options.near_hills is not None:
-        return ListedHillSum(values, options.interval, *options.near_hills)
-    return HillSum(values, options.interval)

@@ -193,6 +193,13 @@ class MetadOptions:
     calc_work: bool
     rct_stride: int
 
+    @property
+    def needs_kt(self) -> bool:
+        """Whether something depends on the temperature."""
+        wells = self.transition is not None and self.transition.factor is not None
+        heights = self.heights.tempered or wells or self.target is not None
+        return heights or self.calc_rct or self.acceleration is not None
+
 
 def read_metad(given: Given) -> MetadOptions:
     """What the words of a METAD say.
