@@ -9,7 +9,7 @@ import torch
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import Features
 from openmm_cgan.internal_coordinates import NM, Internal, ZMatrix
-from openmm_cgan.plumed.actions.action import LENGTHS
+from openmm_cgan.plumed.actions.units import LENGTHS
 from openmm_cgan.testsystems import alanine_dipeptide
 
 DOMAIN = (-math.pi, math.pi)

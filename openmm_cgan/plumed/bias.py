@@ -24,8 +24,8 @@ from openmm_cgan.plumed.input.language import (
     include_files,
     read_statements,
     read_text,
-    split_vector,
 )
+from openmm_cgan.plumed.input.words import split_vector
 from openmm_cgan.plumed.libplumed.schedule import BIASES, OUTPUTS
 from openmm_cgan.plumed.native.backend import NativeBackend
 from openmm_cgan.plumed.native.forces.compiler import bias_number, marker_force

@@ -1,32 +1,31 @@
 """The PLUMED actions that are known natively, each written once.
 
-`action` holds what they share and how a statement becomes one; `help` tells what there is.
+units            the units that an input's numbers are in
+action           what actions share: keywords, values, what stands above a statement
+statements       how a statement becomes an action
+help             what there is, as text
+run_keywords     keywords that several actions have: RESTART, TEMP, FILE, FMT
+neighbour_lists  NLIST of METAD and OPES
+setup, output    UNITS, RESTART, MOLINFO, WHOLEMOLECULES, GROUP; PRINT, FLUSH
+variables        virtual atoms and collective variables
+functions        COMBINE, CUSTOM, CONSTANT
+biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT
+opes, metad      OPES; METAD
+committor        COMMITTOR
 
-setup, output         UNITS, RESTART, MOLINFO, WHOLEMOLECULES (`trees`), GROUP; PRINT, FLUSH
-centers               virtual atoms
-variables             what collective variables share (`geometry`, `lattices`: nearest images)
-chains                DISTANCE, ANGLE, TORSION, POSITION
-contacts, shapes, paths
-                      sums over pairs (`switching`); GYRATION, RMSD; PATHMSD (`superposition`)
-surroundings          TIME, ENERGY, VOLUME, CELL
-functions             COMBINE, CUSTOM, CONSTANT
-biases, moving        RESTRAINT, walls, BIASVALUE; MOVINGRESTRAINT
-metad                 METAD: `metad_keywords`, its hills on `grids` or in `hill_sums`, and what it
-                      may have besides: `adaptive`, `tempering`, `acceleration`, `hill_lists`,
-                      `update_window`
-opes                  OPES: `kernels`, `neighbours`
-committor             COMMITTOR
-
-`read_actions` turns an input into a list of them.
+`read_actions` turns an input into a list of them. A new action is its class, in a file of its room,
+and its name in `ACTIONS`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from openmm_cgan.plumed.actions.action import REMEDY, Action, Scope, read_action
-from openmm_cgan.plumed.actions.biases.bias import BiasValue, LowerWalls, Restraint, UpperWalls
+from openmm_cgan.plumed.actions.action import REMEDY, Action, Scope
+from openmm_cgan.plumed.actions.biases.bias_value import BiasValue
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
+from openmm_cgan.plumed.actions.biases.restraint import Restraint
+from openmm_cgan.plumed.actions.biases.walls import LowerWalls, UpperWalls
 from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text
@@ -34,19 +33,14 @@ from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
-from openmm_cgan.plumed.actions.variables.centers import (
-    Center,
-    Centroid,
-    Com,
-    FixedAtom,
-    VirtualAtom,
-)
-from openmm_cgan.plumed.actions.variables.chains import Angle, Distance, Position, Torsion
+from openmm_cgan.plumed.actions.statements import read_action
+from openmm_cgan.plumed.actions.variables.centers import Center, Com, FixedAtom
+from openmm_cgan.plumed.actions.variables.chains import Angle, Distance, Torsion
+from openmm_cgan.plumed.actions.variables.components import Position
 from openmm_cgan.plumed.actions.variables.contacts import ContactMap, Coordination
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
 from openmm_cgan.plumed.actions.variables.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables.surroundings import Cell, Energy, Time, Volume
-from openmm_cgan.plumed.actions.variables.variable import Variable
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 
 ACTIONS: dict[str, type[Action]] = {
@@ -144,7 +138,7 @@ def read_actions(
 def read_known(
     statements: list[Statement], n_atoms: int | None = None, folder: Path | None = None
 ) -> tuple[list[Action], list[Problem]]:
-    """The actions that can be read, and what is wrong with the others."""
+    """The actions that can be read, and what is wrong with the others: as `read_actions`."""
     scope = Scope(n_atoms=n_atoms, folder=folder or Path())
     problems: list[Problem] = []
     for statement in statements:
@@ -155,46 +149,8 @@ def read_known(
             scope.broken.add(statement.label)
             continue
         try:
-            _add(read_action(cls, statement, scope), scope)
+            read_action(cls, statement, scope).enter(scope)
         except PlumedInputError as error:
             problems += error.problems
             scope.broken.add(statement.label)
     return list(scope.actions.values()), problems
-
-
-def _add(action: Action, scope: Scope) -> None:
-    settings = (Units, Restart, MolInfoAction)
-    if isinstance(action, Units | Restart) and not all(
-        isinstance(above, settings) for above in scope.actions.values()
-    ):
-        raise action.error(action.name, "must stand before all other actions")
-    if isinstance(action, Units):
-        scope.units = action.system
-    elif isinstance(action, MolInfoAction):
-        scope.molinfo, scope.molinfo_whole = action.info, action.whole
-    elif isinstance(action, Group):
-        scope.groups[action.label] = action.atoms
-    elif isinstance(action, WholeMolecules):
-        action.follow(scope.molinfo if scope.molinfo_whole else None)
-        scope.whole += (action,)
-    elif isinstance(action, VirtualAtom):
-        scope.virtual_atoms[action.label] = action
-    if isinstance(action, Variable | VirtualAtom):
-        action.made_whole = tuple(entity for above in scope.whole for entity in above.entities)
-        if scope.molinfo_whole and action.makes_whole and action.periodic:
-            _take_as_it_is(action)
-    scope.actions[action.label] = action
-
-
-def _take_as_it_is(action: Variable | VirtualAtom) -> None:
-    """Leave it to WHOLEMOLECULES to make atoms whole.
-
-    Below MOLINFO WHOLE, PLUMED 2.11 takes the atoms as they are, and older ones make them whole.
-    """
-    if isinstance(action, Centroid) and action.phases:
-        return
-    mended = {atom for entity in action.made_whole for atom in entity}
-    if not mended.issuperset(action.sites):
-        message = "below MOLINFO WHOLE: natively with NOPBC or after WHOLEMOLECULES of its atoms"
-        raise action.error(action.name, f"{message}; {REMEDY}")
-    action.periodic = False

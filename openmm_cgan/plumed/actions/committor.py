@@ -8,8 +8,13 @@ import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword
-from openmm_cgan.plumed.actions.biases.bias import restarts_itself
-from openmm_cgan.plumed.input.language import is_number_format
+from openmm_cgan.plumed.actions.run_keywords import (
+    LOG_FILE,
+    RESTART,
+    ROW_FORMAT,
+    check_format,
+    read_restart,
+)
 
 
 class StopRunError(RuntimeError):
@@ -26,10 +31,10 @@ class Committor(Action):
         Keyword("BASIN_LL", "reals", "lower limits of a basin", first=1),
         Keyword("BASIN_UL", "reals", "upper limits of a basin", first=1),
         Keyword("STRIDE", "integer", "steps between looks", default=1),
-        Keyword("FILE", "text", "file name; the log if absent"),
-        Keyword("FMT", "text", "number format", default="%f"),
+        LOG_FILE,
+        ROW_FORMAT,
         Keyword("NOSTOP", "flag", "only write"),
-        Keyword("RESTART", "text", "YES or NO, if not as the whole input"),
+        RESTART,
     )
 
     def __init__(self, given: Given) -> None:
@@ -41,7 +46,7 @@ class Committor(Action):
         self.file: str | None = options["FILE"]
         self.fmt: str = options["FMT"]
         self.stops: bool = not options["NOSTOP"]
-        self.restarts = restarts_itself(self, options["RESTART"])
+        self.restarts = read_restart(given)
         self.basin = 0
         if not self.lower or len(self.lower) != len(self.upper):
             raise self.error("BASIN_LLi", "each basin needs BASIN_LLi= and BASIN_ULi=")
@@ -49,11 +54,15 @@ class Committor(Action):
             raise self.error("BASIN_ULi", "must not be below BASIN_LLi")
         if self.stride <= 0:
             raise self.error("STRIDE", "must be positive")
-        if not is_number_format(self.fmt):
-            raise self.error("FMT", "expected a format such as %12.6f")
+        check_format(given, self.fmt, "%12.6f")
 
     def look(self, arguments: list[Any]) -> tuple[bool, bool]:
-        """Whether the values are in a basin, and whether it is another than before."""
+        """Whether the values are in a basin, and whether it is another than before.
+
+        Parameters
+        ----------
+        arguments : list of float, length n_arguments
+        """
         for number, limits in enumerate(zip(self.lower, self.upper, strict=True), start=1):
             triples = zip(arguments, *limits, strict=True)
             if all(low < x < high for x, low, high in triples):

@@ -18,7 +18,7 @@ class Function(Action):
         raise NotImplementedError
 
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
-        """All outputs, in order."""
+        """All outputs, in order, of shape (...) each; parameters as of `value`."""
         return (self.value(arguments),)
 
     def expression(self, arguments: list[str], index: int = 0) -> str:

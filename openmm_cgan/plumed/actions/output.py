@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword
-from openmm_cgan.plumed.input.language import is_number_format
+from openmm_cgan.plumed.actions.run_keywords import LOG_FILE, ROW_FORMAT, check_format
 
 
 class Print(Action):
@@ -15,8 +15,8 @@ class Print(Action):
     keywords = (
         Keyword("ARG", "arguments", "the values to print", compulsory=True),
         Keyword("STRIDE", "integer", "steps between rows", default=1),
-        Keyword("FILE", "text", "file name; the log if absent"),
-        Keyword("FMT", "text", "number format", default="%f"),
+        LOG_FILE,
+        ROW_FORMAT,
         Keyword("_ROTATE", "integer", "show one value at a time, the next after so many rows"),
     )
 
@@ -28,8 +28,7 @@ class Print(Action):
         self.rotate: int = max(given.options["_ROTATE"] or 0, 0)
         if self.stride <= 0:
             raise self.error("STRIDE", "must be positive")
-        if not is_number_format(self.fmt):
-            raise self.error("FMT", "expected a format such as %12.6f")
+        check_format(given, self.fmt, "%12.6f")
 
 
 class Flush(Action):

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from openmm_cgan.plumed.actions.action import (
-    ENERGIES,
-    LENGTHS,
-    REMEDY,
-    TIMES,
-    Action,
-    Given,
-    Keyword,
-    UnitSystem,
-)
+from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Keyword, Scope
+from openmm_cgan.plumed.actions.units import ENERGIES, LENGTHS, TIMES, UnitSystem
+from openmm_cgan.plumed.geometry.molecules import Entity
 from openmm_cgan.plumed.geometry.trees import spanning_tree
 from openmm_cgan.plumed.input.index_files import read_index_file
-from openmm_cgan.plumed.input.language import read_real
 from openmm_cgan.plumed.input.pdb import MolInfo
+from openmm_cgan.plumed.input.words import read_real
+
+
+def _stand_first(action: Action, scope: Scope) -> None:
+    """Refuse UNITS and RESTART below anything that is no setting."""
+    if not all(above.sets_up for above in scope.actions.values()):
+        raise action.error(action.name, "must stand before all other actions")
 
 
 class Units(Action):
     """The units of all numbers in the file; angles stay in radians."""
 
     calculates = False
+    sets_up = True
     name = "UNITS"
     summary = "units of the numbers in the file"
     keywords = (
@@ -44,6 +44,11 @@ class Units(Action):
             length_name=options["LENGTH"],
         )
 
+    def enter(self, scope: Scope) -> None:
+        _stand_first(self, scope)
+        scope.units = self.system
+        super().enter(scope)
+
     def _factor(self, keyword: str, text: str, known: dict[str, float]) -> float:
         if text in known:
             return known[text]
@@ -61,6 +66,7 @@ class Restart(Action):
     """Continue an earlier run: append to the files, read the hills."""
 
     calculates = False
+    sets_up = True
     name = "RESTART"
     summary = "continue an earlier run"
     keywords = (Keyword("NO", "flag", "do not"),)
@@ -69,11 +75,16 @@ class Restart(Action):
         super().__init__(given)
         self.wanted: bool = not given.options["NO"]
 
+    def enter(self, scope: Scope) -> None:
+        _stand_first(self, scope)
+        super().enter(scope)
+
 
 class MolInfoAction(Action):
     """A PDB file that gives the atoms names, for selectors such as ``@phi-2``."""
 
     calculates = False
+    sets_up = True
     name = "MOLINFO"
     summary = "selectors @phi-2, @CA-A12 and others of proteins and nucleic acids"
     keywords = (
@@ -92,6 +103,10 @@ class MolInfoAction(Action):
         except ValueError as error:
             raise self.error("STRUCTURE", str(error)) from None
 
+    def enter(self, scope: Scope) -> None:
+        scope.molinfo, scope.molinfo_whole = self.info, self.whole
+        super().enter(scope)
+
 
 class WholeMolecules(Action):
     """Make molecules whole, which only tells where NOPBC stands below."""
@@ -107,28 +122,27 @@ class WholeMolecules(Action):
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        self.entities: tuple[tuple[Any, ...], ...] = given.options["ENTITYi"]
+        self._lists: tuple[tuple[Any, ...], ...] = given.options["ENTITYi"]
+        self.entities = tuple(map(Entity, self._lists))
         self.stride: int = given.options["STRIDE"]
         if not self.entities:
             raise self.error("ENTITY", "expected ENTITY0= or ENTITY1=")
         self._emst: bool = given.options["EMST"]
 
-    def follow(self, info: MolInfo | None) -> None:
-        """Take the atoms along a tree through the file of a MOLINFO WHOLE above, if there is one.
+    def enter(self, scope: Scope) -> None:
+        if scope.molinfo is not None and scope.molinfo_whole:
+            self._follow_tree(scope.molinfo)
+        elif self._emst:
+            raise self.error("EMST", "needs a MOLINFO with WHOLE above this line")
+        scope.whole_molecules += (self,)
+        super().enter(scope)
 
-        Raises
-        ------
-        PlumedInputError
-            If that is wanted and can not be.
-        """
-        if info is None:
-            if self._emst:
-                raise self.error("EMST", "needs a MOLINFO with WHOLE above this line")
-            return
-        if any(not isinstance(atom, int) for entity in self.entities for atom in entity):
+    def _follow_tree(self, info: MolInfo) -> None:
+        """Take the atoms along a tree through the file of the MOLINFO WHOLE above."""
+        if any(not isinstance(atom, int) for atoms in self._lists for atom in atoms):
             raise self.error("ENTITY", f"virtual atoms are not in a PDB file; {REMEDY}")
         try:
-            self.entities = tuple(spanning_tree(entity, info) for entity in self.entities)
+            self.entities = tuple(spanning_tree(atoms, info) for atoms in self._lists)
         except ValueError as error:
             raise self.error("ENTITY", str(error)) from None
 
@@ -172,3 +186,7 @@ class Group(Action):
                 raise self.error("SORT", f"virtual atoms have no order natively; {REMEDY}")
             atoms = sorted(set(atoms) if options["UNIQUE"] else atoms)
         self.atoms: tuple[Any, ...] = tuple(atoms)
+
+    def enter(self, scope: Scope) -> None:
+        scope.groups[self.label] = self.atoms
+        super().enter(scope)

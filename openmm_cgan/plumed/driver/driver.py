@@ -24,15 +24,14 @@ from openmm_cgan.plumed.backends import choose_backend
 from openmm_cgan.plumed.driver.frame_forces import BiasForces
 from openmm_cgan.plumed.driver.trajectories import Frame
 from openmm_cgan.plumed.files.fields import FieldWriter, read_fields
-from openmm_cgan.plumed.geometry.lattices import general_box
 from openmm_cgan.plumed.input.language import (
     PlumedInputError,
     Statement,
     include_files,
-    is_number_format,
     read_statements,
     read_text,
 )
+from openmm_cgan.plumed.input.words import is_number_format
 from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed
 from openmm_cgan.plumed.native.backend import NativeBackend
 from openmm_cgan.plumed.native.refusals import scales_by_box
@@ -321,7 +320,6 @@ class _NativeEngine:
                 "had one, which PLUMED goes on to scale by; use --backend kernel"
             )
         self._had_box = box is not None
-        box = general_box(box)
         self.frame = positions, box, step
         if self._wanted:
             if self._openmm is None:
@@ -334,7 +332,7 @@ class _NativeEngine:
 
     def bias(self, positions: NDArray, box: NDArray | None) -> float:
         """The bias [kJ/mol], at other coordinates than those of the frame."""
-        return self._backend.evaluate(positions, general_box(box), self.frame[2])[1]
+        return self._backend.evaluate(positions, box, self.frame[2])[1]
 
     def update(self) -> None:
         """Write the rows and lay the hills of the frame."""

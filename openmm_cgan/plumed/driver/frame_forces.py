@@ -13,8 +13,8 @@ from openmm import app
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.variables.centers import Centroid
 from openmm_cgan.plumed.actions.variables.variable import Variable, real_atoms
-from openmm_cgan.plumed.geometry.lattices import general_box, shortest_vectors
-from openmm_cgan.plumed.geometry.vectors import minimum_image
+from openmm_cgan.plumed.geometry.lattices import shortest_vectors
+from openmm_cgan.plumed.geometry.vectors import shortest_image
 from openmm_cgan.plumed.native.backend import NativeBackend
 
 _BIAS_GROUP = 1
@@ -158,7 +158,7 @@ class BiasForces:
             for sign in (1, -1):
                 moved = np.eye(3)
                 moved[place] += sign * strain
-                strained = general_box(None if box is None else box @ moved)
+                strained = None if box is None else box @ moved
                 energies.append(energy_of(positions @ moved, strained))
             return (energies[0] - energies[1]) / (2 * strain)
 
@@ -236,7 +236,7 @@ def openmm_box(box: NDArray) -> tuple[NDArray, NDArray]:
 
 def _step_between(positions: NDArray, before: int, after: int, box: NDArray) -> NDArray:
     x, y, z = positions[after] - positions[before]
-    return np.array(minimum_image((x, y, z), box))
+    return np.array(shortest_image((x, y, z), box))
 
 
 def _periodic_nothing() -> openmm.CustomBondForce:

@@ -6,36 +6,65 @@ trajectory files may be anything; the values of their frames are those that PLUM
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import lru_cache
 from itertools import permutations, product
+from typing import Any
 
 import numpy as np
 
 _NEIGHBOURS = np.array(list(product((-1, 0, 1), repeat=3)), dtype=float)
 
 
-class GeneralBox(np.ndarray):
-    """Box vectors in rows, of one frame, that need not be in OpenMM's reduced form."""
+_SLACK = 1 + 1e-6  # of rounding, in what is reduced
 
 
-def general_box(box: np.ndarray | None) -> np.ndarray | None:
-    """The same box, marked as general unless it is orthorhombic."""
-    if box is None or np.array_equal(box, np.diag(np.diag(box))):
-        return box
-    return np.asarray(box, dtype=float).view(GeneralBox)
+class BoxForm(Enum):
+    """What is known of box vectors."""
+
+    RECTANGULAR = "each along its axis"
+    REDUCED = "as OpenMM has them"
+    GENERAL = "in any form"
+
+
+def form_of_box(box: Any) -> BoxForm:
+    """The form of a box, or the most general one of many boxes.
+
+    Parameters
+    ----------
+    box : ndarray or tensor, shape (..., 3, 3)
+        Box vectors in rows. Several boxes, and tensors, are taken to be in OpenMM's reduced form.
+    """
+    if not isinstance(box, np.ndarray) or box.size != 9:
+        triclinic = (box[..., [1, 2, 2], [0, 0, 1]] != 0).any()
+        return BoxForm.REDUCED if triclinic else BoxForm.RECTANGULAR
+    ax, ay, az, bx, by, bz, cx, cy, cz = box.ravel().tolist()
+    above = ay or az or bz
+    if not (above or bx or cx or cy):
+        return BoxForm.RECTANGULAR
+    right_handed = not above and ax > 0 and by > 0 and cz > 0
+    widest = 2 * max(abs(bx), abs(cx)) <= ax * _SLACK and 2 * abs(cy) <= by * _SLACK
+    return BoxForm.REDUCED if right_handed and widest else BoxForm.GENERAL
 
 
 def nearest_image(
-    vector: tuple[np.ndarray, np.ndarray, np.ndarray], box: GeneralBox
+    vector: tuple[np.ndarray, np.ndarray, np.ndarray], box: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The shortest of all images of vectors.
+    """The shortest of all images of vectors, in a box of any form.
 
     Parameters
     ----------
     vector : tuple of three ndarray, shape (...)
-    box : GeneralBox, shape (3, 3)
+        [nm]
+    box : ndarray, shape (3, 3)
+        Box vectors in rows [nm].
+
+    Returns
+    -------
+    tuple of three ndarray, shape (...)
+        [nm]
     """
-    rows = shortest_vectors(np.asarray(box))
+    rows = shortest_vectors(box)
     v = np.stack(np.broadcast_arrays(*vector), -1)
     v = v - np.round(v @ np.linalg.inv(rows)) @ rows
     for _ in range(2):
@@ -46,7 +75,18 @@ def nearest_image(
 
 
 def shortest_vectors(box: np.ndarray) -> np.ndarray:
-    """Shortest vectors of the lattice of a box, as rows."""
+    """Shortest vectors of the lattice of a box.
+
+    Parameters
+    ----------
+    box : ndarray, shape (3, 3)
+        Box vectors in rows [nm].
+
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        In rows [nm].
+    """
     return np.frombuffer(_reduced(np.asarray(box, dtype=float).tobytes())).reshape(3, 3).copy()
 
 

@@ -51,18 +51,28 @@ class References:
 
     @cached_property
     def weighted(self) -> np.ndarray:
-        """Points times the weights of the superposition."""
+        """Points times the weights of the superposition, shape (n_references, n_atoms, 3) [nm]."""
         return self.align[..., None] * self.points
 
     def some(self, index: np.ndarray) -> References:
-        """Some of the configurations."""
+        """Some of the configurations, by an index of shape (n,)."""
         return References(self.points[index], self.align[index], self.displace[index], self.rotate)
 
 
 def make_references(
     points: np.ndarray, occupancy: np.ndarray, beta: np.ndarray, rotate: bool
 ) -> References:
-    """References from the columns of a PDB file, each of shape (n_references, n_atoms)."""
+    """References from the columns of a PDB file.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n_references, n_atoms, 3)
+        [nm]
+    occupancy, beta : ndarray, shape (n_references, n_atoms)
+        Weights of the superposition and of the deviation, of any sum; all equal if all zero.
+    rotate : bool
+        Whether rotations are taken out.
+    """
     align, displace = (_normalized(column) for column in (occupancy, beta))
     centre = (align[..., None] * points).sum(axis=1, keepdims=True)
     return References(points - centre, align, displace, rotate)
@@ -140,9 +150,9 @@ def deviation_gradient(points: np.ndarray, references: References) -> tuple[np.n
     left[np.linalg.det(overlap) < 0, :, 2] *= -1
     rotation = left @ right  # as a factor from the right
     turned = x @ rotation
-    apart = turned - y
-    slope = 2 * v * apart
-    square = np.einsum("kij,kij->k", slope, apart) / 2
+    deviation = turned - y
+    slope = 2 * v * deviation
+    square = np.einsum("kij,kij->k", slope, deviation) / 2
     if references.alike:  # the rotation is the best and the centre the mean: neither counts
         return square, slope @ rotation.swapaxes(-1, -2)
     w = references.align[..., None]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.input.expressions import Expression, namespace, read_expression
-from openmm_cgan.plumed.input.language import read_integer, read_real
+from openmm_cgan.plumed.input.words import read_integer, read_real
 
 NO_LIMIT = math.inf
 TINY = 1e-30  # where 1 is returned anyhow, but powers and slopes must stay finite
@@ -51,16 +51,26 @@ class Switch:
     of_square: bool = False
 
     def value(self, r: Any) -> Any:
-        """Value at distances, numpy or torch."""
+        """Value at distances.
+
+        Parameters
+        ----------
+        r : ndarray or tensor, shape (...)
+            [length unit of the input]; complex ones give the slope too.
+
+        Returns
+        -------
+        ndarray or tensor, shape (...)
+        """
         xp = namespace(r)
         with np.errstate(over="ignore"):  # of the exponential of Q: it is zero there
             raw = self._raw(r)
         # at D_0 and D_MAX themselves PLUMED's answer hangs on rounding; with a box it is this one
-        found = raw if self.of_square else xp.where(r < self.d_0, raw * 0 + 1.0, raw)
+        value = raw if self.of_square else xp.where(r < self.d_0, raw * 0 + 1.0, raw)
         if math.isinf(self.d_max):
-            return found
+            return value
         stretch, shift = self._stretch()
-        return xp.where(r >= self.d_max, found * 0, found * stretch + shift)
+        return xp.where(r >= self.d_max, value * 0, value * stretch + shift)
 
     def expression(self, r: str) -> str:
         """The same for OpenMM, given an expression of the distance."""
@@ -187,17 +197,16 @@ def read_switch(text: str) -> Switch:
         raise ValueError("R_0 must be positive and D_MAX above D_0")
     if kind in ("CUSTOM", "MATHEVAL"):
         return _custom(given, Switch("CUSTOM", r_0, d_0, d_max, (), "NOSTRETCH" not in given))
-    numbers = _PARAMETERS[kind]
     # BETA is 50 in whatever unit of length the input has, though PLUMED's manual says per nm
     defaults = {"NN": 6.0, "MM": 0.0, "BETA": 50.0, "LAMBDA": 1.8}
-    found = tuple(_number(name, given, defaults) for name in numbers)
+    numbers = tuple(_number(name, given, defaults) for name in _PARAMETERS[kind])
     if kind == "RATIONAL":
-        found = (found[0], found[1] or 2 * found[0])
-        if found[0] == found[1]:
+        numbers = (numbers[0], numbers[1] or 2 * numbers[0])
+        if numbers[0] == numbers[1]:
             raise ValueError("NN and MM must differ")
-    if kind == "SMAP" and not all(number > 0 for number in found):
+    if kind == "SMAP" and not all(number > 0 for number in numbers):
         raise ValueError("A and B of SMAP must be positive")
-    switch = Switch(kind, r_0, d_0, d_max, found, "NOSTRETCH" not in given)
+    switch = Switch(kind, r_0, d_0, d_max, numbers, "NOSTRETCH" not in given)
     return _checked(switch)
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from openmm_cgan.plumed.geometry.vectors import Tree
+from openmm_cgan.plumed.geometry.molecules import Entity
 from openmm_cgan.plumed.input.pdb import MolInfo
 
 
-def spanning_tree(atoms: tuple[int, ...], reference: MolInfo) -> Tree:
+def spanning_tree(atoms: tuple[int, ...], reference: MolInfo) -> Entity:
     """The atoms in the order in which they join the tree of the first.
 
     Those that the reference does not have come last, each behind the one before it in the list.
@@ -22,6 +22,11 @@ def spanning_tree(atoms: tuple[int, ...], reference: MolInfo) -> Tree:
     atoms : tuple of int
         Zero-based.
     reference : MolInfo
+
+    Returns
+    -------
+    Entity
+        With the roots in the tree.
 
     Raises
     ------
@@ -42,7 +47,7 @@ def spanning_tree(atoms: tuple[int, ...], reference: MolInfo) -> Tree:
             places[i] = len(entries)
             entries.append(i)
             roots.append(places[i - 1])
-    return Tree((atoms[i] for i in entries), tuple(roots))
+    return Entity(tuple(atoms[i] for i in entries), tuple(roots))
 
 
 def _grow(points: np.ndarray) -> tuple[list[int], list[int]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.geometry.lattices import GeneralBox, nearest_image
+from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box, nearest_image
 from openmm_cgan.plumed.input.expressions import namespace
 
 # Vectors are tuples of their components: quick for the single frames of a reporter, where each
@@ -16,17 +15,17 @@ Vector = tuple[Any, Any, Any]
 
 
 def subtract(a: Vector, b: Vector) -> Vector:
-    """``a - b``."""
+    """``a - b``, component by component, shapes (...)."""
     return a[0] - b[0], a[1] - b[1], a[2] - b[2]
 
 
 def dot(a: Vector, b: Vector) -> Any:
-    """Scalar product."""
+    """Scalar product of vectors with components of shape (...), of shape (...)."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def cross(a: Vector, b: Vector) -> Vector:
-    """Vector product."""
+    """Vector product, with components of shape (...)."""
     return (
         a[1] * b[2] - a[2] * b[1],
         a[2] * b[0] - a[0] * b[2],
@@ -39,12 +38,16 @@ def minimum_image(vector: Vector, box: Any) -> Vector:
 
     Parameters
     ----------
-    vector : tuple of ndarray or tensor, shape (...)
+    vector : tuple of three floats, ndarrays or tensors, shape (...)
+        [nm]
     box : ndarray or tensor, shape (..., 3, 3)
-        Box vectors in rows, in OpenMM's reduced form; of any form if it is a `GeneralBox`.
+        Box vectors in rows, in OpenMM's reduced form [nm].
+
+    Returns
+    -------
+    tuple of three floats, ndarrays or tensors, shape (...)
+        [nm]
     """
-    if isinstance(box, GeneralBox):
-        return nearest_image(vector, box)
     x, y, z = vector
     floor = namespace(box).floor
     turns = floor(z / box[..., 2, 2] + 0.5)
@@ -59,11 +62,26 @@ def shortest_image(vector: Vector, box: Any) -> Vector:
 
     It is that of `minimum_image` unless the box is triclinic and the vector longer than half of
     its shortest width.
+
+    Parameters
+    ----------
+    vector : tuple of three floats, ndarrays or tensors, shape (...)
+        [nm]
+    box : ndarray or tensor, shape (..., 3, 3)
+        Box vectors in rows [nm]; more than one box in OpenMM's reduced form.
+
+    Returns
+    -------
+    tuple of three floats, ndarrays or tensors, shape (...)
+        [nm]
     """
+    form = form_of_box(box)
+    if form is BoxForm.GENERAL:
+        return nearest_image(vector, box.reshape(3, 3))
     vector = minimum_image(vector, box)
-    xp = namespace(vector[0])
-    if isinstance(box, GeneralBox) or not xp.any(box[..., [1, 2, 2], [0, 0, 1]] != 0):
+    if form is BoxForm.RECTANGULAR:
         return vector
+    xp = namespace(vector[0])
     x, y, z = vector
     best, best_length = vector, dot(vector, vector)
     for j, k in ((j, k) for j in (-1, 0, 1) for k in (-1, 0, 1) if j or k):
@@ -83,7 +101,18 @@ def shortest_image(vector: Vector, box: Any) -> Vector:
 
 
 def angle_slopes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient of the angle between two vectors with respect to each, shape (3,)."""
+    """Gradient of the angle between two vectors with respect to each.
+
+    Parameters
+    ----------
+    a, b : ndarray, shape (3,)
+        [nm]
+
+    Returns
+    -------
+    tuple of two ndarray, shape (3,)
+        [rad/nm]; finite where the vectors are parallel.
+    """
     normal = np.cross(a, b)
     length = max(float(np.linalg.norm(normal)), 1e-12)
     return np.cross(a, normal) / (a @ a * length), np.cross(normal, b) / (b @ b * length)
@@ -92,7 +121,20 @@ def angle_slopes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def torsion_slopes(
     a: np.ndarray, b: np.ndarray, c: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradient of the torsion of three bonds with respect to each, shape (3,)."""
+    """Gradient of the torsion of three bonds with respect to each.
+
+    Blondel, Karplus, J. Comput. Chem. 17, 1132 (1996).
+
+    Parameters
+    ----------
+    a, b, c : ndarray, shape (3,)
+        [nm]
+
+    Returns
+    -------
+    tuple of three ndarray, shape (3,)
+        [rad/nm]
+    """
     m, n = np.cross(a, b), np.cross(b, c)
     m2, n2, length = m @ m, n @ n, float(np.linalg.norm(b))
     along = (a @ b) / (m2 * length) * m + (b @ c) / (n2 * length) * n
@@ -100,72 +142,19 @@ def torsion_slopes(
 
 
 def scaled(vector: Vector, box: Any) -> Vector:
-    """Components of vectors along the box vectors, in units of these."""
-    inverse = namespace(vector[0]).linalg.inv(box)
-    a, b, c = (sum(v * inverse[..., j, k] for j, v in enumerate(vector)) for k in range(3))
-    return a, b, c
-
-
-class Tree(tuple[int, ...]):
-    """Atoms that are made whole along a tree, the one before each being its root.
-
-    Attributes
-    ----------
-    roots : tuple of int
-        Place in this tuple of the root of each atom but the first; always before it.
-    """
-
-    roots: tuple[int, ...]
-
-    def __new__(cls, atoms: Iterable[int], roots: tuple[int, ...]) -> Tree:
-        made = super().__new__(cls, atoms)
-        made.roots = roots
-        return made
-
-    def __getnewargs__(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return tuple(self), self.roots
-
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """Each root with its atom."""
-        return [(self[root], atom) for root, atom in zip(self.roots, self[1:], strict=True)]
-
-
-def mended(entities: tuple[tuple[int, ...], ...], positions: Any, box: Any) -> Any:
-    """Positions of all atoms after each entity, a list of atoms, was made whole."""
-    positions = positions.copy() if isinstance(positions, np.ndarray) else positions.clone()
-    for atoms in entities:
-        positions[..., list(atoms), :] = whole(atoms, positions, box)
-    return positions
-
-
-def whole(atoms: tuple[int, ...], positions: Any, box: Any) -> Any:
-    """Positions of a group, each atom at the image nearest to the one before it, or to its root.
+    """Components of vectors along the box vectors, in units of these.
 
     Parameters
     ----------
-    atoms : tuple of int
-    positions : ndarray or tensor, shape (..., n_atoms, 3)
-    box : ndarray or tensor, shape (..., 3, 3), or None
-        None leaves the positions as they are.
+    vector : tuple of three floats, ndarrays or tensors, shape (...)
+        [nm]
+    box : ndarray or tensor, shape (..., 3, 3)
+        Box vectors in rows [nm].
 
     Returns
     -------
-    ndarray or tensor, shape (..., len(atoms), 3)
+    tuple of three floats, ndarrays or tensors, shape (...)
     """
-    points = positions[..., list(atoms), :]
-    if box is None:
-        return points
-    xp = namespace(points)
-    before = list(atoms.roots) if isinstance(atoms, Tree) else slice(None, -1)
-    steps = points[..., 1:, :] - points[..., before, :]
-    wide = box[..., None, :, :]
-    nearest = shortest_image((steps[..., 0], steps[..., 1], steps[..., 2]), wide)
-    steps = xp.stack(list(nearest), -1)
-    first = points[..., :1, :]
-    if isinstance(atoms, Tree):
-        made = [points[..., 0, :]]
-        for i, root in enumerate(atoms.roots):
-            made.append(made[root] + steps[..., i, :])
-        return xp.stack(made, -2)
-    return xp.concatenate([first, first + steps.cumsum(-2)], -2)
+    inverse = namespace(vector[0]).linalg.inv(box)
+    a, b, c = (sum(v * inverse[..., j, k] for j, v in enumerate(vector)) for k in range(3))
+    return a, b, c

@@ -1,6 +1,7 @@
 """The text of an input and of the files that it names.
 
-language     text to statements, words to numbers; PlumedInputError
+words        vectors, numbers, atom serials in words
+language     text to statements; PlumedInputError
 expressions  Lepton: read once, for numpy, torch and OpenMM
 pdb          MOLINFO's selectors, references, models
 index_files  groups of GROMACS index files

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.input.language import CONSTANTS, UNDERSCORED_NUMBER
+from openmm_cgan.plumed.input.words import CONSTANTS, UNDERSCORED_NUMBER
 
 MAX_LENGTH = 20_000
 
@@ -43,7 +44,7 @@ _SAME = (
 
 
 def namespace(array: Any) -> Any:
-    """Return torch for a tensor and numpy for all else: one formula serves both."""
+    """Return torch for a tensor and numpy for all else, of any shape: one formula serves both."""
     if type(array).__module__.split(".")[0] == "torch":
         import torch  # only reached with a tensor in hand, so it is imported already
 
@@ -51,28 +52,33 @@ def namespace(array: Any) -> Any:
     return np
 
 
+@lru_cache(maxsize=2)
 def _functions(xp: Any) -> dict[str, Callable[..., Any]]:
     """The functions of Lepton in numpy or torch."""
-    own = {name: getattr(xp, name) for name in _SAME}
-    return own | {
-        "sec": lambda x: 1 / xp.cos(x),
-        "csc": lambda x: 1 / xp.sin(x),
-        "cot": lambda x: 1 / xp.tan(x),
-        "erf": _erf,
-        "erfc": lambda x: 1 - _erf(x),
-        "step": lambda x: xp.where(x >= 0, x * 0 + 1.0, x * 0 + 0.0),
-        "square": lambda x: x * x,
-        "cube": lambda x: x * x * x,
-        "recip": lambda x: 1 / x,
-        "min": xp.minimum,
-        "max": xp.maximum,
-        "select": lambda x, y, z: xp.where(x != 0, y, z),
-    }
+    same = {name: vars(xp)[name] for name in _SAME}
+    return (
+        same
+        | _ARITHMETIC
+        | {
+            "sec": lambda x: 1 / xp.cos(x),
+            "csc": lambda x: 1 / xp.sin(x),
+            "cot": lambda x: 1 / xp.tan(x),
+            "erf": _erf,
+            "erfc": lambda x: 1 - _erf(x),
+            "step": lambda x: xp.where(x >= 0, x * 0 + 1.0, x * 0 + 0.0),
+            "square": lambda x: x * x,
+            "cube": lambda x: x * x * x,
+            "recip": lambda x: 1 / x,
+            "min": xp.minimum,
+            "max": xp.maximum,
+            "select": lambda x, y, z: xp.where(x != 0, y, z),
+        }
+    )
 
 
 def _erf(x: Any) -> Any:
     xp = namespace(x)
-    if hasattr(xp, "erf"):
+    if xp is not np:
         return xp.erf(x)
     from scipy.special import erf
 
@@ -82,7 +88,54 @@ def _erf(x: Any) -> Any:
 ARITY = {"atan2": 2, "min": 2, "max": 2, "select": 3}
 KNOWN = {*_SAME, *_REWRITTEN, "sec", "csc", "cot", "erf", "erfc", "step", "square"}
 KNOWN |= {"cube", "recip", "min", "max", "select"}
-_TEXT = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "^"}
+_OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "^"}
+_MINUS = "minus"  # of one operand
+_ARITHMETIC: dict[str, Callable[..., Any]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "^": lambda a, b: a**b,
+    _MINUS: lambda a: -a,
+}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in an expression."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Name:
+    """A variable in an expression."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of parts of an expression.
+
+    Attributes
+    ----------
+    function : str
+        Its name, an operator ``+ - * / ^``, or "minus".
+    arguments : tuple of Node
+    size : int
+        Numbers, variables and functions that it is written with.
+    constant : bool
+        Whether there is no variable in it.
+    """
+
+    function: str
+    arguments: tuple[Node, ...]
+    size: int = field(repr=False)
+    constant: bool = field(repr=False)
+
+
+Node = Number | Name | Call
 
 
 @dataclass(frozen=True)
@@ -96,62 +149,56 @@ class Expression:
     '((cos(3.141592653589793)*((theta-1)^2.0))+1.4142135623730951)'
     """
 
-    tree: ast.expr
+    root: Node
 
     def value(self, variables: Mapping[str, Any]) -> Any:
-        """Value for arrays or tensors of the variables."""
+        """Value where the variables are given.
+
+        Parameters
+        ----------
+        variables : mapping of str to float, ndarray or tensor, shapes that broadcast
+
+        Returns
+        -------
+        numpy scalar, ndarray or tensor
+            Of the broadcast shape; infinite or NaN where PLUMED's is.
+        """
         first = next(iter(variables.values()), None)
         xp = namespace(first)
         functions = _functions(xp)
 
-        def number(x: Any) -> Any:
-            if hasattr(xp, "as_tensor"):
+        def number(x: float) -> Any:
+            if xp is not np:
                 return xp.as_tensor(x, dtype=first.dtype)  # type: ignore[union-attr]
             return np.float64(x)  # Python's own float has exceptions where PLUMED has inf or NaN
 
-        def walk(node: ast.expr) -> Any:
-            if isinstance(node, ast.Constant):
-                return number(float(node.value))  # type: ignore[arg-type]
-            if isinstance(node, ast.Name):
-                found = variables[node.id]
-                return np.float64(found) if type(found) is float else found
-            if isinstance(node, ast.UnaryOp):
-                return -walk(node.operand)
-            if isinstance(node, ast.BinOp):
-                return _ARITHMETIC[type(node.op)](walk(node.left), walk(node.right))
-            assert isinstance(node, ast.Call)
-            assert isinstance(node.func, ast.Name)
-            return functions[node.func.id](*map(walk, node.args))
+        def walk(node: Node) -> Any:
+            if isinstance(node, Number):
+                return number(node.value)
+            if isinstance(node, Name):
+                x = variables[node.name]
+                return np.float64(x) if type(x) is float else x
+            return functions[node.function](*map(walk, node.arguments))
 
         with np.errstate(all="ignore"):
-            return walk(self.tree)
+            return walk(self.root)
 
     def text(self, variables: Mapping[str, str]) -> str:
         """Expression of OpenMM's, with expressions in place of the variables."""
 
-        def walk(node: ast.expr) -> str:
-            if isinstance(node, ast.Constant):
-                return repr(float(node.value))  # type: ignore[arg-type]
-            if isinstance(node, ast.Name):
-                return variables[node.id]
-            if isinstance(node, ast.UnaryOp):
-                return f"(-{walk(node.operand)})"
-            if isinstance(node, ast.BinOp):
-                return f"({walk(node.left)}{_TEXT[type(node.op)]}{walk(node.right)})"
-            assert isinstance(node, ast.Call)
-            assert isinstance(node.func, ast.Name)
-            return f"{node.func.id}({','.join(map(walk, node.args))})"
+        def walk(node: Node) -> str:
+            if isinstance(node, Number):
+                return repr(node.value)
+            if isinstance(node, Name):
+                return variables[node.name]
+            parts = [walk(part) for part in node.arguments]
+            if node.function == _MINUS:
+                return f"(-{parts[0]})"
+            if node.function in _ARITHMETIC:
+                return f"({parts[0]}{node.function}{parts[1]})"
+            return f"{node.function}({','.join(parts)})"
 
-        return walk(self.tree)
-
-
-_ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
-    ast.Pow: lambda a, b: a**b,
-}
+        return walk(self.root)
 
 
 def read_expression(text: str, names: tuple[str, ...]) -> Expression:
@@ -165,7 +212,7 @@ def read_expression(text: str, names: tuple[str, ...]) -> Expression:
     if len(text) > MAX_LENGTH:
         raise ValueError(f"an expression of {len(text)} characters; expected {MAX_LENGTH} at most")
     main, *definitions = text.split(";")
-    defined: dict[str, ast.expr] = {}
+    defined: dict[str, Node] = {}
     for definition in reversed([d for d in definitions if d.strip()]):
         name, equals, body = definition.partition("=")
         if not equals or not name.strip().isidentifier():
@@ -183,85 +230,95 @@ def _parsed(text: str) -> ast.expr:
         raise ValueError(f"'{text.strip()}' is not an expression") from None
 
 
-def _checked(node: ast.expr, names: tuple[str, ...], defined: dict[str, ast.expr]) -> ast.expr:
-    """The same tree with definitions and constants put in, and only what is known."""
+def _checked(node: ast.expr, names: tuple[str, ...], defined: dict[str, Node]) -> Node:
+    """An expression as Python has parsed it, with definitions put in, and only what is known."""
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return ast.Constant(float(node.value))  # type: ignore[arg-type]
+        return Number(float(node.value))  # type: ignore[arg-type]
     if isinstance(node, ast.Name):
-        return _name(node.id, names, defined)
+        return _named(node.id, names, defined)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         operand = _checked(node.operand, names, defined)
         if isinstance(node.op, ast.UAdd):
             return operand
-        if isinstance(operand, ast.Constant):
-            return ast.Constant(-operand.value)  # type: ignore[operator]
-        return _finite(ast.UnaryOp(ast.USub(), operand))
-    if isinstance(node, ast.BinOp) and type(node.op) in _TEXT:
+        if isinstance(operand, Number):
+            return Number(-operand.value)
+        return _finite(_MINUS, (operand,))
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         sides = [_checked(side, names, defined) for side in (node.left, node.right)]
-        return _simpler(_finite(ast.BinOp(sides[0], node.op, sides[1])))
+        return _simpler(_finite(_OPERATORS[type(node.op)], tuple(sides)))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        return _call(node.func.id, [_checked(a, names, defined) for a in node.args])
+        return _call(node.func.id, tuple(_checked(a, names, defined) for a in node.args))
     raise ValueError(f"'{ast.unparse(node)}' is not known in expressions")
 
 
-def _finite(node: ast.expr) -> ast.expr:
-    """The same, unless a part of it is infinite or not a number whatever the variables are.
+def _finite(function: str, arguments: tuple[Node, ...]) -> Call:
+    """The call, unless a part of it is infinite or not a number whatever the variables are.
 
     OpenMM's simplification of such an expression never ends. Definitions that double each other
     are ended here too: each use of one is written out.
     """
-    if isinstance(node, ast.UnaryOp):
-        children = [node.operand]
-    else:
-        children = [node.left, node.right] if isinstance(node, ast.BinOp) else _arguments(node)
-    node.n_nodes = 1 + sum(getattr(child, "n_nodes", 1) for child in children)  # type: ignore[attr-defined]
-    if node.n_nodes > MAX_LENGTH:  # type: ignore[attr-defined]
+    size = 1 + sum(part.size if isinstance(part, Call) else 1 for part in arguments)
+    if size > MAX_LENGTH:
         raise ValueError(f"an expression of more than {MAX_LENGTH} parts")
-    node.constant = all(map(_is_constant, children))  # type: ignore[attr-defined]
-    divided = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
-    if divided and _is_constant(children[1]) and Expression(children[1]).value({}) == 0:
-        raise ValueError(f"'{ast.unparse(node)}' divides by zero")
-    if _is_constant(node) and not np.isfinite(Expression(node).value({})):
-        raise ValueError(f"'{ast.unparse(node)}' is not a finite number")
+    node = Call(function, arguments, size, all(map(_is_constant, arguments)))
+    divisor = arguments[1] if function == "/" else None
+    if divisor is not None and _is_constant(divisor) and Expression(divisor).value({}) == 0:
+        raise ValueError(f"'{_written(node)}' divides by zero")
+    if node.constant and not np.isfinite(Expression(node).value({})):
+        raise ValueError(f"'{_written(node)}' is not a finite number")
     return node
 
 
-def _simpler(node: ast.expr) -> ast.expr:
+def _simpler(node: Call) -> Node:
     """The same as Lepton simplifies it, which differs where a part is infinite or 0/0."""
-    if not isinstance(node, ast.BinOp) or _is_constant(node):
+    if node.constant:
         return node
-    zero = isinstance(node.left, ast.Constant) and node.left.value == 0
-    if zero and isinstance(node.op, ast.Div | ast.Pow):
-        return ast.Constant(0.0)
-    if isinstance(node.op, ast.Div | ast.Sub) and ast.dump(node.left) == ast.dump(node.right):
-        return ast.Constant(float(isinstance(node.op, ast.Div)))
+    left, right = node.arguments
+    if isinstance(left, Number) and left.value == 0 and node.function in ("/", "^"):
+        return Number(0.0)
+    if node.function in ("/", "-") and repr(left) == repr(right):
+        return Number(float(node.function == "/"))
     return node
 
 
-def _arguments(node: ast.expr) -> list[ast.expr]:
-    assert isinstance(node, ast.Call)
-    return node.args
+def _is_constant(node: Node) -> bool:
+    return node.constant if isinstance(node, Call) else isinstance(node, Number)
 
 
-def _is_constant(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) or getattr(node, "constant", False)
+def _written(node: Node) -> str:
+    """A part of an expression as Python writes it, for messages."""
+
+    def tree(node: Node) -> ast.expr:
+        if isinstance(node, Number):
+            return ast.Constant(node.value)
+        if isinstance(node, Name):
+            return ast.Name(node.name)
+        parts = [tree(part) for part in node.arguments]
+        if node.function == _MINUS:
+            return ast.UnaryOp(ast.USub(), parts[0])
+        for operator, text in _OPERATORS.items():
+            if text == node.function:
+                return ast.BinOp(parts[0], operator(), parts[1])
+        return ast.Call(ast.Name(node.function), parts, [])
+
+    return ast.unparse(tree(node))
 
 
-def _name(name: str, names: tuple[str, ...], defined: dict[str, ast.expr]) -> ast.expr:
+def _named(name: str, names: tuple[str, ...], defined: dict[str, Node]) -> Node:
     if name in names:
-        return ast.Name(name)
+        return Name(name)
     if name in defined:
         return defined[name]
     if name in CONSTANTS:
-        return ast.Constant(CONSTANTS[name])
+        return Number(CONSTANTS[name])
     raise ValueError(f"'{name}' is neither a variable ({', '.join(names)}) nor a constant")
 
 
-def _call(function: str, arguments: list[ast.expr]) -> ast.expr:
+def _call(function: str, arguments: tuple[Node, ...]) -> Node:
     if function not in KNOWN:
         raise ValueError(f"the function '{function}' is not known natively")
     if len(arguments) != ARITY.get(function, 1):
         raise ValueError(f"{function} takes {ARITY.get(function, 1)} arguments")
     if function in _REWRITTEN:
         return _checked(_parsed(_REWRITTEN[function].format(x="of")), (), {"of": arguments[0]})
-    return _finite(ast.Call(ast.Name(function), arguments, []))
+    return _finite(function, arguments)

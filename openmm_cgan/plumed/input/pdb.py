@@ -125,10 +125,10 @@ class MolInfo:
                 return atom.residue in _KINDS[selector]
             return hydrogen == (selector == "hydrogens")
 
-        found = [atom.serial - 1 for atom in self.atoms if wanted(atom)]
-        if not found:
+        serials = [atom.serial - 1 for atom in self.atoms if wanted(atom)]
+        if not serials:
             raise ValueError(f"{self.path} has no {selector}")
-        return found
+        return serials
 
     def _names(self, name: str, chain: str, number: int) -> list[tuple[int, str]]:
         """Residue offsets and atom names of a selector."""
@@ -152,19 +152,19 @@ class MolInfo:
             return [(0, name)]
         if residue in CAPS or residue not in PROTEIN:
             raise ValueError(f"@{name} of {residue} {number}: not an amino acid")
-        found = torsions[name]
+        torsion = torsions[name]
         if name == "chi3":
-            found[3] = (0, _FIFTH.get(residue, "CE"))
+            torsion[3] = (0, _FIFTH.get(residue, "CE"))
         if name == "chi4" and residue == "LYS":
-            found[2:] = [(0, "CE"), (0, "NZ")]
-        return found
+            torsion[2:] = [(0, "CE"), (0, "NZ")]
+        return torsion
 
     def _residue(self, chain: str, number: int) -> list[PdbAtom]:
-        found = [a for a in self.atoms if a.number == number and (not chain or a.chain == chain)]
-        if not found:
+        residue = [a for a in self.atoms if a.number == number and (not chain or a.chain == chain)]
+        if not residue:
             where = f"chain {chain} of " if chain else ""
             raise ValueError(f"{where}{self.path} has no residue {number}")
-        return [atom for atom in found if atom.chain == found[0].chain]
+        return [atom for atom in residue if atom.chain == residue[0].chain]
 
     def _atom(self, chain: str, number: int, name: str) -> int:
         residue = self._residue(chain, number)
@@ -215,18 +215,18 @@ def read_models(path: Path) -> list[list[PdbAtom]]:
 def read_remarks(path: Path) -> list[dict[str, str]]:
     """The words ``NAME=VALUE`` of the REMARK lines of each model, the first of each name."""
     remarks: list[dict[str, str]] = []
-    found: dict[str, str] = {}
+    words: dict[str, str] = {}
     begun = False
     for line in path.read_text().splitlines():
         if line[:6].strip() in ("END", "ENDMDL") and begun:
-            remarks.append(found)
-            found, begun = {}, False
+            remarks.append(words)
+            words, begun = {}, False
         begun = begun or line.startswith(("ATOM  ", "HETATM"))
         for word in line[6:].split() if line.startswith("REMARK") else ():
             name, equals, value = word.partition("=")
             if equals:
-                found.setdefault(name, value)
-    return remarks or [found]
+                words.setdefault(name, value)
+    return remarks or [words]
 
 
 def _hybrid_36(text: str) -> int:

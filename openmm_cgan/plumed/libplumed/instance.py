@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.committor import StopRunError
-from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement, unbrace
+from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
+from openmm_cgan.plumed.input.words import unbrace
 
 OLDEST_API = 10  # PLUMED 2.10; before, the pointers had to be set again every step
 

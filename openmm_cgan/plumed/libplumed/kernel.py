@@ -29,7 +29,8 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import read_known
 from openmm_cgan.plumed.actions.variables.variable import Variable, describe
 from openmm_cgan.plumed.files.fields import read_fields
-from openmm_cgan.plumed.input.language import read_real, read_statements
+from openmm_cgan.plumed.input.language import read_statements
+from openmm_cgan.plumed.input.words import read_real
 from openmm_cgan.plumed.libplumed.instance import (
     MISSING,
     MDSettings,

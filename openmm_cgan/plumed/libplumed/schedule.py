@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from openmm_cgan.plumed.input.language import Statement, read_integer, read_statements, unbrace
+from openmm_cgan.plumed.input.language import Statement, read_statements
+from openmm_cgan.plumed.input.words import read_integer, unbrace
 
 log = logging.getLogger("openmm_cgan")
 

@@ -28,7 +28,6 @@ from openmm_cgan.plumed.actions.variables.shapes import Gyration
 from openmm_cgan.plumed.actions.variables.surroundings import Observed
 from openmm_cgan.plumed.actions.variables.variable import Variable
 from openmm_cgan.plumed.files.output_files import OutputFiles
-from openmm_cgan.plumed.geometry.lattices import GeneralBox
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem
 from openmm_cgan.plumed.native.forces.compiler import Lowering, kind_of_box
 from openmm_cgan.plumed.native.forces.frame_values import at_right_angles, chain_values
@@ -176,8 +175,6 @@ class NativeBackend:
 
     def _check_box(self, box: np.ndarray | None) -> None:
         made_for = self._lowering.box
-        if isinstance(box, GeneralBox):  # of a frame, which `evaluate` takes as it is
-            return
         if box is None or made_for.triclinic or not made_for.periodic:
             return
         if box[1, 0] != 0 or box[2, 0] != 0 or box[2, 1] != 0:

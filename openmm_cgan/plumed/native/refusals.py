@@ -9,12 +9,11 @@ from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
-from openmm_cgan.plumed.actions.variables.chains import VectorVariable
+from openmm_cgan.plumed.actions.variables.components import VectorVariable
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
 from openmm_cgan.plumed.actions.variables.surroundings import Observed
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable
-from openmm_cgan.plumed.geometry.vectors import Tree
 from openmm_cgan.plumed.input.language import Problem
 
 Owners = dict[str, Action]  # the action that gives each value
@@ -88,15 +87,15 @@ def _badly_whole(action: Variable | VirtualAtom, actions: list[Action]) -> str:
     sites = action.sites if isinstance(action, Variable) else ()
     torn = [site for site in sites if isinstance(site, Centroid) and not site.periodic]
     whole = [a for a in actions if isinstance(a, WholeMolecules)]
-    if any(site.made_whole != action.made_whole for site in torn):
+    if any(site.entities_above != action.entities_above for site in torn):
         return "with a virtual atom from above the latter"
-    if not action.made_whole or (action.periodic and not torn):
+    if not action.entities_above or (action.periodic and not torn):
         return ""
     if isinstance(action, Variable) and not action.periodic and not _all_real(sites):
         return "with virtual atoms"
     if any(a.stride != 1 for a in whole):
         return "with STRIDE"
-    atoms = [atom for entity in action.made_whole for atom in entity]
+    atoms = [atom for entity in action.entities_above for atom in entity.atoms]
     if not _all_real(atoms):
         return "where entities have virtual atoms"
     return ""
@@ -110,8 +109,8 @@ def kept_together(actions: list[Action], box: BoxKind) -> list[tuple[int, ...]]:
     """Groups of atoms that the forces take as they are, each to be in one periodic image."""
     taken = [a for a in actions if isinstance(a, Centroid | GroupVariable) and a.periodic]
     groups = [a.atoms for a in taken if not (isinstance(a, Centroid) and a.phases)]
-    for entity in (e for a in actions if isinstance(a, Variable) for e in a.mended):
-        groups += entity.pairs if isinstance(entity, Tree) else [entity]
+    for entity in (e for a in actions if isinstance(a, Variable) for e in a.whole_entities):
+        groups += entity.groups
     return [group for group in groups if not box.split(group)]
 
 
@@ -134,7 +133,8 @@ def wandering(actions: list[Action], owners: Owners, box: BoxKind) -> list[Probl
     problems = []
     for variable in found.values():
         what = ""
-        if variable.wanders(box) or any(map(box.split, variable.mended)):
+        entities = [entity.atoms for entity in variable.whole_entities]
+        if variable.depends_on_image(box) or any(map(box.split, entities)):
             what = "biasing what depends on the periodic image is not native"
         elif box.triclinic and any(isinstance(s, Centroid) and s.phases for s in variable.sites):
             what = "PLUMED's forces of PHASES are not the slope of the bias in a triclinic box"

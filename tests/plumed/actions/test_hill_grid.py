@@ -7,7 +7,9 @@ import pytest
 
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.actions.action import Value
-from openmm_cgan.plumed.actions.metad.hill_grid import CUTOFF, SHIFT, STRETCH, Axis, HillGrid
+from openmm_cgan.plumed.actions.metad.axis import Axis
+from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, SHIFT, STRETCH
+from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.input.language import read_statements
 
 

@@ -12,13 +12,10 @@ from openmm_cgan.plumed.actions import ACTIONS, read_actions
 from openmm_cgan.plumed.input.language import (
     PlumedInputError,
     include_files,
-    read_integer,
-    read_real,
-    read_serials,
     read_statements,
     read_text,
-    split_vector,
 )
+from openmm_cgan.plumed.input.words import read_integer, read_real, read_serials, split_vector
 from tests.cases import ROOT
 
 

@@ -3,10 +3,7 @@
 import pytest
 
 from openmm_cgan.plumed.actions import read_actions
-from openmm_cgan.plumed.input.language import (
-    PlumedInputError,
-    read_statements,
-)
+from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
 from openmm_cgan.plumed.input.pdb import read_pdb
 from tests.cases.eight_atoms import TOLERANCE, deviation
 

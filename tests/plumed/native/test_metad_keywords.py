@@ -8,7 +8,8 @@ import pytest
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.metad.adaptive import from_columns, to_columns
-from openmm_cgan.plumed.actions.metad.hill_grid import Axis, HillGrid
+from openmm_cgan.plumed.actions.metad.axis import Axis
+from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.tempering import highest_pass
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.driver.driver import DriverSettings, run_driver

@@ -1,4 +1,4 @@
-"""Biases that are a sum of one term for each argument: RESTRAINT, walls, BIASVALUE.
+"""What biases share, and those that are a sum of one term for each argument.
 
 Each term is written twice: as a number, batched, for numpy and torch; and as an expression with
 parameters for OpenMM. All energies here are in the units of the input.
@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
-from openmm_cgan.plumed.input.expressions import namespace
+from openmm_cgan.plumed.actions.action import Action, Keyword, Value
 
-_ARG = Keyword("ARG", "arguments", "the values that it acts on", compulsory=True)
-_AT = Keyword("AT", "reals", "centre for each argument", compulsory=True)
+ARG = Keyword("ARG", "arguments", "the values that it acts on", compulsory=True)
+AT = Keyword("AT", "reals", "centre for each argument", compulsory=True)
 
 
 class Bias(Action):
@@ -25,11 +24,22 @@ class Bias(Action):
         return (Value(f"{self.label}.bias", "energy"),)
 
     def energy(self, arguments: list[Any]) -> Any:
-        """Energy [energy unit of the input] for the arguments, each of shape (...)."""
+        """Energy for values of the arguments.
+
+        Parameters
+        ----------
+        arguments : list of float, ndarray or tensor, shape (...) each
+            In the units of the input.
+
+        Returns
+        -------
+        float, ndarray or tensor, shape (...)
+            [energy unit of the input]
+        """
         raise NotImplementedError
 
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
-        """All outputs, in order."""
+        """All outputs, in order, of shape (...) each; parameters as of `energy`."""
         return (self.energy(arguments),)
 
     def saved(self) -> dict[str, np.ndarray]:
@@ -46,29 +56,15 @@ class Bias(Action):
         """
 
 
-def restarts_itself(action: Action, text: str | None) -> bool | None:
-    """Whether an action restarts by its own RESTART keyword; None for as the whole input.
-
-    Raises
-    ------
-    PlumedInputError
-        If it is neither YES, NO nor AUTO.
-    """
-    answers = {None: None, "YES": True, "NO": False, "AUTO": None}
-    if (text and text.upper()) not in answers:
-        raise action.error("RESTART", "expected YES, NO or AUTO")
-    return answers[text and text.upper()]
-
-
 class SeparableBias(Bias):
     """A bias with one term for each argument, and the squared force on them as ``force2``."""
 
     def term(self, i: int, x: Any) -> Any:
-        """Energy of argument `i` at the value `x`."""
+        """Energy of argument `i` at `x`, both of shape (...) [energy unit of the input]."""
         raise NotImplementedError
 
     def force(self, i: int, x: Any) -> Any:
-        """Minus its slope."""
+        """Minus the slope of `term` [energy unit over unit of the argument], shape (...)."""
         raise NotImplementedError
 
     def term_expression(self, i: int, x: str) -> str:
@@ -91,138 +87,20 @@ class SeparableBias(Bias):
         return (self.energy(arguments), force2)
 
     def energy_and_slopes(self, arguments: list[float], step: int) -> tuple[float, list[float]]:
-        """Energy of a single frame, and its slopes along the arguments [energy unit, CV units]."""
+        """Energy of a single frame, and its slopes along the arguments.
+
+        Parameters
+        ----------
+        arguments : list of float, length n_arguments
+        step : int
+            Of the run, for what moves with it.
+
+        Returns
+        -------
+        float
+            [energy unit of the input]
+        list of float, length n_arguments
+            [energy unit over units of the arguments]
+        """
         slopes = [-float(self.force(i, x)) for i, x in enumerate(arguments)]
         return float(self.energy(arguments)), slopes
-
-
-class Restraint(SeparableBias):
-    """Harmonic and linear: ``KAPPA/2 (s - AT)^2 + SLOPE (s - AT)``."""
-
-    name = "RESTRAINT"
-    summary = "harmonic and linear restraint"
-    keywords = (
-        _ARG,
-        _AT,
-        Keyword("KAPPA", "reals", "force constant for each argument", default=0.0),
-        Keyword("SLOPE", "reals", "slope for each argument", default=0.0),
-    )
-
-    def __init__(self, given: Given) -> None:
-        super().__init__(given)
-        self.at: tuple[float, ...] = given.options["AT"]
-        self.kappa: tuple[float, ...] = given.options["KAPPA"]
-        self.slope: tuple[float, ...] = given.options["SLOPE"]
-
-    def term(self, i: int, x: Any) -> Any:
-        delta = self.arguments[i].difference(self.at[i], x)
-        return 0.5 * self.kappa[i] * delta * delta + self.slope[i] * delta
-
-    def force(self, i: int, x: Any) -> Any:
-        return -(self.kappa[i] * self.arguments[i].difference(self.at[i], x) + self.slope[i])
-
-    def term_expression(self, i: int, x: str) -> str:
-        delta = self.arguments[i].difference_text("at", x)
-        if self.slope[i] == 0:
-            return f"0.5*kappa*{delta}^2"
-        return f"0.5*kappa*{delta}^2+slope*{delta}"
-
-    def term_parameters(self, i: int) -> dict[str, float]:
-        parameters = {"at": self.at[i], "kappa": self.kappa[i]}
-        return parameters if self.slope[i] == 0 else {**parameters, "slope": self.slope[i]}
-
-
-class _Wall(SeparableBias):
-    """``KAPPA t^EXP`` on one side, with ``t`` the distance into the wall over EPS."""
-
-    keywords = (
-        _ARG,
-        _AT,
-        Keyword("KAPPA", "reals", "force constant for each argument", compulsory=True),
-        Keyword("OFFSET", "reals", "where the wall begins before AT", default=0.0),
-        Keyword("EXP", "reals", "exponent", default=2.0),
-        Keyword("EPS", "reals", "scale", default=1.0),
-    )
-    side = 1.0  # +1 acts above AT, -1 below
-
-    def __init__(self, given: Given) -> None:
-        super().__init__(given)
-        options = given.options
-        self.at: tuple[float, ...] = options["AT"]
-        self.kappa: tuple[float, ...] = options["KAPPA"]
-        self.offset: tuple[float, ...] = options["OFFSET"]
-        self.exponent: tuple[float, ...] = options["EXP"]
-        self.eps: tuple[float, ...] = options["EPS"]
-        if any(eps == 0 for eps in self.eps):
-            raise self.error("EPS", "must not be zero")
-
-    def _depth(self, i: int, x: Any) -> Any:
-        delta = self.arguments[i].difference(self.at[i], x)
-        depth = (self.side * delta + self.offset[i]) / self.eps[i]
-        return namespace(depth).where(depth > 0, depth, depth * 0)
-
-    def term(self, i: int, x: Any) -> Any:
-        return self.kappa[i] * self._depth(i, x) ** self.exponent[i]
-
-    def force(self, i: int, x: Any) -> Any:
-        depth, exponent = self._depth(i, x), self.exponent[i]
-        inside = depth > 0
-        safe = namespace(depth).where(inside, depth, depth * 0 + 1)
-        slope = self.kappa[i] * exponent * safe ** (exponent - 1) / self.eps[i]
-        return -self.side * slope * inside
-
-    def term_expression(self, i: int, x: str) -> str:
-        delta = self.arguments[i].difference_text("at", x)
-        return f"kappa*max(0,(({self.side!r})*{delta}+offset)/eps)^({self.exponent[i]!r})"
-
-    def term_parameters(self, i: int) -> dict[str, float]:
-        return {
-            "at": self.at[i],
-            "kappa": self.kappa[i],
-            "offset": self.offset[i],
-            "eps": self.eps[i],
-        }
-
-
-class UpperWalls(_Wall):
-    """A wall that keeps values below AT."""
-
-    name = "UPPER_WALLS"
-    summary = "wall above"
-    side = 1.0
-
-
-class LowerWalls(_Wall):
-    """A wall that keeps values above AT."""
-
-    name = "LOWER_WALLS"
-    summary = "wall below"
-    side = -1.0
-
-
-class BiasValue(SeparableBias):
-    """Take values as energies."""
-
-    name = "BIASVALUE"
-    summary = "values as energies"
-    keywords = (_ARG,)
-
-    def term(self, i: int, x: Any) -> Any:
-        return x
-
-    def force(self, i: int, x: Any) -> Any:
-        return -1.0
-
-    def term_expression(self, i: int, x: str) -> str:
-        return x
-
-    def term_parameters(self, i: int) -> dict[str, float]:
-        return {}
-
-    @property
-    def outputs(self) -> tuple[Value, ...]:
-        bias = Value(f"{self.label}.bias", "energy")
-        return (bias, *(Value(f"{self.label}.{v.name}_bias", "energy") for v in self.arguments))
-
-    def values(self, arguments: list[Any]) -> tuple[Any, ...]:
-        return (self.energy(arguments), *arguments)

@@ -17,7 +17,7 @@ import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
-from openmm_cgan.plumed.actions.biases.bias import SeparableBias
+from openmm_cgan.plumed.actions.biases.bias import ARG, SeparableBias
 from openmm_cgan.plumed.input.expressions import namespace
 
 log = logging.getLogger("openmm_cgan")
@@ -42,7 +42,7 @@ class MovingRestraint(SeparableBias):
     name = "MOVINGRESTRAINT"
     summary = "harmonic restraint that moves with the steps"
     keywords = (
-        Keyword("ARG", "arguments", "the values that it acts on", compulsory=True),
+        ARG,
         Keyword("STEP", "integer", "steps at which AT and KAPPA are reached", first=0),
         Keyword("AT", "reals", "centre at that step", first=0, sparse=True),
         Keyword("KAPPA", "reals", "force constant at that step", first=0, sparse=True),
@@ -102,7 +102,7 @@ class MovingRestraint(SeparableBias):
         self.at, self.kappa = self.place(step)
 
     def place(self, step: int) -> tuple[Floats, Floats]:
-        """Centre and strength at a step."""
+        """Centre and strength at a step, of length n_arguments each."""
         if step <= self.steps[0]:
             return self._centres[0], self._strengths[0]
         if step >= self.steps[-1]:
@@ -135,7 +135,20 @@ class MovingRestraint(SeparableBias):
         return -self.kappa[i] * self._delta(i, x)
 
     def energy_and_slopes(self, arguments: list[float], step: int) -> tuple[float, list[float]]:
-        """Energy and slopes of one point at a step, whatever `move_to` has said."""
+        """Energy and slopes of one point at a step, whatever `move_to` has said.
+
+        Parameters
+        ----------
+        arguments : list of float, length n_arguments
+        step : int
+
+        Returns
+        -------
+        float
+            [energy unit of the input]
+        list of float, length n_arguments
+            [energy unit over units of the arguments]
+        """
         energy, slopes = 0.0, []
         for i, (x, at, kappa) in enumerate(zip(arguments, *self.place(step), strict=True)):
             delta = self._way(i, x, at)
@@ -173,7 +186,13 @@ class MovingRestraint(SeparableBias):
         return (*super().values(arguments), *own, total)
 
     def commit(self, arguments: list[Any]) -> None:
-        """Count the work of this step: call it once at every step, with the values there."""
+        """Add the work of this step: call it once at every step.
+
+        Parameters
+        ----------
+        arguments : list of float, length n_arguments
+            At this step.
+        """
         self.work, self._shown_kappa, _, self._memory = self._worked(arguments)
 
     def _worked(self, arguments: list[Any]) -> tuple[Floats, Floats, float, _Memory]:

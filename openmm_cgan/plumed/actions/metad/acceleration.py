@@ -7,13 +7,14 @@ Parrinello, Lindorff-Larsen, doi 10.1063/1.5024679.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import REMEDY, Action, Keyword
+from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword
 from openmm_cgan.plumed.files.fields import read_tables
 
 ACCELERATION_KEYWORDS = (
@@ -28,6 +29,44 @@ ACCELERATION_KEYWORDS = (
 )
 _LARGEST = 709.0  # whose exponential is a number
 _MOST_TIMES = 1e6  # that PACE grows
+
+
+@dataclass(frozen=True)
+class PaceOptions:
+    """How hills get rarer.
+
+    Attributes
+    ----------
+    pace : int
+        Steps between hills at first.
+    every : int
+        Steps between looking at the acceleration.
+    highest : int
+        Most steps between hills; 0 for no limit.
+    least : float
+        Acceleration from which on they get rarer.
+    """
+
+    pace: int
+    every: int
+    highest: int
+    least: float
+
+
+@dataclass(frozen=True)
+class AccelerationOptions:
+    """What a METAD says about its acceleration.
+
+    Attributes
+    ----------
+    file : str or None
+        A COLVAR file whose last row has the acceleration so far.
+    pacing : PaceOptions or None
+        With FREQUENCY_ADAPTIVE.
+    """
+
+    file: str | None
+    pacing: PaceOptions | None
 
 
 class Acceleration:
@@ -64,7 +103,19 @@ class Acceleration:
         self._mean = self._before = float(rows[-1].columns[name][-1])
 
     def value(self, bias: Any, kt: float | None) -> Any:
-        """The mean with this step's bias."""
+        """The mean with this step's bias.
+
+        Parameters
+        ----------
+        bias : float or ndarray, shape (...)
+            [energy unit of the input]; a batch has no step, and is given the mean as it is.
+        kt : float or None
+            [energy unit of the input]
+
+        Returns
+        -------
+        float or ndarray, shape (...)
+        """
         if self._sum is None or self.step <= self._counted or not isinstance(bias, float):
             return self._mean + 0 * bias
         assert kt is not None
@@ -75,7 +126,7 @@ class Acceleration:
         """The mean as it is counted, which is nothing at first."""
         return (self._sum or 0.0) / self.step if self.step else 0.0
 
-    def follow(self, bias: float, kt: float, first: bool) -> bool:
+    def accumulate(self, bias: float, kt: float, first: bool) -> bool:
         """Count this step, but not the first of a run; return whether it goes on from a file."""
         goes_on = self._before > 0 and (first or self._sum is None)
         if first:
@@ -115,16 +166,16 @@ class AdaptivePace:
         Steps between looking at the acceleration.
     """
 
-    def __init__(self, pace: int, every: int, highest: int, least: float) -> None:
-        self.pace, self.every = pace, every
-        self._first, self._highest, self._least = pace, highest, least
+    def __init__(self, options: PaceOptions) -> None:
+        self.pace, self.every = options.pace, options.every
+        self._options = options
 
     def update(self, mean: float) -> None:
         """Take an acceleration."""
-        times = math.floor(min(mean / self._least, _MOST_TIMES) + 0.5)
-        self.pace = max(self.pace, self._first * times)
-        if self._highest:
-            self.pace = min(self.pace, self._highest)
+        times = math.floor(min(mean / self._options.least, _MOST_TIMES) + 0.5)
+        self.pace = max(self.pace, self._options.pace * times)
+        if self._options.highest:
+            self.pace = min(self.pace, self._options.highest)
 
     def saved(self) -> dict[str, np.ndarray]:
         """What there is to be saved with a checkpoint."""
@@ -135,28 +186,33 @@ class AdaptivePace:
         self.pace = max(1, int(saved_array(arrays, "pace", ())))
 
 
-def read_acceleration(
-    action: Action, options: dict[str, Any]
-) -> tuple[Acceleration | None, AdaptivePace | None]:
-    """What a METAD says about its acceleration."""
+def read_acceleration(given: Given) -> AccelerationOptions | None:
+    """What a METAD says about its acceleration; None where it says nothing.
+
+    Raises
+    ------
+    PlumedInputError
+        If a number is wrong, or the keywords do not go together.
+    """
+    options = given.options
     words = ("FA_UPDATE_FREQUENCY", "FA_MAX_PACE", "FA_MIN_ACCELERATION")
     if not options["FREQUENCY_ADAPTIVE"]:
         for word in (word for word in words if options[word] is not None):
-            raise action.error(word, "needs FREQUENCY_ADAPTIVE")
+            raise given.error(word, "needs FREQUENCY_ADAPTIVE")
     if not options["ACCELERATION"]:
         for word in ("ACCELERATION_RFILE", "FREQUENCY_ADAPTIVE"):
             if options[word]:
-                raise action.error(word, "needs ACCELERATION")
-        return None, None
-    acceleration = Acceleration(options["ACCELERATION_RFILE"])
+                raise given.error(word, "needs ACCELERATION")
+        return None
+    file = options["ACCELERATION_RFILE"]
     if not options["FREQUENCY_ADAPTIVE"]:
-        return acceleration, None
+        return AccelerationOptions(file, None)
     if options["ADAPTIVE"] == "GEOM":
-        raise action.error("FREQUENCY_ADAPTIVE", f"with ADAPTIVE=GEOM is not native; {REMEDY}")
+        raise given.error("FREQUENCY_ADAPTIVE", f"with ADAPTIVE=GEOM is not native; {REMEDY}")
     every, highest, least = (options[word] for word in words)
     for word, number in zip(words, (every, highest, least), strict=True):
         if number is not None and not number > 0:
-            raise action.error(word, "must be positive")
+            raise given.error(word, "must be positive")
     pace = options["PACE"]
-    control = AdaptivePace(pace, every or pace, highest or 0, 1.0 if least is None else least)
-    return acceleration, control
+    pacing = PaceOptions(pace, every or pace, highest or 0, 1.0 if least is None else least)
+    return AccelerationOptions(file, pacing)

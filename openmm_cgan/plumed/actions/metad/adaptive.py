@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import REMEDY, Action, Keyword, Value
-from openmm_cgan.plumed.actions.metad.hill_grid import CUTOFF, SHIFT, STRETCH, HillGrid, reach_of
+from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
+from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, SHIFT, STRETCH, reach_of
+from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
 
 THINNEST = 1e-14  # ratio of squared widths, below which rounding is all there is of the smaller
@@ -26,6 +28,26 @@ ADAPTIVE_KEYWORDS = (
 )
 
 
+@dataclass(frozen=True)
+class WidthOptions:
+    """How the widths of hills are measured.
+
+    Attributes
+    ----------
+    geometric : bool
+        From the gradients of the values; else from how they have moved.
+    sigma : float
+        A length [input units], or the memory in steps.
+    smallest, largest : tuple of float, length n_values
+        Least and largest width for each value; not positive where there is none.
+    """
+
+    geometric: bool
+    sigma: float
+    smallest: tuple[float, ...]
+    largest: tuple[float, ...]
+
+
 class Widths:
     """The covariance of the next hill.
 
@@ -33,30 +55,19 @@ class Widths:
     ----------
     values : sequence of Value
         What the hills are in.
-    geometric : bool
-        From the gradients of the values; else from how they have moved.
-    sigma : float
-        A length [input units], or the memory in steps.
-    limits : (sequence of float, sequence of float)
-        Least and largest width for each value; not positive where there is none.
+    options : WidthOptions
     """
 
-    def __init__(
-        self,
-        values: Sequence[Value],
-        geometric: bool,
-        sigma: float,
-        limits: tuple[Sequence[float], Sequence[float]],
-    ) -> None:
+    def __init__(self, values: Sequence[Value], options: WidthOptions) -> None:
         self.values = tuple(values)
-        self.geometric, self.sigma = geometric, sigma
-        self.smallest, self.largest = limits
+        self.geometric, self.sigma = options.geometric, options.sigma
+        self.smallest, self.largest = options.smallest, options.largest
         self._average: list[float] | None = None
         n = len(self.values)
         self._covariance = np.full((n, n), math.nan)
 
-    def follow(self, arguments: Sequence[float]) -> None:
-        """Count a step: running average and covariance of the values."""
+    def accumulate(self, arguments: Sequence[float]) -> None:
+        """Take a step into the running average and covariance of the values, shape (n_values,)."""
         if self._average is None:
             self._average = list(arguments)
             self._covariance[:] = 0.0
@@ -68,11 +79,21 @@ class Widths:
         self._covariance += decay * (np.outer(delta, delta) - self._covariance)
 
     def measure(self, metric: np.ndarray) -> None:
-        """Take the products of the values' gradients [CV units per length unit, squared]."""
+        """Take the products of the values' gradients.
+
+        Parameters
+        ----------
+        metric : ndarray, shape (n_values, n_values)
+            [CV units per length unit, squared]
+        """
         self._covariance = self.sigma**2 * metric
 
     def inverse(self) -> np.ndarray:
         """Inverse covariance of a hill now, within the limits.
+
+        Returns
+        -------
+        ndarray, shape (n_values, n_values)
 
         Raises
         ------
@@ -110,29 +131,36 @@ class Widths:
         self._covariance = saved_array(arrays, "covariance", self._covariance.shape).copy()
 
 
-def read_widths(action: Action, options: dict[str, Any]) -> Widths | None:
-    """How the hills of a METAD adapt; None where SIGMA says how wide they are."""
-    kind, sigma, n = options["ADAPTIVE"] or "NONE", options["SIGMA"], len(action.arguments)
+def read_widths(given: Given) -> WidthOptions | None:
+    """How the hills of a METAD adapt; None where SIGMA says how wide they are.
+
+    Raises
+    ------
+    PlumedInputError
+        If the keywords do not go together.
+    """
+    options = given.options
+    kind, sigma, n = options["ADAPTIVE"] or "NONE", options["SIGMA"], len(given.arguments)
     if kind == "NONE":
         for word in ("SIGMA_MIN", "SIGMA_MAX"):
             if options[word] is not None:
-                raise action.error(word, "needs ADAPTIVE")
+                raise given.error(word, "needs ADAPTIVE")
         if len(sigma) != n:
-            raise action.error("SIGMA", f"{len(sigma)} numbers for {n} arguments in ARG")
+            raise given.error("SIGMA", f"{len(sigma)} numbers for {n} arguments in ARG")
         return None
     if kind not in ("DIFF", "GEOM"):
-        raise action.error("ADAPTIVE", "expected DIFF or GEOM")
+        raise given.error("ADAPTIVE", "expected DIFF or GEOM")
     if len(sigma) != 1:
-        raise action.error("SIGMA", "with ADAPTIVE one number: steps with DIFF, length with GEOM")
+        raise given.error("SIGMA", "with ADAPTIVE one number: steps with DIFF, length with GEOM")
     if kind == "DIFF" and (sigma[0] < 1 or sigma[0] != int(sigma[0])):
-        raise action.error("SIGMA", "with ADAPTIVE=DIFF a number of steps")
+        raise given.error("SIGMA", "with ADAPTIVE=DIFF a number of steps")
     if options["INTERVAL"] is not None:
-        raise action.error("INTERVAL", f"with ADAPTIVE is not native; {REMEDY}")
+        raise given.error("INTERVAL", f"with ADAPTIVE is not native; {REMEDY}")
     none = (-1.0,) * n
     limits = (options["SIGMA_MIN"] or none, options["SIGMA_MAX"] or none)
     if options["GRID_MIN"] is not None and not all(limit > 0 for limit in limits[0]):
-        raise action.error("SIGMA_MIN", "must be given for ADAPTIVE hills on a grid")
-    return Widths(action.arguments, kind == "GEOM", sigma[0], limits)
+        raise given.error("SIGMA_MIN", "must be given for ADAPTIVE hills on a grid")
+    return WidthOptions(kind == "GEOM", sigma[0], *limits)
 
 
 # ---- as files have them
@@ -149,7 +177,17 @@ def wide_names(values: Sequence[Value]) -> list[str]:
 
 
 def to_columns(inverse: np.ndarray) -> list[float]:
-    """What a file holds of an inverse covariance."""
+    """What a file holds of an inverse covariance.
+
+    Parameters
+    ----------
+    inverse : ndarray, shape (n, n)
+
+    Returns
+    -------
+    list of float, length n (n + 1) / 2
+        The Cholesky factor of the covariance, diagonal by diagonal.
+    """
     lower = np.linalg.cholesky(np.linalg.inv(inverse))
     return [float(lower[place]) for place in _places(len(inverse))]
 
@@ -174,7 +212,16 @@ class WideHillSum(HillSum):
         super().__init__(values, n_widths=n * (n + 1) // 2)
 
     def add(self, centre: Sequence[float], shape: Any, height: float) -> None:
-        """Add one hill: `shape` is its inverse covariance."""
+        """Add one hill.
+
+        Parameters
+        ----------
+        centre : sequence of float, length n_values
+        shape : ndarray, shape (n_values, n_values)
+            Its inverse covariance.
+        height : float
+            [energy unit of the input]
+        """
         self._append(centre, np.asarray(shape)[self._upper], height)
 
     def value_and_slopes(self, arguments: Sequence[float]) -> tuple[float, list[float]]:
@@ -206,6 +253,15 @@ class WideHillSum(HillSum):
 
 def add_wide(grid: HillGrid, centre: Sequence[float], inverse: np.ndarray, height: float) -> None:
     """Add a hill to a grid, on the nodes where PLUMED adds it.
+
+    Parameters
+    ----------
+    grid : HillGrid
+    centre : sequence of float, length n_axes
+    inverse : ndarray, shape (n_axes, n_axes)
+        Inverse covariance of the hill.
+    height : float
+        [energy unit of the input]
 
     Raises
     ------

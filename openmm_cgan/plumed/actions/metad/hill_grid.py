@@ -11,99 +11,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Value
+from openmm_cgan.plumed.actions.metad.axis import Axis
+from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, SHIFT, STRETCH, reach_of, within
 
-# PLUMED's "stretched" Gaussian, cut at half its squared distance CUTOFF and brought to zero there
-CUTOFF = 6.25
-STRETCH = 1.0 / (1.0 - math.exp(-CUTOFF))
-SHIFT = 1.0 - STRETCH
 FLAT = 1e-7  # PLUMED takes a node's slopes as zero where its value is below this
-MAX_GRID_POINTS = 8_000_000
 BORDER = 2  # nodes beyond the last cell in the table: its far corners, and one for rounding
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a grid, over a value from `lower` to `upper` in `cells` equal steps."""
-
-    value: Value
-    lower: float
-    upper: float
-    cells: int
-    texts: tuple[str, str] = ("", "")  # lower and upper as they were written
-
-    @cached_property
-    def step(self) -> float:
-        """Distance of two nodes."""
-        return (self.upper - self.lower) / self.cells
-
-    @cached_property
-    def periodic(self) -> bool:
-        """Whether the last node is the first again."""
-        return self.value.domain is not None
-
-    @cached_property
-    def nodes(self) -> int:
-        """Number of nodes; the last of a periodic axis is the first again."""
-        return self.cells + (not self.periodic)
-
-    def goes_round(self, reach: float) -> bool:
-        """Whether nodes within `reach` go more than once round, where PLUMED may stop."""
-        return self.periodic and math.ceil(reach / self.step) >= self.cells
-
-    def position(self, s: np.ndarray) -> np.ndarray:
-        """Distance from `lower` in cells."""
-        return (self.value.wrap(s) - self.lower) / self.step
-
-    def nearest(self, s: np.ndarray) -> np.ndarray:
-        """The nodes that values of a grid file stand at."""
-        return np.floor((s - self.lower) / self.step + 0.5).astype(int)
-
-    def inside(self, s: Any) -> Any:
-        """Whether a value is on the grid; always, where periodic. PLUMED goes one step too far."""
-        if self.periodic:
-            return abs(s) < math.inf
-        return (s >= self.lower) & (s < self.upper + self.step)
-
-    def nearby(self, s: float, reach: float) -> tuple[range, np.ndarray, np.ndarray | None]:
-        """Nodes within `reach` of a value, their distances, and counts if some count twice.
-
-        The range runs beyond the ends of a periodic axis, but never more than once round it.
-        PLUMED goes on, and adds a hill again to the nodes where it comes round.
-        """
-        position = (s - self.lower) / self.step
-        if self.periodic:
-            position -= self.cells * math.floor(position / self.cells)
-        centre, width = math.floor(position), math.ceil(reach / self.step)
-        if not self.periodic:
-            width = min(width, self.cells + 1)
-            near = range(max(centre - width, 0), min(centre + width, self.cells) + 1)
-            part = slice(near.start - centre + width, near.stop - centre + width)
-            return near, _offsets(width, self.step)[part] - self.step * (position - centre), None
-        if 2 * width + 1 <= self.cells:
-            near = range(centre - width, centre + width + 1)
-            return near, _offsets(width, self.step) - self.step * (position - centre), None
-        met = np.arange(centre - width, centre + width + 1) % self.cells
-        distances = self.value.difference(s, self.lower + self.step * np.arange(self.cells))
-        counts = np.bincount(met, minlength=self.cells).astype(float)
-        return range(self.cells), distances, counts
-
-    def pieces(self, near: range) -> list[tuple[slice, slice]]:
-        """Slices of the nodes, and of `near`, that belong together."""
-        found, start = [], near.start
-        while start < near.stop:
-            turn = start // self.nodes * self.nodes
-            stop = min(near.stop, turn + self.nodes)
-            node = slice(start - turn, stop - turn)
-            found.append((node, slice(start - near.start, stop - near.start)))
-            start = stop
-        return found
 
 
 class HillGrid:
@@ -220,7 +136,12 @@ class HillGrid:
         return max(float(self.nodes[0].max()), 0.0)
 
     def at(self, arguments: Sequence[float]) -> float:
-        """Interpolated bias at one point, quickly; zero off a grid that is not periodic."""
+        """Interpolated bias at one point, quickly; zero off a grid that is not periodic.
+
+        Parameters
+        ----------
+        arguments : sequence of float, length n_axes
+        """
         cells, factors = [], []
         for axis, s in zip(self.axes, arguments, strict=True):
             if not axis.inside(s):
@@ -248,6 +169,11 @@ class HillGrid:
         ----------
         arguments : list of ndarray, shape (...)
             Values on each axis; zero is returned off a grid that is not periodic.
+
+        Returns
+        -------
+        ndarray, shape (...)
+            [energy unit of the input]
         """
         inside = np.ones(np.shape(arguments[0]), dtype=bool)
         cells, factors = [], []
@@ -325,22 +251,7 @@ class HillGrid:
         ]
 
 
-def reach_of(sigma: float) -> float:
-    """How far a hill goes."""
-    return math.sqrt(2 * CUTOFF) * sigma
-
-
-def within(interval: tuple[float, float], centre: float, reach: float) -> bool:
-    """Whether a hill lies in an interval with all its reach."""
-    return interval[0] <= centre - reach and centre + reach <= interval[1]
-
-
 _FINE = 2.0**40
-
-
-@lru_cache(maxsize=64)
-def _offsets(width: int, step: float) -> np.ndarray:
-    return step * np.arange(-width, width + 1)
 
 
 class _Side(NamedTuple):

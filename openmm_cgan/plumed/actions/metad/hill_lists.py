@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import REMEDY, Action, Keyword, Value
-from openmm_cgan.plumed.actions.metad.hill_grid import CUTOFF
+from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
+from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
-from openmm_cgan.plumed.actions.opes.neighbours import largest_patience
+from openmm_cgan.plumed.actions.neighbour_lists import PATIENCE, REACH, largest_patience
 
 LIST_KEYWORDS = (
     Keyword("NLIST", "flag", "without a grid, sum the near hills only; gives nlker and nlsteps"),
@@ -19,13 +19,13 @@ LIST_KEYWORDS = (
         "NLIST_PARAMETERS", "numbers", "how far the near hills go and when they are found anew"
     ),
 )
-DEFAULTS = (6.0, 0.5)
+DEFAULTS = (2 * REACH, PATIENCE)  # METAD counts from half the squared distance of its cut
 
 
 class ListedHillSum(HillSum):
     """A list of Gaussian hills of which the near ones count.
 
-    Call `follow` at every step. An evaluation changes nothing: where the near hills are to be found
+    Call `update` at every step. An evaluation changes nothing: where the near hills are to be found
     anew, it finds them and forgets them. A batch is summed over all hills.
 
     Parameters
@@ -78,8 +78,8 @@ class ListedHillSum(HillSum):
         distance2 = sum((d * w) ** 2 for d, w in zip(away, over, strict=True))
         return np.flatnonzero(distance2 <= self.far * CUTOFF)
 
-    def follow(self, arguments: Sequence[float]) -> None:
-        """Count a step, and find the near hills anew where that is due."""
+    def update(self, arguments: Sequence[float]) -> None:
+        """Count a step at arguments of length n_values, and find the near hills anew where due."""
         due = self._due(arguments)
         self._steps += 1
         if not due:
@@ -98,7 +98,13 @@ class ListedHillSum(HillSum):
         self._is_due, self._steps = False, 0
 
     def counts(self, arguments: Sequence[Any]) -> tuple[float, float]:
-        """Number of near hills, and steps from one list to the next, as they are printed."""
+        """Number of near hills, and steps from one list to the next, as they are printed.
+
+        Parameters
+        ----------
+        arguments : list of float, or of ndarray, shape (...)
+            One point, or a batch, which is told what was printed last.
+        """
         single = all(isinstance(x, float) for x in arguments)
         if not (single and self._size and self._due(arguments)):
             return self._shown
@@ -123,20 +129,27 @@ class ListedHillSum(HillSum):
         self._shown, self._steps, self._is_due = (shown[0], shown[1]), int(steps), bool(due)
 
 
-def read_list(action: Action, options: dict[str, Any]) -> tuple[float, float] | None:
-    """The parameters of NLIST; None without it."""
+def read_list(given: Given) -> tuple[float, float] | None:
+    """The parameters of NLIST; None without it.
+
+    Raises
+    ------
+    PlumedInputError
+        If they are wrong, or do not go with the other keywords.
+    """
+    options = given.options
     numbers = options["NLIST_PARAMETERS"] or DEFAULTS
     if len(numbers) != 2 or not numbers[0] > 1:
-        raise action.error("NLIST_PARAMETERS", "expected two numbers, the first above 1")
+        raise given.error("NLIST_PARAMETERS", "expected two numbers, the first above 1")
     largest = largest_patience(numbers[0] / 2)
     if not 0 < numbers[1] <= largest:
         message = f"the second must be above 0 and at most {largest:.6g}"
-        raise action.error("NLIST_PARAMETERS", message)
+        raise given.error("NLIST_PARAMETERS", message)
     if not options["NLIST"]:
         return None
     for word in ("GRID_MIN", "ADAPTIVE"):
         if options[word] not in (None, "NONE"):
-            raise action.error("NLIST", f"can not be combined with {word}; {REMEDY}")
+            raise given.error("NLIST", f"can not be combined with {word}; {REMEDY}")
     if options["CALC_WORK"]:
-        raise action.error("NLIST", f"with CALC_WORK is not native; {REMEDY}")
+        raise given.error("NLIST", f"with CALC_WORK is not native; {REMEDY}")
     return numbers[0], numbers[1]

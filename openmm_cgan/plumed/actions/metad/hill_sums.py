@@ -9,7 +9,7 @@ import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Value
-from openmm_cgan.plumed.actions.metad.hill_grid import CUTOFF, SHIFT, STRETCH
+from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, SHIFT, STRETCH
 
 BLOCK = 1_000_000  # hills times points that one step of a batch works on
 
@@ -48,7 +48,14 @@ class HillSum:
         return self._size
 
     def add(self, centre: Sequence[float], sigma: Sequence[float], height: float) -> None:
-        """Add one hill."""
+        """Add one hill.
+
+        Parameters
+        ----------
+        centre, sigma : sequence of float, length n_values
+        height : float
+            [energy unit of the input]
+        """
         self._append(centre, 1.0 / np.asarray(sigma), height)
 
     def changed(self) -> None:
@@ -91,11 +98,23 @@ class HillSum:
         self._heights[hills] = heights
 
     def at(self, arguments: Sequence[float]) -> float:
-        """Bias at one point."""
+        """Bias at one point: arguments of length n_values [energy unit of the input]."""
         return self.value_and_slopes(arguments)[0]
 
     def value_and_slopes(self, arguments: Sequence[float]) -> tuple[float, list[float]]:
-        """Bias at one point, and its slope along each value."""
+        """Bias at one point, and its slope along each value.
+
+        Parameters
+        ----------
+        arguments : sequence of float, length n_values
+
+        Returns
+        -------
+        float
+            [energy unit of the input]
+        list of float, length n_values
+            [energy unit over units of the values]
+        """
         return self._value_and_slopes(arguments, slice(0, self._size))
 
     def _value_and_slopes(
@@ -112,7 +131,17 @@ class HillSum:
         return value, (-(bump * scaled * self._over_sigma[:, hills]).sum(axis=1)).tolist()
 
     def value(self, arguments: Sequence[Any]) -> np.ndarray:
-        """Bias at points: arguments of shape (...)."""
+        """Bias at points.
+
+        Parameters
+        ----------
+        arguments : sequence of ndarray, shape (...), length n_values
+
+        Returns
+        -------
+        ndarray, shape (...)
+            [energy unit of the input]
+        """
         points = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in arguments))
         flat = [point.reshape(-1, 1) for point in points]
         total = np.zeros(len(flat[0]))

@@ -1,15 +1,12 @@
 """METAD: metadynamics, as PLUMED sums, tempers and interpolates it.
 
-What it may have besides stands in files of its own: `adaptive`, `tempering`, `acceleration`,
-`hill_lists`, `update_window`; its keywords in `metad_keywords`.
+What it is told stands in `options`; what it is made of, in files of their own.
 
-Metadynamics: Laio, Parrinello, doi 10.1073/pnas.202427399. Well-tempered: Barducci, Bussi,
-Parrinello, doi 10.1103/PhysRevLett.100.020603. c(t): Tiwary, Parrinello, doi 10.1021/jp504920s.
+Metadynamics: Laio, Parrinello, doi 10.1073/pnas.202427399.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,32 +16,27 @@ import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Given, Value
-from openmm_cgan.plumed.actions.biases.bias import Bias, restarts_itself
-from openmm_cgan.plumed.actions.metad.acceleration import read_acceleration
+from openmm_cgan.plumed.actions.biases.bias import Bias
+from openmm_cgan.plumed.actions.metad.acceleration import Acceleration, AdaptivePace
 from openmm_cgan.plumed.actions.metad.adaptive import (
-    WideHillSum,
+    Widths,
     add_wide,
     from_columns,
-    read_widths,
     to_columns,
     wide_names,
 )
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
-from openmm_cgan.plumed.actions.metad.hill_lists import ListedHillSum, read_list
+from openmm_cgan.plumed.actions.metad.hill_lists import ListedHillSum
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
+from openmm_cgan.plumed.actions.metad.hills import no_hills
 from openmm_cgan.plumed.actions.metad.options import (
     METAD_KEYWORDS,
-    check_grid,
-    check_options,
-    read_axes,
-    read_interval,
+    metad_outputs,
+    read_metad,
 )
-from openmm_cgan.plumed.actions.metad.tempering import (
-    check_tempering,
-    read_target,
-    read_transition,
-)
-from openmm_cgan.plumed.actions.metad.update_window import read_window
+from openmm_cgan.plumed.actions.metad.tempering import Transition
+from openmm_cgan.plumed.actions.metad.totals import HillTotals, rct_of
+from openmm_cgan.plumed.actions.metad.update_window import UpdateWindow
 
 
 class Metad(Bias):
@@ -52,11 +44,15 @@ class Metad(Bias):
 
     Attributes
     ----------
+    options : MetadOptions
+        What the input says.
     hills : HillGrid or HillSum
         The bias.
-    rct, max_bias, work : float
-        c(t), the largest bias on the grid, and what the hills have added where they were laid
-        [energy unit of the input].
+    totals : HillTotals
+    widths, transition, acceleration, pacing, window : or None
+        What it may have besides.
+    kt, height : float or None
+        kT and the height of the first hill [energy unit of the input], once a run has begun.
     """
 
     name = "METAD"
@@ -65,63 +61,18 @@ class Metad(Bias):
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        options = given.options
-        self.sigma: tuple[float, ...] = options["SIGMA"]
-        self.pace: int = options["PACE"]
-        self.bias_factor: float | None = options["BIASFACTOR"]
-        self.damp_factor: float = options["DAMPFACTOR"] or 0.0
-        self.temp: float | None = options["TEMP"]
-        self.tau: float = options["TAU"] or 0.0
-        self.height: float | None = options["HEIGHT"]
-        self.file: str = options["FILE"]
-        self.fmt: str = options["FMT"] or "%23.16g"
-        self.restarts = restarts_itself(self, options["RESTART"])
-        self.calc_rct: bool = options["CALC_RCT"]
-        self.rct_stride: int = options["RCT_USTRIDE"] * self.pace
-        self.calc_max_bias: bool = options["CALC_MAX_BIAS"]
-        self.calc_work: bool = options["CALC_WORK"]
-        self.grid_read: str | None = options["GRID_RFILE"]
-        self.grid_file: str | None = options["GRID_WFILE"]
-        self.grid_stride: int = options["GRID_WSTRIDE"] or 0
-        self.store_grids: bool = options["STORE_GRIDS"]
-        self.walkers: int = options["WALKERS_N"]
-        self.walker: int = options["WALKERS_ID"]
-        self.walkers_folder: str = options["WALKERS_DIR"]
-        self.read_stride: int = options["WALKERS_RSTRIDE"]
-        self.interval = read_interval(self, options["INTERVAL"])
+        self.options = options = read_metad(given)
+        self.hills = no_hills(self.arguments, options)
+        self.totals = HillTotals()
+        widths, wells, fast = options.widths, options.transition, options.acceleration
+        pacing = None if fast is None else fast.pacing
+        self.widths = None if widths is None else Widths(self.arguments, widths)
+        self.transition = None if wells is None else Transition(wells)
+        self.acceleration = None if fast is None else Acceleration(fast.file)
+        self.pacing = None if pacing is None else AdaptivePace(pacing)
+        self.window = None if options.window is None else UpdateWindow(*options.window)
         self.kt: float | None = None
-        self.rct = self.max_bias = self.work = 0.0
-        check_options(self)
-        self.widths = read_widths(self, options)
-        axes = read_axes(self, options)
-        listed = read_list(self, options)
-        self.hills: HillGrid | HillSum
-        if axes:
-            self.hills = HillGrid(axes, spline=not options["GRID_NOSPLINE"])
-        elif self.widths is not None:
-            self.hills = WideHillSum(self.arguments)
-        elif listed is not None:
-            self.hills = ListedHillSum(self.arguments, self.interval, *listed)
-        else:
-            self.hills = HillSum(self.arguments, self.interval)
-        self._read_more(given)
-        check_grid(self)
-
-    def _read_more(self, given: Given) -> None:
-        options = given.options
-        self.transition = read_transition(self, options)
-        self.target = None
-        if (file := options["TARGET"]) is not None:
-            self.target = read_target(self, given.folder / file)
-        self.acceleration, self.pacing = read_acceleration(self, options)
-        self.window = read_window(options)
-        temperings = {
-            "BIASFACTOR": (self.bias_factor and self.bias_factor - 1, 1.0),
-            "DAMPFACTOR": (self.damp_factor or None, 1.0),
-        }
-        if (wells := self.transition) is not None and wells.factor is not None:
-            temperings["TTBIASFACTOR"] = (wells.factor - 1, wells.alpha)
-        check_tempering(self, temperings)
+        self.height = options.heights.height
 
     @property
     def grid(self) -> HillGrid | None:
@@ -131,25 +82,16 @@ class Metad(Bias):
     @property
     def applied(self) -> bool:
         """Whether the hills act; with BIASFACTOR=1 they are only written."""
-        return self.bias_factor != 1.0
+        return self.options.heights.bias_factor != 1.0
 
     @cached_property
     def outputs(self) -> tuple[Value, ...]:
-        given = {
-            "bias": True,
-            "nlker": self.near_hills is not None,
-            "nlsteps": self.near_hills is not None,
-            "rbias": self.calc_rct,
-            "rct": self.calc_rct,
-            "work": self.calc_work,
-            "acc": self.acceleration is not None,
-            "maxbias": self.calc_max_bias,
-            "transbias": self.transition is not None,
-            "pace": self.pacing is not None,
-        }
-        names = [name for name, is_given in given.items() if is_given]
-        numbers = ("nlker", "nlsteps", "acc", "pace")  # no energies
-        return tuple(Value(f"{self.label}.{n}", "" if n in numbers else "energy") for n in names)
+        return metad_outputs(self.label, self.options)
+
+    @property
+    def pace(self) -> int:
+        """Steps between hills now."""
+        return self.options.pace if self.pacing is None else self.pacing.pace
 
     @property
     def near_hills(self) -> ListedHillSum | None:
@@ -162,7 +104,13 @@ class Metad(Bias):
         return self.widths is not None and self.widths.geometric
 
     def measure(self, metric: np.ndarray) -> None:
-        """Take the products of those gradients, in the units of the input."""
+        """Take the products of those gradients.
+
+        Parameters
+        ----------
+        metric : ndarray, shape (n_arguments, n_arguments)
+            [units of the arguments per length unit of the input, squared]
+        """
         assert self.widths is not None
         self.widths.measure(metric)
 
@@ -177,32 +125,40 @@ class Metad(Bias):
     def strides(self) -> set[int]:
         """At which multiples of the step something happens to it."""
         strides = {self.pace if self.pacing is None else 1}
-        if self.grid_stride:
-            strides.add(self.grid_stride)
-        if self.walkers > 1:
-            strides.add(self.read_stride)
+        if self.options.grid_files.stride:
+            strides.add(self.options.grid_files.stride)
+        if self.options.walkers.number > 1:
+            strides.add(self.options.walkers.stride)
         return strides
+
+    # ---- what runs.metad asks for by these names
+
+    temp = property(lambda self: self.options.temp)
+    file = property(lambda self: self.options.file)
+    fmt = property(lambda self: self.options.fmt)
+    restarts = property(lambda self: self.options.restarts)
+    interval = property(lambda self: self.options.interval)
+    grid_read = property(lambda self: self.options.grid_files.read)
+    grid_file = property(lambda self: self.options.grid_files.written)
+    grid_stride = property(lambda self: self.options.grid_files.stride)
+    store_grids = property(lambda self: self.options.grid_files.keeps_all)
+    walkers = property(lambda self: self.options.walkers.number)
+    walker = property(lambda self: self.options.walkers.index)
+    walkers_folder = property(lambda self: self.options.walkers.folder)
+    read_stride = property(lambda self: self.options.walkers.stride)
 
     # ---- what depends on the run
 
     @property
     def needs_temperature(self) -> bool:
         """Whether it depends on a temperature that TEMP does not give."""
-        tempered = self.bias_factor is not None or self.damp_factor > 0 or self.calc_rct
-        tempered |= self.transition is not None and self.transition.factor is not None
-        tempered |= self.target is not None or self.acceleration is not None
-        return tempered and self.temp is None
+        return self.options.needs_kt and self.options.temp is None
 
     def start(self, kt: float | None, timestep: float) -> None:
         """Fix what depends on the run: kT [energy unit of the input] and the time step [ps]."""
         self.kt = kt
-        if self.tau:
-            assert kt is not None
-            time = timestep * self.pace / self.units.time
-            factor = self.damp_factor
-            if self.bias_factor is not None:
-                factor = self.bias_factor - 1 if self.bias_factor > 1 else 1.0
-            self.height = kt * factor / self.tau * time
+        time = timestep * self.pace / self.units.time
+        self.height = self.options.heights.first(kt, time)
 
     # ---- values
 
@@ -217,81 +173,85 @@ class Metad(Bias):
         bias = self.energy(arguments)
         if len(self.outputs) == 1:
             return (bias,)
-        found = {
+        totals = self.totals
+        by_name = {
             "bias": bias,
-            "rbias": bias - self.rct,
-            "rct": self.rct + 0 * bias,
-            "work": self.work + 0 * bias,
-            "maxbias": self.max_bias + 0 * bias,
+            "rbias": bias - totals.rct,
+            "rct": totals.rct + 0 * bias,
+            "work": totals.work + 0 * bias,
+            "maxbias": totals.max_bias + 0 * bias,
         }
         if self.acceleration is not None:
-            found["acc"] = self.acceleration.value(bias, self.kt)
+            by_name["acc"] = self.acceleration.value(bias, self.kt)
         if self.pacing is not None:
-            found["pace"] = self.pace + 0 * bias
+            by_name["pace"] = self.pace + 0 * bias
         if self.transition is not None:
-            found["transbias"] = self.transition.bias + 0 * bias
+            by_name["transbias"] = self.transition.bias + 0 * bias
         if self.near_hills is not None:
             counts = self.near_hills.counts(arguments)
-            found |= zip(("nlker", "nlsteps"), (x + 0 * bias for x in counts), strict=True)
-        return tuple(found[value.name.rpartition(".")[2]] for value in self.outputs)
+            by_name |= zip(("nlker", "nlsteps"), (x + 0 * bias for x in counts), strict=True)
+        return tuple(by_name[value.name.rpartition(".")[2]] for value in self.outputs)
 
-    def follow(self, found: dict[str, Any], step: int, time: float, first: bool) -> None:
+    def follow(self, values: dict[str, Any], step: int, time: float, first: bool) -> None:
         """Count a step, once, before its hill.
 
         Parameters
         ----------
-        found : dict
+        values : dict
             Values by name, of which those counted here are brought up to date.
         step, time : int, float
             [time unit of the input]
         first : bool
             Whether it is the first step of a run.
         """
-        arguments = [float(found[value.name]) for value in self.arguments]
+        arguments = [float(values[value.name]) for value in self.arguments]
         if self.window is not None:
             self.window.move_to(step, time, first)
             first = self.window.first
         if self.acceleration is not None:
             assert self.kt is not None
-            bias = found.get(f"{self.label}.bias")
+            bias = values.get(f"{self.label}.bias")
             self.acceleration.step = step
             bias = self.energy(arguments) if bias is None else float(bias)
-            goes_on = self.acceleration.follow(bias, self.kt, first)
-            found[f"{self.label}.acc"] = self.acceleration.value(bias, self.kt)
+            goes_on = self.acceleration.accumulate(bias, self.kt, first)
+            values[f"{self.label}.acc"] = self.acceleration.value(bias, self.kt)
             if goes_on and self.pacing is not None:
-                self.change_pace(found)
+                self.change_pace(values)
         if self.near_hills is not None:
-            self.near_hills.follow(arguments)
+            self.near_hills.update(arguments)
         updated = self.window is None or self.window.is_open
         if updated and self.widths is not None and not self.widths.geometric:
-            self.widths.follow(arguments)
+            self.widths.accumulate(arguments)
 
-    def change_pace(self, found: dict[str, Any]) -> None:
+    def change_pace(self, values: dict[str, Any]) -> None:
         """With FREQUENCY_ADAPTIVE, look at the acceleration of this step."""
         assert self.pacing is not None
         assert self.acceleration is not None
         self.pacing.update(self.acceleration.so_far)
-        self.pace = self.pacing.pace
-        found[f"{self.label}.pace"] = float(self.pace)
+        values[f"{self.label}.pace"] = float(self.pace)
 
     def changed_outputs(self) -> dict[str, float]:
         """Outputs that PLUMED prints as they are after the hill of the step, not before."""
-        found = {}
-        if self.calc_rct:
-            found[f"{self.label}.rct"] = self.rct
-        if self.calc_max_bias:
-            found[f"{self.label}.maxbias"] = self.max_bias
+        changed = {}
+        if self.options.calc_rct:
+            changed[f"{self.label}.rct"] = self.totals.rct
+        if self.options.calc_max_bias:
+            changed[f"{self.label}.maxbias"] = self.totals.max_bias
         if self.transition is not None:
-            found[f"{self.label}.transbias"] = self.transition.bias
-        return found
+            changed[f"{self.label}.transbias"] = self.transition.bias
+        return changed
 
     def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
-        """Energy of a METAD without grid, and its slope along each argument."""
+        """Energy of a METAD without grid, and its slopes, of shapes as `SeparableBias` has them."""
         assert isinstance(self.hills, HillSum)
         return self.hills.value_and_slopes(arguments)
 
     def check_inside(self, arguments: list[Any]) -> None:
         """Raise as PLUMED does when a value has left the grid.
+
+        Parameters
+        ----------
+        arguments : list of float, or of ndarray, shape (...)
 
         Raises
         ------
@@ -308,7 +268,14 @@ class Metad(Bias):
     # ---- hills
 
     def deposit(self, arguments: list[float], v: float) -> tuple[float, ...]:
-        """Add the hill of this step, where the bias is `v`.
+        """Add the hill of this step.
+
+        Parameters
+        ----------
+        arguments : list of float, length n_arguments
+            Its centre.
+        v : float
+            The bias there [energy unit of the input].
 
         Returns
         -------
@@ -322,34 +289,33 @@ class Metad(Bias):
         """
         if not self.applied:
             v = self.hills.at(arguments)  # which has no force, but tempers
-        height = self._tempered(v)
-        if self.target is None and self.widths is None:
-            shape: Any = self.sigma
-            sigma: Sequence[float] = self.sigma
-        else:
+        assert self.height is not None
+        options = self.options
+        heights = options.heights
+        shape: Any = options.sigma
+        sigma: Sequence[float] = options.sigma
+        height = heights.tempered_height(self.height, v, self.kt, self.grid, self.transition)
+        if options.target is not None or self.widths is not None:
             shape, sigma, factor = self._adapted(arguments)
             height *= factor
-        written = height
-        if self.bias_factor is not None and self.bias_factor > 1:
-            written = height * (self.bias_factor / (self.bias_factor - 1))
         self._add(arguments, shape, height)
-        if self.calc_work:
-            self.work += self.hills.at(arguments) - v
-        factor = -1.0 if self.bias_factor is None else self.bias_factor
-        return (*arguments, *sigma, written, factor)
+        if options.calc_work:
+            self.totals.work += self.hills.at(arguments) - v
+        factor = -1.0 if heights.bias_factor is None else heights.bias_factor
+        return (*arguments, *sigma, heights.written(height), factor)
 
     def _adapted(self, arguments: list[float]) -> tuple[Any, Sequence[float], float]:
         """Shape of a hill, how it is written, and what the height is multiplied with."""
-        shape: Any = self.sigma
-        sigma: Sequence[float] = self.sigma
+        shape: Any = self.options.sigma
+        sigma: Sequence[float] = self.options.sigma
         factor = 1.0
         with self._telling_where():
             if self.widths is not None:
                 shape = self.widths.inverse()
                 sigma = to_columns(shape)
-            if self.target is not None:
+            if self.options.target is not None:
                 assert self.kt is not None
-                factor = self.target.factor(arguments, self.kt)
+                factor = self.options.target.factor(arguments, self.kt)
         return shape, sigma, factor
 
     @contextmanager
@@ -370,62 +336,49 @@ class Metad(Bias):
     @property
     def _parts(self) -> list[Any]:
         """What else has something to be saved."""
-        parts = (self.widths, self.transition, self.acceleration, self.pacing, self.window)
-        return [part for part in parts if part is not None]
+        optional = (self.widths, self.transition, self.acceleration, self.pacing, self.window)
+        return [self.totals, *(part for part in optional if part is not None)]
 
     def saved(self) -> dict[str, np.ndarray]:
-        sums = {name: np.array(getattr(self, name)) for name in ("rct", "max_bias", "work")}
+        arrays: dict[str, np.ndarray] = {}
         for part in self._parts:
-            sums |= part.saved()
-        return sums | self.hills.saved()
+            arrays |= part.saved()
+        return arrays | self.hills.saved()
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        for name in ("rct", "max_bias", "work"):
-            setattr(self, name, float(saved_array(arrays, name, ())))
         for part in self._parts:
             part.restore_saved(arrays)
-        self.pace = self.pace if self.pacing is None else self.pacing.pace
         if self.grid is not None:
             self.grid.restore_saved(saved_array(arrays, "nodes", self.grid.nodes.shape))
             return
         assert isinstance(self.hills, HillSum)
         self.hills.restore_saved(arrays)
 
-    def _tempered(self, v: float) -> float:
-        assert self.height is not None
-        height = self.height
-        if self.bias_factor is not None:
-            assert self.kt is not None
-            factor = self.bias_factor - 1 if self.bias_factor > 1 else 1.0
-            height *= math.exp(-v / (self.kt * factor))
-        if self.damp_factor:
-            assert self.grid is not None
-            assert self.kt is not None
-            height *= math.exp(-self.grid.maximum() / (self.kt * self.damp_factor))
-        if self.transition is not None and self.transition.factor is not None:
-            assert self.kt is not None
-            height = self.transition.tempered(height, self.kt)
-        return height
-
     def _add(self, centre: Sequence[float], shape: Any, height: float) -> None:
         if not isinstance(self.hills, HillGrid):
             self.hills.add(centre, shape, height)
         elif self.widths is None:
-            self.hills.add(centre, shape, height, self.interval)
+            self.hills.add(centre, shape, height, self.options.interval)
         else:
             with self._telling_where():
                 add_wide(self.hills, centre, shape, height)
 
     def add_hills(self, centres: np.ndarray, sigmas: np.ndarray, written: np.ndarray) -> None:
-        """Add hills of a file, heights as the file has them."""
-        scale = 1.0
-        if self.bias_factor is not None and self.bias_factor > 1:
-            scale = (self.bias_factor - 1) / self.bias_factor
+        """Add hills of a file.
+
+        Parameters
+        ----------
+        centres : ndarray, shape (n_hills, n_arguments)
+        sigmas : ndarray, shape (n_hills, n_widths)
+            As the columns of `sigma_names` have them.
+        written : ndarray, shape (n_hills,)
+            Heights as the file has them [energy unit of the input].
+        """
         for centre, sigma, height in zip(centres, sigmas, written, strict=True):
             shape: Any = sigma.tolist()
             if self.widths is not None:
                 shape = from_columns(shape, len(self.arguments))
-            self._add(centre.tolist(), shape, float(height) * scale)
+            self._add(centre.tolist(), shape, self.options.heights.read(float(height)))
 
     def update_sums(self, step: int | None = None) -> None:
         """Bring c(t) and the largest bias up to date, c(t) only at the steps that it is due."""
@@ -433,18 +386,12 @@ class Metad(Bias):
             self.hills.changed()
         if self.grid is None:
             return
-        if self.calc_max_bias:
-            self.max_bias = self.grid.maximum()
+        options = self.options
+        if options.calc_max_bias:
+            self.totals.max_bias = self.grid.maximum()
         if self.transition is not None:
             self.transition.update(self.grid)
-        if not (self.calc_rct and self.applied and (step is None or step % self.rct_stride == 0)):
-            return
-        assert self.kt is not None
-        highest = self.grid.maximum()
-        below = self.grid.nodes[0] - highest
-        minus_f, minus_f_plus_v = 1 / self.kt, 0.0
-        if self.bias_factor is not None:
-            minus_f = self.bias_factor / (self.bias_factor - 1) / self.kt
-            minus_f_plus_v = 1 / (self.bias_factor - 1) / self.kt
-        ratio = np.exp(minus_f * below).sum() / np.exp(minus_f_plus_v * below).sum()
-        self.rct = self.kt * math.log(ratio) + highest
+        due = step is None or step % options.rct_stride == 0
+        if options.calc_rct and self.applied and due:
+            assert self.kt is not None
+            self.totals.rct = rct_of(self.grid, self.kt, options.heights.bias_factor)

@@ -1,22 +1,38 @@
-"""What METAD understands: its keywords, what they exclude, and the axes of its grid."""
+"""What METAD understands: its keywords, and `MetadOptions`, what a statement says by them.
+
+Everything that can be wrong with the words of a METAD is found here, before there is one.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-from openmm_cgan.plumed.actions.action import REMEDY, Keyword
-from openmm_cgan.plumed.actions.metad.acceleration import ACCELERATION_KEYWORDS
-from openmm_cgan.plumed.actions.metad.adaptive import ADAPTIVE_KEYWORDS
-from openmm_cgan.plumed.actions.metad.hill_grid import MAX_GRID_POINTS, Axis, reach_of
-from openmm_cgan.plumed.actions.metad.hill_lists import LIST_KEYWORDS
-from openmm_cgan.plumed.actions.metad.tempering import TEMPERING_KEYWORDS, check_wells
-from openmm_cgan.plumed.actions.metad.update_window import WINDOW_KEYWORDS
-from openmm_cgan.plumed.input.language import is_number_format, read_real
+from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
+from openmm_cgan.plumed.actions.metad.acceleration import (
+    ACCELERATION_KEYWORDS,
+    AccelerationOptions,
+    read_acceleration,
+)
+from openmm_cgan.plumed.actions.metad.adaptive import ADAPTIVE_KEYWORDS, WidthOptions, read_widths
+from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS, Axis
+from openmm_cgan.plumed.actions.metad.gaussian import reach_of
+from openmm_cgan.plumed.actions.metad.heights import HEIGHT_KEYWORDS, HeightOptions, read_heights
+from openmm_cgan.plumed.actions.metad.hill_lists import LIST_KEYWORDS, read_list
+from openmm_cgan.plumed.actions.metad.tempering import (
+    TEMPERING_KEYWORDS,
+    Target,
+    TransitionOptions,
+    check_tempering,
+    check_wells,
+    read_target,
+    read_transition,
+)
+from openmm_cgan.plumed.actions.metad.update_window import WINDOW_KEYWORDS, read_window
+from openmm_cgan.plumed.actions.run_keywords import RESTART, TEMP, check_format, read_restart
+from openmm_cgan.plumed.input.words import read_real
 
-if TYPE_CHECKING:
-    from openmm_cgan.plumed.actions.metad.metad import Metad
-
+_NUMBERS = ("nlker", "nlsteps", "acc", "pace")  # outputs that are no energies
 MAX_AXES = 3  # of a grid
 MAX_WALKERS = 10_000
 
@@ -42,14 +58,11 @@ METAD_KEYWORDS = (
     Keyword("ARG", "arguments", "the values", compulsory=True),
     Keyword("SIGMA", "numbers", "width of the hills for each argument", compulsory=True),
     Keyword("PACE", "integer", "steps between hills", compulsory=True),
-    Keyword("HEIGHT", "real", "height of the hills, if TAU is not given"),
-    Keyword("TAU", "real", "time scale that sets the height, with BIASFACTOR or DAMPFACTOR"),
-    Keyword("BIASFACTOR", "real", "bias factor of well-tempered metadynamics"),
-    Keyword("DAMPFACTOR", "real", "damp by the largest bias: exp(-max / (kT DAMPFACTOR))"),
-    Keyword("TEMP", "real", "temperature in K, if not that of the run"),
+    *HEIGHT_KEYWORDS,
+    TEMP,
     Keyword("FILE", "text", "where the hills are written", default="HILLS"),
     Keyword("FMT", "text", "number format of the hills file"),
-    Keyword("RESTART", "text", "YES or NO, if not as the whole input"),
+    RESTART,
     Keyword("INTERVAL", "numbers", "limits outside which one value feels no force"),
     Keyword("CALC_RCT", "flag", "c(t), and the bias less c(t), as rct and rbias"),
     Keyword("RCT_USTRIDE", "integer", "hills between updates of c(t)", default=1),
@@ -65,108 +78,306 @@ METAD_KEYWORDS = (
 )
 
 
-def read_interval(metad: Metad, limits: tuple[float, ...] | None) -> tuple[float, float] | None:
+@dataclass(frozen=True)
+class GridOptions:
+    """The grid of a METAD.
+
+    Attributes
+    ----------
+    axes : tuple of Axis
+        At most three.
+    spline : bool
+        Whether the bias is interpolated between nodes.
+    """
+
+    axes: tuple[Axis, ...]
+    spline: bool
+
+
+@dataclass(frozen=True)
+class GridFiles:
+    """The files of a grid.
+
+    Attributes
+    ----------
+    read, written : str or None
+        A grid to begin with, and where the grid is written.
+    stride : int
+        Steps between writing; 0 for never.
+    keeps_all : bool
+        Whether each is written behind the one before.
+    """
+
+    read: str | None
+    written: str | None
+    stride: int
+    keeps_all: bool
+
+
+@dataclass(frozen=True)
+class Walkers:
+    """The walkers that share their hills by files.
+
+    Attributes
+    ----------
+    number, index : int
+        How many there are, and which of them this is, from 0.
+    folder : str
+        Where their files are.
+    stride : int
+        Steps between reading the hills of the others.
+    """
+
+    number: int
+    index: int
+    folder: str
+    stride: int
+
+
+@dataclass(frozen=True)
+class MetadOptions:
+    """What a METAD is told by its statement.
+
+    Attributes
+    ----------
+    pace : int
+        Steps between hills, at first.
+    sigma : tuple of float, length n_arguments
+        Widths of the hills; with `widths` a length, or a memory.
+    heights : HeightOptions
+    temp : float or None
+        Temperature [K]; None for that of the run.
+    widths : WidthOptions or None
+        With ADAPTIVE.
+    grid : GridOptions or None
+    near_hills : (float, float) or None
+        The parameters of NLIST.
+    interval : (float, float) or None
+        Outside of which the only argument feels no force.
+    transition : TransitionOptions or None
+    target : Target or None
+    acceleration : AccelerationOptions or None
+    window : (float, float) or None
+        Times at which it is updated [time unit of the input]; None for always.
+    walkers : Walkers
+    grid_files : GridFiles
+    file, fmt : str
+        Of the hills.
+    restarts : bool or None
+        Whether it restarts; None for as the whole input.
+    calc_rct, calc_max_bias, calc_work : bool
+        Whether it gives c(t), the largest bias and the work.
+    rct_stride : int
+        Steps between updates of c(t).
+    """
+
+    pace: int
+    sigma: tuple[float, ...]
+    heights: HeightOptions
+    temp: float | None
+    widths: WidthOptions | None
+    grid: GridOptions | None
+    near_hills: tuple[float, float] | None
+    interval: tuple[float, float] | None
+    transition: TransitionOptions | None
+    target: Target | None
+    acceleration: AccelerationOptions | None
+    window: tuple[float, float] | None
+    walkers: Walkers
+    grid_files: GridFiles
+    file: str
+    fmt: str
+    restarts: bool | None
+    calc_rct: bool
+    calc_max_bias: bool
+    calc_work: bool
+    rct_stride: int
+
+    @property
+    def needs_kt(self) -> bool:
+        """Whether something depends on the temperature."""
+        wells = self.transition is not None and self.transition.factor is not None
+        heights = self.heights.tempered or wells or self.target is not None
+        return heights or self.calc_rct or self.acceleration is not None
+
+
+def read_metad(given: Given) -> MetadOptions:
+    """What the words of a METAD say.
+
+    Raises
+    ------
+    PlumedInputError
+        If a value is wrong, or two do not go together.
+    """
+    options = given.options
+    restarts, interval = read_restart(given), _read_interval(given)
+    heights = _check_numbers(given)
+    walkers = _read_walkers(given)
+    widths = read_widths(given)
+    axes = _read_axes(given, widths)
+    parsed = MetadOptions(
+        pace=options["PACE"],
+        sigma=options["SIGMA"],
+        heights=heights,
+        temp=options["TEMP"],
+        widths=widths,
+        grid=GridOptions(axes, not options["GRID_NOSPLINE"]) if axes else None,
+        near_hills=read_list(given),
+        interval=interval,
+        transition=read_transition(given),
+        target=read_target(given),
+        acceleration=read_acceleration(given),
+        window=read_window(given),
+        walkers=walkers,
+        grid_files=_grid_files(given),
+        file=options["FILE"],
+        fmt=options["FMT"] or "%23.16g",
+        restarts=restarts,
+        calc_rct=options["CALC_RCT"],
+        calc_max_bias=options["CALC_MAX_BIAS"],
+        calc_work=options["CALC_WORK"],
+        rct_stride=options["RCT_USTRIDE"] * options["PACE"],
+    )
+    _check_together(given, parsed)
+    return parsed
+
+
+def metad_outputs(label: str, options: MetadOptions) -> tuple[Value, ...]:
+    """The values that a METAD of that label gives, in PLUMED's order."""
+    listed, acceleration = options.near_hills is not None, options.acceleration
+    has = {
+        "bias": True,
+        "nlker": listed,
+        "nlsteps": listed,
+        "rbias": options.calc_rct,
+        "rct": options.calc_rct,
+        "work": options.calc_work,
+        "acc": acceleration is not None,
+        "maxbias": options.calc_max_bias,
+        "transbias": options.transition is not None,
+        "pace": acceleration is not None and acceleration.pacing is not None,
+    }
+    names = [name for name, is_there in has.items() if is_there]
+    return tuple(Value(f"{label}.{n}", "" if n in _NUMBERS else "energy") for n in names)
+
+
+def _read_interval(given: Given) -> tuple[float, float] | None:
+    limits: tuple[float, ...] | None = given.options["INTERVAL"]
     if limits is None:
         return None
-    if len(metad.arguments) != 1 or metad.arguments[0].domain is not None:
-        raise metad.error("INTERVAL", "works for one argument that is not periodic")
+    if len(given.arguments) != 1 or given.arguments[0].domain is not None:
+        raise given.error("INTERVAL", "works for one argument that is not periodic")
     if len(limits) != 2:
-        raise metad.error("INTERVAL", f"{len(limits)} numbers; expected lower,upper")
+        raise given.error("INTERVAL", f"{len(limits)} numbers; expected lower,upper")
     lower, upper = limits
     if upper < lower:
-        raise metad.error("INTERVAL", "the upper limit is below the lower one")
+        raise given.error("INTERVAL", "the upper limit is below the lower one")
     return lower, upper
 
 
-def check_options(metad: Metad) -> None:
-    if not metad.arguments:
-        raise metad.error("ARG", "no argument is given")
-    if not all(sigma > 0 for sigma in metad.sigma):
-        raise metad.error("SIGMA", "must be positive")
-    if metad.pace <= 0:
-        raise metad.error("PACE", "must be positive")
-    if metad.rct_stride <= 0:
-        raise metad.error("RCT_USTRIDE", "must be positive")
-    if metad.bias_factor is not None and metad.bias_factor < 1:
-        raise metad.error("BIASFACTOR", "must be 1 or more")
-    if (metad.height is None) == (metad.tau == 0):
-        raise metad.error("HEIGHT", "give either HEIGHT, or TAU with BIASFACTOR or DAMPFACTOR")
-    if metad.tau and metad.bias_factor is None and not metad.damp_factor:
-        raise metad.error("TAU", "needs BIASFACTOR or DAMPFACTOR")
-    if metad.damp_factor < 0:
-        raise metad.error("DAMPFACTOR", "must be positive")
-    if not is_number_format(metad.fmt):
-        raise metad.error("FMT", "expected a format such as %14.9f")
-    if not 1 <= metad.walkers <= MAX_WALKERS:
-        raise metad.error("WALKERS_N", f"must be from 1 to {MAX_WALKERS}")
-    if not 0 <= metad.walker < metad.walkers:
-        raise metad.error("WALKERS_ID", f"must be from 0 to {metad.walkers - 1}: WALKERS_N - 1")
-    if metad.read_stride <= 0:
-        raise metad.error("WALKERS_RSTRIDE", "must be positive")
+def _check_numbers(given: Given) -> HeightOptions:
+    """Check what stands for itself; return the heights, which are checked between."""
+    options = given.options
+    if not given.arguments:
+        raise given.error("ARG", "no argument is given")
+    if not all(sigma > 0 for sigma in options["SIGMA"]):
+        raise given.error("SIGMA", "must be positive")
+    if options["PACE"] <= 0:
+        raise given.error("PACE", "must be positive")
+    if options["RCT_USTRIDE"] <= 0:
+        raise given.error("RCT_USTRIDE", "must be positive")
+    heights = read_heights(given)
+    check_format(given, options["FMT"] or "%23.16g")
+    return heights
 
 
-def check_grid(metad: Metad) -> None:
-    if metad.grid is None:
+def _read_walkers(given: Given) -> Walkers:
+    words = ("WALKERS_N", "WALKERS_ID", "WALKERS_DIR", "WALKERS_RSTRIDE")
+    walkers = Walkers(*(given.options[word] for word in words))
+    if not 1 <= walkers.number <= MAX_WALKERS:
+        raise given.error("WALKERS_N", f"must be from 1 to {MAX_WALKERS}")
+    if not 0 <= walkers.index < walkers.number:
+        raise given.error("WALKERS_ID", f"must be from 0 to {walkers.number - 1}: WALKERS_N - 1")
+    if walkers.stride <= 0:
+        raise given.error("WALKERS_RSTRIDE", "must be positive")
+    return walkers
+
+
+def _grid_files(given: Given) -> GridFiles:
+    options = given.options
+    stride = options["GRID_WSTRIDE"] or 0
+    return GridFiles(options["GRID_RFILE"], options["GRID_WFILE"], stride, options["STORE_GRIDS"])
+
+
+def _check_together(given: Given, options: MetadOptions) -> None:
+    """Check what the parts of a METAD need of each other."""
+    temperings = options.heights.temperings()
+    transition, grid, files = options.transition, options.grid, options.grid_files
+    if transition is not None and transition.factor is not None:
+        temperings["TTBIASFACTOR"] = (transition.factor - 1, transition.alpha)
+    check_tempering(given, temperings)
+    if grid is None:
         needs = {
-            "CALC_RCT": metad.calc_rct,
-            "CALC_MAX_BIAS": metad.calc_max_bias,
-            "DAMPFACTOR": metad.damp_factor,
-            "GRID_WFILE": metad.grid_file,
-            "GRID_RFILE": metad.grid_read,
-            "TRANSITIONWELL": metad.transition is not None,
+            "CALC_RCT": options.calc_rct,
+            "CALC_MAX_BIAS": options.calc_max_bias,
+            "DAMPFACTOR": options.heights.damp_factor,
+            "GRID_WFILE": files.written,
+            "GRID_RFILE": files.read,
+            "TRANSITIONWELL": transition is not None,
         }
-        for word in (word for word, given in needs.items() if given):
-            raise metad.error(word, "needs a grid: add GRID_MIN= and GRID_MAX=")
-    elif metad.transition is not None:
-        check_wells(metad, metad.transition, metad.grid.axes)
-    if bool(metad.grid_file) != bool(metad.grid_stride) or metad.grid_stride < 0:
-        raise metad.error("GRID_WFILE", "give GRID_WFILE together with GRID_WSTRIDE > 0")
+        for word in (word for word, needed in needs.items() if needed):
+            raise given.error(word, "needs a grid: add GRID_MIN= and GRID_MAX=")
+    elif transition is not None:
+        check_wells(given, transition, grid.axes)
+    if bool(files.written) != bool(files.stride) or files.stride < 0:
+        raise given.error("GRID_WFILE", "give GRID_WFILE together with GRID_WSTRIDE > 0")
 
 
-def read_axes(metad: Metad, options: dict[str, Any]) -> list[Axis]:
+def _read_axes(given: Given, widths: WidthOptions | None) -> tuple[Axis, ...]:
+    options, arguments = given.options, given.arguments
     if options["GRID_MIN"] is None and options["GRID_MAX"] is None:
         for word in ("GRID_BIN", "GRID_SPACING"):
             if options[word] is not None:
-                raise metad.error(word, "needs GRID_MIN and GRID_MAX")
-        return []
+                raise given.error(word, "needs GRID_MIN and GRID_MAX")
+        return ()
     if options["GRID_MIN"] is None or options["GRID_MAX"] is None:
-        raise metad.error("GRID_MIN", "give GRID_MIN and GRID_MAX, or none of them")
-    if len(metad.arguments) > MAX_AXES:
-        message = f"a grid of {len(metad.arguments)} arguments; natively {MAX_AXES}; {REMEDY}"
-        raise metad.error("ARG", message)
+        raise given.error("GRID_MIN", "give GRID_MIN and GRID_MAX, or none of them")
+    if len(arguments) > MAX_AXES:
+        message = f"a grid of {len(arguments)} arguments; natively {MAX_AXES}; {REMEDY}"
+        raise given.error("ARG", message)
     if options["GRID_SPARSE"] and (options["CALC_RCT"] or options["GRID_WFILE"]):
-        raise metad.error("GRID_SPARSE", f"with CALC_RCT or GRID_WFILE is not native; {REMEDY}")
-    axes = [_read_axis(metad, i, options) for i in range(len(metad.arguments))]
+        raise given.error("GRID_SPARSE", f"with CALC_RCT or GRID_WFILE is not native; {REMEDY}")
+    axes = tuple(_read_axis(given, i, widths) for i in range(len(arguments)))
     if math.prod(axis.nodes for axis in axes) > MAX_GRID_POINTS:
-        raise metad.error("GRID_BIN", f"the grid has more than {MAX_GRID_POINTS} points; {REMEDY}")
+        raise given.error("GRID_BIN", f"the grid has more than {MAX_GRID_POINTS} points; {REMEDY}")
     return axes
 
 
-def _read_axis(metad: Metad, i: int, options: dict[str, Any]) -> Axis:
-    value = metad.arguments[i]
+def _read_axis(given: Given, i: int, widths: WidthOptions | None) -> Axis:
+    options, value = given.options, given.arguments[i]
     texts = (options["GRID_MIN"][i], options["GRID_MAX"][i])
     try:
         lower, upper = (read_real(text) for text in texts)
     except ValueError as error:
-        raise metad.error("GRID_MIN", str(error)) from None
+        raise given.error("GRID_MIN", str(error)) from None
     if lower >= upper:
-        raise metad.error("GRID_MIN", f"must be below GRID_MAX for {value.name}")
+        raise given.error("GRID_MIN", f"must be below GRID_MAX for {value.name}")
     if value.domain is not None and (lower, upper) != value.domain:
         message = f"the grid of the periodic {value.name} must be its whole domain"
-        raise metad.error("GRID_MIN", message)
+        raise given.error("GRID_MIN", message)
     bins, spacing = options["GRID_BIN"], options["GRID_SPACING"]
     if bins is None and spacing is None:
-        narrowest = metad.sigma if metad.widths is None else metad.widths.smallest
+        narrowest = options["SIGMA"] if widths is None else widths.smallest
         spacing = [0.2 * sigma for sigma in narrowest]
     cells = bins[i] if bins is not None else 1
     if spacing is not None:
         if not spacing[i] > 0:
-            raise metad.error("GRID_SPACING", "must be positive")
+            raise given.error("GRID_SPACING", "must be positive")
         cells = max(cells, math.ceil((upper - lower) / spacing[i]))
     if not 1 <= cells <= MAX_GRID_POINTS:
-        raise metad.error("GRID_BIN", f"{cells} cells for {value.name}: expected at least 1")
+        raise given.error("GRID_BIN", f"{cells} cells for {value.name}: expected at least 1")
     axis = Axis(value, lower, upper, cells, value.domain_text or texts)
-    if metad.widths is None and axis.goes_round(reach_of(metad.sigma[i])):
+    if widths is None and axis.goes_round(reach_of(options["SIGMA"][i])):
         message = f"the hills are wider than {value.name}'s whole domain; {REMEDY}"
-        raise metad.error("SIGMA", message)
+        raise given.error("SIGMA", message)
     return axis

@@ -9,16 +9,16 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Action, Keyword
-from openmm_cgan.plumed.actions.metad.hill_grid import MAX_GRID_POINTS, Axis, HillGrid
+from openmm_cgan.plumed.actions.action import Given, Keyword
+from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS, Axis
+from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.files.fields import FieldTable, read_fields
-from openmm_cgan.plumed.input.language import read_real
+from openmm_cgan.plumed.input.words import read_real
 
 TEMPERING_KEYWORDS = (
     Keyword("TTBIASFACTOR", "real", "bias factor of transition-tempered metadynamics"),
@@ -30,6 +30,27 @@ TEMPERING_KEYWORDS = (
 )
 
 
+@dataclass(frozen=True)
+class TransitionOptions:
+    """The wells of transition-tempered metadynamics, and how it tempers.
+
+    Attributes
+    ----------
+    wells : tuple of tuple of float, shape (n_wells, n_values)
+    factor : float or None
+        The bias factor; None where only the bias between the wells is asked for.
+    threshold : float
+        Bias between the wells from which on it tempers [energy unit of the input].
+    alpha : float
+        Exponent, above 0 and at most 1.
+    """
+
+    wells: tuple[tuple[float, ...], ...]
+    factor: float | None = None
+    threshold: float = 0.0
+    alpha: float = 1.0
+
+
 class Transition:
     """The bias that has been laid on the best way between wells, and how it tempers.
 
@@ -39,14 +60,13 @@ class Transition:
         As it was after the last hill [energy unit of the input].
     """
 
-    def __init__(self, wells: Sequence[Sequence[float]]) -> None:
-        self.wells = tuple(wells)
-        self.factor: float | None = None
-        self.threshold, self.alpha = 0.0, 1.0
+    def __init__(self, options: TransitionOptions) -> None:
+        self.wells, self.factor = options.wells, options.factor
+        self.threshold, self.alpha = options.threshold, options.alpha
         self.bias = 0.0
 
     def tempered(self, height: float, kt: float) -> float:
-        """A hill's height."""
+        """The height of a hill that would be `height` without [energy unit of the input]."""
         if self.factor is None:
             return height
         above = max(0.0, self.bias - self.threshold) / (kt * (self.factor - 1))
@@ -77,38 +97,43 @@ class Transition:
         self.bias = float(saved_array(arrays, "transition_bias", ()))
 
 
-def read_transition(action: Action, options: dict[str, Any]) -> Transition | None:
-    """What a METAD says about its wells."""
+def read_transition(given: Given) -> TransitionOptions | None:
+    """What a METAD says about its wells; None where it says nothing.
+
+    Raises
+    ------
+    PlumedInputError
+        If a number is wrong, or the keywords do not go together.
+    """
+    options = given.options
     factor, wells = options["TTBIASFACTOR"], options["TRANSITIONWELLi"]
     settings = {word: options[word] for word in ("TTBIASTHRESHOLD", "TTALPHA")}
     if factor is None:
-        for word in (word for word, given in settings.items() if given is not None):
-            raise action.error(word, "needs TTBIASFACTOR")
+        for word in (word for word, number in settings.items() if number is not None):
+            raise given.error(word, "needs TTBIASFACTOR")
         if not options["CALC_TRANSITION_BIAS"]:
             if wells:
-                raise action.error("TRANSITIONWELL", "needs TTBIASFACTOR or CALC_TRANSITION_BIAS")
+                raise given.error("TRANSITIONWELL", "needs TTBIASFACTOR or CALC_TRANSITION_BIAS")
             return None
     if not wells:
-        raise action.error("TRANSITIONWELL", "give TRANSITIONWELL0=..., and one for each well")
-    made = Transition(wells)
-    made.factor = factor
-    made.threshold = settings["TTBIASTHRESHOLD"] or 0.0
-    made.alpha = 1.0 if settings["TTALPHA"] is None else settings["TTALPHA"]
+        raise given.error("TRANSITIONWELL", "give TRANSITIONWELL0=..., and one for each well")
+    threshold = settings["TTBIASTHRESHOLD"] or 0.0
+    alpha = 1.0 if settings["TTALPHA"] is None else settings["TTALPHA"]
     if factor == 1:
-        raise action.error("TTBIASFACTOR", "must not be 1")
-    if made.threshold < 0:
-        raise action.error("TTBIASTHRESHOLD", "must not be negative")
-    if not 0 < made.alpha <= 1:
-        raise action.error("TTALPHA", "must be above 0 and at most 1")
-    return made
+        raise given.error("TTBIASFACTOR", "must not be 1")
+    if threshold < 0:
+        raise given.error("TTBIASTHRESHOLD", "must not be negative")
+    if not 0 < alpha <= 1:
+        raise given.error("TTALPHA", "must be above 0 and at most 1")
+    return TransitionOptions(wells, factor, threshold, alpha)
 
 
-def check_tempering(action: Action, parts: dict[str, tuple[float | None, float]]) -> None:
+def check_tempering(given: Given, parts: dict[str, tuple[float | None, float]]) -> None:
     """Refuse temperings that together let the hills grow.
 
     Parameters
     ----------
-    action : Action
+    given : Given
     parts : dict of str to (float or None, float)
         By keyword the bias factor less one, and the exponent.
     """
@@ -117,28 +142,51 @@ def check_tempering(action: Action, parts: dict[str, tuple[float | None, float]]
     total = sum(1 / delta for delta, alpha in active if alpha == strongest and delta != 0)
     if total < 0:
         words = ", ".join(word for word, (delta, _) in parts.items() if delta is not None)
-        raise action.error(words, "the hills would grow with the bias")
+        raise given.error(words, "the hills would grow with the bias")
 
 
-def check_wells(action: Action, transition: Transition, axes: Sequence[Axis]) -> None:
+def check_wells(given: Given, transition: TransitionOptions, axes: Sequence[Axis]) -> None:
     """Refuse wells that are not on the grid."""
     for well in transition.wells:
         for axis, s in zip(axes, well, strict=True):
             if not (axis.lower <= s < axis.upper or (s == axis.upper and not axis.periodic)):
-                raise action.error("TRANSITIONWELL", f"{s} of {axis.value.name} is off the grid")
+                raise given.error("TRANSITIONWELL", f"{s} of {axis.value.name} is off the grid")
 
 
 # ---- ways over a grid
 
 
 def node_of(axes: Sequence[Axis], arguments: Sequence[float]) -> tuple[int, ...]:
-    """The node below a point."""
+    """The node below a point.
+
+    Parameters
+    ----------
+    axes : sequence of Axis
+    arguments : sequence of float, length n_axes
+
+    Returns
+    -------
+    tuple of int, length n_axes
+        Counted on beyond the ends of periodic axes.
+    """
     pairs = zip(axes, arguments, strict=True)
     return tuple(math.floor((s - axis.lower) / axis.step) for axis, s in pairs)
 
 
 def highest_pass(grid: HillGrid, source: tuple[int, ...], sink: tuple[int, ...]) -> float:
-    """The lowest value on the way between two nodes where that is highest."""
+    """The lowest value on the way between two nodes where that is highest.
+
+    Parameters
+    ----------
+    grid : HillGrid
+    source, sink : tuple of int, length n_axes
+        The nodes.
+
+    Returns
+    -------
+    float
+        [energy unit of the input]; 0 where every way has a node of value 0.
+    """
     if len(grid.axes) == 1:
         return _highest_pass_on_a_line(grid, source[0], sink[0])
     values = grid.nodes[0]
@@ -156,12 +204,12 @@ def highest_pass(grid: HillGrid, source: tuple[int, ...], sink: tuple[int, ...])
 
 
 def _next_nodes(axes: Sequence[Axis], node: tuple[int, ...]) -> list[tuple[int, ...]]:
-    found = []
+    nodes = []
     for i, axis in enumerate(axes):
         for k in (node[i] - 1, node[i] + 1):
             if axis.periodic or 0 <= k < axis.nodes:
-                found.append((*node[:i], k % axis.nodes, *node[i + 1 :]))
-    return found
+                nodes.append((*node[:i], k % axis.nodes, *node[i + 1 :]))
+    return nodes
 
 
 def _highest_pass_on_a_line(grid: HillGrid, source: int, sink: int) -> float:
@@ -194,8 +242,8 @@ class Target:
     Parameters
     ----------
     axes : sequence of Axis
-    nodes : ndarray
-        Its values.
+    nodes : ndarray, shape (n_nodes_1, ..., n_nodes_n)
+        Its values [energy unit of the input].
     """
 
     def __init__(self, axes: Sequence[Axis], nodes: np.ndarray) -> None:
@@ -204,6 +252,13 @@ class Target:
 
     def factor(self, arguments: Sequence[float], kt: float) -> float:
         """What a hill's height is multiplied with.
+
+        Parameters
+        ----------
+        arguments : sequence of float, length n_axes
+            Its centre.
+        kt : float
+            [energy unit of the input]
 
         Raises
         ------
@@ -220,31 +275,40 @@ class Target:
         return math.exp((float(self.nodes[here]) - self._highest) / kt)
 
 
-def read_target(action: Action, path: Path) -> Target:
-    """The target of a METAD from a grid file."""
+def read_target(given: Given) -> Target | None:
+    """The target of a METAD from its grid file; None without one.
+
+    Raises
+    ------
+    PlumedInputError
+        If there is no such file, or it is no grid of the arguments.
+    """
+    if (file := given.options["TARGET"]) is None:
+        return None
+    path = given.folder / file
     try:
         table = read_fields(path)
-        names = [value.name for value in action.arguments]
-        needed = [*names, f"{action.label}.target", *(f"der_{name}" for name in names)]
+        names = [value.name for value in given.arguments]
+        needed = [*names, f"{given.label}.target", *(f"der_{name}" for name in names)]
         if missing := [name for name in needed if name not in table.columns]:
             raise ValueError(f"{path} has no column {', '.join(missing)}")
-        axes = [_axis(action, i, table) for i in range(len(names))]
+        axes = [_axis(given, i, table) for i in range(len(names))]
         if math.prod(axis.nodes for axis in axes) > MAX_GRID_POINTS:
             raise ValueError(f"{path} is a grid of more than {MAX_GRID_POINTS} points")
         if not all(np.isfinite(table.columns[name]).all() for name in needed):
             raise ValueError(f"{path} holds what is no number")
     except (OSError, ValueError, KeyError) as error:
-        raise action.error("TARGET", str(error)) from None
+        raise given.error("TARGET", str(error)) from None
     nodes = np.zeros([axis.nodes for axis in axes])
     index = []
     for axis in axes:
         index.append(np.clip(axis.nearest(table.columns[axis.value.name]), 0, axis.nodes - 1))
-    nodes[tuple(index)] = table.columns[f"{action.label}.target"]
+    nodes[tuple(index)] = table.columns[f"{given.label}.target"]
     return Target(axes, nodes)
 
 
-def _axis(action: Action, i: int, table: FieldTable) -> Axis:
-    value, constants = action.arguments[i], table.constants
+def _axis(given: Given, i: int, table: FieldTable) -> Axis:
+    value, constants = given.arguments[i], table.constants
     texts = (constants[f"min_{value.name}"], constants[f"max_{value.name}"])
     periodic = constants[f"periodic_{value.name}"] == "true"
     if (value.domain_text if periodic else None) != (texts if value.domain else None):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Keyword
+from openmm_cgan.plumed.actions.action import Given, Keyword
 
 WINDOW_KEYWORDS = (
     Keyword("UPDATE_FROM", "real", "time from which on hills are laid"),
@@ -54,9 +53,9 @@ class UpdateWindow:
         self._begun, self._moved = map(bool, saved_array(arrays, "window", (2,)).tolist())
 
 
-def read_window(options: dict[str, Any]) -> UpdateWindow | None:
-    """The window of an action; None where it is always updated."""
-    since, until = options["UPDATE_FROM"], options["UPDATE_UNTIL"]
+def read_window(given: Given) -> tuple[float, float] | None:
+    """The times of an action's window [time unit of the input]; None where it is always updated."""
+    since, until = (given.options[word] for word in ("UPDATE_FROM", "UPDATE_UNTIL"))
     if since is None and until is None:
         return None
-    return UpdateWindow(-math.inf if since is None else since, math.inf if until is None else until)
+    return -math.inf if since is None else since, math.inf if until is None else until

@@ -66,7 +66,7 @@ class Kernels:
         self._arrange()
 
     def list_only(self, index: np.ndarray | None) -> None:
-        """From now on sum and merge only these kernels; all for None."""
+        """From now on sum and merge only these kernels, ascending, shape (n,); all for None."""
         self.listed = index
         self._arrange()
 
@@ -84,6 +84,15 @@ class Kernels:
 
         PLUMED multiplies the slope of the Gaussian by the kernel as it is truncated, shifted to
         zero at the cut-off: off by the shift from the slope of the sum.
+
+        Parameters
+        ----------
+        x : list of float, length n_arguments
+
+        Returns
+        -------
+        float
+        ndarray, shape (n_arguments,)
         """
         delta = np.array(x)[:, None] - self._columns
         delta -= self._periods * np.floor(delta * self._turns + 0.5)
@@ -96,7 +105,7 @@ class Kernels:
         return float(values.sum()), -(delta @ values)
 
     def at(self, points: np.ndarray) -> np.ndarray:
-        """Sum of the kernels at points, shape (n_points, n_arguments)."""
+        """Sum of the kernels at points of shape (n_points, n_arguments): shape (n_points,)."""
         step = max(BLOCK // max(self.centres.size, 1), 1)
         blocks = [self._block(points[i : i + step]) for i in range(0, len(points), step)]
         return np.concatenate(blocks) if blocks else np.zeros(0)
@@ -136,6 +145,11 @@ class Kernels:
         """Add a kernel, merged into the nearest one within the threshold.
 
         What is new and what is gone is noted in `changes`, with a negative height where gone.
+
+        Parameters
+        ----------
+        height : float
+        centre, sigma : ndarray, shape (n_arguments,)
         """
         self._add(height, centre, sigma)
         self._arrange()
@@ -232,5 +246,5 @@ class Kernels:
         return some
 
     def sum_and_slopes_of(self, index: np.ndarray, x: list[float]) -> tuple[float, np.ndarray]:
-        """`sum_and_slopes` over other kernels than the listed ones."""
+        """`sum_and_slopes` over those kernels that an index of shape (n,) names."""
         return self._only(index).sum_and_slopes(x)

@@ -9,13 +9,7 @@ import numpy as np
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.opes.kernels import Kernels
 
-REACH, PATIENCE = 3.0, 0.5  # what NLIST_PARAMETERS are if absent
 COUNTS = ("steps", "due", "shown_size", "shown_steps")
-
-
-def largest_patience(reach: float) -> float:
-    """The second of NLIST_PARAMETERS at most, beyond which kernels would be missed; METAD's too."""
-    return 1.16 - 1 / float(np.sqrt(reach))
 
 
 @dataclass(frozen=True)
@@ -50,8 +44,8 @@ class Neighbours:
     shown_size: int = 0
     shown_steps: int = 0
 
-    def followed(self, point: list[float], kernels: Kernels) -> Neighbours:
-        """The list after one more step, at a point."""
+    def after_step(self, point: list[float], kernels: Kernels) -> Neighbours:
+        """The list after one more step, at a point of length n_arguments."""
         steps = self.steps + 1
         if len(kernels) == 0 or not (self.due or self._is_left(point, kernels)):
             return replace(self, steps=steps)
@@ -88,7 +82,7 @@ class Neighbours:
     def saved(self) -> dict[str, np.ndarray]:
         """What a checkpoint keeps."""
         arrays = {"list": self.index, "list_centre": self.centre, "list_spread": self.spread}
-        return arrays | {f"list_{name}": np.array(int(getattr(self, name))) for name in COUNTS}
+        return arrays | {f"list_{name}": np.array(int(vars(self)[name])) for name in COUNTS}
 
     def restored(self, arrays: dict[str, np.ndarray], n_kernels: int) -> Neighbours:
         """The list that a checkpoint has kept.

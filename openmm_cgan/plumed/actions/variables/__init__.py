@@ -1,8 +1,10 @@
 """Collective variables, a class each.
 
+atoms         what depends on atoms, and what WHOLEMOLECULES does for it
 centers       virtual atoms: COM, CENTER, FIXEDATOM
 variable      what collective variables share
-chains        DISTANCE, ANGLE, TORSION, POSITION
+components    the components of vectors: of DISTANCE, POSITION
+chains        DISTANCE, ANGLE, TORSION
 contacts      sums over pairs: COORDINATION, CONTACTMAP
 shapes        GYRATION, RMSD
 paths         PATHMSD, PROPERTYMAP

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Keyword
-from openmm_cgan.plumed.geometry.vectors import Vector, scaled, whole
+from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Keyword, Scope
+from openmm_cgan.plumed.actions.variables.atoms import AtomAction
+from openmm_cgan.plumed.geometry.molecules import whole
+from openmm_cgan.plumed.geometry.vectors import Vector, scaled
 from openmm_cgan.plumed.input.expressions import namespace
 
 _ATOMS = Keyword("ATOMS", "atoms", "the atoms of the group", compulsory=True)
@@ -23,6 +25,17 @@ _SET = (
 def mass_weights(action: Action, masses: np.ndarray | None) -> np.ndarray:
     """Masses of a group, made to sum to 1.
 
+    Parameters
+    ----------
+    action : Action
+        The group's, for the message.
+    masses : ndarray, shape (n_atoms,), or None
+        [dalton]
+
+    Returns
+    -------
+    ndarray, shape (n_atoms,)
+
     Raises
     ------
     ValueError
@@ -36,22 +49,33 @@ def mass_weights(action: Action, masses: np.ndarray | None) -> np.ndarray:
     return masses / masses.sum()
 
 
-class VirtualAtom(Action):
+class VirtualAtom(AtomAction):
     """A point, usable wherever an atom is."""
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        self.periodic: bool = not given.options.get("NOPBC", False)
         if not given.statement.label:
             raise self.error(self.name, "a virtual atom needs a label, or nothing can use it")
 
-    @property
-    def sites(self) -> tuple[int, ...]:
-        """The atoms that it depends on."""
-        return ()
+    def enter(self, scope: Scope) -> None:
+        scope.virtual_atoms[self.label] = self
+        super().enter(scope)
 
     def position(self, positions: Any, box: Any) -> Vector:
-        """Its position [nm]."""
+        """Its position.
+
+        Parameters
+        ----------
+        positions : ndarray or tensor, shape (..., n_atoms_of_the_system, 3)
+            [nm]
+        box : ndarray or tensor, shape (..., 3, 3), or None
+            [nm]
+
+        Returns
+        -------
+        tuple of three floats, ndarrays or tensors, shape (...)
+            [nm]
+        """
         raise NotImplementedError
 
 
@@ -103,23 +127,31 @@ class Centroid(VirtualAtom):
         self.masses: np.ndarray | None = None
 
     def set_masses(self, masses: np.ndarray) -> None:
-        """Take the masses [dalton] of all atoms of the system."""
+        """Take the masses of all atoms of the system, shape (n_atoms_of_the_system,) [dalton]."""
         self.masses = np.asarray(masses, dtype=float)[list(self.atoms)]
 
     @property
     def sites(self) -> tuple[int, ...]:
-        """The atoms that it depends on."""
         return self.atoms
+
+    def _take_atoms_as_they_are(self) -> None:
+        if not self.phases:  # which need no whole group
+            super()._take_atoms_as_they_are()
 
     @property
     def normalized_weights(self) -> np.ndarray:
-        """Weight of each atom, summing to 1."""
+        """Weight of each atom, summing to 1, shape (n_atoms,).
+
+        Raises
+        ------
+        ValueError
+            If masses are needed and not known yet.
+        """
         if self.weights is None:
             return mass_weights(self, self.masses)
         return self.weights / self.weights.sum()
 
     def position(self, positions: Any, box: Any) -> Vector:
-        """Its position [nm]."""
         if self.phases and box is not None:
             return self._position_by_phases(positions, box)
         points = whole(self.atoms, positions, box if self.periodic else None)
@@ -128,7 +160,22 @@ class Centroid(VirtualAtom):
         return x, y, z
 
     def pull(self, slope: np.ndarray, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
-        """Gradient on the atoms, shape (n_atoms, 3), of what has this slope in its position."""
+        """Gradient on the atoms of what has a slope in its position, for one frame.
+
+        Parameters
+        ----------
+        slope : ndarray, shape (3,)
+            [unit / nm]
+        positions : ndarray, shape (n_atoms_of_the_system, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            [nm]
+
+        Returns
+        -------
+        ndarray, shape (n_atoms, 3)
+            [unit / nm]
+        """
         weights = self.normalized_weights[:, None]
         if not self.phases or box is None:
             return weights * slope

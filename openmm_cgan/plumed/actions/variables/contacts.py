@@ -12,9 +12,9 @@ from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
 from openmm_cgan.plumed.actions.variables.centers import FixedAtom
 from openmm_cgan.plumed.actions.variables.variable import (
     BoxKind,
-    Gradient,
+    CalledBack,
     Name,
-    Own,
+    OwnForce,
     Site,
     Term,
     Variable,
@@ -92,17 +92,16 @@ class PairSum(Variable):
                 slopes[:, axis] += np.bincount(rows, sign * pull * component, len(slopes))
         return float(values.real.sum()), slopes
 
-    def wanders(self, box: BoxKind) -> bool:
-        fixed = any(isinstance(site, FixedAtom) for site in self.sites)
-        return (fixed and not self.periodic) or super().wanders(box)
+    def depends_on_image(self, box: BoxKind) -> bool:
+        return self.leaves_fixed_point or super().depends_on_image(box)
 
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
-        return name(Gradient(self, index) if self._in_python(box) else Own(self))
+        return name(CalledBack(self, index) if self._in_python(box) else OwnForce(self))
 
     def _in_python(self, box: BoxKind) -> bool:
         """Whether OpenMM's images of the pairs may not be PLUMED's."""
-        far = self.periodic and self.reach > box.safe and box.apart(self.sites)
-        return far or box.hidden(self.sites)
+        far = self.periodic and self.reach > box.safe and box.takes_other_images(self.sites)
+        return far or box.cannot_place(self.sites)
 
     def pair_expression(self, k: int, r: str) -> str:
         """Expression of OpenMM's for pair `k`, in its distance [nm] and `pair_parameters`."""
@@ -274,8 +273,8 @@ class ContactMap(PairSum):
             self.weights[k] * (switch.value(r[..., k]) - self.references[k])
             for k, switch in enumerate(self.switches)
         ]
-        found = namespace(r).stack(contacts, -1)
-        return found**2 if self.squared else found
+        values = namespace(r).stack(contacts, -1)
+        return values**2 if self.squared else values
 
     @property
     def reach(self) -> float:

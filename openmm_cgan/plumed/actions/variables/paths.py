@@ -26,8 +26,8 @@ from openmm_cgan.plumed.geometry.superposition import (
     mean_square_deviation,
 )
 from openmm_cgan.plumed.input.expressions import namespace
-from openmm_cgan.plumed.input.language import read_real, split_vector
 from openmm_cgan.plumed.input.pdb import read_remarks
+from openmm_cgan.plumed.input.words import read_real, split_vector
 
 _living: weakref.WeakValueDictionary[str, NearestModels] = weakref.WeakValueDictionary()
 
@@ -54,8 +54,15 @@ class NearestModels:
     def __reduce__(self) -> tuple[Any, ...]:
         return _reconnect, (self._token, self.size, self.stride)
 
-    def follow(self, square: np.ndarray, step: int) -> None:
-        """Take the step that had these mean square deviations from the models that counted."""
+    def update(self, square: np.ndarray, step: int) -> None:
+        """Take a step.
+
+        Parameters
+        ----------
+        square : ndarray, shape (n_models,)
+            Mean square deviation from each model [nm^2]; looked at only where a list is made.
+        step : int
+        """
         if step % self.stride == 0:
             self.index = None
         elif self.index is None:
@@ -114,11 +121,11 @@ class PathMsd(GroupVariable):
         return *averages, Value(f"{self.label}.zzz", unit)
 
     def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
-        """Progress and distance, over all models."""
+        """Progress and distance, over all models; parameters and shapes as of `Variable.values`."""
         return self._sums(self._whole(positions, box), self.references, self.places)
 
     def present_values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
-        """The same over the models that count at present in a run."""
+        """The same, of the same shapes, over the models that count at present in a run."""
         return self._sums(self._whole(positions, box), *self._counted())
 
     def _counted(self) -> tuple[References, np.ndarray]:
@@ -158,14 +165,23 @@ class PathMsd(GroupVariable):
     # ---- between steps
 
     def follow(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
-        """Renew the list of models where that is due."""
+        """Renew the list of models where that is due.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms_of_the_system, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            [nm]
+        step : int
+        """
         if self.nearest is None:
             return
         square = np.zeros(0)
         if self.nearest.index is None and step % self.nearest.stride:
             seen = self.seen(positions, box)
             square = mean_square_deviation(self._whole(seen, box), self.references)
-        self.nearest.follow(square, step)
+        self.nearest.update(square, step)
 
     def saved(self) -> dict[str, np.ndarray]:
         """What a checkpoint keeps."""

@@ -10,19 +10,19 @@ from openmm_cgan.plumed.actions.action import Given, Keyword, Value
 from openmm_cgan.plumed.actions.variables.centers import mass_weights
 from openmm_cgan.plumed.actions.variables.variable import (
     BoxKind,
-    Gradient,
+    CalledBack,
     Name,
-    Own,
+    OwnForce,
     Site,
     Variable,
 )
+from openmm_cgan.plumed.geometry.molecules import whole
 from openmm_cgan.plumed.geometry.superposition import (
     References,
     deviation_gradient,
     make_references,
     mean_square_deviation,
 )
-from openmm_cgan.plumed.geometry.vectors import whole
 from openmm_cgan.plumed.input.expressions import namespace
 from openmm_cgan.plumed.input.pdb import PdbAtom, read_models
 
@@ -53,7 +53,7 @@ class GroupVariable(Variable):
     def sites(self) -> tuple[Site, ...]:
         return self.atoms
 
-    def wanders(self, box: BoxKind) -> bool:
+    def depends_on_image(self, box: BoxKind) -> bool:
         return not self.periodic and box.split(self.atoms)
 
     def _whole(self, positions: Any, box: Any) -> Any:
@@ -87,12 +87,18 @@ class Gyration(GroupVariable):
         self.masses: np.ndarray | None = None
 
     def set_masses(self, masses: np.ndarray) -> None:
-        """Take the masses [dalton] of all atoms of the system."""
+        """Take the masses of all atoms of the system, shape (n_atoms_of_the_system,) [dalton]."""
         self.masses = np.asarray(masses, dtype=float)[list(self.atoms)]
 
     @property
     def normalized_weights(self) -> np.ndarray:
-        """Weight of each atom, summing to 1."""
+        """Weight of each atom, summing to 1, shape (n_atoms,).
+
+        Raises
+        ------
+        ValueError
+            If masses are needed and not known yet.
+        """
         if not self.mass_weighted:
             return np.full(len(self.atoms), 1 / len(self.atoms))
         return mass_weights(self, self.masses)
@@ -164,8 +170,8 @@ class Gyration(GroupVariable):
 
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
         if self.type not in ("RADIUS", "TRACE") or box.split(self.atoms):
-            return name(Gradient(self, index))
-        square = name(Own(self))
+            return name(CalledBack(self, index))
+        square = name(OwnForce(self))
         return f"({self.scale!r}*{square if self.type == 'TRACE' else f'sqrt({square})'})"
 
 
@@ -223,9 +229,9 @@ class Rmsd(GroupVariable):
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
         references = self.references
         if references.rotate and references.equal and not box.split(self.atoms):
-            root = name(Own(self))  # OpenMM's own
+            root = name(OwnForce(self))  # OpenMM's own
             return f"({self.scale!r}*{root}^2)" if self.squared else f"({self.scale!r}*{root})"
-        return name(Gradient(self, index))
+        return name(CalledBack(self, index))
 
 
 def read_references(action: Variable, given: Given) -> list[list[PdbAtom]]:
@@ -248,6 +254,14 @@ def references_of(
 ) -> tuple[tuple[int, ...], References]:
     """Zero-based atoms of models of the same atoms, and the models as references.
 
+    Parameters
+    ----------
+    action : Variable
+        For the error.
+    models : list of list of PdbAtom, shape (n_models, n_atoms)
+    rotate : bool
+        Whether rotations are to be taken out.
+
     Raises
     ------
     PlumedInputError
@@ -260,10 +274,9 @@ def references_of(
         raise action.error("REFERENCE", "an atom number stands twice")
     if rotate and len(atoms) < 3:
         raise action.error("REFERENCE", "a superposition needs three atoms at least")
-    points, occupancy, beta = (
-        np.array([[getattr(atom, column) for atom in model] for model in models])
-        for column in ("position", "occupancy", "beta")
-    )
+    points = np.array([[atom.position for atom in model] for model in models])
+    occupancy = np.array([[atom.occupancy for atom in model] for model in models])
+    beta = np.array([[atom.beta for atom in model] for model in models])
     if np.any(occupancy < 0) or np.any(beta < 0):
         raise action.error("REFERENCE", "a weight (occupancy or B factor) is negative")
     return atoms, make_references(points, occupancy, beta, rotate)

@@ -16,8 +16,10 @@ import numpy as np
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions.action import Action, Given
+from openmm_cgan.plumed.actions.variables.atoms import AtomAction
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
-from openmm_cgan.plumed.geometry.vectors import Vector, mended, shortest_image
+from openmm_cgan.plumed.geometry.molecules import Entity, entities_made_whole
+from openmm_cgan.plumed.geometry.vectors import Vector, shortest_image
 
 Site = int | VirtualAtom
 
@@ -52,21 +54,21 @@ class BoxEdge:
 
 
 @dataclass(frozen=True)
-class Gradient:
-    """A value with the gradient that `Variable.gradient` knows, for what has no expression."""
+class CalledBack:
+    """A value that OpenMM calls back for, with its `Variable.gradient`: it has no expression."""
 
     variable: Variable
     index: int
 
 
 @dataclass(frozen=True)
-class Own:
+class OwnForce:
     """A value for which OpenMM has, or can be given, a force of its own."""
 
     variable: Variable
 
 
-Leaf = Term | BoxEdge | Gradient | Own
+Leaf = Term | BoxEdge | CalledBack | OwnForce
 Name = Callable[[Leaf], str]
 
 
@@ -102,20 +104,20 @@ class BoxKind:
         """Whether atoms are of several molecules, whose images OpenMM may move apart."""
         return self.periodic and len({self._molecules[atom] for atom in atoms}) > 1
 
-    def torn(self, sites: tuple[Site, ...]) -> bool:
+    def splits_group(self, sites: tuple[Site, ...]) -> bool:
         """Whether the group of a virtual atom among sites is of several molecules.
 
         OpenMM's centroids take the coordinates as they are.
         """
         return any(isinstance(site, Centroid) and self.split(site.atoms) for site in sites)
 
-    def hidden(self, sites: tuple[Site, ...]) -> bool:
+    def cannot_place(self, sites: tuple[Site, ...]) -> bool:
         """Whether OpenMM's expressions can not say where a virtual atom among sites is."""
         scaled = any(isinstance(site, FixedAtom) and site.scaled for site in sites)
         phases = any(isinstance(site, Centroid) and site.phases for site in sites)
-        return scaled or (phases and self.periodic) or self.torn(sites)
+        return scaled or (phases and self.periodic) or self.splits_group(sites)
 
-    def apart(self, sites: tuple[Site, ...]) -> bool:
+    def takes_other_images(self, sites: tuple[Site, ...]) -> bool:
         """Whether OpenMM's nearest image of sites may be another than the shortest, PLUMED's.
 
         It can be so in a triclinic box, for vectors longer than half of its shortest width, which
@@ -126,43 +128,52 @@ class BoxKind:
         return any(isinstance(site, FixedAtom) for site in sites) or self.split(real_atoms(sites))
 
 
-class Variable(Action):
+class Variable(AtomAction):
     """A collective variable of the atoms' positions, or several."""
 
-    def __init__(self, given: Given) -> None:
-        super().__init__(given)
-        self.periodic: bool = not given.options.get("NOPBC", False)
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        """Atoms and virtual atoms that it depends on."""
-        return ()
-
     @cached_property
-    def mended(self) -> tuple[tuple[int, ...], ...]:
+    def whole_entities(self) -> tuple[Entity, ...]:
         """Entities of WHOLEMOLECULES that it sees made whole, for it takes them as they are."""
         taken = set(real_atoms(self.sites))
         nopbc = any(isinstance(site, Centroid) and not site.periodic for site in self.sites)
         if self.periodic and not nopbc:
             return ()
-        atoms = [atom for entity in self.made_whole for atom in entity]
+        atoms = [atom for entity in self.entities_above for atom in entity.atoms]
         if len(set(atoms)) < len(atoms):  # one entity moves what another begins with
-            return self.made_whole
-        return tuple(entity for entity in self.made_whole if taken.intersection(entity))
+            return self.entities_above
+        return tuple(e for e in self.entities_above if taken.intersection(e.atoms))
 
     def seen(self, positions: Any, box: Any) -> Any:
-        """Positions as WHOLEMOLECULES has left them, where that makes a difference."""
-        if box is None or not self.mended:
-            return positions
-        return mended(self.mended, positions, box)
+        """Positions as WHOLEMOLECULES has left them, where that makes a difference.
 
-    def wanders(self, box: BoxKind) -> bool:
+        Parameters
+        ----------
+        positions : ndarray or tensor, shape (..., n_atoms_of_the_system, 3)
+            [nm]
+        box : ndarray or tensor, shape (..., 3, 3), or None
+            [nm]
+
+        Returns
+        -------
+        ndarray or tensor, shape (..., n_atoms_of_the_system, 3)
+            [nm]
+        """
+        if box is None or not self.whole_entities:
+            return positions
+        return entities_made_whole(self.whole_entities, positions, box)
+
+    def depends_on_image(self, box: BoxKind) -> bool:
         """Whether it changes when a molecule goes to another periodic image."""
         nopbc = any(isinstance(site, Centroid) and not site.periodic for site in self.sites)
         phases = any(isinstance(site, Centroid) and site.phases for site in self.sites)
         if phases and not self.periodic:
             return True
-        return (nopbc or not self.periodic) and box.torn(self.sites)
+        return (nopbc or not self.periodic) and box.splits_group(self.sites)
+
+    @property
+    def leaves_fixed_point(self) -> bool:
+        """Whether it goes from or to a fixed point, and not to the nearest image of that."""
+        return not self.periodic and any(isinstance(site, FixedAtom) for site in self.sites)
 
     @property
     def chain(self) -> tuple[int, ...]:
@@ -187,7 +198,7 @@ class Variable(Action):
         return self.values(positions, box)[0]
 
     def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
-        """All outputs, in order, each as `value` gives one."""
+        """All outputs, in order, of shape (...) each; parameters as of `value`."""
         return (self.value(positions, box),)
 
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
@@ -201,12 +212,21 @@ class Variable(Action):
             Gives the name of a `Leaf` in the expression.
         box : BoxKind
         """
-        return name(Gradient(self, index))
+        return name(CalledBack(self, index))
 
     def gradient(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
     ) -> tuple[float, np.ndarray]:
         """Value of an output at one frame, and its gradient.
+
+        Parameters
+        ----------
+        index : int
+            Which output.
+        positions : ndarray, shape (n_atoms_of_the_system, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            [nm]
 
         Returns
         -------
@@ -223,12 +243,75 @@ class Variable(Action):
 
 
 def site_position(site: Site, positions: Any, box: Any) -> Vector:
-    """Position of an atom or a virtual atom [nm]."""
+    """Position of an atom or a virtual atom.
+
+    Parameters
+    ----------
+    site : int or VirtualAtom
+    positions : ndarray or tensor, shape (..., n_atoms_of_the_system, 3)
+        [nm]
+    box : ndarray or tensor, shape (..., 3, 3), or None
+        [nm]
+
+    Returns
+    -------
+    tuple of three floats, ndarrays or tensors, shape (...)
+        [nm]; plain floats for one frame.
+    """
     if isinstance(site, VirtualAtom):
         return site.position(positions, box)
     if isinstance(positions, np.ndarray) and positions.ndim == 2:
         return tuple(positions[site].tolist())  # plain floats are the quickest for one frame
     return positions[..., site, 0], positions[..., site, 1], positions[..., site, 2]
+
+
+def points_of(given: Given, word: str, *counts: int) -> tuple[Site, ...]:
+    """The atoms and virtual atoms that a keyword names, as `checked_points`."""
+    return checked_points(given, word, given.options[word], *counts)
+
+
+def checked_points(
+    given: Given, word: str, sites: tuple[Site, ...] | None, *counts: int
+) -> tuple[Site, ...]:
+    """The same atoms and virtual atoms, none if there are none.
+
+    Parameters
+    ----------
+    given : Given
+    word : str
+        The keyword that names them, or would.
+    sites : tuple of int or VirtualAtom, or None
+    counts : int
+        How many there may be.
+
+    Raises
+    ------
+    PlumedInputError
+        If they are of another number, or one is named twice.
+    """
+    sites = sites or ()
+    if len(sites) not in counts:
+        expected, action = " or ".join(map(str, counts)), given.statement.action
+        raise given.error(word, f"{action} takes {expected} atoms here, {len(sites)} given")
+    if len(set(sites)) != len(sites):
+        raise given.error(word, "an atom is named twice")
+    return sites
+
+
+def refuse_immobile(given: Given, sites: tuple[Site, ...]) -> None:
+    """Refuse what depends on fixed points only.
+
+    Raises
+    ------
+    PlumedInputError
+    """
+    if not real_atoms(sites):
+        raise given.error(given.statement.action, "it does not depend on any atom")
+
+
+def vector_text(a: int, b: int) -> list[str]:
+    """Components of the vector from point `a` to point `b`, as texts of a `Term`."""
+    return [f"({{{axis}[{b}]}}-{{{axis}[{a}]}})" for axis in "xyz"]
 
 
 def real_atoms(sites: tuple[Site, ...]) -> tuple[int, ...]:
@@ -243,7 +326,7 @@ def real_atoms(sites: tuple[Site, ...]) -> tuple[int, ...]:
 
 
 def describe(owner: Action, name: str) -> CollectiveVariable:
-    """What an action tells of a value that it gives."""
+    """What an action tells of a value that it gives, by the name of the value."""
     [value] = [value for value in owner.outputs if value.name == name]
     if not isinstance(owner, Variable):
         return CollectiveVariable(name, value.unit, value.domain)

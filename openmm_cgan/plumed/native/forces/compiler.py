@@ -25,11 +25,11 @@ from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable, Torsion
 from openmm_cgan.plumed.actions.variables.variable import (
     BoxKind,
-    Gradient,
+    CalledBack,
     Term,
     Variable,
 )
-from openmm_cgan.plumed.geometry.lattices import GeneralBox
+from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
 from openmm_cgan.plumed.native.forces.leaf_forces import (
     Form,
@@ -192,7 +192,7 @@ class Lowering:
         owner, leaves = self._owner[name], dict[Any, str]()
         text = self._expression(name, leaves)
         leaf = next(iter(leaves), None)
-        if isinstance(leaf, Gradient) and text == leaves[leaf]:
+        if isinstance(leaf, CalledBack) and text == leaves[leaf]:
             periodic = system.usesPeriodicBoundaryConditions()
             return GradientFunction(leaf.variable, leaf.index, periodic)
         return owner if isinstance(owner, ChainVariable) and owner.chain else None
@@ -236,7 +236,7 @@ class Lowering:
         """Give the gradients of their values to the METADs that lay a hill by them at a step."""
         for metad, values in self._geometric:
             if step % metad.pace == 0:
-                if isinstance(box, GeneralBox):
+                if box is not None and form_of_box(box) is BoxForm.GENERAL:
                     where = metad.statement.location
                     raise ValueError(f"{where}: ADAPTIVE=GEOM in this box needs --backend kernel")
                 metric = values.products(positions, box) * metad.units.length**2

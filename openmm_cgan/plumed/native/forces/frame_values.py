@@ -17,7 +17,6 @@ import openmm
 
 from openmm_cgan.plumed.actions import Angle, Distance, Torsion
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
-from openmm_cgan.plumed.geometry.lattices import GeneralBox
 from openmm_cgan.plumed.native.forces.leaf_forces import GradientFunction
 
 Triple = tuple[float, float, float]
@@ -88,15 +87,16 @@ def nearest(x: float, y: float, z: float, box: list[list[float]]) -> Triple:
 
 def at_right_angles(box: np.ndarray | None) -> bool:
     """Whether nearest images are those that `nearest` takes."""
-    return box is None or bool(np.count_nonzero(box) <= 3)
+    if box is None:
+        return True
+    along = box[0, 0] != 0 and box[1, 1] != 0 and box[2, 2] != 0
+    return bool(along and np.count_nonzero(box) == 3)
 
 
 def chain_values(
     variables: Iterable[ChainVariable], positions: np.ndarray, box: np.ndarray | None
 ) -> list[float]:
     """Values of torsions, angles and distances of real atoms, for one frame of all atoms."""
-    if isinstance(box, GeneralBox):  # not the reduced form that `nearest` is for
-        return [float(variable.value(positions, box)) for variable in variables]
     edges = None if box is None else box.tolist()
     found = []
     for variable in variables:

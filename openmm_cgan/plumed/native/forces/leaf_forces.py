@@ -14,7 +14,7 @@ from openmm_cgan.plumed.actions.variables.contacts import PairSum
 from openmm_cgan.plumed.actions.variables.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables.variable import (
     BoxEdge,
-    Gradient,
+    CalledBack,
     Leaf,
     Site,
     Term,
@@ -137,7 +137,7 @@ def _add_group(force: openmm.CustomCentroidBondForce, site: Site) -> int:
 
 
 def leaf_force(leaf: Leaf, periodic: bool, n_atoms: int) -> openmm.Force:
-    """A force whose energy is the value of a leaf [nm, or the unit of the input for a Gradient].
+    """A force whose energy is the value of a leaf [nm, or the unit of the input for a CalledBack].
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def leaf_force(leaf: Leaf, periodic: bool, n_atoms: int) -> openmm.Force:
         return force
     if isinstance(leaf, BoxEdge):
         return openmm.CustomVolumeForce(leaf.name)
-    if isinstance(leaf, Gradient):
+    if isinstance(leaf, CalledBack):
         return _gradient_force(leaf, periodic)
     variable = leaf.variable
     if isinstance(variable, Rmsd):
@@ -174,7 +174,7 @@ def leaf_force(leaf: Leaf, periodic: bool, n_atoms: int) -> openmm.Force:
 
 
 class GradientFunction:
-    """What OpenMM calls for the value of a `Gradient` and its forces.
+    """What OpenMM calls for the value of a `CalledBack` and its forces.
 
     Plain data, since OpenMM pickles it to copy a System.
     """
@@ -216,7 +216,7 @@ class GradientFunction:
         return value, gradient
 
 
-def _gradient_force(leaf: Gradient, periodic: bool) -> openmm.PythonForce:
+def _gradient_force(leaf: CalledBack, periodic: bool) -> openmm.PythonForce:
     function = GradientFunction(leaf.variable, leaf.index, periodic)
     force = openmm.PythonForce(function, {}, list(function.atoms))
     force.setUsesPeriodicBoundaryConditions(periodic)

@@ -1,0 +1,120 @@
+"""One axis of a grid of hills: which nodes a hill reaches along it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.plumed.actions.action import Value
+
+MAX_GRID_POINTS = 8_000_000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a grid, over a value from `lower` to `upper` in `cells` equal steps."""
+
+    value: Value
+    lower: float
+    upper: float
+    cells: int
+    texts: tuple[str, str] = ("", "")  # lower and upper as they were written
+
+    @cached_property
+    def step(self) -> float:
+        """Distance of two nodes."""
+        return (self.upper - self.lower) / self.cells
+
+    @cached_property
+    def periodic(self) -> bool:
+        """Whether the last node is the first again."""
+        return self.value.domain is not None
+
+    @cached_property
+    def nodes(self) -> int:
+        """Number of nodes; the last of a periodic axis is the first again."""
+        return self.cells + (not self.periodic)
+
+    def goes_round(self, reach: float) -> bool:
+        """Whether nodes within `reach` go more than once round, where PLUMED may stop."""
+        return self.periodic and math.ceil(reach / self.step) >= self.cells
+
+    def position(self, s: np.ndarray) -> np.ndarray:
+        """Distance from `lower` in cells, of values of shape (...), of that shape."""
+        return (self.value.wrap(s) - self.lower) / self.step
+
+    def nearest(self, s: np.ndarray) -> np.ndarray:
+        """The nodes that values of a grid file stand at, shape (n,); integers of that shape."""
+        return np.floor((s - self.lower) / self.step + 0.5).astype(int)
+
+    def inside(self, s: Any) -> Any:
+        """Whether a value is on the grid; always, where periodic. PLUMED goes one step too far.
+
+        Parameters
+        ----------
+        s : float or ndarray, shape (...)
+
+        Returns
+        -------
+        bool or ndarray of bool, shape (...)
+        """
+        if self.periodic:
+            return abs(s) < math.inf
+        return (s >= self.lower) & (s < self.upper + self.step)
+
+    def nearby(self, s: float, reach: float) -> tuple[range, np.ndarray, np.ndarray | None]:
+        """Nodes within `reach` of a value, their distances, and counts if some count twice.
+
+        The range runs beyond the ends of a periodic axis, but never more than once round it.
+        PLUMED goes on, and adds a hill again to the nodes where it comes round.
+
+        Parameters
+        ----------
+        s, reach : float
+            [unit of the value]
+
+        Returns
+        -------
+        range, length n_near
+            The nodes.
+        ndarray, shape (n_near,)
+            Their distances [unit of the value].
+        ndarray, shape (n_near,), or None
+            How often PLUMED adds a hill to each; None for once.
+        """
+        position = (s - self.lower) / self.step
+        if self.periodic:
+            position -= self.cells * math.floor(position / self.cells)
+        centre, width = math.floor(position), math.ceil(reach / self.step)
+        if not self.periodic:
+            width = min(width, self.cells + 1)
+            near = range(max(centre - width, 0), min(centre + width, self.cells) + 1)
+            part = slice(near.start - centre + width, near.stop - centre + width)
+            return near, _offsets(width, self.step)[part] - self.step * (position - centre), None
+        if 2 * width + 1 <= self.cells:
+            near = range(centre - width, centre + width + 1)
+            return near, _offsets(width, self.step) - self.step * (position - centre), None
+        met = np.arange(centre - width, centre + width + 1) % self.cells
+        distances = self.value.difference(s, self.lower + self.step * np.arange(self.cells))
+        counts = np.bincount(met, minlength=self.cells).astype(float)
+        return range(self.cells), distances, counts
+
+    def pieces(self, near: range) -> list[tuple[slice, slice]]:
+        """Slices of the nodes, and of `near`, that belong together."""
+        pieces, start = [], near.start
+        while start < near.stop:
+            turn = start // self.nodes * self.nodes
+            stop = min(near.stop, turn + self.nodes)
+            node = slice(start - turn, stop - turn)
+            pieces.append((node, slice(start - near.start, stop - near.start)))
+            start = stop
+        return pieces
+
+
+@lru_cache(maxsize=64)
+def _offsets(width: int, step: float) -> np.ndarray:
+    return step * np.arange(-width, width + 1)

@@ -1,0 +1,196 @@
+"""How a statement becomes an action: words matched with keywords, and read by their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from openmm_cgan.plumed.actions.action import (
+    REMEDY,
+    Action,
+    BrokenAboveError,
+    Given,
+    Keyword,
+    Scope,
+    Value,
+)
+from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
+from openmm_cgan.plumed.input.words import read_integer, read_real, split_vector, unbrace
+
+# Flags that tell PLUMED how to compute, not what: nothing changes natively
+IGNORED_FLAGS = frozenset({"NUMERICAL_DERIVATIVES", "SERIAL", "TIMINGS", "LOWMEM"})
+# Actions that are two in PLUMED, which shows in the names @0, @1 ... of those without a label
+SHORTCUTS = frozenset(
+    """DISTANCE ANGLE TORSION POSITION CENTER GYRATION RMSD COMBINE CUSTOM MATHEVAL RESTRAINT
+    UPPER_WALLS LOWER_WALLS""".split()  # noqa: SIM905  readable
+)
+
+
+def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action:
+    """Turn a statement into an action, not yet entered in the scope.
+
+    Parameters
+    ----------
+    cls : type of Action
+        What the name of the statement stands for.
+    statement : Statement
+    scope : Scope
+
+    Returns
+    -------
+    Action
+
+    Raises
+    ------
+    PlumedInputError
+        With all problems of the statement.
+    """
+    problems: list[Problem] = []
+    broken = False
+
+    def complain(word: str, message: str) -> None:
+        problems.append(Problem(statement.location, word, message))
+
+    above = scope.actions.values()
+    label = statement.label or f"@{len(above) + sum(a.name in SHORTCUTS for a in above)}"
+    if statement.label in scope.actions:
+        complain(statement.label, "this label is already used above")
+    raw = _match_words(cls, statement, complain)
+    options: dict[str, Any] = {}
+    for keyword in sorted(cls.keywords, key=lambda k: k.kind != "arguments"):
+        if keyword.key not in raw:
+            if keyword.compulsory:
+                complain(cls.name, f"the keyword {keyword.key}= is missing ({keyword.help})")
+            options[keyword.key] = _default(keyword, options)
+            continue
+        try:
+            options[keyword.key] = _read_option(keyword, raw, scope, options)
+        except BrokenAboveError:
+            broken = True
+        except ValueError as error:
+            complain(f"{keyword.key}={raw[keyword.key]}", str(error))
+    if problems or broken:
+        raise PlumedInputError(problems)
+    return cls.made(Given(label, statement, scope.units, scope.folder, options))
+
+
+def _read_option(
+    keyword: Keyword, raw: dict[str, str], scope: Scope, options: dict[str, Any]
+) -> Any:
+    read = _READERS[keyword.kind]
+    if keyword.first is None:
+        return read(raw[keyword.name], scope, options)
+    if keyword.sparse:
+        named = {k: k.removeprefix(keyword.name) for k in raw}
+        return {
+            int(number): read(raw[k], scope, options)
+            for k, number in named.items()
+            if number != k and number.isdigit()
+        }
+    numbered: list[Any] = []
+    while (name := f"{keyword.name}{keyword.first + len(numbered)}") in raw:
+        numbered.append(read(raw[name], scope, options))
+    return tuple(numbered)
+
+
+def _find_keyword(cls: type[Action], key: str) -> tuple[Keyword | None, int]:
+    """The keyword that a word names, and its number (0 for one without)."""
+    for keyword in cls.keywords:
+        number = key.removeprefix(keyword.name)
+        if keyword.first is None and key == keyword.name:
+            return keyword, 0
+        if keyword.first is not None and number.isdigit() and key == f"{keyword.name}{number}":
+            return keyword, int(number)
+    return None, 0
+
+
+def _match_words(
+    cls: type[Action], statement: Statement, complain: Callable[[str, str], None]
+) -> dict[str, str]:
+    """Values by word; complains about words that the action does not have."""
+    raw: dict[str, str] = {}
+    numbers: dict[str, set[int]] = {}
+    for word in statement.words:
+        key, equals, value = word.partition("=")
+        keyword, number = _find_keyword(cls, key.upper())
+        if keyword is None and not equals and cls.calculates and key.upper() in IGNORED_FLAGS:
+            continue
+        if keyword is None or (keyword.kind == "flag") == bool(equals):
+            known = ", ".join(k.key for k in cls.keywords) or "none"
+            complain(word, f"not understood natively by {cls.name} (it has: {known}); {REMEDY}")
+        elif key.upper() in raw:
+            complain(word, f"{key.upper()} is given twice")
+        elif equals and not value:
+            complain(word, "no value after '='")
+        else:
+            raw[key.upper()] = value
+            raw.setdefault(keyword.key, "...")  # some number of it is given
+            numbers.setdefault(keyword.key, set()).add(number)
+    for keyword in cls.keywords:
+        given = numbers.get(keyword.key, set())
+        if keyword.first is not None and given and not keyword.sparse:
+            expected = set(range(keyword.first, keyword.first + len(given)))
+            if given != expected:
+                complain(keyword.key, f"numbers are missing; expected {sorted(expected)}")
+    return raw
+
+
+def _default(keyword: Keyword, options: dict[str, Any]) -> Any:
+    if keyword.kind == "flag":
+        return False
+    if keyword.sparse:
+        return {}
+    if keyword.kind == "arguments" or keyword.first is not None:
+        return ()
+    if keyword.kind in ("reals", "integers") and keyword.default is not None:
+        return (keyword.default,) * len(options.get("ARG", ()))
+    return keyword.default
+
+
+def _read_arguments(text: str, scope: Scope, _: dict[str, Any]) -> tuple[Value, ...]:
+    elements = split_vector(text)
+    if not elements:
+        raise ValueError("names no values")
+    return tuple(value for element in elements for value in scope.values(element))
+
+
+def _read_atoms(text: str, scope: Scope, _: dict[str, Any]) -> tuple[Any, ...]:
+    elements = split_vector(text)
+    if not elements:
+        raise ValueError("names no atoms")
+    return tuple(atom for element in elements for atom in scope.atoms(element))
+
+
+def _read_vector(read: Callable[[str], Any]) -> Callable[[str, Scope, dict[str, Any]], Any]:
+    def read_vector(text: str, _: Scope, options: dict[str, Any]) -> tuple[Any, ...]:
+        numbers = tuple(read(element) for element in split_vector(text))
+        expected = len(options.get("ARG", numbers))  # no ARG here: it has a problem of its own
+        if len(numbers) != expected:
+            raise ValueError(f"{len(numbers)} numbers for {expected} arguments in ARG")
+        return numbers
+
+    return read_vector
+
+
+def _read_domain(text: str, *_: Any) -> tuple[str, str] | None:
+    if unbrace(text).upper() == "NO":
+        return None
+    limits = split_vector(text)
+    if len(limits) != 2 or read_real(limits[0]) >= read_real(limits[1]):
+        raise ValueError("expected NO or min,max with min below max")
+    return limits[0], limits[1]
+
+
+_READERS: dict[str, Callable[..., Any]] = {
+    "arguments": _read_arguments,
+    "atoms": _read_atoms,
+    "real": lambda text, *_: read_real(unbrace(text)),
+    "integer": lambda text, *_: read_integer(unbrace(text)),
+    "text": lambda text, *_: unbrace(text),
+    "domain": _read_domain,
+    "reals": _read_vector(read_real),
+    "integers": _read_vector(read_integer),
+    "texts": _read_vector(str),
+    "numbers": lambda text, *_: tuple(map(read_real, split_vector(text))),
+    "flag": lambda *_: True,
+}

@@ -1,0 +1,25 @@
+"""UNITS: the units that an input's numbers are in, as multiples of OpenMM's (nm, kJ/mol, ps)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LENGTHS = {"nm": 1.0, "A": 0.1, "um": 1000.0, "Bohr": 0.052917721067}
+ENERGIES = {
+    "kj/mol": 1.0,
+    "kcal/mol": 4.184,
+    "j/mol": 0.001,
+    "eV": 96.48530749925792,
+    "Ha": 2625.499638,
+}
+TIMES = {"ps": 1.0, "ns": 1000.0, "fs": 0.001, "atomic": 2.418884326509e-5}
+
+
+@dataclass(frozen=True)
+class UnitSystem:
+    """Units of an input in OpenMM's (nm, kJ/mol, ps), with the name of the length unit."""
+
+    length: float = 1.0
+    energy: float = 1.0
+    time: float = 1.0
+    length_name: str = "nm"

@@ -1,0 +1,53 @@
+"""What depends on the positions of atoms, and what WHOLEMOLECULES does for it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Scope
+from openmm_cgan.plumed.geometry.molecules import Entity
+
+
+class AtomAction(Action):
+    """An action that depends on the positions of atoms: a variable, or a virtual atom.
+
+    Attributes
+    ----------
+    periodic : bool
+        Whether it takes nearest images, or makes its group whole, itself.
+    entities_above : tuple of Entity
+        Of the WHOLEMOLECULES above it.
+    """
+
+    makes_whole: ClassVar[bool] = False  # its atoms first, unless NOPBC
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.periodic: bool = not given.options.get("NOPBC", False)
+        self.entities_above: tuple[Entity, ...] = ()
+
+    @property
+    def sites(self) -> tuple[Any, ...]:
+        """The atoms, and virtual atoms, that it depends on."""
+        return ()
+
+    def enter(self, scope: Scope) -> None:
+        above = scope.whole_molecules
+        self.entities_above = tuple(entity for action in above for entity in action.entities)
+        if scope.molinfo_whole and self.makes_whole and self.periodic:
+            self._take_atoms_as_they_are()
+        super().enter(scope)
+
+    def _take_atoms_as_they_are(self) -> None:
+        """Leave it to WHOLEMOLECULES to make atoms whole.
+
+        Below MOLINFO WHOLE, PLUMED 2.11 takes the atoms as they are, and older ones make them
+        whole.
+        """
+        made_whole = {atom for entity in self.entities_above for atom in entity.atoms}
+        if not made_whole.issuperset(self.sites):
+            message = (
+                "below MOLINFO WHOLE: natively with NOPBC or after WHOLEMOLECULES of its atoms"
+            )
+            raise self.error(self.name, f"{message}; {REMEDY}")
+        self.periodic = False
