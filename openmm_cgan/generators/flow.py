@@ -21,7 +21,7 @@ References
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,7 @@ class FlowGenerator(nn.Module):
     (torch.Size([5, 4]), torch.Size([5]))
     """
 
+    has_density: ClassVar[bool] = True
     mean: Tensor  # (1 + G, L) the linear part of the mean
     spread: Tensor  # (L, L) Cholesky factor of what is left
     permutations: Tensor  # (couplings, L)
@@ -122,6 +123,20 @@ class FlowGenerator(nn.Module):
             for network in (*self.splines, *self.scalings, *self.couplings):
                 for parameter in network[-1].parameters():
                     parameter.mul_(SMALL)
+
+    @classmethod
+    def of_size(
+        cls,
+        n_linear: int,
+        n_pairs: int,
+        n_condition: int,
+        *,
+        width: int,
+        depth: int,
+        folds: Sequence[int],
+    ) -> Self:
+        """One for features and conditions of these lengths."""
+        return cls(n_linear, n_pairs, n_condition, width=width, depth=depth, folds=folds)
 
     def start_from(self, features: Tensor, condition: Tensor) -> None:
         """Fit the Gaussian of the stiff features, given torsions and condition.
