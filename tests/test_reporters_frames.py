@@ -35,6 +35,7 @@ RESTRAINT ARG=phi,psi AT=-1.0,1.0 KAPPA=20,30
 class PhiPsi:
     """A bias without a force: FrameReporter's side of PlumedBias and nothing else."""
 
+    static = False
     variables = tuple(
         CollectiveVariable(name, "rad", (-np.pi, np.pi), "TORSION", atoms)
         for name, atoms in (("phi", PHI_ATOMS), ("psi", PSI_ATOMS))
@@ -53,6 +54,7 @@ class Height:
     """The x coordinate of a particle in the double well."""
 
     variables = (CollectiveVariable("x", "nm"),)
+    static = False
     temperature = None
     backend = "none"
     text = ""
@@ -233,6 +235,7 @@ def test_values_that_wait_are_those_of_each_frame(tmp_path):
         """The same bias, asked at every frame."""
 
         variables, text, backend, temperature = bias.variables, bias.text, "x", 300.0
+        static = False
 
         def values(self, simulation, state):
             asked.append(simulation.currentStep)
