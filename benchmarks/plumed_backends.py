@@ -1,8 +1,8 @@
 """How well the native backend agrees with libplumed.
 
 The largest deviation of the native backend from libplumed in values, bias energy and
-forces over 40 random frames for each action (tests/test_backends.py holds the cases), relative to
-1 + magnitude, without and with periodic boxes.
+forces over 40 random frames for each action (tests/cases/plumed_inputs.py holds the inputs),
+relative to 1 + magnitude, without and with periodic boxes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from test_backends import BOXES, CASES, TOLERANCE, deviation
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.cases.eight_atoms import BOXES, TOLERANCE, deviation
+from tests.cases.plumed_inputs import CASES
 
 
 def agreement_rows() -> list[dict[str, Any]]:

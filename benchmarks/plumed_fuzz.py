@@ -32,8 +32,9 @@ from openmm_cgan.plumed.actions import ACTIONS, read_actions
 from openmm_cgan.plumed.input.language import PlumedInputError, include_files, read_statements
 from openmm_cgan.plumed.native.backend import NativeBackend
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from test_backends import CASES, GROUPS, reference_pdb
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.cases.eight_atoms import reference_pdb
+from tests.cases.plumed_inputs import CASES, GROUPS
 
 INPUTS = Path(__file__).resolve().parent.parent / "plumed_inputs"
 SECONDS = 10

@@ -13,8 +13,8 @@ from openmm import app, unit
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 from openmm_cgan.frames import read_frames
 from openmm_cgan.testsystems import alanine_dipeptide
+from tests.cases import ROOT
 
-ROOT = Path(__file__).parent.parent
 SHORT = TrainingSettings(steps=5)
 
 

@@ -1,13 +1,16 @@
 """The house rules that a test can hold: who imports whom, sizes, and a quick import."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "openmm_cgan"
+from tests.cases import ROOT
+
+PACKAGE = ROOT / "openmm_cgan"
 
 # The order of the data (the package docstring): a room imports only from rooms above it.
 ORDER = [
@@ -200,10 +203,18 @@ ALLOWED = {
     "cli.simulations": {"numpy", "openmm", "tqdm"},
 }
 
+# Rooms that import one below them for its types. Each is to be opened: one that is open and still
+# stands here fails, as one that does not stand here does.
+CIRCLES_TO_OPEN = {
+    ("plumed.actions.metad.options", "plumed.actions.metad.metad"),
+    ("reporters.learner", "reporters.proposal_reporter"),
+}
+
 # Words that name a drawer and not a thing.
 DRAWERS = {"utils", "helpers", "manager", "managers", "common", "misc", "tools", "base", "core"}
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "plumed_inputs" not in path.parts)
+TEST_FILES = sorted((ROOT / "tests").rglob("*.py"))
 
 
 def room_of(path: Path) -> str:
@@ -217,10 +228,10 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def imported(tree: ast.AST, everywhere: bool) -> set[str]:
-    """Full names imported: at load time only, or in functions too (never under TYPE_CHECKING)."""
+    """Full names imported: at load time only, or in functions and under TYPE_CHECKING too."""
     names: set[str] = set()
     for node in ast.iter_child_nodes(tree):
-        if is_type_checking(node):
+        if is_type_checking(node) and not everywhere:
             continue
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -232,9 +243,9 @@ def imported(tree: ast.AST, everywhere: bool) -> set[str]:
     return names
 
 
-def rooms_imported(tree: ast.AST) -> set[str]:
+def rooms_imported(tree: ast.AST, everywhere: bool = True) -> set[str]:
     rooms = set()
-    for name in imported(tree, everywhere=True):
+    for name in imported(tree, everywhere):
         if name.split(".")[0] != "openmm_cgan":
             continue
         inner = name.removeprefix("openmm_cgan.")
@@ -252,8 +263,20 @@ def position(room: str) -> int:
 @pytest.mark.parametrize("path", FILES, ids=room_of)
 def test_a_room_imports_only_from_rooms_above_it(path: Path) -> None:
     room = room_of(path)
-    below = {r for r in rooms_imported(ast.parse(path.read_text())) if position(r) > position(room)}
-    assert not below, f"{room} imports {sorted(below)}, which come after it"
+    everywhere = room != "openmm_cgan"  # the door shows type checkers what it loads when asked
+    rooms = rooms_imported(ast.parse(path.read_text()), everywhere)
+    below = {other for other in rooms if position(other) > position(room)}
+    known = {second for first, second in CIRCLES_TO_OPEN if first == room}
+    assert below == known, (
+        f"{room} imports {sorted(below - known)}, which come after it, "
+        f"and no longer {sorted(known - below)}: out of CIRCLES_TO_OPEN with them"
+    )
+
+
+@pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.stem)
+def test_no_test_file_imports_from_another_one(path: Path) -> None:
+    """What two of them share lies in tests/cases. Scripts in strings count as well."""
+    assert not re.search(r"^\s*(from|import)\s+(\S+\.)?test_", path.read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", FILES, ids=room_of)

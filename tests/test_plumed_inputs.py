@@ -11,8 +11,9 @@ from openmm import app
 
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, alanine_dipeptide, torsion
+from tests.cases import ROOT
 
-INPUTS = sorted((Path(__file__).parent.parent / "plumed_inputs").glob("*.dat"))
+INPUTS = sorted((ROOT / "plumed_inputs").glob("*.dat"))
 CENTRE = {"phi": "-1.2", "psi": "1.0"}
 
 

@@ -1,0 +1,184 @@
+"""The command line as a user meets it: help, errors of one line, and each command on small data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from openmm_cgan import __version__
+from openmm_cgan.cli import main
+from openmm_cgan.frames import read_frames
+from openmm_cgan.plumed.actions import actions_help
+from tests.cases import ROOT
+
+INPUTS = ROOT / "plumed_inputs"
+STRUCTURE = ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
+COMMANDS = ["demo", "run", "train", "propose", "free-energy", "driver"]
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def call_well(*words: object) -> str:
+    result = call(*words)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def run_options(folder: Path, steps: int = 600) -> list[object]:
+    return [
+        "run", STRUCTURE, "--forcefield", "amber96.xml", "--steps", steps,
+        "--platform", "Reference", "--plumed", INPUTS / "alanine_phi_psi_metad.dat",
+        "--out", folder, "--frames-every", 100,
+    ]  # fmt: skip
+
+
+def test_help_names_every_command_and_shows_the_whole_job() -> None:
+    text = call_well("--help")
+    for command in COMMANDS:
+        assert f"  {command}" in text
+    assert "openmm-cgan train" in text
+    assert __version__ in call_well("--version")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command: str) -> None:
+    text = call_well(command, "--help")
+    assert "--out" in text
+    if command != "demo":
+        assert f"openmm-cgan {command}" in text
+
+
+def test_run_keeps_frames_and_restarts(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    text = call_well(*run_options(folder))
+    assert "native backend, CVs phi, psi" in text
+    assert {p.name for p in folder.iterdir()} >= {
+        "frames", "COLVAR", "topology.pdb", "plumed.dat", "run.json", "state.xml",
+    }  # fmt: skip
+    call_well(*run_options(folder), "--restart")
+    steps = read_frames(folder / "frames").step
+    np.testing.assert_array_equal(steps, np.arange(100, 1201, 100))
+    assert json.loads((folder / "run.json").read_text())["temperature"] == 300.0
+
+
+def test_run_refuses_a_folder_that_holds_a_run(tmp_path: Path) -> None:
+    call_well(*run_options(tmp_path / "run", steps=100))
+    result = call(*run_options(tmp_path / "run", steps=100))
+    assert result.exit_code == 1
+    assert "holds a run already" in result.output
+    assert len(read_frames(tmp_path / "run" / "frames")) == 1
+
+
+def test_restart_without_a_run_is_refused(tmp_path: Path) -> None:
+    result = call(*run_options(tmp_path / "run"), "--restart")
+    assert result.exit_code == 1
+    assert "nothing to restart from" in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_plumed_input_is_one_error_with_its_line(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.dat"
+    wrong.write_text("phi: TORSION ATOMS=5,7,9,15\nRESTRAINT ARG=phi AT=0 KAPPPA=2\n")
+    result = call("run", STRUCTURE, "--forcefield", "amber96.xml", "--steps", 1, "--plumed", wrong,
+                  "--backend", "native", "--out", tmp_path / "run")  # fmt: skip
+    assert result.exit_code == 1
+    assert "wrong.dat:2" in result.output
+    assert "KAPPPA" in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    result = call("--debug", *run_options(tmp_path / "run"), "--restart")
+    assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_driver_prints_what_numpy_computes(tmp_path: Path) -> None:
+    trajectory = tmp_path / "t.xyz"
+    trajectory.write_text("2\n0 0 0\nX 0 0 0\nX 0.3 0.4 0\n2\n0 0 0\nX 0 0 0\nX 0 0 2\n")
+    plumed = tmp_path / "plumed.dat"
+    plumed.write_text("d: DISTANCE ATOMS=1,2\nPRINT ARG=d FILE=COLVAR\n")
+    text = call_well("driver", "--plumed", plumed, "--ixyz", trajectory, "--timestep", 0.5,
+                     "--trajectory-stride", 10, "--out", tmp_path)  # fmt: skip
+    assert text.startswith("2 frames")
+    rows = np.loadtxt(tmp_path / "COLVAR", comments="#!")
+    np.testing.assert_allclose(rows, [[0.0, 0.5], [5.0, 2.0]], atol=1e-6)
+
+
+def test_driver_wants_one_trajectory(tmp_path: Path) -> None:
+    plumed = tmp_path / "plumed.dat"
+    plumed.write_text("d: DISTANCE ATOMS=1,2\n")
+    result = call("driver", "--plumed", plumed)
+    assert result.exit_code == 2
+    assert "give one of --ixyz" in result.output
+
+
+def test_driver_lists_the_actions() -> None:
+    result = CliRunner().invoke(main, ["driver", "--actions"])
+    assert result.exit_code == 0
+    assert result.output.strip() == actions_help().strip()
+
+
+def test_missing_files_are_named() -> None:
+    result = call("train", "nowhere", "--topology", STRUCTURE)
+    assert result.exit_code == 2
+    assert "nowhere" in result.output
+
+
+@pytest.fixture(scope="module")
+def restrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A window with its folder's files, and a flow trained on it in a moment."""
+    folder = tmp_path_factory.mktemp("restrained")
+    text = "".join(f"{cv}: TORSION ATOMS={atoms}\n" for cv, atoms in (
+        ("phi", "5,7,9,15"), ("psi", "7,9,15,17"),
+    ))  # fmt: skip
+    (folder / "in.dat").write_text(text + "RESTRAINT ARG=phi,psi AT=-1.5,1.5 KAPPA=10,10\n")
+    words = run_options(folder / "run", steps=4000)
+    words[words.index("--plumed") + 1] = folder / "in.dat"
+    words[words.index("--frames-every") + 1] = 10
+    call_well(*words)
+    (folder / "run" / "window.json").write_text('{"status": "done", "temperature": 300.0}')
+    call_well(
+        "train", folder / "run" / "frames", "--topology", folder / "run" / "topology.pdb",
+        "--generator", "FlowGenerator", "--steps", 10, "--out", folder / "model.pt",
+    )  # fmt: skip
+    return folder
+
+
+def model_options(folder: Path) -> list[object]:
+    return [
+        "--model", folder / "model.pt", "--structure", folder / "run" / "topology.pdb",
+        "--plumed", folder / "in.dat", "--forcefield", "amber96.xml", "-n", 500,
+        "--cv", "phi", "--bins", 12, "--out", folder / "profile.csv",
+    ]  # fmt: skip
+
+
+def test_free_energy_of_a_model_alone_and_with_windows(restrained: Path) -> None:
+    alone = call_well("free-energy", *model_options(restrained))
+    assert "from 500 generated configurations (worth" in alone
+    header, *rows = (restrained / "profile.csv").read_text().splitlines()
+    assert header == "phi,free_energy,error,effective_samples"
+    assert len(rows) == 12
+    assert min(float(row.split(",")[1]) for row in rows if "nan" not in row) == 0.0
+    joined = call_well("free-energy", restrained / "run", *model_options(restrained))
+    assert "1 windows and 500 generated configurations" in joined
+
+
+def test_free_energy_needs_windows_or_a_whole_model(restrained: Path) -> None:
+    result = call("free-energy", "--cv", "phi")
+    assert result.exit_code == 1
+    assert "give folders of umbrella windows, or --model" in result.output
+    options = model_options(restrained)
+    del options[2:4]
+    result = call("free-energy", *options)
+    assert result.exit_code == 1
+    assert "--model needs --structure" in result.output
+    options = model_options(restrained)
+    unconstrained = [*options, "--constraints", "None"]
+    result = call("free-energy", *unconstrained)
+    assert result.exit_code == 1
+    assert "gives no free energy: the System constrains 0 distances" in result.output

@@ -1,0 +1,56 @@
+"""Expressions of functions: for numpy, torch and OpenMM the same, and nothing else."""
+
+import math
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openmm_cgan.plumed.input.expressions import read_expression
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x+",
+        "q",
+        "f(x)",
+        "sin(x,y)",
+        "x=1",
+        "x;y",
+        "__import__('os')",
+        "x.real",
+        "x if x else y",
+        "[x]",
+    ],
+)
+def test_expressions_that_are_none_are_refused(text):
+    with pytest.raises(ValueError, match=r"."):
+        read_expression(text, ("x", "y"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(x=st.floats(0.1, 3), y=st.floats(-2, 2))
+def test_expressions_are_the_same_for_numpy_torch_and_openmm(x, y):
+    text = "select(step(y), a*x^2, min(x, y)) + asinh(y) + acot(x) - erf(y)/2; a=square(x)+ln2"
+    function = read_expression(text, ("x", "y"))
+    a = x * x + math.log(2)
+    expected = (a * x**2 if y >= 0 else min(x, y)) + math.asinh(y) + math.atan(1 / x)
+    expected -= math.erf(y) / 2
+    named = {"x": np.array(x), "y": np.array(y)}
+    assert float(function.value(named)) == pytest.approx(expected, rel=1e-12)
+    tensors = {name: torch.tensor(float(v), dtype=torch.float64) for name, v in named.items()}
+    assert float(function.value(tensors)) == pytest.approx(expected, rel=1e-12)
+    force = openmm.CustomExternalForce(function.text({"x": "(x)", "y": "y"}))
+    force.addParticle(0, [])
+    system = openmm.System()
+    system.addParticle(1.0)
+    system.addForce(force)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions([[x, y, 0.0]])
+    energy = context.getState(energy=True).getPotentialEnergy()._value
+    assert energy == pytest.approx(expected, rel=1e-9)

@@ -1,0 +1,279 @@
+"""Exact moves against densities in closed form; each term of the weights left out must show."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.potentials import Potential
+from openmm_cgan.proposals import GridConditions, Screen, ScreenSettings
+from openmm_cgan.proposals.selection import choose
+from openmm_cgan.proposals.weights import log_condition_noise, noisy_conditions
+from openmm_cgan.reporters.moves import ExactMove, Weighed
+from openmm_cgan.testsystems import Chain
+from tests.cases.chain_sampler import INPUTS, RANGES, ChainSampler, internal_of
+
+T = 300.0
+KT = GAS_CONSTANT * T
+FLEXIBLE = Chain(barrier=3.0)
+# a light atom among heavy ones, where Fixman's factor is largest; angles that roam
+HELD = Chain(
+    masses=(30.0, 1.0, 30.0, 30.0),
+    bond_stiffness=None,
+    angle=2.2,
+    angle_stiffness=15.0,
+    barrier=3.0,
+)
+RESTRAINT = "RESTRAINT ARG=theta AT=1.6 KAPPA=40\n"
+RIGHT, WRONG = 1e-3, 1e-9  # levels: p of the right formula is above, of a wrong one below
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A chain, the CV of its generator, and where conditions come from."""
+
+    chain: Chain
+    cv: str
+    bias: str = ""
+    grid: bool = False
+
+
+CASES = {
+    "flexible": Case(FLEXIBLE, "theta"),
+    "constrained": Case(HELD, "phi"),
+    "grid": Case(FLEXIBLE, "theta", grid=True),
+    "auxiliary": Case(FLEXIBLE, "d"),
+    "biased": Case(FLEXIBLE, "theta", bias=RESTRAINT),
+}
+
+
+def screen_of(chain: Chain) -> Screen:
+    loose = ScreenSettings(clash_fraction=0.0, bond_tolerance=np.inf)
+    return Screen(chain.topology(), chain.sample(1, T, 0)[0], None, loose)
+
+
+def move_of(case: Case, folder: Path, n_candidates: int = 100) -> ExactMove:
+    text = INPUTS[case.cv] + (case.bias or f"PRINT ARG={case.cv} FILE=C\n")
+    bias = PlumedBias(text, case.chain.topology(), temperature=T, directory=folder)
+    sampler = ChainSampler(case.chain, bias.variables)
+    conditions: Any = "uniform"
+    if case.grid:
+        weights = np.linspace(1.0, 12.0, 10)
+        conditions = GridConditions(weights, [RANGES[case.cv]], bias.variables)
+    potential = Potential(case.chain.system(), n_contexts=1)
+    return ExactMove(sampler, bias, potential, screen_of(case.chain), KT, n_candidates, conditions)
+
+
+# ---- what is left out of the formula
+
+
+class Flat:
+    """Conditions that do not say how they are drawn."""
+
+    def __init__(self, drawn: Any) -> None:
+        self.draw = drawn.draw
+        self.log_density = lambda cvs: np.where(np.isfinite(drawn.log_density(cvs)), 0.0, -np.inf)
+
+
+def no_jacobian(move: ExactMove) -> None:
+    move.sampler.jacobian = False
+
+
+def no_fixman(move: ExactMove) -> None:
+    move.potential.constraints = np.zeros((0, 2), dtype=int)
+
+
+def no_g(move: ExactMove) -> None:
+    move.conditions = Flat(move.conditions)
+
+
+def no_bias(move: ExactMove) -> None:
+    move.bias.bias_of_cvs = lambda cvs: np.zeros(len(cvs))
+
+
+def no_k(move: ExactMove) -> None:
+    """As if the distance that was asked for had been met."""
+    weigh = move.weigh
+
+    def without(x: NDArray, conditions: NDArray, log_prob: NDArray) -> Weighed:
+        made = weigh(x, conditions, log_prob)
+        k = log_condition_noise(conditions, made.cvs, move.noise, move.sampler.variables)
+        return dataclasses.replace(made, log_weights=made.log_weights - np.nan_to_num(k))
+
+    move.weigh = without
+
+
+# ---- the check: every internal coordinate against its density
+
+
+def density_of(case: Case, name: str) -> tuple[NDArray, NDArray]:
+    """Grid and density (up to a factor) of one internal coordinate."""
+    chain = case.chain
+    if name.startswith("r"):
+        grid = np.linspace(chain.bond - 0.1, chain.bond + 0.1, 4001)
+        return grid, chain.bond_density(grid, T)
+    if name == "phi":
+        grid = np.linspace(-math.pi, math.pi, 4001)
+        return grid, chain.torsion_density(grid, T)
+    grid = np.linspace(0.0, math.pi, 1001)
+    density = chain.angle_density(grid, T)
+    if chain.bond_stiffness is None:  # the other angle integrated out
+        both = np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1)
+        joint = chain.fixman(both.reshape(-1, 2)).reshape(len(grid), -1)
+        joint *= density * density[:, None]
+        density = joint.sum(axis=int(name == "theta0"))
+    if case.bias and name == "theta0":
+        density = density * np.exp(-0.5 * 40 * (grid - 1.6) ** 2 / KT)
+    return grid, density
+
+
+def cumulative_of(case: Case, name: str) -> Callable[[NDArray], NDArray]:
+    grid, density = density_of(case, name)
+    total = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
+    return lambda x: np.interp(x, grid, total / total[-1])
+
+
+def varied(case: Case, x: NDArray) -> dict[str, NDArray]:
+    """Internal coordinates that are not constrained."""
+    held = case.chain.bond_stiffness is None
+    return {k: v for k, v in internal_of(x).items() if not (held and k.startswith("r"))}
+
+
+def weighted_p_value(case: Case, x: NDArray, log_weights: NDArray) -> float:
+    """p of weighted configurations: chi-square over 20 bins, each of the same probability.
+
+    The covariance of the self-normalised estimates is that of the delta method; the smallest of
+    the coordinates' p times their number (Bonferroni).
+    """
+    w = np.exp(log_weights - log_weights.max())
+    w /= w.sum()
+    found = []
+    for name, values in varied(case, x).items():
+        inside = np.minimum((20 * cumulative_of(case, name)(values)).astype(int), 19)
+        members = np.eye(20)[inside][:, :19]
+        difference = w @ members - 0.05
+        errors = w[:, None] * (members - 0.05)
+        chi2 = difference @ np.linalg.solve(errors.T @ errors, difference)
+        found.append(stats.chi2(19).sf(chi2))
+    return min(1.0, len(found) * min(found))
+
+
+def sampled_p_value(case: Case, x: NDArray) -> float:
+    """p of independent configurations: Kolmogorov and Smirnov, smallest times their number."""
+    found = [stats.kstest(v, cumulative_of(case, k)).pvalue for k, v in varied(case, x).items()]
+    return min(1.0, len(found) * min(found))
+
+
+def weighed(move: ExactMove, n: int, seed: int) -> tuple[NDArray, NDArray]:
+    """Candidates and their log weights."""
+    drawn = move.conditions.draw(n, np.random.default_rng(seed))
+    x, log_prob = move.sampler.sample_with_log_prob(drawn, seed=seed)
+    return x, move.weigh(x, drawn, log_prob).log_weights
+
+
+LEFT_OUT = [
+    ("flexible", no_jacobian),
+    ("constrained", no_jacobian),
+    ("constrained", no_fixman),
+    ("grid", no_g),
+    ("biased", no_bias),
+]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weighted_histograms_are_the_analytic_ones(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    x, log_weights = weighed(move_of(case, tmp_path), 20_000, seed=3)
+    assert weighted_p_value(case, x, log_weights) > RIGHT
+
+
+@pytest.mark.parametrize(("name", "leave_out"), LEFT_OUT)
+def test_a_term_left_out_fails_the_same_test(
+    name: str, leave_out: Callable[[ExactMove], None], tmp_path: Path
+) -> None:
+    move = move_of(CASES[name], tmp_path)
+    leave_out(move)
+    x, log_weights = weighed(move, 20_000, seed=3)
+    assert weighted_p_value(CASES[name], x, log_weights) < WRONG
+
+
+# ---- moves from exact samples leave them exact samples
+
+
+def moved(move: ExactMove, x: NDArray, n_moves: int, seed: int) -> NDArray:
+    """Many chains at once, each moved in the way of ExactMove.attempt."""
+    rng = np.random.default_rng(seed)
+    n, n_fresh = len(x), move.n_candidates
+    for _ in range(n_moves):
+        here = noisy_conditions(move.bias.cv_values(x), move.noise, move.sampler.variables, rng)
+        drawn = move.conditions.draw(n * n_fresh, rng)
+        made, log_prob = move.sampler.sample_with_log_prob(drawn, seed=int(rng.integers(2**31)))
+        current = move.weigh(x, here, move.sampler.log_prob(x, here)).log_weights
+        fresh = move.weigh(made, drawn, log_prob).log_weights.reshape(n, n_fresh)
+        chosen = choose(current, fresh, rng)
+        candidates = made.reshape(n, n_fresh, *x.shape[1:])[np.arange(n), chosen]
+        x = np.where((chosen >= 0)[:, None, None], candidates, x)
+    return x
+
+
+@pytest.mark.parametrize("n_candidates", [1, 20])
+@pytest.mark.parametrize("name", ["constrained", "auxiliary", "biased"])
+def test_exact_samples_stay_exact(name: str, n_candidates: int, tmp_path: Path) -> None:
+    case = CASES[name]
+    x = case.chain.sample(1500, T, seed=5)
+    if case.bias:  # rejection by the restraint
+        x = case.chain.sample(6000, T, seed=5)
+        factor = np.exp(-0.5 * 40 * (internal_of(x)["theta0"] - 1.6) ** 2 / KT)
+        x = x[np.random.default_rng(6).random(len(x)) < factor]
+    move = move_of(case, tmp_path, n_candidates)
+    after = moved(move, x, 40 // n_candidates + 2, seed=7)
+    assert (after != x).any(axis=(1, 2)).mean() > 0.5, "most have moved"
+    assert sampled_p_value(case, after) > RIGHT
+
+
+@pytest.mark.parametrize(
+    ("name", "leave_out", "n_candidates"),
+    [("constrained", no_fixman, 20), ("auxiliary", no_k, 1), ("biased", no_bias, 20)],
+)
+def test_exact_samples_are_lost_with_a_term_left_out(
+    name: str, leave_out: Callable[[ExactMove], None], n_candidates: int, tmp_path: Path
+) -> None:
+    case = CASES[name]
+    move = move_of(case, tmp_path, n_candidates)
+    leave_out(move)
+    x = case.chain.sample(1500, T, seed=5)
+    assert sampled_p_value(case, moved(move, x, 40 // n_candidates + 2, seed=7)) < WRONG
+
+
+def test_an_attempt_tells_the_weights_that_it_chose_by(tmp_path: Path) -> None:
+    case = CASES["biased"]
+    move = move_of(case, tmp_path)
+    weigh, seen = move.weigh, []
+
+    def recorded(x: NDArray, conditions: NDArray, log_prob: NDArray) -> Weighed:
+        made = weigh(x, conditions, log_prob)
+        seen.append((x, np.exp(made.log_weights[1:] - made.log_weights.max())))
+        return made
+
+    move.weigh = recorded
+    rng, start = np.random.default_rng(1), case.chain.sample(1, T, seed=2)[0]
+    for _ in range(5):
+        attempt = move.attempt(start, None, rng)
+        x, w = seen[-1]
+        made = attempt.candidates
+        assert made.effective_sample_size == pytest.approx(w.sum() ** 2 / (w**2).sum())
+        assert made.largest_weight == pytest.approx(w.max() / w.sum())
+        assert (made.generated, made.energies) == (100, 101)
+        if attempt.positions is not None:  # one of the candidates, moved onto the start
+            shapes = internal_of(np.concatenate([x[1:], attempt.positions[None]]))
+            together = np.stack(list(shapes.values()), axis=1)
+            assert np.abs(together[:-1] - together[-1]).max(axis=1).min() < 1e-9
+            assert np.linalg.norm(attempt.positions.mean(0) - start.mean(0)) < 1e-12

@@ -1,0 +1,149 @@
+"""A generator that learns beside a run: who takes over, what a failure leaves, nothing waits."""
+
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openmm_cgan.cgan import ConditionalGAN
+from openmm_cgan.cgan.training import TrainingSettings
+from openmm_cgan.reporters import FrameReporter, Learner, ProposalReporter
+from tests.cases import ROOT
+from tests.cases.chain_sampler import ChainSampler
+from tests.cases.exact_runs import CHAIN, HELD, Run, make_run, propose
+
+SHORT = TrainingSettings(generator="FlowGenerator", steps=10, batch=32, width=16, report_every=10)
+
+
+@dataclasses.dataclass
+class Learning:
+    run: Run
+    proposals: ProposalReporter
+    learner: Learner
+
+    def until_trained(self) -> None:
+        """Run until a training has begun, wait for its end, and look."""
+        while self.learner._worker is None:
+            self.run.simulation.step(10)
+        self.learner._worker.wait(timeout=120)
+        self.run.simulation.step(10)
+
+
+def learning(folder: Path, settings: TrainingSettings = SHORT, first: int = 2000) -> Learning:
+    run = make_run(folder)
+    proposals = ProposalReporter(folder / "p.csv", 100, run.sampler, run.bias, mode="exact")
+    run.simulation.reporters.append(FrameReporter(folder / "frames", 10, run.bias))
+    learner = Learner(folder / "made", 10, proposals, folder / "frames", settings, first)
+    run.simulation.reporters += [learner, proposals]
+    return Learning(run, proposals, learner)
+
+
+def test_a_trained_generator_takes_over_and_intervals_grow(tmp_path: Path) -> None:
+    made = learning(tmp_path)
+    made.run.simulation.step(1990)
+    time.sleep(1.1)  # frames are on disk a second after they are made
+    made.until_trained()
+    assert (made.learner.replaced, made.learner.failed) == (1, 0)
+    assert made.learner._due == made.run.simulation.currentStep + 4000
+    new = made.proposals.sampler
+    assert isinstance(new, ConditionalGAN)
+    assert isinstance(made.proposals._move.sampler, ChainSampler), "not within an attempt"
+    kept = ConditionalGAN.load(tmp_path / "made/generator-0001.npz", CHAIN.topology())
+    cvs = np.array([[1.9]])
+    np.testing.assert_array_equal(kept.sample(cvs), new.sample(cvs))
+    made.run.simulation.step(200)
+    assert made.proposals._move.sampler is new
+    assert made.proposals.counts()["accepted"] + made.proposals.counts().get("kept current", 0) > 0
+
+
+def test_a_failed_training_is_told_and_the_old_generator_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = "import sys; sys.stdin.buffer.read(); sys.exit('there are 5 frames')"
+    monkeypatch.setattr("openmm_cgan.reporters.learner.WORKER", failing)
+    made = learning(tmp_path, first=50)
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        made.until_trained()
+    assert (made.learner.replaced, made.learner.failed) == (0, 1)
+    assert made.proposals.sampler is made.run.sampler
+    told = [record.message for record in caplog.records if "training beside" in record.message]
+    assert len(told) == 1
+    assert "there are 5 frames" in told[0]
+    assert "generator-0001.log" in told[0]
+
+
+def test_the_run_does_not_wait_and_ends_what_it_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "openmm_cgan.reporters.learner.WORKER",
+        "import sys, time; sys.stdin.read(); time.sleep(600)",
+    )
+    made = learning(tmp_path, first=20)
+    made.run.simulation.step(500)
+    worker = made.learner._worker
+    assert isinstance(worker, subprocess.Popen)
+    assert worker.poll() is None, "still at it, and the run has gone on"
+    made.learner.close()
+    assert worker.poll() is not None
+
+
+def test_a_worker_does_not_run_the_users_script_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pickle, sys, subprocess\n"
+        "open('times', 'a').write('x')\n"
+        "from openmm_cgan.reporters import learner\n"
+        "learner.WORKER = 'pass'\n"
+        "made = learner.Learner('made', 1, None, 'frames', None, 1)\n"
+        "made._start(None)\n"
+        "made._worker.wait()\n"
+    )
+    root = str(ROOT)
+    environment = {**os.environ, "PYTHONPATH": root}
+    subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True, env=environment)
+    assert (tmp_path / "times").read_text() == "x"
+
+
+def test_a_sampler_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    reporter = propose(run, tmp_path / "p.csv")
+    run.simulation.step(20)
+    for spoil, message in (
+        ({"atoms": np.arange(3)}, "other atoms"),
+        ({"has_density": False}, "no known density"),
+        ({"constant_others": ["angle 1-2-3"]}, "does not vary angle"),
+        ({"constant_bonds": np.array([[0, 1]])}, "holds other bonds"),
+        ({"variables": ()}, "trained on the CVs"),
+    ):
+        other = ChainSampler(CHAIN, run.bias.variables)
+        for name, value in spoil.items():
+            setattr(other, name, value)
+        with pytest.raises(ValueError, match=message):
+            reporter.sampler = other
+        assert reporter.sampler is run.sampler
+
+
+def test_a_sampler_with_other_lengths_is_not_taken(tmp_path: Path, caplog) -> None:
+    run = make_run(tmp_path, chain=HELD)
+    reporter = propose(run, tmp_path / "p.csv")
+    run.simulation.step(20)
+    longer = dataclasses.replace(HELD, bond=0.16)
+    reporter.sampler = ChainSampler(longer, run.bias.variables)
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        run.simulation.step(20)
+    assert "the old one stays" in caplog.text
+    assert reporter.sampler is run.sampler
+
+
+def test_intervals_that_do_not_grow_are_refused(tmp_path: Path) -> None:
+    for wrong in ({"growth": 1.0}, {"first": 0}, {"threads": 0}):
+        arguments = {"first": 10, **wrong}
+        with pytest.raises(ValueError, match="adaptation must diminish"):
+            Learner(tmp_path, 10, None, tmp_path, SHORT, **arguments)
