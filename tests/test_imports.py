@@ -207,7 +207,6 @@ ALLOWED = {
 # stands here fails, as one that does not stand here does.
 CIRCLES_TO_OPEN = {
     ("plumed.actions.metad.options", "plumed.actions.metad.metad"),
-    ("reporters.learner", "reporters.proposal_reporter"),
 }
 
 # Words that name a drawer and not a thing.
