@@ -341,7 +341,7 @@ class Potential:
 
 
 def forces_of(state: openmm.State) -> NDArray[np.float64]:
-    """Forces [kJ/mol/nm], without the time that units cost."""
+    """Forces (n_atoms, 3) [kJ/mol/nm] of a State, without the time that units cost."""
     read = getattr(state, "_getVectorAsNumpy", None)
     if read is None:  # another OpenMM than those tried
         return np.array(state.getForces(asNumpy=True)._value)

@@ -181,6 +181,7 @@ class _Density(nn.Module):
         self.generator = generator
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Log density (n,) of features (n, n_features) given conditions (n, n_condition)."""
         return self.generator.log_prob(features, condition)
 
 
@@ -261,11 +262,13 @@ class _EnergyOf(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, positions: Tensor, energy: Energy) -> Tensor:
+        """Energies (n,) [kJ/mol] of positions (n, n_atoms, 3) [nm]."""
         energies, gradients = energy.energies_and_gradients(positions.detach().numpy())
         ctx.save_for_backward(torch.from_numpy(np.asarray(gradients)))
         return torch.from_numpy(np.asarray(energies))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """Their derivatives, the gradients (n, n_atoms, 3) [kJ/mol/nm] of the engine."""
         (gradients,) = ctx.saved_tensors
         return grads[0][:, None, None] * gradients, None

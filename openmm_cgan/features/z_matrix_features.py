@@ -206,7 +206,7 @@ class ZMatrixFeatures:
         return self.z_matrix.to_cartesian(internal), self.z_matrix.log_det(internal)
 
     def encode_internal(self, internal: Internal) -> Tensor:
-        """Features (n, n_linear + 2 n_pairs) of internal coordinates."""
+        """Features (n, n_features) of internal coordinates: bonds (n, n_atoms - 1) and so on."""
         q = torch.cat(internal, dim=-1).double()
         deviation = q[:, self.linear] - self.centre[self.linear]
         torsion = self.linear >= sum(self.widths[:2])

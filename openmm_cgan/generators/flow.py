@@ -152,7 +152,17 @@ class FlowGenerator(nn.Module):
         self.spread.copy_(spread)
 
     def log_prob(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Log density (n,) over the standardised features and the angles [rad] of the pairs."""
+        """Log density over the standardised features and the angles [rad] of the pairs.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n, n_features)
+        condition : Tensor, shape (n, n_condition)
+
+        Returns
+        -------
+        Tensor, shape (n,)
+        """
         y_BL, torsions_BP = self._split(features)
         log_prob = y_BL.new_full((len(y_BL),), -self.n_pairs * LOG_2PI)
         for k, network in enumerate(self.splines):
@@ -176,7 +186,19 @@ class FlowGenerator(nn.Module):
     def sample_with_log_prob(
         self, condition: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Features (n, n_features), one row for each condition, and their log densities (n,)."""
+        """Features, one row for each condition, and their log densities as `log_prob` has them.
+
+        Parameters
+        ----------
+        condition : Tensor, shape (n, n_condition)
+        rng : torch.Generator
+            All random numbers come from it.
+
+        Returns
+        -------
+        features : Tensor, shape (n, n_features)
+        log_prob : Tensor, shape (n,)
+        """
         n, dtype = len(condition), condition.dtype
         uniform = torch.rand(n, self.n_pairs, generator=rng, dtype=dtype)
         z_BL = torch.randn(n, self.n_linear, generator=rng, dtype=dtype)
