@@ -3,7 +3,8 @@
 `featurization` is the contract of whatever turns positions into features, with log|J|;
 `condition_encoding` is what the networks are told of CVs, whatever the featurization;
 `z_matrix_features` is the one featurization there is, over bonds, angles and torsions. All is
-fitted to frames once and kept with the trained artefact.
+fitted to frames once and kept with the trained artefact. A further featurization is a file here
+and a row in `FEATURIZATIONS`.
 """
 
 from openmm_cgan.features.condition_encoding import ConditionEncoding

@@ -14,6 +14,7 @@ from openmm_cgan.proposals.samplers import (
     generated_atoms,
     knows_density,
     require_same_variables,
+    require_sampler,
 )
 from openmm_cgan.proposals.screening import PASSED, Screen, ScreenSettings, cv_differences
 
@@ -31,4 +32,5 @@ __all__ = [
     "knows_density",
     "propose",
     "require_same_variables",
+    "require_sampler",
 ]

@@ -6,7 +6,7 @@ A ConditionalGenerator is one; whatever else has these attributes and methods ca
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """What makes configurations at CV values.
 
@@ -59,6 +60,7 @@ class Sampler(Protocol):
         ...
 
 
+@runtime_checkable
 class DensitySampler(Sampler, Protocol):
     """A Sampler whose density is known: what exact proposals need.
 
@@ -93,6 +95,28 @@ class DensitySampler(Sampler, Protocol):
     def log_prob(self, positions: NDArray, cvs: NDArray) -> NDArray:
         """Return log densities (m,) of configurations (m, n_atoms, 3) at conditions (m, n_cvs)."""
         ...
+
+
+def require_sampler(sampler: Any) -> None:
+    """Check that something makes configurations.
+
+    Raises
+    ------
+    TypeError
+        If it lacks what a Sampler has, or a DensitySampler where it says that its density is known.
+    """
+    kind = type(sampler).__name__
+    if not isinstance(sampler, Sampler):
+        raise TypeError(
+            f"{kind} is no Sampler: it needs variables, topology_hash, n_atoms, atoms, cv_range, "
+            "has_density and sample, as openmm_cgan.proposals.Sampler says"
+        )
+    if sampler.has_density and not isinstance(sampler, DensitySampler):
+        raise TypeError(
+            f"{kind} says that its density is known, and needs condition_noise, constant_bonds, "
+            "constant_others, sample_with_log_prob and log_prob, as "
+            "openmm_cgan.proposals.DensitySampler says"
+        )
 
 
 def knows_density(sampler: Sampler) -> TypeGuard[DensitySampler]:

@@ -11,7 +11,12 @@ import numpy as np
 from openmm import unit
 
 from openmm_cgan.plumed.bias_reporters import positions_and_box
-from openmm_cgan.proposals import Sampler, generated_atoms, require_same_variables
+from openmm_cgan.proposals import (
+    Sampler,
+    generated_atoms,
+    require_same_variables,
+    require_sampler,
+)
 from openmm_cgan.proposals.targets import TargetStrategy
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable
 from openmm_cgan.reporters.contexts import asks_for_positions, inject, temperature_of
@@ -78,6 +83,8 @@ class ProposalReporter:
         If sampler and bias do not speak of the same CVs, a listed target is outside the sampler's
         range, or an argument is wrong; before the first step, if the sampler was made for other
         atoms, the integrator has no temperature and none is given, or mode="exact" cannot be.
+    TypeError
+        If the sampler is none.
     RuntimeError
         If reporters that ask for positions come after it: they would see positions that are gone.
     """
@@ -99,6 +106,7 @@ class ProposalReporter:
         if seed < 0:
             raise ValueError(f"seed is {seed}; expected 0 or a positive number")
         require_same_variables(sampler.variables, bias.variables)
+        require_sampler(sampler)
         self.settings = settings or ProposalSettings()
         self._asked = Asked(sampler, bias, targets, self.settings)
         self._wanted = possible_moves(mode, self._asked)
@@ -131,6 +139,7 @@ class ProposalReporter:
     @sampler.setter
     def sampler(self, sampler: Sampler) -> None:
         require_same_variables(sampler.variables, self._bias.variables)
+        require_sampler(sampler)
         if not np.array_equal(sampler.atoms, self._sampler.atoms):
             raise ValueError("the new sampler makes other atoms than the one it would replace")
         ours, theirs = self._sampler.topology_hash, sampler.topology_hash

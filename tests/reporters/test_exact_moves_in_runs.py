@@ -265,6 +265,9 @@ class Mirrored:
         x[::2] *= [1, 1, -1]
         return x, np.zeros(len(cvs))
 
+    def sample(self, cvs: NDArray, n: int | None = None, seed: int = 0) -> NDArray:
+        return self.sample_with_log_prob(cvs, n, seed)[0]
+
     def log_prob(self, positions: NDArray, cvs: NDArray) -> NDArray:
         return np.zeros(len(cvs))
 
