@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import openmm
@@ -70,12 +71,25 @@ def _copied_site(site: Any) -> Any:
     )
 
 
+@runtime_checkable
+class Parametrised(Protocol):
+    """A force with global parameters; those of plugins may have them, too."""
+
+    def getNumGlobalParameters(self) -> int:  # noqa: N802  OpenMM's name
+        """How many."""
+        ...
+
+    def getGlobalParameterName(self, index: int) -> str:  # noqa: N802
+        """Name of one, as the Context knows it."""
+        ...
+
+
 def global_parameters(system: openmm.System) -> set[str]:
     """Names of the Context parameters that the forces of a System define."""
     return {
         force.getGlobalParameterName(i)
         for force in system.getForces()
-        if hasattr(force, "getNumGlobalParameters")
+        if isinstance(force, Parametrised)
         for i in range(force.getNumGlobalParameters())
     }
 
@@ -327,7 +341,7 @@ class Potential:
 
 
 def forces_of(state: openmm.State) -> NDArray[np.float64]:
-    """Forces [kJ/mol/nm], without the time that units cost."""
+    """Forces (n_atoms, 3) [kJ/mol/nm] of a State, without the time that units cost."""
     read = getattr(state, "_getVectorAsNumpy", None)
     if read is None:  # another OpenMM than those tried
         return np.array(state.getForces(asNumpy=True)._value)
@@ -366,6 +380,6 @@ def potential_beside(
 
 def _cores() -> int:
     """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
+    if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

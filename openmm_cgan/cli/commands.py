@@ -56,8 +56,8 @@ def main(debug: bool, verbose: bool) -> None:
 
     \b
         openmm-cgan run molecule.pdb --plumed metad.dat --steps 1500000 --out run
-        openmm-cgan train run/frames --topology run/topology.pdb --out model.pt
-        openmm-cgan propose model.pt --topology run/topology.pdb --plumed run/plumed.dat \\
+        openmm-cgan train run/frames --topology run/topology.pdb --out model.npz
+        openmm-cgan propose model.npz --topology run/topology.pdb --plumed run/plumed.dat \\
             --at phi=1.0,psi=-1.0 -n 20 --out seeds.pdb
         openmm-cgan free-energy windows/window-* --cv phi --out profile.csv
 
@@ -143,7 +143,7 @@ def run(
 @main.command()
 @click.argument("frames", type=THERE, nargs=-1, required=True)
 @click.option("--topology", type=FILE, required=True, help="PDB file of the whole system.")
-@click.option("--out", type=NEW, default="model.pt", show_default=True, help="The model file.")
+@click.option("--out", type=NEW, default="model.npz", show_default=True, help="The model file.")
 @click.option(
     "--generator",
     type=click.Choice(["MLPGenerator", "FlowGenerator"]),
@@ -171,7 +171,7 @@ def train(
 
     \b
     Example:
-        openmm-cgan train run/frames --topology run/topology.pdb --out model.pt --plot training.png
+        openmm-cgan train run/frames --topology run/topology.pdb --out model.npz --plot training.png
 
     The model holds the CVs with their units, the topology's fingerprint and the range it was
     trained on, and refuses another molecule.
@@ -190,13 +190,13 @@ def train(
         settings,
         checkpoint=checkpoint,
     )
-    gan.save(out)
+    written = gan.save(out)
     if plot is not None:
         from openmm_cgan.report import plot_training
 
         plot_training(gan.history, plot)
     names = ", ".join(variable.name for variable in gan.variables)
-    click.echo(f"{out}: {gan.n_atoms} atoms given {names}")
+    click.echo(f"{written}: {gan.n_atoms} atoms given {names}")
 
 
 @main.command()
@@ -228,7 +228,7 @@ def propose(
 
     \b
     Example:
-        openmm-cgan propose model.pt --topology run/topology.pdb --plumed run/plumed.dat \\
+        openmm-cgan propose model.npz --topology run/topology.pdb --plumed run/plumed.dat \\
             --at phi=-1.2,psi=1.0 --at phi=1.0,psi=-1.0 -n 50 --out seeds.xtc
 
     The CSV file lists every proposal with the CVs asked for, the CVs that it has and why it was
@@ -305,7 +305,7 @@ def free_energy(
     that it was made with. With both, the model is one more state of MBAR.
 
     \b
-        openmm-cgan free-energy --model model.pt --structure run/topology.pdb \\
+        openmm-cgan free-energy --model model.npz --structure run/topology.pdb \\
             --plumed run/plumed.dat --forcefield amber96.xml --cv phi --basin 0,2.3
     """
     from openmm_cgan.cli.exports import profile_columns, write_table

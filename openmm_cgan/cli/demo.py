@@ -62,7 +62,7 @@ N_STRETCHES = 40
 N_BOOTSTRAP = 50
 CONSTRAINED = 1e-4  # nm: distances that spread less are held by constraints
 STAGES = ("metadynamics", "training", "proposals", "windows", "analysis")
-OUTPUTS = ("md", "windows", "model.pt", "summary.json", "ramachandran.png", "free_energy.png",
+OUTPUTS = ("md", "windows", "model.npz", "summary.json", "ramachandran.png", "free_energy.png",
            "training.png", "proposals.png")  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def run_demo(
     say(f"2/5 conditional GAN on {len(frames):,} frames")
     molecule = alanine_dipeptide("C7eq")
     gan = ConditionalGAN.fit(frames, molecule.topology, settings.training)
-    gan.save(folder / "model.pt")
+    gan.save(folder / "model.npz")
 
     begun.append(time.monotonic())
     say("3/5 proposals at the centres of the windows")

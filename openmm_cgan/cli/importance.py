@@ -12,7 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from openmm_cgan.free_energy import BiasedFrames, WeightedSamples
-    from openmm_cgan.reporters.exact import ExactMove
+    from openmm_cgan.reporters.moves import ExactMove
     from openmm_cgan.testsystems import Molecule
 
 logger = logging.getLogger("openmm_cgan")
@@ -121,7 +121,7 @@ def _weigher(model: Path, molecule: Molecule, plumed_input: Path) -> ExactMove:
         generated_atoms,
         require_same_variables,
     )
-    from openmm_cgan.reporters.exact import ExactMove, why_not_exact
+    from openmm_cgan.reporters.moves import ExactMove, why_not_exact
 
     gan: Any = ConditionalGAN.load(model, molecule.topology)
     if gan.temperature is None:

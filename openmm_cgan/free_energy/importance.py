@@ -41,7 +41,8 @@ from openmm_cgan.free_energy.samples import (
     unbiased,
 )
 from openmm_cgan.proposals.conditions import Conditions
-from openmm_cgan.proposals.weights import DensitySampler, noisy_conditions
+from openmm_cgan.proposals.samplers import DensitySampler
+from openmm_cgan.proposals.weights import noisy_conditions
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -100,7 +101,7 @@ class GeneratedFrames:
 
 
 class Weigher(Protocol):
-    """What weighs configurations of a sampler: `openmm_cgan.reporters.exact.ExactMove`.
+    """What weighs configurations of a sampler: `openmm_cgan.reporters.moves.ExactMove`.
 
     Attributes
     ----------

@@ -122,7 +122,7 @@ def test_frames_compared_with_themselves_lie_at_the_floor(demo: DemoResult) -> N
 
 def test_train_and_propose_on_its_frames(demo: DemoResult, tmp_path: Path) -> None:
     topology = demo.folder / "md" / "topology.pdb"
-    model, out = tmp_path / "model.pt", tmp_path / "seeds.xtc"
+    model, out = tmp_path / "model.npz", tmp_path / "seeds.xtc"
     result = call("train", demo.folder / "md" / "frames", "--topology", topology, "--out", model,
                   "--steps", 60, "--plot", tmp_path / "training.png")  # fmt: skip
     assert result.exit_code == 0, result.output
