@@ -412,7 +412,8 @@ class ConditionalGAN:
             options = dict(metadata["generator"])
             generator = KINDS[options.pop("kind")](**options)
             generator.load_state_dict(_tensors(arrays, "generator."))
-            settings = TrainingSettings(**metadata["settings"])
+            # Artefacts from before the energy score were trained without it.
+            settings = TrainingSettings(**{"energy_score": 0.0, **metadata["settings"]})
             gan = cls(
                 features, generator, found, arrays["cv_range"], settings, metadata["history"],
                 metadata["temperature"], arrays["condition_noise"], metadata["versions"],
