@@ -130,6 +130,7 @@ ORDER = [
     "generators.flow",
     "generators",
     "cgan.critic",
+    "cgan.scores",
     "cgan.training",
     "cgan.dataset",
     "cgan.networks",

@@ -110,4 +110,5 @@ def _from_version_2(metadata: dict[str, Any], arrays: Arrays) -> tuple[dict[str,
         "features.cv_scale": "conditions.scale",
     }
     renamed = {names.get(name, name): array for name, array in arrays.items()}
-    return metadata | {"featurization": "ZMatrixFeatures"}, renamed
+    settings = {"energy_score": 0.0, **metadata["settings"]}  # trained before there was one
+    return metadata | {"featurization": "ZMatrixFeatures", "settings": settings}, renamed
