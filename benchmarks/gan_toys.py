@@ -5,8 +5,8 @@ parabola  y given c: normal about c^2 with deviation 0.2 + 0.1 c
 
 For each seed the GAN is trained once with the critic alone (``energy_score=0``) and once with the
 energy score beside it (the default), and the variance of DRAWS configurations at each of 8
-conditions is divided by the exact one. Printed are the median and the ninth tenth of |ln ratio| over
-seeds and conditions, and for a test of one seed the mean and the deviation over seeds of its mean.
+conditions is divided by the exact one. Printed are the median and the ninth tenth of |ln ratio|
+over seeds and conditions, and for tests of one seed the mean, deviation and largest of its mean.
 
     OMP_NUM_THREADS=1 python benchmarks/gan_toys.py --seeds 10
 """
