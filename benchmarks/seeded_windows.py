@@ -43,7 +43,6 @@ from openmm_cgan.free_energy import (
     WeightedSamples,
     basin_difference,
     convergence,
-    read_windows,
     reweight_windows,
 )
 from openmm_cgan.plumed.bias import PlumedBias
@@ -54,6 +53,7 @@ from openmm_cgan.windows import (
     WindowResult,
     WindowSettings,
     drag,
+    read_windows,
     run_windows,
     umbrella_windows,
 )

@@ -137,6 +137,7 @@ ORDER = [
     "windows.dragging",
     "windows.worker",
     "windows.windows",
+    "windows.results",
     "windows",
     "metrics",
     "report",

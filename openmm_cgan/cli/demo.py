@@ -33,7 +33,6 @@ from openmm_cgan.free_energy import (
     FreeEnergy,
     basin_difference,
     free_energy_profile,
-    read_windows,
     reweight_windows,
 )
 from openmm_cgan.metrics import energy_distance, marginal_distances, pair_distances
@@ -46,7 +45,7 @@ from openmm_cgan.report import (
     plot_training,
 )
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
-from openmm_cgan.windows import WindowSettings, run_windows, umbrella_windows
+from openmm_cgan.windows import WindowSettings, read_windows, run_windows, umbrella_windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,7 +20,6 @@ from openmm_cgan.free_energy.profiles import (
     convergence,
     free_energy_profile,
     free_energy_surface,
-    read_windows,
     start_disagreement,
 )
 from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
@@ -40,7 +39,6 @@ __all__ = [
     "free_energy_surface",
     "generate_frames",
     "log_weights_of_frames",
-    "read_windows",
     "reweight",
     "reweight_generated",
     "reweight_windows",

@@ -1,23 +1,20 @@
 """Free energies of weighted frames: profiles, surfaces, basins, and whether they have converged.
 
-A free energy needs `WeightedSamples`: of umbrella windows by `read_windows` and
-`reweight_windows`, of one run that reaches everywhere by `reweight`, of generated configurations
-by `reweight_generated`.
+A free energy needs `WeightedSamples`: of umbrella windows (`openmm_cgan.windows.read_windows` reads
+them) by `reweight_windows`, of one run that reaches everywhere by `reweight`, of generated
+configurations by `reweight_generated`.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
+from openmm_cgan.free_energy.reweighting import reweight_windows
 from openmm_cgan.free_energy.samples import (
     BiasedFrames,
     Estimate,
@@ -26,24 +23,6 @@ from openmm_cgan.free_energy.samples import (
     spread,
     statistical_inefficiency,
 )
-
-__all__ = [
-    "BiasedFrames",
-    "Convergence",
-    "Estimate",
-    "FreeEnergy",
-    "WeightedSamples",
-    "basin_difference",
-    "convergence",
-    "free_energy_profile",
-    "free_energy_surface",
-    "read_windows",
-    "reweight",
-    "reweight_windows",
-    "start_disagreement",
-]
-
-logger = logging.getLogger("openmm_cgan")
 
 
 @dataclass(frozen=True)
@@ -83,47 +62,6 @@ class Convergence:
     fractions: NDArray[np.float64]
     forward: NDArray[np.float64]
     backward: NDArray[np.float64]
-
-
-def read_windows(folders: Sequence[str | Path]) -> list[BiasedFrames]:
-    """Read window folders as `run_windows` leaves them; settle windows are left out.
-
-    Windows marked as failed and windows without frames are left out too, with a warning.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a folder is no window.
-    ValueError
-        If the frames' CVs are not those of the window's PLUMED input, or nothing is left.
-    """
-    from openmm_cgan.frames import read_frames
-    from openmm_cgan.plumed.bias import PlumedBias  # loads OpenMM, which arrays do not need
-
-    windows = []
-    for folder in map(Path, folders):
-        record = json.loads((folder / "window.json").read_text())
-        if record.get("status") == "failed":
-            logger.warning("%s is left out: %s", folder, record.get("error"))
-            continue
-        frames = read_frames(folder / "frames") if any(folder.glob("frames/*.h5md")) else None
-        if frames is None or len(frames) == 0:
-            logger.warning("%s is left out: it has no frames after its settle window", folder)
-            continue
-        bias = PlumedBias(folder / "plumed.dat", temperature=record["temperature"])
-        names = [v.name for v in frames.variables]
-        if names != [v.name for v in bias.variables]:
-            raise ValueError(
-                f"{folder}: frames of {names}, but plumed.dat biases "
-                f"{[v.name for v in bias.variables]}; was the input edited after the run?"
-            )
-        temperature = float(record["temperature"])
-        windows.append(
-            BiasedFrames(frames.cvs, bias.bias_of_cvs, temperature, frames.variables, str(folder))
-        )
-    if not windows:
-        raise ValueError(f"no window with frames among {len(folders)} folders")
-    return windows
 
 
 def free_energy_profile(

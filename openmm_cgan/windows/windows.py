@@ -1,6 +1,6 @@
 """Umbrella windows: made from a template, started from seeds or dragged, run anywhere, resumable.
 
-Each window is a folder (worker.py says what is in it); the folder above is shared.  A worker
+Each window is a folder (run_files.py says what is in it); the folder above is shared.  A worker
 is given the name of a folder and nothing else, so any ``concurrent.futures.Executor`` will do, or
 an array of batch jobs that each call `run_window`.
 """
@@ -24,30 +24,18 @@ from tqdm import tqdm
 
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input.language import read_text
-from openmm_cgan.windows.dragging import DragSettings, drag
 from openmm_cgan.windows.platforms import fastest_platform
-from openmm_cgan.windows.run_files import write_array, write_atomically, write_shared
-from openmm_cgan.windows.worker import (
+from openmm_cgan.windows.run_files import (
     INPUT,
     RECORD,
     START,
-    can_watch_isomers,
     read_record,
-    run_window,
+    write_array,
+    write_atomically,
     write_record,
+    write_shared,
 )
-
-__all__ = [
-    "DragSettings",
-    "Window",
-    "WindowResult",
-    "WindowSettings",
-    "drag",
-    "fastest_platform",
-    "run_window",
-    "run_windows",
-    "umbrella_windows",
-]
+from openmm_cgan.windows.worker import can_watch_isomers, run_window
 
 logger = logging.getLogger("openmm_cgan")
 
