@@ -153,7 +153,10 @@ ORDER = [
     "cli.simulations",
     "cli.importance",
     "cli.shipped",
+    "cli.demo_analysis",
     "cli.demo",
+    "cli.options",
+    "cli.driver",
     "cli.commands",
     "cli",
 ]
@@ -182,6 +185,8 @@ ALLOWED = {
     "report": {"numpy", "matplotlib"},
     "testsystems": {"numpy", "openmm"},
     "cli": {"numpy"},
+    "cli.options": {"click"},
+    "cli.driver": {"click"},
     "cli.commands": {"click"},
     "cli.simulations": {"numpy", "openmm", "tqdm"},
 }

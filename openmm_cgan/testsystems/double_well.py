@@ -115,8 +115,15 @@ class DoubleWell2D:
         force = openmm.CustomExternalForce(
             "barrier*((x/well)^2 - 1)^2 + tilt*x/well + 0.5*stiffness*((y - slope*x)^2 + z^2)"
         )
-        for name in ("barrier", "well", "tilt", "stiffness", "slope"):
-            force.addGlobalParameter(name, getattr(self, name))
+        parameters = {
+            "barrier": self.barrier,
+            "well": self.well,
+            "tilt": self.tilt,
+            "stiffness": self.stiffness,
+            "slope": self.slope,
+        }
+        for name, value in parameters.items():
+            force.addGlobalParameter(name, value)
         system = openmm.System()
         system.addParticle(self.mass)
         force.addParticle(0)

@@ -75,20 +75,23 @@ class WindowSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        units = {
-            "temperature": unit.kelvin,
-            "timestep": unit.picosecond,
-            "friction": unit.picosecond**-1,
+        quantities = {
+            "temperature": (self.temperature, unit.kelvin),
+            "timestep": (self.timestep, unit.picosecond),
+            "friction": (self.friction, unit.picosecond**-1),
         }
-        for name, bare in units.items():
-            value = getattr(self, name)
+        for name, (value, bare) in quantities.items():
             number = value.value_in_unit(bare) if unit.is_quantity(value) else float(value)
             if not 0.0 < number < np.inf:
                 raise ValueError(f"{name} is {value}, expected a positive number")
             object.__setattr__(self, name, number)
-        for name in ("report_interval", "checkpoint_interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more steps")
+        intervals = {
+            "report_interval": self.report_interval,
+            "checkpoint_interval": self.checkpoint_interval,
+        }
+        for name, steps in intervals.items():
+            if steps < 1:
+                raise ValueError(f"{name} is {steps}, expected 1 or more steps")
         if not 0 <= self.settle_steps < self.steps:
             raise ValueError(
                 f"settle_steps is {self.settle_steps} and steps {self.steps}, expected "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import openmm
@@ -38,6 +38,13 @@ logger = logging.getLogger("openmm_cgan")
 HEALING_KAPPA = 500.0  # [kJ/mol per CV unit squared]: holds the CVs while bonds and clashes relax
 HEALING_ITERATIONS = 200
 WATER = {"HOH", "WAT", "H2O", "SOL", "TIP", "TIP3", "TIP3P", "TIP4", "TIP5", "SPC"}
+
+
+@runtime_checkable
+class _RandomForce(Protocol):
+    """A force that draws random numbers: a barostat, a thermostat."""
+
+    def setRandomNumberSeed(self, seed: int) -> None: ...  # noqa: N802 (OpenMM's name)
 
 
 def run_window(
@@ -126,7 +133,7 @@ def _simulation(
     seeds = stream.generate_state(1 + system.getNumForces()) % (2**31 - 1) + 1
     integrator.setRandomNumberSeed(int(seeds[0]))
     for force, seed in zip(system.getForces(), seeds[1:], strict=True):
-        if hasattr(force, "setRandomNumberSeed"):
+        if isinstance(force, _RandomForce):
             force.setRandomNumberSeed(int(seed))
     name, threads = machine
     arguments: list[Any] = [] if name is None else [openmm.Platform.getPlatformByName(name)]
@@ -193,7 +200,14 @@ def _advance(
 
 
 def can_watch_isomers(topology: app.Topology, reference: NDArray) -> bool:
-    """Whether stereocentres and amides can be told from a structure; says why if they can not."""
+    """Whether stereocentres and amides can be told from a structure; says why if they can not.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+    reference : ndarray, shape (n_atoms, 3)
+        The right molecule [nm].
+    """
     try:
         return _isomer_screen(topology, reference) is not None
     except ValueError as error:
