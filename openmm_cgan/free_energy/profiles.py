@@ -75,8 +75,19 @@ def free_energy_profile(
         From `reweight_windows` or `reweight`.
     variable : int or str
         Position or name of the CV.
-    bins : int or ndarray
-        Number of bins over the period (over the range of the frames where not periodic), or edges.
+    bins : int or array_like, shape (n_bins + 1,)
+        Number of bins over the period (over the range of the frames where not periodic), or their
+        edges [CV unit].
+
+    Returns
+    -------
+    FreeEnergy
+        Arrays of shape (n_bins,).
+
+    Raises
+    ------
+    ValueError
+        If there is no such CV, edges do not increase, or all frames have one value.
     """
     return _free_energy(samples, [samples.column(variable)], bins)
 
@@ -86,7 +97,27 @@ def free_energy_surface(
     variables: Sequence[int | str] = (0, 1),
     bins: int | ArrayLike = 36,
 ) -> FreeEnergy:
-    """Free energy over two CVs; parameters as for `free_energy_profile`."""
+    """Free energy over two CVs.
+
+    Parameters
+    ----------
+    samples : WeightedSamples
+        From `reweight_windows` or `reweight`.
+    variables : sequence of int or str
+        Positions or names of the two CVs.
+    bins : int or array_like, shape (n_bins + 1,)
+        For both CVs, as for `free_energy_profile`.
+
+    Returns
+    -------
+    FreeEnergy
+        Arrays of shape (n_bins, n_bins), the first CV along the first axis.
+
+    Raises
+    ------
+    ValueError
+        If these are not two CVs, or as for `free_energy_profile`.
+    """
     if len(variables) != 2:
         raise ValueError(f"a surface needs 2 CVs, got {len(variables)}")
     return _free_energy(samples, [samples.column(v) for v in variables], bins)
@@ -107,7 +138,7 @@ def basin_difference(
     Raises
     ------
     ValueError
-        If all samples lie on one side.
+        If shapes do not fit or all samples lie on one side.
     """
     inside = np.asarray(in_basin(samples.cvs) if callable(in_basin) else in_basin, dtype=bool)
     if inside.shape != samples.log_weights.shape:
@@ -137,6 +168,11 @@ def convergence(
         Parts of the windows' time.
     max_samples : int
         As for `reweight_windows`.
+
+    Returns
+    -------
+    Convergence
+        Arrays of shape (n_fractions,).
     """
     values = np.array(
         [
@@ -173,7 +209,7 @@ def start_disagreement(
     ndarray, shape (n_windows,)
         Largest difference between the means of a CV (of its sine or cosine, where periodic).
     """
-    apart = []
+    differences = []
     for pair in zip(first, second, strict=True):
         means, variances = [], []
         for window in pair:
@@ -182,8 +218,8 @@ def start_disagreement(
             means.append(series.mean(axis=1))
             variances.append(series.var(axis=1) * g / len(window.cvs))
         error = np.sqrt(variances[0] + variances[1])
-        apart.append(np.max(np.abs(means[0] - means[1]) / np.maximum(error, 1e-12)))
-    return np.array(apart)
+        differences.append(np.max(np.abs(means[0] - means[1]) / np.maximum(error, 1e-12)))
+    return np.array(differences)
 
 
 def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | ArrayLike) -> FreeEnergy:

@@ -34,7 +34,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_array(path: Path, array: NDArray) -> None:
-    """Write a .npy file that a kill leaves either as it was or complete."""
+    """Write a .npy file, an array of any shape, that a kill leaves as it was or complete."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     with open(partial, "wb") as file:
         np.save(file, array, allow_pickle=False)
