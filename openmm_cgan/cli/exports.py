@@ -27,7 +27,7 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]) -> None:
     ----------
     path : str or Path
         The file; it is replaced whole or not at all.
-    columns : mapping of str to array_like
+    columns : mapping of str to array_like, shape (n_rows,)
         Column by name; floats are written with all their digits.
 
     Raises

@@ -38,7 +38,8 @@ def reweight_files(
         If there is neither, or what a model needs is missing.
     """
     from openmm_cgan.cli.simulations import load_molecule
-    from openmm_cgan.free_energy import read_windows, reweight_windows
+    from openmm_cgan.free_energy import reweight_windows
+    from openmm_cgan.windows import read_windows
 
     found = read_windows(windows) if windows else []
     if model is None:
@@ -92,6 +93,7 @@ def reweight_model(
         reweight_generated,
         reweight_with_generated,
     )
+    from openmm_cgan.windows.run_files import FRAMES
 
     weigher = _weigher(model, molecule, plumed_input)
     made = generate_frames(weigher, n, seed)
@@ -101,7 +103,7 @@ def reweight_model(
     windows = [replace(w, cvs=w.cvs[::stride]) for w in windows]
     logs = []
     for window in windows:
-        positions = read_frames(Path(window.name) / "frames").positions[::stride]
+        positions = read_frames(Path(window.name) / FRAMES).positions[::stride]
         logs.append(log_weights_of_frames(weigher, positions, window.cvs, seed))
     return reweight_with_generated(windows, logs, made, seed=seed)
 

@@ -11,15 +11,8 @@ from matplotlib.image import imread
 
 from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.cli import main
-from openmm_cgan.cli.demo import (
-    BASIN,
-    DemoResult,
-    DemoSettings,
-    choose_seeds,
-    compare,
-    generate_like,
-    run_demo,
-)
+from openmm_cgan.cli.demo import DemoSettings, choose_seeds, run_demo
+from openmm_cgan.cli.demo_analysis import BASIN, DemoResult, compare, generate_like
 from openmm_cgan.cli.shipped import plumed_input, read_reference
 from openmm_cgan.frames import read_frames
 from openmm_cgan.proposals import Proposals
