@@ -13,6 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "openmm_cgan"
 ORDER = [
     "openmm_cgan",
     "collective_variable",
+    "states",
+    "atomic_files",
     "checkpoints",
     "plumed.input.language",
     "plumed.input.expressions",

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 
 from openmm_cgan import __version__
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cgan.critic import Critic
 from openmm_cgan.cgan.dataset import Dataset
-from openmm_cgan.cgan.training import TrainingSettings, train, write_atomically
+from openmm_cgan.cgan.training import TrainingSettings, train
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import Features
 from openmm_cgan.frames import Frames, read_frames, topology_hash

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_cgan import GAS_CONSTANT, __version__
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 from openmm_cgan.cli.shipped import plumed_input, read_reference
 from openmm_cgan.cli.simulations import RunSettings, run_biased
@@ -418,6 +419,4 @@ def _versions() -> dict[str, str]:
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(unfinished, path)
+    write_atomically(path, json.dumps(record, indent=1) + "\n")

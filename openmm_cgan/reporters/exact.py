@@ -30,6 +30,7 @@ from openmm_cgan.proposals.weights import (
 )
 from openmm_cgan.reporters.attempts import Attempt, Candidates
 from openmm_cgan.reporters.healing import ENERGY_NOT_FINITE, superpose
+from openmm_cgan.states import positions_of
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -102,9 +103,8 @@ def _why_bias_forbids(bias: Any, simulation: Simulation) -> str:
     if getattr(bias, "remembers", False):
         return "the bias depends on the steps before, through the list of models of NEIGH_SIZE"
     state = simulation.context.getState(positions=True)
-    positions = state.getPositions(asNumpy=True)._value
     try:
-        bias.bias_of_cvs(bias.cv_values(positions)[None])
+        bias.bias_of_cvs(bias.cv_values(positions_of(state))[None])
     except ValueError as error:
         return f"the bias is not known as a function of the CVs ({error})"
     return ""

@@ -22,6 +22,7 @@ from openmm_cgan.proposals import PASSED, Proposals, Screen, ScreenSettings, cv_
 from openmm_cgan.proposals.conditions import Conditions
 from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.contexts import context_like, degrees_of_freedom
+from openmm_cgan.states import positions_of
 
 ENERGY_NOT_FINITE = "energy not finite"
 ENERGY_TOO_HIGH = "energy too high"
@@ -341,5 +342,4 @@ class HealingContext:
         return state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
 
     def _positions(self) -> NDArray:
-        positions = self._context.getState(positions=True).getPositions(asNumpy=True)
-        return np.array(positions.value_in_unit(unit.nanometer))
+        return positions_of(self._context.getState(positions=True))

@@ -13,7 +13,6 @@ from openmm import unit
 from openmm.app import CheckpointReporter, StateDataReporter
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.plumed.bias_reporters import positions_and_box
 from openmm_cgan.potentials import potential_beside
 from openmm_cgan.proposals import Screen, generated_atoms, propose, require_same_variables
 from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range
@@ -27,6 +26,7 @@ from openmm_cgan.reporters.healing import (
     Surroundings,
 )
 from openmm_cgan.reporters.learner import Learner
+from openmm_cgan.states import positions_and_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,11 +22,12 @@ from numpy.typing import ArrayLike, NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input.language import read_text
 from openmm_cgan.windows.dragging import DragSettings, drag
 from openmm_cgan.windows.platforms import fastest_platform
-from openmm_cgan.windows.run_files import write_array, write_atomically, write_shared
+from openmm_cgan.windows.run_files import write_array, write_shared
 from openmm_cgan.windows.worker import (
     INPUT,
     RECORD,
