@@ -8,7 +8,9 @@ free energy.
 The modules in the order in which the data pass through them:
 
 collective_variable   what all rooms know of a CV
-checkpoints           a run on disk, replaced whole
+states                an openmm.State as arrays
+atomic_files          files replaced whole
+checkpoints           a run on disk
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
 potentials            energies of many configurations beside a running simulation

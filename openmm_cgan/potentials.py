@@ -22,6 +22,8 @@ import openmm
 from numpy.typing import ArrayLike, NDArray
 from openmm import unit
 
+from openmm_cgan.states import forces_of
+
 # What moves the box or the velocities of a run by itself has no place beside it.
 LEFT_OUT = (
     openmm.AndersenThermostat,
@@ -338,16 +340,6 @@ class Potential:
             work(self._contexts[0], rows)
         else:
             list(self._threads.map(work, self._contexts[:n], [rows[k::n] for k in range(n)]))
-
-
-def forces_of(state: openmm.State) -> NDArray[np.float64]:
-    """Forces (n_atoms, 3) [kJ/mol/nm] of a State, without the time that units cost."""
-    read = getattr(state, "_getVectorAsNumpy", None)
-    if read is None:  # another OpenMM than those tried
-        return np.array(state.getForces(asNumpy=True)._value)
-    forces = np.empty((state._getNumParticles(), 3))
-    read(state.Forces, forces)
-    return forces
 
 
 def potential_beside(

@@ -16,6 +16,8 @@ PACKAGE = ROOT / "openmm_cgan"
 ORDER = [
     "openmm_cgan",
     "collective_variable",
+    "states",
+    "atomic_files",
     "checkpoints",
     "plumed.input.words",
     "plumed.input.language",

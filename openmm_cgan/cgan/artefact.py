@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan import __version__
-from openmm_cgan.cgan.training import write_atomically
+from openmm_cgan.atomic_files import write_atomically
 
 FORMAT = "openmm_cgan.ConditionalGAN"  # the name of the class when the format was made
 FORMAT_VERSION = 3

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 from openmm_cgan.cli.demo_analysis import (
     TEMPERATURE,
@@ -315,6 +316,4 @@ def _clear(folder: Path, overwrite: bool) -> None:
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(unfinished, path)
+    write_atomically(path, json.dumps(record, indent=1) + "\n")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import openmm
 from openmm import app, unit
 from tqdm import tqdm
 
+from openmm_cgan.atomic_files import replacing
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter
 from openmm_cgan.testsystems import Molecule
@@ -223,7 +223,6 @@ def _load_state(simulation: app.Simulation, path: Path) -> None:
 
 
 def _save_state(simulation: app.Simulation, path: Path) -> None:
-    unfinished = path.with_suffix(".tmp")
-    simulation.saveState(str(unfinished))
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        simulation.saveState(str(unfinished))
     logger.info("state at step %d saved to %s", simulation.currentStep, path)

@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 
 from openmm_cgan import __version__
+from openmm_cgan.atomic_files import replacing
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames.journal import open_still
 
@@ -262,16 +263,15 @@ def _extend(file: h5py.File, name: str, rows: NDArray[Any]) -> None:
 
 def shorten_segment(path: Path, kept: int, step: int, backup: Path) -> None:
     """Keep the first frames of a file and the segments begun by ``step``; the old file: backup."""
-    new = path.with_suffix(".new")
-    shutil.copy2(path, new)
-    with h5py.File(new, "r+") as file:
-        for name in frame_columns(read_header(file)):
-            file[name].resize(kept, axis=0)
-        begun = [segment for segment in read_segment_table(file) if segment.step <= step]
-        file[TABLE].resize(0, axis=0)
-        _extend(file, TABLE, _table(begun))
-    shutil.copy2(path, backup)
-    os.replace(new, path)
+    with replacing(path) as new:
+        shutil.copy2(path, new)
+        with h5py.File(new, "r+") as file:
+            for name in frame_columns(read_header(file)):
+                file[name].resize(kept, axis=0)
+            begun = [segment for segment in read_segment_table(file) if segment.step <= step]
+            file[TABLE].resize(0, axis=0)
+            _extend(file, TABLE, _table(begun))
+        shutil.copy2(path, backup)
 
 
 def _author() -> str:

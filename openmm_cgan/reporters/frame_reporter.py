@@ -14,7 +14,7 @@ import numpy as np
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
-from openmm_cgan.plumed.bias_reporters import positions_of
+from openmm_cgan.states import box_of, positions_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -139,7 +139,7 @@ class FrameReporter:
         positions = positions_of(state)
         if not math.isfinite(np.vdot(positions, positions)):
             self._stop(step, "a position")
-        box = state.getPeriodicBoxVectors(asNumpy=True)._value if self._keep_box else None
+        box = box_of(state) if self._keep_box else None
         row = Row(step, state.getTime()._value, positions, box)  # ps; units would take longer
         if not self._values_wait:
             cvs, bias = self._bias.values(simulation, state)

@@ -21,6 +21,7 @@ from openmm_cgan.reporters.attempts import ENERGY_NOT_FINITE, Attempt
 from openmm_cgan.reporters.contexts import context_like, degrees_of_freedom
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.reporters.surroundings import Surroundings
+from openmm_cgan.states import positions_of
 
 ENERGY_TOO_HIGH = "energy too high"
 HEALING_FAILED = "healing failed"
@@ -213,5 +214,4 @@ class HealingContext:
         return state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
 
     def _positions(self) -> NDArray:
-        positions = self._context.getState(positions=True).getPositions(asNumpy=True)
-        return np.array(positions.value_in_unit(unit.nanometer))
+        return positions_of(self._context.getState(positions=True))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from openmm import unit
 
-from openmm_cgan.plumed.bias_reporters import positions_and_box
 from openmm_cgan.proposals import (
     Sampler,
     generated_atoms,
@@ -23,6 +22,7 @@ from openmm_cgan.reporters.contexts import asks_for_positions, inject, temperatu
 from openmm_cgan.reporters.frame_reporter import FrameReporter
 from openmm_cgan.reporters.moves import MOVES, Asked, Move, Start, possible_moves, settled_move
 from openmm_cgan.reporters.settings import ProposalSettings
+from openmm_cgan.states import positions_and_box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,6 @@ fingerprint.
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,25 +19,18 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_cgan.atomic_files import replacing, write_atomically
+
 SYSTEM, TOPOLOGY, REFERENCE = "system.xml", "topology.json", "reference.npy"
 RECORD, INPUT, START, CHECKPOINT, FRAMES = (
     "window.json", "plumed.dat", "start.npy", "checkpoint.xml", "frames",
 )  # fmt: skip
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that a kill leaves either as it was or complete."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
 def write_array(path: Path, array: NDArray) -> None:
     """Write a .npy file, an array of any shape, that a kill leaves as it was or complete."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with open(partial, "wb") as file:
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-    os.replace(partial, path)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input.language import read_text
 from openmm_cgan.windows.platforms import fastest_platform
@@ -31,7 +32,6 @@ from openmm_cgan.windows.run_files import (
     START,
     read_record,
     write_array,
-    write_atomically,
     write_record,
     write_shared,
 )

@@ -15,11 +15,13 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.reporters import FrameReporter
+from openmm_cgan.states import box_of, positions_of
 from openmm_cgan.windows.run_files import (
     CHECKPOINT,
     FRAMES,
@@ -29,7 +31,6 @@ from openmm_cgan.windows.run_files import (
     read_record,
     read_system,
     read_topology,
-    write_atomically,
     write_record,
 )
 
@@ -167,7 +168,7 @@ def _healed(simulation: app.Simulation, start: NDArray, bias: PlumedBias) -> NDA
     """The start minimised with its CVs held, in a Context that PLUMED does not see."""
     state = simulation.context.getState()
     periodic = simulation.system.usesPeriodicBoundaryConditions()
-    box = state.getPeriodicBoxVectors(asNumpy=True)._value if periodic else None
+    box = box_of(state) if periodic else None
     system = system_without(simulation.system, bias.force_groups())
     bias.restrained(bias.cv_values(start, box), HEALING_KAPPA).add_to(system)
     platform = simulation.context.getPlatform()
@@ -177,10 +178,10 @@ def _healed(simulation: app.Simulation, start: NDArray, bias: PlumedBias) -> NDA
     context.setPositions(start)
     context.applyConstraints(1e-5)
     openmm.LocalEnergyMinimizer.minimize(context, 10.0, HEALING_ITERATIONS)
-    positions = context.getState(positions=True).getPositions(asNumpy=True)._value
+    positions = positions_of(context.getState(positions=True))
     if not np.isfinite(positions).all():
         raise ValueError("the start could not be minimised: its positions are no longer finite")
-    return np.array(positions)
+    return positions
 
 
 def _advance(
@@ -190,7 +191,7 @@ def _advance(
     while (step := simulation.currentStep) < record["steps"]:
         simulation.step(min(record["checkpoint_interval"], record["steps"] - step))
         state = simulation.context.getState(positions=True, velocities=True)
-        if not np.isfinite(state.getPositions(asNumpy=True)._value).all():
+        if not np.isfinite(positions_of(state)).all():
             raise ValueError(f"a position is not finite at step {simulation.currentStep}")
         reporter.flush()  # a checkpoint never is ahead of the frames
         # positions, velocities, box, step and time; no parameters, whose names differ between runs

@@ -134,7 +134,7 @@ def _why_bias_forbids(bias: PlumedBias, simulation: Simulation) -> str:
     if bias.remembers:
         return "the bias depends on the steps before, through the list of models of NEIGH_SIZE"
     state = simulation.context.getState(positions=True)
-    positions = state.getPositions(asNumpy=True)._value
+    positions = positions_of(state)
     try:
         bias.bias_of_cvs(bias.cv_values(positions)[None])
     except ValueError as error:
