@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.potentials import constraints_of, masses_of
 from openmm_cgan.proposals import DensitySampler, Sampler, generated_atoms, knows_density
+from openmm_cgan.states import positions_of
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
