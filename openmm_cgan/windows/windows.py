@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.input.language import read_text
+from openmm_cgan.plumed.input.language import lines_of, read_text
 from openmm_cgan.windows.platforms import fastest_platform
 from openmm_cgan.windows.run_files import (
     INPUT,
@@ -198,7 +198,7 @@ def umbrella_windows(
     """
     text, source = read_text(template)
     # comments may speak of dollars
-    bare = Template("\n".join(line.split("#", 1)[0] for line in text.splitlines()))
+    bare = Template("\n".join(line.split("#", 1)[0] for line in lines_of(text)))
     names = bare.get_identifiers() if bare.is_valid() else []
     if not names:
         raise ValueError(f"{source} has no placeholder such as ${{phi}} for the centre of a window")

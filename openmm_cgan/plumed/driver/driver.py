@@ -118,7 +118,7 @@ def read_masses(path: str | Path) -> tuple[NDArray[np.float64], NDArray[np.float
     """
     path = Path(path)
     if path.suffix.lower() == ".pdb":
-        lines = path.read_text().split("\nEND\n")[0].splitlines()
+        lines = path.read_text().split("\nEND\n")[0].split("\n")
         rows = [line for line in lines if line.startswith(("ATOM", "HETATM"))]
         try:
             index = np.array([int(row[6:11]) - 1 for row in rows])

@@ -29,7 +29,7 @@ def read_index_file(path: Path, group: str = "") -> list[int]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"{path} is larger than {MAX_BYTES} bytes")
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the index file {path} can not be read: {error}") from None
     groups: dict[str, list[str]] = {}

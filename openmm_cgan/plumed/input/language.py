@@ -116,10 +116,12 @@ def read_statements(text: str, file: str = "plumed.dat") -> list[Statement]:
     statements: list[Statement] = []
     problems: list[Problem] = []
     block: _Block | None = None
-    for number, raw in enumerate(text.splitlines(), start=1):
+    for number, raw in enumerate(lines_of(text), start=1):
         location = Location(file, number)
         try:
-            words, open_braces = _split(raw.split("#", 1)[0].strip(), location, block)
+            if "\r" in raw:
+                raise _problem(location, "\\r", "lines end by \\n or \\r\\n, not by \\r alone")
+            words, open_braces = _split(raw.split("#", 1)[0].strip(" \t"), location, block)
             if block is None:
                 if not words:
                     continue
@@ -148,6 +150,20 @@ def read_statements(text: str, file: str = "plumed.dat") -> list[Statement]:
     if problems:
         raise PlumedInputError(problems)
     return statements
+
+
+def lines_of(text: str) -> list[str]:
+    r"""Lines of a text as PLUMED reads it: only ``\n`` and ``\r\n`` end them.
+
+    Python's ``splitlines`` ends them at form feeds and seven other characters too, which would
+    bring to life what stands behind one of those in a comment.
+
+    Examples
+    --------
+    >>> lines_of("# off:\fRESTRAINT\r\nPRINT")
+    ['# off:\x0cRESTRAINT', 'PRINT']
+    """
+    return text.replace("\r\n", "\n").split("\n")
 
 
 def include_files(statements: list[Statement], folder: Path, depth: int = 0) -> list[Statement]:
@@ -285,6 +301,7 @@ def read_text(plumed_input: str | Path) -> tuple[str, str]:
     if path.stat().st_size > MAX_INPUT_BYTES:
         raise ValueError(f"{path} has more than {MAX_INPUT_BYTES} bytes: not a PLUMED input")
     try:
-        return path.read_text(encoding="utf-8"), str(path)
+        # bytes, for a text file would give a line to each carriage return
+        return path.read_bytes().decode("utf-8").replace("\r\n", "\n"), str(path)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a text file in UTF-8") from None

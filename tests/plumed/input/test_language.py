@@ -170,3 +170,26 @@ def test_the_table_in_the_readme_names_every_action():
     table = text[text.index("## PLUMED actions") : text.index("## Numbers")]
     missing = [name for name in ACTIONS if not re.search(rf"\b{name}\b", table)]
     assert not missing
+
+
+NO_LINE_ENDS = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # Python's splitlines takes them as ends
+
+
+@pytest.mark.parametrize("character", NO_LINE_ENDS, ids=[f"{ord(c):x}" for c in NO_LINE_ENDS])
+def test_only_newlines_end_a_comment(character, tmp_path):
+    text = f"d: DISTANCE ATOMS=1,2\n# off:{character}RESTRAINT ARG=d AT=1 KAPPA=500\n"
+    assert [s.action for s in read_statements(text)] == ["DISTANCE"]
+    path = tmp_path / "plumed.dat"
+    path.write_bytes(text.encode())
+    assert read_text(path)[0] == text
+    in_word = read_statements(f"d: DISTANCE ATOMS=1,2{character}NOPBC\n")
+    assert len(in_word[0].words) == 1  # nor do they part words
+
+
+def test_lines_end_as_plumed_has_it(tmp_path):
+    path = tmp_path / "plumed.dat"
+    path.write_bytes(b"d: DISTANCE ATOMS=1,2\r\n# off\r\nPRINT ARG=d\r\n")
+    assert [s.location.line for s in read_statements(*read_text(path))] == [1, 3]
+    path.write_bytes(b"# off:\rRESTRAINT ARG=d\nPRINT ARG=d\n")
+    with pytest.raises(PlumedInputError, match=r"plumed.dat:1.*not by"):
+        read_statements(*read_text(path))

@@ -195,7 +195,7 @@ class HillsReader:
         self.position, self.is_open = position, is_open
         if position:
             with self.path.open("rb") as file:
-                lines = file.read(position).decode().splitlines()
+                lines = file.read(position).decode().split("\n")
             for line in lines:
                 self._row(line)
 
@@ -214,7 +214,7 @@ class HillsReader:
             text = file.read()
         complete = text[: text.rfind(b"\n") + 1]  # a line may be half written yet
         self.position += len(complete)
-        rows = [row for line in complete.decode().splitlines() if (row := self._row(line))]
+        rows = [row for line in complete.decode().split("\n") if (row := self._row(line))]
         if not rows:
             return 0
         columns = dict(zip(self._fields, np.array(rows, dtype=float).T, strict=True))
