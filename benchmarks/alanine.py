@@ -20,7 +20,7 @@ from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import Screen
 from openmm_cgan.proposals.screening import ScreenSettings
-from openmm_cgan.reporters.exact import ExactMove
+from openmm_cgan.reporters.moves import ExactMove
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, Molecule, alanine_dipeptide
 
 TEMPERATURE = 300.0  # K

@@ -40,7 +40,7 @@ from openmm_cgan.free_energy import basin_difference
 from openmm_cgan.free_energy.importance import GeneratedFrames, reweight_generated
 from openmm_cgan.free_energy.samples import statistical_inefficiency
 from openmm_cgan.proposals.conditions import GridConditions, UniformConditions
-from openmm_cgan.reporters.healing import ProposalSettings
+from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import alanine_dipeptide
 
 ENERGIES = 40_000  # of the generator alone, a fifth of them at uniform CVs

@@ -31,7 +31,7 @@ from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy.hills import tiwary_log_weights
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.potentials import Potential
-from openmm_cgan.reporters.healing import ProposalSettings
+from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import alanine_dipeptide
 
 METAD = """psi: TORSION ATOMS=7,9,15,17

@@ -32,7 +32,7 @@ from openmm_cgan.metrics import kish_effective_sample_size, marginal_distances
 from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.proposals.conditions import UniformConditions
-from openmm_cgan.reporters.exact import ExactMove
+from openmm_cgan.reporters.moves import ExactMove
 from openmm_cgan.testsystems import MIDDLE_ATOMS, Molecule, alanine_pentapeptide
 
 TEMPERATURE = 300.0

@@ -28,14 +28,13 @@ from numpy.typing import NDArray
 
 from openmm_cgan.cgan import ConditionalGAN
 from openmm_cgan.cli.demo import (
-    BASIN,
-    TEMPERATURE,
     DemoSettings,
     Seeds,
     choose_seeds,
     run_metadynamics,
     window_centres,
 )
+from openmm_cgan.cli.demo_analysis import BASIN, TEMPERATURE
 from openmm_cgan.cli.shipped import plumed_input, read_reference
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import (
@@ -43,7 +42,6 @@ from openmm_cgan.free_energy import (
     WeightedSamples,
     basin_difference,
     convergence,
-    read_windows,
     reweight_windows,
 )
 from openmm_cgan.plumed.bias import PlumedBias
@@ -54,6 +52,7 @@ from openmm_cgan.windows import (
     WindowResult,
     WindowSettings,
     drag,
+    read_windows,
     run_windows,
     umbrella_windows,
 )

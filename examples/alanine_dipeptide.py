@@ -38,7 +38,7 @@ def main(steps: int = STEPS, training: TrainingSettings | None = None) -> None:
     simulation.step(steps)
 
     gan = ConditionalGAN.fit("frames", topology, training or TrainingSettings())
-    gan.save("model.pt")
+    gan.save("model.npz")
     simulation.reporters.append(ProposalReporter("proposals.csv", 1000, gan, bias))
     simulation.step(steps)
 

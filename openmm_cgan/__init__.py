@@ -8,15 +8,17 @@ free energy.
 The modules in the order in which the data pass through them:
 
 collective_variable   what all rooms know of a CV
-checkpoints           a run on disk, replaced whole
+states                an openmm.State as arrays
+atomic_files          files replaced whole
+checkpoints           a run on disk
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
 potentials            energies of many configurations beside a running simulation
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions
 rotors                equivalent hydrogens, which frames may exchange
-features              fitted scaling of internal coordinates and CVs, and its inverse
+features              positions <-> what networks see: Featurization, the Z-matrix's; CVs for them
 generators            the conditional generator networks: MLPGenerator, FlowGenerator
-cgan                  critic, losses, the training loop; ConditionalGAN, the trained artefact
+cgan                  critic, losses, the training loop; ConditionalGenerator (= ConditionalGAN)
 proposals             configurations asked for at CV values: screened, counted by reason
 reporters             FrameReporter (out of a Simulation) and ProposalReporter (into it)
 free_energy           MBAR over windows, free-energy profiles and their errors
@@ -33,7 +35,7 @@ Units everywhere: nm, ps, kJ/mol, rad, K.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from openmm_cgan.cgan import ConditionalGAN
+    from openmm_cgan.cgan import ConditionalGAN, ConditionalGenerator
     from openmm_cgan.plumed.actions.committor import StopRunError
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.plumed.bias_reporters import BiasCheckpointReporter
@@ -46,6 +48,7 @@ GAS_CONSTANT = 8.31446261815324e-3  # kJ/mol/K, R = k_B N_A of CODATA 2018, as O
 __all__ = [
     "BiasCheckpointReporter",
     "ConditionalGAN",
+    "ConditionalGenerator",
     "FrameReporter",
     "PlumedBias",
     "ProposalReporter",
@@ -58,6 +61,7 @@ _HOMES = {
     "StopRunError": "openmm_cgan.plumed.actions.committor",
     "FrameReporter": "openmm_cgan.reporters",
     "ConditionalGAN": "openmm_cgan.cgan",
+    "ConditionalGenerator": "openmm_cgan.cgan",
     "ProposalReporter": "openmm_cgan.reporters",
 }
 

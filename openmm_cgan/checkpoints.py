@@ -5,15 +5,15 @@ One ``.npz`` without pickle: a JSON header, and the arrays of each action under 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from openmm_cgan.atomic_files import replacing
 
 VERSION = 1
 MAX_FILE_BYTES = 8 * 1024**3
@@ -66,16 +66,8 @@ def write_saved(path: Path, state: SavedState) -> None:
         HEADER: np.array(json.dumps(header)),
         CHECKPOINT: np.frombuffer(state.checkpoint, dtype=np.uint8),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, **own, **state.arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, allow_pickle=False, **own, **state.arrays)
 
 
 def read_saved(path: Path) -> SavedState:

@@ -11,15 +11,18 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import openmm
 from numpy.typing import ArrayLike, NDArray
 from openmm import unit
+
+from openmm_cgan.states import forces_of
 
 # What moves the box or the velocities of a run by itself has no place beside it.
 LEFT_OUT = (
@@ -70,12 +73,25 @@ def _copied_site(site: Any) -> Any:
     )
 
 
+@runtime_checkable
+class Parametrised(Protocol):
+    """A force with global parameters; those of plugins may have them, too."""
+
+    def getNumGlobalParameters(self) -> int:  # noqa: N802  OpenMM's name
+        """How many."""
+        ...
+
+    def getGlobalParameterName(self, index: int) -> str:  # noqa: N802
+        """Name of one, as the Context knows it."""
+        ...
+
+
 def global_parameters(system: openmm.System) -> set[str]:
     """Names of the Context parameters that the forces of a System define."""
     return {
         force.getGlobalParameterName(i)
         for force in system.getForces()
-        if hasattr(force, "getNumGlobalParameters")
+        if isinstance(force, Parametrised)
         for i in range(force.getNumGlobalParameters())
     }
 
@@ -326,16 +342,6 @@ class Potential:
             list(self._threads.map(work, self._contexts[:n], [rows[k::n] for k in range(n)]))
 
 
-def forces_of(state: openmm.State) -> NDArray[np.float64]:
-    """Forces [kJ/mol/nm], without the time that units cost."""
-    read = getattr(state, "_getVectorAsNumpy", None)
-    if read is None:  # another OpenMM than those tried
-        return np.array(state.getForces(asNumpy=True)._value)
-    forces = np.empty((state._getNumParticles(), 3))
-    read(state.Forces, forces)
-    return forces
-
-
 def potential_beside(
     simulation: Any, leave_out: Collection[int] = frozenset(), n_contexts: int | None = None
 ) -> Potential:
@@ -366,6 +372,6 @@ def potential_beside(
 
 def _cores() -> int:
     """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
+    if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

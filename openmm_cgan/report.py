@@ -14,6 +14,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from openmm_cgan.atomic_files import replacing
+
 INK = "#1b2a41"
 OURS = "#c8553d"
 REFERENCE = "#8d99ae"
@@ -260,7 +262,6 @@ def _plain(axis: Axes) -> None:
 def _write(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Write whole or not at all: a reader never meets half a picture."""
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    figure.savefig(unfinished, format="png", dpi=150)
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=150)
     return path

@@ -39,7 +39,7 @@ def find_rotors(
     every = list(topology.atoms())
     chosen = list(range(len(every))) if atoms is None else [int(a) for a in atoms]
     local = {a: i for i, a in enumerate(chosen)}
-    apart = {int(a) for a in fixed}
+    told_apart = {int(a) for a in fixed}
     neighbours: dict[int, list[int]] = {}
     for one, two in ((bond[0].index, bond[1].index) for bond in topology.bonds()):
         neighbours.setdefault(one, []).append(two)
@@ -51,7 +51,7 @@ def find_rotors(
         whole = all(a in local for a in (centre, *around))
         if symbols[0] == "H" or len(hydrogens) != 3 or len(around) != 4 or not whole:
             continue
-        if not apart & set(hydrogens):
+        if not told_apart & set(hydrogens):
             one, two, three = (local[a] for a in hydrogens)
             rotors.append((one, two, three))
     return rotors
@@ -67,6 +67,7 @@ def exchange_hydrogens(
     Parameters
     ----------
     positions : ndarray, shape (n, n_atoms, 3)
+        [nm]
     rotors : sequence of (int, int, int)
         As `find_rotors` gives them.
     rng : numpy Generator

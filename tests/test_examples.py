@@ -33,7 +33,7 @@ def test_the_example_runs() -> None:
     example = runpy.run_path(str(ROOT / "examples" / "alanine_dipeptide.py"))
     example["main"](steps=2000, training=SHORT)
     assert len(read_frames("frames", settling=True)) == 40
-    assert Path("model.pt").exists()
+    assert Path("model.npz").exists()
     assert rows_of("proposals.csv") == 2
 
 

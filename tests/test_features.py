@@ -1,4 +1,4 @@
-"""Features: inverse, exact placement, statistics of known distributions."""
+"""Features of a Z-matrix and of CVs: inverse, exact placement, known statistics."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.features import Features
+from openmm_cgan.features import ConditionEncoding, ZMatrixFeatures
 from openmm_cgan.internal_coordinates import NM, Internal, ZMatrix
 from openmm_cgan.plumed.actions.units import LENGTHS
 from openmm_cgan.testsystems import alanine_dipeptide
@@ -33,10 +33,9 @@ def chain_internal(n=N, seed=0):
     return Internal(*(torch.from_numpy(c) for c in (bonds, angles, torsions)))
 
 
-def chain_features(variables=ELSEWHERE, cvs=None):
+def chain_features(variables=ELSEWHERE):
     internal = chain_internal()
-    cvs = torch.zeros(N, len(variables)) if cvs is None else cvs
-    return Features.fit(ZMatrix(CHAIN), variables, internal, cvs), internal
+    return ZMatrixFeatures.of_internal(ZMatrix(CHAIN), variables, internal), internal
 
 
 def difference(one, two):
@@ -50,7 +49,7 @@ def test_each_coordinate_gets_the_scaling_that_suits_it():
         9,
         11,
     ]  # the uniform torsion, and the one that is cis at times
-    encoded = features.encode(internal)
+    encoded = features.encode_internal(internal)
     assert encoded.shape == (N, 9 + 2 * 2)
     standardised = encoded[:, :9]
     assert standardised[:, :8].mean(0).abs().max() < 1e-10
@@ -64,7 +63,7 @@ def test_each_coordinate_gets_the_scaling_that_suits_it():
 
 def test_decoding_inverts_encoding():
     features, internal = chain_features()
-    back = features.decode(features.encode(internal), torch.zeros(N, 1))
+    back = features.decode_internal(features.encode_internal(internal), torch.zeros(N, 1))
     assert (back.bonds - internal.bonds).abs().max() < 1e-7  # the rigid bond is now its mean
     assert (back.angles - internal.angles).abs().max() < 1e-14
     assert difference(back.torsions, internal.torsions).abs().max() < 1e-13
@@ -77,7 +76,7 @@ def test_a_narrow_torsion_is_continuous_where_its_angle_jumps():
     near = chain_internal(2)
     for torsion, value in zip(near.torsions, (math.pi - 1e-6, -math.pi + 1e-6), strict=True):
         torsion[1] = value
-    encoded = features.encode(near)
+    encoded = features.encode_internal(near)
     column = features.linear.tolist().index(10)
     assert abs(encoded[0, column] - encoded[1, column]) < 1e-4
 
@@ -96,13 +95,12 @@ def test_a_cv_of_the_z_matrix_is_placed_exactly(variable, value):
     z_matrix = ZMatrix(CHAIN)
     found = z_matrix.coordinate_of(variable)
     internal = chain_internal()
-    own = found.scale * getattr(internal, found.kind + "s")[:, found.column]
-    features = Features.fit(z_matrix, [variable], internal, own[:, None])
+    features = ZMatrixFeatures.of_internal(z_matrix, [variable], internal)
     assert features.placed_variables == (0,)
     rng = torch.Generator().manual_seed(1)
     made = torch.randn(7, features.n_linear + 2 * features.n_pairs, generator=rng)
     targets = torch.full((7, 1), value, dtype=torch.float64)
-    x = z_matrix.to_cartesian(features.decode(made, targets))
+    x = features.decode(made, targets)
     again = getattr(z_matrix.to_internal(x), found.kind + "s")[:, found.column]
     assert (found.scale * again - value).abs().max() < 1e-12
     [(_, _, values)] = features.placed_values(z_matrix.to_internal(x))
@@ -116,10 +114,10 @@ def test_phi_and_psi_of_alanine_dipeptide_are_placed_and_chirality_kept():
     x = torch.as_tensor(np.asarray(molecule.positions), dtype=torch.float64)
     x = x + 0.003 * torch.randn(200, 22, 3, generator=rng, dtype=torch.float64)
     internal = z_matrix.to_internal(x)
-    features = Features.fit(z_matrix, [PHI, PSI], internal, torch.rand(200, 2, generator=rng))
+    features = ZMatrixFeatures.of_internal(z_matrix, [PHI, PSI], internal)
     assert features.placed_variables == (0, 1)
     targets = 6.28 * torch.rand(200, 2, generator=rng, dtype=torch.float64) - 3.14
-    made = z_matrix.to_cartesian(features.decode(features.encode(internal), targets))
+    made = features.decode(features.encode(x), targets)
     values = torch.stack([v for _, _, v in features.placed_values(z_matrix.to_internal(made))], 1)
     assert difference(values, targets).abs().max() < 1e-12
 
@@ -135,7 +133,7 @@ def test_two_names_of_one_coordinate_are_placed_once():
         CollectiveVariable("t", "rad", DOMAIN, "TORSION", (3, 2, 1, 0)),
         CollectiveVariable("u", "rad", DOMAIN, "TORSION", (0, 1, 2, 3)),
     ]
-    features, _ = chain_features(twice, torch.zeros(N, 2))
+    features, _ = chain_features(twice)
     assert features.placed_variables == (0,)
 
 
@@ -143,7 +141,7 @@ def test_decoded_geometry_stays_possible_whatever_a_network_says():
     features, _ = chain_features()
     wild = 1e3 * torch.ones(2, features.n_linear + 2 * features.n_pairs)
     wild[1] *= -1
-    internal = features.decode(wild, torch.zeros(2, 1))
+    internal = features.decode_internal(wild, torch.zeros(2, 1))
     assert internal.bonds.min() > 0.05
     assert internal.angles.min() > 0
     assert internal.angles.max() < math.pi
@@ -157,12 +155,12 @@ def test_condition_is_periodic_and_standardised():
         [6.28 * torch.rand(N, generator=rng), 4 * torch.rand(N, generator=rng),
          3.0 + 0.5 * torch.randn(N, generator=rng)], dim=1
     ).double()  # fmt: skip
-    features, _ = chain_features([PHI, turn, distance], cvs)
-    condition = features.condition(cvs)
-    assert condition.shape == (N, features.n_condition)
-    assert features.n_condition == 4 * 4 + 2
+    encoding = ConditionEncoding.fit([PHI, turn, distance], cvs)
+    condition = encoding.encode(cvs)
+    assert condition.shape == (N, encoding.n_condition)
+    assert encoding.n_condition == 4 * 4 + 2
     moved = cvs + torch.tensor([2 * math.pi, -4.0, 0.0], dtype=torch.float64)
-    assert torch.allclose(features.condition(moved), condition, atol=1e-12)
+    assert torch.allclose(encoding.encode(moved), condition, atol=1e-12)
     assert condition[:, -2].mean().abs() < 1e-10
     assert abs(condition[:, -2].std() - 1) < 1e-4
     assert torch.equal(condition[:, -1], condition[:, -2] ** 2)
@@ -171,10 +169,10 @@ def test_condition_is_periodic_and_standardised():
     assert any(torch.allclose(c.abs(), expected.abs(), atol=1e-9) for c in condition.T)
 
 
-def test_features_survive_their_tensors():
+def test_features_survive_their_arrays():
     features, internal = chain_features()
-    again = Features(features.z_matrix, features.variables, features.state_dict())
-    assert torch.equal(again.encode(internal), features.encode(internal))
+    again = ZMatrixFeatures.from_arrays(features.arrays(), features.variables)
+    assert torch.equal(again.encode_internal(internal), features.encode_internal(internal))
 
 
 def test_length_units_are_those_of_plumed():

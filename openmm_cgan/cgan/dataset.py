@@ -10,19 +10,16 @@ from torch import Tensor
 
 from openmm_cgan.cgan.training import TrainingData, TrainingSettings
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.features import Features
+from openmm_cgan.features import ConditionEncoding, Featurization, Featurize, ZMatrixFeatures
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.generators import KINDS
-from openmm_cgan.internal_coordinates import Internal, ZMatrix
 from openmm_cgan.rotors import Rotor, exchange_hydrogens, find_rotors
 
-CHUNK = 2048  # frames turned into internal coordinates at a time
+CHUNK = 2048  # frames turned into features at a time
 LEAST_FRAMES = 20
 # Fewer frames are taken several times, each time with other hydrogens exchanged: of 13,500 frames
 # of a peptide with 7 methyl groups a flow learned the pattern of their hydrogens by heart.
 ENOUGH, MOST_COPIES = 100_000, 8
-BROKEN = 0.6  # nm: a longer bond means a molecule cut by the periodic boundary
-DISAGREE = 1e-3  # rad or nm: between a CV of the frames and the same one of their positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,26 +28,42 @@ class Dataset:
 
     Attributes
     ----------
-    features : Features
-        Scaling of the internal coordinates.
+    features : Featurization
+    conditions : ConditionEncoding
     rows : TrainingData
     condition_noise : ndarray, shape (n_cvs,)
         Standard deviation by which each condition was blurred [CV units].
     cv_range : ndarray, shape (n_cvs, 2)
         Lowest and highest CV values.
     folds : list of int
-        Symmetry of each torsion that turns: 3 for rotors whose hydrogens were exchanged.
+        Symmetry of each pair of features: 3 for rotors whose hydrogens were exchanged.
     """
 
-    features: Features
+    features: Featurization
+    conditions: ConditionEncoding
     rows: TrainingData
     condition_noise: np.ndarray
     cv_range: np.ndarray
     folds: list[int]
 
     @classmethod
-    def prepare(cls, frames: Frames, topology: Any, settings: TrainingSettings) -> "Dataset":
+    def prepare(
+        cls,
+        frames: Frames,
+        topology: Any,
+        settings: TrainingSettings,
+        featurize: Featurize = ZMatrixFeatures.fit,
+    ) -> "Dataset":
         """Make the rows of frames.
+
+        Parameters
+        ----------
+        frames : Frames
+            positions (n_frames, n_atoms, 3) [nm], cvs (n_frames, n_cvs) [CV units].
+        topology : openmm.app.Topology
+        settings : TrainingSettings
+        featurize : callable
+            Frames and topology to a fitted Featurization.
 
         Raises
         ------
@@ -71,42 +84,49 @@ class Dataset:
             frames = Frames.concatenate([frames] * copies)
             exchanged = exchange_hydrogens(frames.positions, rotors, rng)
             frames = replace(frames, positions=exchanged)
-        features, encoded = _features_of(frames, topology)
-        noise = _condition_noise(features, settings)
+        features = featurize(frames, topology)
+        encoded = _encoded(features, frames)
+        cvs = torch.from_numpy(frames.cvs)
+        conditions = ConditionEncoding.fit(frames.variables, cvs)
+        noise = _condition_noise(features, conditions, settings)
         blurred = frames.cvs + noise * rng.standard_normal(frames.cvs.shape)
-        condition = features.condition(torch.from_numpy(blurred))
+        asked = torch.from_numpy(blurred)
+        condition = conditions.encode(asked)
         weights = torch.from_numpy(flat_weights(frames.cvs, frames.variables, settings.flatten))
         cv_range = np.stack([frames.cvs.min(0), frames.cvs.max(0)], axis=1)
-        cvs = torch.from_numpy(blurred)
-        rows = TrainingData.split(encoded, condition, weights, settings.seed, cvs, copies)
-        return cls(features, rows, noise, cv_range, _folds(features, rotors))
+        rows = TrainingData.split(encoded, condition, weights, settings.seed, asked, copies)
+        return cls(features, conditions, rows, noise, cv_range, features.folds(rotors))
 
 
-def _folds(features: Features, rotors: Sequence[Rotor]) -> list[int]:
-    """3 for each torsion by which a rotor turns, 1 for the other torsions that turn."""
-    rows, first = features.z_matrix.rows, sum(features.widths[:2])
-    wide = [rows[column - first + 3].tolist() for column in features.wide.tolist()]
-    turning = [{*rotor} for rotor in rotors]
-    return [
-        3 if any(row[0] in rotor and row[3] not in rotor for rotor in turning) else 1
-        for row in wide
-    ]
-
-
-def _condition_noise(features: Features, settings: TrainingSettings) -> np.ndarray:
+def _condition_noise(
+    features: Featurization, conditions: ConditionEncoding, settings: TrainingSettings
+) -> np.ndarray:
     """Deviation of the conditions [CV units], shape (n_cvs,)."""
-    noise = settings.condition_noise * features.cv_scale.numpy()
+    noise = settings.condition_noise * conditions.scale.numpy()
     noise[list(features.placed_variables)] = 0.0
-    return noise if hasattr(KINDS[settings.generator], "log_prob") else np.zeros_like(noise)
+    return noise if KINDS[settings.generator].has_density else np.zeros_like(noise)
 
 
 def flat_weights(
     cvs: np.ndarray, variables: Sequence[CollectiveVariable], power: float
 ) -> np.ndarray:
-    """Weights density^-power (n,) of frames, density being that of their CVs (n, n_cvs).
+    """Weights of frames by the density of their CVs, density^-power.
 
     The density is a histogram with about 20 frames a cell. A tenth of the mean count is added, so
     that no single frame weighs more than ten usual ones.
+
+    Parameters
+    ----------
+    cvs : ndarray, shape (n, n_cvs)
+        [CV units]
+    variables : sequence of CollectiveVariable
+    power : float
+        0 gives equal weights, 1 the same weight to all visited CV values.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Up to a factor.
     """
     n, n_cvs = cvs.shape
     bins = int(np.clip((n / 20) ** (1 / n_cvs), 1, 48))
@@ -130,40 +150,19 @@ def _check_frames(frames: Frames, topology: str) -> None:
             f"the frames belong to another topology: their hash is {frames.topology_hash[:12]}...,"
             f" that of the topology given is {topology[:12]}..."
         )
-    for name in ("positions", "cvs"):
-        bad = ~np.isfinite(getattr(frames, name)).reshape(len(frames), -1).all(axis=1)
+    for name, values in (("positions", frames.positions), ("cvs", frames.cvs)):
+        bad = ~np.isfinite(values).reshape(len(frames), -1).all(axis=1)
         if bad.any():
             raise ValueError(f"{bad.sum()} frames have {name} that are not finite: leave them out")
 
 
-def _features_of(frames: Frames, topology: Any) -> tuple[Features, Tensor]:
-    """Fitted scaling and the features (n_frames, n_features) of frames."""
-    reference = np.zeros((1 + int(frames.atoms.max()), 3))
-    reference[frames.atoms] = frames.positions[0]
-    z_matrix = ZMatrix.from_topology(topology, frames.atoms, frames.variables, reference)
+def _encoded(features: Featurization, frames: Frames) -> Tensor:
+    """Features (n_frames, n_features) of frames, float32."""
     parts = [
-        z_matrix.to_internal(torch.from_numpy(frames.positions[i : i + CHUNK]).double())
+        features.encode(torch.from_numpy(frames.positions[i : i + CHUNK]).double())
         for i in range(0, len(frames), CHUNK)
     ]
-    internal = Internal(*(torch.cat(c) for c in zip(*parts, strict=True)))
-    longest = float(internal.bonds.max()) if z_matrix.n_atoms > 1 else 0.0
-    if longest > BROKEN:
-        raise ValueError(
-            f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary. Write"
-            " frames with whole molecules"
-        )
-    cvs = torch.from_numpy(frames.cvs)
-    features = Features.fit(z_matrix, frames.variables, internal, cvs)
-    for k, scale, value in features.placed_values(internal):
-        variable = frames.variables[k]
-        off = np.abs(variable.difference(frames.cvs[:, k], value.numpy())).max()
-        if off > DISAGREE * max(1.0, abs(scale)):
-            raise ValueError(
-                f"{variable.name} of the frames differs from the {variable.action} of their"
-                f" positions by up to {off:.3g} {variable.unit}: CVs and positions do not belong"
-                " together"
-            )
-    encoded = features.encode(internal).float()
+    encoded = torch.cat(parts).float()
     if not encoded.shape[1]:
         raise ValueError("no coordinate of the frames varies but the CVs: nothing to generate")
-    return features, encoded
+    return encoded

@@ -29,7 +29,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.cgan.cgan import ConditionalGAN
+from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 from openmm_cgan.cgan.training import STEEPEST, TrainingData
 
 TOO_HIGH = 30.0  # above the median of a batch: a clash, whose gradient would be all there is
@@ -78,9 +78,10 @@ class RefiningSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "report_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"RefiningSettings({name}={getattr(self, name)}): expected >= 1")
+        counts = (("steps", self.steps), ("batch", self.batch), ("report_every", self.report_every))
+        for name, value in counts:
+            if value < 1:
+                raise ValueError(f"RefiningSettings({name}={value}): expected >= 1")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(
                 f"RefiningSettings(learning_rate={self.learning_rate}): expected a positive number"
@@ -90,18 +91,18 @@ class RefiningSettings:
 
 
 def refine(
-    gan: ConditionalGAN,
+    gan: ConditionalGenerator,
     energy: Energy,
     conditions: Any,
     settings: RefiningSettings | None = None,
     temperature: float | None = None,
     frames: TrainingData | None = None,
-) -> tuple[ConditionalGAN, list[dict[str, float]]]:
+) -> tuple[ConditionalGenerator, list[dict[str, float]]]:
     """Train a flow further, on the energy instead of on frames.
 
     Parameters
     ----------
-    gan : ConditionalGAN
+    gan : ConditionalGenerator
         With a FlowGenerator, already trained on frames; it is left as it is. Its CVs must all be
         internal coordinates, and its atoms all that interact.
     energy : Energy
@@ -117,7 +118,7 @@ def refine(
 
     Returns
     -------
-    ConditionalGAN
+    ConditionalGenerator
         The refined one.
     list of dict
         ``step``, ``loss`` (mean of u + log q: free energies apart, the Kullback-Leibler distance),
@@ -154,7 +155,7 @@ def refine(
     return refining.result(), history
 
 
-def _checked(gan: ConditionalGAN, temperature: float | None) -> float:
+def _checked(gan: ConditionalGenerator, temperature: float | None) -> float:
     """The temperature, or an error in words."""
     if not gan.has_density:
         raise ValueError(
@@ -180,6 +181,7 @@ class _Density(nn.Module):
         self.generator = generator
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Log density (n,) of features (n, n_features) given conditions (n, n_condition)."""
         return self.generator.log_prob(features, condition)
 
 
@@ -188,7 +190,7 @@ class _Refining:
 
     def __init__(
         self,
-        gan: ConditionalGAN,
+        gan: ConditionalGenerator,
         energy: Energy,
         kT: float,
         conditions: Tensor,
@@ -198,7 +200,8 @@ class _Refining:
         self.gan, self.energy, self.kT = gan, energy, kT
         self.conditions, self.settings, self.frames = conditions, settings, frames
         self.rng = torch.Generator().manual_seed(settings.seed)
-        self.generator = type(gan.generator)(**gan.generator.settings)
+        kind: Any = type(gan.generator)
+        self.generator = kind(**gan.generator.settings)
         self.generator.load_state_dict(gan.generator.state_dict())
         self.density = _Density(self.generator)
         decay = get_ema_multi_avg_fn(settings.average)
@@ -225,14 +228,13 @@ class _Refining:
     def loss(self, cvs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean of u + log q over configurations made at CVs (n, n_cvs); share that was kept."""
         features = self.gan.features
-        condition = features.condition(cvs).float()
+        condition = self.gan.conditions.encode(cvs).float()
         made = self.generator.sample(condition, self.rng)
         frozen = {f"generator.{k}": v.detach() for k, v in self.generator.named_parameters()}
         log_q = functional_call(self.density, frozen, (made, condition)).double()
-        internal = features.decode(made, cvs)
-        x = features.z_matrix.to_cartesian(internal)
+        x, log_det = features.decode_with_log_det(made, cvs)
         u: Tensor = _EnergyOf.apply(x, self.energy) / self.kT
-        u = u - self.energy.half_log_det(x) - features.z_matrix.log_det(internal)
+        u = u - self.energy.half_log_det(x) - log_det
         each = u + log_q
         finite = torch.isfinite(each.detach()) & features.within(made.detach())
         median = each.detach()[finite].median() if finite.any() else each.new_zeros(())
@@ -249,7 +251,7 @@ class _Refining:
         likelihood = self.generator.log_prob(features, condition).mean()
         return (1 - share) * loss - share * likelihood
 
-    def result(self) -> ConditionalGAN:
+    def result(self) -> ConditionalGenerator:
         """The generator with averaged weights."""
         self.generator.load_state_dict(self.averaged.module.state_dict())
         return self.gan.with_generator(self.generator)
@@ -260,11 +262,13 @@ class _EnergyOf(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, positions: Tensor, energy: Energy) -> Tensor:
+        """Energies (n,) [kJ/mol] of positions (n, n_atoms, 3) [nm]."""
         energies, gradients = energy.energies_and_gradients(positions.detach().numpy())
         ctx.save_for_backward(torch.from_numpy(np.asarray(gradients)))
         return torch.from_numpy(np.asarray(energies))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """Their derivatives, the gradients (n, n_atoms, 3) [kJ/mol/nm] of the engine."""
         (gradients,) = ctx.saved_tensors
         return grads[0][:, None, None] * gradients, None

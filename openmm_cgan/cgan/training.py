@@ -1,6 +1,10 @@
 """Training a conditional generator against a critic: a GAN conditioned on CVs [1]_.
 
-Everything here speaks of features and conditions only, and knows nothing of molecules.
+Everything here speaks of features and conditions only, and knows nothing of molecules. The paper's
+is the Wasserstein critic with a gradient penalty, conditioned on CVs; ours are a penalty that
+vanishes at the optimum (see `critic`), an energy score beside the critic (see `scores`), averaged
+weights, and the likelihood where the density is known. ``TrainingSettings(slope=1,
+energy_score=0)`` is nearest to the paper.
 
 References
 ----------
@@ -25,12 +29,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cgan.critic import Critic, gradient_penalty
+from openmm_cgan.cgan.scores import energy_score
 from openmm_cgan.generators import KINDS
 
 HELD_OUT = 2000  # rows at most, and a twentieth of all, that are never trained on
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
 LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
+DRAWS = 4  # of each condition, that the energy score compares
 WARM_UP = 100  # steps over which the learning rate rises
 
 Inconsistency = Callable[[Tensor, Tensor], Tensor]
@@ -69,6 +76,10 @@ class TrainingSettings:
         Of both networks; it falls along a cosine to a fiftieth.
     penalty, slope : float
         Weight of the gradient penalty, and the norm of the gradient that costs nothing (1 in [1]_).
+    energy_score : float
+        Weight of the energy score beside the critic in what the generator is trained for. It keeps
+        the width of p(x | cv), about which generator and critic alone circle. 0 for the paper's
+        critic alone; without effect by likelihood alone.
     average : float
         Decay of the exponential moving average of the generator's weights, which is what is kept.
     width, depth : int
@@ -98,6 +109,7 @@ class TrainingSettings:
     learning_rate: float = 2e-3
     penalty: float = 0.5
     slope: float = 0.0
+    energy_score: float = 1.0
     average: float = 0.999
     width: int = 128
     depth: int = 2
@@ -121,7 +133,7 @@ class TrainingSettings:
                 raise ValueError(f"TrainingSettings({f.name}={value}): expected at least {least}")
         if self.average >= 1:
             raise ValueError(f"TrainingSettings(average={self.average}): expected less than 1")
-        density = hasattr(KINDS[self.generator], "log_prob")
+        density = KINDS[self.generator].has_density
         if self.likelihood is not None and not 0 <= self.likelihood <= (1 if density else 0):
             raise ValueError(
                 f"TrainingSettings(likelihood={self.likelihood}): expected 0 to 1 with a"
@@ -133,7 +145,7 @@ class TrainingSettings:
         """`likelihood`, or what stands for it."""
         if self.likelihood is not None:
             return self.likelihood
-        return 1.0 if hasattr(KINDS[self.generator], "log_prob") else 0.0
+        return 1.0 if KINDS[self.generator].has_density else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,23 +316,52 @@ class _Training:
     def improve_generator(self) -> float:
         """One generator step, and the average of its weights.
 
-        The loss is -E D(fake), mixed with -E log q(real) where the density q is known.
+        The loss is -E D(fake) and the energy score, mixed with -E log q(real) where the density q
+        is known.
         """
         rows = self.draw()
         features, condition = self.data.features[rows], self.data.condition[rows]
         share, weight = self.settings.likelihood_share, self.settings.consistency
         loss = features.new_zeros(())
+        repeated = condition.repeat(self._draws(), 1)  # all conditions, then all again
         if share < 1 or weight > 0:
-            made = self.generator.sample(condition, self.rng)
+            made = self.generator.sample(repeated, self.rng)
         if share < 1:
-            loss = -(1 - share) * self.critic(self.critic.see(made), condition).mean()
+            loss = (1 - share) * self._judged(made, repeated, features)
         if weight > 0 and self.inconsistency is not None:
-            loss = loss + weight * self.inconsistency(made, self.data.cvs[rows])
+            loss = loss + weight * self.inconsistency(made[: len(rows)], self.data.cvs[rows])
         if share > 0:
             loss = loss - share * self.generator.log_prob(features, condition).mean()
         self._descend(0, loss)
         self.averaged.update_parameters(self.generator)
         return loss.item()
+
+    def _draws(self) -> int:
+        """Generated rows for each condition of a batch."""
+        scored = self.settings.energy_score > 0 and self.settings.likelihood_share < 1
+        return DRAWS if scored else 1
+
+    def _judged(self, made: Tensor, condition: Tensor, features: Tensor) -> Tensor:
+        """-E D(fake), and the energy score of what the critic sees.
+
+        Parameters
+        ----------
+        made : Tensor, shape (draws * batch, n_features)
+        condition : Tensor, shape (draws * batch, n_condition)
+            The conditions of the batch, once for each draw.
+        features : Tensor, shape (batch, n_features)
+            What was seen at those conditions.
+
+        Returns
+        -------
+        Tensor, shape ()
+        """
+        seen, weight = self.critic.see(made), self.settings.energy_score
+        loss = -self.critic(seen, condition).mean()
+        if weight > 0:
+            draws = seen.unflatten(0, (self._draws(), len(features)))
+            loss = loss + weight * energy_score(draws, self.critic.see(features))
+        return loss
 
     def _descend(self, which: int, loss: Tensor) -> None:
         optimiser = self.optimisers[which]
@@ -383,7 +424,7 @@ class _Training:
         return self.best
 
     def _log_likelihood(self) -> dict[str, float]:
-        if not hasattr(self.generator, "log_prob"):
+        if not self.generator.has_density:
             return {}
         rows = self.data.held_features, self.data.held_condition
         return {"log_likelihood": float(self.averaged.module.log_prob(*rows).mean())}
@@ -427,14 +468,3 @@ class _Training:
         self.step, self.seconds = state["step"], state["seconds"]
         self.history, self.best = state["history"], state["best"]
         logger.info("training goes on from step %d of %s", self.step, path)
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a whole file under another name, then rename it."""
-    path = Path(path)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

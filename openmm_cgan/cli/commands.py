@@ -11,15 +11,21 @@ from typing import Any
 import click
 
 from openmm_cgan import __version__
+from openmm_cgan.cli.driver import driver
+from openmm_cgan.cli.options import (
+    BACKENDS,
+    CONSTRAINTS,
+    FILE,
+    NEW,
+    THERE,
+    cv_values,
+    interval,
+    read_pdb,
+    require_parent,
+    set_threads,
+)
 
 # Every room is imported where it is used: --help should not wait for OpenMM and torch.
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-NEW = click.Path(path_type=Path)
-THERE = click.Path(exists=True, path_type=Path)
-CONSTRAINTS = click.Choice(["None", "HBonds", "AllBonds", "HAngles"])
-BACKENDS = click.Choice(["auto", "native", "kernel", "plugin"])
-DRIVER_BACKENDS = click.Choice(["auto", "native", "kernel"])
 
 
 class Commands(click.Group):
@@ -56,8 +62,8 @@ def main(debug: bool, verbose: bool) -> None:
 
     \b
         openmm-cgan run molecule.pdb --plumed metad.dat --steps 1500000 --out run
-        openmm-cgan train run/frames --topology run/topology.pdb --out model.pt
-        openmm-cgan propose model.pt --topology run/topology.pdb --plumed run/plumed.dat \\
+        openmm-cgan train run/frames --topology run/topology.pdb --out model.npz
+        openmm-cgan propose model.npz --topology run/topology.pdb --plumed run/plumed.dat \\
             --at phi=1.0,psi=-1.0 -n 20 --out seeds.pdb
         openmm-cgan free-energy windows/window-* --cv phi --out profile.csv
 
@@ -84,7 +90,7 @@ def demo(out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool
     """
     from openmm_cgan.cli.demo import DemoSettings, run_demo
 
-    _set_threads(1)
+    set_threads(1)
     settings = DemoSettings.quick() if quick else DemoSettings()
     result = run_demo(
         out, settings, seed=seed, workers=workers, overwrite=overwrite, say=click.echo
@@ -143,7 +149,7 @@ def run(
 @main.command()
 @click.argument("frames", type=THERE, nargs=-1, required=True)
 @click.option("--topology", type=FILE, required=True, help="PDB file of the whole system.")
-@click.option("--out", type=NEW, default="model.pt", show_default=True, help="The model file.")
+@click.option("--out", type=NEW, default="model.npz", show_default=True, help="The model file.")
 @click.option(
     "--generator",
     type=click.Choice(["MLPGenerator", "FlowGenerator"]),
@@ -171,7 +177,7 @@ def train(
 
     \b
     Example:
-        openmm-cgan train run/frames --topology run/topology.pdb --out model.pt --plot training.png
+        openmm-cgan train run/frames --topology run/topology.pdb --out model.npz --plot training.png
 
     The model holds the CVs with their units, the topology's fingerprint and the range it was
     trained on, and refuses another molecule.
@@ -179,24 +185,24 @@ def train(
     from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
     from openmm_cgan.frames import read_frames
 
-    _require_parent(out, plot)
-    _set_threads(threads)
+    require_parent(out, plot)
+    set_threads(threads)
     settings = TrainingSettings(generator=generator, seed=seed)
     if steps is not None:
         settings = replace(settings, steps=steps)
     gan = ConditionalGAN.fit(
         read_frames(list(frames)),
-        _read_pdb(topology).topology,
+        read_pdb(topology).topology,
         settings,
         checkpoint=checkpoint,
     )
-    gan.save(out)
+    written = gan.save(out)
     if plot is not None:
         from openmm_cgan.report import plot_training
 
         plot_training(gan.history, plot)
     names = ", ".join(variable.name for variable in gan.variables)
-    click.echo(f"{out}: {gan.n_atoms} atoms given {names}")
+    click.echo(f"{written}: {gan.n_atoms} atoms given {names}")
 
 
 @main.command()
@@ -228,7 +234,7 @@ def propose(
 
     \b
     Example:
-        openmm-cgan propose model.pt --topology run/topology.pdb --plumed run/plumed.dat \\
+        openmm-cgan propose model.npz --topology run/topology.pdb --plumed run/plumed.dat \\
             --at phi=-1.2,psi=1.0 --at phi=1.0,psi=-1.0 -n 50 --out seeds.xtc
 
     The CSV file lists every proposal with the CVs asked for, the CVs that it has and why it was
@@ -246,11 +252,11 @@ def propose(
     from openmm_cgan.proposals import propose as propose_configurations
 
     check_structure_ending(out)
-    _require_parent(out, csv)
-    pdb = _read_pdb(topology)
+    require_parent(out, csv)
+    pdb = read_pdb(topology)
     gan = ConditionalGAN.load(model, pdb.topology)
     names = [variable.name for variable in gan.variables]
-    targets = [_cv_values(text, names) for text in at for _ in range(number)]
+    targets = [cv_values(text, names) for text in at for _ in range(number)]
     bias = PlumedBias(plumed_input, pdb.topology, backend=backend, cvs=tuple(names))
     screen = Screen(
         pdb.topology, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance)
@@ -305,153 +311,29 @@ def free_energy(
     that it was made with. With both, the model is one more state of MBAR.
 
     \b
-        openmm-cgan free-energy --model model.pt --structure run/topology.pdb \\
+        openmm-cgan free-energy --model model.npz --structure run/topology.pdb \\
             --plumed run/plumed.dat --forcefield amber96.xml --cv phi --basin 0,2.3
     """
     from openmm_cgan.cli.exports import profile_columns, write_table
     from openmm_cgan.cli.importance import reweight_files
     from openmm_cgan.free_energy import basin_difference, free_energy_profile
 
-    _require_parent(out, plot)
-    interval = None if basin is None else _interval(basin)
-    _set_threads(1)
+    require_parent(out, plot)
+    bounds = None if basin is None else interval(basin)
+    set_threads(1)
     samples, source = reweight_files(windows, seed, **model)
     profile = free_energy_profile(samples, cv, bins)
     write_table(out, profile_columns(profile))
     click.echo(f"{out}: free energy along {cv} from {source}")
-    if interval is not None:
+    if bounds is not None:
         values = samples.cvs[:, samples.column(cv)]
-        difference = basin_difference(samples, (values > interval[0]) & (values < interval[1]))
+        difference = basin_difference(samples, (values > bounds[0]) & (values < bounds[1]))
         click.echo(f"basin {basin}: {difference.value:.2f} +- {difference.error:.2f} kJ/mol")
     if plot is not None:
         from openmm_cgan.report import Profile, plot_free_energy
 
         curve = Profile(profile.centres[0], profile.free_energy, profile.error, source)
-        plot_free_energy(curve, plot, basin=interval, label=cv)
+        plot_free_energy(curve, plot, basin=bounds, label=cv)
 
 
-def _print_actions(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if not wanted or context.resilient_parsing:
-        return
-    from openmm_cgan.plumed.actions import actions_help
-
-    click.echo(actions_help())
-    context.exit()
-
-
-@main.command(context_settings={"ignore_unknown_options": True})
-@click.option(
-    "--actions",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_print_actions,
-    help="List the actions that are known natively, with their keywords, and exit.",
-)
-@click.option("--plumed", "plumed_input", type=FILE, default="plumed.dat", show_default=True)
-@click.option("--ixyz", type=FILE, help="Trajectory in xyz format [nm], box in the comment line.")
-@click.option("--igro", type=FILE, help="Trajectory in gro format.")
-@click.option("--ixtc", type=FILE, help="Trajectory in xtc format, with its steps.")
-@click.option("--itrr", type=FILE, help="Trajectory in trr format, with its steps.")
-@click.argument("molfile", nargs=-1, type=click.UNPROCESSED, metavar="[--mf_SUFFIX FILE]")
-@click.option("--noatoms", is_flag=True, help="No trajectory.")
-@click.option("--natoms", type=int, help="Atoms, for formats that do not say.")
-@click.option("--length-units", default="nm", show_default=True, help="nm, A, Bohr or a number.")
-@click.option("--box", help="Three or nine numbers with commas, in place of the trajectory's box.")
-@click.option("--pdb", type=FILE, help="PDB file with masses as occupancy, charges as beta.")
-@click.option("--mc", type=FILE, help="File of masses and charges as DUMPMASSCHARGE writes it.")
-@click.option("--timestep", default=1.0, show_default=True, help="Of the run [ps].")
-@click.option(
-    "--trajectory-stride",
-    default=1,
-    show_default=True,
-    help="Steps between frames; 0: the steps that --ixtc and --itrr read.",
-)
-@click.option("--initial-step", default=0, show_default=True, help="Step of the first frame.")
-@click.option("--kt", type=float, help="kT [kJ/mol], for inputs that need a temperature.")
-@click.option("--restart", is_flag=True, help="Append to the files and read the hills.")
-@click.option("--dump-forces", type=NEW, help="File for the forces of the bias on the atoms.")
-@click.option("--dump-forces-fmt", default="%f", show_default=True, help="Format of its numbers.")
-@click.option("--debug-forces", type=NEW, help="File that compares them with differences.")
-@click.option("--dump-full-virial", is_flag=True, help="Nine numbers of the virial in that file.")
-@click.option("--backend", type=DRIVER_BACKENDS, default="auto", show_default=True)
-@click.option("--out", type=NEW, default=".", show_default=True, help="Folder for its files.")
-def driver(plumed_input: Path, **options: Any) -> None:
-    """Run a PLUMED input over a trajectory, as ``plumed driver`` does.
-
-    \b
-    Example:
-        openmm-cgan driver --plumed plumed.dat --mf_xtc run.xtc --timestep 0.002 \\
-            --trajectory-stride 500
-
-    Writes COLVAR, HILLS and whatever else the input asks for. Options are named as PLUMED's; after
-    --mf_ comes the suffix of any format that MDAnalysis reads without a topology.
-    """
-    from openmm_cgan.plumed.driver.driver import driver_settings, run_driver
-    from openmm_cgan.plumed.driver.trajectories import OWN_FORMATS, read_trajectory
-
-    given = [(kind, options[kind]) for kind in OWN_FORMATS if options[kind] is not None]
-    given += _molfiles(options["molfile"])
-    if len(given) != (0 if options["noatoms"] else 1):
-        names = ", ".join(f"--{kind}" for kind in OWN_FORMATS)
-        raise click.UsageError(f"give one of {names}, --mf_SUFFIX, --noatoms; got {len(given)}")
-    settings = driver_settings(**options)
-    frames = None
-    for kind, path in given:
-        boxless = options["box"] is not None
-        frames = read_trajectory(path, kind, options["natoms"], boxless)
-    count = run_driver(plumed_input, frames, settings)
-    click.echo(f"{count} frames of {given[0][1] if given else 'no atoms'}")
-
-
-def _molfiles(words: Sequence[str]) -> list[tuple[str, Path]]:
-    """Read ``--mf_SUFFIX FILE`` and ``--mf_SUFFIX=FILE`` from the words that are left over."""
-    found, left = [], list(words)
-    while left:
-        key, equals, name = left.pop(0).partition("=")
-        if not key.startswith("--mf_"):
-            raise click.UsageError(f"no such option or argument: {key}")
-        if not equals and not left:
-            raise click.UsageError(f"{key} needs a file")
-        found.append((key.removeprefix("--"), Path(name if equals else left.pop(0))))
-    return found
-
-
-def _read_pdb(path: Path) -> Any:
-    from openmm.app import PDBFile
-
-    return PDBFile(str(path))
-
-
-def _set_threads(number: int) -> None:
-    """Threads of torch: in networks this small they mostly wait for each other."""
-    import torch
-
-    torch.set_num_threads(number)
-
-
-def _require_parent(*paths: Path | None) -> None:
-    """Fail before the work is done, not after it."""
-    for path in paths:
-        if path is not None and not path.absolute().parent.is_dir():
-            raise FileNotFoundError(f"{path}: there is no folder {path.absolute().parent}")
-
-
-def _cv_values(text: str, names: Sequence[str]) -> list[float]:
-    """Read ``phi=1.0,psi=-0.5`` into the order of the names."""
-    try:
-        given = {k.strip(): float(v) for k, v in (word.split("=") for word in text.split(","))}
-    except ValueError:
-        given = {}
-    if sorted(given) != sorted(names):
-        example = ",".join(f"{name}=1.0" for name in names)
-        raise ValueError(f"--at {text!r}: expected a number for each CV, such as {example}")
-    return [given[name] for name in names]
-
-
-def _interval(text: str) -> tuple[float, float]:
-    try:
-        lower, upper = (float(word) for word in text.split(","))
-    except ValueError:
-        raise ValueError(f"--basin {text!r}: expected LOWER,UPPER, such as 0,2.3") from None
-    return lower, upper
+main.add_command(driver)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from openmm_cgan.atomic_files import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -27,7 +27,7 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]) -> None:
     ----------
     path : str or Path
         The file; it is replaced whole or not at all.
-    columns : mapping of str to array_like
+    columns : mapping of str to array_like, shape (n_rows,)
         Column by name; floats are written with all their digits.
 
     Raises
@@ -35,7 +35,7 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]) -> None:
     ValueError
         If the columns differ in length.
     """
-    with _replacing(Path(path)) as unfinished, unfinished.open("w", newline="") as file:
+    with replacing(path) as unfinished, unfinished.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(columns)
         # plain numbers: numpy's own would be written as np.float64(...)
@@ -64,7 +64,7 @@ def write_structures(path: str | Path, topology: Any, positions: NDArray) -> Non
     check_structure_ending(path)
     if len(positions) == 0:
         raise ValueError(f"there is no configuration to write to {path}")
-    with _replacing(path) as unfinished:
+    with replacing(path) as unfinished:
         writers = {".pdb": _write_pdb, ".dcd": _write_dcd, ".xtc": _write_xtc}
         writers[path.suffix](unfinished, topology, np.asarray(positions, dtype=float))
 
@@ -95,17 +95,6 @@ def profile_columns(profile: FreeEnergy) -> dict[str, ArrayLike]:
     if profile.effective_samples is not None:
         columns["effective_samples"] = profile.effective_samples.round(1)
     return columns
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of ``path`` if all went well."""
-    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _write_pdb(path: Path, topology: Any, positions: NDArray) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from openmm_cgan.free_energy import BiasedFrames, WeightedSamples
-    from openmm_cgan.reporters.exact import ExactMove
+    from openmm_cgan.reporters.moves import ExactMove
     from openmm_cgan.testsystems import Molecule
 
 logger = logging.getLogger("openmm_cgan")
@@ -38,7 +38,8 @@ def reweight_files(
         If there is neither, or what a model needs is missing.
     """
     from openmm_cgan.cli.simulations import load_molecule
-    from openmm_cgan.free_energy import read_windows, reweight_windows
+    from openmm_cgan.free_energy import reweight_windows
+    from openmm_cgan.windows import read_windows
 
     found = read_windows(windows) if windows else []
     if model is None:
@@ -92,6 +93,7 @@ def reweight_model(
         reweight_generated,
         reweight_with_generated,
     )
+    from openmm_cgan.windows.run_files import FRAMES
 
     weigher = _weigher(model, molecule, plumed_input)
     made = generate_frames(weigher, n, seed)
@@ -101,7 +103,7 @@ def reweight_model(
     windows = [replace(w, cvs=w.cvs[::stride]) for w in windows]
     logs = []
     for window in windows:
-        positions = read_frames(Path(window.name) / "frames").positions[::stride]
+        positions = read_frames(Path(window.name) / FRAMES).positions[::stride]
         logs.append(log_weights_of_frames(weigher, positions, window.cvs, seed))
     return reweight_with_generated(windows, logs, made, seed=seed)
 
@@ -121,7 +123,7 @@ def _weigher(model: Path, molecule: Molecule, plumed_input: Path) -> ExactMove:
         generated_atoms,
         require_same_variables,
     )
-    from openmm_cgan.reporters.exact import ExactMove, why_not_exact
+    from openmm_cgan.reporters.moves import ExactMove, why_not_exact
 
     gan: Any = ConditionalGAN.load(model, molecule.topology)
     if gan.temperature is None:

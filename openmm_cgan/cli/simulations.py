@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import openmm
 from openmm import app, unit
 from tqdm import tqdm
 
+from openmm_cgan.atomic_files import replacing
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter
 from openmm_cgan.testsystems import Molecule
@@ -26,6 +26,9 @@ from openmm_cgan.testsystems import Molecule
 logger = logging.getLogger("openmm_cgan")
 
 STATE = "state.xml"
+CONSTRAINTS = {
+    "None": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,11 @@ def load_molecule(
     FileNotFoundError
         If there is no structure file.
     ValueError
-        If OpenMM cannot read a file, or the force field does not cover the molecule.
+        If OpenMM cannot read a file, the force field does not cover the molecule, or there are no
+        such constraints.
     """
+    if constraints not in CONSTRAINTS:
+        raise ValueError(f"constraints {constraints!r}: expected one of {', '.join(CONSTRAINTS)}")
     if not Path(structure).is_file():
         raise FileNotFoundError(f"{structure}: no such structure file")
     pdb = app.PDBFile(str(structure))
@@ -89,7 +95,7 @@ def load_molecule(
     if (box := pdb.topology.getUnitCellDimensions()) is not None:
         shortest = min(box.value_in_unit(unit.nanometer))
         options = {"nonbondedMethod": app.PME, "nonbondedCutoff": min(1.0, 0.45 * shortest)}
-    options["constraints"] = None if constraints == "None" else getattr(app, constraints)
+    options["constraints"] = CONSTRAINTS[constraints]
     system = app.ForceField(*forcefield).createSystem(pdb.topology, **options)
     return Molecule(pdb.topology, system, positions)
 
@@ -217,7 +223,6 @@ def _load_state(simulation: app.Simulation, path: Path) -> None:
 
 
 def _save_state(simulation: app.Simulation, path: Path) -> None:
-    unfinished = path.with_suffix(".tmp")
-    simulation.saveState(str(unfinished))
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        simulation.saveState(str(unfinished))
     logger.info("state at step %d saved to %s", simulation.currentStep, path)

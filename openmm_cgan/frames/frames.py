@@ -85,18 +85,25 @@ class Frames:
             "cvs": (n, len(self.variables)),
             **dict.fromkeys(RESERVED, (n,)),
         }
+        arrays = self._columns()
         if self.box is not None:
-            expected["box"] = (n, 3, 3)
+            expected["box"], arrays["box"] = (n, 3, 3), self.box
         for name, shape in expected.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
+            if arrays[name].shape != shape:
+                raise ValueError(f"{name} has shape {arrays[name].shape}, expected {shape}")
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def select(self, rows: Any) -> Frames:
-        """Return the frames at ``rows``: a slice, an index array or a boolean mask."""
-        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        """Return some of the frames.
+
+        Parameters
+        ----------
+        rows : slice, or ndarray of int, shape (n_rows,), or ndarray of bool, shape (n_frames,)
+            Which.
+        """
+        columns = {name: column[rows] for name, column in self._columns().items()}
         return replace(self, **columns, box=None if self.box is None else self.box[rows])
 
     @staticmethod
@@ -113,14 +120,24 @@ class Frames:
         first = parts[0]
         for other in parts[1:]:
             _require_alike(first, other)
-        columns: dict[str, Any] = {
-            name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS
+        columns = [part._columns() for part in parts]
+        joined: dict[str, Any] = {
+            name: np.concatenate([each[name] for each in columns]) for name in columns[0]
         }
         boxes = [part.box for part in parts if part.box is not None]
-        return replace(first, **columns, box=np.concatenate(boxes) if boxes else None)
+        return replace(first, **joined, box=np.concatenate(boxes) if boxes else None)
 
-
-_COLUMNS = ("positions", "cvs", *RESERVED)
+    def _columns(self) -> dict[str, Any]:
+        """The arrays that have a row for each frame, but the box, which may be missing."""
+        return {
+            "positions": self.positions,
+            "cvs": self.cvs,
+            "bias": self.bias,
+            "settling": self.settling,
+            "segment": self.segment,
+            "step": self.step,
+            "time": self.time,
+        }
 
 
 def _require_alike(first: Frames, other: Frames) -> None:

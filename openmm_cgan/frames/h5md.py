@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 
 from openmm_cgan import __version__
+from openmm_cgan.atomic_files import replacing
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames.journal import open_still
 
@@ -83,10 +84,14 @@ class SegmentHeader:
 
     def require_same(self, other: SegmentHeader, where: Path) -> None:
         """Raise ValueError where frames of ``other`` cannot follow those of this header."""
-        for name in ("variables", "atoms", "topology_hash", "temperature", "periodic"):
-            ours, theirs = getattr(self, name), getattr(other, name)
-            if name == "variables":
-                ours, theirs = ([v.name for v in side] for side in (ours, theirs))
+        pairs = {
+            "variables": ([v.name for v in self.variables], [v.name for v in other.variables]),
+            "atoms": (self.atoms, other.atoms),
+            "topology_hash": (self.topology_hash, other.topology_hash),
+            "temperature": (self.temperature, other.temperature),
+            "periodic": (self.periodic, other.periodic),
+        }
+        for name, (ours, theirs) in pairs.items():
             if ours != theirs:
                 raise ValueError(
                     f"{where} was written with {name} {theirs} but this run has {ours}: "
@@ -134,15 +139,15 @@ def read_header(file: h5py.File) -> SegmentHeader:
     known["variables"] = tuple(map(CollectiveVariable.from_dict, known["variables"]))
     return SegmentHeader(
         **known,
-        atoms=tuple(_held(file, f"{TRAJECTORY}/id")[:].tolist()),
+        atoms=tuple(_whole_dataset(file, f"{TRAJECTORY}/id")[:].tolist()),
         periodic=EDGES in file,
-        plumed_input=_held(file, f"{OURS}/plumed_input")[:].tobytes().decode(),
+        plumed_input=_whole_dataset(file, f"{OURS}/plumed_input")[:].tobytes().decode(),
     )
 
 
 def read_segment_table(file: h5py.File) -> list[Segment]:
     """Rows of the table of segments of an open segment file."""
-    lines = _held(file, TABLE)[:].tobytes().splitlines()
+    lines = _whole_dataset(file, TABLE)[:].tobytes().splitlines()
     return [Segment(**json.loads(line)) for line in lines]
 
 
@@ -158,12 +163,12 @@ def _require_whole(path: Path, file: h5py.File) -> None:
         )
     n = len(file[f"{POSITION}/step"])
     for name in frame_columns(read_header(file)):
-        data = _held(file, name)
+        data = _whole_dataset(file, name)
         if len(data) != n:
             raise OSError(f"{name} has {len(data)} rows, the steps {n}")
 
 
-def _held(file: h5py.File, name: str) -> h5py.Dataset:
+def _whole_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     """A dataset that is as large in the file as it says, so that it may be read into memory."""
     data = file[name]
     if data.id.get_storage_size() < data.size * data.dtype.itemsize:
@@ -221,7 +226,17 @@ def create_segment(file: h5py.File, header: SegmentHeader) -> None:
 
 
 def append_rows(file: h5py.File, columns: dict[str, NDArray[Any]], segments: list[Segment]) -> None:
-    """Add frames, column by column, and rows of the table of segments."""
+    """Add frames, column by column, and rows of the table of segments.
+
+    Parameters
+    ----------
+    file : h5py.File
+        A segment file, open to be changed.
+    columns : dict of str to ndarray, shape (n_frames, ...)
+        New rows of each of the datasets that `frame_columns` names, in its units.
+    segments : list of Segment
+        Begun since the last call.
+    """
     for name, rows in columns.items():
         _extend(file, name, np.ascontiguousarray(rows))
     if segments:
@@ -248,16 +263,15 @@ def _extend(file: h5py.File, name: str, rows: NDArray[Any]) -> None:
 
 def shorten_segment(path: Path, kept: int, step: int, backup: Path) -> None:
     """Keep the first frames of a file and the segments begun by ``step``; the old file: backup."""
-    new = path.with_suffix(".new")
-    shutil.copy2(path, new)
-    with h5py.File(new, "r+") as file:
-        for name in frame_columns(read_header(file)):
-            file[name].resize(kept, axis=0)
-        begun = [segment for segment in read_segment_table(file) if segment.step <= step]
-        file[TABLE].resize(0, axis=0)
-        _extend(file, TABLE, _table(begun))
-    shutil.copy2(path, backup)
-    os.replace(new, path)
+    with replacing(path) as new:
+        shutil.copy2(path, new)
+        with h5py.File(new, "r+") as file:
+            for name in frame_columns(read_header(file)):
+                file[name].resize(kept, axis=0)
+            begun = [segment for segment in read_segment_table(file) if segment.step <= step]
+            file[TABLE].resize(0, axis=0)
+            _extend(file, TABLE, _table(begun))
+        shutil.copy2(path, backup)
 
 
 def _author() -> str:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import h5py
 import numpy as np
 
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.frames.h5md import (
     EDGES,
     POSITION,
@@ -313,12 +314,7 @@ class SegmentWriter:
             append_rows(file, columns, self._unsaved)
         number = max((_number(path) for path in self.folder.glob(PATTERN)), default=0) + 1
         path = self.folder / f"segment-{number:05d}.h5md"
-        new = path.with_suffix(".new")
-        try:
-            new.write_bytes(image.getbuffer())
-            os.replace(new, path)
-        finally:
-            new.unlink(missing_ok=True)
+        write_atomically(path, image.getbuffer())
         self._path = path
         self.files.append(path)
 

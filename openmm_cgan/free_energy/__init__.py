@@ -1,16 +1,18 @@
 """Free energies, with errors.
 
 `hills` sums HILLS files, `opes` the kernels of OPES, `mbar` solves for the weights of windows,
-`samples` are the records, `reweighting` weighs frames, `importance` what a generator made, and
-`profiles` averages over them.
+`samples` are the records, `reweighting` weighs frames, `generated` holds what a generator made,
+`importance` weighs that, and `profiles` averages over all of them.
 """
 
-from openmm_cgan.free_energy.importance import (
-    FreeEnergyAtPoints,
+from openmm_cgan.free_energy.generated import (
     GeneratedFrames,
-    free_energy_at_points,
     generate_frames,
     log_weights_of_frames,
+)
+from openmm_cgan.free_energy.importance import (
+    FreeEnergyAtPoints,
+    free_energy_at_points,
     reweight_generated,
     reweight_with_generated,
 )
@@ -20,7 +22,6 @@ from openmm_cgan.free_energy.profiles import (
     convergence,
     free_energy_profile,
     free_energy_surface,
-    read_windows,
     start_disagreement,
 )
 from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
@@ -40,7 +41,6 @@ __all__ = [
     "free_energy_surface",
     "generate_frames",
     "log_weights_of_frames",
-    "read_windows",
     "reweight",
     "reweight_generated",
     "reweight_windows",

@@ -14,7 +14,13 @@ HILL_CUTOFF = 6.25  # in (distance/sigma)^2/2, PLUMED's DP2CUTOFF
 
 
 def hill_variables(hills: FieldTable) -> list[str]:
-    """Names of the CVs of a HILLS file."""
+    """Names of the CVs of a HILLS file, in its order.
+
+    Raises
+    ------
+    ValueError
+        If its columns are not those of diagonal Gaussians.
+    """
     names = [name.removeprefix("sigma_") for name in hills.columns if name.startswith("sigma_")]
     if not names or not {"time", "height", "biasf", *names} <= set(hills.columns):
         raise ValueError(
@@ -38,6 +44,11 @@ def hills_bias(hills: FieldTable, cvs: NDArray) -> NDArray[np.float64]:
     -------
     ndarray, shape (n,)
         V(s) after the last hill [kJ/mol].
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or the columns are not those of diagonal Gaussians.
     """
     return _sum(hills, cvs, _deposited_fraction(hills))
 
@@ -46,7 +57,24 @@ def hills_free_energy(hills: FieldTable, cvs: NDArray) -> NDArray[np.float64]:
     """Free energy at CV values as metadynamics estimates it: minus the heights as printed.
 
     PLUMED prints well-tempered heights times biasf / (biasf - 1), so that their sum is -F(s) up to
-    a constant, as `plumed sum_hills` has it.  Parameters as for `hills_bias`.
+    a constant, as `plumed sum_hills` has it.
+
+    Parameters
+    ----------
+    hills : FieldTable
+        Columns time, the CVs, sigma_<cv>, height, biasf.
+    cvs : ndarray, shape (n, n_cvs)
+        In the order of the file's CVs [CV unit].
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        F(s) after the last hill, up to a constant [kJ/mol].
+
+    Raises
+    ------
+    ValueError
+        As for `hills_bias`.
     """
     return -_sum(hills, cvs, np.ones(len(hills)))
 
@@ -75,6 +103,16 @@ def tiwary_log_weights(
         The run's HILLS, of one or two CVs.
     temperature : float
         Temperature [K].
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Not normalised.
+
+    Raises
+    ------
+    ValueError
+        If the hills are of three CVs or more: c(t) is summed on a grid.
 
     References
     ----------

@@ -19,14 +19,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.free_energy.generated import GeneratedFrames
 from openmm_cgan.free_energy.reweighting import (
     DistinctBiases,
     JoinedWindows,
@@ -38,152 +36,13 @@ from openmm_cgan.free_energy.samples import (
     check_windows,
     normalised,
     spread,
-    unbiased,
 )
-from openmm_cgan.proposals.conditions import Conditions
-from openmm_cgan.proposals.weights import DensitySampler, noisy_conditions
 
 logger = logging.getLogger("openmm_cgan")
 
 LEAST_EFFECTIVE = 100.0  # samples: fewer, and neither a free energy nor its error is trustworthy
 LARGEST_SHARE = 0.05  # of all weight, in one configuration
 FARTHEST = 700.0  # kT: exp of more than that is no number
-CHUNK = 1000  # configurations weighed at a time
-
-
-@dataclass(frozen=True)
-class GeneratedFrames:
-    """Configurations that a generator made, with their importance weights.
-
-    Parameters
-    ----------
-    cvs : ndarray, shape (n, n_cvs)
-        CV values of the configurations [CV unit].
-    log_weights : ndarray, shape (n,)
-        Log weights against the unbiased ensemble, up to a constant, as
-        `openmm_cgan.proposals.weights.LogWeights` gives them; -inf for configurations that failed
-        or were screened out. All that were made must be here, for none may be chosen.
-    temperature : float
-        Temperature [K].
-    variables : tuple of CollectiveVariable
-        The CVs; their domains say which are periodic.
-    """
-
-    cvs: NDArray[np.float64]
-    log_weights: NDArray[np.float64]
-    temperature: float
-    variables: tuple[CollectiveVariable, ...]
-
-    def weighty(self) -> NDArray[np.int64]:
-        """Numbers of the configurations that have a weight, after a check of all."""
-        logs = np.asarray(self.log_weights, dtype=float)
-        if logs.shape != (len(self.cvs),):
-            raise ValueError(
-                f"log_weights has shape {logs.shape}, expected ({len(self.cvs)},): one for each "
-                "configuration"
-            )
-        if np.isnan(logs).any() or np.isposinf(logs).any():
-            raise ValueError("log_weights holds NaN or +inf; give failed configurations -inf")
-        rows = np.flatnonzero(np.isfinite(logs))
-        if not len(rows):
-            raise ValueError(
-                f"none of the {len(logs)} configurations has a weight: all failed or were screened "
-                "out, so that nothing is known; is this the molecule that was trained on?"
-            )
-        return rows
-
-    def as_window(self, rows: NDArray[np.int64]) -> BiasedFrames:
-        """Some of the configurations, as if they were a window."""
-        return BiasedFrames(
-            self.cvs[rows], unbiased, self.temperature, self.variables, "generated configurations"
-        )
-
-
-class Weigher(Protocol):
-    """What weighs configurations of a sampler: `openmm_cgan.reporters.exact.ExactMove`.
-
-    Attributes
-    ----------
-    sampler : DensitySampler
-    conditions : Conditions
-        From where CV values are drawn.
-    noise : ndarray, shape (n_cvs,)
-        Of the conditions about the CVs [CV unit].
-    kT : float
-        [kJ/mol]
-    """
-
-    sampler: DensitySampler
-    conditions: Conditions
-    noise: NDArray[np.float64]
-    kT: float
-
-    def weigh(self, x: NDArray, conditions: NDArray, log_prob: NDArray) -> Any:
-        """Weigh configurations: a record with cvs, log_weights and bias [kJ/mol]."""
-
-
-def generate_frames(weigher: Weigher, n: int, seed: int = 0) -> GeneratedFrames:
-    """Make configurations and weigh them against the unbiased ensemble.
-
-    Parameters
-    ----------
-    weigher : Weigher
-        Its bias, if it has one, is taken out of the weights.
-    n : int
-        Number of configurations; each costs one energy.
-    seed : int
-    """
-    rng = np.random.default_rng(seed)
-    cvs, logs = [], []
-    for start in range(0, n, CHUNK):
-        drawn = weigher.conditions.draw(min(CHUNK, n - start), rng)
-        made = weigher.sampler.sample_with_log_prob(drawn, seed=int(rng.integers(2**31)))
-        weighed = weigher.weigh(made[0], drawn, made[1])
-        cvs.append(weighed.cvs)
-        logs.append(_without_bias(weighed, weigher.kT))
-    temperature = weigher.kT / GAS_CONSTANT
-    variables = tuple(weigher.sampler.variables)
-    return GeneratedFrames(np.concatenate(cvs), np.concatenate(logs), temperature, variables)
-
-
-def log_weights_of_frames(
-    weigher: Weigher, positions: NDArray, cvs: NDArray, seed: int = 0
-) -> NDArray[np.float64]:
-    """Log weights of MD frames as candidates of a generator, for `reweight_with_generated`.
-
-    Parameters
-    ----------
-    weigher : Weigher
-        The one that `generate_frames` was given.
-    positions : ndarray, shape (n, n_generated, 3)
-        The generated atoms, in their order [nm].
-    cvs : ndarray, shape (n, n_cvs)
-        Their CV values [CV unit].
-    seed : int
-        Of the conditions of CVs that are no coordinates of the generator.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        -inf where the generator cannot make a frame.
-    """
-    rng = np.random.default_rng(seed)
-    logs = []
-    for start in range(0, len(positions), CHUNK):
-        part = slice(start, start + CHUNK)
-        x = np.asarray(positions[part], dtype=float)
-        drawn = noisy_conditions(
-            np.asarray(cvs[part], dtype=float), weigher.noise, weigher.sampler.variables, rng
-        )
-        weighed = weigher.weigh(x, drawn, weigher.sampler.log_prob(x, drawn))
-        logs.append(_without_bias(weighed, weigher.kT))
-    return np.concatenate(logs)
-
-
-def _without_bias(weighed: Any, kT: float) -> NDArray[np.float64]:
-    return np.where(
-        np.isfinite(weighed.log_weights), weighed.log_weights + weighed.bias / kT, -np.inf
-    )
 
 
 def reweight_generated(
@@ -215,12 +74,13 @@ def reweight_generated(
 
     Examples
     --------
+    >>> from openmm_cgan.collective_variable import CollectiveVariable
     >>> d = CollectiveVariable("d", "nm")
     >>> made = GeneratedFrames(np.array([[0.1], [0.2], [0.3]]), np.log([1, 2, 1]), 300.0, (d,))
     >>> np.exp(reweight_generated(made).log_weights)
     array([0.25, 0.5 , 0.25])
     """
-    rows = generated.weighty()
+    rows = generated.weighted_rows()
     window = generated.as_window(rows)
     check_windows([window])
     log_weights = normalised(np.asarray(generated.log_weights, dtype=float)[rows])
@@ -285,15 +145,15 @@ def reweight_with_generated(
     ----------
     Shirts and Chodera, doi 10.1063/1.2978177.
     """
-    rows = generated.weighty()
-    everyone = [*windows, generated.as_window(rows)]
-    check_windows(everyone)
+    rows = generated.weighted_rows()
+    states = [*windows, generated.as_window(rows)]
+    check_windows(states)
     logs = [np.asarray(w, dtype=float) for w in window_log_weights]
     if [w.shape for w in logs] != [(len(w.cvs),) for w in windows]:
         raise ValueError("window_log_weights needs one number for each frame of each window")
     logs.append(np.asarray(generated.log_weights, dtype=float)[rows])
     inefficiencies = np.append(window_inefficiencies(windows), 1.0)
-    joined = JoinedWindows.thinned(everyone, inefficiencies, max_samples)
+    joined = JoinedWindows.thinned(states, inefficiencies, max_samples)
     biases = DistinctBiases.of(windows, joined.cvs)
     u_generator = _reduced_potential([w[k] for w, k in zip(logs, joined.kept, strict=True)])
     n_states = len(biases.first)

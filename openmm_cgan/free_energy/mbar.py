@@ -173,7 +173,24 @@ def _inverse_hessian(p_nk: sparse.csr_array, counts: NDArray) -> NDArray[np.floa
 
 
 def overlap_matrix(weights_nk: sparse.csr_array, states: NDArray) -> NDArray[np.float64]:
-    """Overlap O_ij = n_j sum_n W_ni W_nj of the states; rows add up to 1, shape (K, K)."""
+    """Overlap O_ij = n_j sum_n W_ni W_nj of the states.
+
+    Parameters
+    ----------
+    weights_nk : sparse array, shape (N, K)
+        From `solve_mbar`.
+    states : ndarray of int, shape (N,)
+        State that each sample was made in.
+
+    Returns
+    -------
+    ndarray, shape (K, K)
+        Rows add up to 1.
+
+    References
+    ----------
+    Klimovich, Shirts, Mobley, doi 10.1007/s10822-015-9840-9.
+    """
     return (weights_nk.T @ weights_nk).toarray() * np.bincount(states)
 
 
@@ -181,7 +198,20 @@ def weakest_link(overlap: NDArray) -> tuple[float, list[int]]:
     """Overlap that joins the two worst joined groups of states, and the members of one group.
 
     Along a line of windows this is the least overlap between neighbours; for windows on a grid it
-    is the least one that can not be gone round.
+    is the least one that can not be gone round.  It is the lightest edge of the maximum spanning
+    tree (Prim).
+
+    Parameters
+    ----------
+    overlap : ndarray, shape (K, K)
+        From `overlap_matrix`.
+
+    Returns
+    -------
+    overlap : float
+        1 for a single state.
+    group : list of int
+        Numbers of the states on one side of the link; empty for a single state.
 
     Examples
     --------

@@ -38,7 +38,22 @@ class OpesEstimate:
     explore: bool
 
     def log_probability(self, cvs: NDArray) -> NDArray[np.float64]:
-        """Log of the probability at CV values, shape (n, n_cvs), up to a constant."""
+        """Log of the probability at CV values, up to a constant.
+
+        Parameters
+        ----------
+        cvs : ndarray, shape (n, n_cvs)
+            In the order of ``names`` [CV unit].
+
+        Returns
+        -------
+        ndarray, shape (n,)
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit.
+        """
         cvs = np.asarray(cvs, dtype=float)
         if cvs.ndim != 2 or cvs.shape[1] != len(self.names):
             raise ValueError(f"cvs has shape {cvs.shape}, expected (n, n_cvs) for {self.names}")
@@ -89,7 +104,7 @@ def read_opes(table: FieldTable) -> OpesEstimate:
 
 
 def opes_bias(table: FieldTable, cvs: NDArray, temperature: float) -> NDArray[np.float64]:
-    """Bias at CV values after the last kernel [kJ/mol], shape (n,).
+    """Bias at CV values after the last kernel.
 
     Parameters
     ----------
@@ -99,6 +114,21 @@ def opes_bias(table: FieldTable, cvs: NDArray, temperature: float) -> NDArray[np
         In the order of the file's CVs [CV unit].
     temperature : float
         [K]
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        [kJ/mol]
+
+    Raises
+    ------
+    ValueError
+        If the file is none of OPES, or shapes do not fit.
+
+    References
+    ----------
+    Invernizzi and Parrinello, doi 10.1021/acs.jpclett.0c00497; of OPES_METAD_EXPLORE Invernizzi and
+    Parrinello, doi 10.1021/acs.jctc.2c00152.
     """
     estimate = read_opes(table)
     factor = estimate.bias_factor
@@ -107,10 +137,28 @@ def opes_bias(table: FieldTable, cvs: NDArray, temperature: float) -> NDArray[np
 
 
 def opes_free_energy(table: FieldTable, cvs: NDArray, temperature: float) -> NDArray[np.float64]:
-    """Free energy at CV values as OPES estimates it [kJ/mol], up to a constant.
+    """Free energy at CV values as OPES estimates it.
 
-    Weighing the frames of the run by ``exp(bias / kT)`` is the better estimate.  Parameters as for
-    `opes_bias`.
+    Weighing the frames of the run by ``exp(bias / kT)`` is the better estimate.
+
+    Parameters
+    ----------
+    table : FieldTable
+        STATE or KERNELS, see `read_opes`.
+    cvs : ndarray, shape (n, n_cvs)
+        In the order of the file's CVs [CV unit].
+    temperature : float
+        [K]
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Up to a constant [kJ/mol].
+
+    Raises
+    ------
+    ValueError
+        As for `opes_bias`.
     """
     estimate = read_opes(table)
     scale = estimate.bias_factor if estimate.explore else 1.0

@@ -1,23 +1,20 @@
 """Free energies of weighted frames: profiles, surfaces, basins, and whether they have converged.
 
-A free energy needs `WeightedSamples`: of umbrella windows by `read_windows` and
-`reweight_windows`, of one run that reaches everywhere by `reweight`, of generated configurations
-by `reweight_generated`.
+A free energy needs `WeightedSamples`: of umbrella windows (`openmm_cgan.windows.read_windows` reads
+them) by `reweight_windows`, of one run that reaches everywhere by `reweight`, of generated
+configurations by `reweight_generated`.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
+from openmm_cgan.free_energy.reweighting import reweight_windows
 from openmm_cgan.free_energy.samples import (
     BiasedFrames,
     Estimate,
@@ -26,24 +23,6 @@ from openmm_cgan.free_energy.samples import (
     spread,
     statistical_inefficiency,
 )
-
-__all__ = [
-    "BiasedFrames",
-    "Convergence",
-    "Estimate",
-    "FreeEnergy",
-    "WeightedSamples",
-    "basin_difference",
-    "convergence",
-    "free_energy_profile",
-    "free_energy_surface",
-    "read_windows",
-    "reweight",
-    "reweight_windows",
-    "start_disagreement",
-]
-
-logger = logging.getLogger("openmm_cgan")
 
 
 @dataclass(frozen=True)
@@ -85,47 +64,6 @@ class Convergence:
     backward: NDArray[np.float64]
 
 
-def read_windows(folders: Sequence[str | Path]) -> list[BiasedFrames]:
-    """Read window folders as `run_windows` leaves them; settle windows are left out.
-
-    Windows marked as failed and windows without frames are left out too, with a warning.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a folder is no window.
-    ValueError
-        If the frames' CVs are not those of the window's PLUMED input, or nothing is left.
-    """
-    from openmm_cgan.frames import read_frames
-    from openmm_cgan.plumed.bias import PlumedBias  # loads OpenMM, which arrays do not need
-
-    windows = []
-    for folder in map(Path, folders):
-        record = json.loads((folder / "window.json").read_text())
-        if record.get("status") == "failed":
-            logger.warning("%s is left out: %s", folder, record.get("error"))
-            continue
-        frames = read_frames(folder / "frames") if any(folder.glob("frames/*.h5md")) else None
-        if frames is None or len(frames) == 0:
-            logger.warning("%s is left out: it has no frames after its settle window", folder)
-            continue
-        bias = PlumedBias(folder / "plumed.dat", temperature=record["temperature"])
-        names = [v.name for v in frames.variables]
-        if names != [v.name for v in bias.variables]:
-            raise ValueError(
-                f"{folder}: frames of {names}, but plumed.dat biases "
-                f"{[v.name for v in bias.variables]}; was the input edited after the run?"
-            )
-        temperature = float(record["temperature"])
-        windows.append(
-            BiasedFrames(frames.cvs, bias.bias_of_cvs, temperature, frames.variables, str(folder))
-        )
-    if not windows:
-        raise ValueError(f"no window with frames among {len(folders)} folders")
-    return windows
-
-
 def free_energy_profile(
     samples: WeightedSamples, variable: int | str = 0, bins: int | ArrayLike = 72
 ) -> FreeEnergy:
@@ -137,8 +75,19 @@ def free_energy_profile(
         From `reweight_windows` or `reweight`.
     variable : int or str
         Position or name of the CV.
-    bins : int or ndarray
-        Number of bins over the period (over the range of the frames where not periodic), or edges.
+    bins : int or array_like, shape (n_bins + 1,)
+        Number of bins over the period (over the range of the frames where not periodic), or their
+        edges [CV unit].
+
+    Returns
+    -------
+    FreeEnergy
+        Arrays of shape (n_bins,).
+
+    Raises
+    ------
+    ValueError
+        If there is no such CV, edges do not increase, or all frames have one value.
     """
     return _free_energy(samples, [samples.column(variable)], bins)
 
@@ -148,7 +97,27 @@ def free_energy_surface(
     variables: Sequence[int | str] = (0, 1),
     bins: int | ArrayLike = 36,
 ) -> FreeEnergy:
-    """Free energy over two CVs; parameters as for `free_energy_profile`."""
+    """Free energy over two CVs.
+
+    Parameters
+    ----------
+    samples : WeightedSamples
+        From `reweight_windows` or `reweight`.
+    variables : sequence of int or str
+        Positions or names of the two CVs.
+    bins : int or array_like, shape (n_bins + 1,)
+        For both CVs, as for `free_energy_profile`.
+
+    Returns
+    -------
+    FreeEnergy
+        Arrays of shape (n_bins, n_bins), the first CV along the first axis.
+
+    Raises
+    ------
+    ValueError
+        If these are not two CVs, or as for `free_energy_profile`.
+    """
     if len(variables) != 2:
         raise ValueError(f"a surface needs 2 CVs, got {len(variables)}")
     return _free_energy(samples, [samples.column(v) for v in variables], bins)
@@ -169,7 +138,7 @@ def basin_difference(
     Raises
     ------
     ValueError
-        If all samples lie on one side.
+        If shapes do not fit or all samples lie on one side.
     """
     inside = np.asarray(in_basin(samples.cvs) if callable(in_basin) else in_basin, dtype=bool)
     if inside.shape != samples.log_weights.shape:
@@ -199,6 +168,11 @@ def convergence(
         Parts of the windows' time.
     max_samples : int
         As for `reweight_windows`.
+
+    Returns
+    -------
+    Convergence
+        Arrays of shape (n_fractions,).
     """
     values = np.array(
         [
@@ -235,7 +209,7 @@ def start_disagreement(
     ndarray, shape (n_windows,)
         Largest difference between the means of a CV (of its sine or cosine, where periodic).
     """
-    apart = []
+    differences = []
     for pair in zip(first, second, strict=True):
         means, variances = [], []
         for window in pair:
@@ -244,8 +218,8 @@ def start_disagreement(
             means.append(series.mean(axis=1))
             variances.append(series.var(axis=1) * g / len(window.cvs))
         error = np.sqrt(variances[0] + variances[1])
-        apart.append(np.max(np.abs(means[0] - means[1]) / np.maximum(error, 1e-12)))
-    return np.array(apart)
+        differences.append(np.max(np.abs(means[0] - means[1]) / np.maximum(error, 1e-12)))
+    return np.array(differences)
 
 
 def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | ArrayLike) -> FreeEnergy:

@@ -41,7 +41,13 @@ LEAST_INDEPENDENT = 10  # frames of a window, below which its mean is hardly kno
 
 
 def window_inefficiencies(windows: Sequence[BiasedFrames]) -> NDArray[np.float64]:
-    """Statistical inefficiency of each window, with a warning where it is short for it."""
+    """Statistical inefficiency of each window, with a warning where it is short for it.
+
+    Returns
+    -------
+    ndarray, shape (n_windows,)
+        1 or more, see `statistical_inefficiency`.
+    """
     inefficiencies = np.array([statistical_inefficiency(w.cvs, w.variables) for w in windows])
     _warn_of_slow_windows(windows, inefficiencies)
     return inefficiencies
@@ -123,7 +129,15 @@ class JoinedWindows:
     def thinned(
         cls, windows: Sequence[BiasedFrames], inefficiencies: NDArray, max_samples: int
     ) -> JoinedWindows:
-        """Keep two frames per statistical inefficiency, and no more than `max_samples` in all."""
+        """Keep two frames per statistical inefficiency, and no more than `max_samples` in all.
+
+        Parameters
+        ----------
+        windows : sequence of BiasedFrames
+        inefficiencies : ndarray, shape (n_windows,)
+            Of all their frames, from `window_inefficiencies`.
+        max_samples : int
+        """
         strides = _strides([len(w.cvs) for w in windows], inefficiencies, max_samples)
         kept = [np.arange(0, len(w.cvs), s) for w, s in zip(windows, strides, strict=True)]
         cvs = np.concatenate([w.cvs[k] for w, k in zip(windows, kept, strict=True)])
@@ -138,7 +152,24 @@ class JoinedWindows:
         n_bootstrap: int,
         seed: int,
     ) -> WeightedSamples:
-        """Weigh the frames by MBAR, given the state of each window and the states' names."""
+        """Weigh the frames by MBAR.
+
+        Parameters
+        ----------
+        reduced_bias : callable
+            As for `solve_mbar`: numbers of kept frames (m,) to reduced biases, shape (n_states, m).
+        state : ndarray of int, shape (n_windows,)
+            State of each window.
+        names : list of str
+            Of the states, for messages.
+        n_bootstrap, seed : int
+            As for `reweight_windows`.
+
+        Raises
+        ------
+        RuntimeError
+            If MBAR does not converge.
+        """
         sizes = np.array([len(k) for k in self.kept])
         states = np.repeat(state, sizes)
         weights_nk, log_weights = solve_mbar(reduced_bias, states)
@@ -257,7 +288,14 @@ class DistinctBiases:
 
     @classmethod
     def of(cls, windows: Sequence[BiasedFrames], cvs: NDArray) -> DistinctBiases:
-        """Compare the biases at some of the CV values (n, n_cvs)."""
+        """Compare the biases at some CV values.
+
+        Parameters
+        ----------
+        windows : sequence of BiasedFrames
+        cvs : ndarray, shape (n, n_cvs)
+            At `PROBES` of these two equal biases agree to the last bit [CV unit].
+        """
         probes = cvs[:: max(1, len(cvs) // PROBES)]
         numbers: dict[bytes, int] = {}
         first, state = [], []
@@ -270,7 +308,23 @@ class DistinctBiases:
         return cls(windows, first, np.array(state))
 
     def reduced(self, cvs: NDArray) -> NDArray[np.float64]:
-        """Reduced bias of each state at CV values, shape (n_states, n)."""
+        """Reduced bias of each state at CV values.
+
+        Parameters
+        ----------
+        cvs : ndarray, shape (n, n_cvs)
+            [CV unit]
+
+        Returns
+        -------
+        ndarray, shape (n_states, n)
+            In units of kT.
+
+        Raises
+        ------
+        ValueError
+            If a bias gives another shape or an energy that is not finite.
+        """
         kT = GAS_CONSTANT * self.windows[0].temperature
         return np.stack([_reduced_bias(self.windows[i], cvs, kT) for i in self.first])
 

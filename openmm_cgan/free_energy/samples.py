@@ -106,7 +106,18 @@ class WeightedSamples:
         return float(1.0 / (weights**2 * self.inefficiencies[self.window]).sum())
 
     def average(self, values: ArrayLike) -> Estimate:
-        """Unbiased average of a quantity given for each sample, shape (n,)."""
+        """Unbiased average of a quantity.
+
+        Parameters
+        ----------
+        values : array_like, shape (n,)
+            The quantity of each sample [any unit].
+
+        Returns
+        -------
+        Estimate
+            [the same unit]
+        """
         values = np.asarray(values, dtype=float)
         means = np.exp(self.replicates) @ values
         return Estimate(float(np.exp(self.log_weights) @ values), spread(means))
@@ -124,12 +135,24 @@ class WeightedSamples:
 
 
 def unbiased(cvs: NDArray) -> NDArray[np.float64]:
-    """Return the bias of a run without bias: zeros, shape (n,)."""
+    """Bias of a run without bias: zeros [kJ/mol], shape (n,), at CV values of shape (n, n_cvs)."""
     return np.zeros(len(cvs))
 
 
 def cv_series(cvs: NDArray, variables: Sequence[CollectiveVariable]) -> list[NDArray[np.float64]]:
-    """One series for each CV; its cosine and its sine where it is periodic."""
+    """One series for each CV; its cosine and its sine where it is periodic.
+
+    Parameters
+    ----------
+    cvs : ndarray, shape (n_frames, n_cvs)
+        In the order of time [CV unit].
+    variables : sequence of CollectiveVariable
+        Say which are periodic; those not given are not.
+
+    Returns
+    -------
+    list of ndarray, shape (n_frames,)
+    """
     series = []
     for i, values in enumerate(np.asarray(cvs, dtype=float).T):
         period = variables[i].period if i < len(variables) else None
@@ -164,7 +187,13 @@ def statistical_inefficiency(cvs: NDArray, variables: Sequence[CollectiveVariabl
 
 
 def spread(values: NDArray) -> float:
-    """Standard deviation of replicates; NaN where a tenth or more of them found nothing."""
+    """Standard deviation of replicates; NaN where a tenth or more of them found nothing.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_bootstrap,)
+        One for each replicate, not finite where it found nothing.
+    """
     finite = values[np.isfinite(values)]
     if len(finite) < 2 or len(finite) < 0.9 * len(values):
         return float("nan")
@@ -172,12 +201,29 @@ def spread(values: NDArray) -> float:
 
 
 def normalised(log_weights: NDArray) -> NDArray[np.float64]:
-    """Log weights, along the last axis, of weights that add up to 1."""
+    """Log weights of weights that add up to 1.
+
+    Parameters
+    ----------
+    log_weights : ndarray, shape (..., n)
+        Up to a constant along the last axis; one of them finite at least.
+
+    Returns
+    -------
+    ndarray, the same shape
+    """
     return log_weights - logsumexp(log_weights, axis=-1, keepdims=True)
 
 
 def check_windows(windows: Sequence[BiasedFrames]) -> None:
-    """Refuse windows that do not belong together or are empty."""
+    """Refuse windows that do not belong together or are empty.
+
+    Raises
+    ------
+    ValueError
+        If there is none, CVs are not of shape (n_frames, n_cvs) with a frame at least and all of
+        them finite, or names of CVs or temperatures differ.
+    """
     if not windows:
         raise ValueError("no window to reweigh")
     first = windows[0]

@@ -3,22 +3,31 @@
 What a generator must offer is written down as a Protocol, and nothing inherits from a common
 class: `MLPGenerator` meets `Generator`; `FlowGenerator` meets `DensityGenerator` as well, and what
 it makes can be weighted exactly. A feature vector holds standardised numbers, then cosines and then
-sines of angles (see features.py).
+sines of angles (see `features.featurization`).
+
+`mlp` is the paper's generator, `splines` bend the torsions of `flow`, whose density is known.
 """
 
-from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, Self, TypeGuard, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from openmm_cgan.generators.flow import FlowGenerator
 from openmm_cgan.generators.mlp import MLPGenerator, perceptron
 
-__all__ = ["KINDS", "DensityGenerator", "FlowGenerator", "Generator", "MLPGenerator", "perceptron"]
-
-# Kinds that a saved artefact may name.
-KINDS = {"MLPGenerator": MLPGenerator, "FlowGenerator": FlowGenerator}
+__all__ = [
+    "KINDS",
+    "DensityGenerator",
+    "FlowGenerator",
+    "Generator",
+    "MLPGenerator",
+    "knows_density",
+    "made_again",
+    "perceptron",
+]
 
 
 @runtime_checkable
@@ -27,11 +36,36 @@ class Generator(Protocol):
 
     Attributes
     ----------
+    has_density : bool
+        Of the kind: whether it is a DensityGenerator.
     settings : dict
         Arguments of the constructor (plain JSON types); with ``state_dict`` they make it again.
     """
 
+    has_density: ClassVar[bool]
     settings: dict[str, Any]
+
+    @classmethod
+    def of_size(
+        cls,
+        n_linear: int,
+        n_pairs: int,
+        n_condition: int,
+        *,
+        width: int,
+        depth: int,
+        folds: Sequence[int],
+    ) -> Self:
+        """One for features and conditions of these lengths; its weights are random.
+
+        ``folds`` holds the symmetry of each pair: 3 where angles a third of a circle apart are
+        equally likely. A kind that has no use for it leaves it.
+        """
+        ...
+
+    def start_from(self, features: Tensor, condition: Tensor) -> None:
+        """Fit what needs no training to features (n, n_features) and conditions of frames."""
+        ...
 
     def sample(self, condition: Tensor, rng: torch.Generator) -> Tensor:
         """Features (n, n_features), one row for each condition; differentiable."""
@@ -43,6 +77,10 @@ class Generator(Protocol):
 
     def state_dict(self) -> dict[str, Any]:
         """All tensors."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """Take over all tensors of another one."""
         ...
 
 
@@ -59,3 +97,23 @@ class DensityGenerator(Generator, Protocol):
     def log_prob(self, features: Tensor, condition: Tensor) -> Tensor:
         """Log density (n,) of features given conditions, over the standardised ones and angles."""
         ...
+
+
+# Kinds that a saved artefact may name.
+KINDS: dict[str, type[Generator]] = {
+    "MLPGenerator": MLPGenerator,
+    "FlowGenerator": FlowGenerator,
+}
+
+
+def knows_density(generator: Generator) -> TypeGuard[DensityGenerator]:
+    """Whether a generator knows the density of what it makes."""
+    return generator.has_density
+
+
+def made_again(options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Generator:
+    """A saved generator: its ``kind`` and settings, and the arrays of its tensors by name."""
+    settings = dict(options)
+    generator = KINDS[settings.pop("kind")](**settings)
+    generator.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return generator

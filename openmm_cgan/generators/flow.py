@@ -21,7 +21,7 @@ References
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,7 @@ class FlowGenerator(nn.Module):
     (torch.Size([5, 4]), torch.Size([5]))
     """
 
+    has_density: ClassVar[bool] = True
     mean: Tensor  # (1 + G, L) the linear part of the mean
     spread: Tensor  # (L, L) Cholesky factor of what is left
     permutations: Tensor  # (couplings, L)
@@ -123,6 +124,20 @@ class FlowGenerator(nn.Module):
                 for parameter in network[-1].parameters():
                     parameter.mul_(SMALL)
 
+    @classmethod
+    def of_size(
+        cls,
+        n_linear: int,
+        n_pairs: int,
+        n_condition: int,
+        *,
+        width: int,
+        depth: int,
+        folds: Sequence[int],
+    ) -> Self:
+        """One for features and conditions of these lengths."""
+        return cls(n_linear, n_pairs, n_condition, width=width, depth=depth, folds=folds)
+
     def start_from(self, features: Tensor, condition: Tensor) -> None:
         """Fit the Gaussian of the stiff features, given torsions and condition.
 
@@ -137,7 +152,17 @@ class FlowGenerator(nn.Module):
         self.spread.copy_(spread)
 
     def log_prob(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Log density (n,) over the standardised features and the angles [rad] of the pairs."""
+        """Log density over the standardised features and the angles [rad] of the pairs.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n, n_features)
+        condition : Tensor, shape (n, n_condition)
+
+        Returns
+        -------
+        Tensor, shape (n,)
+        """
         y_BL, torsions_BP = self._split(features)
         log_prob = y_BL.new_full((len(y_BL),), -self.n_pairs * LOG_2PI)
         for k, network in enumerate(self.splines):
@@ -161,7 +186,19 @@ class FlowGenerator(nn.Module):
     def sample_with_log_prob(
         self, condition: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Features (n, n_features), one row for each condition, and their log densities (n,)."""
+        """Features, one row for each condition, and their log densities as `log_prob` has them.
+
+        Parameters
+        ----------
+        condition : Tensor, shape (n, n_condition)
+        rng : torch.Generator
+            All random numbers come from it.
+
+        Returns
+        -------
+        features : Tensor, shape (n, n_features)
+        log_prob : Tensor, shape (n,)
+        """
         n, dtype = len(condition), condition.dtype
         uniform = torch.rand(n, self.n_pairs, generator=rng, dtype=dtype)
         z_BL = torch.randn(n, self.n_linear, generator=rng, dtype=dtype)

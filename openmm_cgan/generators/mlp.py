@@ -3,7 +3,9 @@
 Shape suffixes: B batch, Z noise, C condition, F features, L standardised features, P pairs.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,7 @@ class MLPGenerator(nn.Module):
     torch.Size([5, 4])
     """
 
+    has_density: ClassVar[bool] = False
     mean: Tensor  # (1 + C, F)
     spread: Tensor  # (F, F)
 
@@ -41,7 +44,7 @@ class MLPGenerator(nn.Module):
         self, n_linear: int, n_pairs: int, n_condition: int, width: int = 128, depth: int = 2
     ) -> None:
         super().__init__()
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "n_linear": n_linear,
             "n_pairs": n_pairs,
             "n_condition": n_condition,
@@ -56,6 +59,20 @@ class MLPGenerator(nn.Module):
                 parameter.mul_(0.1)
         self.register_buffer("mean", torch.zeros(1 + n_condition, self.n_features))
         self.register_buffer("spread", torch.eye(self.n_features))
+
+    @classmethod
+    def of_size(
+        cls,
+        n_linear: int,
+        n_pairs: int,
+        n_condition: int,
+        *,
+        width: int,
+        depth: int,
+        folds: Sequence[int],
+    ) -> Self:
+        """One for features and conditions of these lengths; ``folds`` is of no use to it."""
+        return cls(n_linear, n_pairs, n_condition, width=width, depth=depth)
 
     def start_from(self, features: Tensor, condition: Tensor) -> None:
         """Fit the Gaussian: least squares for the mean, covariance of what is left.

@@ -18,7 +18,7 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action, read_actions, read_known
 from openmm_cgan.plumed.actions.setup import Units
 from openmm_cgan.plumed.backends import choose_backend, make_plumed
-from openmm_cgan.plumed.bias_reporters import UpdateReporter, positions_and_box, tell_energy
+from openmm_cgan.plumed.bias_reporters import UpdateReporter, tell_energy
 from openmm_cgan.plumed.input.language import (
     PlumedInputError,
     include_files,
@@ -29,6 +29,7 @@ from openmm_cgan.plumed.input.words import split_vector
 from openmm_cgan.plumed.libplumed.schedule import BIASES, OUTPUTS
 from openmm_cgan.plumed.native.backend import NativeBackend
 from openmm_cgan.plumed.native.forces.compiler import bias_number, marker_force
+from openmm_cgan.states import positions_and_box
 
 log = logging.getLogger("openmm_cgan")
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import openmm
 
+from openmm_cgan.states import positions_and_box
+
 
 class UpdateReporter:
     """Calls the backend between steps, first at the first step of the run, as PLUMED does.
@@ -100,21 +102,3 @@ class BiasCheckpointReporter:
     def report(self, simulation: Any, state: openmm.State) -> None:
         """Save."""
         self._bias.save_checkpoint(self._file)
-
-
-def positions_of(state: openmm.State) -> np.ndarray:
-    """Positions [nm], without the 30 us that units cost."""
-    read = getattr(state, "_getVectorAsNumpy", None)
-    if read is None:  # another OpenMM than those tried
-        return np.array(state.getPositions(asNumpy=True)._value)
-    positions = np.empty((state._getNumParticles(), 3))
-    read(state.Positions, positions)
-    return positions
-
-
-def positions_and_box(state: openmm.State, periodic: bool) -> tuple[np.ndarray, np.ndarray | None]:
-    """Positions [nm] and, of a periodic system, box vectors in rows [nm]."""
-    positions = positions_of(state)
-    return positions, np.array(
-        state.getPeriodicBoxVectors(asNumpy=True)._value
-    ) if periodic else None

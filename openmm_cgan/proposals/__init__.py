@@ -1,33 +1,36 @@
 """Proposals: configurations made at CV values asked for, and which of them pass.
 
-`stereochemistry` finds what a molecule must keep, `screening` makes, checks and counts, `targets`
-chooses the CV values. `conditions`, `weights` and `selection` are for proposals whose density is
-known: CV values from a known density, importance weights, and the choice by them.
+`samplers` is the contract of what makes them. `stereochemistry` finds what a molecule must keep,
+`screening` checks it, `propose` makes, screens and counts, `targets` chooses the CV values.
+`conditions`, `weights` and `selection` are for proposals whose density is known: CV values from a
+known density, importance weights, and the choice by them.
 """
 
 from openmm_cgan.proposals.conditions import GridConditions, UniformConditions
-from openmm_cgan.proposals.screening import (
-    PASSED,
-    Proposals,
-    Screen,
-    ScreenSettings,
-    cv_differences,
+from openmm_cgan.proposals.propose import Proposals, propose
+from openmm_cgan.proposals.samplers import (
+    DensitySampler,
+    Sampler,
     generated_atoms,
-    propose,
+    knows_density,
     require_same_variables,
+    require_sampler,
 )
-from openmm_cgan.proposals.weights import DensitySampler
+from openmm_cgan.proposals.screening import PASSED, Screen, ScreenSettings, cv_differences
 
 __all__ = [
     "PASSED",
     "DensitySampler",
     "GridConditions",
     "Proposals",
+    "Sampler",
     "Screen",
     "ScreenSettings",
     "UniformConditions",
     "cv_differences",
     "generated_atoms",
+    "knows_density",
     "propose",
     "require_same_variables",
+    "require_sampler",
 ]

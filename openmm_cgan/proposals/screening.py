@@ -1,21 +1,19 @@
-"""Configurations asked for at CV values: proposed by a sampler, screened, counted by reason.
+"""The screen: which configurations are the molecule that was given, at the CVs asked for.
 
 A generator makes most of its configurations right and some wrong: atoms on top of each other, a
 mirror image (whose energy is the same, so that no force field objects), an amide turned round, a
-CV that is not the one asked for. A wrong proposal is no exception but a row with a reason.
+CV that is not the one asked for.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from openmm_cgan.frames import topology_hash
 from openmm_cgan.proposals.stereochemistry import BondGraph
 
 if TYPE_CHECKING:
@@ -40,17 +38,6 @@ OTHER_RADIUS = 0.2
 CHUNK = 2_000_000  # distances held at once by the clash check
 FLAT = 1e-6  # nm^3: a real stereocentre spans some 1e-2
 LONGEST_BOND = 0.4  # nm
-
-
-class Sampler(Protocol):
-    """What makes configurations: a ConditionalGAN, or anything else with these two."""
-
-    @property
-    def variables(self) -> Sequence[CollectiveVariable]:
-        """The CVs, in the order of the columns of ``cvs``."""
-
-    def sample(self, cvs: NDArray, n: int | None = None, seed: int = 0) -> NDArray:
-        """Return (m, n_atoms, 3) configurations [nm], one for each row of ``cvs`` (m, n_cvs)."""
 
 
 class Restriction(Protocol):
@@ -304,154 +291,20 @@ def _dot(a: NDArray, b: NDArray) -> NDArray:
     return (a * b).sum(axis=-1)
 
 
-@dataclass(frozen=True)
-class Proposals:
-    """Configurations proposed at CV values, and what the screen said.
-
-    Attributes
-    ----------
-    positions : ndarray, shape (n, n_atoms, 3)
-        Configurations [nm].
-    targets, cvs : ndarray, shape (n, n_cvs)
-        CVs asked for, and CVs of the configurations (NaN where they are not finite).
-    reasons : ndarray of str, shape (n,)
-        Why each is refused; empty for those that passed.
-    seed : int
-        The seed that they were made with.
-    """
-
-    positions: NDArray
-    targets: NDArray
-    cvs: NDArray
-    reasons: NDArray
-    seed: int
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    @property
-    def accepted(self) -> NDArray:
-        """Mask (n,) of the configurations that passed."""
-        return self.reasons == PASSED
-
-    def counts(self) -> dict[str, int]:
-        """Number of configurations by reason, "accepted" first."""
-        refused = Counter(str(reason) for reason in self.reasons if reason)
-        return {"accepted": int(self.accepted.sum()), **dict(sorted(refused.items()))}
-
-
-def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) -> Proposals:
-    """Lift CV values to configurations and screen them.
-
-    Parameters
-    ----------
-    sampler : Sampler
-        What makes the configurations, such as a ConditionalGAN.
-    targets : array_like, shape (n, n_cvs) or (n_cvs,)
-        CV values, one configuration for each row.
-    screen : Screen
-        Made with a restriction, so that the CVs of what was made can be compared.
-    seed : int
-        Seed of the sampler's noise.
-
-    Returns
-    -------
-    Proposals
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit or the screen cannot measure CVs. A wrong configuration raises
-        nothing: it has a reason.
-    """
-    targets = np.atleast_2d(np.asarray(targets, dtype=float))
-    n_cvs = len(sampler.variables)
-    if targets.ndim != 2 or targets.shape[1] != n_cvs:
-        names = ", ".join(variable.name for variable in sampler.variables)
-        raise ValueError(
-            f"targets have shape {targets.shape}; expected (n, {n_cvs}), one column for each CV of "
-            f"the sampler ({names})"
-        )
-    positions = np.asarray(sampler.sample(targets, seed=seed), dtype=float)
-    if positions.shape != (len(targets), screen.n_atoms, 3):
-        raise ValueError(
-            f"the sampler gave configurations of shape {positions.shape}; expected "
-            f"({len(targets)}, {screen.n_atoms}, 3), the atoms that the screen was made for"
-        )
-    cvs = screen.cv_values(positions)
-    return Proposals(positions, targets, cvs, screen.check(positions, targets, cvs), int(seed))
-
-
-def require_same_variables(
-    sampler: Sequence[CollectiveVariable], bias: Sequence[CollectiveVariable]
-) -> None:
-    """Check that a sampler and a bias speak of the same CVs, in the same order.
-
-    Raises
-    ------
-    ValueError
-        If names, units or periodic domains differ.
-    """
-    if [v.name for v in sampler] != [v.name for v in bias]:
-        raise ValueError(
-            f"the sampler was trained on the CVs {[v.name for v in sampler]}, the bias has "
-            f"{[v.name for v in bias]}; they must be the same, in the same order"
-        )
-    for ours, theirs in zip(sampler, bias, strict=True):
-        same_domain = (ours.domain is None) == (theirs.domain is None) and np.allclose(
-            ours.domain or 0.0, theirs.domain or 0.0, atol=1e-6
-        )
-        # libplumed does not tell units, so that they may be unknown on one side
-        same_unit = ours.unit == theirs.unit or not (ours.unit and theirs.unit)
-        if not (same_domain and same_unit):
-            raise ValueError(
-                f"the sampler was trained on {ours.name} with the domain {ours.domain} "
-                f"{ours.unit}, the bias has the domain {theirs.domain} {theirs.unit}; use the "
-                "PLUMED input that the training frames were made with"
-            )
-
-
-def generated_atoms(sampler: Any, topology: Any) -> NDArray:
-    """Atoms that a sampler makes, checked against the topology of a simulation.
-
-    Parameters
-    ----------
-    sampler : Sampler
-        Its attributes ``topology_hash``, ``n_atoms`` and ``atoms`` (of a sampler that makes only
-        some atoms) are looked at where it has them.
-    topology : openmm.app.Topology
-
-    Returns
-    -------
-    ndarray of int, shape (n_generated,)
-        Zero-based indices in the topology.
-
-    Raises
-    ------
-    ValueError
-        If it was trained on another topology or makes another number of atoms.
-    """
-    n_atoms = sum(1 for _ in topology.atoms())
-    trained = getattr(sampler, "topology_hash", "")
-    if trained and trained != topology_hash(topology):
-        raise ValueError(
-            "the sampler was trained on another topology than that of this simulation (their "
-            "hashes differ); train on frames of this one, or load the sampler that was"
-        )
-    listed = getattr(sampler, "atoms", None)
-    atoms = np.arange(n_atoms) if listed is None else np.asarray(listed, dtype=int)
-    made = getattr(sampler, "n_atoms", len(atoms))
-    if made != len(atoms) or len(atoms) == 0 or atoms.min() < 0 or atoms.max() >= n_atoms:
-        raise ValueError(
-            f"the sampler makes {made} atoms, the simulation has {n_atoms}; expected the same "
-            "number, or a sampler whose attribute 'atoms' tells which of them it makes"
-        )
-    return atoms
-
-
 def cv_differences(
     variables: Sequence[CollectiveVariable], reference: NDArray, values: NDArray
 ) -> NDArray:
-    """Return ``values - reference`` (n, n_cvs), the shortest way round for periodic CVs."""
+    """Return ``values - reference``, the shortest way round for periodic CVs.
+
+    Parameters
+    ----------
+    variables : sequence of CollectiveVariable
+    reference, values : ndarray, shape (..., n_cvs)
+        [CV units]; their shapes broadcast.
+
+    Returns
+    -------
+    ndarray, shape (..., n_cvs)
+    """
     columns = [v.difference(reference[..., k], values[..., k]) for k, v in enumerate(variables)]
     return np.stack(columns, axis=-1)

@@ -71,7 +71,7 @@ class BondGraph:
         return False
 
     def ranks(self) -> NDArray:
-        """Canonical classes of the atoms, equal where the bond graph cannot tell them apart.
+        """Canonical classes (n_atoms,), equal for atoms that the bond graph cannot distinguish.
 
         Neighbourhoods are refined until the number of classes stays (H. L. Morgan, J. Chem. Doc. 5,
         107 (1965), doi 10.1021/c160017a018; also called Weisfeiler-Lehman refinement).

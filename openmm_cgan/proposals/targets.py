@@ -6,10 +6,12 @@ Small pure functions of what the run has visited and a numpy Generator.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from openmm_cgan.proposals.samplers import Sampler
 
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 TargetStrategy = Callable[[NDArray, np.random.Generator], NDArray]
 
 
-def trained_range(sampler: Any) -> NDArray:
+def trained_range(sampler: Sampler) -> NDArray:
     """Where a sampler knows configurations: its ``cv_range``, else whole periodic domains.
 
     Parameters
@@ -34,9 +36,8 @@ def trained_range(sampler: Any) -> NDArray:
     ValueError
         If it has no ``cv_range`` and a CV is not periodic.
     """
-    known = getattr(sampler, "cv_range", None)
-    if known is not None:
-        return np.asarray(known, dtype=float).reshape(-1, 2)
+    if sampler.cv_range is not None:
+        return np.asarray(sampler.cv_range, dtype=float).reshape(-1, 2)
     endless = [variable.name for variable in sampler.variables if variable.domain is None]
     if endless:
         raise ValueError(

@@ -14,55 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from openmm_cgan.proposals.screening import Sampler
 
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
 
 SIGMAS = 8.0  # of a wrapped normal that are summed over: beyond them 1e-15 of it
-
-
-class DensitySampler(Sampler, Protocol):
-    """A Sampler whose density is known: what exact proposals need.
-
-    Attributes
-    ----------
-    has_density : bool
-    n_atoms : int
-    atoms : ndarray of int, shape (n_atoms,)
-        Indices in the whole topology.
-    cv_range : ndarray, shape (n_cvs, 2)
-    condition_noise : ndarray, shape (n_cvs,)
-        Standard deviation of the condition about the CV [CV units]; 0 for CVs that are coordinates.
-    constant_bonds : ndarray of int, shape (k, 2)
-        Atoms, in the whole topology, that it holds at one distance.
-    constant_others : list of str
-        Other coordinates that it does not vary; must be empty.
-    """
-
-    has_density: bool
-    n_atoms: int
-    atoms: NDArray[np.int64]
-    cv_range: NDArray[np.float64]
-    condition_noise: NDArray[np.float64]
-    constant_bonds: NDArray[np.int64]
-    constant_others: list[str]
-
-    def sample_with_log_prob(
-        self, cvs: NDArray, n: int | None = None, seed: int = 0
-    ) -> tuple[NDArray, NDArray]:
-        """Return configurations (m, n_atoms, 3) [nm] and their log densities (m,).
-
-        +inf where a coordinate left the range that can be decoded.
-        """
-
-    def log_prob(self, positions: NDArray, cvs: NDArray) -> NDArray:
-        """Return log densities (m,) of configurations (m, n_atoms, 3) at conditions (m, n_cvs)."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +69,21 @@ def noisy_conditions(
     variables: Sequence[CollectiveVariable],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Draw the conditions (n, n_cvs) of configurations from k(c|xi), given their CVs (n, n_cvs).
+    """Draw the conditions of configurations from k(c|xi), given their CVs.
 
-    CVs whose noise is zero are their own condition.
+    Parameters
+    ----------
+    cvs : ndarray, shape (n, n_cvs)
+        [CV units]
+    noise : ndarray, shape (n_cvs,)
+        Standard deviations [CV units]; a CV whose noise is zero is its own condition.
+    variables : sequence of CollectiveVariable
+    rng : numpy Generator
+
+    Returns
+    -------
+    ndarray, shape (n, n_cvs)
+        Of periodic CVs within their domains.
     """
     drawn = cvs + noise * rng.standard_normal(cvs.shape)
     for k, variable in enumerate(variables):
@@ -127,7 +99,21 @@ def log_condition_noise(
     noise: NDArray[np.float64],
     variables: Sequence[CollectiveVariable],
 ) -> NDArray[np.float64]:
-    """log k(c|xi) (n,) over the CVs whose noise is not zero: normal, wrapped where periodic."""
+    """log k(c|xi) over the CVs whose noise is not zero: normal, wrapped where periodic.
+
+    Parameters
+    ----------
+    conditions, cvs : ndarray, shape (n, n_cvs)
+        c and xi [CV units].
+    noise : ndarray, shape (n_cvs,)
+        Standard deviations [CV units].
+    variables : sequence of CollectiveVariable
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Per CV units.
+    """
     total = np.zeros(len(cvs))
     for k, variable in enumerate(variables):
         if not noise[k] > 0:

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
 
 ACCEPTED = "accepted"
+ENERGY_NOT_FINITE = "energy not finite"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class AttemptTable:
         If the earlier file has other columns.
     """
 
+    _file: TextIO | None = None  # until it is open
+
     def __init__(
         self, path: str | Path, variables: Sequence[CollectiveVariable], append: bool = False
     ) -> None:
@@ -105,14 +108,14 @@ class AttemptTable:
         begun = append and path.exists() and path.stat().st_size > 0
         if begun:
             _require_columns(path, ",".join(columns))
-        self._file = path.open("a" if append else "w", newline="")
-        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._file = file = path.open("a" if append else "w", newline="")
+        self._rows, self._flush = csv.writer(file, lineterminator="\n"), file.flush
         if not begun:
             self._rows.writerow(columns)
-            self._file.flush()
+            self._flush()
 
     def __del__(self) -> None:
-        if hasattr(self, "_file"):
+        if self._file is not None:
             self._file.close()
 
     def write(
@@ -128,7 +131,7 @@ class AttemptTable:
         row += [made.generated, refused, made.energies]
         row += [f"{made.effective_sample_size:.4g}", f"{made.largest_weight:.4g}"]
         self._rows.writerow(row)
-        self._file.flush()
+        self._flush()
 
 
 def _require_columns(path: Path, expected: str) -> None:

@@ -6,12 +6,30 @@ Copies have a Verlet integrator and neither thermostats nor barostats, for the r
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
+
+
+@runtime_checkable
+class Thermostat(Protocol):
+    """An integrator that holds a temperature."""
+
+    def getTemperature(self) -> unit.Quantity:
+        """Temperature of the heat bath."""
+        ...
+
+
+@runtime_checkable
+class Frictional(Protocol):
+    """An integrator with friction."""
+
+    def getFriction(self) -> unit.Quantity:
+        """Friction coefficient [1/time]."""
+        ...
 
 
 def context_like(simulation: app.Simulation, system: openmm.System) -> openmm.Context:
@@ -76,12 +94,14 @@ def temperature_of(integrator: openmm.Integrator, given: float | unit.Quantity |
     ValueError
         If there is neither.
     """
-    if given is None and not hasattr(integrator, "getTemperature"):
+    temperature: Any = given
+    if given is None and isinstance(integrator, Thermostat):
+        temperature = integrator.getTemperature()
+    if temperature is None:
         raise ValueError(
             f"{type(integrator).__name__} has no temperature to draw velocities at; give one: "
             "ProposalReporter(..., settings=ProposalSettings(temperature=300))"
         )
-    temperature: Any = integrator.getTemperature() if given is None else given
     if unit.is_quantity(temperature):
         temperature = temperature.value_in_unit(unit.kelvin)
     if not (np.isfinite(temperature) and temperature > 0):
@@ -94,7 +114,18 @@ def settle_steps_of(integrator: openmm.Integrator, given: int | None) -> int:
     if given is not None:
         return int(given)
     friction = 0.0
-    if hasattr(integrator, "getFriction"):
+    if isinstance(integrator, Frictional):
         friction = integrator.getFriction().value_in_unit(unit.picosecond**-1)
     step = integrator.getStepSize().value_in_unit(unit.picosecond)
     return int(np.ceil((1 / friction if friction > 0 else 1.0) / step))
+
+
+def asks_for_positions(reporter: Any, simulation: app.Simulation) -> bool:
+    """Whether a reporter wants positions at its next report, by OpenMM's reporter protocol.
+
+    A reporter that wants none (energies, checkpoints) reads none that an injection has replaced.
+    """
+    next_report = reporter.describeNextReport(simulation)
+    if isinstance(next_report, tuple):  # as before OpenMM 8.1: steps, positions, velocities, ...
+        return bool(next_report[1])
+    return "positions" in next_report["include"]

@@ -7,14 +7,14 @@ import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
-from openmm_cgan.plumed.bias_reporters import positions_of
+from openmm_cgan.states import box_of, positions_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,29 @@ if TYPE_CHECKING:
     from openmm.app import Simulation
 
     from openmm_cgan.plumed.bias import PlumedBias
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """What a frame is measured by: a PlumedBias."""
+
+    @property
+    def variables(self) -> Sequence[Any]:
+        """The CVs."""
+        ...
+
+    def values(self, simulation: Any, state: Any) -> tuple[Any, float]:
+        """CVs (n_cvs,) and bias energy [kJ/mol] of a frame."""
+        ...
+
+
+@runtime_checkable
+class Seeded(Protocol):
+    """An integrator or a force that draws random numbers."""
+
+    def getRandomNumberSeed(self) -> int:
+        """Its seed."""
+        ...
 
 
 class FrameReporter:
@@ -75,7 +98,7 @@ class FrameReporter:
     ) -> None:
         if int(reportInterval) != reportInterval or reportInterval < 1:
             raise ValueError(f"reportInterval is {reportInterval}, expected a number of steps >= 1")
-        if not (hasattr(bias, "values") and hasattr(bias, "variables")):
+        if not isinstance(bias, Measuring):
             raise TypeError(f"bias is {type(bias).__name__}, expected a PlumedBias")
         self.folder = Path(file)
         self._interval = int(reportInterval)
@@ -116,7 +139,7 @@ class FrameReporter:
         positions = positions_of(state)
         if not math.isfinite(np.vdot(positions, positions)):
             self._stop(step, "a position")
-        box = state.getPeriodicBoxVectors(asNumpy=True)._value if self._keep_box else None
+        box = box_of(state) if self._keep_box else None
         row = Row(step, state.getTime()._value, positions, box)  # ps; units would take longer
         if not self._values_wait:
             cvs, bias = self._bias.values(simulation, state)
@@ -222,11 +245,11 @@ def _checked_subset(atoms: Sequence[int]) -> NDArray[np.int64]:
     return subset.astype(np.int64)
 
 
-def _values_can_wait(bias: Any) -> bool:
+def _values_can_wait(bias: PlumedBias) -> bool:
     """Whether CVs and bias may be computed later, for many frames at once."""
     origin = np.zeros((1, len(bias.variables)))
     try:
-        return getattr(bias, "static", False) and bias.bias_of_cvs(origin).shape == (1,)
+        return bias.static and bias.bias_of_cvs(origin).shape == (1,)
     except ValueError:  # it depends on more than the CVs that are kept
         return False
 
@@ -239,7 +262,7 @@ def _provenance(simulation: Simulation) -> dict[str, Any]:
         "seeds": {
             type(part).__name__: part.getRandomNumberSeed()
             for part in seeded
-            if hasattr(part, "getRandomNumberSeed")
+            if isinstance(part, Seeded)
         },
         "integrator": type(integrator).__name__,
         "time_step": integrator.getStepSize()._value,

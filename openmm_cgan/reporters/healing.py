@@ -8,8 +8,6 @@ asked for; then the restraint is gone and what came out is judged again.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import openmm
@@ -18,144 +16,19 @@ from openmm import app, unit
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.potentials import global_parameters, system_without
-from openmm_cgan.proposals import PASSED, Proposals, Screen, ScreenSettings, cv_differences
-from openmm_cgan.proposals.conditions import Conditions
-from openmm_cgan.reporters.attempts import Attempt
+from openmm_cgan.proposals import PASSED, Proposals, Screen, cv_differences
+from openmm_cgan.reporters.attempts import ENERGY_NOT_FINITE, Attempt
 from openmm_cgan.reporters.contexts import context_like, degrees_of_freedom
+from openmm_cgan.reporters.settings import ProposalSettings
+from openmm_cgan.reporters.surroundings import Surroundings
+from openmm_cgan.states import positions_of
 
-ENERGY_NOT_FINITE = "energy not finite"
 ENERGY_TOO_HIGH = "energy too high"
 HEALING_FAILED = "healing failed"
 LEFT_TARGET = "left target"
 
 FORCE_TOLERANCE = 10.0  # kJ/mol/nm: where minimisation may stop, OpenMM's default
 REDRAW_EVERY = 25  # steps between two draws of the velocities
-
-
-@dataclass(frozen=True)
-class ProposalSettings:
-    """How a ProposalReporter proposes, heals and judges.
-
-    Exact moves look at ``temperature``, ``candidates``, ``conditions``, and at ``chirality`` and
-    ``cis_trans`` of ``screen``; seeds at all but ``candidates`` and ``conditions``.
-
-    Parameters
-    ----------
-    temperature : float or Quantity, optional
-        Of the velocities and the healing [K]; that of the integrator by default.
-    batch : int
-        Configurations generated at each target.
-    choose_from : int
-        One of the so many lowest in energy is healed, drawn uniformly: the raw energy tells bad
-        geometry, and always to take the lowest would seed one hidden basin again and again.
-    screen : ScreenSettings
-        What a configuration must hold before it is healed; all but the CVs also afterwards.
-    kappa : float or tuple of float, optional
-        Force constant of the healing restraint [kJ/mol per CV unit squared], default
-        ``4 kT / cv_tolerance**2``: two standard deviations are the tolerance.
-    minimise_iterations : int
-        At most so many iterations of the minimiser.
-    heal_steps : int
-        Steps of restrained dynamics, with the step size of the run.
-    max_energy : float
-        A healed configuration is refused when its energy (bias included, where the bias is a
-        function of the CVs) exceeds that of the current one by more than
-        ``max_energy * kT * sqrt(n_dof)``: the energies of two equilibrated configurations differ by
-        ``kT * sqrt(n_dof)`` (one standard deviation, n_dof harmonic degrees of freedom).
-    settle_steps : int, optional
-        Length of the settle window after an injection, default ``1 / friction`` of the integrator,
-        or 1 ps where it has none.
-    candidates : int
-        Fresh configurations of an exact move.
-    conditions : "uniform" or Conditions
-        Where exact moves draw CV values from: uniformly over the range that the sampler was trained
-        on, or an object with ``draw`` and ``log_density`` (GridConditions).
-    """
-
-    temperature: float | unit.Quantity | None = None
-    batch: int = 64
-    choose_from: int = 8
-    screen: ScreenSettings = field(default_factory=ScreenSettings)
-    kappa: float | tuple[float, ...] | None = None
-    minimise_iterations: int = 200
-    heal_steps: int = 250
-    max_energy: float = 5.0
-    settle_steps: int | None = None
-    candidates: int = 100
-    conditions: str | Conditions = "uniform"
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "choose_from", "heal_steps", "candidates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if not self.max_energy > 0:
-            raise ValueError(f"max_energy is {self.max_energy}; expected a positive number")
-        if isinstance(self.conditions, str) and self.conditions != "uniform":
-            raise ValueError(
-                f"conditions is {self.conditions!r}; expected 'uniform' or an object with draw and "
-                "log_density, such as GridConditions"
-            )
-
-
-def superpose(mobile: NDArray, onto: NDArray) -> NDArray:
-    """Move configurations rigidly onto another one, without reflection.
-
-    Parameters
-    ----------
-    mobile : ndarray, shape (n, n_atoms, 3)
-        Configurations to be moved [nm].
-    onto : ndarray, shape (n_atoms, 3)
-        Where to [nm].
-
-    Returns
-    -------
-    ndarray, shape (n, n_atoms, 3)
-        Least-squares fit of W. Kabsch, Acta Cryst. A 32, 922 (1976), doi
-        10.1107/S0567739476001873.
-    """
-    centre = onto.mean(axis=0)
-    x = mobile - mobile.mean(axis=1, keepdims=True)
-    u, _, vt = np.linalg.svd(x.transpose(0, 2, 1) @ (onto - centre))
-    u[:, :, -1] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))[:, None]
-    return x @ (u @ vt) + centre
-
-
-class Surroundings:
-    """The current configuration, into which generated atoms are put; measures their CVs.
-
-    It is a Restriction: what a Screen asks for the CVs of generated atoms.
-
-    Parameters
-    ----------
-    bias : PlumedBias
-    atoms : ndarray of int, shape (n_generated,)
-        The generated atoms in the whole system.
-    positions : ndarray, shape (n_atoms, 3)
-        The whole system [nm], molecules whole.
-    box : ndarray, shape (3, 3), or None
-        Box vectors [nm].
-    """
-
-    def __init__(self, bias: Any, atoms: NDArray, positions: NDArray, box: NDArray | None) -> None:
-        self.bias = bias
-        self.variables = tuple(bias.variables)
-        self.atoms = atoms
-        self.move(positions, box)
-
-    def move(self, positions: NDArray, box: NDArray | None) -> None:
-        """Take another configuration of the whole system."""
-        self.positions = positions
-        self.box = box
-
-    def fill(self, generated: NDArray) -> NDArray:
-        """Whole systems (n, n_atoms, 3) with generated atoms superposed on the current ones."""
-        whole = np.repeat(self.positions[None], len(generated), axis=0)
-        whole[:, self.atoms] = superpose(generated, self.positions[self.atoms])
-        return whole
-
-    def cv_values(self, positions: NDArray) -> NDArray:
-        """CVs (n, n_cvs) of generated atoms (n, n_generated, 3)."""
-        return self.bias.cv_values(self.fill(positions), self.box)
 
 
 class HealingContext:
@@ -341,5 +214,4 @@ class HealingContext:
         return state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
 
     def _positions(self) -> NDArray:
-        positions = self._context.getState(positions=True).getPositions(asNumpy=True)
-        return np.array(positions.value_in_unit(unit.nanometer))
+        return positions_of(self._context.getState(positions=True))

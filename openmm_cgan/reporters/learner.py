@@ -20,17 +20,30 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
 
-    from openmm_cgan.reporters.proposal_reporter import ProposalReporter
+    from openmm_cgan.cgan import TrainingSettings
+    from openmm_cgan.proposals import Sampler
 
 log = logging.getLogger("openmm_cgan")
 
 NICENESS = 10  # the simulation goes first
 WORKER = "from openmm_cgan.reporters.learner import train_from_stdin; train_from_stdin()"
+
+
+class Proposing(Protocol):
+    """What proposes from a sampler that may be replaced: a ProposalReporter."""
+
+    @property
+    def sampler(self) -> Sampler:
+        """What makes the configurations."""
+        ...
+
+    @sampler.setter
+    def sampler(self, sampler: Sampler) -> None: ...
 
 
 class Learner:
@@ -73,9 +86,9 @@ class Learner:
         self,
         file: str | Path,
         reportInterval: int,
-        proposals: ProposalReporter,
+        proposals: Proposing,
         frames: str | Path,
-        settings: Any,
+        settings: TrainingSettings,
         first: int,
         growth: float = 2.0,
         threads: int = 1,
@@ -105,7 +118,7 @@ class Learner:
     def report(self, simulation: Simulation, state: Any) -> None:
         """Take what the worker has made, and start it again when it is time."""
         if self._worker is not None and self._worker.poll() is not None:
-            self._take(self._worker.returncode)
+            self._hand_over(self._worker.returncode)
             self._worker = None
             self._interval *= self._growth
             self._due = simulation.currentStep + self._interval
@@ -143,16 +156,16 @@ class Learner:
         except OSError as error:  # it died at once: the next look counts it
             log.warning("the training %d could not be told what to do: %s", number, error)
 
-    def _take(self, returncode: int) -> None:
-        """Hand over a new generator, if it is one."""
-        from openmm_cgan.cgan import ConditionalGAN
+    def _hand_over(self, returncode: int) -> None:
+        """Give the new generator to the proposals, if it is one."""
+        from openmm_cgan.cgan import ConditionalGenerator
 
         log_path = self._path.with_suffix(".log")
         try:
             if returncode != 0:
                 told = log_path.read_text(errors="replace").strip().splitlines() or ["nothing told"]
                 raise RuntimeError(f"the worker ended with {returncode}: {told[-1]}")
-            self._proposals.sampler = ConditionalGAN.load(self._path)
+            self._proposals.sampler = ConditionalGenerator.load(self._path)
         except (RuntimeError, ValueError, OSError) as error:
             self.failed += 1
             log.warning(
@@ -174,13 +187,13 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 def train_from_stdin() -> None:
     """What the worker does: a job from standard input, a generator to a file."""
     frames, topology, settings, path, threads = pickle.load(sys.stdin.buffer)
-    if hasattr(os, "nice"):
+    if sys.platform != "win32":
         os.nice(NICENESS)
     import torch
 
-    from openmm_cgan.cgan import ConditionalGAN
+    from openmm_cgan.cgan import ConditionalGenerator
 
     torch.set_num_threads(threads)
-    made = ConditionalGAN.fit(frames, topology, settings)
+    made = ConditionalGenerator.fit(frames, topology, settings)
     made.save(path)
     print(json.dumps({"frames": str(frames), "history": made.history[-1:]}))

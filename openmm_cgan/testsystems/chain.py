@@ -61,17 +61,20 @@ class Chain:
         return len(self.masses)
 
     def bond_density(self, r: Any, temperature: float) -> NDArray[np.float64]:
-        """Density of a bond that is not constrained, up to a factor."""
+        """Density of a bond that is not constrained, the shape of ``r`` [nm], up to a factor."""
         r, kT = np.asarray(r, dtype=float), GAS_CONSTANT * temperature
         return r**2 * np.exp(-0.5 * (self.bond_stiffness or 0.0) * (r - self.bond) ** 2 / kT)
 
     def angle_density(self, theta: Any, temperature: float) -> NDArray[np.float64]:
-        """Density of an angle, up to a factor; times `fixman` where bonds are constrained."""
+        """Density of an angle, the shape of ``theta`` [rad], up to a factor.
+
+        Where bonds are constrained, `fixman` of all angles is another factor.
+        """
         theta, kT = np.asarray(theta, dtype=float), GAS_CONSTANT * temperature
         return np.sin(theta) * np.exp(-0.5 * self.angle_stiffness * (theta - self.angle) ** 2 / kT)
 
     def torsion_density(self, phi: Any, temperature: float) -> NDArray[np.float64]:
-        """Density of the torsion, up to a factor."""
+        """Density of the torsion, the shape of ``phi`` [rad], up to a factor."""
         phi, kT = np.asarray(phi, dtype=float), GAS_CONSTANT * temperature
         return np.exp(-(self.barrier * np.cos(phi) ** 2 + self.tilt * np.sin(phi)) / kT)
 

@@ -53,12 +53,12 @@ class DoubleWell2D:
     mass: float = 40.0
 
     def potential(self, x: Any, y: Any, z: Any = 0.0) -> NDArray[np.float64]:
-        """Potential energy [kJ/mol] at coordinates [nm]; arrays broadcast."""
+        """Potential energy [kJ/mol] at coordinates [nm]; arrays of any shapes broadcast."""
         off_axis = (np.asarray(y) - self.slope * np.asarray(x)) ** 2 + np.asarray(z) ** 2
         return self.free_energy(x) + 0.5 * self.stiffness * off_axis
 
     def free_energy(self, x: Any) -> NDArray[np.float64]:
-        """Free energy along x [kJ/mol], up to a constant that does not depend on x."""
+        """Free energy along x [kJ/mol], the shape of ``x`` [nm], up to a constant."""
         scaled = np.asarray(x, dtype=float) / self.well
         return self.barrier * (scaled**2 - 1) ** 2 + self.tilt * scaled
 
@@ -115,8 +115,15 @@ class DoubleWell2D:
         force = openmm.CustomExternalForce(
             "barrier*((x/well)^2 - 1)^2 + tilt*x/well + 0.5*stiffness*((y - slope*x)^2 + z^2)"
         )
-        for name in ("barrier", "well", "tilt", "stiffness", "slope"):
-            force.addGlobalParameter(name, getattr(self, name))
+        parameters = {
+            "barrier": self.barrier,
+            "well": self.well,
+            "tilt": self.tilt,
+            "stiffness": self.stiffness,
+            "slope": self.slope,
+        }
+        for name, value in parameters.items():
+            force.addGlobalParameter(name, value)
         system = openmm.System()
         system.addParticle(self.mass)
         force.addParticle(0)

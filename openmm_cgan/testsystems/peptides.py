@@ -11,6 +11,8 @@ import openmm
 from openmm import app, unit
 from openmm.app.internal.customgbforces import GBSAOBC2Force
 
+from openmm_cgan.states import positions_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -174,5 +176,4 @@ def _minimised(system: openmm.System, positions: NDArray[np.float64]) -> NDArray
     context = openmm.Context(system, integrator, platform)
     context.setPositions(positions)
     openmm.LocalEnergyMinimizer.minimize(context, 0.1)
-    minimised = context.getState(positions=True).getPositions(asNumpy=True)
-    return np.array(minimised.value_in_unit(unit.nanometer))
+    return positions_of(context.getState(positions=True))

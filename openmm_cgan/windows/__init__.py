@@ -1,10 +1,12 @@
 """Umbrella windows on any executor.
 
-`platforms` picks the fastest, `run_files` are the files a run shares, `dragging` makes starts the
-old way, `worker` runs one window, `windows` makes and runs them all.
+`platforms` picks the fastest, `run_files` are the files of a window and those that a run shares,
+`dragging` makes starts the old way, `worker` runs one window, `windows` makes and runs them all,
+`results` reads back what they have sampled.
 """
 
 from openmm_cgan.windows.dragging import DragSettings, drag
+from openmm_cgan.windows.results import read_windows
 from openmm_cgan.windows.windows import (
     Window,
     WindowResult,
@@ -20,6 +22,7 @@ __all__ = [
     "WindowResult",
     "WindowSettings",
     "drag",
+    "read_windows",
     "run_window",
     "run_windows",
     "umbrella_windows",

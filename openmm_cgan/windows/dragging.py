@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
+from openmm_cgan.states import positions_of
 from openmm_cgan.windows.platforms import fastest_platform
 
 
@@ -96,7 +97,7 @@ def drag(
             context.getIntegrator().step(max(1, settings.steps // settings.stages))
         here = centre
         state = context.getState(positions=True)
-        starts[i] = state.getPositions(asNumpy=True)._value
+        starts[i] = positions_of(state)
         if not np.isfinite(starts[i]).all():
             raise ValueError(
                 f"the molecule blew up on the way to centre {i}, {centre.tolist()}; drag more "

@@ -1,37 +1,47 @@
-"""The files that the windows of a run share: the System, the Topology, a right structure.
+"""The files of a run of windows: those of each window, and those that all of them share.
 
-The Topology is kept as JSON: a PDB file would lose the bonds of molecules that OpenMM does not
-know, and with them the topology's fingerprint.
+A window is a folder: ``window.json`` (what it is and how far it got), ``plumed.dat``,
+``start.npy``, ``frames/``, ``checkpoint.xml`` and whatever the PLUMED input prints.  In the folder
+above lie the System, the Topology and a right structure.  The Topology is kept as JSON: a PDB file
+would lose the bonds of molecules that OpenMM does not know, and with them the topology's
+fingerprint.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_cgan.atomic_files import replacing, write_atomically
+
 SYSTEM, TOPOLOGY, REFERENCE = "system.xml", "topology.json", "reference.npy"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that a kill leaves either as it was or complete."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(text)
-    os.replace(partial, path)
+RECORD, INPUT, START, CHECKPOINT, FRAMES = (
+    "window.json", "plumed.dat", "start.npy", "checkpoint.xml", "frames",
+)  # fmt: skip
 
 
 def write_array(path: Path, array: NDArray) -> None:
-    """Write a .npy file that a kill leaves either as it was or complete."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with open(partial, "wb") as file:
+    """Write a .npy file, an array of any shape, that a kill leaves as it was or complete."""
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-    os.replace(partial, path)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a window."""
+    record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+    return record
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write the record of a window, all or nothing."""
+    write_atomically(folder / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def write_shared(

@@ -1,6 +1,6 @@
 """Umbrella windows: made from a template, started from seeds or dragged, run anywhere, resumable.
 
-Each window is a folder (worker.py says what is in it); the folder above is shared.  A worker
+Each window is a folder (run_files.py says what is in it); the folder above is shared.  A worker
 is given the name of a folder and nothing else, so any ``concurrent.futures.Executor`` will do, or
 an array of batch jobs that each call `run_window`.
 """
@@ -22,32 +22,20 @@ from numpy.typing import ArrayLike, NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input.language import read_text
-from openmm_cgan.windows.dragging import DragSettings, drag
 from openmm_cgan.windows.platforms import fastest_platform
-from openmm_cgan.windows.run_files import write_array, write_atomically, write_shared
-from openmm_cgan.windows.worker import (
+from openmm_cgan.windows.run_files import (
     INPUT,
     RECORD,
     START,
-    can_watch_isomers,
     read_record,
-    run_window,
+    write_array,
     write_record,
+    write_shared,
 )
-
-__all__ = [
-    "DragSettings",
-    "Window",
-    "WindowResult",
-    "WindowSettings",
-    "drag",
-    "fastest_platform",
-    "run_window",
-    "run_windows",
-    "umbrella_windows",
-]
+from openmm_cgan.windows.worker import can_watch_isomers, run_window
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -87,20 +75,23 @@ class WindowSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        units = {
-            "temperature": unit.kelvin,
-            "timestep": unit.picosecond,
-            "friction": unit.picosecond**-1,
+        quantities: dict[str, tuple[Any, unit.Unit]] = {
+            "temperature": (self.temperature, unit.kelvin),
+            "timestep": (self.timestep, unit.picosecond),
+            "friction": (self.friction, unit.picosecond**-1),
         }
-        for name, bare in units.items():
-            value = getattr(self, name)
+        for name, (value, bare) in quantities.items():
             number = value.value_in_unit(bare) if unit.is_quantity(value) else float(value)
             if not 0.0 < number < np.inf:
                 raise ValueError(f"{name} is {value}, expected a positive number")
             object.__setattr__(self, name, number)
-        for name in ("report_interval", "checkpoint_interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more steps")
+        intervals = {
+            "report_interval": self.report_interval,
+            "checkpoint_interval": self.checkpoint_interval,
+        }
+        for name, steps in intervals.items():
+            if steps < 1:
+                raise ValueError(f"{name} is {steps}, expected 1 or more steps")
         if not 0 <= self.settle_steps < self.steps:
             raise ValueError(
                 f"settle_steps is {self.settle_steps} and steps {self.steps}, expected "

@@ -1,48 +1,51 @@
 """What a worker does with one umbrella window: start, run, checkpoint, continue, judge.
 
-A window is a folder: ``window.json`` (what it is and how far it got), ``plumed.dat``,
-``start.npy``, ``frames/``, ``checkpoint.xml`` and whatever the PLUMED input prints; the System and
-the Topology lie in the folder above.  A worker is given the name of a folder and nothing else.
+A window is a folder (run_files.py says what is in it).  A worker is given the name of a folder
+and nothing else.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app
 
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.reporters import FrameReporter
-from openmm_cgan.windows.run_files import REFERENCE, read_system, read_topology, write_atomically
+from openmm_cgan.states import box_of, positions_of
+from openmm_cgan.windows.run_files import (
+    CHECKPOINT,
+    FRAMES,
+    INPUT,
+    REFERENCE,
+    START,
+    read_record,
+    read_system,
+    read_topology,
+    write_record,
+)
 
 logger = logging.getLogger("openmm_cgan")
 
-RECORD, INPUT, START, CHECKPOINT, FRAMES = (
-    "window.json", "plumed.dat", "start.npy", "checkpoint.xml", "frames",
-)  # fmt: skip
 HEALING_KAPPA = 500.0  # [kJ/mol per CV unit squared]: holds the CVs while bonds and clashes relax
 HEALING_ITERATIONS = 200
 WATER = {"HOH", "WAT", "H2O", "SOL", "TIP", "TIP3", "TIP3P", "TIP4", "TIP5", "SPC"}
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a window."""
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text())
-    return record
+@runtime_checkable
+class _RandomForce(Protocol):
+    """A force that draws random numbers: a barostat, a thermostat."""
 
-
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write the record of a window, all or nothing."""
-    write_atomically(folder / RECORD, json.dumps(record, indent=1) + "\n")
+    def setRandomNumberSeed(self, seed: int) -> None: ...  # noqa: N802 (OpenMM's name)
 
 
 def run_window(
@@ -131,7 +134,7 @@ def _simulation(
     seeds = stream.generate_state(1 + system.getNumForces()) % (2**31 - 1) + 1
     integrator.setRandomNumberSeed(int(seeds[0]))
     for force, seed in zip(system.getForces(), seeds[1:], strict=True):
-        if hasattr(force, "setRandomNumberSeed"):
+        if isinstance(force, _RandomForce):
             force.setRandomNumberSeed(int(seed))
     name, threads = machine
     arguments: list[Any] = [] if name is None else [openmm.Platform.getPlatformByName(name)]
@@ -165,7 +168,7 @@ def _healed(simulation: app.Simulation, start: NDArray, bias: PlumedBias) -> NDA
     """The start minimised with its CVs held, in a Context that PLUMED does not see."""
     state = simulation.context.getState()
     periodic = simulation.system.usesPeriodicBoundaryConditions()
-    box = state.getPeriodicBoxVectors(asNumpy=True)._value if periodic else None
+    box = box_of(state) if periodic else None
     system = system_without(simulation.system, bias.force_groups())
     bias.restrained(bias.cv_values(start, box), HEALING_KAPPA).add_to(system)
     platform = simulation.context.getPlatform()
@@ -175,10 +178,10 @@ def _healed(simulation: app.Simulation, start: NDArray, bias: PlumedBias) -> NDA
     context.setPositions(start)
     context.applyConstraints(1e-5)
     openmm.LocalEnergyMinimizer.minimize(context, 10.0, HEALING_ITERATIONS)
-    positions = context.getState(positions=True).getPositions(asNumpy=True)._value
+    positions = positions_of(context.getState(positions=True))
     if not np.isfinite(positions).all():
         raise ValueError("the start could not be minimised: its positions are no longer finite")
-    return np.array(positions)
+    return positions
 
 
 def _advance(
@@ -188,7 +191,7 @@ def _advance(
     while (step := simulation.currentStep) < record["steps"]:
         simulation.step(min(record["checkpoint_interval"], record["steps"] - step))
         state = simulation.context.getState(positions=True, velocities=True)
-        if not np.isfinite(state.getPositions(asNumpy=True)._value).all():
+        if not np.isfinite(positions_of(state)).all():
             raise ValueError(f"a position is not finite at step {simulation.currentStep}")
         reporter.flush()  # a checkpoint never is ahead of the frames
         # positions, velocities, box, step and time; no parameters, whose names differ between runs
@@ -198,7 +201,14 @@ def _advance(
 
 
 def can_watch_isomers(topology: app.Topology, reference: NDArray) -> bool:
-    """Whether stereocentres and amides can be told from a structure; says why if they can not."""
+    """Whether stereocentres and amides can be told from a structure; says why if they can not.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+    reference : ndarray, shape (n_atoms, 3)
+        The right molecule [nm].
+    """
     try:
         return _isomer_screen(topology, reference) is not None
     except ValueError as error:

@@ -33,6 +33,7 @@ class ChainSampler:
         (self.variable,) = self.variables = tuple(variables)
         self.chain = chain
         self.z = ZMatrix(ROWS[: chain.n_atoms])
+        self.topology_hash = ""
         self.n_atoms = chain.n_atoms
         self.atoms = np.arange(self.n_atoms)
         self.has_density = True

@@ -9,7 +9,7 @@ from openmm import app
 
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import ProposalReporter
-from openmm_cgan.reporters.healing import ProposalSettings
+from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Chain
 from tests.cases.chain_sampler import INPUTS, ChainSampler
 

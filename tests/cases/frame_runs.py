@@ -16,6 +16,7 @@ from openmm_cgan.testsystems import (
 class PhiPsi:
     """A bias without a force: FrameReporter's side of PlumedBias and nothing else."""
 
+    static = False
     variables = tuple(
         CollectiveVariable(name, "rad", (-np.pi, np.pi), "TORSION", atoms)
         for name, atoms in (("phi", PHI_ATOMS), ("psi", PSI_ATOMS))

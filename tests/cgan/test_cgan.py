@@ -1,4 +1,4 @@
-"""ConditionalGAN: fit, sample, save, load; what it places exactly and what it refuses."""
+"""ConditionalGenerator: fit, sample, save, load; what it places exactly and what it refuses."""
 
 import io
 import json
@@ -11,7 +11,13 @@ import pytest
 import torch
 from openmm import app
 
-from openmm_cgan.cgan import ConditionalGAN, TrainingSettings, cgan, flat_weights
+from openmm_cgan.cgan import (
+    ConditionalGAN,
+    TrainingSettings,
+    artefact,
+    conditional_generator,
+    flat_weights,
+)
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.internal_coordinates import ZMatrix
@@ -100,7 +106,7 @@ def test_the_same_seed_gives_the_same_configurations(gan):
 
 
 def test_configurations_made_in_chunks_are_as_good(gan, monkeypatch):
-    monkeypatch.setattr(cgan, "CHUNK", 7)
+    monkeypatch.setattr(conditional_generator, "CHUNK", 7)
     asked = targets(20)
     x = gan.sample(asked)
     assert np.isfinite(x).all()
@@ -137,8 +143,8 @@ def test_impossible_conditions_are_refused(gan, cvs, n, message):
 
 
 def test_saving_and_loading_change_nothing(gan, molecule, tmp_path):
-    gan.save(tmp_path / "model.pt")
-    again = ConditionalGAN.load(tmp_path / "model.pt", molecule.topology)
+    gan.save(tmp_path / "model.npz")
+    again = ConditionalGAN.load(tmp_path / "model.npz", molecule.topology)
     asked = targets(5)
     assert np.array_equal(gan.sample(asked), again.sample(asked))
     assert again.variables == (PHI, PSI, ENDS)
@@ -149,23 +155,23 @@ def test_saving_and_loading_change_nothing(gan, molecule, tmp_path):
     assert again.temperature == 300.0
     assert again.versions == gan.versions
     assert [row["held_out"] for row in again.history] == [row["held_out"] for row in gan.history]
-    assert list(tmp_path.iterdir()) == [tmp_path / "model.pt"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "model.npz"]
 
 
 def test_the_same_seed_gives_the_same_file(gan, frames, molecule, tmp_path):
     state = torch.random.get_rng_state()
     torch.manual_seed(99)  # the global generator is neither used nor changed
     other = torch.random.get_rng_state()
-    ConditionalGAN.fit(frames, molecule.topology, QUICK).save(tmp_path / "two")
+    ConditionalGAN.fit(frames, molecule.topology, QUICK).save(tmp_path / "two.npz")
     assert torch.equal(torch.random.get_rng_state(), other)
     torch.random.set_rng_state(state)
-    gan.save(tmp_path / "one")
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    gan.save(tmp_path / "one.npz")
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
 
 
 def test_the_file_tells_what_it_holds(gan, tmp_path):
-    gan.save(tmp_path / "model")
-    with np.load(tmp_path / "model", allow_pickle=False) as file:
+    gan.save(tmp_path / "model.npz")
+    with np.load(tmp_path / "model.npz", allow_pickle=False) as file:
         metadata = json.loads(file["metadata"].tobytes())
     assert metadata["units"] == {"length": "nm", "angle": "rad", "temperature": "K"}
     assert [v["name"] for v in metadata["variables"]] == ["phi", "psi", "ends"]
@@ -193,23 +199,24 @@ def rewritten(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 1}, "has format version 1, this openmm_cgan .* reads 2"),
-        ({"format": "other"}, "is no saved ConditionalGAN: it does not name the format"),
+        ({"format_version": 1}, "has format version 1, this openmm_cgan .* reads 2 and 3"),
+        ({"featurization": "os.system"}, "is damaged: KeyError"),
+        ({"format": "other"}, "is no saved ConditionalGenerator: it does not name the format"),
         ({"generator": {"kind": "os.system"}}, "is damaged: KeyError"),
         ({"variables": []}, "is damaged"),
-        ({"rows": np.zeros((22, 4), np.int64)}, "is damaged: ValueError"),
-        ({"rows": None}, "is damaged: KeyError"),
+        ({"features.rows": np.zeros((22, 4), np.int64)}, "is damaged: ValueError"),
+        ({"features.rows": None}, "is damaged: KeyError"),
         ({"features.linear": np.array([10**6])}, "is damaged"),
         ({"generator.mean": np.full((17, 3), np.nan, np.float32)}, "is damaged"),
         ({"cv_range": np.full((3, 2), np.nan)}, "is damaged"),
         (
             {"features.centre": np.array([{}], dtype=object)},
-            "no saved ConditionalGAN, or is damaged",
+            "no saved ConditionalGenerator, or is damaged",
         ),
     ],
 )
 def test_altered_files_are_refused(gan, tmp_path, changes, message):
-    path = tmp_path / "model"
+    path = tmp_path / "model.npz"
     gan.save(path)
     rewritten(path, **changes)
     with pytest.raises(ValueError, match=message):
@@ -217,7 +224,7 @@ def test_altered_files_are_refused(gan, tmp_path, changes, message):
 
 
 def test_foreign_and_truncated_files_are_refused(gan, tmp_path, monkeypatch):
-    path = tmp_path / "model"
+    path = tmp_path / "model.npz"
     gan.save(path)
     whole = path.read_bytes()
     torch.save({"a": torch.zeros(2)}, tmp_path / "other")
@@ -228,10 +235,10 @@ def test_foreign_and_truncated_files_are_refused(gan, tmp_path, monkeypatch):
     contents += [whole[:5000] + b"\0\1\2\3" * 50 + whole[5200:]]
     for content in contents:
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="is no saved ConditionalGAN, or is damaged"):
+        with pytest.raises(ValueError, match="is no saved ConditionalGenerator, or is damaged"):
             ConditionalGAN.load(path)
     path.write_bytes(whole)
-    monkeypatch.setattr(cgan, "MAX_BYTES", 1000)
+    monkeypatch.setattr(artefact, "MAX_BYTES", 1000)
     with pytest.raises(ValueError, match="more than 1000"):
         ConditionalGAN.load(path)
     with pytest.raises(FileNotFoundError):
@@ -245,9 +252,9 @@ def other_topology():
 
 
 def test_another_topology_is_refused(gan, frames, tmp_path):
-    gan.save(tmp_path / "model")
+    gan.save(tmp_path / "model.npz")
     with pytest.raises(ValueError, match="trained for another topology"):
-        ConditionalGAN.load(tmp_path / "model", other_topology())
+        ConditionalGAN.load(tmp_path / "model.npz", other_topology())
     with pytest.raises(ValueError, match="frames belong to another topology"):
         ConditionalGAN.fit(frames, other_topology(), QUICK)
 

@@ -144,14 +144,14 @@ def restrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "run" / "window.json").write_text('{"status": "done", "temperature": 300.0}')
     call_well(
         "train", folder / "run" / "frames", "--topology", folder / "run" / "topology.pdb",
-        "--generator", "FlowGenerator", "--steps", 10, "--out", folder / "model.pt",
+        "--generator", "FlowGenerator", "--steps", 10, "--out", folder / "model.npz",
     )  # fmt: skip
     return folder
 
 
 def model_options(folder: Path) -> list[object]:
     return [
-        "--model", folder / "model.pt", "--structure", folder / "run" / "topology.pdb",
+        "--model", folder / "model.npz", "--structure", folder / "run" / "topology.pdb",
         "--plumed", folder / "in.dat", "--forcefield", "amber96.xml", "-n", 500,
         "--cv", "phi", "--bins", 12, "--out", folder / "profile.csv",
     ]  # fmt: skip

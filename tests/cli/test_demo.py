@@ -11,15 +11,8 @@ from matplotlib.image import imread
 
 from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.cli import main
-from openmm_cgan.cli.demo import (
-    BASIN,
-    DemoResult,
-    DemoSettings,
-    choose_seeds,
-    compare,
-    generate_like,
-    run_demo,
-)
+from openmm_cgan.cli.demo import DemoSettings, choose_seeds, run_demo
+from openmm_cgan.cli.demo_analysis import BASIN, DemoResult, compare, generate_like
 from openmm_cgan.cli.shipped import plumed_input, read_reference
 from openmm_cgan.frames import read_frames
 from openmm_cgan.proposals import Proposals
@@ -122,7 +115,7 @@ def test_frames_compared_with_themselves_lie_at_the_floor(demo: DemoResult) -> N
 
 def test_train_and_propose_on_its_frames(demo: DemoResult, tmp_path: Path) -> None:
     topology = demo.folder / "md" / "topology.pdb"
-    model, out = tmp_path / "model.pt", tmp_path / "seeds.xtc"
+    model, out = tmp_path / "model.npz", tmp_path / "seeds.xtc"
     result = call("train", demo.folder / "md" / "frames", "--topology", topology, "--out", model,
                   "--steps", 60, "--plot", tmp_path / "training.png")  # fmt: skip
     assert result.exit_code == 0, result.output

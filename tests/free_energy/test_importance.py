@@ -25,7 +25,7 @@ from openmm_cgan.free_energy.samples import unbiased
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import Screen, ScreenSettings
-from openmm_cgan.reporters.exact import ExactMove
+from openmm_cgan.reporters.moves import ExactMove
 from openmm_cgan.testsystems import Chain, DoubleWell2D
 from tests.cases.chain_sampler import INPUTS, ChainSampler
 

@@ -11,6 +11,8 @@ from openmm_cgan.generators import (
     FlowGenerator,
     Generator,
     MLPGenerator,
+    knows_density,
+    made_again,
 )
 from openmm_cgan.generators.splines import circular_spline
 
@@ -24,6 +26,20 @@ def make(kind="MLPGenerator"):
 class TestContract:
     def test_it_meets_the_protocol(self, kind):
         assert isinstance(make(kind), Generator)
+
+    def test_it_says_whether_it_knows_its_density(self, kind):
+        generator = make(kind)
+        assert knows_density(generator) == isinstance(generator, DensityGenerator)
+        assert KINDS[kind].has_density == generator.has_density
+
+    def test_it_is_made_for_features_and_made_again_from_a_file(self, kind):
+        made = KINDS[kind].of_size(3, 2, 4, width=16, depth=1, folds=[3, 1])
+        assert made.sample(torch.zeros(5, 4), torch.Generator().manual_seed(1)).shape == (5, 7)
+        arrays = {name: tensor.numpy() for name, tensor in made.state_dict().items()}
+        again = made_again({"kind": kind, **made.settings}, arrays)
+        assert again.settings == made.settings
+        for name, tensor in again.state_dict().items():
+            assert torch.equal(tensor, made.state_dict()[name])
 
     def test_one_row_of_features_for_each_condition(self, kind):
         rng = torch.Generator().manual_seed(1)

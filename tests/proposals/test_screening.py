@@ -203,9 +203,12 @@ class WrongSampler:
     """Gives one configuration for each reason in turn."""
 
     variables = VARIABLES
+    topology_hash, cv_range, has_density = "", None, False
 
     def __init__(self, configurations: NDArray) -> None:
         self.configurations = configurations
+        self.n_atoms = configurations.shape[1]
+        self.atoms = np.arange(self.n_atoms)
 
     def sample(self, cvs: NDArray, n: int | None = None, seed: int = 0) -> NDArray:
         return self.configurations[np.arange(len(cvs)) % len(self.configurations)]

@@ -17,7 +17,7 @@ from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import GridConditions, Screen, ScreenSettings
 from openmm_cgan.proposals.selection import choose
 from openmm_cgan.proposals.weights import log_condition_noise, noisy_conditions
-from openmm_cgan.reporters.exact import ExactMove, Weighed
+from openmm_cgan.reporters.moves import ExactMove, Weighed
 from openmm_cgan.testsystems import Chain
 from tests.cases.chain_sampler import INPUTS, RANGES, ChainSampler, internal_of
 
@@ -266,7 +266,7 @@ def test_an_attempt_tells_the_weights_that_it_chose_by(tmp_path: Path) -> None:
     move.weigh = recorded
     rng, start = np.random.default_rng(1), case.chain.sample(1, T, seed=2)[0]
     for _ in range(5):
-        attempt = move.attempt(start, rng)
+        attempt = move.attempt(start, None, rng)
         x, w = seen[-1]
         made = attempt.candidates
         assert made.effective_sample_size == pytest.approx(w.sum() ** 2 / (w**2).sum())

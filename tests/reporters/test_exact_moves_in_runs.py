@@ -20,8 +20,8 @@ from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import GridConditions
 from openmm_cgan.reporters import FrameReporter, ProposalReporter
-from openmm_cgan.reporters.exact import why_not_exact
-from openmm_cgan.reporters.healing import ProposalSettings
+from openmm_cgan.reporters.moves import settled_move, why_not_exact
+from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Chain, alanine_dipeptide
 from tests.cases.chain_sampler import INPUTS, ChainSampler, internal_of
 from tests.cases.exact_runs import CHAIN, FEW, HELD, PLAIN, Run, T, make_run, propose
@@ -120,7 +120,7 @@ def test_the_energy_is_that_of_the_run_with_its_bias(text: str, tmp_path: Path) 
         run.simulation.step(45)
         state = run.simulation.context.getState(positions=True, energy=True)
         x = state.getPositions(asNumpy=True)._value[None]
-        move = reporter._exact
+        move = reporter._move
         weighed = move.weigh(x, run.bias.cv_values(x), np.zeros(1))
         seen.append(weighed.bias[0])
         total = weighed.energies[0] + weighed.bias[0]
@@ -250,6 +250,7 @@ class Mirrored:
     """Alanine dipeptide and its mirror image in turn, at whatever CVs are asked for."""
 
     has_density, n_atoms, atoms = True, 22, np.arange(22)
+    topology_hash, cv_range = "", None
     condition_noise = np.array([0.5, 0.5])
     constant_bonds: NDArray = np.zeros((0, 2), dtype=int)
     constant_others: tuple[str, ...] = ()
@@ -263,6 +264,9 @@ class Mirrored:
         x = np.repeat(self.x[None], len(cvs), axis=0)
         x[::2] *= [1, 1, -1]
         return x, np.zeros(len(cvs))
+
+    def sample(self, cvs: NDArray, n: int | None = None, seed: int = 0) -> NDArray:
+        return self.sample_with_log_prob(cvs, n, seed)[0]
 
     def log_prob(self, positions: NDArray, cvs: NDArray) -> NDArray:
         return np.zeros(len(cvs))
@@ -396,8 +400,8 @@ def test_exact_is_refused_before_anything_moves_and_auto_takes_seed(
     spoil(run)
     with caplog.at_level(logging.INFO, "openmm_cgan"):
         reporter = propose(run, tmp_path / "p.csv", mode="auto")
-        reporter.mode = reporter._settled_mode(run.simulation)
-    assert reporter.mode == "seed"
+        kind = settled_move(reporter._wanted, reporter._asked, run.simulation)
+    assert kind.mode == "seed"
     assert any("mode='auto' takes 'seed'" in record.message for record in caplog.records)
 
 

@@ -37,6 +37,7 @@ class Height:
     """The x coordinate of a particle in the double well."""
 
     variables = (CollectiveVariable("x", "nm"),)
+    static = False
     temperature = None
     backend = "none"
     text = ""
@@ -202,6 +203,7 @@ def test_values_that_wait_are_those_of_each_frame(tmp_path):
         """The same bias, asked at every frame."""
 
         variables, text, backend, temperature = bias.variables, bias.text, "x", 300.0
+        static = False
 
         def values(self, simulation, state):
             asked.append(simulation.currentStep)

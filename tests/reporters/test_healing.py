@@ -13,7 +13,9 @@ from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters.attempts import Attempt, AttemptTable
-from openmm_cgan.reporters.healing import HealingContext, ProposalSettings, Surroundings, superpose
+from openmm_cgan.reporters.healing import HealingContext
+from openmm_cgan.reporters.settings import ProposalSettings
+from openmm_cgan.reporters.surroundings import Surroundings, superpose
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 
 INPUT = """phi: TORSION ATOMS=5,7,9,15

@@ -53,12 +53,12 @@ def test_a_trained_generator_takes_over_and_intervals_grow(tmp_path: Path) -> No
     assert made.learner._due == made.run.simulation.currentStep + 4000
     new = made.proposals.sampler
     assert isinstance(new, ConditionalGAN)
-    assert isinstance(made.proposals._exact.sampler, ChainSampler), "not within an attempt"
+    assert isinstance(made.proposals._move.sampler, ChainSampler), "not within an attempt"
     kept = ConditionalGAN.load(tmp_path / "made/generator-0001.npz", CHAIN.topology())
     cvs = np.array([[1.9]])
     np.testing.assert_array_equal(kept.sample(cvs), new.sample(cvs))
     made.run.simulation.step(200)
-    assert made.proposals._exact.sampler is new
+    assert made.proposals._move.sampler is new
     assert made.proposals.counts()["accepted"] + made.proposals.counts().get("kept current", 0) > 0
 
 

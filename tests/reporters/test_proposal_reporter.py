@@ -23,7 +23,7 @@ from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.proposals import ScreenSettings
 from openmm_cgan.reporters import FrameReporter, ProposalReporter
-from openmm_cgan.reporters.healing import ProposalSettings
+from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import (
     PHI_ATOMS,
     PSI_ATOMS,
@@ -61,7 +61,8 @@ class Turns:
         self.variables = variables
         self.noise = noise
         self.start = built("C7eq").positions
-        self.n_atoms = 22
+        self.topology_hash, self.cv_range, self.has_density = "", None, False
+        self.n_atoms, self.atoms = 22, np.arange(22)
 
     def sample(self, cvs: NDArray, n: int | None = None, seed: int = 0) -> NDArray:
         rng = np.random.default_rng(seed)
@@ -546,7 +547,6 @@ def test_a_solute_is_replaced_within_its_solvent(solvated: Molecule, tmp_path: P
     openmm.LocalEnergyMinimizer.minimize(simulation.context, 10, 30)
     simulation.context.setVelocitiesToTemperature(300, 1)
     sampler = Turns(run.bias.variables)
-    sampler.atoms = np.arange(22)
     reporter = ProposalReporter(
         tmp_path / "p.csv",
         10,

@@ -12,7 +12,7 @@ import pytest
 from openmm import app, unit
 
 from openmm_cgan.frames import Frames, read_frames, topology_hash
-from openmm_cgan.free_energy import free_energy_profile, read_windows, reweight_windows
+from openmm_cgan.free_energy import free_energy_profile, reweight_windows
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 from openmm_cgan.windows import (
@@ -20,6 +20,7 @@ from openmm_cgan.windows import (
     Window,
     WindowSettings,
     drag,
+    read_windows,
     run_window,
     run_windows,
     umbrella_windows,

@@ -39,6 +39,7 @@ from openmm_cgan.plumed.libplumed.instance import (
     flush_all,
 )
 from openmm_cgan.plumed.libplumed.schedule import BIASES, OUTPUTS, update_strides
+from openmm_cgan.states import box_of, copy_positions
 
 log = logging.getLogger("openmm_cgan")
 
@@ -245,16 +246,16 @@ class KernelBackend:
             particles = self._particles
             forces = plumed.forces
             if particles is None:
-                _copy_positions(state, plumed.positions)
+                copy_positions(state, plumed.positions)
                 _refuse_nan(plumed.positions)
                 forces.fill(0.0)
             else:
-                _copy_positions(state, self._some_positions)
+                copy_positions(state, self._some_positions)
                 _refuse_nan(self._some_positions)
                 plumed.positions[particles] = self._some_positions
                 forces[particles] = 0.0
             if self._periodic:
-                plumed.box[:] = state.getPeriodicBoxVectors()._value
+                plumed.box[:] = box_of(state)
             energy = plumed.calculate(state.getStepCount())
             if particles is None:
                 return energy, forces
@@ -453,11 +454,6 @@ class _Elsewhere:
             "this System was copied from a process where its PLUMED lives: make the System and "
             "call PlumedBias.add_to(system) here"
         )
-
-
-def _copy_positions(state: openmm.State, target: np.ndarray) -> None:
-    # getPositions(asNumpy=True) does the same and wraps it in units, which costs more than PLUMED
-    state._getVectorAsNumpy(openmm.State.Positions, target)
 
 
 def _refuse_nan(positions: np.ndarray) -> None:

@@ -18,6 +18,7 @@ import openmm
 from openmm_cgan.plumed.actions import Angle, Distance, Torsion
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
 from openmm_cgan.plumed.native.forces.leaf_forces import GradientFunction
+from openmm_cgan.states import forces_of
 
 Triple = tuple[float, float, float]
 Gradient = list[Triple]  # one vector for each atom of the variable
@@ -267,7 +268,5 @@ class _Inner:
         self._context.setPositions(positions)
         for i, group in self._groups.items():
             state = self._context.getState(energy=True, forces=True, groups=group)
-            forces = np.empty((len(positions), 3))
-            state._getVectorAsNumpy(state.Forces, forces)
             values[i] = state.getPotentialEnergy()._value
-            gradients[i] = ([], -forces)
+            gradients[i] = ([], -forces_of(state))

@@ -21,6 +21,7 @@ from openmm_cgan.plumed.actions.variables.variable import (
     Variable,
     real_atoms,
 )
+from openmm_cgan.states import box_of, copy_positions
 
 MAX_VARIABLES = 32  # that a CustomCVForce holds
 
@@ -199,9 +200,8 @@ class GradientFunction:
         self._positions = np.zeros((max(self.atoms) + 1, 3))
 
     def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
-        # getPositions(asNumpy=True) does the same and wraps it in units, which costs more
-        state._getVectorAsNumpy(openmm.State.Positions, self._some)
-        box = np.array(state.getPeriodicBoxVectors()._value) if self.periodic else None
+        copy_positions(state, self._some)
+        box = box_of(state) if self.periodic else None
         value, gradient = self.evaluate(self._some, box)
         return value, -gradient
 

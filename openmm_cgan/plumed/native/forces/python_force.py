@@ -19,6 +19,7 @@ from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
+from openmm_cgan.states import box_of, copy_positions
 
 _living: weakref.WeakValueDictionary[str, BiasForce] = weakref.WeakValueDictionary()
 
@@ -52,8 +53,8 @@ class BiasForce:
 
     def compute(self, state: openmm.State) -> tuple[float, np.ndarray]:
         """Energy [kJ/mol] and forces [kJ/mol/nm] on the atoms that the force is made with."""
-        state._getVectorAsNumpy(openmm.State.Positions, self._positions)
-        box = np.array(state.getPeriodicBoxVectors()._value) if self._periodic else None
+        copy_positions(state, self._positions)
+        box = box_of(state) if self._periodic else None
         arguments, gradients = self._values(self._positions, box)
         energy, slopes = self._bias.energy_and_slopes(arguments, state.getStepCount())
         unit = self._bias.units.energy

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from openmm_cgan.atomic_files import replacing
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.metad import Metad
@@ -165,12 +166,11 @@ class MetadRun:
             with path.open("a") as file:
                 file.writelines(lines)
             return
-        made = path.with_name(f".{path.name}.new")
-        with made.open("w") as file:
-            file.writelines(lines)
-        if path.exists():
-            os.replace(path, path.with_name(f"bck.last.{path.name}"))  # as PLUMED
-        os.replace(made, path)
+        with replacing(path) as made:
+            with made.open("w") as file:
+                file.writelines(lines)
+            if path.exists():
+                os.replace(path, path.with_name(f"bck.last.{path.name}"))  # as PLUMED
 
 
 class HillsReader:

@@ -9,31 +9,42 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.potentials import constraints_of, masses_of
-from openmm_cgan.proposals import PASSED, Screen, cv_differences, generated_atoms
+from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.potentials import potential_beside
+from openmm_cgan.proposals import (
+    PASSED,
+    DensitySampler,
+    Sampler,
+    Screen,
+    cv_differences,
+    knows_density,
+)
 from openmm_cgan.proposals.conditions import Conditions, UniformConditions
 from openmm_cgan.proposals.screening import CV_ERROR
 from openmm_cgan.proposals.selection import CURRENT, choose
 from openmm_cgan.proposals.targets import trained_range
 from openmm_cgan.proposals.weights import (
-    DensitySampler,
     LogWeights,
     kish_effective_sample_size,
     log_condition_noise,
     noisy_conditions,
 )
-from openmm_cgan.reporters.attempts import Attempt, Candidates
-from openmm_cgan.reporters.healing import ENERGY_NOT_FINITE, superpose
+from openmm_cgan.reporters.attempts import ENERGY_NOT_FINITE, Attempt, Candidates
+from openmm_cgan.reporters.moves import exactness
+from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
+from openmm_cgan.reporters.surroundings import superpose
 
 if TYPE_CHECKING:
+    import openmm
     from openmm.app import Simulation
 
+    from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.potentials import Potential
 
 log = logging.getLogger("openmm_cgan")
@@ -43,71 +54,10 @@ OUTSIDE_CONDITIONS = "outside conditions"
 OUTSIDE_GENERATOR = "outside generator"
 
 PLACED_WITHIN = 1e-4  # CV units: of a CV that is a coordinate of the generator
-LENGTH_WITHIN = 1e-3  # relative: between a constraint and what the generator holds
 REMEMBERED = 200_000  # candidates
 TRIED = 64  # conditions, before anything moves
 WINDOW = 20  # moves that the warning looks back on
 DOMINATED = 0.5  # of the weight of all candidates, in one
-
-
-def why_not_exact(sampler: Any, simulation: Simulation, bias: Any) -> str:
-    """Why proposals of a sampler cannot be exact in a simulation; empty if they can.
-
-    Parameters
-    ----------
-    sampler : Sampler
-    simulation : openmm.app.Simulation
-        Only read.
-    bias : PlumedBias
-    """
-    system = simulation.system
-    if not getattr(sampler, "has_density", False):
-        return f"the generator of {type(sampler).__name__} has no known density"
-    if system.usesPeriodicBoundaryConditions():
-        return "the System has a periodic box; exact proposals are for vacuum and implicit solvent"
-    missing = system.getNumParticles() - len(generated_atoms(sampler, simulation.topology))
-    if missing:
-        return f"{missing} of the System's particles are not generated, and all that interact must"
-    if (masses_of(system) == 0).any():
-        return "the System has virtual sites or fixed particles (mass 0)"
-    if sampler.constant_others:
-        return f"the generator does not vary {', '.join(map(str, sampler.constant_others))}"
-    held = _pairs(sampler.constant_bonds)
-    constrained = _pairs(constraints_of(system)[0])
-    if held != constrained:
-        return (
-            f"the System constrains {len(constrained)} distances and the generator holds "
-            f"{len(held)} bonds, which differ, first in the atoms "
-            f"{sorted(min(held ^ constrained, key=sorted))}"
-        )
-    return _why_bias_forbids(bias, simulation)
-
-
-def why_not_replaced(sampler: Any, now: DensitySampler) -> str:
-    """Why a sampler cannot take the place of one that makes exact proposals; empty if it can."""
-    if not getattr(sampler, "has_density", False):
-        return f"the generator of {type(sampler).__name__} has no known density"
-    if sampler.constant_others:
-        return f"the generator does not vary {', '.join(map(str, sampler.constant_others))}"
-    if _pairs(sampler.constant_bonds) != _pairs(now.constant_bonds):
-        return "it holds other bonds"
-    return ""
-
-
-def _pairs(rows: Any) -> set[frozenset[int]]:
-    return {frozenset(row) for row in np.asarray(rows, dtype=int).reshape(-1, 2).tolist()}
-
-
-def _why_bias_forbids(bias: Any, simulation: Simulation) -> str:
-    if getattr(bias, "remembers", False):
-        return "the bias depends on the steps before, through the list of models of NEIGH_SIZE"
-    state = simulation.context.getState(positions=True)
-    positions = state.getPositions(asNumpy=True)._value
-    try:
-        bias.bias_of_cvs(bias.cv_values(positions)[None])
-    except ValueError as error:
-        return f"the bias is not known as a function of the CVs ({error})"
-    return ""
 
 
 @dataclass(frozen=True)
@@ -156,14 +106,17 @@ class ExactMove:
     Raises
     ------
     ValueError
-        If the energy is not that of a free molecule, or the sampler holds constrained bonds at
-        other lengths.
+        If the sampler refuses the conditions, or holds constrained bonds at other lengths.
     """
+
+    mode: ClassVar[str] = "exact"
+    log_level: ClassVar[int] = logging.DEBUG  # they come by the hundred, and are summed up
+    settle_steps = 0
 
     def __init__(
         self,
         sampler: DensitySampler,
-        bias: Any,
+        bias: PlumedBias,
         potential: Potential,
         screen: Screen,
         kT: float,
@@ -179,71 +132,107 @@ class ExactMove:
             maxlen=max(1, REMEMBERED // n_candidates)
         )
         self._moves, self._quiet_until = 0, WINDOW
-        self.take(sampler)
+        self.replace_sampler(sampler)
 
-    def take(self, sampler: DensitySampler) -> None:
-        """Propose from this sampler from now on.
+    @classmethod
+    def refusal(cls, asked: Asked) -> Refusal | None:
+        """Why the sampler cannot make exact proposals, or the targets ask for seeds."""
+        kind = type(asked.sampler).__name__
+        if not knows_density(asked.sampler):
+            return Refusal(
+                f"the generator of {kind} has no density",
+                "mode='exact' needs the density of what is proposed, and the generator of "
+                f"{kind} has none; use mode='seed', which marks a settle window after each "
+                "injection",
+            )
+        if not (isinstance(asked.targets, str) and asked.targets == "uniform"):
+            return Refusal(
+                "targets are given",
+                "targets are for seeds; mode='exact' draws CV values from a known density: leave "
+                "targets out, and give one by settings=ProposalSettings(conditions=...)",
+            )
+        if isinstance(asked.settings.conditions, str):
+            trained_range(asked.sampler)
+        return None
+
+    @classmethod
+    def refusal_in(cls, asked: Asked, simulation: Simulation) -> Refusal | None:
+        """Why proposals cannot be exact in a simulation."""
+        reason = exactness.why_not_exact(asked.sampler, simulation, asked.bias)
+        error = f"mode='exact' is not possible: {reason}; use mode='seed'"
+        return Refusal(reason, error) if reason else None
+
+    @classmethod
+    def prepare(cls, asked: Asked, start: Start) -> Self:
+        """Make the potential and the screen, and check that the energy is that of a free molecule.
 
         Raises
         ------
         ValueError
-            If it refuses the conditions, or holds constrained bonds at other lengths.
+            If it is not, and as for the class.
         """
+        assert knows_density(asked.sampler), "refusal comes first"
+        # the energy judges bonds and clashes; what it cannot tell is which molecule was given
+        kept = replace(asked.settings.screen, clash_fraction=0.0, bond_tolerance=np.inf)
+        topology, atoms = start.simulation.topology, start.atoms
+        move = cls(
+            asked.sampler,
+            asked.bias,
+            potential_beside(start.simulation, asked.bias.force_groups()),
+            Screen(topology, start.positions[atoms], None, kept, atoms.tolist()),
+            GAS_CONSTANT * start.temperature,
+            asked.settings.candidates,
+            asked.settings.conditions,
+        )
+        exactness.require_free(move.potential, move.bias, start.positions, move.kT)
+        return move
+
+    @classmethod
+    def why_not_replaced(cls, new: Sampler, now: Sampler) -> str:
+        """Why a sampler cannot take the place of the one there is; empty if it can."""
+        return exactness.why_not_replaced(new, now)
+
+    def replace_sampler(self, sampler: Sampler) -> None:
+        """Propose from another sampler from now on.
+
+        Raises
+        ------
+        ValueError
+            If its density is not known, it refuses the conditions, or it holds constrained bonds
+            at other lengths.
+        """
+        if not knows_density(sampler):
+            raise ValueError(f"the generator of {type(sampler).__name__} has no known density")
         made = self._given
         if isinstance(made, str):
             made = UniformConditions(trained_range(sampler), sampler.variables)
         drawn = made.draw(TRIED, np.random.default_rng(0))
         tried, _ = sampler.sample_with_log_prob(drawn, seed=0)  # refuses what it was not made for
-        self._require_lengths(np.asarray(sampler.atoms, dtype=int), tried)
+        exactness.require_lengths(self.potential, sampler, tried)
         self._memory.clear()  # another density: other weights
         self.sampler: DensitySampler = sampler
         self.conditions: Conditions = made
         self.atoms = np.asarray(sampler.atoms, dtype=int)
         self.noise = np.asarray(sampler.condition_noise, dtype=float)
 
-    def require_free(self, positions: NDArray) -> None:
-        """Check that nothing changes when the molecule is moved as a whole.
+    def follow(self, context: openmm.Context) -> None:
+        """Take over the parameters of the running Context."""
+        self.potential.follow(context)
 
-        Raises
-        ------
-        ValueError
-            If the energy does: a restraint to a place, a wall, an external field.
-        """
-        turn = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
-        both = np.stack([positions, positions @ turn.T + [0.1, -0.2, 0.3]])
-        energies = self.potential.energies(both)
-        energies = energies + self.bias.bias_of_cvs(self.bias.cv_values(both))
-        if abs(energies[1] - energies[0]) > 0.05 * self.kT + 1e-5 * abs(energies[0]):
-            raise ValueError(
-                "exact proposals need forces that do not change when the molecule is moved and "
-                f"turned as a whole; the energy goes from {energies[0]:.6g} to {energies[1]:.6g} "
-                "kJ/mol: use mode='seed', or leave out restraints to places and external fields"
-            )
-
-    def _require_lengths(self, atoms: NDArray, made: NDArray) -> None:
-        """Check that constrained bonds are generated at the lengths of the constraints."""
-        pairs, lengths = self.potential.constraints, self.potential.constraint_lengths
-        if len(pairs) == 0:
-            return
-        x = np.empty_like(made)
-        x[:, atoms] = made
-        found = np.linalg.norm(x[:, pairs[:, 0]] - x[:, pairs[:, 1]], axis=-1)
-        wrong = np.abs(found / lengths - 1).max(axis=0)
-        worst = int(wrong.argmax())
-        if wrong[worst] > LENGTH_WITHIN:
-            raise ValueError(
-                f"the generator holds the atoms {pairs[worst].tolist()} at {found[0, worst]:.5f} nm"
-                f", the constraint of the System is {lengths[worst]:.5f} nm; train on frames of "
-                "this System"
-            )
-
-    def attempt(self, positions: NDArray, rng: np.random.Generator) -> Attempt:
+    def attempt(
+        self,
+        positions: NDArray[np.float64],
+        box: NDArray[np.float64] | None,
+        rng: np.random.Generator,
+    ) -> Attempt:
         """Make one move.
 
         Parameters
         ----------
         positions : ndarray, shape (n_atoms, 3)
             The current configuration [nm].
+        box : None
+            Exact proposals are for what has no box.
         rng : numpy Generator
 
         Returns

@@ -1,0 +1,114 @@
+"""The file of a trained generator: a zip of arrays that ``numpy.load`` reads, without pickle.
+
+Beside the arrays stands ``metadata``, a JSON text: what the file holds, CVs, units, versions, how
+it was trained. Version 3 names the featurization, whose arrays are those under ``features.``;
+version 2 knew none but the Z-matrix, and is read as one.
+"""
+
+import io
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan import __version__
+from openmm_cgan.atomic_files import write_atomically
+
+FORMAT = "openmm_cgan.ConditionalGAN"  # the name of the class when the format was made
+FORMAT_VERSION = 3
+SUFFIX = ".npz"
+MAX_BYTES = 2**30  # of an artefact once unpacked
+
+Arrays = dict[str, np.ndarray]
+
+
+def artefact_path(path: str | os.PathLike[str]) -> Path:
+    """The file of a name: with ``.npz``, unless it has another ending."""
+    named = Path(path)
+    return named if named.suffix else named.with_name(named.name + SUFFIX)
+
+
+def write_artefact(path: Path, metadata: dict[str, Any], arrays: Arrays) -> None:
+    """Write a whole artefact or nothing.
+
+    Parameters
+    ----------
+    path : Path
+    metadata : dict
+        Of plain JSON types; format and version are added.
+    arrays : dict of str to ndarray
+    """
+    named = {"format": FORMAT, "format_version": FORMAT_VERSION, **metadata}
+    text = json.dumps(named, indent=1).encode()
+    buffer = io.BytesIO()
+    own = {"metadata": np.frombuffer(text, np.uint8)}
+    np.savez(buffer, allow_pickle=False, **own, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_artefact(path: Path) -> tuple[dict[str, Any], Arrays]:
+    """Metadata and arrays of an artefact, as version 3 has them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no artefact, is damaged, or of a version that is not known.
+    """
+    with path.open("rb") as file:  # FileNotFoundError, PermissionError speak for themselves
+        try:
+            with zipfile.ZipFile(file) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > MAX_BYTES:
+                raise ValueError(f"it unpacks to {size} bytes, more than {MAX_BYTES}")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            metadata = json.loads(arrays.pop("metadata").tobytes())
+            known = isinstance(metadata, dict) and metadata.get("format") == FORMAT
+        except Exception as error:
+            raise ValueError(
+                f"{path} is no saved ConditionalGenerator, or is damaged: {type(error).__name__}:"
+                f" {error}"
+            ) from error
+    if not known:
+        raise ValueError(
+            f"{path} is no saved ConditionalGenerator: it does not name the format {FORMAT}"
+        )
+    version = metadata.get("format_version")
+    if version == 2:
+        return _from_version_2(metadata, arrays)
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version}, this openmm_cgan ({__version__}) reads 2 and"
+            f" {FORMAT_VERSION}: use the release that wrote it ({metadata.get('versions')}) or"
+            " train again"
+        )
+    return metadata, arrays
+
+
+def prefixed(parts: dict[str, Arrays]) -> Arrays:
+    """The arrays of several parts, each by ``part.name``."""
+    return {f"{part}.{name}": a for part, own in parts.items() for name, a in own.items()}
+
+
+def under(arrays: Arrays, prefix: str) -> Arrays:
+    """Arrays whose names begin with a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _from_version_2(metadata: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
+    """What version 2 held, by the names of version 3."""
+    names = {
+        "rows": "features.rows",
+        "atoms": "features.atoms",
+        "features.cv_centre": "conditions.centre",
+        "features.cv_scale": "conditions.scale",
+    }
+    renamed = {names.get(name, name): array for name, array in arrays.items()}
+    settings = {"energy_score": 0.0, **metadata["settings"]}  # trained before there was one
+    return metadata | {"featurization": "ZMatrixFeatures", "settings": settings}, renamed

@@ -1,0 +1,390 @@
+"""The conditional generator: the trained artefact that makes configurations at CV values.
+
+A conditional GAN by default, by the method of "GANs and Closures" [1]_, or a flow. The networks
+know nothing of molecules: what a feature vector means is the featurization's to say.
+
+References
+----------
+.. [1] E. R. Crabtree, J. M. Bello-Rivas, A. L. Ferguson, I. G. Kevrekidis, Multiscale Model. Simul.
+   21, 1122 (2023), doi 10.1137/22M1517834.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from openmm_cgan import __version__
+from openmm_cgan.cgan.artefact import (
+    artefact_path,
+    prefixed,
+    read_artefact,
+    under,
+    write_artefact,
+)
+from openmm_cgan.cgan.consistency import Restriction, inconsistency
+from openmm_cgan.cgan.dataset import Dataset
+from openmm_cgan.cgan.networks import initial_networks
+from openmm_cgan.cgan.targets import checked_targets
+from openmm_cgan.cgan.training import TrainingSettings, train
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.features import (
+    FEATURIZATIONS,
+    ConditionEncoding,
+    Featurization,
+    Featurize,
+    ZMatrixFeatures,
+)
+from openmm_cgan.frames import Frames, read_frames, topology_hash
+from openmm_cgan.generators import DensityGenerator, Generator, knows_density, made_again
+
+CHUNK = 2048  # configurations made at a time: enough for speed, few enough for the caches
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ConditionalGenerator:
+    """A trained conditional generator: configurations at any CV values asked for.
+
+    Made by `fit` or `load`.
+
+    Attributes
+    ----------
+    features : Featurization
+        Turns what the generator makes into positions.
+    conditions : ConditionEncoding
+        What the generator is told of CVs.
+    generator : Generator
+    topology_hash : str
+        Of the whole topology it was trained for.
+    cv_range : ndarray, shape (n_cvs, 2)
+        Lowest and highest CV values trained on [CV units].
+    settings : TrainingSettings
+    history : list of dict
+        Rows as `train` gives them; ``seconds`` are not saved.
+    temperature : float or None
+        Of the run that was trained on [K].
+    condition_noise : ndarray, shape (n_cvs,)
+        Standard deviation by which each condition is blurred [CV units]: 0 for CVs that are
+        coordinates of the featurization, which are placed exactly, and where no density is known.
+    versions : dict
+        Versions of this package and of torch that trained it.
+    """
+
+    features: Featurization
+    conditions: ConditionEncoding
+    generator: Generator
+    topology_hash: str
+    cv_range: np.ndarray
+    settings: TrainingSettings
+    history: list[dict[str, float]]
+    temperature: float | None
+    condition_noise: np.ndarray
+    versions: dict[str, str]
+
+    @classmethod
+    def fit(
+        cls,
+        frames: Frames | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        topology: Any,
+        settings: TrainingSettings | None = None,
+        *,
+        restriction: Restriction | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        featurize: Featurize = ZMatrixFeatures.fit,
+    ) -> "ConditionalGenerator":
+        """Train on the frames of a run.
+
+        Parameters
+        ----------
+        frames : Frames, or path or paths for `read_frames`
+        topology : openmm.app.Topology
+            Of the whole system; the frames may hold some of its atoms.
+        settings : TrainingSettings, optional
+        restriction : callable, optional
+            Positions (n, n_atoms, 3) to CVs (n, n_cvs), both tensors: `differentiable_cvs` of a
+            PlumedBias. Needed if ``settings.consistency`` is not 0.
+        checkpoint : path, optional
+            Written while training; training goes on from it if it exists.
+        featurize : callable, optional
+            Frames and topology to a fitted Featurization: how configurations become features. The
+            Z-matrix of one molecule by default.
+
+        Raises
+        ------
+        ValueError
+            If there are too few frames or no CVs, if frames and topology do not belong together, or
+            if the checkpoint belongs to another training.
+        RuntimeError
+            If training diverges.
+        """
+        settings = settings or TrainingSettings()
+        if not isinstance(frames, Frames):
+            frames = read_frames(frames)  # type: ignore[arg-type]
+        found = topology_hash(topology)
+        if settings.consistency > 0 and restriction is None:
+            raise ValueError(
+                f"TrainingSettings(consistency={settings.consistency}) needs what measures the CVs:"
+                " ConditionalGenerator.fit(..., restriction=bias.differentiable_cvs)"
+            )
+        dataset = Dataset.prepare(frames, topology, settings, featurize)
+        features, conditions, data = dataset.features, dataset.conditions, dataset.rows
+        generator, critic = initial_networks(dataset, settings)
+        loss = None
+        if restriction is not None:
+            loss = partial(inconsistency, features, conditions, restriction)
+        history = train(generator, critic, data, settings, checkpoint, loss)
+        versions = {"openmm_cgan": __version__, "torch": torch.__version__}
+        return cls(
+            features, conditions, generator, found, dataset.cv_range, settings, history,
+            frames.temperature, dataset.condition_noise, versions,
+        )  # fmt: skip
+
+    @property
+    def variables(self) -> tuple[CollectiveVariable, ...]:
+        """The CVs, in the order of the columns of ``cvs``."""
+        return self.conditions.variables
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms of a configuration."""
+        return self.features.n_atoms
+
+    @property
+    def atoms(self) -> np.ndarray:
+        """Their indices in the whole topology, shape (n_atoms,)."""
+        return self.features.atoms
+
+    @property
+    def has_density(self) -> bool:
+        """Whether `log_prob` is known."""
+        return self.generator.has_density
+
+    @property
+    def constant_bonds(self) -> np.ndarray:
+        """Atoms (k, 2) of the bonds that do not vary, as numbers in the whole topology."""
+        return self.features.constant_bonds
+
+    @property
+    def constant_others(self) -> list[str]:
+        """What else does not vary (angles, torsions), in words."""
+        return self.features.constant_others
+
+    def sample(self, cvs: Any, n: int | None = None, seed: int = 0) -> np.ndarray:
+        """Configurations at CV values.
+
+        Parameters
+        ----------
+        cvs : array_like, shape (n_cvs,) or (m, n_cvs)
+            Values asked for [CV units]: one row for all, or one for each configuration.
+        n : int, optional
+            Number of configurations at a single row (1 if omitted).
+        seed : int
+
+        Returns
+        -------
+        ndarray, shape (n or m, n_atoms, 3)
+            Positions [nm], float64; of a molecule the first atom is at the origin. CVs that are
+            coordinates of the featurization (bonds, angles, torsions of the Z-matrix) have the
+            values asked for to 1e-10.
+
+        Raises
+        ------
+        ValueError
+            If a value is not finite, or far outside its domain or the range trained on.
+        """
+        targets = self._targets(cvs, n)
+        rng = torch.Generator().manual_seed(seed)
+        positions = np.empty((len(targets), self.n_atoms, 3))
+        with torch.no_grad():
+            for start in range(0, len(targets), CHUNK):
+                part = targets[start : start + CHUNK]
+                made = self.generator.sample(self.conditions.encode(part).float(), rng)
+                positions[start : start + CHUNK] = self.features.decode(made, part).numpy()
+        return positions
+
+    def sample_with_log_prob(
+        self, cvs: Any, n: int | None = None, seed: int = 0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Configurations at CV values, and their log densities.
+
+        Parameters
+        ----------
+        cvs, n, seed
+            As for `sample`.
+
+        Returns
+        -------
+        positions : ndarray, shape (n or m, n_atoms, 3)
+            [nm]
+        log_prob : ndarray, shape (n or m,)
+            As `log_prob` gives it; infinite where a coordinate was stopped at a bound, so that
+            the weight of such a configuration is zero.
+
+        Raises
+        ------
+        ValueError
+            As for `sample`, and if the generator has no density.
+        """
+        self._density()
+        targets = self._targets(cvs, n)
+        rng = torch.Generator().manual_seed(seed)
+        positions = np.empty((len(targets), self.n_atoms, 3))
+        log_prob = np.empty(len(targets))
+        with torch.no_grad():
+            for start in range(0, len(targets), CHUNK):
+                part = targets[start : start + CHUNK]
+                x, log_q = self.draw(part, rng)
+                positions[start : start + CHUNK] = x.numpy()
+                log_prob[start : start + CHUNK] = log_q.numpy()
+        return positions, log_prob
+
+    def draw(self, cvs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What `sample_with_log_prob` does, without its checks, on tensors, differentiable.
+
+        CVs (m, n_cvs) [CV units] to positions (m, n_atoms, 3) [nm] and log densities (m,).
+        """
+        condition = self.conditions.encode(cvs).float()
+        features, log_q = self._density().sample_with_log_prob(condition, rng)
+        positions, log_det = self.features.decode_with_log_det(features, cvs)
+        return positions, self._log_prob(features, log_q, log_det)
+
+    def log_prob(self, positions: Any, cvs: Any) -> np.ndarray:
+        """Log density of configurations given CV values.
+
+        The density is over the shape of the molecule: times a density of the CVs it is one over
+        Cartesian coordinates [nm], position and orientation of a molecule integrated out, with
+        bonds that do not vary held. The Jacobian of the featurization is in it.
+
+        Parameters
+        ----------
+        positions : array_like, shape (m, n_atoms, 3)
+            [nm]
+        cvs : array_like, shape (m, n_cvs)
+            The conditions [CV units]; of CVs that are placed exactly, their values.
+
+        Returns
+        -------
+        ndarray, shape (m,)
+            Infinite where a coordinate is beyond the bounds within which it can be generated.
+
+        Raises
+        ------
+        ValueError
+            If the generator has no density, or the shapes do not fit.
+        """
+        generator = self._density()
+        x, values = np.asarray(positions, dtype=np.float64), np.asarray(cvs, dtype=np.float64)
+        expected = (len(x), len(self.variables))
+        if x.ndim != 3 or values.shape != expected:
+            raise ValueError(
+                f"positions have shape {x.shape} and cvs {values.shape}, expected"
+                f" (m, {self.n_atoms}, 3) and (m, {len(self.variables)})"
+            )
+        log_prob = np.empty(len(x))
+        with torch.no_grad():
+            for start in range(0, len(x), CHUNK):
+                part = slice(start, start + CHUNK)
+                condition = self.conditions.encode(torch.from_numpy(values[part]))
+                encoded, log_det = self.features.encode_with_log_det(torch.from_numpy(x[part]))
+                log_q = generator.log_prob(encoded.float(), condition.float())
+                log_prob[part] = self._log_prob(encoded, log_q, log_det).numpy()
+        return log_prob
+
+    def _log_prob(self, features: Tensor, log_q: Tensor, log_det: Tensor) -> Tensor:
+        """Log densities (m,) over positions of those of features; infinite beyond the bounds."""
+        log_q = log_q.double() + (-self.features.log_scale - log_det)
+        return torch.where(self.features.within(features), log_q, math.inf)
+
+    def _density(self) -> DensityGenerator:
+        """The generator, if its density is known."""
+        if not knows_density(self.generator):
+            raise ValueError(
+                f"the density of a {type(self.generator).__name__} is not known: train with"
+                ' TrainingSettings(generator="FlowGenerator")'
+            )
+        return self.generator
+
+    def _targets(self, cvs: Any, n: int | None) -> Tensor:
+        """Checked CV values (m, n_cvs), one row for each configuration."""
+        placeable = [self.features.placeable(k) for k in range(len(self.variables))]
+        return torch.from_numpy(checked_targets(cvs, n, self.variables, self.cv_range, placeable))
+
+    def with_generator(self, generator: Generator) -> "ConditionalGenerator":
+        """The same artefact with another generator of the same kind."""
+        return replace(self, generator=generator)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the artefact, ``model.npz`` of "model" (other endings stay); give its path."""
+        metadata = {
+            "versions": self.versions,
+            "units": {"length": "nm", "angle": "rad", "temperature": "K"},
+            "variables": [v.to_dict() for v in self.variables],
+            "topology_hash": self.topology_hash,
+            "temperature": self.temperature,
+            "featurization": type(self.features).__name__,
+            "generator": {"kind": type(self.generator).__name__, **self.generator.settings},
+            "settings": asdict(self.settings),
+            "history": [{k: v for k, v in row.items() if k != "seconds"} for row in self.history],
+        }
+        parts = {
+            "features": self.features.arrays(),
+            "conditions": self.conditions.arrays(),
+            "generator": {k: v.numpy() for k, v in self.generator.state_dict().items()},
+        }
+        own = {"cv_range": self.cv_range, "condition_noise": self.condition_noise}
+        written = artefact_path(path)
+        write_artefact(written, metadata, own | prefixed(parts))
+        return written
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], topology: Any = None) -> "ConditionalGenerator":
+        """Read an artefact, also one of the version before.
+
+        Parameters
+        ----------
+        path : path
+            ``model.npz``, or "model" where no file has that name.
+        topology : openmm.app.Topology, optional
+            Refused unless it is the one trained on.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is no artefact, is damaged, or belongs to another topology.
+        """
+        path = Path(path) if Path(path).is_file() else artefact_path(path)
+        metadata, arrays = read_artefact(path)
+        found = metadata["topology_hash"]
+        if topology is not None and topology_hash(topology) != found:
+            raise ValueError(
+                f"{path} was trained for another topology: its hash is {found[:12]}..., that of the"
+                f" topology given is {topology_hash(topology)[:12]}...; give the one it was trained"
+                " with, or train again"
+            )
+        try:
+            variables = [CollectiveVariable.from_dict(d) for d in metadata["variables"]]
+            featurization = FEATURIZATIONS[metadata["featurization"]]
+            features = featurization.from_arrays(under(arrays, "features."), variables)
+            conditions = ConditionEncoding.from_arrays(under(arrays, "conditions."), variables)
+            generator = made_again(metadata["generator"], under(arrays, "generator."))
+            settings = TrainingSettings(**metadata["settings"])
+            gan = cls(
+                features, conditions, generator, found, arrays["cv_range"], settings,
+                metadata["history"], metadata["temperature"], arrays["condition_noise"],
+                metadata["versions"],
+            )  # fmt: skip
+            made = gan.sample(gan.cv_range.mean(axis=1))  # wrong sizes and indices show themselves
+            if not np.isfinite(made).all():
+                raise ValueError("it generates positions that are not finite")
+        except Exception as error:
+            raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        return gan

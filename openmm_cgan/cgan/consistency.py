@@ -1,0 +1,42 @@
+"""Consistency, restriction(lifting(c)) = c, as a loss: for CVs that nothing places exactly."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from openmm_cgan.features import ConditionEncoding, Featurization
+
+Restriction = Callable[[Tensor], Tensor]  # positions (n, n_atoms, 3) to CVs (n, n_cvs)
+
+
+def inconsistency(
+    features: Featurization,
+    conditions: ConditionEncoding,
+    restriction: Restriction,
+    made: Tensor,
+    cvs: Tensor,
+) -> Tensor:
+    """Mean square of restriction(lifting(c)) - c, in standard deviations of the CVs.
+
+    Parameters
+    ----------
+    features : Featurization
+    conditions : ConditionEncoding
+    restriction : callable
+        Positions (n, n_atoms, 3) [nm] to CVs (n, n_cvs) [CV units], differentiable.
+    made : Tensor, shape (n, n_features)
+        Generated features.
+    cvs : Tensor, shape (n, n_cvs)
+        CVs that they were generated for [CV units].
+
+    Returns
+    -------
+    Tensor, shape ()
+    """
+    off = restriction(features.decode(made, cvs)) - cvs
+    periods = torch.tensor([v.period or math.inf for v in conditions.variables])
+    turns = torch.floor(off / periods + 0.5)
+    off = off - torch.where(turns == 0, 0.0, turns * periods)
+    return (off / conditions.scale).square().sum(1).mean().float()

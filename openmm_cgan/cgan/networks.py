@@ -1,0 +1,25 @@
+"""The two networks before they are trained: as large as the data ask for, seeded."""
+
+import torch
+
+from openmm_cgan.cgan.critic import Critic
+from openmm_cgan.cgan.dataset import Dataset
+from openmm_cgan.cgan.training import TrainingSettings
+from openmm_cgan.generators import KINDS, Generator
+
+
+def initial_networks(dataset: Dataset, settings: TrainingSettings) -> tuple[Generator, Critic]:
+    """A generator that starts from the Gaussian of the data, and a critic.
+
+    The same seed gives the same weights; torch's own stream of random numbers is left as it was.
+    """
+    features, conditions, rows = dataset.features, dataset.conditions, dataset.rows
+    sizes = (features.n_linear, features.n_pairs, conditions.n_condition)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        generator = KINDS[settings.generator].of_size(
+            *sizes, width=settings.width, depth=settings.depth, folds=dataset.folds
+        )
+        critic = Critic(*sizes, settings.width, settings.depth)
+    generator.start_from(rows.features, rows.condition)
+    return generator, critic

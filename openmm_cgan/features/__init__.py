@@ -1,0 +1,23 @@
+"""Features: what generator networks see of positions and CVs, and the way back.
+
+`featurization` is the contract of whatever turns positions into features, with log|J|;
+`condition_encoding` is what the networks are told of CVs, whatever the featurization;
+`z_matrix_features` is the one featurization there is, over bonds, angles and torsions. All is
+fitted to frames once and kept with the trained artefact. A further featurization is a file here
+and a row in `FEATURIZATIONS`.
+"""
+
+from openmm_cgan.features.condition_encoding import ConditionEncoding
+from openmm_cgan.features.featurization import Featurization, Featurize
+from openmm_cgan.features.z_matrix_features import ZMatrixFeatures
+
+__all__ = [
+    "FEATURIZATIONS",
+    "ConditionEncoding",
+    "Featurization",
+    "Featurize",
+    "ZMatrixFeatures",
+]
+
+# Kinds that a saved artefact may name.
+FEATURIZATIONS: dict[str, type[Featurization]] = {"ZMatrixFeatures": ZMatrixFeatures}

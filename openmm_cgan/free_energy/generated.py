@@ -1,0 +1,214 @@
+"""Configurations that a generator made, weighed; and MD frames as if it had made them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.free_energy.samples import BiasedFrames, unbiased
+from openmm_cgan.proposals.conditions import Conditions
+from openmm_cgan.proposals.samplers import DensitySampler
+from openmm_cgan.proposals.weights import noisy_conditions
+
+CHUNK = 1000  # configurations weighed at a time
+
+
+@dataclass(frozen=True)
+class GeneratedFrames:
+    """Configurations that a generator made, with their importance weights.
+
+    Parameters
+    ----------
+    cvs : ndarray, shape (n, n_cvs)
+        CV values of the configurations [CV unit].
+    log_weights : ndarray, shape (n,)
+        Log weights against the unbiased ensemble, up to a constant, as
+        `openmm_cgan.proposals.weights.LogWeights` gives them; -inf for configurations that failed
+        or were screened out. All that were made must be here, for none may be chosen.
+    temperature : float
+        Temperature [K].
+    variables : tuple of CollectiveVariable
+        The CVs; their domains say which are periodic.
+    """
+
+    cvs: NDArray[np.float64]
+    log_weights: NDArray[np.float64]
+    temperature: float
+    variables: tuple[CollectiveVariable, ...]
+
+    def weighted_rows(self) -> NDArray[np.int64]:
+        """Numbers of the configurations that have a weight, after a check of all.
+
+        Returns
+        -------
+        ndarray of int, shape (n_weighted,)
+            Where ``log_weights`` is finite.
+
+        Raises
+        ------
+        ValueError
+            If there is not one log weight to a configuration, one is NaN or +inf, or all are -inf.
+        """
+        logs = np.asarray(self.log_weights, dtype=float)
+        if logs.shape != (len(self.cvs),):
+            raise ValueError(
+                f"log_weights has shape {logs.shape}, expected ({len(self.cvs)},): one for each "
+                "configuration"
+            )
+        if np.isnan(logs).any() or np.isposinf(logs).any():
+            raise ValueError("log_weights holds NaN or +inf; give failed configurations -inf")
+        rows = np.flatnonzero(np.isfinite(logs))
+        if not len(rows):
+            raise ValueError(
+                f"none of the {len(logs)} configurations has a weight: all failed or were screened "
+                "out, so that nothing is known; is this the molecule that was trained on?"
+            )
+        return rows
+
+    def as_window(self, rows: NDArray[np.int64]) -> BiasedFrames:
+        """Some of the configurations, as if they were a window.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (n_rows,)
+            Numbers of the configurations.
+        """
+        return BiasedFrames(
+            self.cvs[rows], unbiased, self.temperature, self.variables, "generated configurations"
+        )
+
+
+class Weighed(Protocol):
+    """Configurations with their weights: `openmm_cgan.reporters.moves.exact.Weighed`.
+
+    Attributes
+    ----------
+    cvs : ndarray, shape (n, n_cvs)
+        CV values of the configurations [CV unit].
+    log_weights : ndarray, shape (n,)
+        Against the ensemble under the bias; -inf for weight zero.
+    bias : ndarray, shape (n,)
+        Bias energy [kJ/mol].
+    """
+
+    @property
+    def cvs(self) -> NDArray[np.float64]: ...
+
+    @property
+    def log_weights(self) -> NDArray[np.float64]: ...
+
+    @property
+    def bias(self) -> NDArray[np.float64]: ...
+
+
+class Weigher(Protocol):
+    """What weighs configurations of a sampler: `openmm_cgan.reporters.moves.ExactMove`.
+
+    Attributes
+    ----------
+    sampler : DensitySampler
+    conditions : Conditions
+        From where CV values are drawn.
+    noise : ndarray, shape (n_cvs,)
+        Of the conditions about the CVs [CV unit].
+    kT : float
+        [kJ/mol]
+    """
+
+    sampler: DensitySampler
+    conditions: Conditions
+    noise: NDArray[np.float64]
+    kT: float
+
+    def weigh(self, x: NDArray, conditions: NDArray, log_prob: NDArray) -> Weighed:
+        """Weigh configurations.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, n_generated, 3)
+            The generated atoms, in their order [nm].
+        conditions : ndarray, shape (n, n_cvs)
+            CV values that they were made at [CV unit].
+        log_prob : ndarray, shape (n,)
+            log q(x|c), the log density that they were made with.
+
+        Returns
+        -------
+        Weighed
+            What the weights are made of.
+        """
+
+
+def generate_frames(weigher: Weigher, n: int, seed: int = 0) -> GeneratedFrames:
+    """Make configurations and weigh them against the unbiased ensemble.
+
+    Parameters
+    ----------
+    weigher : Weigher
+        Its bias, if it has one, is taken out of the weights.
+    n : int
+        Number of configurations; each costs one energy.
+    seed : int
+        Of the CV values and of the configurations.
+
+    Returns
+    -------
+    GeneratedFrames
+        All n, those of weight zero included.
+    """
+    rng = np.random.default_rng(seed)
+    cvs, logs = [], []
+    for start in range(0, n, CHUNK):
+        drawn = weigher.conditions.draw(min(CHUNK, n - start), rng)
+        made = weigher.sampler.sample_with_log_prob(drawn, seed=int(rng.integers(2**31)))
+        weighed = weigher.weigh(made[0], drawn, made[1])
+        cvs.append(weighed.cvs)
+        logs.append(_without_bias(weighed, weigher.kT))
+    temperature = weigher.kT / GAS_CONSTANT
+    variables = tuple(weigher.sampler.variables)
+    return GeneratedFrames(np.concatenate(cvs), np.concatenate(logs), temperature, variables)
+
+
+def log_weights_of_frames(
+    weigher: Weigher, positions: NDArray, cvs: NDArray, seed: int = 0
+) -> NDArray[np.float64]:
+    """Log weights of MD frames as candidates of a generator, for `reweight_with_generated`.
+
+    Parameters
+    ----------
+    weigher : Weigher
+        The one that `generate_frames` was given.
+    positions : ndarray, shape (n, n_generated, 3)
+        The generated atoms, in their order [nm].
+    cvs : ndarray, shape (n, n_cvs)
+        Their CV values [CV unit].
+    seed : int
+        Of the conditions of CVs that are no coordinates of the generator.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        -inf where the generator cannot make a frame.
+    """
+    rng = np.random.default_rng(seed)
+    logs = []
+    for start in range(0, len(positions), CHUNK):
+        part = slice(start, start + CHUNK)
+        x = np.asarray(positions[part], dtype=float)
+        drawn = noisy_conditions(
+            np.asarray(cvs[part], dtype=float), weigher.noise, weigher.sampler.variables, rng
+        )
+        weighed = weigher.weigh(x, drawn, weigher.sampler.log_prob(x, drawn))
+        logs.append(_without_bias(weighed, weigher.kT))
+    return np.concatenate(logs)
+
+
+def _without_bias(weighed: Weighed, kT: float) -> NDArray[np.float64]:
+    return np.where(
+        np.isfinite(weighed.log_weights), weighed.log_weights + weighed.bias / kT, -np.inf
+    )

@@ -1,0 +1,226 @@
+"""Which Z-matrix a molecule gets: chosen from its bonds, with as many CVs in it as possible."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations, pairwise, permutations
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.internal_coordinates.rows import find_coordinate, sort_by_level
+
+LINEAR_COSINE = -np.cos(np.radians(5.0))  # bonded angles above 175 degrees count as linear
+
+logger = logging.getLogger("openmm_cgan")
+
+
+def choose_rows(
+    topology: Any,
+    atoms: Iterable[int] | None = None,
+    variables: Iterable[CollectiveVariable] = (),
+    reference: Any = None,
+) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Rows of a Z-matrix of a connected molecule, with as many CVs in it as possible.
+
+    Parameters
+    ----------
+    topology, atoms, variables, reference
+        As for `ZMatrix.from_topology`.
+
+    Returns
+    -------
+    rows : list of (int, int, int, int)
+        Atom, bond, angle and torsion reference, numbered among the atoms chosen.
+    atoms : list of int
+        Their indices in the topology.
+
+    Raises
+    ------
+    ValueError
+        If bonds do not connect the atoms (the unreachable ones are listed).
+    """
+    chosen = None if atoms is None else [int(a) for a in atoms]
+    molecule = MoleculeGraph.from_topology(topology, chosen, reference)
+    wanted = [
+        tuple(molecule.local[a] for a in v.atoms)
+        for v in variables
+        if v.action in ("TORSION", "ANGLE", "DISTANCE")
+        and len(set(v.atoms)) == len(v.atoms)
+        and all(a in molecule.local for a in v.atoms)
+    ]
+    best: list[tuple[int, ...]] = []
+    merit = (-1, 0)
+    for start in molecule.starts(wanted):
+        rows = molecule.place(start, wanted)
+        found = sum(find_coordinate(rows, w) is not None for w in wanted)
+        depth = len(sort_by_level(np.array(rows))[1])
+        if (found, -depth) > merit:
+            best, merit = rows, (found, -depth)
+    molecule.warn_of_linear(best)
+    return best, molecule.atoms
+
+
+@dataclass
+class MoleculeGraph:
+    """The graph from which a Z-matrix is chosen; indices are local (0 ... n_atoms - 1)."""
+
+    atoms: list[int]  # in the full topology
+    names: list[str]
+    hydrogen: list[bool]
+    neighbours: list[list[int]]  # heavy ones first
+    lines: list[set[int]]  # sets of atoms that stand on one straight line
+
+    @classmethod
+    def from_topology(
+        cls, topology: Any, atoms: list[int] | None, reference: Any
+    ) -> "MoleculeGraph":
+        """Read an OpenMM Topology; parameters as for `choose_rows`."""
+        every = list(topology.atoms())
+        chosen = list(range(len(every))) if atoms is None else atoms
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise ValueError(f"atoms={atoms!r}: expected at least one atom and none twice")
+        wrong = [a for a in chosen if not 0 <= a < len(every)]
+        if wrong:
+            raise ValueError(f"atoms {wrong} are not in the topology, which has {len(every)} atoms")
+        local = {a: i for i, a in enumerate(chosen)}
+        neighbours: list[list[int]] = [[] for _ in chosen]
+        for one, two in ((b[0].index, b[1].index) for b in topology.bonds()):
+            if one in local and two in local:
+                neighbours[local[one]].append(local[two])
+                neighbours[local[two]].append(local[one])
+        symbols = [every[a].element.symbol if every[a].element else "" for a in chosen]
+        names = [f"{a} ({every[a].residue.name} {every[a].name})" for a in chosen]
+        hydrogen = [s == "H" for s in symbols]
+        neighbours = [sorted(set(n), key=lambda a: (hydrogen[a], a)) for n in neighbours]
+        self = cls(chosen, names, hydrogen, neighbours, [])
+        self._check_connected()
+        positions = None if reference is None else np.asarray(reference)[chosen]
+        self._find_lines(symbols, positions)
+        return self
+
+    @property
+    def local(self) -> dict[int, int]:
+        """Local index of an atom of the full topology."""
+        return {a: i for i, a in enumerate(self.atoms)}
+
+    def starts(self, wanted: list[tuple[int, ...]]) -> Iterator[list[int]]:
+        """First three atoms worth trying: the middle of the molecule, then along each CV."""
+        if len(self.atoms) < 3:
+            yield list(self._distances(0))
+            return
+        reach = [max(self._distances(a).values()) for a in range(len(self.atoms))]
+        triples = [
+            (self._linear(a, b, c), sum(self.hydrogen[x] for x in (a, b, c)), reach[b], a, b, c)
+            for b, around in enumerate(self.neighbours)
+            for a, c in combinations(around, 2)
+        ]
+        yield list(min(triples)[3:])
+        for chain in wanted:
+            for order in permutations(chain) if len(chain) < 4 else (chain, chain[::-1]):
+                start = list(order[:3])
+                if len(start) == 2:
+                    start += [a for a in self.neighbours[start[1]] if a != start[0]][:1]
+                if len(start) == 3 and all(b in self.neighbours[a] for a, b in pairwise(start)):
+                    yield start
+
+    def place(self, start: list[int], wanted: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Rows of a Z-matrix that begins with these atoms and takes in the CVs it can."""
+        rows = [(a, *start[:i][::-1], *(-1,) * (3 - i)) for i, a in enumerate(start)]
+        order = {a: i for i, a in enumerate(start)}  # placed atoms
+        # The bond about which an atom's children turn, and the child that the others follow.
+        lead = {start[1]: (start[0], start[2])} if len(start) == 3 else {}
+        while len(rows) < len(self.atoms):
+            pending = [w for w in wanted if not order.keys() >= set(w)]
+            ready = (self._wanted_row(w, order) for w in sorted(pending, key=len, reverse=True))
+            row = next((r for r in ready if r), ()) or self._next_atom(pending, order)
+            row = self._complete(row, order, lead)
+            rows.append(row)
+            order[row[0]] = len(order)
+            lead.setdefault(row[1], (row[2], row[0]))
+        return rows
+
+    def warn_of_linear(self, rows: list[tuple[int, ...]]) -> None:
+        """Log straight pieces, and whether some coordinate is ill-defined for them."""
+        if not self.lines:
+            return
+        ill = [r for r in rows if self._linear(*r[:3]) or self._linear(*r[1:])]
+        logger.warning(
+            "linear fragment: atoms %s stand on a line; %s",
+            "; ".join(", ".join(self.names[a] for a in sorted(line)) for line in self.lines),
+            f"the angle or torsion of atom {self.names[ill[0][0]]} is ill-defined there"
+            if ill
+            else "their angles are measured from atoms off the line",
+        )
+
+    def _wanted_row(self, cv: tuple[int, ...], order: dict[int, int]) -> tuple[int, ...]:
+        """A row that makes a CV a coordinate, if it can be placed now; else ()."""
+        for end, other in ((cv[0], cv[-1]), (cv[-1], cv[0])):
+            axis = cv[1:-1]
+            if end in order or not all(a in order for a in (*axis, other)):
+                continue
+            for near in (axis, axis[::-1]) if axis else ():
+                if all(b in self.neighbours[a] for a, b in pairwise((end, *near))):
+                    return (end, *near, other)
+            if not axis and other in self.neighbours[end]:
+                return (end, other)
+        return ()
+
+    def _next_atom(self, pending: list[tuple[int, ...]], order: dict[int, int]) -> tuple[int, ...]:
+        """The next atom and its parent: heavy atoms first, ends of CVs to come later."""
+        ends = {a for w in pending if len(w) > 2 for a in (w[0], w[-1])}
+        frontier = (
+            (self.hydrogen[a], a in ends, min(order[n] for n in around if n in order), a)
+            for a, around in enumerate(self.neighbours)
+            if a not in order and any(n in order for n in around)
+        )
+        atom = min(frontier)[-1]
+        return (atom, min((n for n in self.neighbours[atom] if n in order), key=order.__getitem__))
+
+    def _complete(
+        self, row: tuple[int, ...], order: dict[int, int], lead: dict[int, tuple[int, int]]
+    ) -> tuple[int, ...]:
+        """Add the references that a row lacks, off straight lines where that can be."""
+        atom, p = row[:2]
+        if p in lead and (row + lead[p])[2] == lead[p][0] and not self._linear(atom, p, lead[p][0]):
+            row += lead[p][len(row) - 2 :]
+        while len(row) < 4:
+            near = [a for a in self._distances(row[-1]) if a in order and a not in row]
+            row += (next((a for a in near if not self._linear(*row[-2:], a)), near[0]),)
+        return row
+
+    def _distances(self, start: int) -> dict[int, int]:
+        """Number of bonds from one atom to each it is connected with, nearest first."""
+        found, queue = {start: 0}, [start]
+        for atom in queue:
+            new = [n for n in self.neighbours[atom] if n not in found]
+            found |= dict.fromkeys(new, found[atom] + 1)
+            queue += new
+        return found
+
+    def _check_connected(self) -> None:
+        reached = self._distances(0)
+        missing = [name for a, name in enumerate(self.names) if a not in reached]
+        if missing:
+            more = f" and {len(missing) - 10} more" if missing[10:] else ""
+            raise ValueError(
+                f"no bonds lead from atom {self.names[0]} to {', '.join(missing[:10])}{more}: a"
+                " Z-matrix needs one connected molecule. Add the missing bonds to the topology, or"
+                " choose the atoms of one molecule with atoms="
+            )
+
+    def _find_lines(self, symbols: list[str], positions: Any) -> None:
+        """Fill ``lines``; two that share a bond are one, as in C-C#C-C."""
+        for b, around in enumerate(self.neighbours):
+            for a, c in combinations(around, 2):
+                straight = symbols[b] == "C" and len(around) == 2
+                if positions is not None:
+                    u, v = positions[a] - positions[b], positions[c] - positions[b]
+                    straight = u @ v < LINEAR_COSINE * np.linalg.norm(u) * np.linalg.norm(v)
+                if straight:
+                    line = {a, b, c}.union(*(k for k in self.lines if len(k & {a, b, c}) > 1))
+                    self.lines = [k for k in self.lines if not k <= line] + [line]
+
+    def _linear(self, *triple: int) -> bool:
+        return len(triple) == 3 and any(line.issuperset(triple) for line in self.lines)

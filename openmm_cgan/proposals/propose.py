@@ -1,0 +1,93 @@
+"""Configurations asked for at CV values: proposed by a sampler, screened, counted by reason.
+
+A wrong proposal is no exception but a row with a reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from openmm_cgan.proposals.samplers import Sampler
+from openmm_cgan.proposals.screening import PASSED, Screen
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Configurations proposed at CV values, and what the screen said.
+
+    Attributes
+    ----------
+    positions : ndarray, shape (n, n_atoms, 3)
+        Configurations [nm].
+    targets, cvs : ndarray, shape (n, n_cvs)
+        CVs asked for, and CVs of the configurations (NaN where they are not finite).
+    reasons : ndarray of str, shape (n,)
+        Why each is refused; empty for those that passed.
+    seed : int
+        The seed that they were made with.
+    """
+
+    positions: NDArray
+    targets: NDArray
+    cvs: NDArray
+    reasons: NDArray
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def accepted(self) -> NDArray:
+        """Mask (n,) of the configurations that passed."""
+        return self.reasons == PASSED
+
+    def counts(self) -> dict[str, int]:
+        """Number of configurations by reason, "accepted" first."""
+        refused = Counter(str(reason) for reason in self.reasons if reason)
+        return {"accepted": int(self.accepted.sum()), **dict(sorted(refused.items()))}
+
+
+def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) -> Proposals:
+    """Lift CV values to configurations and screen them.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        What makes the configurations, such as a ConditionalGenerator.
+    targets : array_like, shape (n, n_cvs) or (n_cvs,)
+        CV values, one configuration for each row.
+    screen : Screen
+        Made with a restriction, so that the CVs of what was made can be compared.
+    seed : int
+        Seed of the sampler's noise.
+
+    Returns
+    -------
+    Proposals
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or the screen cannot measure CVs. A wrong configuration raises
+        nothing: it has a reason.
+    """
+    targets = np.atleast_2d(np.asarray(targets, dtype=float))
+    n_cvs = len(sampler.variables)
+    if targets.ndim != 2 or targets.shape[1] != n_cvs:
+        names = ", ".join(variable.name for variable in sampler.variables)
+        raise ValueError(
+            f"targets have shape {targets.shape}; expected (n, {n_cvs}), one column for each CV of "
+            f"the sampler ({names})"
+        )
+    positions = np.asarray(sampler.sample(targets, seed=seed), dtype=float)
+    if positions.shape != (len(targets), screen.n_atoms, 3):
+        raise ValueError(
+            f"the sampler gave configurations of shape {positions.shape}; expected "
+            f"({len(targets)}, {screen.n_atoms}, 3), the atoms that the screen was made for"
+        )
+    cvs = screen.cv_values(positions)
+    return Proposals(positions, targets, cvs, screen.check(positions, targets, cvs), int(seed))

@@ -1,0 +1,188 @@
+"""Sampler: the contract of what makes configurations at CV values.
+
+A ConditionalGenerator is one; whatever else has these attributes and methods can propose as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan.frames import topology_hash
+
+if TYPE_CHECKING:
+    from openmm_cgan.collective_variable import CollectiveVariable
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What makes configurations at CV values.
+
+    Attributes
+    ----------
+    variables : sequence of CollectiveVariable
+        The CVs, in the order of the columns of ``cvs``.
+    topology_hash : str
+        Of the whole topology that it was made for; empty if that is not known.
+    n_atoms : int
+        Number of atoms of a configuration.
+    atoms : ndarray of int, shape (n_atoms,)
+        Their indices in the whole topology, in the order of a configuration.
+    cv_range : ndarray, shape (n_cvs, 2), or None
+        Lowest and highest CV values that it knows [CV units]; None for whole periodic domains.
+    has_density : bool
+        Whether it is a DensitySampler.
+    """
+
+    @property
+    def variables(self) -> Sequence[CollectiveVariable]: ...
+
+    @property
+    def topology_hash(self) -> str: ...
+
+    @property
+    def n_atoms(self) -> int: ...
+
+    @property
+    def atoms(self) -> NDArray[np.int64]: ...
+
+    @property
+    def cv_range(self) -> NDArray[np.float64] | None: ...
+
+    @property
+    def has_density(self) -> bool: ...
+
+    def sample(self, cvs: NDArray, n: int | None = None, seed: int = 0) -> NDArray:
+        """Return (m, n_atoms, 3) configurations [nm], one for each row of ``cvs`` (m, n_cvs)."""
+        ...
+
+
+@runtime_checkable
+class DensitySampler(Sampler, Protocol):
+    """A Sampler whose density is known: what exact proposals need.
+
+    Attributes
+    ----------
+    condition_noise : ndarray, shape (n_cvs,)
+        Standard deviation of the condition about the CV [CV units]; 0 for CVs that are coordinates.
+    constant_bonds : ndarray of int, shape (k, 2)
+        Atoms, in the whole topology, that it holds at one distance.
+    constant_others : list of str
+        Other coordinates that it does not vary; must be empty.
+    """
+
+    @property
+    def condition_noise(self) -> NDArray[np.float64]: ...
+
+    @property
+    def constant_bonds(self) -> NDArray[np.int64]: ...
+
+    @property
+    def constant_others(self) -> list[str]: ...
+
+    def sample_with_log_prob(
+        self, cvs: NDArray, n: int | None = None, seed: int = 0
+    ) -> tuple[NDArray, NDArray]:
+        """Return configurations (m, n_atoms, 3) [nm] and their log densities (m,).
+
+        +inf where a coordinate left the range that can be decoded.
+        """
+        ...
+
+    def log_prob(self, positions: NDArray, cvs: NDArray) -> NDArray:
+        """Return log densities (m,) of configurations (m, n_atoms, 3) at conditions (m, n_cvs)."""
+        ...
+
+
+def require_sampler(sampler: Any) -> None:
+    """Check that something makes configurations.
+
+    Raises
+    ------
+    TypeError
+        If it lacks what a Sampler has, or a DensitySampler where it says that its density is known.
+    """
+    kind = type(sampler).__name__
+    if not isinstance(sampler, Sampler):
+        raise TypeError(
+            f"{kind} is no Sampler: it needs variables, topology_hash, n_atoms, atoms, cv_range, "
+            "has_density and sample, as openmm_cgan.proposals.Sampler says"
+        )
+    if sampler.has_density and not isinstance(sampler, DensitySampler):
+        raise TypeError(
+            f"{kind} says that its density is known, and needs condition_noise, constant_bonds, "
+            "constant_others, sample_with_log_prob and log_prob, as "
+            "openmm_cgan.proposals.DensitySampler says"
+        )
+
+
+def knows_density(sampler: Sampler) -> TypeGuard[DensitySampler]:
+    """Whether the density of a sampler is known."""
+    return sampler.has_density
+
+
+def require_same_variables(
+    sampler: Sequence[CollectiveVariable], bias: Sequence[CollectiveVariable]
+) -> None:
+    """Check that a sampler and a bias speak of the same CVs, in the same order.
+
+    Raises
+    ------
+    ValueError
+        If names, units or periodic domains differ.
+    """
+    if [v.name for v in sampler] != [v.name for v in bias]:
+        raise ValueError(
+            f"the sampler was trained on the CVs {[v.name for v in sampler]}, the bias has "
+            f"{[v.name for v in bias]}; they must be the same, in the same order"
+        )
+    for ours, theirs in zip(sampler, bias, strict=True):
+        same_domain = (ours.domain is None) == (theirs.domain is None) and np.allclose(
+            ours.domain or 0.0, theirs.domain or 0.0, atol=1e-6
+        )
+        # libplumed does not tell units, so that they may be unknown on one side
+        same_unit = ours.unit == theirs.unit or not (ours.unit and theirs.unit)
+        if not (same_domain and same_unit):
+            raise ValueError(
+                f"the sampler was trained on {ours.name} with the domain {ours.domain} "
+                f"{ours.unit}, the bias has the domain {theirs.domain} {theirs.unit}; use the "
+                "PLUMED input that the training frames were made with"
+            )
+
+
+def generated_atoms(sampler: Sampler, topology: Any) -> NDArray:
+    """Atoms that a sampler makes, checked against the topology of a simulation.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Its ``topology_hash``, if it is known, ``n_atoms`` and ``atoms`` are looked at.
+    topology : openmm.app.Topology
+
+    Returns
+    -------
+    ndarray of int, shape (n_generated,)
+        Zero-based indices in the topology.
+
+    Raises
+    ------
+    ValueError
+        If it was trained on another topology or makes another number of atoms.
+    """
+    n_atoms = sum(1 for _ in topology.atoms())
+    trained = sampler.topology_hash
+    if trained and trained != topology_hash(topology):
+        raise ValueError(
+            "the sampler was trained on another topology than that of this simulation (their "
+            "hashes differ); train on frames of this one, or load the sampler that was"
+        )
+    atoms, made = np.asarray(sampler.atoms, dtype=int), sampler.n_atoms
+    if made != len(atoms) or len(atoms) == 0 or atoms.min() < 0 or atoms.max() >= n_atoms:
+        raise ValueError(
+            f"the sampler makes {made} atoms, the simulation has {n_atoms}; expected the same "
+            "number, or a sampler whose attribute 'atoms' tells which of them it makes"
+        )
+    return atoms

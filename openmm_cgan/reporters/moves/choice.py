@@ -1,0 +1,58 @@
+"""Which move a mode means: a table, and for mode="auto" the first move that can be made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from openmm_cgan.reporters.moves.exact import ExactMove
+from openmm_cgan.reporters.moves.move import Asked, Move, Refusal
+from openmm_cgan.reporters.moves.seed import SeedMove
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
+
+MOVES: dict[str, type[Move]] = {"seed": SeedMove, "exact": ExactMove}
+AUTO = ("exact", "seed")  # of these mode="auto" takes the first that can be made
+
+log = logging.getLogger("openmm_cgan")
+
+
+def possible_moves(mode: str, asked: Asked) -> list[type[Move]]:
+    """Moves that a mode allows, the best first, as far as is known without a simulation.
+
+    Raises
+    ------
+    ValueError
+        If there is no such mode, none of its moves can be made, or an argument is wrong.
+    """
+    if mode != "auto" and mode not in MOVES:
+        *names, last = ("'auto'", *map(repr, MOVES))
+        raise ValueError(f"mode is {mode!r}; expected {', '.join(names)} or {last}")
+    wanted = [MOVES[name] for name in (AUTO if mode == "auto" else (mode,))]
+    return _not_refused(wanted, lambda move: move.refusal(asked))
+
+
+def settled_move(wanted: Sequence[type[Move]], asked: Asked, simulation: Simulation) -> type[Move]:
+    """The first of some moves that can be made in a simulation.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    return _not_refused(wanted, lambda move: move.refusal_in(asked, simulation))[0]
+
+
+def _not_refused(
+    wanted: Sequence[type[Move]], refusal_of: Callable[[type[Move]], Refusal | None]
+) -> list[type[Move]]:
+    refusals = [refusal_of(move) for move in wanted]
+    possible = [move for move, no in zip(wanted, refusals, strict=True) if no is None]
+    told = [refusal for refusal in refusals if refusal is not None]
+    if not possible:
+        raise ValueError(told[-1].error)
+    if refusals[0] is not None:
+        log.info("mode='auto' takes %r: %s", possible[0].mode, refusals[0].reason)
+    return possible

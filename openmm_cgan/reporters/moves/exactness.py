@@ -1,0 +1,143 @@
+"""Where proposals can be exact: what that asks of a sampler, of a System and of a bias."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan.potentials import constraints_of, masses_of
+from openmm_cgan.proposals import DensitySampler, Sampler, generated_atoms, knows_density
+from openmm_cgan.states import positions_of
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
+
+    from openmm_cgan.plumed.bias import PlumedBias
+    from openmm_cgan.potentials import Potential
+
+LENGTH_WITHIN = 1e-3  # relative: between a constraint and what the generator holds
+
+
+def why_not_exact(sampler: Sampler, simulation: Simulation, bias: PlumedBias) -> str:
+    """Why proposals of a sampler cannot be exact in a simulation; empty if they can.
+
+    Parameters
+    ----------
+    sampler : Sampler
+    simulation : openmm.app.Simulation
+        Only read.
+    bias : PlumedBias
+    """
+    system = simulation.system
+    if not knows_density(sampler):
+        return f"the generator of {type(sampler).__name__} has no known density"
+    if system.usesPeriodicBoundaryConditions():
+        return "the System has a periodic box; exact proposals are for vacuum and implicit solvent"
+    missing = system.getNumParticles() - len(generated_atoms(sampler, simulation.topology))
+    if missing:
+        return f"{missing} of the System's particles are not generated, and all that interact must"
+    if (masses_of(system) == 0).any():
+        return "the System has virtual sites or fixed particles (mass 0)"
+    if sampler.constant_others:
+        return f"the generator does not vary {', '.join(map(str, sampler.constant_others))}"
+    held = _pairs(sampler.constant_bonds)
+    constrained = _pairs(constraints_of(system)[0])
+    if held != constrained:
+        return (
+            f"the System constrains {len(constrained)} distances and the generator holds "
+            f"{len(held)} bonds, which differ, first in the atoms "
+            f"{sorted(min(held ^ constrained, key=sorted))}"
+        )
+    return _why_bias_forbids(bias, simulation)
+
+
+def why_not_replaced(sampler: Sampler, now: Sampler) -> str:
+    """Why a sampler cannot take the place of one that makes exact proposals; empty if it can."""
+    if not (knows_density(sampler) and knows_density(now)):
+        return f"the generator of {type(sampler).__name__} has no known density"
+    if sampler.constant_others:
+        return f"the generator does not vary {', '.join(map(str, sampler.constant_others))}"
+    if _pairs(sampler.constant_bonds) != _pairs(now.constant_bonds):
+        return "it holds other bonds"
+    return ""
+
+
+def require_free(
+    potential: Potential, bias: PlumedBias, positions: NDArray[np.float64], kT: float
+) -> None:
+    """Check that nothing changes when the molecule is moved as a whole.
+
+    Parameters
+    ----------
+    potential : Potential
+        Energies without the bias.
+    bias : PlumedBias
+    positions : ndarray, shape (n_atoms, 3)
+        [nm]
+    kT : float
+        [kJ/mol]
+
+    Raises
+    ------
+    ValueError
+        If the energy does: a restraint to a place, a wall, an external field.
+    """
+    turn = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
+    both = np.stack([positions, positions @ turn.T + [0.1, -0.2, 0.3]])
+    energies = potential.energies(both)
+    energies = energies + bias.bias_of_cvs(bias.cv_values(both))
+    if abs(energies[1] - energies[0]) > 0.05 * kT + 1e-5 * abs(energies[0]):
+        raise ValueError(
+            "exact proposals need forces that do not change when the molecule is moved and "
+            f"turned as a whole; the energy goes from {energies[0]:.6g} to {energies[1]:.6g} "
+            "kJ/mol: use mode='seed', or leave out restraints to places and external fields"
+        )
+
+
+def require_lengths(potential: Potential, sampler: DensitySampler, made: NDArray) -> None:
+    """Check that constrained bonds are generated at the lengths of the constraints.
+
+    Parameters
+    ----------
+    potential : Potential
+    sampler : DensitySampler
+    made : ndarray, shape (n, n_atoms, 3)
+        Configurations of it [nm].
+
+    Raises
+    ------
+    ValueError
+        If one is longer or shorter by more than a thousandth.
+    """
+    pairs, lengths = potential.constraints, potential.constraint_lengths
+    if len(pairs) == 0:
+        return
+    x = np.empty_like(made)
+    x[:, np.asarray(sampler.atoms, dtype=int)] = made
+    found = np.linalg.norm(x[:, pairs[:, 0]] - x[:, pairs[:, 1]], axis=-1)
+    wrong = np.abs(found / lengths - 1).max(axis=0)
+    worst = int(wrong.argmax())
+    if wrong[worst] > LENGTH_WITHIN:
+        raise ValueError(
+            f"the generator holds the atoms {pairs[worst].tolist()} at {found[0, worst]:.5f} nm"
+            f", the constraint of the System is {lengths[worst]:.5f} nm; train on frames of "
+            "this System"
+        )
+
+
+def _pairs(rows: Any) -> set[frozenset[int]]:
+    return {frozenset(row) for row in np.asarray(rows, dtype=int).reshape(-1, 2).tolist()}
+
+
+def _why_bias_forbids(bias: PlumedBias, simulation: Simulation) -> str:
+    if bias.remembers:
+        return "the bias depends on the steps before, through the list of models of NEIGH_SIZE"
+    state = simulation.context.getState(positions=True)
+    positions = positions_of(state)
+    try:
+        bias.bias_of_cvs(bias.cv_values(positions)[None])
+    except ValueError as error:
+        return f"the bias is not known as a function of the CVs ({error})"
+    return ""

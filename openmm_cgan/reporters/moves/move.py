@@ -1,0 +1,173 @@
+"""Move: the contract of what a ProposalReporter tries at an attempt.
+
+A move has two lives. Its class is asked whether it can be made, first of what the user gave, then
+of the simulation before anything has moved. The object that `prepare` makes then has all it needs
+beside the run, and is asked for one Attempt after another. It only reads the running Context; what
+the run goes on from is for the ProposalReporter to put there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan.proposals import Sampler
+from openmm_cgan.proposals.targets import TargetStrategy
+from openmm_cgan.reporters.attempts import Attempt
+from openmm_cgan.reporters.settings import ProposalSettings
+
+if TYPE_CHECKING:
+    import openmm
+    from openmm.app import Simulation
+
+    from openmm_cgan.plumed.bias import PlumedBias
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asked of a ProposalReporter.
+
+    Attributes
+    ----------
+    sampler : Sampler
+    bias : PlumedBias
+    targets : str, ndarray of shape (m, n_cvs) [CV units], or callable
+        As ProposalReporter takes them.
+    settings : ProposalSettings
+    """
+
+    sampler: Sampler
+    bias: PlumedBias
+    targets: str | NDArray[np.float64] | TargetStrategy
+    settings: ProposalSettings
+
+
+@dataclass(frozen=True)
+class Start:
+    """A simulation before the first attempt.
+
+    Attributes
+    ----------
+    simulation : openmm.app.Simulation
+        Only read.
+    atoms : ndarray of int, shape (n_generated,)
+        What the sampler makes, as indices in the topology.
+    positions : ndarray, shape (n_atoms, 3)
+        The whole system [nm].
+    box : ndarray, shape (3, 3), or None
+        Box vectors [nm] of a periodic system.
+    temperature : float
+        [K]
+    """
+
+    simulation: Simulation
+    atoms: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    box: NDArray[np.float64] | None
+    temperature: float
+
+
+class Refusal(NamedTuple):
+    """Why a move cannot be made: in a few words for the log, and to the user who asked for it."""
+
+    reason: str
+    error: str
+
+
+class Move(Protocol):
+    """What a ProposalReporter tries at an attempt.
+
+    Attributes
+    ----------
+    mode : str
+        Its name: what the user asks for, and what the table and the segments say.
+    log_level : int
+        Of the line in the log for each injection.
+    settle_steps : int
+        Steps after an injection whose frames are marked as settling.
+    """
+
+    mode: ClassVar[str]
+    log_level: ClassVar[int]
+    settle_steps: int
+
+    @classmethod
+    def refusal(cls, asked: Asked) -> Refusal | None:
+        """Why it cannot do what the user asks, as far as that can be told without a simulation.
+
+        Raises
+        ------
+        ValueError
+            If an argument is wrong in itself.
+        """
+        ...
+
+    @classmethod
+    def refusal_in(cls, asked: Asked, simulation: Simulation) -> Refusal | None:
+        """Why it cannot be made in a simulation, which is only read."""
+        ...
+
+    @classmethod
+    def prepare(cls, asked: Asked, start: Start) -> Self:
+        """Make what it needs beside the running simulation.
+
+        Raises
+        ------
+        ValueError
+            If that cannot be.
+        """
+        ...
+
+    @classmethod
+    def why_not_replaced(cls, new: Sampler, now: Sampler) -> str:
+        """Why a sampler cannot take the place of the one there is; empty if it can."""
+        ...
+
+    def replace_sampler(self, sampler: Sampler) -> None:
+        """Propose from another sampler from now on.
+
+        Raises
+        ------
+        ValueError
+            If it turns out not to fit; the old one then stays.
+        """
+        ...
+
+    def follow(self, context: openmm.Context) -> None:
+        """Take over parameters and box of the running Context; called before each attempt."""
+        ...
+
+    def attempt(
+        self,
+        positions: NDArray[np.float64],
+        box: NDArray[np.float64] | None,
+        rng: np.random.Generator,
+    ) -> Attempt:
+        """Make one attempt.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            The current configuration of the whole system [nm].
+        box : ndarray, shape (3, 3), or None
+            Box vectors [nm] of a periodic system.
+        rng : numpy Generator
+            All that is random comes from it, so that an attempt repeats.
+
+        Returns
+        -------
+        Attempt
+            With positions if the run is to go on from them.
+        """
+        ...
+
+    def summary(self) -> str:
+        """What the log says of it beside the counts of attempts; may be empty."""
+        ...
+
+    def weighed_candidates(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """CVs (n, n_cvs) and log weights (n,) of its candidates; none where it weighs nothing."""
+        ...

@@ -1,0 +1,152 @@
+"""Seeds: configurations made at a target, screened, healed and judged, from which a run goes on.
+
+A seed is no sample: it starts the exploration elsewhere, and a settle window marks what the run
+makes before it has forgotten where the seed came from.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan.proposals import Sampler, Screen, propose
+from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range
+from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, Candidates
+from openmm_cgan.reporters.contexts import settle_steps_of
+from openmm_cgan.reporters.healing import HealingContext
+from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
+from openmm_cgan.reporters.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    import openmm
+
+
+class SeedMove:
+    """Proposes a batch of configurations at a target, and heals one that passes the screen.
+
+    Parameters
+    ----------
+    sampler : Sampler
+    choose_target : callable
+        ``(visited, rng) -> target``: CVs of the run at each attempt so far, this one included,
+        (n_attempts, n_cvs), to the CVs that are asked for, (n_cvs,).
+    screen : Screen
+        Made with the surroundings of the healing.
+    healing : HealingContext
+    batch : int
+        Configurations generated at each target.
+    settle_steps : int
+    """
+
+    mode: ClassVar[str] = "seed"
+    log_level: ClassVar[int] = logging.INFO
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        choose_target: TargetStrategy,
+        screen: Screen,
+        healing: HealingContext,
+        batch: int,
+        settle_steps: int,
+    ) -> None:
+        self.sampler, self.settle_steps = sampler, settle_steps
+        self._choose_target, self._batch = choose_target, batch
+        self._screen, self._healing = screen, healing
+        self._visited: list[NDArray[np.float64]] = []
+
+    @classmethod
+    def refusal(cls, asked: Asked) -> Refusal | None:
+        """None: any sampler gives seeds.
+
+        Raises
+        ------
+        ValueError
+            If the targets make no sense, or lie where the sampler knows nothing.
+        """
+        _strategy(asked)
+        return None
+
+    @classmethod
+    def refusal_in(cls, asked: Asked, simulation: Any) -> Refusal | None:
+        """None: seeds can be put into any simulation."""
+        return None
+
+    @classmethod
+    def prepare(cls, asked: Asked, start: Start) -> Self:
+        """Make the screen and the second Context, in which seeds are healed."""
+        settings = asked.settings
+        settle_steps = settle_steps_of(start.simulation.integrator, settings.settle_steps)
+        surroundings = Surroundings(asked.bias, start.atoms, start.positions, start.box)
+        screen = Screen(
+            start.simulation.topology,
+            start.positions[start.atoms],
+            surroundings,
+            settings.screen,
+            start.atoms.tolist(),
+        )
+        healing = HealingContext(start.simulation, surroundings, start.temperature, settings)
+        strategy = _strategy(asked)
+        return cls(asked.sampler, strategy, screen, healing, settings.batch, settle_steps)
+
+    @classmethod
+    def why_not_replaced(cls, new: Sampler, now: Sampler) -> str:
+        """Empty: any sampler of these CVs and atoms will do."""
+        return ""
+
+    def replace_sampler(self, sampler: Sampler) -> None:
+        """Propose from another sampler from now on."""
+        self.sampler = sampler
+
+    def follow(self, context: openmm.Context) -> None:
+        """Take over the parameters of the running Context."""
+        self._healing.follow(context)
+
+    def attempt(
+        self,
+        positions: NDArray[np.float64],
+        box: NDArray[np.float64] | None,
+        rng: np.random.Generator,
+    ) -> Attempt:
+        """Propose, screen, heal and judge.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            The current configuration [nm].
+        box : ndarray, shape (3, 3), or None
+            [nm]
+        rng : numpy Generator
+
+        Returns
+        -------
+        Attempt
+            With positions if a healed configuration passed.
+        """
+        here = self._healing.surroundings
+        here.move(positions, box)
+        self._visited.append(here.bias.cv_values(here.positions, here.box))
+        target = np.asarray(self._choose_target(np.array(self._visited), rng), dtype=float)
+        targets = np.tile(target, (self._batch, 1))
+        seed = int(rng.integers(1, 2**31 - 1))
+        proposals = propose(self.sampler, targets, self._screen, seed=seed)
+        counts = proposals.counts()
+        passed = counts.pop(ACCEPTED)
+        candidates = Candidates(len(proposals), counts, energies=passed)
+        return replace(self._healing.judge(proposals, self._screen, rng), candidates=candidates)
+
+    def summary(self) -> str:
+        """Nothing beside the counts."""
+        return ""
+
+    def weighed_candidates(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """None, (0, n_cvs) and (0,): seeds have no weights."""
+        return np.zeros((0, len(self.sampler.variables))), np.zeros(0)
+
+
+def _strategy(asked: Asked) -> TargetStrategy:
+    return target_strategy(asked.targets, trained_range(asked.sampler), asked.bias.variables)

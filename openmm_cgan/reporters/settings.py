@@ -1,0 +1,81 @@
+"""How a ProposalReporter proposes, heals and judges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from openmm import unit
+
+from openmm_cgan.proposals import ScreenSettings
+from openmm_cgan.proposals.conditions import Conditions
+
+
+@dataclass(frozen=True)
+class ProposalSettings:
+    """How a ProposalReporter proposes, heals and judges.
+
+    Exact moves look at ``temperature``, ``candidates``, ``conditions``, and at ``chirality`` and
+    ``cis_trans`` of ``screen``; seeds at all but ``candidates`` and ``conditions``.
+
+    Parameters
+    ----------
+    temperature : float or Quantity, optional
+        Of the velocities and the healing [K]; that of the integrator by default.
+    batch : int
+        Configurations generated at each target.
+    choose_from : int
+        One of the so many lowest in energy is healed, drawn uniformly: the raw energy tells bad
+        geometry, and always to take the lowest would seed one hidden basin again and again.
+    screen : ScreenSettings
+        What a configuration must hold before it is healed; all but the CVs also afterwards.
+    kappa : float or tuple of float, optional
+        Force constant of the healing restraint [kJ/mol per CV unit squared], default
+        ``4 kT / cv_tolerance**2``: two standard deviations are the tolerance.
+    minimise_iterations : int
+        At most so many iterations of the minimiser.
+    heal_steps : int
+        Steps of restrained dynamics, with the step size of the run.
+    max_energy : float
+        A healed configuration is refused when its energy (bias included, where the bias is a
+        function of the CVs) exceeds that of the current one by more than
+        ``max_energy * kT * sqrt(n_dof)``: the energies of two equilibrated configurations differ by
+        ``kT * sqrt(n_dof)`` (one standard deviation, n_dof harmonic degrees of freedom).
+    settle_steps : int, optional
+        Length of the settle window after an injection, default ``1 / friction`` of the integrator,
+        or 1 ps where it has none.
+    candidates : int
+        Fresh configurations of an exact move.
+    conditions : "uniform" or Conditions
+        Where exact moves draw CV values from: uniformly over the range that the sampler was trained
+        on, or an object with ``draw`` and ``log_density`` (GridConditions).
+    """
+
+    temperature: float | unit.Quantity | None = None
+    batch: int = 64
+    choose_from: int = 8
+    screen: ScreenSettings = field(default_factory=ScreenSettings)
+    kappa: float | tuple[float, ...] | None = None
+    minimise_iterations: int = 200
+    heal_steps: int = 250
+    max_energy: float = 5.0
+    settle_steps: int | None = None
+    candidates: int = 100
+    conditions: str | Conditions = "uniform"
+
+    def __post_init__(self) -> None:
+        counts = {
+            "batch": self.batch,
+            "choose_from": self.choose_from,
+            "heal_steps": self.heal_steps,
+            "candidates": self.candidates,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; expected 1 or more")
+        if not self.max_energy > 0:
+            raise ValueError(f"max_energy is {self.max_energy}; expected a positive number")
+        if isinstance(self.conditions, str) and self.conditions != "uniform":
+            raise ValueError(
+                f"conditions is {self.conditions!r}; expected 'uniform' or an object with draw and "
+                "log_density, such as GridConditions"
+            )

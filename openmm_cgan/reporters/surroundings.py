@@ -1,0 +1,85 @@
+"""Generated atoms put where they belong: onto the current ones, into what is around them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from openmm_cgan.plumed.bias import PlumedBias
+
+
+def superpose(mobile: NDArray, onto: NDArray) -> NDArray:
+    """Move configurations rigidly onto another one, without reflection.
+
+    Parameters
+    ----------
+    mobile : ndarray, shape (n, n_atoms, 3)
+        Configurations to be moved [nm].
+    onto : ndarray, shape (n_atoms, 3)
+        Where to [nm].
+
+    Returns
+    -------
+    ndarray, shape (n, n_atoms, 3)
+        Least-squares fit of W. Kabsch, Acta Cryst. A 32, 922 (1976), doi
+        10.1107/S0567739476001873.
+    """
+    centre = onto.mean(axis=0)
+    x = mobile - mobile.mean(axis=1, keepdims=True)
+    u, _, vt = np.linalg.svd(x.transpose(0, 2, 1) @ (onto - centre))
+    u[:, :, -1] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))[:, None]
+    return x @ (u @ vt) + centre
+
+
+class Surroundings:
+    """The current configuration, into which generated atoms are put; measures their CVs.
+
+    It is a Restriction: what a Screen asks for the CVs of generated atoms.
+
+    Parameters
+    ----------
+    bias : PlumedBias
+    atoms : ndarray of int, shape (n_generated,)
+        The generated atoms in the whole system.
+    positions : ndarray, shape (n_atoms, 3)
+        The whole system [nm], molecules whole.
+    box : ndarray, shape (3, 3), or None
+        Box vectors [nm].
+    """
+
+    def __init__(
+        self, bias: PlumedBias, atoms: NDArray, positions: NDArray, box: NDArray | None
+    ) -> None:
+        self.bias = bias
+        self.variables = tuple(bias.variables)
+        self.atoms = atoms
+        self.move(positions, box)
+
+    def move(self, positions: NDArray, box: NDArray | None) -> None:
+        """Take another configuration of the whole system: positions (n_atoms, 3) and box [nm]."""
+        self.positions = positions
+        self.box = box
+
+    def fill(self, generated: NDArray) -> NDArray:
+        """Put generated atoms in the place of the current ones.
+
+        Parameters
+        ----------
+        generated : ndarray, shape (n, n_generated, 3)
+            [nm]
+
+        Returns
+        -------
+        ndarray, shape (n, n_atoms, 3)
+            Whole systems, the generated atoms superposed on the current ones.
+        """
+        whole = np.repeat(self.positions[None], len(generated), axis=0)
+        whole[:, self.atoms] = superpose(generated, self.positions[self.atoms])
+        return whole
+
+    def cv_values(self, positions: NDArray) -> NDArray:
+        """CVs (n, n_cvs) [CV units] of generated atoms (n, n_generated, 3) [nm]."""
+        return self.bias.cv_values(self.fill(positions), self.box)

@@ -1,0 +1,76 @@
+"""Windows read back from their folders: what is kept, what is left out, and under which bias."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.frames.h5md import SegmentHeader
+from openmm_cgan.frames.segments import Row, SegmentWriter
+from openmm_cgan.free_energy import BiasedFrames
+from openmm_cgan.windows import read_windows
+
+INPUT = "d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=0.3 KAPPA=100\n"
+CVS = np.array([0.25, 0.3, 0.45, 0.35])
+SETTLE_STEPS = 20
+
+
+def a_window(
+    folder: Path, cvs: np.ndarray = CVS, name: str = "d", status: str = "finished"
+) -> Path:
+    """A window's folder as its worker leaves it: a frame every 10 steps, the first one settling."""
+    folder.mkdir()
+    record = {"status": status, "error": "it blew up", "temperature": 310.0}
+    (folder / "window.json").write_text(json.dumps(record))
+    (folder / "plumed.dat").write_text(INPUT)
+    header = SegmentHeader((CollectiveVariable(name, "nm"),), (0, 1), temperature=310.0)
+    writer = SegmentWriter(folder / "frames", header)
+    writer.start_segment(0, {"kind": "given"}, SETTLE_STEPS)
+    for i, cv in enumerate(cvs):
+        writer.append(Row(10 * (i + 1), 0.02 * (i + 1), np.zeros((2, 3)), None, np.array([cv])))
+    writer.close()
+    return folder
+
+
+def test_a_window_is_its_settled_frames_under_its_own_restraint(tmp_path: Path) -> None:
+    (window,) = read_windows([str(a_window(tmp_path / "window-000"))])
+    assert isinstance(window, BiasedFrames)
+    np.testing.assert_array_equal(window.cvs, CVS[1:, None])
+    np.testing.assert_allclose(window.bias(window.cvs), 50.0 * (CVS[1:] - 0.3) ** 2, atol=1e-12)
+    assert window.temperature == 310.0
+    assert window.name == str(tmp_path / "window-000")
+    assert [v.name for v in window.variables] == ["d"]
+
+
+def test_failed_and_empty_windows_are_left_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = a_window(tmp_path / "good")
+    failed = a_window(tmp_path / "failed", status="failed")
+    settling = a_window(tmp_path / "settling", cvs=CVS[:1])
+    begun = a_window(tmp_path / "begun", cvs=CVS[:0])
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        windows = read_windows([failed, good, settling, begun])
+    assert [w.name for w in windows] == [str(good)]
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"{failed} is left out: it blew up",
+        f"{settling} is left out: it has no frames after its settle window",
+        f"{begun} is left out: it has no frames after its settle window",
+    ]
+    with pytest.raises(ValueError, match="no window with frames among 2 folders"):
+        read_windows([failed, begun])
+
+
+def test_a_folder_that_is_no_window_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"window\.json"):
+        read_windows([tmp_path])
+
+
+def test_frames_of_other_cvs_than_the_input_biases_are_refused(tmp_path: Path) -> None:
+    folder = a_window(tmp_path / "window-000", name="other")
+    with pytest.raises(ValueError, match=r"frames of \['other'\], but plumed.dat biases \['d'\]"):
+        read_windows([folder])
