@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from openmm_cgan.cli import main
 from openmm_cgan.plumed.driver.driver import DriverSettings, read_masses, run_driver
-from openmm_cgan.plumed.driver.trajectories import read_trajectory
+from openmm_cgan.plumed.driver.trajectories import Frame, read_trajectory
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases import ROOT
 from tests.cases.plumed_command import plumed_command
@@ -404,3 +404,34 @@ def test_a_stop_ends_the_frames(tmp_path: Path, xyz: Path) -> None:
     )
     settings = DriverSettings(directory=tmp_path)
     assert run_driver(text, read_trajectory(xyz, "ixyz"), settings) == 1
+
+
+GEOM = (
+    "d: DISTANCE ATOMS=1,12\nt: TORSION ATOMS=2,9,15,20\n"
+    "m: METAD ARG=d,t ADAPTIVE=GEOM SIGMA=0.2 HEIGHT=1.2 PACE=5\nPRINT ARG=m.bias FILE=COLVAR\n"
+)
+REDUCED = np.array(TRICLINIC.split(), dtype=float).reshape(3, 3) / 2  # half as wide: images count
+SKEW = REDUCED[:, [1, 2, 0]]
+
+
+@pytest.mark.plumed
+def test_hills_by_gradients_in_a_triclinic_box_are_plumeds(positions, tmp_path: Path) -> None:
+    text = tmp_path / "plumed.dat"
+    text.write_text(GEOM)
+    found = []
+    for backend in ("native", "kernel"):
+        folder = tmp_path / backend
+        settings = DriverSettings(backend=backend, directory=folder, kt=KT)
+        frames = (Frame(3 * frame, REDUCED) for frame in positions)
+        assert run_driver(text, frames, settings) == N_FRAMES
+        found.append((numbers(folder / "HILLS"), numbers(folder / "COLVAR")))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_hills_by_gradients_are_refused_in_a_box_in_another_form(positions, tmp_path: Path) -> None:
+    (tmp_path / "plumed.dat").write_text(GEOM)
+    settings = DriverSettings(backend="native", directory=tmp_path, kt=KT)
+    frames = (Frame(frame, SKEW) for frame in positions)
+    with pytest.raises(ValueError, match="ADAPTIVE=GEOM in this box needs --backend kernel"):
+        run_driver(tmp_path / "plumed.dat", frames, settings)

@@ -130,14 +130,14 @@ class Opes(Bias):
         -------
         list of float, length n_outputs - 1
         """
-        rct = self._known.kt * math.log(self.sum_weights / self.counter)
+        rct = self.settled.kt * math.log(self.sum_weights / self.counter)
         shown = [rct, self.zed, self.effective_size, float(len(self.kernels))]
         shown += [self.work] if self.options.calc_work else []
         listed = neighbours or self.neighbours
         return shown + ([float(listed.shown_size), float(listed.shown_steps)] if listed else [])
 
     @property
-    def _known(self) -> OpesSettings:
+    def settled(self) -> OpesSettings:
         """The settings; ValueError where there is no temperature."""
         if self.settings is None:
             raise ValueError(
@@ -147,7 +147,7 @@ class Opes(Bias):
         return self.settings
 
     def _energy(self, total: Any) -> Any:
-        settings = self._known
+        settings = self.settled
         inside = total / self.norm / self.zed + settings.epsilon
         return settings.kt * settings.prefactor * namespace(inside).log(inside)
 
@@ -188,7 +188,7 @@ class Opes(Bias):
         ValueError
             If there is no temperature.
         """
-        settings = self._known
+        settings = self.settled
         there = self._next_list(arguments)
         if there is None or self.neighbours is None or there.index is self.neighbours.index:
             total, slopes = self.kernels.sum_and_slopes(arguments)
@@ -239,7 +239,7 @@ class Opes(Bias):
         tuple of float
             Centre, sigma, height and logarithm of the weight.
         """
-        settings, kernels = self._known, self.kernels
+        settings, kernels = self.settled, self.kernels
         old_norm, old_count = self.norm, len(kernels)
         kernels.changes.clear()
         log_weight = bias / settings.kt + extra / settings.kt
@@ -337,8 +337,8 @@ class Opes(Bias):
     store_states = property(lambda self: self.options.state.keeps_all)
     excluded = property(lambda self: self.options.excluded)
     extra = property(lambda self: self.options.extra)
-    bias_factor = property(lambda self: self._known.bias_factor)
-    epsilon = property(lambda self: self._known.epsilon)
+    bias_factor = property(lambda self: self.settled.bias_factor)
+    epsilon = property(lambda self: self.settled.epsilon)
     sigma0 = property(lambda self: self.widths.sigma0)
     mean = property(lambda self: self.widths.mean)
     square = property(lambda self: self.widths.square)
@@ -353,7 +353,7 @@ class Opes(Bias):
 
     @cached_property
     def adaptive(self) -> bool:
-        return self.options.sigma.given is None
+        return self.options.sigma.measured
 
     @property
     def adaptive_counter(self) -> int:

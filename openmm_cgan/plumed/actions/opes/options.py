@@ -63,6 +63,11 @@ class SigmaOptions:
     least: tuple[float, ...] | None
     fixed: bool
 
+    @property
+    def measured(self) -> bool:
+        """Whether they are not given."""
+        return self.given is None
+
 
 @dataclass(frozen=True)
 class ListOptions:

@@ -62,7 +62,7 @@ def settings_at(
     factor = options.barrier / kt if options.bias_factor is None else options.bias_factor
     if not factor > 1:
         raise error("BIASFACTOR", f"is {factor:g}; must be above 1 (BARRIER/kT if absent)")
-    if math.isinf(factor) and (explore or options.sigma.given is None):
+    if math.isinf(factor) and (explore or options.sigma.measured):
         raise error("BIASFACTOR", "inf neither with EXPLORE nor with an adaptive SIGMA")
     prefactor = factor - 1 if explore else 1 - 1 / factor
     epsilon, cutoff = options.epsilon, options.cutoff

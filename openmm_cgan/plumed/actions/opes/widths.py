@@ -63,7 +63,7 @@ class KernelWidths:
         self.least = None if options.least is None else np.array(options.least)
         self.mean, self.square = np.zeros(n), np.zeros(n)
         self.counter = 0
-        self.measured = options.given is None
+        self.measured = options.measured
 
     @property
     def known(self) -> bool:
