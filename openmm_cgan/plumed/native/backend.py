@@ -276,7 +276,8 @@ class NativeBackend:
 
     def _kt_or_none(self, bias: Metad | Opes) -> float | None:
         """The kT that a bias works with [energy unit of the input]; None where it is not known."""
-        k, t = (GAS_CONSTANT, self.temperature) if bias.temp is None else (KB_PLUMED, bias.temp)
+        temp = bias.options.temp
+        k, t = (GAS_CONSTANT, self.temperature) if temp is None else (KB_PLUMED, temp)
         return None if t is None else k * t / bias.units.energy
 
     @property

@@ -131,22 +131,6 @@ class Metad(Bias):
             strides.add(self.options.walkers.stride)
         return strides
 
-    # ---- what runs.metad asks for by these names
-
-    temp = property(lambda self: self.options.temp)
-    file = property(lambda self: self.options.file)
-    fmt = property(lambda self: self.options.fmt)
-    restarts = property(lambda self: self.options.restarts)
-    interval = property(lambda self: self.options.interval)
-    grid_read = property(lambda self: self.options.grid_files.read)
-    grid_file = property(lambda self: self.options.grid_files.written)
-    grid_stride = property(lambda self: self.options.grid_files.stride)
-    store_grids = property(lambda self: self.options.grid_files.keeps_all)
-    walkers = property(lambda self: self.options.walkers.number)
-    walker = property(lambda self: self.options.walkers.index)
-    walkers_folder = property(lambda self: self.options.walkers.folder)
-    read_stride = property(lambda self: self.options.walkers.stride)
-
     # ---- what depends on the run
 
     @property

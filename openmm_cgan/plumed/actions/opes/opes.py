@@ -8,7 +8,6 @@ not on a grid. Invernizzi and Parrinello, doi 10.1021/acs.jpclett.0c00497 and
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -325,43 +324,6 @@ class Opes(Bias):
         self.widths.restore_saved(arrays)
         for name in _SUMS:
             setattr(self, name, saved_array(arrays, name, ()).item())
-
-    # ---- what runs.opes asks for by these names
-
-    temp = property(lambda self: self.options.temp)
-    file = property(lambda self: self.options.file)
-    fmt = property(lambda self: self.options.fmt)
-    restarts = property(lambda self: self.options.restarts)
-    restart_file = property(lambda self: self.options.state.read)
-    state_file = property(lambda self: self.options.state.written)
-    store_states = property(lambda self: self.options.state.keeps_all)
-    excluded = property(lambda self: self.options.excluded)
-    extra = property(lambda self: self.options.extra)
-    bias_factor = property(lambda self: self.settled.bias_factor)
-    epsilon = property(lambda self: self.settled.epsilon)
-    sigma0 = property(lambda self: self.widths.sigma0)
-    mean = property(lambda self: self.widths.mean)
-    square = property(lambda self: self.widths.square)
-
-    @cached_property  # like the next two, asked for at every step
-    def pace(self) -> int:
-        return self.options.pace
-
-    @cached_property
-    def state_stride(self) -> int:
-        return self.options.state.stride
-
-    @cached_property
-    def adaptive(self) -> bool:
-        return self.options.sigma.measured
-
-    @property
-    def adaptive_counter(self) -> int:
-        return self.widths.counter
-
-    @adaptive_counter.setter
-    def adaptive_counter(self, counter: int) -> None:
-        self.widths.counter = counter
 
 
 def _is_point(arguments: list[Any]) -> bool:

@@ -37,11 +37,11 @@ class MetadRun:
     def __init__(self, action: Metad, directory: Path, files: OutputFiles) -> None:
         self.action = action
         self._directory, self._files = directory, files
-        paths = [directory / self._file(walker) for walker in range(action.walkers)]
+        paths = [directory / self._file(walker) for walker in range(action.options.walkers.number)]
         self._readers = [HillsReader(path, action) for path in paths]
         self._appends = False
         self._writer: FieldWriter | None = None
-        self._hills_path = directory / self._file(action.walker)
+        self._hills_path = directory / self._file(action.options.walkers.index)
 
     def start(self, restart: bool) -> bool:
         """Read what an earlier run left, and open the files; return whether there are hills.
@@ -52,11 +52,11 @@ class MetadRun:
             If a file to begin with is missing, or is not of this METAD.
         """
         action = self.action
-        self._appends = restart if action.restarts is None else action.restarts
-        if action.grid_read:
+        self._appends = restart if action.options.restarts is None else action.options.restarts
+        if action.options.grid_files.read:
             assert action.grid is not None
-            read_grid(self._directory / action.grid_read, action.label, action.grid)
-        reads_hills = self._appends and not action.grid_read
+            read_grid(self._directory / action.options.grid_files.read, action.label, action.grid)
+        reads_hills = self._appends and not action.options.grid_files.read
         for reader in self._readers:
             if reads_hills and not reader.path.exists():
                 raise FileNotFoundError(
@@ -71,23 +71,24 @@ class MetadRun:
         if action.acceleration is not None:
             action.acceleration.begin(self._directory, action.label)
         self._hills_writer()  # there from the beginning: a run may end before its first hill
-        if action.grid_file and not (self._appends and action.store_grids):
-            path = self._directory / action.grid_file
+        files = action.options.grid_files
+        if files.written and not (self._appends and files.keeps_all):
+            path = self._directory / files.written
             if not self._appends:
                 back_up(path)
             path.touch()
         self._watch_grids()
-        return reads_hills or bool(action.grid_read)
+        return reads_hills or bool(action.options.grid_files.read)
 
     def _file(self, walker: int) -> str:
         action = self.action
-        if action.walkers == 1:
-            return action.file
-        return os.path.join(action.walkers_folder, f"{action.file}.{walker}")
+        if action.options.walkers.number == 1:
+            return action.options.file
+        return os.path.join(action.options.walkers.folder, f"{action.options.file}.{walker}")
 
     def _watch_grids(self) -> None:
-        if self.action.grid_file and self.action.store_grids:
-            self._files.watch(self._directory / self.action.grid_file)
+        if self.action.options.grid_files.written and self.action.options.grid_files.keeps_all:
+            self._files.watch(self._directory / self.action.options.grid_files.written)
 
     def saved(self) -> dict[str, np.ndarray]:
         """How far the hills of other walkers are read, to be saved with a checkpoint."""
@@ -122,14 +123,14 @@ class MetadRun:
         """
         action = self.action
         lays = step % action.pace == 0 and not first
-        reads = action.walkers > 1 and step % action.read_stride == 0
+        reads = action.options.walkers.number > 1 and step % action.options.walkers.stride == 0
         if lays:
             self._lay(found, time)
-        if action.grid_stride and step % action.grid_stride == 0:
+        if action.options.grid_files.stride and step % action.options.grid_files.stride == 0:
             self.write_grid()
         if reads:
             for walker, reader in enumerate(self._readers):
-                if walker != action.walker:
+                if walker != action.options.walkers.index:
                     reader.follow()
         if lays or reads:
             action.update_sums(step)
@@ -140,12 +141,12 @@ class MetadRun:
         action = self.action
         arguments = [float(found[value.name]) for value in action.arguments]
         hill = action.deposit(arguments, float(found[f"{action.label}.bias"]))
-        row = [action.fmt % number for number in (time, *hill)]
-        if action.walkers > 1:
+        row = [action.options.fmt % number for number in (time, *hill)]
+        if action.options.walkers.number > 1:
             row.append(f" {int(clock.time())}")
         writer = self._writer or self._hills_writer()
         writer.write(row)
-        if action.walkers > 1:  # which read it
+        if action.options.walkers.number > 1:  # which read it
             writer.flush()
 
     def _hills_writer(self) -> FieldWriter:
@@ -159,10 +160,10 @@ class MetadRun:
         """Write the grid to its file, in place of the one before or behind it."""
         action = self.action
         assert action.grid is not None
-        assert action.grid_file is not None
-        path = self._directory / action.grid_file
+        assert action.options.grid_files.written is not None
+        path = self._directory / action.options.grid_files.written
         lines = grid_lines(action.label, action.grid)
-        if action.store_grids:
+        if action.options.grid_files.keeps_all:
             with path.open("a") as file:
                 file.writelines(lines)
             return
@@ -266,13 +267,13 @@ class HillsReader:
 def _hills_header(metad: Metad) -> tuple[list[str], list[tuple[str, str]]]:
     names = [value.name for value in metad.arguments]
     fields = ["time", *names, *metad.sigma_names, "height", "biasf"]
-    if metad.walkers > 1:
+    if metad.options.walkers.number > 1:
         fields.append("clock")
     multivariate = "false" if metad.widths is None else "true"
     constants = [("multivariate", multivariate), ("kerneltype", "stretched-gaussian")]
-    if metad.interval is not None:
-        limits = zip(("lower_int", "upper_int"), metad.interval, strict=True)
-        constants += [(name, metad.fmt % limit) for name, limit in limits]
+    if metad.options.interval is not None:
+        limits = zip(("lower_int", "upper_int"), metad.options.interval, strict=True)
+        constants += [(name, metad.options.fmt % limit) for name, limit in limits]
     domains = [value.domain_text for value in metad.arguments]
     return fields, constants + domain_constants(names, domains)
 

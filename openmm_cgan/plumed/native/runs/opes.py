@@ -41,7 +41,7 @@ class OpesRun:
     @property
     def every_step(self) -> bool:
         """Whether it needs its arguments at every step that it is called at."""
-        return self.action.adaptive or self.action.neighbours is not None
+        return self.action.options.sigma.measured or self.action.neighbours is not None
 
     @property
     def strides(self) -> list[int]:
@@ -50,7 +50,7 @@ class OpesRun:
     @property
     def rare_strides(self) -> list[int]:
         """When it needs the bias too, or writes."""
-        return [s for s in (self.action.pace, self.action.state_stride) if s > 0]
+        return [s for s in (self.action.options.pace, self.action.options.state.stride) if s > 0]
 
     # ---- files
 
@@ -66,32 +66,32 @@ class OpesRun:
         restart = self._restarts(restart)
         if restart:
             self._restart()
-        if action.state_file is None:
+        if action.options.state.written is None:
             return
-        path = self._directory / action.state_file
+        path = self._directory / action.options.state.written
         if not restart:
             back_up(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        if restart and action.restart_file is None:
+        if restart and action.options.state.read is None:
             self._write_state(0.0)  # PLUMED turns kernels into a state at once
 
     def _restarts(self, restart: bool) -> bool:
-        return restart if self.action.restarts is None else self.action.restarts
+        return restart if self.action.options.restarts is None else self.action.options.restarts
 
     def open(self, append: bool) -> None:
         """Open the files that grow."""
         self._writer(self._restarts(append))
-        if self.action.store_states:
-            self._files.watch(self._directory / str(self.action.state_file))
+        if self.action.options.state.keeps_all:
+            self._files.watch(self._directory / str(self.action.options.state.written))
 
     def _restart(self) -> None:
         action = self.action
-        name = action.restart_file or action.file
+        name = action.options.state.read or action.options.file
         path = self._directory / name
         if not path.exists():
             raise FileNotFoundError(f"restart: {path} of {action.name} {action.label} is not there")
-        if action.restart_file is None:
+        if action.options.state.read is None:
             table = read_fields(path)
             self._check(table, path, "kernels")
             action.restore_kernels(*_columns(action, table), table.columns["logweight"])
@@ -120,22 +120,22 @@ class OpesRun:
     def _writer(self, append: bool = True) -> FieldWriter:
         action = self.action
         header = [*_fields(action), "logweight"], _constants(action, "kernels")
-        path = self._directory / action.file
+        path = self._directory / action.options.file
         return self._files.writer(action.label, path, lambda: header, append)
 
     def _write_state(self, time: float) -> None:
         action = self.action
-        assert action.state_file is not None
-        path = self._directory / action.state_file
+        assert action.options.state.written is not None
+        path = self._directory / action.options.state.written
         kernels = action.kernels
         lines = [f"#! FIELDS {' '.join(_fields(action))}"]
         lines += [f"#! SET {name} {text}" for name, text in _constants(action, "state")]
         for centre, sigma, height in zip(
             kernels.centres, kernels.sigmas, kernels.heights, strict=True
         ):
-            lines.append("".join(action.fmt % x for x in (time, *centre, *sigma, height)))
+            lines.append("".join(action.options.fmt % x for x in (time, *centre, *sigma, height)))
         text = "".join(f"{line}\n" for line in lines) if len(kernels) else ""
-        if not action.store_states and path.exists():
+        if not action.options.state.keeps_all and path.exists():
             os.replace(path, path.with_name(f"bck.last.{path.name}"))
         with open(path, "a") as file:
             file.write(text)
@@ -150,17 +150,17 @@ class OpesRun:
     def tick(self, found: dict[str, Any], step: int, time: float) -> bool:
         """Lay the kernel of this step and write the state; say whether the bias has changed."""
         action = self.action
-        due = step % action.pace == 0
-        if not (action.adaptive or due or self._writes_state(step)):
+        due = step % action.options.pace == 0
+        if not (action.options.sigma.measured or due or self._writes_state(step)):
             return False
         arguments = [float(found[value.name]) for value in action.arguments]
         if not action.measure(arguments):
             return False
-        if due := due and all(float(found[value.name]) == 0 for value in action.excluded):
-            extra = sum(float(found[value.name]) for value in action.extra)
+        if due := due and all(float(found[value.name]) == 0 for value in action.options.excluded):
+            extra = sum(float(found[value.name]) for value in action.options.extra)
             kernel = action.deposit(arguments, float(found[f"{action.label}.bias"]), extra)
             writer = self._writer()
-            writer.write(action.fmt % number for number in (time, *kernel))
+            writer.write(action.options.fmt % number for number in (time, *kernel))
             writer.flush()
             found.update(zip((v.name for v in action.outputs[1:]), action.sums(), strict=True))
         if self._writes_state(step):
@@ -168,7 +168,7 @@ class OpesRun:
         return due
 
     def _writes_state(self, step: int) -> bool:
-        stride = self.action.state_stride
+        stride = self.action.options.state.stride
         return stride > 0 and step % stride == 0
 
 
@@ -180,8 +180,8 @@ def _fields(action: Opes) -> list[str]:
 def _settings(action: Opes) -> list[tuple[str, float]]:
     kernels = action.kernels
     return [
-        ("biasfactor", action.bias_factor),
-        ("epsilon", action.epsilon),
+        ("biasfactor", action.settled.bias_factor),
+        ("epsilon", action.settled.epsilon),
         ("kernel_cutoff", math.sqrt(kernels.cutoff2)),
         ("compression_threshold", math.sqrt(kernels.threshold2)),
     ]
@@ -195,15 +195,16 @@ def _constants(action: Opes, kind: str) -> list[tuple[str, str]]:
         sums = ("zed", "sum_weights", "sum_weights2")
         numbers += [(name, getattr(action, name)) for name in sums]
         counts = [("counter", f" {action.counter}")]
-        if action.adaptive:
-            counts.append(("adaptive_counter", f" {action.adaptive_counter}"))
+        if action.options.sigma.measured:
+            counts.append(("adaptive_counter", f" {action.widths.counter}"))
             for i, value in enumerate(action.arguments):
-                widths = zip(WIDTHS, (action.sigma0, action.mean, action.square), strict=True)
-                counts += [(f"{key}_{value.name}", action.fmt % x[i]) for key, x in widths]
+                now = action.widths
+                widths = zip(WIDTHS, (now.sigma0, now.mean, now.square), strict=True)
+                counts += [(f"{key}_{value.name}", action.options.fmt % x[i]) for key, x in widths]
     names = [value.name for value in action.arguments]
     return [
         ("action", f"{action.name}_{kind}"),
-        *((name, action.fmt % number) for name, number in numbers),
+        *((name, action.options.fmt % number) for name, number in numbers),
         *counts,
         *domain_constants(names, [value.domain_text for value in action.arguments]),
     ]
@@ -225,9 +226,10 @@ def restore_state(action: Opes, table: FieldTable) -> None:
     for name in ("zed", "sum_weights", "sum_weights2"):
         setattr(action, name, float(constants[name]))
     action.counter = int(constants["counter"])
-    if action.adaptive:
-        action.adaptive_counter = int(constants["adaptive_counter"])
-        for key, array in zip(WIDTHS, (action.sigma0, action.mean, action.square), strict=True):
+    if action.options.sigma.measured:
+        action.widths.counter = int(constants["adaptive_counter"])
+        widths = action.widths
+        for key, array in zip(WIDTHS, (widths.sigma0, widths.mean, widths.square), strict=True):
             array[:] = [float(constants[f"{key}_{value.name}"]) for value in action.arguments]
     action.kernels.put(*_columns(action, table))
     action.normalize()

@@ -267,7 +267,7 @@ def _strides_used(path: PathMsd, actions: list[Action]) -> set[int]:
     for action in actions:
         values = [*action.arguments]
         if isinstance(action, Opes):
-            values += [*action.excluded, *action.extra]
+            values += [*action.options.excluded, *action.options.extra]
         if reading.isdisjoint(value.name.partition(".")[0] for value in values):
             continue
         reading.add(action.label)
