@@ -14,9 +14,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 demo: $(VENV)/.installed
 	$(BIN)/openmm-cgan demo --out demo --overwrite
 
-# one thread each: on molecules and networks this small, threads mostly wait for each other
+# A process for each core, of one thread: on molecules and networks this small, threads mostly wait
+# for each other.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
