@@ -126,7 +126,7 @@ class TrainingSettings:
                 f" {', '.join(KINDS)}"
             )
         for f in fields(self):
-            value, least = getattr(self, f.name), 1 if f.type is int and f.name != "seed" else 0
+            value, least = vars(self)[f.name], 1 if f.type is int and f.name != "seed" else 0
             if isinstance(value, str | None):
                 continue
             if not (math.isfinite(value) and value >= least):

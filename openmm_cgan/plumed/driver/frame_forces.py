@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import openmm
 from numpy.typing import NDArray
-from openmm import app
+from openmm import app, unit
 
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.variables.centers import Centroid
@@ -231,7 +231,7 @@ def openmm_box(box: NDArray) -> tuple[NDArray, NDArray]:
         rows = rows @ turn
     rows = np.tril(rows)  # OpenMM wants zeros, not what rounding leaves
     reduced = app.internal.unitcell.reducePeriodicBoxVectors([openmm.Vec3(*row) for row in rows])
-    return np.array(reduced._value if hasattr(reduced, "_value") else reduced), turn
+    return np.array(reduced.value_in_unit(unit.nanometer)), turn
 
 
 def _step_between(positions: NDArray, before: int, after: int, box: NDArray) -> NDArray:

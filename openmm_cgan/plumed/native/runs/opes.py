@@ -192,8 +192,11 @@ def _constants(action: Opes, kind: str) -> list[tuple[str, str]]:
     numbers = _settings(action)
     counts: list[tuple[str, str]] = []
     if kind == "state":
-        sums = ("zed", "sum_weights", "sum_weights2")
-        numbers += [(name, getattr(action, name)) for name in sums]
+        numbers += [
+            ("zed", action.zed),
+            ("sum_weights", action.sum_weights),
+            ("sum_weights2", action.sum_weights2),
+        ]
         counts = [("counter", f" {action.counter}")]
         if action.options.sigma.measured:
             counts.append(("adaptive_counter", f" {action.widths.counter}"))
