@@ -336,3 +336,26 @@ def test_a_centre_of_mass_has_its_masses_from_the_topology_until_a_system_is_kno
     assert PlumedBias(text, molecule.topology).cv_values(molecule.positions) == pytest.approx(
         expected
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["c: COM ATOMS=1-6", "c: CENTER ATOMS=1-6 MASS", "g: GYRATION ATOMS=1-6 MASS_WEIGHTED"],
+    ids=["COM", "CENTER MASS", "GYRATION"],
+)
+def test_masses_that_add_up_to_nothing_are_refused_before_a_step(line):
+    value = "g" if line.startswith("g") else "d"
+    text = f"{line}\nd: DISTANCE ATOMS={'1,9' if value == 'g' else 'c,9'}\n"
+    bias = PlumedBias(text + f"RESTRAINT ARG={value} AT=1 KAPPA=10\n", backend="native")
+    system = alanine_dipeptide().system
+    for atom in range(6):
+        system.setParticleMass(atom, 0.0)
+    for i in reversed(range(system.getNumConstraints())):  # OpenMM holds no constraints of those
+        if min(system.getConstraintParameters(i)[:2]) < 6:
+            system.removeConstraint(i)
+    n_forces = system.getNumForces()
+    with pytest.raises(ValueError, match=r"<input>:1: .* mass 0"):
+        bias.add_to(system)
+    assert system.getNumForces() == n_forces
+    system.setParticleMass(0, 1.0)  # some mass is enough
+    PlumedBias(text + f"RESTRAINT ARG={value} AT=1 KAPPA=10\n", backend="native").add_to(system)

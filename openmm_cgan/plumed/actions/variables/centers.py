@@ -39,14 +39,21 @@ def mass_weights(action: Action, masses: np.ndarray | None) -> np.ndarray:
     Raises
     ------
     ValueError
-        If they are not known yet.
+        If they are not known yet, or all are zero: frozen particles and virtual sites.
     """
     if masses is None:
         raise ValueError(
             f"{action.statement.location}: {action.name} {action.label} needs the masses: call "
             "bias.add_to(system), or PlumedBias(..., topology), before its values"
         )
-    return masses / masses.sum()
+    total = masses.sum()
+    if total == 0:
+        raise ValueError(
+            f"{action.statement.location}: {action.name} {action.label} weighs its atoms by mass, "
+            "and all of them have mass 0 in this System: frozen particles or virtual sites; use "
+            "CENTER without MASS, or freeze them otherwise"
+        )
+    return masses / total
 
 
 class VirtualAtom(AtomAction):
