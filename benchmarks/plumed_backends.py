@@ -1,7 +1,7 @@
 """How well the native backend agrees with libplumed.
 
 The largest deviation of the native backend from libplumed in values, bias energy and
-forces over 40 random frames for each action (tests/cases/plumed_inputs.py holds the inputs),
+forces over 40 random frames for each action (plumed_cases.py holds the inputs),
 relative to 1 + magnitude, without and with periodic boxes.
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.cases.eight_atoms import BOXES, TOLERANCE, deviation
-from tests.cases.plumed_inputs import CASES
+from benchmarks.eight_atoms import BOXES, TOLERANCE, deviation
+from benchmarks.plumed_cases import CASES
 
 
 def agreement_rows() -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
     python benchmarks/plumed_fuzz.py --number 10000 --seed 1
 
 Inputs are random text, statements put together from the keywords of the actions, and real inputs
-(plumed_inputs/ and the cases of the tests) with words, characters and lines changed. Each runs in a
+(plumed_inputs/ and plumed_cases.py) with words, characters and lines changed. Each runs in a
 time limit; anything but a compiled input or PlumedInputError is printed with the input that did it.
 Compiled means: its OpenMM forces are made, a Context takes them, and they are evaluated.
 """
@@ -33,8 +33,8 @@ from openmm_cgan.plumed.input.language import PlumedInputError, include_files, r
 from openmm_cgan.plumed.native.backend import NativeBackend
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.cases.eight_atoms import reference_pdb
-from tests.cases.plumed_inputs import CASES, GROUPS
+from benchmarks.eight_atoms import reference_pdb
+from benchmarks.plumed_cases import CASES, GROUPS
 
 INPUTS = Path(__file__).resolve().parent.parent / "plumed_inputs"
 SECONDS = 10

@@ -3,9 +3,9 @@
 import openmm
 from openmm import app
 
+from benchmarks.eight_atoms import make_system
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import alanine_dipeptide
-from tests.cases.eight_atoms import make_system
 
 PHI_PSI = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
 VARIABLES = (

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from benchmarks.eight_atoms import N_ATOMS, random_frames
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.driver.driver import DriverSettings, run_driver
 from openmm_cgan.plumed.driver.trajectories import Frame
-from tests.cases.eight_atoms import N_ATOMS, random_frames
 
 KT = 300 * GAS_CONSTANT
 

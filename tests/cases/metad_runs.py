@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tests.cases.eight_atoms import header, made, random_frames
+from benchmarks.eight_atoms import made, random_frames
+from tests.cases.eight_atoms import header
 
 VALUES = (
     "t: TORSION ATOMS=1,3,4,6\nu: TORSION ATOMS=2,4,5,7\nd: DISTANCE ATOMS=5,8\n"

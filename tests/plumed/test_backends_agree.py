@@ -13,22 +13,21 @@ import openmm
 import pytest
 from openmm import app
 
-from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.files.fields import read_fields
-from openmm_cgan.plumed.input.language import PlumedInputError
-from openmm_cgan.testsystems import alanine_dipeptide
-from tests.cases.eight_atoms import (
+from benchmarks.eight_atoms import (
     BOXES,
     TOLERANCE,
-    compare_tables,
     deviation,
-    header,
     made,
     make_system,
     random_frames,
     reference_pdbs,
 )
-from tests.cases.plumed_inputs import CASES, GRID_2D, MOLECULES
+from benchmarks.plumed_cases import CASES, GRID_2D, MOLECULES
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import PlumedInputError
+from openmm_cgan.testsystems import alanine_dipeptide
+from tests.cases.eight_atoms import compare_tables, header
 
 pytestmark = pytest.mark.plumed
 

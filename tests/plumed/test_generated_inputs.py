@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.cases.eight_atoms import N_ATOMS, TOLERANCE, made, random_frames
+from benchmarks.eight_atoms import N_ATOMS, TOLERANCE, made, random_frames
 
 pytestmark = pytest.mark.plumed
 

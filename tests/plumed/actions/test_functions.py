@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.cases.eight_atoms import BOXES, N_ATOMS, TOLERANCE, deviation, made
+from benchmarks.eight_atoms import BOXES, N_ATOMS, TOLERANCE, deviation, made
 
 pytestmark = pytest.mark.plumed
 

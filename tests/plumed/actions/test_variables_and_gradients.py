@@ -6,6 +6,8 @@ import pytest
 import torch
 from openmm import app
 
+from benchmarks.eight_atoms import BOXES, made, make_system, random_frames, reference_pdbs
+from benchmarks.plumed_cases import CASES, MOLECULES
 from openmm_cgan.plumed.actions import ACTIONS, actions_help
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.variables.variable import Variable
@@ -14,8 +16,6 @@ from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError
 from openmm_cgan.plumed.native.forces import compiler
 from openmm_cgan.testsystems import alanine_dipeptide
-from tests.cases.eight_atoms import BOXES, made, make_system, random_frames, reference_pdbs
-from tests.cases.plumed_inputs import CASES, MOLECULES
 
 STATIC = {name: text for name, text in (CASES | MOLECULES).items() if "METAD" not in text}
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from benchmarks.eight_atoms import BOXES, TOLERANCE, deviation, reference_pdbs
 from openmm_cgan import PlumedBias
 from openmm_cgan.plumed.driver.driver import DriverSettings, run_driver
 from openmm_cgan.plumed.driver.trajectories import Frame
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError
-from tests.cases.eight_atoms import BOXES, TOLERANCE, deviation, reference_pdbs
 
 pytestmark = pytest.mark.plumed
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from benchmarks.eight_atoms import TOLERANCE, deviation
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
 from openmm_cgan.plumed.input.pdb import read_pdb
-from tests.cases.eight_atoms import TOLERANCE, deviation
 
 MOLECULE = """\
 ATOM      1  C   ACE A   1       1.000   2.000   3.000  1.00  0.00

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from benchmarks.eight_atoms import random_frames
 from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError
 from tests.cases.biases_with_state import PHI_PSI, VARIABLES, run_frames, simulated
-from tests.cases.eight_atoms import random_frames
 
 plumed = pytest.mark.plumed
 

@@ -6,11 +6,11 @@ import numpy as np
 import openmm
 import pytest
 
+from benchmarks.eight_atoms import deviation, made, make_system, random_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError
 from tests.cases.biased_runs import biased_alanine, phase_point
-from tests.cases.eight_atoms import deviation, made, make_system, random_frames
 from tests.cases.metad_runs import (
     GRID_D,
     GRID_T,

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from benchmarks.eight_atoms import BOXES, deviation, random_frames
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.metad.adaptive import from_columns, to_columns
@@ -17,7 +18,6 @@ from openmm_cgan.plumed.driver.trajectories import Frame
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError
 from tests.cases.biased_runs import biased_alanine
-from tests.cases.eight_atoms import BOXES, deviation, random_frames
 from tests.cases.metad_runs import (
     GRID_D,
     GRID_T,

@@ -5,6 +5,7 @@ import openmm
 import pytest
 from openmm import app
 
+from benchmarks.eight_atoms import BOXES, random_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError
@@ -15,7 +16,6 @@ from tests.cases.biases_with_state import (
     run_frames,
     simulated,
 )
-from tests.cases.eight_atoms import BOXES, random_frames
 
 plumed = pytest.mark.plumed
 

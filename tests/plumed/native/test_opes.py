@@ -8,6 +8,7 @@ import openmm
 import pytest
 import torch
 
+from benchmarks.eight_atoms import BOXES, random_frames
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.opes.kernels import Kernels
@@ -21,7 +22,6 @@ from tests.cases.biases_with_state import (
     run_frames,
     simulated,
 )
-from tests.cases.eight_atoms import BOXES, random_frames
 
 plumed = pytest.mark.plumed
 PRINT_OPES = "PRINT ARG=o.bias,o.rct,o.zed,o.neff,o.nker STRIDE=5 FILE=COLVAR\n"

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
+from benchmarks.eight_atoms import BOXES, random_frames, reference_pdbs
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError
 from tests.cases.biased_runs import phase_point
 from tests.cases.driver_runs import compare, driven, walk
-from tests.cases.eight_atoms import BOXES, chain_simulation, random_frames, reference_pdbs
+from tests.cases.eight_atoms import chain_simulation
 
 plumed = pytest.mark.plumed
 
