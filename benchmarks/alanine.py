@@ -98,7 +98,7 @@ def _dragged(umbrella: Umbrella, rows: range) -> Frames:
 
 
 def frames_of(positions: NDArray, bias: PlumedBias, molecule: Molecule) -> Frames:
-    """Frames with their CVs; steps are their numbers, the bias is left 0."""
+    """Frames of positions (n, n_atoms, 3) [nm] with their CVs; steps count, the bias is 0."""
     n = len(positions)
     x = positions.astype(np.float32)
     zeros = np.zeros(n)
@@ -187,5 +187,5 @@ def grid_centres(n_side: int = 12) -> NDArray[np.float64]:
 
 
 def in_basin(phi: NDArray) -> NDArray[np.bool_]:
-    """Whether phi is in the basin of C7ax."""
+    """Whether phi, of any shape, is in the basin of C7ax [rad]."""
     return (phi > BASIN[0]) & (phi < BASIN[1])

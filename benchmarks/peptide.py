@@ -77,7 +77,10 @@ def biased_md(molecule: Molecule, steps: int, folder: Path) -> tuple[Frames, Plu
 
 
 def internal_distances(gan: ConditionalGAN, made: NDArray, md: NDArray) -> dict[str, Any]:
-    """Jensen-Shannon distances by kind of coordinate, of those that vary and are no CVs."""
+    """Jensen-Shannon distances by kind of coordinate, of those that vary and are no CVs.
+
+    Both sets of positions are of shape (n, n_atoms, 3) [nm].
+    """
     z_matrix = gan.features.z_matrix
     ours, theirs = (
         torch.cat(z_matrix.to_internal(torch.from_numpy(x.astype(float))), dim=1).numpy()

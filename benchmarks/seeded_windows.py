@@ -76,7 +76,10 @@ def seeded_starts(folder: Path, settings: DemoSettings, seed: int) -> Seeds:
 
 
 def dragged_starts(centres: NDArray, settings: DemoSettings, seed: int) -> NDArray[np.float64]:
-    """Starts dragged through the windows row by row, in as many steps as the metadynamics."""
+    """Starts (n, n_atoms, 3) [nm] dragged through the windows' centres (n, 2), row by row.
+
+    In as many steps as the metadynamics took.
+    """
     molecule = alanine_dipeptide("C7eq")
     text = plumed_input("alanine_phi_psi_umbrella.dat").read_text()
     bias = PlumedBias(text.replace("${phi},${psi}", "0,0"))

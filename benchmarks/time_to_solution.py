@@ -83,7 +83,7 @@ def run(folder: Path, bias_line: str, steps: int, stride: int, seed: int) -> Fra
 
 
 def basin_free_energy(log_weights: NDArray, phi: NDArray) -> float:
-    """-kT ln(P_in / P_out) of weighted values of phi; infinite where a side is empty."""
+    """-kT ln(P_in / P_out) of weighted values of phi, both (n,); infinite where a side is empty."""
     weights = np.exp(log_weights - log_weights.max())
     inside = in_basin(phi)
     with np.errstate(divide="ignore"):
@@ -136,7 +136,10 @@ def by_frames(frames: Frames) -> Curve:
 
 
 def reweighted(log_weights: NDArray, phi: NDArray, ends: NDArray) -> NDArray[np.float64]:
-    """Basin free energy of the first `end` frames for each end, their first tenth left out."""
+    """Basin free energy of the first `end` of frames (n,), for each of ``ends`` (m,).
+
+    The first tenth of each part is left out.
+    """
     parts = [slice(end // 10, end) for end in ends]
     return np.array([basin_free_energy(log_weights[part], phi[part]) for part in parts])
 

@@ -46,7 +46,7 @@ def torsion(positions: NDArray, atoms: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def is_trans_l(positions: NDArray) -> NDArray[np.bool_]:
-    """Whether each frame is still L-alanine with both amides trans."""
+    """Whether frames (..., n_atoms, 3) are still L-alanine with both amides trans."""
     n, ca, c, cb = (positions[..., i, :] for i in N_CA_C_CB)
     handed = (np.cross(n - ca, c - ca) * (cb - ca)).sum(-1) > 0.0
     trans = [np.abs(torsion(positions, atoms)) > np.pi / 2 for atoms in OMEGAS]
@@ -54,5 +54,5 @@ def is_trans_l(positions: NDArray) -> NDArray[np.bool_]:
 
 
 def in_basin(phi: NDArray) -> NDArray[np.bool_]:
-    """The basin of C7ax, 0 < phi < 2.3 rad."""
+    """Whether phi, of any shape, is in the basin of C7ax, 0 < phi < 2.3 rad."""
     return (phi > BASIN[0]) & (phi < BASIN[1])

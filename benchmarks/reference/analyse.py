@@ -35,6 +35,8 @@ from openmm_cgan.free_energy.samples import statistical_inefficiency, unbiased
 BINS = 72
 DISAGREE, INDEPENDENT = 5.0, 20  # standard errors; independent frames
 TRANSIENT = 0.1  # of a metadynamics walker, left out: the first fill of the basins
+# of each start: its windows, and what was left out and started again
+Runs = dict[str, tuple[list[BiasedFrames], dict[str, int]]]
 VARIABLES = tuple(CollectiveVariable(name, "rad", (-np.pi, np.pi)) for name in ("phi", "psi"))
 
 
@@ -81,7 +83,7 @@ def two_state_windows(runs: list[list[BiasedFrames]]) -> list[int]:
 
 
 def harmonic(centre: NDArray) -> Callable[[NDArray], NDArray]:
-    """The restraint of a window as a function of the CVs."""
+    """The restraint on a centre (2,) as a function of the CVs (n, 2) [kJ/mol]."""
 
     def bias(cvs: NDArray) -> NDArray[np.float64]:
         distance = (cvs - centre + np.pi) % (2 * np.pi) - np.pi
@@ -111,7 +113,10 @@ def over_walkers(samples: list[WeightedSamples]) -> Estimate:
 
 
 def error_of_mean(values: NDArray, errors: NDArray) -> NDArray[np.float64]:
-    """The larger of two errors: by the spread of few walkers, and by the blocks within each."""
+    """The larger of two errors: by the spread of few walkers, and by the blocks within each.
+
+    Both arrays are of shape (n_walkers, ...).
+    """
     by_spread = values.std(axis=0, ddof=1) / len(values) ** 0.5
     by_blocks = np.sqrt((errors**2).sum(axis=0)) / len(values)
     return np.fmax(by_spread, by_blocks)
@@ -144,7 +149,7 @@ def profile_record(first: FreeEnergy, second: FreeEnergy) -> dict[str, Any]:
         bins.append(joined(good) if good else Estimate(np.nan, np.nan))
     both = np.array(bins)
     zero = np.nanmin(both[:, 0])
-    apart = np.abs(first.free_energy - second.free_energy)
+    difference = np.abs(first.free_energy - second.free_energy)
     low = both[:, 0] - zero < 30.0
     return {
         "centres": [round(float(c), 6) for c in first.centres[0]],
@@ -152,7 +157,7 @@ def profile_record(first: FreeEnergy, second: FreeEnergy) -> dict[str, Any]:
         "error": numbers(both[:, 1]),
         "metadynamics": numbers(first.free_energy - zero),
         "umbrella": numbers(second.free_energy - zero),
-        "largest_disagreement_below_30": round(float(np.nanmax(apart[low])), 2),
+        "largest_disagreement_below_30": round(float(np.nanmax(difference[low])), 2),
     }
 
 
@@ -164,27 +169,42 @@ def record(estimate: Estimate) -> dict[str, float]:
     return {"value": round(estimate.value, 3), "error": round(estimate.error, 3)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("metadynamics", type=Path)
-    parser.add_argument("umbrella", type=Path)
-    parser.add_argument("--json", type=Path, default=Path(__file__).with_name("reference.json"))
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    samples, flipped = walkers(arguments.metadynamics)
-    found = {name: windows(arguments.umbrella, name) for name in umbrella.STARTS}
+def usable_windows(folder: Path) -> tuple[Runs, list[int]]:
+    """Windows of either start with their counts, and the numbers of those left out of both."""
+    found = {name: windows(folder, name) for name in umbrella.STARTS}
     left_out = two_state_windows([runs for runs, _ in found.values()])
-    by_start = {
+    usable = {
         name: ([w for i, w in enumerate(runs) if i not in left_out], counts)
         for name, (runs, counts) in found.items()
     }
-    every = [window for runs, _ in by_start.values() for window in runs]
-    both = joined_windows(every)
+    return usable, left_out
+
+
+def umbrella_record(
+    by_start: Runs, every: list[BiasedFrames], left_out: list[int]
+) -> dict[str, Any]:
+    """Halves of the windows, the basin from either start, and the centres left out [degrees]."""
     halves = convergence(
         every, lambda s: basin_difference(s, in_basin).value, (0.5,), max_samples=500_000
     )
+    return {
+        "centres_left_out": np.degrees(umbrella.centres()[left_out]).round().tolist(),
+        "halves": [round(float(halves.forward[0]), 2), round(float(halves.backward[0]), 2)],
+        **{
+            f"from {name}": record(basin_difference(joined_windows(runs), in_basin)) | counts
+            for name, (runs, counts) in by_start.items()
+        },
+    }
+
+
+def reference_record(metadynamics: Path, umbrella_folder: Path) -> dict[str, Any]:
+    """All of reference.json."""
+    samples, flipped = walkers(metadynamics)
+    by_start, left_out = usable_windows(umbrella_folder)
+    every = [window for runs, _ in by_start.values() for window in runs]
+    both = joined_windows(every)
     methods = {"metadynamics": over_walkers(samples), "umbrella": basin_difference(both, in_basin)}
-    result = {
+    return {
         "system": "alanine dipeptide (ACE-ALA-NME) in vacuum, AMBER ff96, HBonds constraints, "
         "LangevinMiddle 300 K 1/ps 2 fs; L-alanine, trans amides",
         "temperature": alanine.TEMPERATURE,
@@ -195,14 +215,7 @@ def main() -> None:
             "walkers": [record(basin_difference(s, in_basin)) for s in samples],
             "flipped_frames": flipped,
         },
-        "umbrella": {
-            "centres_left_out": np.degrees(umbrella.centres()[left_out]).round().tolist(),
-            "halves": [round(float(halves.forward[0]), 2), round(float(halves.backward[0]), 2)],
-            **{
-                f"from {name}": record(basin_difference(joined_windows(runs), in_basin)) | counts
-                for name, (runs, counts) in by_start.items()
-            },
-        },
+        "umbrella": umbrella_record(by_start, every, left_out),
         "profiles": {
             v.name: profile_record(
                 mean_profile(samples, v.name), absolute(free_energy_profile(both, v.name, BINS))
@@ -210,6 +223,16 @@ def main() -> None:
             for v in VARIABLES
         },
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("metadynamics", type=Path)
+    parser.add_argument("umbrella", type=Path)
+    parser.add_argument("--json", type=Path, default=Path(__file__).with_name("reference.json"))
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    result = reference_record(arguments.metadynamics, arguments.umbrella)
     arguments.json.write_text(json.dumps(result) + "\n")
     brief = {key: value for key, value in result.items() if key != "profiles"}
     logging.info("%s", json.dumps(brief, indent=1))

@@ -38,7 +38,10 @@ def bias_grid(metadynamics: app.Metadynamics) -> NDArray[np.float64]:
 
 
 def time_offset(bias: NDArray) -> float:
-    """c(t) of P. Tiwary and M. Parrinello, J. Phys. Chem. B 119, 736 (2015), in kJ/mol."""
+    """c(t) of P. Tiwary and M. Parrinello, J. Phys. Chem. B 119, 736 (2015) [kJ/mol].
+
+    From the bias on its grid, shape (GRID + 1, GRID + 1) [kJ/mol].
+    """
     v = bias[:-1, :-1] / alanine.KT
     upper, lower = v * BIASFACTOR / (BIASFACTOR - 1.0), v / (BIASFACTOR - 1.0)
     return alanine.KT * float(

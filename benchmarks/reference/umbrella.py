@@ -27,7 +27,7 @@ from openmm import app
 
 GRID = (24, 15)
 KAPPA = np.array([200.0, 100.0])  # kJ/mol/rad^2
-TAKE_STEPS, SETTLE_STEPS, STRIDE = 2_500, 5_000, 50
+DRAG_STEPS, SETTLE_STEPS, STRIDE = 2_500, 5_000, 50
 STARTS = {"C7eq": (-1.4, 1.2), "C7ax": (1.1, -1.0)}
 ENERGY = "0.5*{}*d^2; d=min(abs(theta-{}), 6.283185307179586-abs(theta-{}))"
 
@@ -49,8 +49,8 @@ def restrained_simulation(seed: int) -> tuple[app.Simulation, NDArray[np.float64
     return alanine.simulation(system, topology, seed), positions
 
 
-def take(simulation: app.Simulation, begin: NDArray, end: NDArray, steps: int) -> None:
-    """Move the restraint from one point to another, the short way round, in 50 jumps."""
+def drag(simulation: app.Simulation, begin: NDArray, end: NDArray, steps: int) -> None:
+    """Move the restraint from one point (2,) to another [rad], the short way round, in 50 jumps."""
     way = (end - begin + np.pi) % (2 * np.pi) - np.pi
     for part in np.linspace(0, 1, 51)[1:]:
         move(simulation, (begin + part * way + np.pi) % (2 * np.pi) - np.pi)
@@ -58,7 +58,7 @@ def take(simulation: app.Simulation, begin: NDArray, end: NDArray, steps: int) -
 
 
 def move(simulation: app.Simulation, centre: NDArray) -> None:
-    """Put the restraint on a point."""
+    """Put the restraint on a point (2,) [rad]."""
     simulation.context.setParameter("phi0", centre[0])
     simulation.context.setParameter("psi0", centre[1])
 
@@ -74,7 +74,7 @@ def begin_at(simulation: app.Simulation, point: tuple[float, float]) -> NDArray[
     move(simulation, here)
     simulation.minimizeEnergy()
     simulation.context.setVelocitiesToTemperature(alanine.TEMPERATURE, 11)
-    take(simulation, here, target, 20_000)
+    drag(simulation, here, target, 20_000)
     settled = positions_of(simulation)
     assert alanine.is_trans_l(settled)
     return settled
@@ -83,13 +83,29 @@ def begin_at(simulation: app.Simulation, point: tuple[float, float]) -> NDArray[
 def run_window(
     simulation: app.Simulation, start: NDArray, begin: NDArray, centre: NDArray, steps: int
 ) -> dict[str, NDArray]:
-    """Frames of one window from one side; ``restarts`` counts starts that left the molecule."""
+    """Frames of one window from one side; ``restarts`` counts starts that left the molecule.
+
+    Parameters
+    ----------
+    simulation : openmm.app.Simulation
+        From `restrained_simulation`.
+    start : ndarray, shape (n_atoms, 3)
+        Settled configuration [nm] at ``begin``.
+    begin, centre : ndarray, shape (2,)
+        phi and psi where it starts, and of the window [rad].
+    steps : int
+
+    Returns
+    -------
+    dict of str to ndarray
+        phi, psi, trans_l, shape (n_frames,); omegas, shape (2, n_frames) [rad]; centre, restarts.
+    """
     for restarts in range(10):
         simulation.context.setPositions(start)
         move(simulation, begin)
         seed = int(simulation.context.getStepCount() % 1_000_003) + 1
         simulation.context.setVelocitiesToTemperature(alanine.TEMPERATURE, seed)
-        take(simulation, begin, centre, TAKE_STEPS * (1 + restarts))
+        drag(simulation, begin, centre, DRAG_STEPS * (1 + restarts))
         simulation.step(SETTLE_STEPS)
         if alanine.is_trans_l(positions_of(simulation)):
             break
