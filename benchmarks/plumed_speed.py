@@ -16,7 +16,6 @@ the median over rounds of a block against the mean of its two neighbours, in CPU
 from __future__ import annotations
 
 import argparse
-import copy
 import functools
 import json
 import logging
@@ -32,29 +31,29 @@ from typing import Any
 import numpy as np
 import openmm
 from alanine import bias_variables
+from biased_md import (
+    CALLED_BACK,
+    METAD,
+    PACE,
+    RESTRAINT,
+    SOLVATED,
+    Step,
+    biased,
+    evaluated,
+    make_simulation,
+    microseconds,
+    plain,
+    solvated,
+    vacuum,
+    write_solute,
+)
 from openmm import app, unit
 
-from openmm_cgan import PlumedBias
 from openmm_cgan.plumed.input.language import read_statements
 from openmm_cgan.plumed.libplumed import plugin
 from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed, find_kernel
-from openmm_cgan.testsystems import Molecule, alanine_dipeptide
+from openmm_cgan.testsystems import Molecule
 
-TORSIONS = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
-RESTRAINT = TORSIONS + "RESTRAINT ARG=phi,psi AT=-1.33,1.22 KAPPA=20,20\n"
-METAD = (
-    TORSIONS + "METAD ARG=phi,psi SIGMA=0.3,0.3 HEIGHT=1 BIASFACTOR=10 PACE={pace} "
-    "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=90,90\n"
-)
-CALLED_BACK = {
-    "OPES_METAD": "o: OPES_METAD ARG=phi,psi SIGMA=0.2,0.2 PACE=500 BARRIER=40\n",
-    "OPES_METAD with adaptive SIGMA": "o: OPES_METAD ARG=phi,psi PACE=500 BARRIER=40\n",
-    "MOVINGRESTRAINT": "m: MOVINGRESTRAINT ARG=phi,psi STEP0=0 AT0=-1,1 KAPPA0=50,50 "
-    "STEP1=10000000 AT1=1,1\n",
-    "MOVINGRESTRAINT with its work printed": "m: MOVINGRESTRAINT ARG=phi,psi STEP0=0 AT0=-1,1 "
-    "KAPPA0=50,50 STEP1=10000000 AT1=1,1\nPRINT ARG=m.work STRIDE=500 FILE=COLVAR\n",
-}
-PACE = 500
 HILL_PACE = 50
 NEVER = 10**9
 # Measured elsewhere on this molecule (OpenMM 8.6.1, PLUMED 2.10.1 with -O3)
@@ -65,77 +64,9 @@ ELSEWHERE = {
     ("METAD", "CPU"): {"openmm-plumed 2.1, elsewhere": 0.887},
 }
 BRIDGE_COST = 64.0  # us a step
-SOLVATED = {
-    "COORDINATION of the solute with 500 waters": "c: COORDINATION GROUPA=1-22 "
-    "GROUPB=23-1522:3 R_0=0.3\nRESTRAINT ARG=c AT=10 KAPPA=1\n",
-    "RMSD of the solute": "r: RMSD REFERENCE={pdb} TYPE=OPTIMAL\n"
-    "RESTRAINT ARG=r AT=0.1 KAPPA=100\n",
-    "RESTRAINT on two torsions": RESTRAINT,
-    "METAD on two torsions": METAD.format(pace=PACE),
-}
-
-Step = Callable[[int], Any]
 
 
-# ---- systems and runs
-
-
-def vacuum() -> Molecule:
-    return alanine_dipeptide("C7eq")
-
-
-@functools.cache
-def _solvated() -> Molecule:
-    molecule = alanine_dipeptide("C7eq")
-    field = app.ForceField("amber96.xml", "tip3p.xml")
-    modeller = app.Modeller(molecule.topology, molecule.positions * unit.nanometer)
-    modeller.addSolvent(field, boxSize=openmm.Vec3(2.9, 2.9, 2.9) * unit.nanometer)
-    system = field.createSystem(
-        modeller.topology, nonbondedMethod=app.PME, constraints=app.HBonds, nonbondedCutoff=0.9
-    )
-    positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform_of("CPU"))
-    context.setPositions(positions)
-    openmm.LocalEnergyMinimizer.minimize(context, 10, 100)
-    settled = context.getState(positions=True).getPositions(asNumpy=True)._value
-    return Molecule(modeller.topology, system, np.array(settled))
-
-
-def solvated() -> Molecule:
-    made = _solvated()
-    return Molecule(made.topology, copy.deepcopy(made.system), made.positions)
-
-
-def platform_of(name: str) -> openmm.Platform:
-    return openmm.Platform.getPlatformByName(name)
-
-
-def make_simulation(molecule: Molecule, platform: str) -> app.Simulation:
-    integrator = openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.002)
-    threads = {"Threads": "1"} if platform == "CPU" else {}
-    made = platform_of(platform)
-    simulation = app.Simulation(molecule.topology, molecule.system, integrator, made, threads)
-    simulation.context.setPositions(molecule.positions)
-    return simulation
-
-
-def plain(molecule: Molecule, platform: str) -> Step:
-    return make_simulation(molecule, platform).step
-
-
-def biased(text: str, backend: str, molecule: Molecule, platform: str) -> Step:
-    """An input on one of our backends."""
-    bias = PlumedBias(
-        text,
-        molecule.topology,
-        temperature=300.0,
-        backend=backend,
-        directory="." if backend == "plugin" else tempfile.mkdtemp(),
-    )
-    bias.add_to(molecule.system)
-    simulation = make_simulation(molecule, platform)
-    bias.attach(simulation)
-    return simulation.step
+# ---- runs that ours are compared with
 
 
 def openmm_metadynamics(pace: int, molecule: Molecule, platform: str) -> Step:
@@ -187,13 +118,6 @@ def bridge(molecule: Molecule, platform: str) -> Step:
 
 
 # ---- measuring
-
-
-def microseconds(step: Step, steps: int) -> float:
-    """CPU time of a step in one block [us]; one thread works, and others may use the machine."""
-    start = time.process_time()
-    step(steps)
-    return (time.process_time() - start) / steps * 1e6
 
 
 def compare(run: Step, other: Step, rounds: int, steps: int) -> tuple[float, float]:
@@ -280,9 +204,7 @@ def callback_rows(rounds: int) -> list[dict[str, Any]]:
     against = plain(vacuum(), "Reference")
     for name, text in CALLED_BACK.items():
         cost = {
-            backend: compare(
-                biased(TORSIONS + text, backend, vacuum(), "Reference"), against, rounds, 2000
-            )[1]
+            backend: compare(biased(text, backend, vacuum(), "Reference"), against, rounds, 2000)[1]
             for backend in ("native", "kernel")
         }
         title = f"native {name} on phi, psi, more than plain MD, Reference platform"
@@ -294,31 +216,15 @@ def callback_rows(rounds: int) -> list[dict[str, Any]]:
 def evaluation_rows(repeats: int) -> list[dict[str, Any]]:
     rows = []
     folder = Path(tempfile.mkdtemp())
-    with (folder / "solute.pdb").open("w") as file:
-        app.PDBFile.writeFile(vacuum().topology, vacuum().positions * 10, file)
+    solute = write_solute(folder)
     for name, text in SOLVATED.items():
         times = {}
         for backend in ("native", "kernel"):
-            molecule = solvated()
-            bias = PlumedBias(
-                text.format(pdb=folder / "solute.pdb"),
-                molecule.topology,
-                temperature=300.0,
-                backend=backend,
-                directory=folder,
-            )
-            bias.add_to(molecule.system)
-            simulation = make_simulation(molecule, "CPU")
-            bias.attach(simulation)
-            ask = functools.partial(
-                simulation.context.getState, energy=True, forces=True, groups=bias.force_groups()
-            )
-            ask()
+            ask = evaluated(text.format(pdb=solute), backend, solvated(), "CPU")
+            ask(1)
             found = []
             for _ in range(repeats):
-                start = time.process_time()
-                ask()
-                found.append((time.process_time() - start) * 1e6)
+                found.append(microseconds(ask, 1))
             times[backend] = statistics.median(found)
         title = f"evaluation of the bias alone, explicit water, CPU platform: {name}"
         peers = {"kernel backend": times["kernel"]}

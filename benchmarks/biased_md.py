@@ -1,0 +1,141 @@
+"""Molecules, PLUMED inputs and runs whose speed is measured; by public names of the package alone.
+
+So that old_and_new.py can run them with another checkout of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+from openmm import app, unit
+
+from openmm_cgan import PlumedBias
+from openmm_cgan.testsystems import Molecule, alanine_dipeptide
+
+TORSIONS = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
+RESTRAINT = TORSIONS + "RESTRAINT ARG=phi,psi AT=-1.33,1.22 KAPPA=20,20\n"
+METAD = (
+    TORSIONS + "METAD ARG=phi,psi SIGMA=0.3,0.3 HEIGHT=1 BIASFACTOR=10 PACE={pace} "
+    "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=90,90\n"
+)
+MOVING = "m: MOVINGRESTRAINT ARG=phi,psi STEP0=0 AT0=-1,1 KAPPA0=50,50 STEP1=10000000 AT1=1,1\n"
+# what Python works on at every step
+CALLED_BACK = {
+    "OPES_METAD": TORSIONS + "o: OPES_METAD ARG=phi,psi SIGMA=0.2,0.2 PACE=500 BARRIER=40\n",
+    "OPES_METAD with adaptive SIGMA": TORSIONS + "o: OPES_METAD ARG=phi,psi PACE=500 BARRIER=40\n",
+    "MOVINGRESTRAINT": TORSIONS + MOVING,
+    "MOVINGRESTRAINT with its work printed": TORSIONS + MOVING
+    + "PRINT ARG=m.work STRIDE=500 FILE=COLVAR\n",
+}  # fmt: skip
+PACE = 500
+SOLVATED = {
+    "COORDINATION of the solute with 500 waters": "c: COORDINATION GROUPA=1-22 "
+    "GROUPB=23-1522:3 R_0=0.3\nRESTRAINT ARG=c AT=10 KAPPA=1\n",
+    "RMSD of the solute": "r: RMSD REFERENCE={pdb} TYPE=OPTIMAL\n"
+    "RESTRAINT ARG=r AT=0.1 KAPPA=100\n",
+    "RESTRAINT on two torsions": RESTRAINT,
+    "METAD on two torsions": METAD.format(pace=PACE),
+}
+
+Step = Callable[[int], Any]
+
+
+def vacuum() -> Molecule:
+    return alanine_dipeptide("C7eq")
+
+
+@functools.cache
+def _solvated() -> Molecule:
+    molecule = alanine_dipeptide("C7eq")
+    field = app.ForceField("amber96.xml", "tip3p.xml")
+    modeller = app.Modeller(molecule.topology, molecule.positions * unit.nanometer)
+    modeller.addSolvent(field, boxSize=openmm.Vec3(2.9, 2.9, 2.9) * unit.nanometer)
+    system = field.createSystem(
+        modeller.topology, nonbondedMethod=app.PME, constraints=app.HBonds, nonbondedCutoff=0.9
+    )
+    positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform_of("CPU"))
+    context.setPositions(positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 10, 100)
+    settled = context.getState(positions=True).getPositions(asNumpy=True)._value
+    return Molecule(modeller.topology, system, np.array(settled))
+
+
+def solvated() -> Molecule:
+    made = _solvated()
+    return Molecule(made.topology, copy.deepcopy(made.system), made.positions)
+
+
+def platform_of(name: str) -> openmm.Platform:
+    return openmm.Platform.getPlatformByName(name)
+
+
+def make_simulation(molecule: Molecule, platform: str) -> app.Simulation:
+    integrator = openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.002)
+    threads = {"Threads": "1"} if platform == "CPU" else {}
+    made = platform_of(platform)
+    simulation = app.Simulation(molecule.topology, molecule.system, integrator, made, threads)
+    simulation.context.setPositions(molecule.positions)
+    return simulation
+
+
+def plain(molecule: Molecule, platform: str) -> Step:
+    return make_simulation(molecule, platform).step
+
+
+def biased(text: str, backend: str, molecule: Molecule, platform: str) -> Step:
+    """Dynamics under an input on one of our backends."""
+    return _biased_simulation(text, backend, molecule, platform)[0].step
+
+
+def evaluated(text: str, backend: str, molecule: Molecule, platform: str) -> Step:
+    """So many evaluations of the bias alone, energy and forces."""
+    simulation, bias = _biased_simulation(text, backend, molecule, platform)
+    ask = functools.partial(
+        simulation.context.getState, energy=True, forces=True, groups=bias.force_groups()
+    )
+
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            ask()
+
+    return repeat
+
+
+def write_solute(folder: Path) -> Path:
+    """The PDB file of the solute that inputs in `SOLVATED` refer to."""
+    path = folder / "solute.pdb"
+    with path.open("w") as file:
+        app.PDBFile.writeFile(vacuum().topology, vacuum().positions * 10, file)
+    return path
+
+
+def _biased_simulation(
+    text: str, backend: str, molecule: Molecule, platform: str
+) -> tuple[app.Simulation, PlumedBias]:
+    bias = PlumedBias(
+        text,
+        molecule.topology,
+        temperature=300.0,
+        backend=backend,
+        directory="." if backend == "plugin" else tempfile.mkdtemp(),
+    )
+    bias.add_to(molecule.system)
+    simulation = make_simulation(molecule, platform)
+    bias.attach(simulation)
+    return simulation, bias
+
+
+def microseconds(step: Step, steps: int) -> float:
+    """CPU time of a step in one block [us]; one thread works, and others may use the machine."""
+    start = time.process_time()
+    step(steps)
+    return (time.process_time() - start) / steps * 1e6
