@@ -10,7 +10,8 @@ by the places that its memory happens to have, so each row is measured with seve
 are the medians of both [us], the median ratio over the pairs with its error from their spread, and
 the ratio of each pair.
 
-It ends with exit code 1 if a row is slower by more than MOST, and by more than twice its error.
+It ends with exit code 1 if a row is slower by more than MOST and by more than twice its error. One
+that is slower by more than MOST within its error is undecided: more pairs decide it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from frame_reporter import make_run, rate
 import openmm_cgan
 
 MOST = 0.02  # slower than before
+VERDICTS = {True: "", False: "  SLOWER", None: "  undecided"}
 HILL_PACE = 50
 
 
@@ -82,7 +84,7 @@ def rows() -> dict[str, Row]:
     kernel = dynamics(RESTRAINT, "kernel", "vacuum", "Reference")
     found["RESTRAINT, libplumed, vacuum, Reference"] = Row(kernel, 2000)
     for name, text in SOLVATED.items():
-        found[f"evaluation, water: {name}"] = Row(evaluation(text), 50)
+        found[f"evaluation, water: {name}"] = Row(evaluation(text), 1000)
     found["FrameReporter every 100 steps"] = Row(reported("FrameReporter"), 20_000)
     return found
 
@@ -179,7 +181,7 @@ def record(name: str, pairs: list[Compared]) -> dict[str, Any]:
         "value": round(middle, 4),
         "unit": "times the time",
         "target": f"<= {1 + MOST}",
-        "met": not (slower > MOST and slower > 2 * error),
+        "met": True if slower <= MOST else False if slower > 2 * error else None,
         "peers": {
             "error": round(error, 4),
             "pairs": [round(ratio, 4) for ratio in sorted(ratios)],
@@ -213,10 +215,10 @@ def main() -> None:
             beside = found[-1]["peers"]
             print(f"{name:58s} {beside['old, us']:9.2f} {beside['new, us']:9.2f} us   "
                   f"{found[-1]['value']:.3f} +- {beside['error']:.3f}  {beside['pairs']}"
-                  f"{'' if found[-1]['met'] else '  SLOWER'}", flush=True)  # fmt: skip
+                  f"{VERDICTS[found[-1]['met']]}", flush=True)  # fmt: skip
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
-    sys.exit(not all(row["met"] for row in found))
+    sys.exit(any(row["met"] is False for row in found))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import numpy as np
 from openmm_cgan import __version__
 from openmm_cgan.atomic_files import replacing
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.frames.journal import open_still
+from openmm_cgan.frames.journal import open_snapshot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -124,7 +124,7 @@ def open_segment(path: Path) -> Iterator[h5py.File]:
             f"{path} does not exist: expected a segment file or a folder of them"
         )
     try:
-        with open_still(path, lambda file: _require_whole(path, file)) as file:
+        with open_snapshot(path, lambda file: _require_whole(path, file)) as file:
             yield file
     except (OSError, KeyError, RuntimeError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(

@@ -35,7 +35,7 @@ except ImportError:  # Windows has none: two writers of one folder are not told 
 
 JOURNAL = "segments.journal"
 HEAD_BYTES = 64 * 1024
-STILL_TRIES, STILL_SECONDS = 25, 0.02
+SNAPSHOT_TRIES, SNAPSHOT_SECONDS = 25, 0.02
 
 _HEAD = struct.Struct("<8sQI")  # mark, length and CRC-32 of what follows
 _MARK = b"ocganj01"
@@ -95,7 +95,7 @@ class Journal:
         change = read_change(self._file.read())
         if change is not None and (path := self.folder / Path(change.name).name).exists():
             with path.open("r+b", buffering=0) as file:
-                repeat(file, change)
+                redo(file, change)
         self._file.truncate(0)
 
     def _commit(self, path: Path, memory: _Overlay) -> None:
@@ -113,7 +113,7 @@ class Journal:
                 file.truncate(whole)
                 raise
             with contextlib.suppress(OSError):  # it is decided: `finish` repeats it, or raises
-                repeat(file, Change(path.name, memory.size, inside))
+                redo(file, Change(path.name, memory.size, inside))
                 self._file.truncate(0)
 
 
@@ -139,7 +139,7 @@ def read_change(journal: bytes) -> Change | None:
     return Change(name, size, writes)
 
 
-def repeat(file: Any, change: Change) -> None:
+def redo(file: Any, change: Change) -> None:
     """Make the writes of a change, again if need be."""
     for at, data in change.writes:
         file.seek(at)
@@ -147,7 +147,7 @@ def repeat(file: Any, change: Change) -> None:
     file.truncate(change.size)
 
 
-def open_still(path: Path, check: Callable[[h5py.File], None]) -> h5py.File:
+def open_snapshot(path: Path, check: Callable[[h5py.File], None]) -> h5py.File:
     """Open an HDF5 file to read, as it is at one moment.
 
     Where its folder has a journal, a program may be changing it: it is read into memory between
@@ -162,16 +162,16 @@ def open_still(path: Path, check: Callable[[h5py.File], None]) -> h5py.File:
     journal = path.parent / JOURNAL
     if not journal.exists():
         return _open_checked(path, check)
-    for _ in range(STILL_TRIES):
+    for _ in range(SNAPSHOT_TRIES):
         before = _stamp(path, journal)
         image = path.read_bytes()
         if before[0] == 0 and _stamp(path, journal) == before:
             return _open_checked(io.BytesIO(image), check)
-        time.sleep(STILL_SECONDS)
+        time.sleep(SNAPSHOT_SECONDS)
     memory = io.BytesIO(path.read_bytes())
     change = read_change(journal.read_bytes()) if journal.exists() else None
     if change is not None and change.name == path.name:
-        repeat(memory, change)
+        redo(memory, change)
     return _open_checked(memory, check)
 
 

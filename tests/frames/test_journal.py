@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from openmm_cgan.frames import journal
-from openmm_cgan.frames.journal import JOURNAL, Change, Journal, open_still, read_change, repeat
+from openmm_cgan.frames.journal import JOURNAL, Change, Journal, open_snapshot, read_change, redo
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def require_even(file):
 
 
 def contents(path):
-    with open_still(path, require_even) as file:
+    with open_snapshot(path, require_even) as file:
         return file["x"][:].tolist(), file["y"][:].tolist()
 
 
@@ -68,7 +68,7 @@ def test_a_stop_at_any_write_leaves_the_file_before_or_after(folder, tmp_path_fa
     assert [len(column) for column in after] == [510, 510]
     states = sorted(snapshots.iterdir())
     assert len(states) > 40
-    monkeypatch.setattr(journal, "STILL_TRIES", 1)
+    monkeypatch.setattr(journal, "SNAPSHOT_TRIES", 1)
     for state in states:
         found = contents(state / "a.h5")
         assert found in (before, after), state
@@ -139,7 +139,7 @@ def test_where_the_disk_is_full_a_change_fails_whole_or_is_made(folder, monkeypa
     except OSError:
         raised = True
     monkeypatch.undo()
-    monkeypatch.setattr(journal, "STILL_TRIES", 1)
+    monkeypatch.setattr(journal, "SNAPSHOT_TRIES", 1)
     n = len(contents(folder / "a.h5")[0])
     assert n == (10 if raised else 510)
     assert not raised or contents(folder / "a.h5") == before
@@ -152,7 +152,7 @@ def test_where_the_disk_is_full_a_change_fails_whole_or_is_made(folder, monkeypa
 def test_what_could_not_be_finished_is_finished_before_the_next_change(folder, monkeypatch):
     held = Journal(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(journal, "repeat", lambda *_: (_ for _ in ()).throw(OSError("unplugged")))
+        patch.setattr(journal, "redo", lambda *_: (_ for _ in ()).throw(OSError("unplugged")))
         with held.changing(folder / "a.h5") as file:
             grow(file, 5)
     assert (folder / JOURNAL).stat().st_size > 0
@@ -175,7 +175,7 @@ def test_a_journal_cut_short_is_of_a_change_not_begun(tmp_path):
     path.write_bytes(b"123456789")
     for _ in range(2):
         with path.open("r+b") as file:
-            repeat(file, change)
+            redo(file, change)
         assert path.read_bytes() == b"aB345c"
 
 

@@ -1,0 +1,66 @@
+"""What the commands read from the text of their options, and what the demo says of its stages."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from openmm_cgan.cli.demo import STAGES, _Stages
+from openmm_cgan.cli.driver import _molfiles
+from openmm_cgan.cli.options import cv_values, interval, require_parent
+from openmm_cgan.cli.simulations import CONSTRAINTS, load_molecule
+
+PDB = Path(__file__).parents[2] / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
+
+
+def test_cv_values_come_in_the_order_of_the_names() -> None:
+    assert cv_values("psi=-0.5, phi=1.0", ["phi", "psi"]) == [1.0, -0.5]
+
+
+@pytest.mark.parametrize("text", ["phi=1", "phi=1,psi=x", "phi=1,psi=2,chi=3", "1.0,2.0", ""])
+def test_cv_values_that_do_not_fit_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"--at .*such as phi=1.0,psi=1.0"):
+        cv_values(text, ["phi", "psi"])
+
+
+def test_an_interval_has_two_ends() -> None:
+    assert interval("0,2.3") == (0.0, 2.3)
+    for text in ("0", "0,1,2", "a,b"):
+        with pytest.raises(ValueError, match="expected LOWER,UPPER"):
+            interval(text)
+
+
+def test_a_missing_folder_is_told_before_the_work(tmp_path: Path) -> None:
+    require_parent(tmp_path / "new.csv", None)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        require_parent(tmp_path / "new.csv", tmp_path / "missing" / "plot.png")
+
+
+def test_trajectories_are_read_from_the_words_left_over() -> None:
+    words = ["--mf_xtc", "a.xtc", "--mf_dcd=b.dcd"]
+    assert _molfiles(words) == [("mf_xtc", Path("a.xtc")), ("mf_dcd", Path("b.dcd"))]
+    with pytest.raises(click.UsageError, match="--mf_xtc needs a file"):
+        _molfiles(["--mf_xtc"])
+    with pytest.raises(click.UsageError, match="no such option or argument: --x"):
+        _molfiles(["--x"])
+
+
+def test_constraints_are_named_as_openmms_and_others_refused() -> None:
+    counts = {
+        name: load_molecule(PDB, ["amber96.xml"], name).system.getNumConstraints()
+        for name in CONSTRAINTS
+    }
+    assert counts["None"] == 0 < counts["HBonds"] < counts["AllBonds"] < counts["HAngles"]
+    with pytest.raises(ValueError, match="expected one of None, HBonds, AllBonds, HAngles"):
+        load_molecule(PDB, ["amber96.xml"], "Bonds")
+
+
+def test_stages_are_numbered_and_timed() -> None:
+    said: list[str] = []
+    stages = _Stages(said.append)
+    for name in STAGES:
+        stages.begin(name)
+    record = stages.seconds()
+    assert said == [f"{i}/5 {name}" for i, name in enumerate(STAGES, start=1)]
+    assert list(record["seconds_of_stages"]) == list(STAGES)
+    assert sum(record["seconds_of_stages"].values()) == pytest.approx(record["seconds"])
