@@ -34,7 +34,7 @@ def positions_of(state: openmm.State) -> NDArray[np.float64]:
         If the State holds no positions.
     """
     positions = np.empty((state._getNumParticles(), 3))
-    state._getVectorAsNumpy(state.Positions, positions)
+    copy_positions(state, positions)
     return positions
 
 

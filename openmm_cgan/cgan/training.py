@@ -323,8 +323,8 @@ class _Training:
         features, condition = self.data.features[rows], self.data.condition[rows]
         share, weight = self.settings.likelihood_share, self.settings.consistency
         loss = features.new_zeros(())
-        repeated = condition.repeat(self._draws(), 1)  # all conditions, then all again
         if share < 1 or weight > 0:
+            repeated = condition.repeat(self._draws(), 1)  # all conditions, then all again
             made = self.generator.sample(repeated, self.rng)
         if share < 1:
             loss = (1 - share) * self._judged(made, repeated, features)

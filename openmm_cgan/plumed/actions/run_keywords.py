@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.input.words import is_number_format
 
@@ -9,6 +11,26 @@ TEMP = Keyword("TEMP", "real", "temperature in K, if not that of the run")
 RESTART = Keyword("RESTART", "text", "YES or NO, if not as the whole input")
 LOG_FILE = Keyword("FILE", "text", "file name; the log if absent")
 ROW_FORMAT = Keyword("FMT", "text", "number format", default="%f")
+
+
+@dataclass(frozen=True)
+class SnapshotFiles:
+    """Files that hold a bias as it stands: the grid of a METAD, the state of an OPES.
+
+    Attributes
+    ----------
+    read, written : str or None
+        What to begin with, and where it is written.
+    stride : int
+        Steps between writing; 0 for never.
+    keeps_all : bool
+        Whether each is written behind the one before.
+    """
+
+    read: str | None
+    written: str | None
+    stride: int
+    keeps_all: bool
 
 
 def read_restart(given: Given) -> bool | None:

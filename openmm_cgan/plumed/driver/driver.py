@@ -28,6 +28,7 @@ from openmm_cgan.plumed.input.language import (
     PlumedInputError,
     Statement,
     include_files,
+    lines_of,
     read_statements,
     read_text,
 )
@@ -118,7 +119,7 @@ def read_masses(path: str | Path) -> tuple[NDArray[np.float64], NDArray[np.float
     """
     path = Path(path)
     if path.suffix.lower() == ".pdb":
-        lines = path.read_text().split("\nEND\n")[0].split("\n")
+        lines = lines_of(path.read_text().split("\nEND\n")[0])
         rows = [line for line in lines if line.startswith(("ATOM", "HETATM"))]
         try:
             index = np.array([int(row[6:11]) - 1 for row in rows])

@@ -15,6 +15,8 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.plumed.input.language import lines_of
+
 # Formats whose numbers are nm, named by PLUMED's options without the dashes
 OWN_FORMATS = ("ixyz", "igro", "ixtc", "itrr")
 # columns of the lengths and angles of a PDB file's cell
@@ -190,7 +192,7 @@ def _read_dcd(path: Path) -> Iterator[Frame]:
 def _read_pdb(path: Path) -> Iterator[Frame]:
     """Models of a PDB file by their columns: atom names may repeat, which libraries drop."""
     box, rows = None, []
-    for line in chain(path.read_text().splitlines(), ["END"]):
+    for line in chain(lines_of(path.read_text()), ["END"]):
         record = line[:6].strip()
         if record == "CRYST1":
             box = _cell_vectors([float(line[i:j]) for i, j in _CRYST1])

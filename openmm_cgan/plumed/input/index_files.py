@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from openmm_cgan.plumed.input.language import lines_of
+
 MAX_BYTES = 256 * 1024**2
 
 
@@ -29,7 +31,7 @@ def read_index_file(path: Path, group: str = "") -> list[int]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"{path} is larger than {MAX_BYTES} bytes")
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = lines_of(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the index file {path} can not be read: {error}") from None
     groups: dict[str, list[str]] = {}

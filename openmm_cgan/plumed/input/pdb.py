@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from openmm_cgan.plumed.input.language import lines_of
+
 MAX_PDB_BYTES = 512 * 1024**2
 
 # fmt: off
@@ -201,7 +203,7 @@ def read_models(path: Path) -> list[list[PdbAtom]]:
         raise ValueError(f"{path} has more than {MAX_PDB_BYTES} bytes")
     models: list[list[PdbAtom]] = []
     atoms: list[PdbAtom] = []
-    for number, line in enumerate(path.read_text().split("\n"), start=1):
+    for number, line in enumerate(lines_of(path.read_text()), start=1):
         if line[:6].strip() in ("END", "ENDMDL") and atoms:
             models.append(atoms)
             atoms = []
@@ -217,7 +219,7 @@ def read_remarks(path: Path) -> list[dict[str, str]]:
     remarks: list[dict[str, str]] = []
     words: dict[str, str] = {}
     begun = False
-    for line in path.read_text().split("\n"):
+    for line in lines_of(path.read_text()):
         if line[:6].strip() in ("END", "ENDMDL") and begun:
             remarks.append(words)
             words, begun = {}, False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from openmm_cgan.plumed.input.language import Statement, read_statements
+from openmm_cgan.plumed.input.language import Statement, read_statements, read_text
 from openmm_cgan.plumed.input.words import read_integer, unbrace
 
 log = logging.getLogger("openmm_cgan")
@@ -87,7 +87,7 @@ def _strides_inside(statement: Statement, folder: Path) -> set[int]:
     """Strides of the actions in a file that is included; {0} where it can not be read."""
     path = folder / unbrace(statement.words[0].partition("=")[2]) if statement.words else folder
     try:
-        return set(update_strides(read_statements(path.read_text(), str(path)), folder))
+        return set(update_strides(read_statements(*read_text(path)), folder))
     except (OSError, ValueError, RecursionError):
         return {0}
 

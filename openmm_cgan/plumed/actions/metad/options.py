@@ -29,7 +29,13 @@ from openmm_cgan.plumed.actions.metad.tempering import (
     read_transition,
 )
 from openmm_cgan.plumed.actions.metad.update_window import WINDOW_KEYWORDS, read_window
-from openmm_cgan.plumed.actions.run_keywords import RESTART, TEMP, check_format, read_restart
+from openmm_cgan.plumed.actions.run_keywords import (
+    RESTART,
+    TEMP,
+    SnapshotFiles,
+    check_format,
+    read_restart,
+)
 from openmm_cgan.plumed.input.words import read_real
 
 _NUMBERS = ("nlker", "nlsteps", "acc", "pace")  # outputs that are no energies
@@ -95,26 +101,6 @@ class GridOptions:
 
 
 @dataclass(frozen=True)
-class GridFiles:
-    """The files of a grid.
-
-    Attributes
-    ----------
-    read, written : str or None
-        A grid to begin with, and where the grid is written.
-    stride : int
-        Steps between writing; 0 for never.
-    keeps_all : bool
-        Whether each is written behind the one before.
-    """
-
-    read: str | None
-    written: str | None
-    stride: int
-    keeps_all: bool
-
-
-@dataclass(frozen=True)
 class Walkers:
     """The walkers that share their hills by files.
 
@@ -160,7 +146,7 @@ class MetadOptions:
     window : (float, float) or None
         Times at which it is updated [time unit of the input]; None for always.
     walkers : Walkers
-    grid_files : GridFiles
+    grid_files : SnapshotFiles
     file, fmt : str
         Of the hills.
     restarts : bool or None
@@ -184,7 +170,7 @@ class MetadOptions:
     acceleration: AccelerationOptions | None
     window: tuple[float, float] | None
     walkers: Walkers
-    grid_files: GridFiles
+    grid_files: SnapshotFiles
     file: str
     fmt: str
     restarts: bool | None
@@ -303,10 +289,12 @@ def _read_walkers(given: Given) -> Walkers:
     return walkers
 
 
-def _grid_files(given: Given) -> GridFiles:
+def _grid_files(given: Given) -> SnapshotFiles:
     options = given.options
     stride = options["GRID_WSTRIDE"] or 0
-    return GridFiles(options["GRID_RFILE"], options["GRID_WFILE"], stride, options["STORE_GRIDS"])
+    return SnapshotFiles(
+        options["GRID_RFILE"], options["GRID_WFILE"], stride, options["STORE_GRIDS"]
+    )
 
 
 def _check_together(given: Given, options: MetadOptions) -> None:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
 from openmm_cgan.plumed.actions.neighbour_lists import PATIENCE, REACH, largest_patience
-from openmm_cgan.plumed.actions.run_keywords import RESTART, TEMP, check_format, read_restart
+from openmm_cgan.plumed.actions.run_keywords import (
+    RESTART,
+    TEMP,
+    SnapshotFiles,
+    check_format,
+    read_restart,
+)
 from openmm_cgan.plumed.input.words import read_real
 
 OPES_KEYWORDS = (
@@ -87,26 +93,6 @@ class ListOptions:
 
 
 @dataclass(frozen=True)
-class StateFiles:
-    """The files that hold all kernels as they are.
-
-    Attributes
-    ----------
-    read, written : str or None
-        A state to restart from, and where the state is written.
-    stride : int
-        Steps between writing; 0 for never.
-    keeps_all : bool
-        Whether each is written behind the one before.
-    """
-
-    read: str | None
-    written: str | None
-    stride: int
-    keeps_all: bool
-
-
-@dataclass(frozen=True)
 class OpesOptions:
     """What an OPES is told by its statement.
 
@@ -132,7 +118,7 @@ class OpesOptions:
     excluded, extra : tuple of Value
         Values that are not zero where no kernel is laid; other biases that frames are weighed by.
     calc_work : bool
-    state : StateFiles
+    state : SnapshotFiles
     file, fmt : str
         Of the kernels; the format of the state too.
     restarts : bool or None
@@ -153,7 +139,7 @@ class OpesOptions:
     excluded: tuple[Value, ...]
     extra: tuple[Value, ...]
     calc_work: bool
-    state: StateFiles
+    state: SnapshotFiles
     file: str
     fmt: str
     restarts: bool | None
@@ -210,15 +196,15 @@ def _read_list(given: Given) -> ListOptions | None:
     return ListOptions(reach, patience, reset)
 
 
-def _state_files(given: Given) -> StateFiles:
+def _state_files(given: Given) -> SnapshotFiles:
     options = given.options
     stride = options["STATE_WSTRIDE"] or 0
-    return StateFiles(
+    return SnapshotFiles(
         options["STATE_RFILE"], options["STATE_WFILE"], stride, options["STORE_STATES"]
     )
 
 
-def _check_numbers(given: Given, state: StateFiles) -> None:
+def _check_numbers(given: Given, state: SnapshotFiles) -> None:
     options = given.options
     if options["PACE"] <= 0:
         raise given.error("PACE", "must be positive")

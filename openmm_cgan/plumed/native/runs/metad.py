@@ -17,6 +17,7 @@ from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.files.fields import FieldWriter, back_up, domain_constants, read_fields
 from openmm_cgan.plumed.files.output_files import OutputFiles
+from openmm_cgan.plumed.input.language import lines_of
 
 log = logging.getLogger("openmm_cgan")
 
@@ -196,7 +197,7 @@ class HillsReader:
         self.position, self.is_open = position, is_open
         if position:
             with self.path.open("rb") as file:
-                lines = file.read(position).decode().split("\n")
+                lines = lines_of(file.read(position).decode())
             for line in lines:
                 self._row(line)
 
@@ -215,7 +216,7 @@ class HillsReader:
             text = file.read()
         complete = text[: text.rfind(b"\n") + 1]  # a line may be half written yet
         self.position += len(complete)
-        rows = [row for line in complete.decode().split("\n") if (row := self._row(line))]
+        rows = [row for line in lines_of(complete.decode()) if (row := self._row(line))]
         if not rows:
             return 0
         columns = dict(zip(self._fields, np.array(rows, dtype=float).T, strict=True))
