@@ -32,6 +32,7 @@ ORDER = [
     "plumed.geometry.vectors",
     "plumed.geometry.molecules",
     "plumed.geometry.trees",
+    "plumed.geometry.single_frame",
     "plumed.geometry.superposition",
     "plumed.geometry.switching",
     "plumed.geometry",

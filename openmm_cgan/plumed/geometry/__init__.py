@@ -4,6 +4,7 @@ lattices       nearest images in any periodic box
 vectors        differences, products, images
 molecules      making molecules whole
 trees          the spanning trees of WHOLEMOLECULES EMST
+single_frame   distances, angles and torsions of one frame in plain floats
 superposition  optimal rotations, RMSD and its gradient
 switching      switching functions of COORDINATION and CONTACTMAP
 """

@@ -28,9 +28,10 @@ from openmm_cgan.plumed.actions.variables.shapes import Gyration
 from openmm_cgan.plumed.actions.variables.surroundings import Observed
 from openmm_cgan.plumed.actions.variables.variable import Variable
 from openmm_cgan.plumed.files.output_files import OutputFiles
+from openmm_cgan.plumed.geometry.single_frame import at_right_angles
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem
 from openmm_cgan.plumed.native.forces.compiler import Lowering, kind_of_box
-from openmm_cgan.plumed.native.forces.frame_values import at_right_angles, chain_values
+from openmm_cgan.plumed.native.forces.frame_values import chain_values
 from openmm_cgan.plumed.native.refusals import (
     depends_on,
     forceless,

@@ -15,7 +15,8 @@ from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
 from openmm_cgan.plumed.actions.variables.surroundings import Energy, Observed, Time
 from openmm_cgan.plumed.actions.variables.variable import Variable, describe
-from openmm_cgan.plumed.native.forces.frame_values import at_right_angles, chain_values
+from openmm_cgan.plumed.geometry.single_frame import at_right_angles
+from openmm_cgan.plumed.native.forces.frame_values import chain_values
 
 
 class InputValues:
