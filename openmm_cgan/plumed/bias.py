@@ -28,7 +28,7 @@ from openmm_cgan.plumed.input.language import (
 from openmm_cgan.plumed.input.words import split_vector
 from openmm_cgan.plumed.libplumed.schedule import BIASES, OUTPUTS
 from openmm_cgan.plumed.native.backend import NativeBackend
-from openmm_cgan.plumed.native.forces.compiler import bias_number, marker_force
+from openmm_cgan.plumed.native.forces.system_box import bias_number, marker_force
 from openmm_cgan.states import positions_and_box
 
 log = logging.getLogger("openmm_cgan")

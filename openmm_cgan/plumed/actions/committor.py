@@ -56,7 +56,7 @@ class Committor(Action):
             raise self.error("STRIDE", "must be positive")
         check_format(given, self.fmt, "%12.6f")
 
-    def look(self, arguments: list[Any]) -> tuple[bool, bool]:
+    def enter_basin(self, arguments: list[Any]) -> tuple[bool, bool]:
         """Whether the values are in a basin, and whether it is another than before.
 
         Parameters

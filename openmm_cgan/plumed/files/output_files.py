@@ -9,7 +9,6 @@ from pathlib import Path
 from openmm_cgan.plumed.files.fields import FieldWriter
 
 Header = tuple[list[str], list[tuple[str, str]]]
-MakeWriter = Callable[[str, Path, Callable[[], Header], bool], FieldWriter]
 
 
 class OutputFiles:
@@ -19,38 +18,52 @@ class OutputFiles:
     ----------
     directory : Path
         Where names of files begin.
+    restart : bool
+        Whether the run goes on in the files that are there.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, restart: bool) -> None:
         self._directory = directory
+        self.restart = restart
         self._writers: dict[str, FieldWriter] = {}
         self._others: list[Path] = []
         self._lengths: dict[str, int] = {}
 
     def writer(
-        self, key: str, path: Path, header: Callable[[], Header], append: bool
+        self, key: str, name: str, header: Callable[[], Header], append: bool | None = None
     ) -> FieldWriter:
         """The writer of a file; made at the first call.
 
         Parameters
         ----------
         key : str
-        path : Path
+        name : str
+            Of the file.
         header : callable
             Gives the fields and the constants.
-        append : bool
-            Continue a file that is there; else it is backed up.
+        append : bool, optional
+            Continue a file that is there; else it is backed up. By default as the run restarts.
         """
         if key not in self._writers:
-            goes_on = self._name(path) in self._lengths
+            path, goes_on = self.path(name), self.goes_on_in(name)
+            append = self.restart if append is None else append
             writer = FieldWriter(path, *header(), append=append or goes_on, header=not goes_on)
             if goes_on:
                 writer.truncate(self._lengths[self._name(path)])
             self._writers[key] = writer
         return self._writers[key]
 
-    def watch(self, path: Path) -> None:
+    def path(self, name: str) -> Path:
+        """Where the file of a name is."""
+        return self._directory / name
+
+    def goes_on_in(self, name: str) -> bool:
+        """Whether a saved run that goes on has written a file."""
+        return self._name(self.path(name)) in self._lengths
+
+    def watch(self, name: str) -> None:
         """Count a file that is appended to by others too."""
+        path = self.path(name)
         self._others.append(path)
         if (length := self._lengths.get(self._name(path))) is not None:
             os.truncate(path, length)

@@ -1,12 +1,11 @@
 """The native backend: a PLUMED input compiled to OpenMM forces.
 
-`lowering` makes the forces. Nothing is deposited or printed in a force evaluation:
-`NativeBackend.update` does that, between steps.
+`forces` makes the forces. Nothing is deposited or printed in a force evaluation:
+`NativeBackend.update` has `runs` do that, between steps.
 """
 
 from __future__ import annotations
 
-import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,23 @@ from typing import Any
 import numpy as np
 import openmm
 
-from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.plumed.actions import Action, Flush, Metad, Print, Restraint
+from openmm_cgan.plumed.actions import Action, Print, Restraint
 from openmm_cgan.plumed.actions.biases.bias import Bias
-from openmm_cgan.plumed.actions.committor import Committor
-from openmm_cgan.plumed.actions.opes.opes import Opes
+from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.actions.variables.centers import Centroid, VirtualAtom
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
-from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.shapes import Gyration
 from openmm_cgan.plumed.actions.variables.surroundings import Observed
-from openmm_cgan.plumed.actions.variables.variable import Variable
+from openmm_cgan.plumed.actions.variables.variable import BoxKind, Variable
 from openmm_cgan.plumed.files.output_files import OutputFiles
 from openmm_cgan.plumed.geometry.single_frame import at_right_angles
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem
-from openmm_cgan.plumed.native.forces.compiler import Lowering, kind_of_box
+from openmm_cgan.plumed.native.forces.bias_forces import BiasForce
+from openmm_cgan.plumed.native.forces.compiler import Compiler
 from openmm_cgan.plumed.native.forces.frame_values import chain_values
+from openmm_cgan.plumed.native.forces.system_box import kind_of_box
 from openmm_cgan.plumed.native.refusals import (
     depends_on,
     forceless,
@@ -39,14 +37,9 @@ from openmm_cgan.plumed.native.refusals import (
     kept_together,
     wandering,
 )
-from openmm_cgan.plumed.native.runs.metad_steps import metad_run
-from openmm_cgan.plumed.native.runs.print import PrintRun
-from openmm_cgan.plumed.native.runs.run import Stepwise
+from openmm_cgan.plumed.native.runs import runs_of
+from openmm_cgan.plumed.native.runs.run import RunSettings, Step
 from openmm_cgan.plumed.native.values import InputValues
-
-log = logging.getLogger("openmm_cgan")
-
-KB_PLUMED = 0.0083144621  # kJ/mol/K, as PLUMED multiplies TEMP
 
 
 class NativeBackend:
@@ -62,6 +55,14 @@ class NativeBackend:
     restart : bool
         Append to the files and read the hills.
 
+    Attributes
+    ----------
+    actions : list of Action
+    prints : list of Print
+        Those that write rows.
+    read : tuple of str
+        The values that `evaluate` and `update` return.
+
     Raises
     ------
     PlumedInputError
@@ -72,36 +73,34 @@ class NativeBackend:
         self, actions: list[Action], directory: Path, temperature: float | None, restart: bool
     ) -> None:
         self.actions = actions
-        self.directory = directory
-        self.temperature = temperature
-        self.restart = restart
+        self.prints = [action for action in actions if isinstance(action, Print)]
+        self.read: tuple[str, ...] = ()
         self._values = InputValues(actions)
         self._owner = self._values.owners
         self._biases = self._values.biases
-        self._files = files = OutputFiles(directory)
-        prints = [action for action in actions if isinstance(action, Print)]
-        self.prints = [PrintRun(action, directory, files, restart) for action in prints]
-        metads = [action for action in actions if isinstance(action, Metad)]
-        self._metads = [metad_run(action, directory, files) for action in metads]
-        self._stepwise = Stepwise(actions, directory, files)
-        for run in self._stepwise.opes:
-            if (kt := self._kt_or_none(run.action)) is not None:
-                run.action.start(kt)
-        self._keepers = [a for a in actions if isinstance(a, Bias | Committor | PathMsd)]
-        self._flushes = [action.stride for action in actions if isinstance(action, Flush)]
-        self._lowering = Lowering(self._owner)
-        self._changed: set[str] = set()
+        self._files = OutputFiles(directory, restart)
+        self._runs = runs_of(RunSettings(actions, self._files, temperature))
+        self._strides = {stride for run in self._runs for stride in run.strides}
+        self._box = BoxKind()  # that the forces are made for
+        self._forces: dict[str, list[BiasForce]] = {}  # of each bias
+        self._changed: set[str] = set()  # biases that are others than those uploaded
         self._updated_once = False
         self._updated = -1  # the last step that was
-        self.read: tuple[str, ...] = ()  # the values that `evaluate` and `update` return
         if problems := forceless(actions, self._owner):
             raise PlumedInputError(problems)
 
+    # ---- in a System
+
     def forces(self, system: openmm.System) -> list[openmm.Force]:
-        """The forces of all biases, not yet in the system."""
+        """The forces of all biases, not yet in the System."""
         masses = [system.getParticleMass(i)._value for i in range(system.getNumParticles())]
         self.set_masses(np.array(masses))
-        return self._lowering.forces(self._biases, system)
+        self._box = kind_of_box(system)
+        self._compiler = compiler = Compiler(self._owner, system)
+        self._forces = {bias.label: compiler.compile(bias) for bias in self._biases}
+        for run in self._runs:
+            run.take_gradients(compiler)
+        return compiler.forces([part for parts in self._forces.values() for part in parts])
 
     def refusals(self, system: openmm.System) -> list[Problem]:
         """What OpenMM can not do in this System."""
@@ -109,13 +108,35 @@ class NativeBackend:
 
     def groups(self) -> list[tuple[int, ...]]:
         """Groups of atoms that the forces take as they are, each to be in one periodic image."""
-        return kept_together(self.actions, self._lowering.box)
+        return kept_together(self.actions, self._box)
 
     def set_masses(self, masses: np.ndarray) -> None:
-        """Take the masses [dalton] of all atoms of the system."""
+        """Take the masses [dalton] of all atoms of the system, shape (n_atoms,)."""
         for action in self.actions:
             if isinstance(action, Centroid | Gyration):
                 action.set_masses(masses)
+
+    def upload(self, context: openmm.Context) -> None:
+        """Give what has changed since the last call to a running Context."""
+        for label in self._changed:
+            for part in self._forces.get(label, ()):
+                part.upload(context)
+        self._changed.clear()
+
+    def move(self, context: openmm.Context, centres: np.ndarray) -> None:
+        """Move the centre of the only restraint of the input, in a living Context.
+
+        Parameters
+        ----------
+        context : openmm.Context
+        centres : ndarray, shape (n_arguments,)
+            [units of the arguments]
+        """
+        [bias] = self._biases
+        assert isinstance(bias, Restraint)
+        bias.at = tuple(float(centre) for centre in centres)
+        for part in self._forces[bias.label]:
+            part.upload(context)
 
     # ---- values
 
@@ -135,13 +156,9 @@ class NativeBackend:
 
         Positions (..., n_atoms, 3) and box (..., 3, 3) are in nm; the step is for TIME.
         """
-        found = self._present(positions, box, step)
+        found = self._values.present(positions, box, step)
         self._values.add_all(found, positions, box)
         return found
-
-    def _present(self, positions: Any, box: Any, step: int) -> dict[str, Any]:
-        """What is no function of a frame alone."""
-        return self._stepwise.present_values(positions, box) | self._values.surroundings(step)
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """The values in `read`, shape (..., n_read); what they do not need is not computed."""
@@ -162,9 +179,9 @@ class NativeBackend:
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> tuple[np.ndarray, float]:
         """The values in `read` and the bias [kJ/mol], leaving no trace."""
-        found = self._present(positions, box, step)
+        found = self._values.present(positions, box, step)
         energy = 0.0
-        self._stepwise.move_to(step)
+        self._move_to(step)
         for bias in self._biases:
             for value in bias.arguments:
                 self._values.add(value.name, found, positions, box)
@@ -175,7 +192,7 @@ class NativeBackend:
         return self._pick(found), energy
 
     def _check_box(self, box: np.ndarray | None) -> None:
-        made_for = self._lowering.box
+        made_for = self._box
         if box is None or made_for.triclinic or not made_for.periodic:
             return
         if box[1, 0] != 0 or box[2, 0] != 0 or box[2, 1] != 0:
@@ -196,12 +213,12 @@ class NativeBackend:
 
     def bias_of_cvs(self, cvs: np.ndarray, step: int) -> np.ndarray:
         """Sum of the biases [kJ/mol] at a step for values of `read`, shape (n, n_read)."""
-        self._stepwise.move_to(step)
+        self._move_to(step)
         return self._values.bias_of(self.read, cvs)
 
     def default_variables(self) -> tuple[str, ...]:
         """Arguments of the biases, each once, in order; of PRINT where there is no bias."""
-        users: list[Action] = [*self._biases] or [print_.action for print_ in self.prints]
+        users: list[Action] = [*self._biases] or [*self.prints]
         names = dict.fromkeys(value.name for action in users for value in action.arguments)
         return tuple(
             name
@@ -247,44 +264,22 @@ class NativeBackend:
             If a temperature is needed and missing.
         """
         self._settle(timestep)
-        self._updated_once = self.restart if first_step_written is None else first_step_written
-        for metad in self._metads:
-            if metad.start(self.restart):
-                self._changed.add(metad.action.label)
-        for opes in self._stepwise.opes:
-            opes.start(self.restart)
-            self._changed.add(opes.action.label)
-        self._stepwise.open(self.restart)
+        restart = self._files.restart
+        self._updated_once = restart if first_step_written is None else first_step_written
+        self._changed |= {run.action.label for run in self._runs if run.read()}
+        for run in self._runs:
+            run.begin()
 
     def _settle(self, timestep: float) -> None:
         """Fix what depends on the run."""
         self._values.timestep = timestep
-        for metad in self._metads:
-            metad.action.start(self._kt(metad.action, metad.action.needs_temperature), timestep)
-        for opes in self._stepwise.opes:
-            kt = self._kt(opes.action, True)
-            assert kt is not None
-            opes.action.start(kt)
-
-    def _kt(self, bias: Metad | Opes, needed: bool) -> float | None:
-        kt = self._kt_or_none(bias)
-        if kt is None and needed:
-            raise ValueError(
-                f"{bias.statement.location}: {bias.name} {bias.label} needs a "
-                "temperature: give PlumedBias(..., temperature=300*kelvin) or TEMP= in the input"
-            )
-        return kt
-
-    def _kt_or_none(self, bias: Metad | Opes) -> float | None:
-        """The kT that a bias works with [energy unit of the input]; None where it is not known."""
-        temp = bias.options.temp
-        k, t = (GAS_CONSTANT, self.temperature) if temp is None else (KB_PLUMED, temp)
-        return None if t is None else k * t / bias.units.energy
+        for run in self._runs:
+            run.settle(timestep)
 
     @property
     def static(self) -> bool:
         """Whether no bias changes with time."""
-        return not self._metads and self._stepwise.is_static
+        return all(run.is_static for run in self._runs)
 
     @property
     def remembers(self) -> bool:
@@ -295,71 +290,73 @@ class NativeBackend:
     @property
     def strides(self) -> list[int]:
         """At which multiples of the step `update` has something to do."""
-        changing = self._stepwise.strides
-        return sorted(self._rare_strides | changing) if changing else self._own_strides
-
-    @cached_property
-    def _own_strides(self) -> list[int]:
-        return sorted(self._rare_strides)
+        return sorted(self._strides.union(*[run.own_strides for run in self._runs]))
 
     def update(
-        self, positions: np.ndarray, box: np.ndarray | None, step: int
+        self, positions: np.ndarray, box: np.ndarray | None, number: int
     ) -> tuple[np.ndarray, float] | None:
-        """Write the rows and lay the hills of this step; return what `evaluate` had before.
+        """Do all that is due at a step; return what `evaluate` had before.
 
-        Where only what runs at every step is due, that alone is done, and None returned.
+        Where only what needs no more than its own arguments is due, that alone is done, and None
+        returned.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            [nm]
+        number : int
+            Of the step.
 
         Raises
         ------
         StopRunError
             If COMMITTOR asks for it; all else of the step is done then.
         """
-        self._stepwise.move_to(step)
-        time = step * self._values.timestep
-        self._updated = step
-        if self._updated_once and all(step % stride for stride in self._rare_strides):
-            found = self._arguments_alone(positions, box, step)
-            stop, changed = self._stepwise.act(found, positions, box, step, time, first=False)
-            self._changed |= changed
-            if stop is not None:
-                raise stop
-            return None
-        self._check_box(box)
-        found = self.values(positions, box, step)
-        energy = float(self.total_bias(found))
-        self._lowering.measure(positions, box, step)
-        for metad in self._metads:
-            metad.action.check_inside([found[v.name] for v in metad.action.arguments])
-        values = self._pick(found)
+        self._move_to(number)
+        self._updated = number
         first = not self._updated_once
-        stop, changed = self._stepwise.act(found, positions, box, step, time, first)
-        self._changed |= changed
-        for metad in self._metads:
-            if metad.tick(found, step, time / metad.action.units.time, first):
-                self._changed.add(metad.action.label)
+        in_full = first or any(number % stride == 0 for stride in self._strides)
+        if in_full:
+            self._check_box(box)
+            values = self.values(positions, box, number)
+        else:
+            values = self._arguments_alone(positions, box, number)
+        time = number * self._values.timestep
+        step = Step(values, positions, box, number, time, first)
+        before = self._checked(step) if in_full else None
+        self._act(step)
+        return before
+
+    def _checked(self, step: Step) -> tuple[np.ndarray, float]:
+        """The values in `read` and the bias at a step, of which nothing is done yet."""
+        for run in self._runs:
+            run.check(step)
+        return self._pick(step.values), float(self.total_bias(step.values))
+
+    def _act(self, step: Step) -> None:
+        stop: StopRunError | None = None
+        for run in self._runs:
+            try:
+                if run.act(step):
+                    self._changed.add(run.action.label)
+            except StopRunError as asked:
+                stop = stop or asked
         self._updated_once = True
-        for print_ in self.prints:
-            if step % print_.stride == 0:
-                print_.write(found, time / print_.action.units.time)
-        if any(step % stride == 0 for stride in self._flushes):
-            self._files.flush()
         if stop is not None:
             raise stop
-        return values, energy
 
-    @cached_property
-    def _rare_strides(self) -> set[int]:
-        """Where there is more to do than what runs at every step."""
-        strides = {p.stride for p in self.prints} | set(self._flushes)
-        strides = strides.union(*(metad.action.strides for metad in self._metads))
-        return strides | self._stepwise.rare_strides
+    def _move_to(self, number: int) -> None:
+        for run in self._runs:
+            run.move_to(number)
 
     def _arguments_alone(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> dict[str, Any]:
-        """The values that are needed at every step."""
+        """The arguments of what needs no other values."""
         chains, others = self._needed_alone
-        found = self._present(positions, box, step)
+        found = self._values.present(positions, box, step)
         if at_right_angles(box):
             values = chain_values(chains, positions, box)
             found |= zip((c.label for c in chains), values, strict=True)
@@ -371,43 +368,36 @@ class NativeBackend:
 
     @cached_property
     def _needed_alone(self) -> tuple[list[ChainVariable], list[Action]]:
-        owners = list(dict.fromkeys(self._owner[name] for name in self._stepwise.arguments))
-        chains = [o for o in owners if isinstance(o, ChainVariable) and o.quick]
+        acting = [run.action for run in self._runs if run.needs_arguments]
+        names = (value.name for action in acting for value in action.arguments)
+        owners = list(dict.fromkeys(self._owner[name] for name in names))
+        chains = [o for o in owners if isinstance(o, ChainVariable) and o.in_plain_floats]
         return chains, [owner for owner in owners if owner not in chains]
 
-    def resume(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
-        """Begin lists at the step that an earlier run, which this one restarts, has ended on."""
+    def resume(self, positions: np.ndarray, box: np.ndarray | None, number: int) -> None:
+        """Begin lists at the step that an earlier run, which this one restarts, has ended on.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            [nm]
+        number : int
+            Of the step.
+        """
         if self._updated < 0:
-            found = self._arguments_alone(positions, box, step)
-            self._stepwise.follow(found, positions, box, step)
-
-    def upload(self, context: openmm.Context) -> None:
-        """Give the hills laid since the last call, and what moves, to the running Context."""
-        for metad in self._metads:
-            if metad.action.label in self._changed:
-                self._lowering.refresh_hills(metad.action, context)
-        for opes in self._stepwise.opes:
-            if opes.action.label in self._changed:
-                self._lowering.refresh_kernels(opes.action, context)
-        self._changed.clear()
-
-    def move(self, context: openmm.Context, centres: np.ndarray) -> None:
-        """Move the centre of the only restraint of the input, in a living Context."""
-        [bias] = self._biases
-        assert isinstance(bias, Restraint)
-        bias.at = tuple(float(centre) for centre in centres)
-        self._lowering.refresh(bias, context)
+            values = self._arguments_alone(positions, box, number)
+            step = Step(values, positions, box, number, number * self._values.timestep, False)
+            for run in self._runs:
+                run.look_back(step)
 
     # ---- with a checkpoint
 
     def saved(self, step: int) -> SavedState:
         """What the run has gathered up to a step."""
-        kept: list[tuple[str, dict[str, np.ndarray]]] = [
-            *((action.label, action.saved()) for action in self._keepers),
-            *((metad.action.label, metad.saved()) for metad in self._metads),
-            *((print_.action.label, print_.saved()) for print_ in self.prints),
-        ]
-        arrays = {f"{label}/{name}": x for label, own in kept for name, x in own.items()}
+        kept = {run.action.label: run.saved() for run in self._runs}
+        arrays = {f"{label}/{name}": x for label, own in kept.items() for name, x in own.items()}
         return SavedState(step, self._updated, self._files.lengths(), arrays)
 
     def go_on(self, timestep: float, state: SavedState) -> None:
@@ -419,17 +409,14 @@ class NativeBackend:
             If the state is of another input, or a file is not there as it was.
         """
         self._settle(timestep)
-        for action in self._keepers:
-            action.restore_saved(state.of(action.label))
+        for run in self._runs:
+            run.restore_saved(state.of(run.action.label))
         self._files.go_on(state.files)
         self._updated, self._updated_once = state.updated, state.updated >= 0
         self._changed = {bias.label for bias in self._biases}
-        self._stepwise.move_to(state.step)
-        for print_ in self.prints:
-            print_.go_on(state.of(print_.action.label), state.files)
-        for metad in self._metads:
-            metad.go_on(state.of(metad.action.label))
-        self._stepwise.open(append=True)
+        self._move_to(state.step)
+        for run in self._runs:
+            run.go_on()
 
     def close(self) -> None:
         """Close the files."""

@@ -111,7 +111,7 @@ def kept_together(actions: list[Action], box: BoxKind) -> list[tuple[int, ...]]:
     groups = [a.atoms for a in taken if not (isinstance(a, Centroid) and a.phases)]
     for entity in (e for a in actions if isinstance(a, Variable) for e in a.whole_entities):
         groups += entity.groups
-    return [group for group in groups if not box.split(group)]
+    return [group for group in groups if not box.in_several_molecules(group)]
 
 
 def wandering(actions: list[Action], owners: Owners, box: BoxKind) -> list[Problem]:
@@ -134,7 +134,7 @@ def wandering(actions: list[Action], owners: Owners, box: BoxKind) -> list[Probl
     for variable in found.values():
         what = ""
         entities = [entity.atoms for entity in variable.whole_entities]
-        if variable.depends_on_image(box) or any(map(box.split, entities)):
+        if variable.depends_on_image(box) or any(map(box.in_several_molecules, entities)):
             what = "biasing what depends on the periodic image is not native"
         elif box.triclinic and any(isinstance(s, Centroid) and s.phases for s in variable.sites):
             what = "PLUMED's forces of PHASES are not the slope of the bias in a triclinic box"

@@ -13,6 +13,7 @@ from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
+from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.surroundings import Energy, Observed, Time
 from openmm_cgan.plumed.actions.variables.variable import Variable, describe
 from openmm_cgan.plumed.geometry.single_frame import at_right_angles
@@ -41,6 +42,8 @@ class InputValues:
         self.owners = {value.name: action for action in actions for value in action.outputs}
         self.biases = [action for action in actions if isinstance(action, Bias)]
         self._observers = [action for action in actions if isinstance(action, Time | Energy)]
+        paths = [action for action in actions if isinstance(action, PathMsd)]
+        self._listed = [path for path in paths if path.nearest is not None]
         self._computed = [a for a in actions if isinstance(a, Variable | Function | Bias)]
         self.timestep = math.nan
         self.potential = 0.0
@@ -53,11 +56,22 @@ class InputValues:
     @cached_property
     def _chains(self) -> dict[str, ChainVariable]:
         chains = [action for action in self._computed if isinstance(action, ChainVariable)]
-        return {chain.label: chain for chain in chains if chain.quick}
+        return {chain.label: chain for chain in chains if chain.in_plain_floats}
 
-    def surroundings(self, step: int) -> dict[str, Any]:
-        """What does not come from the positions."""
+    def present(self, positions: Any, box: Any, step: int) -> dict[str, Any]:
+        """What is no function of a frame alone: paths with a list of models, TIME, ENERGY.
+
+        Parameters
+        ----------
+        positions, box : ndarray, shape (..., n_atoms, 3), (..., 3, 3) or None
+            [nm]
+        step : int
+        """
         found: dict[str, Any] = {}
+        for path in self._listed:
+            values = path.values_of_list(path.whole_positions(positions, box), box)
+            found |= zip((value.name for value in path.outputs), values, strict=True)
+            found[path.label] = values  # the action itself is done with
         for action in self._observers:
             if isinstance(action, Time):
                 found[action.label] = step * self.timestep / action.units.time
@@ -96,7 +110,7 @@ class InputValues:
     @staticmethod
     def _compute(action: Action, found: dict[str, Any], positions: Any, box: Any) -> None:
         if isinstance(action, Variable):
-            seen = action.seen(positions, box)
+            seen = action.whole_positions(positions, box)
             found_here = action.values(seen, box)  # arithmetic with numpy's scalars is slow
             results = tuple(float(x) if isinstance(x, np.float64) else x for x in found_here)
         elif isinstance(action, Function | Bias):

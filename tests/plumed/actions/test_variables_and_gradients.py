@@ -14,7 +14,7 @@ from openmm_cgan.plumed.actions.variables.variable import Variable
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError
-from openmm_cgan.plumed.native.forces import compiler
+from openmm_cgan.plumed.native.forces import system_box
 from openmm_cgan.testsystems import alanine_dipeptide
 
 STATIC = {name: text for name, text in (CASES | MOLECULES).items() if "METAD" not in text}
@@ -25,7 +25,7 @@ STATIC = {name: text for name, text in (CASES | MOLECULES).items() if "METAD" no
 @pytest.mark.parametrize("text", STATIC.values(), ids=STATIC.keys())
 def test_gradients_of_the_torch_values_are_the_forces(text, box, large, tmp_path, monkeypatch):
     if large:  # other forces are chosen for large systems
-        monkeypatch.setattr(compiler, "LARGE", 0)
+        monkeypatch.setattr(system_box, "LARGE", 0)
     text = text.format(pbc="", **reference_pdbs(tmp_path))
     bias = PlumedBias(text + "\n", backend="native")
     system = make_system(box)
@@ -177,7 +177,7 @@ FORCES = {  # in a rectangular box: for few particles, and for many
 @pytest.mark.parametrize("large", [0, 1], ids=["small", "large"])
 @pytest.mark.parametrize("text", FORCES)
 def test_the_cheapest_force_is_chosen_and_can_be_moved(text, large, monkeypatch):
-    monkeypatch.setattr(compiler, "LARGE", 0 if large else 500)
+    monkeypatch.setattr(system_box, "LARGE", 0 if large else 500)
     bias = PlumedBias(text + "\nRESTRAINT ARG=d AT=1 KAPPA=3\n", backend="native")
     system = make_system(BOXES["orthorhombic"], bonded=True)
     [force] = bias.add_to(system)

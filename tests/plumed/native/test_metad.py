@@ -222,9 +222,9 @@ def test_a_half_written_hill_of_another_walker_is_read_when_it_is_whole(tmp_path
     path.write_text(whole[:-30])
     bias = PlumedBias(walker_text(0), temperature=300.0, directory=tmp_path, backend="native")
     bias._engine.start(0.002)
-    [metad] = bias._engine._metads
+    [metad] = [run for run in bias._engine._runs if run.action.name == "METAD"]
     reader = metad._readers[1]
-    reader.follow()
+    reader.read_on()
     path.write_text(whole)
     assert reader.read() == 1
     bias.close()

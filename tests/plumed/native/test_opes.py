@@ -147,7 +147,8 @@ def test_the_bias_of_opes_is_its_formula(tmp_path):
     zed = height * (1 - shift) / s
     expected = kt * p * np.log(kernel / s / zed + epsilon)
     np.testing.assert_allclose(bias.bias_of_cvs(x[:, None]), expected, rtol=1e-9)
-    assert n == bias._engine._stepwise.opes[0].action.counter
+    [opes] = [a for a in bias._engine.actions if a.name.startswith("OPES")]
+    assert n == opes.counter
 
 
 def test_opes_in_torch_is_differentiable():

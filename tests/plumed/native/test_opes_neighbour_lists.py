@@ -103,7 +103,7 @@ def test_the_list_leaves_out_what_is_far_and_only_that(tmp_path):
         for step, frame in enumerate(frames):
             bias._engine.update(frame, None, step)
         found.append([bias._engine.evaluate(frame, None, 300)[1] for frame in frames])
-        action = bias._engine._stepwise.opes[0].action
+        [action] = [a for a in bias._engine.actions if a.name == "OPES_METAD"]
         bias.close()
     assert len(action.neighbours.index) < len(action.kernels)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6, atol=1e-6)

@@ -185,7 +185,7 @@ class MovingRestraint(SeparableBias):
         own = [x for i in range(len(self.arguments)) for x in (self.at[i], work[i], shown[i])]
         return (*super().values(arguments), *own, total)
 
-    def commit(self, arguments: list[Any]) -> None:
+    def accumulate_work(self, arguments: list[Any]) -> None:
         """Add the work of this step: call it once at every step.
 
         Parameters

@@ -78,7 +78,7 @@ class Widths:
             self._average[i] = float(value.wrap(self._average[i] + decay * delta[i]))
         self._covariance += decay * (np.outer(delta, delta) - self._covariance)
 
-    def measure(self, metric: np.ndarray) -> None:
+    def take_metric(self, metric: np.ndarray) -> None:
         """Take the products of the values' gradients.
 
         Parameters

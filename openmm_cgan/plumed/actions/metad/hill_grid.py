@@ -114,6 +114,17 @@ class HillGrid:
         value = self.table[(0, *block[1:])]
         np.divide(slopes, np.where(np.abs(value) >= FLAT, value, np.inf), out=ratios)
 
+    def with_derivatives(self) -> np.ndarray:
+        """Value and derivative along each axis at the nodes, shape (1 + n_axes, *nodes)."""
+        shape = (-1, *(1 for _ in self.axes))
+        return self.nodes / np.array([1.0, *(axis.step for axis in self.axes)]).reshape(shape)
+
+    def take(self, bias: np.ndarray) -> None:
+        """Take over what another grid's `with_derivatives` gave."""
+        shape = (-1, *(1 for _ in self.axes))
+        self.nodes[...] = bias * np.array([1.0, *(a.step for a in self.axes)]).reshape(shape)
+        self.refresh()
+
     def refresh(self) -> None:
         """Make the table from nodes that were set from outside."""
         self._tabulate((slice(None), *(slice(axis.nodes) for axis in self.axes)))

@@ -103,7 +103,7 @@ class Metad(Bias):
         """Whether its hills are as wide as the gradients of its arguments say."""
         return self.widths is not None and self.widths.geometric
 
-    def measure(self, metric: np.ndarray) -> None:
+    def take_metric(self, metric: np.ndarray) -> None:
         """Take the products of those gradients.
 
         Parameters
@@ -112,11 +112,11 @@ class Metad(Bias):
             [units of the arguments per length unit of the input, squared]
         """
         assert self.widths is not None
-        self.widths.measure(metric)
+        self.widths.take_metric(metric)
 
     @property
-    def follows(self) -> bool:
-        """Whether it needs its arguments at every step: call `follow` there."""
+    def needs_every_step(self) -> bool:
+        """Whether it needs its arguments at every step: call `accumulate` there."""
         diffuses = self.widths is not None and not self.widths.geometric
         parts = (self.acceleration, self.near_hills, self.window)
         return diffuses or any(part is not None for part in parts)
@@ -176,7 +176,7 @@ class Metad(Bias):
             by_name |= zip(("nlker", "nlsteps"), (x + 0 * bias for x in counts), strict=True)
         return tuple(by_name[value.name.rpartition(".")[2]] for value in self.outputs)
 
-    def follow(self, values: dict[str, Any], step: int, time: float, first: bool) -> None:
+    def accumulate(self, values: dict[str, Any], step: int, time: float, first: bool) -> None:
         """Count a step, once, before its hill.
 
         Parameters
@@ -200,21 +200,21 @@ class Metad(Bias):
             goes_on = self.acceleration.accumulate(bias, self.kt, first)
             values[f"{self.label}.acc"] = self.acceleration.value(bias, self.kt)
             if goes_on and self.pacing is not None:
-                self.change_pace(values)
+                self.update_pace(values)
         if self.near_hills is not None:
             self.near_hills.update(arguments)
         updated = self.window is None or self.window.is_open
         if updated and self.widths is not None and not self.widths.geometric:
             self.widths.accumulate(arguments)
 
-    def change_pace(self, values: dict[str, Any]) -> None:
+    def update_pace(self, values: dict[str, Any]) -> None:
         """With FREQUENCY_ADAPTIVE, look at the acceleration of this step."""
         assert self.pacing is not None
         assert self.acceleration is not None
         self.pacing.update(self.acceleration.so_far)
         values[f"{self.label}.pace"] = float(self.pace)
 
-    def changed_outputs(self) -> dict[str, float]:
+    def outputs_after_hill(self) -> dict[str, float]:
         """Outputs that PLUMED prints as they are after the hill of the step, not before."""
         changed = {}
         if self.options.calc_rct:
@@ -364,7 +364,7 @@ class Metad(Bias):
                 shape = from_columns(shape, len(self.arguments))
             self._add(centre.tolist(), shape, self.options.heights.read(float(height)))
 
-    def update_sums(self, step: int | None = None) -> None:
+    def update_totals(self, step: int | None = None) -> None:
         """Bring c(t) and the largest bias up to date, c(t) only at the steps that it is due."""
         if isinstance(self.hills, HillSum):
             self.hills.changed()

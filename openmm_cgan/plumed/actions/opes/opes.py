@@ -117,7 +117,7 @@ class Opes(Bias):
         """Effective number of frames."""
         return (1 + self.sum_weights) ** 2 / (1 + self.sum_weights2)
 
-    def sums(self, neighbours: Neighbours | None = None) -> list[float]:
+    def other_outputs(self, neighbours: Neighbours | None = None) -> list[float]:
         """The outputs besides the bias, as they stand after the last kernel.
 
         Parameters
@@ -158,7 +158,7 @@ class Opes(Bias):
         return self._energy(self.kernels.sum(arguments))  # of many points: no list
 
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
-        return (self.energy(arguments), *self.sums(self._next_list(arguments)))
+        return (self.energy(arguments), *self.other_outputs(self._next_list(arguments)))
 
     def _next_list(self, arguments: list[Any]) -> Neighbours | None:
         """The neighbour list as it will be at a point."""
@@ -204,7 +204,7 @@ class Opes(Bias):
         """Sum and merge the kernels that the neighbour list has."""
         self.kernels.list_only(None if self.neighbours is None else self.neighbours.index)
 
-    def follow(self, arguments: list[float]) -> None:
+    def update_list(self, arguments: list[float]) -> None:
         """Renew the neighbour list where that is due at arguments of length n_arguments."""
         there = self._next_list(arguments)
         if there is not None and self.neighbours is not None:
@@ -213,7 +213,7 @@ class Opes(Bias):
             if moved:
                 self.use_list()
 
-    def measure(self, arguments: list[float]) -> bool:
+    def accumulate_widths(self, arguments: list[float]) -> bool:
         """Take one step into an adaptive width; False while it is too early for a kernel.
 
         Parameters

@@ -166,7 +166,9 @@ class Centroid(VirtualAtom):
         x, y, z = ((weights * points[..., axis]).sum(-1) for axis in range(3))
         return x, y, z
 
-    def pull(self, slope: np.ndarray, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+    def spread_gradient(
+        self, slope: np.ndarray, positions: np.ndarray, box: np.ndarray | None
+    ) -> np.ndarray:
         """Gradient on the atoms of what has a slope in its position, for one frame.
 
         Parameters

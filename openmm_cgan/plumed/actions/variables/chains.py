@@ -65,19 +65,19 @@ class ChainVariable(Variable):
         return self.atoms
 
     @cached_property
-    def chain(self) -> tuple[int, ...]:
+    def real_chain(self) -> tuple[int, ...]:
         real = tuple(site for site in self.atoms if isinstance(site, int))
         return real if len(real) == self.counts[0] else ()
 
     @cached_property
     def rows(self) -> np.ndarray:
         """Its atoms, to take their positions by, shape (n_atoms,)."""
-        return np.array(self.chain, dtype=np.intp)
+        return np.array(self.real_chain, dtype=np.intp)
 
     @cached_property
-    def quick(self) -> bool:
+    def in_plain_floats(self) -> bool:
         """Whether its value follows from the positions of its atoms as they are."""
-        return bool(self.chain) and not self.whole_entities
+        return bool(self.real_chain) and not self.whole_entities
 
     @property
     def scale(self) -> float:
@@ -232,8 +232,8 @@ class Torsion(ChainVariable):
             raise self.error("ATOMS", "give ATOMS, or VECTORA, AXIS and VECTORB, not both")
 
     @property
-    def chain(self) -> tuple[int, ...]:
-        return () if self.cosine else super().chain
+    def real_chain(self) -> tuple[int, ...]:
+        return () if self.cosine else super().real_chain
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -291,7 +291,7 @@ class TorsionOfVectors(Torsion):
         return tuple(dict.fromkeys(self.atoms))
 
     @property
-    def chain(self) -> tuple[int, ...]:
+    def real_chain(self) -> tuple[int, ...]:
         return ()
 
     @property

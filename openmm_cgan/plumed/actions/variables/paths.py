@@ -124,7 +124,7 @@ class PathMsd(GroupVariable):
         """Progress and distance, over all models; parameters and shapes as of `Variable.values`."""
         return self._sums(self._whole(positions, box), self.references, self.places)
 
-    def present_values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
+    def values_of_list(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
         """The same, of the same shapes, over the models that count at present in a run."""
         return self._sums(self._whole(positions, box), *self._counted())
 
@@ -164,7 +164,7 @@ class PathMsd(GroupVariable):
 
     # ---- between steps
 
-    def follow(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
+    def update_list(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
         """Renew the list of models where that is due.
 
         Parameters
@@ -179,7 +179,7 @@ class PathMsd(GroupVariable):
             return
         square = np.zeros(0)
         if self.nearest.index is None and step % self.nearest.stride:
-            seen = self.seen(positions, box)
+            seen = self.whole_positions(positions, box)
             square = mean_square_deviation(self._whole(seen, box), self.references)
         self.nearest.update(square, step)
 

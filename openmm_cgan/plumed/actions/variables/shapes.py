@@ -54,7 +54,7 @@ class GroupVariable(Variable):
         return self.atoms
 
     def depends_on_image(self, box: BoxKind) -> bool:
-        return not self.periodic and box.split(self.atoms)
+        return not self.periodic and box.in_several_molecules(self.atoms)
 
     def _whole(self, positions: Any, box: Any) -> Any:
         """Positions of the atoms, shape (..., n_atoms, 3) [nm]."""
@@ -169,7 +169,7 @@ class Gyration(GroupVariable):
         return float(value), slopes
 
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
-        if self.type not in ("RADIUS", "TRACE") or box.split(self.atoms):
+        if self.type not in ("RADIUS", "TRACE") or box.in_several_molecules(self.atoms):
             return name(CalledBack(self, index))
         square = name(OwnForce(self))
         return f"({self.scale!r}*{square if self.type == 'TRACE' else f'sqrt({square})'})"
@@ -228,7 +228,7 @@ class Rmsd(GroupVariable):
 
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
         references = self.references
-        if references.rotate and references.equal and not box.split(self.atoms):
+        if references.rotate and references.equal and not box.in_several_molecules(self.atoms):
             root = name(OwnForce(self))  # OpenMM's own
             return f"({self.scale!r}*{root}^2)" if self.squared else f"({self.scale!r}*{root})"
         return name(CalledBack(self, index))

@@ -100,7 +100,7 @@ class BoxKind:
     def _molecules(self) -> list[int]:
         return self.find_molecules()
 
-    def split(self, atoms: tuple[int, ...]) -> bool:
+    def in_several_molecules(self, atoms: tuple[int, ...]) -> bool:
         """Whether atoms are of several molecules, whose images OpenMM may move apart."""
         return self.periodic and len({self._molecules[atom] for atom in atoms}) > 1
 
@@ -109,7 +109,9 @@ class BoxKind:
 
         OpenMM's centroids take the coordinates as they are.
         """
-        return any(isinstance(site, Centroid) and self.split(site.atoms) for site in sites)
+        return any(
+            isinstance(site, Centroid) and self.in_several_molecules(site.atoms) for site in sites
+        )
 
     def cannot_place(self, sites: tuple[Site, ...]) -> bool:
         """Whether OpenMM's expressions can not say where a virtual atom among sites is."""
@@ -125,7 +127,9 @@ class BoxKind:
         """
         if not self.triclinic:
             return False
-        return any(isinstance(site, FixedAtom) for site in sites) or self.split(real_atoms(sites))
+        return any(isinstance(site, FixedAtom) for site in sites) or self.in_several_molecules(
+            real_atoms(sites)
+        )
 
 
 class Variable(AtomAction):
@@ -143,7 +147,7 @@ class Variable(AtomAction):
             return self.entities_above
         return tuple(e for e in self.entities_above if taken.intersection(e.atoms))
 
-    def seen(self, positions: Any, box: Any) -> Any:
+    def whole_positions(self, positions: Any, box: Any) -> Any:
         """Positions as WHOLEMOLECULES has left them, where that makes a difference.
 
         Parameters
@@ -176,7 +180,7 @@ class Variable(AtomAction):
         return not self.periodic and any(isinstance(site, FixedAtom) for site in self.sites)
 
     @property
-    def chain(self) -> tuple[int, ...]:
+    def real_chain(self) -> tuple[int, ...]:
         """The atoms of a torsion, angle or distance of real atoms; empty for all else."""
         return ()
 
@@ -330,5 +334,5 @@ def describe(owner: Action, name: str) -> CollectiveVariable:
     [value] = [value for value in owner.outputs if value.name == name]
     if not isinstance(owner, Variable):
         return CollectiveVariable(name, value.unit, value.domain)
-    action = owner.name if owner.chain else ""
-    return CollectiveVariable(name, value.unit, value.domain, action, owner.chain)
+    action = owner.name if owner.real_chain else ""
+    return CollectiveVariable(name, value.unit, value.domain, action, owner.real_chain)

@@ -1,7 +1,9 @@
-"""From actions to OpenMM forces.
+"""From biases to OpenMM forces.
 
 leaf_forces   forces whose energy is one value
 frame_values  values of single frames with their gradients
 python_force  biases that no expression holds
-compiler      from actions to the cheapest forces
+bias_forces   what a bias becomes, and how a running Context gets it as it is now
+system_box    what is to be known of the System
+compiler      from biases to the cheapest forces
 """

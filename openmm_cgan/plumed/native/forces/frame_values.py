@@ -88,13 +88,13 @@ class FrameValues:
         self._chains = [(i, f) for i, f in enumerate(functions) if isinstance(f, ChainVariable)]
         known = [(i, f) for i, f in enumerate(functions) if isinstance(f, GradientFunction)]
         forces = {i: f for i, f in enumerate(functions) if isinstance(f, openmm.Force)}
-        needed = {atom for _, variable in self._chains for atom in variable.chain}
+        needed = {atom for _, variable in self._chains for atom in variable.real_chain}
         needed.update(*(function.atoms for _, function in known))
         n_atoms = system.getNumParticles()
         self.atoms = list(range(n_atoms)) if forces else sorted(needed)
         place = {atom: k for k, atom in enumerate(self.atoms)}
         self._rows = [
-            (i, [place[a] for a in v.chain], _FUNCTIONS[type(v)], v.scale, v.periodic)
+            (i, [place[a] for a in v.real_chain], _FUNCTIONS[type(v)], v.scale, v.periodic)
             for i, v in self._chains
         ]
         self._known = [(i, np.array([place[a] for a in f.atoms]), f) for i, f in known]

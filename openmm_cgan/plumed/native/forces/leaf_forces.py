@@ -74,12 +74,10 @@ class Form:
             return add([_add_group(force, site) for site in self.sites], numbers)
         return add(list(self.sites), numbers)
 
-
-def set_numbers(force: Any, index: int, numbers: list[float]) -> None:
-    """Change the numbers of a term that `Form.add` has added."""
-    [kind] = [k for k in ("Bond", "Angle", "Torsion") if hasattr(force, f"get{k}Parameters")]
-    *points, _ = getattr(force, f"get{kind}Parameters")(index)
-    getattr(force, f"set{kind}Parameters")(index, *points, numbers)
+    def change(self, force: Any, index: int, numbers: list[float]) -> None:
+        """Change the numbers of a term that `add` has added."""
+        *points, _ = getattr(force, f"get{self.kind}Parameters")(index)
+        getattr(force, f"set{self.kind}Parameters")(index, *points, numbers)
 
 
 def form_of(terms: list[Term]) -> Form | None:
@@ -212,7 +210,7 @@ class GradientFunction:
         gradient = np.zeros((len(self.atoms), 3))
         gradient[self._real_rows] = slopes[self._real_sites]
         for i, rows, site in self._groups:
-            np.add.at(gradient, rows, site.pull(slopes[i], self._positions, box))
+            np.add.at(gradient, rows, site.spread_gradient(slopes[i], self._positions, box))
         return value, gradient
 
 

@@ -21,10 +21,10 @@ from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
 from openmm_cgan.states import box_of, copy_positions
 
-_living: weakref.WeakValueDictionary[str, BiasForce] = weakref.WeakValueDictionary()
+_living: weakref.WeakValueDictionary[str, BiasFunction] = weakref.WeakValueDictionary()
 
 
-class BiasForce:
+class BiasFunction:
     """What OpenMM calls back for the force of one bias.
 
     Parameters
@@ -62,7 +62,7 @@ class BiasForce:
             energy, slopes = energy * unit, [slope * unit for slope in slopes]
         return energy, self._values.forces(slopes, gradients)
 
-    def make(self, parameter: str) -> openmm.PythonForce:
+    def make_force(self, parameter: str) -> openmm.PythonForce:
         """Make the force; setting `parameter` tells a Context that the bias has changed."""
         force = openmm.PythonForce(self.compute, {parameter: 0.0}, self._values.atoms)
         force.setUsesPeriodicBoundaryConditions(self._periodic)
@@ -70,7 +70,7 @@ class BiasForce:
         return force
 
 
-def _reconnect(token: str) -> BiasForce | _Elsewhere:
+def _reconnect(token: str) -> BiasFunction | _Elsewhere:
     # must not raise: OpenMM 8.6 crashes where unpickling the function of a PythonForce fails
     return _living.get(token) or _Elsewhere()
 

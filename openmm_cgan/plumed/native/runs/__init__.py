@@ -1,5 +1,46 @@
 """What actions do between the steps of a run.
 
-metad, metad_steps, opes, print  of METAD, OPES and PRINT
-run                              of the others, and whose turn it is
+run        a step, and what an action does at it
+path, committor, moving, metad, opes, print
+           the actions that do something
+`RUNS`     which class runs which action; a new one is its file and its row here
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from openmm_cgan.plumed.actions import Action
+from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
+from openmm_cgan.plumed.actions.committor import Committor
+from openmm_cgan.plumed.actions.metad.metad import Metad
+from openmm_cgan.plumed.actions.opes.opes import Opes
+from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.variables.paths import PathMsd
+from openmm_cgan.plumed.native.runs.committor import CommittorRun
+from openmm_cgan.plumed.native.runs.metad import MetadRun
+from openmm_cgan.plumed.native.runs.moving import MovingRun
+from openmm_cgan.plumed.native.runs.opes import OpesRun
+from openmm_cgan.plumed.native.runs.path import PathRun
+from openmm_cgan.plumed.native.runs.print import FlushRun, PrintRun
+from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings
+
+RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
+    PathMsd: PathRun,
+    Committor: CommittorRun,
+    MovingRestraint: MovingRun,
+    Metad: MetadRun,
+    Opes: OpesRun,
+    Print: PrintRun,
+    Flush: FlushRun,
+}
+
+
+def runs_of(settings: RunSettings) -> list[ActionRun]:
+    """What runs the actions of an input between steps, in its order, as PLUMED updates them."""
+    runs = []
+    for action in settings.actions:
+        kinds = [RUNS[kind] for kind in type(action).__mro__ if kind in RUNS]
+        runs += [kind(action, settings) for kind in kinds[:1]]
+    return runs

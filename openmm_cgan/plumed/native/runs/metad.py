@@ -1,4 +1,4 @@
-"""METAD between steps: its hills in files, those of other walkers, and the grid on disk."""
+"""A METAD during a run: its hills in files, those of other walkers, and the grid on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import time as clock
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,49 +14,68 @@ from openmm_cgan.atomic_files import replacing
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.metad import Metad
-from openmm_cgan.plumed.files.fields import FieldWriter, back_up, domain_constants, read_fields
-from openmm_cgan.plumed.files.output_files import OutputFiles
+from openmm_cgan.plumed.files.fields import FieldWriter, back_up, domain_constants
+from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines, read_grid
+from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import lines_of
+from openmm_cgan.plumed.native.forces.compiler import Compiler
+from openmm_cgan.plumed.native.forces.frame_values import FrameValues
+from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step, kt_of
 
 log = logging.getLogger("openmm_cgan")
 
-GRID_FORMAT = " %14.9f"
 
+class MetadRun(ActionRun):
+    """A METAD with its hills, those of other walkers, and its grid."""
 
-class MetadRun:
-    """One METAD in a run.
+    is_static = False
 
-    Parameters
-    ----------
-    action : Metad
-    directory : Path
-        Where its files are.
-    files : OutputFiles
-    """
-
-    def __init__(self, action: Metad, directory: Path, files: OutputFiles) -> None:
-        self.action = action
-        self._directory, self._files = directory, files
-        paths = [directory / self._file(walker) for walker in range(action.options.walkers.number)]
-        self._readers = [HillsReader(path, action) for path in paths]
+    def __init__(self, action: Metad, settings: RunSettings) -> None:
+        self.action: Metad = action
+        self._files, self._temperature = settings.files, settings.temperature
+        walkers = range(action.options.walkers.number)
+        self._readers = [HillsReader(self._files.path(self._file(k)), action) for k in walkers]
         self._appends = False
-        self._writer: FieldWriter | None = None
-        self._hills_path = directory / self._file(action.options.walkers.index)
+        self._gradients: FrameValues | None = None
 
-    def start(self, restart: bool) -> bool:
-        """Read what an earlier run left, and open the files; return whether there are hills.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If a file to begin with is missing, or is not of this METAD.
-        """
+    def _file(self, walker: int) -> str:
         action = self.action
-        self._appends = restart if action.options.restarts is None else action.options.restarts
-        if action.options.grid_files.read:
-            assert action.grid is not None
-            read_grid(self._directory / action.options.grid_files.read, action.label, action.grid)
-        reads_hills = self._appends and not action.options.grid_files.read
+        if action.options.walkers.number == 1:
+            return action.options.file
+        return os.path.join(action.options.walkers.folder, f"{action.options.file}.{walker}")
+
+    # ---- what it needs and when
+
+    @property
+    def strides(self) -> set[int]:
+        return self.action.strides
+
+    @property
+    def own_strides(self) -> tuple[int, ...]:
+        return (1,) if self.needs_arguments else ()
+
+    @property
+    def needs_arguments(self) -> bool:
+        return self.action.needs_every_step
+
+    def settle(self, timestep: float) -> None:
+        kt = kt_of(self.action, self._temperature, self.action.needs_temperature)
+        self.action.start(kt, timestep)
+
+    def take_gradients(self, compiler: Compiler) -> None:
+        if self.action.needs_gradients:
+            self._gradients = compiler.frame_values(self.action)
+
+    # ---- a beginning
+
+    def read(self) -> bool:
+        """Read hills and grids that an earlier run or PLUMED has left."""
+        action, restarts = self.action, self.action.options.restarts
+        self._appends = self._files.restart if restarts is None else restarts
+        reads_grid = action.options.grid_files.read is not None
+        if reads_grid:
+            self._read_grid()
+        reads_hills = self._appends and not reads_grid
         for reader in self._readers:
             if reads_hills and not reader.path.exists():
                 raise FileNotFoundError(
@@ -68,103 +86,102 @@ class MetadRun:
                 if reads_hills:
                     log.info("METAD %s: %d hills from %s", action.label, reader.read(), reader.path)
         if self._appends:
-            action.update_sums()
+            action.update_totals()
         if action.acceleration is not None:
-            action.acceleration.begin(self._directory, action.label)
-        self._hills_writer()  # there from the beginning: a run may end before its first hill
-        files = action.options.grid_files
+            action.acceleration.begin(self._files.path(""), action.label)
+        return reads_hills or reads_grid
+
+    def begin(self) -> None:
+        """Make the files that are there from the beginning: a run may end before its first hill."""
+        self._writer()
+        files = self.action.options.grid_files
         if files.written and not (self._appends and files.keeps_all):
-            path = self._directory / files.written
+            path = self._files.path(files.written)
             if not self._appends:
                 back_up(path)
             path.touch()
         self._watch_grids()
-        return reads_hills or bool(action.options.grid_files.read)
-
-    def _file(self, walker: int) -> str:
-        action = self.action
-        if action.options.walkers.number == 1:
-            return action.options.file
-        return os.path.join(action.options.walkers.folder, f"{action.options.file}.{walker}")
 
     def _watch_grids(self) -> None:
-        if self.action.options.grid_files.written and self.action.options.grid_files.keeps_all:
-            self._files.watch(self._directory / self.action.options.grid_files.written)
+        files = self.action.options.grid_files
+        if files.written and files.keeps_all:
+            self._files.watch(files.written)
 
-    def saved(self) -> dict[str, np.ndarray]:
-        """How far the hills of other walkers are read, to be saved with a checkpoint."""
-        return {
-            "positions": np.array([reader.position for reader in self._readers]),
-            "are_open": np.array([int(reader.is_open) for reader in self._readers]),
-        }
+    def _writer(self) -> FieldWriter:
+        name = self._file(self.action.options.walkers.index)
+        header = partial(_hills_header, self.action)
+        return self._files.writer(self.action.label, name, header, self._appends)
 
-    def go_on(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on from what `saved` gave, in place of `start`."""
-        shape = (len(self._readers),)
-        positions, are_open = (
-            saved_array(arrays, name, shape) for name in ("positions", "are_open")
-        )
-        for reader, position, is_open in zip(self._readers, positions, are_open, strict=True):
-            reader.go_on(int(position), bool(is_open))
-        self._appends = True
-        self._hills_writer()
-        self._watch_grids()
+    # ---- a step
 
-    def tick(self, found: dict[str, Any], step: int, time: float, first: bool) -> bool:
-        """What the action does at the end of a step; return whether the bias has changed.
+    def move_to(self, number: int) -> None:
+        if self.action.acceleration is not None:
+            self.action.acceleration.step = number
 
-        Parameters
-        ----------
-        found : dict
-            Values by name; those that PLUMED prints as after this are brought up to date.
-        step, time : int, float
-            [time unit of the input]
-        first : bool
-            Whether it is the first step of a run, at which PLUMED lays no hill.
-        """
+    def check(self, step: Step) -> None:
+        """Refuse what has left the grid; measure the gradients that ADAPTIVE=GEOM lays hills by."""
         action = self.action
-        lays = step % action.pace == 0 and not first
-        reads = action.options.walkers.number > 1 and step % action.options.walkers.stride == 0
-        if lays:
-            self._lay(found, time)
-        if action.options.grid_files.stride and step % action.options.grid_files.stride == 0:
-            self.write_grid()
-        if reads:
+        if self._gradients is not None and step.number % action.pace == 0:
+            if step.box is not None and form_of_box(step.box) is BoxForm.GENERAL:
+                where = action.statement.location
+                raise ValueError(f"{where}: ADAPTIVE=GEOM in this box needs --backend kernel")
+            metric = self._gradients.products(step.positions, step.box)
+            action.take_metric(metric * action.units.length**2)
+        action.check_inside([step.values[value.name] for value in action.arguments])
+
+    def act(self, step: Step) -> bool:
+        """Count the step, lay the hill, write the grid, read the hills of other walkers."""
+        action, first, changed = self.action, step.first, False
+        if action.needs_every_step:
+            action.accumulate(step.values, step.number, step.time_for(action), first)
+        if action.window is not None:
+            if not action.window.is_open:
+                return False
+            first = action.window.first
+        if step.number % action.pace == 0 and not first:
+            self._lay(step)
+            changed = True
+        stride = action.options.grid_files.stride
+        if stride and step.number % stride == 0:
+            self._write_grid()
+        if (walkers := action.options.walkers).number > 1 and step.number % walkers.stride == 0:
             for walker, reader in enumerate(self._readers):
-                if walker != action.options.walkers.index:
-                    reader.follow()
-        if lays or reads:
-            action.update_sums(step)
-            found.update(action.changed_outputs())
-        return lays or reads
+                if walker != walkers.index:
+                    reader.read_on()
+            changed = True
+        if changed:
+            action.update_totals(step.number)
+            step.values.update(action.outputs_after_hill())
+        if action.pacing is not None and step.number % action.pacing.every == 0:
+            action.update_pace(step.values)
+        return changed
 
-    def _lay(self, found: dict[str, Any], time: float) -> None:
+    def _lay(self, step: Step) -> None:
         action = self.action
-        arguments = [float(found[value.name]) for value in action.arguments]
-        hill = action.deposit(arguments, float(found[f"{action.label}.bias"]))
-        row = [action.options.fmt % number for number in (time, *hill)]
+        hill = action.deposit(step.at(action), float(step.values[f"{action.label}.bias"]))
+        row = [action.options.fmt % number for number in (step.time_for(action), *hill)]
         if action.options.walkers.number > 1:
             row.append(f" {int(clock.time())}")
-        writer = self._writer or self._hills_writer()
+        writer = self._writer()
         writer.write(row)
         if action.options.walkers.number > 1:  # which read it
             writer.flush()
 
-    def _hills_writer(self) -> FieldWriter:
-        header = partial(_hills_header, self.action)
-        self._writer = self._files.writer(
-            self.action.label, self._hills_path, header, self._appends
-        )
-        return self._writer
+    # ---- the grid on disk
 
-    def write_grid(self) -> None:
-        """Write the grid to its file, in place of the one before or behind it."""
+    def _read_grid(self) -> None:
         action = self.action
         assert action.grid is not None
-        assert action.options.grid_files.written is not None
-        path = self._directory / action.options.grid_files.written
-        lines = grid_lines(action.label, action.grid)
-        if action.options.grid_files.keeps_all:
+        path = self._files.path(str(action.options.grid_files.read))
+        action.grid.take(read_grid(path, action.label, _axes(action.grid)))
+
+    def _write_grid(self) -> None:
+        """Write the grid to its file, in place of the one before or behind it."""
+        action, files = self.action, self.action.options.grid_files
+        assert action.grid is not None
+        path = self._files.path(str(files.written))
+        lines = grid_lines(action.label, _axes(action.grid), action.grid.with_derivatives())
+        if files.keeps_all:
             with path.open("a") as file:
                 file.writelines(lines)
             return
@@ -173,6 +190,29 @@ class MetadRun:
                 file.writelines(lines)
             if path.exists():
                 os.replace(path, path.with_name(f"bck.last.{path.name}"))  # as PLUMED
+
+    # ---- with a checkpoint
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """What the METAD has gathered, and how far the hills of other walkers are read."""
+        return self.action.saved() | {
+            "positions": np.array([reader.position for reader in self._readers]),
+            "are_open": np.array([int(reader.is_open) for reader in self._readers]),
+        }
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        self.action.restore_saved(arrays)
+        shape = (len(self._readers),)
+        positions, are_open = (
+            saved_array(arrays, name, shape) for name in ("positions", "are_open")
+        )
+        for reader, position, is_open in zip(self._readers, positions, are_open, strict=True):
+            reader.go_on(int(position), bool(is_open))
+
+    def go_on(self) -> None:
+        self._appends = True
+        self._writer()
+        self._watch_grids()
 
 
 class HillsReader:
@@ -201,7 +241,7 @@ class HillsReader:
             for line in lines:
                 self._row(line)
 
-    def follow(self) -> None:
+    def read_on(self) -> None:
         """Add what has been written since; the first time, only see that the file is there."""
         if self.is_open:
             count = self.read()
@@ -279,68 +319,7 @@ def _hills_header(metad: Metad) -> tuple[list[str], list[tuple[str, str]]]:
     return fields, constants + domain_constants(names, domains)
 
 
-# ---- grids on disk
-
-
-def grid_lines(label: str, grid: HillGrid) -> list[str]:
-    """A grid as PLUMED writes it: the first value changes fastest.
-
-    Parameters
-    ----------
-    label : str
-        Of the METAD.
-    grid : HillGrid
-    """
-    names = [axis.value.name for axis in grid.axes]
-    lines = [f"#! FIELDS {' '.join([*names, f'{label}.bias', *(f'der_{n}' for n in names)])}\n"]
-    for axis, name in zip(grid.axes, names, strict=True):
-        lines.append(f"#! SET min_{name} {axis.texts[0]}\n")
-        lines.append(f"#! SET max_{name} {axis.texts[1]}\n")
-        lines.append(f"#! SET nbins_{name}  {axis.nodes}\n")
-        lines.append(f"#! SET periodic_{name} {'true' if axis.periodic else 'false'}\n")
-    steps = np.array([axis.step for axis in grid.axes])
-    places = [axis.lower + np.arange(axis.nodes) * axis.step for axis in grid.axes]
-    columns = [p.ravel(order="F") for p in np.meshgrid(*places, indexing="ij")]
-    columns.append(grid.nodes[0].ravel(order="F"))
-    columns += [grid.nodes[1 + i].ravel(order="F") / steps[i] for i in range(len(steps))]
-    form = GRID_FORMAT * len(columns) + "\n"
-    shape = [axis.nodes for axis in grid.axes]
-    for i, row in enumerate(np.stack(columns, axis=-1).tolist()):
-        if i and len(shape) > 1 and _begins_block(i, shape):
-            lines.append("\n")
-        lines.append(form % tuple(row))
-    return lines
-
-
-def _begins_block(i: int, shape: list[int]) -> bool:
-    """Whether PLUMED writes a blank line before row `i`: where its last index but one is zero."""
-    for nodes in shape[:-2]:
-        i //= nodes
-    return i % shape[-2] == 0
-
-
-def read_grid(path: Path, label: str, grid: HillGrid) -> None:
-    """Fill a grid from a file that PLUMED or `grid_lines` wrote.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If it is missing, or of another grid.
-    """
-    table = read_fields(path)
-    names = [axis.value.name for axis in grid.axes]
-    needed = [*names, f"{label}.bias", *(f"der_{name}" for name in names)]
-    if missing := [name for name in needed if name not in table.columns]:
-        raise ValueError(f"{path} has no column {', '.join(missing)}")
-    index = []
-    for axis, name in zip(grid.axes, names, strict=True):
-        wanted = (*axis.texts, str(axis.nodes), "true" if axis.periodic else "false")
-        words = [f"{word}_{name}" for word in ("min", "max", "nbins", "periodic")]
-        found = tuple(table.constants.get(word, "nothing") for word in words)
-        if found != wanted:
-            raise ValueError(f"{path}: {words} are {found}, but METAD {label} has {wanted}")
-        index.append(axis.nearest(table.columns[name]))
-    for k, column in enumerate(needed[len(names) :]):
-        scale = 1.0 if k == 0 else grid.axes[k - 1].step
-        grid.nodes[k][tuple(index)] = table.columns[column] * scale
-    grid.refresh()
+def _axes(grid: HillGrid) -> list[GridAxis]:
+    return [
+        GridAxis(a.value.name, a.texts, a.lower, a.step, a.nodes, a.periodic) for a in grid.axes
+    ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,76 +19,76 @@ from openmm_cgan.plumed.files.fields import (
     read_fields,
     read_tables,
 )
-from openmm_cgan.plumed.files.output_files import OutputFiles
+from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step, kt_of
 
 log = logging.getLogger("openmm_cgan")
 
 
-class OpesRun:
-    """An OPES with its KERNELS and STATE files.
+class OpesRun(ActionRun):
+    """An OPES with its KERNELS and STATE files."""
 
-    Parameters
-    ----------
-    action : Opes
-    directory : Path
-    files : OutputFiles
-    """
+    is_static = False
 
-    def __init__(self, action: Opes, directory: Path, files: OutputFiles) -> None:
-        self.action = action
-        self._directory, self._files = directory, files
+    def __init__(self, action: Opes, settings: RunSettings) -> None:
+        self.action: Opes = action
+        self._files, self._temperature = settings.files, settings.temperature
+        self._appends = False
+        if (kt := kt_of(action, settings.temperature, needed=False)) is not None:
+            action.start(kt)  # values are asked for before a run
 
-    @property
-    def every_step(self) -> bool:
-        """Whether it needs its arguments at every step that it is called at."""
-        return self.action.options.sigma.measured or self.action.neighbours is not None
+    # ---- what it needs and when
 
     @property
     def strides(self) -> list[int]:
-        return [1] if self.every_step else self.rare_strides
-
-    @property
-    def rare_strides(self) -> list[int]:
         """When it needs the bias too, or writes."""
         return [s for s in (self.action.options.pace, self.action.options.state.stride) if s > 0]
 
-    # ---- files
+    @property
+    def own_strides(self) -> Collection[int]:
+        return (1,) if self.needs_arguments else ()
 
-    def start(self, restart: bool) -> None:
-        """Read what an earlier run has left, and begin the files.
+    @property
+    def needs_arguments(self) -> bool:
+        return self.action.options.sigma.measured or self.action.neighbours is not None
 
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If there is nothing to restart from, or it is of another bias.
-        """
-        action = self.action
-        restart = self._restarts(restart)
-        if restart:
+    def settle(self, timestep: float) -> None:
+        kt = kt_of(self.action, self._temperature, needed=True)
+        assert kt is not None
+        self.action.start(kt)
+
+    # ---- a beginning
+
+    def read(self) -> bool:
+        """Read the kernels or the state that an earlier run has left."""
+        restarts = self.action.options.restarts
+        self._appends = self._files.restart if restarts is None else restarts
+        if self._appends:
             self._restart()
-        if action.options.state.written is None:
-            return
-        path = self._directory / action.options.state.written
-        if not restart:
-            back_up(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        if restart and action.options.state.read is None:
-            self._write_state(0.0)  # PLUMED turns kernels into a state at once
+        return True
 
-    def _restarts(self, restart: bool) -> bool:
-        return restart if self.action.options.restarts is None else self.action.options.restarts
+    def begin(self) -> None:
+        """Begin KERNELS and STATE."""
+        state = self.action.options.state
+        if state.written is not None:
+            path = self._files.path(state.written)
+            if not self._appends:
+                back_up(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            if self._appends and state.read is None:
+                self._write_state(0.0)  # PLUMED turns kernels into a state at once
+        self.go_on()
 
-    def open(self, append: bool) -> None:
-        """Open the files that grow."""
-        self._writer(self._restarts(append))
-        if self.action.options.state.keeps_all:
-            self._files.watch(self._directory / str(self.action.options.state.written))
+    def go_on(self) -> None:
+        self._writer()
+        state = self.action.options.state
+        if state.keeps_all:
+            self._files.watch(str(state.written))
 
     def _restart(self) -> None:
         action = self.action
         name = action.options.state.read or action.options.file
-        path = self._directory / name
+        path = self._files.path(name)
         if not path.exists():
             raise FileNotFoundError(f"restart: {path} of {action.name} {action.label} is not there")
         if action.options.state.read is None:
@@ -117,16 +117,15 @@ class OpesRun:
             if limits != (value.domain_text or (None, None)):
                 raise ValueError(f"{path}: the domain of {value.name} is {limits} there")
 
-    def _writer(self, append: bool = True) -> FieldWriter:
+    def _writer(self) -> FieldWriter:
         action = self.action
         header = [*_fields(action), "logweight"], _constants(action, "kernels")
-        path = self._directory / action.options.file
-        return self._files.writer(action.label, path, lambda: header, append)
+        return self._files.writer(action.label, action.options.file, lambda: header, self._appends)
 
     def _write_state(self, time: float) -> None:
         action = self.action
         assert action.options.state.written is not None
-        path = self._directory / action.options.state.written
+        path = self._files.path(action.options.state.written)
         kernels = action.kernels
         lines = [f"#! FIELDS {' '.join(_fields(action))}"]
         lines += [f"#! SET {name} {text}" for name, text in _constants(action, "state")]
@@ -140,36 +139,52 @@ class OpesRun:
         with open(path, "a") as file:
             file.write(text)
 
-    # ---- between steps
+    # ---- a step
 
-    def follow(self, found: dict[str, Any]) -> None:
-        """Take one step into the neighbour list."""
-        if self.action.neighbours is not None:
-            self.action.follow([float(found[value.name]) for value in self.action.arguments])
-
-    def tick(self, found: dict[str, Any], step: int, time: float) -> bool:
-        """Lay the kernel of this step and write the state; say whether the bias has changed."""
+    def act(self, step: Step) -> bool:
+        """Renew the list, lay the kernel of the step, write the state."""
         action = self.action
-        due = step % action.options.pace == 0
-        if not (action.options.sigma.measured or due or self._writes_state(step)):
+        if action.neighbours is not None:
+            action.update_list(step.at(action))
+        due = step.number % action.options.pace == 0
+        writes = self._writes_state(step.number)
+        if step.first or not (action.options.sigma.measured or due or writes):
             return False
-        arguments = [float(found[value.name]) for value in action.arguments]
-        if not action.measure(arguments):
+        arguments = step.at(action)
+        if not action.accumulate_widths(arguments):
             return False
-        if due := due and all(float(found[value.name]) == 0 for value in action.options.excluded):
-            extra = sum(float(found[value.name]) for value in action.options.extra)
-            kernel = action.deposit(arguments, float(found[f"{action.label}.bias"]), extra)
-            writer = self._writer()
-            writer.write(action.options.fmt % number for number in (time, *kernel))
-            writer.flush()
-            found.update(zip((v.name for v in action.outputs[1:]), action.sums(), strict=True))
-        if self._writes_state(step):
-            self._write_state(time)
+        if due := due and not any(float(step.values[v.name]) for v in action.options.excluded):
+            extra = sum(float(step.values[value.name]) for value in action.options.extra)
+            self._lay(step, arguments, extra)
+        if writes:
+            self._write_state(step.time_for(action))
         return due
 
-    def _writes_state(self, step: int) -> bool:
+    def _lay(self, step: Step, arguments: list[float], extra: float) -> None:
+        action = self.action
+        bias = float(step.values[f"{action.label}.bias"])
+        kernel = action.deposit(arguments, bias, extra)
+        writer = self._writer()
+        writer.write(action.options.fmt % number for number in (step.time_for(action), *kernel))
+        writer.flush()
+        names = (value.name for value in action.outputs[1:])
+        step.values.update(zip(names, action.other_outputs(), strict=True))
+
+    def _writes_state(self, number: int) -> bool:
         stride = self.action.options.state.stride
-        return stride > 0 and step % stride == 0
+        return stride > 0 and number % stride == 0
+
+    def look_back(self, step: Step) -> None:
+        if self.action.neighbours is not None:
+            self.action.update_list(step.at(self.action))
+
+    # ---- with a checkpoint
+
+    def saved(self) -> dict[str, np.ndarray]:
+        return self.action.saved()
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        self.action.restore_saved(arrays)
 
 
 def _fields(action: Opes) -> list[str]:

@@ -1,54 +1,49 @@
-"""A PRINT during a run: its file, and whose turn it is where only one value is shown at a time."""
+"""PRINT and FLUSH during a run: the rows of a file, and whose turn it is in them."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Value
-from openmm_cgan.plumed.actions.output import Print
+from openmm_cgan.plumed.actions.output import Flush, Print
 from openmm_cgan.plumed.files.fields import FieldWriter, domain_constants
-from openmm_cgan.plumed.files.output_files import Header, OutputFiles
+from openmm_cgan.plumed.files.output_files import Header
+from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step
 
 log = logging.getLogger("openmm_cgan")
 
 
-class PrintRun:
-    """A PRINT with its file.
+class PrintRun(ActionRun):
+    """A PRINT with its file, which begins with the first row."""
 
-    Parameters
-    ----------
-    action : Print
-    directory : Path
-    files : OutputFiles
-    append : bool
-        Go on in a file that is there.
-    """
-
-    def __init__(self, action: Print, directory: Path, files: OutputFiles, append: bool) -> None:
-        self.action = action
-        self._directory, self._files, self._append = directory, files, append
+    def __init__(self, action: Print, settings: RunSettings) -> None:
+        self.action: Print = action
+        self._files = settings.files
         self._rows = 0
 
     @property
-    def stride(self) -> int:
-        """At which multiples of the step there is a row."""
-        return self.action.stride
+    def strides(self) -> tuple[int, ...]:
+        return (self.action.stride,)
 
-    def write(self, found: dict[str, Any], time: float) -> None:
-        """Write a row of values at a time [time unit of the input]."""
+    def act(self, step: Step) -> bool:
+        """Write a row."""
+        if step.number % self.action.stride == 0:
+            self._write(step)
+        return False
+
+    def _write(self, step: Step) -> None:
         action, before = self.action, self._shown()
         self._rows += 1
         shown = self._shown()
-        row = [f" {time:f}", *(" " + action.fmt % found[value.name] for value in shown)]
+        numbers = (action.fmt % step.values[value.name] for value in shown)
+        row = [f" {step.time_for(action):f}", *(f" {text}" for text in numbers)]
         if action.file is None:
             log.info("PRINT%s", "".join(row))
             return
-        writer = self.open()
+        writer = self._writer()
         if shown != before and self._rows > 1:
             writer.change_header(*self._header())
         writer.write(row)
@@ -70,20 +65,37 @@ class PrintRun:
             constants = [(name, text if name in known else "") for name, text in constants]
         return ["time", *(value.name for value in self._shown())], constants
 
-    def open(self) -> FieldWriter:
-        """The writer of the file."""
-        path = self._directory / str(self.action.file)
-        return self._files.writer(self.action.label, path, self._header, self._append)
+    def _writer(self) -> FieldWriter:
+        action = self.action
+        return self._files.writer(action.label, str(action.file), self._header)
 
     # ---- with a checkpoint
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What a checkpoint keeps."""
         return {"rows": np.array(self._rows)} if self.action.rotate else {}
 
-    def go_on(self, arrays: dict[str, np.ndarray], files: dict[str, int]) -> None:
-        """Go on where a saved run was, with files of these lengths."""
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
         if self.action.rotate:
             self._rows = int(saved_array(arrays, "rows", ()).item())
-        if self.action.file in files:
-            self.open()
+
+    def go_on(self) -> None:
+        if self.action.file is not None and self._files.goes_on_in(self.action.file):
+            self._writer()
+
+
+class FlushRun(ActionRun):
+    """A FLUSH."""
+
+    def __init__(self, action: Flush, settings: RunSettings) -> None:
+        self.action: Flush = action
+        self._files = settings.files
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return (self.action.stride,)
+
+    def act(self, step: Step) -> bool:
+        """Hand all files to the operating system."""
+        if step.number % self.action.stride == 0:
+            self._files.flush()
+        return False

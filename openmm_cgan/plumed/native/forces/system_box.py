@@ -1,0 +1,62 @@
+"""What the forces of a bias must know of the System that they are made for."""
+
+from __future__ import annotations
+
+import openmm
+
+from openmm_cgan.plumed.actions.variables.variable import BoxKind
+
+LARGE = 500  # particles, beyond which a CustomCVForce costs more than what it saves
+MARKER = "PLUMED marker"  # name of the empty force of a bias that has no other to be known by
+
+
+def kind_of_box(system: openmm.System) -> BoxKind:
+    """What expressions must know of the box of a System."""
+    large = system.getNumParticles() > LARGE
+    if not system.usesPeriodicBoundaryConditions():
+        return BoxKind(large=large)
+    vectors = [v._value for v in system.getDefaultPeriodicBoxVectors()]
+    bent = any(vectors[i][j] != 0 for i, j in ((1, 0), (2, 0), (2, 1)))
+    bends = any(
+        isinstance(force, openmm.MonteCarloFlexibleBarostat) for force in system.getForces()
+    )
+    safe = 0.45 * min(vectors[i][i] for i in range(3))  # with room for a barostat
+    return BoxKind(True, bent or bends, safe, large, lambda: molecules(system))
+
+
+def marker_force(name: str) -> openmm.CustomExternalForce:
+    """A force that does nothing, and shows a Context that it is there by a parameter.
+
+    It costs half a microsecond a step.
+    """
+    force = openmm.CustomExternalForce(f"0*{name}*x")
+    force.addGlobalParameter(name, 0.0)
+    force.setName(MARKER)
+    return force
+
+
+def bias_number(system: openmm.System) -> int:
+    """How many biases are in a System already; the same whenever the same System is made."""
+    ours = [force for force in system.getForces() if force.getName().startswith("PLUMED")]
+    return len({force.getForceGroup() for force in ours})  # each bias has a group of its own
+
+
+def molecules(system: openmm.System) -> list[int]:
+    """Number of the molecule that each particle is in, by bonds, constraints and exceptions."""
+    parent = list(range(system.getNumParticles()))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    pairs = [system.getConstraintParameters(k)[:2] for k in range(system.getNumConstraints())]
+    for force in system.getForces():
+        if isinstance(force, openmm.HarmonicBondForce):
+            pairs += [force.getBondParameters(k)[:2] for k in range(force.getNumBonds())]
+        elif isinstance(force, openmm.NonbondedForce):
+            pairs += [force.getExceptionParameters(k)[:2] for k in range(force.getNumExceptions())]
+    for i, j in pairs:
+        parent[root(i)] = root(j)
+    return [root(i) for i in range(len(parent))]

@@ -1,0 +1,42 @@
+"""A MOVINGRESTRAINT during a run: its work is summed at every step, if anybody reads it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
+from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step
+
+
+class MovingRun(ActionRun):
+    """A MOVINGRESTRAINT."""
+
+    is_static = False
+
+    def __init__(self, action: MovingRestraint, settings: RunSettings) -> None:
+        self.action: MovingRestraint = action
+        read = {value.name for other in settings.actions for value in other.arguments}
+        self._is_read = not read.isdisjoint(action.work_names)
+
+    @property
+    def own_strides(self) -> tuple[int, ...]:
+        return (1,) if self._is_read and not self.action.has_arrived else ()
+
+    @property
+    def needs_arguments(self) -> bool:
+        return self._is_read
+
+    def move_to(self, number: int) -> None:
+        self.action.move_to(number)
+
+    def act(self, step: Step) -> bool:
+        """Add the work of the step."""
+        if self._is_read:
+            self.action.accumulate_work([step.values[v.name] for v in self.action.arguments])
+        return False
+
+    def saved(self) -> dict[str, np.ndarray]:
+        return self.action.saved()
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        self.action.restore_saved(arrays)
