@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,18 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action, Print, Restraint
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.committor import StopRunError
-from openmm_cgan.plumed.actions.variables.centers import Centroid, VirtualAtom
-from openmm_cgan.plumed.actions.variables.chains import ChainVariable
+from openmm_cgan.plumed.actions.variables.centers import Centroid
 from openmm_cgan.plumed.actions.variables.shapes import Gyration
 from openmm_cgan.plumed.actions.variables.surroundings import Observed
-from openmm_cgan.plumed.actions.variables.variable import BoxKind, Variable
+from openmm_cgan.plumed.actions.variables.variable import BoxKind
 from openmm_cgan.plumed.files.output_files import OutputFiles
-from openmm_cgan.plumed.geometry.single_frame import at_right_angles
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem
 from openmm_cgan.plumed.native.forces.bias_forces import BiasForce
 from openmm_cgan.plumed.native.forces.compiler import Compiler
-from openmm_cgan.plumed.native.forces.frame_values import chain_values
 from openmm_cgan.plumed.native.forces.system_box import kind_of_box
 from openmm_cgan.plumed.native.refusals import (
+    check_atoms,
+    check_box,
     depends_on,
     forceless,
     is_listed,
@@ -39,7 +37,7 @@ from openmm_cgan.plumed.native.refusals import (
 )
 from openmm_cgan.plumed.native.runs import runs_of
 from openmm_cgan.plumed.native.runs.run import RunSettings, Step
-from openmm_cgan.plumed.native.values import InputValues
+from openmm_cgan.plumed.native.values import ArgumentValues, InputValues
 
 
 class NativeBackend:
@@ -80,6 +78,8 @@ class NativeBackend:
         self._biases = self._values.biases
         self._files = OutputFiles(directory, restart)
         self._runs = runs_of(RunSettings(actions, self._files, temperature))
+        acting = [run.action for run in self._runs if run.needs_arguments]
+        self._arguments = ArgumentValues(self._values, acting)
         self._strides = {stride for run in self._runs for stride in run.strides}
         self._box = BoxKind()  # that the forces are made for
         self._forces: dict[str, list[BiasForce]] = {}  # of each bias
@@ -191,16 +191,6 @@ class NativeBackend:
             self._values.add(name, found, positions, box)
         return self._pick(found), energy
 
-    def _check_box(self, box: np.ndarray | None) -> None:
-        made_for = self._box
-        if box is None or made_for.triclinic or not made_for.periodic:
-            return
-        if box[1, 0] != 0 or box[2, 0] != 0 or box[2, 1] != 0:
-            raise ValueError(
-                "the box is triclinic now, but was rectangular in the System that the bias was "
-                "added to: give that System the triclinic box by setDefaultPeriodicBoxVectors"
-            )
-
     def _pick(self, found: dict[str, Any]) -> np.ndarray:
         values = [found[name] for name in self.read]
         if not values or np.ndim(values[0]) == 0:  # np.array is several times quicker here
@@ -238,13 +228,7 @@ class NativeBackend:
         ------
         PlumedInputError
         """
-        for action in self.actions:
-            if not isinstance(action, Variable | VirtualAtom):
-                continue
-            last = max((atom for atom in action.sites if isinstance(atom, int)), default=-1)
-            if last >= n_atoms:
-                message = f"atom {last + 1} is beyond the last atom {n_atoms}"
-                raise action.error("ATOMS", message)
+        check_atoms(self.actions, n_atoms)
 
     # ---- between steps
 
@@ -319,10 +303,10 @@ class NativeBackend:
         first = not self._updated_once
         in_full = first or any(number % stride == 0 for stride in self._strides)
         if in_full:
-            self._check_box(box)
+            check_box(self._box, box)
             values = self.values(positions, box, number)
         else:
-            values = self._arguments_alone(positions, box, number)
+            values = self._arguments(positions, box, number)
         time = number * self._values.timestep
         step = Step(values, positions, box, number, time, first)
         before = self._checked(step) if in_full else None
@@ -351,29 +335,6 @@ class NativeBackend:
         for run in self._runs:
             run.move_to(number)
 
-    def _arguments_alone(
-        self, positions: np.ndarray, box: np.ndarray | None, step: int
-    ) -> dict[str, Any]:
-        """The arguments of what needs no other values."""
-        chains, others = self._needed_alone
-        found = self._values.present(positions, box, step)
-        if at_right_angles(box):
-            values = chain_values(chains, positions, box)
-            found |= zip((c.label for c in chains), values, strict=True)
-        else:
-            others = [*chains, *others]
-        for owner in others:
-            self._values.add_action(owner, found, positions, box)
-        return found
-
-    @cached_property
-    def _needed_alone(self) -> tuple[list[ChainVariable], list[Action]]:
-        acting = [run.action for run in self._runs if run.needs_arguments]
-        names = (value.name for action in acting for value in action.arguments)
-        owners = list(dict.fromkeys(self._owner[name] for name in names))
-        chains = [o for o in owners if isinstance(o, ChainVariable) and o.in_plain_floats]
-        return chains, [owner for owner in owners if owner not in chains]
-
     def resume(self, positions: np.ndarray, box: np.ndarray | None, number: int) -> None:
         """Begin lists at the step that an earlier run, which this one restarts, has ended on.
 
@@ -387,7 +348,7 @@ class NativeBackend:
             Of the step.
         """
         if self._updated < 0:
-            values = self._arguments_alone(positions, box, number)
+            values = self._arguments(positions, box, number)
             step = Step(values, positions, box, number, number * self._values.timestep, False)
             for run in self._runs:
                 run.look_back(step)

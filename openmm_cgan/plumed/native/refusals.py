@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from openmm_cgan.plumed.actions import REMEDY, Action, Print
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.metad.metad import Metad
@@ -142,3 +144,34 @@ def wandering(actions: list[Action], owners: Owners, box: BoxKind) -> list[Probl
             word = f"{variable.name} {variable.label}"
             problems.append(Problem(variable.statement.location, word, f"{what}; {REMEDY}"))
     return problems
+
+
+def check_atoms(actions: list[Action], n_atoms: int) -> None:
+    """Raise if an action names an atom that a system of `n_atoms` does not have.
+
+    Raises
+    ------
+    PlumedInputError
+    """
+    for action in actions:
+        if isinstance(action, Variable | VirtualAtom):
+            last = max((atom for atom in action.sites if isinstance(atom, int)), default=-1)
+            if last >= n_atoms:
+                message = f"atom {last + 1} is beyond the last atom {n_atoms}"
+                raise action.error("ATOMS", message)
+
+
+def check_box(made_for: BoxKind, box: np.ndarray | None) -> None:
+    """Raise if a box of shape (3, 3) is of a more general kind than the forces are made for.
+
+    Raises
+    ------
+    ValueError
+    """
+    if box is None or made_for.triclinic or not made_for.periodic:
+        return
+    if box[1, 0] != 0 or box[2, 0] != 0 or box[2, 1] != 0:
+        raise ValueError(
+            "the box is triclinic now, but was rectangular in the System that the bias was "
+            "added to: give that System the triclinic box by setDefaultPeriodicBoxVectors"
+        )

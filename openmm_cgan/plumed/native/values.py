@@ -177,3 +177,42 @@ class InputValues:
                 raise ValueError(f"the input defines no value '{name}'; it has: {known}")
             described.append(describe(owner, name))
         return tuple(described)
+
+
+class ArgumentValues:
+    """The arguments of some actions, and no other values, quickly for one frame after another.
+
+    Parameters
+    ----------
+    values : InputValues
+    actions : list of Action
+    """
+
+    def __init__(self, values: InputValues, actions: list[Action]) -> None:
+        names = (value.name for action in actions for value in action.arguments)
+        owners = list(dict.fromkeys(values.owners[name] for name in names))
+        self._values = values
+        self._chains = [o for o in owners if isinstance(o, ChainVariable) and o.in_plain_floats]
+        self._others = [owner for owner in owners if owner not in self._chains]
+
+    def __call__(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> dict[str, Any]:
+        """By name, with what `InputValues.present` gives.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            [nm]
+        step : int
+        """
+        chains, others = self._chains, self._others
+        found = self._values.present(positions, box, step)
+        if at_right_angles(box):
+            values = chain_values(chains, positions, box)
+            found |= zip((c.label for c in chains), values, strict=True)
+        else:
+            others = [*chains, *others]
+        for owner in others:
+            self._values.add_action(owner, found, positions, box)
+        return found
