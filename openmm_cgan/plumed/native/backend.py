@@ -178,7 +178,23 @@ class NativeBackend:
     def evaluate(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> tuple[np.ndarray, float]:
-        """The values in `read` and the bias [kJ/mol], leaving no trace."""
+        """The values in `read` and the bias [kJ/mol], leaving no trace.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            [nm]
+        step : int
+
+        Returns
+        -------
+        ndarray, shape (n_read,)
+            [units of the input]
+        float
+            [kJ/mol]
+        """
         found = self._values.present(positions, box, step)
         energy = 0.0
         self._move_to(step)

@@ -198,13 +198,29 @@ class GradientFunction:
         self._positions = np.zeros((max(self.atoms) + 1, 3))
 
     def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
+        """Value and minus its gradient on `atoms`, shape (n_needed, 3), as OpenMM asks for them."""
         copy_positions(state, self._some)
         box = box_of(state) if self.periodic else None
         value, gradient = self.evaluate(self._some, box)
         return value, -gradient
 
     def evaluate(self, some: np.ndarray, box: np.ndarray | None) -> tuple[float, np.ndarray]:
-        """Value, and gradient on `atoms`, for the positions of these [nm]."""
+        """Value and gradient for the positions of `atoms`.
+
+        Parameters
+        ----------
+        some : ndarray, shape (n_needed, 3)
+            Of `atoms` [nm].
+        box : ndarray, shape (3, 3), or None
+            [nm]
+
+        Returns
+        -------
+        float
+            [unit of the input]
+        ndarray, shape (n_needed, 3)
+            [unit of the input / nm]
+        """
         self._positions[self._atoms] = some
         value, slopes = self.variable.gradient(self.index, self._positions, box)
         gradient = np.zeros((len(self.atoms), 3))

@@ -52,7 +52,7 @@ class BiasFunction:
         return _reconnect, (self._token,)
 
     def compute(self, state: openmm.State) -> tuple[float, np.ndarray]:
-        """Energy [kJ/mol] and forces [kJ/mol/nm] on the atoms that the force is made with."""
+        """Energy [kJ/mol] and forces [kJ/mol/nm] on the needed atoms, shape (n_needed, 3)."""
         copy_positions(state, self._positions)
         box = box_of(state) if self._periodic else None
         arguments, gradients = self._values(self._positions, box)

@@ -173,7 +173,7 @@ class ActionRun(Protocol):
     # ---- with a checkpoint
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What it has gathered, by names of its own."""
+        """What it has gathered, by names of its own; arrays of any shape."""
         return {}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
