@@ -30,6 +30,27 @@ def test_basins_entered_are_plumeds(more, tmp_path):
 
 
 @plumed
+def test_basins_are_looked_at_before_a_kernel_and_rows_are_written_after_it(tmp_path):
+    """PLUMED calculates a COMMITTOR before it updates an OPES that stands above it."""
+    text = VARIABLES + (
+        "o: OPES_METAD ARG=t SIGMA=0.3 PACE=5 BARRIER=15 TEMP=300\n"
+        "COMMITTOR ARG=o.nker BASIN_LL1=0 BASIN_UL1=5.5 BASIN_LL2=5.5 BASIN_UL2=99 NOSTOP "
+        "STRIDE=5 FILE=COMMIT\nPRINT ARG=o.nker STRIDE=5 FILE=COLVAR\n"
+    )
+    frames = random_frames(None, np.random.default_rng(4), 30)
+    for backend in ("native", "kernel"):
+        bias, _ = run_frames(text, backend, None, tmp_path / backend, frames)
+        bias.close()
+    for file in ("COMMIT", "COLVAR"):
+        ours, plumeds = ((tmp_path / b / file).read_text() for b in ("native", "kernel"))
+        assert ours == plumeds
+    entered = read_fields(tmp_path / "native" / "COMMIT")
+    assert len(entered) == 2
+    rows = read_fields(tmp_path / "native" / "COLVAR").columns
+    assert rows["o.nker"][rows["time"] < entered.columns["time"][1]].max() > 5.5
+
+
+@plumed
 @pytest.mark.parametrize("backend", ["native", "kernel"])
 def test_a_run_stops_in_a_basin_with_its_rows_written(backend, tmp_path):
     text = (

@@ -38,9 +38,12 @@ RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
 
 
 def runs_of(settings: RunSettings) -> list[ActionRun]:
-    """What runs the actions of an input between steps, in its order, as PLUMED updates them."""
-    runs = []
+    """What runs the actions of an input between steps, in PLUMED's order.
+
+    That is the input's, but first those that PLUMED calculates, then those that it updates.
+    """
+    runs: list[ActionRun] = []
     for action in settings.actions:
         kinds = [RUNS[kind] for kind in type(action).__mro__ if kind in RUNS]
         runs += [kind(action, settings) for kind in kinds[:1]]
-    return runs
+    return sorted(runs, key=lambda run: run.acts_last)

@@ -28,6 +28,7 @@ log = logging.getLogger("openmm_cgan")
 class MetadRun(ActionRun):
     """A METAD with its hills, those of other walkers, and its grid."""
 
+    acts_last = True
     is_static = False
 
     def __init__(self, action: Metad, settings: RunSettings) -> None:

@@ -27,6 +27,7 @@ log = logging.getLogger("openmm_cgan")
 class OpesRun(ActionRun):
     """An OPES with its KERNELS and STATE files."""
 
+    acts_last = True
     is_static = False
 
     def __init__(self, action: Opes, settings: RunSettings) -> None:

@@ -19,6 +19,8 @@ log = logging.getLogger("openmm_cgan")
 class PrintRun(ActionRun):
     """A PRINT with its file, which begins with the first row."""
 
+    acts_last = True
+
     def __init__(self, action: Print, settings: RunSettings) -> None:
         self.action: Print = action
         self._files = settings.files
@@ -85,6 +87,8 @@ class PrintRun(ActionRun):
 
 class FlushRun(ActionRun):
     """A FLUSH."""
+
+    acts_last = True
 
     def __init__(self, action: Flush, settings: RunSettings) -> None:
         self.action: Flush = action

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,8 +18,7 @@ from openmm_cgan.plumed.native.forces.compiler import Compiler
 KB_PLUMED = 0.0083144621  # kJ/mol/K, as PLUMED multiplies TEMP
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):  # a frozen dataclass takes three times as long to make
     """A step of a run, once all its values are known.
 
     Attributes
@@ -100,10 +99,13 @@ class ActionRun(Protocol):
     action : Action
     is_static : bool
         Whether it leaves all values the same functions of the positions at all times.
+    acts_last : bool
+        Whether it acts once all others have: PLUMED's ``update``, after its ``calculate``.
     """
 
     action: Action
     is_static: bool = True
+    acts_last: bool = False
 
     # ---- what it needs and when
 
