@@ -16,6 +16,7 @@ from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
 from openmm_cgan.plumed.actions.variables.surroundings import Observed
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable
+from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import Problem
 
 Owners = dict[str, Action]  # the action that gives each value
@@ -169,6 +170,8 @@ def check_box(made_for: BoxKind, box: np.ndarray | None) -> None:
     ValueError
     """
     if box is None or made_for.triclinic or not made_for.periodic:
+        return
+    if form_of_box(box) is BoxForm.GENERAL:  # of a frame: OpenMM's boxes are reduced
         return
     if box[1, 0] != 0 or box[2, 0] != 0 or box[2, 1] != 0:
         raise ValueError(

@@ -251,11 +251,12 @@ def test_values_in_any_box_are_plumeds(prepared: Path, positions: np.ndarray, mo
 
 
 @pytest.mark.plumed
+@pytest.mark.parametrize("cell", ["0.8 2.4 0 -2.6 0 0.1 -0.6 1.0 2.8", "3 -3 0 0 3 -3 -3 3 3"])
 def test_forces_in_a_turned_box_are_plumeds(
-    prepared: Path, positions: np.ndarray, monkeypatch
+    cell: str, prepared: Path, positions: np.ndarray, monkeypatch
 ) -> None:
-    """The rows of a large box in another order and direction: not lower triangular."""
-    write_xyz(prepared / "t.xyz", positions[:12], "0.8 2.4 0 -2.6 0 0.1 -0.6 1.0 2.8")
+    """The rows of a box in another order and direction; a cube that is written sheared."""
+    write_xyz(prepared / "t.xyz", positions[:12], cell)
     words = ["--plumed", "../plumed.dat", "--ixyz", "../t.xyz", "--dump-forces", "forces",
              "--dump-forces-fmt", "%10.4f"]  # fmt: skip
     both_drivers(words, prepared, monkeypatch)
