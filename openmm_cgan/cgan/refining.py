@@ -30,7 +30,8 @@ from tqdm import tqdm
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
-from openmm_cgan.cgan.training import STEEPEST, TrainingData
+from openmm_cgan.cgan.training import STEEPEST
+from openmm_cgan.cgan.training_data import TrainingData
 
 TOO_HIGH = 30.0  # above the median of a batch: a clash, whose gradient would be all there is
 

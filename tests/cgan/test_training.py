@@ -11,7 +11,9 @@ from benchmarks.gan_toys import errors_of_widths, parabola, ring
 from openmm_cgan.cgan import training
 from openmm_cgan.cgan.critic import Critic, gradient_penalty
 from openmm_cgan.cgan.scores import energy_score
-from openmm_cgan.cgan.training import TrainingData, TrainingSettings, train
+from openmm_cgan.cgan.settings import TrainingSettings
+from openmm_cgan.cgan.training import train
+from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.generators import KINDS, MLPGenerator
 
 TOY = TrainingSettings(steps=2000, batch=128, width=24, learning_rate=1e-2, penalty=2.0)
