@@ -42,7 +42,7 @@ class Energy(Protocol):
     """What knows the energy of configurations, such as a Potential."""
 
     def energies_and_gradients(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Energies (n,) [kJ/mol] and gradients (n, n_atoms, 3) [kJ/mol/nm]."""
+        """Energies (n,) [kJ/mol], gradients (n, n_atoms, 3) [kJ/mol/nm]; positions so too [nm]."""
 
     def half_log_det(self, positions: Any) -> Any:
         """log of the Fixman factor (n,); of tensors, differentiable."""

@@ -39,6 +39,7 @@ LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
 DRAWS = 4  # of each condition, that the energy score compares
 WARM_UP = 100  # steps over which the learning rate rises
 
+# features (n, n_features) and CVs (n, n_cvs) to a loss of shape ()
 Inconsistency = Callable[[Tensor, Tensor], Tensor]
 
 logger = logging.getLogger("openmm_cgan")

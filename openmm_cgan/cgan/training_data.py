@@ -13,8 +13,18 @@ HELD_OUT = 2000  # rows at most, and a twentieth of all, that are never trained 
 class TrainingData:
     """Rows to train on, the probability of drawing each, and rows held out.
 
-    features (n, n_features) and condition (n, n_condition), float32; weights (n,); cvs (n, n_cvs),
-    the CVs of the conditions, for a loss of consistency.
+    Attributes
+    ----------
+    features : Tensor, shape (n, n_features)
+        float32
+    condition : Tensor, shape (n, n_condition)
+        float32
+    weights : Tensor, shape (n,)
+        In proportion to the probability of drawing each row.
+    held_features, held_condition : Tensor, shape (n_held, n_features), (n_held, n_condition)
+        Rows that are never trained on, float32.
+    cvs : Tensor, shape (n, n_cvs)
+        CVs of the conditions [CV units], for a loss of consistency; n_cvs 0 where none are given.
     """
 
     features: Tensor
@@ -37,6 +47,18 @@ class TrainingData:
         """Hold out a twentieth of the rows, at most `HELD_OUT`, and all copies of them.
 
         The rows are those of the first copy, then of the second and so on.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n, n_features)
+        condition : Tensor, shape (n, n_condition)
+        weights : Tensor, shape (n,)
+            In proportion to the probability of drawing each row.
+        seed : int
+        cvs : Tensor, shape (n, n_cvs), optional
+            [CV units]
+        copies : int
+            How often each frame is among the rows.
         """
         rng = torch.Generator().manual_seed(seed)
         n = len(features) // copies

@@ -165,6 +165,11 @@ def length_unit(text: str) -> float:
 def read_box(text: str) -> NDArray[np.float64]:
     """Box vectors as rows of three or nine numbers with commas.
 
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        In the unit of the numbers.
+
     Raises
     ------
     ValueError
