@@ -25,7 +25,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from openmm_cgan.cgan.critic import Critic
-from openmm_cgan.cgan.training import TrainingData, TrainingSettings, train
+from openmm_cgan.cgan.settings import TrainingSettings
+from openmm_cgan.cgan.training import train
+from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.generators import MLPGenerator
 
 DRAWS = 2000  # at each condition: the error of ln(variance) is 0.03

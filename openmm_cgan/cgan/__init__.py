@@ -1,15 +1,16 @@
 """The conditional GAN, in the order of the work.
 
-`critic` judges, `training` is the loop, `dataset` makes frames into rows, `networks` are those to
-be trained on them, `consistency` is a loss for CVs that nothing places exactly. `artefact` is the
-file of a trained generator, `targets` the CV values that it may be asked for,
-`conditional_generator` the generator itself. `refining` trains a flow further on the energy.
+`critic` judges, `training` is the loop, as `settings` say, over the rows of `training_data`.
+`dataset` makes frames into such rows, `networks` are those to be trained on them, `consistency` is
+a loss for CVs that nothing places exactly. `artefact` is the file of a trained generator, `targets`
+the CV values that it may be asked for, `conditional_generator` the generator itself. `refining`
+trains a flow further on the energy.
 """
 
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 from openmm_cgan.cgan.dataset import flat_weights
 from openmm_cgan.cgan.refining import RefiningSettings, refine
-from openmm_cgan.cgan.training import TrainingSettings
+from openmm_cgan.cgan.settings import TrainingSettings
 
 ConditionalGAN = ConditionalGenerator  # its name where a GAN is meant
 

@@ -40,6 +40,7 @@ def write_artefact(path: Path, metadata: dict[str, Any], arrays: Arrays) -> None
     metadata : dict
         Of plain JSON types; format and version are added.
     arrays : dict of str to ndarray
+        Of any shapes.
     """
     named = {"format": FORMAT, "format_version": FORMAT_VERSION, **metadata}
     text = json.dumps(named, indent=1).encode()

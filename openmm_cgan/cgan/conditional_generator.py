@@ -32,8 +32,9 @@ from openmm_cgan.cgan.artefact import (
 from openmm_cgan.cgan.consistency import Restriction, inconsistency
 from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.networks import initial_networks
+from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.targets import checked_targets
-from openmm_cgan.cgan.training import TrainingSettings, train
+from openmm_cgan.cgan.training import train
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import (
     FEATURIZATIONS,

@@ -38,7 +38,16 @@ class Critic(nn.Module):
         self.layers = perceptron(n_linear + 6 * n_pairs + n_condition, width, depth, 1)
 
     def see(self, features: Tensor) -> Tensor:
-        """Features, and second and third harmonics of the pairs: methyl groups have three wells."""
+        """Features, and second and third harmonics of the pairs: methyl groups have three wells.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n, n_linear + 2 n_pairs)
+
+        Returns
+        -------
+        Tensor, shape (n, n_linear + 6 n_pairs)
+        """
         cosine, sine = features[:, self.n_linear :].chunk(2, dim=1)
         cosine2, sine2 = cosine * cosine - sine * sine, 2 * cosine * sine
         cosine3, sine3 = cosine2 * cosine - sine2 * sine, cosine2 * sine + sine2 * cosine
@@ -60,6 +69,23 @@ def gradient_penalty(
     """Mean of (|grad D| - slope)^2 at random points between real and generated rows.
 
     The gradient is that with respect to what the critic sees, at a fixed condition.
+
+    Parameters
+    ----------
+    critic : callable
+        What it sees (n, n_seen) and conditions (n, n_condition) to scores (n,).
+    real, fake : Tensor, shape (n, n_seen)
+        Rows as the critic sees them, of frames and generated.
+    condition : Tensor, shape (n, n_condition)
+    rng : torch.Generator
+        Draws the points.
+    slope : float
+        Norm of the gradient that costs nothing.
+
+    Returns
+    -------
+    Tensor, shape ()
+        Differentiable with respect to the critic's weights.
     """
     mix = torch.rand(len(real), 1, generator=rng, dtype=real.dtype)
     between = torch.lerp(real, fake, mix).requires_grad_()

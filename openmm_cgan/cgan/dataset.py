@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openmm_cgan.cgan.training import TrainingData, TrainingSettings
+from openmm_cgan.cgan.settings import TrainingSettings
+from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import ConditionEncoding, Featurization, Featurize, ZMatrixFeatures
 from openmm_cgan.frames import Frames, topology_hash

@@ -4,7 +4,7 @@ import torch
 
 from openmm_cgan.cgan.critic import Critic
 from openmm_cgan.cgan.dataset import Dataset
-from openmm_cgan.cgan.training import TrainingSettings
+from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.generators import KINDS, Generator
 
 

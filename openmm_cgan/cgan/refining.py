@@ -30,7 +30,8 @@ from tqdm import tqdm
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
-from openmm_cgan.cgan.training import STEEPEST, TrainingData
+from openmm_cgan.cgan.training import STEEPEST
+from openmm_cgan.cgan.training_data import TrainingData
 
 TOO_HIGH = 30.0  # above the median of a batch: a clash, whose gradient would be all there is
 
@@ -41,7 +42,7 @@ class Energy(Protocol):
     """What knows the energy of configurations, such as a Potential."""
 
     def energies_and_gradients(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Energies (n,) [kJ/mol] and gradients (n, n_atoms, 3) [kJ/mol/nm]."""
+        """Energies (n,) [kJ/mol], gradients (n, n_atoms, 3) [kJ/mol/nm]; positions so too [nm]."""
 
     def half_log_det(self, positions: Any) -> Any:
         """log of the Fixman factor (n,); of tensors, differentiable."""

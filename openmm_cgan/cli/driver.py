@@ -70,7 +70,8 @@ def driver(plumed_input: Path, **options: Any) -> None:
     Writes COLVAR, HILLS and whatever else the input asks for. Options are named as PLUMED's; after
     --mf_ comes the suffix of any format that MDAnalysis reads without a topology.
     """
-    from openmm_cgan.plumed.driver.driver import driver_settings, run_driver
+    from openmm_cgan.plumed.driver.driver import run_driver
+    from openmm_cgan.plumed.driver.settings import driver_settings
     from openmm_cgan.plumed.driver.trajectories import OWN_FORMATS, read_trajectory
 
     given = [(kind, options[kind]) for kind in OWN_FORMATS if options[kind] is not None]

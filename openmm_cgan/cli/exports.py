@@ -76,7 +76,13 @@ def check_structure_ending(path: Path) -> None:
 
 
 def proposal_columns(proposals: Proposals, names: Sequence[str]) -> dict[str, ArrayLike]:
-    """Columns of a table of proposals: what was asked for, what was made, why it was refused."""
+    """Columns of a table of proposals: what was asked for, what was made, why it was refused.
+
+    Returns
+    -------
+    dict of str to array_like, shape (n_proposals,)
+        ``proposal`` (from 1), for each CV ``NAME_asked`` and ``NAME`` [CV units], ``result``.
+    """
     columns: dict[str, ArrayLike] = {"proposal": np.arange(1, len(proposals) + 1)}
     for k, name in enumerate(names):
         columns[f"{name}_asked"] = proposals.targets[:, k]
@@ -86,7 +92,10 @@ def proposal_columns(proposals: Proposals, names: Sequence[str]) -> dict[str, Ar
 
 
 def profile_columns(profile: FreeEnergy) -> dict[str, ArrayLike]:
-    """Columns of a profile: CV, free energy and error [kJ/mol], effective number of samples."""
+    """Columns of a profile, of shape (n_bins,) each.
+
+    CV [CV units], free energy and error [kJ/mol], effective number of samples.
+    """
     columns: dict[str, ArrayLike] = {
         profile.variables[0].name: profile.centres[0],
         "free_energy": profile.free_energy,

@@ -69,12 +69,12 @@ class ConditionEncoding:
         return torch.stack([*harmonics, *plain, *(p * p for p in plain)], dim=1)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Its numbers, by name, for a file."""
+        """``centre`` and ``scale`` (n_cvs,) [CV units], by name, for a file."""
         return {"centre": self.centre.numpy(), "scale": self.scale.numpy()}
 
     @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, NDArray[Any]], variables: Sequence[CollectiveVariable]
     ) -> Self:
-        """Make it again from its `arrays`."""
+        """Make it again from its `arrays`, of shape (n_cvs,) each."""
         return cls(variables, torch.from_numpy(arrays["centre"]), torch.from_numpy(arrays["scale"]))

@@ -82,7 +82,7 @@ class Featurization(Protocol):
         ...
 
     def encode_with_log_det(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Features of positions, as `encode`, and log\|J\| (n,) as `decode_with_log_det`."""
+        r"""Features (n, n_features), as `encode`, and log\|J\| (n,), as `decode_with_log_det`."""
         ...
 
     def decode(self, features: Tensor, cvs: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Featurization(Protocol):
         ...
 
     def decode_with_log_det(self, features: Tensor, cvs: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Positions of features, as `decode`, and log\|J\| (n,) without `log_scale`.
+        r"""Positions (n, n_atoms, 3), as `decode`, and log\|J\| (n,) without `log_scale`.
 
         J is the derivative of Cartesian coordinates [nm] (position and orientation measured as
         `ZMatrix.log_det` says, where the featurization leaves them out) by features (the angles
@@ -119,14 +119,14 @@ class Featurization(Protocol):
         ...
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All numbers that make it again, by name, for a file."""
+        """All numbers that make it again, by name, for a file; of any shapes."""
         ...
 
     @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, NDArray[Any]], variables: Sequence[CollectiveVariable]
     ) -> Self:
-        """Make it again from its `arrays` and the CVs in the order of their columns."""
+        """Make it again from its `arrays`, in their shapes, and the CVs in the order of columns."""
         ...
 
 

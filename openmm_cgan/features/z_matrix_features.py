@@ -43,7 +43,7 @@ class ZMatrixFeatures:
         Columns of the CVs.
     centre, scale : Tensor, shape (3 n_atoms - 6,)
         Mean, circular for torsions, and standard deviation of each coordinate [nm, rad].
-    linear, wide : Tensor of int
+    linear, wide : Tensor of int, shape (n_linear,), (n_pairs,)
         Columns that are standardised, and columns (torsions) that are pairs.
     """
 
@@ -201,7 +201,7 @@ class ZMatrixFeatures:
         return self.z_matrix.to_cartesian(self.decode_internal(features, cvs))
 
     def decode_with_log_det(self, features: Tensor, cvs: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Positions as by `decode`, and log\|J\| (n,) of Cartesian by internal coordinates."""
+        r"""Positions (n, n_atoms, 3), as `decode`, and log\|J\| (n,) by internal coordinates."""
         internal = self.decode_internal(features, cvs)
         return self.z_matrix.to_cartesian(internal), self.z_matrix.log_det(internal)
 
@@ -271,7 +271,14 @@ class ZMatrixFeatures:
         ]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Rows and atoms of the Z-matrix, and the scaling, by name."""
+        """Rows and atoms of the Z-matrix, and the scaling, by name.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``rows`` (n_atoms, 4) and ``atoms`` (n_atoms,), ``centre`` and ``scale``
+            (3 n_atoms - 6,) [nm, rad], ``linear`` (n_linear,), ``wide`` (n_pairs,).
+        """
         scaling = {"centre": self.centre, "scale": self.scale}
         scaling |= {"linear": self.linear, "wide": self.wide}
         own = {name: tensor.numpy() for name, tensor in scaling.items()}
@@ -281,7 +288,7 @@ class ZMatrixFeatures:
     def from_arrays(
         cls, arrays: Mapping[str, NDArray[Any]], variables: Sequence[CollectiveVariable]
     ) -> Self:
-        """Make it again from its `arrays`."""
+        """Make it again from its `arrays`, of the shapes that stand there."""
         names = ("centre", "scale", "linear", "wide")
         scaling = {name: torch.from_numpy(arrays[name]) for name in names}
         return cls(ZMatrix(arrays["rows"], arrays["atoms"]), variables, **scaling)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import logsumexp
 
+# numbers of samples (m,) to their reduced bias energies in all states (K, m)
 ReducedBias = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 MAX_ITERATIONS = 200  # ten to twenty do where windows overlap

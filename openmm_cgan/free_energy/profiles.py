@@ -33,7 +33,7 @@ class FreeEnergy:
     ----------
     variables : tuple of CollectiveVariable
         One for a profile, two for a surface.
-    centres : tuple of ndarray
+    centres : tuple of ndarray, shape (n_bins,)
         Bin centres along each variable [CV unit].
     free_energy, error : ndarray, shape (n_bins,) or (n_bins, n_bins)
         -kT ln of the normalised probability [kJ/mol] and its standard error.  The error is that of

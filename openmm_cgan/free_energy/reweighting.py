@@ -112,7 +112,7 @@ class JoinedWindows:
     Attributes
     ----------
     windows : sequence of BiasedFrames
-    kept : list of ndarray of int
+    kept : list of ndarray of int, shape (n_kept,)
         Numbers of the frames kept of each window.
     inefficiencies : ndarray, shape (n_windows,)
         Statistical inefficiency of the frames kept.

@@ -19,7 +19,7 @@ from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.mbar import pymbar_quietly
 
-BiasFunction = Callable[[NDArray], NDArray]
+BiasFunction = Callable[[NDArray], NDArray]  # CVs (n, n_cvs) to bias energies (n,) [kJ/mol]
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,11 @@ class Generator(Protocol):
         ...
 
     def start_from(self, features: Tensor, condition: Tensor) -> None:
-        """Fit what needs no training to features (n, n_features) and conditions of frames."""
+        """Fit what needs no training to features (n, n_features), conditions (n, n_condition)."""
         ...
 
     def sample(self, condition: Tensor, rng: torch.Generator) -> Tensor:
-        """Features (n, n_features), one row for each condition; differentiable."""
+        """Features (n, n_features) for conditions (n, n_condition); differentiable."""
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -91,11 +91,14 @@ class DensityGenerator(Generator, Protocol):
     def sample_with_log_prob(
         self, condition: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Features (n, n_features), one row for each condition, and their log densities (n,)."""
+        """Features (n, n_features) for conditions (n, n_condition), and log densities (n,)."""
         ...
 
     def log_prob(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Log density (n,) of features given conditions, over the standardised ones and angles."""
+        """Log density (n,) of features (n, n_features) given conditions (n, n_condition).
+
+        Over the standardised features and the angles [rad] of the pairs.
+        """
         ...
 
 
@@ -112,7 +115,15 @@ def knows_density(generator: Generator) -> TypeGuard[DensityGenerator]:
 
 
 def made_again(options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Generator:
-    """A saved generator: its ``kind`` and settings, and the arrays of its tensors by name."""
+    """A saved generator.
+
+    Parameters
+    ----------
+    options : mapping
+        Its ``kind``, a name of `KINDS`, and its settings.
+    arrays : mapping of str to ndarray
+        Its ``state_dict``, each in the shape of its tensor.
+    """
     settings = dict(options)
     generator = KINDS[settings.pop("kind")](**settings)
     generator.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})

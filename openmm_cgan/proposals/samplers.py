@@ -88,7 +88,8 @@ class DensitySampler(Sampler, Protocol):
     ) -> tuple[NDArray, NDArray]:
         """Return configurations (m, n_atoms, 3) [nm] and their log densities (m,).
 
-        +inf where a coordinate left the range that can be decoded.
+        Made at CVs (m, n_cvs) [CV units], or n of them at (n_cvs,). +inf where a coordinate left
+        the range that can be decoded.
         """
         ...
 

@@ -225,7 +225,7 @@ class Screen:
         return reasons
 
     def cv_values(self, positions: NDArray) -> NDArray:
-        """CVs of configurations, shape (n, n_cvs); NaN for those that are not finite.
+        """CVs (n, n_cvs) of configurations (n, n_atoms, 3) [nm]; NaN for those not finite.
 
         Raises
         ------

@@ -16,6 +16,7 @@ from openmm_cgan.proposals.samplers import Sampler
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
 
+# CV values visited (n_visited, n_cvs) to one to ask for (n_cvs,)
 TargetStrategy = Callable[[NDArray, np.random.Generator], NDArray]
 
 

@@ -4,7 +4,8 @@ import numpy as np
 
 from benchmarks.eight_atoms import N_ATOMS, random_frames
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.plumed.driver.driver import DriverSettings, run_driver
+from openmm_cgan.plumed.driver.driver import run_driver
+from openmm_cgan.plumed.driver.settings import DriverSettings
 from openmm_cgan.plumed.driver.trajectories import Frame
 
 KT = 300 * GAS_CONSTANT

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from openmm_cgan.cgan import ConditionalGAN
-from openmm_cgan.cgan.training import TrainingSettings
+from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.reporters import FrameReporter, Learner, ProposalReporter
 from tests.cases import ROOT
 from tests.cases.chain_sampler import ChainSampler

@@ -72,9 +72,9 @@ class Committor(Action):
         return False, False
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What it has gathered during the run, to be saved with a checkpoint."""
+        """For a checkpoint: ``basin``, shape (), the number of the basin it is in, or 0."""
         return {"basin": np.array(self.basin)}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `saved` gave."""
+        """Take over what `saved` gave, of shape ()."""
         self.basin = int(saved_array(arrays, "basin", ()))

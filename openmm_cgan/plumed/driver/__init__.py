@@ -2,5 +2,7 @@
 
 trajectories  frames from files, in PLUMED's own formats or by MDAnalysis
 frame_forces  forces and virial of the biases at a frame
+settings      its options
+force_files   forces written for each frame, and compared with differences
 driver        the run
 """

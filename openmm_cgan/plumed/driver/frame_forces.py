@@ -70,6 +70,14 @@ class BiasForces:
     def at(self, positions: NDArray, box: NDArray | None, step: int) -> tuple[NDArray, NDArray]:
         """Forces [kJ/mol/nm] and virial [kJ/mol], shapes (n_atoms, 3) and (3, 3), of a frame.
 
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            Box vectors as rows [nm].
+        step : int
+
         Raises
         ------
         ValueError
@@ -178,6 +186,20 @@ def energy_near(
 
     PLUMED's slopes of OPES are not quite those of its energy (see `Kernels`), so OPES is taken as
     linear in its arguments.
+
+    Parameters
+    ----------
+    backend : NativeBackend
+    positions : ndarray, shape (n_atoms, 3)
+        [nm]
+    box : ndarray, shape (3, 3), or None
+        Box vectors as rows [nm].
+    step : int
+
+    Returns
+    -------
+    callable
+        Positions and box, of the same shapes and units, to the bias.
     """
     biases = [action for action in backend.actions if isinstance(action, Opes)]
     if not biases:

@@ -5,7 +5,8 @@ import pytest
 
 from benchmarks.eight_atoms import BOXES, TOLERANCE, deviation, reference_pdbs
 from openmm_cgan import PlumedBias
-from openmm_cgan.plumed.driver.driver import DriverSettings, run_driver
+from openmm_cgan.plumed.driver.driver import run_driver
+from openmm_cgan.plumed.driver.settings import DriverSettings
 from openmm_cgan.plumed.driver.trajectories import Frame
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from openmm_cgan.cli import main
-from openmm_cgan.plumed.driver.driver import DriverSettings, read_masses, run_driver
+from openmm_cgan.plumed.driver.driver import run_driver
+from openmm_cgan.plumed.driver.settings import DriverSettings, read_masses
 from openmm_cgan.plumed.driver.trajectories import Frame, read_trajectory
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases import ROOT

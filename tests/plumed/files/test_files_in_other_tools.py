@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openmm_cgan.plumed.driver.driver import DriverSettings, run_driver
+from openmm_cgan.plumed.driver.driver import run_driver
+from openmm_cgan.plumed.driver.settings import DriverSettings
 from openmm_cgan.plumed.driver.trajectories import Frame
 from openmm_cgan.plumed.files.fields import read_fields
 

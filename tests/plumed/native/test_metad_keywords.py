@@ -13,7 +13,8 @@ from openmm_cgan.plumed.actions.metad.axis import Axis
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.tempering import highest_pass
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.driver.driver import DriverSettings, run_driver
+from openmm_cgan.plumed.driver.driver import run_driver
+from openmm_cgan.plumed.driver.settings import DriverSettings
 from openmm_cgan.plumed.driver.trajectories import Frame
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError

@@ -43,11 +43,11 @@ class Bias(Action):
         return (self.energy(arguments),)
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What it has gathered during the run, to be saved with a checkpoint."""
+        """What it has gathered during the run, for a checkpoint: arrays of any shapes by name."""
         return {}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `saved` gave.
+        """Take over what `saved` gave, in the same shapes.
 
         Raises
         ------

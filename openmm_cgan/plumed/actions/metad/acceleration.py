@@ -139,13 +139,17 @@ class Acceleration:
         return goes_on
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What there is to be saved with a checkpoint."""
+        """For a checkpoint: ``acceleration``, shape (4,).
+
+        The mean as it is shown, that of an earlier run, the sum over the steps (NaN where none is
+        begun) and the last step in it.
+        """
         total = math.nan if self._sum is None else self._sum
         numbers = (self._mean, self._before, total, self._counted)
         return {"acceleration": np.array(numbers, dtype=float)}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `saved` gave."""
+        """Take over what `saved` gave, of shape (4,)."""
         numbers = saved_array(arrays, "acceleration", (4,)).tolist()
         self._mean, self._before, total, counted = numbers
         self._sum, self._counted = None if math.isnan(total) else total, int(counted)
@@ -178,11 +182,11 @@ class AdaptivePace:
             self.pace = min(self.pace, self._options.highest)
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What there is to be saved with a checkpoint."""
+        """For a checkpoint: ``pace``, shape () [steps]."""
         return {"pace": np.array(self.pace)}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `saved` gave."""
+        """Take over what `saved` gave, of shape ()."""
         self.pace = max(1, int(saved_array(arrays, "pace", ())))
 
 

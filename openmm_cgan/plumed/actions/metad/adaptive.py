@@ -120,12 +120,16 @@ class Widths:
         return directions.T @ (directions / variances[:, None])
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What there is to be saved with a checkpoint."""
+        """For a checkpoint, in the units of the values.
+
+        ``average`` (n_values,), or (0,) where there is none yet, and ``covariance``
+        (n_values, n_values).
+        """
         average = np.array(self._average or [])
         return {"average": average, "covariance": self._covariance}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `saved` gave."""
+        """Take over what `saved` gave, in the same shapes."""
         average = saved_array(arrays, "average", (None,)).tolist()
         self._average = average or None
         self._covariance = saved_array(arrays, "covariance", self._covariance.shape).copy()

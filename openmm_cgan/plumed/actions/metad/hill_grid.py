@@ -132,11 +132,11 @@ class HillGrid:
             _carry(border)
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What there is to be saved with a checkpoint."""
+        """For a checkpoint: ``nodes``, in the shape of `nodes`."""
         return {"nodes": self.nodes}
 
     def restore_saved(self, nodes: np.ndarray) -> None:
-        """Take over nodes that `saved` gave."""
+        """Take over nodes that `saved` gave, shape (1 + n_axes, *nodes)."""
         self.nodes[...] = nodes
         self.refresh()
 

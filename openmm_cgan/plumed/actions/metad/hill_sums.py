@@ -72,7 +72,10 @@ class HillSum:
         self._size += 1
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What there is to be saved with a checkpoint."""
+        """For a checkpoint, in the units of the input.
+
+        ``centres`` (n_values, n_hills), ``over_sigma`` (n_widths, n_hills), ``heights`` (n_hills,).
+        """
         hills = slice(0, self._size)
         return {
             "centres": self._centres[:, hills],
@@ -81,7 +84,7 @@ class HillSum:
         }
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over hills that `saved` gave.
+        """Take over hills that `saved` gave, in the same shapes.
 
         Raises
         ------

@@ -89,11 +89,11 @@ class Transition:
             self.bias = min(self.bias, highest_pass(grid, end, ends[0]))
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What there is to be saved with a checkpoint."""
+        """For a checkpoint: ``transition_bias``, shape () [energy unit of the input]."""
         return {"transition_bias": np.array(self.bias)}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `saved` gave."""
+        """Take over what `saved` gave, of shape ()."""
         self.bias = float(saved_array(arrays, "transition_bias", ()))
 
 

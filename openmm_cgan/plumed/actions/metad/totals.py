@@ -33,11 +33,11 @@ class HillTotals:
     work: float = 0.0
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What there is to be saved with a checkpoint."""
+        """For a checkpoint: each number by its name, of shape ()."""
         return {name: np.array(number) for name, number in vars(self).items()}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `saved` gave."""
+        """Take over what `saved` gave, of shape () each."""
         numbers = (float(saved_array(arrays, name, ())) for name in ("rct", "max_bias", "work"))
         self.rct, self.max_bias, self.work = numbers
 

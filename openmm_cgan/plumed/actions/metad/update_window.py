@@ -45,11 +45,11 @@ class UpdateWindow:
         self._begun |= self.is_open
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What there is to be saved with a checkpoint."""
+        """For a checkpoint: ``window``, shape (2,): whether it was ever open, and ever moved."""
         return {"window": np.array([self._begun, self._moved], dtype=int)}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `saved` gave."""
+        """Take over what `saved` gave, of shape (2,)."""
         self._begun, self._moved = map(bool, saved_array(arrays, "window", (2,)).tolist())
 
 

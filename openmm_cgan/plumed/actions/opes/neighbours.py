@@ -80,7 +80,11 @@ class Neighbours:
         return replace(self, index=index, shown_size=len(index), due=self.due or due)
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What a checkpoint keeps."""
+        """What a checkpoint keeps.
+
+        ``list`` (n_listed,), ``list_centre`` (n_arguments,) [units of the arguments],
+        ``list_spread`` (n_arguments,) [their squares], and counts of shape ().
+        """
         arrays = {"list": self.index, "list_centre": self.centre, "list_spread": self.spread}
         return arrays | {f"list_{name}": np.array(int(vars(self)[name])) for name in COUNTS}
 

@@ -132,13 +132,17 @@ class KernelWidths:
         return sigma if self.least is None else np.maximum(sigma, self.least)
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What a checkpoint keeps."""
+        """What a checkpoint keeps.
+
+        ``sigma0``, ``mean`` and where there is one ``sigma_min`` (n_arguments,) [units of the
+        arguments], ``square`` (n_arguments,) [their squares], ``adaptive_counter`` of shape ().
+        """
         arrays = {"sigma0": self.sigma0, "mean": self.mean, "square": self.square}
         arrays |= {} if self.least is None else {"sigma_min": self.least}
         return arrays | {"adaptive_counter": np.array(self.counter)}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `saved` gave."""
+        """Take over what `saved` gave, in the same shapes."""
         shape = self.sigma0.shape
         self.sigma0, self.mean, self.square = (
             saved_array(arrays, name, shape).copy() for name in ("sigma0", "mean", "square")

@@ -184,14 +184,14 @@ class PathMsd(GroupVariable):
         self.nearest.update(square, step)
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What a checkpoint keeps."""
+        """What a checkpoint keeps: ``models`` (n_listed,), from zero, where there is a list."""
         if self.nearest is None:
             return {}
         every, index = np.arange(self.n_models), self.nearest.index
         return {"models": every if index is None else index}
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take what a checkpoint has kept."""
+        """Take what a checkpoint has kept, ``models`` (n_listed,)."""
         if self.nearest is None:
             return
         index = saved_array(arrays, "models", (None,)).astype(int)
