@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from openmm_cgan.checkpoints import SavedState, read_saved, write_saved
+from openmm_cgan.checkpoints import SavedRun, SavedState, read_run, write_run
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.bias_reporters import BiasCheckpointReporter
 from openmm_cgan.plumed.files.fields import read_fields
@@ -128,7 +129,7 @@ def test_the_reporter_saves_again_and_again_and_whole(tmp_path):
     bias, simulation = biased_alanine(text, tmp_path)
     simulation.reporters.append(BiasCheckpointReporter(tmp_path / "run.chk", 50, bias))
     simulation.step(120)
-    assert read_saved(tmp_path / "run.chk").step == 100
+    assert read_run(tmp_path / "run.chk").step == 100
     assert [p.name for p in tmp_path.iterdir() if "chk" in p.name] == ["run.chk"]
     bias.close()
     again, resumed = biased_alanine(text, tmp_path, checkpoint=tmp_path / "run.chk")
@@ -185,14 +186,16 @@ def test_a_checkpoint_of_something_else_is_refused_before_anything_changes(tmp_p
 
 
 def test_only_numbers_and_whole_headers_are_read(tmp_path):
-    state = SavedState(3, 3, {"HILLS": 7}, {"b/x": np.arange(3.0)}, "abc", b"chk")
-    write_saved(tmp_path / "a", state)
-    found = read_saved(tmp_path / "a")
-    assert (found.step, found.files, found.checkpoint) == (3, {"HILLS": 7}, b"chk")
-    np.testing.assert_array_equal(found.of("b")["x"], [0, 1, 2])
+    state = SavedState(3, 2, {"HILLS": 7}, {"b/x": np.arange(3.0)}, "abc")
+    write_run(tmp_path / "a", SavedRun(3, b"chk", {"bias": state}))
+    found = read_run(tmp_path / "a")
+    assert (found.step, found.checkpoint, [*found.keepers]) == (3, b"chk", ["bias"])
+    again = found.keepers["bias"]
+    assert (again.step, again.updated, again.files, again.saved_by) == (3, 2, {"HILLS": 7}, "abc")
+    np.testing.assert_array_equal(again.of("b")["x"], [0, 1, 2])
     bad = {
-        "objects": {"b/x": np.array([{}], dtype=object)},
-        "text": {"b/x": np.array("text")},
+        "objects": {"0/b/x": np.array([{}], dtype=object)},
+        "text": {"0/b/x": np.array("text")},
         "version": {"header": np.array(json.dumps({"version": 99}))},
         "header": {"header": np.array("no JSON")},
     }
@@ -201,7 +204,7 @@ def test_only_numbers_and_whole_headers_are_read(tmp_path):
             good = {key: archive[key] for key in archive.files}
         np.savez(tmp_path / f"{name}.npz", **good | arrays)
         with pytest.raises(ValueError, match="no saved state"):
-            read_saved(tmp_path / f"{name}.npz")
+            read_run(tmp_path / f"{name}.npz")
 
 
 @pytest.mark.parametrize("kind", INPUTS)
@@ -211,12 +214,13 @@ def test_arrays_of_the_wrong_shape_are_refused(kind, tmp_path):
     simulation.step(40)
     bias.save_checkpoint(tmp_path / "run.chk")
     bias.close()
-    state = read_saved(tmp_path / "run.chk")
+    run = read_run(tmp_path / "run.chk")
+    state = run.keepers["bias"]
     for name, array in state.arrays.items():
         if array.ndim == 0:
             continue
-        broken = SavedState(**vars(state) | {"arrays": state.arrays | {name: array[None]}})
-        write_saved(tmp_path / "broken", broken)
+        broken = replace(state, arrays=state.arrays | {name: array[None]})
+        write_run(tmp_path / "broken", replace(run, keepers={"bias": broken}))
         with pytest.raises(ValueError, match="shape"):
             biased_alanine(text, tmp_path, checkpoint=tmp_path / "broken")
 

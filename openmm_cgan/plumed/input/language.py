@@ -79,6 +79,44 @@ class Statement:
         return label + " ".join((self.action, *self.words))
 
 
+@dataclass(frozen=True)
+class PlumedInput:
+    """An input, read once for all who run it.
+
+    Attributes
+    ----------
+    text : str
+        As it was given.
+    source : str
+        Its name in messages.
+    folder : Path
+        Where the names of its files begin.
+    statements : tuple of Statement
+        As they stand in the text.
+    followed : tuple of Statement
+        With those of the files that INCLUDE names in its place.
+    """
+
+    text: str
+    source: str
+    folder: Path
+    statements: tuple[Statement, ...]
+    followed: tuple[Statement, ...]
+
+    @classmethod
+    def read(cls, text: str, source: str, folder: Path) -> PlumedInput:
+        """Read a text and the files that it includes.
+
+        Raises
+        ------
+        PlumedInputError
+            If braces or continuation lines do not close, or an included file is missing or wrong.
+        """
+        statements = read_statements(text, source)
+        followed = include_files(statements, folder)
+        return cls(text, source, folder, tuple(statements), tuple(followed))
+
+
 @dataclass
 class _Block:
     """A statement being read, possibly over several lines."""
