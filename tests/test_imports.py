@@ -119,6 +119,7 @@ ORDER = [
     "plumed.driver.frame_forces",
     "plumed.driver.driver",
     "plumed.driver",
+    "plumed.quantities",
     "plumed.presence",
     "plumed.bias_reporters",
     "plumed.bias",

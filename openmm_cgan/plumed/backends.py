@@ -308,7 +308,6 @@ def make_backend(
     backend: str,
     given: PlumedInput,
     native: NativeBackend | None,
-    *,
     temperature: float | None,
     restart: bool,
     read: tuple[str, ...],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +26,8 @@ from openmm_cgan.plumed.bias_reporters import UpdateReporter, tell_energy
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import restrained_text
 from openmm_cgan.plumed.native.backend import NativeBackend
-from openmm_cgan.plumed.presence import Presence
+from openmm_cgan.plumed.presence import Presence, free_force_group
+from openmm_cgan.plumed.quantities import kelvin, nanometers, timestep_of
 from openmm_cgan.states import positions_and_box
 
 if TYPE_CHECKING:
@@ -98,16 +97,15 @@ class PlumedBias:
             raise ValueError(f"backend is '{backend}'; expected auto, native, kernel or plugin")
         self.text, self.source = read_text(plumed_input)
         self.directory = Path(directory)
-        self.temperature = _kelvin(temperature)
+        self.temperature = kelvin(temperature)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
-        asked = [s.words for s in self._input.followed if s.action == "RESTART"]
-        self.restart = restart or any("NO" not in words for words in asked)
+        self.restart = restart or self._input.restarts
         native, refusal = compile_natively(self._input, topology, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self.source)
         self._asked = backend
         self._moves = False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
-        self._system: openmm.System | None = None
+        self._presence: Presence | None = None  # in a System
         self._groups: set[int] = set()
         self._reporter: UpdateReporter | None = None
 
@@ -125,12 +123,7 @@ class PlumedBias:
 
     def _take_backend(self, names: tuple[str, ...], native: NativeBackend | None) -> None:
         self._engine: Backend = make_backend(
-            self.backend,
-            self._input,
-            native,
-            temperature=self.temperature,
-            restart=self.restart,
-            read=names,
+            self.backend, self._input, native, self.temperature, self.restart, names
         )
         self.variables: tuple[CollectiveVariable, ...] = self._engine.describe(names)
 
@@ -173,24 +166,15 @@ class PlumedBias:
         RuntimeError
             If this bias is in a System already, or no force group is free.
         """
-        if self._system is not None:
+        if self._presence is not None:
             raise RuntimeError("this PlumedBias is in a System already; make another for this one")
         self._engine.check(system.getNumParticles())
         self._settle_backend(system)
-        used = {force.getForceGroup() for force in system.getForces()}
-        free = sorted(set(range(32)) - used, reverse=True)
-        if not free:
-            raise RuntimeError("no force group is free: the System's forces use all 32")
+        group = free_force_group(system)
         forces = self._engine.forces(system)
-        self._presence = Presence(forces, system)
-        marker = self._presence.marker
-        added = [*forces] if marker is None else [*forces, marker]
-        for force in added:
-            force.setForceGroup(free[0])
-            system.addForce(force)
-        self._groups = {free[0]}
-        self._system = system
-        return list(forces)
+        self._presence = Presence(forces, system, group)
+        self._groups = {group}
+        return forces
 
     def _settle_backend(self, system: openmm.System) -> None:
         """Go over to PLUMED itself where this System has something that native can not do."""
@@ -229,19 +213,15 @@ class PlumedBias:
             self._refuse_unless_saved()
             restore_run(Path(checkpoint), simulation, {BIAS: self})
             return
-        self._engine.start(_timestep(simulation))
+        self._engine.start(timestep_of(simulation))
         self._begin(simulation, self.restart)  # the earlier run has written this step already
 
     def _require_attachable(self, simulation: Simulation) -> None:
-        if self._system is None:
+        if self._presence is None:
             raise RuntimeError("call bias.add_to(system) before Simulation(...), then attach")
         if self._reporter is not None:
             raise RuntimeError("this PlumedBias is attached already")
-        if not self._presence.is_in(simulation.context):
-            raise RuntimeError(
-                "the Simulation's Context does not contain the bias: call bias.add_to(system) "
-                "before Simulation(topology, system, integrator), with the same System"
-            )
+        self._presence.require_in(simulation)
 
     def _begin(self, simulation: Simulation, begun: bool) -> None:
         """Act from now on; the step where the Simulation stands may have been updated before."""
@@ -265,55 +245,38 @@ class PlumedBias:
         ValueError
             If the backend is not native: PLUMED itself goes on with ``restart=True``.
         """
-        self._require_attached()
-        save_run(Path(path), self._simulation, {BIAS: self})
+        save_run(Path(path), self._saved_simulation(), {BIAS: self})
 
-    def _require_attached(self) -> None:
+    def _saved_simulation(self) -> Simulation:
         self._refuse_unless_saved()
         if self._reporter is None:
             raise RuntimeError("the bias is attached to no Simulation: there is nothing to save")
+        return self._simulation
 
     def _refuse_unless_saved(self) -> None:
         if why := self._engine.why_not_saved:
             raise ValueError(why)
 
     def saved(self) -> SavedState:
-        """What the bias has gathered up to the present step, as a `checkpoints.Keeper`.
-
-        Raises
-        ------
-        RuntimeError, ValueError
-            As `save_checkpoint`.
-        """
-        self._require_attached()
-        state = self._engine.saved(self._simulation.currentStep)
-        return replace(state, saved_by=self._fingerprint)
+        """What an attached bias has gathered up to the present step: see `checkpoints.Keeper`."""
+        state = self._engine.saved(self._saved_simulation().currentStep)
+        return replace(state, saved_by=self._input.fingerprint)
 
     def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
-        """Raise if it can not go on from a state in a Simulation; nothing is changed.
-
-        Raises
-        ------
-        RuntimeError, ValueError
-            As `attach`.
-        """
+        """Raise, as `attach` does, where it can not go on from a state; nothing is changed."""
         self._require_attachable(simulation)
         self._refuse_unless_saved()
-        if state.saved_by != self._fingerprint:
+        if state.saved_by != self._input.fingerprint:
             raise ValueError(f"{path} is of another input than {self.source}")
         require_files(self.directory, state.files)
 
     def restore_saved(self, state: SavedState, simulation: Simulation) -> None:
         """Go on from a state that was checked, in place of `attach`."""
-        self._engine.go_on(_timestep(simulation), state)
+        self._engine.go_on(timestep_of(simulation), state)
         due = any(state.step % stride == 0 for stride in self._engine.strides)
         self._begin(simulation, state.updated == state.step or not due)
 
-    @property
-    def _fingerprint(self) -> str:
-        """Tells inputs apart, comments and spaces left out."""
-        text = "\n".join(statement.text for statement in self._input.followed)
-        return hashlib.sha256(text.encode()).hexdigest()
+    # ---- values
 
     def values(self, simulation: Simulation, state: openmm.State) -> tuple[np.ndarray, float]:
         """Values of the variables and the bias at a state of the simulation, leaving no trace.
@@ -332,14 +295,12 @@ class PlumedBias:
             Bias [kJ/mol], before the hill that is laid at this step: what COLVAR prints.
         """
         step = simulation.currentStep
-        positions, box = positions_and_box(
-            state, simulation.system.usesPeriodicBoundaryConditions()
-        )
+        periodic = simulation.system.usesPeriodicBoundaryConditions()
+        positions, box = positions_and_box(state, periodic)
         if self._reporter is not None and self._reporter.has_seen(step, positions):
             return self._reporter.values, self._reporter.energy
         tell_energy(self._engine, simulation, self._groups)
-        values, energy = self._engine.evaluate(positions, box, step)
-        return values, energy
+        return self._engine.evaluate(positions, box, step)
 
     def cv_values(self, positions: Any, box: Any = None) -> np.ndarray:
         """Values of the collective variables, leaving no trace; PATHMSD counts all its models.
@@ -361,11 +322,11 @@ class PlumedBias:
         ValueError
             If the shape is wrong.
         """
-        x = np.asarray(_bare(positions), dtype=float)
+        x = nanometers(positions)
         if x.ndim not in (2, 3) or x.shape[-1] != 3:
             raise ValueError(f"positions have shape {x.shape}; expected (..., n_atoms, 3)")
         self._engine.check(x.shape[-2])
-        b = None if box is None else np.asarray(_bare(box), dtype=float)
+        b = None if box is None else nanometers(box)
         return self._engine.cv_values(x, b)
 
     def differentiable_cvs(self, positions: Any) -> Any:
@@ -435,21 +396,3 @@ class PlumedBias:
     def close(self) -> None:
         """Close the files of the input."""
         self._engine.close()
-
-
-def _timestep(simulation: Simulation) -> float:
-    return simulation.integrator.getStepSize().value_in_unit(unit.picosecond)
-
-
-def _bare(quantity: Any) -> Any:
-    return quantity.value_in_unit(unit.nanometer) if unit.is_quantity(quantity) else quantity
-
-
-def _kelvin(temperature: Any) -> float | None:
-    if temperature is None:
-        return None
-    if unit.is_quantity(temperature):
-        temperature = temperature.value_in_unit(unit.kelvin)
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature is {temperature} K; expected a positive number")
-    return float(temperature)

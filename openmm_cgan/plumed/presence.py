@@ -1,12 +1,16 @@
-"""Whether a Context contains the forces of a bias: it was made after they came into its System."""
+"""The forces of a bias in a System, and which Contexts contain them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import openmm
 
 from openmm_cgan.plumed.native.forces.system_box import bias_number, marker_force
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
 
 # Forces that know the Contexts they are in. PythonForce, and PLUMED's own, do not.
 WITNESSES = (
@@ -20,33 +24,63 @@ WITNESSES = (
 )
 
 
+def free_force_group(system: openmm.System) -> int:
+    """The highest force group that no force of a System is in.
+
+    Raises
+    ------
+    RuntimeError
+        If there is none.
+    """
+    used = {force.getForceGroup() for force in system.getForces()}
+    free = set(range(32)) - used
+    if not free:
+        raise RuntimeError("no force group is free: the System's forces use all 32")
+    return max(free)
+
+
 class Presence:
-    """Tells the Contexts that contain a bias from those that do not.
+    """Forces that are added to a System, and known in the Contexts that are made from it after.
+
+    Where none of them knows its Contexts, a force that does nothing marks them.
 
     Parameters
     ----------
     forces : sequence of openmm.Force
-        Of the bias.
     system : openmm.System
-        Where they come into.
-
-    Attributes
-    ----------
-    marker : openmm.Force or None
-        To be added to the System beside the forces where none of them knows its Contexts.
+    group : int
+        Their force group.
     """
 
-    def __init__(self, forces: Sequence[openmm.Force], system: openmm.System) -> None:
+    def __init__(self, forces: Sequence[openmm.Force], system: openmm.System, group: int) -> None:
         self._witness = next((force for force in forces if isinstance(force, WITNESSES)), None)
-        self.marker: openmm.Force | None = None
+        self._system = system  # the forces are its own, and end with it
+        self._marker = ""  # without a witness, a parameter of the Context
+        added = list(forces)
         if self._witness is None:
-            self._parameter = f"openmm_cgan_bias_{bias_number(system)}"
-            self.marker = marker_force(self._parameter)
+            self._marker = f"openmm_cgan_bias_{bias_number(system)}"
+            added.append(marker_force(self._marker))
+        for force in added:
+            force.setForceGroup(group)
+            system.addForce(force)
 
-    def is_in(self, context: openmm.Context) -> bool:
-        """Whether the Context contains the bias."""
+    def require_in(self, simulation: Simulation) -> None:
+        """Check that the Context of a Simulation contains the forces.
+
+        Raises
+        ------
+        RuntimeError
+            If not: a Context is a copy of what the System was when it was made.
+        """
+        if not self._is_in(simulation.context):
+            raise RuntimeError(
+                "the Simulation's Context does not contain the bias: call bias.add_to(system) "
+                "before Simulation(topology, system, integrator), with the same System"
+            )
+
+    def _is_in(self, context: openmm.Context) -> bool:
         if self._witness is None:
-            return self._parameter in dict(context.getParameters())
+            return self._marker in dict(context.getParameters())
         try:
             self._witness.updateParametersInContext(context)
         except openmm.OpenMMException as error:

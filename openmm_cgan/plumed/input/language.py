@@ -6,6 +6,7 @@ raised at once as one `PlumedInputError`.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +116,18 @@ class PlumedInput:
         statements = read_statements(text, source)
         followed = include_files(statements, folder)
         return cls(text, source, folder, tuple(statements), tuple(followed))
+
+    @property
+    def restarts(self) -> bool:
+        """Whether it has a RESTART that says more than NO."""
+        asked = [s.words for s in self.followed if s.action == "RESTART"]
+        return any("NO" not in words for words in asked)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells inputs apart, comments and spaces left out."""
+        text = "\n".join(statement.text for statement in self.followed)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass
