@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -203,21 +203,27 @@ def read_run(path: Path) -> SavedRun:
     """
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            total = sum(member.file_size for member in archive.infolist())
-        if total > MAX_FILE_BYTES:
-            raise ValueError(f"it unpacks to {total} bytes")
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(str(arrays.pop(HEADER)))
-        return _checked(header, arrays)
-    except (
-        *(zipfile.BadZipFile, zlib.error, EOFError),  # a broken archive
-        *(ValueError, KeyError, TypeError, AttributeError, ArithmeticError),  # a wrong header
-        *(MemoryError, RuntimeError),  # sizes that no file has; depths, ciphers
-    ) as error:
-        raise ValueError(f"{path} is no saved state of a bias: {error}") from None
+    with path.open("rb") as file:
+        try:
+            return _checked(*_contents(file))
+        except (
+            *(zipfile.BadZipFile, zlib.error, EOFError, OSError),  # a broken archive
+            *(ValueError, KeyError, TypeError, AttributeError, ArithmeticError),  # a wrong header
+            *(MemoryError, RuntimeError),  # sizes that no file has; depths, ciphers
+        ) as error:
+            raise ValueError(f"{path} is no saved state of a bias: {error}") from None
+
+
+def _contents(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header and the arrays."""
+    with zipfile.ZipFile(file) as archive:
+        total = sum(member.file_size for member in archive.infolist())
+    if total > MAX_FILE_BYTES:
+        raise ValueError(f"it unpacks to {total} bytes")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return json.loads(str(arrays.pop(HEADER))), arrays
 
 
 def _checked(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> SavedRun:
