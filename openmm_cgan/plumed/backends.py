@@ -116,7 +116,8 @@ class Backend(Protocol):
     ) -> tuple[np.ndarray, float] | None:
         """Write the rows and lay the hills of a step; return what `evaluate` had before.
 
-        Parameters and returns are those of `evaluate`; None where only bookkeeping was due.
+        Positions (n_atoms, 3) [nm], box (3, 3) [nm], values (n_read,) [CV units] and bias
+        [kJ/mol] are as in `evaluate`; None where only bookkeeping was due.
 
         Raises
         ------
@@ -223,13 +224,13 @@ class Backend(Protocol):
 
 
 def compile_natively(
-    given: PlumedInput, topology: Topology | None, temperature: float | None, restart: bool
+    plumed_input: PlumedInput, topology: Topology | None, temperature: float | None, restart: bool
 ) -> tuple[NativeBackend | None, PlumedInputError | None]:
     """The native backend of an input, or why there is none.
 
     Parameters
     ----------
-    given : PlumedInput
+    plumed_input : PlumedInput
     topology : openmm.app.Topology, optional
         Of the atoms; their masses count until the System's are known.
     temperature : float or None
@@ -239,8 +240,8 @@ def compile_natively(
     """
     n_atoms = None if topology is None else topology.getNumAtoms()
     try:
-        actions = read_actions(list(given.followed), n_atoms, given.folder)
-        native = NativeBackend(actions, given.folder, temperature, restart)
+        actions = read_actions(list(plumed_input.followed), n_atoms, plumed_input.folder)
+        native = NativeBackend(actions, plumed_input.folder, temperature, restart)
     except PlumedInputError as refusal:
         return None, refusal
     if topology is not None:
@@ -249,14 +250,14 @@ def compile_natively(
 
 
 def variables_to_read(
-    cvs: Sequence[str] | None, given: PlumedInput, native: NativeBackend | None
+    cvs: Sequence[str] | None, plumed_input: PlumedInput, native: NativeBackend | None
 ) -> tuple[str, ...]:
     """Names of the collective variables: those asked for, by default those that are used.
 
     Parameters
     ----------
     cvs : sequence of str, optional
-    given : PlumedInput
+    plumed_input : PlumedInput
     native : NativeBackend, optional
         The same input compiled, if it can be.
 
@@ -265,11 +266,15 @@ def variables_to_read(
     ValueError
         If there are none, and no PRINT either.
     """
-    used = arguments_of_biases(given.followed) if native is None else native.default_variables()
-    names = used if cvs is None else tuple(cvs)
+    if cvs is not None:
+        names = tuple(cvs)
+    elif native is not None:
+        names = native.default_variables()
+    else:
+        names = arguments_of_biases(plumed_input.followed)
     if not names and (native is None or not native.prints):
         raise ValueError(
-            f"{given.source} names no collective variables: it has no bias and no PRINT; "
+            f"{plumed_input.source} names no collective variables: it has no bias and no PRINT; "
             "say which with cvs=('phi', 'psi')"
         )
     return names
@@ -306,7 +311,7 @@ def backend_of_restraints(backend: str) -> str:
 
 def make_backend(
     backend: str,
-    given: PlumedInput,
+    plumed_input: PlumedInput,
     native: NativeBackend | None,
     temperature: float | None,
     restart: bool,
@@ -317,7 +322,7 @@ def make_backend(
     Parameters
     ----------
     backend : {"native", "kernel", "plugin"}
-    given : PlumedInput
+    plumed_input : PlumedInput
     native : NativeBackend, optional
         The same input compiled, if it can be: the native backend is that one.
     temperature : float or None
@@ -332,9 +337,11 @@ def make_backend(
         native.read = read
         return native
     if backend == "kernel":
-        return kernel.KernelBackend(given, temperature=temperature, restart=restart, read=read)
+        return kernel.KernelBackend(
+            plumed_input, temperature=temperature, restart=restart, read=read
+        )
     return plugin.PluginBackend(
-        given, temperature=temperature, restart=restart, read=read, observer=native
+        plumed_input, temperature=temperature, restart=restart, read=read, observer=native
     )
 
 

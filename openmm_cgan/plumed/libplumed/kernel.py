@@ -47,7 +47,7 @@ class KernelBackend(RunByPlumed, Callback):
 
     Parameters
     ----------
-    given : PlumedInput
+    plumed_input : PlumedInput
         The input, and where its files are.
     temperature : float or None
         [K]
@@ -67,7 +67,7 @@ class KernelBackend(RunByPlumed, Callback):
 
     def __init__(
         self,
-        given: PlumedInput,
+        plumed_input: PlumedInput,
         *,
         temperature: float | None,
         restart: bool,
@@ -75,11 +75,10 @@ class KernelBackend(RunByPlumed, Callback):
     ) -> None:
         if find_kernel() is None:
             raise RuntimeError(MISSING)
-        RunByPlumed.__init__(self, given)
-        Callback.__init__(self)
+        super().__init__()
         self.read = tuple(read)
-        self.statements = list(given.statements)  # PLUMED follows INCLUDE itself
-        self.folder = given.folder.absolute()
+        self.statements = list(plumed_input.statements)  # PLUMED follows INCLUDE itself
+        self.folder = plumed_input.folder.absolute()
         self.restart = restart
         self._kT = None if temperature is None else GAS_CONSTANT * temperature
         self._timestep: float | None = None
@@ -247,7 +246,7 @@ class KernelBackend(RunByPlumed, Callback):
     def evaluate(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> tuple[np.ndarray, float]:
-        """The values in `read` and the bias [kJ/mol], leaving no trace.
+        """The values in `read`, (n_read,) [CV units], and the bias [kJ/mol], leaving no trace.
 
         Parameters
         ----------
@@ -283,8 +282,9 @@ class KernelBackend(RunByPlumed, Callback):
     ) -> tuple[np.ndarray, float]:
         """Write the rows and lay the hills of this step; return what `evaluate` had before.
 
-        Call it at the first step of a run and then where one of `strides` is due. With `restart`,
-        the earlier run has already written the step that it ended on: call it first at the next.
+        Positions (n_atoms, 3) and box (3, 3) are in nm, the values (n_read,) in CV units. Call it
+        at the first step of a run and then where one of `strides` is due. With `restart`, the
+        earlier run has already written the step that it ended on: call it first at the next.
 
         Raises
         ------

@@ -39,7 +39,7 @@ class PluginBackend(RunByPlumed):
 
     Parameters
     ----------
-    given : PlumedInput
+    plumed_input : PlumedInput
         The input, whose folder is the current one, for PlumedForce knows no other.
     temperature : float or None
         [K]
@@ -64,7 +64,7 @@ class PluginBackend(RunByPlumed):
 
     def __init__(
         self,
-        given: PlumedInput,
+        plumed_input: PlumedInput,
         *,
         temperature: float | None,
         restart: bool,
@@ -73,23 +73,23 @@ class PluginBackend(RunByPlumed):
     ) -> None:
         if not available():
             raise RuntimeError(MISSING)
-        if given.folder.resolve() != Path.cwd():
+        if plumed_input.folder.resolve() != Path.cwd():
             raise ValueError(
-                f"directory is {given.folder}: openmm-plumed reads and writes in the current "
-                f"folder {Path.cwd()}; change into it, or use backend='kernel'"
+                f"directory is {plumed_input.folder}: openmm-plumed reads and writes in the "
+                f"current folder {Path.cwd()}; change into it, or use backend='kernel'"
             )
         problems = [
             Problem(s.location, s.action, "openmm-plumed would take it as zero; leave it out")
-            for s in given.statements
+            for s in plumed_input.statements
             if s.action == "ENERGY"
         ]
         if problems:
             raise PlumedInputError(problems)
-        super().__init__(given)
+        self._text = plumed_input.text
         self._temperature = temperature
         self._restart = restart
         self._observer = observer or KernelBackend(
-            given, temperature=temperature, restart=restart, read=read
+            plumed_input, temperature=temperature, restart=restart, read=read
         )
         self.read = read
         self.strides: list[int] = []  # PLUMED updates itself
@@ -118,7 +118,7 @@ class PluginBackend(RunByPlumed):
         from openmmplumed import PlumedForce
 
         self._observer.forces(system)  # tells it the masses; its forces are not used
-        force = PlumedForce(self._given.text)
+        force = PlumedForce(self._text)
         if self._temperature is not None:
             force.setTemperature(self._temperature)
         force.setRestart(self._restart)
@@ -135,7 +135,7 @@ class PluginBackend(RunByPlumed):
         self._context = context
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
-        """The values in `read`, as `KernelBackend.cv_values`."""
+        """The values in `read`, shape (..., n_read): see `KernelBackend.cv_values`."""
         return self._observer.cv_values(positions, box)
 
     def evaluate(
@@ -144,6 +144,21 @@ class PluginBackend(RunByPlumed):
         """The values in `read`, and the bias [kJ/mol] of the running Context as it stands.
 
         At a step where PLUMED lays a hill, only the first evaluation is without that hill.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            Box vectors in rows [nm].
+        step : int
+
+        Returns
+        -------
+        ndarray, shape (n_read,)
+            [CV units]
+        float
+            [kJ/mol]
 
         Raises
         ------
@@ -168,6 +183,12 @@ class PluginBackend(RunByPlumed):
 
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:
         """Refuse: PlumedForce can not be changed in a living Context.
+
+        Parameters
+        ----------
+        context : openmm.Context
+        centres : ndarray, shape (n_arguments,)
+            [units of the arguments]
 
         Raises
         ------

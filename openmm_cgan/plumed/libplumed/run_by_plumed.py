@@ -8,25 +8,22 @@ import numpy as np
 import openmm
 
 from openmm_cgan.checkpoints import SavedState
-from openmm_cgan.plumed.input.language import PlumedInput, Problem
+from openmm_cgan.plumed.input.language import Problem
 
 
 class RunByPlumed:
     """An input that PLUMED runs: it keeps its state itself, and gives values without derivatives.
 
-    Parameters
+    Attributes
     ----------
-    given : PlumedInput
-        The input.
+    name : str
+        Of the backend.
     """
 
-    name: ClassVar[str]  # of the backend
+    name: ClassVar[str]
     static = False  # for all that is known
     remembers = False
     needs_energy = False  # inputs with ENERGY are refused
-
-    def __init__(self, given: PlumedInput) -> None:
-        self._given = given
 
     @property
     def why_not_saved(self) -> str:
@@ -49,7 +46,16 @@ class RunByPlumed:
         return []
 
     def resume(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
-        """Nothing to do: PLUMED begins its lists itself."""
+        """Nothing to do: PLUMED begins its lists itself.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            Box vectors in rows [nm].
+        step : int
+        """
 
     def tell_energy(self, potential: float) -> None:
         """Nothing to do: no input with ENERGY gets here."""
@@ -65,6 +71,12 @@ class RunByPlumed:
 
     def bias_of_cvs(self, cvs: np.ndarray, step: int) -> NoReturn:
         """Refuse: PLUMED knows the bias of configurations alone.
+
+        Parameters
+        ----------
+        cvs : ndarray, shape (n, n_read)
+            [CV units]
+        step : int
 
         Raises
         ------
