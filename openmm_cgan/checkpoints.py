@@ -47,7 +47,7 @@ class SavedState:
     files : dict of str to int
         Length in bytes of each file that it appends to, by name.
     arrays : dict of str to ndarray
-        Numbers, of any shape, by ``label/name``.
+        Numbers (integers, floats, truth values) of any shape, by ``label/name``.
     saved_by : str
         Fingerprint of what it was saved by, such as the input of a bias.
     """
@@ -109,6 +109,8 @@ class Keeper(Protocol):
     def restore_saved(self, state: SavedState, simulation: Simulation) -> None:
         """Go on from a state that was checked, in a Simulation that stands there; cut the files.
 
+        A reporter appends itself to the reporters of the Simulation.
+
         Raises
         ------
         ValueError
@@ -143,7 +145,7 @@ def restore_run(path: Path, simulation: Simulation, keepers: Mapping[str, Keeper
     simulation : openmm.app.Simulation
         Made as the saved one was.
     keepers : mapping of str to Keeper
-        By the names that they were saved under.
+        By the names that they were saved under, in the order in which they are to act at a step.
 
     Raises
     ------
@@ -234,7 +236,7 @@ def _checked(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> SavedRun:
     if checkpoint.dtype != np.uint8:
         raise ValueError("the checkpoint is no bytes")
     for name, array in arrays.items():
-        if array.dtype.kind not in "if":
+        if array.dtype.kind not in "biuf":
             raise ValueError(f"{name} holds {array.dtype}; expected numbers")
     step = int(header["step"])
     if version == 1:

@@ -11,7 +11,7 @@ from tests.cases.checkpoints import write_version_1
 
 STATES = {
     "bias": SavedState(3, 2, {"HILLS": 7}, {"b/x": np.arange(3.0), "b/n": np.array(4)}, "abc"),
-    "1/b": SavedState(3, -1, {}, {"x": np.array([[True, False]]).astype(int)}),
+    "1/b": SavedState(3, -1, {}, {"x": np.array([[True, False]]), "rng": np.full(2, 2**64 - 1)}),
     "b": SavedState(3, 3, {"rows": 0, "a/b": 1}, {}, "def"),
 }
 
