@@ -1,126 +1,305 @@
-"""What a bias has gathered, in one file with the checkpoint of its Simulation.
+"""A run in one file: OpenMM's checkpoint, and what each object beside it has gathered.
 
-One ``.npz`` without pickle: a JSON header, and the arrays of each action under ``label/name``.
+Such an object is a `Keeper`: a bias, a reporter. `save_run` asks each for its `SavedState`, and
+`restore_run` gives it back, so that the run goes on as if it had never stopped.
+
+The file is one ``.npz`` without pickle: a JSON header, OpenMM's bytes, and the arrays of the
+keepers, the n-th one's under ``n/label/name``. Files of version 1, which held one bias, are read.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
 from openmm_cgan.atomic_files import replacing
 
-VERSION = 1
+if TYPE_CHECKING:
+    from openmm.app import Simulation
+
+VERSION = 2
 MAX_FILE_BYTES = 8 * 1024**3
-HEADER, CHECKPOINT = "header", "checkpoint"  # names without a label
+HEADER, CHECKPOINT = "header", "checkpoint"  # names of no keeper's arrays
+BIAS = "bias"  # the keeper of a run with one bias, as all of version 1 are
+
+log = logging.getLogger("openmm_cgan")
 
 
 @dataclass(frozen=True)
 class SavedState:
-    """A bias at one step of a run.
+    """A keeper at one step of a run.
 
     Attributes
     ----------
     step : int
         The step of the run.
     updated : int
-        The last step whose rows are written and whose hills are laid.
+        The last step at which the keeper has acted; -1 for none. What is due at `step` may be
+        still to come, where a checkpoint is written before its turn.
     files : dict of str to int
-        Length in bytes of each file that is appended to, by name.
+        Length in bytes of each file that it appends to, by name.
     arrays : dict of str to ndarray
-        By ``label/name``.
-    input : str
-        Fingerprint of the input.
-    checkpoint : bytes
-        OpenMM's own.
+        Numbers (integers, floats, truth values) of any shape, by ``label/name``.
+    saved_by : str
+        Fingerprint of what it was saved by, such as the input of a bias.
     """
 
     step: int
     updated: int
-    files: dict[str, int]
+    files: dict[str, int] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    input: str = ""
-    checkpoint: bytes = b""
+    saved_by: str = ""
 
     def of(self, label: str) -> dict[str, np.ndarray]:
-        """The arrays of one action."""
-        start = f"{label}/"
-        return {n.removeprefix(start): a for n, a in self.arrays.items() if n.startswith(start)}
+        """The arrays of one label, by name."""
+        return _below(f"{label}/", self.arrays)
 
 
-def write_saved(path: Path, state: SavedState) -> None:
-    """Write a state whole or not at all."""
-    header = {
-        "version": VERSION,
-        "step": state.step,
-        "updated": state.updated,
-        "files": state.files,
-        "input": state.input,
-    }
-    own = {
-        HEADER: np.array(json.dumps(header)),
-        CHECKPOINT: np.frombuffer(state.checkpoint, dtype=np.uint8),
-    }
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, allow_pickle=False, **own, **state.arrays)
+@dataclass(frozen=True)
+class SavedRun:
+    """A run at one step.
+
+    Attributes
+    ----------
+    step : int
+    checkpoint : bytes
+        OpenMM's own.
+    keepers : dict of str to SavedState
+        All at this step.
+    """
+
+    step: int
+    checkpoint: bytes
+    keepers: dict[str, SavedState]
 
 
-def read_saved(path: Path) -> SavedState:
-    """Read a state.
+class Keeper(Protocol):
+    """What has state beside a Simulation, and may have files that grow with the run."""
+
+    def saved(self) -> SavedState:
+        """What it has gathered up to the present step; its files are on the disk up to there."""
+        ...
+
+    def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
+        """See whether it can go on from a state in a Simulation, without changing anything.
+
+        Parameters
+        ----------
+        state : SavedState
+        simulation : openmm.app.Simulation
+            That does not stand there yet.
+        path : Path
+            Where the state was read: for messages.
+
+        Raises
+        ------
+        ValueError
+            If the state is of something else, or a file is not there as it was.
+        """
+        ...
+
+    def restore_saved(self, state: SavedState, simulation: Simulation) -> None:
+        """Go on from a state that was checked, in a Simulation that stands there; cut the files.
+
+        A reporter appends itself to the reporters of the Simulation.
+
+        Raises
+        ------
+        ValueError
+            If the state does not fit.
+        """
+        ...
+
+
+def save_run(path: Path, simulation: Simulation, keepers: Mapping[str, Keeper]) -> None:
+    """Save a run between two steps, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced.
+    simulation : openmm.app.Simulation
+    keepers : mapping of str to Keeper
+        By names that `restore_run` is to find them by: two biases are two names.
+    """
+    states = {name: keeper.saved() for name, keeper in keepers.items()}
+    checkpoint = simulation.context.createCheckpoint()
+    write_run(path, SavedRun(simulation.currentStep, checkpoint, states))
+
+
+def restore_run(path: Path, simulation: Simulation, keepers: Mapping[str, Keeper]) -> None:
+    """Go on from a saved run; all keepers agree before anything is changed.
+
+    Parameters
+    ----------
+    path : Path
+        What `save_run` has written.
+    simulation : openmm.app.Simulation
+        Made as the saved one was.
+    keepers : mapping of str to Keeper
+        By the names that they were saved under, in the order in which they are to act at a step.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no saved state of a bias.
+        If it is no saved run, lacks a keeper, or is of something else.
+    """
+    run = read_run(path)
+    if lacking := keepers.keys() - run.keepers.keys():
+        raise ValueError(
+            f"{path} has nothing of {_quoted(lacking)}; it has {_quoted(run.keepers)}: name the "
+            "keepers as they were named when the run was saved"
+        )
+    for name, keeper in keepers.items():
+        keeper.check_saved(run.keepers[name], simulation, path)
+    if left := run.keepers.keys() - keepers.keys():
+        log.warning("%s: what it has of %s is not restored", path, _quoted(left))
+    simulation.context.loadCheckpoint(run.checkpoint)
+    for name, keeper in keepers.items():
+        keeper.restore_saved(run.keepers[name], simulation)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names)) or "no keeper"
+
+
+def write_run(path: Path, run: SavedRun) -> None:
+    """Write a run whole or not at all."""
+    header = {
+        "version": VERSION,
+        "step": run.step,
+        "keepers": [
+            {"name": name, "updated": s.updated, "files": s.files, "saved_by": s.saved_by}
+            for name, s in run.keepers.items()
+        ],
+    }
+    arrays = {
+        HEADER: np.array(json.dumps(header)),
+        CHECKPOINT: np.frombuffer(run.checkpoint, dtype=np.uint8),
+    }
+    for n, state in enumerate(run.keepers.values()):
+        arrays |= {f"{n}/{name}": array for name, array in state.arrays.items()}
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_run(path: Path) -> SavedRun:
+    """Read a run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no saved run.
     """
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            total = sum(member.file_size for member in archive.infolist())
-        if total > MAX_FILE_BYTES:
-            raise ValueError(f"it unpacks to {total} bytes")
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(str(arrays.pop(HEADER)))
-        return _checked(header, arrays)
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError) as error:
-        raise ValueError(f"{path} is no saved state of a bias: {error}") from None
+    with path.open("rb") as file:
+        try:
+            return _checked(*_contents(file))
+        except (
+            *(zipfile.BadZipFile, zlib.error, EOFError, OSError),  # a broken archive
+            *(ValueError, KeyError, TypeError, AttributeError, ArithmeticError),  # a wrong header
+            *(MemoryError, RuntimeError),  # sizes that no file has; depths, ciphers
+        ) as error:
+            raise ValueError(f"{path} is no saved state of a bias: {error}") from None
 
 
-def _checked(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> SavedState:
-    if header["version"] != VERSION:
-        raise ValueError(f"its version is {header['version']}; expected {VERSION}")
+def _contents(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header and the arrays."""
+    with zipfile.ZipFile(file) as archive:
+        total = sum(member.file_size for member in archive.infolist())
+    if total > MAX_FILE_BYTES:
+        raise ValueError(f"it unpacks to {total} bytes")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return json.loads(str(arrays.pop(HEADER))), arrays
+
+
+def _checked(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> SavedRun:
+    version = header["version"]
+    if version not in (1, VERSION):
+        raise ValueError(f"its version is {version}; expected 1 or {VERSION}")
     checkpoint = arrays.pop(CHECKPOINT)
     if checkpoint.dtype != np.uint8:
         raise ValueError("the checkpoint is no bytes")
-    files = {str(key): int(size) for key, size in header["files"].items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{name} holds {array.dtype}; expected numbers")
+    step = int(header["step"])
+    if version == 1:
+        keepers = {BIAS: _state(step, header | {"saved_by": header["input"]}, arrays)}
+    else:
+        keepers = {
+            str(record["name"]): _state(step, record, _below(f"{n}/", arrays))
+            for n, record in enumerate(header["keepers"])
+        }
+        if len(keepers) < len(header["keepers"]):
+            raise ValueError("two keepers have the same name")
+    return SavedRun(step, checkpoint.tobytes(), keepers)
+
+
+def _state(step: int, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> SavedState:
+    files = {str(key): int(size) for key, size in record["files"].items()}
     if any(size < 0 for size in files.values()):
         raise ValueError("a length of a file is negative")
-    for name, array in arrays.items():
-        if array.dtype.kind not in "if":
-            raise ValueError(f"{name} holds {array.dtype}; expected numbers")
-    return SavedState(
-        step=int(header["step"]),
-        updated=int(header["updated"]),
-        files=files,
-        arrays=arrays,
-        input=str(header["input"]),
-        checkpoint=checkpoint.tobytes(),
-    )
+    return SavedState(step, int(record["updated"]), files, arrays, str(record["saved_by"]))
+
+
+def _below(start: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
+
+
+def require_files(folder: Path, lengths: Mapping[str, int]) -> None:
+    """See that files are as long as they were when a run was saved, or longer.
+
+    Parameters
+    ----------
+    folder : Path
+        Where their names begin.
+    lengths : mapping of str to int
+        In bytes, by name.
+
+    Raises
+    ------
+    ValueError
+        If one is not there, or shorter now.
+    """
+    for name, length in lengths.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size < length:
+            raise ValueError(f"the saved run had {length} bytes of {path}: they are gone")
 
 
 def saved_array(
     arrays: dict[str, np.ndarray], name: str, shape: tuple[int | None, ...]
 ) -> np.ndarray:
-    """One array of a saved action, of the shape it must have (None: any length).
+    """One array of a saved action, of the shape it must have.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        Of the action, by name.
+    name : str
+    shape : tuple of int or None
+        None: any length.
+
+    Returns
+    -------
+    ndarray
+        Of that shape.
 
     Raises
     ------

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openmm
 
+from openmm_cgan.plumed.backends import Backend
 from openmm_cgan.states import positions_and_box
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
 
 
 class UpdateReporter:
@@ -17,14 +21,21 @@ class UpdateReporter:
 
     Parameters
     ----------
-    engine : NativeBackend, KernelBackend or PluginBackend
+    engine : Backend
     begun : bool
         Whether the step that the run stands at has been updated before.
     groups : set of int
         Force groups of the bias.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n_cvs,)
+        Of the last update that computed them [CV units].
+    energy : float
+        The bias then [kJ/mol].
     """
 
-    def __init__(self, engine: Any, begun: bool, groups: set[int]) -> None:
+    def __init__(self, engine: Backend, begun: bool, groups: set[int]) -> None:
         self._engine = engine
         self._groups = groups
         self._begun, self._looked = begun, False
@@ -34,14 +45,14 @@ class UpdateReporter:
         self.energy = math.nan
 
     def has_seen(self, step: int, positions: np.ndarray) -> bool:
-        """Whether the last update was for this step and these positions."""
+        """Whether the last update was for this step and these positions (n_atoms, 3) [nm]."""
         return step == self._step and np.array_equal(positions, self._positions)
 
-    def describeNextReport(self, simulation: Any) -> dict[str, Any]:  # noqa: N802
+    def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:  # noqa: N802
         if not self._begun:
             self._begun = True
             self._update(simulation, simulation.context.getState(positions=True))
-        elif not self._looked and hasattr(self._engine, "resume"):
+        elif not self._looked:
             state = simulation.context.getState(positions=True)
             periodic = simulation.system.usesPeriodicBoundaryConditions()
             self._engine.resume(*positions_and_box(state, periodic), simulation.currentStep)
@@ -50,10 +61,10 @@ class UpdateReporter:
         waits = [stride - step % stride for stride in self._engine.strides]
         return {"steps": min(waits, default=0), "periodic": False, "include": ["positions"]}
 
-    def report(self, simulation: Any, state: openmm.State) -> None:
+    def report(self, simulation: Simulation, state: openmm.State) -> None:
         self._update(simulation, state)
 
-    def _update(self, simulation: Any, state: openmm.State) -> None:
+    def _update(self, simulation: Simulation, state: openmm.State) -> None:
         positions, box = positions_and_box(
             state, simulation.system.usesPeriodicBoundaryConditions()
         )
@@ -66,9 +77,9 @@ class UpdateReporter:
         self._engine.upload(simulation.context)
 
 
-def tell_energy(engine: Any, simulation: Any, groups: set[int]) -> None:
+def tell_energy(engine: Backend, simulation: Simulation, groups: set[int]) -> None:
     """Give ENERGY the potential energy of all forces but the bias."""
-    if getattr(engine, "needs_energy", False):  # of the native backend
+    if engine.needs_energy:
         others = simulation.context.getState(energy=True, groups=set(range(32)) - groups)
         engine.tell_energy(others.getPotentialEnergy()._value)
 
@@ -94,11 +105,11 @@ class BiasCheckpointReporter:
     ) -> None:
         self._file, self._interval, self._bias = Path(file), reportInterval, bias
 
-    def describeNextReport(self, simulation: Any) -> dict[str, Any]:  # noqa: N802
+    def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:  # noqa: N802
         """As OpenMM asks its reporters."""
         steps = self._interval - simulation.currentStep % self._interval
         return {"steps": steps, "periodic": None, "include": []}
 
-    def report(self, simulation: Any, state: openmm.State) -> None:
+    def report(self, simulation: Simulation, state: openmm.State) -> None:
         """Save."""
         self._bias.save_checkpoint(self._file)

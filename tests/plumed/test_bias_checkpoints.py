@@ -1,19 +1,30 @@
 """Checkpoints with the bias in them: a run in two processes is bitwise the run in one."""
 
-import json
+import logging
+import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from openmm_cgan.checkpoints import SavedState, read_saved, write_saved
+from openmm_cgan.checkpoints import (
+    SavedState,
+    read_run,
+    require_files,
+    restore_run,
+    save_run,
+    saved_array,
+    write_run,
+)
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.bias_reporters import BiasCheckpointReporter
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases import ROOT
-from tests.cases.biased_runs import biased_alanine, phase_point
+from tests.cases.biased_runs import biased_alanine, langevin, phase_point
+from tests.cases.checkpoints import write_version_1
 
 PHI_PSI = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
 GRID = "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=50,50"
@@ -128,7 +139,7 @@ def test_the_reporter_saves_again_and_again_and_whole(tmp_path):
     bias, simulation = biased_alanine(text, tmp_path)
     simulation.reporters.append(BiasCheckpointReporter(tmp_path / "run.chk", 50, bias))
     simulation.step(120)
-    assert read_saved(tmp_path / "run.chk").step == 100
+    assert read_run(tmp_path / "run.chk").step == 100
     assert [p.name for p in tmp_path.iterdir() if "chk" in p.name] == ["run.chk"]
     bias.close()
     again, resumed = biased_alanine(text, tmp_path, checkpoint=tmp_path / "run.chk")
@@ -184,24 +195,168 @@ def test_a_checkpoint_of_something_else_is_refused_before_anything_changes(tmp_p
     assert not list(tmp_path.glob("bck.*"))
 
 
-def test_only_numbers_and_whole_headers_are_read(tmp_path):
-    state = SavedState(3, 3, {"HILLS": 7}, {"b/x": np.arange(3.0)}, "abc", b"chk")
-    write_saved(tmp_path / "a", state)
-    found = read_saved(tmp_path / "a")
-    assert (found.step, found.files, found.checkpoint) == (3, {"HILLS": 7}, b"chk")
-    np.testing.assert_array_equal(found.of("b")["x"], [0, 1, 2])
-    bad = {
-        "objects": {"b/x": np.array([{}], dtype=object)},
-        "text": {"b/x": np.array("text")},
-        "version": {"header": np.array(json.dumps({"version": 99}))},
-        "header": {"header": np.array("no JSON")},
+def rows_and_phase_point(bias, simulation, folder):
+    bias.close()
+    files = [(folder / file).read_bytes() for file in ("HILLS", "COLVAR")]
+    return files, phase_point(simulation)
+
+
+def test_a_checkpoint_of_version_1_is_gone_on_from(tmp_path):
+    text = PHI_PSI + INPUTS["METAD"] + PRINT.format(b="b")
+    found = []
+    for folder in (tmp_path / "new", tmp_path / "old"):
+        bias, simulation = biased_alanine(text, folder)
+        simulation.step(70)
+        bias.save_checkpoint(folder / "run.chk")
+        simulation.step(30)
+        bias.close()
+        if folder.name == "old":
+            write_version_1(folder / "run.chk", read_run(folder / "run.chk"))
+        again, resumed = biased_alanine(text, folder, checkpoint=folder / "run.chk")
+        resumed.step(100)
+        found.append(rows_and_phase_point(again, resumed, folder))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+class RandomRows:
+    """A reporter with state of its own: it draws a number for each row of its file."""
+
+    def __init__(self, path):
+        self._path = path
+        self._rng = np.random.default_rng(5)
+        self._last = -1
+
+    def describeNextReport(self, simulation):
+        return {"steps": 7 - simulation.currentStep % 7, "periodic": None, "include": []}
+
+    def report(self, simulation, state):
+        self._last = simulation.currentStep
+        with self._path.open("a") as file:
+            file.write(f"{self._last} {self._rng.random()!r}\n")
+
+    def saved(self):
+        drawn = np.array(len(self._path.read_text().splitlines()))
+        size = self._path.stat().st_size
+        return SavedState(
+            self._last, self._last, {self._path.name: size}, {"rng/drawn": drawn}, "rows"
+        )
+
+    def check_saved(self, state, simulation, path):
+        if state.saved_by != "rows":
+            raise ValueError(f"{path} is not of rows")
+        require_files(self._path.parent, state.files)
+
+    def restore_saved(self, state, simulation):
+        self._rng.random(int(saved_array(state.of("rng"), "drawn", ())))
+        self._last = state.updated
+        os.truncate(self._path, state.files[self._path.name])
+        simulation.reporters.append(self)
+
+
+def run_with_rows(text, folder):
+    bias, simulation = biased_alanine(text, folder)
+    rows = RandomRows(folder / "rows")
+    simulation.reporters.append(rows)
+    return bias, simulation, rows
+
+
+def begin_again(text, folder):
+    """Bias and Simulation, not attached, and the rows."""
+    molecule = alanine_dipeptide("C7eq")
+    bias = PlumedBias(text, temperature=300.0, directory=folder)
+    bias.add_to(molecule.system)
+    return bias, langevin(molecule.topology, molecule.system, 11), RandomRows(folder / "rows")
+
+
+def test_other_keepers_go_on_beside_the_bias(tmp_path):
+    text = PHI_PSI + INPUTS["METAD"] + PRINT.format(b="b")
+    bias, simulation, _ = run_with_rows(text, tmp_path / "one")
+    simulation.step(300)
+    whole = rows_and_phase_point(bias, simulation, tmp_path / "one")
+
+    folder = tmp_path / "two"
+    bias, simulation, rows = run_with_rows(text, folder)
+    simulation.step(140)
+    save_run(tmp_path / "run.chk", simulation, {"bias": bias, "rows": rows})
+    simulation.step(50)  # lost
+    bias.close()
+
+    bias, simulation, rows = begin_again(text, folder)
+    restore_run(tmp_path / "run.chk", simulation, {"bias": bias, "rows": rows})
+    simulation.step(160)
+    cut = rows_and_phase_point(bias, simulation, folder)
+    assert cut[0] == whole[0]
+    np.testing.assert_array_equal(cut[1], whole[1])
+    assert (folder / "rows").read_bytes() == (tmp_path / "one" / "rows").read_bytes()
+
+
+def test_nothing_is_changed_where_one_keeper_can_not_go_on(tmp_path):
+    text = PHI_PSI + INPUTS["METAD"]
+    bias, simulation, rows = run_with_rows(text, tmp_path)
+    simulation.step(70)
+    save_run(tmp_path / "run.chk", simulation, {"bias": bias, "rows": rows})
+    simulation.step(50)
+    bias.close()
+    hills = (tmp_path / "HILLS").read_bytes()
+    (tmp_path / "rows").write_text("")
+    bias, simulation, rows = begin_again(text, tmp_path)
+    with pytest.raises(ValueError, match="rows: they are gone"):
+        restore_run(tmp_path / "run.chk", simulation, {"bias": bias, "rows": rows})
+    with pytest.raises(ValueError, match="nothing of 'walls'; it has 'bias', 'rows'"):
+        restore_run(tmp_path / "run.chk", simulation, {"walls": bias})
+    assert (tmp_path / "HILLS").read_bytes() == hills
+    assert (simulation.currentStep, simulation.reporters) == (0, [])
+
+
+def test_what_is_left_in_a_checkpoint_is_told(tmp_path, caplog):
+    text = PHI_PSI + INPUTS["METAD"]
+    bias, simulation, rows = run_with_rows(text, tmp_path)
+    simulation.step(70)
+    save_run(tmp_path / "run.chk", simulation, {"bias": bias, "rows": rows})
+    bias.close()
+    with caplog.at_level(logging.WARNING, logger="openmm_cgan"):
+        biased_alanine(text, tmp_path, checkpoint=tmp_path / "run.chk")[0].close()
+    assert "'rows' is not restored" in caplog.text
+
+
+def test_several_biases_of_one_run_are_told_apart(tmp_path):
+    texts = {
+        "hills": PHI_PSI + INPUTS["METAD"],
+        "rows": PHI_PSI + "b: RESTRAINT ARG=phi AT=-1 KAPPA=20\n" + PRINT.format(b="b"),
     }
-    for name, arrays in bad.items():
-        with np.load(tmp_path / "a") as archive:
-            good = {key: archive[key] for key in archive.files}
-        np.savez(tmp_path / f"{name}.npz", **good | arrays)
-        with pytest.raises(ValueError, match="no saved state"):
-            read_saved(tmp_path / f"{name}.npz")
+
+    def run_of_two():
+        molecule = alanine_dipeptide("C7eq")
+        biases = {n: PlumedBias(t, temperature=300.0, directory=tmp_path) for n, t in texts.items()}
+        for bias in biases.values():
+            bias.add_to(molecule.system)
+        simulation = langevin(molecule.topology, molecule.system, 11)
+        simulation.context.setPositions(molecule.positions)
+        return biases, simulation
+
+    biases, simulation = run_of_two()
+    for bias in biases.values():
+        bias.attach(simulation)
+    simulation.step(70)
+    save_run(tmp_path / "run.chk", simulation, biases)
+    simulation.step(50)
+    expected = phase_point(simulation)
+    files = {}
+    for name, bias in zip(("HILLS", "COLVAR"), biases.values(), strict=True):
+        bias.close()
+        files[name] = (tmp_path / name).read_bytes()
+    biases, simulation = run_of_two()
+    swapped = dict(zip(biases, reversed(biases.values()), strict=True))
+    with pytest.raises(ValueError, match="another input"):
+        restore_run(tmp_path / "run.chk", simulation, swapped)
+    restore_run(tmp_path / "run.chk", simulation, biases)
+    assert simulation.currentStep == 70
+    simulation.step(50)
+    for bias in biases.values():
+        bias.close()
+    np.testing.assert_array_equal(phase_point(simulation), expected)
+    assert {name: (tmp_path / name).read_bytes() for name in files} == files
 
 
 @pytest.mark.parametrize("kind", INPUTS)
@@ -211,12 +366,13 @@ def test_arrays_of_the_wrong_shape_are_refused(kind, tmp_path):
     simulation.step(40)
     bias.save_checkpoint(tmp_path / "run.chk")
     bias.close()
-    state = read_saved(tmp_path / "run.chk")
+    run = read_run(tmp_path / "run.chk")
+    state = run.keepers["bias"]
     for name, array in state.arrays.items():
         if array.ndim == 0:
             continue
-        broken = SavedState(**vars(state) | {"arrays": state.arrays | {name: array[None]}})
-        write_saved(tmp_path / "broken", broken)
+        broken = replace(state, arrays=state.arrays | {name: array[None]})
+        write_run(tmp_path / "broken", replace(run, keepers={"bias": broken}))
         with pytest.raises(ValueError, match="shape"):
             biased_alanine(text, tmp_path, checkpoint=tmp_path / "broken")
 
@@ -229,3 +385,5 @@ def test_plumed_keeps_its_own_state(tmp_path):
     bias.add_to(molecule.system)
     with pytest.raises(ValueError, match="restart=True"):
         bias.save_checkpoint(tmp_path / "x")
+    with pytest.raises(ValueError, match="restart=True"):
+        bias.saved()

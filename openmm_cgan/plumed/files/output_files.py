@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from openmm_cgan.checkpoints import require_files
 from openmm_cgan.plumed.files.fields import FieldWriter
 
 Header = tuple[list[str], list[tuple[str, str]]]
@@ -85,10 +86,7 @@ class OutputFiles:
         ValueError
             If one is not there, or shorter now.
         """
-        for name, length in lengths.items():
-            path = self._directory / name
-            if not path.is_file() or path.stat().st_size < length:
-                raise ValueError(f"the saved run had {length} bytes of {path}: they are gone")
+        require_files(self._directory, lengths)
         self._lengths = dict(lengths)
 
     def flush(self) -> None:

@@ -6,6 +6,7 @@ raised at once as one `PlumedInputError`.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,56 @@ class Statement:
         """The statement as one line of PLUMED input."""
         label = f"{self.label}: " if self.label else ""
         return label + " ".join((self.action, *self.words))
+
+
+@dataclass(frozen=True)
+class PlumedInput:
+    """An input, read once for all who run it.
+
+    Attributes
+    ----------
+    text : str
+        As it was given.
+    source : str
+        Its name in messages.
+    folder : Path
+        Where the names of its files begin.
+    statements : tuple of Statement
+        As they stand in the text.
+    followed : tuple of Statement
+        With those of the files that INCLUDE names in its place.
+    """
+
+    text: str
+    source: str
+    folder: Path
+    statements: tuple[Statement, ...]
+    followed: tuple[Statement, ...]
+
+    @classmethod
+    def read(cls, text: str, source: str, folder: Path) -> PlumedInput:
+        """Read a text and the files that it includes.
+
+        Raises
+        ------
+        PlumedInputError
+            If braces or continuation lines do not close, or an included file is missing or wrong.
+        """
+        statements = read_statements(text, source)
+        followed = include_files(statements, folder)
+        return cls(text, source, folder, tuple(statements), tuple(followed))
+
+    @property
+    def restarts(self) -> bool:
+        """Whether it has a RESTART that says more than NO."""
+        asked = [s.words for s in self.followed if s.action == "RESTART"]
+        return any("NO" not in words for words in asked)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells inputs apart, comments and spaces left out."""
+        text = "\n".join(statement.text for statement in self.followed)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass

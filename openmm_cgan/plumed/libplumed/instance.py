@@ -336,7 +336,7 @@ class Plumed:
             raise StopRunError(f"PLUMED asks the run to stop at step {self._step.value}")
 
     def atoms_needed(self) -> np.ndarray:
-        """Zero-based atoms that PLUMED needs at any step, ascending; leaves a used instance.
+        """Zero-based atoms that PLUMED ever needs, (n_needed,), ascending; leaves a used instance.
 
         At step 0 everything with a stride is due and neighbour lists are complete. PLUMED only
         tells after a first calculation; what that finds at these coordinates does not matter.

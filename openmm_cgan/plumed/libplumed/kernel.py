@@ -9,16 +9,10 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-import tempfile
 import threading
 import time
-import uuid
-import weakref
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openmm
@@ -26,11 +20,9 @@ from openmm import unit
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.plumed.actions import read_known
-from openmm_cgan.plumed.actions.variables.variable import Variable, describe
-from openmm_cgan.plumed.files.fields import read_fields
-from openmm_cgan.plumed.input.language import read_statements
-from openmm_cgan.plumed.input.words import read_real
+from openmm_cgan.plumed.called_back import Callback
+from openmm_cgan.plumed.input.language import PlumedInput
+from openmm_cgan.plumed.libplumed.enquiries import Domain, periodic_domains, probe, variables_with
 from openmm_cgan.plumed.libplumed.instance import (
     MISSING,
     MDSettings,
@@ -38,61 +30,55 @@ from openmm_cgan.plumed.libplumed.instance import (
     find_kernel,
     flush_all,
 )
-from openmm_cgan.plumed.libplumed.schedule import BIASES, OUTPUTS, update_strides
+from openmm_cgan.plumed.libplumed.run_by_plumed import RunByPlumed
+from openmm_cgan.plumed.libplumed.schedule import update_strides
+from openmm_cgan.plumed.libplumed.statements import highest_serial, only_variables, with_centres
 from openmm_cgan.states import box_of, copy_positions
 
 log = logging.getLogger("openmm_cgan")
 
 FLUSH_SECONDS = 1.0
 
-# Keywords that list atoms by number
-ATOM_KEYWORDS = ("ATOM", "GROUP", "ENTITY", "CENTER", "VECTOR", "AXIS", "START", "END", "SPECIES")
 PROBE_ATOMS = 100_000  # the input is read with so many, or more, while the system is not known
 
-_living: weakref.WeakValueDictionary[str, KernelBackend] = weakref.WeakValueDictionary()
 
-
-class KernelBackend:
+class KernelBackend(RunByPlumed, Callback):
     """A PLUMED input run by libplumed.
 
     Parameters
     ----------
-    text : str
-        The input.
-    directory : Path
-        Where the files of the input are.
+    plumed_input : PlumedInput
+        The input, and where its files are.
     temperature : float or None
         [K]
     restart : bool
         Append to the files and read the hills, as PLUMED's RESTART.
     read : tuple of str
         Names of the values that `evaluate`, `update` and `cv_values` return.
-    source : str
-        Name of the input file in error messages.
 
     Raises
     ------
     RuntimeError
         If PLUMED is not installed.
-    PlumedInputError
-        If braces or continuation lines of the text do not close.
     """
+
+    name = "kernel"
+    lives_here = "PLUMED"
 
     def __init__(
         self,
-        text: str,
+        plumed_input: PlumedInput,
         *,
-        directory: Path,
         temperature: float | None,
         restart: bool,
         read: tuple[str, ...],
-        source: str = "<input>",
     ) -> None:
         if find_kernel() is None:
             raise RuntimeError(MISSING)
+        super().__init__()
         self.read = tuple(read)
-        self.statements = read_statements(text, source)
-        self.folder = Path(directory).absolute()
+        self.statements = list(plumed_input.statements)  # PLUMED follows INCLUDE itself
+        self.folder = plumed_input.folder.absolute()
         self.restart = restart
         self._kT = None if temperature is None else GAS_CONSTANT * temperature
         self._timestep: float | None = None
@@ -106,13 +92,6 @@ class KernelBackend:
         self._closed = False
         self._flushed = time.monotonic()
         self._lock = threading.Lock()
-        self._token = uuid.uuid4().hex
-        _living[self._token] = self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # OpenMM pickles the function of a PythonForce to copy a System: the copy asks the same
-        # PLUMED, which is right since evaluations leave no trace
-        return _reconnect, (self._token,)
 
     # ---- what is known before a run
 
@@ -128,28 +107,9 @@ class KernelBackend:
             self._probe(n_atoms).close()
             self._checked.add(n_atoms)
 
-    def domains(self) -> dict[str, tuple[float, float] | None]:
+    def domains(self) -> dict[str, Domain]:
         """Periodic domains of the values in `read`, as PLUMED declares them in COLVAR."""
-        plumed = self._probe(self._enough_atoms())
-        stride = 1_000_003  # a prime: at this step nothing but this PRINT is due
-        with tempfile.TemporaryDirectory() as folder:
-            line = f"PRINT ARG={','.join(self.read)} FILE={folder}/domains STRIDE={stride}"
-            try:
-                plumed.command("readInputLine", line.encode())
-            except RuntimeError as error:
-                raise ValueError(f"of {', '.join(self.read)}: {error}") from None
-            plumed.set_step(stride)
-            plumed.command("prepareDependencies")
-            plumed.update()
-            plumed.close()
-            [written] = Path(folder).iterdir()
-            constants = read_fields(written).constants
-        found: dict[str, tuple[float, float] | None] = {}
-        for name in self.read:
-            limits = [constants.get(f"{end}_{name}") for end in ("min", "max")]
-            lower, upper = (None if text is None else read_real(text) for text in limits)
-            found[name] = None if lower is None or upper is None else (lower, upper)
-        return found
+        return periodic_domains(self._probe(self._enough_atoms()), self.read)
 
     def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
         """What is known of the named values: domains from PLUMED, atoms from the input.
@@ -162,29 +122,16 @@ class KernelBackend:
             If PLUMED refuses the input.
         """
         self.read = tuple(names)
-        known, _ = read_known(self.statements, folder=self.folder)
-        owner = {value.name: action for action in known for value in action.outputs}
-        domains = self.domains()
-        return tuple(
-            replace(describe(owner[name], name), domain=domain)
-            if isinstance(owner.get(name), Variable)
-            else CollectiveVariable(name, "", domain)
-            for name, domain in domains.items()
-        )
+        return variables_with(self.domains(), self.statements, self.folder)
 
     def _enough_atoms(self) -> int:
         """Atoms to read the input with: those of the system where it is known."""
         if self._masses is not None:
             return len(self._masses)
-        words = [word for statement in self.statements for word in statement.words]
-        lists = [word for word in words if word.upper().startswith(ATOM_KEYWORDS)]
-        numbers = [int(digits) for word in lists for digits in re.findall(r"\d{1,7}", word)]
-        return max([PROBE_ATOMS, *numbers])
+        return max(PROBE_ATOMS, highest_serial(self.statements))
 
     def _probe(self, n_atoms: int) -> Plumed:
-        """Make a muted instance to ask about the input: one that reads no hills."""
-        settings = replace(self._settings(n_atoms), restart=False)
-        return Plumed.muted(settings, [s for s in self.statements if s.action != "RESTART"])
+        return probe(self._settings(n_atoms), self.statements)
 
     @cached_property
     def strides(self) -> list[int]:
@@ -213,9 +160,9 @@ class KernelBackend:
             if isinstance(force, openmm.NonbondedForce):
                 for i in range(n_atoms):
                     self._charges[i] = force.getParticleParameters(i)[0].value_in_unit(charge)
-        probe = self._probe(n_atoms)
-        atoms = probe.atoms_needed()
-        probe.close()
+        asked = self._probe(n_atoms)
+        atoms = asked.atoms_needed()
+        asked.close()
         subset = 0 < len(atoms) < n_atoms
         self._plumed = self._observer = None  # they knew no masses
         self._particles = atoms if subset else None
@@ -299,7 +246,7 @@ class KernelBackend:
     def evaluate(
         self, positions: np.ndarray, box: np.ndarray | None, step: int
     ) -> tuple[np.ndarray, float]:
-        """The values in `read` and the bias [kJ/mol], leaving no trace.
+        """The values in `read`, (n_read,) [CV units], and the bias [kJ/mol], leaving no trace.
 
         Parameters
         ----------
@@ -335,8 +282,9 @@ class KernelBackend:
     ) -> tuple[np.ndarray, float]:
         """Write the rows and lay the hills of this step; return what `evaluate` had before.
 
-        Call it at the first step of a run and then where one of `strides` is due. With `restart`,
-        the earlier run has already written the step that it ended on: call it first at the next.
+        Positions (n_atoms, 3) and box (3, 3) are in nm, the values (n_read,) in CV units. Call it
+        at the first step of a run and then where one of `strides` is due. With `restart`, the
+        earlier run has already written the step that it ended on: call it first at the next.
 
         Raises
         ------
@@ -407,7 +355,7 @@ class KernelBackend:
     def _observing(self, n_atoms: int) -> Plumed:
         if self._observer is None or len(self._observer.positions) != n_atoms:
             settings = self._settings(n_atoms)
-            needed = [s for s in self.statements if s.action not in BIASES | OUTPUTS]
+            needed = only_variables(self.statements)
             try:
                 self._observer = Plumed.muted(settings, needed, self.read)
             except ValueError:  # a value that depends on a bias
@@ -417,19 +365,21 @@ class KernelBackend:
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:
         """Move the centre of the only restraint of the input.
 
+        Parameters
+        ----------
+        context : openmm.Context
+            Any: libplumed has the bias.
+        centres : ndarray, shape (n_arguments,)
+            [units of the arguments]
+
         Raises
         ------
         ValueError
             If the input does not have exactly one RESTRAINT.
         """
-        found = [i for i, s in enumerate(self.statements) if s.action == "RESTRAINT"]
-        if len(found) != 1:
-            raise ValueError(f"the input has {len(found)} RESTRAINT actions; expected one to move")
-        restraint = self.statements[found[0]]
-        at = "AT=" + ",".join(repr(float(centre)) for centre in centres)
-        words = [at if w.upper().startswith("AT=") else w for w in restraint.words]
+        moved = with_centres(self.statements, centres)
         with self._lock:
-            self.statements[found[0]] = replace(restraint, words=tuple(words))
+            self.statements = moved
             self._plumed = None
 
     def close(self) -> None:
@@ -439,21 +389,6 @@ class KernelBackend:
                 plumed.close()
         self._plumed = self._observer = None
         self._closed = True
-
-
-def _reconnect(token: str) -> KernelBackend | _Elsewhere:
-    # must not raise: OpenMM 8.6 crashes where unpickling the function of a PythonForce fails
-    return _living.get(token) or _Elsewhere()
-
-
-class _Elsewhere:
-    """Stands for a backend whose PLUMED lives in another process."""
-
-    def compute(self, state: openmm.State) -> tuple[float, np.ndarray]:
-        raise RuntimeError(
-            "this System was copied from a process where its PLUMED lives: make the System and "
-            "call PlumedBias.add_to(system) here"
-        )
 
 
 def _refuse_nan(positions: np.ndarray) -> None:

@@ -11,14 +11,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openmm
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.plumed.input.language import PlumedInputError, Problem, read_statements
+from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, Problem
 from openmm_cgan.plumed.libplumed.kernel import KernelBackend
+from openmm_cgan.plumed.libplumed.run_by_plumed import RunByPlumed
+from openmm_cgan.plumed.native.backend import NativeBackend
 
 log = logging.getLogger("openmm_cgan")
 
@@ -33,15 +34,13 @@ def available() -> bool:
     return importlib.util.find_spec("openmmplumed") is not None
 
 
-class PluginBackend:
+class PluginBackend(RunByPlumed):
     """A PLUMED input run by openmm-plumed.
 
     Parameters
     ----------
-    text : str
-        The input.
-    directory : Path
-        Where the files of the input are: the current folder, for PlumedForce knows no other.
+    plumed_input : PlumedInput
+        The input, whose folder is the current one, for PlumedForce knows no other.
     temperature : float or None
         [K]
     restart : bool
@@ -49,9 +48,7 @@ class PluginBackend:
     read : tuple of str
         Names of the values that `evaluate` and `cv_values` return.
     observer : NativeBackend or KernelBackend, optional
-        The backend that computes values; by default a `KernelBackend` of the same text.
-    source : str
-        Name of the input file in error messages.
+        The backend that computes values; by default a `KernelBackend` of the same input.
 
     Raises
     ------
@@ -60,45 +57,39 @@ class PluginBackend:
     ValueError
         If the directory is not the current folder.
     PlumedInputError
-        If braces or continuation lines of the text do not close, or ENERGY is used, which
-        openmm-plumed silently takes as zero.
+        If ENERGY is used, which openmm-plumed silently takes as zero.
     """
+
+    name = "plugin"
 
     def __init__(
         self,
-        text: str,
+        plumed_input: PlumedInput,
         *,
-        directory: Path,
         temperature: float | None,
         restart: bool,
         read: tuple[str, ...],
-        observer: Any = None,
-        source: str = "<input>",
+        observer: NativeBackend | KernelBackend | None = None,
     ) -> None:
         if not available():
             raise RuntimeError(MISSING)
-        if Path(directory).resolve() != Path.cwd():
+        if plumed_input.folder.resolve() != Path.cwd():
             raise ValueError(
-                f"directory is {directory}: openmm-plumed reads and writes in the current folder "
-                f"{Path.cwd()}; change into it, or use backend='kernel'"
+                f"directory is {plumed_input.folder}: openmm-plumed reads and writes in the "
+                f"current folder {Path.cwd()}; change into it, or use backend='kernel'"
             )
         problems = [
             Problem(s.location, s.action, "openmm-plumed would take it as zero; leave it out")
-            for s in read_statements(text, source)
+            for s in plumed_input.statements
             if s.action == "ENERGY"
         ]
         if problems:
             raise PlumedInputError(problems)
-        self._text = text
+        self._text = plumed_input.text
         self._temperature = temperature
         self._restart = restart
         self._observer = observer or KernelBackend(
-            text,
-            directory=directory,
-            temperature=temperature,
-            restart=restart,
-            read=read,
-            source=source,
+            plumed_input, temperature=temperature, restart=restart, read=read
         )
         self.read = read
         self.strides: list[int] = []  # PLUMED updates itself
@@ -144,7 +135,7 @@ class PluginBackend:
         self._context = context
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
-        """The values in `read`, as `KernelBackend.cv_values`."""
+        """The values in `read`, shape (..., n_read): see `KernelBackend.cv_values`."""
         return self._observer.cv_values(positions, box)
 
     def evaluate(
@@ -153,6 +144,21 @@ class PluginBackend:
         """The values in `read`, and the bias [kJ/mol] of the running Context as it stands.
 
         At a step where PLUMED lays a hill, only the first evaluation is without that hill.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            Box vectors in rows [nm].
+        step : int
+
+        Returns
+        -------
+        ndarray, shape (n_read,)
+            [CV units]
+        float
+            [kJ/mol]
 
         Raises
         ------
@@ -177,6 +183,12 @@ class PluginBackend:
 
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:
         """Refuse: PlumedForce can not be changed in a living Context.
+
+        Parameters
+        ----------
+        context : openmm.Context
+        centres : ndarray, shape (n_arguments,)
+            [units of the arguments]
 
         Raises
         ------

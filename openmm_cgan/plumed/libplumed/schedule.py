@@ -36,19 +36,6 @@ NEVER_UPDATED = frozenset(
     PUCKERING SORT COORDINATIONNUMBER ENERGY""".split()  # noqa: SIM905  readable
 )
 
-# Actions of PLUMED that only bias or write: left out when only the variables are wanted
-# fmt: off
-BIASES = {
-    "RESTRAINT", "MOVINGRESTRAINT", "UPPER_WALLS", "LOWER_WALLS", "METAD", "PBMETAD",
-    "OPES_METAD", "OPES_METAD_EXPLORE", "OPES_EXPANDED", "BIASVALUE", "EXTERNAL", "ABMD",
-    "EXTENDED_LAGRANGIAN", "MAXENT",
-}
-OUTPUTS = {
-    "PRINT", "FLUSH", "COMMITTOR", "DUMPATOMS", "DUMPDERIVATIVES", "DUMPFORCES", "DUMPGRID",
-    "DUMPMASSCHARGE", "HISTOGRAM", "STATS",
-}
-# fmt: on
-
 
 def update_strides(statements: list[Statement], folder: Path = Path()) -> list[int]:
     r"""Find at which multiples of the step PLUMED's ``update`` has something to do.

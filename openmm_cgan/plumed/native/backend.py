@@ -67,6 +67,8 @@ class NativeBackend:
         For a combination that has no OpenMM force.
     """
 
+    why_not_saved = why_no_derivatives = ""  # what backends that PLUMED runs refuse
+
     def __init__(
         self, actions: list[Action], directory: Path, temperature: float | None, restart: bool
     ) -> None:

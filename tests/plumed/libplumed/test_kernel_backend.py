@@ -14,7 +14,7 @@ import pytest
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.files.fields import read_fields
-from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
+from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_statements
 from openmm_cgan.plumed.libplumed import kernel
 from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed, find_kernel
 from openmm_cgan.plumed.libplumed.kernel import KernelBackend
@@ -37,9 +37,8 @@ def molecule():
 
 
 def make(text, folder, read=("phi", "psi"), restart=False, temperature=300.0):
-    return KernelBackend(
-        text, directory=folder, temperature=temperature, restart=restart, read=read
-    )
+    given = PlumedInput.read(text, "<input>", folder)
+    return KernelBackend(given, temperature=temperature, restart=restart, read=read)
 
 
 def particles(n, mass=12.0):

@@ -7,7 +7,7 @@ import openmm
 import pytest
 
 from openmm_cgan.plumed.files.fields import read_fields
-from openmm_cgan.plumed.input.language import PlumedInputError
+from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError
 from openmm_cgan.plumed.libplumed import plugin
 from openmm_cgan.plumed.libplumed.kernel import KernelBackend
 from openmm_cgan.plumed.libplumed.plugin import PluginBackend
@@ -23,9 +23,8 @@ needs_plugin = pytest.mark.skipif(not plugin.available(), reason="openmm-plumed 
 
 
 def make(text=METAD, folder=Path(), temperature=300.0):
-    return PluginBackend(
-        text, directory=folder, temperature=temperature, restart=False, read=("phi",)
-    )
+    given = PlumedInput.read(text, "<input>", folder)
+    return PluginBackend(given, temperature=temperature, restart=False, read=("phi",))
 
 
 def context_with(force, molecule):
@@ -63,9 +62,8 @@ def test_energy_is_refused_and_not_taken_as_zero(monkeypatch):
 def test_forces_are_those_of_the_kernel_backend(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     text = METAD.replace("BIASFACTOR=10", "BIASFACTOR=10 TEMP=300")
-    kernel = KernelBackend(
-        text, directory=tmp_path / "kernel", temperature=None, restart=False, read=("phi",)
-    )
+    given = PlumedInput.read(text, "<input>", tmp_path / "kernel")
+    kernel = KernelBackend(given, temperature=None, restart=False, read=("phi",))
     found = []
     for backend in (make(text, temperature=None), kernel):
         molecule = alanine_dipeptide("C7eq")

@@ -1,0 +1,90 @@
+"""What PLUMED is asked before a run begins: muted instances, which read no hills, answer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.plumed.actions import read_known
+from openmm_cgan.plumed.actions.variables.variable import Variable, describe
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import Statement
+from openmm_cgan.plumed.input.words import read_real
+from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed
+
+Domain = tuple[float, float] | None
+
+
+def probe(settings: MDSettings, statements: Sequence[Statement]) -> Plumed:
+    """Make a muted instance to ask about an input: one that reads no hills.
+
+    Raises
+    ------
+    PlumedInputError
+        If PLUMED refuses a statement.
+    """
+    asked = [s for s in statements if s.action != "RESTART"]
+    return Plumed.muted(replace(settings, restart=False), asked)
+
+
+def periodic_domains(plumed: Plumed, names: Sequence[str]) -> dict[str, Domain]:
+    """Periodic domains of some values, as PLUMED declares them in COLVAR.
+
+    Parameters
+    ----------
+    plumed : Plumed
+        Made by `probe`; ended here.
+    names : sequence of str
+        Of the values.
+
+    Raises
+    ------
+    ValueError
+        If the input does not define one.
+    """
+    stride = 1_000_003  # a prime: at this step nothing but this PRINT is due
+    with tempfile.TemporaryDirectory() as folder:
+        line = f"PRINT ARG={','.join(names)} FILE={folder}/domains STRIDE={stride}"
+        try:
+            plumed.command("readInputLine", line.encode())
+        except RuntimeError as error:
+            raise ValueError(f"of {', '.join(names)}: {error}") from None
+        plumed.set_step(stride)
+        plumed.command("prepareDependencies")
+        plumed.update()
+        plumed.close()
+        [written] = Path(folder).iterdir()
+        constants = read_fields(written).constants
+    found: dict[str, Domain] = {}
+    for name in names:
+        limits = [constants.get(f"{end}_{name}") for end in ("min", "max")]
+        lower, upper = (None if text is None else read_real(text) for text in limits)
+        found[name] = None if lower is None or upper is None else (lower, upper)
+    return found
+
+
+def variables_with(
+    domains: Mapping[str, Domain], statements: Sequence[Statement], folder: Path
+) -> tuple[CollectiveVariable, ...]:
+    """What is known of values with these domains: their atoms and units are from the input.
+
+    Parameters
+    ----------
+    domains : mapping of str to (float, float) or None
+        By the name of the value.
+    statements : sequence of Statement
+        The input.
+    folder : Path
+        Where the names of its files begin.
+    """
+    known, _ = read_known(list(statements), folder=folder)
+    owner = {value.name: action for action in known for value in action.outputs}
+    return tuple(
+        replace(describe(owner[name], name), domain=domain)
+        if isinstance(owner.get(name), Variable)
+        else CollectiveVariable(name, "", domain)
+        for name, domain in domains.items()
+    )

@@ -1,0 +1,113 @@
+"""What the statements of an input say where nobody compiles them: which bias, which write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from openmm_cgan.plumed.actions import read_known
+from openmm_cgan.plumed.actions.setup import Units
+from openmm_cgan.plumed.input.language import Statement
+from openmm_cgan.plumed.input.words import split_vector
+
+# Actions of PLUMED that only bias or write: left out when only the variables are wanted
+# fmt: off
+BIASES = {
+    "RESTRAINT", "MOVINGRESTRAINT", "UPPER_WALLS", "LOWER_WALLS", "METAD", "PBMETAD",
+    "OPES_METAD", "OPES_METAD_EXPLORE", "OPES_EXPANDED", "BIASVALUE", "EXTERNAL", "ABMD",
+    "EXTENDED_LAGRANGIAN", "MAXENT",
+}
+OUTPUTS = {
+    "PRINT", "FLUSH", "COMMITTOR", "DUMPATOMS", "DUMPDERIVATIVES", "DUMPFORCES", "DUMPGRID",
+    "DUMPMASSCHARGE", "HISTOGRAM", "STATS",
+}
+# fmt: on
+
+# Keywords that list atoms by number
+ATOM_KEYWORDS = ("ATOM", "GROUP", "ENTITY", "CENTER", "VECTOR", "AXIS", "START", "END", "SPECIES")
+
+
+def only_variables(statements: Sequence[Statement]) -> list[Statement]:
+    """The statements that neither bias nor write."""
+    return [s for s in statements if s.action not in BIASES | OUTPUTS]
+
+
+def arguments_of_biases(statements: Sequence[Statement]) -> tuple[str, ...]:
+    """Arguments of the biases, each once, in order; of PRINT where there is no bias.
+
+    Names with wildcards, and regular expressions, stand for no value.
+    """
+    for users in (BIASES, {"PRINT"}):
+        names: dict[str, None] = {}
+        for statement in statements:
+            for word in statement.words if statement.action in users else ():
+                key, _, value = word.partition("=")
+                if key.upper() == "ARG":
+                    names.update(dict.fromkeys(split_vector(value)))
+        if plain := tuple(name for name in names if "*" not in name and "(" not in name):
+            return plain
+    return ()
+
+
+def highest_serial(statements: Sequence[Statement]) -> int:
+    """The largest number that may be the serial of an atom; 0 where there is none."""
+    words = [word for statement in statements for word in statement.words]
+    lists = [word for word in words if word.upper().startswith(ATOM_KEYWORDS)]
+    return max((int(n) for word in lists for n in re.findall(r"\d{1,7}", word)), default=0)
+
+
+def restrained_text(
+    statements: Sequence[Statement],
+    folder: Path,
+    names: Sequence[str],
+    centres: np.ndarray,
+    kappa: np.ndarray | float,
+) -> str:
+    """An input of the same variables that only restrains them, and writes no file.
+
+    Parameters
+    ----------
+    statements : sequence of Statement
+    folder : Path
+        Where the names of files begin.
+    names : sequence of str
+        The variables, n_cvs of them.
+    centres : array_like, shape (n_cvs,)
+        [CV units]
+    kappa : float or array_like, shape (n_cvs,)
+        [kJ/mol per CV unit squared], whatever the energy unit of the input is.
+    """
+    at = ",".join(repr(float(c)) for c in np.broadcast_to(centres, len(names)))
+    known, _ = read_known(list(statements), folder=folder)
+    energy = next((a.system.energy for a in known if isinstance(a, Units)), 1.0)
+    strengths = ",".join(repr(float(k) / energy) for k in np.broadcast_to(kappa, len(names)))
+    line = f"RESTRAINT ARG={','.join(names)} AT={at} KAPPA={strengths}"
+    return "\n".join([*(s.text for s in only_variables(statements)), line, ""])
+
+
+def with_centres(statements: Sequence[Statement], centres: np.ndarray) -> list[Statement]:
+    """The statements with the centres of their only RESTRAINT moved.
+
+    Parameters
+    ----------
+    statements : sequence of Statement
+    centres : ndarray, shape (n_arguments,)
+        [units of the arguments]
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one RESTRAINT.
+    """
+    found = [i for i, s in enumerate(statements) if s.action == "RESTRAINT"]
+    if len(found) != 1:
+        raise ValueError(f"the input has {len(found)} RESTRAINT actions; expected one to move")
+    [i] = found
+    at = "AT=" + ",".join(repr(float(centre)) for centre in centres)
+    words = [at if w.upper().startswith("AT=") else w for w in statements[i].words]
+    moved = replace(statements[i], words=tuple(words))
+    return [*statements[:i], moved, *statements[i + 1 :]]
