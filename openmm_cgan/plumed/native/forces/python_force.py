@@ -7,10 +7,6 @@ would change every entry, through the norm.
 
 from __future__ import annotations
 
-import uuid
-import weakref
-from typing import Any
-
 import numpy as np
 import openmm
 
@@ -18,13 +14,12 @@ from openmm_cgan.plumed.actions.biases.bias import SeparableBias
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
+from openmm_cgan.plumed.called_back import Callback
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
 from openmm_cgan.states import box_of, copy_positions
 
-_living: weakref.WeakValueDictionary[str, BiasFunction] = weakref.WeakValueDictionary()
 
-
-class BiasFunction:
+class BiasFunction(Callback):
     """What OpenMM calls back for the force of one bias.
 
     Parameters
@@ -42,14 +37,9 @@ class BiasFunction:
         values: FrameValues,
         periodic: bool,
     ) -> None:
+        super().__init__()
         self._bias, self._values, self._periodic = bias, values, periodic
         self._positions = np.zeros((len(values.atoms), 3))
-        self._token = uuid.uuid4().hex
-        _living[self._token] = self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # OpenMM pickles it to copy a System; the copy has the same bias
-        return _reconnect, (self._token,)
 
     def compute(self, state: openmm.State) -> tuple[float, np.ndarray]:
         """Energy [kJ/mol] and forces [kJ/mol/nm] on the needed atoms, shape (n_needed, 3)."""
@@ -68,18 +58,3 @@ class BiasFunction:
         force.setUsesPeriodicBoundaryConditions(self._periodic)
         force.setName(f"PLUMED {self._bias.name} {self._bias.label}")
         return force
-
-
-def _reconnect(token: str) -> BiasFunction | _Elsewhere:
-    # must not raise: OpenMM 8.6 crashes where unpickling the function of a PythonForce fails
-    return _living.get(token) or _Elsewhere()
-
-
-class _Elsewhere:
-    """Stands for a bias that lives in another process."""
-
-    def compute(self, state: openmm.State) -> tuple[float, np.ndarray]:
-        raise RuntimeError(
-            "this System was copied from a process where its bias lives: make the System and call "
-            "PlumedBias.add_to(system) here"
-        )
