@@ -7,8 +7,10 @@ free energy.
 
 The modules in the order in which the data pass through them:
 
+quantities            what is given with units, in the package's own
 collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays
+called_back           what OpenMM calls back from Python, in copies of a System too
 atomic_files          files replaced whole
 checkpoints           a run on disk
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from openmm_cgan.cgan import ConditionalGAN, ConditionalGenerator
     from openmm_cgan.plumed.actions.committor import StopRunError
     from openmm_cgan.plumed.bias import PlumedBias
-    from openmm_cgan.plumed.bias_reporters import BiasCheckpointReporter
+    from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
     from openmm_cgan.reporters import FrameReporter, ProposalReporter
 
 __version__ = "0.1.0"
@@ -57,7 +59,7 @@ __all__ = [
 
 _HOMES = {
     "PlumedBias": "openmm_cgan.plumed.bias",
-    "BiasCheckpointReporter": "openmm_cgan.plumed.bias_reporters",
+    "BiasCheckpointReporter": "openmm_cgan.plumed.bias.reporters",
     "StopRunError": "openmm_cgan.plumed.actions.committor",
     "FrameReporter": "openmm_cgan.reporters",
     "ConditionalGAN": "openmm_cgan.cgan",

@@ -6,14 +6,11 @@ input      text to statements, words to numbers; what inputs refer to: selectors
 files      COLVAR, HILLS, KERNELS, STATE and grids: read, written, cut where a saved run goes on
 geometry   nearest images, vectors, superposition, switching functions
 actions    each action once: keywords, values, energies
-called_back
-           what OpenMM calls back from Python, in copies of a System too
 native     the input compiled: its values, its forces, what it does between steps
 libplumed  the same input run by libplumed, or by openmm-plumed
 backends   what a bias asks of them, and which of them is taken
 driver     the input over the frames of a trajectory
-presence, quantities, bias_reporters, bias
-           PlumedBias, the one object a user holds
+bias       PlumedBias, the one object a user holds
 
 Words that have one meaning in these rooms, besides PLUMED's own:
 

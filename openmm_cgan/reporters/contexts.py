@@ -13,6 +13,8 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_cgan.quantities import kelvin
+
 
 @runtime_checkable
 class Thermostat(Protocol):
@@ -94,19 +96,15 @@ def temperature_of(integrator: openmm.Integrator, given: float | unit.Quantity |
     ValueError
         If there is neither.
     """
-    temperature: Any = given
+    asked: Any = given
     if given is None and isinstance(integrator, Thermostat):
-        temperature = integrator.getTemperature()
-    if temperature is None:
+        asked = integrator.getTemperature()
+    if (temperature := kelvin(asked)) is None:
         raise ValueError(
             f"{type(integrator).__name__} has no temperature to draw velocities at; give one: "
             "ProposalReporter(..., settings=ProposalSettings(temperature=300))"
         )
-    if unit.is_quantity(temperature):
-        temperature = temperature.value_in_unit(unit.kelvin)
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"the temperature is {temperature} K; expected a positive number")
-    return float(temperature)
+    return temperature
 
 
 def settle_steps_of(integrator: openmm.Integrator, given: int | None) -> int:

@@ -19,7 +19,7 @@ from openmm_cgan.checkpoints import (
     write_run,
 )
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.bias_reporters import BiasCheckpointReporter
+from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases import ROOT

@@ -9,7 +9,7 @@ import openmm
 import pytest
 from openmm import app
 
-from openmm_cgan.plumed.bias_reporters import BiasCheckpointReporter
+from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
 from openmm_cgan.reporters import FrameReporter, Learner, ProposalReporter
 from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.contexts import asks_for_positions

@@ -19,8 +19,8 @@ import openmm
 from openmm import unit
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.called_back import Callback
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.plumed.called_back import Callback
 from openmm_cgan.plumed.input.language import PlumedInput
 from openmm_cgan.plumed.libplumed.enquiries import Domain, periodic_domains, probe, variables_with
 from openmm_cgan.plumed.libplumed.instance import (

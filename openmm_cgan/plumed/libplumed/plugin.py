@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import openmm
@@ -19,7 +20,6 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, Problem
 from openmm_cgan.plumed.libplumed.kernel import KernelBackend
 from openmm_cgan.plumed.libplumed.run_by_plumed import RunByPlumed
-from openmm_cgan.plumed.native.backend import NativeBackend
 
 log = logging.getLogger("openmm_cgan")
 
@@ -32,6 +32,32 @@ MISSING = (
 def available() -> bool:
     """Whether openmm-plumed is installed."""
     return importlib.util.find_spec("openmmplumed") is not None
+
+
+class Observer(Protocol):
+    """What computes the values of an input, of which it may be any backend but this."""
+
+    read: tuple[str, ...]
+
+    def check(self, n_atoms: int) -> None:
+        """As `PluginBackend.check`."""
+        ...
+
+    def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
+        """As `PluginBackend.describe`."""
+        ...
+
+    def forces(self, system: openmm.System) -> list[openmm.Force]:
+        """Make forces, which are not used; it knows the masses then."""
+        ...
+
+    def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """As `PluginBackend.cv_values`, of the same shapes."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
 
 
 class PluginBackend(RunByPlumed):
@@ -47,7 +73,7 @@ class PluginBackend(RunByPlumed):
         Append to the files and read the hills, as PLUMED's RESTART.
     read : tuple of str
         Names of the values that `evaluate` and `cv_values` return.
-    observer : NativeBackend or KernelBackend, optional
+    observer : Observer, optional
         The backend that computes values; by default a `KernelBackend` of the same input.
 
     Raises
@@ -69,7 +95,7 @@ class PluginBackend(RunByPlumed):
         temperature: float | None,
         restart: bool,
         read: tuple[str, ...],
-        observer: NativeBackend | KernelBackend | None = None,
+        observer: Observer | None = None,
     ) -> None:
         if not available():
             raise RuntimeError(MISSING)

@@ -240,12 +240,7 @@ class NativeBackend:
         return self._values.describe(names)
 
     def check(self, n_atoms: int) -> None:
-        """Raise if the input names an atom that a system of `n_atoms` does not have.
-
-        Raises
-        ------
-        PlumedInputError
-        """
+        """Raise PlumedInputError if the input names an atom beyond the last of `n_atoms`."""
         check_atoms(self.actions, n_atoms)
 
     # ---- between steps

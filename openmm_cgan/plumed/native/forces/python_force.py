@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import openmm
 
+from openmm_cgan.called_back import Callback
 from openmm_cgan.plumed.actions.biases.bias import SeparableBias
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
-from openmm_cgan.plumed.called_back import Callback
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
 from openmm_cgan.states import box_of, copy_positions
 

@@ -22,12 +22,12 @@ from openmm_cgan.plumed.backends import (
     make_backend,
     variables_to_read,
 )
-from openmm_cgan.plumed.bias_reporters import UpdateReporter, tell_energy
+from openmm_cgan.plumed.bias.presence import Presence, free_force_group
+from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import restrained_text
 from openmm_cgan.plumed.native.backend import NativeBackend
-from openmm_cgan.plumed.presence import Presence, free_force_group
-from openmm_cgan.plumed.quantities import kelvin, nanometers, timestep_of
+from openmm_cgan.quantities import kelvin, nanometers, timestep_of
 from openmm_cgan.states import positions_and_box
 
 if TYPE_CHECKING:

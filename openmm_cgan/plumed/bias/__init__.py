@@ -1,0 +1,10 @@
+"""PlumedBias, the one object a user holds.
+
+presence   its forces in a System, and in which Contexts they are
+reporters  what calls it between the steps of a Simulation, and saves it
+bias       PlumedBias
+"""
+
+from openmm_cgan.plumed.bias.bias import PlumedBias
+
+__all__ = ["PlumedBias"]
