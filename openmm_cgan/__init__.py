@@ -8,6 +8,7 @@ free energy.
 The modules in the order in which the data pass through them:
 
 quantities            what is given with units, in the package's own
+thermostats           the temperature of a simulation, wherever OpenMM keeps it
 collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays
 called_back           what OpenMM calls back from Python, in copies of a System too

@@ -36,6 +36,20 @@ def nanometers(lengths: Any) -> np.ndarray:
     return np.asarray(lengths, dtype=float)
 
 
+def positions_in_nm(positions: Any) -> np.ndarray:
+    """Positions of shape (n_atoms, 3) or (n, n_atoms, 3) [nm].
+
+    Raises
+    ------
+    ValueError
+        If they are of another shape.
+    """
+    x = nanometers(positions)
+    if x.ndim not in (2, 3) or x.shape[-1] != 3:
+        raise ValueError(f"positions have shape {x.shape}; expected (..., n_atoms, 3)")
+    return x
+
+
 def timestep_of(simulation: Simulation) -> float:
     """The time step of a Simulation [ps]."""
     return simulation.integrator.getStepSize().value_in_unit(unit.picosecond)

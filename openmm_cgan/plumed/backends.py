@@ -223,6 +223,12 @@ class Backend(Protocol):
         ...
 
 
+def refuse(why: str) -> None:
+    """Raise ValueError with a reason of a backend, if there is one."""
+    if why:
+        raise ValueError(why)
+
+
 def compile_natively(
     plumed_input: PlumedInput, topology: Topology | None, temperature: float | None, restart: bool
 ) -> tuple[NativeBackend | None, PlumedInputError | None]:

@@ -14,15 +14,9 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from openmm_cgan.quantities import kelvin
+from openmm_cgan.thermostats import temperature_of
 
-
-@runtime_checkable
-class Thermostat(Protocol):
-    """An integrator that holds a temperature."""
-
-    def getTemperature(self) -> unit.Quantity:
-        """Temperature of the heat bath."""
-        ...
+USUAL_STEP = 0.001  # ps, of an integrator with variable steps that has made none yet
 
 
 @runtime_checkable
@@ -88,21 +82,19 @@ def inject(
     context.applyVelocityConstraints(tolerance)
 
 
-def temperature_of(integrator: openmm.Integrator, given: float | unit.Quantity | None) -> float:
-    """Temperature of velocities [K]: the one given, else that of the integrator.
+def velocity_temperature(simulation: app.Simulation, given: float | unit.Quantity | None) -> float:
+    """Temperature to draw velocities at [K]: the one given, else that the Simulation is held at.
 
     Raises
     ------
     ValueError
         If there is neither.
     """
-    asked: Any = given
-    if given is None and isinstance(integrator, Thermostat):
-        asked = integrator.getTemperature()
-    if (temperature := kelvin(asked)) is None:
+    temperature = temperature_of(simulation) if given is None else kelvin(given)
+    if temperature is None:
         raise ValueError(
-            f"{type(integrator).__name__} has no temperature to draw velocities at; give one: "
-            "ProposalReporter(..., settings=ProposalSettings(temperature=300))"
+            f"{type(simulation.integrator).__name__} has no temperature to draw velocities at; "
+            "give one: ProposalReporter(..., settings=ProposalSettings(temperature=300))"
         )
     return temperature
 
@@ -114,7 +106,7 @@ def settle_steps_of(integrator: openmm.Integrator, given: int | None) -> int:
     friction = 0.0
     if isinstance(integrator, Frictional):
         friction = integrator.getFriction().value_in_unit(unit.picosecond**-1)
-    step = integrator.getStepSize().value_in_unit(unit.picosecond)
+    step = integrator.getStepSize().value_in_unit(unit.picosecond) or USUAL_STEP
     return int(np.ceil((1 / friction if friction > 0 else 1.0) / step))
 
 

@@ -75,8 +75,16 @@ class HealingContext:
         self._context = context_like(simulation, system)
         self.n_dof = degrees_of_freedom(system)
 
-    def follow(self, context: openmm.Context) -> None:
-        """Take over the parameters of the running Context (an alchemical lambda, say)."""
+    def follow(self, context: openmm.Context, temperature: float) -> None:
+        """Take over the parameters of the running Context (an alchemical lambda, say).
+
+        Parameters
+        ----------
+        context : openmm.Context
+        temperature : float
+            [K]
+        """
+        self.temperature, self.kT = temperature, GAS_CONSTANT * temperature
         running = dict(context.getParameters())
         for name in self._followed & running.keys():
             self._context.setParameter(name, running[name])

@@ -18,7 +18,7 @@ from openmm_cgan.proposals import (
 )
 from openmm_cgan.proposals.targets import TargetStrategy
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable
-from openmm_cgan.reporters.contexts import asks_for_positions, inject, temperature_of
+from openmm_cgan.reporters.contexts import asks_for_positions, inject, velocity_temperature
 from openmm_cgan.reporters.frame_reporter import FrameReporter
 from openmm_cgan.reporters.moves import MOVES, Asked, Move, Start, possible_moves, settled_move
 from openmm_cgan.reporters.settings import ProposalSettings
@@ -240,7 +240,7 @@ class ProposalReporter:
         self._periodic = simulation.system.usesPeriodicBoundaryConditions()
         state = simulation.context.getState(positions=True)
         positions, box = positions_and_box(state, self._periodic)
-        self._temperature = temperature_of(simulation.integrator, self.settings.temperature)
+        self._temperature = velocity_temperature(simulation, self.settings.temperature)
         kind = settled_move(self._wanted, self._asked, simulation)
         self.mode = kind.mode
         start = Start(simulation, atoms, positions, box, self._temperature)
@@ -258,7 +258,8 @@ class ProposalReporter:
         positions, box = positions_and_box(state, self._periodic)
         if not np.isfinite(positions).all():
             raise RuntimeError("the running simulation has positions that are not finite (NaN)")
-        move.follow(simulation.context)
+        self._temperature = velocity_temperature(simulation, self.settings.temperature)
+        move.follow(simulation.context, self._temperature)
         attempt = move.attempt(positions, box, rng)
         made = attempt.candidates
         passed = made.generated - sum(made.refused.values())

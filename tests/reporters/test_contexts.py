@@ -10,7 +10,7 @@ from openmm_cgan.reporters.contexts import (
     context_like,
     inject,
     settle_steps_of,
-    temperature_of,
+    velocity_temperature,
 )
 from openmm_cgan.testsystems import alanine_dipeptide
 
@@ -55,14 +55,49 @@ def test_injected_positions_and_velocities_obey_the_constraints() -> None:
     assert (simulation.currentStep, state.getTime()._value) == (7, pytest.approx(0.014))
 
 
-def test_temperature_is_the_one_given_or_the_integrators() -> None:
-    langevin = openmm.LangevinMiddleIntegrator(310, 2.0, 0.002)
-    assert temperature_of(langevin, None) == 310
-    assert temperature_of(langevin, 280) == 280
-    assert temperature_of(openmm.VerletIntegrator(0.001), 280 * unit.kelvin) == 280
+def held_at(integrator: openmm.Integrator, *forces: openmm.Force) -> app.Simulation:
+    """A particle that is held at a temperature somehow."""
+    system = openmm.System()
+    system.addParticle(1.0)
+    for force in forces:
+        system.addForce(force)
+    topology = app.Topology()
+    residue = topology.addResidue("A", topology.addChain())
+    topology.addAtom("A", app.Element.getBySymbol("C"), residue)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    return app.Simulation(topology, system, integrator, platform)
+
+
+def test_temperature_is_the_one_given_or_that_which_the_simulation_is_held_at() -> None:
+    langevin = held_at(openmm.LangevinMiddleIntegrator(310, 2.0, 0.002))
+    assert velocity_temperature(langevin, None) == 310
+    assert velocity_temperature(langevin, 280) == 280
+    langevin.integrator.setTemperature(320)
+    assert velocity_temperature(langevin, None) == 320
+    verlet = held_at(openmm.VerletIntegrator(0.001))
+    assert velocity_temperature(verlet, 280 * unit.kelvin) == 280
+    with pytest.raises(ValueError, match="VerletIntegrator has no temperature"):
+        velocity_temperature(verlet, None)
     for wrong in (0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="expected a positive number"):
-            temperature_of(langevin, wrong)
+            velocity_temperature(langevin, wrong)
+
+
+@pytest.mark.parametrize(
+    "simulation",
+    [
+        held_at(openmm.VerletIntegrator(0.001), openmm.AndersenThermostat(290, 1)),
+        held_at(openmm.VariableVerletIntegrator(0.001), openmm.AndersenThermostat(290, 1)),
+        held_at(openmm.MTSLangevinIntegrator(290, 1, 0.004, [(0, 1), (1, 2)])),
+        held_at(openmm.NoseHooverIntegrator(290, 1, 0.001)),
+        held_at(openmm.VariableLangevinIntegrator(290, 1, 0.001)),
+        held_at(openmm.BrownianIntegrator(290, 1, 0.001)),
+    ],
+    ids=["Andersen", "variable Andersen", "MTS", "NoseHoover", "variable Langevin", "Brownian"],
+)
+def test_a_temperature_is_found_wherever_openmm_keeps_it(simulation: app.Simulation) -> None:
+    assert velocity_temperature(simulation, None) == pytest.approx(290, rel=1e-9)
+    assert settle_steps_of(simulation.integrator, None) > 0
 
 
 def test_settle_window_is_what_velocities_remember() -> None:

@@ -106,11 +106,11 @@ def test_the_second_context_follows_the_parameters_of_the_first(bench: Bench) ->
     x = bench.molecule.positions[None]
     before = bench.healing.energies(x)[0]
     bench.simulation.context.setParameter("lambda", 10.0)
-    bench.healing.follow(bench.simulation.context)
+    bench.healing.follow(bench.simulation.context, 300.0)
     # constraints move the atom by less than 1e-3 nm
     assert bench.healing.energies(x)[0] - before == pytest.approx(10 * x[0, 0, 0], abs=1e-2)
     bench.simulation.context.setParameter("lambda", 0.0)
-    bench.healing.follow(bench.simulation.context)
+    bench.healing.follow(bench.simulation.context, 300.0)
 
 
 def test_default_restraint_has_two_deviations_in_the_tolerance(bench: Bench) -> None:

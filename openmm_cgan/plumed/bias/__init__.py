@@ -2,6 +2,7 @@
 
 presence   its forces in a System, and in which Contexts they are
 reporters  what calls it between the steps of a Simulation, and saves it
+watch      it is held against the Simulation whenever that goes on
 bias       PlumedBias
 """
 

@@ -20,14 +20,16 @@ from openmm_cgan.plumed.backends import (
     choose_backend,
     compile_natively,
     make_backend,
+    refuse,
     variables_to_read,
 )
-from openmm_cgan.plumed.bias.presence import Presence, free_force_group
+from openmm_cgan.plumed.bias.presence import Presence, free_force_group, warn_of_foreign_forces
 from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
+from openmm_cgan.plumed.bias.watch import RunWatch, require_felt, watch
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import restrained_text
 from openmm_cgan.plumed.native.backend import NativeBackend
-from openmm_cgan.quantities import kelvin, nanometers, timestep_of
+from openmm_cgan.quantities import kelvin, nanometers, positions_in_nm, timestep_of
 from openmm_cgan.states import positions_and_box
 
 if TYPE_CHECKING:
@@ -149,10 +151,16 @@ class PlumedBias:
 
     # ---- in a simulation
 
-    def add_to(self, system: openmm.System) -> list[openmm.Force]:
+    def add_to(
+        self, system: openmm.System, *, force_group: int | None = None
+    ) -> list[openmm.Force]:
         """Add the bias to a System, before the Simulation is made.
 
-        Its forces get a force group of their own.
+        Parameters
+        ----------
+        system : openmm.System
+        force_group : int, optional
+            One without other forces, where an integrator tells them apart; default: the highest.
 
         Returns
         -------
@@ -162,15 +170,17 @@ class PlumedBias:
         Raises
         ------
         ValueError
-            If the input names atoms that the System does not have, or a temperature is missing.
+            If the input names atoms that the System lacks, or the force group is not free.
         RuntimeError
-            If this bias is in a System already, or no force group is free.
+            If this bias is in a System already, or no group is free.
         """
         if self._presence is not None:
             raise RuntimeError("this PlumedBias is in a System already; make another for this one")
         self._engine.check(system.getNumParticles())
         self._settle_backend(system)
-        group = free_force_group(system)
+        group = free_force_group(system, force_group)
+        if not self._moves:  # a restraint of our own is added to copies
+            warn_of_foreign_forces(system)
         forces = self._engine.forces(system)
         self._presence = Presence(forces, system, group)
         self._groups = {group}
@@ -206,11 +216,12 @@ class PlumedBias:
             If `add_to` was not called, or was called after the Simulation was made (its Context
             would not contain the bias, silently).
         ValueError
-            If a temperature is needed and missing, or the checkpoint is of another input.
+            If a temperature is missing, the integrator does not feel the bias, or the checkpoint
+            is of another input.
         """
         self._require_attachable(simulation)
         if checkpoint is not None:
-            self._refuse_unless_saved()
+            refuse(self._engine.why_not_saved)
             restore_run(Path(checkpoint), simulation, {BIAS: self})
             return
         self._engine.start(timestep_of(simulation))
@@ -222,6 +233,7 @@ class PlumedBias:
         if self._reporter is not None:
             raise RuntimeError("this PlumedBias is attached already")
         self._presence.require_in(simulation)
+        require_felt(simulation.integrator, self._groups)
 
     def _begin(self, simulation: Simulation, begun: bool) -> None:
         """Act from now on; the step where the Simulation stands may have been updated before."""
@@ -229,6 +241,7 @@ class PlumedBias:
         self._reporter = UpdateReporter(self._engine, begun, self._groups)
         self._simulation = simulation
         simulation.reporters.append(self._reporter)
+        watch(simulation, RunWatch(simulation, self._reporter, self._groups, self.temperature))
 
     # ---- with a checkpoint
 
@@ -248,14 +261,10 @@ class PlumedBias:
         save_run(Path(path), self._saved_simulation(), {BIAS: self})
 
     def _saved_simulation(self) -> Simulation:
-        self._refuse_unless_saved()
+        refuse(self._engine.why_not_saved)
         if self._reporter is None:
             raise RuntimeError("the bias is attached to no Simulation: there is nothing to save")
         return self._simulation
-
-    def _refuse_unless_saved(self) -> None:
-        if why := self._engine.why_not_saved:
-            raise ValueError(why)
 
     def saved(self) -> SavedState:
         """What an attached bias has gathered up to the present step: see `checkpoints.Keeper`."""
@@ -265,7 +274,7 @@ class PlumedBias:
     def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
         """Raise, as `attach` does, where it can not go on from a state; nothing is changed."""
         self._require_attachable(simulation)
-        self._refuse_unless_saved()
+        refuse(self._engine.why_not_saved)
         if state.saved_by != self._input.fingerprint:
             raise ValueError(f"{path} is of another input than {self.source}")
         require_files(self.directory, state.files)
@@ -322,9 +331,7 @@ class PlumedBias:
         ValueError
             If the shape is wrong.
         """
-        x = nanometers(positions)
-        if x.ndim not in (2, 3) or x.shape[-1] != 3:
-            raise ValueError(f"positions have shape {x.shape}; expected (..., n_atoms, 3)")
+        x = positions_in_nm(positions)
         self._engine.check(x.shape[-2])
         b = None if box is None else nanometers(box)
         return self._engine.cv_values(x, b)
@@ -349,8 +356,7 @@ class PlumedBias:
         """
         import torch
 
-        if why := self._engine.why_no_derivatives:
-            raise ValueError(why)
+        refuse(self._engine.why_no_derivatives)
         self._engine.check(positions.shape[-2])
         return torch.stack(self._engine.cv_columns(positions), dim=-1)
 

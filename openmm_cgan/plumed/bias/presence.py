@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,8 @@ from openmm_cgan.plumed.native.forces.system_box import bias_number, marker_forc
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
+
+log = logging.getLogger("openmm_cgan")
 
 # Forces that know the Contexts they are in. PythonForce, and PLUMED's own, do not.
 WITNESSES = (
@@ -24,19 +28,29 @@ WITNESSES = (
 )
 
 
-def free_force_group(system: openmm.System) -> int:
-    """The highest force group that no force of a System is in.
+def free_force_group(system: openmm.System, wanted: int | None) -> int:
+    """The force group wanted, or the highest that no force of a System is in.
 
     Raises
     ------
     RuntimeError
         If there is none.
+    ValueError
+        If the one wanted is none, or not free.
     """
     used = {force.getForceGroup() for force in system.getForces()}
     free = set(range(32)) - used
+    if wanted is not None and wanted not in free:
+        raise ValueError(
+            f"force_group is {wanted}: the bias needs one of 0 to 31 without other forces; "
+            f"free are {sorted(free)}"
+        )
     if not free:
         raise RuntimeError("no force group is free: the System's forces use all 32")
-    return max(free)
+    return max(free) if wanted is None else wanted
+
+
+_living: weakref.WeakSet[Presence] = weakref.WeakSet()
 
 
 class Presence:
@@ -55,6 +69,7 @@ class Presence:
     def __init__(self, forces: Sequence[openmm.Force], system: openmm.System, group: int) -> None:
         self._witness = next((force for force in forces if isinstance(force, WITNESSES)), None)
         self._system = system  # the forces are its own, and end with it
+        self._group = group
         self._marker = ""  # without a witness, a parameter of the Context
         added = list(forces)
         if self._witness is None:
@@ -63,6 +78,11 @@ class Presence:
         for force in added:
             force.setForceGroup(group)
             system.addForce(force)
+        _living.add(self)
+
+    def keeps(self, force: openmm.Force, system: openmm.System) -> bool:
+        """Whether a force of a System is one of these."""
+        return system.this == self._system.this and force.getForceGroup() == self._group
 
     def require_in(self, simulation: Simulation) -> None:
         """Check that the Context of a Simulation contains the forces.
@@ -73,6 +93,12 @@ class Presence:
             If not: a Context is a copy of what the System was when it was made.
         """
         if not self._is_in(simulation.context):
+            if _foreign_forces(simulation.system) and self._system.this != simulation.system.this:
+                raise RuntimeError(
+                    "the Simulation's System has forces of a bias, but not of this one: they were "
+                    "read back from a file, or copied, and no bias keeps them up to date. "
+                    f"{REMOVE}; then bias.add_to(system), before Simulation(...)"
+                )
             raise RuntimeError(
                 "the Simulation's Context does not contain the bias: call bias.add_to(system) "
                 "before Simulation(topology, system, integrator), with the same System"
@@ -88,3 +114,30 @@ class Presence:
                 return False
             raise
         return True
+
+
+REMOVE = (
+    "Remove them: for i in reversed(range(system.getNumForces())): "
+    "if system.getForce(i).getName().startswith('PLUMED'): system.removeForce(i)"
+)
+
+
+def _foreign_forces(system: openmm.System) -> list[str]:
+    """Names of the forces of biases in a System that no PlumedBias of this process keeps."""
+    return [
+        force.getName()
+        for force in system.getForces()
+        if force.getName().startswith("PLUMED")
+        and not any(presence.keeps(force, system) for presence in _living)
+    ]
+
+
+def warn_of_foreign_forces(system: openmm.System) -> None:
+    """Say in the log that a System has forces of a bias that is not in this process."""
+    if names := _foreign_forces(system):
+        log.warning(
+            "the System has forces of a bias that is not here: %s. Those read back from a file act "
+            "as they were when it was written, beside this bias. %s",
+            ", ".join(names),
+            REMOVE,
+        )

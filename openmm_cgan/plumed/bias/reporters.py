@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from openmm_cgan.states import positions_and_box
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
+
+log = logging.getLogger("openmm_cgan")
 
 
 class UpdateReporter:
@@ -40,6 +43,8 @@ class UpdateReporter:
         self._groups = groups
         self._begun, self._looked = begun, False
         self._step = -1
+        self._last = 0  # the step that the Simulation was last seen at
+        self._due: int | None = None  # the next at which there is something to do
         self._positions = np.empty(0)
         self.values = np.empty(0)
         self.energy = math.nan
@@ -48,7 +53,28 @@ class UpdateReporter:
         """Whether the last update was for this step and these positions (n_atoms, 3) [nm]."""
         return step == self._step and np.array_equal(positions, self._positions)
 
+    def require_not_back(self, simulation: Simulation) -> None:
+        """Raise if a Simulation stands at a step before the last that was seen.
+
+        Raises
+        ------
+        RuntimeError
+        """
+        now = simulation.currentStep
+        if now >= self._last:
+            return
+        if self._engine.static:  # it is the same bias at any step
+            log.warning("the Simulation has gone back from step %d to %d", self._last, now)
+            self._last = now
+            return
+        raise RuntimeError(
+            f"the Simulation has gone back from step {self._last} to {now}, and its bias has not: "
+            "what it has laid or moved since would stay. Go on from both together: "
+            "bias.save_checkpoint(path), then attach(simulation, checkpoint=path) in a new run"
+        )
+
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:  # noqa: N802
+        self._follow(simulation)
         if not self._begun:
             self._begun = True
             self._update(simulation, simulation.context.getState(positions=True))
@@ -58,10 +84,24 @@ class UpdateReporter:
             self._engine.resume(*positions_and_box(state, periodic), simulation.currentStep)
         self._looked = True
         step = simulation.currentStep
-        waits = [stride - step % stride for stride in self._engine.strides]
-        return {"steps": min(waits, default=0), "periodic": False, "include": ["positions"]}
+        wait = min((stride - step % stride for stride in self._engine.strides), default=0)
+        self._due = step + wait if wait else None
+        return {"steps": wait, "periodic": False, "include": ["positions"]}
+
+    def _follow(self, simulation: Simulation) -> None:
+        """See where a Simulation stands since it was last seen."""
+        self.require_not_back(simulation)
+        now = simulation.currentStep
+        if self._due is not None and now > self._due:
+            log.warning(
+                "the integrator has gone from step %d to %d without simulation.step: the bias has "
+                "not acted in between, where step %d was due",
+                self._last, now, self._due,
+            )  # fmt: skip
+        self._last = now
 
     def report(self, simulation: Simulation, state: openmm.State) -> None:
+        self._last = simulation.currentStep
         self._update(simulation, state)
 
     def _update(self, simulation: Simulation, state: openmm.State) -> None:

@@ -54,5 +54,5 @@ def _not_refused(
     if not possible:
         raise ValueError(told[-1].error)
     if refusals[0] is not None:
-        log.info("mode='auto' takes %r: %s", possible[0].mode, refusals[0].reason)
+        log.warning("mode='auto' takes %r: %s", possible[0].mode, refusals[0].reason)
     return possible

@@ -126,6 +126,7 @@ class ExactMove:
         self.bias, self.potential, self.screen = bias, potential, screen
         self.kT, self.n_candidates = kT, n_candidates
         self._given = conditions
+        self._running_energy = np.nan  # of the present frame, without the bias, once it is known
         self._recent: deque[float] = deque(maxlen=WINDOW)
         self._sizes: deque[float] = deque(maxlen=100)
         self._memory: deque[tuple[NDArray, NDArray]] = deque(
@@ -215,9 +216,17 @@ class ExactMove:
         self.atoms = np.asarray(sampler.atoms, dtype=int)
         self.noise = np.asarray(sampler.condition_noise, dtype=float)
 
-    def follow(self, context: openmm.Context) -> None:
-        """Take over the parameters of the running Context."""
+    def follow(self, context: openmm.Context, temperature: float) -> None:
+        """Take over the parameters of the running Context, its energy, and the temperature [K]."""
         self.potential.follow(context)
+        others = set(range(32)) - self.bias.force_groups()
+        state = context.getState(energy=True, groups=others)
+        self._running_energy = state.getPotentialEnergy()._value
+        kT = GAS_CONSTANT * temperature
+        if kT != self.kT:
+            log.warning("exact proposals go on at %.1f K", temperature)
+            self.kT = kT
+            self._memory.clear()  # other weights
 
     def attempt(
         self,
@@ -252,6 +261,7 @@ class ExactMove:
         conditions = np.concatenate([here, drawn])
         log_prob = np.concatenate([self.sampler.log_prob(current, here), log_prob])
         weighed = self.weigh(x, conditions, log_prob)
+        exactness.require_same_energy(self._running_energy, weighed.energies[0], self.kT)
         chosen = int(choose(weighed.log_weights[0], weighed.log_weights[1:], rng))
         return self._attempt(x, conditions, weighed, chosen, positions)
 

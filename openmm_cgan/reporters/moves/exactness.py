@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import openmm
 from numpy.typing import NDArray
 
 from openmm_cgan.potentials import constraints_of, masses_of
@@ -50,6 +51,8 @@ def why_not_exact(sampler: Sampler, simulation: Simulation, bias: PlumedBias) ->
             f"{len(held)} bonds, which differ, first in the atoms "
             f"{sorted(min(held ^ constrained, key=sorted))}"
         )
+    if changing := _changing_forces(system, bias.force_groups()):
+        return f"the System has a force that may change during the run: {changing[0]}"
     return _why_bias_forbids(bias, simulation)
 
 
@@ -127,8 +130,46 @@ def require_lengths(potential: Potential, sampler: DensitySampler, made: NDArray
         )
 
 
+def require_same_energy(running: float, copied: float, kT: float) -> None:
+    """Check that a run and the copy that weighs candidates agree on the present frame.
+
+    Parameters
+    ----------
+    running, copied : float
+        Energies without the bias [kJ/mol]; NaN where not known.
+    kT : float
+        [kJ/mol]
+
+    Raises
+    ------
+    RuntimeError
+        If they do not: something in the run has changed that the copy cannot follow.
+    """
+    if abs(running - copied) > 0.01 * kT + 1e-5 * abs(running):
+        raise RuntimeError(
+            f"the present frame has {running:.6g} kJ/mol in the run and {copied:.6g} in the copy "
+            "that weighs proposals: a force changes in the run, as a second bias does, and the "
+            "copy does not know it; use mode='seed', or put all biases into one PLUMED input"
+        )
+
+
 def _pairs(rows: Any) -> set[frozenset[int]]:
     return {frozenset(row) for row in np.asarray(rows, dtype=int).reshape(-1, 2).tolist()}
+
+
+def _changing_forces(system: openmm.System, ours: set[int]) -> list[str]:
+    """Forces outside some groups whose tables or functions another program may change in a run.
+
+    openmm.app.Metadynamics has a table, a second PlumedBias a table or a function in Python.
+    """
+    found = []
+    for force in system.getForces():
+        if force.getForceGroup() in ours:
+            continue
+        tabulated = isinstance(force, openmm.CustomCVForce) and force.getNumTabulatedFunctions()
+        if tabulated or isinstance(force, openmm.PythonForce):
+            found.append(force.getName())
+    return found
 
 
 def _why_bias_forbids(bias: PlumedBias, simulation: Simulation) -> str:

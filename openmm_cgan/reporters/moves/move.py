@@ -136,8 +136,11 @@ class Move(Protocol):
         """
         ...
 
-    def follow(self, context: openmm.Context) -> None:
-        """Take over parameters and box of the running Context; called before each attempt."""
+    def follow(self, context: openmm.Context, temperature: float) -> None:
+        """Take over parameters and box of the running Context, and the temperature [K].
+
+        Called before each attempt.
+        """
         ...
 
     def attempt(

@@ -102,9 +102,9 @@ class SeedMove:
         """Propose from another sampler from now on."""
         self.sampler = sampler
 
-    def follow(self, context: openmm.Context) -> None:
-        """Take over the parameters of the running Context."""
-        self._healing.follow(context)
+    def follow(self, context: openmm.Context, temperature: float) -> None:
+        """Take over the parameters of the running Context, and the temperature [K]."""
+        self._healing.follow(context, temperature)
 
     def attempt(
         self,

@@ -1,0 +1,160 @@
+"""A bias held against the Simulation that it acts in: at attach, and whenever that goes on.
+
+What would make the bias not act, act twice or act as it was earlier raises before the next step, or
+is put right, and said.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+import openmm
+
+from openmm_cgan.plumed.bias.reporters import UpdateReporter
+from openmm_cgan.quantities import timestep_of
+from openmm_cgan.thermostats import temperature_of
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
+
+log = logging.getLogger("openmm_cgan")
+
+ALL_GROUPS = frozenset(range(32))
+VARIABLE_STEP = (openmm.VariableLangevinIntegrator, openmm.VariableVerletIntegrator)
+GROUP_FORCE = re.compile(r"\bf(\d*)\b")  # in the expressions of a CustomIntegrator
+
+
+def integrated_groups(integrator: openmm.Integrator) -> frozenset[int]:
+    """The force groups that steps of an integrator feel.
+
+    A CustomIntegrator, which OpenMM's integrators with multiple time steps are, names groups as
+    ``f0``, ``f1`` ...; of a CompoundIntegrator those count that all of its integrators feel.
+    """
+    mask = integrator.getIntegrationForceGroups()
+    groups = frozenset(group for group in ALL_GROUPS if mask >> group & 1)
+    if isinstance(integrator, openmm.CompoundIntegrator):
+        n = integrator.getNumIntegrators()
+        parts = [integrated_groups(integrator.getIntegrator(i)) for i in range(n)]
+        return ALL_GROUPS.intersection(*parts)
+    if not isinstance(integrator, openmm.CustomIntegrator):
+        return groups
+    named = set()
+    for i in range(integrator.getNumComputations()):
+        _, _, expression = integrator.getComputationStep(i)
+        named.update(GROUP_FORCE.findall(expression))
+    felt = {int(number) for number in named if number}
+    return frozenset(felt | groups if "" in named else felt)
+
+
+def require_felt(integrator: openmm.Integrator, groups: set[int]) -> None:
+    """Raise if an integrator does not feel the forces of a bias.
+
+    Parameters
+    ----------
+    integrator : openmm.Integrator
+    groups : set of int
+        The force groups of the bias.
+
+    Raises
+    ------
+    ValueError
+    """
+    felt = integrated_groups(integrator)
+    if left := sorted(groups - felt):
+        raise ValueError(
+            f"the bias is in force group {left[0]}, and {type(integrator).__name__} integrates "
+            f"groups {sorted(felt)} only: it would not act. Name its group in the integrator, as "
+            f"MTSLangevinIntegrator(..., [..., ({left[0]}, 1)]), or choose one that is integrated "
+            "and has no other force: bias.add_to(system, force_group=1)"
+        )
+
+
+class RunWatch:
+    """What is seen of a bias and its Simulation before that goes on.
+
+    Parameters
+    ----------
+    simulation : openmm.app.Simulation
+    reporter : UpdateReporter
+        Of the bias, among the Simulation's.
+    groups : set of int
+        The force groups of the bias.
+    temperature : float or None
+        That the bias counts with [K].
+    """
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        reporter: UpdateReporter,
+        groups: set[int],
+        temperature: float | None,
+    ) -> None:
+        self._simulation, self._reporter, self._groups = simulation, reporter, groups
+        self._temperature = temperature
+        self._timestep = timestep_of(simulation)
+        self._told: set[str] = set()
+        self._compare_temperature()
+
+    def look(self) -> None:
+        """Hold the bias against the Simulation as it stands.
+
+        Raises
+        ------
+        ValueError
+            If the integrator does not feel the bias any more.
+        RuntimeError
+            If the Simulation has gone back behind what the bias has done.
+        """
+        require_felt(self._simulation.integrator, self._groups)
+        self._reporter.require_not_back(self._simulation)
+        if not any(reporter is self._reporter for reporter in self._simulation.reporters):
+            self._simulation.reporters.insert(0, self._reporter)
+            log.warning(
+                "the reporter of the bias was taken from simulation.reporters, and is there again: "
+                "without it no hill is laid and no row written"
+            )
+        self._compare_temperature()
+        if not isinstance(self._simulation.integrator, VARIABLE_STEP):
+            now = timestep_of(self._simulation)
+            if now != self._timestep:
+                self._tell(
+                    "step",
+                    f"the time step is {now} ps, and was {self._timestep} when the bias was "
+                    "attached: times in its files are still steps of that length",
+                )
+
+    def _compare_temperature(self) -> None:
+        if self._temperature is None:
+            return
+        now = temperature_of(self._simulation)
+        if now is not None and abs(now - self._temperature) > 1e-3 * self._temperature:
+            self._tell(
+                "temperature",
+                f"the simulation is held at {now:g} K, and its bias counts with "
+                f"{self._temperature:g} K",
+            )
+
+    def _tell(self, what: str, message: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("%s", message)
+
+
+def watch(simulation: Simulation, run_watch: RunWatch) -> None:
+    """Have a bias held against its Simulation before each ``step`` and ``runForClockTime``."""
+
+    def after_looking(function: Any) -> Any:
+        @functools.wraps(function)
+        def look_and_run(*arguments: Any, **named: Any) -> Any:
+            run_watch.look()
+            return function(*arguments, **named)
+
+        return look_and_run
+
+    stepping: Any = simulation  # OpenMM asks nobody before a step
+    stepping.step = after_looking(simulation.step)
+    stepping.runForClockTime = after_looking(simulation.runForClockTime)

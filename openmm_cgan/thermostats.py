@@ -1,0 +1,54 @@
+"""The temperature that a simulation is held at, wherever OpenMM keeps it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import openmm
+from openmm import unit
+
+from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.quantities import kelvin
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
+
+BAROSTATS = (
+    openmm.MonteCarloBarostat,
+    openmm.MonteCarloAnisotropicBarostat,
+    openmm.MonteCarloMembraneBarostat,
+    openmm.MonteCarloFlexibleBarostat,
+)
+
+
+@runtime_checkable
+class Thermostat(Protocol):
+    """An integrator that holds a temperature."""
+
+    def getTemperature(self) -> unit.Quantity:
+        """Temperature of the heat bath."""
+        ...
+
+
+def temperature_of(simulation: Simulation) -> float | None:
+    """The temperature of a Simulation as it is now [K]; None where nothing holds one.
+
+    That of the integrator, else of an AndersenThermostat in the System, else the one that a
+    barostat works at. OpenMM's integrators with multiple time steps hold kT as a variable.
+    """
+    integrator: Any = simulation.integrator
+    if isinstance(integrator, openmm.CompoundIntegrator):
+        integrator = integrator.getIntegrator(integrator.getCurrentIntegrator())
+    if isinstance(integrator, Thermostat):
+        return kelvin(integrator.getTemperature())
+    if isinstance(integrator, openmm.CustomIntegrator):
+        names = [
+            integrator.getGlobalVariableName(i) for i in range(integrator.getNumGlobalVariables())
+        ]
+        if "kT" in names:
+            return integrator.getGlobalVariableByName("kT") / GAS_CONSTANT
+    for kinds in ((openmm.AndersenThermostat,), BAROSTATS):
+        for force in simulation.system.getForces():
+            if isinstance(force, kinds):
+                return simulation.context.getParameter(type(force).Temperature())
+    return None

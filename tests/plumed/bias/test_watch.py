@@ -1,0 +1,191 @@
+"""What keeps a bias from acting, or has it act as it was earlier, is refused, mended or said."""
+
+import logging
+
+import numpy as np
+import openmm
+import pytest
+from openmm import app, unit
+
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.bias.watch import integrated_groups
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.testsystems import alanine_dipeptide
+
+PHI = "phi: TORSION ATOMS=5,7,9,15\n"
+RESTRAINT = PHI + "RESTRAINT ARG=phi AT=-2.5 KAPPA=400\n"
+METAD = PHI + (
+    "METAD ARG=phi SIGMA=0.35 HEIGHT=1 PACE=10 GRID_MIN=-pi GRID_MAX=pi GRID_BIN=50\n"
+    "PRINT ARG=phi STRIDE=10 FILE=COLVAR\n"
+)
+
+
+def langevin():
+    made = openmm.LangevinMiddleIntegrator(300, 1, 0.002)
+    made.setRandomNumberSeed(3)
+    return made
+
+
+def simulation_of(bias, integrator=None, system=None, **add):
+    """Alanine dipeptide with a bias, which is not attached."""
+    molecule = alanine_dipeptide()
+    system = system or molecule.system
+    bias.add_to(system, **add)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    made = app.Simulation(molecule.topology, system, integrator or langevin(), platform)
+    made.context.setPositions(molecule.positions)
+    return made
+
+
+INTEGRATORS = {
+    "Langevin": (langevin(), set(range(32))),
+    "some groups": (openmm.VerletIntegrator(0.001), {0, 5}),
+    "MTS": (openmm.MTSIntegrator(0.002, [(0, 1), (1, 2)]), {0, 1}),
+    "MTSLangevin": (openmm.MTSLangevinIntegrator(300, 1, 0.004, [(0, 1), (3, 2)]), {0, 3}),
+    "aMD": (openmm.AMDIntegrator(0.002, 1, 0), set(range(32))),
+    "dual aMD": (openmm.AMDForceGroupIntegrator(0.002, 2, 1, 0), set(range(32))),
+    "NoseHoover": (openmm.NoseHooverIntegrator(300, 1, 0.002), set(range(32))),
+}
+INTEGRATORS["some groups"][0].setIntegrationForceGroups({0, 5})
+
+
+@pytest.mark.parametrize(("integrator", "groups"), INTEGRATORS.values(), ids=INTEGRATORS)
+def test_the_groups_that_an_integrator_feels_are_known(integrator, groups):
+    assert integrated_groups(integrator) == groups
+
+
+def test_of_a_compound_integrator_all_parts_must_feel_the_bias():
+    compound = openmm.CompoundIntegrator()
+    compound.addIntegrator(openmm.VerletIntegrator(0.001))
+    part = openmm.VerletIntegrator(0.001)
+    part.setIntegrationForceGroups({0, 1})
+    compound.addIntegrator(part)
+    assert integrated_groups(compound) == {0, 1}
+
+
+def test_a_bias_that_is_not_integrated_is_refused_and_acts_where_its_group_is_named():
+    """The mean of a stiff harmonic restraint is its centre, where it acts."""
+    refused = PlumedBias(RESTRAINT)
+    mts = openmm.MTSLangevinIntegrator(300, 1, 0.002, [(0, 1), (1, 2)])
+    with pytest.raises(ValueError, match=r"force group 31, and MTSLangevinIntegrator.*\[0, 1\]"):
+        refused.attach(simulation_of(refused, mts))
+    bias = PlumedBias(RESTRAINT)
+    mts = openmm.MTSLangevinIntegrator(300, 1, 0.002, [(0, 1), (7, 2)])
+    mts.setRandomNumberSeed(1)
+    simulation = simulation_of(bias, mts, force_group=7)
+    bias.attach(simulation)
+    simulation.step(1000)
+    seen = []
+    for _ in range(100):
+        simulation.step(10)
+        state = simulation.context.getState(positions=True)
+        seen.append(bias.values(simulation, state)[0][0])
+    # kT / KAPPA is 0.08 rad squared; a hundred frames in 2 ps are at least ten independent ones
+    assert np.mean(seen) == pytest.approx(-2.5, abs=4 * 0.079 / np.sqrt(10) + 0.05)
+    simulation.integrator.setIntegrationForceGroups({0})  # MTS names its groups itself
+    simulation.step(1)
+
+
+def test_groups_taken_from_the_integrator_later_are_noticed():
+    bias = PlumedBias(RESTRAINT)
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    simulation.step(2)
+    simulation.integrator.setIntegrationForceGroups({0})
+    with pytest.raises(ValueError, match="it would not act"):
+        simulation.step(1)
+
+
+def test_a_force_group_that_is_taken_is_refused():
+    with pytest.raises(ValueError, match=r"force_group is 0: .* without other forces"):
+        PlumedBias(RESTRAINT).add_to(alanine_dipeptide().system, force_group=0)
+
+
+def test_cleared_reporters_cost_no_hill(tmp_path, caplog):
+    bias = PlumedBias(METAD, temperature=300, directory=tmp_path)
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    simulation.step(100)
+    simulation.reporters.clear()
+    simulation.step(50)
+    simulation.reporters = []
+    simulation.step(50)
+    bias.close()
+    assert len(read_fields(tmp_path / "HILLS")) == 20
+    assert len(read_fields(tmp_path / "COLVAR")) == 21
+    assert caplog.text.count("was taken from simulation.reporters") == 2
+
+
+@pytest.mark.parametrize("how", ["checkpoint", "state", "currentStep"])
+def test_a_simulation_that_goes_back_without_its_bias_is_refused(how, tmp_path):
+    bias = PlumedBias(METAD, temperature=300, directory=tmp_path)
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    simulation.step(20)
+    simulation.saveCheckpoint(str(tmp_path / "chk"))
+    simulation.saveState(str(tmp_path / "xml"))
+    simulation.step(20)
+    if how == "checkpoint":
+        simulation.loadCheckpoint(str(tmp_path / "chk"))
+    elif how == "state":
+        simulation.loadState(str(tmp_path / "xml"))
+    else:
+        simulation.currentStep = 0
+    with pytest.raises(RuntimeError, match="gone back from step 40 to"):
+        simulation.step(1)
+
+
+def test_a_bias_that_is_the_same_at_any_step_goes_back_with_its_simulation(tmp_path, caplog):
+    text = RESTRAINT + "PRINT ARG=phi STRIDE=10 FILE=COLVAR\n"
+    bias = PlumedBias(text, directory=tmp_path)
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    simulation.step(20)
+    simulation.currentStep = 0
+    simulation.step(20)
+    bias.close()
+    times = read_fields(tmp_path / "COLVAR").columns["time"]
+    np.testing.assert_allclose(times, [0, 0.02, 0.04, 0.02, 0.04])
+    assert "gone back from step 20 to 0" in caplog.text
+
+
+def test_steps_behind_the_back_of_the_simulation_are_said(tmp_path, caplog):
+    bias = PlumedBias(METAD, temperature=300, directory=tmp_path)
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    simulation.step(10)
+    simulation.integrator.step(25)
+    simulation.step(5)
+    assert "from step 10 to 35 without simulation.step" in caplog.text
+
+
+def test_a_system_read_back_from_xml_is_refused_with_what_to_do(caplog):
+    bias = PlumedBias(METAD, temperature=300)
+    system = alanine_dipeptide().system
+    bias.add_to(system)
+    copied = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(system))
+    topology = alanine_dipeptide().topology
+    platform = openmm.Platform.getPlatformByName("Reference")
+    with pytest.raises(RuntimeError, match=r"read\s+back from a file.*removeForce"):
+        bias.attach(app.Simulation(topology, copied, langevin(), platform))
+    assert "forces of a bias that is not here" not in caplog.text
+    PlumedBias(RESTRAINT).add_to(system)  # beside the one that is here
+    assert "forces of a bias that is not here" not in caplog.text
+    PlumedBias(METAD, temperature=300).add_to(copied)
+    assert "forces of a bias that is not here: PLUMED METAD" in caplog.text
+
+
+def test_a_temperature_that_is_not_the_bias_ones_is_said_once(caplog):
+    bias = PlumedBias(RESTRAINT, temperature=300)
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    simulation.step(1)
+    assert caplog.records == []
+    simulation.integrator.setTemperature(600 * unit.kelvin)
+    simulation.integrator.setStepSize(0.001)
+    simulation.step(1)
+    simulation.step(1)
+    told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(told) == 2
+    assert "held at 600 K, and its bias counts with 300 K" in told[0]
+    assert "time step is 0.001 ps, and was 0.002" in told[1]
