@@ -460,3 +460,58 @@ def test_settings_of_exact_moves_are_checked() -> None:
         ProposalSettings(candidates=0)
     with pytest.raises(ValueError, match="conditions is 'all'"):
         ProposalSettings(conditions="all")
+
+
+# ---- beside something else that changes
+
+
+@pytest.mark.parametrize("other", ["METAD on a grid", "MOVINGRESTRAINT", "Metadynamics"])
+def test_exact_moves_beside_another_bias_that_changes_are_refused(
+    other: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(tmp_path)
+    system = run.simulation.system
+    if other == "Metadynamics":
+        angle = openmm.CustomAngleForce("theta")
+        angle.addAngle(0, 1, 2, [])
+        variable = app.BiasVariable(angle, 0, math.pi, 0.1)
+        app.Metadynamics(system, [variable], 300, 5, 1, 100)
+    else:
+        moving = (
+            INPUTS["theta"] + "MOVINGRESTRAINT ARG=theta STEP0=0 AT0=1 KAPPA0=9 STEP1=9 AT1=2\n"
+        )
+        text = METAD if other.startswith("METAD") else moving
+        PlumedBias(text, temperature=T, directory=tmp_path / "other").add_to(system)
+    again = app.Simulation(
+        run.simulation.topology,
+        system,
+        openmm.LangevinMiddleIntegrator(T, 1, 0.002),
+        run.simulation.context.getPlatform(),
+    )
+    again.context.setPositions(run.simulation.context.getState(positions=True).getPositions())
+    assert "may change during the run" in why_not_exact(run.sampler, again, run.bias)
+
+
+def test_a_force_that_is_changed_behind_an_exact_move_stops_it(tmp_path: Path) -> None:
+    """A restraint of another bias is moved in the Context: the copy cannot know."""
+    run = make_run(tmp_path)
+    propose(run, tmp_path / "p.csv")
+    run.simulation.step(100)
+    [bond, *_] = [f for f in run.simulation.system.getForces() if hasattr(f, "getNumBonds")]
+    i, j, length, *stiffness = bond.getBondParameters(0)
+    bond.setBondParameters(0, i, j, length * 1.1, *stiffness)
+    bond.updateParametersInContext(run.simulation.context)
+    with pytest.raises(RuntimeError, match=r"in the run and .* in the copy that weighs"):
+        run.simulation.step(100)
+
+
+def test_a_changed_temperature_is_that_of_the_weights_and_velocities(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    reporter = propose(run, tmp_path / "p.csv")
+    run.simulation.step(40)
+    run.simulation.integrator.setTemperature(2 * T)
+    run.simulation.step(40)
+    move = reporter._move
+    assert move is not None
+    assert move.kT == pytest.approx(2 * KT)
+    assert reporter._temperature == pytest.approx(2 * T)
