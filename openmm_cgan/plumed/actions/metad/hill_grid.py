@@ -120,7 +120,7 @@ class HillGrid:
         return self.nodes / np.array([1.0, *(axis.step for axis in self.axes)]).reshape(shape)
 
     def take(self, bias: np.ndarray) -> None:
-        """Take over what another grid's `with_derivatives` gave."""
+        """Take over what another grid's `with_derivatives` gave, shape (1 + n_axes, *nodes)."""
         shape = (-1, *(1 for _ in self.axes))
         self.nodes[...] = bias * np.array([1.0, *(a.step for a in self.axes)]).reshape(shape)
         self.refresh()
