@@ -13,6 +13,7 @@ collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays
 called_back           what OpenMM calls back from Python, in copies of a System too
 atomic_files          files replaced whole
+fingerprints          what tells Systems and integrators apart
 checkpoints           a run on disk
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
@@ -39,10 +40,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openmm_cgan.cgan import ConditionalGAN, ConditionalGenerator
+    from openmm_cgan.checkpoints import restore_run, save_run
     from openmm_cgan.plumed.actions.committor import StopRunError
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
-    from openmm_cgan.reporters import FrameReporter, ProposalReporter
+    from openmm_cgan.reporters import (
+        FrameReporter,
+        Learner,
+        ProposalReporter,
+        RunCheckpointReporter,
+    )
 
 __version__ = "0.1.0"
 
@@ -53,9 +60,13 @@ __all__ = [
     "ConditionalGAN",
     "ConditionalGenerator",
     "FrameReporter",
+    "Learner",
     "PlumedBias",
     "ProposalReporter",
+    "RunCheckpointReporter",
     "StopRunError",
+    "restore_run",
+    "save_run",
 ]
 
 _HOMES = {
@@ -65,7 +76,11 @@ _HOMES = {
     "FrameReporter": "openmm_cgan.reporters",
     "ConditionalGAN": "openmm_cgan.cgan",
     "ConditionalGenerator": "openmm_cgan.cgan",
+    "Learner": "openmm_cgan.reporters",
     "ProposalReporter": "openmm_cgan.reporters",
+    "RunCheckpointReporter": "openmm_cgan.reporters",
+    "restore_run": "openmm_cgan.checkpoints",
+    "save_run": "openmm_cgan.checkpoints",
 }
 
 

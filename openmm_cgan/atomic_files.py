@@ -78,6 +78,24 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | memory
             unfinished.write_bytes(content)
 
 
+def keep_older(path: str | os.PathLike[str]) -> None:
+    """Give a file the further name ``path.old``, in place of the one before, if there is one."""
+    path = Path(path)
+    if path.exists():
+        with replacing(path.with_name(f"{path.name}.old")) as older:
+            try:
+                os.link(path, older)
+            except OSError:  # a file system without links
+                older.write_bytes(path.read_bytes())
+
+
+def flush_to_disk(path: str | os.PathLike[str]) -> int:
+    """Have what a file holds on the disk; return its length in bytes."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+
 def _flush_folder(folder: Path) -> None:
     """Have the names in a folder on the disk, where folders can be opened (not on Windows)."""
     with contextlib.suppress(OSError):

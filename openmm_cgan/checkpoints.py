@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import json
 import logging
+import weakref
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
-from openmm_cgan.atomic_files import replacing
+from openmm_cgan.atomic_files import keep_older, replacing
+from openmm_cgan.fingerprints import integrator_fingerprint, system_fingerprint
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -74,11 +76,14 @@ class SavedRun:
         OpenMM's own.
     keepers : dict of str to SavedState
         All at this step.
+    made_with : dict of str to str
+        Fingerprints of the System and the integrator; empty in files of version 1.
     """
 
     step: int
     checkpoint: bytes
     keepers: dict[str, SavedState]
+    made_with: dict[str, str] = field(default_factory=dict)
 
 
 class Keeper(Protocol):
@@ -125,17 +130,45 @@ def save_run(path: Path, simulation: Simulation, keepers: Mapping[str, Keeper]) 
     Parameters
     ----------
     path : Path
-        Replaced.
+        Replaced; the file that was there is kept as ``path.old``.
     simulation : openmm.app.Simulation
     keepers : mapping of str to Keeper
         By names that `restore_run` is to find them by: two biases are two names.
+
+    Raises
+    ------
+    RuntimeError
+        If a position or velocity is not finite; the file that was there stays.
     """
+    step = simulation.currentStep
+    state = simulation.context.getState(positions=True, velocities=True)
+    for what in (state.getPositions(asNumpy=True), state.getVelocities(asNumpy=True)):
+        if not np.isfinite(what._value).all():
+            raise RuntimeError(
+                f"a position or velocity is not finite at step {step}: nothing is saved, {path} "
+                "stays as it was. Go on from it with a smaller time step or a gentler bias"
+            )
     states = {name: keeper.saved() for name, keeper in keepers.items()}
     checkpoint = simulation.context.createCheckpoint()
-    write_run(path, SavedRun(simulation.currentStep, checkpoint, states))
+    keep_older(path)
+    write_run(path, SavedRun(step, checkpoint, states, _made_with(simulation)))
 
 
-def restore_run(path: Path, simulation: Simulation, keepers: Mapping[str, Keeper]) -> None:
+_SYSTEMS: weakref.WeakKeyDictionary[Simulation, str] = weakref.WeakKeyDictionary()
+
+
+def _made_with(simulation: Simulation) -> dict[str, str]:
+    if simulation not in _SYSTEMS:  # it takes a second for 100,000 atoms
+        _SYSTEMS[simulation] = system_fingerprint(simulation.system)
+    return {
+        "System": _SYSTEMS[simulation],
+        "integrator": integrator_fingerprint(simulation.integrator),
+    }
+
+
+def restore_run(
+    path: Path, simulation: Simulation, keepers: Mapping[str, Keeper], unlike: Collection[str] = ()
+) -> None:
     """Go on from a saved run; all keepers agree before anything is changed.
 
     Parameters
@@ -146,6 +179,8 @@ def restore_run(path: Path, simulation: Simulation, keepers: Mapping[str, Keeper
         Made as the saved one was.
     keepers : mapping of str to Keeper
         By the names that they were saved under, in the order in which they are to act at a step.
+    unlike : collection of str
+        "System", "integrator": what may be another than that of the saved run.
 
     Raises
     ------
@@ -155,6 +190,13 @@ def restore_run(path: Path, simulation: Simulation, keepers: Mapping[str, Keeper
         If it is no saved run, lacks a keeper, or is of something else.
     """
     run = read_run(path)
+    now = _made_with(simulation)
+    for what, before in run.made_with.items():
+        if what not in unlike and now.get(what, before) != before:
+            raise ValueError(
+                f"{path} was saved with another {what}: force field, temperature, time step and "
+                f"the like must be those of the saved run; to go on all the same, unlike=['{what}']"
+            )
     if lacking := keepers.keys() - run.keepers.keys():
         raise ValueError(
             f"{path} has nothing of {_quoted(lacking)}; it has {_quoted(run.keepers)}: name the "
@@ -178,6 +220,7 @@ def write_run(path: Path, run: SavedRun) -> None:
     header = {
         "version": VERSION,
         "step": run.step,
+        "made_with": run.made_with,
         "keepers": [
             {"name": name, "updated": s.updated, "files": s.files, "saved_by": s.saved_by}
             for name, s in run.keepers.items()
@@ -248,7 +291,8 @@ def _checked(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> SavedRun:
         }
         if len(keepers) < len(header["keepers"]):
             raise ValueError("two keepers have the same name")
-    return SavedRun(step, checkpoint.tobytes(), keepers)
+    made_with = {str(key): str(value) for key, value in header.get("made_with", {}).items()}
+    return SavedRun(step, checkpoint.tobytes(), keepers, made_with)
 
 
 def _state(step: int, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> SavedState:
@@ -281,6 +325,22 @@ def require_files(folder: Path, lengths: Mapping[str, int]) -> None:
         path = folder / name
         if not path.is_file() or path.stat().st_size < length:
             raise ValueError(f"the saved run had {length} bytes of {path}: they are gone")
+
+
+def text_array(text: str) -> np.ndarray:
+    """A text as numbers, for a saved state."""
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def saved_text(arrays: dict[str, np.ndarray], name: str) -> str:
+    """The text of which `text_array` made an array.
+
+    Raises
+    ------
+    ValueError
+        If it is not there or is none.
+    """
+    return saved_array(arrays, name, (None,)).astype(np.uint8).tobytes().decode()
 
 
 def saved_array(

@@ -66,6 +66,54 @@ def uniform_targets(cv_range: NDArray, n: int, rng: np.random.Generator) -> NDAr
     return lower + (upper - lower) * rng.random((n, len(lower)))
 
 
+class LeastVisited:
+    """Targets where a run has been least, as `least_visited_targets` draws them.
+
+    Visits are counted once, so that an attempt takes as long after many as after few.
+
+    Parameters
+    ----------
+    cv_range : ndarray, shape (n_cvs, 2)
+    n_bins : int
+        Cells along each CV, fewer where there are so many CVs that they exceed 100,000.
+    """
+
+    def __init__(self, cv_range: NDArray, n_bins: int = 24) -> None:
+        self._range = np.asarray(cv_range, dtype=float)
+        n_cvs = len(self._range)
+        self._n_bins = max(2, min(n_bins, int(100_000 ** (1 / n_cvs))))
+        self._visits = np.zeros((self._n_bins,) * n_cvs)
+        self._counted = 0
+
+    def __call__(self, visited: NDArray, rng: np.random.Generator) -> NDArray[np.float64]:
+        """One target, shape (n_cvs,).
+
+        Parameters
+        ----------
+        visited : ndarray, shape (n_visits, n_cvs)
+            CV values of the run so far, which only grow.
+        rng : numpy Generator
+        """
+        self._count(visited)
+        return self.draw(1, rng)[0]
+
+    def _count(self, visited: NDArray) -> None:
+        if len(visited) < self._counted:  # of another run
+            self._visits[...], self._counted = 0.0, 0
+        new = visited[self._counted :].reshape(-1, len(self._range))
+        shape, limits = self._visits.shape, self._range.tolist()
+        self._visits += np.histogramdd(new, bins=shape, range=limits)[0]
+        self._counted = len(visited)
+
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Targets for the visits counted so far, shape (n, n_cvs)."""
+        weights = 1 / (1 + self._visits.ravel())
+        cells = rng.choice(weights.size, size=n, p=weights / weights.sum())
+        corners = np.stack(np.unravel_index(cells, self._visits.shape), axis=-1)
+        widths = (self._range[:, 1] - self._range[:, 0]) / self._n_bins
+        return self._range[:, 0] + (corners + rng.random(corners.shape)) * widths
+
+
 def least_visited_targets(
     cv_range: NDArray, visited: NDArray, n: int, rng: np.random.Generator, n_bins: int = 24
 ) -> NDArray:
@@ -96,15 +144,9 @@ def least_visited_targets(
     >>> bool((targets > 0.5).mean() > 0.99)
     True
     """
-    cv_range = np.asarray(cv_range, dtype=float)
-    n_cvs = len(cv_range)
-    n_bins = max(2, min(n_bins, int(100_000 ** (1 / n_cvs))))
-    visits, _ = np.histogramdd(visited.reshape(-1, n_cvs), bins=n_bins, range=cv_range.tolist())
-    weights = 1 / (1 + visits.ravel())
-    cells = rng.choice(weights.size, size=n, p=weights / weights.sum())
-    corners = np.stack(np.unravel_index(cells, visits.shape), axis=-1)
-    widths = (cv_range[:, 1] - cv_range[:, 0]) / n_bins
-    return cv_range[:, 0] + (corners + rng.random(corners.shape)) * widths
+    counts = LeastVisited(cv_range, n_bins)
+    counts._count(visited)
+    return counts.draw(n, rng)
 
 
 def target_strategy(
@@ -140,7 +182,7 @@ def target_strategy(
         if targets == "uniform":
             return lambda visited, rng: uniform_targets(cv_range, 1, rng)[0]
         if targets == "least_visited":
-            return lambda visited, rng: least_visited_targets(cv_range, visited, 1, rng)[0]
+            return LeastVisited(cv_range)
         raise ValueError(
             f"targets is {targets!r}; expected 'uniform', 'least_visited', an array of CV values "
             "or a function of (visited, rng)"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +13,13 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.atomic_files import flush_to_disk
+from openmm_cgan.plumed.files.fields import back_up
+
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
+
+log = logging.getLogger("openmm_cgan")
 
 ACCEPTED = "accepted"
 ENERGY_NOT_FINITE = "energy not finite"
@@ -86,7 +93,8 @@ class AttemptTable:
     path : str or Path
     variables : sequence of CollectiveVariable
     append : bool
-        Add to an earlier file, which must have the same columns.
+        Add to an earlier file, which must have the same columns; a half row at its end, which a
+        kill leaves, is cut off. If False, a file that is there becomes ``bck.N.name``.
 
     Raises
     ------
@@ -99,7 +107,7 @@ class AttemptTable:
     def __init__(
         self, path: str | Path, variables: Sequence[CollectiveVariable], append: bool = False
     ) -> None:
-        path = Path(path)
+        self.path = path = Path(path)
         stages = ("target", "generated", "healed")
         columns = ["step", "time"]
         columns += [f"{variable.name}_{stage}" for stage in stages for variable in variables]
@@ -108,6 +116,9 @@ class AttemptTable:
         begun = append and path.exists() and path.stat().st_size > 0
         if begun:
             _require_columns(path, ",".join(columns))
+            _end_at_a_row(path)
+        elif not append:
+            back_up(path)
         self._file = file = path.open("a" if append else "w", newline="")
         self._rows, self._flush = csv.writer(file, lineterminator="\n"), file.flush
         if not begun:
@@ -132,6 +143,40 @@ class AttemptTable:
         row += [f"{made.effective_sample_size:.4g}", f"{made.largest_weight:.4g}"]
         self._rows.writerow(row)
         self._flush()
+
+    def length(self) -> int:
+        """Its bytes, all on the disk."""
+        self._flush()
+        return flush_to_disk(self.path)
+
+    def cut(self, length: int) -> None:
+        """Leave out what is behind a length [bytes]."""
+        self._flush()
+        os.truncate(self.path, length)
+
+    def cut_after(self, step: int) -> None:
+        """Set rows aside that are later than a step: a run goes on from an earlier one."""
+        self._flush()
+        with self.path.open("rb") as file:
+            lines = file.readlines()
+        kept = lines[:1] + [line for line in lines[1:] if int(line.split(b",")[0]) <= step]
+        if len(kept) == len(lines):
+            return
+        copy = self.path.with_name(f"later.{self.path.name}")
+        back_up(copy)
+        copy.write_bytes(b"".join(lines))
+        self.cut(len(b"".join(kept)))
+        log.warning(
+            "%s: %d rows later than step %d are left out, all are in %s",
+            self.path, len(lines) - len(kept), step, copy,
+        )  # fmt: skip
+
+
+def _end_at_a_row(path: Path) -> None:
+    text = path.read_bytes()
+    if whole := text.rfind(b"\n") + 1 - len(text):
+        log.warning("%s: half a row at its end is cut off", path)
+        os.truncate(path, len(text) + whole)
 
 
 def _require_columns(path: Path, expected: str) -> None:

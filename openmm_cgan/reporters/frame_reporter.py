@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from openmm_cgan.atomic_files import flush_to_disk
+from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
@@ -180,6 +182,46 @@ class FrameReporter:
         """Write the frames that are still in memory and take no more."""
         if self._writer is not None:
             self._writer.close()
+
+    # ---- with a checkpoint
+
+    def saved(self) -> SavedState:
+        """Where its frames end, which are on the disk now: see `checkpoints.Keeper`."""
+        last = -1
+        if self._writer is not None:
+            self._writer.flush()
+            for path in self._writer.files:
+                flush_to_disk(path)
+            last = -1 if self._writer.last is None else self._writer.last[0]
+        return SavedState(0, last, saved_by=f"every {self._interval} steps")
+
+    def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
+        """Raise where it can not go on from a state; nothing is changed."""
+        if not self._append:
+            raise ValueError(f"{self.folder} has frames: make the FrameReporter with append=True")
+        if state.saved_by != f"every {self._interval} steps":
+            raise ValueError(f"{path} has frames {state.saved_by}, and not every {self._interval}")
+
+    def restore_saved(self, state: SavedState, simulation: Simulation) -> None:
+        """Go on from a state that was checked; appends itself to the Simulation's reporters.
+
+        Frames later than the step that the Simulation stands at are set aside.
+
+        Raises
+        ------
+        ValueError
+            If frames that were written then are not there.
+        """
+        self._begin(simulation)
+        assert self._writer is not None
+        last = -1 if self._writer.last is None else self._writer.last[0]
+        if last != state.updated:
+            self._writer.close()
+            raise ValueError(
+                f"{self.folder} has frames up to step {last}; the saved run had them up to "
+                f"{state.updated}"
+            )
+        simulation.reporters.append(self)
 
     def _require_empty(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():

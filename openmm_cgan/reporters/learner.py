@@ -22,6 +22,10 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
+from openmm_cgan.checkpoints import SavedState, saved_array, saved_text, text_array
+
 if TYPE_CHECKING:
     from openmm.app import Simulation
 
@@ -107,6 +111,7 @@ class Learner:
         self._due: float | None = None
         self._worker: subprocess.Popen[bytes] | None = None
         self._path = self.folder
+        self._given: Path | None = None  # the generator that the proposals have from here
 
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
         """Say when the next look is; see OpenMM's reporter protocol."""
@@ -124,6 +129,44 @@ class Learner:
             self._due = simulation.currentStep + self._interval
         if self._worker is None and self._due is not None and simulation.currentStep >= self._due:
             self._start(simulation.topology)
+
+    # ---- with a checkpoint
+
+    def saved(self) -> SavedState:
+        """Which generator the proposals have from it, and when the next training is due.
+
+        A training that is under way is begun again by the run that goes on.
+        """
+        due = np.nan if self._due is None else self._due
+        if self._worker is not None:
+            due = 0.0  # at once
+        numbers = np.array([self.replaced, self.failed, self._interval, due])
+        given = "" if self._given is None else self._given.name
+        return SavedState(
+            0, -1, arrays={"learner/numbers": numbers, "learner/given": text_array(given)}
+        )
+
+    def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
+        """Raise where the generator that it gave is not there; nothing is changed."""
+        given = saved_text(state.of("learner"), "given")
+        if given and not (self.folder / Path(given).name).is_file():
+            raise ValueError(f"{self.folder / given}, which the saved run proposed from, is gone")
+
+    def restore_saved(self, state: SavedState, simulation: Simulation) -> None:
+        """Give the generator again; appends itself to the Simulation's reporters.
+
+        Name it before the ProposalReporter among the keepers: it stands before it in a run.
+        """
+        from openmm_cgan.cgan import ConditionalGenerator
+
+        own = state.of("learner")
+        replaced, failed, self._interval, due = saved_array(own, "numbers", (4,)).tolist()
+        self.replaced, self.failed = int(replaced), int(failed)
+        self._due = None if np.isnan(due) else due
+        if given := saved_text(own, "given"):
+            self._given = self.folder / Path(given).name
+            self._proposals.sampler = ConditionalGenerator.load(self._given)
+        simulation.reporters.append(self)
 
     def close(self) -> None:
         """End a training that is under way."""
@@ -175,6 +218,7 @@ class Learner:
             )  # fmt: skip
             return
         self.replaced += 1
+        self._given = self._path
         log.info("generator %s takes over", self._path)
 
 

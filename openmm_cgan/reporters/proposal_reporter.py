@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from openmm import unit
 
+from openmm_cgan.checkpoints import SavedState, require_files, saved_array, saved_text, text_array
 from openmm_cgan.proposals import (
     Sampler,
     generated_atoms,
@@ -72,7 +74,8 @@ class ProposalReporter:
         and a bias that is a function of the CVs; "auto" takes it where it can be, else "seed", and
         logs why.
     append : bool
-        Append to the file of an earlier run.
+        Append to the file of an earlier run. If that is gone on with from an earlier step, rows
+        later than the step are left out, and all are kept in ``later.NAME``.
     seed : int
         Each attempt has a seed of its own, from this one and the step; it stands in the file.
     settings : ProposalSettings, optional
@@ -121,6 +124,8 @@ class ProposalReporter:
         self._move: Move | None = None  # until the simulation is known
         self._next_sampler: Sampler | None = None
         self._table = AttemptTable(file, bias.variables, append)
+        self._append, self._mode_asked = append, mode
+        self._last = -1  # step of the last attempt
 
     @property
     def sampler(self) -> Sampler:
@@ -180,7 +185,11 @@ class ProposalReporter:
         """Say when the next attempt is; see OpenMM's reporter protocol."""
         self._require_last(simulation)
         if self._move is None:
-            self._move = self._prepare(simulation)
+            state = simulation.context.getState(positions=True)
+            periodic = simulation.system.usesPeriodicBoundaryConditions()
+            self._move = self._prepare(simulation, *positions_and_box(state, periodic))
+            if self._append and simulation.currentStep > 0:  # else another run begins
+                self._table.cut_after(simulation.currentStep)
         steps = self._reportInterval - simulation.currentStep % self._reportInterval
         return {"steps": steps, "periodic": False, "include": ["positions"]}
 
@@ -197,6 +206,7 @@ class ProposalReporter:
             inject(simulation, attempt.positions, self._temperature, velocity_seed)
             self._start_segments(self._move, simulation, attempt, seed)
         self._attempts[attempt.reason or ACCEPTED] += 1
+        self._last = step
         time = state.getTime().value_in_unit(unit.picosecond)
         self._table.write(step, time, attempt, seed, self.mode, self._segment(simulation))
         if sum(self._attempts.values()) % SUMMARY_EVERY == 0:
@@ -213,6 +223,55 @@ class ProposalReporter:
             log.warning("the new sampler is not taken, the old one stays: %s", error)
             return
         self._sampler = new
+
+    # ---- with a checkpoint
+
+    def saved(self) -> SavedState:
+        """What it has counted and its move gathered: see `checkpoints.Keeper`.
+
+        A sampler that another object has given is that one's to give again.
+        """
+        counts = json.dumps([self._attempts, self._candidates])
+        arrays = {"reporter/counts": text_array(counts)}
+        if self._move is not None:
+            arrays |= {f"move/{name}": array for name, array in self._move.saved().items()}
+            positions, box = self._first  # with which molecules are compared
+            arrays |= {"reporter/positions": positions}
+            arrays |= {} if box is None else {"reporter/box": box}
+        files = {str(self._table.path.resolve()): self._table.length()}
+        return SavedState(0, self._last, files, arrays, self._fingerprint)
+
+    def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
+        """Raise where it can not go on from a state; nothing is changed."""
+        if state.saved_by != self._fingerprint:
+            raise ValueError(
+                f"{path} was saved by proposals of another mode, interval or seed than these: "
+                f"{state.saved_by}, and not {self._fingerprint}"
+            )
+        if not self._append:
+            raise ValueError(
+                f"{self._table.path} would be begun anew: give append=True to the ProposalReporter"
+            )
+        require_files(self._table.path.resolve().parent, _by_name(state.files))
+
+    def restore_saved(self, state: SavedState, simulation: Simulation) -> None:
+        """Go on from a state that was checked; appends itself to the Simulation's reporters."""
+        [length] = state.files.values()
+        self._table.cut(length)
+        own = state.of("reporter")
+        attempts, candidates = json.loads(saved_text(own, "counts"))
+        self._attempts, self._candidates = Counter(attempts), Counter(candidates)
+        if moved := state.of("move"):
+            n_atoms = simulation.system.getNumParticles()
+            positions = saved_array(own, "positions", (n_atoms, 3))
+            self._move = self._prepare(simulation, positions, own.get("box"))
+            self._move.restore_saved(moved)
+        self._last = state.updated
+        simulation.reporters.append(self)
+
+    @property
+    def _fingerprint(self) -> str:
+        return f"mode {self._mode_asked}, every {self._reportInterval} steps, seed {self._seed}"
 
     def summary(self) -> str:
         """One line on what became of the attempts."""
@@ -234,12 +293,16 @@ class ProposalReporter:
                 "ProposalReporter last, else those after it see positions that are no longer there"
             )
 
-    def _prepare(self, simulation: Simulation) -> Move:
-        """Check the simulation and make the move, before anything has moved."""
+    def _prepare(
+        self,
+        simulation: Simulation,
+        positions: NDArray[np.float64],
+        box: NDArray[np.float64] | None,
+    ) -> Move:
+        """Check the simulation and make the move, from what it was before anything had moved."""
         atoms = generated_atoms(self._sampler, simulation.topology)
-        self._periodic = simulation.system.usesPeriodicBoundaryConditions()
-        state = simulation.context.getState(positions=True)
-        positions, box = positions_and_box(state, self._periodic)
+        self._periodic = box is not None
+        self._first = positions, box
         self._temperature = velocity_temperature(simulation, self.settings.temperature)
         kind = settled_move(self._wanted, self._asked, simulation)
         self.mode = kind.mode
@@ -290,6 +353,10 @@ class ProposalReporter:
         """Number of the segment that frames from now on belong to."""
         written = [reporter.segment for reporter in _frame_reporters(simulation)]
         return written[0] if written else 1 + self._attempts[ACCEPTED]
+
+
+def _by_name(files: dict[str, int]) -> dict[str, int]:
+    return {Path(name).name: length for name, length in files.items()}
 
 
 def _frame_reporters(simulation: Simulation) -> list[FrameReporter]:

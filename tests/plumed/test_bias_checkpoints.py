@@ -140,7 +140,8 @@ def test_the_reporter_saves_again_and_again_and_whole(tmp_path):
     simulation.reporters.append(BiasCheckpointReporter(tmp_path / "run.chk", 50, bias))
     simulation.step(120)
     assert read_run(tmp_path / "run.chk").step == 100
-    assert [p.name for p in tmp_path.iterdir() if "chk" in p.name] == ["run.chk"]
+    assert {p.name for p in tmp_path.iterdir() if "chk" in p.name} == {"run.chk", "run.chk.old"}
+    assert read_run(tmp_path / "run.chk.old").step == 50
     bias.close()
     again, resumed = biased_alanine(text, tmp_path, checkpoint=tmp_path / "run.chk")
     assert resumed.currentStep == 100

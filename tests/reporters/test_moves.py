@@ -97,8 +97,15 @@ class Shift:
     def replace_sampler(self, sampler: Any) -> None:
         self.sampler = sampler
 
-    def follow(self, context: openmm.Context) -> None:
+    def follow(self, context: openmm.Context, temperature: float) -> None:
+        assert temperature == 300.0
         self.followed += 1
+
+    def saved(self) -> dict[str, Any]:
+        return {}
+
+    def restore_saved(self, arrays: dict[str, Any]) -> None:
+        pass
 
     def attempt(self, positions: Any, box: Any, rng: np.random.Generator) -> Attempt:
         self.attempts += 1

@@ -23,7 +23,7 @@ from openmm_cgan.plumed.backends import (
     refuse,
     variables_to_read,
 )
-from openmm_cgan.plumed.bias.presence import Presence, free_force_group, warn_of_foreign_forces
+from openmm_cgan.plumed.bias.presence import Presence, free_force_group
 from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
 from openmm_cgan.plumed.bias.watch import RunWatch, require_felt, watch
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
@@ -104,8 +104,7 @@ class PlumedBias:
         self.restart = restart or self._input.restarts
         native, refusal = compile_natively(self._input, topology, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self.source)
-        self._asked = backend
-        self._moves = False
+        self._asked, self._moves = backend, False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
         self._presence: Presence | None = None  # in a System
         self._groups: set[int] = set()
@@ -179,10 +178,8 @@ class PlumedBias:
         self._engine.check(system.getNumParticles())
         self._settle_backend(system)
         group = free_force_group(system, force_group)
-        if not self._moves:  # a restraint of our own is added to copies
-            warn_of_foreign_forces(system)
         forces = self._engine.forces(system)
-        self._presence = Presence(forces, system, group)
+        self._presence = Presence(forces, system, group, to_a_copy=self._moves)
         self._groups = {group}
         return forces
 
@@ -333,8 +330,7 @@ class PlumedBias:
         """
         x = positions_in_nm(positions)
         self._engine.check(x.shape[-2])
-        b = None if box is None else nanometers(box)
-        return self._engine.cv_values(x, b)
+        return self._engine.cv_values(x, None if box is None else nanometers(box))
 
     def differentiable_cvs(self, positions: Any) -> Any:
         """Values of the collective variables as a tensor with gradients, without a box.

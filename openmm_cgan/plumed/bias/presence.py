@@ -64,9 +64,19 @@ class Presence:
     system : openmm.System
     group : int
         Their force group.
+    to_a_copy : bool
+        Whether the System is a copy that we have made: what else is in it is known.
     """
 
-    def __init__(self, forces: Sequence[openmm.Force], system: openmm.System, group: int) -> None:
+    def __init__(
+        self,
+        forces: Sequence[openmm.Force],
+        system: openmm.System,
+        group: int,
+        to_a_copy: bool = False,
+    ) -> None:
+        if not to_a_copy:
+            _warn_of_foreign_forces(system)
         self._witness = next((force for force in forces if isinstance(force, WITNESSES)), None)
         self._system = system  # the forces are its own, and end with it
         self._group = group
@@ -132,7 +142,7 @@ def _foreign_forces(system: openmm.System) -> list[str]:
     ]
 
 
-def warn_of_foreign_forces(system: openmm.System) -> None:
+def _warn_of_foreign_forces(system: openmm.System) -> None:
     """Say in the log that a System has forces of a bias that is not in this process."""
     if names := _foreign_forces(system):
         log.warning(

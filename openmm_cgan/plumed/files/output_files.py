@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from openmm_cgan.atomic_files import flush_to_disk
 from openmm_cgan.checkpoints import require_files
 from openmm_cgan.plumed.files.fields import FieldWriter
 
@@ -73,10 +74,10 @@ class OutputFiles:
         return os.path.relpath(path, self._directory)
 
     def lengths(self) -> dict[str, int]:
-        """Length of each file in bytes, by its name from the directory."""
+        """Length of each file in bytes, by its name from the directory; all on the disk now."""
         self.flush()
         paths = [*(writer.path for writer in self._writers.values()), *self._others]
-        return {self._name(path): path.stat().st_size for path in paths}
+        return {self._name(path): flush_to_disk(path) for path in paths}
 
     def go_on(self, lengths: dict[str, int]) -> None:
         """Have the files that are opened from now on go on at these lengths.

@@ -1,8 +1,8 @@
 """Moves: what a ProposalReporter tries at an attempt, and what a run may go on from.
 
 `move` is the contract. `exactness` says where proposals can be exact, `exact` chooses by importance
-weights, `seed` starts the exploration elsewhere. `choice` is the table of moves by mode: a further
-move is a file here and a row there.
+weights and keeps some in `remembered`, `seed` starts the exploration elsewhere. `choice` is the
+table of moves by mode: a further move is a file here and a row there.
 """
 
 from openmm_cgan.reporters.moves.choice import MOVES, possible_moves, settled_move

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.potentials import potential_beside
 from openmm_cgan.proposals import (
     PASSED,
@@ -38,6 +39,7 @@ from openmm_cgan.proposals.weights import (
 from openmm_cgan.reporters.attempts import ENERGY_NOT_FINITE, Attempt, Candidates
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
+from openmm_cgan.reporters.moves.remembered import Remembered
 from openmm_cgan.reporters.surroundings import superpose
 
 if TYPE_CHECKING:
@@ -129,9 +131,7 @@ class ExactMove:
         self._running_energy = np.nan  # of the present frame, without the bias, once it is known
         self._recent: deque[float] = deque(maxlen=WINDOW)
         self._sizes: deque[float] = deque(maxlen=100)
-        self._memory: deque[tuple[NDArray, NDArray]] = deque(
-            maxlen=max(1, REMEMBERED // n_candidates)
-        )
+        self._memory = Remembered(len(sampler.variables), max(1, REMEMBERED // n_candidates))
         self._moves, self._quiet_until = 0, WINDOW
         self.replace_sampler(sampler)
 
@@ -366,11 +366,33 @@ class ExactMove:
         logs, cvs = weighed.log_weights[1:].copy(), weighed.cvs[1:]
         alive = np.isfinite(logs)
         logs[alive] += weighed.bias[1:][alive] / self.kT
-        self._memory.append((np.where(np.isfinite(cvs), cvs, conditions[1:]), logs))
+        self._memory.add(np.where(np.isfinite(cvs), cvs, conditions[1:]), logs)
+
+    def saved(self) -> dict[str, NDArray]:
+        """What it remembers (see `Remembered`), and what its warning looks back on.
+
+        ``recent`` and ``sizes`` (n,); ``moves`` (2,): their number, and until when it is quiet.
+        """
+        return self._memory.saved() | {
+            "recent": np.array(self._recent),
+            "sizes": np.array(self._sizes),
+            "moves": np.array([self._moves, self._quiet_until]),
+        }
+
+    def restore_saved(self, arrays: dict[str, NDArray]) -> None:
+        """Take over what `saved` gave.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit.
+        """
+        self._memory.restore_saved(arrays)
+        for name, kept in (("recent", self._recent), ("sizes", self._sizes)):
+            kept.clear()
+            kept.extend(saved_array(arrays, name, (None,)).tolist())
+        self._moves, self._quiet_until = map(int, saved_array(arrays, "moves", (2,)))
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:
         """CVs (n, n_cvs) and log weights (n,) of candidates, against the unbiased ensemble."""
-        if not self._memory:
-            return np.zeros((0, len(self.sampler.variables))), np.zeros(0)
-        cvs, weights = zip(*self._memory, strict=True)
-        return np.concatenate(cvs), np.concatenate(weights)
+        return self._memory.all()

@@ -51,9 +51,11 @@ def why_not_exact(sampler: Sampler, simulation: Simulation, bias: PlumedBias) ->
             f"{len(held)} bonds, which differ, first in the atoms "
             f"{sorted(min(held ^ constrained, key=sorted))}"
         )
+    if reason := _why_bias_forbids(bias, simulation):
+        return reason
     if changing := _changing_forces(system, bias.force_groups()):
         return f"the System has a force that may change during the run: {changing[0]}"
-    return _why_bias_forbids(bias, simulation)
+    return ""
 
 
 def why_not_replaced(sampler: Sampler, now: Sampler) -> str:

@@ -143,6 +143,20 @@ class Move(Protocol):
         """
         ...
 
+    def saved(self) -> dict[str, NDArray]:
+        """What it has gathered, for a checkpoint; arrays of any shape."""
+        ...
+
+    def restore_saved(self, arrays: dict[str, NDArray]) -> None:
+        """Take over what `saved` gave.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit.
+        """
+        ...
+
     def attempt(
         self,
         positions: NDArray[np.float64],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.proposals import Sampler, Screen, propose
 from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, Candidates
@@ -57,7 +58,9 @@ class SeedMove:
         self.sampler, self.settle_steps = sampler, settle_steps
         self._choose_target, self._batch = choose_target, batch
         self._screen, self._healing = screen, healing
-        self._visited: list[NDArray[np.float64]] = []
+        # CV values at the attempts so far; doubled in length where it is full
+        self._visited = np.empty((64, len(sampler.variables)))
+        self._n_visited = 0
 
     @classmethod
     def refusal(cls, asked: Asked) -> Refusal | None:
@@ -129,8 +132,9 @@ class SeedMove:
         """
         here = self._healing.surroundings
         here.move(positions, box)
-        self._visited.append(here.bias.cv_values(here.positions, here.box))
-        target = np.asarray(self._choose_target(np.array(self._visited), rng), dtype=float)
+        self._visit(here.bias.cv_values(here.positions, here.box))
+        visited = self._visited[: self._n_visited]
+        target = np.asarray(self._choose_target(visited, rng), dtype=float)
         targets = np.tile(target, (self._batch, 1))
         seed = int(rng.integers(1, 2**31 - 1))
         proposals = propose(self.sampler, targets, self._screen, seed=seed)
@@ -138,6 +142,21 @@ class SeedMove:
         passed = counts.pop(ACCEPTED)
         candidates = Candidates(len(proposals), counts, energies=passed)
         return replace(self._healing.judge(proposals, self._screen, rng), candidates=candidates)
+
+    def _visit(self, cvs: NDArray[np.float64]) -> None:
+        if self._n_visited == len(self._visited):
+            self._visited = np.concatenate([self._visited, np.empty_like(self._visited)])
+        self._visited[self._n_visited] = cvs
+        self._n_visited += 1
+
+    def saved(self) -> dict[str, NDArray[np.float64]]:
+        """The CV values at the attempts so far, shape (n_attempts, n_cvs)."""
+        return {"visited": self._visited[: self._n_visited]}
+
+    def restore_saved(self, arrays: dict[str, NDArray]) -> None:
+        """Take over what `saved` gave."""
+        visited = saved_array(arrays, "visited", (None, self._visited.shape[1]))
+        self._visited, self._n_visited = np.concatenate([visited, self._visited]), len(visited)
 
     def summary(self) -> str:
         """Nothing beside the counts."""

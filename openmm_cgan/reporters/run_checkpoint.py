@@ -1,0 +1,94 @@
+"""A run saved whole, again and again: Simulation, bias, frames, proposals, in one file."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openmm_cgan.checkpoints import Keeper, save_run
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
+
+
+class RunCheckpointReporter:
+    """Saves a run for ``restore_run``: OpenMM's checkpoint and what each keeper has gathered.
+
+    It is saved once all reporters have had their turn at the step, whatever their order.
+
+    Parameters
+    ----------
+    file : str or Path
+        Replaced whole each time; the one before is kept as ``file.old``.
+    reportInterval : int
+        Steps between checkpoints.
+    keepers : mapping of str to Keeper
+        The bias, FrameReporter, Learner, ProposalReporter, by names that `restore_run` is to be
+        given again.
+
+    Raises
+    ------
+    ValueError
+        If the interval is no number of steps.
+
+    Examples
+    --------
+    A run that begins, or goes on where it was killed::
+
+        keepers = {"bias": bias, "frames": frames, "proposals": proposals}
+        if Path("run.chk").exists():
+            restore_run(Path("run.chk"), simulation, keepers)
+        else:
+            bias.attach(simulation)
+            simulation.reporters += [frames, proposals]
+        simulation.reporters.append(RunCheckpointReporter("run.chk", 10_000, keepers))
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        reportInterval: int,
+        keepers: Mapping[str, Keeper],
+    ) -> None:
+        if int(reportInterval) != reportInterval or reportInterval < 1:
+            raise ValueError(f"reportInterval is {reportInterval}; expected a number of steps >= 1")
+        self._path, self._interval = Path(file), int(reportInterval)
+        self._keepers = dict(keepers)
+        self._due: int | None = None
+        self._is_hooked = False
+
+    def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
+        """Say when the next checkpoint is; see OpenMM's reporter protocol."""
+        self._save_due(simulation)
+        if not self._is_hooked:
+            self._hook(simulation)
+        steps = self._interval - simulation.currentStep % self._interval
+        return {"steps": steps, "periodic": None, "include": []}
+
+    def report(self, simulation: Simulation, state: Any) -> None:
+        """Remember that a checkpoint is due: others may still act at this step."""
+        self._due = simulation.currentStep
+
+    def _save_due(self, simulation: Simulation) -> None:
+        if self._due == simulation.currentStep:
+            save_run(self._path, simulation, self._keepers)
+        self._due = None
+
+    def _hook(self, simulation: Simulation) -> None:
+        """Save what is due at the last step of ``simulation.step``, when that returns."""
+        self._is_hooked = True
+        stepping: Any = simulation
+
+        def and_save(function: Any) -> Any:
+            @functools.wraps(function)
+            def run_and_save(*arguments: Any, **named: Any) -> Any:
+                result = function(*arguments, **named)
+                self._save_due(simulation)
+                return result
+
+            return run_and_save
+
+        stepping.step = and_save(simulation.step)
+        stepping.runForClockTime = and_save(simulation.runForClockTime)

@@ -1,0 +1,197 @@
+"""A run that was stopped anywhere and goes on from its checkpoint is the run that never was."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+import pytest
+from numpy.typing import NDArray
+
+from openmm_cgan import restore_run, save_run
+from openmm_cgan.checkpoints import read_run
+from openmm_cgan.frames import read_frames
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.proposals.targets import LeastVisited, least_visited_targets
+from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
+from openmm_cgan.reporters.settings import ProposalSettings
+from openmm_cgan.testsystems import Chain
+from tests.cases.chain_sampler import INPUTS, ChainSampler
+from tests.cases.exact_runs import CHAIN, FEW, T
+
+METAD = INPUTS["theta"] + (
+    "METAD ARG=theta SIGMA=0.1 HEIGHT=0.5 PACE=30 GRID_MIN=0 GRID_MAX=pi GRID_BIN=200\n"
+    "PRINT ARG=theta STRIDE=10 FILE=COLVAR\n"
+)
+SEEDS = ProposalSettings(batch=2, settle_steps=25, minimise_iterations=20, heal_steps=20)
+
+
+def begin(folder: Path, mode: str, steps: int, chain: Chain = CHAIN) -> dict[str, Any]:
+    """Begin or go on with a run in a folder, to a step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    bias = PlumedBias(METAD, chain.topology(), temperature=T, directory=folder)
+    system = chain.system()
+    bias.add_to(system)
+    integrator = openmm.LangevinMiddleIntegrator(T, 5.0, 0.001)
+    integrator.setRandomNumberSeed(11)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = openmm.app.Simulation(chain.topology(), system, integrator, platform)
+    simulation.context.setPositions(chain.sample(1, T, seed=1)[0])
+    simulation.context.setVelocitiesToTemperature(T, 12)
+    goes_on = (folder / "run.chk").exists()
+    sampler = ChainSampler(chain, bias.variables)
+    frames = FrameReporter(folder / "frames", 7, bias, append=goes_on)
+    proposals = ProposalReporter(
+        folder / "proposals.csv",
+        20,
+        sampler,
+        bias,
+        targets="least_visited" if mode == "seed" else "uniform",
+        mode=mode,
+        append=goes_on,
+        settings=SEEDS if mode == "seed" else FEW,
+    )
+    keepers = {"bias": bias, "frames": frames, "proposals": proposals}
+    if goes_on:
+        restore_run(folder / "run.chk", simulation, keepers)
+    else:
+        bias.attach(simulation)
+        simulation.reporters += [frames, proposals]
+    simulation.reporters.append(RunCheckpointReporter(folder / "run.chk", 60, keepers))
+    simulation.step(steps - simulation.currentStep)
+    frames.flush()
+    state = simulation.context.getState(positions=True, velocities=True)
+    return {
+        "simulation": simulation,
+        "keepers": keepers,
+        "frames": frames,
+        "bias": bias,
+        "proposals": proposals,
+        "x": state.getPositions(asNumpy=True)._value,
+        "v": state.getVelocities(asNumpy=True)._value,
+    }
+
+
+def leave(run: dict[str, Any]) -> None:
+    """As if the process had ended: what is in memory is lost but for what was written."""
+    run["frames"].close()
+    run["bias"].close()
+
+
+def columns(folder: Path) -> dict[str, NDArray]:
+    found = read_frames(folder / "frames", settling=True)
+    names = ("positions", "cvs", "bias", "segment", "settling", "step")
+    return {name: np.asarray(getattr(found, name)) for name in names}
+
+
+@pytest.mark.parametrize("mode", ["seed", "exact"])
+@pytest.mark.parametrize("killed_at", [61, 119, 120, 158])
+def test_a_run_goes_on_as_if_it_had_never_stopped(
+    mode: str, killed_at: int, tmp_path: Path
+) -> None:
+    whole = begin(tmp_path / "whole", mode, 240)
+    leave(begin(tmp_path / "cut", mode, killed_at))
+    with (tmp_path / "cut" / "proposals.csv").open("a") as file:
+        file.write("160,0.1")  # half a row, as a kill may leave it
+    cut = begin(tmp_path / "cut", mode, 240)
+    np.testing.assert_array_equal(cut["x"], whole["x"])
+    np.testing.assert_array_equal(cut["v"], whole["v"])
+    for run in (whole, cut):
+        leave(run)
+    for name in ("HILLS", "COLVAR", "proposals.csv"):
+        files = [(tmp_path / folder / name).read_bytes() for folder in ("whole", "cut")]
+        assert files[0] == files[1], name
+    frames = [columns(tmp_path / folder) for folder in ("whole", "cut")]
+    assert len(frames[0]["step"]) == 34
+    for name, array in frames[0].items():
+        np.testing.assert_array_equal(frames[1][name], array, err_msg=name)
+    assert cut["proposals"].counts() == whole["proposals"].counts()
+    assert cut["proposals"].candidate_counts() == whole["proposals"].candidate_counts()
+    for ours, theirs in zip(
+        cut["proposals"].weighed_candidates(), whole["proposals"].weighed_candidates(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_another_force_field_temperature_or_time_step_is_refused(tmp_path: Path) -> None:
+    leave(begin(tmp_path, "exact", 61))
+    for other, what in (
+        (CHAIN, "integrator"),
+        (Chain(barrier=61.0, tilt=1.5), "System"),
+    ):
+        bias = PlumedBias(METAD, other.topology(), temperature=T, directory=tmp_path)
+        system = other.system()
+        bias.add_to(system)
+        step = 0.002 if what == "integrator" else 0.001
+        integrator = openmm.LangevinMiddleIntegrator(T, 5.0, step)
+        platform = openmm.Platform.getPlatformByName("Reference")
+        simulation = openmm.app.Simulation(other.topology(), system, integrator, platform)
+        before = (tmp_path / "COLVAR").read_bytes()
+        with pytest.raises(ValueError, match=f"another {what}"):
+            restore_run(tmp_path / "run.chk", simulation, {"bias": bias})
+        assert (tmp_path / "COLVAR").read_bytes() == before
+    restore_run(tmp_path / "run.chk", simulation, {"bias": bias}, unlike=["System"])
+    assert simulation.currentStep == 60
+
+
+def test_what_is_not_finite_is_never_saved_and_the_last_good_one_stays(tmp_path: Path) -> None:
+    run = begin(tmp_path, "exact", 61)
+    before = (tmp_path / "run.chk").read_bytes()
+    x = run["x"].copy()
+    x[0] = np.nan
+    run["simulation"].context.setPositions(x)
+    with pytest.raises(RuntimeError, match="not finite at step 61"):
+        save_run(tmp_path / "run.chk", run["simulation"], run["keepers"])
+    assert (tmp_path / "run.chk").read_bytes() == before
+    leave(run)
+
+
+def test_one_older_checkpoint_is_kept(tmp_path: Path) -> None:
+    leave(begin(tmp_path, "exact", 130))
+    assert read_run(tmp_path / "run.chk").step == 120
+    assert read_run(tmp_path / "run.chk.old").step == 60
+
+
+def test_frames_that_are_gone_are_noticed(tmp_path: Path) -> None:
+    leave(begin(tmp_path, "exact", 61))
+    shutil.rmtree(tmp_path / "frames")
+    with pytest.raises(ValueError, match=r"frames up to step -1; the saved run had them up to 56"):
+        begin(tmp_path, "exact", 120)
+
+
+def test_without_a_checkpoint_rows_later_than_the_step_are_set_aside(tmp_path: Path) -> None:
+    """append=True after a kill, from a state of OpenMM's that is older than the last rows."""
+    run = begin(tmp_path, "exact", 50)
+    leave(run)
+    path = tmp_path / "proposals.csv"
+    rows = path.read_text().splitlines(keepends=True)
+    assert len(rows) == 3
+    again = begin(tmp_path / "again", "exact", 1)
+    simulation, bias = again["simulation"], again["bias"]
+    sampler = ChainSampler(CHAIN, bias.variables)
+    added = ProposalReporter(path, 20, sampler, bias, mode="exact", append=True, settings=FEW)
+    simulation.reporters[-2] = added
+    simulation.currentStep = simulation.currentStep + 29
+    simulation.step(1)
+    assert path.read_text() == "".join(rows[:2])
+    assert (tmp_path / "later.proposals.csv").read_text() == "".join(rows)
+    leave(again)
+
+
+def test_an_earlier_table_is_backed_up_and_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "proposals.csv").write_text("an earlier run\n")
+    leave(begin(tmp_path, "exact", 1))
+    assert (tmp_path / "bck.0.proposals.csv").read_text() == "an earlier run\n"
+
+
+def test_least_visited_targets_are_the_same_when_visits_are_counted_once() -> None:
+    rng = np.random.default_rng(3)
+    visited = rng.normal(0.5, 0.3, size=(300, 2))
+    strategy = LeastVisited(np.array([[0.0, 1.0], [0.0, 1.0]]))
+    for n in (1, 10, 11, 200, 300, 5):  # the last of another run
+        drawn = strategy(visited[:n], np.random.default_rng(n))
+        expected = least_visited_targets(
+            np.array([[0.0, 1.0], [0.0, 1.0]]), visited[:n], 1, np.random.default_rng(n)
+        )
+        np.testing.assert_array_equal(drawn, expected[0])
