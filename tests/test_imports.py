@@ -216,6 +216,7 @@ ORDER = [
     "testsystems.chain",
     "testsystems",
     "cli.exports",
+    "cli.signals",
     "cli.simulations",
     "cli.importance",
     "cli.shipped",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +102,7 @@ def demo(out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool
 @main.command()
 @click.argument("structure", type=FILE)
 @click.option("--plumed", "plumed_input", type=FILE, required=True, help="PLUMED input file.")
-@click.option("--steps", type=click.IntRange(min=1), required=True, help="Steps to run.")
+@click.option("--steps", type=click.IntRange(min=1), help="Steps to run; all but with --resume.")
 @click.option("--out", type=NEW, default="run", show_default=True, help="Folder of the run.")
 @click.option(
     "--forcefield",
@@ -117,15 +118,20 @@ def demo(out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool
 @click.option("--platform", help="OpenMM platform; Reference is quickest for tiny molecules.")
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True)
 @click.option("--seed", default=1, show_default=True)
-@click.option("--restart", is_flag=True, help="Continue the run in --out.")
+@click.option(
+    "--checkpoint-every", default=10_000, show_default=True, help="Steps between checkpoints."
+)
+@click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
 def run(
     structure: Path,
     plumed_input: Path,
-    steps: int,
+    steps: int | None,
     out: Path,
     forcefield: Sequence[str],
     constraints: str,
     restart: bool,
+    resume: bool,
     **options: Any,
 ) -> None:
     """Run STRUCTURE (a PDB file) under a PLUMED input and keep frames with their CVs.
@@ -136,14 +142,28 @@ def run(
             --plumed plumed_inputs/alanine_phi_psi_metad.dat --steps 1500000 --platform Reference
 
     Writes OUT/frames (H5MD, MDAnalysis opens it), OUT/COLVAR and what else the input asks for,
-    OUT/topology.pdb, OUT/plumed.dat and OUT/state.xml, from which --restart continues.
+    OUT/topology.pdb, OUT/plumed.dat, and from time to time OUT/run.chk: killed at any moment the
+    run goes on from there with the same command and --resume, as if it had never stopped.
     """
+    from openmm_cgan.cli.signals import StoppedBySignalError
     from openmm_cgan.cli.simulations import RunSettings, load_molecule, run_biased
 
+    if (steps is None) != resume:
+        raise click.UsageError("give --steps, or --resume for those that the run in --out has left")
     molecule = load_molecule(structure, forcefield, constraints)
-    bias = run_biased(molecule, plumed_input, steps, out, RunSettings(**options), restart=restart)
+    given = None if resume else steps
+    try:
+        bias = run_biased(
+            molecule, plumed_input, given, out, RunSettings(**options), restart or resume
+        )
+    except StoppedBySignalError as stopped:
+        click.echo(
+            f"{stopped}; all is saved in {out}: the same command with --resume goes on", err=True
+        )
+        sys.exit(128 + stopped.number)
     names = ", ".join(variable.name for variable in bias.variables)
-    click.echo(f"{steps} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
+    count = "the rest of its" if steps is None else str(steps)
+    click.echo(f"{count} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
 
 
 @main.command()
