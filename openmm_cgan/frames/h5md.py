@@ -17,6 +17,7 @@ import getpass
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 1024
+MAX_DEPTH, MAX_MEMBERS = 10, 10_000  # of groups
+LIBVER = ("v110", "v110")  # of HDF5: from there on it has checksums of its own structures
 
 TRAJECTORY = "particles/trajectory"
 POSITION = f"{TRAJECTORY}/position"
@@ -155,17 +158,34 @@ def _require_whole(path: Path, file: h5py.File) -> None:
     """Refuse foreign files, uneven columns, and lengths that the file's bytes do not bear out."""
     if OURS not in file:
         raise ValueError(f"{path} was not written by openmm_cgan: read it with MDAnalysis")
+    _require_own(file)
     version = int(file[OURS].attrs["format_version"])
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{path} has format version {version}, this package reads up to {FORMAT_VERSION}: "
             "install a newer openmm_cgan"
         )
+    if "crc32" in file[OURS].attrs and file[OURS].attrs["crc32"] != _crc32(file[OURS]):
+        raise OSError("its header has another checksum than it was written with")
     n = len(file[f"{POSITION}/step"])
     for name in frame_columns(read_header(file)):
         data = _whole_dataset(file, name)
         if len(data) != n:
             raise OSError(f"{name} has {len(data)} rows, the steps {n}")
+
+
+def _require_own(group: h5py.Group, depth: int = 0) -> None:
+    """Refuse what lies outside the file: links, external and virtual storage."""
+    if depth > MAX_DEPTH or len(group) > MAX_MEMBERS:
+        raise OSError(f"{group.name} is nested too deeply, or has too many members")
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise OSError(f"{group.name}/{name} is a link, which none of our files has")
+        member = group[name]
+        if isinstance(member, h5py.Group):
+            _require_own(member, depth + 1)
+        elif member.external or member.is_virtual:
+            raise OSError(f"{member.name} is kept in another file, as none of ours is")
 
 
 def _whole_dataset(file: h5py.File, name: str) -> h5py.Dataset:
@@ -202,7 +222,9 @@ def create_segment(file: h5py.File, header: SegmentHeader) -> None:
     for name, (shape, dtype, unit) in frame_columns(header).items():
         row_bytes = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
         chunk = (int(np.clip(CHUNK_BYTES // row_bytes, 1, CHUNK_ROWS)), *shape)
-        data = file.create_dataset(name, (0, *shape), dtype, maxshape=(None, *shape), chunks=chunk)
+        data = file.create_dataset(
+            name, (0, *shape), dtype, maxshape=(None, *shape), chunks=chunk, fletcher32=True
+        )
         if unit is not None:
             data.attrs["unit"] = unit
     for name in frame_columns(header):  # H5MD: elements sampled together share step and time
@@ -213,16 +235,30 @@ def create_segment(file: h5py.File, header: SegmentHeader) -> None:
     box = file.require_group(f"{TRAJECTORY}/box")
     box.attrs["dimension"] = 3
     box.attrs["boundary"] = ["periodic" if header.periodic else "none"] * 3
-    file[f"{TRAJECTORY}/id"] = np.array(header.atoms, np.int64)
+    _create_whole(file, f"{TRAJECTORY}/id", np.array(header.atoms, np.int64))
     # Text that we read is kept as bytes of a known number: HDF5 does not return from reading a
     # string of variable length whose heap is damaged.
     ours = file.create_group(OURS)
-    ours["plumed_input"] = _bytes(header.plumed_input)
+    _create_whole(ours, "plumed_input", _bytes(header.plumed_input))
     ours.attrs["format_version"] = FORMAT_VERSION
     known = vars(header) | {"variables": [variable.to_dict() for variable in header.variables]}
     for name in HEADER_ATTRIBUTES:
         ours.attrs[name] = np.bytes_(to_json(known[name]).encode())
-    file.create_dataset(TABLE, (0,), "u1", maxshape=(None,), chunks=(4096,))
+    ours.attrs["crc32"] = _crc32(ours)
+    file.create_dataset(TABLE, (0,), "u1", maxshape=(None,), chunks=(4096,), fletcher32=True)
+
+
+def _create_whole(group: h5py.Group, name: str, array: NDArray[Any]) -> None:
+    """A dataset that does not grow, with checksums."""
+    chunks = (max(1, len(array)),)
+    group.create_dataset(
+        name, array.shape, array.dtype, array, maxshape=(None,), chunks=chunks, fletcher32=True
+    )
+
+
+def _crc32(ours: h5py.Group) -> int:
+    """Of the header, which HDF5 keeps no checksum of in files of its first version."""
+    return zlib.crc32(b"\n".join(bytes(ours.attrs[name]) for name in HEADER_ATTRIBUTES))
 
 
 def append_rows(file: h5py.File, columns: dict[str, NDArray[Any]], segments: list[Segment]) -> None:

@@ -28,6 +28,7 @@ import numpy as np
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.frames.h5md import (
     EDGES,
+    LIBVER,
     POSITION,
     Segment,
     SegmentHeader,
@@ -309,7 +310,7 @@ class SegmentWriter:
     def _begin_file(self, columns: dict[str, NDArray[Any]]) -> None:
         """Make a file with its first frames: MDAnalysis refuses to open one without."""
         image = io.BytesIO()
-        with h5py.File(image, "w") as file:
+        with h5py.File(image, "w", libver=LIBVER) as file:
             create_segment(file, self.header)
             append_rows(file, columns, self._unsaved)
         number = max((_number(path) for path in self.folder.glob(PATTERN)), default=0) + 1

@@ -1,5 +1,6 @@
 """SegmentWriter: what it is given is on disk, whole, wherever the program stops."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import pytest
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import read_frames, read_segments, segments
-from openmm_cgan.frames.h5md import SegmentHeader, open_segment, read_header
+from openmm_cgan.frames.h5md import POSITION, SegmentHeader, open_segment, read_header
 from openmm_cgan.frames.journal import JOURNAL
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
 
@@ -362,3 +363,59 @@ def test_numpy_values_in_the_header_become_plain(tmp_path):
     with h5py.File(tmp_path / "segment-00001.h5md") as file:
         about = json.loads(file["parameters/openmm_cgan"].attrs["about"])
     assert about == {"seed": 4, "x": [1.0]}
+
+
+# ---- files that were damaged, or that somebody made to do harm
+
+
+def test_a_changed_byte_is_noticed_or_changes_nothing(tmp_path):
+    """Checksums of HDF5's chunks and structures, and of our header."""
+    with contextlib.closing(SegmentWriter(tmp_path / "whole", HEADER)) as writer:
+        write(writer, range(1, 400))
+    expected = read_frames(tmp_path / "whole")
+    [path] = (tmp_path / "whole").glob(PATTERN)
+    data, rng, refusals = path.read_bytes(), np.random.default_rng(5), []
+    for k in range(60):
+        damaged = bytearray(data)
+        damaged[rng.integers(len(data))] ^= int(rng.integers(1, 256))
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        (folder / path.name).write_bytes(damaged)
+        try:
+            found = read_frames(folder)
+        except ValueError as error:
+            refusals.append(str(error))
+            continue
+        np.testing.assert_array_equal(found.positions, expected.positions)
+        np.testing.assert_array_equal(found.cvs, expected.cvs)
+        np.testing.assert_array_equal(found.step, expected.step)
+        assert found.variables == expected.variables
+    assert len(refusals) > 20
+    assert all(path.name in refusal for refusal in refusals)
+
+
+@pytest.mark.parametrize("kind", ["external link", "soft link", "external storage", "virtual"])
+def test_what_leads_out_of_the_file_is_refused(kind, tmp_path):
+    """Else any file of the user would be read as positions."""
+    with contextlib.closing(SegmentWriter(tmp_path / "run", HEADER)) as writer:
+        write(writer, range(1, 9))
+    [path] = (tmp_path / "run").glob(PATTERN)
+    (tmp_path / "secret").write_bytes(bytes(10_000))
+    with h5py.File(path, "r+") as file:
+        name = f"{POSITION}/value"
+        shape = file[name].shape
+        if kind != "soft link":
+            del file[name]
+        if kind == "external link":
+            file[name] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/x")
+        elif kind == "soft link":
+            file["observables/other"] = h5py.SoftLink(f"/{name}")
+        elif kind == "external storage":
+            outside = [(str(tmp_path / "secret"), 0, 10_000)]
+            file.create_dataset(name, shape, "f4", external=outside)
+        else:
+            layout = h5py.VirtualLayout(shape, "f4")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", shape=shape)
+            file.create_virtual_dataset(name, layout)
+    with pytest.raises(ValueError, match=r"is a link|is kept in another file"):
+        read_frames(tmp_path / "run")
