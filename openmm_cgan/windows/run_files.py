@@ -23,8 +23,9 @@ from openmm_cgan.atomic_files import replacing, write_atomically
 
 SYSTEM, TOPOLOGY, REFERENCE = "system.xml", "topology.json", "reference.npy"
 RECORD, INPUT, START, CHECKPOINT, FRAMES = (
-    "window.json", "plumed.dat", "start.npy", "checkpoint.xml", "frames",
+    "window.json", "plumed.dat", "start.npy", "run.chk", "frames",
 )  # fmt: skip
+STATE = "checkpoint.xml"  # in place of CHECKPOINT where PLUMED itself keeps the bias
 
 
 def write_array(path: Path, array: NDArray) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from openmm import app
 
 from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.checkpoints import Keeper, restore_run, save_run
 from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
@@ -28,6 +29,7 @@ from openmm_cgan.windows.run_files import (
     INPUT,
     REFERENCE,
     START,
+    STATE,
     read_record,
     read_system,
     read_topology,
@@ -87,29 +89,32 @@ def _run(folder: Path, record: dict[str, Any], platform: str | None, threads: in
     """Run a window to its end; the record is kept up to date."""
     topology = read_topology(folder.parent)
     isomers = _Isomers(topology, folder.parent)
-    checkpoint = folder / CHECKPOINT
-    resumed = checkpoint.exists()
+    whole, portable = folder / CHECKPOINT, folder / STATE
+    resumed = whole.exists() or portable.exists()
     bias = PlumedBias(
         folder / INPUT,
         topology,
         temperature=record["temperature"],
         backend=record["backend"],
         directory=folder,
-        restart=resumed,
+        restart=resumed and not whole.exists(),
     )
     simulation, reporter = _simulation(folder, record, bias, topology, (platform, threads))
     try:
-        if resumed:
-            simulation.context.setState(openmm.XmlSerializer.deserialize(checkpoint.read_text()))
+        if whole.exists():
+            restore_run(whole, simulation, {"bias": bias, "frames": reporter})
+        elif resumed:
+            simulation.context.setState(openmm.XmlSerializer.deserialize(portable.read_text()))
         else:
             _start(simulation, folder, record, bias, isomers)
-        bias.attach(simulation)
-        simulation.reporters.append(reporter)
+        if not whole.exists():
+            bias.attach(simulation)
+            simulation.reporters.append(reporter)
         if not resumed:
             reporter.describeNextReport(simulation)  # begins the first file
             origin = {"kind": record["origin"], "centre": record["centre"]}
             reporter.start_segment(origin, record["settle_steps"])
-        _advance(simulation, folder, record, reporter)
+        _advance(simulation, folder, record, {"bias": bias, "frames": reporter})
     finally:
         reporter.close()
         bias.close()
@@ -185,7 +190,7 @@ def _healed(simulation: app.Simulation, start: NDArray, bias: PlumedBias) -> NDA
 
 
 def _advance(
-    simulation: app.Simulation, folder: Path, record: dict[str, Any], reporter: FrameReporter
+    simulation: app.Simulation, folder: Path, record: dict[str, Any], keepers: dict[str, Keeper]
 ) -> None:
     """Step to the end, with a checkpoint of the run and the record at every interval."""
     while (step := simulation.currentStep) < record["steps"]:
@@ -193,9 +198,12 @@ def _advance(
         state = simulation.context.getState(positions=True, velocities=True)
         if not np.isfinite(positions_of(state)).all():
             raise ValueError(f"a position is not finite at step {simulation.currentStep}")
-        reporter.flush()  # a checkpoint never is ahead of the frames
-        # positions, velocities, box, step and time; no parameters, whose names differ between runs
-        write_atomically(folder / CHECKPOINT, openmm.XmlSerializer.serialize(state))
+        try:
+            save_run(folder / CHECKPOINT, simulation, keepers)
+        except ValueError:  # PLUMED itself keeps the state of the bias
+            keepers["frames"].saved()  # a checkpoint never is ahead of the frames
+            # positions, velocities, box, step and time; no parameters: their names differ
+            write_atomically(folder / STATE, openmm.XmlSerializer.serialize(state))
         record["step"] = simulation.currentStep
         write_record(folder, record)
 

@@ -388,3 +388,25 @@ def test_plumed_keeps_its_own_state(tmp_path):
         bias.save_checkpoint(tmp_path / "x")
     with pytest.raises(ValueError, match="restart=True"):
         bias.saved()
+
+
+@pytest.mark.parametrize("name", ["METAD", "OPES"])
+def test_a_run_that_blows_up_writes_no_row_and_spoils_no_checkpoint(name, tmp_path):
+    bias, simulation = biased_alanine(PHI_PSI + INPUTS[name], tmp_path)
+    simulation.reporters.append(BiasCheckpointReporter(tmp_path / "run.chk", 50, bias))
+    simulation.step(100)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if "chk" in p.name}
+    positions = phase_point(simulation)[0].copy()
+    positions[3] = np.nan
+    simulation.context.setPositions(positions)
+    with pytest.raises(ValueError, match="not finite"):
+        simulation.step(100)
+    bias.close()
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if "chk" in p.name} == before
+    rows = "".join(p.read_text() for p in tmp_path.iterdir() if "chk" not in p.name)
+    assert "nan" not in rows.replace("-nan", "nan")
+    again, resumed = biased_alanine(
+        PHI_PSI + INPUTS[name], tmp_path, checkpoint=tmp_path / "run.chk"
+    )
+    assert resumed.currentStep == 100
+    again.close()

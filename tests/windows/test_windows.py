@@ -1,6 +1,7 @@
 import json
 import logging
 import multiprocessing
+import os
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from openmm_cgan.windows import (
     run_windows,
     umbrella_windows,
 )
+from openmm_cgan.windows import windows as windows_module
 from openmm_cgan.windows.platforms import fastest_platform
 from openmm_cgan.windows.run_files import read_topology, topology_of, topology_record
 
@@ -149,6 +151,64 @@ def test_a_killed_window_goes_on_from_its_checkpoint(
     steps_done.clear()
     assert [r.status for r in run(alanine, windows)] == ["finished", "finished"]
     assert steps_done == []
+
+
+METAD = (
+    "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
+    "METAD ARG=phi SIGMA=0.3 HEIGHT=1 PACE=30 GRID_MIN=-pi GRID_MAX=pi\n"
+    "RESTRAINT ARG=psi AT=1 KAPPA=100\nPRINT ARG=phi,psi STRIDE=10 FILE=COLVAR\n"
+)
+
+
+def test_a_killed_window_with_a_bias_that_grows_ends_as_the_unkilled(
+    alanine: Molecule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HILLS and COLVAR as well: none is doubled, none lost."""
+
+    def window(folder: Path) -> list[Window]:
+        return [Window(folder / "window-000", METAD, alanine.positions, {}, "given", 3, SHORT)]
+
+    run(alanine, window(tmp_path / "whole"))
+    step = app.Simulation.step
+
+    def killed_at_300(simulation: app.Simulation, steps: int) -> None:
+        if simulation.currentStep == 200:
+            step(simulation, 100)
+            raise Killed
+        step(simulation, steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.Simulation, "step", killed_at_300)
+        with pytest.raises(Killed):
+            run(alanine, window(tmp_path / "cut"))
+    [result] = run(alanine, window(tmp_path / "cut"))
+    assert result.status == "finished"
+    folders = [tmp_path / name / "window-000" for name in ("whole", "cut")]
+    for name in ("HILLS", "COLVAR"):
+        assert len({(folder / name).read_bytes() for folder in folders}) == 1, name
+    whole, cut = (read_frames(folder / "frames", settling=True) for folder in folders)
+    for name in ("positions", "cvs", "bias", "step", "settling"):
+        np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name))
+
+
+def dies_once(folder: str, platform: str | None, threads: int | None) -> dict[str, Any]:
+    """A worker that is killed at its first window, by the queue or for want of memory."""
+    flag = Path(folder).parent / "has died"
+    if folder.endswith("000") and not flag.exists():
+        flag.touch()
+        os._exit(9)
+    return run_window(folder, platform, threads)
+
+
+def test_a_dead_worker_costs_no_window(
+    alanine: Molecule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows_module, "run_window", dies_once)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        results = run(alanine, two_windows(alanine, tmp_path), pool)
+    assert (tmp_path / "has died").exists()
+    assert [result.status for result in results] == ["finished", "finished"]
 
 
 def test_finished_windows_become_longer_when_asked(alanine: Molecule, tmp_path: Path) -> None:

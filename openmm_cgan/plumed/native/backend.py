@@ -29,6 +29,7 @@ from openmm_cgan.plumed.native.forces.system_box import kind_of_box
 from openmm_cgan.plumed.native.refusals import (
     check_atoms,
     check_box,
+    check_finite,
     depends_on,
     forceless,
     is_listed,
@@ -317,6 +318,7 @@ class NativeBackend:
         in_full = first or any(number % stride == 0 for stride in self._strides)
         if in_full:
             check_box(self._box, box)
+            check_finite(positions, number)
             values = self.values(positions, box, number)
         else:
             values = self._arguments(positions, box, number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -177,4 +178,25 @@ def check_box(made_for: BoxKind, box: np.ndarray | None) -> None:
         raise ValueError(
             "the box is triclinic now, but was rectangular in the System that the bias was "
             "added to: give that System the triclinic box by setDefaultPeriodicBoxVectors"
+        )
+
+
+def check_finite(positions: np.ndarray, step: int) -> None:
+    """Raise if a coordinate is NaN or infinite: no row and no hill is made of it.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (n_atoms, 3)
+        [nm]
+    step : int
+
+    Raises
+    ------
+    ValueError
+    """
+    flat = positions.reshape(-1)
+    if not math.isfinite(flat.dot(flat)):
+        raise ValueError(
+            f"a position is not finite at step {step}: nothing is written or laid for it; go on "
+            "from the last checkpoint with a smaller time step or a gentler bias"
         )
