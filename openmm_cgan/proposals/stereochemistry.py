@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 TETRAHEDRAL = frozenset({5, 6, 7, 14, 15, 16, 32, 33, 34})  # not metals: they may be square planar
 CARBON, NITROGEN, OXYGEN = 6, 7, 8
+SMALL_RING = 7  # atoms: trans-lactams begin with eight
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,14 @@ class BondGraph:
             reached = reached | edge
         return reached
 
-    def joined(self, first: int, second: int, without: int) -> bool:
-        """Whether a path joins two atoms that does not pass through a third."""
-        seen, edge = {first, without}, [first]
-        while edge:
+    def joined(self, first: int, second: int, without: int, n_bonds: int | None = None) -> bool:
+        """Whether a path joins two atoms that does not pass through a third.
+
+        With ``n_bonds``, whether one of at most so many bonds does.
+        """
+        seen, edge, length = {first, without}, [first], 0
+        while edge and (n_bonds is None or length < n_bonds):
+            length += 1
             new = {k for j in edge for k in self.neighbours[j]} - seen
             if second in new:
                 return True
@@ -121,9 +126,10 @@ class BondGraph:
     def amides(self) -> NDArray:
         """Amide bonds that can be cis or trans.
 
-        A C-N bond outside rings, its carbon with three neighbours of which one is a terminal
-        oxygen, its nitrogen with three neighbours of which the other two differ (a primary amide
-        has no isomers). No bond orders are needed.
+        A C-N bond outside small rings, which hold it in cis (those that disulphides and cyclic
+        peptides close are wide enough for both), its carbon with three neighbours of which one is
+        a terminal oxygen, its nitrogen with three neighbours of which the other two differ (a
+        primary amide has no isomers). No bond orders are needed.
 
         Returns
         -------
@@ -144,7 +150,7 @@ class BondGraph:
                 elements == (CARBON, NITROGEN)
                 and (len(others), len(sides)) == (2, 2)
                 and oxygens
-                and not any(self.joined(side, carbon, without=nitrogen) for side in sides)
+                and not any(self.joined(s, carbon, nitrogen, SMALL_RING - 2) for s in sides)
                 and ranks[sides[0]] != ranks[sides[1]]
                 and ranks[others[0]] != ranks[others[1]]
             ):

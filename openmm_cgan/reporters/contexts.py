@@ -35,12 +35,27 @@ def context_like(simulation: app.Simulation, system: openmm.System) -> openmm.Co
     """
     running = simulation.context
     platform = running.getPlatform()
-    integrator = openmm.VerletIntegrator(simulation.integrator.getStepSize())
+    integrator = openmm.VerletIntegrator(_verlet_step(simulation.integrator))
     integrator.setConstraintTolerance(simulation.integrator.getConstraintTolerance())
     properties = {
         name: platform.getPropertyValue(running, name) for name in platform.getPropertyNames()
     }
     return openmm.Context(system, integrator, platform, properties)
+
+
+def _verlet_step(integrator: openmm.Integrator) -> float:
+    """A time step [ps] for Verlet's integrator of what another one integrates.
+
+    That one's own; but the outer of several steps is too long, and a variable one may be anything.
+    """
+    others = (
+        openmm.CustomIntegrator,
+        openmm.CompoundIntegrator,
+        openmm.VariableLangevinIntegrator,
+        openmm.VariableVerletIntegrator,
+    )
+    step = integrator.getStepSize().value_in_unit(unit.picosecond)
+    return USUAL_STEP if isinstance(integrator, others) or step <= 0 else step
 
 
 def degrees_of_freedom(system: openmm.System) -> int:

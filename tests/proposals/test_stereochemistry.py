@@ -172,3 +172,12 @@ def test_a_part_of_a_topology_keeps_the_bonds_within_it() -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20)
+
+
+@pytest.mark.parametrize(("size", "amides"), [(4, 0), (5, 0), (7, 0), (8, 1), (9, 1), (20, 1)])
+def test_only_small_rings_hold_an_amide_in_cis(size: int, amides: int) -> None:
+    """Lactams of up to seven atoms are cis; wider rings, as disulphides close, allow both."""
+    heavy = ["C", "N", *["C"] * (size - 2), "O"]
+    bonds = [(i, i + 1) for i in range(size - 1)] + [(size - 1, 0), (0, size)]
+    hydrogens = [0, 1, *[2] * (size - 2), 0]
+    assert len(graph_of(heavy, bonds, hydrogens).amides()) == amides

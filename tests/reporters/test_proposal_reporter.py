@@ -701,3 +701,47 @@ def test_screen_settings_reach_the_screen(tmp_path: Path) -> None:
     run.simulation.reporters.append(reporter)
     run.simulation.step(10)
     assert reporter.counts() == {"accepted": 0, "cv error": 1}
+
+
+def proposing(folder: Path, molecule: Molecule, integrator: openmm.Integrator | None = None) -> Run:
+    run = make_run(folder, molecule=molecule, integrator=integrator)
+    sampler = Turns(run.bias.variables)
+    run.simulation.reporters.append(
+        ProposalReporter(folder / "p.csv", 20, sampler, run.bias, mode="seed", settings=QUICK)
+    )
+    return run
+
+
+def test_atoms_that_are_held_in_place_are_not_moved(tmp_path: Path) -> None:
+    molecule = molecule_in("C7eq")
+    while molecule.system.getNumConstraints():
+        molecule.system.removeConstraint(0)
+    molecule.system.setParticleMass(4, 0.0)
+    run = proposing(tmp_path, molecule)
+    before = snapshot(run.simulation)
+    with pytest.raises(ValueError, match=r"atoms \[4\] have mass 0"):
+        run.simulation.step(20)
+    assert snapshot(run.simulation) == before
+
+
+def test_drude_particles_are_refused(tmp_path: Path) -> None:
+    molecule = molecule_in("C7eq")
+    molecule.system.addForce(openmm.DrudeForce())
+    with pytest.raises(ValueError, match="Drude particles have a bath of their own"):
+        proposing(tmp_path, molecule).simulation.step(20)
+
+
+def test_seeds_heal_beside_an_integrator_with_long_outer_steps(tmp_path: Path) -> None:
+    """Verlet at the outer step of 4 fs, without constraints, would blow up."""
+    molecule = molecule_in("C7eq")
+    system = app.ForceField("amber96.xml").createSystem(molecule.topology, constraints=None)
+    molecule = dataclasses.replace(molecule, system=system)
+    for force in system.getForces():
+        force.setForceGroup(int(not isinstance(force, openmm.NonbondedForce)))
+    groups = [(0, 1), (1, 8), (31, 8)]
+    mts = openmm.MTSLangevinIntegrator(300, 1.0, 0.004, groups)
+    mts.setRandomNumberSeed(2)
+    run = proposing(tmp_path, molecule, mts)
+    run.simulation.step(100)
+    [reporter] = [r for r in run.simulation.reporters if isinstance(r, ProposalReporter)]
+    assert reporter.counts()["accepted"] >= 3

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
+import openmm
 from numpy.typing import NDArray
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.proposals import Sampler, Screen, propose
+from openmm_cgan.proposals import Sampler, Screen, generated_atoms, propose
 from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, Candidates
 from openmm_cgan.reporters.contexts import settle_steps_of
@@ -23,7 +24,7 @@ from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
 from openmm_cgan.reporters.surroundings import Surroundings
 
 if TYPE_CHECKING:
-    import openmm
+    from openmm.app import Simulation
 
 
 class SeedMove:
@@ -75,8 +76,27 @@ class SeedMove:
         return None
 
     @classmethod
-    def refusal_in(cls, asked: Asked, simulation: Any) -> Refusal | None:
-        """None: seeds can be put into any simulation."""
+    def refusal_in(cls, asked: Asked, simulation: Simulation) -> Refusal | None:
+        """Why seeds can not be put into a simulation: Drude particles, or atoms that are held."""
+        system = simulation.system
+        if any(isinstance(force, openmm.DrudeForce) for force in system.getForces()):
+            return Refusal(
+                "the System has Drude particles",
+                "seeds are healed at one temperature, and the System's Drude particles have a "
+                "bath of their own: proposals are not possible",
+            )
+        atoms = generated_atoms(asked.sampler, simulation.topology)
+        held = [
+            int(atom)
+            for atom in atoms
+            if system.getParticleMass(int(atom))._value == 0 and not system.isVirtualSite(int(atom))
+        ]
+        if held:
+            return Refusal(
+                f"the generated atoms {held} have mass 0",
+                f"the atoms {held} have mass 0, which holds them in place, and would be moved by a "
+                "proposal: give them their masses, or restrain them",
+            )
         return None
 
     @classmethod
