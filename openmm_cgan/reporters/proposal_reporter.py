@@ -232,7 +232,8 @@ class ProposalReporter:
         A sampler that another object has given is that one's to give again.
         """
         counts = json.dumps([self._attempts, self._candidates])
-        arrays = {"reporter/counts": text_array(counts)}
+        is_next = self._next_sampler is not None  # one that takes over before the next attempt
+        arrays = {"reporter/counts": text_array(counts), "reporter/is_next": np.array(is_next)}
         if self._move is not None:
             arrays |= {f"move/{name}": array for name, array in self._move.saved().items()}
             positions, box = self._first  # with which molecules are compared
@@ -265,6 +266,8 @@ class ProposalReporter:
             n_atoms = simulation.system.getNumParticles()
             positions = saved_array(own, "positions", (n_atoms, 3))
             self._move = self._prepare(simulation, positions, own.get("box"))
+            if not saved_array(own, "is_next", ()):
+                self._replace_sampler(self._move)  # what is remembered is of that one
             self._move.restore_saved(moved)
         self._last = state.updated
         simulation.reporters.append(self)

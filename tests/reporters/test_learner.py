@@ -9,14 +9,18 @@ import time
 from pathlib import Path
 
 import numpy as np
+import openmm
 import pytest
+from openmm import app
 
+from openmm_cgan import restore_run, save_run
 from openmm_cgan.cgan import ConditionalGAN
 from openmm_cgan.cgan.settings import TrainingSettings
+from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, Learner, ProposalReporter
 from tests.cases import ROOT
 from tests.cases.chain_sampler import ChainSampler
-from tests.cases.exact_runs import CHAIN, HELD, Run, make_run, propose
+from tests.cases.exact_runs import CHAIN, HELD, PLAIN, Run, T, make_run, propose
 
 SHORT = TrainingSettings(generator="FlowGenerator", steps=10, batch=32, width=16, report_every=10)
 
@@ -147,3 +151,45 @@ def test_intervals_that_do_not_grow_are_refused(tmp_path: Path) -> None:
         arguments = {"first": 10, **wrong}
         with pytest.raises(ValueError, match="adaptation must diminish"):
             Learner(tmp_path, 10, None, tmp_path, SHORT, **arguments)
+
+
+def test_a_learner_goes_on_with_a_saved_run(tmp_path: Path) -> None:
+    """The generator that had taken over proposes again, and what is remembered is its."""
+    made = learning(tmp_path)
+    made.run.simulation.step(1990)
+    time.sleep(1.1)
+    made.until_trained()
+    made.run.simulation.step(200)
+    [frames] = [r for r in made.run.simulation.reporters if isinstance(r, FrameReporter)]
+    keepers = {"bias": made.run.bias, "frames": frames}
+    keepers |= {"learner": made.learner, "proposals": made.proposals}
+    save_run(tmp_path / "run.chk", made.run.simulation, keepers)
+    remembered = made.proposals.weighed_candidates()
+    step, due = made.run.simulation.currentStep, made.learner._due
+    frames.close()
+    made.run.bias.close()
+
+    system = CHAIN.system()
+    bias = PlumedBias(PLAIN, CHAIN.topology(), temperature=T, directory=tmp_path)
+    bias.add_to(system)
+    integrator = openmm.LangevinMiddleIntegrator(T, 5.0, 0.001)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(CHAIN.topology(), system, integrator, platform)
+    sampler = ChainSampler(CHAIN, bias.variables)
+    proposals = ProposalReporter(tmp_path / "p.csv", 100, sampler, bias, mode="exact", append=True)
+    learner = Learner(tmp_path / "made", 10, proposals, tmp_path / "frames", SHORT, 2000)
+    frames = FrameReporter(tmp_path / "frames", 10, bias, append=True)
+    keepers = {"bias": bias, "frames": frames, "learner": learner, "proposals": proposals}
+    restore_run(tmp_path / "run.chk", simulation, keepers)
+    assert simulation.currentStep == step
+    assert (learner.replaced, learner.failed, learner._due) == (1, 0, due)
+    assert isinstance(proposals.sampler, ConditionalGAN)
+    for ours, theirs in zip(proposals.weighed_candidates(), remembered, strict=True):
+        assert len(ours) > 0
+        np.testing.assert_array_equal(ours, theirs)
+    simulation.step(200)
+    frames.close()
+    (tmp_path / "made/generator-0001.npz").unlink()
+    other = Learner(tmp_path / "made", 10, proposals, tmp_path / "frames", SHORT, 2000)
+    with pytest.raises(ValueError, match="which the saved run proposed from, is gone"):
+        other.check_saved(learner.saved(), simulation, tmp_path / "run.chk")
