@@ -22,6 +22,8 @@ ORDER = [
     "atomic_files",
     "checkpoints",
     "plumed.input.words",
+    "plumed.input.limits",
+    "plumed.input.named_files",
     "plumed.input.language",
     "plumed.input.expressions",
     "plumed.input.pdb",

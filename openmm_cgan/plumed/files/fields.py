@@ -16,6 +16,8 @@ from typing import TextIO
 
 import numpy as np
 
+from openmm_cgan.atomic_files import replaceable
+
 MAX_BACKUPS = 100
 FLUSH_SECONDS = 1.0
 MAX_FILE_BYTES = 4 * 1024**3
@@ -130,8 +132,14 @@ def _number(text: str) -> float:
 
 
 def back_up(path: Path) -> None:
-    """Rename an existing file to ``bck.N.name``, as PLUMED does before it writes a new one."""
-    if not path.exists():
+    """Rename an existing file to ``bck.N.name``, as PLUMED does before it writes a new one.
+
+    Raises
+    ------
+    OSError
+        If there are too many backups, or `path` can not be written to: see `replaceable`.
+    """
+    if not replaceable(path) or not path.exists():
         return
     for n in range(MAX_BACKUPS):
         backup = path.with_name(f"bck.{n}.{path.name}")
@@ -139,6 +147,12 @@ def back_up(path: Path) -> None:
             os.replace(path, backup)
             return
     raise FileExistsError(f"{path} has {MAX_BACKUPS} backups bck.N.{path.name}: move them away")
+
+
+def keep_last(path: Path) -> None:
+    """Rename a file to ``bck.last.name``, as PLUMED does with snapshots that follow each other."""
+    if replaceable(path) and path.exists():
+        os.replace(path, path.with_name(f"bck.last.{path.name}"))
 
 
 class FieldWriter:
@@ -169,6 +183,7 @@ class FieldWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not append:
             back_up(path)
+        self._is_regular = replaceable(path)
         self.path = path
         self._file: TextIO = open(path, "a")  # noqa: SIM115  held open for the whole run
         self._header = _header_lines(fields, constants)
@@ -206,7 +221,8 @@ class FieldWriter:
     def truncate(self, size: int) -> None:
         """Go on behind the first `size` bytes."""
         self._file.flush()
-        self._file.truncate(size)
+        if self._is_regular:
+            self._file.truncate(size)
 
     def flush(self) -> None:
         """Hand everything to the operating system: a killed run loses nothing before this."""

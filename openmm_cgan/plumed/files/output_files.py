@@ -76,7 +76,8 @@ class OutputFiles:
         """Length of each file in bytes, by its name from the directory."""
         self.flush()
         paths = [*(writer.path for writer in self._writers.values()), *self._others]
-        return {self._name(path): path.stat().st_size for path in paths}
+        files = [path for path in paths if path.is_file()]  # devices and pipes have no length
+        return {self._name(path): path.stat().st_size for path in files}
 
     def go_on(self, lengths: dict[str, int]) -> None:
         """Have the files that are opened from now on go on at these lengths.

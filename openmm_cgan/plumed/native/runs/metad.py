@@ -14,7 +14,7 @@ from openmm_cgan.atomic_files import replacing
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.metad import Metad
-from openmm_cgan.plumed.files.fields import FieldWriter, back_up, domain_constants
+from openmm_cgan.plumed.files.fields import FieldWriter, back_up, domain_constants, keep_last
 from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines, read_grid
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import lines_of
@@ -189,8 +189,7 @@ class MetadRun(ActionRun):
         with replacing(path) as made:
             with made.open("w") as file:
                 file.writelines(lines)
-            if path.exists():
-                os.replace(path, path.with_name(f"bck.last.{path.name}"))  # as PLUMED
+            keep_last(path)
 
     # ---- with a checkpoint
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from openmm_cgan.plumed.files.fields import (
     FieldWriter,
     back_up,
     domain_constants,
+    keep_last,
     read_fields,
     read_tables,
 )
@@ -135,8 +135,8 @@ class OpesRun(ActionRun):
         ):
             lines.append("".join(action.options.fmt % x for x in (time, *centre, *sigma, height)))
         text = "".join(f"{line}\n" for line in lines) if len(kernels) else ""
-        if not action.options.state.keeps_all and path.exists():
-            os.replace(path, path.with_name(f"bck.last.{path.name}"))
+        if not action.options.state.keeps_all:
+            keep_last(path)
         with open(path, "a") as file:
             file.write(text)
 
