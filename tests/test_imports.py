@@ -29,6 +29,7 @@ ORDER = [
     "plumed.input.pdb",
     "plumed.input.index_files",
     "plumed.input",
+    "plumed.files.contents",
     "plumed.files.fields",
     "plumed.files.grid_files",
     "plumed.files.output_files",

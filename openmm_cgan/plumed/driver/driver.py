@@ -135,6 +135,7 @@ class _NativeEngine:
             actions, settings.directory, temperature, settings.restart or asked
         )
         self._masses = _placed(settings.masses, n_atoms)
+        self._backend.checks_always = any(isinstance(a, Metad) and a.has_ends for a in actions)
         self._backend.set_masses(self._masses)
         self._openmm: BiasForces | None = None
         self._scaled = [action for action in actions if scales_by_box(action)]

@@ -303,7 +303,7 @@ def require_harmless(statements: list[Statement]) -> None:
     """
     problems = []
     for found in statements:
-        for word, message in harms(found.action, found.words):
+        for word, message in harms(found.action, found.label, found.words):
             problems.append(Problem(found.location, word, message))
     if problems:
         raise PlumedInputError(problems)

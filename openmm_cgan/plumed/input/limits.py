@@ -60,12 +60,12 @@ class Budget:
         return ""
 
 
-def harms(action: str, words: Sequence[str]) -> Iterator[tuple[str, str]]:
+def harms(action: str, label: str, words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What of a statement must not reach a library, whichever backend is to run it.
 
     Parameters
     ----------
-    action : str
+    action, label : str
     words : sequence of str
 
     Yields
@@ -75,6 +75,8 @@ def harms(action: str, words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """
     if action in RUN_CODE and os.environ.get(ALLOW_LOAD) != "1":
         yield action, f"it runs code from a file; set {ALLOW_LOAD}=1 if you trust this input"
+    if label.startswith(("=", "+", "-", "@")):
+        yield label[:40], "a label begins with a letter: a spreadsheet would run this one"
     for word in words:
         if message := _harm(word):
             yield word[:40], message
@@ -123,7 +125,8 @@ def _measured(text: str, defined: dict[str, tuple[int, int]]) -> tuple[int, int]
     used = [defined[name] for name in _NAME.findall(text) if name in defined] if defined else []
     parts_within, depth_within = sum(p for p, _ in used), max((d for _, d in used), default=0)
     largest, deepest, begin = 0, 0, 0
-    parts, operators, below, stack = 0, 0, 0, []
+    parts, operators, below = 0, 0, 0
+    stack: list[tuple[int, int]] = []
     for token in _TOKEN.finditer(text):
         mark = token.group()
         if not stack and (mark in _ENDS or mark.isspace()):
