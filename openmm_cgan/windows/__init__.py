@@ -1,8 +1,8 @@
 """Umbrella windows on any executor.
 
 `platforms` picks the fastest, `run_files` are the files of a window and those that a run shares,
-`dragging` makes starts the old way, `worker` runs one window, `windows` makes and runs them all,
-`results` reads back what they have sampled.
+`dragging` makes starts the old way, `worker` runs one window, `jobs` has workers
+do it that may die, `windows` makes and runs them all, `results` reads back what they have sampled.
 """
 
 from openmm_cgan.windows.dragging import DragSettings, drag

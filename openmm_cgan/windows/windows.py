@@ -7,12 +7,10 @@ an array of batch jobs that each call `run_window`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
@@ -27,6 +25,7 @@ from tqdm import tqdm
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input.language import lines_of, read_text
+from openmm_cgan.windows.jobs import records_of
 from openmm_cgan.windows.platforms import fastest_platform
 from openmm_cgan.windows.run_files import (
     INPUT,
@@ -37,11 +36,9 @@ from openmm_cgan.windows.run_files import (
     write_record,
     write_shared,
 )
-from openmm_cgan.windows.worker import can_watch_isomers, run_window
+from openmm_cgan.windows.worker import can_watch_isomers
 
 logger = logging.getLogger("openmm_cgan")
-
-RETRIES = 2  # of windows whose worker was lost
 
 
 @dataclass(frozen=True)
@@ -278,7 +275,7 @@ def run_windows(
     folders = [str(window.folder) for window in windows]
     threads = 1 if executor is not None else None
     records = dict(tqdm(
-        _records(folders, platform, threads, executor), total=len(folders), desc="windows",
+        records_of(folders, platform, threads, executor), total=len(folders), desc="windows",
         unit="window", disable=None,
     ))  # fmt: skip
     results = [
@@ -290,53 +287,6 @@ def run_windows(
         logger.error("%s failed at step %d: %s", result.folder, result.step, result.error)
     logger.info("%d windows finished, %d failed", len(results) - len(failed), len(failed))
     return results
-
-
-def _records(
-    folders: Sequence[str], platform: str, threads: int | None, executor: Executor | None
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Records of windows as they end; a worker that dies costs no other window."""
-    if executor is None:
-        yield from ((folder, run_window(folder, platform, threads)) for folder in folders)
-        return
-    left, pool = list(folders), executor
-    for attempt in range(1 + RETRIES):
-        lost: dict[str, str] = {}
-        with contextlib.ExitStack() as fresh:
-            if attempt and isinstance(executor, ProcessPoolExecutor):
-                # one that has lost a process takes no more jobs
-                n, kind = min(len(left), os.cpu_count() or 1), executor._mp_context
-                pool = fresh.enter_context(ProcessPoolExecutor(n, mp_context=kind))
-            yield from _ended(left, platform, threads, pool, lost)
-        if not lost:
-            return
-        left = list(lost)
-        logger.warning("workers were lost, and with them %s", ", ".join(left))
-    for folder, error in lost.items():
-        told = {"status": "failed", "error": f"its worker was lost: {error}"}
-        yield folder, read_record(Path(folder)) | told
-
-
-def _ended(
-    folders: Sequence[str],
-    platform: str,
-    threads: int | None,
-    executor: Executor,
-    lost: dict[str, str],
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Records of windows as they end; those whose worker died go to `lost`, with the reason."""
-    futures = {}
-    for folder in folders:
-        try:
-            futures[executor.submit(run_window, folder, platform, threads)] = folder
-        except BrokenExecutor as error:
-            lost[folder] = f"{type(error).__name__}: {error}"
-    for future in as_completed(futures):
-        folder = futures[future]
-        try:
-            yield folder, future.result()
-        except Exception as error:  # the worker itself died
-            lost[folder] = f"{type(error).__name__}: {error}"
 
 
 def _common_folder(

@@ -26,7 +26,6 @@ from openmm_cgan.windows import (
     run_windows,
     umbrella_windows,
 )
-from openmm_cgan.windows import windows as windows_module
 from openmm_cgan.windows.platforms import fastest_platform
 from openmm_cgan.windows.run_files import read_topology, topology_of, topology_record
 
@@ -203,7 +202,7 @@ def dies_once(folder: str, platform: str | None, threads: int | None) -> dict[st
 def test_a_dead_worker_costs_no_window(
     alanine: Molecule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows_module, "run_window", dies_once)
+    monkeypatch.setattr("openmm_cgan.windows.jobs.run_window", dies_once)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         results = run(alanine, two_windows(alanine, tmp_path), pool)

@@ -25,15 +25,15 @@ from openmm_cgan.plumed.driver.frame_forces import BiasForces
 from openmm_cgan.plumed.driver.settings import DriverSettings
 from openmm_cgan.plumed.driver.trajectories import Frame
 from openmm_cgan.plumed.input.language import (
+    PlumedInput,
     PlumedInputError,
     Statement,
-    include_files,
-    read_statements,
     read_text,
 )
 from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed
 from openmm_cgan.plumed.native.backend import NativeBackend
 from openmm_cgan.plumed.native.refusals import scales_by_box
+from openmm_cgan.plumed.native.runs.run import NoTemperatureError
 
 log = logging.getLogger("openmm_cgan")
 
@@ -113,7 +113,7 @@ def _step(frame: Frame, count: int, settings: DriverSettings) -> int:
 def _engine(plumed_input: str | Path, n_atoms: int, settings: DriverSettings) -> Any:
     """What runs the input: OpenMM forces and their bookkeeping, or libplumed."""
     text, source = read_text(plumed_input)
-    statements = include_files(read_statements(text, source), settings.directory)
+    statements = list(PlumedInput.read(text, source, settings.directory).followed)
     refusal, actions = None, []
     if settings.backend != "kernel":
         try:
@@ -131,18 +131,25 @@ class _NativeEngine:
     def __init__(self, actions: list[Action], n_atoms: int, settings: DriverSettings) -> None:
         # the backend multiplies with GAS_CONSTANT again, so that kT arrives as it was given
         temperature = None if settings.kt is None else settings.kt / GAS_CONSTANT
-        asked = any(isinstance(action, Restart) and action.wanted for action in actions)
-        self._backend = NativeBackend(
-            actions, settings.directory, temperature, settings.restart or asked
-        )
+        asked = [action.wanted for action in actions if isinstance(action, Restart)]
+        restart = asked[-1] if asked else settings.restart  # the input has the last word
+        self._backend = NativeBackend(actions, settings.directory, temperature, restart)
+        self._backend.check(n_atoms)
         self._masses = _placed(settings.masses, n_atoms)
+        self._backend.checks_always = any(isinstance(a, Metad) and a.has_ends for a in actions)
         self._backend.set_masses(self._masses)
         self._openmm: BiasForces | None = None
         self._scaled = [action for action in actions if scales_by_box(action)]
         self._had_box = False
         self._wanted = settings.forces is not None or settings.debug_forces is not None
         self._wanted |= any(isinstance(a, Metad) and a.needs_gradients for a in actions)
-        self._backend.start(settings.timestep, first_step_written=False)
+        try:
+            self._backend.start(settings.timestep, first_step_written=False)
+        except NoTemperatureError as error:
+            raise ValueError(
+                f"{error.who} needs a temperature: give --kt (kT in kJ/mol; 2.494 is that of "
+                "300 K) or TEMP= in the input"
+            ) from None
 
     def calculate(self, positions: NDArray, box: NDArray | None, step: int) -> None:
         """Take one frame."""

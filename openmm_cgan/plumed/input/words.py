@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 MAX_ATOMS_IN_LIST = 10_000_000
 MAX_EXPRESSION_LENGTH = 1000
+MAX_FORMAT_DIGITS = 2  # of width and precision: a row of one number stays short
 
 CONSTANTS = {
     "e": math.e,
@@ -44,6 +45,14 @@ _OPERATORS: dict[type, Callable[..., float]] = {
 }
 UNDERSCORED_NUMBER = re.compile(r"(?<!\w)\d[\d.]*_")  # Python reads 1_0 as ten
 _PLAIN_PI = {"pi": math.pi, "PI": math.pi, "+pi": math.pi, "-pi": -math.pi}
+
+
+class SerialError(ValueError):
+    """Numbers of atoms that no atom has."""
+
+
+class NotNativeError(ValueError):
+    """A word that PLUMED may understand, though it is not covered natively."""
 
 
 def unbrace(value: str) -> str:
@@ -86,6 +95,8 @@ def read_real(text: str) -> float:
     >>> read_real("-pi/2") == -math.pi / 2, read_real("2^3"), read_real("1e-3")
     (True, 8.0, 0.001)
     """
+    if text.startswith("@replicas:"):
+        raise NotNativeError(f"'{text}' is of several simulations")
     value = _PLAIN_PI[text] if text in _PLAIN_PI else _number(text)
     if not math.isfinite(value):
         raise ValueError(f"'{text}' is not a finite number")
@@ -175,11 +186,11 @@ def read_serials(element: str) -> list[int]:
     last = int(last_text) if dash else first
     stride = int(stride_text) if colon else 1
     if stride == 0 or (last - first) * stride < 0:
-        raise ValueError(f"the range '{element}' never arrives at its end")
+        raise SerialError(f"the range '{element}' never arrives at its end")
     if min(first, last) < 1:
-        raise ValueError(f"'{element}': PLUMED counts atoms from 1")
+        raise SerialError(f"'{element}': PLUMED counts atoms from 1")
     if abs(last - first) // abs(stride) > MAX_ATOMS_IN_LIST:
-        raise ValueError(f"the range '{element}' has more than {MAX_ATOMS_IN_LIST} atoms")
+        raise SerialError(f"the range '{element}' has more than {MAX_ATOMS_IN_LIST} atoms")
     return list(range(first, last + (1 if stride > 0 else -1), stride))
 
 
@@ -188,9 +199,17 @@ def _is_integer(text: str) -> bool:
     return digits.isascii() and digits.isdigit() and len(digits) < 12
 
 
+_NUMBER_FORMAT = re.compile(r"%[-+ #0]*(\d*)(?:\.(\d*))?l?[eEfFgG]")
+
+
 def is_number_format(fmt: str) -> bool:
-    """Whether a text is a printf format for one number."""
-    try:
-        return fmt.count("%") == 1 and (fmt % 1.0) != fmt
-    except (TypeError, ValueError, OverflowError):
+    """Whether a text is a printf format for one number, of bounded width.
+
+    Examples
+    --------
+    >>> is_number_format(" %12.6f"), is_number_format("%d"), is_number_format("%999999999f")
+    (True, False, False)
+    """
+    if fmt.count("%") != 1 or not (found := _NUMBER_FORMAT.search(fmt)):
         return False
+    return all(len(digits or "") <= MAX_FORMAT_DIGITS for digits in found.groups())

@@ -25,7 +25,7 @@ import numpy as np
 
 from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
-from openmm_cgan.plumed.input.words import unbrace
+from openmm_cgan.plumed.libplumed.statements import output_folders, require_regular_files
 
 OLDEST_API = 10  # PLUMED 2.10; before, the pointers had to be set again every step
 
@@ -182,6 +182,7 @@ class Plumed:
         if path is None:
             raise RuntimeError(MISSING)
         table = _load(path)
+        require_regular_files(statements, settings.folder)
         self.settings = settings
         self._errors: list[str] = []
         note = self._errors.append  # a handler that held the instance would keep it alive
@@ -196,6 +197,7 @@ class Plumed:
         self.box, self.virial = np.zeros((3, 3)), np.zeros((3, 3))
         self.values = np.zeros(len(read))
         self._step, self._bias, self._stop = c_long(0), c_double(0), c_int(0)
+        self._energy: c_double | None = None
         self._step_pointer = ctypes.cast(ctypes.pointer(self._step), c_void_p)
         self._bias_pointer = ctypes.cast(ctypes.pointer(self._bias), c_void_p)
         with _inside(settings.folder):
@@ -216,7 +218,7 @@ class Plumed:
             alone = [_without_walkers(statement) for statement in statements]
             return cls(replace(settings, suffix=suffix), alone, read)
         finally:
-            for folder in _output_folders(settings.folder, statements):
+            for folder in output_folders(settings.folder, statements):
                 for path in folder.glob(f"*{suffix}*"):
                     path.unlink(missing_ok=True)
 
@@ -289,6 +291,10 @@ class Plumed:
         ):
             self.command(key, c_void_p(array.ctypes.data))
 
+    def set_energy(self, potential: float) -> None:
+        """Set the potential energy [kJ/mol] without the biases, for ENERGY."""
+        self._energy = c_double(potential)
+
     def set_step(self, step: int) -> None:
         """Set the number of the step for what follows."""
         self._step.value = step
@@ -314,6 +320,8 @@ class Plumed:
         cmd, instance, handler = self._cmd, self._instance, self._handler
         self._step.value = step
         cmd(instance, b"setStepLong", self._step_pointer, handler)
+        if self._energy is not None:  # PLUMED keeps its number, not the pointer
+            cmd(instance, b"setEnergy", ctypes.byref(self._energy), handler)
         cmd(instance, b"prepareCalc", None, handler)
         cmd(instance, b"performCalcNoUpdate", None, handler)
         cmd(instance, b"getBias", self._bias_pointer, handler)
@@ -341,29 +349,27 @@ class Plumed:
         At step 0 everything with a stride is due and neighbour lists are complete. PLUMED only
         tells after a first calculation; what that finds at these coordinates does not matter.
 
-        Raises
-        ------
-        ValueError
-            If the potential energy is needed.
         """
         self.positions[:] = np.random.default_rng(0).random(self.positions.shape)
         with contextlib.suppress(RuntimeError):
             self.calculate(0)
         self.set_step(0)
         self.command("prepareDependencies")
-        energy_needed, count = c_int(0), c_int(0)
-        self.command("isEnergyNeeded", ctypes.byref(energy_needed))
-        if energy_needed.value:
-            raise ValueError(
-                "the input uses ENERGY, and a PythonForce does not know the potential energy: "
-                "leave it out (OpenMM's StateDataReporter writes it)"
-            )
+        count = c_int(0)
         self.command("createFullList", ctypes.byref(count))
         pointer = ctypes.POINTER(c_int)()
         self.command("getFullList", ctypes.byref(pointer))
         atoms = np.array(pointer[: count.value], dtype=int)
         self.command("clearFullList")
         return np.sort(atoms)
+
+    def needs_energy(self, step: int) -> bool:
+        """Whether something that is due at a step asks for the potential energy."""
+        needed = c_int(0)
+        self.set_step(step)
+        self.command("prepareDependencies")
+        self.command("isEnergyNeeded", ctypes.byref(needed))
+        return bool(needed.value)
 
 
 def _closed(*_: Any) -> None:
@@ -380,18 +386,6 @@ def _without_walkers(statement: Statement) -> Statement:
         file = f"{given['WALKERS_DIR']}/{file}"
     kept = [w for w in statement.words if not w.startswith(("WALKERS_", "FILE="))]
     return replace(statement, words=(*kept, f"FILE={file}"))
-
-
-def _output_folders(folder: Path, statements: list[Statement]) -> set[Path]:
-    """Folders that the file names of an input can lie in."""
-    folders = {folder}
-    for statement in statements:
-        for word in statement.words:
-            value = unbrace(word.partition("=")[2])
-            if "/" in value and len(value) < 1000:
-                path = folder / value
-                folders |= {place for place in (path, path.parent) if place.is_dir()}
-    return folders
 
 
 def flush_all() -> None:

@@ -61,11 +61,10 @@ class NativeBackend:
         Those that write rows.
     read : tuple of str
         The values that `evaluate` and `update` return.
+    checks_always : bool
+        Whether steps at which nothing is due are checked too.
 
-    Raises
-    ------
-    PlumedInputError
-        For a combination that has no OpenMM force.
+    Raises PlumedInputError for a combination that has no OpenMM force.
     """
 
     why_not_saved = why_no_derivatives = ""  # what backends that PLUMED runs refuse
@@ -77,8 +76,7 @@ class NativeBackend:
         self.prints = [action for action in actions if isinstance(action, Print)]
         self.read: tuple[str, ...] = ()
         self._values = InputValues(actions)
-        self._owner = self._values.owners
-        self._biases = self._values.biases
+        self._owner, self._biases = self._values.owners, self._values.biases
         self._files = OutputFiles(directory, restart)
         self._runs = runs_of(RunSettings(actions, self._files, temperature))
         acting = [run.action for run in self._runs if run.needs_arguments]
@@ -87,7 +85,7 @@ class NativeBackend:
         self._box = BoxKind()  # that the forces are made for
         self._forces: dict[str, list[BiasForce]] = {}  # of each bias
         self._changed: set[str] = set()  # biases that are others than those uploaded
-        self._updated_once = False
+        self.checks_always = self._updated_once = False
         self._updated = -1  # the last step that was
         if problems := forceless(actions, self._owner):
             raise PlumedInputError(problems)
@@ -96,8 +94,8 @@ class NativeBackend:
 
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """The forces of all biases, not yet in the System."""
-        masses = [system.getParticleMass(i)._value for i in range(system.getNumParticles())]
-        self.set_masses(np.array(masses))
+        n_atoms = system.getNumParticles()
+        self.set_masses(np.array([system.getParticleMass(i)._value for i in range(n_atoms)]))
         self._box = kind_of_box(system)
         self._compiler = compiler = Compiler(self._owner, system)
         self._forces = {bias.label: compiler.compile(bias) for bias in self._biases}
@@ -204,8 +202,9 @@ class NativeBackend:
         for bias in self._biases:
             for value in bias.arguments:
                 self._values.add(value.name, found, positions, box)
-            value_here = bias.energy([found[v.name] for v in bias.arguments])
-            energy += float(value_here) * bias.units.energy
+            arguments = [found[v.name] for v in bias.arguments]
+            self._values.tell_outside(bias, arguments)
+            energy += float(bias.energy(arguments)) * bias.units.energy
         for name in self.read:
             self._values.add(name, found, positions, box)
         return self._pick(found), energy
@@ -315,7 +314,9 @@ class NativeBackend:
         self._move_to(number)
         self._updated = number
         first = not self._updated_once
-        in_full = first or any(number % stride == 0 for stride in self._strides)
+        in_full = (
+            first or self.checks_always or any(number % stride == 0 for stride in self._strides)
+        )
         if in_full:
             check_box(self._box, box)
             check_finite(positions, number)
