@@ -6,7 +6,7 @@ parameters for OpenMM. All energies here are in the units of the input.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,15 @@ AT = Keyword("AT", "reals", "centre for each argument", compulsory=True)
 
 
 class Bias(Action):
-    """An energy added to the system's."""
+    """An energy added to the system's.
+
+    Attributes
+    ----------
+    in_python : bool
+        Whether OpenMM calls `energy_and_slopes` for its force, as no expression or table holds it.
+    """
+
+    in_python: ClassVar[bool] = False
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -41,6 +49,22 @@ class Bias(Action):
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
         """All outputs, in order, of shape (...) each; parameters as of `energy`."""
         return (self.energy(arguments),)
+
+    def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
+        """Energy, and its slope along each argument, at a step.
+
+        Parameters
+        ----------
+        arguments : list of float, length n_arguments
+
+        Returns
+        -------
+        float
+            [energy unit of the input]
+        list of float, length n_arguments
+            [energy unit over units of the arguments]
+        """
+        raise NotImplementedError
 
     def saved(self) -> dict[str, np.ndarray]:
         """What it has gathered during the run, for a checkpoint: arrays of any shapes by name."""
@@ -86,7 +110,7 @@ class SeparableBias(Bias):
         force2 = sum(self.force(i, x) ** 2 for i, x in enumerate(arguments))
         return (self.energy(arguments), force2)
 
-    def energy_and_slopes(self, arguments: list[float], step: int) -> tuple[float, list[float]]:
+    def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
         """Energy of a single frame, and its slopes along the arguments.
 
         Parameters

@@ -39,6 +39,7 @@ class _Memory:
 class MovingRestraint(SeparableBias):
     """``KAPPA(t)/2 (s - AT(t))^2``, linear in the step between those that are given."""
 
+    in_python = True
     name = "MOVINGRESTRAINT"
     summary = "harmonic restraint that moves with the steps"
     keywords = (
@@ -134,7 +135,7 @@ class MovingRestraint(SeparableBias):
     def force(self, i: int, x: Any) -> Any:
         return -self.kappa[i] * self._delta(i, x)
 
-    def energy_and_slopes(self, arguments: list[float], step: int) -> tuple[float, list[float]]:
+    def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
         """Energy and slopes of one point at a step, whatever `move_to` has said.
 
         Parameters

@@ -49,6 +49,7 @@ class Opes(Bias):
         Done by laying kernels [energy unit of the input].
     """
 
+    in_python = True
     name = "OPES_METAD"
     summary = "on-the-fly probability enhanced sampling, exact kernels"
     keywords: ClassVar[tuple[Keyword, ...]] = (*OPES_KEYWORDS, EXTRA_BIAS)

@@ -16,10 +16,8 @@ import openmm
 
 from openmm_cgan.plumed.actions import Action, Metad
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
-from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
-from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable, Torsion
 from openmm_cgan.plumed.actions.variables.variable import CalledBack, Term, Variable
 from openmm_cgan.plumed.native.forces.bias_forces import (
@@ -80,7 +78,7 @@ class Compiler:
             if not bias.applied:
                 return []
             return [self._in_python(bias) if bias.grid is None else self._on_grid(bias, bias.grid)]
-        if isinstance(bias, Opes | MovingRestraint):
+        if bias.in_python:
             return [self._in_python(bias)]
         assert isinstance(bias, SeparableBias)
         if self._all_in_python(bias):
@@ -151,7 +149,7 @@ class Compiler:
         force.setName(f"PLUMED METAD {metad.label}")
         return GridTable(grid, force)
 
-    def _in_python(self, bias: Metad | Opes | MovingRestraint | SeparableBias) -> PythonBias:
+    def _in_python(self, bias: Bias) -> PythonBias:
         function = BiasFunction(bias, self.frame_values(bias), self._periodic)
         return PythonBias(function, f"{self._prefix}_{bias.label}_changed")
 

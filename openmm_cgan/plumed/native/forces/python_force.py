@@ -11,10 +11,7 @@ import numpy as np
 import openmm
 
 from openmm_cgan.called_back import Callback
-from openmm_cgan.plumed.actions.biases.bias import SeparableBias
-from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
-from openmm_cgan.plumed.actions.metad.metad import Metad
-from openmm_cgan.plumed.actions.opes.opes import Opes
+from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
 from openmm_cgan.states import box_of, copy_positions
 
@@ -24,19 +21,15 @@ class BiasFunction(Callback):
 
     Parameters
     ----------
-    bias : Metad, Opes, MovingRestraint or SeparableBias
+    bias : Bias
+        Whose `energy_and_slopes` is called.
     values : FrameValues
         Its arguments.
     periodic : bool
         Whether the System has a periodic box.
     """
 
-    def __init__(
-        self,
-        bias: Metad | Opes | MovingRestraint | SeparableBias,
-        values: FrameValues,
-        periodic: bool,
-    ) -> None:
+    def __init__(self, bias: Bias, values: FrameValues, periodic: bool) -> None:
         super().__init__()
         self._bias, self._values, self._periodic = bias, values, periodic
         self._positions = np.zeros((len(values.atoms), 3))
