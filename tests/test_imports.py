@@ -185,6 +185,7 @@ ORDER = [
     "reporters",
     "free_energy.hills",
     "free_energy.opes",
+    "free_energy.newton",
     "free_energy.mbar",
     "free_energy.samples",
     "free_energy.reweighting",
