@@ -58,7 +58,7 @@ def warn_of_gaps(overlap: NDArray, parts: NDArray, names: list[str]) -> None:
 def warn_of_slow_windows(windows: Sequence[BiasedFrames], inefficiencies: NDArray) -> None:
     """Say which windows are short for how slowly they move."""
     independent = np.array([len(w.cvs) for w in windows]) / inefficiencies
-    slow = np.flatnonzero(independent < LEAST_INDEPENDENT)
+    slow = np.flatnonzero(independent < LEAST_INDEPENDENT).tolist()
     if len(slow):
         logger.warning(
             "%d of %d windows (%s) hold fewer than %d independent frames: they are short, or hop "
@@ -89,7 +89,7 @@ def without_error(sizes: NDArray, parts: NDArray, names: Sequence[str]) -> NDArr
         logger.warning(
             "%d of %d windows (%s) hold one frame each: there is no error bar; run them longer, "
             "or keep more of their frames",
-            alone.sum(), len(sizes), listed([names[i] for i in np.flatnonzero(alone)]),
+            alone.sum(), len(sizes), listed([names[i] for i in np.flatnonzero(alone).tolist()]),
         )  # fmt: skip
     return alone
 

@@ -262,14 +262,14 @@ def free_energy_at_points(
     with np.errstate(divide="ignore", invalid="ignore"):
         values = -kT * (largest[:, 0] + np.log(weights.mean(axis=1)))
         values[np.isinf(values)] = np.nan
-        errors = [spread(kT * np.log(counts @ row)) for row in weights]
+        errors = np.array([spread(kT * np.log(counts @ row)) for row in weights])
         effective = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
     k_hat = np.array(
         [pareto_smoothed(row)[1] if np.isfinite(row).any() else np.nan for row in logs]
     )
     effective = np.nan_to_num(effective)
-    few = [bool(why_unknown(*pair, "a point")) for pair in zip(k_hat, effective, strict=True)]
-    few = np.array(few) & np.isfinite(values)
+    pairs = zip(k_hat, effective, strict=True)
+    few = np.array([bool(why_unknown(*pair, "a point")) for pair in pairs]) & np.isfinite(values)
     if few.any():
         logger.warning(
             "at %d of %d points (%s) the weights are dominated by a few: nothing is said of these "
@@ -278,4 +278,4 @@ def free_energy_at_points(
         )  # fmt: skip
         values, errors = np.where(few, np.nan, values), np.where(few, np.nan, errors)
     lowest = np.nanmin(values) if np.isfinite(values).any() else np.nan
-    return FreeEnergyAtPoints(values - lowest, np.array(errors), effective, k_hat)
+    return FreeEnergyAtPoints(values - lowest, errors, effective, k_hat)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.opes.kernels import Kernels
-from openmm_cgan.plumed.files.fields import FieldTable
+from openmm_cgan.plumed.files.fields import FieldTable, kernel_variables
 
 
 @dataclass(frozen=True)
@@ -81,20 +81,22 @@ def read_opes(table: FieldTable) -> OpesEstimate:
     if action not in ("OPES_METAD", "OPES_METAD_EXPLORE") or kind not in ("state", "kernels"):
         raise ValueError(f"action is '{action}_{kind}': no STATE or KERNELS of OPES_METAD")
     explore = action == "OPES_METAD_EXPLORE"
-    names = [name.removeprefix("sigma_") for name in table.columns if name.startswith("sigma_")]
+    last = ["height", "logweight"] if kind == "kernels" else ["height"]
+    names = kernel_variables(table, kind.upper(), last)
     cutoff, threshold = (
         float(constants[name]) for name in ("kernel_cutoff", "compression_threshold")
     )
     values = tuple(Value(name, domain=table.domain(name)) for name in names)
     kernels = Kernels(values, cutoff**2, threshold**2, recursive=True)
-    centres = np.stack([table.columns[name] for name in names], axis=-1)
-    sigmas = np.stack([table.columns[f"sigma_{name}"] for name in names], axis=-1)
+    rows = table.taken(["time", *names, *(f"sigma_{name}" for name in names), "height"])
+    centres, sigmas, heights = np.split(rows[:, 1:], [len(names), 2 * len(names)], axis=1)
+    heights = heights[:, 0]
     factor, epsilon = float(constants["biasfactor"]), float(constants["epsilon"])
     if kind == "state":
-        kernels.put(centres, sigmas, table.columns["height"])
+        kernels.put(centres, sigmas, heights)
         norm = float(constants["counter" if explore else "sum_weights"])
         return OpesEstimate(names, kernels, norm, float(constants["zed"]), epsilon, factor, explore)
-    for height, centre, sigma in zip(table.columns["height"], centres, sigmas, strict=True):
+    for height, centre, sigma in zip(heights, centres, sigmas, strict=True):
         kernels.add(float(height), centre, sigma)
     prefactor = factor - 1 if explore else 1 - 1 / factor
     weights = epsilon**prefactor + float(np.exp(table.columns["logweight"]).sum())

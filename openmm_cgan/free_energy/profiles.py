@@ -261,8 +261,14 @@ def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | Array
     squares = 2.0 * samples.log_weights + np.log(samples.inefficiencies[samples.window])
     squared = _log_histogram(squares[None], flat, n_bins)[0]
     effective = np.exp(2.0 * logs - np.where(np.isfinite(squared), squared, 0.0))
-    results = (free_energy, error, effective, part)
-    return FreeEnergy(variables, centres, *(result.reshape(shape) for result in results))
+    return FreeEnergy(
+        variables,
+        centres,
+        free_energy.reshape(shape),
+        error.reshape(shape),
+        effective.reshape(shape),
+        part.reshape(shape),
+    )
 
 
 def _edges(values: NDArray, variable: CollectiveVariable, bins: int | ArrayLike) -> NDArray:

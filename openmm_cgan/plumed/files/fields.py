@@ -28,13 +28,31 @@ class FieldTable:
     Attributes
     ----------
     columns : dict of str to ndarray, shape (n_rows,)
-        Values by field name.
+        Values by field name; of a name that stands twice, the first.
     constants : dict of str to str
         The ``#! SET`` lines, as text.
+    fields : tuple of str
+        All names in the order of the header, a name that stands twice included: CVs ``x`` and
+        ``sigma_x`` of HILLS.
+    values : ndarray, shape (n_rows, n_fields), optional
+        All columns in that order.
     """
 
     columns: dict[str, np.ndarray]
     constants: dict[str, str]
+    fields: tuple[str, ...] = ()
+    values: np.ndarray | None = None
+
+    def taken(self, names: Sequence[str]) -> np.ndarray:
+        """Columns by their places, see `places_of`; shape (n_rows, n_names)."""
+        if self.values is None:
+            places_of(list(self.columns), names)
+            return np.stack([self.columns[name] for name in names], axis=-1)
+        return self.values[:, places_of(self.fields, names)]
+
+    def header(self) -> list[str]:
+        """All names in the order of the file."""
+        return list(self.fields or self.columns)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -45,6 +63,77 @@ class FieldTable:
         if lower is None or upper is None:
             return None
         return _number(lower), _number(upper)
+
+
+def places_of(fields: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Places of columns in a header, for names in the order in which the file should have them.
+
+    A name that is asked for twice is that of two columns: the first is taken first.
+
+    Parameters
+    ----------
+    fields : sequence of str
+        The header.
+    names : sequence of str
+        The columns.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    ValueError
+        If columns are missing, naming them.
+
+    Examples
+    --------
+    >>> places_of(["time", "x", "sigma_x", "sigma_x"], ["x", "sigma_x", "sigma_x"])
+    [1, 2, 3]
+    """
+    places, missing = [], []
+    for i, name in enumerate(names):
+        found = [place for place, field in enumerate(fields) if field == name]
+        before = list(names[:i]).count(name)
+        if before < len(found):
+            places.append(found[before])
+        else:
+            missing.append(name)
+    if missing:
+        raise ValueError(
+            f"it has no column {', '.join(missing)}; its columns are {', '.join(fields)}"
+        )
+    return places
+
+
+def kernel_variables(table: FieldTable, kind: str, last: Sequence[str]) -> list[str]:
+    """Names of the CVs of a file of Gaussians: time, the CVs, a ``sigma_`` for each, and the last.
+
+    They are found by their places, for a CV may be called ``sigma_1`` or ``height`` as well.
+
+    Parameters
+    ----------
+    table : FieldTable
+    kind : str
+        What the file is, for messages.
+    last : sequence of str
+        The columns behind the widths; walkers' files end with ``clock``.
+
+    Raises
+    ------
+    ValueError
+        If the columns are not these.
+    """
+    header = table.header()
+    inner = header[1 : len(header) - header[-1:].count("clock") - len(last)]
+    names = inner[: len(inner) // 2]
+    expected = ["time", *names, *(f"sigma_{name}" for name in names), *last]
+    if not names or header[: len(expected)] != expected or len(inner) != 2 * len(names):
+        raise ValueError(
+            f"columns {header} are not those of a {kind} file with diagonal Gaussians: "
+            f"time, the CVs, a sigma_ for each, {', '.join(last)}"
+        )
+    return names
 
 
 def read_fields(path: str | Path) -> FieldTable:
@@ -72,13 +161,11 @@ def read_fields(path: str | Path) -> FieldTable:
     first = tables[0]
     constants: dict[str, str] = {}
     for table in tables:
-        if list(table.columns) != list(first.columns):
-            fields = [list(t.columns) for t in (first, table)]
+        if table.fields != first.fields:
+            fields = [list(t.fields) for t in (first, table)]
             raise ValueError(f"{path}: the fields change from {fields[0]} to {fields[1]}")
         constants |= table.constants
-    names = first.columns
-    columns = {name: np.concatenate([t.columns[name] for t in tables]) for name in names}
-    return FieldTable(columns, constants)
+    return _table(first.fields, constants, np.concatenate([t.values for t in tables]))
 
 
 def read_tables(path: str | Path) -> list[FieldTable]:
@@ -108,10 +195,16 @@ def read_tables(path: str | Path) -> list[FieldTable]:
         raise ValueError(f"{path} has no '#! FIELDS' line: it is not a PLUMED file")
     tables = []
     for fields, constants, rows in found:
-        table = np.array(rows, dtype=float).reshape(len(rows), len(fields))
-        columns = {name: table[:, i] for i, name in enumerate(fields)}
-        tables.append(FieldTable(columns, constants))
+        values = np.array(rows, dtype=float).reshape(len(rows), len(fields))
+        tables.append(_table(tuple(fields), constants, values))
     return tables
+
+
+def _table(fields: tuple[str, ...], constants: dict[str, str], values: np.ndarray) -> FieldTable:
+    columns: dict[str, np.ndarray] = {}
+    for name, column in zip(fields, values.T, strict=True):
+        columns.setdefault(name, column)
+    return FieldTable(columns, constants, fields, values)
 
 
 def _row(path: Path, number: int, words: list[str], fields: list[str] | None) -> list[float]:

@@ -14,7 +14,7 @@ from openmm_cgan.atomic_files import replacing
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.metad import Metad
-from openmm_cgan.plumed.files.fields import FieldWriter, back_up, domain_constants
+from openmm_cgan.plumed.files.fields import FieldWriter, back_up, domain_constants, places_of
 from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines, read_grid
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import lines_of
@@ -231,6 +231,7 @@ class HillsReader:
         self.path, self._action = path, action
         self.position = 0
         self._fields: list[str] = []
+        self._places: list[int] = []
         self.is_open = False
 
     def go_on(self, position: int, is_open: bool) -> None:
@@ -260,25 +261,22 @@ class HillsReader:
         rows = [row for line in lines_of(complete.decode()) if (row := self._row(line))]
         if not rows:
             return 0
-        columns = dict(zip(self._fields, np.array(rows, dtype=float).T, strict=True))
-        names = [value.name for value in self._action.arguments]
-        self._action.add_hills(
-            np.stack([columns[name] for name in names], axis=-1),
-            np.stack([columns[name] for name in self._action.sigma_names], axis=-1),
-            columns["height"],
-        )
+        values = np.array(rows, dtype=float)[:, self._places]
+        n = len(self._action.arguments)
+        self._action.add_hills(values[:, :n], values[:, n:-1], values[:, -1])
         return len(rows)
 
     def _row(self, line: str) -> list[str]:
         words = line.split()
         if words[:2] == ["#!", "FIELDS"]:
             names = [value.name for value in self._action.arguments]
-            needed = {*names, *self._action.sigma_names, "height"}
-            if missing := needed - set(words[2:]):
+            needed = ["time", *names, *self._action.sigma_names, "height"]
+            try:
+                self._places = places_of(words[2:], needed)[1:]
+            except ValueError as error:
                 raise ValueError(
-                    f"{self.path} is not of METAD {self._action.label}: it has no column "
-                    + ", ".join(sorted(missing))
-                )
+                    f"{self.path} is not of METAD {self._action.label}: {error}"
+                ) from None
             self._fields = words[2:]
         elif words[:2] == ["#!", "SET"] and len(words) == 4:
             self._check_constant(words[2], words[3])

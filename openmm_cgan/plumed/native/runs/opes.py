@@ -233,10 +233,8 @@ WIDTHS = ("sigma0", "av_cv", "av_M2")
 
 
 def _columns(action: Opes, table: FieldTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    names = [value.name for value in action.arguments]
-    centres = np.stack([table.columns[name] for name in names], axis=-1)
-    sigmas = np.stack([table.columns[f"sigma_{name}"] for name in names], axis=-1)
-    return centres, sigmas, table.columns["height"]
+    values, n = table.taken(_fields(action)), len(action.arguments)
+    return values[:, 1 : 1 + n], values[:, 1 + n : -1], values[:, -1]
 
 
 def restore_state(action: Opes, table: FieldTable) -> None:
