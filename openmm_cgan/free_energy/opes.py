@@ -99,7 +99,8 @@ def read_opes(table: FieldTable) -> OpesEstimate:
     for height, centre, sigma in zip(heights, centres, sigmas, strict=True):
         kernels.add(float(height), centre, sigma)
     prefactor = factor - 1 if explore else 1 - 1 / factor
-    weights = epsilon**prefactor + float(np.exp(table.columns["logweight"]).sum())
+    log_weights = table.taken([*table.header()[:-1], "logweight"])[:, -1]
+    weights = epsilon**prefactor + float(np.exp(log_weights).sum())
     norm = 1.0 + len(table) if explore else weights
     zed = kernels.sum_over_centres() / norm / len(kernels) if len(kernels) else 1.0
     return OpesEstimate(names, kernels, norm, zed, epsilon, factor, explore)

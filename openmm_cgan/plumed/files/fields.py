@@ -55,7 +55,7 @@ class FieldTable:
         return list(self.fields or self.columns)
 
     def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
+        return len(next(iter(self.columns.values()), ()) if self.values is None else self.values)
 
     def domain(self, name: str) -> tuple[float, float] | None:
         """Periodic domain of a column by its ``min_`` and ``max_`` constants."""

@@ -95,7 +95,8 @@ class OpesRun(ActionRun):
         if action.options.state.read is None:
             table = read_fields(path)
             self._check(table, path, "kernels")
-            action.restore_kernels(*_columns(action, table), table.columns["logweight"])
+            weights = table.taken([*_fields(action), "logweight"])[:, -1]
+            action.restore_kernels(*_columns(action, table), weights)
         else:
             tables = read_tables(path)
             if len(tables) != 1:
