@@ -38,14 +38,13 @@ def warn_of_gaps(overlap: NDArray, parts: NDArray, names: list[str]) -> None:
         Of the states.
     """
     least, group = weakest_link(overlap)
-    gaps = parts.max() > 0
-    if least < LEAST_OVERLAP or gaps:
+    if least < LEAST_OVERLAP:
         logger.warning(
             "%d of %d windows (%s) overlap with the others by %.2g only, less than %g: the free "
             "energy between them is a guess; add windows there or soften the restraints",
             len(group), len(overlap), listed([names[i] for i in group]), least, LEAST_OVERLAP,
         )  # fmt: skip
-    if gaps:
+    if parts.max() > 0:
         members = [[n for n, p in zip(names, parts, strict=True) if p == part]
                    for part in range(parts.max() + 1)]  # fmt: skip
         logger.warning(

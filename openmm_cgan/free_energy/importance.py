@@ -146,7 +146,9 @@ def reweight_with_generated(
     Returns
     -------
     WeightedSamples
-        Windows first, in their order; the last one is the generator.
+        Windows first, in their order; the last one is the generator. ``k_hat`` is that of its own
+        weights: MBAR's are bounded by the windows, and where nothing joins them to the generator
+        errors are infinite.
 
     Raises
     ------
@@ -171,13 +173,14 @@ def reweight_with_generated(
     biases = DistinctBiases.of(windows, joined.cvs)
     u_generator = _reduced_potential([w[k] for w, k in zip(logs, joined.kept, strict=True)])
     n_states = len(biases.first)
-    return joined.weighted(
+    samples = joined.weighted(
         lambda rows: np.vstack([biases.reduced(joined.cvs[rows]), u_generator[rows]]),
         np.append(biases.state, n_states),
         [*(windows[i].name for i in biases.first), "generated configurations"],
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
+    return replace(samples, k_hat=pareto_k(generated.log_weights))
 
 
 def _reduced_potential(log_weights: Sequence[NDArray]) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ REACH = 30.0  # kT: farther, and weights that were too small to be kept may coun
 LEAST_CURVATURE = 1e-14  # of one that all frames tell: what is flatter is as good as flat
 SEARCHES = 40  # halvings and doublings of a step
 HESSIAN_NUMBERS = 4_000_000  # numbers W_nk that second derivatives are first taken from
+LEAST_FULL = 0.05  # of numbers that are not zero, above which full matrices are multiplied faster
 
 
 class Change(NamedTuple):
@@ -95,15 +96,35 @@ def shared_frames(weights_nk: sparse.csr_array, a_k: NDArray, counts: NDArray) -
     ndarray, shape (K, K)
         Symmetric, zero on the diagonal.
     """
-    shared = np.zeros((len(a_k), len(a_k)))
-    step = max(1, int(HESSIAN_NUMBERS * weights_nk.shape[0] / max(1, weights_nk.nnz)))
-    for start in range(0, weights_nk.shape[0], step):
-        rows = slice(start, start + step)
-        part = weights_nk[rows] @ sparse.diags_array(a_k)
-        part = sparse.diags_array(1.0 / part.sum(axis=1)) @ part
-        shared += (part.T @ (sparse.diags_array(counts[rows]) @ part)).toarray()
+    shared = products(weights_nk, counts / (weights_nk @ a_k) ** 2) * a_k * a_k[:, None]
     np.fill_diagonal(shared, 0.0)
     return shared
+
+
+def products(weights_nk: sparse.csr_array, counts: NDArray) -> NDArray[np.float64]:
+    """Sums over the samples of products of the weights of two states, sum_n c_n W_ni W_nj.
+
+    Parameters
+    ----------
+    weights_nk : sparse array, shape (N, K)
+    counts : ndarray, shape (N,)
+
+    Returns
+    -------
+    ndarray, shape (K, K)
+    """
+    n_samples, n_states = weights_nk.shape
+    total = np.zeros((n_states, n_states))
+    full = weights_nk.nnz > LEAST_FULL * n_samples * n_states
+    step = max(1, HESSIAN_NUMBERS // n_states)
+    for start in range(0, n_samples, step):
+        part = weights_nk[start : start + step]
+        scaled = sparse.diags_array(counts[start : start + step]) @ part
+        if full:
+            total += part.toarray().T @ scaled.toarray()
+        else:
+            total += (part.T @ scaled).toarray()
+    return total
 
 
 def minimise(objective: Objective, tolerance: float, inverse: NDArray | None = None) -> Change:

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from openmm_cgan.free_energy.newton import shared_frames
+from openmm_cgan.free_energy.newton import products, shared_frames
 
 LEAST_SHARED = 1.0  # independent frames between two parts; see `connected_parts`
+OWN_SHARE = 0.5  # of the independent frames of the smaller part, where these are few
 
 
 def overlap_matrix(weights_nk: sparse.csr_array, states: NDArray) -> NDArray[np.float64]:
@@ -31,7 +32,7 @@ def overlap_matrix(weights_nk: sparse.csr_array, states: NDArray) -> NDArray[np.
     ----------
     Klimovich, Shirts, Mobley, doi 10.1007/s10822-015-9840-9.
     """
-    return (weights_nk.T @ weights_nk).toarray() * np.bincount(states)
+    return products(weights_nk, np.ones(len(states))) * np.bincount(states)
 
 
 def weakest_link(overlap: NDArray) -> tuple[float, list[int]]:
@@ -92,7 +93,8 @@ def connected_parts(
     Two states share sum_n p_ni p_nj / g_n frames, with p_n the chances that sample n was made in
     either and g_n its statistical inefficiency; the inverse of what two parts share is about the
     variance of the free energy between them [kT^2]. Below `LEAST_SHARED` the few samples in their
-    tails decide, which no error bar sees: such parts count as not connected.
+    tails decide, which no error bar sees: such parts count as not connected, unless they share half
+    of all frames of the smaller one, which then tells little that the other does not.
 
     Parameters
     ----------
@@ -108,13 +110,19 @@ def connected_parts(
     ndarray of int, shape (K,)
         Number of the part of each state, from 0.
     """
-    shared = shared_frames(weights_nk, np.bincount(states).astype(float), 1.0 / inefficiencies)
-    parts = connected_components(sparse.csr_array(shared >= LEAST_SHARED))[1].astype(np.int64)
+    n_k, independent = np.bincount(states).astype(float), 1.0 / inefficiencies
+    shared = shared_frames(weights_nk, n_k, independent)
+    own = n_k * (weights_nk.T @ independent)
+    joined = shared >= np.minimum(LEAST_SHARED, OWN_SHARE * np.minimum(own, own[:, None]))
+    np.fill_diagonal(joined, False)
+    parts = connected_components(sparse.csr_array(joined))[1].astype(np.int64)
     while True:  # what two parts share is summed over all of their states
         members = (parts[:, None] == np.arange(parts.max() + 1)).astype(float)
         between = members.T @ shared @ members
+        sizes = own @ members
+        between /= np.minimum(LEAST_SHARED, OWN_SHARE * np.minimum(sizes, sizes[:, None]))
         np.fill_diagonal(between, 0.0)
-        if between.max() < LEAST_SHARED:
+        if between.max() < 1.0:
             return parts
         one, other = np.unravel_index(int(between.argmax()), between.shape)
         parts[parts == max(one, other)] = min(one, other)

@@ -86,7 +86,7 @@ class WeightedSamples:
         Connected part that each window belongs to; one part if omitted. The weight of one part
         over another is not known: errors across are infinite.
     k_hat : float
-        Pareto's k of importance weights; NaN where weights are not of that kind (MBAR).
+        Pareto's k of importance weights; NaN where there are none (windows alone).
     unknown : str
         Why these weights tell no number: averages and free energies are then NaN; else empty.
     """

@@ -162,6 +162,15 @@ def test_two_parts_join_by_all_that_their_states_share():
 # ---- single frames
 
 
+def test_a_window_of_one_frame_does_no_harm_to_a_run_that_covers_it():
+    rng = np.random.default_rng(14)
+    samples = reweight_windows([window(rng, 0.0, 0.0, 500), window(rng, 1000.0, 1.0, 1)])
+    assert samples.parts.tolist() == [0, 0]
+    found = basin_difference(samples, lambda cvs: cvs[:, 0] > 0.5)
+    inside = norm.sf(0.5, scale=np.sqrt(KT / STIFFNESS))
+    assert abs(found.value + KT * np.log(inside / (1.0 - inside))) < 3 * found.error
+
+
 def test_one_frame_in_each_window_has_no_error(caplog):
     rng = np.random.default_rng(7)
     windows = [window(rng, 4.0, c, 1) for c in (-1.0, 0.0, 1.0)]
