@@ -50,7 +50,8 @@ def warn_of_gaps(overlap: NDArray, parts: NDArray, names: list[str]) -> None:
         logger.warning(
             "nothing joins %d parts of the windows: %s. Free energies across these gaps have "
             "infinite errors; inside each part they hold",
-            len(members), " | ".join(listed(part) for part in members),
+            len(members), " | ".join(listed(part) for part in members[:5])
+            + (" | ..." if len(members) > 5 else ""),
         )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from scipy.special import logsumexp
 
 from openmm_cgan.free_energy.doubts import listed, warn_of_one_frame, why_unknown
 from openmm_cgan.free_energy.generated import GeneratedFrames
-from openmm_cgan.free_energy.pareto import pareto_smoothed
+from openmm_cgan.free_energy.pareto import pareto_k, pareto_smoothed
 from openmm_cgan.free_energy.reweighting import (
     DistinctBiases,
     JoinedWindows,
@@ -267,9 +267,7 @@ def free_energy_at_points(
         values[np.isinf(values)] = np.nan
         errors = np.array([spread(kT * np.log(counts @ row)) for row in weights])
         effective = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
-    k_hat = np.array(
-        [pareto_smoothed(row)[1] if np.isfinite(row).any() else np.nan for row in logs]
-    )
+    k_hat = np.array([pareto_k(row) if np.isfinite(row).any() else np.nan for row in logs])
     effective = np.nan_to_num(effective)
     pairs = zip(k_hat, effective, strict=True)
     few = np.array([bool(why_unknown(*pair, "a point")) for pair in pairs]) & np.isfinite(values)

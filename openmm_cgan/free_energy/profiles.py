@@ -297,7 +297,8 @@ def _spread_of_bins(samples: WeightedSamples, flat: NDArray, of_zero: NDArray) -
     replicates, n_bins = samples.replicates, len(of_zero)
     if np.ptp(samples.sample_parts) > 0:
         whole = logsumexp(replicates[:, np.append(of_zero, False)[flat]], axis=1, keepdims=True)
-        replicates = replicates - whole
+        with np.errstate(invalid="ignore"):  # a replicate that drew nothing of the part
+            replicates = replicates - whole
     logs = _log_histogram(replicates, flat, n_bins)
     return np.array([spread(column) for column in logs.T])
 
