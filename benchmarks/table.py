@@ -28,6 +28,7 @@ SCRIPTS = [
     "exact_moves.py",
     "hidden_barrier.py",
     "time_to_solution.py",
+    "mbar.py",
     "demo_time.py",
     "peptide.py",
 ]

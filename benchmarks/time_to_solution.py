@@ -43,7 +43,9 @@ from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
 from openmm_cgan.cli.shipped import read_reference
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy.hills import hills_free_energy
-from openmm_cgan.plumed.files.fields import FieldTable, read_fields
+from openmm_cgan.plumed.actions.units import UnitSystem
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.files.tables import FieldTable
 from openmm_cgan.proposals.conditions import Conditions, GridConditions, UniformConditions
 from openmm_cgan.testsystems import alanine_dipeptide
 
@@ -153,7 +155,7 @@ def by_hills(folder: Path) -> Curve:
     values, free_energy, before = [], np.zeros(len(cvs)), 0
     for end in ends:
         part = {name: column[before:end] for name, column in hills.columns.items()}
-        free_energy += hills_free_energy(FieldTable(part, hills.constants), cvs)
+        free_energy += hills_free_energy(FieldTable(part, hills.constants), cvs, UnitSystem())
         before = end
         values.append(basin_free_energy(-free_energy / KT, cvs[:, 0]))
     steps = hills.columns["time"][ends - 1] / TIME_STEP

@@ -106,7 +106,7 @@ def plot_free_energy(
     Parameters
     ----------
     ours : Profile
-        Drawn as points with error bars.
+        Drawn as points with error bars, as grey crosses where the error is not known.
     path : path
         The PNG file.
     reference : Profile, optional
@@ -131,10 +131,12 @@ def plot_free_energy(
         band = 2 * reference.error
         axis.fill_between(x, y - band, y + band, color=REFERENCE, alpha=0.5, lw=0)
         axis.plot(x, y, color=REFERENCE, lw=1.5, label=reference.label)
+    known = np.isfinite(ours.free_energy) & np.isfinite(ours.error)
+    guessed = np.isfinite(ours.free_energy) & ~known
     axis.errorbar(
-        np.degrees(ours.cv),
-        np.where(np.isfinite(ours.free_energy), ours.free_energy, np.nan),
-        yerr=2 * np.nan_to_num(ours.error, posinf=0.0),
+        np.degrees(ours.cv[known]),
+        ours.free_energy[known],
+        yerr=2 * ours.error[known],
         fmt="o",
         ms=3,
         color=OURS,
@@ -142,6 +144,15 @@ def plot_free_energy(
         capsize=1.5,
         label=f"{ours.label} (± 2 standard errors)",
     )
+    if guessed.any():
+        axis.plot(
+            np.degrees(ours.cv[guessed]),
+            ours.free_energy[guessed],
+            "x",
+            ms=4,
+            color=REFERENCE,
+            label="error unknown",
+        )
     axis.set_xticks(np.arange(-180, 181, 60))
     axis.set_xlabel(f"{label} / degrees")
     axis.set_xlim(-180, 180)

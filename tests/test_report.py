@@ -74,6 +74,19 @@ def test_unknown_free_energies_leave_gaps(tmp_path) -> None:
     assert report.plot_free_energy(ours, tmp_path / "f.png").exists()
 
 
+def test_what_has_no_error_bar_is_drawn_as_unknown(tmp_path, drawn) -> None:
+    ours = profile()
+    ours.error[2], ours.error[5] = np.nan, np.inf
+    report.plot_free_energy(ours, tmp_path / "f.png")
+    axis = drawn[0].axes[0]
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert "error unknown" in labels
+    [unknown] = [line for line in axis.lines if line.get_label() == "error unknown"]
+    np.testing.assert_allclose(unknown.get_ydata(), ours.free_energy[[2, 5]])
+    [points] = [c.lines[0] for c in axis.containers]
+    assert len(points.get_ydata()) == len(ours.free_energy) - 2
+
+
 def test_training_curves_have_a_panel_per_number(tmp_path, drawn) -> None:
     history = [
         {"step": i, "critic": 1.0 / (i + 1), "penalty": 0.1, "seconds": i, "note": "x"}

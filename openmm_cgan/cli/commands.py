@@ -334,7 +334,7 @@ def free_energy(
         openmm-cgan free-energy --model model.npz --structure run/topology.pdb \\
             --plumed run/plumed.dat --forcefield amber96.xml --cv phi --basin 0,2.3
     """
-    from openmm_cgan.cli.exports import profile_columns, write_table
+    from openmm_cgan.cli.exports import estimate_text, profile_columns, write_table
     from openmm_cgan.cli.importance import reweight_files
     from openmm_cgan.free_energy import basin_difference, free_energy_profile
 
@@ -342,13 +342,15 @@ def free_energy(
     bounds = None if basin is None else interval(basin)
     set_threads(1)
     samples, source = reweight_files(windows, seed, **model)
+    if samples.unknown:
+        raise ValueError(f"no free energy from {source}: {samples.unknown}")
     profile = free_energy_profile(samples, cv, bins)
     write_table(out, profile_columns(profile))
     click.echo(f"{out}: free energy along {cv} from {source}")
     if bounds is not None:
         values = samples.cvs[:, samples.column(cv)]
         difference = basin_difference(samples, (values > bounds[0]) & (values < bounds[1]))
-        click.echo(f"basin {basin}: {difference.value:.2f} +- {difference.error:.2f} kJ/mol")
+        click.echo(f"basin {basin}: {estimate_text(difference)}")
     if plot is not None:
         from openmm_cgan.report import Profile, plot_free_energy
 

@@ -216,8 +216,9 @@ def proposal_record(proposals: Proposals) -> dict[str, Any]:
 
 
 def _plus_minus(value: float, error: float) -> str:
-    known = f"{error:4.1f}" if np.isfinite(error) else "   ?"
-    return f"{value:6.1f} +- {known}" if np.isfinite(value) else f"{'-':^14}"
+    if not np.isfinite(value):
+        return f"{'-':^14}"
+    return f"{value:6.1f} +- {error:4.1f}" if np.isfinite(error) else f"{'unknown':^14}"
 
 
 def versions() -> dict[str, str]:

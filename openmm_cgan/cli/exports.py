@@ -14,7 +14,7 @@ from openmm_cgan.atomic_files import replacing
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from openmm_cgan.free_energy import FreeEnergy
+    from openmm_cgan.free_energy import Estimate, FreeEnergy
     from openmm_cgan.proposals import Proposals
 
 STRUCTURES = (".pdb", ".dcd", ".xtc")
@@ -97,10 +97,21 @@ def proposal_columns(proposals: Proposals, names: Sequence[str]) -> dict[str, Ar
     return {**columns, "result": [reason or "accepted" for reason in reasons]}
 
 
+def estimate_text(estimate: Estimate) -> str:
+    """A free energy with its error [kJ/mol] in words; no number where its error is not known."""
+    if np.isfinite([estimate.value, estimate.error]).all():
+        return f"{estimate.value:.2f} +- {estimate.error:.2f} kJ/mol"
+    if np.isposinf(estimate.error):
+        return "not known: the windows do not all overlap, see the warning"
+    return "not known: too few independent frames for an error"
+
+
 def profile_columns(profile: FreeEnergy) -> dict[str, ArrayLike]:
     """Columns of a profile, of shape (n_bins,) each.
 
-    CV [CV units], free energy and error [kJ/mol], effective number of samples.
+    CV [CV units], free energy and error [kJ/mol], effective number of samples; the error is nan
+    where it is not known (one sample in a bin) and inf across a gap between windows, whose parts
+    are then numbered in one more column.
     """
     columns: dict[str, ArrayLike] = {
         profile.variables[0].name: profile.centres[0],
@@ -109,6 +120,8 @@ def profile_columns(profile: FreeEnergy) -> dict[str, ArrayLike]:
     }
     if profile.effective_samples is not None:
         columns["effective_samples"] = profile.effective_samples.round(1)
+    if profile.part is not None and profile.part.max() > 0:
+        columns["part"] = profile.part
     return columns
 
 

@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.plumed.files.fields import FieldTable
+from openmm_cgan.plumed.actions import read_actions
+from openmm_cgan.plumed.actions.setup import Units
+from openmm_cgan.plumed.actions.units import UnitSystem
+from openmm_cgan.plumed.files.tables import FieldTable, kernel_variables
+from openmm_cgan.plumed.input.language import include_files, read_statements, read_text
+
+logger = logging.getLogger("openmm_cgan")
 
 HILL_CUTOFF = 6.25  # in (distance/sigma)^2/2, PLUMED's DP2CUTOFF
 
 
 def hill_variables(hills: FieldTable) -> list[str]:
-    """Names of the CVs of a HILLS file, in its order.
+    """Names of the CVs of a HILLS file, in its order, by the places of its columns.
 
     Raises
     ------
     ValueError
-        If its columns are not those of diagonal Gaussians, or a number is none or no width.
+        If its columns are not those of diagonal Gaussians.
     """
-    names = [name.removeprefix("sigma_") for name in hills.columns if name.startswith("sigma_")]
-    if not names or not {"time", "height", "biasf", *names} <= set(hills.columns):
-        raise ValueError(
-            f"columns {list(hills.columns)} are not those of a HILLS file with diagonal Gaussians: "
-            "time, the CVs, a sigma_ for each, height, biasf"
-        )
-    hills.require_finite(["time", "height", "biasf", *names])
+    names = kernel_variables(hills, "HILLS", ["height", "biasf"])
+    hills.require_finite(["time", *names, "height", "biasf"])
     hills.require_positive([f"sigma_{name}" for name in names])
     return names
 
 
-def hills_bias(hills: FieldTable, cvs: NDArray) -> NDArray[np.float64]:
+def _units(units: str | Path | UnitSystem | None) -> UnitSystem:
+    """Units as given, or those of the input that made the file; PLUMED's with a warning if None."""
+    if isinstance(units, UnitSystem):
+        return units
+    if units is None:
+        logger.warning(
+            "a HILLS file does not say its units: its heights are taken to be in kJ/mol and its "
+            "times in ps; give units=, the PLUMED input that made it"
+        )
+        return UnitSystem()
+    text, source = read_text(units)
+    folder = Path() if source == "<input>" else Path(units).parent
+    followed = include_files(read_statements(text, source), folder)
+    actions = read_actions([s for s in followed if s.action == "UNITS"])
+    found = [action.system for action in actions if isinstance(action, Units)]
+    return found[-1] if found else UnitSystem()
+
+
+def hills_bias(
+    hills: FieldTable, cvs: NDArray, units: str | Path | UnitSystem | None = None
+) -> NDArray[np.float64]:
     """Metadynamics bias at CV values, from a HILLS file read by `read_fields`.
 
     Parameters
@@ -40,7 +64,10 @@ def hills_bias(hills: FieldTable, cvs: NDArray) -> NDArray[np.float64]:
     hills : FieldTable
         Columns time, the CVs, sigma_<cv>, height, biasf.
     cvs : ndarray, shape (n, n_cvs)
-        In the order of the file's CVs [CV unit].
+        In the order of the file's CVs [CV unit of the file].
+    units : str, Path or UnitSystem, optional
+        The PLUMED input that made the file (a path, or text with a newline), for its UNITS, or what
+        they are. PLUMED's own (kJ/mol, ps) with a warning if omitted, for no HILLS file says them.
 
     Returns
     -------
@@ -52,10 +79,12 @@ def hills_bias(hills: FieldTable, cvs: NDArray) -> NDArray[np.float64]:
     ValueError
         If shapes do not fit, or the columns are not those of diagonal Gaussians.
     """
-    return _sum(hills, cvs, _deposited_fraction(hills))
+    return _units(units).energy * _sum(hills, cvs, _deposited_fraction(hills))
 
 
-def hills_free_energy(hills: FieldTable, cvs: NDArray) -> NDArray[np.float64]:
+def hills_free_energy(
+    hills: FieldTable, cvs: NDArray, units: str | Path | UnitSystem | None = None
+) -> NDArray[np.float64]:
     """Free energy at CV values as metadynamics estimates it: minus the heights as printed.
 
     PLUMED prints well-tempered heights times biasf / (biasf - 1), so that their sum is -F(s) up to
@@ -66,7 +95,10 @@ def hills_free_energy(hills: FieldTable, cvs: NDArray) -> NDArray[np.float64]:
     hills : FieldTable
         Columns time, the CVs, sigma_<cv>, height, biasf.
     cvs : ndarray, shape (n, n_cvs)
-        In the order of the file's CVs [CV unit].
+        In the order of the file's CVs [CV unit of the file].
+    units : str, Path or UnitSystem, optional
+        The PLUMED input that made the file (a path, or text with a newline), for its UNITS, or what
+        they are. PLUMED's own (kJ/mol, ps) with a warning if omitted, for no HILLS file says them.
 
     Returns
     -------
@@ -78,22 +110,26 @@ def hills_free_energy(hills: FieldTable, cvs: NDArray) -> NDArray[np.float64]:
     ValueError
         As for `hills_bias`.
     """
-    return -_sum(hills, cvs, np.ones(len(hills)))
+    return -_units(units).energy * _sum(hills, cvs, np.ones(len(hills)))
 
 
 def _sum(hills: FieldTable, cvs: NDArray, fractions: NDArray) -> NDArray[np.float64]:
-    names = hill_variables(hills)
+    names, rows = hill_variables(hills), _rows(hills)
     cvs = np.asarray(cvs, dtype=float)
     if cvs.ndim != 2 or cvs.shape[1] != len(names):
         raise ValueError(f"cvs has shape {cvs.shape}, expected (n, {len(names)}) for {names}")
     total = np.zeros(len(cvs))
-    for hill, fraction in enumerate(fractions):
-        total += fraction * _hill(hills, names, hill, cvs)
+    for row, fraction in zip(rows, fractions, strict=True):
+        total += fraction * _hill(hills, names, row, cvs)
     return total
 
 
 def tiwary_log_weights(
-    times: ArrayLike, bias: ArrayLike, hills: FieldTable, temperature: float
+    times: ArrayLike,
+    bias: ArrayLike,
+    hills: FieldTable,
+    temperature: float,
+    units: str | Path | UnitSystem | None = None,
 ) -> NDArray[np.float64]:
     """Log weights (V(s, t) - c(t)) / kT of frames from a metadynamics run that still deposits.
 
@@ -105,6 +141,9 @@ def tiwary_log_weights(
         The run's HILLS, of one or two CVs.
     temperature : float
         Temperature [K].
+    units : str, Path or UnitSystem, optional
+        The PLUMED input that made the file (a path, or text with a newline), for its UNITS, or what
+        they are. PLUMED's own (kJ/mol, ps) with a warning if omitted, for no HILLS file says them.
 
     Returns
     -------
@@ -120,52 +159,62 @@ def tiwary_log_weights(
     ----------
     Tiwary and Parrinello, doi 10.1021/jp504920s.
     """
-    offsets = _hills_offsets(hills, GAS_CONSTANT * temperature)
-    laid = np.searchsorted(hills.columns["time"], np.asarray(times, dtype=float) - 1e-6)
-    return (np.asarray(bias, dtype=float) - offsets[laid]) / (GAS_CONSTANT * temperature)
+    system = _units(units)
+    kT = GAS_CONSTANT * temperature
+    offsets = system.energy * _hills_offsets(hills, kT / system.energy)
+    laid_at = system.time * hills.columns["time"]
+    laid = np.searchsorted(laid_at, np.asarray(times, dtype=float) - 1e-6)
+    return (np.asarray(bias, dtype=float) - offsets[laid]) / kT
 
 
 def _deposited_fraction(hills: FieldTable) -> NDArray[np.float64]:
     """What the bias is of the height printed: PLUMED prints well-tempered ones times g/(g-1)."""
-    factor = hills.columns["biasf"]
+    factor = _rows(hills)[:, -1]
     tempered = factor > 1.0
     return np.where(tempered, (factor - 1.0) / np.where(tempered, factor, 2.0), 1.0)
 
 
-def _hill(hills: FieldTable, names: list[str], hill: int, cvs: NDArray) -> NDArray[np.float64]:
+def _rows(hills: FieldTable) -> NDArray[np.float64]:
+    """The CVs, their sigmas, height and biasf of each hill, by their places."""
+    names = hill_variables(hills)
+    wanted = ["time", *names, *(f"sigma_{name}" for name in names), "height", "biasf"]
+    return hills.taken(wanted)[:, 1:]
+
+
+def _hill(hills: FieldTable, names: list[str], row: NDArray, cvs: NDArray) -> NDArray[np.float64]:
     """One hill at CV values (n, n_cvs), as printed, PLUMED's cutoff and stretching included."""
-    exponent = np.zeros(len(cvs))
+    exponent, n = np.zeros(len(cvs)), len(names)
     for i, name in enumerate(names):
         variable = CollectiveVariable(name, domain=hills.domain(name))
-        distance = variable.difference(hills.columns[name][hill], cvs[:, i])
-        exponent += 0.5 * (distance / hills.columns[f"sigma_{name}"][hill]) ** 2
+        exponent += 0.5 * (variable.difference(row[i], cvs[:, i]) / row[n + i]) ** 2
     stretched = hills.constants.get("kerneltype", "stretched-gaussian") == "stretched-gaussian"
     edge = np.exp(-HILL_CUTOFF) if stretched else 0.0
     kernel = (np.exp(-exponent) - edge) / (1.0 - edge)
-    return hills.columns["height"][hill] * np.where(exponent < HILL_CUTOFF, kernel, 0.0)
+    return row[2 * n] * np.where(exponent < HILL_CUTOFF, kernel, 0.0)
 
 
 def _hills_offsets(hills: FieldTable, kT: float) -> NDArray[np.float64]:
-    """c(t) before the first and after each hill, shape (n_hills + 1,) [kJ/mol]."""
+    """c(t) before the first and after each hill, (n_hills + 1,); kT in the unit of heights."""
     names = hill_variables(hills)
     if len(names) > 2:
         raise ValueError(f"c(t) is summed on a grid of 1 or 2 CVs, not of {names}")
-    axes = [_hill_axis(hills, name) for name in names]
+    rows, n = _rows(hills), len(names)
+    axes = [_hill_axis(hills.domain(v), rows[:, i], rows[:, n + i]) for i, v in enumerate(names)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(names))
     deposited = _deposited_fraction(hills)
     bias, offsets = np.zeros(len(grid)), [0.0]
-    for hill, fraction in enumerate(deposited):
-        bias += fraction * _hill(hills, names, hill, grid)
+    for row, fraction in zip(rows, deposited, strict=True):
+        bias += fraction * _hill(hills, names, row, grid)
         lower = (1.0 - fraction) / fraction * bias / kT  # 1/(g-1), nothing if not tempered
         offsets.append(kT * float(logsumexp(bias / kT + lower) - logsumexp(lower)))
     return np.array(offsets)
 
 
-def _hill_axis(hills: FieldTable, name: str) -> NDArray[np.float64]:
+def _hill_axis(
+    domain: tuple[float, float] | None, centres: NDArray, sigmas: NDArray
+) -> NDArray[np.float64]:
     """Grid points along a CV, about three to a hill's width."""
-    sigma = float(hills.columns[f"sigma_{name}"].min())
-    domain = hills.domain(name)
-    centres = hills.columns[name]
+    sigma = float(sigmas.min())
     lower, upper = domain or (centres.min() - 4 * sigma, centres.max() + 4 * sigma)
     points = max(2, int(np.ceil(3.0 * (upper - lower) / sigma)))
     return np.linspace(lower, upper, points, endpoint=domain is None)

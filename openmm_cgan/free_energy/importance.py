@@ -18,13 +18,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from openmm_cgan.free_energy.doubts import listed, warn_of_one_frame, why_unknown
 from openmm_cgan.free_energy.generated import GeneratedFrames
+from openmm_cgan.free_energy.pareto import pareto_k, pareto_smoothed
 from openmm_cgan.free_energy.reweighting import (
     DistinctBiases,
     JoinedWindows,
@@ -40,13 +42,15 @@ from openmm_cgan.free_energy.samples import (
 
 logger = logging.getLogger("openmm_cgan")
 
-LEAST_EFFECTIVE = 100.0  # samples: fewer, and neither a free energy nor its error is trustworthy
-LARGEST_SHARE = 0.05  # of all weight, in one configuration
+REMEDY = (
+    "Train longer or refine, draw the CVs nearer to where the free energy is low, make more "
+    "configurations, or join them with umbrella windows"
+)
 FARTHEST = 700.0  # kT: exp of more than that is no number
 
 
 def reweight_generated(
-    generated: GeneratedFrames, *, n_bootstrap: int = 100, seed: int = 0
+    generated: GeneratedFrames, *, n_bootstrap: int = 100, seed: int = 0, smooth: bool = False
 ) -> WeightedSamples:
     """Weigh generated configurations for the unbiased ensemble.
 
@@ -60,12 +64,16 @@ def reweight_generated(
         Replicates for the errors; 0 for none.
     seed : int
         Of the bootstrap.
+    smooth : bool
+        Make the largest weights smooth by the Pareto distribution fitted to them: less noise for a
+        little bias.
 
     Returns
     -------
     WeightedSamples
-        Of the configurations that have a weight; its ``effective_samples`` is Kish's. A warning is
-        logged where the weights are dominated by a few.
+        Of the configurations that have a weight; its ``effective_samples`` is Kish's, its ``k_hat``
+        Pareto's. Where k is above 0.7, or fewer than 100 samples are left of weights that differ,
+        a warning is logged and what is computed of it is NaN: ``unknown`` says why.
 
     Raises
     ------
@@ -83,13 +91,15 @@ def reweight_generated(
     rows = generated.weighted_rows()
     window = generated.as_window(rows)
     check_windows([window])
-    log_weights = normalised(np.asarray(generated.log_weights, dtype=float)[rows])
+    smoothed, k_hat = pareto_smoothed(generated.log_weights)
+    log_weights = smoothed if smooth else np.asarray(generated.log_weights, dtype=float)
+    log_weights = normalised(log_weights[rows])
     n, rng = len(generated.cvs), np.random.default_rng(seed)
     replicates = np.empty((n_bootstrap, len(rows)))
     with np.errstate(divide="ignore"):
         for replicate in replicates:
             counts = np.bincount(rng.integers(0, n, n), minlength=n)[rows]
-            replicate[:] = np.log(counts) + log_weights
+            replicate[:] = np.log(counts) + log_weights if n > 1 else np.nan
     samples = WeightedSamples(
         window.cvs,
         log_weights,
@@ -100,9 +110,13 @@ def reweight_generated(
         rows,
         np.ones(1),
         np.ones((1, 1)),
+        k_hat=k_hat,
     )
-    _warn_of_few(samples)
-    return samples
+    warn_of_one_frame(samples, [window.name])
+    what = f"{len(rows)} generated configurations"
+    if why := why_unknown(k_hat, samples.effective_samples, what):
+        logger.warning("%s: nothing is said of them. %s", why, REMEDY)
+    return replace(samples, unknown=why and f"{why}. {REMEDY}")
 
 
 def reweight_with_generated(
@@ -132,7 +146,9 @@ def reweight_with_generated(
     Returns
     -------
     WeightedSamples
-        Windows first, in their order; the last one is the generator.
+        Windows first, in their order; the last one is the generator. ``k_hat`` is that of its own
+        weights: MBAR's are bounded by the windows, and where nothing joins them to the generator
+        errors are infinite.
 
     Raises
     ------
@@ -157,13 +173,14 @@ def reweight_with_generated(
     biases = DistinctBiases.of(windows, joined.cvs)
     u_generator = _reduced_potential([w[k] for w, k in zip(logs, joined.kept, strict=True)])
     n_states = len(biases.first)
-    return joined.weighted(
+    samples = joined.weighted(
         lambda rows: np.vstack([biases.reduced(joined.cvs[rows]), u_generator[rows]]),
         np.append(biases.state, n_states),
         [*(windows[i].name for i in biases.first), "generated configurations"],
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
+    return replace(samples, k_hat=pareto_k(generated.log_weights))
 
 
 def _reduced_potential(log_weights: Sequence[NDArray]) -> NDArray[np.float64]:
@@ -185,7 +202,7 @@ def _reduced_potential(log_weights: Sequence[NDArray]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class FreeEnergyAtPoints:
-    """Free energies at CV values, their minimum at zero, NaN where no configuration has a weight.
+    """Free energies at CV values, their minimum at zero, NaN where weights do not tell them.
 
     Attributes
     ----------
@@ -194,11 +211,14 @@ class FreeEnergyAtPoints:
         are independent.
     effective_samples : ndarray, shape (m,)
         Kish's effective number of samples at each point.
+    k_hat : ndarray, shape (m,)
+        Pareto's k of the weights at each point.
     """
 
     free_energy: NDArray[np.float64]
     error: NDArray[np.float64]
     effective_samples: NDArray[np.float64]
+    k_hat: NDArray[np.float64]
 
 
 def free_energy_at_points(
@@ -224,6 +244,8 @@ def free_energy_at_points(
     Returns
     -------
     FreeEnergyAtPoints
+        NaN, with a warning, at points whose weights are dominated by a few, by the rule of
+        `reweight_generated`.
 
     Examples
     --------
@@ -243,19 +265,18 @@ def free_energy_at_points(
     with np.errstate(divide="ignore", invalid="ignore"):
         values = -kT * (largest[:, 0] + np.log(weights.mean(axis=1)))
         values[np.isinf(values)] = np.nan
-        errors = [spread(kT * np.log(counts @ row)) for row in weights]
+        errors = np.array([spread(kT * np.log(counts @ row)) for row in weights])
         effective = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
-    lowest = np.nanmin(values) if np.isfinite(values).any() else np.nan
-    return FreeEnergyAtPoints(values - lowest, np.array(errors), np.nan_to_num(effective))
-
-
-def _warn_of_few(samples: WeightedSamples) -> None:
-    effective, largest = samples.effective_samples, float(np.exp(samples.log_weights.max()))
-    if effective < LEAST_EFFECTIVE or largest > LARGEST_SHARE:
+    k_hat = np.array([pareto_k(row) if np.isfinite(row).any() else np.nan for row in logs])
+    effective = np.nan_to_num(effective)
+    pairs = zip(k_hat, effective, strict=True)
+    few = np.array([bool(why_unknown(*pair, "a point")) for pair in pairs]) & np.isfinite(values)
+    if few.any():
         logger.warning(
-            "the weights of %d generated configurations are dominated by a few: they are worth "
-            "%.0f (Kish), one has %.0f %% of all weight; neither the free energy nor its error can "
-            "be trusted. Train longer or refine, draw the CVs nearer to where the free energy is "
-            "low, or make more configurations",
-            len(samples.log_weights), effective, 100 * largest,
+            "at %d of %d points (%s) the weights are dominated by a few: nothing is said of these "
+            "points. Make more configurations there, train longer or refine",
+            few.sum(), len(logs), listed([f"point {i}" for i in np.flatnonzero(few)]),
         )  # fmt: skip
+        values, errors = np.where(few, np.nan, values), np.where(few, np.nan, errors)
+    lowest = np.nanmin(values) if np.isfinite(values).any() else np.nan
+    return FreeEnergyAtPoints(values - lowest, errors, effective, k_hat)

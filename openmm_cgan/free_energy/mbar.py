@@ -4,9 +4,10 @@ Notation of Shirts and Chodera, doi 10.1063/1.2978177: K states, N samples of al
 reduced bias of sample n in state k, n_k the number of samples made in state k, f_k reduced free
 energies, W_nk the weight of sample n in state k.
 
-pymbar solves for a few samples of each state; Newton's method goes on from there with all of them.
-A sample weighs something in the few states around it only, so W_nk is kept sparse: 360 windows and
-200,000 samples take seconds and some 100 MB.
+A few samples of each state give free energies to start from, all of them those that are returned.
+A sample weighs something in the few states around it only, so W_nk is kept sparse, and what is left
+out is looked at again with every new set of free energies: the solution is one of the full
+equations. Where Newton's method does not find it, pymbar is asked before anything gives up.
 """
 
 from __future__ import annotations
@@ -14,19 +15,46 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.special import logsumexp
+
+from openmm_cgan.free_energy.newton import REACH, Objective, minimise
 
 # numbers of samples (m,) to their reduced bias energies in all states (K, m)
 ReducedBias = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
-MAX_ITERATIONS = 200  # ten to twenty do where windows overlap
-FEW = 20  # samples of each state that pymbar solves for
-LEAST_SHARE = 1e-10  # of a state in the mixture at a sample, below which it is left out
+TOLERANCE = 1e-9  # of the sum of the weights of a state
+MAX_PASSES = 100  # over all u_kn; two where windows overlap
+FEW = 20  # samples of each state to start from, at least
+FEW_NUMBERS = 2**22, 2**26  # of u_kn to start from, and to go on with
+SELF_CONSISTENT = 5  # steps before Newton's, from no idea at all
+LEAST_SHARE = 1e-16  # of a state in the mixture at a sample: less is lost in rounding
+REPLICATE_TOLERANCE = 1e-6  # of the same in a replicate, whose spread is larger by far
+REPLICATE_SHARE = 1e-10  # of a state in the mixture at a sample, for replicates
 CHUNK = 2**21  # numbers of u_kn held at once
+PYMBAR_NUMBERS = 2**26  # of u_kn that pymbar is given, which holds several copies
+
+
+class Solution(NamedTuple):
+    """Free energies with the weights that follow from them.
+
+    Attributes
+    ----------
+    f_k : ndarray, shape (K,)
+    weights_nk : sparse array, shape (N, K)
+    log_weights : ndarray, shape (N,)
+        Unbiased, not normalised.
+    error : float
+        By how much the weights of a state miss 1 at most.
+    """
+
+    f_k: NDArray[np.float64]
+    weights_nk: sparse.csr_array
+    log_weights: NDArray[np.float64]
+    error: float
 
 
 def solve_mbar(
@@ -44,61 +72,156 @@ def solve_mbar(
     Returns
     -------
     weights_nk : sparse array, shape (N, K)
-        Weight of each sample in each state; columns add up to 1.
+        Weight of each sample in each state; columns add up to 1 within `TOLERANCE`.
     log_weights : ndarray, shape (N,)
         Unbiased log weights, not normalised.
 
     Raises
     ------
     RuntimeError
-        If it does not converge.
+        If neither Newton's method nor pymbar solves them.
     """
     n_k = np.bincount(states).astype(float)
-    f_k = _few_samples_free_energies(reduced_bias, states)
-    weights_nk, log_weights = _sparse_weights(reduced_bias, n_k, f_k)
-    counts = np.ones(len(states))
-    inverse = _inverse_hessian(weights_nk @ sparse.diags_array(n_k), counts)
-    a_k = np.exp(_resampled_free_energies(weights_nk, counts, n_k, inverse))
-    mixture = weights_nk @ (n_k * a_k)
-    weights_nk = sparse.diags_array(1.0 / mixture) @ weights_nk @ sparse.diags_array(a_k)
-    return weights_nk.tocsr(), log_weights - np.log(mixture)
+    few, more = (_few_of_each(states, max(FEW, n // len(n_k) ** 2)) for n in FEW_NUMBERS)
+    f_k = _start(lambda rows: reduced_bias(few[rows]), states[few])
+    if len(few) < len(more) < len(states):
+        f_k = _refined(lambda rows: reduced_bias(more[rows]), np.bincount(states[more]), f_k).f_k
+    found = _refined(reduced_bias, n_k, f_k)
+    if found.error >= TOLERANCE:
+        some = _few_of_each(states, max(FEW, PYMBAR_NUMBERS // len(n_k) ** 2))
+        f_k = _pymbar_free_energies(reduced_bias(some), states[some])
+        found = _refined(reduced_bias, n_k, f_k)
+    if found.error >= TOLERANCE:
+        worst = int(np.abs(found.weights_nk.sum(axis=0) - 1.0).argmax())
+        raise RuntimeError(
+            "MBAR did not converge, neither here nor with pymbar: the weights of state "
+            f"{worst} (of {len(n_k)}, counted from 0) add up to 1 within {found.error:.1g} only, "
+            f"expected {TOLERANCE:g}; look at the bias and the frames of that window"
+        )
+    return found.weights_nk, found.log_weights
 
 
-def _few_samples_free_energies(reduced_bias: ReducedBias, states: NDArray) -> NDArray[np.float64]:
-    """pymbar's f_k for a few samples of each state, evenly taken."""
+def _few_of_each(states: NDArray, number: int) -> NDArray[np.int64]:
+    """Numbers of some samples of each state, evenly taken."""
     n_k = np.bincount(states)
-    if len(n_k) == 1:
-        return np.zeros(1)
     order = np.argsort(states, kind="stable")
     first = np.concatenate([[0], np.cumsum(n_k)[:-1]])
     few = [
-        order[begin + np.unique(np.linspace(0, n - 1, FEW).astype(np.int64))]
+        order[begin + np.unique(np.linspace(0, n - 1, min(n, number)).astype(np.int64))]
         for begin, n in zip(first, n_k, strict=True)
     ]
-    mbar = pymbar_quietly().MBAR(
-        reduced_bias(np.concatenate(few)),
-        np.array([len(rows) for rows in few]),
-        solver_protocol=({"method": "adaptive", "options": {"min_sc_iter": 0}},),
-        relative_tolerance=1e-6,
-        maximum_iterations=MAX_ITERATIONS,
-    )
-    return np.array(mbar.f_k, dtype=float)
+    return np.concatenate(few)
+
+
+def _start(reduced_bias: ReducedBias, states: NDArray) -> NDArray[np.float64]:
+    """Free energies of a few samples: some steps of self-consistency, then Newton's."""
+    n_k = np.bincount(states).astype(float)
+    u_kn = reduced_bias(np.arange(len(states)))
+    f_k = np.zeros(len(n_k))
+    for _ in range(SELF_CONSISTENT):
+        log_mixture = _log_sum((f_k + np.log(n_k))[:, None] - u_kn, axis=0)
+        f_k = -_log_sum(-u_kn - log_mixture, axis=1)
+        f_k = f_k - f_k[0]
+    return _refined(lambda rows: u_kn[:, rows], n_k, f_k).f_k
+
+
+def _log_sum(logs: NDArray, axis: int) -> NDArray[np.float64]:
+    """ln sum exp along an axis, in place: scipy's takes ten times as long."""
+    largest = logs.max(axis=axis, keepdims=True)
+    logs -= largest
+    np.exp(logs, out=logs)
+    return np.asarray(largest.squeeze(axis) + np.log(logs.sum(axis=axis)))
+
+
+def _pymbar_free_energies(u_kn: NDArray, states: NDArray) -> NDArray[np.float64]:
+    """pymbar's f_k, by the solvers that it calls robust; zeros where it fails."""
+    try:
+        mbar = pymbar_quietly().MBAR(u_kn, np.bincount(states), solver_protocol="robust")
+    except Exception as error:  # whatever stops pymbar: the caller says that neither did it
+        logging.getLogger("openmm_cgan").warning("pymbar failed: %s", error)
+        return np.zeros(len(u_kn))
+    f_k = np.array(mbar.f_k, dtype=float)
+    return f_k if np.isfinite(f_k).all() else np.zeros(len(u_kn))
+
+
+def _refined(reduced_bias: ReducedBias, n_k: NDArray, f_k: NDArray) -> Solution:
+    """Newton's method, with the weights made anew from all u_kn until these equations hold.
+
+    A weight left out was less than `LEAST_SHARE` of its sample, and is less than exp(ptp f) times
+    that after a change f: where even all of them together are too little to count, the equations
+    hold in full and need not be summed once more.
+    """
+    best, counts = np.inf, np.ones(int(n_k.sum()))
+    for _ in range(MAX_PASSES):
+        weights_nk, log_weights = _sparse_weights(reduced_bias, n_k, f_k)
+        error = _missed(weights_nk)
+        if error < TOLERANCE:
+            break
+        change = minimise(Objective(weights_nk, counts, n_k), 0.1 * TOLERANCE)
+        moved = float(np.ptp(change.f_k))
+        if error > 0.99 * best and moved <= REACH:
+            break  # rounding, or Newton's method, stands still
+        best, f_k = min(best, error), f_k + change.f_k
+        left_out = LEAST_SHARE * np.exp(moved) * len(counts) / n_k.min()
+        if change.error + left_out < TOLERANCE:
+            log_weights -= np.log(_reweighted(weights_nk, n_k, change.f_k))
+            error = _missed(weights_nk) + left_out
+            break
+    return Solution(f_k, weights_nk, log_weights, error)
+
+
+def _missed(weights_nk: sparse.csr_array) -> float:
+    """By how much the weights of a state miss 1 at most; summed without a copy of them."""
+    return float(np.abs(weights_nk.T @ np.ones(weights_nk.shape[0]) - 1.0).max())
+
+
+def _reweighted(weights_nk: sparse.csr_array, n_k: NDArray, f_k: NDArray) -> NDArray[np.float64]:
+    """Change free energies in weights, in place; what each sample was divided by, shape (N,)."""
+    mixture = weights_nk @ (n_k * np.exp(f_k))
+    starts = weights_nk.indptr
+    for begin in range(0, len(mixture), CHUNK // 16):
+        rows = slice(begin, begin + CHUNK // 16)
+        numbers = slice(starts[begin], starts[min(rows.stop, len(mixture))])
+        factor = np.exp(f_k)[weights_nk.indices[numbers]]
+        factor /= np.repeat(mixture[rows], np.diff(starts[begin : rows.stop + 1]))
+        weights_nk.data[numbers] *= factor
+    return mixture
 
 
 def _sparse_weights(
     reduced_bias: ReducedBias, n_k: NDArray, f_k: NDArray
 ) -> tuple[sparse.csr_array, NDArray[np.float64]]:
-    """W_nk and the unbiased log weights for given free energies."""
-    n_samples, parts, log_weights = int(n_k.sum()), [], []
+    """W_nk and the unbiased log weights for given free energies.
+
+    Arrays grow in place, for two copies of them would fill the memory.
+    """
+    n_samples = int(n_k.sum())
     step = max(1, CHUNK // len(n_k))
+    logs_k = (f_k + np.log(n_k))[:, None]
+    log_weights, starts = np.empty(n_samples), np.zeros(n_samples + 1, dtype=np.int64)
+    data, indices, filled = np.empty(CHUNK), np.empty(CHUNK, dtype=np.int32), 0
     for start in range(0, n_samples, step):
-        u_kn = reduced_bias(np.arange(start, min(start + step, n_samples)))
-        logs = -logsumexp(f_k[:, None] - u_kn, axis=0, b=n_k[:, None])
-        weights_kn = np.exp(f_k[:, None] - u_kn + logs)
-        weights_kn[n_k[:, None] * weights_kn < LEAST_SHARE] = 0.0
-        parts.append(sparse.csr_array(weights_kn.T))
-        log_weights.append(logs)
-    return sparse.vstack(parts, format="csr"), np.concatenate(log_weights)
+        rows = np.arange(start, min(start + step, n_samples))
+        shares = logs_k - reduced_bias(rows)  # logarithms, to the largest of each sample
+        largest = shares.max(axis=0)
+        shares -= largest
+        kept = np.flatnonzero(shares > np.log(LEAST_SHARE))
+        state, sample = np.divmod(kept, len(rows))
+        share = np.exp(shares.ravel()[kept])
+        total = np.bincount(sample, weights=share)
+        log_weights[rows] = -(largest + np.log(total))
+        share /= total[sample] * n_k[state]
+        order = np.argsort(sample, kind="stable")
+        if filled + len(order) > len(data):  # to what all samples need, should they go on so
+            foreseen = (filled + len(order)) * n_samples / (rows[-1] + 1)
+            data.resize(int(1.02 * max(foreseen, filled + len(order))), refcheck=False)
+            indices.resize(len(data), refcheck=False)
+        data[filled : filled + len(order)] = share[order]
+        indices[filled : filled + len(order)] = state[order]
+        starts[rows + 1] = filled + np.cumsum(np.bincount(sample))
+        filled += len(order)
+    weights = (data[:filled], indices[:filled], starts.astype(np.int32 if filled < 2**31 else int))
+    return sparse.csr_array(weights, (n_samples, len(n_k))), log_weights
 
 
 def resampled_log_weights(
@@ -118,131 +241,28 @@ def resampled_log_weights(
     Returns
     -------
     ndarray, shape (n_bootstrap, N)
-        To be added to the log weights; -inf for samples not drawn.
-
-    Raises
-    ------
-    RuntimeError
-        If the equations of a replicate are not solved.
+        To be added to the log weights; -inf for samples not drawn. NaN for a replicate whose
+        equations have no solution near that of all samples: it lost what joins its states.
     """
     n_k = np.bincount(states).astype(float)
-    inverse = _inverse_hessian(weights_nk @ sparse.diags_array(n_k), np.ones(len(states)))
+    weights_nk = weights_nk.copy()
+    weights_nk.data[weights_nk.data * n_k[weights_nk.indices] < REPLICATE_SHARE] = 0.0
+    weights_nk.eliminate_zeros()
+    inverse = Objective(weights_nk, np.ones(len(states)), n_k).inverse_hessian(np.zeros(len(n_k)))
     changes = np.empty(drawn.shape)
     with np.errstate(divide="ignore"):
         for change, draw in zip(changes, drawn, strict=True):
             counts = draw.astype(float)
             n_k = np.bincount(states, weights=counts)
-            f_k = _resampled_free_energies(weights_nk, counts, n_k, inverse)
-            change[:] = np.log(counts) - np.log(weights_nk @ (n_k * np.exp(f_k)))
+            found = minimise(
+                Objective(weights_nk, counts, n_k), REPLICATE_TOLERANCE,
+                inverse * (len(counts) / counts.sum()),
+            )  # fmt: skip
+            if found.error < REPLICATE_TOLERANCE and np.ptp(found.f_k) <= REACH:
+                change[:] = np.log(counts) - np.log(weights_nk @ (n_k * np.exp(found.f_k)))
+            else:
+                change[:] = np.nan
     return changes
-
-
-def _resampled_free_energies(
-    weights_nk: sparse.csr_array, counts: NDArray, n_k: NDArray, inverse: NDArray
-) -> NDArray[np.float64]:
-    """MBAR's equations for samples counted `counts` times, as changes of the f_k behind W_nk.
-
-    Newton's method with the given inverse Hessian as long as it serves: two products of a matrix
-    and a vector a step.
-    """
-    f_k, previous = np.zeros(len(n_k)), np.inf
-    inverse = inverse * (len(counts) / counts.sum())
-    transposed = weights_nk.T
-    for _ in range(MAX_ITERATIONS):
-        a_k = n_k * np.exp(f_k)
-        mixture = weights_nk @ a_k
-        gradient = a_k * (transposed @ (counts / mixture)) - n_k
-        size = float(np.abs(gradient / n_k).max())
-        if size < 1e-6:
-            return f_k
-        if size > 0.5 * previous:
-            p_nk = sparse.diags_array(1.0 / mixture) @ weights_nk @ sparse.diags_array(a_k)
-            inverse = _inverse_hessian(p_nk, counts)
-        step = inverse @ gradient
-        f_k = f_k - step * min(1.0, 2.0 / (np.abs(step).max() + 1e-300))
-        previous = size
-    raise RuntimeError(
-        "MBAR did not converge: the weights of a state add up to 1 within "
-        f"{size:.1g} only; look for windows that overlap with no other"
-    )
-
-
-def _inverse_hessian(p_nk: sparse.csr_array, counts: NDArray) -> NDArray[np.float64]:
-    """Inverse second derivatives of MBAR's objective; `p_nk` add up to 1 over the states."""
-    products = (p_nk.T @ (sparse.diags_array(counts) @ p_nk)).toarray()
-    return np.linalg.pinv(np.diag(p_nk.T @ counts) - products, rcond=1e-12, hermitian=True)
-
-
-def overlap_matrix(weights_nk: sparse.csr_array, states: NDArray) -> NDArray[np.float64]:
-    """Overlap O_ij = n_j sum_n W_ni W_nj of the states.
-
-    Parameters
-    ----------
-    weights_nk : sparse array, shape (N, K)
-        From `solve_mbar`.
-    states : ndarray of int, shape (N,)
-        State that each sample was made in.
-
-    Returns
-    -------
-    ndarray, shape (K, K)
-        Rows add up to 1.
-
-    References
-    ----------
-    Klimovich, Shirts, Mobley, doi 10.1007/s10822-015-9840-9.
-    """
-    return (weights_nk.T @ weights_nk).toarray() * np.bincount(states)
-
-
-def weakest_link(overlap: NDArray) -> tuple[float, list[int]]:
-    """Overlap that joins the two worst joined groups of states, and the members of one group.
-
-    Along a line of windows this is the least overlap between neighbours; for windows on a grid it
-    is the least one that can not be gone round.  It is the lightest edge of the maximum spanning
-    tree (Prim).
-
-    Parameters
-    ----------
-    overlap : ndarray, shape (K, K)
-        From `overlap_matrix`.
-
-    Returns
-    -------
-    overlap : float
-        1 for a single state.
-    group : list of int
-        Numbers of the states on one side of the link; empty for a single state.
-
-    Examples
-    --------
-    >>> weakest_link(np.array([[0.7, 0.3, 0.0], [0.3, 0.69, 0.01], [0.0, 0.01, 0.99]]))
-    (0.01, [2])
-    """
-    link = np.minimum(overlap, overlap.T)
-    states = len(link)
-    best, reached = link[0].copy(), np.zeros(states, dtype=bool)
-    reached[0] = True
-    order, joints = [0], [np.inf]
-    while not reached.all():  # Prim's maximum spanning tree
-        state = int(np.argmax(np.where(reached, -np.inf, best)))
-        order.append(state)
-        joints.append(float(best[state]))
-        reached[state] = True
-        best = np.maximum(best, link[state])
-    cut = int(np.argmin(joints))
-    group = _joined(link, order[cut], joints[cut]) if states > 1 else []
-    return min(1.0, joints[cut]), group
-
-
-def _joined(link: NDArray, start: int, threshold: float) -> list[int]:
-    """States reached from one by overlaps above a threshold."""
-    group, frontier = {start}, [start]
-    while frontier:
-        found = set(np.flatnonzero(link[frontier.pop()] > threshold).tolist()) - group
-        group |= found
-        frontier += found
-    return sorted(group)
 
 
 class _Advertisement(logging.Filter):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.opes.kernels import Kernels
-from openmm_cgan.plumed.files.fields import FieldTable
+from openmm_cgan.plumed.files.tables import FieldTable, kernel_variables
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,6 @@ class OpesEstimate:
         return np.log(self.kernels.at(cvs) / self.norm / self.zed + self.epsilon)
 
 
-EXTRA = ("logweight",)  # of KERNELS
-
-
 def read_opes(table: FieldTable) -> OpesEstimate:
     """What a STATE or KERNELS file of OPES says, read by `read_fields`.
 
@@ -84,25 +81,27 @@ def read_opes(table: FieldTable) -> OpesEstimate:
     if action not in ("OPES_METAD", "OPES_METAD_EXPLORE") or kind not in ("state", "kernels"):
         raise ValueError(f"action is '{action}_{kind}': no STATE or KERNELS of OPES_METAD")
     explore = action == "OPES_METAD_EXPLORE"
-    names = [name.removeprefix("sigma_") for name in table.columns if name.startswith("sigma_")]
-    table.require_columns(["time", *names, *(f"sigma_{name}" for name in names), "height"], EXTRA)
-    table.require_finite([*names, "height", *(name for name in EXTRA if name in table.columns)])
+    last = ["height", "logweight"] if kind == "kernels" else ["height"]
+    names = kernel_variables(table, kind.upper(), last)
+    columns = ["time", *names, *(f"sigma_{name}" for name in names), *last]
+    table.require_columns(columns)
+    table.require_finite(columns)
     table.require_positive([f"sigma_{name}" for name in names])
     cutoff, threshold = map(table.constant, ("kernel_cutoff", "compression_threshold"))
     values = tuple(Value(name, domain=table.domain(name)) for name in names)
     kernels = Kernels(values, cutoff**2, threshold**2, recursive=True)
-    centres = np.stack([table.columns[name] for name in names], axis=-1)
-    sigmas = np.stack([table.columns[f"sigma_{name}"] for name in names], axis=-1)
+    n, rows = len(names), table.taken(columns)[:, 1:]
+    centres, sigmas, heights = rows[:, :n], rows[:, n : 2 * n], rows[:, 2 * n]
     factor, epsilon = table.constant("biasfactor"), table.constant("epsilon")
     if kind == "state":
-        kernels.put(centres, sigmas, table.columns["height"])
+        kernels.put(centres, sigmas, heights)
         norm = table.constant("counter" if explore else "sum_weights")
         zed = table.constant("zed")
         return OpesEstimate(names, kernels, norm, zed, epsilon, factor, explore)
-    for height, centre, sigma in zip(table.columns["height"], centres, sigmas, strict=True):
+    for height, centre, sigma in zip(heights, centres, sigmas, strict=True):
         kernels.add(float(height), centre, sigma)
     prefactor = factor - 1 if explore else 1 - 1 / factor
-    weights = epsilon**prefactor + float(np.exp(table.columns["logweight"]).sum())
+    weights = epsilon**prefactor + float(np.exp(rows[:, -1]).sum())
     norm = 1.0 + len(table) if explore else weights
     zed = kernels.sum_over_centres() / norm / len(kernels) if len(kernels) else 1.0
     return OpesEstimate(names, kernels, norm, zed, epsilon, factor, explore)

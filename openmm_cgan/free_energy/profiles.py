@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.reweighting import reweight_windows
@@ -37,9 +38,14 @@ class FreeEnergy:
         Bin centres along each variable [CV unit].
     free_energy, error : ndarray, shape (n_bins,) or (n_bins, n_bins)
         -kT ln of the normalised probability [kJ/mol] and its standard error.  The error is that of
-        the logarithm of the probability itself, so it does not depend on where the zero lies.
+        the logarithm of the probability itself, so it does not depend on where the zero lies. It
+        is NaN where it is not known (a bin of one sample), and infinite in other parts than that
+        of the zero.
     effective_samples : ndarray of the same shape, optional
         Kish's effective number of samples in each bin.
+    part : ndarray of int of the same shape, optional
+        Connected part of the windows that the frames of each bin come from, -1 where they come
+        from several or there are none: differences inside a part hold, those across do not.
     """
 
     variables: tuple[CollectiveVariable, ...]
@@ -47,6 +53,7 @@ class FreeEnergy:
     free_energy: NDArray[np.float64]
     error: NDArray[np.float64]
     effective_samples: NDArray[np.float64] | None = None
+    part: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,8 @@ def basin_difference(
     if inside.all() or not inside.any():
         raise ValueError("all samples lie on one side of the basin's border; sample both")
     value = -samples.kT * _log_odds(samples.log_weights[None], inside)[0]
-    return Estimate(float(value), spread(samples.kT * _log_odds(samples.replicates, inside)))
+    error = spread(samples.kT * _log_odds(samples.replicates, inside))
+    return samples.judged(Estimate(float(value), error))
 
 
 def convergence(
@@ -236,17 +244,31 @@ def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | Array
         index[values == edge[-1]] = n - 1
         inside &= (index >= 0) & (index < n)
         flat = flat * n + np.clip(index, 0, n - 1)
-    logs = _log_histogram(samples.log_weights[None], flat, inside, int(np.prod(shape)))[0]
-    replicates = _log_histogram(samples.replicates, flat, inside, len(logs))
+    n_bins = int(np.prod(shape))
+    flat = np.where(inside, flat, n_bins)  # outside: one bin more, which is dropped
+    logs = _log_histogram(samples.log_weights[None], flat, n_bins)[0]
     kT = samples.kT
+    part = _parts_of_bins(samples.sample_parts, flat, n_bins)
+    zero = part[int(logs.argmax())]
     free_energy = np.where(np.isfinite(logs), kT * (logs.max() - logs), np.nan)
-    error = kT * np.array([spread(column) for column in replicates.T])
+    error = kT * _spread_of_bins(samples, flat, part == zero)
+    error[np.bincount(flat, minlength=n_bins + 1)[:-1] < 2] = np.nan  # one sample tells none
+    if np.ptp(samples.sample_parts) > 0:
+        error[(part != zero) | (part < 0)] = np.inf
+    if samples.unknown:
+        free_energy, error = np.full((2, n_bins), np.nan)
     centres = tuple(0.5 * (e[1:] + e[:-1]) for e in edges)
     squares = 2.0 * samples.log_weights + np.log(samples.inefficiencies[samples.window])
-    squared = _log_histogram(squares[None], flat, inside, len(logs))[0]
+    squared = _log_histogram(squares[None], flat, n_bins)[0]
     effective = np.exp(2.0 * logs - np.where(np.isfinite(squared), squared, 0.0))
-    results = (free_energy, error, effective)
-    return FreeEnergy(variables, centres, *(result.reshape(shape) for result in results))
+    return FreeEnergy(
+        variables,
+        centres,
+        free_energy.reshape(shape),
+        error.reshape(shape),
+        effective.reshape(shape),
+        part.reshape(shape),
+    )
 
 
 def _edges(values: NDArray, variable: CollectiveVariable, bins: int | ArrayLike) -> NDArray:
@@ -261,19 +283,46 @@ def _edges(values: NDArray, variable: CollectiveVariable, bins: int | ArrayLike)
     return np.linspace(lower, upper, bins + 1)
 
 
-def _log_histogram(
-    log_weights: NDArray, flat: NDArray, inside: NDArray, n_bins: int
-) -> NDArray[np.float64]:
-    """Logarithm of each bin's weight, one row for each row of log weights."""
-    weights = np.exp(log_weights) * inside
-    rows = [np.bincount(flat, weights=row, minlength=n_bins) for row in weights]
-    with np.errstate(divide="ignore"):
-        return np.log(np.array(rows).reshape(len(rows), n_bins))
+def _parts_of_bins(parts: NDArray, flat: NDArray, n_bins: int) -> NDArray[np.int64]:
+    """Connected part of the samples of each bin, -1 where there are several or none."""
+    lowest = np.full(n_bins + 1, parts.max() + 1)
+    highest = np.full(n_bins + 1, -1)
+    np.minimum.at(lowest, flat, parts)
+    np.maximum.at(highest, flat, parts)
+    return np.where(lowest == highest, lowest, -1)[:-1]
+
+
+def _spread_of_bins(samples: WeightedSamples, flat: NDArray, of_zero: NDArray) -> NDArray:
+    """Spread of the logarithm of each bin's probability within the part of the zero, (n_bins,)."""
+    replicates, n_bins = samples.replicates, len(of_zero)
+    if np.ptp(samples.sample_parts) > 0:
+        whole = logsumexp(replicates[:, np.append(of_zero, False)[flat]], axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # a replicate that drew nothing of the part
+            replicates = replicates - whole
+    logs = _log_histogram(replicates, flat, n_bins)
+    return np.array([spread(column) for column in logs.T])
+
+
+def _log_histogram(log_weights: NDArray, flat: NDArray, n_bins: int) -> NDArray[np.float64]:
+    """Logarithm of each bin's weight, one row for each row of log weights.
+
+    Each bin is measured from its largest weight, so that none vanishes beside another's.
+    """
+    order = np.argsort(flat, kind="stable")
+    starts = np.flatnonzero(np.diff(flat[order], prepend=-1))
+    lengths = np.diff(np.append(starts, len(flat)))
+    logs = np.full((len(log_weights), n_bins + 1), -np.inf)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for found, row in zip(logs, log_weights, strict=True):
+            largest = np.maximum.reduceat(row[order], starts)
+            largest = np.where(np.isneginf(largest), 0.0, largest)
+            sums = np.add.reduceat(np.exp(row[order] - np.repeat(largest, lengths)), starts)
+            found[flat[order][starts]] = largest + np.log(sums)
+    return logs[:, :-1]
 
 
 def _log_odds(log_weights: NDArray, inside: NDArray) -> NDArray[np.float64]:
     """ln(P_in / P_out) of each row; not finite where a replicate drew one side only."""
-    with np.errstate(divide="ignore"):
-        p_in = np.exp(log_weights[:, inside]).sum(axis=1)
-        p_out = np.exp(log_weights[:, ~inside]).sum(axis=1)
-        return np.log(p_in) - np.log(p_out)
+    within, without = (logsumexp(log_weights[:, side], axis=1) for side in (inside, ~inside))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(within - without)

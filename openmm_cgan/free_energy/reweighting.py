@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.free_energy.mbar import (
-    ReducedBias,
-    overlap_matrix,
-    resampled_log_weights,
-    solve_mbar,
-    weakest_link,
+from openmm_cgan.free_energy.bootstrap import blocks_of, draws_of
+from openmm_cgan.free_energy.doubts import (
+    warn_of_gaps,
+    warn_of_one_frame,
+    warn_of_slow_windows,
+    why_unknown,
+    without_error,
 )
+from openmm_cgan.free_energy.mbar import ReducedBias, resampled_log_weights, solve_mbar
+from openmm_cgan.free_energy.overlap import connected_parts, overlap_matrix
+from openmm_cgan.free_energy.pareto import pareto_k
 from openmm_cgan.free_energy.samples import (
     BiasedFrames,
     WeightedSamples,
@@ -33,11 +37,7 @@ from openmm_cgan.free_energy.samples import (
 
 logger = logging.getLogger("openmm_cgan")
 
-LEAST_OVERLAP = 0.03  # Klimovich, Shirts, Mobley, doi 10.1007/s10822-015-9840-9
-BLOCK_INEFFICIENCIES = 5
-LEAST_BLOCKS = 5
 PROBES = 200  # CV values at which two biases must be equal to be one
-LEAST_INDEPENDENT = 10  # frames of a window, below which its mean is hardly known
 
 
 def window_inefficiencies(windows: Sequence[BiasedFrames]) -> NDArray[np.float64]:
@@ -49,7 +49,7 @@ def window_inefficiencies(windows: Sequence[BiasedFrames]) -> NDArray[np.float64
         1 or more, see `statistical_inefficiency`.
     """
     inefficiencies = np.array([statistical_inefficiency(w.cvs, w.variables) for w in windows])
-    _warn_of_slow_windows(windows, inefficiencies)
+    warn_of_slow_windows(windows, inefficiencies)
     return inefficiencies
 
 
@@ -174,21 +174,28 @@ class JoinedWindows:
         states = np.repeat(state, sizes)
         weights_nk, log_weights = solve_mbar(reduced_bias, states)
         overlap = overlap_matrix(weights_nk, states)
-        _warn_of_gaps(overlap, names)
-        blocks = _blocks(sizes, self.inefficiencies)
-        drawn = _draws(blocks, self.inefficiencies, n_bootstrap, seed)
+        window = np.repeat(np.arange(len(sizes)), sizes)
+        parts = connected_parts(weights_nk, states, self.inefficiencies[window])
+        warn_of_gaps(overlap, parts, names)
+        drawn = draws_of(blocks_of(sizes, self.inefficiencies), self.inefficiencies,
+                         n_bootstrap, seed)  # fmt: skip
         changes = resampled_log_weights(weights_nk, states, drawn)
-        return WeightedSamples(
+        titles = [w.name for w in self.windows]
+        changes[:, without_error(sizes, parts[state], titles)[window]] = np.nan
+        samples = WeightedSamples(
             self.cvs,
             normalised(log_weights),
             _reweighted(changes, log_weights),
             self.windows[0].temperature,
             self.windows[0].variables,
-            np.repeat(np.arange(len(sizes)), sizes),
+            window,
             np.concatenate(self.kept),
             self.inefficiencies,
             overlap,
+            parts[state],
         )
+        warn_of_one_frame(samples, titles)
+        return samples
 
 
 def reweight(
@@ -235,9 +242,12 @@ def reweight(
     if np.isnan(joined).any():
         raise ValueError("log_weights has values that are not a number")
     with np.errstate(divide="ignore"):
-        drawn = _draws(_blocks(sizes, inefficiencies), inefficiencies, n_bootstrap, seed)
+        drawn = draws_of(blocks_of(sizes, inefficiencies), inefficiencies, n_bootstrap, seed)
         changes = np.log(drawn, dtype=float)
-    return WeightedSamples(
+    names = [run.name for run in runs]
+    if without_error(sizes, np.zeros(len(runs), dtype=np.int64), names).any():
+        changes[:] = np.nan
+    samples = WeightedSamples(
         np.concatenate([run.cvs[k] for run, k in zip(runs, kept, strict=True)]),
         normalised(joined),
         _reweighted(changes, joined),
@@ -247,7 +257,16 @@ def reweight(
         np.concatenate(kept),
         inefficiencies,
         np.eye(len(runs)),
+        k_hat=pareto_k(joined, float((inefficiencies * sizes).sum() / sizes.sum())),
     )
+    warn_of_one_frame(samples, names)
+    what = f"{len(joined)} frames ({', '.join(names)})"
+    if why := why_unknown(samples.k_hat, samples.effective_samples, what):
+        logger.warning(
+            "%s: nothing is said of them. Take frames from where the bias hardly changes any more, "
+            "run longer, or make the bias act on what is slow", why
+        )  # fmt: skip
+    return replace(samples, unknown=why)
 
 
 def _strides(
@@ -327,62 +346,6 @@ class DistinctBiases:
         """
         kT = GAS_CONSTANT * self.windows[0].temperature
         return np.stack([_reduced_bias(self.windows[i], cvs, kT) for i in self.first])
-
-
-def _blocks(sizes: NDArray, inefficiencies: NDArray) -> list[NDArray[np.int64]]:
-    """Edges of the blocks of each window, in samples counted from its first."""
-    lengths = np.ceil(BLOCK_INEFFICIENCIES * inefficiencies)
-    numbers = np.clip(sizes // lengths, np.minimum(LEAST_BLOCKS, sizes), None).astype(np.int64)
-    return [
-        np.linspace(0, n, m + 1).round().astype(np.int64)
-        for n, m in zip(sizes, numbers, strict=True)
-    ]
-
-
-def _draws(
-    blocks: Sequence[NDArray[np.int64]], inefficiencies: NDArray, n_bootstrap: int, seed: int
-) -> NDArray[np.uint16]:
-    """How often each bootstrap replicate draws each sample, shape (n_bootstrap, N).
-
-    Of the m blocks of a window fewer than m are drawn, with replacement: m - 1 make the variance
-    of a mean over few blocks right (Rao and Wu, doi 10.1080/01621459.1988.10478591), and a factor
-    1 - g / 2L makes up for the correlation between neighbouring blocks of length L, which a
-    series that forgets exponentially has at inefficiency g.
-    """
-    rng = np.random.default_rng(seed)
-    draws = np.empty((n_bootstrap, sum(int(edges[-1]) for edges in blocks)), dtype=np.uint16)
-    for draw in draws:
-        counts = []
-        for edges, g in zip(blocks, inefficiencies, strict=True):
-            m = len(edges) - 1
-            number = (m - 1) * max(0.5, 1.0 - 0.5 * (g - 1.0 / g) * m / edges[-1])
-            drawn = rng.integers(0, m, max(1, int(number + rng.random())))
-            counts.append(np.repeat(np.bincount(drawn, minlength=m), np.diff(edges)))
-        draw[:] = np.concatenate(counts)
-    return draws
-
-
-def _warn_of_gaps(overlap: NDArray, names: list[str]) -> None:
-    least, group = weakest_link(overlap)
-    if least < LEAST_OVERLAP:
-        some = ", ".join(names[i] for i in group[:5]) + (" ..." if len(group) > 5 else "")
-        logger.warning(
-            "%d of %d windows (%s) overlap with the others by %.2g only, less than %g: the free "
-            "energy between them is a guess; add windows there or soften the restraints",
-            len(group), len(overlap), some, least, LEAST_OVERLAP,
-        )  # fmt: skip
-
-
-def _warn_of_slow_windows(windows: Sequence[BiasedFrames], inefficiencies: NDArray) -> None:
-    independent = np.array([len(w.cvs) for w in windows]) / inefficiencies
-    slow = np.flatnonzero(independent < LEAST_INDEPENDENT)
-    if len(slow):
-        some = ", ".join(windows[i].name for i in slow[:5]) + (" ..." if len(slow) > 5 else "")
-        logger.warning(
-            "%d of %d windows (%s) hold fewer than %d independent frames: they are short, or hop "
-            "across a barrier that is steeper than the restraint; stiffen it or run longer",
-            len(slow), len(windows), some, LEAST_INDEPENDENT,
-        )  # fmt: skip
 
 
 def _reweighted(changes: NDArray, log_weights: NDArray) -> NDArray[np.float64]:

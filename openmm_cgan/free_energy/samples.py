@@ -82,6 +82,13 @@ class WeightedSamples:
         Statistical inefficiency of each window's samples as kept (1: independent).
     overlap : ndarray, shape (n_states, n_states)
         MBAR's overlap matrix of the distinct biases; rows add up to 1.
+    parts : ndarray of int, shape (n_windows,), optional
+        Connected part that each window belongs to; one part if omitted. The weight of one part
+        over another is not known: errors across are infinite.
+    k_hat : float
+        Pareto's k of importance weights; NaN where there are none (windows alone).
+    unknown : str
+        Why these weights tell no number: averages and free energies are then NaN; else empty.
     """
 
     cvs: NDArray[np.float64]
@@ -93,6 +100,23 @@ class WeightedSamples:
     frame: NDArray[np.int64]
     inefficiencies: NDArray[np.float64]
     overlap: NDArray[np.float64]
+    parts: NDArray[np.int64] | None = None
+    k_hat: float = float("nan")
+    unknown: str = ""
+
+    @property
+    def sample_parts(self) -> NDArray[np.int64]:
+        """Connected part of each sample, shape (n,)."""
+        parts = np.zeros(len(self.inefficiencies), dtype=np.int64)
+        return (parts if self.parts is None else self.parts)[self.window]
+
+    def judged(self, estimate: Estimate) -> Estimate:
+        """An estimate from all samples: NaN where unknown, of infinite error across a gap."""
+        if self.unknown:
+            return Estimate(float("nan"), float("nan"))
+        if self.parts is not None and np.ptp(self.parts) > 0:
+            return Estimate(estimate.value, float("inf"))
+        return estimate
 
     @property
     def kT(self) -> float:
@@ -116,11 +140,11 @@ class WeightedSamples:
         Returns
         -------
         Estimate
-            [the same unit]
+            [the same unit]; see `judged`.
         """
         values = np.asarray(values, dtype=float)
         means = np.exp(self.replicates) @ values
-        return Estimate(float(np.exp(self.log_weights) @ values), spread(means))
+        return self.judged(Estimate(float(np.exp(self.log_weights) @ values), spread(means)))
 
     def column(self, variable: int | str) -> int:
         """Position of a CV given by its name or its position."""

@@ -17,7 +17,8 @@ from openmm_cgan.free_energy.hills import (
 )
 from openmm_cgan.free_energy.reweighting import reweight
 from openmm_cgan.free_energy.samples import BiasedFrames, unbiased
-from openmm_cgan.plumed.files.fields import FieldTable, read_fields
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.files.tables import FieldTable
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE

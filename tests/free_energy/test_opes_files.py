@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from openmm_cgan.free_energy.opes import opes_bias, opes_free_energy, read_opes
-from openmm_cgan.plumed.files.fields import FieldTable, read_fields, read_tables
+from openmm_cgan.plumed.files.fields import read_fields, read_tables
+from openmm_cgan.plumed.files.tables import FieldTable
 from tests.cases.biased_runs import biased_alanine
 
 INPUT = (

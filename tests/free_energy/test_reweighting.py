@@ -10,7 +10,8 @@ from scipy.stats import binomtest, norm
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.free_energy.mbar import resampled_log_weights, solve_mbar, weakest_link
+from openmm_cgan.free_energy.mbar import resampled_log_weights, solve_mbar
+from openmm_cgan.free_energy.overlap import weakest_link
 from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
 from openmm_cgan.free_energy.samples import BiasedFrames, statistical_inefficiency, unbiased
 

@@ -10,118 +10,16 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from openmm_cgan.atomic_files import replaceable
 from openmm_cgan.plumed.files.contents import cut_half_row, is_compressed, open_rows, text_of_rows
+from openmm_cgan.plumed.files.tables import FieldTable
 
 MAX_BACKUPS = 100
 FLUSH_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class FieldTable:
-    """Columns of a PLUMED file with their constants.
-
-    Attributes
-    ----------
-    columns : dict of str to ndarray, shape (n_rows,)
-        Values by field name.
-    constants : dict of str to str
-        The ``#! SET`` lines, as text.
-    source : str
-        The file.
-    lines : tuple of int, length n_rows
-        Where each row stands in it, from 1.
-    """
-
-    columns: dict[str, np.ndarray]
-    constants: dict[str, str]
-    source: str = "the table"
-    lines: tuple[int, ...] = ()
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
-
-    def domain(self, name: str) -> tuple[float, float] | None:
-        """Periodic domain of a column by its ``min_`` and ``max_`` constants."""
-        lower, upper = self.constants.get(f"min_{name}"), self.constants.get(f"max_{name}")
-        if lower is None or upper is None:
-            return None
-        return _number(lower), _number(upper)
-
-    def require_finite(self, names: Iterable[str]) -> None:
-        """Refuse columns with NaN or infinite numbers.
-
-        Raises
-        ------
-        ValueError
-            With the line of the first.
-        """
-        for name in names:
-            self._refuse(name, ~np.isfinite(self.columns[name]), "a finite number")
-
-    def require_positive(self, names: Iterable[str]) -> None:
-        """Refuse columns with numbers that are not above zero, such as widths of hills.
-
-        Raises
-        ------
-        ValueError
-            With the line of the first.
-        """
-        self.require_finite(names)
-        for name in names:
-            self._refuse(name, self.columns[name] <= 0, "a positive number")
-
-    def _refuse(self, name: str, wrong: np.ndarray, expected: str) -> None:
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            where = f"{self.source}:{self.lines[row]}" if self.lines else f"row {row + 1}"
-            raise ValueError(f"{where}: {name} is {self.columns[name][row]}, expected {expected}")
-
-    def require_columns(self, needed: Sequence[str], known: Iterable[str] = ()) -> None:
-        """Refuse a table without a needed column, or with one that nothing would read.
-
-        Parameters
-        ----------
-        needed : sequence of str
-        known : iterable of str
-            What else may be there.
-
-        Raises
-        ------
-        ValueError
-            With the names: hills of other arguments would be read as what they are not.
-        """
-        if missing := [name for name in needed if name not in self.columns]:
-            raise ValueError(f"{self.source} has no column {', '.join(missing)}")
-        if strange := [name for name in self.columns if name not in {*needed, *known}]:
-            raise ValueError(
-                f"{self.source} has the column {', '.join(strange)}, which would not be read: it "
-                f"is of other arguments; expected {', '.join(needed)}"
-            )
-
-    def constant(self, name: str) -> float:
-        """The number of a ``#! SET`` line.
-
-        Raises
-        ------
-        ValueError
-            If there is none, or it is no number; the bias factor alone may be infinite.
-        """
-        if name not in self.constants:
-            raise ValueError(f"{self.source} has no line '#! SET {name}'")
-        text = self.constants[name]
-        try:
-            number = _number(text)
-        except ValueError:
-            number = np.nan
-        if not (np.isfinite(number) or (name == "biasfactor" and number == np.inf)):
-            raise ValueError(f"{self.source}: '#! SET {name} {text}', expected a finite number")
-        return number
 
 
 def read_fields(path: str | Path) -> FieldTable:
@@ -149,13 +47,13 @@ def read_fields(path: str | Path) -> FieldTable:
     first = tables[0]
     constants: dict[str, str] = {}
     for table in tables:
-        if list(table.columns) != list(first.columns):
-            fields = [list(t.columns) for t in (first, table)]
+        if table.fields != first.fields:
+            fields = [list(t.fields) for t in (first, table)]
             raise ValueError(f"{path}: the fields change from {fields[0]} to {fields[1]}")
         constants |= table.constants
-    names = first.columns
-    columns = {name: np.concatenate([t.columns[name] for t in tables]) for name in names}
-    return FieldTable(columns, constants, str(path), sum((t.lines for t in tables), ()))
+    values = np.concatenate([t.values for t in tables if t.values is not None])
+    lines = tuple(line for table in tables for line in table.lines)
+    return FieldTable.from_values(first.fields, constants, values, str(path), lines)
 
 
 def read_tables(path: str | Path) -> list[FieldTable]:
@@ -184,9 +82,9 @@ def read_tables(path: str | Path) -> list[FieldTable]:
         raise ValueError(f"{path} has no '#! FIELDS' line: it is not a PLUMED file")
     tables = []
     for fields, constants, rows, numbers in found:
-        table = np.array(rows, dtype=float).reshape(len(rows), len(fields))
-        columns = {name: table[:, i] for i, name in enumerate(fields)}
-        tables.append(FieldTable(columns, constants, str(path), tuple(numbers)))
+        values = np.array(rows, dtype=float).reshape(len(rows), len(fields))
+        made = FieldTable.from_values(fields, constants, values, str(path), tuple(numbers))
+        tables.append(made)
     return tables
 
 
@@ -216,11 +114,6 @@ def row_of(path: Path, number: int, words: list[str], fields: list[str] | None) 
         return [float(word) for word in words]
     except ValueError as error:
         raise ValueError(f"{path}:{number}: {error}") from None
-
-
-def _number(text: str) -> float:
-    constants = {"pi": np.pi, "+pi": np.pi, "-pi": -np.pi}
-    return constants[text] if text in constants else float(text)
 
 
 def back_up(path: Path) -> None:

@@ -17,7 +17,8 @@ from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS, Axis
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
-from openmm_cgan.plumed.files.fields import FieldTable, read_fields
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.files.tables import FieldTable
 from openmm_cgan.plumed.input.words import read_real
 
 TEMPERING_KEYWORDS = (

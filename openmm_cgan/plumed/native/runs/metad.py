@@ -16,7 +16,6 @@ from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.files.contents import open_rows, packed, rows_of
 from openmm_cgan.plumed.files.fields import (
-    FieldTable,
     FieldWriter,
     back_up,
     domain_constants,
@@ -24,6 +23,7 @@ from openmm_cgan.plumed.files.fields import (
     row_of,
 )
 from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines, read_grid
+from openmm_cgan.plumed.files.tables import FieldTable
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import lines_of
 from openmm_cgan.plumed.native.forces.compiler import Compiler
@@ -270,19 +270,20 @@ class HillsReader:
         rows, lines = self._rows(complete)
         if not rows:
             return 0
-        numbers = np.array(rows, dtype=float).T
-        hills = FieldTable(
-            dict(zip(self._fields, numbers, strict=True)), {}, str(self.path), tuple(lines)
-        )
-        names = [value.name for value in self._action.arguments]
-        hills.require_finite([*names, *self._action.sigma_names, "height"])
+        numbers = np.array(rows, dtype=float)
+        hills = FieldTable.from_values(self._fields, {}, numbers, str(self.path), tuple(lines))
+        needed = self._needed
+        hills.require_finite(needed)
         hills.require_positive(self._action.widths_of_hills)
-        self._action.add_hills(
-            np.stack([hills.columns[name] for name in names], axis=-1),
-            np.stack([hills.columns[name] for name in self._action.sigma_names], axis=-1),
-            hills.columns["height"],
-        )
+        values, n = hills.taken(needed)[:, 1:], len(self._action.arguments)
+        self._action.add_hills(values[:, :n], values[:, n:-1], values[:, -1])
         return len(rows)
+
+    @property
+    def _needed(self) -> list[str]:
+        """Columns in the order of the file."""
+        names = [value.name for value in self._action.arguments]
+        return ["time", *names, *self._action.sigma_names, "height"]
 
     def _rows(self, complete: bytes) -> tuple[list[list[float]], list[int]]:
         """Rows of numbers, and the line of each."""
@@ -297,12 +298,9 @@ class HillsReader:
     def _row(self, line: str) -> list[float]:
         words = line.split()
         if words[:2] == ["#!", "FIELDS"]:
-            names = [value.name for value in self._action.arguments]
-            needed = [*names, *self._action.sigma_names, "height"]
             try:
-                FieldTable(dict.fromkeys(words[2:], np.empty(0)), {}).require_columns(
-                    needed, HILLS_EXTRA
-                )
+                header = FieldTable.from_values(words[2:], {}, np.empty((0, len(words) - 2)))
+                header.require_columns(self._needed, HILLS_EXTRA)
             except ValueError as error:
                 metad = f"{self.path}:{self._line} is not of METAD {self._action.label}"
                 raise ValueError(f"{metad}: {error}") from None

@@ -12,7 +12,6 @@ import numpy as np
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.files.contents import open_rows
 from openmm_cgan.plumed.files.fields import (
-    FieldTable,
     FieldWriter,
     back_up,
     domain_constants,
@@ -20,6 +19,7 @@ from openmm_cgan.plumed.files.fields import (
     read_fields,
     read_tables,
 )
+from openmm_cgan.plumed.files.tables import FieldTable
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step, kt_of
 
 log = logging.getLogger("openmm_cgan")
@@ -96,7 +96,8 @@ class OpesRun(ActionRun):
         if action.options.state.read is None:
             table = read_fields(path)
             self._check(table, path, "kernels")
-            action.restore_kernels(*_columns(action, table), table.columns["logweight"])
+            weights = table.taken([*_fields(action), "logweight"])[:, -1]
+            action.restore_kernels(*_columns(action, table), weights)
         else:
             tables = read_tables(path)
             if len(tables) != 1:
@@ -239,10 +240,8 @@ WIDTHS = ("sigma0", "av_cv", "av_M2")
 
 
 def _columns(action: Opes, table: FieldTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    names = [value.name for value in action.arguments]
-    centres = np.stack([table.columns[name] for name in names], axis=-1)
-    sigmas = np.stack([table.columns[f"sigma_{name}"] for name in names], axis=-1)
-    return centres, sigmas, table.columns["height"]
+    values, n = table.taken(_fields(action)), len(action.arguments)
+    return values[:, 1 : 1 + n], values[:, 1 + n : -1], values[:, -1]
 
 
 def restore_state(action: Opes, table: FieldTable) -> None:

@@ -1,0 +1,135 @@
+"""What makes a free energy doubtful, in words: gaps, short windows, weights of a few frames."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan.free_energy.overlap import weakest_link
+from openmm_cgan.free_energy.pareto import LARGEST_K
+from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples
+
+logger = logging.getLogger("openmm_cgan")
+
+LEAST_OVERLAP = 0.03  # Klimovich, Shirts, Mobley, doi 10.1007/s10822-015-9840-9
+LEAST_INDEPENDENT = 10  # frames of a window, below which its mean is hardly known
+LEAST_EFFECTIVE = 100.0  # samples: fewer, and neither a free energy nor its error is trustworthy
+LARGEST_SHARE = 0.5  # of all weight, in one frame
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first five of some names."""
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+
+
+def warn_of_gaps(overlap: NDArray, parts: NDArray, names: list[str]) -> None:
+    """Say which windows overlap little, or with no others.
+
+    Parameters
+    ----------
+    overlap : ndarray, shape (n_states, n_states)
+        From `overlap_matrix`.
+    parts : ndarray of int, shape (n_states,)
+        From `connected_parts`.
+    names : list of str
+        Of the states.
+    """
+    least, group = weakest_link(overlap)
+    if least < LEAST_OVERLAP:
+        logger.warning(
+            "%d of %d windows (%s) overlap with the others by %.2g only, less than %g: the free "
+            "energy between them is a guess; add windows there or soften the restraints",
+            len(group), len(overlap), listed([names[i] for i in group]), least, LEAST_OVERLAP,
+        )  # fmt: skip
+    if parts.max() > 0:
+        members = [[n for n, p in zip(names, parts, strict=True) if p == part]
+                   for part in range(parts.max() + 1)]  # fmt: skip
+        logger.warning(
+            "nothing joins %d parts of the windows: %s. Free energies across these gaps have "
+            "infinite errors; inside each part they hold",
+            len(members), " | ".join(listed(part) for part in members[:5])
+            + (" | ..." if len(members) > 5 else ""),
+        )  # fmt: skip
+
+
+def warn_of_slow_windows(windows: Sequence[BiasedFrames], inefficiencies: NDArray) -> None:
+    """Say which windows are short for how slowly they move."""
+    independent = np.array([len(w.cvs) for w in windows]) / inefficiencies
+    slow = np.flatnonzero(independent < LEAST_INDEPENDENT).tolist()
+    if len(slow):
+        logger.warning(
+            "%d of %d windows (%s) hold fewer than %d independent frames: they are short, or hop "
+            "across a barrier that is steeper than the restraint; stiffen it or run longer",
+            len(slow), len(windows), listed([windows[i].name for i in slow]), LEAST_INDEPENDENT,
+        )  # fmt: skip
+
+
+def without_error(sizes: NDArray, parts: NDArray, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Which windows lie in a part where each has one frame: no bootstrap tells an error there.
+
+    Parameters
+    ----------
+    sizes : ndarray of int, shape (n_windows,)
+        Frames kept of each window.
+    parts : ndarray of int, shape (n_windows,)
+        Connected part of each.
+    names : sequence of str
+        Of the windows, for a warning.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_windows,)
+    """
+    most = np.array([sizes[parts == part].max() for part in range(parts.max() + 1)])
+    alone = most[parts] < 2
+    if alone.any():
+        logger.warning(
+            "%d of %d windows (%s) hold one frame each: there is no error bar; run them longer, "
+            "or keep more of their frames",
+            alone.sum(), len(sizes), listed([names[i] for i in np.flatnonzero(alone).tolist()]),
+        )  # fmt: skip
+    return alone
+
+
+def warn_of_one_frame(samples: WeightedSamples, names: Sequence[str]) -> None:
+    """Say which frame carries most of the weight, where one does.
+
+    Parameters
+    ----------
+    samples : WeightedSamples
+    names : sequence of str
+        Of the windows.
+    """
+    n = int(samples.log_weights.argmax())
+    share = float(np.exp(samples.log_weights[n]))
+    if share > LARGEST_SHARE and len(samples.log_weights) > 2:
+        logger.warning(
+            "frame %d (from 0) of %s carries %.0f %% of all weight: what is said of the whole is "
+            "said by that frame; look at its energy and its CVs %s",
+            samples.frame[n], names[samples.window[n]] or f"run {samples.window[n]}",
+            100 * share, samples.cvs[n],
+        )  # fmt: skip
+
+
+def why_unknown(k_hat: float, effective: float, what: str) -> str:
+    """Why importance weights tell no number, or nothing.
+
+    Parameters
+    ----------
+    k_hat : float
+        Pareto's k of the weights.
+    effective : float
+        Kish's effective number of samples.
+    what : str
+        What was weighed, and how many.
+    """
+    if np.isneginf(k_hat) or (k_hat <= LARGEST_K and effective >= LEAST_EFFECTIVE):
+        return ""
+    return (
+        f"the weights of {what} are dominated by a few: they are worth {effective:.0f} (Kish; at "
+        f"least {LEAST_EFFECTIVE:.0f} are needed), and the tail of the weights has Pareto k "
+        f"{k_hat:.2f} (at most {LARGEST_K})"
+    )
