@@ -28,6 +28,7 @@ ReducedBias = Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
 TOLERANCE = 1e-9  # of the sum of the weights of a state
 MAX_PASSES = 100  # over all u_kn; two where windows overlap
+STANDSTILL = 1e-3  # kT; less in a pass that mended nothing is rounding
 FEW = 20  # samples of each state to start from, at least
 FEW_NUMBERS = 2**22, 2**26  # of u_kn to start from, and to go on with
 SELF_CONSISTENT = 5  # steps before Newton's, from no idea at all
@@ -159,8 +160,8 @@ def _refined(reduced_bias: ReducedBias, n_k: NDArray, f_k: NDArray) -> Solution:
             break
         change = minimise(Objective(weights_nk, counts, n_k), 0.1 * TOLERANCE)
         moved = float(np.ptp(change.f_k))
-        if error > 0.99 * best and moved <= REACH:
-            break  # rounding, or Newton's method, stands still
+        if error > 0.99 * best and moved < STANDSTILL:
+            break
         best, f_k = min(best, error), f_k + change.f_k
         left_out = LEAST_SHARE * np.exp(moved) * len(counts) / n_k.min()
         if change.error + left_out < TOLERANCE:

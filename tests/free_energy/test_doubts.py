@@ -76,7 +76,8 @@ def test_weights_too_small_to_keep_at_the_start_are_looked_at_again(monkeypatch)
     rng = np.random.default_rng(3)
     u_kn, n_k = reduced([window(rng, 0.0, 0.0, 5000), window(rng, 2000.0, 1.5, 5000)])
     states = np.repeat([0, 1], n_k)
-    monkeypatch.setattr(mbar_module, "_start", lambda *_: np.array([0.0, 60.0]))  # far off
+    for name in ("_start", "_pymbar_free_energies"):  # both far off
+        monkeypatch.setattr(mbar_module, name, lambda *_: np.array([0.0, 60.0]))
     _, log_weights = solve_mbar(lambda rows: u_kn[:, rows], states)
     f_k, sums = column_sums(log_weights, u_kn, n_k)
     assert np.abs(sums - 1.0).max() < 1e-9
@@ -219,6 +220,11 @@ def test_a_bin_of_one_sample_has_no_error():
     profile = free_energy_profile(samples, "x", [0.0, 0.5, 1.0, 1.5])
     assert np.isnan(profile.error[1])
     assert np.isfinite(profile.free_energy[1])
+    # a run of one frame, which all replicates draw
+    parts = cvs[cvs != 0.6][:, None], cvs[cvs == 0.6][:, None]
+    runs = [BiasedFrames(part, unbiased, TEMPERATURE, (X,)) for part in parts]
+    again = free_energy_profile(reweight(runs), "x", [0.0, 0.5, 1.0, 1.5])
+    assert np.isnan(again.error).tolist() == [False, True, False]
     assert np.isfinite(profile.error[[0, 2]]).all()
 
 
