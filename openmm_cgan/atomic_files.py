@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Notes
     -----
     If the block raises, the old file stays and the new one is removed. A process that is killed
-    leaves the ``.part`` file, which names it by its number.
+    leaves the ``.part`` file, which names it by its number. A device or a pipe is written to as it
+    is: in its place a regular file would stand, and nobody would find the device again.
 
     Examples
     --------
@@ -47,6 +49,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ['run.json']
     """
     path = Path(path)
+    if not replaceable(path):
+        yield path
+        return
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield unfinished
@@ -56,6 +61,32 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         unfinished.unlink(missing_ok=True)
     _flush_folder(path.parent)
+
+
+def replaceable(path: Path) -> bool:
+    """Whether a path may be renamed, or another file take its place: devices and pipes may not.
+
+    Raises
+    ------
+    IsADirectoryError
+        If it is a folder.
+    BlockingIOError
+        If it is a pipe that nobody reads, which writing would wait for.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing there yet, or what opening it will say
+        return True
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{path} is a folder; expected the name of a file to write")
+    if stat.S_ISFIFO(mode):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            raise BlockingIOError(
+                f"{path} is a pipe that nobody reads: begin to read it first, or name a file"
+            ) from None
+    return stat.S_ISREG(mode)
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes | memoryview) -> None:

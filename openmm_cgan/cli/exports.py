@@ -28,7 +28,8 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]) -> None:
     path : str or Path
         The file; it is replaced whole or not at all.
     columns : mapping of str to array_like, shape (n_rows,)
-        Column by name; floats are written with all their digits.
+        Column by name; floats are written with all their digits. A name that a spreadsheet would
+        run, such as @0.bias, gets an apostrophe before it.
 
     Raises
     ------
@@ -37,10 +38,15 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]) -> None:
     """
     with replacing(path) as unfinished, unfinished.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(columns)
+        rows.writerow(map(_no_formula, columns))
         # plain numbers: numpy's own would be written as np.float64(...)
         plain = [np.asarray(column).tolist() for column in columns.values()]
         rows.writerows(zip(*plain, strict=True))
+
+
+def _no_formula(name: str) -> str:
+    """A name that no spreadsheet takes as a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
 
 
 def write_structures(path: str | Path, topology: Any, positions: NDArray) -> None:

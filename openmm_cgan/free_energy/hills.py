@@ -19,7 +19,7 @@ def hill_variables(hills: FieldTable) -> list[str]:
     Raises
     ------
     ValueError
-        If its columns are not those of diagonal Gaussians.
+        If its columns are not those of diagonal Gaussians, or a number is none or no width.
     """
     names = [name.removeprefix("sigma_") for name in hills.columns if name.startswith("sigma_")]
     if not names or not {"time", "height", "biasf", *names} <= set(hills.columns):
@@ -27,6 +27,8 @@ def hill_variables(hills: FieldTable) -> list[str]:
             f"columns {list(hills.columns)} are not those of a HILLS file with diagonal Gaussians: "
             "time, the CVs, a sigma_ for each, height, biasf"
         )
+    hills.require_finite(["time", "height", "biasf", *names])
+    hills.require_positive([f"sigma_{name}" for name in names])
     return names
 
 

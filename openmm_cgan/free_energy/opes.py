@@ -60,6 +60,9 @@ class OpesEstimate:
         return np.log(self.kernels.at(cvs) / self.norm / self.zed + self.epsilon)
 
 
+EXTRA = ("logweight",)  # of KERNELS
+
+
 def read_opes(table: FieldTable) -> OpesEstimate:
     """What a STATE or KERNELS file of OPES says, read by `read_fields`.
 
@@ -82,18 +85,20 @@ def read_opes(table: FieldTable) -> OpesEstimate:
         raise ValueError(f"action is '{action}_{kind}': no STATE or KERNELS of OPES_METAD")
     explore = action == "OPES_METAD_EXPLORE"
     names = [name.removeprefix("sigma_") for name in table.columns if name.startswith("sigma_")]
-    cutoff, threshold = (
-        float(constants[name]) for name in ("kernel_cutoff", "compression_threshold")
-    )
+    table.require_columns(["time", *names, *(f"sigma_{name}" for name in names), "height"], EXTRA)
+    table.require_finite([*names, "height", *(name for name in EXTRA if name in table.columns)])
+    table.require_positive([f"sigma_{name}" for name in names])
+    cutoff, threshold = map(table.constant, ("kernel_cutoff", "compression_threshold"))
     values = tuple(Value(name, domain=table.domain(name)) for name in names)
     kernels = Kernels(values, cutoff**2, threshold**2, recursive=True)
     centres = np.stack([table.columns[name] for name in names], axis=-1)
     sigmas = np.stack([table.columns[f"sigma_{name}"] for name in names], axis=-1)
-    factor, epsilon = float(constants["biasfactor"]), float(constants["epsilon"])
+    factor, epsilon = table.constant("biasfactor"), table.constant("epsilon")
     if kind == "state":
         kernels.put(centres, sigmas, table.columns["height"])
-        norm = float(constants["counter" if explore else "sum_weights"])
-        return OpesEstimate(names, kernels, norm, float(constants["zed"]), epsilon, factor, explore)
+        norm = table.constant("counter" if explore else "sum_weights")
+        zed = table.constant("zed")
+        return OpesEstimate(names, kernels, norm, zed, epsilon, factor, explore)
     for height, centre, sigma in zip(table.columns["height"], centres, sigmas, strict=True):
         kernels.add(float(height), centre, sigma)
     prefactor = factor - 1 if explore else 1 - 1 / factor

@@ -123,8 +123,31 @@ def made_again(options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
         Its ``kind``, a name of `KINDS`, and its settings.
     arrays : mapping of str to ndarray
         Its ``state_dict``, each in the shape of its tensor.
+
+    Raises
+    ------
+    ValueError
+        If the settings ask for a network that these arrays could not fill.
     """
     settings = dict(options)
-    generator = KINDS[settings.pop("kind")](**settings)
+    kind = KINDS[settings.pop("kind")]
+    _require_fillable(settings, arrays)
+    generator = kind(**settings)
     generator.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return generator
+
+
+def _require_fillable(settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse sizes beyond what the arrays hold, before memory or time is spent on them."""
+    numbers = sum(array.size for array in arrays.values())
+    sizes = {name: n for name, n in settings.items() if isinstance(n, int) and name != "seed"}
+    limits = {name: len(arrays) if name in ("depth", "couplings") else numbers for name in sizes}
+    limits["couplings"] = max(limits.get("couplings", 0), 100)  # none is built for one feature
+    wrong = {name: n for name, n in sizes.items() if not 0 <= n <= limits[name]}
+    width, depth, n_linear = (sizes.get(name, 0) for name in ("width", "depth", "n_linear"))
+    layers = max(depth - 1, 0) * width**2 + width * sizes.get("n_condition", 0) * min(depth, 1)
+    needed = n_linear**2 + (layers if n_linear else 0)
+    if wrong or needed > numbers:
+        raise ValueError(
+            f"its network has {wrong or sizes}, which its {numbers} numbers can not fill"
+        )

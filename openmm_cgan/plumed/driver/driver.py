@@ -25,10 +25,9 @@ from openmm_cgan.plumed.driver.frame_forces import BiasForces
 from openmm_cgan.plumed.driver.settings import DriverSettings
 from openmm_cgan.plumed.driver.trajectories import Frame
 from openmm_cgan.plumed.input.language import (
+    PlumedInput,
     PlumedInputError,
     Statement,
-    include_files,
-    read_statements,
     read_text,
 )
 from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed
@@ -113,7 +112,7 @@ def _step(frame: Frame, count: int, settings: DriverSettings) -> int:
 def _engine(plumed_input: str | Path, n_atoms: int, settings: DriverSettings) -> Any:
     """What runs the input: OpenMM forces and their bookkeeping, or libplumed."""
     text, source = read_text(plumed_input)
-    statements = include_files(read_statements(text, source), settings.directory)
+    statements = list(PlumedInput.read(text, source, settings.directory).followed)
     refusal, actions = None, []
     if settings.backend != "kernel":
         try:
@@ -136,6 +135,7 @@ class _NativeEngine:
             actions, settings.directory, temperature, settings.restart or asked
         )
         self._masses = _placed(settings.masses, n_atoms)
+        self._backend.checks_always = any(isinstance(a, Metad) and a.has_ends for a in actions)
         self._backend.set_masses(self._masses)
         self._openmm: BiasForces | None = None
         self._scaled = [action for action in actions if scales_by_box(action)]

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.atomic_files import replaceable
 from openmm_cgan.plumed.driver.settings import DriverSettings
 from openmm_cgan.plumed.files.fields import FieldWriter
 
@@ -17,7 +18,9 @@ class ForcesFile:
     def __init__(self, settings: DriverSettings) -> None:
         assert settings.forces is not None
         self._settings = settings
-        self._file: TextIO = open(settings.directory / settings.forces, "w")  # noqa: SIM115  for long
+        path = settings.directory / settings.forces
+        replaceable(path)  # a folder or a pipe that nobody reads is said before it is opened
+        self._file: TextIO = open(path, "w")  # noqa: SIM115  for long
 
     def write(self, forces: NDArray, virial: NDArray) -> None:
         """Write one frame: forces [kJ/mol/nm], virial [kJ/mol] of shape (3, 3)."""

@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
+from openmm_cgan.atomic_files import replaceable
+from openmm_cgan.plumed.files.contents import cut_half_row, is_compressed, open_rows, text_of_rows
+
 MAX_BACKUPS = 100
 FLUSH_SECONDS = 1.0
-MAX_FILE_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,16 @@ class FieldTable:
         Values by field name.
     constants : dict of str to str
         The ``#! SET`` lines, as text.
+    source : str
+        The file.
+    lines : tuple of int, length n_rows
+        Where each row stands in it, from 1.
     """
 
     columns: dict[str, np.ndarray]
     constants: dict[str, str]
+    source: str = "the table"
+    lines: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -45,6 +52,76 @@ class FieldTable:
         if lower is None or upper is None:
             return None
         return _number(lower), _number(upper)
+
+    def require_finite(self, names: Iterable[str]) -> None:
+        """Refuse columns with NaN or infinite numbers.
+
+        Raises
+        ------
+        ValueError
+            With the line of the first.
+        """
+        for name in names:
+            self._refuse(name, ~np.isfinite(self.columns[name]), "a finite number")
+
+    def require_positive(self, names: Iterable[str]) -> None:
+        """Refuse columns with numbers that are not above zero, such as widths of hills.
+
+        Raises
+        ------
+        ValueError
+            With the line of the first.
+        """
+        self.require_finite(names)
+        for name in names:
+            self._refuse(name, self.columns[name] <= 0, "a positive number")
+
+    def _refuse(self, name: str, wrong: np.ndarray, expected: str) -> None:
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            where = f"{self.source}:{self.lines[row]}" if self.lines else f"row {row + 1}"
+            raise ValueError(f"{where}: {name} is {self.columns[name][row]}, expected {expected}")
+
+    def require_columns(self, needed: Sequence[str], known: Iterable[str] = ()) -> None:
+        """Refuse a table without a needed column, or with one that nothing would read.
+
+        Parameters
+        ----------
+        needed : sequence of str
+        known : iterable of str
+            What else may be there.
+
+        Raises
+        ------
+        ValueError
+            With the names: hills of other arguments would be read as what they are not.
+        """
+        if missing := [name for name in needed if name not in self.columns]:
+            raise ValueError(f"{self.source} has no column {', '.join(missing)}")
+        if strange := [name for name in self.columns if name not in {*needed, *known}]:
+            raise ValueError(
+                f"{self.source} has the column {', '.join(strange)}, which would not be read: it "
+                f"is of other arguments; expected {', '.join(needed)}"
+            )
+
+    def constant(self, name: str) -> float:
+        """The number of a ``#! SET`` line.
+
+        Raises
+        ------
+        ValueError
+            If there is none, or it is no number; the bias factor alone may be infinite.
+        """
+        if name not in self.constants:
+            raise ValueError(f"{self.source} has no line '#! SET {name}'")
+        text = self.constants[name]
+        try:
+            number = _number(text)
+        except ValueError:
+            number = np.nan
+        if not (np.isfinite(number) or (name == "biasfactor" and number == np.inf)):
+            raise ValueError(f"{self.source}: '#! SET {name} {text}', expected a finite number")
+        return number
 
 
 def read_fields(path: str | Path) -> FieldTable:
@@ -78,7 +155,7 @@ def read_fields(path: str | Path) -> FieldTable:
         constants |= table.constants
     names = first.columns
     columns = {name: np.concatenate([t.columns[name] for t in tables]) for name in names}
-    return FieldTable(columns, constants)
+    return FieldTable(columns, constants, str(path), sum((t.lines for t in tables), ()))
 
 
 def read_tables(path: str | Path) -> list[FieldTable]:
@@ -90,34 +167,51 @@ def read_tables(path: str | Path) -> list[FieldTable]:
         As `read_fields`.
     """
     path = Path(path)
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes; split it first")
-    found: list[tuple[list[str], dict[str, str], list[list[float]]]] = []
-    lines = path.read_text().split("\n")
+    found: list[tuple[list[str], dict[str, str], list[list[float]], list[int]]] = []
+    lines = text_of_rows(path).split("\n")
     complete = len(lines) - 1  # what follows the last newline is a row cut short
     for number, line in enumerate(lines[:complete], start=1):
         words = line.split()
         if words[:2] == ["#!", "FIELDS"] and len(words) > 2:  # COMMITTOR ends with an empty one
-            found.append((words[2:], {}, []))
+            found.append((words[2:], {}, [], []))
         elif found and words[:2] == ["#!", "SET"] and len(words) == 4:
             found[-1][1][words[2]] = words[3]
         elif words and not words[0].startswith("#"):
-            row = _row(path, number, words, found[-1][0] if found else None)
+            row = row_of(path, number, words, found[-1][0] if found else None)
             found[-1][2].append(row)
+            found[-1][3].append(number)
     if not found:
         raise ValueError(f"{path} has no '#! FIELDS' line: it is not a PLUMED file")
     tables = []
-    for fields, constants, rows in found:
+    for fields, constants, rows, numbers in found:
         table = np.array(rows, dtype=float).reshape(len(rows), len(fields))
         columns = {name: table[:, i] for i, name in enumerate(fields)}
-        tables.append(FieldTable(columns, constants))
+        tables.append(FieldTable(columns, constants, str(path), tuple(numbers)))
     return tables
 
 
-def _row(path: Path, number: int, words: list[str], fields: list[str] | None) -> list[float]:
+def row_of(path: Path, number: int, words: list[str], fields: list[str] | None) -> list[float]:
+    """The numbers of a row.
+
+    Parameters
+    ----------
+    path : Path
+    number : int
+        Of the line.
+    words : list of str
+    fields : list of str, optional
+        The columns, where there were any yet.
+
+    Raises
+    ------
+    ValueError
+        If it is no row of these columns, naming the line.
+    """
     if fields is None or len(words) != len(fields):
         expected = "a '#! FIELDS' line first" if fields is None else f"{len(fields)} values"
-        raise ValueError(f"{path}:{number}: found {len(words)} values, expected {expected}")
+        raise ValueError(
+            f"{path}:{number}: found {len(words)} values in a row, expected {expected}"
+        )
     try:
         return [float(word) for word in words]
     except ValueError as error:
@@ -130,8 +224,14 @@ def _number(text: str) -> float:
 
 
 def back_up(path: Path) -> None:
-    """Rename an existing file to ``bck.N.name``, as PLUMED does before it writes a new one."""
-    if not path.exists():
+    """Rename an existing file to ``bck.N.name``, as PLUMED does before it writes a new one.
+
+    Raises
+    ------
+    OSError
+        If there are too many backups, or `path` can not be written to: see `replaceable`.
+    """
+    if not replaceable(path) or not path.exists():
         return
     for n in range(MAX_BACKUPS):
         backup = path.with_name(f"bck.{n}.{path.name}")
@@ -139,6 +239,12 @@ def back_up(path: Path) -> None:
             os.replace(path, backup)
             return
     raise FileExistsError(f"{path} has {MAX_BACKUPS} backups bck.N.{path.name}: move them away")
+
+
+def keep_last(path: Path) -> None:
+    """Rename a file to ``bck.last.name``, as PLUMED does with snapshots that follow each other."""
+    if replaceable(path) and path.exists():
+        os.replace(path, path.with_name(f"bck.last.{path.name}"))
 
 
 class FieldWriter:
@@ -156,6 +262,11 @@ class FieldWriter:
         Continue the file, as after PLUMED's RESTART.
     header : bool
         Write the header now; not where a file goes on as if the run had never stopped.
+
+    Raises
+    ------
+    OSError
+        If the path is a folder, or a pipe that nobody reads.
     """
 
     def __init__(
@@ -167,10 +278,13 @@ class FieldWriter:
         header: bool = True,
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not append:
+        if append:
+            cut_half_row(path)
+        else:
             back_up(path)
+        self._is_regular = replaceable(path)
         self.path = path
-        self._file: TextIO = open(path, "a")  # noqa: SIM115  held open for the whole run
+        self._file = open_rows(path)
         self._header = _header_lines(fields, constants)
         self._ended = False
         if header:
@@ -203,15 +317,17 @@ class FieldWriter:
     def _write_header(self) -> None:
         self._file.write("".join(f"{line}\n" for line in self._header))
 
-    def truncate(self, size: int) -> None:
-        """Go on behind the first `size` bytes."""
-        self._file.flush()
-        self._file.truncate(size)
-
     def flush(self) -> None:
         """Hand everything to the operating system: a killed run loses nothing before this."""
         self._file.flush()
         self._flushed = time.monotonic()
+
+    def complete(self) -> None:
+        """Bring the file to a length that it can be cut to later: a gzip file ends a member."""
+        if is_compressed(self.path) and self._is_regular:
+            self._file.close()
+            self._file = open_rows(self.path)
+        self.flush()
 
     def close(self) -> None:
         """Flush and close the file."""

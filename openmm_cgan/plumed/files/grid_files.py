@@ -108,8 +108,8 @@ def read_grid(path: Path, label: str, axes: Sequence[GridAxis]) -> np.ndarray:
     table = read_fields(path)
     names = [axis.name for axis in axes]
     needed = [*names, f"{label}.bias", *(f"der_{name}" for name in names)]
-    if missing := [name for name in needed if name not in table.columns]:
-        raise ValueError(f"{path} has no column {', '.join(missing)}")
+    table.require_columns(needed)
+    table.require_finite(needed)
     index = []
     for axis in axes:
         words, wanted = list(axis.constants), tuple(axis.constants.values())
@@ -117,7 +117,10 @@ def read_grid(path: Path, label: str, axes: Sequence[GridAxis]) -> np.ndarray:
         if found != wanted:
             raise ValueError(f"{path}: {words} are {found}, but METAD {label} has {wanted}")
         place = (table.columns[axis.name] - axis.lower) / axis.step
-        index.append(np.floor(place + 0.5).astype(int))
+        nearest = np.floor(place + 0.5)
+        if len(nearest) and not 0 <= nearest.min() <= nearest.max() < axis.nodes:
+            raise ValueError(f"{path}: {axis.name} has values outside the grid of METAD {label}")
+        index.append(nearest.astype(int))
     bias = np.zeros((1 + len(axes), *(axis.nodes for axis in axes)))
     for plane, name in zip(bias, needed[len(names) :], strict=True):
         plane[tuple(index)] = table.columns[name]

@@ -48,9 +48,9 @@ class OutputFiles:
         if key not in self._writers:
             path, goes_on = self.path(name), self.goes_on_in(name)
             append = self.restart if append is None else append
-            writer = FieldWriter(path, *header(), append=append or goes_on, header=not goes_on)
             if goes_on:
-                writer.truncate(self._lengths[self._name(path)])
+                os.truncate(path, self._lengths[self._name(path)])
+            writer = FieldWriter(path, *header(), append=append or goes_on, header=not goes_on)
             self._writers[key] = writer
         return self._writers[key]
 
@@ -74,9 +74,11 @@ class OutputFiles:
 
     def lengths(self) -> dict[str, int]:
         """Length of each file in bytes, by its name from the directory."""
-        self.flush()
+        for writer in self._writers.values():
+            writer.complete()
         paths = [*(writer.path for writer in self._writers.values()), *self._others]
-        return {self._name(path): path.stat().st_size for path in paths}
+        files = [path for path in paths if path.is_file()]  # devices and pipes have no length
+        return {self._name(path): path.stat().st_size for path in files}
 
     def go_on(self, lengths: dict[str, int]) -> None:
         """Have the files that are opened from now on go on at these lengths.

@@ -1,6 +1,8 @@
 """The text of an input and of the files that it names.
 
 words        vectors, numbers, atom serials in words
+limits       what no input may ask of a library: deep expressions, code, wide formats
+named_files  where the files that it names are looked for, and their text
 language     text to statements; PlumedInputError
 expressions  Lepton: read once, for numpy, torch and OpenMM
 pdb          MOLINFO's selectors, references, models

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from openmm_cgan.plumed.input.limits import MAX_LENGTH, require_bounded
 from openmm_cgan.plumed.input.words import CONSTANTS, UNDERSCORED_NUMBER
-
-MAX_LENGTH = 20_000
 
 # What OpenMM does not have, in terms of what it has
 _REWRITTEN = {
@@ -209,8 +208,7 @@ def read_expression(text: str, names: tuple[str, ...]) -> Expression:
     ValueError
         If it is none, or uses another name or function.
     """
-    if len(text) > MAX_LENGTH:
-        raise ValueError(f"an expression of {len(text)} characters; expected {MAX_LENGTH} at most")
+    require_bounded(text)
     main, *definitions = text.split(";")
     defined: dict[str, Node] = {}
     for definition in reversed([d for d in definitions if d.strip()]):

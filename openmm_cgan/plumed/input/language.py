@@ -7,12 +7,19 @@ raised at once as one `PlumedInputError`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from openmm_cgan.plumed.input.limits import Budget, harms
+from openmm_cgan.plumed.input.named_files import (
+    TEXT_ITSELF,
+    found_file,
+    places,
+    text_of,
+    with_files_found,
+)
 from openmm_cgan.plumed.input.words import unbrace
 
-MAX_INPUT_BYTES = 16 * 1024**2
 MAX_INCLUDE_DEPTH = 20
 
 
@@ -111,10 +118,14 @@ class PlumedInput:
         Raises
         ------
         PlumedInputError
-            If braces or continuation lines do not close, or an included file is missing or wrong.
+            If something does not close, a file is missing or wrong, or `limits` refuses a word.
         """
         statements = read_statements(text, source)
         followed = include_files(statements, folder)
+        require_harmless(followed)
+        for i, found in enumerate(followed):
+            words = with_files_found(found.words, folder, found.location.file)
+            followed[i] = replace(found, words=words)
         return cls(text, source, folder, tuple(statements), tuple(followed))
 
     @property
@@ -217,22 +228,27 @@ def lines_of(text: str) -> list[str]:
     return text.replace("\r\n", "\n").split("\n")
 
 
-def include_files(statements: list[Statement], folder: Path, depth: int = 0) -> list[Statement]:
+def include_files(
+    statements: list[Statement], folder: Path, depth: int = 0, budget: Budget | None = None
+) -> list[Statement]:
     """Put the statements of the files that INCLUDE names in its place.
 
     Parameters
     ----------
     statements : list of Statement
     folder : Path
-        The working folder of the input, which the names are relative to.
+        The working folder of the input; then files are looked for beside the one that names them.
     depth : int
         How many INCLUDE deep the statements are.
+    budget : Budget, optional
+        What the whole input may still include.
 
     Raises
     ------
     PlumedInputError
-        If a file is missing or wrong, or includes itself.
+        If a file is missing or wrong, or includes itself, or all together are too large.
     """
+    budget = budget or Budget()
     expanded: list[Statement] = []
     problems: list[Problem] = []
     for statement in statements:
@@ -240,25 +256,57 @@ def include_files(statements: list[Statement], folder: Path, depth: int = 0) -> 
             expanded.append(statement)
             continue
         try:
-            expanded += _included(statement, folder, depth)
+            expanded += _included(statement, folder, depth, budget)
         except PlumedInputError as error:
             problems += error.problems
+            if budget.spent:
+                break  # said once
     if problems:
         raise PlumedInputError(problems)
     return expanded
 
 
-def _included(statement: Statement, folder: Path, depth: int) -> list[Statement]:
+def _included(statement: Statement, folder: Path, depth: int, budget: Budget) -> list[Statement]:
     key, _, name = " ".join(statement.words).partition("=")
     if key.upper() != "FILE" or not name:
         raise _problem(statement.location, "INCLUDE", "expected INCLUDE FILE=name")
     if depth >= MAX_INCLUDE_DEPTH:
         raise _problem(statement.location, name, f"INCLUDE more than {MAX_INCLUDE_DEPTH} deep")
+    path = found_file(unbrace(name), folder, statement.location.file)
     try:
-        text, file = read_text(folder / unbrace(name))
+        text, file = read_text(path)
+    except FileNotFoundError:
+        looked = " nor in ".join(map(str, places(folder, statement.location.file)))
+        message = f"no PLUMED input file of that name in {looked}"
+        raise _problem(statement.location, name, message) from None
     except (OSError, ValueError) as error:
         raise _problem(statement.location, name, str(error)) from None
-    return include_files(read_statements(text, file), folder, depth + 1)
+    inner = read_statements(text, file)
+    budget.spend(len(text), len(inner))
+    if budget.spent:
+        raise _problem(statement.location, name, budget.spent)
+    return include_files(inner, folder, depth + 1, budget)
+
+
+def require_harmless(statements: list[Statement]) -> None:
+    """Refuse what must not reach a library, whichever backend is to run an input.
+
+    Parameters
+    ----------
+    statements : list of Statement
+        With those of included files.
+
+    Raises
+    ------
+    PlumedInputError
+        With each word that is refused.
+    """
+    problems = []
+    for found in statements:
+        for word, message in harms(found.action, found.label, found.words):
+            problems.append(Problem(found.location, word, message))
+    if problems:
+        raise PlumedInputError(problems)
 
 
 def _problem(location: Location, word: str, message: str) -> PlumedInputError:
@@ -342,17 +390,11 @@ def read_text(plumed_input: str | Path) -> tuple[str, str]:
         If it is not a text file of reasonable size.
     """
     if isinstance(plumed_input, str) and "\n" in plumed_input:
-        return plumed_input, "<input>"
+        return plumed_input, TEXT_ITSELF
     path = Path(plumed_input)
     if not path.is_file():
         raise FileNotFoundError(
             f"no PLUMED input file {path} (in {Path.cwd()}); "
             "text given directly must contain a newline"
         )
-    if path.stat().st_size > MAX_INPUT_BYTES:
-        raise ValueError(f"{path} has more than {MAX_INPUT_BYTES} bytes: not a PLUMED input")
-    try:
-        # bytes, for a text file would give a line to each carriage return
-        return path.read_bytes().decode("utf-8").replace("\r\n", "\n"), str(path)
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a text file in UTF-8") from None
+    return text_of(path), str(path)

@@ -25,7 +25,7 @@ import numpy as np
 
 from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
-from openmm_cgan.plumed.input.words import unbrace
+from openmm_cgan.plumed.libplumed.statements import output_folders, require_regular_files
 
 OLDEST_API = 10  # PLUMED 2.10; before, the pointers had to be set again every step
 
@@ -182,6 +182,7 @@ class Plumed:
         if path is None:
             raise RuntimeError(MISSING)
         table = _load(path)
+        require_regular_files(statements, settings.folder)
         self.settings = settings
         self._errors: list[str] = []
         note = self._errors.append  # a handler that held the instance would keep it alive
@@ -216,7 +217,7 @@ class Plumed:
             alone = [_without_walkers(statement) for statement in statements]
             return cls(replace(settings, suffix=suffix), alone, read)
         finally:
-            for folder in _output_folders(settings.folder, statements):
+            for folder in output_folders(settings.folder, statements):
                 for path in folder.glob(f"*{suffix}*"):
                     path.unlink(missing_ok=True)
 
@@ -380,18 +381,6 @@ def _without_walkers(statement: Statement) -> Statement:
         file = f"{given['WALKERS_DIR']}/{file}"
     kept = [w for w in statement.words if not w.startswith(("WALKERS_", "FILE="))]
     return replace(statement, words=(*kept, f"FILE={file}"))
-
-
-def _output_folders(folder: Path, statements: list[Statement]) -> set[Path]:
-    """Folders that the file names of an input can lie in."""
-    folders = {folder}
-    for statement in statements:
-        for word in statement.words:
-            value = unbrace(word.partition("=")[2])
-            if "/" in value and len(value) < 1000:
-                path = folder / value
-                folders |= {place for place in (path, path.parent) if place.is_dir()}
-    return folders
 
 
 def flush_all() -> None:

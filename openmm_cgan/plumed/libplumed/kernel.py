@@ -77,7 +77,7 @@ class KernelBackend(RunByPlumed, Callback):
             raise RuntimeError(MISSING)
         super().__init__()
         self.read = tuple(read)
-        self.statements = list(plumed_input.statements)  # PLUMED follows INCLUDE itself
+        self.statements = list(plumed_input.followed)
         self.folder = plumed_input.folder.absolute()
         self.restart = restart
         self._kT = None if temperature is None else GAS_CONSTANT * temperature

@@ -20,6 +20,7 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, Problem
 from openmm_cgan.plumed.libplumed.kernel import KernelBackend
 from openmm_cgan.plumed.libplumed.run_by_plumed import RunByPlumed
+from openmm_cgan.plumed.libplumed.statements import require_regular_files
 
 log = logging.getLogger("openmm_cgan")
 
@@ -104,6 +105,7 @@ class PluginBackend(RunByPlumed):
                 f"directory is {plumed_input.folder}: openmm-plumed reads and writes in the "
                 f"current folder {Path.cwd()}; change into it, or use backend='kernel'"
             )
+        require_regular_files(plumed_input.followed, plumed_input.folder)
         problems = [
             Problem(s.location, s.action, "openmm-plumed would take it as zero; leave it out")
             for s in plumed_input.statements

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,8 +12,8 @@ import numpy as np
 
 from openmm_cgan.plumed.actions import read_known
 from openmm_cgan.plumed.actions.setup import Units
-from openmm_cgan.plumed.input.language import Statement
-from openmm_cgan.plumed.input.words import split_vector
+from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
+from openmm_cgan.plumed.input.words import split_vector, unbrace
 
 # Actions of PLUMED that only bias or write: left out when only the variables are wanted
 # fmt: off
@@ -26,6 +27,9 @@ OUTPUTS = {
     "DUMPMASSCHARGE", "HISTOGRAM", "STATS",
 }
 # fmt: on
+
+# Files that are written without being named
+USUAL_FILES = {"METAD": "HILLS", "OPES_METAD": "KERNELS", "OPES_METAD_EXPLORE": "KERNELS"}
 
 # Keywords that list atoms by number
 ATOM_KEYWORDS = ("ATOM", "GROUP", "ENTITY", "CENTER", "VECTOR", "AXIS", "START", "END", "SPECIES")
@@ -58,6 +62,45 @@ def highest_serial(statements: Sequence[Statement]) -> int:
     words = [word for statement in statements for word in statement.words]
     lists = [word for word in words if word.upper().startswith(ATOM_KEYWORDS)]
     return max((int(n) for word in lists for n in re.findall(r"\d{1,7}", word)), default=0)
+
+
+def output_folders(folder: Path, statements: Sequence[Statement]) -> set[Path]:
+    """Folders that the file names of an input can lie in."""
+    folders = {folder}
+    for statement in statements:
+        for word in statement.words:
+            value = unbrace(word.partition("=")[2])
+            if "/" in value and len(value) < 1000:
+                path = folder / value
+                folders |= {place for place in (path, path.parent) if place.is_dir()}
+    return folders
+
+
+def require_regular_files(statements: Sequence[Statement], folder: Path) -> None:
+    """Refuse names of files that are devices, pipes or folders: PLUMED would rename them.
+
+    Parameters
+    ----------
+    statements : sequence of Statement
+    folder : Path
+        Where the names begin.
+
+    Raises
+    ------
+    PlumedInputError
+        With the first; /dev/null alone PLUMED knows and leaves in place.
+    """
+    for statement in statements:
+        words = [word.partition("=") for word in statement.words]
+        named = {key.upper(): unbrace(value) for key, _, value in words}
+        named = {key: value for key, value in named.items() if "FILE" in key and value}
+        if (usual := USUAL_FILES.get(statement.action)) is not None:
+            named.setdefault("FILE", usual)
+        for key, name in named.items():
+            path = folder / name
+            if len(name) < 1000 and path.exists() and not path.is_file() and name != os.devnull:
+                message = "is no regular file, and PLUMED would rename it; give another name"
+                raise PlumedInputError([Problem(statement.location, f"{key}={name}", message)])
 
 
 def restrained_text(

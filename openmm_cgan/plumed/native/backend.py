@@ -60,6 +60,8 @@ class NativeBackend:
         Those that write rows.
     read : tuple of str
         The values that `evaluate` and `update` return.
+    checks_always : bool
+        Whether each step is refused that PLUMED refuses, though nothing is due at it.
 
     Raises
     ------
@@ -86,6 +88,7 @@ class NativeBackend:
         self._box = BoxKind()  # that the forces are made for
         self._forces: dict[str, list[BiasForce]] = {}  # of each bias
         self._changed: set[str] = set()  # biases that are others than those uploaded
+        self.checks_always = False
         self._updated_once = False
         self._updated = -1  # the last step that was
         if problems := forceless(actions, self._owner):
@@ -203,8 +206,9 @@ class NativeBackend:
         for bias in self._biases:
             for value in bias.arguments:
                 self._values.add(value.name, found, positions, box)
-            value_here = bias.energy([found[v.name] for v in bias.arguments])
-            energy += float(value_here) * bias.units.energy
+            arguments = [found[v.name] for v in bias.arguments]
+            self._values.tell_outside(bias, arguments)
+            energy += float(bias.energy(arguments)) * bias.units.energy
         for name in self.read:
             self._values.add(name, found, positions, box)
         return self._pick(found), energy
@@ -314,7 +318,7 @@ class NativeBackend:
         self._move_to(number)
         self._updated = number
         first = not self._updated_once
-        in_full = first or any(number % stride == 0 for stride in self._strides)
+        in_full = first or self.checks_always or any(number % stride == 0 for stride in self._strides)
         if in_full:
             check_box(self._box, box)
             values = self.values(positions, box, number)

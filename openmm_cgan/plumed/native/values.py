@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from functools import cached_property
 from typing import Any
@@ -12,12 +13,15 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.surroundings import Energy, Observed, Time
 from openmm_cgan.plumed.actions.variables.variable import Variable, describe
 from openmm_cgan.plumed.geometry.single_frame import at_right_angles
 from openmm_cgan.plumed.native.forces.frame_values import chain_values
+
+log = logging.getLogger("openmm_cgan")
 
 
 class InputValues:
@@ -45,6 +49,7 @@ class InputValues:
         paths = [action for action in actions if isinstance(action, PathMsd)]
         self._listed = [path for path in paths if path.nearest is not None]
         self._computed = [a for a in actions if isinstance(a, Variable | Function | Bias)]
+        self._told: set[str] = set()  # METADs that were asked off their grids
         self.timestep = math.nan
         self.potential = 0.0
 
@@ -143,8 +148,26 @@ class InputValues:
         for bias in self.biases:
             for value in bias.arguments:
                 self._add_from(read, value.name, bias, found)
+            self.tell_outside(bias, [found[value.name] for value in bias.arguments])
             self._compute(bias, found, None, None)
         return np.broadcast_to(self.total_bias(found), len(cvs))
+
+    def tell_outside(self, bias: Bias, arguments: list[Any]) -> None:
+        """Say once in the log where a METAD is asked for its bias off its grid: it has none there.
+
+        Parameters
+        ----------
+        bias : Bias
+        arguments : list of float or ndarray, shape (...) each
+            Its arguments, in the units of the input.
+        """
+        if not isinstance(bias, Metad) or bias.label in self._told:
+            return
+        try:
+            bias.check_inside(arguments)
+        except RuntimeError as outside:
+            self._told.add(bias.label)
+            log.warning("%s; no bias acts there", outside)
 
     def _add_from(
         self, read: tuple[str, ...], name: str, bias: Action, found: dict[str, Any]

@@ -210,6 +210,8 @@ class HillGrid:
     def expression(self, arguments: Sequence[str], wrapped: Sequence[bool], table: str) -> str:
         """The interpolation as an expression of OpenMM's over a Discrete1DFunction `table`.
 
+        It is zero off a grid that is not periodic, as `at` and `value` are, and so is its slope.
+
         Parameters
         ----------
         arguments : sequence of str
@@ -238,7 +240,9 @@ class HillGrid:
         definitions = [f"k={index}"]
         for i, (argument, known) in enumerate(zip(arguments, wrapped, strict=True)):
             definitions += self._definitions(i, argument, known)
-        return ";".join(["+".join(terms), *definitions])
+        ends = [(i, axis.cells + 1) for i, axis in enumerate(self.axes) if not axis.periodic]
+        within = "".join(f"*step(u{i})*(1-step(u{i}-{end}))" for i, end in ends)
+        return ";".join([f"({'+'.join(terms)}){within}", *definitions])
 
     def _definitions(self, i: int, argument: str, wrapped: bool) -> list[str]:
         axis = self.axes[i]

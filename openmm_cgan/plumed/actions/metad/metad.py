@@ -80,6 +80,11 @@ class Metad(Bias):
         return self.hills if isinstance(self.hills, HillGrid) else None
 
     @property
+    def has_ends(self) -> bool:
+        """Whether there is something off its grid."""
+        return self.grid is not None and not all(axis.periodic for axis in self.grid.axes)
+
+    @property
     def applied(self) -> bool:
         """Whether the hills act; with BIASFACTOR=1 they are only written."""
         return self.options.heights.bias_factor != 1.0
@@ -316,6 +321,14 @@ class Metad(Bias):
         if self.widths is not None:
             return wide_names(self.arguments)
         return [f"sigma_{value.name}" for value in self.arguments]
+
+    @property
+    def widths_of_hills(self) -> list[str]:
+        """Those of them that are above zero in every hill."""
+        names = [value.name for value in self.arguments]
+        if self.widths is not None:
+            return [f"sigma_{name}_{name}" for name in names]
+        return [f"sigma_{name}" for name in names]
 
     @property
     def _parts(self) -> list[Any]:

@@ -14,7 +14,15 @@ from openmm_cgan.atomic_files import replacing
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.metad import Metad
-from openmm_cgan.plumed.files.fields import FieldWriter, back_up, domain_constants
+from openmm_cgan.plumed.files.contents import open_rows, packed, rows_of
+from openmm_cgan.plumed.files.fields import (
+    FieldTable,
+    FieldWriter,
+    back_up,
+    domain_constants,
+    keep_last,
+    row_of,
+)
 from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines, read_grid
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import lines_of
@@ -23,6 +31,8 @@ from openmm_cgan.plumed.native.forces.frame_values import FrameValues
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step, kt_of
 
 log = logging.getLogger("openmm_cgan")
+
+HILLS_EXTRA = ("time", "biasf", "clock")  # columns that may be there besides
 
 
 class MetadRun(ActionRun):
@@ -183,14 +193,12 @@ class MetadRun(ActionRun):
         path = self._files.path(str(files.written))
         lines = grid_lines(action.label, _axes(action.grid), action.grid.with_derivatives())
         if files.keeps_all:
-            with path.open("a") as file:
+            with open_rows(path) as file:
                 file.writelines(lines)
             return
         with replacing(path) as made:
-            with made.open("w") as file:
-                file.writelines(lines)
-            if path.exists():
-                os.replace(path, path.with_name(f"bck.last.{path.name}"))  # as PLUMED
+            made.write_bytes(packed("".join(lines), path))
+            keep_last(path)
 
     # ---- with a checkpoint
 
@@ -231,16 +239,14 @@ class HillsReader:
         self.path, self._action = path, action
         self.position = 0
         self._fields: list[str] = []
+        self._line = 0  # how many are read
         self.is_open = False
 
     def go_on(self, position: int, is_open: bool) -> None:
         """Take what is before a position as read."""
         self.position, self.is_open = position, is_open
         if position:
-            with self.path.open("rb") as file:
-                lines = lines_of(file.read(position).decode())
-            for line in lines:
-                self._row(line)
+            self._rows(rows_of(self.path)[:position])
 
     def read_on(self) -> None:
         """Add what has been written since; the first time, only see that the file is there."""
@@ -251,43 +257,60 @@ class HillsReader:
             self.is_open = self.path.exists()
 
     def read(self) -> int:
-        """Add the hills behind the place reached; return how many."""
-        with self.path.open("rb") as file:
-            file.seek(self.position)
-            text = file.read()
+        """Add the hills behind the place reached; return how many.
+
+        Raises
+        ------
+        ValueError
+            With the line of a row that is no hill.
+        """
+        text = rows_of(self.path)[self.position :]
         complete = text[: text.rfind(b"\n") + 1]  # a line may be half written yet
         self.position += len(complete)
-        rows = [row for line in lines_of(complete.decode()) if (row := self._row(line))]
+        rows, lines = self._rows(complete)
         if not rows:
             return 0
-        columns = dict(zip(self._fields, np.array(rows, dtype=float).T, strict=True))
+        numbers = np.array(rows, dtype=float).T
+        hills = FieldTable(
+            dict(zip(self._fields, numbers, strict=True)), {}, str(self.path), tuple(lines)
+        )
         names = [value.name for value in self._action.arguments]
+        hills.require_finite([*names, *self._action.sigma_names, "height"])
+        hills.require_positive(self._action.widths_of_hills)
         self._action.add_hills(
-            np.stack([columns[name] for name in names], axis=-1),
-            np.stack([columns[name] for name in self._action.sigma_names], axis=-1),
-            columns["height"],
+            np.stack([hills.columns[name] for name in names], axis=-1),
+            np.stack([hills.columns[name] for name in self._action.sigma_names], axis=-1),
+            hills.columns["height"],
         )
         return len(rows)
 
-    def _row(self, line: str) -> list[str]:
+    def _rows(self, complete: bytes) -> tuple[list[list[float]], list[int]]:
+        """Rows of numbers, and the line of each."""
+        rows, lines = [], []
+        for line in lines_of(complete.decode(errors="replace"))[:-1]:
+            self._line += 1
+            if row := self._row(line):
+                rows.append(row)
+                lines.append(self._line)
+        return rows, lines
+
+    def _row(self, line: str) -> list[float]:
         words = line.split()
         if words[:2] == ["#!", "FIELDS"]:
             names = [value.name for value in self._action.arguments]
-            needed = {*names, *self._action.sigma_names, "height"}
-            if missing := needed - set(words[2:]):
-                raise ValueError(
-                    f"{self.path} is not of METAD {self._action.label}: it has no column "
-                    + ", ".join(sorted(missing))
+            needed = [*names, *self._action.sigma_names, "height"]
+            try:
+                FieldTable(dict.fromkeys(words[2:], np.empty(0)), {}).require_columns(
+                    needed, HILLS_EXTRA
                 )
+            except ValueError as error:
+                metad = f"{self.path}:{self._line} is not of METAD {self._action.label}"
+                raise ValueError(f"{metad}: {error}") from None
             self._fields = words[2:]
         elif words[:2] == ["#!", "SET"] and len(words) == 4:
             self._check_constant(words[2], words[3])
         elif words and not words[0].startswith("#"):
-            if len(words) != len(self._fields):
-                raise ValueError(
-                    f"{self.path}: {len(words)} values in a row, expected {len(self._fields)}"
-                )
-            return words
+            return row_of(self.path, self._line, words, self._fields or None)
         return []
 
     def _check_constant(self, name: str, text: str) -> None:

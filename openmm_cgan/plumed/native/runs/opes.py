@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from openmm_cgan.plumed.actions.opes.opes import Opes
+from openmm_cgan.plumed.files.contents import open_rows
 from openmm_cgan.plumed.files.fields import (
     FieldTable,
     FieldWriter,
     back_up,
     domain_constants,
+    keep_last,
     read_fields,
     read_tables,
 )
@@ -109,8 +110,13 @@ class OpesRun(ActionRun):
         expected = f"{action.name}_{kind}"
         if constants.get("action") != expected:
             raise ValueError(f"{path} is of {constants.get('action')}; expected {expected}")
+        arguments = [value.name for value in action.arguments]
+        weights = ["logweight"] if kind == "kernels" else []
+        table.require_columns([*_fields(action), *weights])
+        table.require_finite([*arguments, "height", *weights])
+        table.require_positive([f"sigma_{name}" for name in arguments])
         for key, now in _settings(action):
-            before = float(constants[key])
+            before = table.constant(key)
             if before != now and not abs(before - now) <= 1e-6 * now:
                 log.warning("%s: %s was %g while now it is %g", path, key, before, now)
         for value in action.arguments:
@@ -135,9 +141,9 @@ class OpesRun(ActionRun):
         ):
             lines.append("".join(action.options.fmt % x for x in (time, *centre, *sigma, height)))
         text = "".join(f"{line}\n" for line in lines) if len(kernels) else ""
-        if not action.options.state.keeps_all and path.exists():
-            os.replace(path, path.with_name(f"bck.last.{path.name}"))
-        with open(path, "a") as file:
+        if not action.options.state.keeps_all:
+            keep_last(path)
+        with open_rows(path) as file:
             file.write(text)
 
     # ---- a step
@@ -240,15 +246,20 @@ def _columns(action: Opes, table: FieldTable) -> tuple[np.ndarray, np.ndarray, n
 
 
 def restore_state(action: Opes, table: FieldTable) -> None:
-    """Take over the state of an earlier run."""
-    constants = table.constants
+    """Take over the state of an earlier run.
+
+    Raises
+    ------
+    ValueError
+        If a constant is missing, or no number.
+    """
     for name in ("zed", "sum_weights", "sum_weights2"):
-        setattr(action, name, float(constants[name]))
-    action.counter = int(constants["counter"])
+        setattr(action, name, table.constant(name))
+    action.counter = int(table.constant("counter"))
     if action.options.sigma.measured:
-        action.widths.counter = int(constants["adaptive_counter"])
+        action.widths.counter = int(table.constant("adaptive_counter"))
         widths = action.widths
         for key, array in zip(WIDTHS, (widths.sigma0, widths.mean, widths.square), strict=True):
-            array[:] = [float(constants[f"{key}_{value.name}"]) for value in action.arguments]
+            array[:] = [table.constant(f"{key}_{value.name}") for value in action.arguments]
     action.kernels.put(*_columns(action, table))
     action.normalize()

@@ -1,0 +1,122 @@
+"""What is in a file of rows: plain or, where its name ends in .gz, gzip; whole lines again."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import zlib
+from pathlib import Path
+from typing import TextIO
+
+from openmm_cgan.atomic_files import replaceable, write_atomically
+
+MAX_FILE_BYTES = 4 * 1024**3  # also once unpacked
+
+log = logging.getLogger("openmm_cgan")
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether PLUMED takes a file as gzip: by its name alone."""
+    return path.suffix == ".gz"
+
+
+def open_rows(path: Path) -> TextIO:
+    """Open a file to append rows, with gzip where its name says so."""
+    if is_compressed(path):
+        return io.TextIOWrapper(gzip.GzipFile(path, "ab"), encoding="utf-8")
+    return open(path, "a", encoding="utf-8")
+
+
+def packed(text: str, path: Path) -> bytes:
+    """A whole file of rows as its name asks for it."""
+    return gzip.compress(text.encode()) if is_compressed(path) else text.encode()
+
+
+def rows_of(path: Path) -> bytes:
+    """The contents of a file, unpacked; of a gzip file that ends too early what there is.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is too large, or no gzip though its name says so.
+    """
+    return _contents(path)[0]
+
+
+def text_of_rows(path: Path) -> str:
+    """The contents of a file as text.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `rows_of`, and if it is no text.
+    """
+    try:
+        return rows_of(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text file: {error}") from None
+
+
+def _contents(path: Path) -> tuple[bytes, bool]:
+    """Contents, and whether a gzip file is whole."""
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes; split it first")
+    packed = path.read_bytes()
+    if not is_compressed(path):
+        return packed, True
+    unpacked, whole = b"", True
+    while packed:
+        member = zlib.decompressobj(wbits=31)  # gzip: each run that appends adds a member
+        try:
+            unpacked += member.decompress(packed, MAX_FILE_BYTES - len(unpacked) + 1)
+        except zlib.error as error:
+            raise ValueError(f"{path} is no gzip file, or is damaged: {error}") from None
+        if len(unpacked) > MAX_FILE_BYTES:
+            raise ValueError(f"{path} unpacks to more than {MAX_FILE_BYTES} bytes")
+        whole = member.eof
+        packed = member.unused_data
+    return unpacked, whole
+
+
+def cut_half_row(path: Path) -> None:
+    """Cut off a last row that a kill or a full disk has left half written, and say so.
+
+    What is appended would be glued to it. A file that ends well is left as it is.
+
+    Parameters
+    ----------
+    path : Path
+        It need not exist.
+    """
+    if not path.exists() or not replaceable(path):
+        return
+    if not is_compressed(path):
+        with path.open("rb+") as file:
+            end = _after_last_newline(path)
+            if end < file.seek(0, 2):
+                file.truncate(end)
+                log.warning("%s ended in half a row, which is cut off", path)
+        return
+    rows, whole = _contents(path)
+    end = rows.rfind(b"\n") + 1
+    if not whole or end < len(rows):
+        write_atomically(path, gzip.compress(rows[:end]))
+        log.warning("%s ended too early: what was behind its last whole row is cut off", path)
+
+
+def _after_last_newline(path: Path) -> int:
+    """Where the last whole line of a plain file ends [bytes]."""
+    block = 1 << 16
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        while end > 0:
+            begin = max(0, end - block)
+            file.seek(begin)
+            place = file.read(end - begin).rfind(b"\n")
+            if place >= 0:
+                return begin + place + 1
+            end = begin
+    return 0

@@ -1,0 +1,69 @@
+"""The files that an input names: where they are looked for, and the text in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from openmm_cgan.plumed.input.limits import MAX_INPUT_BYTES
+from openmm_cgan.plumed.input.words import unbrace
+
+TEXT_ITSELF = "<input>"  # the name of an input that is no file
+
+# Keywords that name a file which is only read
+READ_FILES = frozenset({"STRUCTURE", "REFERENCE", "NDX_FILE", "TEMPLATE"})
+
+
+def places(folder: Path, source: str) -> list[Path]:
+    """Folders where a file is looked for: the working folder, then beside the input.
+
+    Parameters
+    ----------
+    folder : Path
+    source : str
+        The file that names it.
+    """
+    beside = Path(source).parent
+    same = source == TEXT_ITSELF or beside.absolute() == folder.absolute()
+    return [folder] if same else [folder, beside]
+
+
+def found_file(name: str, folder: Path, source: str) -> Path:
+    """A file where it is found first; in the working folder where it is found nowhere."""
+    paths = [place / name for place in places(folder, source)]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def with_files_found(words: Sequence[str], folder: Path, source: str) -> tuple[str, ...]:
+    """The words of a statement, those naming a file that lies beside the input by its full name."""
+    found = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key.upper() in READ_FILES:
+            path = found_file(unbrace(value), folder, source)
+            word = word if path == folder / unbrace(value) else f"{key}={path.absolute()}"
+        found.append(word)
+    return tuple(found)
+
+
+def text_of(path: Path) -> str:
+    r"""The text of an input file, its lines ended by ``\n``; comments may be in Latin-1.
+
+    Raises
+    ------
+    ValueError
+        If it is not a text file of reasonable size.
+    """
+    if path.stat().st_size > MAX_INPUT_BYTES:
+        raise ValueError(f"{path} has more than {MAX_INPUT_BYTES} bytes: not a PLUMED input")
+    data = path.read_bytes()  # bytes, for a text file would give a line to each carriage return
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+        for number, line in enumerate(text.split("\n"), start=1):
+            if not line.partition("#")[0].isascii():
+                raise ValueError(f"{path}:{number} is not text in UTF-8") from None
+    if "\0" in text:
+        raise ValueError(f"{path} is not a text file")
+    return text.replace("\r\n", "\n")
