@@ -258,7 +258,7 @@ def include_files(
         try:
             expanded += _included(statement, folder, depth, budget)
         except PlumedInputError as error:
-            problems += error.problems
+            problems += [p for p in error.problems if p not in problems]  # of files read twice
             if budget.spent:
                 break  # said once
     if problems:

@@ -61,7 +61,7 @@ class NativeBackend:
     read : tuple of str
         The values that `evaluate` and `update` return.
     checks_always : bool
-        Whether each step is refused that PLUMED refuses, though nothing is due at it.
+        Whether steps at which nothing is due are checked too.
 
     Raises
     ------
@@ -88,8 +88,7 @@ class NativeBackend:
         self._box = BoxKind()  # that the forces are made for
         self._forces: dict[str, list[BiasForce]] = {}  # of each bias
         self._changed: set[str] = set()  # biases that are others than those uploaded
-        self.checks_always = False
-        self._updated_once = False
+        self.checks_always = self._updated_once = False
         self._updated = -1  # the last step that was
         if problems := forceless(actions, self._owner):
             raise PlumedInputError(problems)
@@ -98,8 +97,8 @@ class NativeBackend:
 
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """The forces of all biases, not yet in the System."""
-        masses = [system.getParticleMass(i)._value for i in range(system.getNumParticles())]
-        self.set_masses(np.array(masses))
+        n_atoms = system.getNumParticles()
+        self.set_masses(np.array([system.getParticleMass(i)._value for i in range(n_atoms)]))
         self._box = kind_of_box(system)
         self._compiler = compiler = Compiler(self._owner, system)
         self._forces = {bias.label: compiler.compile(bias) for bias in self._biases}
@@ -318,7 +317,9 @@ class NativeBackend:
         self._move_to(number)
         self._updated = number
         first = not self._updated_once
-        in_full = first or self.checks_always or any(number % stride == 0 for stride in self._strides)
+        in_full = (
+            first or self.checks_always or any(number % stride == 0 for stride in self._strides)
+        )
         if in_full:
             check_box(self._box, box)
             values = self.values(positions, box, number)
