@@ -281,9 +281,21 @@ def variables_to_read(
 
 
 def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
-    """The backend to take; the refusal is why it can not be native."""
+    """The backend to take; the refusal is why it can not be native.
+
+    Raises
+    ------
+    PlumedInputError
+        If no backend asked for can run the input, or it has a mistake, whoever runs it.
+    RuntimeError
+        If the backend asked for is not installed.
+    """
     if backend == "native" and refusal is not None:
         raise refusal
+    if backend == "auto" and refusal is not None:
+        mistakes = [problem for problem in refusal.problems if problem.is_mistake]
+        if mistakes:  # which PLUMED would find as well, and say less clearly, or not find
+            raise PlumedInputError(mistakes)
     if backend == "native" or (backend == "auto" and refusal is None):
         log.info("%s: native backend, it covers the input", source)
         return "native"

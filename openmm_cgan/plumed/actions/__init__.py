@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from openmm_cgan.plumed.actions.action import REMEDY, Action, Scope
+from openmm_cgan.plumed.actions.action import Action, Scope, uncovered
 from openmm_cgan.plumed.actions.biases.bias_value import BiasValue
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.biases.restraint import Restraint
@@ -144,8 +144,8 @@ def read_known(
     for statement in statements:
         cls = ACTIONS.get(statement.action)
         if cls is None:
-            message = f"this action is not known natively; {REMEDY}"
-            problems.append(Problem(statement.location, statement.action, message))
+            message = "this action is not known natively"
+            problems.append(uncovered(statement, statement.action, message))
             scope.broken.add(statement.label)
             continue
         try:

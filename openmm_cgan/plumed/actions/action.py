@@ -12,7 +12,13 @@ from openmm_cgan.plumed.input.expressions import namespace
 from openmm_cgan.plumed.input.index_files import read_index_file
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 from openmm_cgan.plumed.input.pdb import MolInfo
-from openmm_cgan.plumed.input.words import read_real, read_serials, unbrace
+from openmm_cgan.plumed.input.words import (
+    NotNativeError,
+    SerialError,
+    read_real,
+    read_serials,
+    unbrace,
+)
 
 REMEDY = "use backend='kernel' (real PLUMED)"
 
@@ -136,6 +142,20 @@ class Given:
         """Build the error for something wrong with a word of the statement."""
         return PlumedInputError([Problem(self.statement.location, word, message)])
 
+    def not_native(self, word: str, message: str) -> PlumedInputError:
+        """Build the error for a word that only PLUMED itself understands."""
+        return not_native(self.statement, word, message)
+
+
+def not_native(statement: Statement, word: str, message: str) -> PlumedInputError:
+    """The error for a word that only PLUMED itself understands."""
+    return PlumedInputError([uncovered(statement, word, message)])
+
+
+def uncovered(statement: Statement, word: str, message: str) -> Problem:
+    """The problem with a word that only PLUMED itself understands."""
+    return Problem(statement.location, word, f"{message}; {REMEDY}", is_mistake=False)
+
 
 class Action:
     """One PLUMED action.
@@ -179,6 +199,10 @@ class Action:
     def error(self, word: str, message: str) -> PlumedInputError:
         """Build the error for something wrong with a word of this action."""
         return PlumedInputError([Problem(self.statement.location, word, message)])
+
+    def not_native(self, word: str, message: str) -> PlumedInputError:
+        """Build the error for a word that only PLUMED itself understands."""
+        return not_native(self.statement, word, message)
 
 
 class BrokenAboveError(ValueError):
@@ -240,12 +264,22 @@ class Scope:
             named = list(owner.outputs) if owner else []
         else:
             named = [value for value in everything if value.name == element]
-        if not named and element.split(".")[0] in self.broken:
+        if self._may_be_broken(element, bool(named)):
             raise BrokenAboveError
         if not named:
             known = ", ".join(value.name for value in everything) or "none"
             raise ValueError(f"no value '{element}' above this line; there are: {known}")
         return named
+
+    def _may_be_broken(self, element: str, is_named: bool) -> bool:
+        """Whether what an element of ARG names may come from a statement with problems."""
+        if element.startswith(("*", "(")):
+            return bool(self.broken)
+        if element.split(".")[0] in self.broken:
+            return True
+        # PLUMED's shortcuts make others whose labels begin with theirs
+        labels = [label or "@" for label in self.broken]
+        return not is_named and element.startswith(tuple(labels))
 
     def atoms(self, element: str) -> list[Any]:
         """Zero-based atoms, and virtual atoms, that one element of an atom list names.
@@ -266,26 +300,33 @@ class Scope:
             return [*range(self.n_atoms), *virtual]
         if element.startswith("@ndx:"):
             name, _, group = unbrace(element.removeprefix("@ndx:")).partition(" ")
-            return read_index_file(self.folder / name, group.strip())
+            return self.present(read_index_file(self.folder / name, group.strip()), element)
+        if element in ("@mdatoms", "@allatoms"):
+            raise NotNativeError(f"'{element}' needs the number of atoms: give the topology")
         if element.startswith("@"):
             return self._select(element[1:])
         try:
             serials = read_serials(element)
+        except SerialError:
+            raise
         except ValueError as error:
             known = ", ".join([*self.groups, *self.virtual_atoms]) or "none"
             message = f"{error}, nor the label of a group or virtual atom (there are: {known})"
             raise ValueError(message) from None
-        if self.n_atoms is not None and max(serials) > self.n_atoms:
-            raise ValueError(f"atom {max(serials)} is beyond the last atom {self.n_atoms}")
-        return [serial - 1 for serial in serials]
+        return self.present([serial - 1 for serial in serials], element)
+
+    def present(self, atoms: list[int], element: str) -> list[int]:
+        """The atoms, all of which the system has."""
+        last = max(atoms, default=-1) + 1
+        if self.n_atoms is not None and last > self.n_atoms:
+            named = f"'{element}': " if element.startswith("@") else ""
+            raise ValueError(f"{named}atom {last} is beyond the last atom {self.n_atoms}")
+        return atoms
 
     def _select(self, selector: str) -> list[int]:
         if self.molinfo is None:
             raise ValueError(f"the selector '@{selector}' needs a MOLINFO above this line")
-        try:
-            return self.molinfo.select(selector)
-        except ValueError as error:
-            raise ValueError(f"{error}; {REMEDY}") from None
+        return self.present(self.molinfo.select(selector), f"@{selector}")
 
 
 def _regular_expression(text: str) -> re.Pattern[str]:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Keyword, Value, domain_value
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value, domain_value
 from openmm_cgan.plumed.input.expressions import read_expression
+from openmm_cgan.plumed.input.words import NotNativeError
 
 
 class Function(Action):
@@ -100,6 +101,8 @@ class Custom(Function):
         self.names: tuple[str, ...] = names
         try:
             self.function = read_expression(options["FUNC"], names)
+        except NotNativeError as error:
+            raise self.not_native(f"FUNC={options['FUNC']}", str(error)) from None
         except ValueError as error:
             raise self.error(f"FUNC={options['FUNC']}", str(error)) from None
 
@@ -143,7 +146,7 @@ class Constant(Function):
             raise self.error(self.name, "give VALUE or VALUES")
         self.numbers: tuple[float, ...] = several or (single,)
         if len(self.numbers) > 1 and not options["SCALARS"]:
-            raise self.error("VALUES", f"a vector is not native, but SCALARS is; {REMEDY}")
+            raise self.not_native("VALUES", "a vector is not native, but SCALARS is")
 
     @property
     def outputs(self) -> tuple[Value, ...]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Keyword, Scope
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Scope
 from openmm_cgan.plumed.actions.units import ENERGIES, LENGTHS, TIMES, UnitSystem
 from openmm_cgan.plumed.geometry.molecules import Entity
 from openmm_cgan.plumed.geometry.trees import spanning_tree
 from openmm_cgan.plumed.input.index_files import read_index_file
 from openmm_cgan.plumed.input.pdb import MolInfo
-from openmm_cgan.plumed.input.words import read_real
+from openmm_cgan.plumed.input.words import NotNativeError, read_real
 
 
 def _stand_first(action: Action, scope: Scope) -> None:
     """Refuse UNITS and RESTART below anything that is no setting."""
     if not all(above.sets_up for above in scope.actions.values()):
-        raise action.error(action.name, "must stand before all other actions")
+        raise action.not_native(action.name, "must stand before all other actions")
 
 
 class Units(Action):
@@ -96,10 +96,12 @@ class MolInfoAction(Action):
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         if given.options["MOLTYPE"] not in ("protein", "rna", "dna"):
-            raise self.error("MOLTYPE", f"natively protein, rna and dna; {REMEDY}")
+            raise self.not_native("MOLTYPE", "natively protein, rna and dna")
         self.whole: bool = given.options["WHOLE"]
         try:
             self.info = MolInfo(given.folder / given.options["STRUCTURE"])
+        except NotNativeError as error:
+            raise self.not_native("STRUCTURE", str(error)) from None
         except ValueError as error:
             raise self.error("STRUCTURE", str(error)) from None
 
@@ -140,7 +142,7 @@ class WholeMolecules(Action):
     def _follow_tree(self, info: MolInfo) -> None:
         """Take the atoms along a tree through the file of the MOLINFO WHOLE above."""
         if any(not isinstance(atom, int) for atoms in self._lists for atom in atoms):
-            raise self.error("ENTITY", f"virtual atoms are not in a PDB file; {REMEDY}")
+            raise self.not_native("ENTITY", "virtual atoms are not in a PDB file")
         try:
             self.entities = tuple(spanning_tree(atoms, info) for atoms in self._lists)
         except ValueError as error:
@@ -166,7 +168,7 @@ class Group(Action):
         super().__init__(given)
         options = given.options
         if not given.statement.label:
-            raise self.error("GROUP", "a group needs a label, or nothing can use it")
+            raise self.not_native("GROUP", "a group needs a label, or nothing can use it")
         listed, file = options["ATOMS"], options["NDX_FILE"]
         if (listed is None) == (file is None):
             raise self.error("GROUP", "give either ATOMS= or NDX_FILE=")
@@ -183,10 +185,14 @@ class Group(Action):
                 atoms.remove(atom)
         if options["SORT"] or options["UNIQUE"]:
             if not all(isinstance(atom, int) for atom in atoms):
-                raise self.error("SORT", f"virtual atoms have no order natively; {REMEDY}")
+                raise self.not_native("SORT", "virtual atoms have no order natively")
             atoms = sorted(set(atoms) if options["UNIQUE"] else atoms)
         self.atoms: tuple[Any, ...] = tuple(atoms)
 
     def enter(self, scope: Scope) -> None:
+        try:
+            scope.present([atom for atom in self.atoms if isinstance(atom, int)], self.label)
+        except ValueError as error:
+            raise self.error("NDX_FILE", str(error)) from None
         scope.groups[self.label] = self.atoms
         super().enter(scope)

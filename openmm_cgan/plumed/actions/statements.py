@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from openmm_cgan.plumed.actions.action import (
-    REMEDY,
     Action,
     BrokenAboveError,
     Given,
     Keyword,
     Scope,
     Value,
+    uncovered,
 )
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
-from openmm_cgan.plumed.input.words import read_integer, read_real, split_vector, unbrace
+from openmm_cgan.plumed.input.words import (
+    NotNativeError,
+    read_integer,
+    read_real,
+    split_vector,
+    unbrace,
+)
 
 # Flags that tell PLUMED how to compute, not what: nothing changes natively
 IGNORED_FLAGS = frozenset({"NUMERICAL_DERIVATIVES", "SERIAL", "TIMINGS", "LOWMEM"})
@@ -48,8 +55,9 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
     problems: list[Problem] = []
     broken = False
 
-    def complain(word: str, message: str) -> None:
-        problems.append(Problem(statement.location, word, message))
+    def complain(word: str, message: str, native: bool = True) -> None:
+        made = Problem(statement.location, word, message)
+        problems.append(made if native else uncovered(statement, word, message))
 
     above = scope.actions.values()
     label = statement.label or f"@{len(above) + sum(a.name in SHORTCUTS for a in above)}"
@@ -60,7 +68,9 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
     for keyword in sorted(cls.keywords, key=lambda k: k.kind != "arguments"):
         if keyword.key not in raw:
             if keyword.compulsory:
-                complain(cls.name, f"the keyword {keyword.key}= is missing ({keyword.help})")
+                understood = all(problem.is_mistake for problem in problems)
+                message = f"the keyword {keyword.key}= is missing ({keyword.help})"
+                complain(cls.name, message, native=understood)
             options[keyword.key] = _default(keyword, options)
             continue
         try:
@@ -68,7 +78,8 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
         except BrokenAboveError:
             broken = True
         except ValueError as error:
-            complain(f"{keyword.key}={raw[keyword.key]}", str(error))
+            word = f"{keyword.key}={raw[keyword.key]}"
+            complain(word, str(error), native=not isinstance(error, NotNativeError))
     if problems or broken:
         raise PlumedInputError(problems)
     return cls.made(Given(label, statement, scope.units, scope.folder, options))
@@ -105,7 +116,7 @@ def _find_keyword(cls: type[Action], key: str) -> tuple[Keyword | None, int]:
 
 
 def _match_words(
-    cls: type[Action], statement: Statement, complain: Callable[[str, str], None]
+    cls: type[Action], statement: Statement, complain: Callable[..., None]
 ) -> dict[str, str]:
     """Values by word; complains about words that the action does not have."""
     raw: dict[str, str] = {}
@@ -117,7 +128,11 @@ def _match_words(
             continue
         if keyword is None or (keyword.kind == "flag") == bool(equals):
             known = ", ".join(k.key for k in cls.keywords) or "none"
-            complain(word, f"not understood natively by {cls.name} (it has: {known}); {REMEDY}")
+            message = f"not understood natively by {cls.name} (it has: {known})"
+            if expected := _forgotten_comma(cls, word, raw):
+                complain(word, f"stands alone; {expected}")
+            else:
+                complain(word, message, native=False)
         elif key.upper() in raw:
             complain(word, f"{key.upper()} is given twice")
         elif equals and not value:
@@ -133,6 +148,18 @@ def _match_words(
             if given != expected:
                 complain(keyword.key, f"numbers are missing; expected {sorted(expected)}")
     return raw
+
+
+def _forgotten_comma(cls: type[Action], word: str, raw: dict[str, str]) -> str:
+    """What was expected where numbers stand alone behind a list; empty where they do not."""
+    given = [key for key, value in raw.items() if value != "..."]
+    if not given or not re.fullmatch(r"[\d.,-]+", word) or not re.search(r"[,\d]$", raw[given[-1]]):
+        return ""
+    keyword, _ = _find_keyword(cls, given[-1])
+    assert keyword is not None
+    return (
+        f"expected {keyword.help}, with commas and no blanks: {given[-1]}={raw[given[-1]]},{word}"
+    )
 
 
 def _default(keyword: Keyword, options: dict[str, Any]) -> Any:
@@ -172,6 +199,15 @@ def _read_vector(read: Callable[[str], Any]) -> Callable[[str, Scope, dict[str, 
     return read_vector
 
 
+def _number_or_label(text: str) -> float:
+    try:
+        return read_real(text)
+    except ValueError as error:
+        if text.isidentifier():  # PLUMED takes labels for some of them
+            raise NotNativeError(str(error)) from None
+        raise
+
+
 def _read_domain(text: str, *_: Any) -> tuple[str, str] | None:
     if unbrace(text).upper() == "NO":
         return None
@@ -191,6 +227,6 @@ _READERS: dict[str, Callable[..., Any]] = {
     "reals": _read_vector(read_real),
     "integers": _read_vector(read_integer),
     "texts": _read_vector(str),
-    "numbers": lambda text, *_: tuple(map(read_real, split_vector(text))),
+    "numbers": lambda text, *_: tuple(map(_number_or_label, split_vector(text))),
     "flag": lambda *_: True,
 }

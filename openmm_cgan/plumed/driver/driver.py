@@ -33,6 +33,7 @@ from openmm_cgan.plumed.input.language import (
 from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed
 from openmm_cgan.plumed.native.backend import NativeBackend
 from openmm_cgan.plumed.native.refusals import scales_by_box
+from openmm_cgan.plumed.native.runs.run import NoTemperatureError
 
 log = logging.getLogger("openmm_cgan")
 
@@ -130,10 +131,10 @@ class _NativeEngine:
     def __init__(self, actions: list[Action], n_atoms: int, settings: DriverSettings) -> None:
         # the backend multiplies with GAS_CONSTANT again, so that kT arrives as it was given
         temperature = None if settings.kt is None else settings.kt / GAS_CONSTANT
-        asked = any(isinstance(action, Restart) and action.wanted for action in actions)
-        self._backend = NativeBackend(
-            actions, settings.directory, temperature, settings.restart or asked
-        )
+        asked = [action.wanted for action in actions if isinstance(action, Restart)]
+        restart = asked[-1] if asked else settings.restart  # the input has the last word
+        self._backend = NativeBackend(actions, settings.directory, temperature, restart)
+        self._backend.check(n_atoms)
         self._masses = _placed(settings.masses, n_atoms)
         self._backend.checks_always = any(isinstance(a, Metad) and a.has_ends for a in actions)
         self._backend.set_masses(self._masses)
@@ -142,7 +143,13 @@ class _NativeEngine:
         self._had_box = False
         self._wanted = settings.forces is not None or settings.debug_forces is not None
         self._wanted |= any(isinstance(a, Metad) and a.needs_gradients for a in actions)
-        self._backend.start(settings.timestep, first_step_written=False)
+        try:
+            self._backend.start(settings.timestep, first_step_written=False)
+        except NoTemperatureError as error:
+            raise ValueError(
+                f"{error.who} needs a temperature: give --kt (kT in kJ/mol; 2.494 is that of "
+                "300 K) or TEMP= in the input"
+            ) from None
 
     def calculate(self, positions: NDArray, box: NDArray | None, step: int) -> None:
         """Take one frame."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.input.limits import MAX_LENGTH, require_bounded
-from openmm_cgan.plumed.input.words import CONSTANTS, UNDERSCORED_NUMBER
+from openmm_cgan.plumed.input.words import CONSTANTS, UNDERSCORED_NUMBER, NotNativeError
 
 # What OpenMM does not have, in terms of what it has
 _REWRITTEN = {
@@ -214,18 +214,18 @@ def read_expression(text: str, names: tuple[str, ...]) -> Expression:
     for definition in reversed([d for d in definitions if d.strip()]):
         name, equals, body = definition.partition("=")
         if not equals or not name.strip().isidentifier():
-            raise ValueError(f"'{definition.strip()}' is not a definition name=expression")
+            raise NotNativeError(f"'{definition.strip()}' is not a definition name=expression")
         defined[name.strip()] = _checked(_parsed(body), names, defined)
     return Expression(_checked(_parsed(main), names, defined))
 
 
 def _parsed(text: str) -> ast.expr:
     if "**" in text or UNDERSCORED_NUMBER.search(text):
-        raise ValueError(f"'{text.strip()}' is not an expression")
+        raise NotNativeError(f"'{text.strip()}' is not an expression")
     try:
         return ast.parse(text.strip().replace("^", "**"), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"'{text.strip()}' is not an expression") from None
+        raise NotNativeError(f"'{text.strip()}' is not an expression") from None
 
 
 def _checked(node: ast.expr, names: tuple[str, ...], defined: dict[str, Node]) -> Node:
@@ -246,7 +246,7 @@ def _checked(node: ast.expr, names: tuple[str, ...], defined: dict[str, Node]) -
         return _simpler(_finite(_OPERATORS[type(node.op)], tuple(sides)))
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
         return _call(node.func.id, tuple(_checked(a, names, defined) for a in node.args))
-    raise ValueError(f"'{ast.unparse(node)}' is not known in expressions")
+    raise NotNativeError(f"'{ast.unparse(node)}' is not known in expressions")
 
 
 def _finite(function: str, arguments: tuple[Node, ...]) -> Call:
@@ -261,9 +261,9 @@ def _finite(function: str, arguments: tuple[Node, ...]) -> Call:
     node = Call(function, arguments, size, all(map(_is_constant, arguments)))
     divisor = arguments[1] if function == "/" else None
     if divisor is not None and _is_constant(divisor) and Expression(divisor).value({}) == 0:
-        raise ValueError(f"'{_written(node)}' divides by zero")
+        raise NotNativeError(f"'{_written(node)}' divides by zero")
     if node.constant and not np.isfinite(Expression(node).value({})):
-        raise ValueError(f"'{_written(node)}' is not a finite number")
+        raise NotNativeError(f"'{_written(node)}' is not a finite number")
     return node
 
 

@@ -36,23 +36,19 @@ class Location:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with an input: where, the word, what was expected and what to do."""
+    """One thing wrong with an input; no mistake where PLUMED itself may understand it."""
 
     location: Location
     word: str
     message: str
+    is_mistake: bool = True
 
     def __str__(self) -> str:
         return f"{self.location}: {self.word}: {self.message}"
 
 
 class PlumedInputError(ValueError):
-    """A PLUMED input that can not be used, with all its problems.
-
-    Parameters
-    ----------
-    problems : list of Problem
-    """
+    """A PLUMED input that can not be used, with all its problems."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = tuple(problems)
@@ -118,7 +114,7 @@ class PlumedInput:
         Raises
         ------
         PlumedInputError
-            If something does not close, a file is missing or wrong, or `limits` refuses a word.
+                If it can not be read, a file is missing or wrong, or `limits` refuses a word.
         """
         statements = read_statements(text, source)
         followed = include_files(statements, folder)

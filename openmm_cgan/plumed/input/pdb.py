@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openmm_cgan.plumed.input.language import lines_of
+from openmm_cgan.plumed.input.words import NotNativeError
 
 MAX_PDB_BYTES = 512 * 1024**2
 
@@ -108,13 +109,13 @@ class MolInfo:
             return self._many(selector)
         match = re.fullmatch(r"([A-Za-z0-9'*]+)-([A-Za-z0-9]*_|[A-Za-z]?)(-?\d+)", selector)
         if match is None:
-            raise ValueError(f"the selector '@{selector}' is not known natively")
+            raise NotNativeError(f"the selector '@{selector}' is not known natively")
         name, chain, number = match[1], match[2].rstrip("_"), int(match[3])
         residue = self._residue(chain, number)
         if name in ("back", "sidechain") and residue[0].residue not in NUCLEIC:
             kind = residue[0].residue
             if kind in CAPS or kind not in PROTEIN or (name, kind) == ("sidechain", "GLY"):
-                raise ValueError(f"@{selector} of {kind}: it has none")
+                raise NotNativeError(f"@{selector} of {kind}: it has none")
             chosen = _NOT_SIDECHAIN if name == "sidechain" else BACKBONE
             wanted = [a for a in residue if (a.name in chosen) == (name == "back")]
             return [atom.serial - 1 for atom in wanted]
@@ -153,7 +154,7 @@ class MolInfo:
         if name not in torsions:
             return [(0, name)]
         if residue in CAPS or residue not in PROTEIN:
-            raise ValueError(f"@{name} of {residue} {number}: not an amino acid")
+            raise NotNativeError(f"@{name} of {residue} {number}: not an amino acid")
         torsion = torsions[name]
         if name == "chi3":
             torsion[3] = (0, _FIFTH.get(residue, "CE"))
@@ -203,7 +204,7 @@ def read_models(path: Path) -> list[list[PdbAtom]]:
         raise ValueError(f"{path} has more than {MAX_PDB_BYTES} bytes")
     models: list[list[PdbAtom]] = []
     atoms: list[PdbAtom] = []
-    for number, line in enumerate(lines_of(path.read_text()), start=1):
+    for number, line in enumerate(lines_of(path.read_text("utf-8", errors="replace")), start=1):
         if line[:6].strip() in ("END", "ENDMDL") and atoms:
             models.append(atoms)
             atoms = []
@@ -219,7 +220,7 @@ def read_remarks(path: Path) -> list[dict[str, str]]:
     remarks: list[dict[str, str]] = []
     words: dict[str, str] = {}
     begun = False
-    for line in lines_of(path.read_text()):
+    for line in lines_of(path.read_text("utf-8", errors="replace")):
         if line[:6].strip() in ("END", "ENDMDL") and begun:
             remarks.append(words)
             words, begun = {}, False
@@ -256,4 +257,4 @@ def _atom_of_line(path: Path, number: int, line: str) -> PdbAtom:
             beta=float(line[60:66].strip() or 0),
         )
     except (ValueError, IndexError):
-        raise ValueError(f"{path}:{number}: not read as an ATOM line of a PDB file") from None
+        raise NotNativeError(f"{path}:{number}: not read as an ATOM line of a PDB file") from None

@@ -47,6 +47,14 @@ UNDERSCORED_NUMBER = re.compile(r"(?<!\w)\d[\d.]*_")  # Python reads 1_0 as ten
 _PLAIN_PI = {"pi": math.pi, "PI": math.pi, "+pi": math.pi, "-pi": -math.pi}
 
 
+class SerialError(ValueError):
+    """Numbers of atoms that no atom has."""
+
+
+class NotNativeError(ValueError):
+    """A word that PLUMED may understand, though it is not covered natively."""
+
+
 def unbrace(value: str) -> str:
     """Drop the outermost pair of braces, as PLUMED does."""
     start, end = value.find("{"), value.rfind("}")
@@ -87,6 +95,8 @@ def read_real(text: str) -> float:
     >>> read_real("-pi/2") == -math.pi / 2, read_real("2^3"), read_real("1e-3")
     (True, 8.0, 0.001)
     """
+    if text.startswith("@replicas:"):
+        raise NotNativeError(f"'{text}' is of several simulations")
     value = _PLAIN_PI[text] if text in _PLAIN_PI else _number(text)
     if not math.isfinite(value):
         raise ValueError(f"'{text}' is not a finite number")
@@ -176,11 +186,11 @@ def read_serials(element: str) -> list[int]:
     last = int(last_text) if dash else first
     stride = int(stride_text) if colon else 1
     if stride == 0 or (last - first) * stride < 0:
-        raise ValueError(f"the range '{element}' never arrives at its end")
+        raise SerialError(f"the range '{element}' never arrives at its end")
     if min(first, last) < 1:
-        raise ValueError(f"'{element}': PLUMED counts atoms from 1")
+        raise SerialError(f"'{element}': PLUMED counts atoms from 1")
     if abs(last - first) // abs(stride) > MAX_ATOMS_IN_LIST:
-        raise ValueError(f"the range '{element}' has more than {MAX_ATOMS_IN_LIST} atoms")
+        raise SerialError(f"the range '{element}' has more than {MAX_ATOMS_IN_LIST} atoms")
     return list(range(first, last + (1 if stride > 0 else -1), stride))
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from openmm_cgan.plumed.actions import REMEDY, Action, Print
+from openmm_cgan.plumed.actions import Action, Print
+from openmm_cgan.plumed.actions.action import uncovered
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.setup import WholeMolecules
@@ -35,7 +36,7 @@ def forceless(actions: list[Action], owners: Owners) -> list[Problem]:
     problems = []
 
     def complain(action: Action, word: str, what: str) -> None:
-        problems.append(Problem(action.statement.location, word, f"{what}; {REMEDY}"))
+        problems.append(uncovered(action.statement, word, what))
 
     for action in actions:
         if isinstance(action, Variable | VirtualAtom) and (what := _badly_whole(action, actions)):
@@ -143,7 +144,7 @@ def wandering(actions: list[Action], owners: Owners, box: BoxKind) -> list[Probl
             what = "PLUMED's forces of PHASES are not the slope of the bias in a triclinic box"
         if what:
             word = f"{variable.name} {variable.label}"
-            problems.append(Problem(variable.statement.location, word, f"{what}; {REMEDY}"))
+            problems.append(uncovered(variable.statement, word, what))
     return problems
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.files.fields import read_tables
 
 ACCELERATION_KEYWORDS = (
@@ -212,7 +212,7 @@ def read_acceleration(given: Given) -> AccelerationOptions | None:
     if not options["FREQUENCY_ADAPTIVE"]:
         return AccelerationOptions(file, None)
     if options["ADAPTIVE"] == "GEOM":
-        raise given.error("FREQUENCY_ADAPTIVE", f"with ADAPTIVE=GEOM is not native; {REMEDY}")
+        raise given.not_native("FREQUENCY_ADAPTIVE", "with ADAPTIVE=GEOM is not native")
     every, highest, least = (options[word] for word in words)
     for word, number in zip(words, (every, highest, least), strict=True):
         if number is not None and not number > 0:

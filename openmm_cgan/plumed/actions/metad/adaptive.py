@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword, Value
 from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, SHIFT, STRETCH, reach_of
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
@@ -159,7 +159,7 @@ def read_widths(given: Given) -> WidthOptions | None:
     if kind == "DIFF" and (sigma[0] < 1 or sigma[0] != int(sigma[0])):
         raise given.error("SIGMA", "with ADAPTIVE=DIFF a number of steps")
     if options["INTERVAL"] is not None:
-        raise given.error("INTERVAL", f"with ADAPTIVE is not native; {REMEDY}")
+        raise given.not_native("INTERVAL", "with ADAPTIVE is not native")
     none = (-1.0,) * n
     limits = (options["SIGMA_MIN"] or none, options["SIGMA_MAX"] or none)
     if options["GRID_MIN"] is not None and not all(limit > 0 for limit in limits[0]):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword, Value
 from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
 from openmm_cgan.plumed.actions.neighbour_lists import PATIENCE, REACH, largest_patience
@@ -149,7 +149,7 @@ def read_list(given: Given) -> tuple[float, float] | None:
         return None
     for word in ("GRID_MIN", "ADAPTIVE"):
         if options[word] not in (None, "NONE"):
-            raise given.error("NLIST", f"can not be combined with {word}; {REMEDY}")
+            raise given.not_native("NLIST", f"can not be combined with {word}")
     if options["CALC_WORK"]:
-        raise given.error("NLIST", f"with CALC_WORK is not native; {REMEDY}")
+        raise given.not_native("NLIST", "with CALC_WORK is not native")
     return numbers[0], numbers[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword, Value
 from openmm_cgan.plumed.actions.metad.acceleration import (
     ACCELERATION_KEYWORDS,
     AccelerationOptions,
@@ -331,13 +331,13 @@ def _read_axes(given: Given, widths: WidthOptions | None) -> tuple[Axis, ...]:
     if options["GRID_MIN"] is None or options["GRID_MAX"] is None:
         raise given.error("GRID_MIN", "give GRID_MIN and GRID_MAX, or none of them")
     if len(arguments) > MAX_AXES:
-        message = f"a grid of {len(arguments)} arguments; natively {MAX_AXES}; {REMEDY}"
-        raise given.error("ARG", message)
+        message = f"a grid of {len(arguments)} arguments; natively {MAX_AXES}"
+        raise given.not_native("ARG", message)
     if options["GRID_SPARSE"] and (options["CALC_RCT"] or options["GRID_WFILE"]):
-        raise given.error("GRID_SPARSE", f"with CALC_RCT or GRID_WFILE is not native; {REMEDY}")
+        raise given.not_native("GRID_SPARSE", "with CALC_RCT or GRID_WFILE is not native")
     axes = tuple(_read_axis(given, i, widths) for i in range(len(arguments)))
     if math.prod(axis.nodes for axis in axes) > MAX_GRID_POINTS:
-        raise given.error("GRID_BIN", f"the grid has more than {MAX_GRID_POINTS} points; {REMEDY}")
+        raise given.not_native("GRID_BIN", f"the grid has more than {MAX_GRID_POINTS} points")
     return axes
 
 
@@ -351,8 +351,10 @@ def _read_axis(given: Given, i: int, widths: WidthOptions | None) -> Axis:
     if lower >= upper:
         raise given.error("GRID_MIN", f"must be below GRID_MAX for {value.name}")
     if value.domain is not None and (lower, upper) != value.domain:
-        message = f"the grid of the periodic {value.name} must be its whole domain"
-        raise given.error("GRID_MIN", message)
+        side = int(lower == value.domain[0])
+        limit = (value.domain_text or tuple(map(str, value.domain)))[side]
+        message = f"must be {limit} for the periodic {value.name}, to fit its period"
+        raise given.error(f"{('GRID_MIN', 'GRID_MAX')[side]}={texts[side]}", message)
     bins, spacing = options["GRID_BIN"], options["GRID_SPACING"]
     if bins is None and spacing is None:
         narrowest = options["SIGMA"] if widths is None else widths.smallest
@@ -366,6 +368,6 @@ def _read_axis(given: Given, i: int, widths: WidthOptions | None) -> Axis:
         raise given.error("GRID_BIN", f"{cells} cells for {value.name}: expected at least 1")
     axis = Axis(value, lower, upper, cells, value.domain_text or texts)
     if widths is None and axis.goes_round(reach_of(options["SIGMA"][i])):
-        message = f"the hills are wider than {value.name}'s whole domain; {REMEDY}"
-        raise given.error("SIGMA", message)
+        message = f"the hills are wider than {value.name}'s whole domain"
+        raise given.not_native("SIGMA", message)
     return axis

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Scope
+from openmm_cgan.plumed.actions.action import Action, Given, Scope
 from openmm_cgan.plumed.geometry.molecules import Entity
 
 
@@ -49,5 +49,5 @@ class AtomAction(Action):
             message = (
                 "below MOLINFO WHOLE: natively with NOPBC or after WHOLEMOLECULES of its atoms"
             )
-            raise self.error(self.name, f"{message}; {REMEDY}")
+            raise self.not_native(self.name, f"{message}")
         self.periodic = False

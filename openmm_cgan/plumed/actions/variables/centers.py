@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import REMEDY, Action, Given, Keyword, Scope
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Scope
 from openmm_cgan.plumed.actions.variables.atoms import AtomAction
 from openmm_cgan.plumed.geometry.molecules import whole
 from openmm_cgan.plumed.geometry.vectors import Vector, scaled
@@ -62,7 +62,7 @@ class VirtualAtom(AtomAction):
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         if not given.statement.label:
-            raise self.error(self.name, "a virtual atom needs a label, or nothing can use it")
+            raise self.not_native(self.name, "a virtual atom needs a label, or nothing can use it")
 
     def enter(self, scope: Scope) -> None:
         scope.virtual_atoms[self.label] = self
@@ -128,7 +128,7 @@ class Centroid(VirtualAtom):
         super().__init__(given)
         self.atoms: tuple[int, ...] = given.options["ATOMS"]
         if not all(isinstance(atom, int) for atom in self.atoms) or not self.atoms:
-            raise self.error("ATOMS", f"expected real atoms, at least one; {REMEDY}")
+            raise self.not_native("ATOMS", "expected real atoms, at least one")
         self.phases: bool = given.options["PHASES"]
         self.weights: np.ndarray | None = None
         self.masses: np.ndarray | None = None

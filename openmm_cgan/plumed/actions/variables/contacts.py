@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import REMEDY, Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword, Value
 from openmm_cgan.plumed.actions.variables.centers import FixedAtom
 from openmm_cgan.plumed.actions.variables.variable import (
     BoxKind,
@@ -39,13 +39,27 @@ class PairSum(Variable):
     def distances(self, positions: Any, box: Any) -> Any:
         """Distances of the pairs, shape (..., n_pairs) [length unit of the input]."""
         nearest = self._vectors(positions, box)
-        return namespace(positions).sqrt(dot(nearest, nearest)) / self.units.length
+        squared, xp = dot(nearest, nearest), namespace(positions)
+        if not self._has_itself:
+            return xp.sqrt(squared) / self.units.length
+        itself = xp.asarray(self._itself)  # whose distance is 0, without a slope
+        return xp.where(itself, 0.0, xp.sqrt(xp.where(itself, 1.0, squared))) / self.units.length
+
+    @cached_property
+    def _itself(self) -> np.ndarray:
+        """Which pairs are an atom and itself, shape (n_pairs,)."""
+        return np.array([a == b for a, b in self.pairs], dtype=bool)
+
+    @cached_property
+    def _has_itself(self) -> bool:
+        return bool(self._itself.any())
 
     @cached_property
     def _rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the first and the second of each pair stand among the sites."""
         row = {site: i for i, site in enumerate(self.sites)}
-        return np.array([row[a] for a, _ in self.pairs]), np.array([row[b] for _, b in self.pairs])
+        first, second = ([row[pair[end]] for pair in self.pairs] for end in (0, 1))
+        return np.array(first, dtype=int), np.array(second, dtype=int)
 
     def _vectors(self, positions: Any, box: Any) -> Vector:
         """Vectors from the first of each pair to the second, each of shape (..., n_pairs) [nm]."""
@@ -84,8 +98,9 @@ class PairSum(Variable):
         """Sum over the chosen pairs, and its gradient on the sites."""
         x, y, z = self._vectors(positions, box)
         r = np.sqrt(x * x + y * y + z * z)
+        apart = np.where(self._itself, 1.0, r)  # an atom does not pull at itself
         values = self.pair_values(r / self.units.length + 1e-40j) * chosen
-        pull = values.imag / 1e-40 / (r * self.units.length)  # exact: nothing is subtracted
+        pull = values.imag / 1e-40 / (apart * self.units.length)  # exact: nothing is subtracted
         slopes = np.zeros((len(self.sites), 3))
         for sign, rows in zip((-1.0, 1.0), self._rows, strict=True):
             for axis, component in enumerate((x, y, z)):
@@ -101,7 +116,8 @@ class PairSum(Variable):
     def _in_python(self, box: BoxKind) -> bool:
         """Whether OpenMM's images of the pairs may not be PLUMED's."""
         far = self.periodic and self.reach > box.safe and box.takes_other_images(self.sites)
-        return far or box.cannot_place(self.sites)
+        special = self._has_itself or not self.pairs
+        return special or far or box.cannot_place(self.sites)
 
     def pair_expression(self, k: int, r: str) -> str:
         """Expression of OpenMM's for pair `k`, in its distance [nm] and `pair_parameters`."""
@@ -114,7 +130,7 @@ class PairSum(Variable):
     def _refuse_fixed_pairs(self, word: str) -> None:
         fixed = {site for site in self.sites if isinstance(site, FixedAtom)}
         if fixed and any(a in fixed and b in fixed for a, b in self.pairs):
-            raise self.error(word, f"a pair of fixed atoms is not native; {REMEDY}")
+            raise self.not_native(word, "a pair of fixed atoms is not native")
 
 
 class Coordination(PairSum):
@@ -141,7 +157,9 @@ class Coordination(PairSum):
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         options = given.options
-        self.pairs = self._pairs(options["GROUPA"], options["GROUPB"], options["PAIR"])
+        groups = options["GROUPA"], options["GROUPB"]
+        self.pairs = self._pairs(*groups, options["PAIR"])
+        self._groups = (*groups[0], *(groups[1] or ()))
         self._refuse_fixed_pairs("GROUPA")
         self.switch = self._switch(options)
 
@@ -150,7 +168,7 @@ class Coordination(PairSum):
     ) -> list[tuple[Site, Site]]:
         count = len(a) * (len(a) if b is None else len(b))
         if not zipped and count > MAX_PAIRS:
-            raise self.error("GROUPA", f"{count} pairs, natively {MAX_PAIRS} at most; {REMEDY}")
+            raise self.not_native("GROUPA", f"{count} pairs, natively {MAX_PAIRS} at most")
         if zipped:
             if b is None or len(a) != len(b):
                 raise self.error("PAIR", "GROUPA and GROUPB must have as many atoms")
@@ -159,21 +177,22 @@ class Coordination(PairSum):
             pairs = [(a[i], a[j]) for i in range(len(a)) for j in range(i + 1, len(a))]
         else:
             pairs = [(x, y) for x in a for y in b]
-        pairs = [pair for pair in pairs if pair[0] != pair[1]]
-        if not pairs:
-            raise self.error("GROUPA", "there is no pair of different atoms")
-        return pairs
+        return [pair for pair in pairs if pair[0] != pair[1]]  # PLUMED leaves the others out
 
     def _switch(self, options: dict[str, Any]) -> Switch:
         if options["SWITCH"] is not None:
             try:
                 return read_switch(options["SWITCH"])
             except ValueError as error:
-                raise self.error("SWITCH", str(error)) from None
+                raise self.not_native("SWITCH", str(error)) from None
         r_0, nn, mm = options["R_0"], options["NN"], options["MM"]
         if r_0 is None or not r_0 > 0 or nn == mm or (mm or 2 * nn) <= nn:
             raise self.error("R_0", "give SWITCH, or a positive R_0 with NN below MM")
         return rational(r_0, options["D_0"], nn, mm)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return tuple(dict.fromkeys(self._groups))
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -212,8 +231,8 @@ class ContactMap(PairSum):
         options = given.options
         self.pairs = []
         for atoms in options["ATOMSi"]:
-            if len(atoms) != 2 or atoms[0] == atoms[1]:
-                raise self.error("ATOMS", "expected two different atoms for each contact")
+            if len(atoms) != 2:
+                raise self.error("ATOMS", f"{len(atoms)} atoms; expected two for each contact")
             self.pairs.append((atoms[0], atoms[1]))
         self._refuse_fixed_pairs("ATOMS")
         n = len(self.pairs)
@@ -237,7 +256,7 @@ class ContactMap(PairSum):
         try:
             return [read_switch(text) for text in texts]
         except ValueError as error:
-            raise self.error("SWITCH", str(error)) from None
+            raise self.not_native("SWITCH", str(error)) from None
 
     @property
     def outputs(self) -> tuple[Value, ...]:

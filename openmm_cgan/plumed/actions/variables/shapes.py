@@ -25,6 +25,7 @@ from openmm_cgan.plumed.geometry.superposition import (
 )
 from openmm_cgan.plumed.input.expressions import namespace
 from openmm_cgan.plumed.input.pdb import PdbAtom, read_models
+from openmm_cgan.plumed.input.words import NotNativeError
 
 NOPBC = Keyword("NOPBC", "flag", "do not make the group whole")
 
@@ -82,7 +83,7 @@ class Gyration(GroupVariable):
             raise self.error(f"TYPE={self.type}", f"expected one of {', '.join(GYRATION_TYPES)}")
         real = all(isinstance(atom, int) for atom in self.atoms)
         if not real or len(set(self.atoms)) != len(self.atoms) or len(self.atoms) < 2:
-            raise self.error("ATOMS", "expected different real atoms, at least two")
+            raise self.not_native("ATOMS", "expected different real atoms, at least two")
         self.mass_weighted: bool = given.options["MASS_WEIGHTED"] or given.options["MASS"]
         self.masses: np.ndarray | None = None
 
@@ -199,7 +200,7 @@ class Rmsd(GroupVariable):
             raise self.error(f"TYPE={kind}", "expected OPTIMAL, OPTIMAL-FAST or SIMPLE")
         models = read_references(self, given)
         if len(models) > 1:
-            raise self.error("REFERENCE", f"{len(models)} models; expected one")
+            raise self.not_native("REFERENCE", f"{len(models)} models; natively one")
         self.atoms, self.references = references_of(self, models, kind != "SIMPLE")
 
     @property
@@ -245,6 +246,8 @@ def read_references(action: Variable, given: Given) -> list[list[PdbAtom]]:
     name = given.options["REFERENCE"]
     try:
         return read_models(given.folder / name)
+    except NotNativeError as error:
+        raise action.not_native(f"REFERENCE={name}", str(error)) from None
     except ValueError as error:
         raise action.error(f"REFERENCE={name}", str(error)) from None
 
@@ -271,12 +274,12 @@ def references_of(
     if any(tuple(atom.serial - 1 for atom in model) != atoms for model in models):
         raise action.error("REFERENCE", "the models do not have the same atoms in the same order")
     if len(set(atoms)) != len(atoms):
-        raise action.error("REFERENCE", "an atom number stands twice")
+        raise action.not_native("REFERENCE", "an atom number stands twice")
     if rotate and len(atoms) < 3:
-        raise action.error("REFERENCE", "a superposition needs three atoms at least")
+        raise action.not_native("REFERENCE", "a superposition needs three atoms at least")
     points = np.array([[atom.position for atom in model] for model in models])
     occupancy = np.array([[atom.occupancy for atom in model] for model in models])
     beta = np.array([[atom.beta for atom in model] for model in models])
     if np.any(occupancy < 0) or np.any(beta < 0):
-        raise action.error("REFERENCE", "a weight (occupancy or B factor) is negative")
+        raise action.not_native("REFERENCE", "a weight (occupancy or B factor) is negative")
     return atoms, make_references(points, occupancy, beta, rotate)

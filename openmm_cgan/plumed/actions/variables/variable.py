@@ -298,7 +298,7 @@ def checked_points(
         expected, action = " or ".join(map(str, counts)), given.statement.action
         raise given.error(word, f"{action} takes {expected} atoms here, {len(sites)} given")
     if len(set(sites)) != len(sites):
-        raise given.error(word, "an atom is named twice")
+        raise given.not_native(word, "an atom is named twice")
     return sites
 
 

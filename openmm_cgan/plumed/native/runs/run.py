@@ -71,21 +71,35 @@ class RunSettings:
     temperature: float | None
 
 
+class NoTemperatureError(ValueError):
+    """An action needs a temperature that nobody has told.
+
+    Attributes
+    ----------
+    who : str
+        The action, with its place.
+    """
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+        super().__init__(
+            f"{who} needs a temperature: give PlumedBias(..., temperature=300*kelvin) or TEMP= in "
+            "the input"
+        )
+
+
 def kt_of(bias: Metad | Opes, temperature: float | None, needed: bool) -> float | None:
     """The kT that a bias works with [energy unit of the input]; None where it is not known.
 
     Raises
     ------
-    ValueError
+    NoTemperatureError
         If it is needed and not known.
     """
     temp = bias.options.temp
     k, t = (GAS_CONSTANT, temperature) if temp is None else (KB_PLUMED, temp)
     if t is None and needed:
-        raise ValueError(
-            f"{bias.statement.location}: {bias.name} {bias.label} needs a "
-            "temperature: give PlumedBias(..., temperature=300*kelvin) or TEMP= in the input"
-        )
+        raise NoTemperatureError(f"{bias.statement.location}: {bias.name} {bias.label}")
     return None if t is None else k * t / bias.units.energy
 
 
