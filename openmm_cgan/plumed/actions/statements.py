@@ -129,8 +129,8 @@ def _match_words(
         if keyword is None or (keyword.kind == "flag") == bool(equals):
             known = ", ".join(k.key for k in cls.keywords) or "none"
             message = f"not understood natively by {cls.name} (it has: {known})"
-            if expected := _forgotten_comma(cls, word, raw):
-                complain(word, f"stands alone; {expected}")
+            if hint := _forgotten_comma(cls, word, raw):
+                complain(word, f"stands alone; {hint}")
             else:
                 complain(word, message, native=False)
         elif key.upper() in raw:

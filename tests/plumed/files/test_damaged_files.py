@@ -1,0 +1,217 @@
+"""Tables that a run reads or goes on in: damaged, cut short, of other arguments, compressed."""
+
+import gzip
+import logging
+import shutil
+
+import numpy as np
+import pytest
+
+from openmm_cgan.free_energy.hills import hills_bias
+from openmm_cgan.free_energy.opes import read_opes
+from openmm_cgan.plumed.driver.driver import run_driver
+from openmm_cgan.plumed.driver.settings import DriverSettings
+from openmm_cgan.plumed.driver.trajectories import Frame
+from openmm_cgan.plumed.files.contents import rows_of
+from openmm_cgan.plumed.files.fields import read_fields, read_tables
+
+RNG = np.random.default_rng(7)
+FRAMES = [RNG.random((4, 3)) for _ in range(12)]
+VALUES = "d: DISTANCE ATOMS=1,2\ne: DISTANCE ATOMS=3,4\n"
+GRID = "GRID_MIN=0 GRID_MAX=3 GRID_BIN=60"
+METAD = f"m: METAD ARG=d SIGMA=0.1 HEIGHT=1 PACE=2 {GRID} FILE=HILLS\n"
+OPES = "o: OPES_METAD ARG=d SIGMA=0.1 BARRIER=10 PACE=2 FILE=KERNELS STATE_WFILE=STATE "
+OPES += "STATE_WSTRIDE=4\n"
+STATE_READ = OPES.replace("STATE_WFILE=STATE", "STATE_RFILE=OLD STATE_WFILE=STATE")
+PRINT = "PRINT ARG=* FILE=COLVAR STRIDE=1\n"
+
+
+def driven(text, folder, frames=FRAMES, first=0, backend="native", **more):
+    settings = DriverSettings(
+        directory=folder, kt=2.5, backend=backend, initial_step=first, timestep=0.5, **more
+    )
+    return run_driver(VALUES + text, iter([Frame(x) for x in frames]), settings)
+
+
+# ---- numbers that are none, and what is missing
+
+WRONG = [
+    (METAD, "HILLS", "d", "nan"),
+    (METAD, "HILLS", "d", "inf"),
+    (METAD, "HILLS", "sigma_d", "0"),
+    (METAD, "HILLS", "sigma_d", "-0.1"),
+    (METAD, "HILLS", "sigma_d", "nan"),
+    (METAD, "HILLS", "height", "inf"),
+    (METAD, "HILLS", "height", "1e999"),
+    (METAD, "HILLS", "height", "text"),
+    (OPES, "KERNELS", "d", "nan"),
+    (OPES, "KERNELS", "sigma_d", "0"),
+    (OPES, "KERNELS", "height", "-inf"),
+    (OPES, "KERNELS", "logweight", "nan"),
+    (STATE_READ, "OLD", "d", "nan"),
+    (STATE_READ, "OLD", "sigma_d", "0"),
+    (STATE_READ, "OLD", "height", "nan"),
+]
+
+
+def written(text, folder):
+    """The files of a first run."""
+    driven(text.replace("STATE_RFILE=OLD ", ""), folder)
+    if "OLD" in text:
+        shutil.copy(folder / "STATE", folder / "OLD")
+
+
+def spoilt(path, field, number):
+    """Replace a number in the last row of a table; return its line."""
+    lines = path.read_text().split("\n")
+    fields = next(line for line in lines if line.startswith("#! FIELDS")).split()[2:]
+    words = lines[-2].split()
+    words[fields.index(field)] = number
+    path.write_text("\n".join([*lines[:-2], " ".join(words), ""]))
+    return len(lines) - 1
+
+
+@pytest.mark.parametrize(("text", "file", "field", "number"), WRONG)
+def test_numbers_that_are_none_are_named_with_their_line(text, file, field, number, tmp_path):
+    written(text, tmp_path)
+    line = spoilt(tmp_path / file, field, number)
+    expected = rf"{file}:{line}: .*" + ("text" if number == "text" else f"{field} is ")
+    with pytest.raises(ValueError, match=expected):
+        driven(text, tmp_path, restart=True, first=12)
+    if file == "HILLS" and number != "text":
+        with pytest.raises(ValueError, match=expected):
+            hills_bias(read_fields(tmp_path / file), np.array([[0.5]]))
+    elif number != "text":
+        with pytest.raises(ValueError, match=expected):
+            read_opes(read_tables(tmp_path / file)[-1])
+
+
+@pytest.mark.parametrize("backend", ["native"])
+@pytest.mark.parametrize(
+    ("text", "file"), [(OPES, "KERNELS"), (STATE_READ, "OLD")], ids=["KERNELS", "STATE"]
+)
+@pytest.mark.parametrize("constant", ["biasfactor", "epsilon", "kernel_cutoff", "zed", "counter"])
+def test_constants_that_are_missing_are_named(text, file, constant, backend, tmp_path):
+    written(text, tmp_path)
+    path = tmp_path / file
+    lines = path.read_text().split("\n")
+    kept = [line for line in lines if not line.startswith(f"#! SET {constant} ")]
+    if len(kept) == len(lines):
+        pytest.skip("KERNELS have none of these")
+    path.write_text("\n".join(kept))
+    with pytest.raises(ValueError, match=rf"{file} has no line '#! SET {constant}'"):
+        driven(text, tmp_path, restart=True, first=12, backend=backend)
+    path.write_text("\n".join([kept[0], f"#! SET {constant} nothing", *kept[1:]]))
+    with pytest.raises(ValueError, match=f"{constant} nothing"):
+        driven(text, tmp_path, restart=True, first=12, backend=backend)
+
+
+def test_a_grid_with_a_number_that_is_none_is_refused(tmp_path):
+    text = METAD.replace("FILE=HILLS", "FILE=HILLS GRID_WFILE=G GRID_WSTRIDE=4")
+    driven(text, tmp_path)
+    line = spoilt(tmp_path / "G", "m.bias", "nan")
+    with pytest.raises(ValueError, match=rf"G:{line}: m.bias is nan"):
+        driven(METAD.replace("FILE=HILLS", "FILE=H2 GRID_RFILE=G"), tmp_path)
+    spoilt(tmp_path / "G", "m.bias", "1")
+    spoilt(tmp_path / "G", "d", "99")
+    with pytest.raises(ValueError, match="outside the grid"):
+        driven(METAD.replace("FILE=HILLS", "FILE=H2 GRID_RFILE=G"), tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["native", "kernel"])
+@pytest.mark.parametrize("grid", [GRID, ""])
+def test_hills_of_more_arguments_are_refused_as_by_plumed(backend, grid, tmp_path):
+    two = "m: METAD ARG=d,e SIGMA=0.1,0.1 HEIGHT=1 PACE=2 FILE=HILLS\n"
+    driven(two, tmp_path)
+    with pytest.raises((ValueError, RuntimeError), match=r"\be\b.*not (be )?read"):
+        driven(METAD.replace(GRID, grid), tmp_path, restart=True, first=12, backend=backend)
+
+
+# ---- half rows
+
+FILES = {"HILLS": METAD + PRINT, "COLVAR": METAD + PRINT, "KERNELS": OPES + PRINT}
+
+
+@pytest.mark.parametrize("cut", [1, 9, 30])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("file", FILES)
+def test_a_half_row_is_cut_before_a_run_goes_on(file, packed, cut, tmp_path, caplog):
+    text = FILES[file]
+    if packed:
+        for name in ("HILLS", "COLVAR", "KERNELS"):
+            text = text.replace(f"FILE={name}", f"FILE={name}.gz")
+    path = tmp_path / (file + ".gz" * packed)
+    driven(text, tmp_path)
+    whole = rows_of(path)
+    for first in (12, 24):
+        rows = rows_of(path)[:-cut]
+        path.write_bytes(gzip.compress(rows) if packed else rows)
+        with caplog.at_level(logging.WARNING):
+            driven(text, tmp_path, restart=True, first=first)
+        assert any(str(path) in record.message for record in caplog.records)
+        caplog.clear()
+        table = read_fields(path)
+        assert len(table) > 5
+        assert np.isfinite(table.columns["time"]).all()
+    assert rows_of(path).startswith(whole[:200])
+
+
+def test_a_gzip_file_cut_in_its_middle_goes_on(tmp_path, caplog):
+    text = METAD.replace("FILE=HILLS", "FILE=HILLS.gz")
+    driven(text, tmp_path)
+    path = tmp_path / "HILLS.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with caplog.at_level(logging.WARNING):
+        driven(text, tmp_path, restart=True, first=12)
+    assert "cut off" in caplog.text
+    assert np.all(np.diff(read_fields(path).columns["time"]) > 0)
+    path.write_bytes(b"no gzip at all")
+    with pytest.raises(ValueError, match="no gzip file"):
+        driven(text, tmp_path, restart=True, first=12)
+
+
+# ---- gzip
+
+
+def test_all_files_are_gzip_where_their_names_say_so_and_plumed_reads_them(tmp_path):
+    plain = METAD.replace("FILE=HILLS", "FILE=HILLS GRID_WFILE=G GRID_WSTRIDE=4") + OPES + PRINT
+    packed = plain
+    for name in ("HILLS", "G ", "KERNELS", "STATE ", "COLVAR"):
+        packed = packed.replace(
+            f"FILE={name}", f"FILE={name.strip()}.gz" + " " * name.endswith(" ")
+        )
+    ours, theirs, unpacked = (tmp_path / name for name in ("native", "kernel", "plain"))
+    driven(plain, unpacked)
+    driven(packed, ours)
+    driven(packed, theirs, backend="kernel")
+    for name in ("HILLS", "G", "KERNELS", "STATE", "COLVAR"):
+        assert (ours / f"{name}.gz").read_bytes()[:2] == b"\x1f\x8b"
+        assert gzip.decompress((ours / f"{name}.gz").read_bytes()) == (unpacked / name).read_bytes()
+        for folder in (ours, theirs):
+            table, other = read_fields(folder / f"{name}.gz"), read_fields(unpacked / name)
+            assert list(table.columns) == list(other.columns)
+            for field, column in other.columns.items():
+                np.testing.assert_allclose(table.columns[field], column, rtol=1e-6, atol=1e-6)
+    for backend, folder in (("kernel", ours), ("native", theirs), ("native", ours)):
+        driven(packed, folder, restart=True, first=12, backend=backend)
+    driven(plain, unpacked, restart=True, first=12)
+    for name in ("HILLS", "KERNELS", "COLVAR"):
+        table, other = read_fields(theirs / f"{name}.gz"), read_fields(unpacked / name)
+        assert len(table) == len(other)
+        for field, column in other.columns.items():
+            np.testing.assert_allclose(table.columns[field], column, rtol=1e-6, atol=1e-6)
+
+
+# ---- RESTART NO
+
+
+@pytest.mark.parametrize("backend", ["native", "kernel"])
+def test_restart_no_begins_anew_whatever_the_driver_is_told(backend, tmp_path):
+    text = "RESTART NO\n" + VALUES + METAD + PRINT
+    settings = {"directory": tmp_path, "backend": backend, "restart": True}
+    for _ in range(2):
+        frames = iter([Frame(x) for x in FRAMES])
+        assert run_driver(text, frames, DriverSettings(**settings)) == len(FRAMES)
+    assert len(read_fields(tmp_path / "COLVAR")) == len(FRAMES)
+    assert (tmp_path / "bck.0.COLVAR").exists()
+    assert (tmp_path / "bck.0.HILLS").exists()
