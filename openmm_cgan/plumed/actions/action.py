@@ -23,6 +23,7 @@ from openmm_cgan.plumed.input.words import (
 REMEDY = "use backend='kernel' (real PLUMED)"
 
 MAX_PATTERN_LENGTH = 200
+MAX_REPEATS = 4  # in a regular expression: it may take as many powers of a name's length
 
 
 @dataclass(frozen=True)
@@ -332,6 +333,8 @@ class Scope:
 def _regular_expression(text: str) -> re.Pattern[str]:
     if len(text) > MAX_PATTERN_LENGTH:
         raise ValueError(f"a regular expression of more than {MAX_PATTERN_LENGTH} characters")
+    if len(re.findall(r"[*+{?]", text)) > MAX_REPEATS or re.search(r"\)[*+{]", text):
+        raise ValueError(f"'{text}' repeats a group, or repeats more than {MAX_REPEATS} times")
     try:
         return re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:

@@ -9,7 +9,6 @@ from openmm_cgan.plumed.actions.units import ENERGIES, LENGTHS, TIMES, UnitSyste
 from openmm_cgan.plumed.geometry.molecules import Entity
 from openmm_cgan.plumed.geometry.trees import spanning_tree
 from openmm_cgan.plumed.input.index_files import read_index_file
-from openmm_cgan.plumed.input.language import PlumedInputError, Problem
 from openmm_cgan.plumed.input.pdb import MolInfo
 from openmm_cgan.plumed.input.words import NotNativeError, read_real
 
@@ -17,8 +16,7 @@ from openmm_cgan.plumed.input.words import NotNativeError, read_real
 def _stand_first(action: Action, scope: Scope) -> None:
     """Refuse UNITS and RESTART below anything that is no setting."""
     if not all(above.sets_up for above in scope.actions.values()):
-        message = "must stand before all other actions"
-        raise PlumedInputError([Problem(action.statement.location, action.name, message, False)])
+        raise action.error(action.name, "must stand before all other actions")
 
 
 class Units(Action):

@@ -17,6 +17,7 @@ from openmm_cgan.plumed.actions.action import (
 )
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 from openmm_cgan.plumed.input.words import (
+    MAX_ATOMS_IN_LIST,
     NotNativeError,
     read_integer,
     read_real,
@@ -185,7 +186,12 @@ def _read_atoms(text: str, scope: Scope, _: dict[str, Any]) -> tuple[Any, ...]:
     elements = split_vector(text)
     if not elements:
         raise ValueError("names no atoms")
-    return tuple(atom for element in elements for atom in scope.atoms(element))
+    atoms: list[Any] = []
+    for element in elements:
+        atoms += scope.atoms(element)
+        if len(atoms) > MAX_ATOMS_IN_LIST:
+            raise ValueError(f"the list has more than {MAX_ATOMS_IN_LIST} atoms")
+    return tuple(atoms)
 
 
 def _read_vector(read: Callable[[str], Any]) -> Callable[[str, Scope, dict[str, Any]], Any]:

@@ -7,13 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import openmm
+from openmm import unit
+
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import read_known
 from openmm_cgan.plumed.actions.variables.variable import Variable, describe
 from openmm_cgan.plumed.files.fields import read_fields
-from openmm_cgan.plumed.input.language import Statement
+from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 from openmm_cgan.plumed.input.words import read_real
 from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed
+
+IDLE_STEP = 1_000_003  # a prime: at this step nothing with a stride is due
 
 Domain = tuple[float, float] | None
 
@@ -28,6 +34,40 @@ def probe(settings: MDSettings, statements: Sequence[Statement]) -> Plumed:
     """
     asked = [s for s in statements if s.action != "RESTART"]
     return Plumed.muted(replace(settings, restart=False), asked)
+
+
+def masses_and_charges(system: openmm.System) -> tuple[np.ndarray, np.ndarray]:
+    """Masses [dalton] and charges [e] of all particles, shape (n_atoms,) each."""
+    atoms = range(system.getNumParticles())
+    masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in atoms])
+    charges = np.zeros(len(atoms))
+    for force in system.getForces():
+        if isinstance(force, openmm.NonbondedForce):
+            charges[:] = [force.getParticleParameters(i)[0]._value for i in atoms]
+    return masses, charges
+
+
+def energy_needed(plumed: Plumed, statements: Sequence[Statement]) -> bool:
+    """Whether an input asks for the potential energy, where it writes.
+
+    Parameters
+    ----------
+    plumed : Plumed
+        Made by `probe`.
+    statements : sequence of Statement
+        The input.
+
+    Raises
+    ------
+    PlumedInputError
+        If a bias acts on it: OpenMM gives it to no force.
+    """
+    if plumed.needs_energy(IDLE_STEP):
+        message = "a bias acts on it, and OpenMM tells no force the potential energy"
+        raise PlumedInputError(
+            [Problem(s.location, s.action, message) for s in statements if s.action == "ENERGY"]
+        )
+    return plumed.needs_energy(0)
 
 
 def periodic_domains(plumed: Plumed, names: Sequence[str]) -> dict[str, Domain]:
@@ -45,14 +85,13 @@ def periodic_domains(plumed: Plumed, names: Sequence[str]) -> dict[str, Domain]:
     ValueError
         If the input does not define one.
     """
-    stride = 1_000_003  # a prime: at this step nothing but this PRINT is due
     with tempfile.TemporaryDirectory() as folder:
-        line = f"PRINT ARG={','.join(names)} FILE={folder}/domains STRIDE={stride}"
+        line = f"PRINT ARG={','.join(names)} FILE={folder}/domains STRIDE={IDLE_STEP}"
         try:
             plumed.command("readInputLine", line.encode())
         except RuntimeError as error:
             raise ValueError(f"of {', '.join(names)}: {error}") from None
-        plumed.set_step(stride)
+        plumed.set_step(IDLE_STEP)
         plumed.command("prepareDependencies")
         plumed.update()
         plumed.close()

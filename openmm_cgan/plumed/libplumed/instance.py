@@ -197,6 +197,7 @@ class Plumed:
         self.box, self.virial = np.zeros((3, 3)), np.zeros((3, 3))
         self.values = np.zeros(len(read))
         self._step, self._bias, self._stop = c_long(0), c_double(0), c_int(0)
+        self._energy: c_double | None = None
         self._step_pointer = ctypes.cast(ctypes.pointer(self._step), c_void_p)
         self._bias_pointer = ctypes.cast(ctypes.pointer(self._bias), c_void_p)
         with _inside(settings.folder):
@@ -290,6 +291,10 @@ class Plumed:
         ):
             self.command(key, c_void_p(array.ctypes.data))
 
+    def set_energy(self, potential: float) -> None:
+        """Set the potential energy [kJ/mol] without the biases, for ENERGY."""
+        self._energy = c_double(potential)
+
     def set_step(self, step: int) -> None:
         """Set the number of the step for what follows."""
         self._step.value = step
@@ -315,6 +320,8 @@ class Plumed:
         cmd, instance, handler = self._cmd, self._instance, self._handler
         self._step.value = step
         cmd(instance, b"setStepLong", self._step_pointer, handler)
+        if self._energy is not None:  # PLUMED keeps its number, not the pointer
+            cmd(instance, b"setEnergy", ctypes.byref(self._energy), handler)
         cmd(instance, b"prepareCalc", None, handler)
         cmd(instance, b"performCalcNoUpdate", None, handler)
         cmd(instance, b"getBias", self._bias_pointer, handler)
@@ -342,29 +349,27 @@ class Plumed:
         At step 0 everything with a stride is due and neighbour lists are complete. PLUMED only
         tells after a first calculation; what that finds at these coordinates does not matter.
 
-        Raises
-        ------
-        ValueError
-            If the potential energy is needed.
         """
         self.positions[:] = np.random.default_rng(0).random(self.positions.shape)
         with contextlib.suppress(RuntimeError):
             self.calculate(0)
         self.set_step(0)
         self.command("prepareDependencies")
-        energy_needed, count = c_int(0), c_int(0)
-        self.command("isEnergyNeeded", ctypes.byref(energy_needed))
-        if energy_needed.value:
-            raise ValueError(
-                "the input uses ENERGY, and a PythonForce does not know the potential energy: "
-                "leave it out (OpenMM's StateDataReporter writes it)"
-            )
+        count = c_int(0)
         self.command("createFullList", ctypes.byref(count))
         pointer = ctypes.POINTER(c_int)()
         self.command("getFullList", ctypes.byref(pointer))
         atoms = np.array(pointer[: count.value], dtype=int)
         self.command("clearFullList")
         return np.sort(atoms)
+
+    def needs_energy(self, step: int) -> bool:
+        """Whether something that is due at a step asks for the potential energy."""
+        needed = c_int(0)
+        self.set_step(step)
+        self.command("prepareDependencies")
+        self.command("isEnergyNeeded", ctypes.byref(needed))
+        return bool(needed.value)
 
 
 def _closed(*_: Any) -> None:

@@ -16,13 +16,19 @@ from functools import cached_property
 
 import numpy as np
 import openmm
-from openmm import unit
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.called_back import Callback
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.input.language import PlumedInput
-from openmm_cgan.plumed.libplumed.enquiries import Domain, periodic_domains, probe, variables_with
+from openmm_cgan.plumed.libplumed.enquiries import (
+    Domain,
+    energy_needed,
+    masses_and_charges,
+    periodic_domains,
+    probe,
+    variables_with,
+)
 from openmm_cgan.plumed.libplumed.instance import (
     MISSING,
     MDSettings,
@@ -98,10 +104,7 @@ class KernelBackend(RunByPlumed, Callback):
     def check(self, n_atoms: int) -> None:
         """Have PLUMED read the input for a system of so many atoms.
 
-        Raises
-        ------
-        PlumedInputError
-            If it refuses a statement.
+        Raises PlumedInputError if it refuses a statement.
         """
         if n_atoms not in self._checked:
             self._probe(n_atoms).close()
@@ -151,17 +154,10 @@ class KernelBackend(RunByPlumed, Callback):
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """Make the force for a System, and remember its masses and charges."""
         n_atoms = system.getNumParticles()
-        dalton, charge = unit.dalton, unit.elementary_charge
-        self._masses = np.array(
-            [system.getParticleMass(i).value_in_unit(dalton) for i in range(n_atoms)]
-        )
-        self._charges = np.zeros(n_atoms)
-        for force in system.getForces():
-            if isinstance(force, openmm.NonbondedForce):
-                for i in range(n_atoms):
-                    self._charges[i] = force.getParticleParameters(i)[0].value_in_unit(charge)
+        self._masses, self._charges = masses_and_charges(system)
         asked = self._probe(n_atoms)
         atoms = asked.atoms_needed()
+        self.needs_energy = energy_needed(asked, self.statements)
         asked.close()
         subset = 0 < len(atoms) < n_atoms
         self._plumed = self._observer = None  # they knew no masses
@@ -237,6 +233,11 @@ class KernelBackend(RunByPlumed, Callback):
             settings = replace(settings, timestep=self._timestep, log=log_file)
             self._plumed = Plumed(settings, self.statements, self.read)
         return self._plumed
+
+    def tell_energy(self, potential: float) -> None:
+        """Take the energy [kJ/mol] of all but the biases."""
+        with self._lock:
+            (self._plumed or self._begin()).set_energy(potential)
 
     def upload(self, context: openmm.Context) -> None:
         """Nothing to do: libplumed has the bias, no Context has a copy."""
@@ -360,6 +361,8 @@ class KernelBackend(RunByPlumed, Callback):
                 self._observer = Plumed.muted(settings, needed, self.read)
             except ValueError:  # a value that depends on a bias
                 self._observer = Plumed.muted(settings, self.statements, self.read)
+            if self._observer.needs_energy(0):
+                raise ValueError(f"ENERGY is no function of the positions: {', '.join(self.read)}")
         return self._observer
 
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:

@@ -23,7 +23,7 @@ class RunByPlumed:
     name: ClassVar[str]
     static = False  # for all that is known
     remembers = False
-    needs_energy = False  # inputs with ENERGY are refused
+    needs_energy = False  # unless the kernel finds that it does
 
     @property
     def why_not_saved(self) -> str:
@@ -58,7 +58,7 @@ class RunByPlumed:
         """
 
     def tell_energy(self, potential: float) -> None:
-        """Nothing to do: no input with ENERGY gets here."""
+        """Nothing to do: openmm-plumed takes no input with ENERGY."""
 
     def cv_columns(self, positions: Any) -> NoReturn:
         """Refuse: there are no derivatives.

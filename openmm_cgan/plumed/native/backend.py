@@ -63,10 +63,7 @@ class NativeBackend:
     checks_always : bool
         Whether steps at which nothing is due are checked too.
 
-    Raises
-    ------
-    PlumedInputError
-        For a combination that has no OpenMM force.
+    Raises PlumedInputError for a combination that has no OpenMM force.
     """
 
     why_not_saved = why_no_derivatives = ""  # what backends that PLUMED runs refuse

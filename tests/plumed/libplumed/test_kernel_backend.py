@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
+from openmm import app
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_statements
 from openmm_cgan.plumed.libplumed import kernel
@@ -497,10 +499,41 @@ def test_a_value_that_is_not_defined_or_not_one_number_is_refused(tmp_path):
         backend.cv_values(np.eye(3), None)
 
 
-def test_energy_is_refused_and_not_taken_as_zero(molecule, tmp_path):
-    backend = make(PHI_PSI + "e: ENERGY\nPRINT ARG=e FILE=COLVAR\n", tmp_path)
-    with pytest.raises(ValueError, match="ENERGY"):
-        backend.forces(molecule.system)
+@pytest.mark.parametrize("backend", ["native", "kernel"])
+def test_energy_is_openmms_without_the_bias(backend, tmp_path):
+    molecule = alanine_dipeptide("C7eq")
+    text = (
+        f"{PHI_PSI}e: ENERGY\nf: CUSTOM ARG=e,phi FUNC=x+y PERIODIC=NO\n"
+        "RESTRAINT ARG=phi AT=1 KAPPA=50\nPRINT ARG=e,f,phi FILE=COLVAR STRIDE=5 FMT=%14.6f\n"
+    )
+    bias = PlumedBias(text, backend=backend, directory=tmp_path)
+    bias.add_to(molecule.system)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(
+        molecule.topology, molecule.system, openmm.VerletIntegrator(0.0005), platform
+    )
+    simulation.context.setPositions(molecule.positions)
+    bias.attach(simulation)
+    others = set(range(32)) - bias.force_groups()
+    expected = []
+    for _ in range(3):
+        simulation.step(5)
+        state = simulation.context.getState(energy=True, groups=others)
+        expected.append(state.getPotentialEnergy()._value)
+    bias.close()
+    columns = read_fields(tmp_path / "COLVAR").columns
+    np.testing.assert_allclose(columns["e"][-3:], expected, atol=1e-4)
+    np.testing.assert_allclose(columns["f"], columns["e"] + columns["phi"], atol=1e-5)
+
+
+def test_a_bias_on_energy_is_refused_with_its_line(molecule, tmp_path):
+    text = PHI_PSI + "e: ENERGY\nRESTRAINT ARG=e AT=0 KAPPA=1\nPRINT ARG=e FILE=COLVAR\n"
+    with pytest.raises(PlumedInputError, match=r":3: ENERGY: a bias acts on it"):
+        make(text, tmp_path).forces(molecule.system)
+    with pytest.raises(ValueError, match="no function of the positions"):
+        make(PHI_PSI + "e: ENERGY\nPRINT ARG=e\n", tmp_path, ("e",)).cv_values(
+            np.zeros((22, 3)), None
+        )
 
 
 def test_a_missing_temperature_is_an_error_before_the_run(molecule, tmp_path):

@@ -41,6 +41,7 @@ from openmm_cgan.plumed.input.words import read_real
 _NUMBERS = ("nlker", "nlsteps", "acc", "pace")  # outputs that are no energies
 MAX_AXES = 3  # of a grid
 MAX_WALKERS = 10_000
+MOST_POINTS = 10**9  # for PLUMED too
 
 _GRID_KEYWORDS = (
     Keyword("GRID_MIN", "texts", "lower limits of the grid; without a grid hills are summed"),
@@ -336,7 +337,10 @@ def _read_axes(given: Given, widths: WidthOptions | None) -> tuple[Axis, ...]:
     if options["GRID_SPARSE"] and (options["CALC_RCT"] or options["GRID_WFILE"]):
         raise given.not_native("GRID_SPARSE", "with CALC_RCT or GRID_WFILE is not native")
     axes = tuple(_read_axis(given, i, widths) for i in range(len(arguments)))
-    if math.prod(axis.nodes for axis in axes) > MAX_GRID_POINTS:
+    points = math.prod(axis.nodes for axis in axes)
+    if points > MOST_POINTS:
+        raise given.error("GRID_BIN", f"a grid of {points} points would need more memory than any")
+    if points > MAX_GRID_POINTS:
         raise given.not_native("GRID_BIN", f"the grid has more than {MAX_GRID_POINTS} points")
     return axes
 
