@@ -5,10 +5,13 @@ import logging
 import shutil
 
 import numpy as np
+import openmm
 import pytest
+from openmm import app
 
 from openmm_cgan.free_energy.hills import hills_bias
 from openmm_cgan.free_energy.opes import read_opes
+from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.driver.driver import run_driver
 from openmm_cgan.plumed.driver.settings import DriverSettings
 from openmm_cgan.plumed.driver.trajectories import Frame
@@ -215,3 +218,37 @@ def test_restart_no_begins_anew_whatever_the_driver_is_told(backend, tmp_path):
     assert len(read_fields(tmp_path / "COLVAR")) == len(FRAMES)
     assert (tmp_path / "bck.0.COLVAR").exists()
     assert (tmp_path / "bck.0.HILLS").exists()
+
+
+def test_a_checkpoint_cuts_gzip_files_to_its_step(tmp_path):
+    """What an unkilled run writes, though the killed one had written on behind its checkpoint."""
+    text = (VALUES + METAD + OPES + PRINT).replace("STATE_WFILE=STATE STATE_WSTRIDE=4", "")
+    for name in ("HILLS", "KERNELS", "COLVAR"):
+        text = text.replace(f"FILE={name}", f"FILE={name}.gz")
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for folder, runs in ((whole, [(None, 24)]), (killed, [(None, 15), ("at", 16)])):
+        folder.mkdir()
+        for start, steps in runs:
+            simulation, bias = _simulation(text, folder)
+            bias.attach(simulation, checkpoint=None if start is None else folder / start)
+            for _ in range(steps):
+                simulation.step(1)
+                if simulation.currentStep == 8:
+                    bias.save_checkpoint(folder / "at")
+            bias.close()
+    for name in ("HILLS.gz", "KERNELS.gz", "COLVAR.gz"):
+        assert rows_of(killed / name) == rows_of(whole / name)
+        assert gzip.decompress((killed / name).read_bytes()) == rows_of(whole / name)
+
+
+def _simulation(text, folder):
+    system = openmm.System()
+    for _ in range(4):
+        system.addParticle(12.0)
+    bias = PlumedBias(text, temperature=300, directory=folder, backend="native")
+    bias.add_to(system)
+    integrator = openmm.VerletIntegrator(0.001)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(app.Topology(), system, integrator, platform)
+    simulation.context.setPositions(FRAMES[0])
+    return simulation, bias
