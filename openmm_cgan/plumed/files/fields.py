@@ -296,14 +296,14 @@ class FieldWriter:
         if self._ended:
             self._write_header()
             self._ended = False
-        self._file.write("".join(formatted) + "\n")
+        self._append("".join(formatted) + "\n")
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
     def end(self, remark: str) -> None:
         """Close the table with a remark, as COMMITTOR does."""
         lines = ["#! FIELDS", *self._header[1:], f"#! SET {remark} ", ""]
-        self._file.write("".join(f"{line}\n" for line in lines))
+        self._append("".join(f"{line}\n" for line in lines))
         self._ended = True
         self.flush()
 
@@ -315,19 +315,24 @@ class FieldWriter:
         self._write_header()
 
     def _write_header(self) -> None:
-        self._file.write("".join(f"{line}\n" for line in self._header))
+        self._append("".join(f"{line}\n" for line in self._header))
+
+    def _append(self, text: str) -> None:
+        if self._file.closed:
+            self._file = open_rows(self.path)
+        self._file.write(text)
 
     def flush(self) -> None:
         """Hand everything to the operating system: a killed run loses nothing before this."""
-        self._file.flush()
+        if not self._file.closed:
+            self._file.flush()
         self._flushed = time.monotonic()
 
     def complete(self) -> None:
         """Bring the file to a length that it can be cut to later: a gzip file ends a member."""
-        if is_compressed(self.path) and self._is_regular:
-            self._file.close()
-            self._file = open_rows(self.path)
         self.flush()
+        if is_compressed(self.path) and self._is_regular:
+            self._file.close()  # until something is written: opening it begins another member
 
     def close(self) -> None:
         """Flush and close the file."""

@@ -6,6 +6,7 @@ Atom numbers are the serials of the PDB file. Definitions of the torsions: IUPAC
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,6 +247,9 @@ def _hybrid_36(text: str) -> int:
 def _atom_of_line(path: Path, number: int, line: str) -> PdbAtom:
     try:
         x, y, z = (0.1 * float(line[k : k + 8]) for k in (30, 38, 46))
+        occupancy, beta = (float(line[k : k + 6].strip() or 0) for k in (54, 60))
+        if not all(map(math.isfinite, (x, y, z, occupancy, beta))):
+            raise ValueError(line)
         return PdbAtom(
             serial=_hybrid_36(line[6:11]),
             name=line[12:16].strip(),
@@ -253,8 +257,8 @@ def _atom_of_line(path: Path, number: int, line: str) -> PdbAtom:
             chain=line[21].strip(),
             number=_hybrid_36(line[22:26]),
             position=(x, y, z),
-            occupancy=float(line[54:60].strip() or 0),
-            beta=float(line[60:66].strip() or 0),
+            occupancy=occupancy,
+            beta=beta,
         )
     except (ValueError, IndexError):
         raise NotNativeError(f"{path}:{number}: not read as an ATOM line of a PDB file") from None

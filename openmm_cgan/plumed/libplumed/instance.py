@@ -25,7 +25,11 @@ import numpy as np
 
 from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
-from openmm_cgan.plumed.libplumed.statements import output_folders, require_regular_files
+from openmm_cgan.plumed.libplumed.statements import (
+    output_folders,
+    require_regular_files,
+    require_tables,
+)
 
 OLDEST_API = 10  # PLUMED 2.10; before, the pointers had to be set again every step
 
@@ -183,6 +187,8 @@ class Plumed:
             raise RuntimeError(MISSING)
         table = _load(path)
         require_regular_files(statements, settings.folder)
+        if not settings.suffix:  # else it is muted, and reads none
+            require_tables(statements, settings.folder, settings.restart)
         self.settings = settings
         self._errors: list[str] = []
         note = self._errors.append  # a handler that held the instance would keep it alive

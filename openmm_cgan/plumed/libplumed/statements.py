@@ -12,6 +12,7 @@ import numpy as np
 
 from openmm_cgan.plumed.actions import read_known
 from openmm_cgan.plumed.actions.setup import Units
+from openmm_cgan.plumed.files.fields import read_tables
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 from openmm_cgan.plumed.input.words import split_vector, unbrace
 
@@ -101,6 +102,45 @@ def require_regular_files(statements: Sequence[Statement], folder: Path) -> None
             if len(name) < 1000 and path.exists() and not path.is_file() and name != os.devnull:
                 message = "is no regular file, and PLUMED would rename it; give another name"
                 raise PlumedInputError([Problem(statement.location, f"{key}={name}", message)])
+
+
+def require_tables(statements: Sequence[Statement], folder: Path, restart: bool) -> None:
+    """Refuse hills, kernels, states and grids to begin with that hold no numbers.
+
+    PLUMED reads them without a word, and the bias is none from then on.
+
+    Parameters
+    ----------
+    statements : sequence of Statement
+    folder : Path
+        Where the names of files begin.
+    restart : bool
+        Whether the run restarts, if the input says nothing.
+
+    Raises
+    ------
+    ValueError
+        With file and line of a number that is none, or of a width that is not positive.
+    """
+    for statement in statements:
+        if statement.action == "RESTART":
+            restart = "NO" not in statement.words
+        words = [word.partition("=") for word in statement.words]
+        named = {key.upper(): unbrace(value) for key, _, value in words}
+        names = [named[key] for key in ("GRID_RFILE", "STATE_RFILE") if key in named]
+        own = named.get("RESTART", "AUTO").upper()
+        if statement.action in USUAL_FILES and (own == "YES" or (restart and own != "NO")):
+            names.append(named.get("FILE", USUAL_FILES[statement.action]))
+        for path in (folder / name for name in names):
+            if path.is_file():
+                _require_numbers(path)
+
+
+def _require_numbers(path: Path) -> None:
+    for table in read_tables(path):
+        table.require_finite(name for name in table.columns if name not in ("biasf", "clock"))
+        sigmas = [f"sigma_{name}" for name in table.columns]
+        table.require_positive([name for name in sigmas if name in table.columns])
 
 
 def restrained_text(

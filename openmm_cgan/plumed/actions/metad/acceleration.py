@@ -100,6 +100,7 @@ class Acceleration:
         rows = [t for t in read_tables(path) if len(t)]
         if not rows or name not in rows[-1].columns:
             raise ValueError(f"{path} has no row with {name} for ACCELERATION_RFILE")
+        rows[-1].require_finite([name])
         self._mean = self._before = float(rows[-1].columns[name][-1])
 
     def value(self, bias: Any, kt: float | None) -> Any:

@@ -295,9 +295,10 @@ def read_target(given: Given) -> Target | None:
         axes = [_axis(given, i, table) for i in range(len(names))]
         if math.prod(axis.nodes for axis in axes) > MAX_GRID_POINTS:
             raise ValueError(f"{path} is a grid of more than {MAX_GRID_POINTS} points")
-        if not all(np.isfinite(table.columns[name]).all() for name in needed):
-            raise ValueError(f"{path} holds what is no number")
-    except (OSError, ValueError, KeyError) as error:
+        table.require_finite(needed)
+    except KeyError as error:
+        raise given.error("TARGET", f"{path} has no line '#! SET {error.args[0]}'") from None
+    except (OSError, ValueError) as error:
         raise given.error("TARGET", str(error)) from None
     nodes = np.zeros([axis.nodes for axis in axes])
     index = []
