@@ -140,7 +140,12 @@ def made_again(options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
 def _require_fillable(settings: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Refuse sizes beyond what the arrays hold, before memory or time is spent on them."""
     numbers = sum(array.size for array in arrays.values())
-    sizes = {name: n for name, n in settings.items() if isinstance(n, int) and name != "seed"}
+    unused = {
+        "seed",
+        *("width",) * (settings.get("depth") == 0),
+        *("bins",) * (settings.get("n_pairs") == 0),
+    }
+    sizes = {name: n for name, n in settings.items() if isinstance(n, int) and name not in unused}
     limits = {name: len(arrays) if name in ("depth", "couplings") else numbers for name in sizes}
     limits["couplings"] = max(limits.get("couplings", 0), 100)  # none is built for one feature
     wrong = {name: n for name, n in sizes.items() if not 0 <= n <= limits[name]}

@@ -51,3 +51,10 @@ def test_proposals_are_listed_with_reasons() -> None:
     columns = proposal_columns(proposals, ["phi"])
     assert list(columns) == ["proposal", "phi_asked", "phi", "result"]
     assert columns["result"] == ["accepted", "not finite"]
+
+
+def test_no_name_of_a_column_is_a_formula(tmp_path):
+    names = ["=1+1", "+a", "-a", "@0.bias", "phi"]
+    write_table(tmp_path / "t.csv", {name: [1.0] for name in names})
+    header = (tmp_path / "t.csv").read_text().splitlines()[0]
+    assert header == "'=1+1,'+a,'-a,'@0.bias,phi"

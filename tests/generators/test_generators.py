@@ -1,6 +1,7 @@
 """Generators: the protocol's contract, and the Gaussian that MLPGenerator starts from."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -232,3 +233,39 @@ class TestSplines:
         y, log_slope = circular_spline(ends, parameters)
         assert torch.allclose(y, ends, atol=1e-12)
         assert log_slope[0].item() == pytest.approx(log_slope[1].item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"depth": 10**7},
+        {"width": 10**9},
+        {"width": 10**5},
+        {"n_condition": 10**9},
+        {"n_linear": 10**6},
+        {"n_pairs": 10**7},
+        {"depth": -1},
+        {"depth": 50, "width": 40},
+    ],
+    ids=str,
+)
+def test_a_saved_network_larger_than_its_file_is_refused_before_it_is_built(kind, size):
+    made = KINDS[kind].of_size(3, 2, 4, width=16, depth=2, folds=[1, 1])
+    arrays = {name: tensor.numpy() for name, tensor in made.state_dict().items()}
+    made_again({"kind": kind, **made.settings}, arrays)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="can not fill"):
+        made_again({"kind": kind, **made.settings, **size}, arrays)
+    assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sizes", [(0, 3, 2), (1, 0, 2), (2, 1, 1), (12, 0, 6), (0, 1, 1)])
+@pytest.mark.parametrize("depth", [0, 1, 2, 4])
+def test_networks_of_any_shape_are_made_again(kind, sizes, depth):
+    made = KINDS[kind].of_size(*sizes, width=32, depth=depth, folds=[1] * sizes[1])
+    arrays = {name: tensor.numpy() for name, tensor in made.state_dict().items()}
+    again = made_again({"kind": kind, **made.settings}, arrays)
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, made.state_dict()[name])
