@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextlib.contextmanager
@@ -35,8 +38,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Notes
     -----
     If the block raises, the old file stays and the new one is removed. A process that is killed
-    leaves the ``.part`` file, which names it by its number. A device or a pipe is written to as it
-    is: in its place a regular file would stand, and nobody would find the device again.
+    leaves the ``.part`` file, which names it by its number. A device or a pipe is written to once
+    all is known, and stays: a regular file in its place would hide it from everybody.
 
     Examples
     --------
@@ -50,7 +53,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     if not replaceable(path):
-        yield path
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / path.name
+            yield whole
+            with open_special(path) as file:
+                file.write(whole.read_bytes())
         return
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -70,8 +77,6 @@ def replaceable(path: Path) -> bool:
     ------
     IsADirectoryError
         If it is a folder.
-    BlockingIOError
-        If it is a pipe that nobody reads, which writing would wait for.
     """
     try:
         mode = path.stat().st_mode
@@ -79,14 +84,29 @@ def replaceable(path: Path) -> bool:
         return True
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{path} is a folder; expected the name of a file to write")
-    if stat.S_ISFIFO(mode):
-        try:
-            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError:
-            raise BlockingIOError(
-                f"{path} is a pipe that nobody reads: begin to read it first, or name a file"
-            ) from None
     return stat.S_ISREG(mode)
+
+
+def open_special(path: Path) -> BinaryIO:
+    """Open a device or a pipe to write to.
+
+    Raises
+    ------
+    BlockingIOError
+        If it is a pipe that nobody reads: a run would wait for ever.
+    OSError
+        If it can not be written to.
+    """
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise BlockingIOError(
+            f"{path} is a pipe that nobody reads: begin to read it first, or name a file"
+        ) from None
+    os.set_blocking(number, True)
+    return os.fdopen(number, "wb")
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes | memoryview) -> None:

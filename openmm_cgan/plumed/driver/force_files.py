@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.atomic_files import replaceable
 from openmm_cgan.plumed.driver.settings import DriverSettings
+from openmm_cgan.plumed.files.contents import open_rows
 from openmm_cgan.plumed.files.fields import FieldWriter
 
 
@@ -19,8 +20,9 @@ class ForcesFile:
         assert settings.forces is not None
         self._settings = settings
         path = settings.directory / settings.forces
-        replaceable(path)  # a folder or a pipe that nobody reads is said before it is opened
-        self._file: TextIO = open(path, "w")  # noqa: SIM115  for long
+        if replaceable(path):
+            path.write_bytes(b"")  # PLUMED begins it anew without a backup
+        self._file: TextIO = open_rows(path)
 
     def write(self, forces: NDArray, virial: NDArray) -> None:
         """Write one frame: forces [kJ/mol/nm], virial [kJ/mol] of shape (3, 3)."""

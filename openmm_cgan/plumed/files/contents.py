@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import TextIO
 
-from openmm_cgan.atomic_files import replaceable, write_atomically
+from openmm_cgan.atomic_files import open_special, replaceable, write_atomically
 
 MAX_FILE_BYTES = 4 * 1024**3  # also once unpacked
 
@@ -23,6 +23,8 @@ def is_compressed(path: Path) -> bool:
 
 def open_rows(path: Path) -> TextIO:
     """Open a file to append rows, with gzip where its name says so."""
+    if not replaceable(path):
+        return io.TextIOWrapper(open_special(path), encoding="utf-8")
     if is_compressed(path):
         return io.TextIOWrapper(gzip.GzipFile(path, "ab"), encoding="utf-8")
     return open(path, "a", encoding="utf-8")
