@@ -399,8 +399,8 @@ def test_exact_is_refused_before_anything_moves_and_auto_takes_seed(
     run = make_run(tmp_path)
     spoil(run)
     if spoil is with_a_ghost:  # a seed would move it as well
+        propose(run, tmp_path / "q.csv", mode="auto")
         with pytest.raises(ValueError, match=r"atoms \[3\] have mass 0"):
-            propose(run, tmp_path / "q.csv", mode="auto")
             run.simulation.step(20)
         return
     with caplog.at_level(logging.INFO, "openmm_cgan"):
