@@ -1,8 +1,9 @@
 """Does a run that is killed at random moments end as the run that never was?
 
 ``openmm-cgan run`` (METAD on alanine dipeptide, Reference) is killed (SIGKILL, or with --term
-SIGTERM) at random moments and gone on with by --resume until it ends. Its COLVAR, HILLS, frames and
-last positions must be those of a run that was left alone. Printed is how many were.
+SIGTERM) shortly after a random number of checkpoints and gone on with by --resume until it ends.
+Its COLVAR, HILLS, frames and last positions must be those of a run that was left alone. Printed is
+how many were.
 
     python benchmarks/kill_resume.py [--runs N] [--steps N] [--term]
 """
@@ -53,7 +54,7 @@ def prepare(folder: Path) -> list[str]:
 def kill_until_it_ends(
     command: list[str], out: Path, steps: int, rng: np.random.Generator, number: int
 ) -> int:
-    """Run, kill and resume; the time until a kill is drawn anew each time. Return the kills."""
+    """Run, kill and resume, after other numbers of checkpoints each time. Return the kills."""
     kills, told = 0, out.with_suffix(".err")
     while True:
         goes_on = (out / "run.json").exists()
@@ -64,19 +65,28 @@ def kill_until_it_ends(
             process = subprocess.Popen(
                 [*command, "--out", str(out), *what], stdout=subprocess.DEVNULL, stderr=errors
             )
-        while process.poll() is None and not (out / "run.json").exists():
-            time.sleep(0.01)
-        try:
-            process.wait(rng.uniform(0.0, 4.0) if kills < KILLS else None)
-        except subprocess.TimeoutExpired:
+        if kills < KILLS and lives_through(process, out / "run.chk", int(rng.integers(1, 9))):
+            time.sleep(rng.uniform(0.0, 0.02))
             process.send_signal(number)
             process.wait()
             kills += 1
             if process.returncode in (-number, 128 + number) or "Aborted!" in told.read_text():
                 continue
+        process.wait()
         if process.returncode != 0:
             raise RuntimeError(told.read_text())
         return kills
+
+
+def lives_through(process: subprocess.Popen[bytes], checkpoint: Path, n: int) -> bool:
+    """Wait until a process has saved so many checkpoints; whether it has, before it ended."""
+    seen, last = 0, 0
+    while seen < n and process.poll() is None:
+        now = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        seen += now != last
+        last = now
+        time.sleep(0.001)
+    return process.poll() is None
 
 
 def differences(out: Path, whole: Path) -> list[str]:
