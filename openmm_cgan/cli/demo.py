@@ -57,7 +57,7 @@ OUTPUTS = ("md", "windows", "model.npz", "summary.json", "ramachandran.png", "fr
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """How long each part is. The defaults take under five minutes on two cores.
+    """How long each part is. The defaults take four to six minutes on two cores.
 
     Attributes
     ----------
