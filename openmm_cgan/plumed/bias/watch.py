@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("openmm_cgan")
 
 ALL_GROUPS = frozenset(range(32))
+EVERY = 100  # steps between two looks at what takes microseconds to look at
 VARIABLE_STEP = (openmm.VariableLangevinIntegrator, openmm.VariableVerletIntegrator)
 GROUP_FORCE = re.compile(r"\bf(\d*)\b")  # in the expressions of a CustomIntegrator
 
@@ -97,6 +98,9 @@ class RunWatch:
         self._temperature = temperature
         self._timestep = timestep_of(simulation)
         self._told: set[str] = set()
+        self._varies = isinstance(simulation.integrator, VARIABLE_STEP)
+        self._felt = simulation.integrator.getIntegrationForceGroups()
+        self._next = simulation.currentStep
         self._compare_temperature()
 
     def look(self) -> None:
@@ -109,7 +113,6 @@ class RunWatch:
         RuntimeError
             If the Simulation has gone back behind what the bias has done.
         """
-        require_felt(self._simulation.integrator, self._groups)
         self._reporter.require_not_back(self._simulation)
         if not any(reporter is self._reporter for reporter in self._simulation.reporters):
             self._simulation.reporters.insert(0, self._reporter)
@@ -117,15 +120,23 @@ class RunWatch:
                 "the reporter of the bias was taken from simulation.reporters, and is there again: "
                 "without it no hill is laid and no row written"
             )
+        groups = self._simulation.integrator.getIntegrationForceGroups()
+        if groups != self._felt:
+            require_felt(self._simulation.integrator, self._groups)
+            self._felt = groups
+        if (step := self._simulation.currentStep) >= self._next:  # steps may come singly
+            self._next = step + EVERY
+            self._compare()
+
+    def _compare(self) -> None:
+        """Say where temperature or time step are no longer those of the bias."""
         self._compare_temperature()
-        if not isinstance(self._simulation.integrator, VARIABLE_STEP):
-            now = timestep_of(self._simulation)
-            if now != self._timestep:
-                self._tell(
-                    "step",
-                    f"the time step is {now} ps, and was {self._timestep} when the bias was "
-                    "attached: times in its files are still steps of that length",
-                )
+        if not self._varies and (now := timestep_of(self._simulation)) != self._timestep:
+            self._tell(
+                "step",
+                f"the time step is {now} ps, and was {self._timestep} when the bias was "
+                "attached: times in its files are still steps of that length",
+            )
 
     def _compare_temperature(self) -> None:
         if self._temperature is None:

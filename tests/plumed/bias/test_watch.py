@@ -179,12 +179,12 @@ def test_a_temperature_that_is_not_the_bias_ones_is_said_once(caplog):
     bias = PlumedBias(RESTRAINT, temperature=300)
     simulation = simulation_of(bias)
     bias.attach(simulation)
-    simulation.step(1)
+    simulation.step(100)
     assert caplog.records == []
     simulation.integrator.setTemperature(600 * unit.kelvin)
     simulation.integrator.setStepSize(0.001)
-    simulation.step(1)
-    simulation.step(1)
+    for _ in range(200):
+        simulation.step(1)
     told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(told) == 2
     assert "held at 600 K, and its bias counts with 300 K" in told[0]
