@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.atomic_files import flush_to_disk
+from openmm_cgan.plumed.files.contents import cut_half_row
 from openmm_cgan.plumed.files.fields import back_up
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class AttemptTable:
         begun = append and path.exists() and path.stat().st_size > 0
         if begun:
             _require_columns(path, ",".join(columns))
-            _end_at_a_row(path)
+            cut_half_row(path)
         elif not append:
             back_up(path)
         self._file = file = path.open("a" if append else "w", newline="")
@@ -170,13 +171,6 @@ class AttemptTable:
             "%s: %d rows later than step %d are left out, all are in %s",
             self.path, len(lines) - len(kept), step, copy,
         )  # fmt: skip
-
-
-def _end_at_a_row(path: Path) -> None:
-    text = path.read_bytes()
-    if whole := text.rfind(b"\n") + 1 - len(text):
-        log.warning("%s: half a row at its end is cut off", path)
-        os.truncate(path, len(text) + whole)
 
 
 def _require_columns(path: Path, expected: str) -> None:

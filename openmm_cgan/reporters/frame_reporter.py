@@ -193,13 +193,13 @@ class FrameReporter:
             for path in self._writer.files:
                 flush_to_disk(path)
             last = -1 if self._writer.last is None else self._writer.last[0]
-        return SavedState(0, last, saved_by=f"every {self._interval} steps")
+        return SavedState(0, last, saved_by=self._fingerprint)
 
     def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
         """Raise where it can not go on from a state; nothing is changed."""
         if not self._append:
             raise ValueError(f"{self.folder} has frames: make the FrameReporter with append=True")
-        if state.saved_by != f"every {self._interval} steps":
+        if state.saved_by != self._fingerprint:
             raise ValueError(f"{path} has frames {state.saved_by}, and not every {self._interval}")
 
     def restore_saved(self, state: SavedState, simulation: Simulation) -> None:
@@ -222,6 +222,10 @@ class FrameReporter:
                 f"{state.updated}"
             )
         simulation.reporters.append(self)
+
+    @property
+    def _fingerprint(self) -> str:
+        return f"every {self._interval} steps"
 
     def _require_empty(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():

@@ -239,7 +239,7 @@ class ProposalReporter:
             positions, box = self._first  # with which molecules are compared
             arrays |= {"reporter/positions": positions}
             arrays |= {} if box is None else {"reporter/box": box}
-        files = {str(self._table.path.resolve()): self._table.length()}
+        files = {self._table.path.name: self._table.length()}
         return SavedState(0, self._last, files, arrays, self._fingerprint)
 
     def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
@@ -253,7 +253,7 @@ class ProposalReporter:
             raise ValueError(
                 f"{self._table.path} would be begun anew: give append=True to the ProposalReporter"
             )
-        require_files(self._table.path.resolve().parent, _by_name(state.files))
+        require_files(self._table.path.parent, state.files)
 
     def restore_saved(self, state: SavedState, simulation: Simulation) -> None:
         """Go on from a state that was checked; appends itself to the Simulation's reporters."""
@@ -356,10 +356,6 @@ class ProposalReporter:
         """Number of the segment that frames from now on belong to."""
         written = [reporter.segment for reporter in _frame_reporters(simulation)]
         return written[0] if written else 1 + self._attempts[ACCEPTED]
-
-
-def _by_name(files: dict[str, int]) -> dict[str, int]:
-    return {Path(name).name: length for name, length in files.items()}
 
 
 def _frame_reporters(simulation: Simulation) -> list[FrameReporter]:

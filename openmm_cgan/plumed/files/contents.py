@@ -35,8 +35,14 @@ def packed(text: str, path: Path) -> bytes:
     return gzip.compress(text.encode()) if is_compressed(path) else text.encode()
 
 
-def rows_of(path: Path) -> bytes:
+def rows_of(path: Path, begin: int = 0) -> bytes:
     """The contents of a file, unpacked; of a gzip file that ends too early what there is.
+
+    Parameters
+    ----------
+    path : Path
+    begin : int
+        What is before is left out [bytes]: of a plain file it is not read again.
 
     Raises
     ------
@@ -45,7 +51,12 @@ def rows_of(path: Path) -> bytes:
     ValueError
         If it is too large, or no gzip though its name says so.
     """
-    return _contents(path)[0]
+    if is_compressed(path):
+        return _contents(path)[0][begin:]
+    _require_size(path)
+    with path.open("rb") as file:
+        file.seek(begin)
+        return file.read()
 
 
 def text_of_rows(path: Path) -> str:
@@ -62,10 +73,14 @@ def text_of_rows(path: Path) -> str:
         raise ValueError(f"{path} is no text file: {error}") from None
 
 
-def _contents(path: Path) -> tuple[bytes, bool]:
-    """Contents, and whether a gzip file is whole."""
+def _require_size(path: Path) -> None:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes; split it first")
+
+
+def _contents(path: Path) -> tuple[bytes, bool]:
+    """Contents, and whether a gzip file is whole."""
+    _require_size(path)
     packed = path.read_bytes()
     if not is_compressed(path):
         return packed, True

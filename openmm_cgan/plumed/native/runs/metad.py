@@ -264,7 +264,7 @@ class HillsReader:
         ValueError
             With the line of a row that is no hill.
         """
-        text = rows_of(self.path)[self.position :]
+        text = rows_of(self.path, self.position)
         complete = text[: text.rfind(b"\n") + 1]  # a line may be half written yet
         self.position += len(complete)
         rows, lines = self._rows(complete)
