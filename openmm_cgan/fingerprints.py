@@ -7,8 +7,11 @@ import re
 
 import openmm
 
+from openmm_cgan.thermostats import thermal_energy
+
 OURS = "PLUMED"  # how names of the forces of biases begin: their input is compared instead
 SEED = re.compile(r' randomSeed="-?\d+"')  # the state of random numbers is in the checkpoint
+STEP_SIZE = re.compile(r' stepSize="[^"]*"')
 
 
 def system_fingerprint(system: openmm.System) -> str:
@@ -40,15 +43,17 @@ def system_fingerprint(system: openmm.System) -> str:
 def integrator_fingerprint(integrator: openmm.Integrator) -> str:
     """A hash of kind, step size, temperature and whatever else is set; not of random seeds.
 
-    Of a CustomIntegrator its step size and computations, for its variables change as it runs.
+    Of a CustomIntegrator its step size, temperature and computations, for its variables change as
+    it runs; of one with variable steps all but the step size.
     """
     if isinstance(integrator, openmm.CustomIntegrator):
         n = integrator.getNumComputations()
         steps = [str(integrator.getComputationStep(i)) for i in range(n)]
-        return _hash([str(integrator.getStepSize()), *steps])
+        return _hash([str(integrator.getStepSize()), str(thermal_energy(integrator)), *steps])
+    text = openmm.XmlSerializer.serialize(integrator)
     if isinstance(integrator, openmm.VariableLangevinIntegrator | openmm.VariableVerletIntegrator):
-        return _hash([type(integrator).__name__, str(integrator.getErrorTolerance())])
-    return _hash([openmm.XmlSerializer.serialize(integrator)])
+        text = STEP_SIZE.sub("", text)
+    return _hash([text])
 
 
 def _hash(parts: list[str]) -> str:

@@ -30,6 +30,14 @@ class Thermostat(Protocol):
         ...
 
 
+def thermal_energy(integrator: openmm.CustomIntegrator) -> float | None:
+    """The variable kT [kJ/mol] of a CustomIntegrator; None where it has none."""
+    n = integrator.getNumGlobalVariables()
+    if "kT" not in [integrator.getGlobalVariableName(i) for i in range(n)]:
+        return None
+    return integrator.getGlobalVariableByName("kT")
+
+
 def temperature_of(simulation: Simulation) -> float | None:
     """The temperature of a Simulation as it is now [K]; None where nothing holds one.
 
@@ -42,11 +50,9 @@ def temperature_of(simulation: Simulation) -> float | None:
     if isinstance(integrator, Thermostat):
         return kelvin(integrator.getTemperature())
     if isinstance(integrator, openmm.CustomIntegrator):
-        names = [
-            integrator.getGlobalVariableName(i) for i in range(integrator.getNumGlobalVariables())
-        ]
-        if "kT" in names:
-            return integrator.getGlobalVariableByName("kT") / GAS_CONSTANT
+        kT = thermal_energy(integrator)
+        if kT is not None:
+            return kT / GAS_CONSTANT
     for kinds in ((openmm.AndersenThermostat,), BAROSTATS):
         for force in simulation.system.getForces():
             if isinstance(force, kinds):
