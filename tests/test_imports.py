@@ -18,6 +18,7 @@ ORDER = [
     "quantities",
     "collective_variable",
     "thermostats",
+    "stepping",
     "states",
     "called_back",
     "atomic_files",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openmm_cgan.checkpoints import Keeper, save_run
+from openmm_cgan.stepping import around_steps
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -63,7 +63,8 @@ class RunCheckpointReporter:
         """Say when the next checkpoint is; see OpenMM's reporter protocol."""
         self._save_due(simulation)
         if not self._is_hooked:
-            self._hook(simulation)
+            self._is_hooked = True  # what is due at the last step is saved when that returns
+            around_steps(simulation, after=lambda: self._save_due(simulation))
         steps = self._interval - simulation.currentStep % self._interval
         return {"steps": steps, "periodic": None, "include": []}
 
@@ -75,20 +76,3 @@ class RunCheckpointReporter:
         if self._due == simulation.currentStep:
             save_run(self._path, simulation, self._keepers)
         self._due = None
-
-    def _hook(self, simulation: Simulation) -> None:
-        """Save what is due at the last step of ``simulation.step``, when that returns."""
-        self._is_hooked = True
-        stepping: Any = simulation
-
-        def and_save(function: Any) -> Any:
-            @functools.wraps(function)
-            def run_and_save(*arguments: Any, **named: Any) -> Any:
-                result = function(*arguments, **named)
-                self._save_due(simulation)
-                return result
-
-            return run_and_save
-
-        stepping.step = and_save(simulation.step)
-        stepping.runForClockTime = and_save(simulation.runForClockTime)

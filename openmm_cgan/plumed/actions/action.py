@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.input.expressions import namespace
 from openmm_cgan.plumed.input.index_files import read_index_file
@@ -196,6 +198,19 @@ class Action:
     def outputs(self) -> tuple[Value, ...]:
         """The values it gives, in PLUMED's order."""
         return ()
+
+    def saved(self) -> dict[str, np.ndarray]:
+        """What it has gathered during a run, for a checkpoint: arrays of any shapes by name."""
+        return {}
+
+    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what `saved` gave, in the same shapes.
+
+        Raises
+        ------
+        ValueError
+            If it is of another input.
+        """
 
     def error(self, word: str, message: str) -> PlumedInputError:
         """Build the error for something wrong with a word of this action."""

@@ -25,12 +25,13 @@ from openmm_cgan.plumed.backends import (
 )
 from openmm_cgan.plumed.bias.presence import Presence, free_force_group
 from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
-from openmm_cgan.plumed.bias.watch import RunWatch, require_felt, watch
+from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import restrained_text
 from openmm_cgan.plumed.native.backend import NativeBackend
 from openmm_cgan.quantities import kelvin, nanometers, positions_in_nm, timestep_of
 from openmm_cgan.states import positions_and_box
+from openmm_cgan.stepping import around_steps
 
 if TYPE_CHECKING:
     from openmm.app import Simulation, Topology
@@ -178,9 +179,8 @@ class PlumedBias:
         self._engine.check(system.getNumParticles())
         self._settle_backend(system)
         group = free_force_group(system, force_group)
-        forces = self._engine.forces(system)
+        self._groups, forces = {group}, self._engine.forces(system)
         self._presence = Presence(forces, system, group, to_a_copy=self._moves)
-        self._groups = {group}
         return forces
 
     def _settle_backend(self, system: openmm.System) -> None:
@@ -238,7 +238,8 @@ class PlumedBias:
         self._reporter = UpdateReporter(self._engine, begun, self._groups)
         self._simulation = simulation
         simulation.reporters.append(self._reporter)
-        watch(simulation, RunWatch(simulation, self._reporter, self._groups, self.temperature))
+        run_watch = RunWatch(simulation, self._reporter, self._groups, self.temperature)
+        around_steps(simulation, before=run_watch.look)
 
     # ---- with a checkpoint
 
@@ -326,7 +327,6 @@ class PlumedBias:
         Raises
         ------
         ValueError
-            If the shape is wrong.
         """
         x = positions_in_nm(positions)
         self._engine.check(x.shape[-2])

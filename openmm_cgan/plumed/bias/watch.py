@@ -6,10 +6,9 @@ is put right, and said.
 
 from __future__ import annotations
 
-import functools
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import openmm
 
@@ -153,19 +152,3 @@ class RunWatch:
         if what not in self._told:
             self._told.add(what)
             log.warning("%s", message)
-
-
-def watch(simulation: Simulation, run_watch: RunWatch) -> None:
-    """Have a bias held against its Simulation before each ``step`` and ``runForClockTime``."""
-
-    def after_looking(function: Any) -> Any:
-        @functools.wraps(function)
-        def look_and_run(*arguments: Any, **named: Any) -> Any:
-            run_watch.look()
-            return function(*arguments, **named)
-
-        return look_and_run
-
-    stepping: Any = simulation  # OpenMM asks nobody before a step
-    stepping.step = after_looking(simulation.step)
-    stepping.runForClockTime = after_looking(simulation.runForClockTime)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 from openmm_cgan.plumed.actions.action import Action, Keyword, Value
 
 ARG = Keyword("ARG", "arguments", "the values that it acts on", compulsory=True)
@@ -65,19 +63,6 @@ class Bias(Action):
             [energy unit over units of the arguments]
         """
         raise NotImplementedError
-
-    def saved(self) -> dict[str, np.ndarray]:
-        """What it has gathered during the run, for a checkpoint: arrays of any shapes by name."""
-        return {}
-
-    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take over what `saved` gave, in the same shapes.
-
-        Raises
-        ------
-        ValueError
-            If it is of another input.
-        """
 
 
 class SeparableBias(Bias):

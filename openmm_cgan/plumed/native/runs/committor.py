@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import numpy as np
-
 from openmm_cgan.plumed.actions.committor import Committor, StopRunError
 from openmm_cgan.plumed.files.fields import FieldWriter, domain_constants
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step
@@ -65,9 +63,3 @@ class CommittorRun(ActionRun):
                 f"committed to basin {action.basin} at step {step.number}"
             )
         return False
-
-    def saved(self) -> dict[str, np.ndarray]:
-        return self.action.saved()
-
-    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        self.action.restore_saved(arrays)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step
 
@@ -34,9 +32,3 @@ class MovingRun(ActionRun):
         if self._is_read:
             self.action.accumulate_work([step.values[v.name] for v in self.action.arguments])
         return False
-
-    def saved(self) -> dict[str, np.ndarray]:
-        return self.action.saved()
-
-    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        self.action.restore_saved(arrays)

@@ -186,14 +186,6 @@ class OpesRun(ActionRun):
         if self.action.neighbours is not None:
             self.action.update_list(step.at(self.action))
 
-    # ---- with a checkpoint
-
-    def saved(self) -> dict[str, np.ndarray]:
-        return self.action.saved()
-
-    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        self.action.restore_saved(arrays)
-
 
 def _fields(action: Opes) -> list[str]:
     names = [value.name for value in action.arguments]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from openmm_cgan.plumed.actions import Action, Print
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.committor import Committor
@@ -35,12 +33,6 @@ class PathRun(ActionRun):
 
     def look_back(self, step: Step) -> None:
         self.act(step)
-
-    def saved(self) -> dict[str, np.ndarray]:
-        return self.action.saved()
-
-    def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        self.action.restore_saved(arrays)
 
 
 def _strides_used(path: PathMsd, actions: list[Action]) -> set[int]:

@@ -189,8 +189,8 @@ class ActionRun(Protocol):
     # ---- with a checkpoint
 
     def saved(self) -> dict[str, np.ndarray]:
-        """What it has gathered, by names of its own; arrays of any shape."""
-        return {}
+        """What the action has gathered, by names of its own; arrays of any shape."""
+        return self.action.saved()
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over what `saved` gave.
@@ -200,6 +200,7 @@ class ActionRun(Protocol):
         ValueError
             If it is of another input.
         """
+        self.action.restore_saved(arrays)
 
     def go_on(self) -> None:
         """Open the files of the action where the saved run had left them."""
