@@ -342,7 +342,7 @@ def test_parameters_without_meaning_are_refused():
     with pytest.raises(ValueError, match="n_dims is 1, expected 2 or more"):
         RotatedMuellerBrown(n_dims=1)
     with pytest.raises(ValueError, match="raise scale, or lower kT"):
-        RotatedMuellerBrown(kT=50.0)
+        RotatedMuellerBrown(kT=1000.0)
     for system in (LinearPair, HalfMoon, AngleRadius, CoupledDoubleWell, RotatedMuellerBrown):
         with pytest.raises(ValueError, match=r"eps=0.*expected a positive number"):
             system(eps=0.0)
