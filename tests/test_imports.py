@@ -149,6 +149,7 @@ ORDER = [
     "features.featurization",
     "features.condition_encoding",
     "features.z_matrix_features",
+    "features.plain_features",
     "features",
     "generators.splines",
     "generators.mlp",
