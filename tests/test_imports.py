@@ -166,6 +166,7 @@ ORDER = [
     "cgan.artefact",
     "cgan.targets",
     "cgan.conditional_generator",
+    "cgan.level_sets",
     "cgan.refining",
     "cgan",
     "proposals.samplers",
