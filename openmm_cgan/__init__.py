@@ -27,6 +27,7 @@ cgan                  critic, losses, the training loop; ConditionalGenerator (=
 proposals             configurations asked for at CV values: screened, counted by reason
 reporters             FrameReporter (out of a Simulation) and ProposalReporter (into it)
 free_energy           MBAR over windows, free-energy profiles and their errors
+closures              averages at CV values, drift and diffusion, the reduced dynamics they close
 windows               many seeded umbrella windows over a concurrent.futures.Executor
 metrics, report       how good the generator is; plots
 testsystems           systems with known answers

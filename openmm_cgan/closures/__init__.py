@@ -9,24 +9,25 @@ instead, `window_diffusion` the diffusion from umbrella windows.
 """
 
 from openmm_cgan.closures.bursts import Trajectories, run_bursts
-from openmm_cgan.closures.closure import Closure, Identity, closure, identity
-from openmm_cgan.closures.conditional_average import (
+from openmm_cgan.closures.conditional_averages import (
     ConditionalAverage,
     choose_bandwidth,
     conditional_average,
 )
+from openmm_cgan.closures.drift_and_diffusion import Closure, Identity, closure, identity
+from openmm_cgan.closures.from_closure import reduced_dynamics_of, with_error
 from openmm_cgan.closures.grid import Grid
 from openmm_cgan.closures.lagged_pairs import KramersMoyal, kramers_moyal
-from openmm_cgan.closures.local_dynamics import (
+from openmm_cgan.closures.mean_force import integrate_mean_force
+from openmm_cgan.closures.projection import (
     LocalDynamics,
     local_dynamics,
     local_dynamics_of_frames,
     local_dynamics_of_sde,
     md_mobility,
 )
-from openmm_cgan.closures.mean_force import integrate_mean_force
-from openmm_cgan.closures.reduced_dynamics import ReducedDynamics, with_error
-from openmm_cgan.closures.window_diffusion import WindowDiffusion, window_diffusion
+from openmm_cgan.closures.reduced_dynamics import ReducedDynamics
+from openmm_cgan.closures.restrained import WindowDiffusion, window_diffusion
 
 __all__ = [
     "Closure",
@@ -48,6 +49,7 @@ __all__ = [
     "local_dynamics_of_frames",
     "local_dynamics_of_sde",
     "md_mobility",
+    "reduced_dynamics_of",
     "run_bursts",
     "window_diffusion",
     "with_error",

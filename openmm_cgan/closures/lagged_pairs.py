@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.closures.bursts import Trajectories
-from openmm_cgan.closures.conditional_average import ConditionalAverage, conditional_average
+from openmm_cgan.closures.conditional_averages import ConditionalAverage, conditional_average
 from openmm_cgan.free_energy.bootstrap import blocks_of, draws_of
 from openmm_cgan.free_energy.samples import (
     WeightedSamples,
@@ -221,20 +221,15 @@ def _at_lag(
         slope = np.asarray(bias_slope(joint.at), dtype=float).reshape(joint.at.shape)
         drift = drift + 0.5 * (diffusion @ slope[..., None])[..., 0] / kT
         drifts = drifts + 0.5 * (diffusions @ slope[..., None])[..., 0] / kT
-    return tuple(
-        ConditionalAverage(
-            joint.at,
-            value,
-            np.hypot(np.apply_along_axis(spread, 0, rows), left),
-            left,
-            rows,
-            joint.effective_samples,
-            joint.bandwidth,
-        )
-        for value, rows, left in (
-            (drift, drifts, joint.smearing[..., :k]),
-            (diffusion, diffusions, joint.smearing[..., k:].reshape(diffusion.shape)),
-        )
+    left = joint.smearing
+
+    def average(value: NDArray, rows: NDArray, smearing: NDArray) -> ConditionalAverage:
+        error = np.hypot(np.apply_along_axis(spread, 0, rows), smearing)
+        return replace(joint, value=value, error=error, smearing=smearing, replicates=rows)
+
+    return (
+        average(drift, drifts, left[..., :k]),
+        average(diffusion, diffusions, left[..., k:].reshape(diffusion.shape)),
     )
 
 

@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 from scipy.special import logsumexp
 
-from openmm_cgan.closures.conditional_average import ConditionalAverage
+from openmm_cgan.closures.conditional_averages import ConditionalAverage
 from openmm_cgan.closures.grid import Grid
 from openmm_cgan.free_energy.profiles import FreeEnergy
 from openmm_cgan.free_energy.samples import spread

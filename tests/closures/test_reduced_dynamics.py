@@ -8,6 +8,7 @@ from openmm_cgan.closures import (
     ConditionalAverage,
     Grid,
     ReducedDynamics,
+    reduced_dynamics_of,
     with_error,
 )
 from openmm_cgan.collective_variable import CollectiveVariable
@@ -55,7 +56,7 @@ def spreading(z):
 @pytest.mark.parametrize("by", ["mean_force", "drift"])
 def test_density_and_first_passage_are_those_of_quadrature(by):
     grid = Grid.over((Z,), 40, [(-2.0, 2.0)])
-    found = ReducedDynamics.from_closure(grid, closure_of(grid, well, spreading), by=by)
+    found = reduced_dynamics_of(grid, closure_of(grid, well, spreading), by=by)
     z = found.grid.axes[0]
     density = np.exp(-well(z) / KT)
     density /= density.sum() * found.grid.widths[0]
@@ -203,4 +204,4 @@ def test_refusals():
     with pytest.raises(ValueError, match="too oblong"):
         _ = ReducedDynamics(wide, np.zeros((4, 40)), mixed, KT).rates
     with pytest.raises(ValueError, match="by is 'forces'"):
-        ReducedDynamics.from_closure(grid, closure_of(grid, well, spreading), by="forces")
+        reduced_dynamics_of(grid, closure_of(grid, well, spreading), by="forces")

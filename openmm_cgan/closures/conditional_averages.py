@@ -27,9 +27,10 @@ logger = logging.getLogger("openmm_cgan")
 NARROWEST, WIDEST, STEPS = 0.005, 0.25, 12  # bandwidths that are tried, parts of the range of CVs
 KNOWN = 0.9  # of the values that the widest bandwidth knows, a narrower one must
 NARROWER = 2**-0.5  # bandwidth with which what is left of smearing is measured
-AGREEMENT = 1.8  # standard errors of the difference by which a wider bandwidth may differ
+AGREEMENT = 2.5  # standard errors of the difference by which a wider bandwidth may differ
 NORMAL_MEDIAN = 0.4549  # of the square of a standard normal number
 ENOUGH_REPLICATES = 40  # to choose a bandwidth by
+ENOUGH_VALUES = 25  # of one CV, likewise
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def choose_bandwidth(
 
     Widths from 0.5 to 25 % of each CV's range over `at` are tried, from the narrowest on that knows
     nine in ten of the values that the widest knows. The widest is taken whose averages, and those
-    of all narrower ones, differ from each narrower one by no more than 1.8 standard errors of the
+    of all narrower ones, differ from each narrower one by no more than 2.5 standard errors of the
     difference, as the median over values and quantities has it (O. Lepski's rule: Theory Probab.
     Appl. 35, 454 (1991), doi 10.1137/1135065); and one step less.
 
@@ -163,6 +164,8 @@ def choose_bandwidth(
     period = [v.period for v in samples.variables]
     extent = np.array([p or np.ptp(c) for p, c in zip(period, at.T, strict=True)])
     extent[extent == 0] = np.array([np.ptp(c) for c in samples.cvs.T])[extent == 0]
+    if at.shape[1] == 1 and len(at) < ENOUGH_VALUES:
+        at = np.linspace(at.min(), at.min() + extent, ENOUGH_VALUES)
     parts = np.geomspace(NARROWEST, WIDEST, STEPS)
     relative = relative_weights(samples)[: 1 + ENOUGH_REPLICATES]
     tried = [_averages(samples, relative, flat, at, part * extent, degree)[0] for part in parts]

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,7 +32,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.potentials import Potential
+
+if TYPE_CHECKING:
+    from openmm_cgan.potentials import Potential
 
 CvFunction = Callable[[Tensor], Tensor]  # positions (n, ...) to CVs (n, k), differentiable twice
 BATCH = 4096  # frames at once: bounds memory
@@ -279,7 +281,8 @@ class _Projection:
         values = self.cvs(probe)
         if values.ndim != 2 or len(values) != len(x):
             raise ValueError(f"CVs have shape {tuple(values.shape)}; expected ({len(x)}, n_cvs)")
-        touched = sum(_slope(v, probe).detach().abs().sum(0) for v in values.unbind(1)) != 0
+        slopes = torch.stack([_slope(v, probe).detach() for v in values.unbind(1)])
+        touched = (slopes != 0).any(0).any(0)
         if len(self.pairs) == 0:
             return touched.flatten().nonzero()[:, 0], self.pairs
         atoms = touched.any(-1)

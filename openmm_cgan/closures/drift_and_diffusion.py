@@ -20,14 +20,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from openmm_cgan.closures.conditional_average import (
+from openmm_cgan.closures.conditional_averages import (
     ConditionalAverage,
     conditional_average,
     relative_weights,
     weights_near,
 )
-from openmm_cgan.closures.local_dynamics import LocalDynamics
 from openmm_cgan.closures.local_polynomial import LEAST_EFFECTIVE, neighbourhood
+from openmm_cgan.closures.projection import LocalDynamics
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.samples import WeightedSamples, spread
 
