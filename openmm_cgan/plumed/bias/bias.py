@@ -12,6 +12,7 @@ import openmm
 from openmm import unit
 
 from openmm_cgan.checkpoints import BIAS, SavedState, require_files, restore_run, save_run
+from openmm_cgan.claims import Claim
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.backends import (
     BACKENDS,
@@ -53,7 +54,7 @@ class PlumedBias:
         ``openmm.PythonForce``; "plugin" uses openmm-plumed. "auto" takes native where it covers
         the input, else the kernel, else the plugin, and logs which and why.
     directory : str or Path
-        Where COLVAR, HILLS and the other files of the input are, by default the current folder.
+        Where COLVAR, HILLS and other files are, by default the current folder.
     restart : bool
         Continue an earlier run: append to the files, read the hills.
     cvs : sequence of str, optional
@@ -110,6 +111,7 @@ class PlumedBias:
         self._presence: Presence | None = None  # in a System
         self._groups: set[int] = set()
         self._reporter: UpdateReporter | None = None
+        self._claims: list[Claim] = []  # of the files of a saved run, until they are open
 
     @property
     def static(self) -> bool:
@@ -249,12 +251,8 @@ class PlumedBias:
         OpenMM's checkpoint, hills and kernels, the work of a moving restraint, the basin of a
         COMMITTOR, and how long each file is. Call it between steps; `BiasCheckpointReporter` does.
 
-        Raises
-        ------
-        RuntimeError
-            If the bias is attached to no Simulation.
-        ValueError
-            If the backend is not native: PLUMED itself goes on with ``restart=True``.
+        Raises RuntimeError if the bias is attached to no Simulation, and ValueError if the backend is
+        not native: PLUMED itself goes on with ``restart=True``.
         """
         save_run(Path(path), self._saved_simulation(), {BIAS: self})
 
@@ -271,6 +269,7 @@ class PlumedBias:
 
     def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
         """Raise, as `attach` does, where it can not go on from a state; nothing is changed."""
+        self._claims = [Claim(self.directory / name) for name in state.files]
         self._require_attachable(simulation)
         refuse(self._engine.why_not_saved)
         if state.saved_by != self._input.fingerprint:
@@ -282,6 +281,7 @@ class PlumedBias:
         self._engine.go_on(timestep_of(simulation), state)
         due = any(state.step % stride == 0 for stride in self._engine.strides)
         self._begin(simulation, state.updated == state.step or not due)
+        self._claims.clear()  # open files have claims of their own
 
     # ---- values
 
@@ -323,10 +323,6 @@ class PlumedBias:
         -------
         ndarray, shape (n_cvs,) or (n, n_cvs)
             [CV units]
-
-        Raises
-        ------
-        ValueError
         """
         x = positions_in_nm(positions)
         self._engine.check(x.shape[-2])
@@ -398,3 +394,4 @@ class PlumedBias:
     def close(self) -> None:
         """Close the files of the input."""
         self._engine.close()
+        self._claims.clear()
