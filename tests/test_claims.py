@@ -61,7 +61,8 @@ def test_a_closed_writer_has_no_claim(tmp_path: Path) -> None:
 
 
 def refused(path: Path) -> bool:
-    code = f"from pathlib import Path; from openmm_cgan.claims import Claim; Claim(Path({str(path)!r}))"
+    code = "from pathlib import Path; from openmm_cgan.claims import Claim; "
+    code += f"Claim(Path({str(path)!r}))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
     return b"another process is writing" in ran.stderr
 

@@ -145,8 +145,8 @@ def run(
     OUT/topology.pdb, OUT/plumed.dat, and from time to time OUT/run.chk: killed at any moment the
     run goes on from there with the same command and --resume, as if it had never stopped.
     """
-    from openmm_cgan.signals import StoppedBySignalError
     from openmm_cgan.cli.simulations import RunSettings, load_molecule, run_biased
+    from openmm_cgan.signals import StoppedBySignalError
 
     if (steps is None) != resume:
         raise click.UsageError("give --steps, or --resume for those that the run in --out has left")

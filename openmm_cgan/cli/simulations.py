@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from openmm_cgan.atomic_files import replacing, write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run
-from openmm_cgan.signals import between_steps
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, RunCheckpointReporter
+from openmm_cgan.signals import between_steps
 from openmm_cgan.testsystems import Molecule
 
 logger = logging.getLogger("openmm_cgan")

@@ -251,8 +251,8 @@ class PlumedBias:
         OpenMM's checkpoint, hills and kernels, the work of a moving restraint, the basin of a
         COMMITTOR, and how long each file is. Call it between steps; `BiasCheckpointReporter` does.
 
-        Raises RuntimeError if the bias is attached to no Simulation, and ValueError if the backend is
-        not native: PLUMED itself goes on with ``restart=True``.
+        Raises RuntimeError if the bias is attached to no Simulation, and ValueError if the backend
+        is not native: PLUMED itself goes on with ``restart=True``.
         """
         save_run(Path(path), self._saved_simulation(), {BIAS: self})
 
