@@ -1,12 +1,15 @@
-"""Runs that a queue or a user ends by a signal stop between two steps, and say how to go on."""
+"""How a process ends: by a signal between two steps, or with the process that it works for."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -45,12 +48,49 @@ def between_steps() -> Iterator[Callable[[], None]]:
         if came:
             raise StoppedBySignalError(came[0])
 
-    if threading.current_thread() is not threading.main_thread():
-        yield raise_what_came  # only the main thread hears of signals
-        return
-    before = {number: signal.signal(number, remember) for number in SIGNALS}
-    try:
+    with _handled_by(remember):
         yield raise_what_came
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Have SIGTERM and SIGINT raise StoppedBySignalError where they come.
+
+    For work whose files are at all times as a kill may leave them; `between_steps` within it keeps
+    signals for a while.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedBySignalError(number)
+
+    with _handled_by(stop):
+        yield
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears of signals
+        return
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handled in before.items():
+            signal.signal(number, handled)
+
+
+def end_with_parent() -> None:
+    """End this process within a second of its parent's death, however that comes.
+
+    Nobody would take what it makes, and who goes on with the work would find its files taken.
+    Windows does not tell of it.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end_with_parent").start()

@@ -25,6 +25,10 @@ ORDER = [
     "claims",
     "signals",
     "fingerprints",
+    "checkpoints.saved_states",
+    "checkpoints.run_file",
+    "checkpoints.portable",
+    "checkpoints.running",
     "checkpoints",
     "plumed.input.words",
     "plumed.input.limits",
@@ -244,7 +248,7 @@ ORDER = [
 # TYPE_CHECKING does not count). Rooms not named here: numpy only.
 ALLOWED = {
     "plumed": {"numpy", "openmm", "tqdm"},
-    "checkpoints": {"numpy"},
+    "checkpoints": {"numpy", "openmm"},
     "quantities": {"numpy", "openmm"},
     "thermostats": {"openmm"},
     "fingerprints": {"openmm"},
