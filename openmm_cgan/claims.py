@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from pathlib import Path
 
@@ -10,6 +11,8 @@ try:
     import fcntl
 except ImportError:  # Windows has none: two writers of one file are not told apart there
     fcntl = None  # type: ignore[assignment]
+
+PATIENCE = 2.0  # seconds: the workers of a killed program end a moment after it
 
 # What this process holds: a descriptor and how many claims there are, by device and inode.
 _HELD: dict[tuple[int, int], list[int]] = {}
@@ -56,7 +59,7 @@ def _take(path: Path) -> tuple[int, int] | None:
         _HELD[key][1] += 1
         return key
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(number)
     except BlockingIOError:
         os.close(number)
         raise RuntimeError(
@@ -68,6 +71,18 @@ def _take(path: Path) -> tuple[int, int] | None:
         return None
     _HELD[key] = [number, 1]
     return key
+
+
+def _lock(number: int) -> None:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.05)
 
 
 def _give_back(key: tuple[int, int] | None) -> None:
