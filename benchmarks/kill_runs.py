@@ -54,12 +54,12 @@ CHAIN = Chain(barrier=60.0, tilt=1.5)
 FLOW = TrainingSettings(generator="FlowGenerator", steps=60, batch=64, width=16, report_every=10)
 SEEDS = ProposalSettings(batch=4, settle_steps=40, minimise_iterations=20, heal_steps=30)
 SMALL = DemoSettings(
-    md_steps=15_000,
-    training=TrainingSettings(steps=60, batch=64, width=32, report_every=10),
-    grid=(4, 2),
+    md_steps=40_000,
+    training=TrainingSettings(steps=60, report_every=10),
+    grid=(6, 3),
     highest=1000.0,
     proposals_per_window=5,
-    window_steps=600,
+    window_steps=400,
     settle_steps=100,
     generated=100,
 )
@@ -215,7 +215,7 @@ def _train(folder: Path, prepared: Path) -> None:
     goes_on = ["--resume"] if (folder / "model.chk").exists() else []
     _command(
         "train", prepared / "alanine" / "frames", "--topology", prepared / "start.pdb",
-        "--out", out, "--steps", 400, *goes_on,
+        "--out", out, "--steps", 100, "--checkpoint-every", 10, *goes_on,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from openmm_cgan.checkpoints.run_file import BIAS, SavedRun, read_run, write_run
 from openmm_cgan.checkpoints.running import Keeper, restore_run, save_run
 from openmm_cgan.checkpoints.saved_states import (
     SavedState,
+    cut_to,
     require_files,
     saved_array,
     saved_text,
@@ -24,6 +25,7 @@ __all__ = [
     "Keeper",
     "SavedRun",
     "SavedState",
+    "cut_to",
     "read_run",
     "require_files",
     "restore_run",

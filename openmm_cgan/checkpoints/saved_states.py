@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+TAIL = 1 << 16  # bytes in which the longest row is looked for
+
+log = logging.getLogger("openmm_cgan")
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ def arrays_below(start: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndar
 def require_files(folder: Path, lengths: Mapping[str, int]) -> None:
     """See that files are as long as they were when a run was saved, or longer.
 
+    They may lack part of their last row, as after a loss of power: `cut_to` mends that.
+
     Parameters
     ----------
     folder : Path
@@ -61,8 +69,45 @@ def require_files(folder: Path, lengths: Mapping[str, int]) -> None:
     """
     for name, length in lengths.items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size < length:
-            raise ValueError(f"the saved run had {length} bytes of {path}: they are gone")
+        size = path.stat().st_size if path.is_file() else 0
+        if size < length and (size == 0 or length - size > _longest_row(path)):
+            raise ValueError(
+                f"the saved run had {length} bytes of {path}, {size} are there: they are gone. Put "
+                "the file back, or go on from the checkpoint before, which ends in .old"
+            )
+
+
+def cut_to(path: Path, length: int) -> None:
+    """Bring a file of rows to the length that it had when a run was saved.
+
+    Parameters
+    ----------
+    path : Path
+        As `require_files` wants it.
+    length : int
+        [bytes]
+    """
+    size = path.stat().st_size
+    if size >= length:
+        os.truncate(path, length)
+        return
+    rows = path.read_bytes()
+    if size == length - 1 and not rows.endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
+        log.warning("%s lacked the end of its last line: it is there again", path)
+        return
+    os.truncate(path, rows.rfind(b"\n") + 1)
+    log.warning("%s lacks the last %d bytes that it had: its last row is lost", path, length - size)
+
+
+def _longest_row(path: Path) -> int:
+    """Of the last rows of a file [bytes]; 0 where it has none that can be cut, being packed."""
+    if path.suffix == ".gz":
+        return 0
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+        return max((len(line) for line in file.read().splitlines(keepends=True)), default=0)
 
 
 def text_array(text: str) -> np.ndarray:

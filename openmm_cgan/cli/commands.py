@@ -199,6 +199,9 @@ def run(
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
 @click.option("--checkpoint", type=NEW, help="What the training is saved to; default: OUT.chk.")
+@click.option(
+    "--checkpoint-every", default=100, show_default=True, help="Steps between checkpoints."
+)
 @click.option("--resume", is_flag=True, help="Continue the training that was stopped.")
 @click.option("--plot", type=NEW, help="PNG file for the training curves.")
 def train(
@@ -210,6 +213,7 @@ def train(
     seed: int,
     threads: int,
     checkpoint: Path | None,
+    checkpoint_every: int,
     resume: bool,
     plot: Path | None,
 ) -> None:
@@ -234,7 +238,7 @@ def train(
     if not resume and checkpoint is None and kept.exists():
         raise FileExistsError(f"{kept} is of a training that was stopped: --resume, or remove it")
     set_threads(threads)
-    settings = TrainingSettings(generator=generator, seed=seed)
+    settings = TrainingSettings(generator=generator, seed=seed, report_every=checkpoint_every)
     if steps is not None:
         settings = replace(settings, steps=steps)
     with stopping(kept):

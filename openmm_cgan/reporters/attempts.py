@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.atomic_files import flush_to_disk
+from openmm_cgan.checkpoints import cut_to
 from openmm_cgan.claims import Claim
 from openmm_cgan.plumed.files.contents import cut_half_row
 from openmm_cgan.plumed.files.fields import back_up
@@ -163,7 +163,7 @@ class AttemptTable:
     def cut(self, length: int) -> None:
         """Leave out what is behind a length [bytes]."""
         self._flush()
-        os.truncate(self.path, length)
+        cut_to(self.path, length)
 
     def cut_after(self, step: int) -> None:
         """Set rows aside that are later than a step: a run goes on from an earlier one."""

@@ -56,7 +56,8 @@ class PlumedBias:
     directory : str or Path
         Where COLVAR, HILLS and other files are, by default the current folder.
     restart : bool
-        Continue an earlier run: append to the files, read the hills.
+        Continue an earlier run: append to the files, read the hills. RESTART in the input has the
+        last word, as in PLUMED.
     cvs : sequence of str, optional
         Names of the collective variables; by default the arguments of the biases, or of PRINT
         where there are none.
@@ -103,7 +104,8 @@ class PlumedBias:
         self.directory = Path(directory)
         self.temperature = kelvin(temperature)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
-        self.restart = restart or self._input.restarts
+        said = self._input.restarts
+        self.restart = restart if said is None else said
         native, refusal = compile_natively(self._input, topology, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self.source)
         self._asked, self._moves = backend, False
