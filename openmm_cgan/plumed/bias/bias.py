@@ -56,8 +56,7 @@ class PlumedBias:
     directory : str or Path
         Where COLVAR, HILLS and other files are, by default the current folder.
     restart : bool
-        Continue an earlier run: append to the files, read the hills. RESTART in the input has the
-        last word, as in PLUMED.
+        Append to the files and read the hills; RESTART in the input has the last word.
     cvs : sequence of str, optional
         Names of the collective variables; by default the arguments of the biases, or of PRINT
         where there are none.
@@ -72,6 +71,8 @@ class PlumedBias:
         [K]
     text : str
         The input.
+    simulation : openmm.app.Simulation or None
+        That it is attached to.
 
     Raises
     ------
@@ -104,8 +105,7 @@ class PlumedBias:
         self.directory = Path(directory)
         self.temperature = kelvin(temperature)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
-        said = self._input.restarts
-        self.restart = restart if said is None else said
+        self.restart = restart if (said := self._input.restarts) is None else said
         native, refusal = compile_natively(self._input, topology, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self.source)
         self._asked, self._moves = backend, False
@@ -113,6 +113,7 @@ class PlumedBias:
         self._presence: Presence | None = None  # in a System
         self._groups: set[int] = set()
         self._reporter: UpdateReporter | None = None
+        self.simulation: Simulation | None = None
         self._claims: list[Claim] = []  # of the files of a saved run, until they are open
 
     @property
@@ -240,10 +241,10 @@ class PlumedBias:
         """Act from now on; the step where the Simulation stands may have been updated before."""
         self._engine.upload(simulation.context)
         self._reporter = UpdateReporter(self._engine, begun, self._groups)
-        self._simulation = simulation
+        self.simulation = simulation
         simulation.reporters.append(self._reporter)
         run_watch = RunWatch(simulation, self._reporter, self._groups, self.temperature)
-        around_steps(simulation, before=run_watch.look)
+        around_steps(simulation, before=run_watch.look, after=self._engine.flush)
 
     # ---- with a checkpoint
 
@@ -260,9 +261,9 @@ class PlumedBias:
 
     def _saved_simulation(self) -> Simulation:
         refuse(self._engine.why_not_saved)
-        if self._reporter is None:
+        if self.simulation is None:
             raise RuntimeError("the bias is attached to no Simulation: there is nothing to save")
-        return self._simulation
+        return self.simulation
 
     def saved(self) -> SavedState:
         """What an attached bias has gathered up to the present step: see `checkpoints.Keeper`."""
@@ -378,7 +379,7 @@ class PlumedBias:
             raise ValueError(
                 f"cvs have shape {cvs.shape}; expected (n, {len(self.variables)}): {names}"
             )
-        step = 0 if self._reporter is None else self._simulation.currentStep
+        step = 0 if self.simulation is None else self.simulation.currentStep
         return self._engine.bias_of_cvs(cvs, step)
 
     def move_restraint(self, context: openmm.Context, centres: Any) -> None:

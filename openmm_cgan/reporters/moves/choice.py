@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from openmm_cgan.reporters.moves.exact import ExactMove
-from openmm_cgan.reporters.moves.move import Asked, Move, Refusal
+from openmm_cgan.reporters.moves.move import Asked, Move, Refusal, Start
 from openmm_cgan.reporters.moves.seed import SeedMove
-
-if TYPE_CHECKING:
-    from openmm.app import Simulation
 
 MOVES: dict[str, type[Move]] = {"seed": SeedMove, "exact": ExactMove}
 AUTO = ("exact", "seed")  # of these mode="auto" takes the first that can be made
@@ -34,7 +30,7 @@ def possible_moves(mode: str, asked: Asked) -> list[type[Move]]:
     return _not_refused(wanted, lambda move: move.refusal(asked))
 
 
-def settled_move(wanted: Sequence[type[Move]], asked: Asked, simulation: Simulation) -> type[Move]:
+def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> Move:
     """The first of some moves that can be made in a simulation.
 
     Raises
@@ -42,7 +38,14 @@ def settled_move(wanted: Sequence[type[Move]], asked: Asked, simulation: Simulat
     ValueError
         If there is none.
     """
-    return _not_refused(wanted, lambda move: move.refusal_in(asked, simulation))[0]
+    possible = _not_refused(wanted, lambda move: move.refusal_in(asked, start.simulation))
+    *firsts, last = possible
+    for move in firsts:
+        try:
+            return move.prepare(asked, start)
+        except ValueError as error:  # of forces that only their energies tell
+            log.warning("mode='auto' takes %r: %s", last.mode, error)
+    return last.prepare(asked, start)
 
 
 def _not_refused(
