@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from openmm_cgan.reporters.moves.exact import ExactMove
 from openmm_cgan.reporters.moves.move import Asked, Move, Refusal, Start
 from openmm_cgan.reporters.moves.seed import SeedMove
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
 
 MOVES: dict[str, type[Move]] = {"seed": SeedMove, "exact": ExactMove}
 AUTO = ("exact", "seed")  # of these mode="auto" takes the first that can be made
@@ -30,6 +34,19 @@ def possible_moves(mode: str, asked: Asked) -> list[type[Move]]:
     return _not_refused(wanted, lambda move: move.refusal(asked))
 
 
+def settled_moves(
+    wanted: Sequence[type[Move]], asked: Asked, simulation: Simulation
+) -> list[type[Move]]:
+    """Those of some moves that are not refused in a simulation, the best first.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    return _not_refused(wanted, lambda move: move.refusal_in(asked, simulation))
+
+
 def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> Move:
     """The first of some moves that can be made in a simulation.
 
@@ -38,8 +55,7 @@ def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> M
     ValueError
         If there is none.
     """
-    possible = _not_refused(wanted, lambda move: move.refusal_in(asked, start.simulation))
-    *firsts, last = possible
+    *firsts, last = settled_moves(wanted, asked, start.simulation)
     for move in firsts:
         try:
             return move.prepare(asked, start)
