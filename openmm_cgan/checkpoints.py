@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
+from openmm_cgan.array_files import read_arrays
 from openmm_cgan.atomic_files import keep_older, replacing
 from openmm_cgan.fingerprints import integrator_fingerprint, system_fingerprint
 
@@ -261,13 +262,7 @@ def read_run(path: Path) -> SavedRun:
 
 def _contents(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The header and the arrays."""
-    with zipfile.ZipFile(file) as archive:
-        total = sum(member.file_size for member in archive.infolist())
-    if total > MAX_FILE_BYTES:
-        raise ValueError(f"it unpacks to {total} bytes")
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    arrays = read_arrays(file, MAX_FILE_BYTES)
     return json.loads(str(arrays.pop(HEADER))), arrays
 
 

@@ -22,6 +22,7 @@ ORDER = [
     "states",
     "called_back",
     "atomic_files",
+    "array_files",
     "fingerprints",
     "checkpoints",
     "plumed.input.words",
