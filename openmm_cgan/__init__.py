@@ -14,6 +14,7 @@ states                an openmm.State as arrays
 called_back           what OpenMM calls back from Python, in copies of a System too
 atomic_files          files replaced whole
 array_files           arrays in a zip, with their checksums
+json_files            records in JSON
 stepping              what is to happen before and after simulation.step
 fingerprints          what tells Systems and integrators apart
 checkpoints           a run on disk

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -49,6 +50,22 @@ def read_arrays(file: BinaryIO, max_bytes: int) -> dict[str, np.ndarray]:
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
     return arrays
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array, of any shape, of a .npy file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds no array of plain numbers or text; the message names the file.
+    """
+    try:
+        return _array(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is no .npy file, or is damaged: {error}") from None
 
 
 def require_size(archive: zipfile.ZipFile, max_bytes: int) -> None:

@@ -209,7 +209,10 @@ def restore_run(
         log.warning("%s: what it has of %s is not restored", path, _quoted(left))
     simulation.context.loadCheckpoint(run.checkpoint)
     for name, keeper in keepers.items():
-        keeper.restore_saved(run.keepers[name], simulation)
+        try:
+            keeper.restore_saved(run.keepers[name], simulation)
+        except ValueError as error:
+            raise ValueError(f"{path}: what it has of '{name}' does not fit: {error}") from error
 
 
 def _quoted(names: Iterable[str]) -> str:
@@ -339,7 +342,10 @@ def saved_text(arrays: dict[str, np.ndarray], name: str) -> str:
 
 
 def saved_array(
-    arrays: dict[str, np.ndarray], name: str, shape: tuple[int | None, ...]
+    arrays: dict[str, np.ndarray],
+    name: str,
+    shape: tuple[int | None, ...],
+    finite: bool = False,
 ) -> np.ndarray:
     """One array of a saved action, of the shape it must have.
 
@@ -350,6 +356,8 @@ def saved_array(
     name : str
     shape : tuple of int or None
         None: any length.
+    finite : bool
+        Whether it must hold no NaN and nothing infinite.
 
     Returns
     -------
@@ -368,4 +376,6 @@ def saved_array(
         want is not None and want != got for want, got in zip(shape, found.shape, strict=True)
     ):
         raise ValueError(f"the saved '{name}' has shape {found.shape}; expected {shape}")
+    if finite and not np.isfinite(found).all():
+        raise ValueError(f"the saved '{name}' has a number that is not finite")
     return found

@@ -23,6 +23,7 @@ ORDER = [
     "called_back",
     "atomic_files",
     "array_files",
+    "json_files",
     "fingerprints",
     "checkpoints",
     "plumed.input.words",
