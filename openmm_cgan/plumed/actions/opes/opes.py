@@ -326,7 +326,7 @@ class Opes(Bias):
             self.use_list()
         self.widths.restore_saved(arrays)
         for name in _SUMS:
-            setattr(self, name, saved_array(arrays, name, ()).item())
+            setattr(self, name, saved_array(arrays, name, (), finite=True).item())
 
 
 def _is_point(arguments: list[Any]) -> bool:
