@@ -346,7 +346,7 @@ def fuzz(
     random = Random(seed)
     counts: dict[str, Counter[str]] = {}
     faults = []
-    signal.signal(signal.SIGALRM, _stop)
+    before = signal.signal(signal.SIGALRM, _stop)
     kinds = [kind for kind in KINDS if only in kind.name and kind.group in numbers]
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -363,6 +363,7 @@ def fuzz(
                 counts[group][verdict] += 1
                 if told:
                     faults.append(Fault(original.kind.name, change, told, content))
+    signal.signal(signal.SIGALRM, before)
     return counts, faults
 
 

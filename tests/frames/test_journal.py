@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 
 import h5py
 import numpy as np
@@ -282,6 +283,35 @@ def test_a_change_left_by_a_killed_writer_is_finished_beside_a_reader(folder):
         assert len(reader["x"]) == 15
     assert (folder / "a.h5").read_bytes() == whole + b"ab"
     held.close()
+
+
+@needs_locks
+def test_plain_readers_beside_a_writer_see_whole_changes_or_are_refused(folder):
+    """The short form of benchmarks/live_reads.py."""
+    held, ended = Journal(folder), threading.Event()
+
+    def change():
+        while not ended.is_set():
+            with held.changing(folder / "a.h5") as file:
+                grow(file, 7)
+
+    writer = threading.Thread(target=change)
+    writer.start()
+    whole = 0
+    for _ in range(60):
+        try:
+            with h5py.File(folder / "a.h5") as file:
+                x = file["x"][:].tolist()
+                time.sleep(0.002)
+                y = file["y"][:].tolist()
+        except OSError:
+            continue
+        assert x == y == list(range(len(x)))
+        whole += 1
+    ended.set()
+    writer.join()
+    held.close()
+    assert whole
 
 
 def test_a_damaged_file_is_refused_at_once(folder):
