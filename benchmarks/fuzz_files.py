@@ -8,7 +8,7 @@ right     the data of the file that was not changed
 refused   ValueError or OSError that names the file
 altered   other data, all finite: where nothing in a file can tell (no checksums, or right ones)
 fault     anything else: another error, one without the name of the file, data that are not finite,
-          data altered in spite of checksums, more than 20 s or 4 GiB
+          data altered in spite of checksums, more than 20 s of the processor or 4 GiB
 
     python benchmarks/fuzz_files.py [--seed N] [--scale X] [--only NAME] [--keep FOLDER]
                                     [--json FILE]
@@ -130,7 +130,7 @@ def digest(data: Any) -> str:
 def tried(original: Original, content: bytes, repacked: bool, folder: Path) -> tuple[str, str]:
     """The verdict of a changed file, and what is told of a fault."""
     kind = original.kind
-    signal.alarm(SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of this process, however busy the others
     try:
         data = read_in_copy(kind, original.folder, original.name, content, folder)
     except (ValueError, OSError) as error:
@@ -140,7 +140,7 @@ def tried(original: Original, content: bytes, repacked: bool, folder: Path) -> t
     except BaseException:
         return "fault", short_traceback()
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     if digest(data) == original.data:
         return "right", ""
     if not is_finite(data):
@@ -346,7 +346,7 @@ def fuzz(
     random = Random(seed)
     counts: dict[str, Counter[str]] = {}
     faults = []
-    before = signal.signal(signal.SIGALRM, _stop)
+    before = signal.signal(signal.SIGPROF, _stop)
     kinds = [kind for kind in KINDS if only in kind.name and kind.group in numbers]
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -363,7 +363,7 @@ def fuzz(
                 counts[group][verdict] += 1
                 if told:
                     faults.append(Fault(original.kind.name, change, told, content))
-    signal.signal(signal.SIGALRM, before)
+    signal.signal(signal.SIGPROF, before)
     return counts, faults
 
 
