@@ -4,8 +4,9 @@
 
 Inputs are random text, statements put together from the keywords of the actions, and real inputs
 (plumed_inputs/ and plumed_cases.py) with words, characters and lines changed. Each runs in a
-limit of processor time; anything but a compiled input or PlumedInputError is printed with the input that did it.
-Compiled means: its OpenMM forces are made, a Context takes them, and they are evaluated.
+limit of processor time; anything but a compiled input or PlumedInputError is printed with the input
+that did it. Compiled means: its OpenMM forces are made, a Context takes them, and they are
+evaluated.
 """
 
 from __future__ import annotations
