@@ -13,6 +13,8 @@ collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays
 called_back           what OpenMM calls back from Python, in copies of a System too
 atomic_files          files replaced whole
+array_files           arrays in a zip, with their checksums
+json_files            records in JSON
 claims                files that one process alone writes to
 signals               how a process ends: by a signal between two steps, or with its parent
 stepping              what is to happen before and after simulation.step

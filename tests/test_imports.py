@@ -22,6 +22,8 @@ ORDER = [
     "states",
     "called_back",
     "atomic_files",
+    "array_files",
+    "json_files",
     "claims",
     "signals",
     "fingerprints",
