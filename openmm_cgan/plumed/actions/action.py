@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +25,13 @@ from openmm_cgan.plumed.input.words import (
 )
 
 REMEDY = "use backend='kernel' (real PLUMED)"
+
+# Actions that are two in PLUMED, which shows in the names @0, @1 ... of those without a label
+SHORTCUTS = frozenset(
+    """DISTANCE ANGLE TORSION POSITION CENTER GYRATION RMSD COMBINE CUSTOM MATHEVAL RESTRAINT
+    UPPER_WALLS LOWER_WALLS""".split()  # noqa: SIM905  readable
+)
+MAX_NAMES_TOLD = 30  # in a message that says what there is
 
 MAX_PATTERN_LENGTH = 200
 MAX_REPEATS = 4  # in a regular expression: it may take as many powers of a name's length
@@ -193,6 +202,8 @@ class Action:
             If it may not stand here, below what the scope has.
         """
         scope.actions[self.label] = self
+        scope.named.update((value.name, value) for value in self.outputs)
+        scope.count += 2 if self.name in SHORTCUTS else 1
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -238,12 +249,17 @@ class Scope:
         The working folder of the input.
     actions : dict of str to Action
         By label.
+    named : dict of str to Value
+        Their values, by name.
+    count : int
+        How many actions they are in PLUMED.
     groups : dict of str to tuple of int or VirtualAtom
     virtual_atoms : dict of str to VirtualAtom
     molinfo : MolInfo, optional
     molinfo_whole : bool
         Whether it has WHOLE.
-    whole_molecules : tuple of WholeMolecules
+    entities : tuple of Entity
+        What is made whole.
     broken : set of str
         Labels whose statements have problems.
     """
@@ -252,11 +268,13 @@ class Scope:
     n_atoms: int | None = None
     folder: Path = field(default_factory=Path)
     actions: dict[str, Action] = field(default_factory=dict)
+    named: dict[str, Value] = field(default_factory=dict)
+    count: int = 0
     groups: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     virtual_atoms: dict[str, Action] = field(default_factory=dict)
     molinfo: MolInfo | None = None
     molinfo_whole: bool = False
-    whole_molecules: tuple[Any, ...] = ()
+    entities: tuple[Any, ...] = ()
     broken: set[str] = field(default_factory=set)
 
     def values(self, element: str) -> list[Value]:
@@ -267,9 +285,9 @@ class Scope:
         ValueError
             If there are none.
         """
-        everything = [value for action in self.actions.values() for value in action.outputs]
+        everything = self.named.values()
         if element in ("*", "*.*"):
-            named = everything
+            named = list(everything)
         elif element.startswith("*."):
             named = [value for value in everything if value.name.endswith(element[1:])]
         elif element.startswith("(") and element.endswith(")"):
@@ -279,11 +297,11 @@ class Scope:
             owner = self.actions.get(element[:-2])
             named = list(owner.outputs) if owner else []
         else:
-            named = [value for value in everything if value.name == element]
+            named = [self.named[element]] if element in self.named else []
         if self._may_be_broken(element, bool(named)):
             raise BrokenAboveError
         if not named:
-            known = ", ".join(value.name for value in everything) or "none"
+            known = told(self.named)
             raise ValueError(f"no value '{element}' above this line; there are: {known}")
         return named
 
@@ -326,7 +344,7 @@ class Scope:
         except SerialError:
             raise
         except ValueError as error:
-            known = ", ".join([*self.groups, *self.virtual_atoms]) or "none"
+            known = told([*self.groups, *self.virtual_atoms])
             message = f"{error}, nor the label of a group or virtual atom (there are: {known})"
             raise ValueError(message) from None
         return self.present([serial - 1 for serial in serials], element)
@@ -343,6 +361,12 @@ class Scope:
         if self.molinfo is None:
             raise ValueError(f"the selector '@{selector}' needs a MOLINFO above this line")
         return self.present(self.molinfo.select(selector), f"@{selector}")
+
+
+def told(names: Collection[str]) -> str:
+    """Names for a message; the first of them where there are many."""
+    some = ", ".join(islice(names, MAX_NAMES_TOLD)) or "none"
+    return some if len(names) <= MAX_NAMES_TOLD else f"{some} ... ({len(names)} in all)"
 
 
 def _regular_expression(text: str) -> re.Pattern[str]:

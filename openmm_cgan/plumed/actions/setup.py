@@ -136,7 +136,7 @@ class WholeMolecules(Action):
             self._follow_tree(scope.molinfo)
         elif self._emst:
             raise self.error("EMST", "needs a MOLINFO with WHOLE above this line")
-        scope.whole_molecules += (self,)
+        scope.entities += self.entities
         super().enter(scope)
 
     def _follow_tree(self, info: MolInfo) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action
+from openmm_cgan.plumed.actions.action import told
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.metad import Metad
@@ -196,7 +197,7 @@ class InputValues:
         for name in names:
             owner = self.owners.get(name)
             if owner is None:
-                known = ", ".join(self.owners)
+                known = told(self.owners)
                 raise ValueError(f"the input defines no value '{name}'; it has: {known}")
             described.append(describe(owner, name))
         return tuple(described)
