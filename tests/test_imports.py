@@ -45,6 +45,7 @@ ORDER = [
     "plumed.geometry.single_frame",
     "plumed.geometry.superposition",
     "plumed.geometry.switching",
+    "plumed.geometry.pair_blocks",
     "plumed.geometry",
     "plumed.actions.units",
     "plumed.actions.action",

@@ -20,6 +20,7 @@ from openmm_cgan.plumed.actions.variables.variable import (
     Variable,
     site_position,
 )
+from openmm_cgan.plumed.geometry.pair_blocks import PointPairs
 from openmm_cgan.plumed.geometry.switching import Switch, rational, read_switch
 from openmm_cgan.plumed.geometry.vectors import Vector, dot
 from openmm_cgan.plumed.input.expressions import namespace
@@ -32,9 +33,23 @@ class PairSum(Variable):
 
     pairs: list[tuple[Site, Site]]
 
-    @property
+    @cached_property
     def sites(self) -> tuple[Site, ...]:
         return tuple(dict.fromkeys(site for pair in self.pairs for site in pair))
+
+    @cached_property
+    def _atoms(self) -> np.ndarray | None:
+        """The sites, shape (n_sites,); None if some of them are virtual."""
+        real = all(isinstance(site, int) for site in self.sites)
+        return np.array(self.sites, dtype=np.intp) if real else None
+
+    def _points(self, positions: Any, box: Any) -> Any:
+        """Positions of the sites, shape (..., n_sites, 3) [nm]."""
+        if self._atoms is not None:
+            return positions[..., self._atoms, :]
+        xp = namespace(positions)
+        points = [xp.stack(list(site_position(s, positions, box)), -1) for s in self.sites]
+        return xp.stack(points, -2)
 
     def distances(self, positions: Any, box: Any) -> Any:
         """Distances of the pairs, shape (..., n_pairs) [length unit of the input]."""
@@ -63,16 +78,9 @@ class PairSum(Variable):
 
     def _vectors(self, positions: Any, box: Any) -> Vector:
         """Vectors from the first of each pair to the second, each of shape (..., n_pairs) [nm]."""
-        xp = namespace(positions)
-        sites = self.sites
-        if all(isinstance(site, int) for site in sites):
-            chosen = positions[..., list(sites), :]
-            columns = [chosen[..., axis] for axis in range(3)]
-        else:
-            points = [site_position(site, positions, box) for site in sites]
-            columns = [xp.stack([point[axis] for point in points], -1) for axis in range(3)]
+        points = self._points(positions, box)
         first, second = self._rows
-        x, y, z = (c[..., second] - c[..., first] for c in columns)
+        x, y, z = (points[..., second, k] - points[..., first, k] for k in range(3))
         return self._nearest((x, y, z), None if box is None else box[..., None, :, :])
 
     def pair_values(self, r: Any) -> Any:
@@ -158,8 +166,9 @@ class Coordination(PairSum):
         super().__init__(given)
         options = given.options
         groups = options["GROUPA"], options["GROUPB"]
-        self.pairs = self._pairs(*groups, options["PAIR"])
-        self._groups = (*groups[0], *(groups[1] or ()))
+        self.zipped: bool = options["PAIR"]
+        self.groups: tuple[tuple[Site, ...], tuple[Site, ...] | None] = groups
+        self.pairs = self._pairs(*groups, self.zipped)
         self._refuse_fixed_pairs("GROUPA")
         self.switch = self._switch(options)
 
@@ -190,13 +199,51 @@ class Coordination(PairSum):
             raise self.error("R_0", "give SWITCH, or a positive R_0 with NN below MM")
         return rational(r_0, options["D_0"], nn, mm)
 
-    @property
+    @cached_property
     def sites(self) -> tuple[Site, ...]:
-        return tuple(dict.fromkeys(self._groups))
+        return tuple(dict.fromkeys([*self.groups[0], *(self.groups[1] or ())]))
 
     @property
     def outputs(self) -> tuple[Value, ...]:
         return (Value(self.label),)
+
+    @cached_property
+    def _blocks(self) -> PointPairs:
+        row = {site: i for i, site in enumerate(self.sites)}
+        a, b = self.groups
+        first = np.array([row[site] for site in a], dtype=np.intp)
+        second = first if b is None else np.array([row[site] for site in b], dtype=np.intp)
+        return PointPairs(first, second, once=b is None)
+
+    def _pulled(self, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        unit = self.units.length**2
+        values, slopes = self.switch.with_slopes(squared / unit if unit != 1 else squared)
+        return values, slopes / unit if unit != 1 else slopes
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        single = isinstance(positions, np.ndarray) and positions.ndim == 2
+        if self.zipped or not single:
+            return super().value(positions, box)
+        points, blocks = self._points(positions, box), self._blocks
+        ends = points[blocks.first], points[blocks.second]
+        return blocks.total(*ends, box if self.periodic else None, self._pulled, self.reach)
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        if self.zipped:
+            return super().gradient(index, positions, box)
+        points, blocks = self._points(positions, box), self._blocks
+        ends = points[blocks.first], points[blocks.second]
+        first = np.zeros_like(ends[0])
+        second = first if blocks.once else np.zeros_like(ends[1])
+        images = box if self.periodic else None
+        value = blocks.total(*ends, images, self._pulled, self.reach, (first, second))
+        slopes = np.zeros((len(self.sites), 3))
+        np.add.at(slopes, blocks.first, first)
+        if not blocks.once:
+            np.add.at(slopes, blocks.second, second)
+        return value, slopes
 
     def pair_values(self, r: Any) -> Any:
         return self.switch.value(r)
