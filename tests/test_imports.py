@@ -125,6 +125,7 @@ ORDER = [
     "plumed.libplumed",
     "plumed.backends",
     "plumed.driver.trajectories",
+    "plumed.driver.virials",
     "plumed.driver.frame_forces",
     "plumed.driver.settings",
     "plumed.driver.force_files",

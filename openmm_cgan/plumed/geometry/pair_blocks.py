@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,22 @@ CROWDED = 0.6  # share of pairs within reach above which all are worked out
 
 # Squared distances [nm^2] to values, and their slopes over the distance [nm^-2]
 Pull = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class PairSlopes(NamedTuple):
+    """What the gradient of a sum is added to.
+
+    Attributes
+    ----------
+    first, second : ndarray, shape (n_first, 3), (n_second, 3)
+        By the points [1/nm]; one array where the groups are one.
+    strain : ndarray, shape (3, 3)
+        By a strain of everything: sum of ``v_a dsum/dv_b`` over the vectors of the pairs.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    strain: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,7 @@ class PointPairs:
         box: np.ndarray | None,
         pull: Pull,
         reach: float,
-        slopes: tuple[np.ndarray, np.ndarray] | None = None,
+        slopes: PairSlopes | None = None,
     ) -> float:
         """Sum of the values of the pairs.
 
@@ -56,8 +73,8 @@ class PointPairs:
         pull : callable
         reach : float
             Beyond which pairs add nothing [nm].
-        slopes : tuple of ndarray, shapes (n_first, 3), (n_second, 3), optional
-            What the gradient of the sum is added to [1/nm].
+        slopes : PairSlopes, optional
+            What the gradient is added to.
         """
         height = max(BLOCK // max(len(b), 1), 1)
         total = 0.0
@@ -67,9 +84,17 @@ class PointPairs:
             vectors = [b[None, columns, k] - a[rows, None, k] for k in range(3)]
             if box is not None:
                 vectors = list(shortest_image((vectors[0], vectors[1], vectors[2]), box))
-            ends = None if slopes is None else (slopes[0][rows], slopes[1][columns])
+            ends = None
+            if slopes is not None:
+                ends = PairSlopes(slopes.first[rows], slopes.second[columns], slopes.strain)
             total += _added(vectors, self._kept(rows, columns), pull, reach, ends)
         return total
+
+    def no_slopes(self) -> PairSlopes:
+        """Slopes of zero, for `total` to add to."""
+        first = np.zeros((len(self.first), 3))
+        second = first if self.once else np.zeros((len(self.second), 3))
+        return PairSlopes(first, second, np.zeros((3, 3)))
 
     def _kept(self, rows: slice, columns: slice) -> np.ndarray | None:
         """Which pairs of a block count; None where all do."""
@@ -84,7 +109,7 @@ def _added(
     kept: np.ndarray | None,
     pull: Pull,
     reach: float,
-    slopes: tuple[np.ndarray, np.ndarray] | None,
+    slopes: PairSlopes | None,
 ) -> float:
     """Sum over one block, and its gradient added to `slopes`."""
     x, y, z = vectors
@@ -97,15 +122,18 @@ def _added(
         if slopes is not None:
             for k, component in enumerate(vectors):
                 strength = strengths * component
-                slopes[0][:, k] -= strength.sum(axis=1)
-                slopes[1][:, k] += strength.sum(axis=0)
+                slopes.first[:, k] -= strength.sum(axis=1)
+                slopes.second[:, k] += strength.sum(axis=0)
+                slopes.strain[:, k] += [np.vdot(other, strength) for other in vectors]
         return float(values.sum())
     index = np.flatnonzero(counts)
     values, strengths = pull(squared.ravel()[index])
     if slopes is not None:
         row, column = np.divmod(index, squared.shape[1])
-        for k, component in enumerate(vectors):
-            strength = strengths * component.ravel()[index]
-            slopes[0][:, k] -= np.bincount(row, strength, squared.shape[0])
-            slopes[1][:, k] += np.bincount(column, strength, squared.shape[1])
+        near_vectors = [component.ravel()[index] for component in vectors]
+        for k, component in enumerate(near_vectors):
+            strength = strengths * component
+            slopes.first[:, k] -= np.bincount(row, strength, squared.shape[0])
+            slopes.second[:, k] += np.bincount(column, strength, squared.shape[1])
+            slopes.strain[:, k] += [other @ strength for other in near_vectors]
     return float(values.sum())

@@ -20,7 +20,7 @@ from openmm_cgan.plumed.actions.variables.variable import (
     Variable,
     site_position,
 )
-from openmm_cgan.plumed.geometry.pair_blocks import PointPairs
+from openmm_cgan.plumed.geometry.pair_blocks import PairSlopes, PointPairs
 from openmm_cgan.plumed.geometry.switching import Switch, rational, read_switch
 from openmm_cgan.plumed.geometry.vectors import Vector, dot
 from openmm_cgan.plumed.input.expressions import namespace
@@ -98,12 +98,21 @@ class PairSum(Variable):
     def gradient(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
     ) -> tuple[float, np.ndarray]:
-        return self._pull(positions, box, np.ones(len(self.pairs)))
+        return self._pull(positions, box, np.ones(len(self.pairs)))[:2]
+
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        if not self.strains_evenly:
+            return super().strain_slope(index, positions, box)
+        return self._strained(index, positions, box)
+
+    def _strained(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """The same, where all sites move with their surroundings."""
+        return self._pull(positions, box, np.ones(len(self.pairs)))[2]
 
     def _pull(
         self, positions: np.ndarray, box: np.ndarray | None, chosen: np.ndarray
-    ) -> tuple[float, np.ndarray]:
-        """Sum over the chosen pairs, and its gradient on the sites."""
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """Sum over the chosen pairs, its gradient on the sites, and by strain."""
         x, y, z = self._vectors(positions, box)
         r = np.sqrt(x * x + y * y + z * z)
         apart = np.where(self._itself, 1.0, r)  # an atom does not pull at itself
@@ -113,7 +122,8 @@ class PairSum(Variable):
         for sign, rows in zip((-1.0, 1.0), self._rows, strict=True):
             for axis, component in enumerate((x, y, z)):
                 slopes[:, axis] += np.bincount(rows, sign * pull * component, len(slopes))
-        return float(values.real.sum()), slopes
+        vectors = np.array([x, y, z])
+        return float(values.real.sum()), slopes, vectors @ (pull * vectors).T
 
     def depends_on_image(self, box: BoxKind) -> bool:
         return self.leaves_fixed_point or super().depends_on_image(box)
@@ -233,17 +243,24 @@ class Coordination(PairSum):
     ) -> tuple[float, np.ndarray]:
         if self.zipped:
             return super().gradient(index, positions, box)
+        value, slopes = self._in_blocks(positions, box)
+        total = np.zeros((len(self.sites), 3))
+        np.add.at(total, self._blocks.first, slopes.first)
+        if not self._blocks.once:
+            np.add.at(total, self._blocks.second, slopes.second)
+        return value, total
+
+    def _strained(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        if self.zipped:
+            return super()._strained(index, positions, box)
+        return self._in_blocks(positions, box)[1].strain
+
+    def _in_blocks(self, positions: np.ndarray, box: np.ndarray | None) -> tuple[float, PairSlopes]:
         points, blocks = self._points(positions, box), self._blocks
         ends = points[blocks.first], points[blocks.second]
-        first = np.zeros_like(ends[0])
-        second = first if blocks.once else np.zeros_like(ends[1])
+        slopes = blocks.no_slopes()
         images = box if self.periodic else None
-        value = blocks.total(*ends, images, self._pulled, self.reach, (first, second))
-        slopes = np.zeros((len(self.sites), 3))
-        np.add.at(slopes, blocks.first, first)
-        if not blocks.once:
-            np.add.at(slopes, blocks.second, second)
-        return value, slopes
+        return blocks.total(*ends, images, self._pulled, self.reach, slopes), slopes
 
     def pair_values(self, r: Any) -> Any:
         return self.switch.value(r)
@@ -322,7 +339,11 @@ class ContactMap(PairSum):
     ) -> tuple[float, np.ndarray]:
         if not self.separate:
             return super().gradient(index, positions, box)
-        return self._pull(positions, box, np.arange(len(self.pairs)) == index)
+        return self._pull(positions, box, np.arange(len(self.pairs)) == index)[:2]
+
+    def _strained(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        chosen = np.arange(len(self.pairs)) == index if self.separate else np.ones(len(self.pairs))
+        return self._pull(positions, box, chosen)[2]
 
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
         if not self.separate or self._in_python(box):
