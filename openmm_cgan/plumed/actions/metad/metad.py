@@ -28,7 +28,7 @@ from openmm_cgan.plumed.actions.metad.adaptive import (
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.hill_lists import ListedHillSum
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
-from openmm_cgan.plumed.actions.metad.hills import no_hills
+from openmm_cgan.plumed.actions.metad.hills import MANY_HILLS, advise_grid, no_hills
 from openmm_cgan.plumed.actions.metad.options import (
     METAD_KEYWORDS,
     metad_outputs,
@@ -354,6 +354,8 @@ class Metad(Bias):
     def _add(self, centre: Sequence[float], shape: Any, height: float) -> None:
         if not isinstance(self.hills, HillGrid):
             self.hills.add(centre, shape, height)
+            if len(self.hills) == MANY_HILLS and self.near_hills is None:
+                advise_grid(f"{self.statement.location}: METAD {self.label}")
         elif self.widths is None:
             self.hills.add(centre, shape, height, self.options.interval)
         else:
