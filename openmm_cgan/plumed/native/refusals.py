@@ -16,7 +16,12 @@ from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, Vi
 from openmm_cgan.plumed.actions.variables.components import VectorVariable
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
-from openmm_cgan.plumed.actions.variables.surroundings import Observed
+from openmm_cgan.plumed.actions.variables.surroundings import (
+    NO_FORCE_OF_ENERGY,
+    Energy,
+    Observed,
+    Time,
+)
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import Problem
@@ -45,7 +50,8 @@ def forceless(actions: list[Action]) -> list[Problem]:
     """Combinations of actions that have no OpenMM force in any System."""
     problems = []
     whole = [action for action in actions if isinstance(action, WholeMolecules)]
-    listed, observed = depending(actions, is_listed), depending(actions, is_observed)
+    listed, timed = (depending(actions, holds) for holds in (is_listed, is_time))
+    energetic = depending(actions, lambda a, _: isinstance(a, Energy))
     stiff = depending(actions, lambda a, name: isinstance(a, Bias) and not _known_slopes(a, name))
 
     def complain(action: Action, word: str, what: str) -> None:
@@ -62,14 +68,23 @@ def forceless(actions: list[Action]) -> list[Problem]:
             if value.name in stiff:
                 what = "a bias acting on that value of that bias is not native"
                 complain(action, value.name, what)
-            if value.name in observed:
-                complain(action, value.name, "a bias acting on TIME or ENERGY is not native")
+            if value.name in timed:
+                complain(action, value.name, "a bias acting on TIME is not native")
+    biased = {v.name for a in actions if isinstance(a, Bias) for v in a.arguments}
+    if not energetic.isdisjoint(biased):  # wherever it is run
+        named = [action for action in actions if isinstance(action, Energy)]
+        problems += [Problem(a.statement.location, a.name, NO_FORCE_OF_ENERGY) for a in named]
     return problems
 
 
 def is_listed(action: Action, _: str = "") -> bool:
     """Whether it is a PATHMSD with a list of nearest models."""
     return isinstance(action, PathMsd) and action.nearest is not None
+
+
+def is_time(action: Action, _: str = "") -> bool:
+    """Whether it is the time of the run."""
+    return isinstance(action, Time)
 
 
 def is_observed(action: Action, _: str = "") -> bool:
