@@ -5,8 +5,10 @@ action           what actions share: keywords, values, what stands above a state
 statements       how a statement becomes an action
 help             what there is, as text
 run_keywords     keywords that several actions have: RESTART, TEMP, FILE, FMT
+update_window    UPDATE_FROM, UPDATE_UNTIL
 neighbour_lists  NLIST of METAD and OPES
 setup, output    UNITS, RESTART, MOLINFO, WHOLEMOLECULES, GROUP; PRINT, FLUSH
+ignored          DEBUG, RANDOM_EXCHANGES
 variables        virtual atoms and collective variables
 functions        COMBINE, CUSTOM, CONSTANT
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT
@@ -29,6 +31,7 @@ from openmm_cgan.plumed.actions.biases.walls import LowerWalls, UpperWalls
 from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text
+from openmm_cgan.plumed.actions.ignored import Debug, RandomExchanges
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
@@ -83,6 +86,8 @@ ACTIONS: dict[str, type[Action]] = {
         Committor,
         Print,
         Flush,
+        Debug,
+        RandomExchanges,
     )
 }
 

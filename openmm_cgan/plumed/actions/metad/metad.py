@@ -36,7 +36,7 @@ from openmm_cgan.plumed.actions.metad.options import (
 )
 from openmm_cgan.plumed.actions.metad.tempering import Transition
 from openmm_cgan.plumed.actions.metad.totals import HillTotals, rct_of
-from openmm_cgan.plumed.actions.metad.update_window import UpdateWindow
+from openmm_cgan.plumed.actions.update_window import UpdateWindow
 
 
 class Metad(Bias):

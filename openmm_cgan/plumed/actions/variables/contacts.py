@@ -283,7 +283,9 @@ class ContactMap(PairSum):
         Keyword("SWITCH", "text", "the switching function of a contact", first=1),
         Keyword("SWITCH", "text", "the switching function of all contacts"),
         Keyword("REFERENCE", "real", "subtracted from a contact", first=1),
+        Keyword("REFERENCE", "real", "the same for all contacts"),
         Keyword("WEIGHT", "real", "multiplies a contact", first=1),
+        Keyword("WEIGHT", "real", "the same for all contacts"),
         Keyword("SUM", "flag", "add the contacts"),
         Keyword("CMDIST", "flag", "add their squares"),
         Keyword("NOPBC", "flag", "ignore the periodic box"),
@@ -304,14 +306,17 @@ class ContactMap(PairSum):
             raise self.error("CONTACTMAP", "give SUM or CMDIST, not both")
         self.separate: bool = not options["SUM"] and not options["CMDIST"]
         self.squared: bool = options["CMDIST"]
-        self.references = self._numbers("REFERENCE", options["REFERENCEi"], 0.0, n)
-        self.weights = self._numbers("WEIGHT", options["WEIGHTi"], 1.0, n)
+        self.references = self._numbers("REFERENCE", options, 0.0, n)
+        self.weights = self._numbers("WEIGHT", options, 1.0, n)
         self.switches = self._switches(options, n)
 
-    def _numbers(self, name: str, given: tuple[float, ...], default: float, n: int) -> list[float]:
-        if given and len(given) != n:
-            raise self.error(name, f"{len(given)} given for {n} contacts")
-        return list(given) or [default] * n
+    def _numbers(self, name: str, options: dict[str, Any], default: float, n: int) -> list[float]:
+        each, common = options[f"{name}i"], options[name]
+        if each and common is not None:
+            raise self.error(name, f"give {name} once, or {name}1, {name}2 ..., not both")
+        if each and len(each) != n:
+            raise self.error(name, f"{len(each)} given for {n} contacts")
+        return list(each) or [default if common is None else common] * n
 
     def _switches(self, options: dict[str, Any], n: int) -> list[Switch]:
         texts = list(options["SWITCHi"]) or [options["SWITCH"]] * n

@@ -247,6 +247,8 @@ def read_references(action: Variable, given: Given) -> list[list[PdbAtom]]:
         If it can not be read.
     """
     name = given.options["REFERENCE"]
+    if given.units.natural:
+        raise action.not_native("REFERENCE", "a PDB file in natural units is not native")
     try:
         return read_models(given.folder / name)
     except NotNativeError as error:
