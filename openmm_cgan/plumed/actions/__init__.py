@@ -1,6 +1,7 @@
 """The PLUMED actions that are known natively, each written once.
 
 units            the units that an input's numbers are in
+names            names of values, as patterns and in messages
 action           what actions share: keywords, values, what stands above a statement
 statements       how a statement becomes an action
 help             what there is, as text
@@ -37,10 +38,17 @@ from openmm_cgan.plumed.actions.opes.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
 from openmm_cgan.plumed.actions.statements import read_action
+from openmm_cgan.plumed.actions.variables.alpha_beta import AlphaBeta
 from openmm_cgan.plumed.actions.variables.centers import Center, Com, FixedAtom
 from openmm_cgan.plumed.actions.variables.chains import Angle, Distance, Torsion
 from openmm_cgan.plumed.actions.variables.components import Position
 from openmm_cgan.plumed.actions.variables.contacts import ContactMap, Coordination
+from openmm_cgan.plumed.actions.variables.distances import (
+    Distances,
+    XDistances,
+    YDistances,
+    ZDistances,
+)
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
 from openmm_cgan.plumed.actions.variables.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables.surroundings import Cell, Energy, Time, Volume
@@ -63,6 +71,11 @@ ACTIONS: dict[str, type[Action]] = {
         Position,
         Coordination,
         ContactMap,
+        Distances,
+        XDistances,
+        YDistances,
+        ZDistances,
+        AlphaBeta,
         Gyration,
         Rmsd,
         PathMsd,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from openmm_cgan.plumed.actions.names import regular_expression, told
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.input.expressions import namespace
 from openmm_cgan.plumed.input.index_files import read_index_file
@@ -31,10 +29,6 @@ SHORTCUTS = frozenset(
     """DISTANCE ANGLE TORSION POSITION CENTER GYRATION RMSD COMBINE CUSTOM MATHEVAL RESTRAINT
     UPPER_WALLS LOWER_WALLS""".split()  # noqa: SIM905  readable
 )
-MAX_NAMES_TOLD = 30  # in a message that says what there is
-
-MAX_PATTERN_LENGTH = 200
-MAX_REPEATS = 4  # in a regular expression: it may take as many powers of a name's length
 
 
 @dataclass(frozen=True)
@@ -251,6 +245,10 @@ class Scope:
         By label.
     named : dict of str to Value
         Their values, by name.
+    other_names : dict of str to Value
+        By which some of them are known too.
+    vectors : set of str
+        Labels whose values, or those of what PLUMED makes of them, are vectors: not native.
     count : int
         How many actions they are in PLUMED.
     groups : dict of str to tuple of int or VirtualAtom
@@ -269,6 +267,8 @@ class Scope:
     folder: Path = field(default_factory=Path)
     actions: dict[str, Action] = field(default_factory=dict)
     named: dict[str, Value] = field(default_factory=dict)
+    other_names: dict[str, Value] = field(default_factory=dict)
+    vectors: set[str] = field(default_factory=set)
     count: int = 0
     groups: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     virtual_atoms: dict[str, Action] = field(default_factory=dict)
@@ -291,19 +291,29 @@ class Scope:
         elif element.startswith("*."):
             named = [value for value in everything if value.name.endswith(element[1:])]
         elif element.startswith("(") and element.endswith(")"):
-            pattern = _regular_expression(element)
+            pattern = regular_expression(element)
             named = [value for value in everything if pattern.fullmatch(value.name)]
         elif element.endswith(".*"):
             owner = self.actions.get(element[:-2])
             named = list(owner.outputs) if owner else []
         else:
-            named = [self.named[element]] if element in self.named else []
+            value = self.named.get(element) or self.other_names.get(element)
+            named = [] if value is None else [value]
+        if self.vectors and (element.startswith(("*", "(")) or not named):
+            self._refuse_vectors(element)
         if self._may_be_broken(element, bool(named)):
             raise BrokenAboveError
         if not named:
             known = told(self.named)
             raise ValueError(f"no value '{element}' above this line; there are: {known}")
         return named
+
+    def _refuse_vectors(self, element: str) -> None:
+        """Refuse what may name vectors, or what PLUMED makes of a shortcut on the way."""
+        if element.startswith(("*", "(")):
+            raise NotNativeError(f"'{element}' names vectors of {told(self.vectors)} in PLUMED")
+        if element in self.vectors or element.startswith(tuple(f"{x}_" for x in self.vectors)):
+            raise NotNativeError(f"'{element}' is a vector, or a part of what PLUMED makes of it")
 
     def _may_be_broken(self, element: str, is_named: bool) -> bool:
         """Whether what an element of ARG names may come from a statement with problems."""
@@ -361,23 +371,6 @@ class Scope:
         if self.molinfo is None:
             raise ValueError(f"the selector '@{selector}' needs a MOLINFO above this line")
         return self.present(self.molinfo.select(selector), f"@{selector}")
-
-
-def told(names: Collection[str]) -> str:
-    """Names for a message; the first of them where there are many."""
-    some = ", ".join(islice(names, MAX_NAMES_TOLD)) or "none"
-    return some if len(names) <= MAX_NAMES_TOLD else f"{some} ... ({len(names)} in all)"
-
-
-def _regular_expression(text: str) -> re.Pattern[str]:
-    if len(text) > MAX_PATTERN_LENGTH:
-        raise ValueError(f"a regular expression of more than {MAX_PATTERN_LENGTH} characters")
-    if len(re.findall(r"[*+{?]", text)) > MAX_REPEATS or re.search(r"\)[*+{]", text):
-        raise ValueError(f"'{text}' repeats a group, or repeats more than {MAX_REPEATS} times")
-    try:
-        return re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"'{text}' is not a regular expression: {error}") from None
 
 
 def domain_value(name: str, unit: str, limits: tuple[str, str] | None) -> Value:

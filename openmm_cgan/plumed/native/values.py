@@ -11,10 +11,10 @@ import numpy as np
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action
-from openmm_cgan.plumed.actions.action import told
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.metad import Metad
+from openmm_cgan.plumed.actions.names import told
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.surroundings import Energy, Observed, Time
