@@ -1,10 +1,16 @@
 """Actions of real inputs, driven over frames: forces, virials and files are PLUMED's."""
 
-import numpy as np
-import pytest
+import shutil
 
-from benchmarks.eight_atoms import BOXES, random_frames
+import numpy as np
+import openmm
+import pytest
+from openmm import app
+from openmm.app import Simulation
+
+from benchmarks.eight_atoms import BOXES, make_system, random_frames
 from openmm_cgan.plumed.actions import read_actions
+from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
 from tests.cases.driver_runs import compare, driven
 
@@ -91,3 +97,59 @@ def test_vectors_are_for_plumed(line):
     with pytest.raises(PlumedInputError, match=VECTORS[line]) as refused:
         read_actions(read_statements(text, "<input>"))
     assert not any(problem.is_mistake for problem in refused.value.problems)
+
+
+GRIDDED = (
+    "t: TORSION ATOMS=1,3,4,6\nd: DISTANCE ATOMS=5,8\n{bias}"
+    "PRINT ARG=t,d,{label}.bias FILE=COLVAR FMT=%12.8f\n"
+)
+
+
+@pytest.mark.parametrize("extra", ["", " SCALE=-2.5", " NOSPLINE"])
+@pytest.mark.parametrize("box", [None, BOXES["triclinic"]], ids=["no box", "triclinic"])
+def test_a_bias_from_a_grid_file_is_plumeds(box, extra, tmp_path):
+    """A grid that METAD has written: with its label, for it is in the names of columns."""
+    rng = np.random.default_rng(4)
+    metad = (
+        "m: METAD ARG=t,d SIGMA=0.5,0.1 HEIGHT=2 PACE=1 GRID_MIN=-pi,0 GRID_MAX=pi,4 "
+        "GRID_BIN=30,60 GRID_WFILE=grid GRID_WSTRIDE=20 FILE=HILLS\n"
+    )
+    laid = random_frames(None, rng, 21)
+    driven(GRIDDED.format(bias=metad, label="m"), tmp_path, laid)
+    for backend in ("native", "kernel"):
+        shutil.copy(tmp_path / "kernel" / "grid", tmp_path / backend / "read")
+    external = f"m: EXTERNAL ARG=t,d FILE=read{extra}\n"
+    frames = frames_in(box)
+    driven(GRIDDED.format(bias=external, label="m"), tmp_path, frames, box, full_virial=True)
+    compare(tmp_path, "COLVAR", tolerance=2e-8)
+    if not extra.endswith("NOSPLINE"):  # of which PLUMED's forces are not the slope
+        compare(tmp_path, "forces", tolerance=2e-6)
+
+
+def test_a_run_stops_outside_the_grid_of_external_and_files_are_checked(tmp_path):
+    rows = "".join(f"{0.1 + 0.1 * k:.2f} {k} 1\n" for k in range(4))
+    head = "#! FIELDS d e.bias der_d\n#! SET min_d 0.1\n#! SET max_d 0.4\n#! SET nbins_d 4\n"
+    (tmp_path / "grid").write_text(head + "#! SET periodic_d false\n" + rows)
+    (tmp_path / "short").write_text(head + rows)
+    (tmp_path / "turning").write_text(head + "#! SET periodic_d true\n" + rows)
+    text = "d: DISTANCE ATOMS=1,2\ne: EXTERNAL ARG=d FILE={}\nPRINT ARG=d STRIDE=1000\n"
+    for name, message in (
+        ("nothing", "nothing"), ("short", "periodic_d"), ("turning", "periodic_d is true"),
+    ):  # fmt: skip
+        with pytest.raises(PlumedInputError, match=rf"<input>:2: .*{message}"):
+            PlumedBias(text.format(name), directory=tmp_path)
+    bias = PlumedBias(text.format("grid"), directory=tmp_path)
+    system = make_system(None)
+    bias.add_to(system)
+    simulation = Simulation(app.Topology(), system, openmm.VerletIntegrator(0.001))
+    positions = np.zeros((8, 3))
+    positions[:, 0] = np.arange(8) * 0.3
+    simulation.context.setPositions(positions)
+    velocities = np.zeros((8, 3))
+    velocities[1, 0] = 10.0  # nm/ps: it leaves the grid, and a step more of it, in 20 steps
+    simulation.context.setVelocities(velocities)
+    bias.attach(simulation)
+    with pytest.raises(RuntimeError, match=r"EXTERNAL e: d = .* outside the grid"):
+        simulation.step(40)
+    assert simulation.currentStep <= 40
+    bias.close()

@@ -14,6 +14,7 @@ variables        virtual atoms and collective variables
 functions        COMBINE, CUSTOM, CONSTANT
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT
 opes, metad      OPES; METAD
+external         EXTERNAL
 committor        COMMITTOR
 
 `read_actions` turns an input into a list of them. A new action is its class, in a file of its room,
@@ -30,6 +31,7 @@ from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.biases.restraint import Restraint
 from openmm_cgan.plumed.actions.biases.walls import LowerWalls, UpperWalls
 from openmm_cgan.plumed.actions.committor import Committor
+from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text
 from openmm_cgan.plumed.actions.ignored import Debug, RandomExchanges
@@ -96,6 +98,7 @@ ACTIONS: dict[str, type[Action]] = {
         Metad,
         Opes,
         OpesExplore,
+        External,
         Committor,
         Print,
         Flush,

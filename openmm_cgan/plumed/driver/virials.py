@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.plumed.actions import Action, Metad
 from openmm_cgan.plumed.actions.biases.bias import Bias
+from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.variables.variable import Variable
 
@@ -72,7 +73,7 @@ def _slopes(
     action: Bias | Function, arguments: list[float], outer: list[float], step: int
 ) -> list[float]:
     """Slopes along the arguments of the sum of its outputs times `outer`."""
-    on_grid = isinstance(action, Metad) and action.grid is not None
+    on_grid = isinstance(action, Metad | External) and action.grid is not None
     acts = not isinstance(action, Metad) or action.applied
     if isinstance(action, Bias) and not on_grid and not any(outer[1:]):
         if not acts:

@@ -12,6 +12,7 @@ import numpy as np
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.biases.bias import Bias
+from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.names import told
@@ -154,7 +155,7 @@ class InputValues:
         return np.broadcast_to(self.total_bias(found), len(cvs))
 
     def tell_outside(self, bias: Bias, arguments: list[Any]) -> None:
-        """Say once in the log where a METAD is asked for its bias off its grid: it has none there.
+        """Say once in the log where a bias on a grid is asked for off it: it has none there.
 
         Parameters
         ----------
@@ -162,7 +163,7 @@ class InputValues:
         arguments : list of float or ndarray, shape (...) each
             Its arguments, in the units of the input.
         """
-        if not isinstance(bias, Metad) or bias.label in self._told:
+        if not isinstance(bias, Metad | External) or bias.label in self._told:
             return
         try:
             bias.check_inside(arguments)
