@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from openmm_cgan.array_files import read_arrays
 from openmm_cgan.atomic_files import replacing
 from openmm_cgan.checkpoints.saved_states import SavedState, arrays_below, saved_text, text_array
 
@@ -98,13 +99,7 @@ def read_run(path: Path) -> SavedRun:
 
 def _contents(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The header and the arrays."""
-    with zipfile.ZipFile(file) as archive:
-        total = sum(member.file_size for member in archive.infolist())
-    if total > MAX_FILE_BYTES:
-        raise ValueError(f"it unpacks to {total} bytes")
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    arrays = read_arrays(file, MAX_FILE_BYTES)
     return json.loads(str(arrays.pop(HEADER))), arrays
 
 

@@ -167,7 +167,10 @@ def restore_run(
     if new_velocities is not None:
         draw_velocities(simulation, new_velocities)
     for name, keeper in keepers.items():
-        keeper.restore_saved(run.keepers[name], simulation)
+        try:
+            keeper.restore_saved(run.keepers[name], simulation)
+        except ValueError as error:
+            raise ValueError(f"{path}: what it has of '{name}' does not fit: {error}") from error
 
 
 def _load(simulation: Simulation, run: SavedRun, path: Path) -> None:

@@ -127,7 +127,10 @@ def saved_text(arrays: dict[str, np.ndarray], name: str) -> str:
 
 
 def saved_array(
-    arrays: dict[str, np.ndarray], name: str, shape: tuple[int | None, ...]
+    arrays: dict[str, np.ndarray],
+    name: str,
+    shape: tuple[int | None, ...],
+    finite: bool = False,
 ) -> np.ndarray:
     """One array of a saved action, of the shape it must have.
 
@@ -138,6 +141,8 @@ def saved_array(
     name : str
     shape : tuple of int or None
         None: any length.
+    finite : bool
+        Whether it must hold no NaN, nothing infinite, nor what has no finite square.
 
     Returns
     -------
@@ -156,4 +161,6 @@ def saved_array(
         want is not None and want != got for want, got in zip(shape, found.shape, strict=True)
     ):
         raise ValueError(f"the saved '{name}' has shape {found.shape}; expected {shape}")
+    if finite and not (np.abs(found) < 1e150).all():
+        raise ValueError(f"the saved '{name}' has a number that is not finite")
     return found

@@ -364,7 +364,7 @@ def _write_record(folder: Path, bias: PlumedBias, settings: RunSettings, end: in
 def _end_of(folder: Path) -> int:
     try:
         return int(json.loads((folder / RECORD).read_text())["end_step"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ValueError(
             f"{folder / RECORD} does not say where the run was to end: give the number of steps"
         ) from None

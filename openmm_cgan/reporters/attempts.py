@@ -170,7 +170,8 @@ class AttemptTable:
         self._flush()
         with self.path.open("rb") as file:
             lines = file.readlines()
-        kept = lines[:1] + [line for line in lines[1:] if int(line.split(b",")[0]) <= step]
+        steps = [self._step_of(n, line) for n, line in enumerate(lines[1:], start=2)]
+        kept = lines[:1] + [line for n, line in zip(steps, lines[1:], strict=True) if n <= step]
         if len(kept) == len(lines):
             return
         copy = self.path.with_name(f"later.{self.path.name}")
@@ -182,9 +183,16 @@ class AttemptTable:
             self.path, len(lines) - len(kept), step, copy,
         )  # fmt: skip
 
+    def _step_of(self, number: int, line: bytes) -> int:
+        """The step of a row, given the number of its line."""
+        word = line.split(b",")[0]
+        if not word.isdigit():
+            raise ValueError(f"{self.path}:{number}: {word!r} is no step: mend or move the file")
+        return int(word)
+
 
 def _require_columns(path: Path, expected: str) -> None:
-    with path.open() as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         found = file.readline().rstrip("\n")
     if found != expected:
         raise ValueError(

@@ -17,6 +17,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
+from openmm_cgan.array_files import read_array
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run
 from openmm_cgan.frames import read_frames
@@ -189,7 +190,7 @@ def _start(
     context = simulation.context
     if record["box"] is not None:
         context.setPeriodicBoxVectors(*np.array(record["box"]))
-    positions = _healed(simulation, np.load(folder / START), bias)
+    positions = _healed(simulation, read_array(folder / START), bias)
     if change := str(isomers.changes(positions[None])[0]):
         raise ValueError(f"the start is not the molecule that was given ({change}); screen it")
     context.setPositions(positions)
@@ -286,7 +287,7 @@ class _Isomers:
 
     def __init__(self, topology: app.Topology, root: Path) -> None:
         path = root / REFERENCE
-        self._screen = _isomer_screen(topology, np.load(path)) if path.exists() else None
+        self._screen = _isomer_screen(topology, read_array(path)) if path.exists() else None
         names = [atom.residue.name for atom in topology.atoms()]
         self._atoms = [i for i, name in enumerate(names) if name not in WATER]
 
