@@ -9,12 +9,13 @@ keepers, the n-th one's under ``n/label/name``. Files of version 1, which held o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import weakref
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -204,15 +205,25 @@ def restore_run(
             "keepers as they were named when the run was saved"
         )
     for name, keeper in keepers.items():
-        keeper.check_saved(run.keepers[name], simulation, path)
+        with _naming(path, name):
+            keeper.check_saved(run.keepers[name], simulation, path)
     if left := run.keepers.keys() - keepers.keys():
         log.warning("%s: what it has of %s is not restored", path, _quoted(left))
     simulation.context.loadCheckpoint(run.checkpoint)
     for name, keeper in keepers.items():
-        try:
+        with _naming(path, name):
             keeper.restore_saved(run.keepers[name], simulation)
-        except ValueError as error:
-            raise ValueError(f"{path}: what it has of '{name}' does not fit: {error}") from error
+
+
+@contextlib.contextmanager
+def _naming(path: Path, keeper: str) -> Iterator[None]:
+    """Have each ValueError name the file."""
+    try:
+        yield
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: its '{keeper}' can not be gone on from: {error}") from error
 
 
 def _quoted(names: Iterable[str]) -> str:
