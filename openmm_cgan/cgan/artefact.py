@@ -63,6 +63,7 @@ def read_artefact(path: Path) -> tuple[dict[str, Any], Arrays]:
     with path.open("rb") as file:  # FileNotFoundError, PermissionError speak for themselves
         try:
             arrays = read_arrays(file, MAX_BYTES)
+            _require_numbers(arrays)
             metadata = json.loads(arrays.pop("metadata").tobytes())
             known = isinstance(metadata, dict) and metadata.get("format") == FORMAT
         except Exception as error:
@@ -84,6 +85,14 @@ def read_artefact(path: Path) -> tuple[dict[str, Any], Arrays]:
             " train again"
         )
     return metadata, arrays
+
+
+def _require_numbers(arrays: Arrays) -> None:
+    """Refuse NaN, and what is infinite in networks; bounds of a featurization may be."""
+    for name, array in arrays.items():
+        wrong = np.isnan if name.startswith("features.") else lambda x: ~np.isfinite(x)
+        if array.dtype.kind == "f" and wrong(array).any():
+            raise ValueError(f"{name} holds a number that is not finite")
 
 
 def prefixed(parts: dict[str, Arrays]) -> Arrays:
