@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.atomic_files import flush_to_disk
+from openmm_cgan.checkpoints import cut_to
+from openmm_cgan.claims import Claim
 from openmm_cgan.plumed.files.contents import cut_half_row
 from openmm_cgan.plumed.files.fields import back_up
 
@@ -101,6 +102,8 @@ class AttemptTable:
     ------
     ValueError
         If the earlier file has other columns.
+    RuntimeError
+        If another process is writing to it.
     """
 
     _file: TextIO | None = None  # until it is open
@@ -114,6 +117,7 @@ class AttemptTable:
         columns += [f"{variable.name}_{stage}" for stage in stages for variable in variables]
         columns += ["energy_before", "energy_after", ACCEPTED, "reason", "seed", "mode", "segment"]
         columns += ["candidates", "refused", "energies", "effective_sample_size", "largest_weight"]
+        before = Claim(path)  # neither cut nor renamed while another process writes to it
         begun = append and path.exists() and path.stat().st_size > 0
         if begun:
             _require_columns(path, ",".join(columns))
@@ -121,14 +125,20 @@ class AttemptTable:
         elif not append:
             back_up(path)
         self._file = file = path.open("a" if append else "w", newline="")
+        self._claim = Claim(path)
+        before.release()
         self._rows, self._flush = csv.writer(file, lineterminator="\n"), file.flush
         if not begun:
             self._rows.writerow(columns)
             self._flush()
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Close the file."""
         if self._file is not None:
             self._file.close()
+            self._claim.release()
+
+    __del__ = close
 
     def write(
         self, step: int, time: float, attempt: Attempt, seed: int, mode: str, segment: int
@@ -153,7 +163,7 @@ class AttemptTable:
     def cut(self, length: int) -> None:
         """Leave out what is behind a length [bytes]."""
         self._flush()
-        os.truncate(self.path, length)
+        cut_to(self.path, length)
 
     def cut_after(self, step: int) -> None:
         """Set rows aside that are later than a step: a run goes on from an earlier one."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from openmm_cgan.atomic_files import replaceable
+from openmm_cgan.claims import Claim
 from openmm_cgan.plumed.files.contents import cut_half_row, is_compressed, open_rows, text_of_rows
 from openmm_cgan.plumed.files.tables import FieldTable, plain_number
 
@@ -158,6 +159,8 @@ class FieldWriter:
     ------
     OSError
         If the path is a folder, or a pipe that nobody reads.
+    RuntimeError
+        If another process is writing to it.
     """
 
     def __init__(
@@ -169,6 +172,7 @@ class FieldWriter:
         header: bool = True,
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        before = Claim(path)  # neither cut nor renamed while another process writes to it
         if append:
             cut_half_row(path)
         else:
@@ -176,6 +180,8 @@ class FieldWriter:
         self._is_regular = replaceable(path)
         self.path = path
         self._file = open_rows(path)
+        self._claim = Claim(path)
+        before.release()
         self._header = _header_lines(fields, constants)
         self._ended = False
         if header:
@@ -228,6 +234,7 @@ class FieldWriter:
     def close(self) -> None:
         """Flush and close the file."""
         self._file.close()
+        self._claim.release()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):

@@ -126,14 +126,15 @@ class HillSum:
         self, arguments: Sequence[float], hills: slice | np.ndarray
     ) -> tuple[float, list[float]]:
         scaled, beyond = self._scaled(arguments, hills)
-        half = 0.5 * (scaled * scaled).sum(axis=0)
-        inside = half < CUTOFF
-        heights = self._heights[hills]
-        bump = STRETCH * heights * np.exp(-half) * inside
-        value = float(bump.sum()) + SHIFT * float(heights @ inside)
+        half = 0.5 * np.einsum("ij,ij->j", scaled, scaled)
+        inside = np.flatnonzero(half < CUTOFF)  # the others, most of many, add nothing
+        heights = self._heights[hills][inside]
+        bump = STRETCH * heights * np.exp(-half[inside])
+        value = float(bump.sum()) + SHIFT * float(heights.sum())
         if beyond:
             return value, [0.0] * len(self.values)
-        return value, (-(bump * scaled * self._over_sigma[:, hills]).sum(axis=1)).tolist()
+        ways = scaled[:, inside] * self._over_sigma[:, hills][:, inside]
+        return value, (-(ways @ bump)).tolist()
 
     def value(self, arguments: Sequence[Any]) -> np.ndarray:
         """Bias at points.
