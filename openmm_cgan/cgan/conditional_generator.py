@@ -169,6 +169,11 @@ class ConditionalGenerator:
         return self.generator.has_density
 
     @property
+    def keeps_place(self) -> bool:
+        """Whether configurations stand where they belong, and must not be moved as a whole."""
+        return self.features.keeps_place
+
+    @property
     def constant_bonds(self) -> np.ndarray:
         """Atoms (k, 2) of the bonds that do not vary, as numbers in the whole topology."""
         return self.features.constant_bonds

@@ -73,6 +73,7 @@ class PlainFeatures:
     """
 
     n_pairs = 0
+    keeps_place = True
 
     def __init__(
         self,
