@@ -371,7 +371,7 @@ class ConditionalGenerator:
         """
         path = Path(path) if Path(path).is_file() else artefact_path(path)
         metadata, arrays = read_artefact(path)
-        found = metadata["topology_hash"]
+        found = str(metadata.get("topology_hash") or "")
         if topology is not None and found and topology_hash(topology) != found:
             raise ValueError(
                 f"{path} was trained for another topology: its hash is {found[:12]}..., that of the"
