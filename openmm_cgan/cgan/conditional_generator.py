@@ -36,12 +36,7 @@ from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.targets import checked_targets
 from openmm_cgan.cgan.training import train
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.features import (
-    FEATURIZATIONS,
-    ConditionEncoding,
-    Featurization,
-    Featurize,
-)
+from openmm_cgan.features import FEATURIZATIONS, ConditionEncoding, Featurization, Featurize
 from openmm_cgan.frames import Frames, read_frames, topology_hash
 from openmm_cgan.generators import DensityGenerator, Generator, knows_density, made_again
 
