@@ -69,6 +69,7 @@ ORDER = [
     "plumed.actions.variables.distances",
     "plumed.actions.variables.alpha_beta",
     "plumed.actions.variables.shapes",
+    "plumed.actions.variables.moved",
     "plumed.actions.variables.paths",
     "plumed.actions.variables.surroundings",
     "plumed.actions.variables",

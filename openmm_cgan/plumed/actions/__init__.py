@@ -51,6 +51,7 @@ from openmm_cgan.plumed.actions.variables.distances import (
     YDistances,
     ZDistances,
 )
+from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, WrapAround, as_moved
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
 from openmm_cgan.plumed.actions.variables.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables.surroundings import Cell, Energy, Time, Volume
@@ -63,6 +64,8 @@ ACTIONS: dict[str, type[Action]] = {
         Restart,
         MolInfoAction,
         WholeMolecules,
+        FitToTemplate,
+        WrapAround,
         Group,
         Com,
         Center,
@@ -170,7 +173,7 @@ def read_known(
             scope.broken.add(statement.label)
             continue
         try:
-            read_action(cls, statement, scope).enter(scope)
+            as_moved(read_action(cls, statement, scope), scope).enter(scope)
         except PlumedInputError as error:
             problems += error.problems
             scope.broken.add(statement.label)

@@ -258,6 +258,8 @@ class Scope:
         Whether it has WHOLE.
     entities : tuple of Entity
         What is made whole.
+    movers : tuple of Mover
+        What moves atoms for all below: WHOLEMOLECULES, WRAPAROUND, FIT_TO_TEMPLATE.
     broken : set of str
         Labels whose statements have problems.
     """
@@ -275,6 +277,7 @@ class Scope:
     molinfo: MolInfo | None = None
     molinfo_whole: bool = False
     entities: tuple[Any, ...] = ()
+    movers: tuple[Any, ...] = ()
     broken: set[str] = field(default_factory=set)
 
     def values(self, element: str) -> list[Value]:
