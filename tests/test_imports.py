@@ -69,6 +69,8 @@ ORDER = [
     "plumed.actions.variables.distances",
     "plumed.actions.variables.alpha_beta",
     "plumed.actions.variables.shapes",
+    "plumed.actions.variables.ideal_structures",
+    "plumed.actions.variables.secondary",
     "plumed.actions.variables.moved",
     "plumed.actions.variables.paths",
     "plumed.actions.variables.surroundings",

@@ -53,6 +53,11 @@ from openmm_cgan.plumed.actions.variables.distances import (
 )
 from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, WrapAround, as_moved
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
+from openmm_cgan.plumed.actions.variables.secondary import (
+    AlphaRmsd,
+    AntibetaRmsd,
+    ParabetaRmsd,
+)
 from openmm_cgan.plumed.actions.variables.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables.surroundings import Cell, Energy, Time, Volume
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
@@ -85,6 +90,9 @@ ACTIONS: dict[str, type[Action]] = {
         Rmsd,
         PathMsd,
         PropertyMap,
+        AlphaRmsd,
+        AntibetaRmsd,
+        ParabetaRmsd,
         Volume,
         Cell,
         Time,

@@ -90,8 +90,8 @@ class Keyword:
     name : str
         In upper case.
     kind : str
-        "atoms", "arguments", "real", "reals" (one for each argument), "integer", "integers",
-        "texts", "numbers" (any count), "text", "domain" (``NO`` or ``min,max``) or "flag".
+        "atoms", "backbone", "arguments", "real", "reals" (one for each argument), "integer",
+        "integers", "texts", "numbers" (any count), "text", "domain" (``NO`` or ``min,max``) or "flag".
     help : str
         One line for the user.
     default : optional
