@@ -91,7 +91,8 @@ class Keyword:
         In upper case.
     kind : str
         "atoms", "backbone", "arguments", "real", "reals" (one for each argument), "integer",
-        "integers", "texts", "numbers" (any count), "text", "domain" (``NO`` or ``min,max``) or "flag".
+        "integers", "texts", "numbers" (any count), "text", "domain" (``NO`` or ``min,max``) or
+        "flag".
     help : str
         One line for the user.
     default : optional
