@@ -234,6 +234,7 @@ ORDER = [
     "free_energy.profiles",
     "free_energy",
     "closures.projection",
+    "closures.observables",
     "closures.local_polynomial",
     "closures.conditional_averages",
     "closures.drift_and_diffusion",
