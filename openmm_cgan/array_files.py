@@ -68,6 +68,24 @@ def read_array(path: Path) -> np.ndarray:
         raise ValueError(f"{path} is no .npy file, or is damaged: {error}") from None
 
 
+def require_checksums(path: Path, max_bytes: int) -> None:
+    """Look at all checksums of a zip that others read, such as torch, which does not.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is too large, or a member has another checksum than it was written with.
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError
+        If it is no zip or is damaged.
+    """
+    with zipfile.ZipFile(path) as archive:
+        require_size(archive, max_bytes)
+        if (damaged := archive.testzip()) is not None:
+            raise ValueError(f"{damaged} has another checksum than it was written with")
+
+
 def require_size(archive: zipfile.ZipFile, max_bytes: int) -> None:
     """Refuse a zip that unpacks to more than so many bytes.
 

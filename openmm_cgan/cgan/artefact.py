@@ -63,6 +63,7 @@ def read_artefact(path: Path) -> tuple[dict[str, Any], Arrays]:
     with path.open("rb") as file:  # FileNotFoundError, PermissionError speak for themselves
         try:
             arrays = read_arrays(file, MAX_BYTES)
+            _require_numbers(arrays)
             metadata = json.loads(arrays.pop("metadata").tobytes())
             known = isinstance(metadata, dict) and metadata.get("format") == FORMAT
         except Exception as error:
@@ -84,6 +85,13 @@ def read_artefact(path: Path) -> tuple[dict[str, Any], Arrays]:
             " train again"
         )
     return metadata, arrays
+
+
+def _require_numbers(arrays: Arrays) -> None:
+    """Refuse NaN and infinite numbers: what is made of them need not show it at once."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name} holds a number that is not finite")
 
 
 def prefixed(parts: dict[str, Arrays]) -> Arrays:

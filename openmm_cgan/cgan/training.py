@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from openmm_cgan.array_files import require_checksums
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cgan.critic import Critic, gradient_penalty
 from openmm_cgan.cgan.scores import energy_score
@@ -37,6 +38,7 @@ from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
+MAX_CHECKPOINT_BYTES = 2**33
 LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
 DRAWS = 4  # of each condition, that the energy score compares
 WARM_UP = 100  # steps over which the learning rate rises
@@ -320,6 +322,7 @@ class _Training:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from a checkpoint."""
         try:
+            require_checksums(Path(path), MAX_CHECKPOINT_BYTES)
             state = torch.load(path, weights_only=True)
             belongs_to = state["belongs_to"]
         except Exception as error:
