@@ -204,3 +204,12 @@ def _load(simulation: Simulation, run: SavedRun, path: Path) -> None:
 
 def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in sorted(names)) or "no keeper"
+
+
+def to_go_back_to(path: Path, retry: int) -> Path:
+    """The checkpoint for the n-th attempt to get past what is not finite, the first being 1.
+
+    What goes wrong twice from the last one may have begun before it: then the one before.
+    """
+    older = path.with_name(f"{path.name}.old")
+    return older if retry > 1 and retry % 2 == 0 and older.exists() else path

@@ -8,7 +8,7 @@ import pytest
 from openmm import app
 from openmm.app import Simulation
 
-from benchmarks.eight_atoms import BOXES, make_system, random_frames
+from benchmarks.eight_atoms import BOXES, make_system, random_frames, reference_pdbs
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
@@ -41,6 +41,25 @@ RUNS = {
     "ALPHABETA": "c: COM ATOMS=7,8\na: ALPHABETA ATOMS1=1,2,3,4 ATOMS2=2,3,4,c REFERENCE=1.2\n"
     "b: ALPHABETA ATOMS1=1,2,3,4 ATOMS2=2,3,4,5 REFERENCE1=1.2 REFERENCE2=-1 COEFFICIENT1=2 "
     "COEFFICIENT2=-0.5 NOPBC\nRESTRAINT ARG=a,b AT=1,1 KAPPA=30,40\nPRINT ARG=a,b FILE=COLVAR\n",
+    "FIT_TO_TEMPLATE SIMPLE": "UNITS LENGTH=A\nFIT_TO_TEMPLATE REFERENCE={pdb} TYPE=SIMPLE\n"
+    "p: POSITION ATOM=3 NOPBC\nf: FIXEDATOM AT=1,2,3\nd: DISTANCE ATOMS=f,5 NOPBC\nt: TORSION ATOMS=1,2,3,4\n"
+    "r: RMSD REFERENCE={weighted} TYPE=SIMPLE\nRESTRAINT ARG=p.x,p.z,d,t,r AT=1,2,3,1,0 KAPPA=1,2,3,4,5\n",
+    "FIT_TO_TEMPLATE OPTIMAL": "WHOLEMOLECULES ENTITY0=1-8\nw: FIT_TO_TEMPLATE REFERENCE={weighted} TYPE=OPTIMAL\n"
+    "p: POSITION ATOM=1 NOPBC\ne: DISTANCE ATOMS=1,8 COMPONENTS\nc: COM ATOMS=5-7\nq: POSITION ATOM=c NOPBC\n"
+    "s: DISTANCE ATOMS=1,c SCALED_COMPONENTS\nf: FIXEDATOM AT=0.1,0.2,0.3\nd: DISTANCE ATOMS=f,5 NOPBC\n"
+    "r: RMSD REFERENCE={weighted} TYPE=SIMPLE\n"
+    "RESTRAINT ARG=p.x,p.z,e.y,q.x,d,r AT=1,2,3,1,0,0 KAPPA=1,2,3,4,5,6\n",
+    "WRAPAROUND": "WHOLEMOLECULES ENTITY0=2-4\nWRAPAROUND ATOMS=5-8 AROUND=2-4 GROUPBY=2\nWRAPAROUND ATOMS=1 AROUND=2-4\n"
+    "FIT_TO_TEMPLATE REFERENCE={three} TYPE=OPTIMAL NOPBC\np: POSITION ATOM=5 NOPBC\nd: DISTANCE ATOMS=2,8 NOPBC\n"
+    "RESTRAINT ARG=p.x,p.y,p.z,d AT=1,2,3,1 KAPPA=1,2,3,4\n",
+    "DUMPATOMS": "UNITS LENGTH=A\nc: COM ATOMS=1-4\nf: FIXEDATOM AT=1,2,3\nDUMPATOMS ATOMS=2,c,8,f FILE=MORE PRECISION=5 STRIDE=2\n"
+    "WHOLEMOLECULES ENTITY0=1-8\nFIT_TO_TEMPLATE REFERENCE={pdb} TYPE=OPTIMAL\nDUMPATOMS ATOMS=1-3 FILE=b.gro\n"
+    "DUMPATOMS ATOMS=1-8 FILE=c.xyz UNITS=nm UPDATE_FROM=0.004\nd: DISTANCE ATOMS=1,2\n",
+    "DUMPDERIVATIVES": "d: DISTANCE ATOMS=1,5\na: ANGLE ATOMS=2,3,7\nt: TORSION ATOMS=1,2,3,4\ng: GYRATION ATOMS=1-4 NOPBC\n"
+    "v: VOLUME\ne: CONTACTMAP ATOMS1=1,2 ATOMS2=2,7 SWITCH={RATIONAL R_0=0.3} SUM\nk: COORDINATION GROUPA=1,2 GROUPB=5,8 R_0=0.3\n"
+    "c: CUSTOM ARG=d,a FUNC=x*sin(y) PERIODIC=NO\nDUMPDERIVATIVES ARG=d FILE=MORE STRIDE=2\nDUMPDERIVATIVES ARG=a FILE=b.gro FMT=%12.6f\n"
+    "DUMPDERIVATIVES ARG=t FILE=c.xyz FMT=%12.6f\nDUMPDERIVATIVES ARG=g,e,k FILE=e.xyz FMT=%12.6f\nDUMPDERIVATIVES ARG=c FILE=f.xyz FMT=%12.6f\n"
+    "DUMPDERIVATIVES ARG=v FILE=v.xyz FMT=%12.6f\n",
     "UNITS NATURAL": "UNITS NATURAL LENGTH=A ENERGY=kcal/mol\nd: DISTANCE ATOMS=1,5 NOPBC\n"
     "m: METAD ARG=d SIGMA=9 HEIGHT=1 PACE=2 BIASFACTOR=5 TEMP=1.5\n"
     "n: METAD ARG=d SIGMA=9 HEIGHT=1 PACE=2 BIASFACTOR=5 FILE=MORE\n",
@@ -59,16 +78,27 @@ def frames_in(box, n=8, seed=2):
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("text", RUNS.values(), ids=RUNS.keys())
 def test_forces_virials_and_files_are_plumeds(text, box, tmp_path):
-    driven(
-        text if "FILE=COLVAR" in text else text + PRINTED,
-        tmp_path,
-        frames_in(box),
-        box,
-        full_virial=True,
-        masses=np.arange(8) + 1,
-    )
+    text = text if "FILE=COLVAR" in text else text + PRINTED
+    files = reference_pdbs(tmp_path)
+    lines = files["weighted"].read_text().splitlines()
+    (tmp_path / "three.pdb").write_text("\n".join(sorted(lines[1:-1])[:3]) + "\nEND\n")
+    for name, path in (files | {"three": tmp_path / "three.pdb"}).items():
+        text = text.replace(f"{{{name}}}", str(path))
+    driven(text, tmp_path, frames_in(box), box, full_virial=True, masses=np.arange(8) + 1.0)
     more = ["MORE"] if "FILE=MORE" in text else []
     compare(tmp_path, "COLVAR", "forces", *more, tolerance=2e-6)
+    for file in (path.name for path in (tmp_path / "kernel").glob("*.*") if path.suffix != ".pdb"):
+        both = [
+            (tmp_path / backend / file).read_text().splitlines() for backend in ("native", "kernel")
+        ]
+        for mine, plumeds in zip(*both, strict=True):
+            assert same_words(mine, plumeds), (file, mine, plumeds)
+
+
+def same_words(one, other):
+    """Whether two lines have the same words, and numbers but for their last digit."""
+    pairs = list(zip(one.split(), other.split(), strict=True))
+    return all(a == b or abs(float(a) - float(b)) <= 2e-6 * max(1, abs(float(b))) for a, b in pairs)
 
 
 def test_a_smooth_minimum_does_not_overflow(tmp_path):

@@ -16,6 +16,7 @@ biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT
 opes, metad      OPES; METAD
 external         EXTERNAL
 committor        COMMITTOR
+dumps            DUMPATOMS, DUMPDERIVATIVES
 
 `read_actions` turns an input into a list of them. A new action is its class, in a file of its room,
 and its name in `ACTIONS`.
@@ -31,6 +32,7 @@ from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.biases.restraint import Restraint
 from openmm_cgan.plumed.actions.biases.walls import LowerWalls, UpperWalls
 from openmm_cgan.plumed.actions.committor import Committor
+from openmm_cgan.plumed.actions.dumps import DumpAtoms, DumpDerivatives
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text
@@ -51,7 +53,13 @@ from openmm_cgan.plumed.actions.variables.distances import (
     YDistances,
     ZDistances,
 )
+from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, WrapAround, as_moved
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
+from openmm_cgan.plumed.actions.variables.secondary import (
+    AlphaRmsd,
+    AntibetaRmsd,
+    ParabetaRmsd,
+)
 from openmm_cgan.plumed.actions.variables.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables.surroundings import Cell, Energy, Time, Volume
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
@@ -63,6 +71,8 @@ ACTIONS: dict[str, type[Action]] = {
         Restart,
         MolInfoAction,
         WholeMolecules,
+        FitToTemplate,
+        WrapAround,
         Group,
         Com,
         Center,
@@ -82,6 +92,9 @@ ACTIONS: dict[str, type[Action]] = {
         Rmsd,
         PathMsd,
         PropertyMap,
+        AlphaRmsd,
+        AntibetaRmsd,
+        ParabetaRmsd,
         Volume,
         Cell,
         Time,
@@ -101,6 +114,8 @@ ACTIONS: dict[str, type[Action]] = {
         External,
         Committor,
         Print,
+        DumpAtoms,
+        DumpDerivatives,
         Flush,
         Debug,
         RandomExchanges,
@@ -170,7 +185,7 @@ def read_known(
             scope.broken.add(statement.label)
             continue
         try:
-            read_action(cls, statement, scope).enter(scope)
+            as_moved(read_action(cls, statement, scope), scope).enter(scope)
         except PlumedInputError as error:
             problems += error.problems
             scope.broken.add(statement.label)

@@ -11,6 +11,9 @@ many          what variables of many values share
 distances     DISTANCES, XDISTANCES, YDISTANCES, ZDISTANCES
 alpha_beta    ALPHABETA
 shapes        GYRATION, RMSD
+ideal_structures, secondary
+              ALPHARMSD, ANTIBETARMSD, PARABETARMSD
+moved         FIT_TO_TEMPLATE, WRAPAROUND, and variables of atoms that they have moved
 paths         PATHMSD, PROPERTYMAP
 surroundings  TIME, ENERGY, VOLUME, CELL
 """

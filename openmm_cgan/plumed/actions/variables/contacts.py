@@ -346,6 +346,18 @@ class ContactMap(PairSum):
             return super().gradient(index, positions, box)
         return self._pull(positions, box, np.arange(len(self.pairs)) == index)[:2]
 
+    def gradient_of_ends(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> np.ndarray:
+        """Gradient by the first atom of each pair, then by the second, shape (2 n_pairs, 3)."""
+        x, y, z = self._vectors(positions, box)
+        r = np.sqrt(x * x + y * y + z * z)
+        chosen = np.arange(len(self.pairs)) == index if self.separate else 1.0
+        values = self.pair_values(r / self.units.length + 1e-40j) * chosen
+        pull = values.imag / 1e-40 / (np.where(r > 0, r, 1.0) * self.units.length)
+        slopes = np.stack([pull * x, pull * y, pull * z], -1)
+        return np.concatenate([-slopes, slopes])
+
     def _strained(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         chosen = np.arange(len(self.pairs)) == index if self.separate else np.ones(len(self.pairs))
         return self._pull(positions, box, chosen)[2]
