@@ -47,5 +47,5 @@ def test_devices_and_pipes_are_refused_before_they_are_read(read, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")
     for name in ("pipe", "endless"):
-        with pytest.raises(ValueError, match="a device or a pipe|no PDB file"):
+        with pytest.raises(ValueError, match=r"a device or a pipe|no PDB file"):
             read(tmp_path / name)
