@@ -180,7 +180,7 @@ class Coordination(PairSum):
         self.groups: tuple[tuple[Site, ...], tuple[Site, ...] | None] = groups
         self.pairs = self._pairs(*groups, self.zipped)
         self._refuse_fixed_pairs("GROUPA")
-        self.switch = self._switch(options)
+        self.switch = switch_of(self, options)
 
     def _pairs(
         self, a: tuple[Site, ...], b: tuple[Site, ...] | None, zipped: bool
@@ -197,17 +197,6 @@ class Coordination(PairSum):
         else:
             pairs = [(x, y) for x in a for y in b]
         return [pair for pair in pairs if pair[0] != pair[1]]  # PLUMED leaves the others out
-
-    def _switch(self, options: dict[str, Any]) -> Switch:
-        if options["SWITCH"] is not None:
-            try:
-                return read_switch(options["SWITCH"])
-            except ValueError as error:
-                raise self.not_native("SWITCH", str(error)) from None
-        r_0, nn, mm = options["R_0"], options["NN"], options["MM"]
-        if r_0 is None or not r_0 > 0 or nn == mm or (mm or 2 * nn) <= nn:
-            raise self.error("R_0", "give SWITCH, or a positive R_0 with NN below MM")
-        return rational(r_0, options["D_0"], nn, mm)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -271,6 +260,24 @@ class Coordination(PairSum):
 
     def pair_expression(self, k: int, r: str) -> str:
         return self.switch.expression(f"({r}*{1 / self.units.length!r})")
+
+
+def switch_of(action: Variable, options: dict[str, Any]) -> Switch:
+    """The switching function that SWITCH, or R_0, D_0, NN and MM say.
+
+    Raises
+    ------
+    PlumedInputError
+    """
+    if options["SWITCH"] is not None:
+        try:
+            return read_switch(options["SWITCH"])
+        except ValueError as error:
+            raise action.not_native("SWITCH", str(error)) from None
+    r_0, nn, mm = options["R_0"], options["NN"], options["MM"]
+    if r_0 is None or not r_0 > 0 or nn == mm or (mm or 2 * nn) <= nn:
+        raise action.error("R_0", "give SWITCH, or a positive R_0 with NN below MM")
+    return rational(r_0, options["D_0"], nn, mm)
 
 
 class ContactMap(PairSum):
