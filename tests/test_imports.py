@@ -64,6 +64,7 @@ ORDER = [
     "plumed.actions.variables.components",
     "plumed.actions.variables.chains",
     "plumed.actions.variables.contacts",
+    "plumed.actions.variables.contact_maps",
     "plumed.actions.variables.reductions",
     "plumed.actions.variables.many",
     "plumed.actions.variables.distances",

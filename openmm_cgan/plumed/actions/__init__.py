@@ -47,7 +47,8 @@ from openmm_cgan.plumed.actions.variables.alpha_beta import AlphaBeta
 from openmm_cgan.plumed.actions.variables.centers import Center, Com, FixedAtom
 from openmm_cgan.plumed.actions.variables.chains import Angle, Distance, Torsion
 from openmm_cgan.plumed.actions.variables.components import Position
-from openmm_cgan.plumed.actions.variables.contacts import ContactMap, Coordination
+from openmm_cgan.plumed.actions.variables.contact_maps import ContactMap
+from openmm_cgan.plumed.actions.variables.contacts import Coordination
 from openmm_cgan.plumed.actions.variables.coordination_numbers import CoordinationNumber
 from openmm_cgan.plumed.actions.variables.distances import (
     Distances,

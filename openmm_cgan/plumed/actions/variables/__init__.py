@@ -5,7 +5,8 @@ centers       virtual atoms: COM, CENTER, FIXEDATOM
 variable      what collective variables share
 components    the components of vectors: of DISTANCE, POSITION
 chains        DISTANCE, ANGLE, TORSION
-contacts      sums over pairs: COORDINATION, CONTACTMAP
+contacts, contact_maps
+              sums over pairs: COORDINATION; CONTACTMAP
 reductions    MIN, MEAN, LESS_THAN ... of many values
 many          what variables of many values share
 distances     DISTANCES, XDISTANCES, YDISTANCES, ZDISTANCES
