@@ -350,14 +350,7 @@ class NativeBackend:
     def resume(self, positions: np.ndarray, box: np.ndarray | None, number: int) -> None:
         """Begin lists at the step that an earlier run, which this one restarts, has ended on.
 
-        Parameters
-        ----------
-        positions : ndarray, shape (n_atoms, 3)
-            [nm]
-        box : ndarray, shape (3, 3), or None
-            [nm]
-        number : int
-            Of the step.
+        Parameters are those of `update`.
         """
         if self._updated < 0:
             values = self._arguments(positions, box, number)
@@ -390,6 +383,10 @@ class NativeBackend:
         self._move_to(state.step)
         for run in self._runs:
             run.go_on()
+
+    def flush(self) -> None:
+        """Hand what is written to the operating system."""
+        self._files.flush()
 
     def close(self) -> None:
         """Close the files."""

@@ -91,9 +91,11 @@ class HillSum:
         ValueError
             If they are of other values.
         """
-        centres = saved_array(arrays, "centres", (len(self.values), None))
-        over_sigma = saved_array(arrays, "over_sigma", (self._n_widths, centres.shape[1]))
-        heights = saved_array(arrays, "heights", centres.shape[1:])
+        centres = saved_array(arrays, "centres", (len(self.values), None), finite=True)
+        over_sigma = saved_array(
+            arrays, "over_sigma", (self._n_widths, centres.shape[1]), finite=True
+        )
+        heights = saved_array(arrays, "heights", centres.shape[1:], finite=True)
         self._size = len(heights)
         self._make_room(max(64, self._size))
         hills = slice(0, self._size)

@@ -346,7 +346,9 @@ class Metad(Bias):
         for part in self._parts:
             part.restore_saved(arrays)
         if self.grid is not None:
-            self.grid.restore_saved(saved_array(arrays, "nodes", self.grid.nodes.shape))
+            self.grid.restore_saved(
+                saved_array(arrays, "nodes", self.grid.nodes.shape, finite=True)
+            )
             return
         assert isinstance(self.hills, HillSum)
         self.hills.restore_saved(arrays)
