@@ -120,10 +120,11 @@ def of_atoms(
             f"configurations have shape {x.shape}; expected (n, {len(universe.atoms)}, 3), the "
             "atoms of the universe"
         )
+    boxes = None if box is None else 10.0 * np.asarray(box, dtype=float)
     values = []
     for i, frame in enumerate(x):
         universe.atoms.positions = 10.0 * frame
-        if box is not None:
-            universe.dimensions = triclinic_box(*(10.0 * np.asarray(box[i], dtype=float)))
+        if boxes is not None:
+            universe.dimensions = triclinic_box(*boxes[i])
         values.append(np.asarray(function(universe), dtype=float))
     return np.array(values)
