@@ -12,7 +12,7 @@ setup, output    UNITS, RESTART, MOLINFO, WHOLEMOLECULES, GROUP; PRINT, FLUSH
 ignored          DEBUG, RANDOM_EXCHANGES
 variables        virtual atoms and collective variables
 functions        COMBINE, CUSTOM, CONSTANT
-biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT
+biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
 external         EXTERNAL
 committor        COMMITTOR
@@ -27,6 +27,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openmm_cgan.plumed.actions.action import Action, Scope, uncovered
+from openmm_cgan.plumed.actions.biases.abmd import Abmd
 from openmm_cgan.plumed.actions.biases.bias_value import BiasValue
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.biases.restraint import Restraint
@@ -46,7 +47,9 @@ from openmm_cgan.plumed.actions.variables.alpha_beta import AlphaBeta
 from openmm_cgan.plumed.actions.variables.centers import Center, Com, FixedAtom
 from openmm_cgan.plumed.actions.variables.chains import Angle, Distance, Torsion
 from openmm_cgan.plumed.actions.variables.components import Position
-from openmm_cgan.plumed.actions.variables.contacts import ContactMap, Coordination
+from openmm_cgan.plumed.actions.variables.contact_maps import ContactMap
+from openmm_cgan.plumed.actions.variables.contacts import Coordination
+from openmm_cgan.plumed.actions.variables.coordination_numbers import CoordinationNumber
 from openmm_cgan.plumed.actions.variables.distances import (
     Distances,
     XDistances,
@@ -55,6 +58,8 @@ from openmm_cgan.plumed.actions.variables.distances import (
 )
 from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, WrapAround, as_moved
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
+from openmm_cgan.plumed.actions.variables.projection import ProjectionOnAxis
+from openmm_cgan.plumed.actions.variables.puckering import Puckering
 from openmm_cgan.plumed.actions.variables.secondary import (
     AlphaRmsd,
     AntibetaRmsd,
@@ -88,6 +93,9 @@ ACTIONS: dict[str, type[Action]] = {
         YDistances,
         ZDistances,
         AlphaBeta,
+        CoordinationNumber,
+        Puckering,
+        ProjectionOnAxis,
         Gyration,
         Rmsd,
         PathMsd,
@@ -105,6 +113,7 @@ ACTIONS: dict[str, type[Action]] = {
         Constant,
         Restraint,
         MovingRestraint,
+        Abmd,
         UpperWalls,
         LowerWalls,
         BiasValue,
