@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.atomic_files import replacing
+from openmm_cgan.short_reprs import short_repr
 
 INK = "#1b2a41"
 OURS = "#c8553d"
@@ -23,7 +24,7 @@ ACCEPTED = "#588157"
 MAP = "YlGnBu"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profile:
     """A free-energy profile to draw.
 
@@ -43,6 +44,8 @@ class Profile:
     free_energy: NDArray[np.float64]
     error: NDArray[np.float64]
     label: str
+
+    __repr__ = short_repr
 
 
 def plot_ramachandran(

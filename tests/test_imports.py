@@ -16,6 +16,8 @@ PACKAGE = ROOT / "openmm_cgan"
 ORDER = [
     "openmm_cgan",
     "quantities",
+    "topologies",
+    "short_reprs",
     "collective_variable",
     "thermostats",
     "stepping",
@@ -244,7 +246,7 @@ ORDER = [
 ALLOWED = {
     "plumed": {"numpy", "openmm", "tqdm"},
     "checkpoints": {"numpy"},
-    "quantities": {"numpy", "openmm"},
+    "quantities": {"numpy"},
     "thermostats": {"openmm"},
     "fingerprints": {"openmm"},
     "called_back": {"numpy", "openmm"},

@@ -45,6 +45,9 @@ from openmm_cgan.features import (
 )
 from openmm_cgan.frames import Frames, read_frames, topology_hash
 from openmm_cgan.generators import DensityGenerator, Generator, knows_density, made_again
+from openmm_cgan.quantities import nanometers, numbers_of
+from openmm_cgan.short_reprs import cv_ranges
+from openmm_cgan.topologies import openmm_topology
 
 CHUNK = 2048  # configurations made at a time: enough for speed, few enough for the caches
 
@@ -105,8 +108,8 @@ class ConditionalGenerator:
         Parameters
         ----------
         frames : Frames, or path or paths for `read_frames`
-        topology : openmm.app.Topology
-            Of the whole system; the frames may hold some of its atoms.
+        topology : openmm.app.Topology, or what `openmm_topology` finds one in
+            Of the whole system, of which frames may hold some atoms: PDBFile, Universe, path ...
         settings : TrainingSettings, optional
         restriction : callable, optional
             Positions (n, n_atoms, 3) to CVs (n, n_cvs), both tensors: `differentiable_cvs` of a
@@ -128,6 +131,7 @@ class ConditionalGenerator:
         settings = settings or TrainingSettings()
         if not isinstance(frames, Frames):
             frames = read_frames(frames)  # type: ignore[arg-type]
+        topology = openmm_topology(topology)
         found = topology_hash(topology)
         if settings.consistency > 0 and restriction is None:
             raise ValueError(
@@ -146,6 +150,11 @@ class ConditionalGenerator:
             features, conditions, generator, found, dataset.cv_range, settings, history,
             frames.temperature, dataset.condition_noise, versions,
         )  # fmt: skip
+
+    def __repr__(self) -> str:
+        cvs, steps = cv_ranges(self.variables, self.cv_range.T), self.settings.steps
+        kind = type(self.generator).__name__
+        return f"ConditionalGenerator({kind} of {self.n_atoms} atoms given {cvs}; {steps} steps)"
 
     @property
     def variables(self) -> tuple[CollectiveVariable, ...]:
@@ -281,7 +290,7 @@ class ConditionalGenerator:
             If the generator has no density, or the shapes do not fit.
         """
         generator = self._density()
-        x, values = np.asarray(positions, dtype=np.float64), np.asarray(cvs, dtype=np.float64)
+        x, values = nanometers(positions), numbers_of(cvs, "cvs")
         expected = (len(x), len(self.variables))
         if x.ndim != 3 or values.shape != expected:
             raise ValueError(
@@ -352,7 +361,7 @@ class ConditionalGenerator:
         ----------
         path : path
             ``model.npz``, or "model" where no file has that name.
-        topology : openmm.app.Topology, optional
+        topology : as for `fit`, optional
             Refused unless it is the one trained on.
 
         Raises

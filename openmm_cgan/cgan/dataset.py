@@ -15,6 +15,8 @@ from openmm_cgan.features import ConditionEncoding, Featurization, Featurize, ZM
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.generators import KINDS
 from openmm_cgan.rotors import Rotor, exchange_hydrogens, find_rotors
+from openmm_cgan.short_reprs import short_repr
+from openmm_cgan.topologies import openmm_topology
 
 CHUNK = 2048  # frames turned into features at a time
 LEAST_FRAMES = 20
@@ -23,7 +25,7 @@ LEAST_FRAMES = 20
 ENOUGH, MOST_COPIES = 100_000, 8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """The rows of a training, and how they were made.
 
@@ -47,6 +49,8 @@ class Dataset:
     cv_range: np.ndarray
     folds: list[int]
 
+    __repr__ = short_repr
+
     @classmethod
     def prepare(
         cls,
@@ -61,7 +65,7 @@ class Dataset:
         ----------
         frames : Frames
             positions (n_frames, n_atoms, 3) [nm], cvs (n_frames, n_cvs) [CV units].
-        topology : openmm.app.Topology
+        topology : openmm.app.Topology, or what `openmm_topology` finds one in
         settings : TrainingSettings
         featurize : callable
             Frames and topology to a fitted Featurization.
@@ -71,6 +75,7 @@ class Dataset:
         ValueError
             If there are too few frames or no CVs, or frames and topology do not belong together.
         """
+        topology = openmm_topology(topology)
         _check_frames(frames, topology_hash(topology))
         rng = np.random.default_rng(settings.seed)
         if len(frames) > settings.max_frames:

@@ -37,6 +37,7 @@ from openmm_cgan.cgan.training_data import TrainingData
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
 LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
 DRAWS = 4  # of each condition, that the energy score compares
+SCORED = 4  # the energy score sees one in so many conditions of a batch
 WARM_UP = 100  # steps over which the learning rate rises
 
 # features (n, n_features) and CVs (n, n_cvs) to a loss of shape ()
@@ -174,10 +175,10 @@ class _Training:
         share, weight = self.settings.likelihood_share, self.settings.consistency
         loss = features.new_zeros(())
         if share < 1 or weight > 0:
-            repeated = condition.repeat(self._draws(), 1)  # all conditions, then all again
-            made = self.generator.sample(repeated, self.rng)
+            again = condition[: self._scored()].repeat(DRAWS - 1, 1)
+            made = self.generator.sample(torch.cat([condition, again]), self.rng)
         if share < 1:
-            loss = (1 - share) * self._judged(made, repeated, features)
+            loss = (1 - share) * self._judged(made, condition, features)
         if weight > 0 and self.inconsistency is not None:
             loss = loss + weight * self.inconsistency(made[: len(rows)], self.data.cvs[rows])
         if share > 0:
@@ -186,19 +187,19 @@ class _Training:
         self.averaged.update_parameters(self.generator)
         return loss.item()
 
-    def _draws(self) -> int:
-        """Generated rows for each condition of a batch."""
+    def _scored(self) -> int:
+        """Conditions of a batch that the energy score sees: the first, for rows are drawn."""
         scored = self.settings.energy_score > 0 and self.settings.likelihood_share < 1
-        return DRAWS if scored else 1
+        return -(-self.settings.batch // SCORED) if scored else 0
 
     def _judged(self, made: Tensor, condition: Tensor, features: Tensor) -> Tensor:
         """-E D(fake), and the energy score of what the critic sees.
 
         Parameters
         ----------
-        made : Tensor, shape (draws * batch, n_features)
-        condition : Tensor, shape (draws * batch, n_condition)
-            The conditions of the batch, once for each draw.
+        made : Tensor, shape (batch + (DRAWS - 1) * scored, n_features)
+            One draw for each condition of the batch, then more for the first of them.
+        condition : Tensor, shape (batch, n_condition)
         features : Tensor, shape (batch, n_features)
             What was seen at those conditions.
 
@@ -206,11 +207,13 @@ class _Training:
         -------
         Tensor, shape ()
         """
-        seen, weight = self.critic.see(made), self.settings.energy_score
-        loss = -self.critic(seen, condition).mean()
-        if weight > 0:
-            draws = seen.unflatten(0, (self._draws(), len(features)))
-            loss = loss + weight * energy_score(draws, self.critic.see(features))
+        n, scored, seen = len(features), self._scored(), self.critic.see(made)
+        loss = -self.critic(seen[:n], condition).mean()
+        if scored:
+            more = seen[n:].unflatten(0, (DRAWS - 1, scored))
+            draws = torch.cat([seen[None, :scored], more])
+            score = energy_score(draws, self.critic.see(features[:scored]))
+            loss = loss + self.settings.energy_score * score
         return loss
 
     def _descend(self, which: int, loss: Tensor) -> None:

@@ -34,6 +34,7 @@ from openmm_cgan.free_energy.samples import (
     normalised,
     statistical_inefficiency,
 )
+from openmm_cgan.short_reprs import short_repr
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -105,7 +106,7 @@ def reweight_windows(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class JoinedWindows:
     """The frames kept of windows, one window after another.
 
@@ -124,6 +125,8 @@ class JoinedWindows:
     kept: list[NDArray[np.int64]]
     inefficiencies: NDArray[np.float64]
     cvs: NDArray[np.float64]
+
+    __repr__ = short_repr
 
     @classmethod
     def thinned(
@@ -288,7 +291,7 @@ def _reduced_bias(window: BiasedFrames, cvs: NDArray, kT: float) -> NDArray[np.f
     return reduced
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DistinctBiases:
     """The biases of windows, equal ones counted once.
 
@@ -304,6 +307,8 @@ class DistinctBiases:
     windows: Sequence[BiasedFrames]
     first: list[int]
     state: NDArray[np.int64]
+
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, windows: Sequence[BiasedFrames], cvs: NDArray) -> DistinctBiases:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.proposals.stereochemistry import BondGraph
+from openmm_cgan.quantities import nanometers, numbers_of
 
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
@@ -113,7 +114,7 @@ class Screen:
         self.restriction = restriction
         self.graph = BondGraph.from_topology(topology, atoms)
         self.n_atoms = len(self.graph.elements)
-        reference = np.asarray(reference, dtype=float)
+        reference = nanometers(reference)
         if reference.shape != (self.n_atoms, 3) or not np.isfinite(reference).all():
             raise ValueError(
                 f"the reference has shape {reference.shape}; expected finite positions [nm] of "
@@ -129,6 +130,10 @@ class Screen:
         self._isomers = np.sign(self._cosines(reference[None])[0])
         self._tolerance = self._cv_tolerance()
         self._check_reference(reference, volumes)
+
+    def __repr__(self) -> str:
+        found = f"{len(self.stereocentres)} stereocentres, {len(self.amides)} amides"
+        return f"Screen({self.n_atoms} atoms, {len(self._bonds)} bonds, {found})"
 
     def _check_reference(self, reference: NDArray, volumes: NDArray) -> None:
         flat = np.abs(volumes) < FLAT
@@ -152,7 +157,7 @@ class Screen:
             )
 
     def _cv_tolerance(self) -> NDArray:
-        tolerance = np.asarray(self.settings.cv_tolerance, dtype=float)
+        tolerance = numbers_of(self.settings.cv_tolerance, "cv_tolerance")
         n_cvs = None if self.restriction is None else len(self.restriction.variables)
         if tolerance.ndim and n_cvs is not None and tolerance.shape != (n_cvs,):
             raise ValueError(
@@ -199,7 +204,7 @@ class Screen:
             The first of "not finite", "bond length", "clash", "chirality", "cis/trans" and
             "cv error" that holds; empty for a configuration that passed.
         """
-        positions = np.asarray(positions, dtype=float)
+        positions = nanometers(positions)
         if positions.ndim != 3 or positions.shape[1:] != (self.n_atoms, 3):
             raise ValueError(
                 f"configurations have shape {positions.shape}; expected (n, {self.n_atoms}, 3), as "

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.short_reprs import short_repr
+from openmm_cgan.topologies import openmm_topology
+
 TETRAHEDRAL = frozenset({5, 6, 7, 14, 15, 16, 32, 33, 34})  # not metals: they may be square planar
 CARBON, NITROGEN, OXYGEN = 6, 7, 8
 SMALL_RING = 7  # atoms: trans-lactams begin with eight
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BondGraph:
     """Elements and bonds of the atoms that are screened.
 
@@ -32,9 +35,12 @@ class BondGraph:
     elements: tuple[int, ...]
     neighbours: tuple[tuple[int, ...], ...]
 
+    __repr__ = short_repr
+
     @classmethod
     def from_topology(cls, topology: Any, atoms: Sequence[int] | None = None) -> BondGraph:
         """Read an OpenMM Topology, or the given atoms of it with the bonds among them."""
+        topology = openmm_topology(topology)
         every = list(topology.atoms())
         chosen = range(len(every)) if atoms is None else [int(atom) for atom in atoms]
         place = {every[atom]: i for i, atom in enumerate(chosen)}

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from openmm_cgan.checkpoints import SavedState, saved_array, saved_text, text_array
+from openmm_cgan.quantities import number_of_steps
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -97,21 +98,27 @@ class Learner:
         growth: float = 2.0,
         threads: int = 1,
     ) -> None:
-        if min(reportInterval, first, threads) < 1 or not growth > 1:
+        self._reportInterval = number_of_steps(reportInterval, "reportInterval")
+        self._interval = float(number_of_steps(first, "first"))
+        if threads < 1 or not growth > 1:
             raise ValueError(
-                f"reportInterval is {reportInterval}, first {first}, threads {threads} and growth "
-                f"{growth}; expected at least 1, and a growth above 1: adaptation must diminish"
+                f"threads is {threads} and growth {growth}; expected at least 1, and a growth "
+                "above 1: adaptation must diminish"
             )
         self.folder = Path(file)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.replaced = self.failed = 0
-        self._reportInterval, self._proposals = int(reportInterval), proposals
+        self._proposals = proposals
         self._frames, self._settings = Path(frames).resolve(), settings
-        self._interval, self._growth, self._threads = float(first), float(growth), int(threads)
+        self._growth, self._threads = float(growth), int(threads)
         self._due: float | None = None
         self._worker: subprocess.Popen[bytes] | None = None
         self._path = self.folder
         self._given: Path | None = None  # the generator that the proposals have from here
+
+    def __repr__(self) -> str:
+        done = f"{self.replaced} trainings taken over, {self.failed} failed"
+        return f"Learner({str(self.folder)!r}; {done})"
 
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
         """Say when the next look is; see OpenMM's reporter protocol."""

@@ -12,7 +12,7 @@ import openmm
 from openmm import unit
 
 from openmm_cgan.checkpoints import BIAS, SavedState, require_files, restore_run, save_run
-from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable, cv_rows
 from openmm_cgan.plumed.backends import (
     BACKENDS,
     Backend,
@@ -29,9 +29,10 @@ from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import restrained_text
 from openmm_cgan.plumed.native.backend import NativeBackend
-from openmm_cgan.quantities import kelvin, nanometers, positions_in_nm, timestep_of
+from openmm_cgan.quantities import kelvin, nanometers, numbers_of, positions_in_nm, timestep_of
 from openmm_cgan.states import positions_and_box
 from openmm_cgan.stepping import around_steps
+from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
     from openmm.app import Simulation, Topology
@@ -44,7 +45,7 @@ class PlumedBias:
     ----------
     plumed_input : str or Path
         The input file, or the text itself if it contains a newline.
-    topology : openmm.app.Topology, optional
+    topology : openmm.app.Topology, or what `openmm_topology` finds one in, optional
         Checks the atoms of the input; else `add_to` does.
     temperature : float or Quantity, optional
         Temperature of the run [K], for what needs kT and does not say TEMP.
@@ -88,7 +89,7 @@ class PlumedBias:
     def __init__(
         self,
         plumed_input: str | Path,
-        topology: Topology | None = None,
+        topology: Topology | Any = None,
         *,
         temperature: float | unit.Quantity | None = None,
         backend: str = "auto",
@@ -101,6 +102,7 @@ class PlumedBias:
         self.text, self.source = read_text(plumed_input)
         self.directory = Path(directory)
         self.temperature = kelvin(temperature)
+        topology = None if topology is None else openmm_topology(topology)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
         self.restart = restart or self._input.restarts
         native, refusal = compile_natively(self._input, topology, self.temperature, self.restart)
@@ -120,6 +122,10 @@ class PlumedBias:
     def remembers(self) -> bool:
         """Whether it depends on the steps before, as on PATHMSD with NEIGH_SIZE."""
         return self._engine.remembers
+
+    def __repr__(self) -> str:
+        names = ", ".join(variable.name for variable in self.variables)
+        return f"PlumedBias({self.source}: {names}; backend {self.backend!r})"
 
     # ---- building
 
@@ -323,10 +329,6 @@ class PlumedBias:
         -------
         ndarray, shape (n_cvs,) or (n, n_cvs)
             [CV units]
-
-        Raises
-        ------
-        ValueError
         """
         x = positions_in_nm(positions)
         self._engine.check(x.shape[-2])
@@ -374,12 +376,7 @@ class PlumedBias:
         ValueError
             If a bias depends on something else than `variables`, or only PLUMED itself knows it.
         """
-        cvs = np.asarray(cvs, dtype=float)
-        if cvs.ndim != 2 or cvs.shape[1] != len(self.variables):
-            names = ", ".join(variable.name for variable in self.variables)
-            raise ValueError(
-                f"cvs have shape {cvs.shape}; expected (n, {len(self.variables)}): {names}"
-            )
+        cvs = cv_rows(cvs, self.variables)
         step = 0 if self._reporter is None else self._simulation.currentStep
         return self._engine.bias_of_cvs(cvs, step)
 
@@ -393,7 +390,7 @@ class PlumedBias:
         centres : array_like, shape (n_cvs,)
             [CV units]
         """
-        self._engine.move(context, np.asarray(centres, dtype=float))
+        self._engine.move(context, numbers_of(centres, "centres"))
 
     def close(self) -> None:
         """Close the files of the input."""
