@@ -22,6 +22,7 @@ import openmm
 from numpy.typing import ArrayLike, NDArray
 from openmm import unit
 
+from openmm_cgan.platforms import platform_named
 from openmm_cgan.quantities import nanometers
 from openmm_cgan.states import forces_of
 
@@ -204,7 +205,7 @@ class Potential:
         if isinstance(platform, openmm.Platform):
             self._platform = platform
         else:
-            self._platform = openmm.Platform.getPlatformByName(platform or "Reference")
+            self._platform = platform_named(platform or "Reference")
         self._properties = dict(properties or {})
         if self._platform.getName() == "CPU":
             self._properties["Threads"] = "1"  # faster in sum, and on small molecules even alone

@@ -124,6 +124,22 @@ def read_structure(path: str | os.PathLike[str]) -> Any:
     return found
 
 
+def read_configuration(path: str | os.PathLike[str]) -> Any:
+    """OpenMM's reader of a PDB or mmCIF file, which has positions beside the topology.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As for `read_structure`, and if the file has no positions.
+    """
+    found = read_structure(path)
+    from openmm import app
+
+    if not isinstance(found, app.PDBFile | app.PDBxFile):
+        raise ValueError(f"{path} has no positions: give a .pdb or .cif file")
+    return found
+
+
 def _of_universe(atoms: Any) -> Any:
     """An OpenMM Topology of the atoms of an MDAnalysis Universe, as its files name them."""
     from openmm import app

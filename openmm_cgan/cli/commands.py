@@ -21,7 +21,6 @@ from openmm_cgan.cli.options import (
     THERE,
     cv_values,
     interval,
-    read_pdb,
     require_parent,
     set_threads,
 )
@@ -168,7 +167,9 @@ def run(
 
 @main.command()
 @click.argument("frames", type=THERE, nargs=-1, required=True)
-@click.option("--topology", type=FILE, required=True, help="PDB file of the whole system.")
+@click.option(
+    "--topology", type=FILE, required=True, help="PDB file (or mmCIF, prmtop, psf) of the system."
+)
 @click.option("--out", type=NEW, default="model.npz", show_default=True, help="The model file.")
 @click.option(
     "--generator",
@@ -212,7 +213,7 @@ def train(
         settings = replace(settings, steps=steps)
     gan = ConditionalGAN.fit(
         read_frames(list(frames)),
-        read_pdb(topology).topology,
+        topology,
         settings,
         checkpoint=checkpoint,
     )
@@ -270,10 +271,11 @@ def propose(
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.proposals import Screen, ScreenSettings
     from openmm_cgan.proposals import propose as propose_configurations
+    from openmm_cgan.topologies import read_configuration
 
     check_structure_ending(out)
     require_parent(out, csv)
-    pdb = read_pdb(topology)
+    pdb = read_configuration(topology)
     gan = ConditionalGAN.load(model, pdb.topology)
     names = [variable.name for variable in gan.variables]
     targets = [cv_values(text, names) for text in at for _ in range(number)]
@@ -308,7 +310,7 @@ def propose(
 @click.option("--bins", type=click.IntRange(min=1), default=72, show_default=True)
 @click.option("--basin", help="Also print the free energy of LOWER,UPPER of the CV over the rest.")
 @click.option("--out", type=NEW, default="profile.csv", show_default=True, help="CSV file.")
-@click.option("--plot", type=NEW, help="PNG file of the profile; for angles.")
+@click.option("--plot", type=NEW, help="PNG file of the profile.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 def free_energy(
     windows: tuple[Path, ...],
@@ -355,7 +357,7 @@ def free_energy(
         from openmm_cgan.report import Profile, plot_free_energy
 
         curve = Profile(profile.centres[0], profile.free_energy, profile.error, source)
-        plot_free_energy(curve, plot, basin=bounds, label=cv)
+        plot_free_energy(curve, plot, basin=bounds, variable=profile.variables[0])
 
 
 main.add_command(driver)

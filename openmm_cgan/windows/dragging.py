@@ -9,6 +9,7 @@ import openmm
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
@@ -121,7 +122,7 @@ def _drag_context(
     )
     integrator.setRandomNumberSeed(settings.seed)
     name = settings.platform or fastest_platform(system, positions)
-    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName(name))
+    context = openmm.Context(system, integrator, platform_named(name))
     context.setPositions(positions)
     openmm.LocalEnergyMinimizer.minimize(context, 10.0, 200)
     context.setVelocitiesToTemperature(settings.temperature, settings.seed)

@@ -35,8 +35,27 @@ def write_array(path: Path, array: NDArray) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a window."""
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+    """The record of a window.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is no window.
+    ValueError
+        If the record is damaged.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        inside = sorted(folder.glob(f"*/{RECORD}"))
+        hint = f", such as {inside[0].parent}" if inside else ""
+        raise FileNotFoundError(
+            f"{folder} is no umbrella window: it has no {RECORD}. Give folders of windows, as "
+            f"run_windows leaves them{hint}"
+        )
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
     return record
 
 

@@ -23,6 +23,7 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input.language import lines_of, read_text
 from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
@@ -259,7 +260,11 @@ def run_windows(
     """
     topology = openmm_topology(topology)
     root = _common_folder(windows, system, topology)
-    platform = platform or fastest_platform(system, windows[0].positions)
+    platform = (
+        platform_named(platform).getName()
+        if platform
+        else fastest_platform(system, windows[0].positions)
+    )
     for window in windows:
         _require_same_window(window)
     right = windows[0].positions if reference is None else nanometers(reference)
