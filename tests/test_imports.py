@@ -161,6 +161,7 @@ ORDER = [
     "cgan.scores",
     "cgan.settings",
     "cgan.training_data",
+    "cgan.threads",
     "cgan.training",
     "cgan.dataset",
     "cgan.networks",

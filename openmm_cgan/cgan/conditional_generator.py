@@ -34,6 +34,7 @@ from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.networks import initial_networks
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.targets import checked_targets
+from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import train
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import (
@@ -102,6 +103,7 @@ class ConditionalGenerator:
         restriction: Restriction | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         featurize: Featurize = ZMatrixFeatures.fit,
+        threads: int = 1,
     ) -> "ConditionalGenerator":
         """Train on the frames of a run.
 
@@ -117,8 +119,8 @@ class ConditionalGenerator:
         checkpoint : path, optional
             Written while training; training goes on from it if it exists.
         featurize : callable, optional
-            Frames and topology to a fitted Featurization: how configurations become features. The
-            Z-matrix of one molecule by default.
+            Frames and topology to a fitted Featurization: by default the Z-matrix of one molecule.
+        threads : int, of torch, while it trains
 
         Raises
         ------
@@ -132,23 +134,21 @@ class ConditionalGenerator:
         if not isinstance(frames, Frames):
             frames = read_frames(frames)  # type: ignore[arg-type]
         topology = openmm_topology(topology)
-        found = topology_hash(topology)
         if settings.consistency > 0 and restriction is None:
             raise ValueError(
                 f"TrainingSettings(consistency={settings.consistency}) needs what measures the CVs:"
                 " ConditionalGenerator.fit(..., restriction=bias.differentiable_cvs)"
             )
-        dataset = Dataset.prepare(frames, topology, settings, featurize)
-        features, conditions, data = dataset.features, dataset.conditions, dataset.rows
-        generator, critic = initial_networks(dataset, settings)
-        loss = None
-        if restriction is not None:
-            loss = partial(inconsistency, features, conditions, restriction)
-        history = train(generator, critic, data, settings, checkpoint, loss)
+        with torch_threads(threads):
+            dataset = Dataset.prepare(frames, topology, settings, featurize)
+            features, conditions = dataset.features, dataset.conditions
+            generator, critic = initial_networks(dataset, settings)
+            loss = restriction and partial(inconsistency, features, conditions, restriction)
+            history = train(generator, critic, dataset.rows, settings, checkpoint, loss)
         versions = {"openmm_cgan": __version__, "torch": torch.__version__}
         return cls(
-            features, conditions, generator, found, dataset.cv_range, settings, history,
-            frames.temperature, dataset.condition_noise, versions,
+            features, conditions, generator, topology_hash(topology), dataset.cv_range, settings,
+            history, frames.temperature, dataset.condition_noise, versions,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -200,9 +200,9 @@ class ConditionalGenerator:
         Returns
         -------
         ndarray, shape (n or m, n_atoms, 3)
-            Positions [nm], float64; of a molecule the first atom is at the origin. CVs that are
-            coordinates of the featurization (bonds, angles, torsions of the Z-matrix) have the
-            values asked for to 1e-10.
+            Positions [nm], float64; of a molecule the first atom of the Z-matrix (not of the
+            topology) is at the origin. CVs that are coordinates of the featurization (bonds, angles
+            and torsions of the Z-matrix) have the values asked for to 1e-10.
 
         Raises
         ------

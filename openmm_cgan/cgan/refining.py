@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
+from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
 from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.quantities import kelvin, numbers_of
@@ -99,6 +100,7 @@ def refine(
     settings: RefiningSettings | None = None,
     temperature: Any = None,
     frames: TrainingData | None = None,
+    threads: int = 1,
 ) -> tuple[ConditionalGenerator, list[dict[str, float]]]:
     """Train a flow further, on the energy instead of on frames.
 
@@ -117,6 +119,8 @@ def refine(
     frames : TrainingData, optional
         What the generator was trained on, ``Dataset.prepare(frames, topology, settings).rows``,
         for a share of the likelihood.
+    threads : int
+        Of torch, while it trains.
 
     Returns
     -------
@@ -134,7 +138,13 @@ def refine(
     settings = settings or RefiningSettings()
     kT = GAS_CONSTANT * _checked(gan, temperature)
     asked = torch.as_tensor(numbers_of(conditions, "conditions"))
-    refining = _Refining(gan, energy, kT, asked, settings, frames)
+    with torch_threads(threads):
+        return _refined(_Refining(gan, energy, kT, asked, settings, frames))
+
+
+def _refined(refining: "_Refining") -> tuple[ConditionalGenerator, list[dict[str, float]]]:
+    """Generator and history, once all steps are made."""
+    settings = refining.settings
     history: list[dict[str, float]] = []
     rows: list[tuple[float, float]] = []
     started = time.perf_counter()

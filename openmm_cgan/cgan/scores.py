@@ -18,7 +18,12 @@ from torch import Tensor
 
 
 def energy_score(made: Tensor, real: Tensor) -> Tensor:
-    """Mean over rows of E|G - x| - E|G - G'| / 2, without bias.
+    """Mean of `energy_scores`: what is trained for."""
+    return energy_scores(made, real).mean()
+
+
+def energy_scores(made: Tensor, real: Tensor) -> Tensor:
+    """E|G - x| - E|G - G'| / 2 of each row, without bias.
 
     The strictly proper score of Gneiting and Raftery (2007), with the sign by which less is better.
     Both expectations are means over draws at the row's own condition, the second over pairs of
@@ -33,10 +38,10 @@ def energy_score(made: Tensor, real: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor, shape ()
+    Tensor, shape (n,)
         In the unit of the rows. Differentiable; the gradient of a distance 0 is taken as 0.
     """
     first, second = torch.triu_indices(len(made), len(made), offset=1)
-    to_real = (made - real).norm(dim=2).mean()
-    between = (made[first] - made[second]).norm(dim=2).mean()
+    to_real = (made - real).norm(dim=2).mean(0)
+    between = (made[first] - made[second]).norm(dim=2).mean(0)
     return to_real - between / 2

@@ -207,7 +207,6 @@ def train(
     from openmm_cgan.frames import read_frames
 
     require_parent(out, plot)
-    set_threads(threads)
     settings = TrainingSettings(generator=generator, seed=seed)
     if steps is not None:
         settings = replace(settings, steps=steps)
@@ -216,6 +215,7 @@ def train(
         topology,
         settings,
         checkpoint=checkpoint,
+        threads=threads,
     )
     written = gan.save(out)
     if plot is not None:
@@ -236,7 +236,8 @@ def train(
 @click.option("--out", type=NEW, default="proposals.pdb", show_default=True,
               help="Those that passed; the ending says the format: .pdb, .dcd, .xtc.")  # fmt: skip
 @click.option("--csv", type=NEW, help="All, with reasons; default: --out with the ending .csv.")
-@click.option("--tolerance", default=0.1, show_default=True, help="Of the CVs [their units].")
+@click.option("--tolerance", type=click.FloatRange(min=0, min_open=True),
+              help="Of the CVs [their units]; default: 1/20 of the range trained on.")  # fmt: skip
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def propose(
@@ -247,7 +248,7 @@ def propose(
     number: int,
     out: Path,
     csv: Path | None,
-    tolerance: float,
+    tolerance: float | None,
     backend: str,
     seed: int,
 ) -> None:

@@ -16,7 +16,13 @@ from openmm_cgan.proposals.samplers import (
     require_same_variables,
     require_sampler,
 )
-from openmm_cgan.proposals.screening import PASSED, Screen, ScreenSettings, cv_differences
+from openmm_cgan.proposals.screening import (
+    PASSED,
+    Screen,
+    ScreenSettings,
+    cv_differences,
+    cv_tolerances,
+)
 
 __all__ = [
     "PASSED",
@@ -28,6 +34,7 @@ __all__ = [
     "ScreenSettings",
     "UniformConditions",
     "cv_differences",
+    "cv_tolerances",
     "generated_atoms",
     "knows_density",
     "propose",

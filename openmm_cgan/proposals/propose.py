@@ -95,4 +95,5 @@ def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) 
             f"({len(targets)}, {screen.n_atoms}, 3), the atoms that the screen was made for"
         )
     cvs = screen.cv_values(positions)
-    return Proposals(positions, targets, cvs, screen.check(positions, targets, cvs), int(seed))
+    reasons = screen.check(positions, targets, cvs, sampler.cv_range)
+    return Proposals(positions, targets, cvs, reasons, int(seed))

@@ -35,7 +35,7 @@ def context_like(simulation: app.Simulation, system: openmm.System) -> openmm.Co
     """
     running = simulation.context
     platform = running.getPlatform()
-    integrator = openmm.VerletIntegrator(_verlet_step(simulation.integrator))
+    integrator = openmm.VerletIntegrator(verlet_step(simulation.integrator))
     integrator.setConstraintTolerance(simulation.integrator.getConstraintTolerance())
     properties = {
         name: platform.getPropertyValue(running, name) for name in platform.getPropertyNames()
@@ -43,7 +43,7 @@ def context_like(simulation: app.Simulation, system: openmm.System) -> openmm.Co
     return openmm.Context(system, integrator, platform, properties)
 
 
-def _verlet_step(integrator: openmm.Integrator) -> float:
+def verlet_step(integrator: openmm.Integrator) -> float:
     """A time step [ps] for Verlet's integrator of what another one integrates.
 
     That one's own; but the outer of several steps is too long, and a variable one may be anything.

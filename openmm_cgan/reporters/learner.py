@@ -240,11 +240,8 @@ def train_from_stdin() -> None:
     frames, topology, settings, path, threads = pickle.load(sys.stdin.buffer)
     if sys.platform != "win32":
         os.nice(NICENESS)
-    import torch
-
     from openmm_cgan.cgan import ConditionalGenerator
 
-    torch.set_num_threads(threads)
-    made = ConditionalGenerator.fit(frames, topology, settings)
+    made = ConditionalGenerator.fit(frames, topology, settings, threads=threads)
     made.save(path)
     print(json.dumps({"frames": str(frames), "history": made.history[-1:]}))

@@ -31,7 +31,7 @@ class ProposalSettings:
         What a configuration must hold before it is healed; all but the CVs also afterwards.
     kappa : float or tuple of float, optional
         Force constant of the healing restraint [kJ/mol per CV unit squared], default
-        ``4 kT / cv_tolerance**2``: two standard deviations are the tolerance.
+        ``4 kT / cv_tolerance**2``: two standard deviations are the tolerance of the screen.
     minimise_iterations : int
         At most so many iterations of the minimiser.
     heal_steps : int

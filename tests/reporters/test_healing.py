@@ -12,6 +12,8 @@ from openmm import app
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.potentials import masses_of
+from openmm_cgan.proposals import ScreenSettings
 from openmm_cgan.reporters.attempts import Attempt, AttemptTable
 from openmm_cgan.reporters.healing import HealingContext
 from openmm_cgan.reporters.settings import ProposalSettings
@@ -115,7 +117,29 @@ def test_the_second_context_follows_the_parameters_of_the_first(bench: Bench) ->
 
 def test_default_restraint_has_two_deviations_in_the_tolerance(bench: Bench) -> None:
     deviation = np.sqrt(GAS_CONSTANT * 300 / bench.healing.kappa)
-    np.testing.assert_allclose(2 * deviation, 0.1)
+    np.testing.assert_allclose(2 * deviation, 2 * np.pi / 60)
+
+
+def test_the_mass_of_a_distance_is_the_reduced_one(bench: Bench) -> None:
+    """1 / m = 1 / m_1 + 1 / m_19, whatever the structure."""
+    bias = PlumedBias("d: DISTANCE ATOMS=2,19\nRESTRAINT ARG=d AT=0.5 KAPPA=1\n")
+    surroundings = Surroundings(bias, np.arange(22), bench.molecule.positions, None)
+    masses = masses_of(bench.molecule.system)
+    [found] = surroundings.cv_masses(masses)
+    assert found == pytest.approx(1 / (1 / masses[1] + 1 / masses[18]), rel=1e-6)
+    part = Surroundings(bias, np.arange(10), bench.molecule.positions, None)
+    assert part.cv_masses(masses)[0] == pytest.approx(masses[1], rel=1e-6)
+
+
+def test_a_narrow_tolerance_makes_no_restraint_that_a_step_cannot_follow(bench: Bench) -> None:
+    settings = ProposalSettings(screen=ScreenSettings(cv_tolerance=1e-4))
+    surroundings = bench.healing.surroundings
+    healing = HealingContext(bench.simulation, surroundings, 300.0, settings)
+    mass = surroundings.cv_masses(masses_of(bench.molecule.system))
+    assert np.sqrt(healing.kappa / mass) * 0.002 == pytest.approx(0.5)
+    healed = healing.heal(bench.molecule.positions, np.array([-1.8]), seed=1)
+    assert healed is not None
+    assert abs(surroundings.cv_values(healed[None])[0, 0] + 1.8) < 2.5 * healing.tolerance[0]
 
 
 def test_healing_repairs_at_the_target_and_repeats(bench: Bench, rng: np.random.Generator) -> None:
