@@ -134,6 +134,7 @@ ORDER = [
     "plumed.driver",
     "plumed.bias.presence",
     "plumed.bias.reporters",
+    "plumed.bias.serials",
     "plumed.bias.watch",
     "plumed.bias.bias",
     "plumed.bias",

@@ -25,6 +25,7 @@ from openmm_cgan.plumed.backends import (
 )
 from openmm_cgan.plumed.bias.presence import Presence, free_force_group
 from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
+from openmm_cgan.plumed.bias.serials import warn_of_other_atoms
 from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import restrained_text
@@ -105,6 +106,8 @@ class PlumedBias:
         topology = None if topology is None else openmm_topology(topology)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
         self.restart = restart or self._input.restarts
+        if topology is not None:
+            warn_of_other_atoms(self._input.followed, self.directory, topology)
         native, refusal = compile_natively(self._input, topology, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self.source)
         self._asked, self._moves = backend, False
