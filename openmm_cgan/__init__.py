@@ -16,6 +16,10 @@ collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays
 called_back           what OpenMM calls back from Python, in copies of a System too
 atomic_files          files replaced whole
+array_files           arrays in a zip, with their checksums
+json_files            records in JSON
+claims                files that one process alone writes to
+signals               how a process ends: by a signal between two steps, or with its parent
 stepping              what is to happen before and after simulation.step
 fingerprints          what tells Systems and integrators apart
 checkpoints           a run on disk
@@ -30,6 +34,7 @@ cgan                  critic, losses, the training loop; ConditionalGenerator (=
 proposals             configurations asked for at CV values: screened, counted by reason
 reporters             FrameReporter (out of a Simulation) and ProposalReporter (into it)
 free_energy           MBAR over windows, free-energy profiles and their errors
+closures              averages at CV values, drift and diffusion, the reduced dynamics they close
 windows               many seeded umbrella windows over a concurrent.futures.Executor
 metrics, report       how good the generator is; plots
 testsystems           systems with known answers

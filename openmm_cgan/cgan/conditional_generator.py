@@ -42,7 +42,6 @@ from openmm_cgan.features import (
     ConditionEncoding,
     Featurization,
     Featurize,
-    ZMatrixFeatures,
 )
 from openmm_cgan.frames import Frames, read_frames, topology_hash
 from openmm_cgan.generators import DensityGenerator, Generator, knows_density, made_again
@@ -67,7 +66,7 @@ class ConditionalGenerator:
         What the generator is told of CVs.
     generator : Generator
     topology_hash : str
-        Of the whole topology it was trained for.
+        Of the whole topology it was trained for; empty if there was none.
     cv_range : ndarray, shape (n_cvs, 2)
         Lowest and highest CV values trained on [CV units].
     settings : TrainingSettings
@@ -97,12 +96,12 @@ class ConditionalGenerator:
     def fit(
         cls,
         frames: Frames | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        topology: Any,
+        topology: Any = None,
         settings: TrainingSettings | None = None,
         *,
         restriction: Restriction | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
-        featurize: Featurize = ZMatrixFeatures.fit,
+        featurize: Featurize | None = None,
         threads: int = 1,
     ) -> "ConditionalGenerator":
         """Train on the frames of a run.
@@ -110,8 +109,8 @@ class ConditionalGenerator:
         Parameters
         ----------
         frames : Frames, or path or paths for `read_frames`
-        topology : openmm.app.Topology, or what `openmm_topology` finds one in
-            Of the whole system, of which frames may hold some atoms: PDBFile, Universe, path ...
+        topology : openmm.app.Topology, or what `openmm_topology` finds one in, optional
+            Of the whole system, of which frames may hold some atoms; of `Frames.of_arrays` none.
         settings : TrainingSettings, optional
         restriction : callable, optional
             Positions (n, n_atoms, 3) to CVs (n, n_cvs), both tensors: `differentiable_cvs` of a
@@ -119,7 +118,7 @@ class ConditionalGenerator:
         checkpoint : path, optional
             Written while training; training goes on from it if it exists.
         featurize : callable, optional
-            Frames and topology to a fitted Featurization: by default the Z-matrix of one molecule.
+            Frames and topology to a Featurization; the Z-matrix's, or without topology plain ones.
         threads : int, of torch, while it trains
 
         Raises
@@ -133,7 +132,8 @@ class ConditionalGenerator:
         settings = settings or TrainingSettings()
         if not isinstance(frames, Frames):
             frames = read_frames(frames)  # type: ignore[arg-type]
-        topology = openmm_topology(topology)
+        topology = None if topology is None else openmm_topology(topology)
+        found = frames.topology_hash if topology is None else topology_hash(topology)
         if settings.consistency > 0 and restriction is None:
             raise ValueError(
                 f"TrainingSettings(consistency={settings.consistency}) needs what measures the CVs:"
@@ -147,14 +147,13 @@ class ConditionalGenerator:
             history = train(generator, critic, dataset.rows, settings, checkpoint, loss)
         versions = {"openmm_cgan": __version__, "torch": torch.__version__}
         return cls(
-            features, conditions, generator, topology_hash(topology), dataset.cv_range, settings,
-            history, frames.temperature, dataset.condition_noise, versions,
+            features, conditions, generator, found, dataset.cv_range, settings, history,
+            frames.temperature, dataset.condition_noise, versions,
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        cvs, steps = cv_ranges(self.variables, self.cv_range.T), self.settings.steps
-        kind = type(self.generator).__name__
-        return f"ConditionalGenerator({kind} of {self.n_atoms} atoms given {cvs}; {steps} steps)"
+        kind, cvs = type(self.generator).__name__, cv_ranges(self.variables, self.cv_range.T)
+        return f"ConditionalGenerator({kind} of {self.n_atoms} atoms given {cvs})"
 
     @property
     def variables(self) -> tuple[CollectiveVariable, ...]:
@@ -200,9 +199,9 @@ class ConditionalGenerator:
         Returns
         -------
         ndarray, shape (n or m, n_atoms, 3)
-            Positions [nm], float64; of a molecule the first atom of the Z-matrix (not of the
-            topology) is at the origin. CVs that are coordinates of the featurization (bonds, angles
-            and torsions of the Z-matrix) have the values asked for to 1e-10.
+            Positions [nm], float64; the first atom of a Z-matrix is at the origin. CVs that are
+            coordinates of the featurization (bonds, angles, torsions of the Z-matrix; what is
+            linear in plain coordinates) are as asked for to 1e-10.
 
         Raises
         ------
@@ -270,7 +269,8 @@ class ConditionalGenerator:
 
         The density is over the shape of the molecule: times a density of the CVs it is one over
         Cartesian coordinates [nm], position and orientation of a molecule integrated out, with
-        bonds that do not vary held. The Jacobian of the featurization is in it.
+        bonds that do not vary held. The Jacobian of the featurization is in it. Of plain
+        coordinates it is one over all that vary.
 
         Parameters
         ----------
@@ -373,8 +373,8 @@ class ConditionalGenerator:
         """
         path = Path(path) if Path(path).is_file() else artefact_path(path)
         metadata, arrays = read_artefact(path)
-        found = metadata["topology_hash"]
-        if topology is not None and topology_hash(topology) != found:
+        found = str(metadata.get("topology_hash") or "")
+        if topology is not None and found and topology_hash(topology) != found:
             raise ValueError(
                 f"{path} was trained for another topology: its hash is {found[:12]}..., that of the"
                 f" topology given is {topology_hash(topology)[:12]}...; give the one it was trained"

@@ -13,6 +13,8 @@ References
 .. [2] X. Shen, N. Meinshausen, J. R. Stat. Soc. B 87, 653 (2025), arXiv 2307.00835.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,3 +47,9 @@ def energy_scores(made: Tensor, real: Tensor) -> Tensor:
     to_real = (made - real).norm(dim=2).mean(0)
     between = (made[first] - made[second]).norm(dim=2).mean(0)
     return to_real - between / 2
+
+
+def clearly_more(losses: Tensor, others: Tensor) -> bool:
+    """Whether rows lose more than others, both (n,), by three standard errors of the mean."""
+    more = losses - others
+    return bool(more.mean() > 3 * more.std() / math.sqrt(len(more))) if len(more) > 1 else False

@@ -18,6 +18,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,10 @@ from tqdm import tqdm
 
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cgan.critic import Critic, gradient_penalty
-from openmm_cgan.cgan.scores import energy_score, energy_scores
+from openmm_cgan.cgan.scores import clearly_more, energy_score, energy_scores
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.signals import StoppedBySignalError, between_steps
 
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
 LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
@@ -87,39 +89,37 @@ def train(
         If a loss is not finite; the checkpoint keeps the last good state.
     ValueError
         If the checkpoint belongs to other settings or data.
+    StoppedBySignalError
+        If SIGTERM or SIGINT came, and there is a checkpoint, which has it all.
     """
     training = _Training(generator, critic, settings, data, inconsistency)
     if checkpoint is not None and Path(checkpoint).exists():
         training.load(checkpoint)
     started = time.perf_counter() - training.seconds
     bar = tqdm(total=settings.steps, initial=training.step, desc="training", disable=None)
-    losses: list[tuple[float, float]] = []
-    with bar:
+    with bar, nullcontext(_nothing) if checkpoint is None else between_steps() as raise_what_came:
         while training.progress() < 1 and not training.worse:
-            training.set_learning_rates()
-            critic_loss = 0.0
-            for _ in range(settings.critic_steps if settings.likelihood_share < 1 else 0):
-                critic_loss = training.improve_critic()
-            generator_loss = training.improve_generator()
-            training.step += 1
+            training.improve()
             training.seconds = time.perf_counter() - started
-            losses.append((critic_loss, generator_loss))
             bar.update()
-            if not math.isfinite(critic_loss + generator_loss):
-                kept = f"{checkpoint} keeps the last good state. " if checkpoint else ""
-                raise RuntimeError(
-                    f"training diverged at step {training.step}: critic_loss is {critic_loss},"
-                    f" generator_loss {generator_loss}. {kept}Try a lower learning_rate"
-                )
-            late = training.progress() >= 1
-            if late or training.step % settings.report_every == 0:
-                training.report(np.mean(losses, axis=0))
+            training.require_finite(checkpoint)
+            if training.progress() >= 1 or training.step % settings.report_every == 0:
+                training.report()
                 bar.set_postfix(held_out=f"{training.history[-1]['held_out']:.4f}")
-                losses.clear()
                 if checkpoint is not None:
                     training.save(checkpoint)
+            try:
+                raise_what_came()
+            except StoppedBySignalError:
+                assert checkpoint is not None, "else nobody keeps signals"
+                training.save(checkpoint)
+                raise
     generator.load_state_dict(training.kept())
     return training.history
+
+
+def _nothing() -> None:
+    """Without a checkpoint signals are Python's."""
 
 
 class _Training:
@@ -143,9 +143,10 @@ class _Training:
         self.rng = torch.Generator().manual_seed(settings.seed)
         self.cumulative = data.weights.double().cumsum(0)
         self.step, self.seconds = 0, 0.0
+        self.losses: list[tuple[float, float]] = []  # of critic and generator, since the last row
         self.history: list[dict[str, float]] = []
-        # The weights that held-out rows liked best, and what each of them lost there; none before
-        # the first report. And whether it has lasted too long that they are worse off.
+        # The weights that held-out rows liked best, what each lost there, and whether they have
+        # been worse off for too long
         self.best: dict[str, Tensor] = {}
         self.least = torch.zeros(0)
         self.worse = False
@@ -155,6 +156,25 @@ class _Training:
         u = torch.rand(self.settings.batch, generator=self.rng, dtype=torch.float64)
         rows = torch.searchsorted(self.cumulative, u * self.cumulative[-1])
         return rows.clamp(max=len(self.cumulative) - 1)
+
+    def improve(self) -> None:
+        """One step of the training."""
+        self.set_learning_rates()
+        critic_loss = 0.0
+        for _ in range(self.settings.critic_steps if self.settings.likelihood_share < 1 else 0):
+            critic_loss = self.improve_critic()
+        self.losses.append((critic_loss, self.improve_generator()))
+        self.step += 1
+
+    def require_finite(self, checkpoint: Any) -> None:
+        """Raise RuntimeError if the last losses are not finite."""
+        critic_loss, generator_loss = self.losses[-1]
+        if not math.isfinite(critic_loss + generator_loss):
+            kept = f"{checkpoint} keeps the last good state. " if checkpoint else ""
+            raise RuntimeError(
+                f"training diverged at step {self.step}: critic_loss is {critic_loss},"
+                f" generator_loss {generator_loss}. {kept}Try a lower learning_rate"
+            )
 
     def improve_critic(self) -> float:
         """One critic step: E D(fake) - E D(real) + penalty."""
@@ -250,8 +270,10 @@ class _Training:
         for optimiser in self.optimisers:
             optimiser.param_groups[0]["lr"] = rate
 
-    def report(self, losses: np.ndarray) -> None:
+    def report(self) -> None:
         """Add a row to the history, and judge by held-out rows whether it is to be the last."""
+        losses = np.mean(self.losses, axis=0)
+        self.losses.clear()
         made = self._made()
         held, first = self.data.held_features.sort(0).values, made[0].sort(0).values
         row = {
@@ -283,12 +305,10 @@ class _Training:
             return
         best = self._best_row()
         waited = self.progress() - self._part(best["step"], best["seconds"])
-        self.worse = waited >= self.settings.patience and _clearly_more(losses, self.least)
+        self.worse = waited >= self.settings.patience and clearly_more(losses, self.least)
         if self.worse and self.progress() < 1:
-            logger.info(
-                "training stops at step %d of %d: held-out frames were best at step %d",
-                self.step, self.settings.steps, best["step"],
-            )  # fmt: skip
+            text = "training stops at step %d of %d: held-out frames were best at step %d"
+            logger.info(text, self.step, self.settings.steps, best["step"])
 
     def _best_row(self) -> dict[str, float]:
         if self.settings.likelihood_share == 1:
@@ -302,7 +322,7 @@ class _Training:
             return last
         if self.settings.likelihood_share < 1:
             losses = energy_scores(self._made(), self.data.held_features)
-            return self.best if _clearly_more(losses, self.least) else last
+            return self.best if clearly_more(losses, self.least) else last
         best, final = self._best_row(), self.history[-1]
         if best["log_likelihood"] - final["log_likelihood"] > LEARNED_BY_HEART:
             text = "held-out frames were likeliest after %d of %d steps, which are kept: give more"
@@ -339,6 +359,7 @@ class _Training:
         """Write a checkpoint."""
         state = {name: part.state_dict() for name, part in self._networks().items()}
         state |= {"rng": self.rng.get_state(), "step": self.step, "seconds": self.seconds}
+        state |= {"losses": self.losses}
         state |= {"history": self.history, "best": self.best, "belongs_to": self._belongs_to()}
         state |= {"least": self.least, "worse": self.worse}
         buffer = io.BytesIO()
@@ -368,6 +389,7 @@ class _Training:
         self.rng.set_state(state["rng"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.history, self.best = state["history"], state["best"]
+        self.losses = state.get("losses", [])  # earlier versions saved with each row only
         if "least" in state:
             self.least, self.worse = state["least"], state["worse"]
         elif self.best:  # saved when the best was known by its mean only
@@ -375,9 +397,3 @@ class _Training:
             self.least = -self._log_likelihoods()
             self.averaged.load_state_dict(state["averaged"])
         logger.info("training goes on from step %d of %s", self.step, path)
-
-
-def _clearly_more(losses: Tensor, others: Tensor) -> bool:
-    """Whether rows lose more than others, both (n,), by three standard errors of the mean."""
-    more = losses - others
-    return bool(more.mean() > 3 * more.std() / math.sqrt(len(more))) if len(more) > 1 else False

@@ -28,6 +28,7 @@ from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input.language import lines_of, read_text
 from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
 from openmm_cgan.short_reprs import short_repr
+from openmm_cgan.signals import StoppedBySignalError, at_once
 from openmm_cgan.topologies import openmm_topology
 from openmm_cgan.windows.jobs import records_of
 from openmm_cgan.windows.platforms import fastest_platform
@@ -229,8 +230,8 @@ def run_windows(
     """Run windows, here or on the workers of an executor; continue those that were begun.
 
     Call it again after a kill: finished windows are passed over, the others go on from their
-    checkpoints.  A window that fails does not stop the others, nor does a worker that dies: its
-    window goes on with another one.
+    checkpoints. SIGTERM and SIGINT have those that run saved first. A window that fails does not
+    stop the others, nor does a worker that dies: its window goes on with another one.
 
     Parameters
     ----------
@@ -257,6 +258,8 @@ def run_windows(
     ValueError
         Before anything is run: if windows share a folder or do not fit the system, or a folder
         holds another window than the one to be run.
+    StoppedBySignalError
+        If a signal came.
     """
     topology = openmm_topology(topology)
     root = _common_folder(windows, system, topology)
@@ -273,10 +276,14 @@ def run_windows(
         _prepare(window)
     folders = [str(window.folder) for window in windows]
     threads = 1 if executor is not None else None
-    records = dict(tqdm(
-        records_of(folders, platform, threads, executor), total=len(folders), desc="windows",
-        unit="window", disable=None,
-    ))  # fmt: skip
+    made = records_of(folders, platform, threads, executor)
+    try:
+        with at_once():
+            bar = tqdm(made, total=len(folders), desc="windows", unit="window", disable=None)
+            records = dict(bar)
+    except StoppedBySignalError as stopped:
+        logger.warning("%s; all is saved in %s: run_windows again goes on", stopped, root)
+        raise
     results = [
         WindowResult(Path(f), records[f]["status"], records[f]["step"], records[f]["error"])
         for f in folders

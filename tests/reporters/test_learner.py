@@ -101,12 +101,14 @@ def test_the_run_does_not_wait_and_ends_what_it_has_begun(
 def test_a_worker_does_not_run_the_users_script_again(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import pickle, sys, subprocess\n"
+        "import pickle, sys, subprocess, types\n"
+        "from openmm_cgan.cgan import TrainingSettings\n"
         "open('times', 'a').write('x')\n"
         "from openmm_cgan.reporters import learner\n"
         "learner.WORKER = 'pass'\n"
-        "made = learner.Learner('made', 1, None, 'frames', None, 1)\n"
-        "made._start(None)\n"
+        "proposals = types.SimpleNamespace(mode='seed')\n"
+        "made = learner.Learner('made', 1, proposals, 'frames', TrainingSettings(), 1)\n"
+        "made._start(None, 1)\n"
         "made._worker.wait()\n"
     )
     root = str(ROOT)
@@ -144,6 +146,13 @@ def test_a_sampler_with_other_lengths_is_not_taken(tmp_path: Path, caplog) -> No
         run.simulation.step(20)
     assert "the old one stays" in caplog.text
     assert reporter.sampler is run.sampler
+
+
+def test_a_generator_without_density_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    reporter = propose(run, tmp_path / "p.csv")
+    with pytest.raises(ValueError, match="whose density is not known"):
+        Learner(tmp_path, 10, reporter, tmp_path, TrainingSettings(), 10)
 
 
 def test_intervals_that_do_not_grow_are_refused(tmp_path: Path) -> None:

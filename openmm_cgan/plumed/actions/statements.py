@@ -27,11 +27,6 @@ from openmm_cgan.plumed.input.words import (
 
 # Flags that tell PLUMED how to compute, not what: nothing changes natively
 IGNORED_FLAGS = frozenset({"NUMERICAL_DERIVATIVES", "SERIAL", "TIMINGS", "LOWMEM"})
-# Actions that are two in PLUMED, which shows in the names @0, @1 ... of those without a label
-SHORTCUTS = frozenset(
-    """DISTANCE ANGLE TORSION POSITION CENTER GYRATION RMSD COMBINE CUSTOM MATHEVAL RESTRAINT
-    UPPER_WALLS LOWER_WALLS""".split()  # noqa: SIM905  readable
-)
 
 
 def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action:
@@ -60,8 +55,7 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
         made = Problem(statement.location, word, message)
         problems.append(made if native else uncovered(statement, word, message))
 
-    above = scope.actions.values()
-    label = statement.label or f"@{len(above) + sum(a.name in SHORTCUTS for a in above)}"
+    label = statement.label or f"@{scope.count}"
     if statement.label in scope.actions:
         complain(statement.label, "this label is already used above")
     raw = _match_words(cls, statement, complain)

@@ -12,6 +12,7 @@ import openmm
 from openmm import unit
 
 from openmm_cgan.checkpoints import BIAS, SavedState, require_files, restore_run, save_run
+from openmm_cgan.claims import Claim
 from openmm_cgan.collective_variable import CollectiveVariable, cv_rows
 from openmm_cgan.plumed.backends import (
     BACKENDS,
@@ -25,7 +26,7 @@ from openmm_cgan.plumed.backends import (
 )
 from openmm_cgan.plumed.bias.presence import Presence, free_force_group
 from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
-from openmm_cgan.plumed.bias.serials import warn_of_other_atoms
+from openmm_cgan.plumed.bias.serials import topology_beside
 from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import restrained_text
@@ -33,7 +34,6 @@ from openmm_cgan.plumed.native.backend import NativeBackend
 from openmm_cgan.quantities import kelvin, nanometers, numbers_of, positions_in_nm, timestep_of
 from openmm_cgan.states import positions_and_box
 from openmm_cgan.stepping import around_steps
-from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
     from openmm.app import Simulation, Topology
@@ -46,7 +46,7 @@ class PlumedBias:
     ----------
     plumed_input : str or Path
         The input file, or the text itself if it contains a newline.
-    topology : openmm.app.Topology, or what `openmm_topology` finds one in, optional
+    topology : openmm.app.Topology, or what has one, optional
         Checks the atoms of the input; else `add_to` does.
     temperature : float or Quantity, optional
         Temperature of the run [K], for what needs kT and does not say TEMP.
@@ -55,9 +55,9 @@ class PlumedBias:
         ``openmm.PythonForce``; "plugin" uses openmm-plumed. "auto" takes native where it covers
         the input, else the kernel, else the plugin, and logs which and why.
     directory : str or Path
-        Where COLVAR, HILLS and the other files of the input are, by default the current folder.
+        Where COLVAR, HILLS and other files are, by default the current folder.
     restart : bool
-        Continue an earlier run: append to the files, read the hills.
+        Append to the files and read the hills; RESTART in the input has the last word.
     cvs : sequence of str, optional
         Names of the collective variables; by default the arguments of the biases, or of PRINT
         where there are none.
@@ -72,6 +72,8 @@ class PlumedBias:
         [K]
     text : str
         The input.
+    simulation : openmm.app.Simulation or None
+        That it is attached to.
 
     Raises
     ------
@@ -103,18 +105,18 @@ class PlumedBias:
         self.text, self.source = read_text(plumed_input)
         self.directory = Path(directory)
         self.temperature = kelvin(temperature)
-        topology = None if topology is None else openmm_topology(topology)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
-        self.restart = restart or self._input.restarts
-        if topology is not None:
-            warn_of_other_atoms(self._input.followed, self.directory, topology)
-        native, refusal = compile_natively(self._input, topology, self.temperature, self.restart)
+        self.restart = restart if (said := self._input.restarts) is None else said
+        known = topology_beside(self._input.followed, self.directory, topology)
+        native, refusal = compile_natively(self._input, known, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self.source)
         self._asked, self._moves = backend, False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
         self._presence: Presence | None = None  # in a System
         self._groups: set[int] = set()
         self._reporter: UpdateReporter | None = None
+        self.simulation: Simulation | None = None
+        self._claims: list[Claim] = []  # of the files of a saved run, until they are open
 
     @property
     def static(self) -> bool:
@@ -127,10 +129,8 @@ class PlumedBias:
         return self._engine.remembers
 
     def __repr__(self) -> str:
-        names = ", ".join(variable.name for variable in self.variables)
-        return f"PlumedBias({self.source}: {names}; backend {self.backend!r})"
-
-    # ---- building
+        names = [variable.name for variable in self.variables]
+        return f"PlumedBias({self.source}: {', '.join(names)}; backend {self.backend!r})"
 
     def _take_backend(self, names: tuple[str, ...], native: NativeBackend | None) -> None:
         self._engine: Backend = make_backend(
@@ -245,10 +245,10 @@ class PlumedBias:
         """Act from now on; the step where the Simulation stands may have been updated before."""
         self._engine.upload(simulation.context)
         self._reporter = UpdateReporter(self._engine, begun, self._groups)
-        self._simulation = simulation
+        self.simulation = simulation
         simulation.reporters.append(self._reporter)
         run_watch = RunWatch(simulation, self._reporter, self._groups, self.temperature)
-        around_steps(simulation, before=run_watch.look)
+        around_steps(simulation, before=run_watch.look, after=self._engine.flush)
 
     # ---- with a checkpoint
 
@@ -258,20 +258,16 @@ class PlumedBias:
         OpenMM's checkpoint, hills and kernels, the work of a moving restraint, the basin of a
         COMMITTOR, and how long each file is. Call it between steps; `BiasCheckpointReporter` does.
 
-        Raises
-        ------
-        RuntimeError
-            If the bias is attached to no Simulation.
-        ValueError
-            If the backend is not native: PLUMED itself goes on with ``restart=True``.
+        Raises RuntimeError if the bias is attached to no Simulation, and ValueError if the backend
+        is not native: PLUMED itself goes on with ``restart=True``.
         """
         save_run(Path(path), self._saved_simulation(), {BIAS: self})
 
     def _saved_simulation(self) -> Simulation:
         refuse(self._engine.why_not_saved)
-        if self._reporter is None:
+        if self.simulation is None:
             raise RuntimeError("the bias is attached to no Simulation: there is nothing to save")
-        return self._simulation
+        return self.simulation
 
     def saved(self) -> SavedState:
         """What an attached bias has gathered up to the present step: see `checkpoints.Keeper`."""
@@ -280,6 +276,7 @@ class PlumedBias:
 
     def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
         """Raise, as `attach` does, where it can not go on from a state; nothing is changed."""
+        self._claims = [Claim(self.directory / name) for name in state.files]
         self._require_attachable(simulation)
         refuse(self._engine.why_not_saved)
         if state.saved_by != self._input.fingerprint:
@@ -291,6 +288,7 @@ class PlumedBias:
         self._engine.go_on(timestep_of(simulation), state)
         due = any(state.step % stride == 0 for stride in self._engine.strides)
         self._begin(simulation, state.updated == state.step or not due)
+        self._claims.clear()  # open files have claims of their own
 
     # ---- values
 
@@ -380,7 +378,7 @@ class PlumedBias:
             If a bias depends on something else than `variables`, or only PLUMED itself knows it.
         """
         cvs = cv_rows(cvs, self.variables)
-        step = 0 if self._reporter is None else self._simulation.currentStep
+        step = 0 if self.simulation is None else self.simulation.currentStep
         return self._engine.bias_of_cvs(cvs, step)
 
     def move_restraint(self, context: openmm.Context, centres: Any) -> None:
@@ -398,3 +396,4 @@ class PlumedBias:
     def close(self) -> None:
         """Close the files of the input."""
         self._engine.close()
+        self._claims.clear()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from openmm_cgan.plumed.input.pdb import PdbAtom, read_models
 from openmm_cgan.plumed.input.words import NotNativeError, unbrace
+from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
     from openmm_cgan.plumed.input.language import Statement
@@ -23,23 +24,33 @@ logger = logging.getLogger("openmm_cgan")
 PDB_KEYWORDS = frozenset({"STRUCTURE", "REFERENCE", "TEMPLATE"})
 
 
-def warn_of_other_atoms(statements: Iterable[Statement], folder: Path, topology: Any) -> None:
-    """Say which PDB files have serials under which the topology has atoms of other elements.
+def topology_beside(statements: Iterable[Statement], folder: Path, given: Any) -> Any:
+    """The Topology that is given beside an input, after a look at the input's PDB files.
+
+    A warning says which have serials under which the topology has atoms of other elements.
 
     Parameters
     ----------
     statements : iterable of Statement
-        Of an input, names of files as they are opened.
+        Of the input, names of files as they are opened.
     folder : Path
         Where those names begin.
-    topology : openmm.app.Topology
+    given : openmm.app.Topology, or what `openmm_topology` finds one in, or None
+
+    Returns
+    -------
+    openmm.app.Topology or None
     """
+    if given is None:
+        return None
+    topology = openmm_topology(given)
     atoms = list(topology.atoms())
     for statement in statements:
         for word in statement.words:
             key, equals, value = word.partition("=")
             if equals and key.upper() in PDB_KEYWORDS:
                 _warn_of_file(statement, folder / unbrace(value), atoms)
+    return topology
 
 
 def _warn_of_file(statement: Statement, path: Path, atoms: Sequence[Any]) -> None:

@@ -6,6 +6,10 @@ variable      what collective variables share
 components    the components of vectors: of DISTANCE, POSITION
 chains        DISTANCE, ANGLE, TORSION
 contacts      sums over pairs: COORDINATION, CONTACTMAP
+reductions    MIN, MEAN, LESS_THAN ... of many values
+many          what variables of many values share
+distances     DISTANCES, XDISTANCES, YDISTANCES, ZDISTANCES
+alpha_beta    ALPHABETA
 shapes        GYRATION, RMSD
 paths         PATHMSD, PROPERTYMAP
 surroundings  TIME, ENERGY, VOLUME, CELL

@@ -32,8 +32,7 @@ class AtomAction(Action):
         return ()
 
     def enter(self, scope: Scope) -> None:
-        above = scope.whole_molecules
-        self.entities_above = tuple(entity for action in above for entity in action.entities)
+        self.entities_above = scope.entities
         if scope.molinfo_whole and self.makes_whole and self.periodic:
             self._take_atoms_as_they_are()
         super().enter(scope)

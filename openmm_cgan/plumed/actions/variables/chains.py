@@ -116,6 +116,12 @@ class ChainVariable(Variable):
             total[sites.index(end)] += slope
         return float(self.values(positions, box)[index]), total
 
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        if not self.strains_evenly:
+            return super().strain_slope(index, positions, box)
+        vectors = [np.array(vector) for vector in self._vectors(positions, box)]
+        return np.array(vectors).T @ np.array(self._slopes(vectors))
+
     def _vectors(self, positions: Any, box: Any) -> list[Vector]:
         """The vectors of `_pairs` [nm]."""
         points = {site: site_position(site, positions, box) for site in self.sites}

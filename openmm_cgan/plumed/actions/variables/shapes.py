@@ -57,6 +57,9 @@ class GroupVariable(Variable):
     def depends_on_image(self, box: BoxKind) -> bool:
         return not self.periodic and box.in_several_molecules(self.atoms)
 
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        return self._whole(positions, box).T @ self.gradient(index, positions, box)[1]
+
     def _whole(self, positions: Any, box: Any) -> Any:
         """Positions of the atoms, shape (..., n_atoms, 3) [nm]."""
         return whole(self.atoms, positions, box if self.periodic else None)
@@ -244,6 +247,8 @@ def read_references(action: Variable, given: Given) -> list[list[PdbAtom]]:
         If it can not be read.
     """
     name = given.options["REFERENCE"]
+    if given.units.natural:
+        raise action.not_native("REFERENCE", "a PDB file in natural units is not native")
     try:
         return read_models(given.folder / name)
     except NotNativeError as error:
