@@ -206,6 +206,7 @@ ORDER = [
     "reporters.settings",
     "reporters.attempts",
     "reporters.surroundings",
+    "reporters.rest_energy",
     "reporters.healing",
     "reporters.moves.move",
     "reporters.moves.exactness",

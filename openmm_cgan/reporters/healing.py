@@ -19,6 +19,7 @@ from openmm_cgan.potentials import global_parameters, masses_of, system_without
 from openmm_cgan.proposals import PASSED, Proposals, Screen, cv_differences, cv_tolerances
 from openmm_cgan.reporters.attempts import ENERGY_NOT_FINITE, Attempt
 from openmm_cgan.reporters.contexts import context_like, degrees_of_freedom, verlet_step
+from openmm_cgan.reporters.rest_energy import RestEnergy
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.reporters.surroundings import Surroundings
 from openmm_cgan.states import positions_of
@@ -71,7 +72,10 @@ class HealingContext:
         self._groups = set(range(32)) - set(self._restraint.force_groups())
         self._constraint_tolerance = simulation.integrator.getConstraintTolerance()
         self._context = context_like(simulation, system)
-        self.n_dof = degrees_of_freedom(system)
+        self._rest = RestEnergy(simulation, system, surroundings.atoms)
+        self.n_dof = degrees_of_freedom(system, surroundings.atoms.tolist())
+        if self._rest.is_any:
+            self.n_dof *= 2  # how they touch their surroundings varies as much as they themselves
 
     def _force_constants(self, simulation: app.Simulation) -> NDArray[np.float64]:
         """What the settings say; else as the tolerances ask, but no stiffer than a step can bear.
@@ -101,6 +105,7 @@ class HealingContext:
         running = dict(context.getParameters())
         for name in self._followed & running.keys():
             self._context.setParameter(name, running[name])
+        self._rest.follow(context)
 
     def energies(self, positions: NDArray) -> NDArray:
         """Potential energies without the bias [kJ/mol].
@@ -210,7 +215,8 @@ class HealingContext:
         if not (np.abs(cv_differences(here.variables, target, cvs)) <= reach).all():
             return LEFT_TARGET
         current = float(self.energies(here.positions[None])[0])
-        rise = energy - current + self._bias_rise(cvs)
+        rest = self._rest(positions, here.box) - self._rest(here.positions, here.box)
+        rise = energy - current - rest + self._bias_rise(cvs)
         limit = self.settings.max_energy * self.kT * np.sqrt(self.n_dof)
         return PASSED if rise <= limit else ENERGY_TOO_HIGH
 

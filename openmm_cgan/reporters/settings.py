@@ -40,7 +40,9 @@ class ProposalSettings:
         A healed configuration is refused when its energy (bias included, where the bias is a
         function of the CVs) exceeds that of the current one by more than
         ``max_energy * kT * sqrt(n_dof)``: the energies of two equilibrated configurations differ by
-        ``kT * sqrt(n_dof)`` (one standard deviation, n_dof harmonic degrees of freedom).
+        ``kT * sqrt(n_dof)`` (one standard deviation, n_dof harmonic degrees of freedom). What is
+        around the generated atoms does not count among itself, only with them, and n_dof then is
+        twice theirs.
     settle_steps : int, optional
         Length of the settle window after an injection, default ``1 / friction`` of the integrator,
         or 1 ps where it has none.
