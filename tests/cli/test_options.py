@@ -87,7 +87,7 @@ def test_a_folder_that_is_no_window_is_told_with_one_that_is(tmp_path: Path) -> 
     (inner / "window.json").write_text("{")
     with pytest.raises(FileNotFoundError, match=r"no umbrella window.*such as .*window-000"):
         read_windows([inner.parent])
-    with pytest.raises(ValueError, match=r"window-000/window.json is damaged"):
+    with pytest.raises(ValueError, match=r"window-000/window.json is .*damaged"):
         read_windows([inner])
 
 
