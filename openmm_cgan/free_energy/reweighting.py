@@ -266,8 +266,8 @@ def reweight(
     what = f"{len(joined)} frames ({', '.join(names)})"
     if why := why_unknown(samples.k_hat, samples.effective_samples, what):
         logger.warning(
-            "%s: averages and free energies are NaN. Take frames from where the bias hardly changes "
-            "any more, run longer, or make the bias act on what is slow", why
+            "%s: averages and free energies are NaN. Take frames from where the bias hardly "
+            "changes any more, run longer, or make the bias act on what is slow", why
         )  # fmt: skip
     return replace(samples, unknown=why)
 
