@@ -246,6 +246,19 @@ def read_model(path: Path) -> list[Any]:
     return [*arrays, gan.cv_range, gan.condition_noise, *about, str(gan.temperature)]
 
 
+def write_training(folder: Path) -> Path:
+    """The checkpoint of a training that has ended."""
+    path = folder / "training.chk"
+    ConditionalGAN.fit(chain_frames(), Chain().topology(), TRAINED, checkpoint=path)
+    return path
+
+
+def read_training(path: Path) -> list[Any]:
+    """What the training that goes on from it gives: nothing is left to do."""
+    gan = ConditionalGAN.fit(chain_frames(), Chain().topology(), TRAINED, checkpoint=path)
+    return [*(x.numpy() for x in gan.generator.state_dict().values()), repr(gan.history)]
+
+
 def write_checkpoint(name: str) -> Callable[[Path], Path]:
     """What saves a short run with the bias of that table."""
 
@@ -369,6 +382,7 @@ KINDS = [
         Kind(f"run, {name}", "checkpoints", write_checkpoint(name), read_checkpoint(name), True)
         for name in ("HILLS", "HILLS without a grid", "KERNELS")
     ),
+    Kind("training", "checkpoints", write_training, read_training, checked=True),
     Kind("PDB", "PDB files", write_pdb, read_pdb_file),
     Kind("index", "index files", write_index, read_index),
     Kind("window.json", "records", write_window, read_window),

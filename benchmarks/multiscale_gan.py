@@ -236,6 +236,19 @@ def provenance() -> dict[str, object]:
     return {"commit": commit, "cores": os.cpu_count(), "date": date.today().isoformat()}
 
 
+def write(path: Path, rows: list[dict[str, object]]) -> None:
+    """Write rows, beside those of other systems and separations that the file holds."""
+
+    def what(row: dict[str, object]) -> tuple[object, ...]:
+        return row["system"], row["separation"], row["from"]
+
+    kept = json.loads(path.read_text()) if path.exists() else []
+    new = {what(row) for row in rows}
+    lines = [json.dumps(row) for row in [r for r in kept if what(r) not in new] + rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
@@ -243,7 +256,7 @@ def main() -> None:
     parser.add_argument("--generators", nargs="+", choices=["gan", "flow"], default=["gan", "flow"])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    parser.add_argument("--json", type=Path, help="write rows here, beside those of other systems")
     arguments = parser.parse_args()
     kinds = {"gan": "MLPGenerator", "flow": "FlowGenerator"}
     base = TrainingSettings(steps=arguments.steps, report_every=500)
@@ -253,18 +266,16 @@ def main() -> None:
         for seed in arguments.seeds for name in arguments.generators
     ]  # fmt: skip
     torch.set_num_threads(1)
-    rows = []
+    rows, source = [], {"steps": arguments.steps} | provenance()
     for name in tqdm(arguments.systems, desc="systems", disable=None):
         for separation in arguments.separations:
             for row in rows_of(SYSTEMS[name](1 / separation), settings):
                 if not rows:
                     print("  ".join(f"{key:>10}" for key in row), flush=True)
                 print("  ".join(f"{value!s:>10}" for value in row.values()), flush=True)
-                rows.append(row)
-    if arguments.json:
-        record = {"rows": rows, "steps": arguments.steps} | provenance()
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+                rows.append(row | source)
+            if arguments.json:
+                write(arguments.json, rows)
 
 
 if __name__ == "__main__":

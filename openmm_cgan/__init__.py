@@ -28,7 +28,7 @@ frames                frames on disk: H5MD segments with CVs, bias energy and se
 potentials            energies of many configurations beside a running simulation
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions
 rotors                equivalent hydrogens, which frames may exchange
-features              positions <-> what networks see: Featurization, the Z-matrix's; CVs for them
+features              positions <-> what networks see: by a Z-matrix or as they stand; CVs for them
 generators            the conditional generator networks: MLPGenerator, FlowGenerator
 cgan                  critic, losses, the training loop; ConditionalGenerator (= ConditionalGAN)
 proposals             configurations asked for at CV values: screened, counted by reason
@@ -37,7 +37,7 @@ free_energy           MBAR over windows, free-energy profiles and their errors
 closures              averages at CV values, drift and diffusion, the reduced dynamics they close
 windows               many seeded umbrella windows over a concurrent.futures.Executor
 metrics, report       how good the generator is; plots
-testsystems           systems with known answers
+testsystems           systems with known answers, multiscale equations among them
 cli                   the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
 
 Importing the package imports none of them: the names below are fetched when first used.

@@ -122,6 +122,10 @@ def positions_and_box(
     return positions_of(state), box_of(state) if periodic else None
 
 
+class NotFiniteError(RuntimeError):
+    """A run has come to positions or velocities that are infinite or NaN."""
+
+
 def is_finite(simulation: Simulation) -> bool:
     """Whether all positions and velocities of a Simulation are finite."""
     state = simulation.context.getState(positions=True, velocities=True)

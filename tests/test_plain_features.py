@@ -190,3 +190,28 @@ def test_arrays_that_are_no_frames_are_refused():
         Frames.of_arrays(np.zeros(4), np.zeros(4))
     with pytest.raises(ValueError, match=r"cvs has shape \(5, 1\), expected \(4, 1\)"):
         Frames.of_arrays(np.zeros((4, 2)), np.zeros(5))
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("pivots", np.array([99])),
+        ("pivots", np.array([-2])),
+        ("placed", np.array([5])),
+        ("slopes", np.zeros((1, 3))),
+        ("slopes", np.ones((1, 2))),
+        ("slopes", np.ones((2, 3))),
+        ("linear", np.array([7])),
+        ("linear", np.array([0.5])),
+        ("scale", np.ones(2)),
+        ("centre", np.full(3, np.nan)),
+        ("atoms", np.arange(3)),
+    ],
+)
+def test_damaged_arrays_are_refused(flow, tmp_path, name, array):
+    path = flow.save(tmp_path / "pair")
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files}
+    np.savez(path, **(arrays | {f"features.{name}": array}))
+    with pytest.raises(ValueError, match=r"pair\.npz is damaged"):
+        ConditionalGenerator.load(path)

@@ -37,12 +37,7 @@ from openmm_cgan.cgan.targets import checked_targets
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import train
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.features import (
-    FEATURIZATIONS,
-    ConditionEncoding,
-    Featurization,
-    Featurize,
-)
+from openmm_cgan.features import FEATURIZATIONS, ConditionEncoding, Featurization, Featurize
 from openmm_cgan.frames import Frames, read_frames, topology_hash
 from openmm_cgan.generators import DensityGenerator, Generator, knows_density, made_again
 from openmm_cgan.quantities import nanometers, numbers_of
@@ -174,6 +169,11 @@ class ConditionalGenerator:
     def has_density(self) -> bool:
         """Whether `log_prob` is known."""
         return self.generator.has_density
+
+    @property
+    def keeps_place(self) -> bool:
+        """Whether configurations stand where they belong, and must not be moved as a whole."""
+        return self.features.keeps_place
 
     @property
     def constant_bonds(self) -> np.ndarray:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from openmm_cgan.array_files import require_checksums
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cgan.critic import Critic, gradient_penalty
 from openmm_cgan.cgan.scores import clearly_more, energy_score, energy_scores
@@ -37,6 +38,7 @@ from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
+MAX_CHECKPOINT_BYTES = 2**33
 LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
 DRAWS = (
     2  # of each condition, that the energy score compares: four do no better, at twice the price
@@ -145,11 +147,9 @@ class _Training:
         self.step, self.seconds = 0, 0.0
         self.losses: list[tuple[float, float]] = []  # of critic and generator, since the last row
         self.history: list[dict[str, float]] = []
-        # The weights that held-out rows liked best, what each lost there, and whether they have
-        # been worse off for too long
+        # the weights that held-out rows liked best, what each lost there, and whether for too long
         self.best: dict[str, Tensor] = {}
-        self.least = torch.zeros(0)
-        self.worse = False
+        self.least, self.worse = torch.zeros(0), False
 
     def draw(self) -> Tensor:
         """Rows of a batch."""
@@ -369,6 +369,7 @@ class _Training:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from a checkpoint."""
         try:
+            require_checksums(Path(path), MAX_CHECKPOINT_BYTES)
             state = torch.load(path, weights_only=True)
             belongs_to = state["belongs_to"]
         except Exception as error:

@@ -10,7 +10,7 @@ running       save_run and restore_run
 """
 
 from openmm_cgan.checkpoints.run_file import BIAS, SavedRun, read_run, write_run
-from openmm_cgan.checkpoints.running import Keeper, restore_run, save_run
+from openmm_cgan.checkpoints.running import Keeper, restore_run, save_run, to_go_back_to
 from openmm_cgan.checkpoints.saved_states import (
     SavedState,
     cut_to,
@@ -33,5 +33,6 @@ __all__ = [
     "saved_array",
     "saved_text",
     "text_array",
+    "to_go_back_to",
     "write_run",
 ]

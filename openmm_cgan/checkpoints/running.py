@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import weakref
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -160,17 +161,27 @@ def restore_run(
             "keepers as they were named when the run was saved"
         )
     for name, keeper in keepers.items():
-        keeper.check_saved(run.keepers[name], simulation, path)
+        with _naming(path, name):
+            keeper.check_saved(run.keepers[name], simulation, path)
     if left := run.keepers.keys() - keepers.keys():
         log.warning("%s: what it has of %s is not restored", path, _quoted(left))
     _load(simulation, run, path)
     if new_velocities is not None:
         draw_velocities(simulation, new_velocities)
     for name, keeper in keepers.items():
-        try:
+        with _naming(path, name):
             keeper.restore_saved(run.keepers[name], simulation)
-        except ValueError as error:
-            raise ValueError(f"{path}: what it has of '{name}' does not fit: {error}") from error
+
+
+@contextlib.contextmanager
+def _naming(path: Path, keeper: str) -> Iterator[None]:
+    """Have each ValueError name the file."""
+    try:
+        yield
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: what it has of '{keeper}' does not fit: {error}") from error
 
 
 def _load(simulation: Simulation, run: SavedRun, path: Path) -> None:
@@ -193,3 +204,12 @@ def _load(simulation: Simulation, run: SavedRun, path: Path) -> None:
 
 def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in sorted(names)) or "no keeper"
+
+
+def to_go_back_to(path: Path, retry: int) -> Path:
+    """The checkpoint for the n-th attempt to get past what is not finite, the first being 1.
+
+    What goes wrong twice from the last one may have begun before it: then the one before.
+    """
+    older = path.with_name(f"{path.name}.old")
+    return older if retry > 1 and retry % 2 == 0 and older.exists() else path

@@ -151,10 +151,7 @@ def run_demo(
     stages = _Stages(say)
     reference = read_reference()  # rather now than after five minutes
     asked = json.loads(json.dumps(asdict(settings) | {"seed": seed}))
-    if resume:
-        _require_same(folder, asked)
-    else:
-        _begin(folder, asked, overwrite)
+    (_require_same if resume else _replace if overwrite else _begin)(folder, asked)
 
     stages.begin(f"metadynamics on phi and psi, {settings.md_steps:,} steps")
     bias = run_metadynamics(folder / "md", settings, seed)
@@ -167,11 +164,7 @@ def run_demo(
     gan.save(folder / "model.npz")
 
     stages.begin("proposals at the centres of the windows")
-    screen = Screen(molecule.topology, molecule.positions, bias)
-    centres = window_centres(bias, settings)
-    targets = np.repeat(centres, settings.proposals_per_window, axis=0)
-    proposals = propose(gan, targets, screen, seed=seed)
-    seeds = choose_seeds(proposals, centres, seed)
+    proposals, seeds = propose_seeds(gan, molecule, bias, settings, seed)
 
     stages.begin(f"{len(seeds.centres)} seeded windows of {settings.window_steps:,} steps")
     run_seeded_windows(folder / "windows", molecule, seeds, settings, seed, workers)
@@ -260,6 +253,17 @@ class Seeds:
     positions: NDArray[np.float64]
 
 
+def propose_seeds(
+    gan: ConditionalGAN, molecule: Molecule, bias: PlumedBias, settings: DemoSettings, seed: int
+) -> tuple[Proposals, Seeds]:
+    """Proposals at the centres of the windows, and those from which the windows start."""
+    screen = Screen(molecule.topology, molecule.positions, bias)
+    centres = window_centres(bias, settings)
+    targets = np.repeat(centres, settings.proposals_per_window, axis=0)
+    proposals = propose(gan, targets, screen, seed=seed)
+    return proposals, choose_seeds(proposals, centres, seed)
+
+
 def choose_seeds(proposals: Proposals, centres: NDArray, seed: int) -> Seeds:
     """One accepted proposal for each window, drawn at random.
 
@@ -334,18 +338,26 @@ def _require_same(folder: Path, asked: dict[str, Any]) -> None:
         )
 
 
-def _begin(folder: Path, asked: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder; of an earlier demo remove what demos write, and nothing else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    there = [folder / name for name in OUTPUTS if (folder / name).exists()]
-    if there and not overwrite:
+def _begin(folder: Path, asked: dict[str, Any]) -> None:
+    """Make the folder, which must hold no earlier demo."""
+    if there := _outputs(folder):
         raise FileExistsError(
             f"{folder} holds an earlier demo ({there[0].name}): use --resume, --overwrite or "
             "another --out"
         )
-    for path in there:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / RECORD, asked)
+
+
+def _replace(folder: Path, asked: dict[str, Any]) -> None:
+    """Of an earlier demo remove what demos write, and nothing else."""
+    for path in _outputs(folder):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _begin(folder, asked)
+
+
+def _outputs(folder: Path) -> list[Path]:
+    return [folder / name for name in OUTPUTS if (folder / name).exists()]
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:

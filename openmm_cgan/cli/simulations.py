@@ -20,12 +20,12 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_cgan.atomic_files import replacing, write_atomically
-from openmm_cgan.checkpoints import Keeper, restore_run, save_run
+from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, RunCheckpointReporter
 from openmm_cgan.signals import between_steps
-from openmm_cgan.states import is_finite
+from openmm_cgan.states import NotFiniteError, is_finite
 from openmm_cgan.stepping import step_and_look
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.topologies import read_configuration
@@ -113,10 +113,6 @@ def load_molecule(
     options["constraints"] = CONSTRAINTS[constraints]
     system = app.ForceField(*forcefield).createSystem(pdb.topology, **options)
     return Molecule(pdb.topology, system, positions)
-
-
-class NotFiniteError(RuntimeError):
-    """A run has come to positions or velocities that are infinite or NaN."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +207,8 @@ def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedB
     keepers: dict[str, Keeper] = {"bias": bias, "frames": frames}
     if goes_on:
         seed = settings.seed + retry if retry else None
-        restore_run(_checkpoint(folder, retry), simulation, keepers, new_velocities=seed)
+        checkpoint = to_go_back_to(folder / CHECKPOINT, retry)
+        restore_run(checkpoint, simulation, keepers, new_velocities=seed)
     else:
         _begin(simulation, molecule, bias, frames, folder, settings, restart)
     end = _end_of(folder) if steps is None else simulation.currentStep + steps
@@ -219,12 +216,6 @@ def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedB
     _keep_checkpoints(simulation, keepers, folder, settings)
     _to_the_end(simulation, keepers, end, folder)
     return bias
-
-
-def _checkpoint(folder: Path, retry: int) -> Path:
-    """Where to go on from: what has gone wrong twice from the last goes back to the one before."""
-    older = folder / f"{CHECKPOINT}.old"
-    return older if retry > 1 and retry % 2 == 0 and older.exists() else folder / CHECKPOINT
 
 
 def _to_the_end(

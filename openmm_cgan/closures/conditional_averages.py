@@ -42,13 +42,13 @@ class ConditionalAverage:
     at : ndarray, shape (m, k)
         Values of the CVs [CV unit].
     value, error : ndarray, shape (m, ...)
-        NaN where too few frames are near or they lie on one side: nothing is extrapolated. The
-        error is that of the frames, by the replicates, and `smearing`.
+        NaN where too few frames are near or they lie on one side: nothing is extrapolated.
     smearing : ndarray, shape (m, ...)
         What the width of the kernel may have left, beyond what is noise: from the change to a
-        narrower one, root mean square over values within two bandwidths.
+        narrower one, root mean square over values within two bandwidths. It is part of the error.
     replicates : ndarray, shape (n_bootstrap, m, ...)
-        The value from each replicate of the frames, for errors of what is made of it.
+        The value from each replicate of the frames, moved at random by the smearing: for errors of
+        what is made of it.
     effective_samples : ndarray, shape (m,)
         Kish's number of frames that an average comes from, correlated ones counted once.
     bandwidth : ndarray, shape (k,)
@@ -113,14 +113,15 @@ def conditional_average(
     few = relative[: 1 + ENOUGH_REPLICATES]
     narrow, _ = _averages(samples, few, flat, at, NARROWER * widths, degree)
     left = _smearing(samples, rows[: len(narrow)] - narrow, at, widths, degree)
-    noise = np.array([[spread(r) for r in column] for column in rows[1:].transpose(1, 2, 0)])
+    replicates = rows[1:] + left * _random_fields(samples, at, widths, rows[1:].shape)
+    error = np.array([[spread(r) for r in column] for column in replicates.transpose(1, 2, 0)])
     shape = (len(at), *values.shape[1:])
     found = ConditionalAverage(
         at,
         rows[0].reshape(shape),
-        np.hypot(noise, left).reshape(shape),
+        error.reshape(shape),
         left.reshape(shape),
-        rows[1:].reshape(-1, *shape),
+        replicates.reshape(-1, *shape),
         effective,
         widths,
     )
@@ -200,6 +201,23 @@ def _smearing(
     pooled = near @ np.where(known, beyond, 0.0) / np.maximum(near @ known.astype(float), 1.0)
     share = 1.0 - NARROWER ** (degree + 2 - degree % 2)
     return np.sqrt(np.maximum(pooled, 0.0)) / share
+
+
+def _random_fields(
+    samples: WeightedSamples, at: NDArray, widths: NDArray, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Gaussian fields of variance 1 on values of the CVs, shape (n_bootstrap, m, n_values).
+
+    They are alike within two bandwidths, as what smearing leaves is.
+    """
+    far = sum(
+        (v.difference(at[:, None, i], at[None, :, i]) / (2.0 * widths[i])) ** 2
+        for i, v in enumerate(samples.variables)
+    )
+    strengths, modes = np.linalg.eigh(np.exp(-0.5 * far))
+    roots = modes * np.sqrt(np.maximum(strengths, 0.0))
+    normal = np.random.default_rng(0).normal(size=(shape[0], shape[2], shape[1]))
+    return np.asarray((normal @ roots.T).transpose(0, 2, 1))
 
 
 def relative_weights(samples: WeightedSamples) -> NDArray[np.float64]:

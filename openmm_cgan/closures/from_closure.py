@@ -11,7 +11,11 @@ from scipy.ndimage import distance_transform_edt
 
 from openmm_cgan.closures.drift_and_diffusion import Closure
 from openmm_cgan.closures.grid import Grid
-from openmm_cgan.closures.mean_force import fitted_potentials, require_on
+from openmm_cgan.closures.mean_force import (
+    fitted_potentials,
+    require_on,
+    warn_of_coarse_cells,
+)
 from openmm_cgan.closures.reduced_dynamics import ReducedDynamics
 from openmm_cgan.free_energy.samples import Estimate, spread
 
@@ -40,6 +44,14 @@ def reduced_dynamics_of(
     ValueError
         If the closure is one at other values, or a diffusion is not positive.
     """
+    source = closure.mean_force if by == "mean_force" else closure.drift
+    if source.at.shape == grid.points.shape:
+        rows = source.value[None]
+        change = fitted_potentials(grid, rows)[0] - fitted_potentials(grid, rows, points=4)[0]
+        scale = (
+            1.0 if by == "mean_force" else 2.0 * closure.kT / np.nanmean(closure.diffusion.value)
+        )
+        warn_of_coarse_cells(change[0] * scale, closure.kT)
     return next(_of_replicates(grid, closure, by, refine))
 
 

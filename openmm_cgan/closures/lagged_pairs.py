@@ -224,7 +224,7 @@ def _at_lag(
     left = joint.smearing
 
     def average(value: NDArray, rows: NDArray, smearing: NDArray) -> ConditionalAverage:
-        error = np.hypot(np.apply_along_axis(spread, 0, rows), smearing)
+        error = np.apply_along_axis(spread, 0, rows)
         return replace(joint, value=value, error=error, smearing=smearing, replicates=rows)
 
     return (

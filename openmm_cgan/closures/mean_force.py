@@ -7,6 +7,8 @@ the mean force is not known belong to no equation: what they part has no known d
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, csc_matrix
@@ -19,7 +21,16 @@ from openmm_cgan.closures.grid import Grid
 from openmm_cgan.free_energy.profiles import FreeEnergy
 from openmm_cgan.free_energy.samples import spread
 
-STEEP = (-1.0, 13.0, 13.0, -1.0)  # of 24: difference from four slopes, fourth order in the width
+logger = logging.getLogger("openmm_cgan")
+
+# Mean slope between two centres from the slopes at two, four and six, of the order of their number
+# in the width: weights by number of points.
+WEIGHTS = {
+    2: np.array([1.0, 1.0]) / 2.0,
+    4: np.array([-1.0, 13.0, 13.0, -1.0]) / 24.0,
+    6: np.array([11.0, -93.0, 802.0, 802.0, -93.0, 11.0]) / 1440.0,
+}
+COARSE = 0.5  # kT by which a free energy may depend on the order before it is said
 
 
 def integrate_mean_force(grid: Grid, mean_force: ConditionalAverage, kT: float) -> FreeEnergy:
@@ -36,7 +47,8 @@ def integrate_mean_force(grid: Grid, mean_force: ConditionalAverage, kT: float) 
     Returns
     -------
     FreeEnergy
-        NaN where the mean force is not known; infinite errors beyond such a gap.
+        NaN where the mean force is not known; infinite errors beyond such a gap. Errors are those
+        of the mean force, and how much changes between fourth and sixth order in the cells' width.
 
     Raises
     ------
@@ -46,10 +58,12 @@ def integrate_mean_force(grid: Grid, mean_force: ConditionalAverage, kT: float) 
     require_on(grid, mean_force)
     rows = np.concatenate([mean_force.value[None], mean_force.replicates])
     potentials, part = fitted_potentials(grid, rows)
+    coarse = potentials[0] - fitted_potentials(grid, rows[:1], points=4)[0][0]
+    warn_of_coarse_cells(coarse, kT)
     inside = part == np.bincount(part[part >= 0]).argmax()  # the zero lies in the largest part
     log_sums = logsumexp(-potentials[:, inside] / kT, axis=1) + np.log(grid.widths.prod())
     normalised = potentials + kT * log_sums[:, None]
-    error = np.array([spread(column) for column in normalised[1:].T])
+    error = np.hypot([spread(column) for column in normalised[1:].T], coarse)
     error[(part >= 0) & ~inside] = np.inf
     value = potentials[0] - np.nanmin(potentials[0][inside])
     return FreeEnergy(
@@ -62,8 +76,26 @@ def integrate_mean_force(grid: Grid, mean_force: ConditionalAverage, kT: float) 
     )
 
 
+def warn_of_coarse_cells(change: NDArray[np.float64], kT: float) -> None:
+    """Say where the cells of a grid are too wide for what changes between them.
+
+    Parameters
+    ----------
+    change : ndarray, shape (m,)
+        Of a free energy between two orders of integration [kJ/mol].
+    kT : float
+        [kJ/mol]
+    """
+    largest = np.nanmax(np.abs(change))
+    if largest > COARSE * kT:
+        logger.warning(
+            "the cells of the grid are too wide for the mean force: their width alone leaves the "
+            "free energy uncertain by %.2g kT; take more cells", largest / kT
+        )  # fmt: skip
+
+
 def fitted_potentials(
-    grid: Grid, gradients: NDArray[np.float64]
+    grid: Grid, gradients: NDArray[np.float64], points: int = 6
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The potentials that fit some fields of gradients best, each of mean zero.
 
@@ -72,6 +104,8 @@ def fitted_potentials(
     grid : Grid
     gradients : ndarray, shape (r, m, k)
         At ``grid.points`` [energy/CV unit]; NaN where they are not known.
+    points : {2, 4, 6}
+        How many give the slope between two, where as many are known.
 
     Returns
     -------
@@ -93,7 +127,7 @@ def fitted_potentials(
     for axis, width in enumerate(grid.widths):
         left, right = grid.edges(axis)
         both = known[left] & known[right]
-        rise = _rises(grid, filled[..., axis], known, axis) * width
+        rise = _rises(grid, filled[..., axis], known, axis, points) * width
         heads.append(left[both])
         tails.append(right[both])
         rises.append(rise[:, both])
@@ -136,23 +170,27 @@ def require_on(grid: Grid, average: ConditionalAverage) -> None:
 
 
 def _rises(
-    grid: Grid, slopes: NDArray[np.float64], known: NDArray[np.bool_], axis: int
+    grid: Grid, slopes: NDArray[np.float64], known: NDArray[np.bool_], axis: int, points: int
 ) -> NDArray[np.float64]:
-    """Mean slope between neighbouring centres (r, n_faces): fourth order where four are known."""
+    """Mean slope between neighbouring centres (r, n_faces), from as many as are known."""
     field = slopes.reshape(-1, *grid.shape)
     mask = known.reshape(grid.shape)
-    along = axis + 1
-    total = np.zeros_like(field)
-    four = np.ones_like(mask)
-    for shift, factor in zip((1, 0, -1, -2), STEEP, strict=True):
-        total += factor / 24.0 * np.roll(field, shift, along)
-        four &= np.roll(mask, shift, axis)
+    n = grid.shape[axis]
+    found = np.zeros_like(field)
+    for number in (2, 4, 6):
+        if number > points:
+            break
+        own, all_known = np.zeros_like(field), np.ones_like(mask)
+        for shift, weight in zip(
+            range(1 - number // 2, 1 + number // 2), WEIGHTS[number], strict=True
+        ):
+            own += weight * np.roll(field, -shift, axis + 1)
+            all_known &= np.roll(mask, -shift, axis)
+        if not grid.periodic[axis]:
+            index = np.arange(n)
+            inner = (index >= number // 2 - 1) & (index < n - number // 2)
+            all_known &= np.expand_dims(inner, tuple(a for a in range(mask.ndim) if a != axis))
+        found = np.where(all_known | (number == 2), own, found)
     if not grid.periodic[axis]:
-        index = np.arange(grid.shape[axis])
-        inner = (index >= 1) & (index <= grid.shape[axis] - 3)
-        four &= np.expand_dims(inner, tuple(a for a in range(mask.ndim) if a != axis))
-    two = 0.5 * (field + np.roll(field, -1, along))
-    found = np.where(four, total, two)
-    if not grid.periodic[axis]:
-        found = np.delete(found, -1, along)
+        found = np.delete(found, -1, axis + 1)
     return found.reshape(len(field), -1)

@@ -73,6 +73,7 @@ class PlainFeatures:
     """
 
     n_pairs = 0
+    keeps_place = True
 
     def __init__(
         self,
@@ -203,7 +204,17 @@ class PlainFeatures:
     def from_arrays(
         cls, arrays: Mapping[str, NDArray[Any]], variables: Sequence[CollectiveVariable]
     ) -> Self:
-        """Make it again from its `arrays`, of the shapes that stand there."""
+        """Make it again from its `arrays`.
+
+        Raises
+        ------
+        ValueError
+            If their shapes do not belong together.
+        """
+        n = (3 * len(arrays["atoms"]),)
+        found = (arrays["centre"].shape, arrays["scale"].shape, arrays["slopes"].shape[1:])
+        if found != (n, n, n):
+            raise ValueError(f"centre, scale and slopes have shapes {found}, expected {n} of each")
         centre, scale, linear = (
             torch.from_numpy(arrays[name]) for name in ("centre", "scale", "linear")
         )

@@ -47,6 +47,8 @@ class ZMatrixFeatures:
         Columns that are standardised, and columns (torsions) that are pairs.
     """
 
+    keeps_place = False
+
     def __init__(
         self,
         z_matrix: ZMatrix,

@@ -15,6 +15,7 @@ from openmm_cgan.checkpoints import SavedState, require_files, saved_array, save
 from openmm_cgan.proposals import (
     Sampler,
     generated_atoms,
+    keeps_place,
     require_same_variables,
     require_sampler,
 )
@@ -155,6 +156,11 @@ class ProposalReporter:
         ours, theirs = self._sampler.topology_hash, sampler.topology_hash
         if ours and theirs and ours != theirs:
             raise ValueError("the new sampler was trained on another topology")
+        if keeps_place(sampler) != keeps_place(self._sampler):
+            raise ValueError(
+                "of the new sampler and the one it would replace, one makes configurations that"
+                " stand where they belong, the other molecules that may be moved as a whole"
+            )
         kind = MOVES.get(self.mode)
         if kind is not None and (reason := kind.why_not_replaced(sampler, self._sampler)):
             raise ValueError(f"the new sampler cannot make {self.mode} proposals: {reason}")

@@ -45,6 +45,8 @@ from openmm_cgan.windows.worker import can_watch_isomers
 
 logger = logging.getLogger("openmm_cgan")
 
+MAY_CHANGE = ("steps", "retries")  # of the settings of a window that was begun
+
 
 @dataclass(frozen=True)
 class WindowSettings:
@@ -68,6 +70,9 @@ class WindowSettings:
         Of the PlumedBias.
     seed : int
         The seeds of the windows are drawn from this one.
+    retries : int
+        How often a window goes back to its last checkpoint, with new velocities, where a position
+        becomes infinite or NaN; then it has failed.
     """
 
     temperature: float | unit.Quantity
@@ -79,6 +84,7 @@ class WindowSettings:
     friction: float | unit.Quantity = 1.0
     backend: str = "auto"
     seed: int = 0
+    retries: int = 0
 
     def __post_init__(self) -> None:
         for name, bare in (("temperature", "K"), ("timestep", "ps"), ("friction", "1/ps")):
@@ -346,7 +352,7 @@ def _require_same_window(window: Window) -> None:
     if not (window.folder / RECORD).exists():
         return
     old, new = read_record(window.folder), _new_record(window)
-    for name in new.keys() - {"status", "step", "attempts", "error", "steps"}:
+    for name in new.keys() - {"status", "step", "attempts", "error", *MAY_CHANGE}:
         if old.get(name) != new[name]:
             raise ValueError(
                 f"{window.folder} holds another window: its {name} is {old.get(name)}, now "
@@ -358,8 +364,9 @@ def _prepare(window: Window) -> None:
     """Write the folder of a window, or only how long it is to be if it was begun."""
     if (window.folder / RECORD).exists():
         record = read_record(window.folder)
-        if record["steps"] != window.settings.steps:
-            write_record(window.folder, record | {"steps": window.settings.steps})
+        wanted = {name: asdict(window.settings)[name] for name in MAY_CHANGE}
+        if wanted != {name: record.get(name) for name in MAY_CHANGE}:
+            write_record(window.folder, record | wanted)
         return
     window.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(window.folder / INPUT, window.plumed)

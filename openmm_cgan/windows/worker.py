@@ -19,14 +19,14 @@ from openmm import app
 
 from openmm_cgan.array_files import read_array
 from openmm_cgan.atomic_files import write_atomically
-from openmm_cgan.checkpoints import Keeper, restore_run, save_run
+from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
 from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.reporters import FrameReporter
 from openmm_cgan.signals import StoppedBySignalError, between_steps, end_with_parent
-from openmm_cgan.states import box_of, positions_of
+from openmm_cgan.states import NotFiniteError, box_of, is_finite, positions_of
 from openmm_cgan.stepping import step_and_look
 from openmm_cgan.windows.run_files import (
     CHECKPOINT,
@@ -89,7 +89,7 @@ def run_window(
     record |= {"status": "running", "error": "", "attempts": record["attempts"] + 1}
     write_record(path, record)
     try:
-        _run(path, record, platform, threads)
+        _run_until_finite(path, record, (platform, threads))
         record["status"] = "finished"
     except StoppedBySignalError as stopped:
         if multiprocessing.parent_process() is None:
@@ -112,7 +112,21 @@ def _end_with_the_pool() -> None:
         end_with_parent()
 
 
-def _run(folder: Path, record: dict[str, Any], platform: str | None, threads: int | None) -> None:
+def _run_until_finite(
+    folder: Path, record: dict[str, Any], machine: tuple[str | None, int | None]
+) -> None:
+    """Run a window, again with new velocities where it comes to what is not finite."""
+    for retry in range(record.get("retries", 0)):
+        try:
+            return _run(folder, record, machine, retry)
+        except NotFiniteError as error:
+            logger.warning("%s: %s; it goes back, with new velocities", folder, error)
+    return _run(folder, record, machine, record.get("retries", 0))
+
+
+def _run(
+    folder: Path, record: dict[str, Any], machine: tuple[str | None, int | None], retry: int
+) -> None:
     """Run a window to its end; the record is kept up to date."""
     topology = read_topology(folder.parent)
     isomers = _Isomers(topology, folder.parent)
@@ -126,14 +140,16 @@ def _run(folder: Path, record: dict[str, Any], platform: str | None, threads: in
         directory=folder,
         restart=resumed and not whole.exists(),
     )
-    simulation, reporter = _simulation(folder, record, bias, topology, (platform, threads))
+    simulation, reporter = _simulation(folder, record, bias, topology, machine)
     try:
         if whole.exists():
-            restore_run(whole, simulation, {"bias": bias, "frames": reporter})
+            seed = record["seed"] + retry if retry else None
+            keepers: dict[str, Keeper] = {"bias": bias, "frames": reporter}
+            restore_run(to_go_back_to(whole, retry), simulation, keepers, new_velocities=seed)
         elif resumed:
             simulation.context.setState(openmm.XmlSerializer.deserialize(portable.read_text()))
         else:
-            _start(simulation, folder, record, bias, isomers)
+            _start(simulation, folder, record | {"seed": record["seed"] + retry}, bias, isomers)
         if not whole.exists():
             bias.attach(simulation)
             simulation.reporters.append(reporter)
@@ -221,7 +237,25 @@ def _healed(simulation: app.Simulation, start: NDArray, bias: PlumedBias) -> NDA
 def _advance(
     simulation: app.Simulation, folder: Path, record: dict[str, Any], keepers: dict[str, Keeper]
 ) -> None:
-    """Step to the end, with a checkpoint of the run and the record at every interval."""
+    """Step to the end, with a checkpoint of the run and the record at every interval.
+
+    Raises
+    ------
+    NotFiniteError
+        If a position or velocity becomes infinite or NaN; what was saved before stays.
+    """
+    try:
+        _advance_finite(simulation, folder, record, keepers)
+    except (ValueError, RuntimeError, openmm.OpenMMException) as error:
+        if is_finite(simulation):
+            raise
+        step = simulation.currentStep
+        raise NotFiniteError(f"a position is not finite at step {step}: {error}") from error
+
+
+def _advance_finite(
+    simulation: app.Simulation, folder: Path, record: dict[str, Any], keepers: dict[str, Keeper]
+) -> None:
     with between_steps() as raise_what_came:
         while (step := simulation.currentStep) < record["steps"]:
             every = min(record["checkpoint_interval"], record["steps"] - step)
@@ -230,27 +264,21 @@ def _advance(
             except StoppedBySignalError:
                 _save(simulation, folder, record, keepers)
                 raise
+            if not is_finite(simulation):
+                raise NotFiniteError("nothing is saved")
             _save(simulation, folder, record, keepers)
 
 
 def _save(
     simulation: app.Simulation, folder: Path, record: dict[str, Any], keepers: dict[str, Keeper]
 ) -> None:
-    """Save a window that stands between two steps, and how far it is.
-
-    Raises
-    ------
-    ValueError
-        If a position is not finite; what was saved before stays.
-    """
-    state = simulation.context.getState(positions=True, velocities=True)
-    if not np.isfinite(positions_of(state)).all():
-        raise ValueError(f"a position is not finite at step {simulation.currentStep}")
+    """Save a window that stands between two steps, and how far it is."""
     try:
         save_run(folder / CHECKPOINT, simulation, keepers)
     except ValueError:  # PLUMED itself keeps the state of the bias
         keepers["frames"].saved()  # a checkpoint never is ahead of the frames
         # positions, velocities, box, step and time; no parameters: their names differ
+        state = simulation.context.getState(positions=True, velocities=True)
         write_atomically(folder / STATE, openmm.XmlSerializer.serialize(state))
     record["step"] = simulation.currentStep
     write_record(folder, record)

@@ -8,10 +8,12 @@ import pytest
 from openmm import app
 from openmm.app import Simulation
 
-from benchmarks.eight_atoms import BOXES, make_system, random_frames
+from benchmarks.eight_atoms import BOXES, make_system, random_frames, reference_pdbs
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
+from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases.driver_runs import compare, driven
 
 pytestmark = pytest.mark.plumed
@@ -41,6 +43,27 @@ RUNS = {
     "ALPHABETA": "c: COM ATOMS=7,8\na: ALPHABETA ATOMS1=1,2,3,4 ATOMS2=2,3,4,c REFERENCE=1.2\n"
     "b: ALPHABETA ATOMS1=1,2,3,4 ATOMS2=2,3,4,5 REFERENCE1=1.2 REFERENCE2=-1 COEFFICIENT1=2 "
     "COEFFICIENT2=-0.5 NOPBC\nRESTRAINT ARG=a,b AT=1,1 KAPPA=30,40\nPRINT ARG=a,b FILE=COLVAR\n",
+    "FIT_TO_TEMPLATE SIMPLE": "UNITS LENGTH=A\nFIT_TO_TEMPLATE REFERENCE={pdb} TYPE=SIMPLE\n"
+    "p: POSITION ATOM=3 NOPBC\nf: FIXEDATOM AT=1,2,3\nd: DISTANCE ATOMS=f,5 NOPBC\nt: TORSION ATOMS=1,2,3,4\n"
+    "r: RMSD REFERENCE={weighted} TYPE=SIMPLE\nRESTRAINT ARG=p.x,p.z,d,t,r AT=1,2,3,1,0 KAPPA=1,2,3,4,5\n",
+    "FIT_TO_TEMPLATE OPTIMAL": "WHOLEMOLECULES ENTITY0=1-8\nw: FIT_TO_TEMPLATE REFERENCE={weighted} TYPE=OPTIMAL\n"
+    "p: POSITION ATOM=1 NOPBC\ne: DISTANCE ATOMS=1,8 COMPONENTS\nc: COM ATOMS=5-7\nq: POSITION ATOM=c NOPBC\n"
+    "s: DISTANCE ATOMS=1,c SCALED_COMPONENTS\nf: FIXEDATOM AT=0.1,0.2,0.3\nd: DISTANCE ATOMS=f,5 NOPBC\n"
+    "r: RMSD REFERENCE={weighted} TYPE=SIMPLE\n"
+    "RESTRAINT ARG=p.x,p.z,e.y,q.x,d,r AT=1,2,3,1,0,0 KAPPA=1,2,3,4,5,6\n",
+    "WRAPAROUND": "WHOLEMOLECULES ENTITY0=2-4\nWRAPAROUND ATOMS=5-8 AROUND=2-4 GROUPBY=2\nWRAPAROUND ATOMS=1 AROUND=2-4\n"
+    "FIT_TO_TEMPLATE REFERENCE={three} TYPE=OPTIMAL NOPBC\np: POSITION ATOM=5 NOPBC\nd: DISTANCE ATOMS=2,8 NOPBC\n"
+    "RESTRAINT ARG=p.x,p.y,p.z,d AT=1,2,3,1 KAPPA=1,2,3,4\n",
+    "ABMD": "UNITS ENERGY=kcal/mol\nt: TORSION ATOMS=1,2,3,4\nd: DISTANCE ATOMS=1,5\n"
+    "a: ABMD ARG=t,d TO=2.5,0.1 KAPPA=3,400 MIN=1e-12,1e-12\n",
+    "DUMPATOMS": "UNITS LENGTH=A\nc: COM ATOMS=1-4\nf: FIXEDATOM AT=1,2,3\nDUMPATOMS ATOMS=2,c,8,f FILE=MORE PRECISION=5 STRIDE=2\n"
+    "WHOLEMOLECULES ENTITY0=1-8\nFIT_TO_TEMPLATE REFERENCE={pdb} TYPE=OPTIMAL\nDUMPATOMS ATOMS=1-3 FILE=b.gro\n"
+    "DUMPATOMS ATOMS=1-8 FILE=c.xyz UNITS=nm UPDATE_FROM=0.004\nd: DISTANCE ATOMS=1,2\n",
+    "DUMPDERIVATIVES": "d: DISTANCE ATOMS=1,5\na: ANGLE ATOMS=2,3,7\nt: TORSION ATOMS=1,2,3,4\ng: GYRATION ATOMS=1-4 NOPBC\n"
+    "v: VOLUME\ne: CONTACTMAP ATOMS1=1,2 ATOMS2=2,7 SWITCH={RATIONAL R_0=0.3} SUM\nk: COORDINATION GROUPA=1,2 GROUPB=5,8 R_0=0.3\n"
+    "c: CUSTOM ARG=d,a FUNC=x*sin(y) PERIODIC=NO\nDUMPDERIVATIVES ARG=d FILE=MORE STRIDE=2\nDUMPDERIVATIVES ARG=a FILE=b.gro FMT=%12.6f\n"
+    "DUMPDERIVATIVES ARG=t FILE=c.xyz FMT=%12.6f\nDUMPDERIVATIVES ARG=g,e,k FILE=e.xyz FMT=%12.6f\nDUMPDERIVATIVES ARG=c FILE=f.xyz FMT=%12.6f\n"
+    "DUMPDERIVATIVES ARG=v FILE=v.xyz FMT=%12.6f\n",
     "UNITS NATURAL": "UNITS NATURAL LENGTH=A ENERGY=kcal/mol\nd: DISTANCE ATOMS=1,5 NOPBC\n"
     "m: METAD ARG=d SIGMA=9 HEIGHT=1 PACE=2 BIASFACTOR=5 TEMP=1.5\n"
     "n: METAD ARG=d SIGMA=9 HEIGHT=1 PACE=2 BIASFACTOR=5 FILE=MORE\n",
@@ -59,16 +82,27 @@ def frames_in(box, n=8, seed=2):
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("text", RUNS.values(), ids=RUNS.keys())
 def test_forces_virials_and_files_are_plumeds(text, box, tmp_path):
-    driven(
-        text if "FILE=COLVAR" in text else text + PRINTED,
-        tmp_path,
-        frames_in(box),
-        box,
-        full_virial=True,
-        masses=np.arange(8) + 1,
-    )
+    text = text if "FILE=COLVAR" in text else text + PRINTED
+    files = reference_pdbs(tmp_path)
+    lines = files["weighted"].read_text().splitlines()
+    (tmp_path / "three.pdb").write_text("\n".join(sorted(lines[1:-1])[:3]) + "\nEND\n")
+    for name, path in (files | {"three": tmp_path / "three.pdb"}).items():
+        text = text.replace(f"{{{name}}}", str(path))
+    driven(text, tmp_path, frames_in(box), box, full_virial=True, masses=np.arange(8) + 1.0)
     more = ["MORE"] if "FILE=MORE" in text else []
     compare(tmp_path, "COLVAR", "forces", *more, tolerance=2e-6)
+    for file in (path.name for path in (tmp_path / "kernel").glob("*.*") if path.suffix != ".pdb"):
+        both = [
+            (tmp_path / backend / file).read_text().splitlines() for backend in ("native", "kernel")
+        ]
+        for mine, plumeds in zip(*both, strict=True):
+            assert same_words(mine, plumeds), (file, mine, plumeds)
+
+
+def same_words(one, other):
+    """Whether two lines have the same words, and numbers but for their last digit."""
+    pairs = list(zip(one.split(), other.split(), strict=True))
+    return all(a == b or abs(float(a) - float(b)) <= 2e-6 * max(1, abs(float(b))) for a, b in pairs)
 
 
 def test_a_smooth_minimum_does_not_overflow(tmp_path):
@@ -153,3 +187,48 @@ def test_a_run_stops_outside_the_grid_of_external_and_files_are_checked(tmp_path
         simulation.step(40)
     assert simulation.currentStep <= 40
     bias.close()
+
+
+def test_the_record_of_a_ratchet_is_plumeds(tmp_path):
+    text = (
+        "t: TORSION ATOMS=1,2,3,4\nd: DISTANCE ATOMS=1,5\na: ABMD ARG=t,d TO=2.5,0.1 KAPPA=3,400\n"
+    )
+    driven(text + PRINTED, tmp_path, frames_in(None, 40), forces=None)
+    compare(tmp_path, "COLVAR", tolerance=2e-6)
+    refused = PlumedInputError, "noise is not native"
+    with pytest.raises(refused[0], match=refused[1]):
+        read_actions(read_statements("d: DISTANCE ATOMS=1,5\nABMD ARG=d TO=1 KAPPA=1 NOISE=1", "x"))
+
+
+def test_a_ratchet_goes_on_from_a_checkpoint_and_holds_in_a_run(tmp_path):
+    """The same bitwise in one piece and in two, and never farther from the target than thermal."""
+    text = "phi: TORSION ATOMS=5,7,9,15\na: ABMD ARG=phi TO=1.2 KAPPA=300\nPRINT ARG=* FILE=COLVAR STRIDE=5\n"
+
+    def started(folder, checkpoint=None):
+        molecule = alanine_dipeptide("C7eq")
+        bias = PlumedBias(text, directory=folder)
+        assert bias.backend == "native"
+        bias.add_to(molecule.system)
+        integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.002)
+        integrator.setRandomNumberSeed(3)
+        platform = openmm.Platform.getPlatformByName("Reference")
+        simulation = Simulation(molecule.topology, molecule.system, integrator, platform)
+        simulation.context.setPositions(molecule.positions)
+        simulation.context.setVelocitiesToTemperature(300, 5)
+        bias.attach(simulation, checkpoint=checkpoint)
+        return bias, simulation
+
+    bias, simulation = started(tmp_path / "one")
+    simulation.step(100)
+    bias.save_checkpoint(tmp_path / "saved")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    simulation.step(100)
+    bias.close()
+    bias, simulation = started(tmp_path / "two", tmp_path / "saved")
+    simulation.step(100)
+    bias.close()
+    one, two = ((tmp_path / name / "COLVAR").read_text() for name in ("one", "two"))
+    assert one == two
+    least = read_fields(tmp_path / "one" / "COLVAR").columns["a.phi_min"]
+    assert np.all(np.diff(least) <= 0)
+    assert least[-1] < least[0]

@@ -12,10 +12,11 @@ setup, output    UNITS, RESTART, MOLINFO, WHOLEMOLECULES, GROUP; PRINT, FLUSH
 ignored          DEBUG, RANDOM_EXCHANGES
 variables        virtual atoms and collective variables
 functions        COMBINE, CUSTOM, CONSTANT
-biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT
+biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
 external         EXTERNAL
 committor        COMMITTOR
+dumps            DUMPATOMS, DUMPDERIVATIVES
 
 `read_actions` turns an input into a list of them. A new action is its class, in a file of its room,
 and its name in `ACTIONS`.
@@ -26,11 +27,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from openmm_cgan.plumed.actions.action import Action, Scope, uncovered
+from openmm_cgan.plumed.actions.biases.abmd import Abmd
 from openmm_cgan.plumed.actions.biases.bias_value import BiasValue
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.biases.restraint import Restraint
 from openmm_cgan.plumed.actions.biases.walls import LowerWalls, UpperWalls
 from openmm_cgan.plumed.actions.committor import Committor
+from openmm_cgan.plumed.actions.dumps import DumpAtoms, DumpDerivatives
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text
@@ -44,14 +47,24 @@ from openmm_cgan.plumed.actions.variables.alpha_beta import AlphaBeta
 from openmm_cgan.plumed.actions.variables.centers import Center, Com, FixedAtom
 from openmm_cgan.plumed.actions.variables.chains import Angle, Distance, Torsion
 from openmm_cgan.plumed.actions.variables.components import Position
-from openmm_cgan.plumed.actions.variables.contacts import ContactMap, Coordination
+from openmm_cgan.plumed.actions.variables.contact_maps import ContactMap
+from openmm_cgan.plumed.actions.variables.contacts import Coordination
+from openmm_cgan.plumed.actions.variables.coordination_numbers import CoordinationNumber
 from openmm_cgan.plumed.actions.variables.distances import (
     Distances,
     XDistances,
     YDistances,
     ZDistances,
 )
+from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, WrapAround, as_moved
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
+from openmm_cgan.plumed.actions.variables.projection import ProjectionOnAxis
+from openmm_cgan.plumed.actions.variables.puckering import Puckering
+from openmm_cgan.plumed.actions.variables.secondary import (
+    AlphaRmsd,
+    AntibetaRmsd,
+    ParabetaRmsd,
+)
 from openmm_cgan.plumed.actions.variables.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables.surroundings import Cell, Energy, Time, Volume
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
@@ -63,6 +76,8 @@ ACTIONS: dict[str, type[Action]] = {
         Restart,
         MolInfoAction,
         WholeMolecules,
+        FitToTemplate,
+        WrapAround,
         Group,
         Com,
         Center,
@@ -78,10 +93,16 @@ ACTIONS: dict[str, type[Action]] = {
         YDistances,
         ZDistances,
         AlphaBeta,
+        CoordinationNumber,
+        Puckering,
+        ProjectionOnAxis,
         Gyration,
         Rmsd,
         PathMsd,
         PropertyMap,
+        AlphaRmsd,
+        AntibetaRmsd,
+        ParabetaRmsd,
         Volume,
         Cell,
         Time,
@@ -92,6 +113,7 @@ ACTIONS: dict[str, type[Action]] = {
         Constant,
         Restraint,
         MovingRestraint,
+        Abmd,
         UpperWalls,
         LowerWalls,
         BiasValue,
@@ -101,6 +123,8 @@ ACTIONS: dict[str, type[Action]] = {
         External,
         Committor,
         Print,
+        DumpAtoms,
+        DumpDerivatives,
         Flush,
         Debug,
         RandomExchanges,
@@ -170,7 +194,7 @@ def read_known(
             scope.broken.add(statement.label)
             continue
         try:
-            read_action(cls, statement, scope).enter(scope)
+            as_moved(read_action(cls, statement, scope), scope).enter(scope)
         except PlumedInputError as error:
             problems += error.problems
             scope.broken.add(statement.label)

@@ -90,8 +90,9 @@ class Keyword:
     name : str
         In upper case.
     kind : str
-        "atoms", "arguments", "real", "reals" (one for each argument), "integer", "integers",
-        "texts", "numbers" (any count), "text", "domain" (``NO`` or ``min,max``) or "flag".
+        "atoms", "backbone", "arguments", "real", "reals" (one for each argument), "integer",
+        "integers", "texts", "numbers" (any count), "text", "domain" (``NO`` or ``min,max``) or
+        "flag".
     help : str
         One line for the user.
     default : optional
@@ -258,6 +259,8 @@ class Scope:
         Whether it has WHOLE.
     entities : tuple of Entity
         What is made whole.
+    movers : tuple of Mover
+        What moves atoms for all below: WHOLEMOLECULES, WRAPAROUND, FIT_TO_TEMPLATE.
     broken : set of str
         Labels whose statements have problems.
     """
@@ -275,6 +278,7 @@ class Scope:
     molinfo: MolInfo | None = None
     molinfo_whole: bool = False
     entities: tuple[Any, ...] = ()
+    movers: tuple[Any, ...] = ()
     broken: set[str] = field(default_factory=set)
 
     def values(self, element: str) -> list[Value]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Scope
 from openmm_cgan.plumed.actions.units import ENERGIES, LENGTHS, TIMES, UnitSystem
-from openmm_cgan.plumed.geometry.molecules import Entity
+from openmm_cgan.plumed.geometry.molecules import Entity, entities_made_whole
 from openmm_cgan.plumed.geometry.trees import spanning_tree
 from openmm_cgan.plumed.input.index_files import read_index_file
 from openmm_cgan.plumed.input.pdb import MolInfo
@@ -141,7 +141,24 @@ class WholeMolecules(Action):
         elif self._emst:
             raise self.error("EMST", "needs a MOLINFO with WHOLE above this line")
         scope.entities += self.entities
+        scope.movers += (self,)
         super().enter(scope)
+
+    @property
+    def atoms(self) -> tuple[Any, ...]:
+        """All atoms of its entities."""
+        return tuple(atom for entity in self.entities for atom in entity.atoms)
+
+    def moved(self, positions: Any, box: Any) -> tuple[Any, Any]:
+        """Positions and box as they are below it.
+
+        Parameters
+        ----------
+        positions, box : ndarray or tensor, shapes (..., n_atoms, 3), (..., 3, 3) or None
+            [nm]
+        """
+        whole = positions if box is None else entities_made_whole(self.entities, positions, box)
+        return whole, box
 
     def _follow_tree(self, info: MolInfo) -> None:
         """Take the atoms along a tree through the file of the MOLINFO WHOLE above."""

@@ -21,6 +21,7 @@ from openmm_cgan.plumed.input.words import (
     NotNativeError,
     read_integer,
     read_real,
+    read_serials,
     split_vector,
     unbrace,
 )
@@ -188,6 +189,20 @@ def _read_atoms(text: str, scope: Scope, _: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(atoms)
 
 
+def _read_backbone(text: str, scope: Scope, _: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
+    if scope.molinfo is None:
+        raise ValueError("needs a MOLINFO above this line")
+    words = split_vector(text)
+    if words[:1] and "all" in words[0].lower():
+        if len(words) > 1 or words[0].lower() != "all":
+            raise NotNativeError("expected all, or numbers of residues")
+        pieces = scope.molinfo.backbone(None)
+    else:
+        numbers = [number for word in words for number in read_serials(word)]
+        pieces = scope.molinfo.backbone(numbers)
+    return tuple(tuple(scope.present(list(piece), text)) for piece in pieces)
+
+
 def _read_vector(read: Callable[[str], Any]) -> Callable[[str, Scope, dict[str, Any]], Any]:
     def read_vector(text: str, _: Scope, options: dict[str, Any]) -> tuple[Any, ...]:
         numbers = tuple(read(element) for element in split_vector(text))
@@ -220,6 +235,7 @@ def _read_domain(text: str, *_: Any) -> tuple[str, str] | None:
 _READERS: dict[str, Callable[..., Any]] = {
     "arguments": _read_arguments,
     "atoms": _read_atoms,
+    "backbone": _read_backbone,
     "real": lambda text, *_: read_real(unbrace(text)),
     "integer": lambda text, *_: read_integer(unbrace(text)),
     "text": lambda text, *_: unbrace(text),

@@ -5,8 +5,6 @@ Only functions and biases on a grid, which are cheap, are differentiated by diff
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,11 +13,7 @@ from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.variables.variable import Variable
-
-# Steps of central differences. The first has less rounding; the second is taken where they differ
-# by more than its rounding, as beside the knot of a spline.
-_STEP, _SMALL_STEP = 1e-6, 1e-7
-_ROUNDING = 1e-7  # of the second, relative to 1 + the value
+from openmm_cgan.plumed.native.derivatives import slope
 
 
 def virial(
@@ -57,15 +51,14 @@ def virial(
             continue
         if isinstance(action, Variable):
             seen = action.whole_positions(positions, box)
-            for index, slope in enumerate(outer):
-                if slope:
-                    total += slope * action.strain_slope(index, seen, box)
+            for index, factor in enumerate(outer):
+                if factor:
+                    total += factor * action.strain_slope(index, seen, box)
         elif isinstance(action, Bias | Function):
             arguments = [float(found[value.name]) for value in action.arguments]
-            for value, slope in zip(
-                action.arguments, _slopes(action, arguments, outer, step), strict=True
-            ):
-                slopes[value.name] = slopes.get(value.name, 0.0) + slope
+            inner = _slopes(action, arguments, outer, step)
+            for value, factor in zip(action.arguments, inner, strict=True):
+                slopes[value.name] = slopes.get(value.name, 0.0) + factor
     return total
 
 
@@ -84,15 +77,4 @@ def _slopes(
         values = action.values(at)
         return float(sum(x * float(y) for x, y in zip(outer, values, strict=True) if x))
 
-    return [_slope(total, arguments, i) for i in range(len(arguments))]
-
-
-def _slope(function: Callable[[list[float]], float], at: list[float], i: int) -> float:
-    """Central difference along argument `i`."""
-    size = max(abs(at[i]), 1.0)
-    found = []
-    for step in (_STEP * size, _SMALL_STEP * size):
-        ends = [function([*at[:i], at[i] + s, *at[i + 1 :]]) for s in (step, -step)]
-        found.append((ends[0] - ends[1]) / (2 * step))
-    rounding = _ROUNDING * (1 + abs(function(at)))
-    return found[0] if abs(found[0] - found[1]) <= rounding else found[1]
+    return [slope(total, arguments, i) for i in range(len(arguments))]

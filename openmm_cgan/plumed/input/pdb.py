@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from openmm_cgan.atomic_files import require_readable
 from openmm_cgan.plumed.input.language import lines_of
 from openmm_cgan.plumed.input.words import NotNativeError
 
@@ -35,6 +36,7 @@ _KINDS = {
     "water": frozenset(("SOL", "WAT")),
     "ions": frozenset(("IB+", "CA", "CL", "NA", "MG", "K", "RB", "CS", "LI", "ZN")),
 }
+_ENDS = frozenset(("ACE", "NME", "NH2"))  # without a backbone of their own
 CAPS = frozenset(("ACE", "NME", "NMA", "NH2"))
 BACKBONE = frozenset((
     "N", "CA", "C", "O", "H", "HN", "H1", "H2", "H3", "HA", "HA1", "HA2", "HA3", "OXT", "OT1",
@@ -122,6 +124,47 @@ class MolInfo:
             return [atom.serial - 1 for atom in wanted]
         return [self._atom(chain, number + k, atom) for k, atom in self._names(name, chain, number)]
 
+    def backbone(self, residues: list[int] | None) -> list[tuple[int, ...]]:
+        """Zero-based backbone atoms of residues, a list for each unbroken piece of a chain.
+
+        N, CA, CB (HA2 of glycine), C and O of each.
+
+        Parameters
+        ----------
+        residues : list of int, optional
+            All but caps if absent.
+
+        Raises
+        ------
+        ValueError
+            If an atom is missing, or a residue is none of a protein.
+        """
+        chains = dict.fromkeys(atom.chain for atom in self.atoms)
+        own = {c: dict.fromkeys(a.number for a in self.atoms if a.chain == c) for c in chains}
+        places = [number for numbers in own.values() for number in numbers]
+        if len(set(places)) < len(places):
+            raise NotNativeError(f"{self.path} has residue numbers in several chains")
+        if residues is None:
+            residues = []
+            for numbers in own.values():
+                first, last = min(numbers), max(numbers)
+                first += self._residue("", first)[0].residue in _ENDS
+                last -= self._residue("", last)[0].residue in _ENDS
+                residues += range(first, last + 1)
+        pieces: list[list[int]] = []
+        before = None
+        for number in residues:
+            residue = self._residue("", number)[0]
+            if residue.residue not in PROTEIN or residue.residue in _ENDS:
+                raise ValueError(f"residue {residue.residue} {number} of {self.path} has no CA")
+            if before is None or (number, residue.chain) != (before.number + 1, before.chain):
+                pieces.append([])
+            third = "HA2" if residue.residue == "GLY" else "CB"
+            names = ("N", "CA", third, "C", "O")
+            pieces[-1] += [self._atom(residue.chain, number, name) for name in names]
+            before = residue
+        return [tuple(piece) for piece in pieces]
+
     def _many(self, selector: str) -> list[int]:
         def wanted(atom: PdbAtom) -> bool:
             hydrogen = atom.name.lstrip("0123456789").startswith("H")
@@ -201,8 +244,7 @@ def read_models(path: Path) -> list[list[PdbAtom]]:
     """
     if not path.is_file():
         raise ValueError(f"no PDB file {path}")
-    if path.stat().st_size > MAX_PDB_BYTES:
-        raise ValueError(f"{path} has more than {MAX_PDB_BYTES} bytes")
+    require_readable(path, MAX_PDB_BYTES)
     models: list[list[PdbAtom]] = []
     atoms: list[PdbAtom] = []
     for number, line in enumerate(lines_of(path.read_text("utf-8", errors="replace")), start=1):
@@ -218,6 +260,7 @@ def read_models(path: Path) -> list[list[PdbAtom]]:
 
 def read_remarks(path: Path) -> list[dict[str, str]]:
     """The words ``NAME=VALUE`` of the REMARK lines of each model, the first of each name."""
+    require_readable(path, MAX_PDB_BYTES)
     remarks: list[dict[str, str]] = []
     words: dict[str, str] = {}
     begun = False

@@ -14,6 +14,7 @@ from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
 from openmm_cgan.plumed.actions.variables.components import VectorVariable
+from openmm_cgan.plumed.actions.variables.moved import FitToTemplate
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
 from openmm_cgan.plumed.actions.variables.surroundings import (
@@ -51,6 +52,7 @@ def forceless(actions: list[Action]) -> list[Problem]:
     problems = []
     whole = [action for action in actions if isinstance(action, WholeMolecules)]
     listed, timed = (depending(actions, holds) for holds in (is_listed, is_time))
+    fitted = depending(actions, lambda a, _: isinstance(a, FitToTemplate))
     energetic = depending(actions, lambda a, _: isinstance(a, Energy))
     stiff = depending(actions, lambda a, name: isinstance(a, Bias) and not _known_slopes(a, name))
 
@@ -68,6 +70,8 @@ def forceless(actions: list[Action]) -> list[Problem]:
             if value.name in stiff:
                 what = "a bias acting on that value of that bias is not native"
                 complain(action, value.name, what)
+            if value.name in fitted:
+                complain(action, value.name, "a bias acting on FIT_TO_TEMPLATE is not native")
             if value.name in timed:
                 complain(action, value.name, "a bias acting on TIME is not native")
     biased = {v.name for a in actions if isinstance(a, Bias) for v in a.arguments}

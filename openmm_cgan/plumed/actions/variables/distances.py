@@ -81,6 +81,10 @@ class Distances(ManyVariable):
 class _Components(Distances):
     axis: ClassVar[int]
 
+    @property
+    def is_rigid(self) -> bool:
+        return False
+
     def elements(self, vectors: Any) -> Any:
         return vectors[..., 0, self.axis] / self.units.length
 

@@ -207,6 +207,10 @@ class Rmsd(GroupVariable):
         self.atoms, self.references = references_of(self, models, kind != "SIMPLE")
 
     @property
+    def is_rigid(self) -> bool:
+        return self.references.rotate
+
+    @property
     def scale(self) -> float:
         """What the value in nm is multiplied by."""
         return 1.0 / self.units.length ** (2 if self.squared else 1)

@@ -47,6 +47,10 @@ class Cell(Variable):
     summary = "components of the box vectors"
 
     @property
+    def is_rigid(self) -> bool:
+        return False
+
+    @property
     def outputs(self) -> tuple[Value, ...]:
         return tuple(Value(f"{self.label}.{edge}", self.units.length_name) for edge in _EDGES)
 

@@ -272,6 +272,11 @@ class Variable(AtomAction):
         return slope
 
     @property
+    def is_rigid(self) -> bool:
+        """Whether it stays what it is where all atoms, with the box, are shifted and turned."""
+        return not any(isinstance(site, FixedAtom) for site in self.sites)
+
+    @property
     def strains_evenly(self) -> bool:
         """Whether all its sites move with the strain of their surroundings, as atoms do."""
         return not any(

@@ -1,7 +1,7 @@
 """What actions do between the steps of a run.
 
 run        a step, and what an action does at it
-path, committor, external, moving, metad, opes, print
+path, committor, external, moving, abmd, metad, opes, print, dumps
            the actions that do something
 `RUNS`     which class runs which action; a new one is its file and its row here
 """
@@ -12,14 +12,18 @@ from collections.abc import Callable
 from typing import Any
 
 from openmm_cgan.plumed.actions import Action
+from openmm_cgan.plumed.actions.biases.abmd import Abmd
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.committor import Committor
+from openmm_cgan.plumed.actions.dumps import DumpAtoms, DumpDerivatives
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.output import Flush, Print
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
+from openmm_cgan.plumed.native.runs.abmd import AbmdRun
 from openmm_cgan.plumed.native.runs.committor import CommittorRun
+from openmm_cgan.plumed.native.runs.dumps import DumpAtomsRun, DumpDerivativesRun
 from openmm_cgan.plumed.native.runs.external import ExternalRun
 from openmm_cgan.plumed.native.runs.metad import MetadRun
 from openmm_cgan.plumed.native.runs.moving import MovingRun
@@ -32,10 +36,13 @@ RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
     PathMsd: PathRun,
     Committor: CommittorRun,
     MovingRestraint: MovingRun,
+    Abmd: AbmdRun,
     Metad: MetadRun,
     Opes: OpesRun,
     External: ExternalRun,
     Print: PrintRun,
+    DumpAtoms: DumpAtomsRun,
+    DumpDerivatives: DumpDerivativesRun,
     Flush: FlushRun,
 }
 
