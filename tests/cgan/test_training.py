@@ -78,7 +78,7 @@ def test_it_keeps_the_conditional_spread(toy, sizes, bound):
     start = MLPGenerator(*sizes, width=4)
     start.start_from(*toy(20_000))
     assert errors_of_widths(start, toy)[1] > 2 * bound  # the Gaussian that it started from
-    assert history[-1]["held_out"] < history[0]["held_out"]
+    assert history[-1]["energy_score"] < history[0]["energy_score"]
 
 
 @pytest.mark.parametrize("spread", [0.5, 1.0, 2.0])
