@@ -27,7 +27,7 @@ from openmm_cgan.closures.conditional_averages import (
     weights_near,
 )
 from openmm_cgan.closures.local_polynomial import LEAST_EFFECTIVE, neighbourhood
-from openmm_cgan.closures.projection import LocalDynamics
+from openmm_cgan.closures.local_quantities import LocalDynamics
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.samples import WeightedSamples, spread
 

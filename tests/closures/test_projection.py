@@ -106,6 +106,18 @@ def test_an_atom_drags_what_is_constrained_to_it():
     np.testing.assert_allclose(found.diffusion, 2 * KT / 13.0)
 
 
+def test_a_slope_may_vanish_where_a_curvature_does_not():
+    """Two atoms along x: sideways their distance has no slope, but L r = 4 kT mu / r in all."""
+    x = np.array([[[0.0, 0, 0], [0.3, 0, 0]]])
+
+    def distance(y):
+        return (y[:, 1] - y[:, 0]).norm(dim=-1)[:, None]
+
+    found = local_dynamics(distance, x, 0 * x, KT, mobility=0.5)
+    np.testing.assert_allclose(found.drift, 4 * KT * 0.5 / 0.3)
+    np.testing.assert_allclose(found.mean_force, -2 * KT / 0.3)  # of -2 kT ln r
+
+
 def test_hutchinson_is_right_within_its_error(chain):
     x, gradients, mobility = (np.repeat(a, 40, 0) if np.ndim(a) == 3 else a for a in chain)
     exact = local_dynamics(dihedral, x, gradients, KT, mobility=mobility, constraints=[(3, 4)])
@@ -154,6 +166,13 @@ def test_a_diffusion_in_bent_coordinates_is_that_in_straight_ones():
         ({"mobility": 0.0}, "positive"),
         ({"cvs": lambda y: y.sum((1, 2))}, "expected \\(3, n_cvs\\)"),
         ({"cvs": lambda y: y[:, 0, :1] * 0 + y[:, 0, :1].sqrt()}, "frame 0"),
+        ({"cvs": lambda y: (1 + y[:, 0, :1]) ** 2}, "frame 0 and 2 others.*stands still"),
+        ({"cvs": lambda y: y[:, 0, :1] * 0 + 1}, "stands still"),
+        ({"cvs": lambda y: torch.stack([y[:, 0, 0], y[:, 0, 0] ** 3], 1)}, "move as one"),
+        ({"constraints": [(0, 2)]}, "atoms from 0"),
+        ({"mobility": [1.0, 2.0]}, "one for each coordinate"),
+        ({"kT": 0.0}, "kT is 0"),
+        ({"positions": np.zeros((0, 2, 3)), "gradients": np.zeros((0, 2, 3))}, "or more"),
     ],
 )
 def test_refusals(change, words):
@@ -161,6 +180,18 @@ def test_refusals(change, words):
     given = {"cvs": lambda y: y[:, 0, :1], "positions": x, "gradients": x, "kT": KT} | change
     with pytest.raises(ValueError, match=words):
         local_dynamics(**given)
+
+
+def test_constraints_that_leave_nothing_or_say_it_twice(chain):
+    def end_to_end(y):
+        return (y[:, 1] - y[:, 0]).norm(dim=-1)[:, None]
+
+    for cv, pairs, words in (
+        (end_to_end, [(0, 1)], "constraints hold it"),
+        (dihedral, [(0, 1), (1, 0)], "frame 0: the constraints"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            local_dynamics(cv, *chain[:2], KT, constraints=pairs)
 
 
 def test_masses_and_friction_are_looked_at():
