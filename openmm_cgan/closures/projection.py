@@ -7,7 +7,9 @@ under a potential V moves CVs xi by
 
 with gradients by y_i = x_i / sqrt(mu_i), L xi = -grad V . grad xi + kT lap xi, and where there are
 constraints, gradients and Laplacian along the manifold: grad f -> P grad f, lap f -> tr(P D(P grad
-f)), P the projector onto what the constraints leave free. That is the generator of constrained
+f)), P the projector onto what the constraints leave free. The latter is tr(P D D f) - sum_k c_k
+tr(P D D r_k), D D second derivatives and sum_k c_k grad r_k what P takes off grad f, r_k the
+constrained distances: P grad r_k = 0. That is the generator of constrained
 overdamped dynamics, whose invariant measure is that of constrained molecular dynamics (T. Lelievre,
 M. Rousset and G. Stoltz, Math. Comput. 81, 2071 (2012), doi 10.1090/S0025-5718-2012-02594-4).
 Averaged at xi = z these are the drift and the diffusion of the reduced dynamics (F. Legoll and T.
@@ -32,6 +34,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.closures.constraint_manifold import (
+    along_constraints,
+    constraint_gradients,
+    curvatures,
+    tangent,
+)
 from openmm_cgan.closures.local_quantities import (
     CvFunction,
     LocalDynamics,
@@ -265,23 +273,34 @@ class _Projection:
     generator: torch.Generator
 
     def __call__(self, x: Tensor, slopes: Tensor, first: int) -> tuple[NDArray[np.float64], ...]:
-        moved, pairs = self._moved(x)
+        moved, own, pairs = self._moved(x)
         flat, scale = x.flatten(1), self.scale.flatten()[moved]
         y = (flat[:, moved] / scale).requires_grad_()
         full = flat.clone().index_copy(1, moved, y * scale).view(x.shape)
         values = self.cvs(full)
-        bonds = self._constraint_gradients(full, y, pairs, first)
-        bare = [slope_of(v, y) for v in values.unbind(1)]
-        fields = torch.stack([_tangent(slope, bonds) for slope in bare], 1)
-        require_moving(fields, torch.stack(bare, 1), first)
-        divergence, error = self._divergences(fields, y, bonds)
+        bare = torch.stack([slope_of(v, y) for v in values.unbind(1)], 1)
+        bonds, fields = None, bare
+        if len(pairs):
+            bonds = constraint_gradients(full, moved, pairs, self.scale)
+            products = bonds @ bonds.transpose(1, 2)
+            require_independent(products, "constraints, or their gradients,", first)
+            fields = torch.stack([tangent(slope, bonds) for slope in bare.unbind(1)], 1)
+        require_moving(fields, bare, first)
+        divergence, error = self._laplacians(bare, y, bonds, own)
+        if bonds is not None:
+            fixed = bonds.detach()
+            bends = curvatures(full.detach(), moved, pairs, self.scale, fixed)
+            divergence -= (along_constraints(bare.detach(), fixed) * bends[:, None]).sum(-1)
         force = slopes.flatten(1)[:, moved, None] * scale[:, None]
         drift = self.kT * divergence - (fields.detach() @ force)[..., 0]
         metric = fields @ fields.transpose(1, 2)
         return completed(values, drift, metric, fields, y, self.kT, self.kT * error, first)
 
-    def _moved(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates that the CVs depend on or constraints tie to those, and such constraints."""
+    def _moved(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coordinates that move the CVs, which of them CVs depend on, and constraints among them.
+
+        The others are those that constraints tie to those.
+        """
         touched = torch.zeros(x.shape[1:], dtype=torch.bool)
         # A slope may vanish where a curvature does not, as that of a distance sideways does:
         # nudged, it does not vanish.
@@ -296,45 +315,37 @@ class _Projection:
             for value in values.unbind(1):
                 touched |= (slope_of(value, probe, again=False) != 0).any(0)
         if len(self.pairs) == 0:
-            return touched.flatten().nonzero()[:, 0], self.pairs
+            moved = touched.flatten().nonzero()[:, 0]
+            return moved, torch.arange(len(moved)), self.pairs
         atoms = touched.any(-1)
         while True:
             tied = atoms[self.pairs].any(1)
             grown = atoms.clone()
             grown[self.pairs[tied].flatten()] = True
             if bool((grown == atoms).all()):
-                return atoms[:, None].expand_as(touched).flatten().nonzero()[:, 0], self.pairs[tied]
+                moved = atoms[:, None].expand_as(touched).flatten().nonzero()[:, 0]
+                return moved, touched.flatten()[moved].nonzero()[:, 0], self.pairs[tied]
             atoms = grown
 
-    def _constraint_gradients(
-        self, full: Tensor, y: Tensor, pairs: Tensor, first: int
-    ) -> Tensor | None:
-        """Gradients by y of the constrained distances, shape (n, n_constraints, n_moved)."""
-        if len(pairs) == 0:
-            return None
-        lengths = (full[:, pairs[:, 0]] - full[:, pairs[:, 1]]).norm(dim=-1)
-        bonds = torch.stack([slope_of(length, y) for length in lengths.unbind(1)], 1)
-        require_independent(
-            bonds @ bonds.transpose(1, 2), "constraints, or their gradients,", first
-        )
-        return bonds
-
-    def _divergences(self, fields: Tensor, y: Tensor, bonds: Tensor | None) -> tuple[Tensor, Any]:
-        """Divergence along the manifold of tangent fields (n, k, d), and its standard error."""
-        found = torch.zeros(fields.shape[:2], dtype=y.dtype)
+    def _laplacians(
+        self, bare: Tensor, y: Tensor, bonds: Tensor | None, own: Tensor
+    ) -> tuple[Tensor, Any]:
+        """tr(P D D xi) of CVs with gradients (n, k, d), and its standard error."""
+        fixed = None if bonds is None else bonds.detach()
+        found = torch.zeros(bare.shape[:2], dtype=y.dtype)
         if self.probes is None:
-            for i in range(y.shape[1]):
+            for i in own.tolist():
                 unit = torch.zeros_like(y)
                 unit[:, i] = 1.0
-                along = _tangent(unit, bonds).detach()
-                for a in range(fields.shape[1]):
-                    found[:, a] += slope_of((fields[:, a] * along).sum(1), y, again=False)[:, i]
+                along = tangent(unit, fixed)
+                for a in range(bare.shape[1]):
+                    found[:, a] += slope_of((bare[:, a] * along).sum(1), y, again=False)[:, i]
             return found, torch.zeros_like(found)
         rows = []
         for _ in range(self.probes):
             signs = torch.randint(0, 2, y.shape, generator=self.generator).to(y) * 2.0 - 1.0
-            along = _tangent(signs, bonds).detach()
-            products = [(fields[:, a] * along).sum(1) for a in range(fields.shape[1])]
+            along = tangent(signs, fixed)
+            products = [(slope * along).sum(1) for slope in bare.unbind(1)]
             rows.append(
                 torch.stack([(slope_of(p, y, again=False) * along).sum(1) for p in products], 1)
             )
@@ -355,12 +366,3 @@ def _mobilities(given: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]
     if not (np.isfinite(found) & (found > 0)).all():
         raise ValueError("mobilities must be positive: hold no atom of the CVs, or leave it out")
     return found
-
-
-def _tangent(vectors: Tensor, bonds: Tensor | None) -> Tensor:
-    """What constraints of gradients (n, c, d) leave of vectors (n, d)."""
-    if bonds is None:
-        return vectors
-    along = (bonds @ vectors[..., None])[..., 0]
-    strengths = torch.linalg.solve(bonds @ bonds.transpose(1, 2), along)
-    return vectors - (strengths[:, None] @ bonds)[:, 0]

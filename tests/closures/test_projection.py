@@ -92,6 +92,34 @@ def test_a_rod_moves_on_a_sphere():
     np.testing.assert_allclose(found.mean_force, 0.0, atol=1e-9 * KT)
 
 
+def test_bonds_that_share_atoms_against_finite_differences(chain):
+    """tr(P D(P grad xi)) of a torsion whose bonds are held, P from a QR decomposition."""
+    x, gradients, mobility = chain
+    pairs = [(0, 1), (1, 2), (2, 3), (1, 3), (3, 4)]
+    found = local_dynamics(dihedral, x, gradients, KT, mobility=mobility, constraints=pairs)
+    scale = np.sqrt(np.broadcast_to(mobility, x.shape[1:])).ravel()
+
+    def projector(at):
+        rows = np.zeros((len(pairs), *at.shape))
+        for row, (i, j) in zip(rows, pairs, strict=True):
+            row[i], row[j] = at[i] - at[j], at[j] - at[i]
+        q, _ = np.linalg.qr((rows.reshape(len(pairs), -1) * scale).T)
+        return np.eye(len(scale)) - q @ q.T
+
+    def field(at):
+        y = torch.as_tensor(at)[None].requires_grad_()
+        [slope] = torch.autograd.grad(dihedral(y).sum(), y)
+        return projector(at) @ (slope.numpy().ravel() * scale)
+
+    for n, at in enumerate(x):
+        own, h = projector(at), 1e-5
+        steps = (h * np.diag(scale)).reshape(-1, *at.shape)
+        jacobian = np.stack([(field(at + s) - field(at - s)) / (2 * h) for s in steps], 1)
+        drift = KT * np.trace(own @ jacobian) - field(at) @ (scale * gradients[n].ravel())
+        np.testing.assert_allclose(found.drift[n, 0], drift, rtol=1e-6)
+        np.testing.assert_allclose(found.diffusion[n, 0, 0], 2 * KT * field(at) @ field(at))
+
+
 def test_an_atom_drags_what_is_constrained_to_it():
     """The middle of a rod moves by the mass of the whole, whatever its CV names."""
     x = np.array([[[0.0, 0, 0], [0.1, 0, 0]]])
