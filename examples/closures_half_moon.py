@@ -56,7 +56,7 @@ def bursts_from(x: np.ndarray, seed: int) -> Trajectories:
 
 def closure_of(trajectories: Trajectories, grid: Grid) -> Closure:
     """Drift and diffusion from bursts, at the lag where the plateau begins."""
-    found = kramers_moyal(trajectories, grid.points, [1, 2, 4, 8])
+    found = kramers_moyal(trajectories, grid.points, [1, 2, 3, 4])
     drift, diffusion = (a[found.chosen] for a in (found.drift, found.diffusion))
     return Closure((Z,), SYSTEM.kT, grid.points, drift, diffusion, drift)
 

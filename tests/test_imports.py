@@ -269,6 +269,7 @@ ORDER = [
     "windows",
     "metrics.coordinates",
     "metrics.distances",
+    "metrics.consistency",
     "metrics.sampling",
     "metrics",
     "report",
