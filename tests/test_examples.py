@@ -30,3 +30,19 @@ def test_the_example_runs() -> None:
     assert len(read_frames("frames", settling=True)) == 40
     assert Path("model.npz").exists()
     assert rows_of("proposals.csv") == 2
+
+
+def test_the_half_moon_closes() -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "closures_half_moon.py"))
+    times = example["main"](steps=20, n_bursts=1500)
+    assert set(times) == {"exact", "from the GAN", "from frames"}
+    # From frames alone, which need no training: within a factor, from a quarter of the bursts.
+    assert 0.3 < times["from frames"] / times["exact"] < 3.0
+    assert Path("closures_half_moon.png").exists()
+
+
+def test_alanine_dipeptide_closes() -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "alanine_closure.py"))
+    times = example["main"](steps=1500, every=10)
+    assert times["closure"] > 0
+    assert Path("alanine_closure.png").exists()
