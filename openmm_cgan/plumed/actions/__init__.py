@@ -9,6 +9,7 @@ neighbour_lists  NLIST of METAD and OPES
 setup, output    UNITS, RESTART, MOLINFO, WHOLEMOLECULES, GROUP; PRINT, FLUSH
 variables        virtual atoms and collective variables
 functions        COMBINE, CUSTOM, CONSTANT
+pytorch_model    PYTORCH_MODEL
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT
 opes, metad      OPES; METAD
 committor        COMMITTOR
@@ -32,6 +33,7 @@ from openmm_cgan.plumed.actions.help import action_help, help_text
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
 from openmm_cgan.plumed.actions.statements import read_action
 from openmm_cgan.plumed.actions.variables.centers import Center, Com, FixedAtom
@@ -72,6 +74,7 @@ ACTIONS: dict[str, type[Action]] = {
         Custom,
         Matheval,
         Constant,
+        PytorchModel,
         Restraint,
         MovingRestraint,
         UpperWalls,

@@ -18,6 +18,7 @@ from openmm_cgan.plumed.actions import Action, Metad
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
+from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable, Torsion
 from openmm_cgan.plumed.actions.variables.variable import CalledBack, Term, Variable
 from openmm_cgan.plumed.native.forces.bias_forces import (
@@ -34,6 +35,11 @@ from openmm_cgan.plumed.native.forces.leaf_forces import (
     form_of,
     leaf_force,
 )
+from openmm_cgan.plumed.native.forces.model_functions import (
+    ModelFunction,
+    NodeForce,
+    NodeFunction,
+)
 from openmm_cgan.plumed.native.forces.python_force import BiasFunction
 from openmm_cgan.plumed.native.forces.system_box import bias_number, kind_of_box
 
@@ -43,6 +49,14 @@ class BiasEnergy:
     """The energy of a bias [kJ/mol] as a value that another acts on."""
 
     bias: Metad | SeparableBias
+
+
+@dataclass(frozen=True)
+class ModelNode:
+    """An output of a model of other values."""
+
+    model: PytorchModel
+    index: int
 
 
 class Compiler:
@@ -65,7 +79,8 @@ class Compiler:
         self._prefix = f"plumed{bias_number(system)}"
         self._plain: dict[tuple[Any, ...], Any] = {}  # forces that hold terms of a kind
         self._n_coupled = 0
-        self._inner: list[PythonBias] = []  # within other forces; kept alive for copies
+        self._inner: list[PythonBias | NodeForce] = []  # in other forces; kept alive for copies
+        self._models: dict[str, ModelFunction] = {}
 
     def forces(self, parts: list[BiasForce]) -> list[openmm.Force]:
         """The forces that these parts are in, each once: the plain ones, then the others."""
@@ -156,15 +171,16 @@ class Compiler:
     def _all_in_python(self, bias: SeparableBias) -> bool:
         """Whether a PythonForce of the whole bias is cheaper than one inside a CustomCVForce."""
         functions = [self._function(value.name) for value in bias.arguments]
+        modelled = any(isinstance(function, NodeFunction) for function in functions)
         known = any(isinstance(function, GradientFunction) for function in functions)
-        return self._box.large and known and None not in functions
+        return modelled or (self._box.large and known and None not in functions)
 
     # ---- the values that biases act on
 
-    def frame_values(self, bias: Bias) -> FrameValues:
-        """The arguments of a bias with their gradients."""
+    def frame_values(self, action: Action) -> FrameValues:
+        """The arguments of an action with their gradients."""
         functions: list[Any] = []
-        for value in bias.arguments:
+        for value in action.arguments:
             function = self._function(value.name)
             if function is None:
                 leaves: dict[Any, str] = {}
@@ -180,7 +196,15 @@ class Compiler:
         leaf = next(iter(leaves), None)
         if isinstance(leaf, CalledBack) and text == leaves[leaf]:
             return GradientFunction(leaf.variable, leaf.index, self._periodic)
+        if isinstance(leaf, ModelNode) and text == leaves[leaf]:
+            return self._node(leaf)
         return owner if isinstance(owner, ChainVariable) and owner.real_chain else None
+
+    def _node(self, node: ModelNode) -> NodeFunction:
+        label = node.model.label
+        if label not in self._models:
+            self._models[label] = ModelFunction(node.model, self.frame_values(node.model))
+        return self._models[label].use(node.index)
 
     def _expression(self, name: str, leaves: dict[Any, str]) -> str:
         """Expression of a value in its leaves, which are added under ``v0``, ``v1`` ..."""
@@ -190,6 +214,8 @@ class Compiler:
             return owner.expression(
                 index, lambda leaf: leaves.setdefault(leaf, f"v{len(leaves)}"), self._box
             )
+        if isinstance(owner, PytorchModel):
+            return leaves.setdefault(ModelNode(owner, index), f"v{len(leaves)}")
         if isinstance(owner, Metad | SeparableBias):
             energy = leaves.setdefault(BiasEnergy(owner), f"v{len(leaves)}")
             return f"({energy}*{1 / owner.units.energy!r})"
@@ -202,6 +228,10 @@ class Compiler:
             if isinstance(leaf, BiasEnergy):
                 self._inner.append(self._in_python(leaf.bias))
                 force.addCollectiveVariable(name, self._inner[-1].force)
+            elif isinstance(leaf, ModelNode):
+                called = NodeForce(self._node(leaf), self._periodic)
+                self._inner.append(called)
+                force.addCollectiveVariable(name, called.make_force())
             else:
                 force.addCollectiveVariable(name, leaf_force(leaf, self._periodic, n_atoms))
 

@@ -22,7 +22,7 @@ from openmm_cgan.plumed.geometry.single_frame import (
     torsion_and_gradient,
     torsion_angle,
 )
-from openmm_cgan.plumed.native.forces.leaf_forces import GradientFunction
+from openmm_cgan.plumed.native.forces.leaf_forces import KnownGradient
 from openmm_cgan.states import forces_of
 
 _FUNCTIONS: dict[type, Callable[[Triples], tuple[float, Triples]]] = {
@@ -67,7 +67,7 @@ class FrameValues:
 
     Parameters
     ----------
-    functions : sequence of ChainVariable, GradientFunction or openmm.Force
+    functions : sequence of ChainVariable, KnownGradient or openmm.Force
         One for each value: a torsion, angle or distance of real atoms; what knows its gradient; or
         a force of OpenMM's whose energy is the value.
     system : openmm.System
@@ -81,12 +81,16 @@ class FrameValues:
 
     def __init__(
         self,
-        functions: Sequence[ChainVariable | GradientFunction | openmm.Force],
+        functions: Sequence[ChainVariable | KnownGradient | openmm.Force],
         system: openmm.System,
     ) -> None:
         self._n_values = len(functions)
         self._chains = [(i, f) for i, f in enumerate(functions) if isinstance(f, ChainVariable)]
-        known = [(i, f) for i, f in enumerate(functions) if isinstance(f, GradientFunction)]
+        known = [
+            (i, f)
+            for i, f in enumerate(functions)
+            if not isinstance(f, ChainVariable | openmm.Force)
+        ]
         forces = {i: f for i, f in enumerate(functions) if isinstance(f, openmm.Force)}
         needed = {atom for _, variable in self._chains for atom in variable.real_chain}
         needed.update(*(function.atoms for _, function in known))

@@ -1,7 +1,7 @@
 """What actions do between the steps of a run.
 
 run        a step, and what an action does at it
-path, committor, moving, metad, opes, print
+model, path, committor, moving, metad, opes, print
            the actions that do something
 `RUNS`     which class runs which action; a new one is its file and its row here
 """
@@ -17,9 +17,11 @@ from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.pytorch_model import PytorchModel, PytorchPositions
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.native.runs.committor import CommittorRun
 from openmm_cgan.plumed.native.runs.metad import MetadRun
+from openmm_cgan.plumed.native.runs.model import ModelRun
 from openmm_cgan.plumed.native.runs.moving import MovingRun
 from openmm_cgan.plumed.native.runs.opes import OpesRun
 from openmm_cgan.plumed.native.runs.path import PathRun
@@ -27,6 +29,8 @@ from openmm_cgan.plumed.native.runs.print import FlushRun, PrintRun
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings
 
 RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
+    PytorchModel: ModelRun,
+    PytorchPositions: ModelRun,
     PathMsd: PathRun,
     Committor: CommittorRun,
     MovingRestraint: MovingRun,
