@@ -37,6 +37,7 @@ ORDER = [
     "plumed.files.fields",
     "plumed.files.grid_files",
     "plumed.files.output_files",
+    "plumed.files.model_programs",
     "plumed.files.torch_models",
     "plumed.files",
     "plumed.geometry.lattices",

@@ -1,13 +1,12 @@
 """PYTORCH_MODEL: a collective variable that somebody has trained, in a TorchScript file.
 
-Bonati, Trizio, Rizzi, Parrinello, doi 10.1063/5.0156343. Of other values (ARG), as in PLUMED's module
-pytorch; or, here only, of the positions themselves (ATOMS).
+Bonati, Trizio, Rizzi, Parrinello, doi 10.1063/5.0156343. Of other values (ARG), as in PLUMED's
+module pytorch; or, here only, of the positions themselves (ATOMS).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -68,9 +67,9 @@ class PytorchModel(Function):
             import torch
 
             tensors = torch.broadcast_tensors(*map(torch.as_tensor, arguments))
-            stacked = torch.stack(tensors, -1)
-            found = self.model.values(stacked.reshape(-1, len(arguments)))
-            return found.reshape(*stacked.shape[:-1], -1).unbind(-1)
+            columns = torch.stack(tensors, -1)
+            found = self.model.values(columns.reshape(-1, len(arguments)))
+            return found.reshape(*columns.shape[:-1], -1).unbind(-1)
         stacked = np.stack(np.broadcast_arrays(*arguments), -1).astype(float)
         return array_values(self.model, stacked)
 
@@ -95,8 +94,8 @@ class PytorchModel(Function):
 class PytorchPositions(GroupVariable):
     """The outputs of a TorchScript model of the positions of some atoms, made whole.
 
-    The model takes ``(n_frames, n_atoms, 3)``, or else ``(n_frames, 3 n_atoms)``, in the length unit
-    of the input; invariance under rotation and translation is the model's own.
+    The model takes ``(n_frames, n_atoms, 3)``, or else ``(n_frames, 3 n_atoms)``, in the length
+    unit of the input; invariance under rotation and translation is the model's own.
     """
 
     name = "PYTORCH_MODEL"
@@ -111,7 +110,6 @@ class PytorchPositions(GroupVariable):
             raise self.not_native("ATOMS", "expected different real atoms")
         n = len(self.atoms)
         self.model = read_model(given, (n, 3), (3 * n,))
-        self._slopes: dict[int, Callable[[Any], np.ndarray]] = {}
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -136,10 +134,8 @@ class PytorchPositions(GroupVariable):
     def gradient(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
     ) -> tuple[float, np.ndarray]:
-        if index not in self._slopes:
-            self._slopes[index] = self.model.slopes_of((index,))
         points = self._whole(positions, box) / self.units.length
-        found = self._slopes[index](points.reshape(self.model.shape))
+        found = self.model.slopes_of((index,))(points.reshape(self.model.shape))
         require_finite(found, self)
         gradient = found[self.model.n_outputs :].reshape(-1, 3) / self.units.length
         return float(found[index]), gradient.astype(float)
@@ -165,9 +161,7 @@ def node_values(label: str, model: TorchModel) -> tuple[Value, ...]:
     return tuple(Value(f"{label}.node-{k}") for k in range(model.n_outputs))
 
 
-def require_same(
-    owner: PytorchModel | PytorchPositions, arrays: dict[str, np.ndarray]
-) -> None:
+def require_same(owner: PytorchModel | PytorchPositions, arrays: dict[str, np.ndarray]) -> None:
     """Refuse to go on with another model.
 
     Raises
@@ -177,8 +171,8 @@ def require_same(
     kept = saved_array(arrays, "model", owner.model.digest.shape)
     if not np.array_equal(kept, owner.model.digest):
         raise ValueError(
-            f"{owner.statement.location}: {owner.model.path} is another model than that of the saved "
-            "run: put that back, or begin anew"
+            f"{owner.statement.location}: {owner.model.path} is another model than that of the "
+            "saved run: put that back, or begin anew"
         )
 
 
@@ -191,8 +185,8 @@ def require_finite(found: np.ndarray, owner: PytorchModel | PytorchPositions) ->
     """
     if not np.isfinite(found).all():
         raise ValueError(
-            f"{owner.statement.location}: the model {owner.model.path} gives NaN or infinite numbers "
-            "or gradients here; hold the run where it was trained, by a wall"
+            f"{owner.statement.location}: the model {owner.model.path} gives NaN or infinite "
+            "numbers or gradients here; hold the run where it was trained, by a wall"
         )
 
 

@@ -8,10 +8,13 @@ machine; load none whose origin is not known. No pickle of Python's is read.
 from __future__ import annotations
 
 import hashlib
+import uuid
 import warnings
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +25,26 @@ if TYPE_CHECKING:
 
 MAX_MODEL_BYTES = 1024**3
 MAX_INPUTS_TRIED = 256  # for the number of inputs that an error names
-EXPORT = "export it by torch.jit.trace or torch.jit.script and save(), as to_torchscript of mlcolvar"
+EXPORT = (
+    "export it by torch.jit.trace or torch.jit.script and save(), as to_torchscript of mlcolvar"
+)
+
+_living: weakref.WeakValueDictionary[str, TorchModel] = weakref.WeakValueDictionary()
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Inputs of a model that are functions of other numbers.
+
+    Attributes
+    ----------
+    n_numbers : int
+    inputs : callable
+        Of the numbers (n, n_numbers), a tensor; gives the inputs (n, n_inputs), differentiable.
+    """
+
+    n_numbers: int
+    inputs: Callable[[torch.Tensor], torch.Tensor]
 
 
 class TorchModel:
@@ -64,6 +86,13 @@ class TorchModel:
         self.batched = True
         self.batched = self._takes_batches(frames)
         self._check(frames)
+        self._slopes: dict[Any, Callable[[Any], np.ndarray]] = {}
+        self._token = uuid.uuid4().hex
+        _living[self._token] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OpenMM copies what it calls back by pickling: in this process it is the same model
+        return _reconnect, (self._token, self.path.absolute(), self.shape)
 
     def values(self, inputs: torch.Tensor) -> torch.Tensor:
         """The outputs for some frames, differentiable.
@@ -90,70 +119,83 @@ class TorchModel:
                 found = torch.cat([self._model(frame[None]).reshape(1, -1) for frame in frames])
         return found.reshape(len(frames), -1).to(inputs.dtype)
 
-    def slopes_of(self, nodes: tuple[int, ...]) -> Callable[[Any], np.ndarray]:
+    def slopes_of(
+        self, nodes: tuple[int, ...], encoding: Encoding | None = None
+    ) -> Callable[[Any], np.ndarray]:
         """What gives the outputs of one frame and the gradients of some of them, quickly.
 
-        The calls of the model and of its gradient are written down once as one program without
-        autograd, several times quicker for small models. Where a model branches on its inputs,
-        or the program would not be the model, autograd is asked at each frame.
+        The calls of the model and of its gradient are written out once for numpy, several times
+        quicker for small models. Where a model branches on its inputs, or the program would not
+        be the model, autograd is asked at each frame.
 
         Parameters
         ----------
         nodes : tuple of int
             The outputs whose gradients are wanted.
+        encoding : Encoding, optional
+            Where the inputs are functions of other numbers: then these are given, and gradients
+            are with respect to them.
 
         Returns
         -------
         callable
-            Takes the inputs of one frame, an array of `shape`; gives all outputs and then the
-            gradients, flat, shape (n_outputs + n_nodes n_inputs,).
+            Takes the inputs of one frame, an array of `shape`, or (n_numbers,) of an encoding;
+            gives all outputs and then the gradients, flat, shape (n_outputs + n_nodes n_numbers,).
         """
         import torch
 
+        if (nodes, encoding) in self._slopes:
+            return self._slopes[nodes, encoding]
+
         def by_autograd(inputs: torch.Tensor) -> torch.Tensor:
             x = inputs.detach().requires_grad_(True)
-            y = self._model(x).reshape(-1)
+            encoded = x if encoding is None else encoding.inputs(x)
+            y = self._model(encoded.to(self.dtype)).reshape(-1)
             rows = [torch.autograd.grad(y[k], x, retain_graph=True)[0] for k in nodes]
             return torch.cat([y.detach(), *(row.reshape(-1) for row in rows)])
 
-        program = self._written_down(by_autograd) or by_autograd
+        if encoding is None:
+            kind, trials = self.dtype, self._trial_frames()
+        else:  # in double precision up to the model
+            kind, trials = torch.float64, _drawn((encoding.n_numbers,), torch.float64)
+        program = self._written_out(by_autograd, trials)
+        kind = torch.empty(0, dtype=kind).numpy().dtype
 
         def slopes(inputs: Any) -> np.ndarray:
-            x = torch.tensor(inputs, dtype=self.dtype)[None]
-            if program is by_autograd:
-                with torch.enable_grad():
-                    return program(x).numpy()
-            with torch.inference_mode():
-                return program(x).numpy()
+            x = np.array(inputs, dtype=kind)[None]
+            if program is not None:
+                with np.errstate(all="ignore"):  # whoever asks looks at what comes out
+                    return program(x)
+            with torch.enable_grad():
+                return by_autograd(torch.from_numpy(x)).numpy()
 
+        self._slopes[nodes, encoding] = slopes
         return slopes
 
-    def _written_down(self, function: Any) -> Any:
-        """A program that is the same function for one frame; None where there is none."""
+    def _written_out(
+        self, function: Any, frames: torch.Tensor
+    ) -> Callable[[np.ndarray], np.ndarray] | None:
+        """The same function in numpy for one frame; None where there is none."""
         import torch
-        from torch.fx.experimental.proxy_tensor import make_fx
+
+        from openmm_cgan.plumed.files.model_programs import written_out
 
         graph = str(self._model.graph)
         if "prim::If" in graph or "prim::Loop" in graph:
             return None
-        frames = self._trial_frames()
         try:
             with _quiet(), torch.enable_grad():
-                traced = make_fx(function)(frames[1:2]).eval()
-                for node in list(traced.graph.nodes):  # copies that only autograd asks for
-                    if node.target is torch.ops.aten.detach.default:
-                        node.replace_all_uses_with(node.args[0])
-                        traced.graph.erase_node(node)
-                traced.graph.eliminate_dead_code()
-                traced.recompile()
-                program = torch.jit.freeze(torch.jit.trace(traced, frames[1:2]).eval())
-                pairs = [(function(frame[None]), program(frame[None])) for frame in frames]
-        except Exception:  # of many kinds: whatever a model does that can not be written down
+                program = written_out(function, frames[1:2])
+            if program is None:
+                return None
+            with np.errstate(all="ignore"):
+                found = [program(frame[None].numpy()) for frame in frames]
+        except Exception:  # of many kinds: whatever a model does that can not be written out
             return None
+        with torch.enable_grad():
+            expected = [function(frame[None]).numpy() for frame in frames]
         tolerance = 1e-10 if self.dtype is torch.float64 else 1e-4
-        same = all(
-            torch.allclose(a, b, tolerance, tolerance, equal_nan=True) for a, b in pairs
-        )
+        same = np.allclose(found, expected, tolerance, tolerance, equal_nan=True)
         return program if same else None
 
     # ---- what is looked at before anything runs
@@ -195,13 +237,7 @@ class TorchModel:
         return 0
 
     def _trial_frames(self) -> torch.Tensor:
-        """Inputs to try it with: zeros, and numbers of the order of one."""
-        import torch
-
-        drawn = np.random.default_rng(0).normal(size=(4, *self.shape))
-        drawn[0] = 0.0
-        drawn[3] = np.abs(drawn[3])  # for models of distances
-        return torch.tensor(drawn, dtype=self.dtype)
+        return _drawn(self.shape, self.dtype)
 
     def _takes_batches(self, frames: torch.Tensor) -> bool:
         import torch
@@ -236,6 +272,20 @@ class TorchModel:
                 )
                 if slope is not None and not torch.isfinite(slope).all(dim=-1).any():
                     raise ValueError(f"{self.path}: the gradient of output {k} is NaN or infinite")
+
+
+def _reconnect(token: str, path: Path, shape: tuple[int, ...]) -> TorchModel:
+    return _living.get(token) or TorchModel(path, shape)
+
+
+def _drawn(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Inputs to try a model with: zeros, and numbers of the order of one."""
+    import torch
+
+    drawn = np.random.default_rng(0).normal(size=(4, *shape))
+    drawn[0] = 0.0
+    drawn[3] = np.abs(drawn[3])  # for models of distances
+    return torch.tensor(drawn, dtype=dtype)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ Whatever else, couples variables or has a table is a ``CustomCVForce`` over one 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ from openmm_cgan.plumed.native.forces.model_functions import (
     ModelFunction,
     NodeForce,
     NodeFunction,
+    encoding_of,
 )
 from openmm_cgan.plumed.native.forces.python_force import BiasFunction
 from openmm_cgan.plumed.native.forces.system_box import bias_number, kind_of_box
@@ -177,14 +179,17 @@ class Compiler:
 
     # ---- the values that biases act on
 
-    def frame_values(self, action: Action) -> FrameValues:
-        """The arguments of an action with their gradients."""
+    def frame_values(self, bias: Bias) -> FrameValues:
+        """The arguments of a bias with their gradients."""
+        return self._frame_values([value.name for value in bias.arguments])
+
+    def _frame_values(self, names: Iterable[str]) -> FrameValues:
         functions: list[Any] = []
-        for value in action.arguments:
-            function = self._function(value.name)
+        for name in names:
+            function = self._function(name)
             if function is None:
                 leaves: dict[Any, str] = {}
-                function = openmm.CustomCVForce(self._expression(value.name, leaves))
+                function = openmm.CustomCVForce(self._expression(name, leaves))
                 self._add_leaves(function, leaves)
             functions.append(function)
         return FrameValues(functions, self._system)
@@ -203,7 +208,8 @@ class Compiler:
     def _node(self, node: ModelNode) -> NodeFunction:
         label = node.model.label
         if label not in self._models:
-            self._models[label] = ModelFunction(node.model, self.frame_values(node.model))
+            encoding, names = encoding_of(node.model, self._owners)
+            self._models[label] = ModelFunction(node.model, self._frame_values(names), encoding)
         return self._models[label].use(node.index)
 
     def _expression(self, name: str, leaves: dict[Any, str]) -> str:
@@ -226,8 +232,9 @@ class Compiler:
         n_atoms = self._system.getNumParticles()
         for leaf, name in leaves.items():
             if isinstance(leaf, BiasEnergy):
-                self._inner.append(self._in_python(leaf.bias))
-                force.addCollectiveVariable(name, self._inner[-1].force)
+                inner = self._in_python(leaf.bias)
+                self._inner.append(inner)
+                force.addCollectiveVariable(name, inner.force)
             elif isinstance(leaf, ModelNode):
                 called = NodeForce(self._node(leaf), self._periodic)
                 self._inner.append(called)

@@ -101,7 +101,10 @@ class FrameValues:
             (i, [place[a] for a in v.real_chain], _FUNCTIONS[type(v)], v.scale, v.periodic)
             for i, v in self._chains
         ]
-        self._known = [(i, np.array([place[a] for a in f.atoms]), f) for i, f in known]
+        self._known = [
+            (i, None if list(f.atoms) == self.atoms else np.array([place[a] for a in f.atoms]), f)
+            for i, f in known
+        ]
         self._inner = _Inner(forces, system) if forces else None
 
     def __call__(
@@ -128,9 +131,12 @@ class FrameValues:
                 gradient = [(gx * scale, gy * scale, gz * scale) for gx, gy, gz in gradient]
             values[i], gradients[i] = value, (rows, gradient)
         for i, places, known in self._known:
-            values[i], slopes = known.evaluate(positions[places], box)
-            dense = np.zeros_like(positions)
-            dense[places] = slopes
+            if places is None:  # they are all, in order
+                values[i], dense = known.evaluate(positions, box)
+            else:
+                values[i], slopes = known.evaluate(positions[places], box)
+                dense = np.zeros_like(positions)
+                dense[places] = slopes
             gradients[i] = ([], dense)
         if self._inner is not None:
             self._inner.fill(positions, box, values, gradients)
@@ -159,17 +165,20 @@ class FrameValues:
         ndarray, shape (n_needed, 3)
         """
         n = len(self.atoms)
-        flat = [0.0] * (3 * n)
         dense = None
+        flat = [0.0] * (3 * n) if any(rows for rows, _ in gradients) else None
         for slope, (rows, gradient) in zip(slopes, gradients, strict=True):
             if isinstance(gradient, np.ndarray):
                 dense = gradient * -slope if dense is None else dense - gradient * slope
                 continue
+            assert flat is not None
             for row, (x, y, z) in zip(rows, gradient, strict=True):
                 k = 3 * row
                 flat[k] -= slope * x
                 flat[k + 1] -= slope * y
                 flat[k + 2] -= slope * z
+        if flat is None:
+            return np.zeros((n, 3)) if dense is None else dense
         forces = np.array(flat).reshape(n, 3)
         return forces if dense is None else forces + dense
 

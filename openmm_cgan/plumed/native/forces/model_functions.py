@@ -1,17 +1,27 @@
 """Outputs of TorchScript models of other values, with their gradients, for what OpenMM calls back.
 
-All outputs of a model that are acted on come from one call, which the forces of several biases share.
+All outputs of a model that are acted on come from one call, which the forces of several biases
+share.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openmm
 
 from openmm_cgan.called_back import Callback
+from openmm_cgan.plumed.actions import Action
+from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel, require_finite
+from openmm_cgan.plumed.files.torch_models import Encoding
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
 from openmm_cgan.states import box_of, copy_positions
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ModelFunction:
@@ -21,14 +31,18 @@ class ModelFunction:
     ----------
     owner : PytorchModel
     arguments : FrameValues
-        The inputs of the model.
+        What the inputs of the model are functions of.
+    encoding : Encoding or None
+        Which functions of them; None for themselves.
     """
 
-    def __init__(self, owner: PytorchModel, arguments: FrameValues) -> None:
+    def __init__(
+        self, owner: PytorchModel, arguments: FrameValues, encoding: Encoding | None
+    ) -> None:
         self.atoms = arguments.atoms
-        self._owner, self._arguments = owner, arguments
+        self._owner, self._arguments, self._encoding = owner, arguments, encoding
         self._nodes: list[int] = []
-        self._slopes = owner.model.slopes_of(())
+        self._slopes: Callable[[list[float]], np.ndarray]
         self._asked: tuple[bytes, bytes] | None = None
         self._found: tuple[np.ndarray, list[np.ndarray]] = np.zeros(0), []
 
@@ -36,7 +50,7 @@ class ModelFunction:
         """Have it give the gradient of an output too."""
         if node not in self._nodes:
             self._nodes.append(node)
-            self._slopes = self._owner.model.slopes_of(tuple(self._nodes))
+            self._slopes = self._owner.model.slopes_of(tuple(self._nodes), self._encoding)
             self._asked = None
         return NodeFunction(self, node, self._nodes.index(node))
 
@@ -109,3 +123,48 @@ class NodeForce(Callback):
         force = openmm.PythonForce(self.compute, {}, self._node.atoms)
         force.setUsesPeriodicBoundaryConditions(self._periodic)
         return force
+
+
+def encoding_of(
+    owner: PytorchModel, owners: dict[str, Action]
+) -> tuple[Encoding | None, list[str]]:
+    """The inputs of a model as functions of other values, and the names of these.
+
+    None where no input is such a function.
+
+    Parameters
+    ----------
+    owner : PytorchModel
+    owners : dict of str to Action
+        The action that gives each value.
+    """
+    import torch
+
+    names: dict[str, int] = {}
+
+    def collect(action: Action) -> None:
+        for value in action.arguments:
+            if isinstance(owners[value.name], Function):
+                collect(owners[value.name])
+            else:
+                names.setdefault(value.name, len(names))
+
+    collect(owner)
+    if list(names) == [value.name for value in owner.arguments]:
+        return None, list(names)
+
+    def inputs(numbers: torch.Tensor) -> torch.Tensor:
+        found: dict[str, Any] = {name: numbers[:, i] for name, i in names.items()}
+
+        def evaluated(name: str) -> Any:
+            if name not in found:
+                action = owners[name]
+                assert isinstance(action, Function)
+                values = action.values([evaluated(value.name) for value in action.arguments])
+                found.update(zip((v.name for v in action.outputs), values, strict=True))
+            return found[name]
+
+        columns = [evaluated(value.name) for value in owner.arguments]
+        return torch.stack(torch.broadcast_tensors(*map(torch.as_tensor, columns)), -1)
+
+    return Encoding(len(names), inputs), list(names)
