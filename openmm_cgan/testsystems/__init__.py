@@ -4,6 +4,9 @@
 larger one. `double_well`: `DoubleWell2D` has everything in closed form: its free energy along x,
 the conditional density of y given x, and exact samples. `chain`: `Chain` is a molecule whose
 internal coordinates have known densities, also with constraints.
+
+`openmm_cgan.testsystems.multiscale` holds stochastic differential equations with a slow variable;
+it loads torch, and so is imported by its own name.
 """
 
 from openmm_cgan.testsystems.chain import Chain
