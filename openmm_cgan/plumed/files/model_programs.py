@@ -56,6 +56,29 @@ def _expand(x: Any, shape: Any) -> Any:
     return np.broadcast_to(x, sizes)
 
 
+def _softmax(x: Any, dim: int, _: bool) -> Any:
+    found = np.exp(x - x.max(axis=dim, keepdims=True))
+    return found / found.sum(axis=dim, keepdims=True)
+
+
+def _softmax_backward(g: Any, y: Any, dim: int, _: Any) -> Any:
+    return (g - (g * y).sum(axis=dim, keepdims=True)) * y
+
+
+def _logsumexp(x: Any, dims: Any, keepdim: bool = False) -> Any:
+    largest = x.max(axis=tuple(dims), keepdims=True)
+    found = largest + np.log(np.exp(x - largest).sum(axis=tuple(dims), keepdims=True))
+    return found if keepdim else found.squeeze(tuple(dims))
+
+
+def _index_add(x: Any, dim: int, index: Any, source: Any) -> Any:
+    found = x.copy()
+    place: list[Any] = [slice(None)] * x.ndim
+    place[dim] = index
+    np.add.at(found, tuple(place), source)
+    return found
+
+
 def _squeeze(x: Any, dims: Any = None) -> Any:
     asked = range(x.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
     return np.squeeze(x, tuple(i for i in asked if x.shape[i] == 1))
@@ -121,6 +144,11 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "select": _select,
     "slice_backward": _slice_backward,
     "select_backward": _select_backward,
+    "index_select": lambda x, dim, index: np.take(x, index, axis=dim),
+    "index_add": _index_add,
+    "_softmax": _softmax,
+    "_softmax_backward_data": _softmax_backward,
+    "logsumexp": _logsumexp,
 }
 _SAME = frozenset({"detach", "alias", "clone"})
 # These ask for the shape of a tensor only
@@ -128,6 +156,10 @@ _FILLED: dict[str, Callable[..., Any]] = {
     "ones_like": lambda x: 1,
     "zeros_like": lambda x: 0,
     "full_like": lambda x, fill: fill,
+    "new_zeros": lambda x, shape: 0,
+    "new_ones": lambda x, shape: 1,
+    "zeros": lambda shape: 0,
+    "ones": lambda shape: 1,
 }
 # Where a new tensor lies, which numpy does not ask
 _PLACES = frozenset({"dtype", "layout", "device", "pin_memory", "memory_format"})

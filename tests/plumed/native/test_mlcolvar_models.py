@@ -71,7 +71,9 @@ def test_models_of_values_give_mlcolvars_values_and_forces(make, tmp_path):
         state = context.getState(forces=True, groups=bias.force_groups())
         forces = state.getForces(asNumpy=True)._value
         expected = -np.tensordot(chain[0].numpy(), slopes_of_arguments(frame), 1)
-        np.testing.assert_allclose(forces, expected, rtol=1e-6, atol=1e-6 * np.max(np.abs(expected)))
+        np.testing.assert_allclose(
+            forces, expected, rtol=1e-6, atol=1e-6 * np.max(np.abs(expected))
+        )
 
 
 def slopes_of_arguments(frame):
