@@ -27,6 +27,8 @@ cgan                  critic, losses, the training loop; ConditionalGenerator (=
 proposals             configurations asked for at CV values: screened, counted by reason
 reporters             FrameReporter (out of a Simulation) and ProposalReporter (into it)
 free_energy           MBAR over windows, free-energy profiles and their errors
+diffusion_maps        coarse variables that nobody gave
+learned_variable      they as TorchScript files that PLUMED inputs run
 windows               many seeded umbrella windows over a concurrent.futures.Executor
 metrics, report       how good the generator is; plots
 testsystems           systems with known answers

@@ -6,8 +6,6 @@ log of the kernel density of the frames that it was learned from: a wall holds a
 high enough, for far from all frames a learned coordinate means nothing.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re
@@ -63,6 +61,10 @@ class Inputs:
 class Encoding(torch.nn.Module):
     """PLUMED values as features: sines and cosines of periodic ones, the others scaled."""
 
+    rates: torch.Tensor
+    scales: torch.Tensor
+    offset: torch.Tensor
+
     def __init__(self, inputs: Inputs, table: NDArray[np.float64]) -> None:
         super().__init__()
         turning = [i for i, period in enumerate(inputs.periods) if period is not None]
@@ -89,6 +91,14 @@ class Encoding(torch.nn.Module):
 
 class LearnedModel(torch.nn.Module):
     """The coordinates of a diffusion map for PLUMED values, and the log of the kernel density."""
+
+    landmarks: torch.Tensor
+    squares: torch.Tensor
+    log_masses: torch.Tensor
+    log_shares: torch.Tensor
+    steps: torch.Tensor
+    coefficients: torch.Tensor
+    mean: torch.Tensor
 
     def __init__(
         self, encoding: Encoding, found: DiffusionMap, ridge: KernelInterpolant | None

@@ -1,6 +1,6 @@
 """Coarse variables that nobody gave: diffusion maps of frames, and the way back.
 
-distances      between frames: of features, or after the best superposition
+distances      between frames: of features, in units of local noise, after superposition
 kernels        Gaussian kernels, dense or sparse, and the bandwidth by the sum criterion
 landmarks      some frames that stand for all
 diffusion_map  coordinates of frames, biased ones too; of further frames by Nystroem
@@ -20,7 +20,9 @@ from openmm_cgan.diffusion_maps.diffusion_map import (
 from openmm_cgan.diffusion_maps.distances import (
     SquareDistances,
     feature_distances,
+    mahalanobis_distances,
     superposed_distances,
+    with_local_metric,
 )
 from openmm_cgan.diffusion_maps.interpolation import (
     KernelInterpolant,
@@ -41,5 +43,7 @@ __all__ = [
     "geometric_harmonics",
     "independent_coordinates",
     "kernel_ridge",
+    "mahalanobis_distances",
     "superposed_distances",
+    "with_local_metric",
 ]

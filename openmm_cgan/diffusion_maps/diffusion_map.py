@@ -14,7 +14,7 @@ the q of x itself cancels: a mean over the frames with weights that are a softma
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ from openmm_cgan.diffusion_maps.kernels import Bandwidth, choose_bandwidth, gaus
 from openmm_cgan.diffusion_maps.landmarks import BLOCK, farthest_landmarks, weighted_landmarks
 from openmm_cgan.plumed.input.expressions import namespace
 
+NEAR = 1e-4  # of the kernel, between frames that count as neighbours
+SMALL_GROUP = 0.002  # share of the frames, below which a group is but some outliers
 LANDMARKS = ("farthest", "weighted")
 
 log = logging.getLogger("openmm_cgan")
@@ -43,7 +45,8 @@ class DiffusionMapSettings:
     alpha : float
         0 to 1: how much of the density is taken out.
     bandwidth : float, optional
-        eps of exp(-d^2 / 4 eps) [unit of the distances squared]; by default `choose_bandwidth`.
+        eps of exp(-d^2 / 4 eps) [unit of the distances squared]; by default `choose_bandwidth`,
+        doubled as often as it takes to join all groups of frames.
     max_landmarks : int
         Of more frames than these, so many stand for all.
     landmarks : {"farthest", "weighted"}
@@ -185,14 +188,17 @@ def diffusion_map(
         n = settings.n_coordinates
         raise ValueError(f"{len(index)} different frames are too few for {n} coordinates")
     landmarks = frames[index]
-    shares = np.bincount(owner, weights, len(index))
-    counts = np.bincount(owner, minlength=len(index))
+    shares: NDArray[np.float64] = np.bincount(owner, weights, len(index))
+    counts: NDArray[np.int64] = np.bincount(owner, minlength=len(index))
     if settings.bandwidth is None:
         bandwidth = choose_bandwidth(landmarks, square_distances, seed=settings.seed)
     else:
         nothing = np.zeros(0)
         bandwidth = Bandwidth(settings.bandwidth, nothing, nothing, nothing)
     kernel = gaussian_kernel(landmarks, bandwidth.chosen, square_distances)
+    while settings.bandwidth is None and _groups(kernel) > 1:  # each would have its own map
+        bandwidth = replace(bandwidth, chosen=2 * bandwidth.chosen)
+        kernel = gaussian_kernel(landmarks, bandwidth.chosen, square_distances)
     density = kernel @ shares
     masses = shares * density**-settings.alpha
     values, vectors = _slowest(kernel, masses, settings)
@@ -237,6 +243,15 @@ def _landmarks(
     return farthest_landmarks(frames, settings.max_landmarks, square_distances, first)
 
 
+def _groups(kernel: Any) -> int:
+    """Groups of frames without neighbours between them; those of few frames are not counted."""
+    near = sparse.csr_array(kernel)
+    near.data[near.data < NEAR] = 0.0
+    near.eliminate_zeros()
+    _, group = connected_components(near)
+    return int(np.sum(np.bincount(group) > SMALL_GROUP * len(group)))
+
+
 def _slowest(
     kernel: Any, masses: NDArray[np.float64], settings: DiffusionMapSettings
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -249,12 +264,11 @@ def _slowest(
         w q^-alpha
     settings : DiffusionMapSettings
     """
-    n_parts, _ = connected_components(sparse.csr_array(kernel))
-    if n_parts > 1:
+    if (n_groups := _groups(kernel)) > 1:
         log.warning(
-            "the frames fall into %d groups with no neighbours between them: their first %d "
+            "the frames fall into %d groups with no neighbours between them: the first %d "
             "coordinates tell the groups apart and no more; take a larger bandwidth or more frames",
-            *(n_parts, n_parts - 1),
+            *(n_groups, n_groups - 1),
         )
     degrees = kernel @ masses  # rows of the kernel times masses sum to these
     scale = np.sqrt(masses / degrees)

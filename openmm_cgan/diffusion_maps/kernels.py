@@ -20,7 +20,7 @@ from openmm_cgan.diffusion_maps.distances import SquareDistances, feature_distan
 
 CUT = 1e-8  # entries of a kernel below this are left out
 BLOCK = 8_000_000  # numbers in a block of distances
-MAX_FRAMES = 2000  # of a bandwidth
+MAX_FRAMES = 800  # of a bandwidth
 TREE_DIMENSIONS = 6  # up to which a tree finds neighbours quicker than all distances are worked out
 NEIGHBOURS = 12  # that nine frames of ten have within the width of the kernel, at least
 DENSE_SHARE = 0.3  # of entries that are kept, above which a dense kernel is smaller and quicker
@@ -53,7 +53,7 @@ def choose_bandwidth(
     frames: NDArray[np.float64],
     square_distances: SquareDistances = feature_distances,
     *,
-    n_tried: int = 121,
+    n_tried: int = 61,
     seed: int = 0,
 ) -> Bandwidth:
     """The bandwidth at the steepest rise of the sum of the kernel.
@@ -71,11 +71,14 @@ def choose_bandwidth(
     ValueError
         If there are fewer than three different frames.
     """
+    some = frames
     if len(frames) > MAX_FRAMES:
         chosen = np.random.default_rng(seed).choice(len(frames), MAX_FRAMES, replace=False)
-        frames = frames[np.sort(chosen)]
-    square = square_distances(frames, frames)
-    apart = square[~np.eye(len(frames), dtype=bool)]
+        some = frames[np.sort(chosen)]
+    k = min(NEIGHBOURS, len(frames) - 1)
+    reach = np.quantile(np.partition(square_distances(some, frames), k, axis=1)[:, k], 0.9)
+    square = square_distances(some, some)
+    apart = square[~np.eye(len(some), dtype=bool)]
     apart = apart[apart > 1e-12 * apart.max(initial=0)]
     if len(apart) < 6:
         raise ValueError("a bandwidth needs at least three different frames")
@@ -85,10 +88,9 @@ def choose_bandwidth(
         reduced = square / (4 * eps)
         kernel = np.exp(-reduced)
         sums[i], slopes[i] = kernel.mean(), (reduced * kernel).sum() / kernel.sum()
-    k = min(NEIGHBOURS, len(frames) - 1)
-    reach = np.quantile(np.partition(square, k, axis=1)[:, k], 0.9)  # the width squared is 2 eps
     steepest = float(tried[np.argmax(slopes)])
-    return Bandwidth(max(steepest, float(reach) / 2), tried, np.log(sums), slopes)
+    least = float(reach) / 2  # the square of the width of the kernel is 2 eps
+    return Bandwidth(max(steepest, least), tried, np.log(sums), slopes)
 
 
 def gaussian_kernel(
