@@ -1,4 +1,4 @@
-"""Variables learned from tables of PLUMED values: their file is run natively, and held by a wall."""
+"""Variables learned from tables of PLUMED values: run natively by their file, held by a wall."""
 
 import logging
 
@@ -28,9 +28,7 @@ def frames():
 
 
 @pytest.mark.parametrize("surrogate", ["nystroem", "ridge"])
-def test_the_file_is_run_natively_with_its_forces_and_its_wall(
-    surrogate, frames, tmp_path, caplog
-):
+def test_the_file_is_run_natively_with_its_forces_and_its_wall(surrogate, frames, tmp_path, caplog):
     table = table_of(frames, tmp_path)
     learned = learn_variable(INPUTS, table, settings=SETTINGS, surrogate=surrogate)
     assert np.all(learned.deviation < (1e-9 if surrogate == "nystroem" else 0.2))

@@ -148,7 +148,7 @@ def test_distances_in_units_of_the_noise_are_those_of_the_hidden_variables():
 
 def test_groups_without_neighbours_are_joined_or_told(caplog):
     rng = np.random.default_rng(6)
-    two = np.concatenate([rng.normal(size=(100, 2)), rng.normal(size=(100, 2)) + [60, 0]])
+    two = rng.normal(size=(200, 2)) + np.repeat([[0.0, 0.0], [60.0, 0.0]], 100, axis=0)
     with caplog.at_level(logging.WARNING, "openmm_cgan"):
         diffusion_map(two)
         assert not caplog.text
