@@ -2,6 +2,7 @@
 # make test   lint and the whole test suite, with real PLUMED
 # make lint   ruff and mypy only        make format  let ruff lay out the code
 # make bench  every benchmark, one table
+# make soak   memory, handles and threads of runs of 20 minutes
 # make clean  remove the virtual environment and what the demo wrote
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench soak clean
 
 demo: $(VENV)/.installed
 	$(BIN)/openmm-cgan demo --out demo --overwrite
@@ -31,6 +32,9 @@ format: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(PIP) install -c constraints.txt -e '.[bench]'
 	$(BIN)/python benchmarks/table.py
+
+soak: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 
 clean:
 	rm -rf $(VENV) demo bench

@@ -13,6 +13,7 @@
 
 import argparse
 import datetime
+import itertools
 import json
 import math
 import os
@@ -70,7 +71,7 @@ def network_inputs(path: Path) -> dict[str, str]:
     """The inputs that are timed, and none."""
     torch.manual_seed(0)
     sizes, layers = (8, 24, 12, 2), []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(a, b), torch.nn.Tanh()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -78,8 +79,9 @@ def network_inputs(path: Path) -> dict[str, str]:
     apart = "".join(f"d{i}: DISTANCE ATOMS={atoms}\n" for i, atoms in enumerate(DISTANCES))
     model = f"m: PYTORCH_MODEL FILE={path} ARG="
     turns = torsion_lines() + "".join(
-        f"s{n}: CUSTOM ARG={n} FUNC=sin(x) PERIODIC=NO\nc{n}: CUSTOM ARG={n} FUNC=cos(x) PERIODIC=NO\n"
+        f"{f[0]}{n}: CUSTOM ARG={n} FUNC={f}(x) PERIODIC=NO\n"
         for n in TORSIONS
+        for f in ("sin", "cos")
     )
     restraint = "\nRESTRAINT ARG=m.node-0 AT=0 KAPPA=10\n"
     grid = "\nMETAD ARG=m.node-0 SIGMA=0.1 PACE=500 HEIGHT=1 GRID_MIN=-5 GRID_MAX=5 FILE=H\n"

@@ -140,6 +140,18 @@ CASES |= {
     "PERIODIC=NO\nRESTRAINT ARG=r AT=1 KAPPA=2",
 }
 
+CASES |= {
+    "DISTANCES": "d: DISTANCES GROUPA=1-3 GROUPB=4,5,8 MIN={{BETA=5}} MAX={{BETA=0.1}} MEAN SUM "
+    "LESS_THAN={{RATIONAL R_0=0.3}} BETWEEN={{GAUSSIAN LOWER=0.1 UPPER=0.3}}{pbc}\n"
+    "RESTRAINT ARG=d.min,d.max,d.mean,d.sum,d.lessthan,d.between AT=0,0,0,1,1,1 "
+    "KAPPA=30,20,50,1,2,3",
+    "DISTANCES of components": "x: XDISTANCES GROUP=1-4 SUM{pbc}\ny: YDISTANCES ATOMS=2-8 ORIGIN=1 "
+    "MAX={{BETA=0.1}}{pbc}\nz: ZDISTANCES ATOMS1=1,2 ATOMS2=2,8 MEAN{pbc}\n"
+    "RESTRAINT ARG=x.sum,y.max,z.mean AT=0,0,0 KAPPA=3,4,500",
+    "ALPHABETA": "a: ALPHABETA ATOMS1=1,2,3,4 ATOMS2=2,3,7,5 REFERENCE1=1 REFERENCE2=-2 "
+    "COEFFICIENT=2{pbc}\nRESTRAINT ARG=a AT=1 KAPPA=30",
+}
+
 # Groups of one molecule: its atoms are bonded, and stay together in OpenMM
 GROUPS = {
     "COM and CENTER": "c: COM ATOMS=1-4{pbc}\ne: CENTER ATOMS=5-8{pbc}\nd: DISTANCE ATOMS=c,e\n"
@@ -172,6 +184,10 @@ REFERENCES = {
     "RESTRAINT ARG=r AT=0.5 KAPPA=3",
     "RMSD with equal columns of weights": "r: RMSD REFERENCE={alike} TYPE=OPTIMAL SQUARED{pbc}\n"
     "RESTRAINT ARG=r AT=0.05 KAPPA=300",
+    "FIT_TO_TEMPLATE": "WRAPAROUND ATOMS=1 AROUND=2,3\n"
+    "w: FIT_TO_TEMPLATE REFERENCE={weighted} TYPE=OPTIMAL{pbc}\n"
+    "d: DISTANCE ATOMS=1,8 COMPONENTS\nt: TORSION ATOMS=1,3,4,6\n"
+    "r: RMSD REFERENCE={pdb} TYPE=SIMPLE\nRESTRAINT ARG=d.x,d.z,t,r AT=1,2,1,0 KAPPA=3,4,5,6",
     "PATHMSD": "p: PATHMSD REFERENCE={path} LAMBDA=60{pbc}\n"
     "RESTRAINT ARG=p.sss,p.zzz AT=2,0 KAPPA=3,100",
     "PROPERTYMAP": "p: PROPERTYMAP REFERENCE={path} LAMBDA=60 PROPERTY=Y,X{pbc}\n"

@@ -4,8 +4,9 @@
 
 Inputs are random text, statements put together from the keywords of the actions, and real inputs
 (plumed_inputs/ and plumed_cases.py) with words, characters and lines changed. Each runs in a
-time limit; anything but a compiled input or PlumedInputError is printed with the input that did it.
-Compiled means: its OpenMM forces are made, a Context takes them, and they are evaluated.
+limit of processor time; anything but a compiled input or PlumedInputError is printed with the input
+that did it. Compiled means: its OpenMM forces are made, a Context takes them, and they are
+evaluated.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from benchmarks.eight_atoms import reference_pdb
 from benchmarks.plumed_cases import CASES, GROUPS
 
 INPUTS = Path(__file__).resolve().parent.parent / "plumed_inputs"
-SECONDS = 10
+SECONDS = 10  # of the processor
 N_ATOMS = 30
 VALUES = (
     "1",
@@ -183,7 +184,7 @@ def fuzz(number: int, seed: int) -> tuple[Counter[str], list[tuple[str, str]]]:
     ]
     counts: Counter[str] = Counter()
     failures = []
-    signal.signal(signal.SIGALRM, _stop)
+    signal.signal(signal.SIGPROF, _stop)
     with tempfile.TemporaryDirectory() as folder:
         reference_pdb(Path(folder)).rename(Path(folder) / "x.pdb")
         (Path(folder) / "x.ndx").write_text("[ g ]\n1 2 3\n")
@@ -198,7 +199,7 @@ def fuzz(number: int, seed: int) -> tuple[Counter[str], list[tuple[str, str]]]:
 
 def tried(text: str, folder: Path) -> tuple[str, str]:
     """What becomes of an input: "compiled", "refused" or "broken", with the traceback of that."""
-    signal.alarm(SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # of this process, however busy the others
     faulthandler.dump_traceback_later(10 * SECONDS, exit=True)  # an alarm does not end OpenMM
     (folder / "last").write_text(repr(text))
     try:
@@ -211,7 +212,7 @@ def tried(text: str, folder: Path) -> tuple[str, str]:
     except BaseException:
         return "broken", traceback.format_exc()
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         faulthandler.cancel_dump_traceback_later()
     return "compiled", ""
 

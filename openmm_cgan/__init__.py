@@ -13,6 +13,10 @@ collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays
 called_back           what OpenMM calls back from Python, in copies of a System too
 atomic_files          files replaced whole
+array_files           arrays in a zip, with their checksums
+json_files            records in JSON
+claims                files that one process alone writes to
+signals               how a process ends: by a signal between two steps, or with its parent
 stepping              what is to happen before and after simulation.step
 fingerprints          what tells Systems and integrators apart
 checkpoints           a run on disk
@@ -21,17 +25,18 @@ frames                frames on disk: H5MD segments with CVs, bias energy and se
 potentials            energies of many configurations beside a running simulation
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions
 rotors                equivalent hydrogens, which frames may exchange
-features              positions <-> what networks see: Featurization, the Z-matrix's; CVs for them
+features              positions <-> what networks see: by a Z-matrix or as they stand; CVs for them
 generators            the conditional generator networks: MLPGenerator, FlowGenerator
 cgan                  critic, losses, the training loop; ConditionalGenerator (= ConditionalGAN)
 proposals             configurations asked for at CV values: screened, counted by reason
 reporters             FrameReporter (out of a Simulation) and ProposalReporter (into it)
 free_energy           MBAR over windows, free-energy profiles and their errors
+closures              averages at CV values, drift and diffusion, the reduced dynamics they close
 diffusion_maps        coarse variables that nobody gave
 learned_variable      they as TorchScript files that PLUMED inputs run
 windows               many seeded umbrella windows over a concurrent.futures.Executor
 metrics, report       how good the generator is; plots
-testsystems           systems with known answers
+testsystems           systems with known answers, multiscale equations among them
 cli                   the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
 
 Importing the package imports none of them: the names below are fetched when first used.

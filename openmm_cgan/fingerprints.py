@@ -11,20 +11,23 @@ from openmm_cgan.thermostats import thermal_energy
 
 OURS = "PLUMED"  # how names of the forces of biases begin: their input is compared instead
 SEED = re.compile(r' randomSeed="-?\d+"')  # the state of random numbers is in the checkpoint
+VERSION = re.compile(r' openmmVersion="[^"]*"')
 STEP_SIZE = re.compile(r' stepSize="[^"]*"')
 
 
-def system_fingerprint(system: openmm.System) -> str:
+def system_fingerprint(system: openmm.System, versioned: bool = False) -> str:
     """A hash of particles, constraints, virtual sites and all forces but those of biases.
 
-    Forces come with their parameters as the System has them; two Systems made alike are equal.
+    Forces come with their parameters as the System has them; two Systems made alike are equal, and
+    in another version of OpenMM as well unless `versioned`, as it was in earlier files.
     """
     bare = openmm.System()
     for i in range(system.getNumParticles()):
         bare.addParticle(system.getParticleMass(i))
     for i in range(system.getNumConstraints()):
         bare.addConstraint(*system.getConstraintParameters(i))
-    parts = [openmm.XmlSerializer.serialize(bare)]
+    text = openmm.XmlSerializer.serialize(bare)
+    parts = [text if versioned else VERSION.sub("", text)]
     parts += [
         f"{i} {type(system.getVirtualSite(i)).__name__}"
         for i in range(system.getNumParticles())

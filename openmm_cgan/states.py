@@ -13,6 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     import openmm
     from numpy.typing import NDArray
+    from openmm.app import Simulation
 
 
 def positions_of(state: openmm.State) -> NDArray[np.float64]:
@@ -119,3 +120,14 @@ def positions_and_box(
         If the State holds no positions.
     """
     return positions_of(state), box_of(state) if periodic else None
+
+
+class NotFiniteError(RuntimeError):
+    """A run has come to positions or velocities that are infinite or NaN."""
+
+
+def is_finite(simulation: Simulation) -> bool:
+    """Whether all positions and velocities of a Simulation are finite."""
+    state = simulation.context.getState(positions=True, velocities=True)
+    parts = state.getPositions(asNumpy=True), state.getVelocities(asNumpy=True)
+    return all(bool(np.isfinite(part._value).all()) for part in parts)

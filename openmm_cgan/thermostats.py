@@ -58,3 +58,20 @@ def temperature_of(simulation: Simulation) -> float | None:
             if isinstance(force, kinds):
                 return simulation.context.getParameter(type(force).Temperature())
     return None
+
+
+def draw_velocities(simulation: Simulation, seed: int) -> None:
+    """Draw velocities at the temperature that a Simulation is held at.
+
+    Raises
+    ------
+    ValueError
+        If nothing holds one.
+    """
+    temperature = temperature_of(simulation)
+    if temperature is None:
+        raise ValueError(
+            f"{type(simulation.integrator).__name__} has no temperature to draw velocities at: "
+            "call context.setVelocitiesToTemperature after restore_run instead"
+        )
+    simulation.context.setVelocitiesToTemperature(temperature, seed)

@@ -3,12 +3,13 @@
 `critic` judges, `training` is the loop, as `settings` say, over the rows of `training_data`.
 `dataset` makes frames into such rows, `networks` are those to be trained on them, `consistency` is
 a loss for CVs that nothing places exactly. `artefact` is the file of a trained generator, `targets`
-the CV values that it may be asked for, `conditional_generator` the generator itself. `refining`
-trains a flow further on the energy.
+the CV values that it may be asked for, `conditional_generator` the generator itself. `level_sets`
+moves what it makes onto the CV values asked for, `refining` trains a flow further on the energy.
 """
 
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 from openmm_cgan.cgan.dataset import flat_weights
+from openmm_cgan.cgan.level_sets import sample_on_level_sets
 from openmm_cgan.cgan.refining import RefiningSettings, refine
 from openmm_cgan.cgan.settings import TrainingSettings
 
@@ -21,4 +22,5 @@ __all__ = [
     "TrainingSettings",
     "flat_weights",
     "refine",
+    "sample_on_level_sets",
 ]

@@ -8,13 +8,13 @@ version 2 knew none but the Z-matrix, and is read as one.
 import io
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from openmm_cgan import __version__
+from openmm_cgan.array_files import read_arrays
 from openmm_cgan.atomic_files import write_atomically
 
 FORMAT = "openmm_cgan.ConditionalGAN"  # the name of the class when the format was made
@@ -62,13 +62,8 @@ def read_artefact(path: Path) -> tuple[dict[str, Any], Arrays]:
     """
     with path.open("rb") as file:  # FileNotFoundError, PermissionError speak for themselves
         try:
-            with zipfile.ZipFile(file) as archive:
-                size = sum(member.file_size for member in archive.infolist())
-            if size > MAX_BYTES:
-                raise ValueError(f"it unpacks to {size} bytes, more than {MAX_BYTES}")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+            arrays = read_arrays(file, MAX_BYTES)
+            _require_numbers(arrays)
             metadata = json.loads(arrays.pop("metadata").tobytes())
             known = isinstance(metadata, dict) and metadata.get("format") == FORMAT
         except Exception as error:
@@ -90,6 +85,13 @@ def read_artefact(path: Path) -> tuple[dict[str, Any], Arrays]:
             " train again"
         )
     return metadata, arrays
+
+
+def _require_numbers(arrays: Arrays) -> None:
+    """Refuse NaN and infinite numbers: what is made of them need not show it at once."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{name} holds a number that is not finite")
 
 
 def prefixed(parts: dict[str, Arrays]) -> Arrays:

@@ -36,13 +36,7 @@ from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.targets import checked_targets
 from openmm_cgan.cgan.training import train
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.features import (
-    FEATURIZATIONS,
-    ConditionEncoding,
-    Featurization,
-    Featurize,
-    ZMatrixFeatures,
-)
+from openmm_cgan.features import FEATURIZATIONS, ConditionEncoding, Featurization, Featurize
 from openmm_cgan.frames import Frames, read_frames, topology_hash
 from openmm_cgan.generators import DensityGenerator, Generator, knows_density, made_again
 
@@ -63,7 +57,7 @@ class ConditionalGenerator:
         What the generator is told of CVs.
     generator : Generator
     topology_hash : str
-        Of the whole topology it was trained for.
+        Of the whole topology it was trained for; empty if there was none.
     cv_range : ndarray, shape (n_cvs, 2)
         Lowest and highest CV values trained on [CV units].
     settings : TrainingSettings
@@ -93,20 +87,21 @@ class ConditionalGenerator:
     def fit(
         cls,
         frames: Frames | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        topology: Any,
+        topology: Any = None,
         settings: TrainingSettings | None = None,
         *,
         restriction: Restriction | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
-        featurize: Featurize = ZMatrixFeatures.fit,
+        featurize: Featurize | None = None,
     ) -> "ConditionalGenerator":
         """Train on the frames of a run.
 
         Parameters
         ----------
         frames : Frames, or path or paths for `read_frames`
-        topology : openmm.app.Topology
-            Of the whole system; the frames may hold some of its atoms.
+        topology : openmm.app.Topology, optional
+            Of the whole system; the frames may hold some of its atoms. None of frames that have
+            none, as of `Frames.of_arrays`.
         settings : TrainingSettings, optional
         restriction : callable, optional
             Positions (n, n_atoms, 3) to CVs (n, n_cvs), both tensors: `differentiable_cvs` of a
@@ -114,8 +109,9 @@ class ConditionalGenerator:
         checkpoint : path, optional
             Written while training; training goes on from it if it exists.
         featurize : callable, optional
-            Frames and topology to a fitted Featurization: how configurations become features. The
-            Z-matrix of one molecule by default.
+            Frames and topology to a fitted Featurization: how configurations become features. By
+            default the Z-matrix of one molecule where there is a topology, and plain coordinates,
+            ``PlainFeatures.fit``, where there is none.
 
         Raises
         ------
@@ -128,7 +124,7 @@ class ConditionalGenerator:
         settings = settings or TrainingSettings()
         if not isinstance(frames, Frames):
             frames = read_frames(frames)  # type: ignore[arg-type]
-        found = topology_hash(topology)
+        found = frames.topology_hash if topology is None else topology_hash(topology)
         if settings.consistency > 0 and restriction is None:
             raise ValueError(
                 f"TrainingSettings(consistency={settings.consistency}) needs what measures the CVs:"
@@ -168,6 +164,11 @@ class ConditionalGenerator:
         return self.generator.has_density
 
     @property
+    def keeps_place(self) -> bool:
+        """Whether configurations stand where they belong, and must not be moved as a whole."""
+        return self.features.keeps_place
+
+    @property
     def constant_bonds(self) -> np.ndarray:
         """Atoms (k, 2) of the bonds that do not vary, as numbers in the whole topology."""
         return self.features.constant_bonds
@@ -192,8 +193,8 @@ class ConditionalGenerator:
         -------
         ndarray, shape (n or m, n_atoms, 3)
             Positions [nm], float64; of a molecule the first atom is at the origin. CVs that are
-            coordinates of the featurization (bonds, angles, torsions of the Z-matrix) have the
-            values asked for to 1e-10.
+            coordinates of the featurization (bonds, angles, torsions of the Z-matrix; what is
+            linear in plain coordinates) have the values asked for to 1e-10.
 
         Raises
         ------
@@ -261,7 +262,8 @@ class ConditionalGenerator:
 
         The density is over the shape of the molecule: times a density of the CVs it is one over
         Cartesian coordinates [nm], position and orientation of a molecule integrated out, with
-        bonds that do not vary held. The Jacobian of the featurization is in it.
+        bonds that do not vary held. The Jacobian of the featurization is in it. Of plain
+        coordinates it is one over all that vary.
 
         Parameters
         ----------
@@ -364,8 +366,8 @@ class ConditionalGenerator:
         """
         path = Path(path) if Path(path).is_file() else artefact_path(path)
         metadata, arrays = read_artefact(path)
-        found = metadata["topology_hash"]
-        if topology is not None and topology_hash(topology) != found:
+        found = str(metadata.get("topology_hash") or "")
+        if topology is not None and found and topology_hash(topology) != found:
             raise ValueError(
                 f"{path} was trained for another topology: its hash is {found[:12]}..., that of the"
                 f" topology given is {topology_hash(topology)[:12]}...; give the one it was trained"

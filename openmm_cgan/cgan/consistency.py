@@ -1,11 +1,12 @@
 """Consistency, restriction(lifting(c)) = c, as a loss: for CVs that nothing places exactly."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import ConditionEncoding, Featurization
 
 Restriction = Callable[[Tensor], Tensor]  # positions (n, n_atoms, 3) to CVs (n, n_cvs)
@@ -35,8 +36,21 @@ def inconsistency(
     -------
     Tensor, shape ()
     """
-    off = restriction(features.decode(made, cvs)) - cvs
-    periods = torch.tensor([v.period or math.inf for v in conditions.variables])
-    turns = torch.floor(off / periods + 0.5)
-    off = off - torch.where(turns == 0, 0.0, turns * periods)
+    off = off_target(features.decode(made, cvs), cvs, restriction, conditions.variables)
     return (off / conditions.scale).square().sum(1).mean().float()
+
+
+def off_target(
+    positions: Tensor,
+    cvs: Tensor,
+    restriction: Restriction,
+    variables: Sequence[CollectiveVariable],
+) -> Tensor:
+    """restriction(x) - c (n, n_cvs) [CV units] of positions (n, n_atoms, 3), the short way round.
+
+    Differentiable; ``cvs`` has the shape (n, n_cvs).
+    """
+    off = restriction(positions) - cvs
+    periods = torch.tensor([v.period or math.inf for v in variables])
+    turns = torch.floor(off / periods + 0.5)
+    return off - torch.where(turns == 0, 0.0, turns * periods)

@@ -11,7 +11,13 @@ from torch import Tensor
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.features import ConditionEncoding, Featurization, Featurize, ZMatrixFeatures
+from openmm_cgan.features import (
+    ConditionEncoding,
+    Featurization,
+    Featurize,
+    PlainFeatures,
+    ZMatrixFeatures,
+)
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.generators import KINDS
 from openmm_cgan.rotors import Rotor, exchange_hydrogens, find_rotors
@@ -53,7 +59,7 @@ class Dataset:
         frames: Frames,
         topology: Any,
         settings: TrainingSettings,
-        featurize: Featurize = ZMatrixFeatures.fit,
+        featurize: Featurize | None = None,
     ) -> "Dataset":
         """Make the rows of frames.
 
@@ -61,23 +67,27 @@ class Dataset:
         ----------
         frames : Frames
             positions (n_frames, n_atoms, 3) [nm], cvs (n_frames, n_cvs) [CV units].
-        topology : openmm.app.Topology
+        topology : openmm.app.Topology or None
         settings : TrainingSettings
-        featurize : callable
-            Frames and topology to a fitted Featurization.
+        featurize : callable, optional
+            Frames and topology to a fitted Featurization; the Z-matrix where there is a topology,
+            plain coordinates where there is none.
 
         Raises
         ------
         ValueError
             If there are too few frames or no CVs, or frames and topology do not belong together.
         """
-        _check_frames(frames, topology_hash(topology))
+        if featurize is None:
+            _require_topology(frames, topology)
+            featurize = PlainFeatures.fit if topology is None else ZMatrixFeatures.fit
+        _check_frames(frames, None if topology is None else topology_hash(topology))
         rng = np.random.default_rng(settings.seed)
         if len(frames) > settings.max_frames:
             frames = frames.select(np.sort(rng.permutation(len(frames))[: settings.max_frames]))
         rotors: list[Rotor] = []
         copies = 1
-        if settings.symmetrise:
+        if settings.symmetrise and topology is not None:
             told_apart = {a for variable in frames.variables for a in variable.atoms}
             rotors = find_rotors(topology, frames.atoms.tolist(), told_apart)
             if rotors:
@@ -140,13 +150,23 @@ def flat_weights(
     return (counts[which] + 0.1 * counts.mean()) ** -power
 
 
-def _check_frames(frames: Frames, topology: str) -> None:
-    """Refuse frames that cannot be trained on."""
+def _require_topology(frames: Frames, topology: Any) -> None:
+    """Refuse to take a molecule for particles that are held in space."""
+    if topology is None and frames.topology_hash:
+        raise ValueError(
+            "no topology is given, but the frames were written of one: give it, as in"
+            " fit(frames, topology), or say that their coordinates are meant as they stand,"
+            " fit(frames, topology, featurize=PlainFeatures.fit)"
+        )
+
+
+def _check_frames(frames: Frames, topology: str | None) -> None:
+    """Refuse frames that cannot be trained on; ``topology`` is the hash of what is given."""
     if not frames.variables:
         raise ValueError("the frames hold no CVs: a conditional generator needs at least one")
     if len(frames) < LEAST_FRAMES:
         raise ValueError(f"there are {len(frames)} frames, expected at least {LEAST_FRAMES}")
-    if frames.topology_hash not in ("", topology):
+    if topology is not None and frames.topology_hash not in ("", topology):
         raise ValueError(
             f"the frames belong to another topology: their hash is {frames.topology_hash[:12]}...,"
             f" that of the topology given is {topology[:12]}..."

@@ -18,6 +18,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from openmm_cgan.array_files import require_checksums
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cgan.critic import Critic, gradient_penalty
 from openmm_cgan.cgan.scores import energy_score
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.signals import StoppedBySignalError, between_steps
 
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
+MAX_CHECKPOINT_BYTES = 2**33
 LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
 DRAWS = 4  # of each condition, that the energy score compares
 WARM_UP = 100  # steps over which the learning rate rises
@@ -82,41 +86,37 @@ def train(
         If a loss is not finite; the checkpoint keeps the last good state.
     ValueError
         If the checkpoint belongs to other settings or data.
+    StoppedBySignalError
+        If SIGTERM or SIGINT came, and there is a checkpoint, which has it all.
     """
     training = _Training(generator, critic, settings, data, inconsistency)
     if checkpoint is not None and Path(checkpoint).exists():
         training.load(checkpoint)
     started = time.perf_counter() - training.seconds
     bar = tqdm(total=settings.steps, initial=training.step, desc="training", disable=None)
-    losses: list[tuple[float, float]] = []
-    with bar:
-        while training.step < settings.steps:
-            training.set_learning_rates()
-            critic_loss = 0.0
-            for _ in range(settings.critic_steps if settings.likelihood_share < 1 else 0):
-                critic_loss = training.improve_critic()
-            generator_loss = training.improve_generator()
-            training.step += 1
+    with bar, nullcontext(_nothing) if checkpoint is None else between_steps() as raise_what_came:
+        while training.progress() < 1:
+            training.improve()
             training.seconds = time.perf_counter() - started
-            losses.append((critic_loss, generator_loss))
             bar.update()
-            if not math.isfinite(critic_loss + generator_loss):
-                kept = f"{checkpoint} keeps the last good state. " if checkpoint else ""
-                raise RuntimeError(
-                    f"training diverged at step {training.step}: critic_loss is {critic_loss},"
-                    f" generator_loss {generator_loss}. {kept}Try a lower learning_rate"
-                )
-            late = training.progress() >= 1
-            if late or training.step % settings.report_every == 0:
-                training.report(np.mean(losses, axis=0))
+            training.require_finite(checkpoint)
+            if training.progress() >= 1 or training.step % settings.report_every == 0:
+                training.report()
                 bar.set_postfix(held_out=f"{training.history[-1]['held_out']:.4f}")
-                losses.clear()
                 if checkpoint is not None:
                     training.save(checkpoint)
-            if late:
-                break
+            try:
+                raise_what_came()
+            except StoppedBySignalError:
+                assert checkpoint is not None, "else nobody keeps signals"
+                training.save(checkpoint)
+                raise
     generator.load_state_dict(training.kept())
     return training.history
+
+
+def _nothing() -> None:
+    """Without a checkpoint signals are Python's."""
 
 
 class _Training:
@@ -140,6 +140,7 @@ class _Training:
         self.rng = torch.Generator().manual_seed(settings.seed)
         self.cumulative = data.weights.double().cumsum(0)
         self.step, self.seconds = 0, 0.0
+        self.losses: list[tuple[float, float]] = []  # of critic and generator, since the last row
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}  # weights; none before the first report
 
@@ -148,6 +149,25 @@ class _Training:
         u = torch.rand(self.settings.batch, generator=self.rng, dtype=torch.float64)
         rows = torch.searchsorted(self.cumulative, u * self.cumulative[-1])
         return rows.clamp(max=len(self.cumulative) - 1)
+
+    def improve(self) -> None:
+        """One step of the training."""
+        self.set_learning_rates()
+        critic_loss = 0.0
+        for _ in range(self.settings.critic_steps if self.settings.likelihood_share < 1 else 0):
+            critic_loss = self.improve_critic()
+        self.losses.append((critic_loss, self.improve_generator()))
+        self.step += 1
+
+    def require_finite(self, checkpoint: Any) -> None:
+        """Raise RuntimeError if the last losses are not finite."""
+        critic_loss, generator_loss = self.losses[-1]
+        if not math.isfinite(critic_loss + generator_loss):
+            kept = f"{checkpoint} keeps the last good state. " if checkpoint else ""
+            raise RuntimeError(
+                f"training diverged at step {self.step}: critic_loss is {critic_loss},"
+                f" generator_loss {generator_loss}. {kept}Try a lower learning_rate"
+            )
 
     def improve_critic(self) -> float:
         """One critic step: E D(fake) - E D(real) + penalty."""
@@ -241,8 +261,10 @@ class _Training:
         for optimiser in self.optimisers:
             optimiser.param_groups[0]["lr"] = rate
 
-    def report(self, losses: np.ndarray) -> None:
+    def report(self) -> None:
         """Add a row to the history."""
+        losses = np.mean(self.losses, axis=0)
+        self.losses.clear()
         rng = torch.Generator().manual_seed(self.settings.seed)
         with torch.no_grad():
             made = self.averaged.module.sample(self.data.held_condition, rng)
@@ -291,6 +313,7 @@ class _Training:
         """Write a checkpoint."""
         state = {name: part.state_dict() for name, part in self._networks().items()}
         state |= {"rng": self.rng.get_state(), "step": self.step, "seconds": self.seconds}
+        state |= {"losses": self.losses}
         state |= {"history": self.history, "best": self.best, "belongs_to": self._belongs_to()}
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -299,6 +322,7 @@ class _Training:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from a checkpoint."""
         try:
+            require_checksums(Path(path), MAX_CHECKPOINT_BYTES)
             state = torch.load(path, weights_only=True)
             belongs_to = state["belongs_to"]
         except Exception as error:
@@ -317,4 +341,5 @@ class _Training:
         self.rng.set_state(state["rng"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.history, self.best = state["history"], state["best"]
+        self.losses = state.get("losses", [])  # earlier versions saved with each row only
         logger.info("training goes on from step %d of %s", self.step, path)

@@ -1,7 +1,6 @@
 """The command line: `commands` parses, the other files do what is asked for.
 
-`exports` writes tables and configurations, `simulations` runs from files and stops
-by `signals`, `importance` weighs a
+`exports` writes tables and configurations, `simulations` runs from files, `importance` weighs a
 model's configurations, `shipped` finds the files of the package, `demo_analysis` and `demo` are the
 whole job on alanine dipeptide; `options` are shared by the commands, `driver` is PLUMED's.
 """

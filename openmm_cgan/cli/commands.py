@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,23 @@ class Commands(click.Group):
             raise click.ClickException(f"{kind}{error}{hint}") from error
 
 
+@contextlib.contextmanager
+def stopping(kept: Path) -> Iterator[None]:
+    """SIGTERM and SIGINT end a command with a line on how to go on, and exit code 143 or 130.
+
+    There is something to go on from once the file or folder `kept` exists.
+    """
+    from openmm_cgan.signals import StoppedBySignalError, at_once
+
+    try:
+        with at_once():
+            yield
+    except StoppedBySignalError as stopped:
+        saved = f"all is saved in {kept}: the same command with --resume goes on"
+        click.echo(f"{stopped}; {saved if kept.exists() else 'nothing was saved yet'}", err=True)
+        sys.exit(128 + stopped.number)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
@@ -82,20 +100,24 @@ def main(debug: bool, verbose: bool) -> None:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in --out.")
 @click.option("--quick", is_flag=True, help="A short run that shows the steps; no good numbers.")
-def demo(out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool) -> None:
+@click.option("--resume", is_flag=True, help="Continue the demo in --out where it was stopped.")
+def demo(
+    out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool, resume: bool
+) -> None:
     """Run the whole job on alanine dipeptide in vacuum.
 
     Metadynamics on phi and psi by a PLUMED input; a conditional GAN trained on its frames;
     umbrella windows seeded by the GAN; MBAR. Prints the free energy along phi beside the
-    reference and writes plots and summary.json.
+    reference and writes plots and summary.json. Killed at any moment it goes on with the same
+    command and --resume, and ends with the same numbers.
     """
-    from openmm_cgan.cli.demo import DemoSettings, run_demo
+    from openmm_cgan.cli.demo import RECORD, DemoSettings, run_demo
 
     set_threads(1)
     settings = DemoSettings.quick() if quick else DemoSettings()
-    result = run_demo(
-        out, settings, seed=seed, workers=workers, overwrite=overwrite, say=click.echo
-    )
+    asked: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "say": click.echo}
+    with stopping(out / RECORD):
+        result = run_demo(out, settings, seed=seed, workers=workers, **asked)
     click.echo(result.text())
 
 
@@ -121,6 +143,10 @@ def demo(out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool
 @click.option(
     "--checkpoint-every", default=10_000, show_default=True, help="Steps between checkpoints."
 )
+@click.option(
+    "--retries", type=click.IntRange(min=0), default=0, show_default=True,
+    help="Times to go back to the last checkpoint, with new velocities, from NaN.",
+)  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
 def run(
@@ -145,22 +171,14 @@ def run(
     OUT/topology.pdb, OUT/plumed.dat, and from time to time OUT/run.chk: killed at any moment the
     run goes on from there with the same command and --resume, as if it had never stopped.
     """
-    from openmm_cgan.cli.signals import StoppedBySignalError
-    from openmm_cgan.cli.simulations import RunSettings, load_molecule, run_biased
+    from openmm_cgan.cli.simulations import CHECKPOINT, RunSettings, load_molecule, run_biased
 
     if (steps is None) != resume:
         raise click.UsageError("give --steps, or --resume for those that the run in --out has left")
-    molecule = load_molecule(structure, forcefield, constraints)
-    given = None if resume else steps
-    try:
-        bias = run_biased(
-            molecule, plumed_input, given, out, RunSettings(**options), restart or resume
-        )
-    except StoppedBySignalError as stopped:
-        click.echo(
-            f"{stopped}; all is saved in {out}: the same command with --resume goes on", err=True
-        )
-        sys.exit(128 + stopped.number)
+    given, settings = None if resume else steps, RunSettings(**options)
+    with stopping(out / CHECKPOINT):
+        molecule = load_molecule(structure, forcefield, constraints)
+        bias = run_biased(molecule, plumed_input, given, out, settings, restart or resume)
     names = ", ".join(variable.name for variable in bias.variables)
     count = "the rest of its" if steps is None else str(steps)
     click.echo(f"{count} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
@@ -180,7 +198,11 @@ def run(
 @click.option("--steps", type=int, help="Training steps; default: the package's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
-@click.option("--checkpoint", type=NEW, help="File to save the training to, and resume it from.")
+@click.option("--checkpoint", type=NEW, help="What the training is saved to; default: OUT.chk.")
+@click.option(
+    "--checkpoint-every", default=100, show_default=True, help="Steps between checkpoints."
+)
+@click.option("--resume", is_flag=True, help="Continue the training that was stopped.")
 @click.option("--plot", type=NEW, help="PNG file for the training curves.")
 def train(
     frames: tuple[Path, ...],
@@ -191,6 +213,8 @@ def train(
     seed: int,
     threads: int,
     checkpoint: Path | None,
+    checkpoint_every: int,
+    resume: bool,
     plot: Path | None,
 ) -> None:
     """Train a conditional GAN on FRAMES (folders or files that a run wrote).
@@ -200,23 +224,29 @@ def train(
         openmm-cgan train run/frames --topology run/topology.pdb --out model.npz --plot training.png
 
     The model holds the CVs with their units, the topology's fingerprint and the range it was
-    trained on, and refuses another molecule.
+    trained on, and refuses another molecule. Killed at any moment the training goes on with the
+    same command and --resume, as if it had never stopped; its checkpoint goes when the model is
+    there, unless --checkpoint names it.
     """
     from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
     from openmm_cgan.frames import read_frames
 
-    require_parent(out, plot)
+    require_parent(out, plot, checkpoint)
+    kept = checkpoint or out.with_suffix(".chk")
+    if resume and not kept.exists():
+        raise FileNotFoundError(f"{kept} is not there: no training to go on with")
+    if not resume and checkpoint is None and kept.exists():
+        raise FileExistsError(f"{kept} is of a training that was stopped: --resume, or remove it")
     set_threads(threads)
-    settings = TrainingSettings(generator=generator, seed=seed)
+    settings = TrainingSettings(generator=generator, seed=seed, report_every=checkpoint_every)
     if steps is not None:
         settings = replace(settings, steps=steps)
-    gan = ConditionalGAN.fit(
-        read_frames(list(frames)),
-        read_pdb(topology).topology,
-        settings,
-        checkpoint=checkpoint,
-    )
-    written = gan.save(out)
+    with stopping(kept):
+        molecule = read_pdb(topology).topology
+        gan = ConditionalGAN.fit(read_frames(list(frames)), molecule, settings, checkpoint=kept)
+        written = gan.save(out)
+    if checkpoint is None:
+        kept.unlink()
     if plot is not None:
         from openmm_cgan.report import plot_training
 

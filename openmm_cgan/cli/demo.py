@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ from openmm_cgan.cli.demo_analysis import (
     versions,
 )
 from openmm_cgan.cli.shipped import plumed_input, read_reference
-from openmm_cgan.cli.simulations import RunSettings, run_biased
+from openmm_cgan.cli.simulations import RunSettings, is_begun, run_biased
 from openmm_cgan.frames import read_frames
 from openmm_cgan.proposals import Proposals, Screen, propose
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
@@ -51,8 +51,10 @@ logger = logging.getLogger("openmm_cgan")
 
 BIASFACTOR = 10.0  # of the metadynamics input
 STAGES = ("metadynamics", "training", "proposals", "windows", "analysis")
-OUTPUTS = ("md", "windows", "model.npz", "summary.json", "ramachandran.png", "free_energy.png",
-           "training.png", "proposals.png")  # fmt: skip
+RECORD = "demo.json"  # what the demo was asked for
+TRAINING = "training.chk"
+OUTPUTS = (RECORD, "md", "windows", TRAINING, "model.npz", "summary.json", "ramachandran.png",
+           "free_energy.png", "training.png", "proposals.png")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def run_demo(
     seed: int = 1,
     workers: int | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     say: Callable[[str], None] = logger.info,
 ) -> DemoResult:
     """Run the whole job.
@@ -125,21 +128,30 @@ def run_demo(
         Processes that run the windows; by default one for each core. 0: this process itself.
     overwrite : bool
         Remove the results of an earlier demo in the folder first.
+    resume : bool
+        Go on with the demo in the folder where it was stopped.
     say : callable
         Told what is being done.
 
     Raises
     ------
     FileExistsError
-        If the folder holds an earlier demo and ``overwrite`` is False.
+        If the folder holds an earlier demo, and neither is asked for.
+    FileNotFoundError
+        If it holds none to go on with.
+    ValueError
+        If the one that is to go on has other settings or another seed.
     RuntimeError
         If no proposal passes, or MBAR does not converge.
+    StoppedBySignalError
+        If SIGTERM or SIGINT came; all is saved.
     """
     settings = settings or DemoSettings()
     folder = Path(folder)
     stages = _Stages(say)
     reference = read_reference()  # rather now than after five minutes
-    _clear(folder, overwrite)
+    asked = json.loads(json.dumps(asdict(settings) | {"seed": seed}))
+    (_require_same if resume else _replace if overwrite else _begin)(folder, asked)
 
     stages.begin(f"metadynamics on phi and psi, {settings.md_steps:,} steps")
     bias = run_metadynamics(folder / "md", settings, seed)
@@ -147,7 +159,8 @@ def run_demo(
 
     stages.begin(f"conditional GAN on {len(frames):,} frames")
     molecule = alanine_dipeptide("C7eq")
-    gan = ConditionalGAN.fit(frames, molecule.topology, settings.training)
+    training = folder / TRAINING  # without it the model would have to be read back
+    gan = ConditionalGAN.fit(frames, molecule.topology, settings.training, checkpoint=training)
     gan.save(folder / "model.npz")
 
     stages.begin("proposals at the centres of the windows")
@@ -205,7 +218,9 @@ def run_metadynamics(folder: Path, settings: DemoSettings, seed: int) -> PlumedB
     """Well-tempered metadynamics on phi and psi; its bias as it stands at the end."""
     run = RunSettings(temperature=TEMPERATURE, platform="Reference", seed=seed)
     plumed = plumed_input("alanine_phi_psi_metad.dat")
-    return run_biased(alanine_dipeptide("C7eq"), plumed, settings.md_steps, folder, run)
+    goes_on = is_begun(folder)
+    steps = None if goes_on else settings.md_steps
+    return run_biased(alanine_dipeptide("C7eq"), plumed, steps, folder, run, goes_on)
 
 
 def window_centres(bias: PlumedBias, settings: DemoSettings) -> NDArray[np.float64]:
@@ -303,16 +318,39 @@ def run_seeded_windows(
         run_windows(windows, molecule.system, molecule.topology, pool, platform="Reference")
 
 
-def _clear(folder: Path, overwrite: bool) -> None:
-    """Make the folder; of an earlier demo remove what demos write, and nothing else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    there = [folder / name for name in OUTPUTS if (folder / name).exists()]
-    if there and not overwrite:
-        raise FileExistsError(
-            f"{folder} holds an earlier demo ({there[0].name}): use --overwrite or another --out"
+def _require_same(folder: Path, asked: dict[str, Any]) -> None:
+    """See that the demo in a folder is the one that is to go on."""
+    record = folder / RECORD
+    if not record.exists():
+        raise FileNotFoundError(f"{record} is not there: no demo to go on with")
+    before = json.loads(record.read_text())
+    if other := [name for name in asked if before.get(name) != asked[name]]:
+        raise ValueError(
+            f"the demo in {folder} has other {', '.join(other)}: go on with the options that it "
+            "was begun with"
         )
-    for path in there:
+
+
+def _begin(folder: Path, asked: dict[str, Any]) -> None:
+    """Make the folder, which must hold no earlier demo."""
+    if there := _outputs(folder):
+        raise FileExistsError(
+            f"{folder} holds an earlier demo ({there[0].name}): use --resume, --overwrite or "
+            "another --out"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / RECORD, asked)
+
+
+def _replace(folder: Path, asked: dict[str, Any]) -> None:
+    """Of an earlier demo remove what demos write, and nothing else."""
+    for path in _outputs(folder):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _begin(folder, asked)
+
+
+def _outputs(folder: Path) -> list[Path]:
+    return [folder / name for name in OUTPUTS if (folder / name).exists()]
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_cgan.atomic_files import replacing, write_atomically
-from openmm_cgan.checkpoints import Keeper, restore_run, save_run
-from openmm_cgan.cli.signals import between_steps
+from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, RunCheckpointReporter
+from openmm_cgan.signals import between_steps
+from openmm_cgan.states import NotFiniteError, is_finite
+from openmm_cgan.stepping import step_and_look
 from openmm_cgan.testsystems import Molecule
 
 logger = logging.getLogger("openmm_cgan")
@@ -31,7 +33,7 @@ logger = logging.getLogger("openmm_cgan")
 STATE = "state.xml"  # for programs, platforms and versions other than that of the checkpoint
 CHECKPOINT = "run.chk"
 RECORD = "run.json"
-PIECE_SECONDS = 0.5  # between two looks at signals
+NOT_FINITE = "not_finite.xml"
 CONSTRAINTS = {
     "None": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles,
 }  # fmt: skip
@@ -60,6 +62,9 @@ class RunSettings:
         Of the thermostat and of the first velocities.
     checkpoint_every : int
         Steps between two checkpoints.
+    retries : int
+        How often the run goes back to its last good checkpoint, with new velocities, where a
+        position becomes infinite or NaN; then it stops.
     """
 
     temperature: float = 300.0
@@ -70,6 +75,7 @@ class RunSettings:
     backend: str = "auto"
     seed: int = 1
     checkpoint_every: int = 10_000
+    retries: int = 0
 
 
 def load_molecule(
@@ -109,6 +115,16 @@ def load_molecule(
     return Molecule(pdb.topology, system, positions)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A run as it was asked for; the System has no bias yet."""
+
+    molecule: Molecule
+    plumed_input: str | Path
+    folder: Path
+    settings: RunSettings
+
+
 def run_biased(
     molecule: Molecule,
     plumed_input: str | Path,
@@ -121,7 +137,7 @@ def run_biased(
 
     The folder gets ``frames/``, what the input writes (COLVAR, HILLS ...), ``topology.pdb`` (the
     start), ``plumed.dat``, ``run.json`` (settings), from time to time ``run.chk``, and, when it
-    ends or is interrupted, ``state.xml``.
+    ends or is interrupted, ``state.xml``; ``not_finite.xml`` where it came to what is not finite.
 
     Parameters
     ----------
@@ -153,13 +169,31 @@ def run_biased(
         If the PLUMED input cannot be used.
     StoppedBySignalError
         If SIGTERM or SIGINT came; all is saved.
+    NotFiniteError
+        If a position becomes infinite or NaN once more than ``settings.retries``.
     """
     settings = settings or RunSettings()
-    folder = Path(folder)
-    _require_folder(folder, restart)
+    job = _Job(molecule, plumed_input, Path(folder), settings)
+    restart = _goes_on(job.folder, restart, steps)
+    clean = openmm.XmlSerializer.clone(molecule.system) if settings.retries else molecule.system
+    for retry in range(settings.retries):
+        copy = replace(molecule, system=openmm.XmlSerializer.clone(clean))
+        try:
+            return _stretch(replace(job, molecule=copy), steps, restart, retry)
+        except NotFiniteError as error:
+            if not (job.folder / CHECKPOINT).exists():
+                raise
+            logger.warning("%s; it goes back to a checkpoint, with new velocities", error)
+            steps, restart = None, True
+    return _stretch(job, steps, restart, settings.retries)
+
+
+def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedBias:
+    """Run to the end, a signal or what is not finite; `retry` counts how often it was that."""
+    molecule, folder, settings = job.molecule, job.folder, job.settings
     goes_on = restart and (folder / CHECKPOINT).exists()
     bias = PlumedBias(
-        plumed_input,
+        job.plumed_input,
         molecule.topology,
         temperature=settings.temperature,
         backend=settings.backend,
@@ -172,21 +206,41 @@ def run_biased(
     frames = FrameReporter(folder / "frames", settings.frames_every, bias, append=restart)
     keepers: dict[str, Keeper] = {"bias": bias, "frames": frames}
     if goes_on:
-        restore_run(folder / CHECKPOINT, simulation, keepers)
+        seed = settings.seed + retry if retry else None
+        checkpoint = to_go_back_to(folder / CHECKPOINT, retry)
+        restore_run(checkpoint, simulation, keepers, new_velocities=seed)
     else:
         _begin(simulation, molecule, bias, frames, folder, settings, restart)
-    _keep_checkpoints(simulation, keepers, folder, settings)
     end = _end_of(folder) if steps is None else simulation.currentStep + steps
-    _write_record(folder, bias, settings, end)
-    with between_steps() as raise_what_came:
-        try:
-            left = max(0, end - simulation.currentStep)
-            run_steps(simulation, left, "biased MD", raise_what_came)
-        finally:
-            _save_end(simulation, keepers, folder)
-            frames.close()
-            bias.close()
+    _write_record(folder, bias, settings, end)  # who goes on after a kill must know the end
+    _keep_checkpoints(simulation, keepers, folder, settings)
+    _to_the_end(simulation, keepers, end, folder)
     return bias
+
+
+def _to_the_end(
+    simulation: app.Simulation, keepers: dict[str, Keeper], end: int, folder: Path
+) -> None:
+    bias, frames = keepers["bias"], keepers["frames"]
+    assert isinstance(bias, PlumedBias)
+    assert isinstance(frames, FrameReporter)
+    left = max(0, end - simulation.currentStep)
+    try:
+        with closing(bias), closing(frames), between_steps() as raise_what_came:
+            try:
+                run_steps(simulation, left, "biased MD", raise_what_came)
+            finally:
+                _save_end(simulation, keepers, folder)
+    except (ValueError, RuntimeError, openmm.OpenMMException) as error:
+        if is_finite(simulation):
+            raise
+        step, path = simulation.currentStep, folder / NOT_FINITE
+        state = simulation.context.getState(positions=True, velocities=True)
+        write_atomically(path, openmm.XmlSerializer.serialize(state))
+        raise NotFiniteError(
+            f"step {step} is not finite ({error}), see {path}: take a smaller time step or a "
+            "gentler bias; with retries (--retries) a run goes back to its last checkpoint"
+        ) from error
 
 
 def _begin(
@@ -212,22 +266,20 @@ def _begin(
 def _keep_checkpoints(
     simulation: app.Simulation, keepers: dict[str, Keeper], folder: Path, settings: RunSettings
 ) -> None:
+    path = folder / CHECKPOINT
     try:
-        save_run(folder / CHECKPOINT, simulation, keepers)  # a run may end before the first
+        if not path.exists():
+            save_run(path, simulation, keepers)  # a run may end before the first
     except ValueError as why:  # PLUMED itself keeps the state of the bias
         logger.info("no checkpoints: %s", why)
         return
     every = settings.checkpoint_every
-    simulation.reporters.append(RunCheckpointReporter(folder / CHECKPOINT, every, keepers))
+    simulation.reporters.append(RunCheckpointReporter(path, every, keepers))
 
 
 def _save_end(simulation: app.Simulation, keepers: dict[str, Keeper], folder: Path) -> None:
     """Save where the run stands; what is not finite is not saved."""
-    state = simulation.context.getState(positions=True, velocities=True)
-    if not all(
-        np.isfinite(x._value).all()
-        for x in (state.getPositions(asNumpy=True), state.getVelocities(asNumpy=True))
-    ):
+    if not is_finite(simulation):
         logger.warning("step %d is not finite and not saved", simulation.currentStep)
         return
     _save_state(simulation, folder / STATE)
@@ -237,27 +289,46 @@ def _save_end(simulation: app.Simulation, keepers: dict[str, Keeper], folder: Pa
 
 def run_steps(simulation: app.Simulation, steps: int, name: str, look: Callable[[], None]) -> None:
     """Run with a progress bar of steps, and a look after each piece of about half a second."""
-    piece, done = max(1, min(steps // 100, 100)), 0
     with tqdm(total=steps, desc=name, unit=" steps", unit_scale=True, disable=None) as bar:
-        while done < steps:
-            started, n = time.perf_counter(), min(piece, steps - done)
-            simulation.step(n)
-            done += n
+
+        def made(n: int) -> None:
             bar.update(n)
             look()
-            if time.perf_counter() - started < PIECE_SECONDS / 2:
-                piece = min(2 * piece, 10_000)
+
+        step_and_look(simulation, steps, made)
 
 
-def _require_folder(folder: Path, restart: bool) -> None:
-    if restart and not ((folder / STATE).exists() or (folder / CHECKPOINT).exists()):
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds a run that can go on, if only from its beginning."""
+    return (folder / RECORD).exists()
+
+
+def _goes_on(folder: Path, restart: bool, steps: int | None) -> bool:
+    """Whether a run goes on from what is in its folder, or begins.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError
+        If that is not what the folder is like.
+    """
+    saved = (folder / CHECKPOINT).exists() or (folder / STATE).exists()
+    framed = next((folder / "frames").glob("*.h5md"), None) is not None
+    begun = is_begun(folder)
+    if not restart:
+        if saved or framed or begun:
+            raise FileExistsError(
+                f"{folder} holds a run already: go on with restart (--resume, or --restart to make "
+                "it longer), or take another folder"
+            )
+        return False
+    if not saved and begun and not framed and steps is None:
+        logger.warning("the run in %s was killed before anything was saved: it begins", folder)
+        return False
+    if not saved:
         raise FileNotFoundError(
             f"neither {folder / CHECKPOINT} nor {STATE} is there: nothing to restart from"
         )
-    if not restart and (folder / "frames").exists():
-        raise FileExistsError(
-            f"{folder} holds a run already: continue it with restart, or take another folder"
-        )
+    return True
 
 
 def _simulation(molecule: Molecule, settings: RunSettings) -> app.Simulation:
@@ -284,7 +355,7 @@ def _write_record(folder: Path, bias: PlumedBias, settings: RunSettings, end: in
 def _end_of(folder: Path) -> int:
     try:
         return int(json.loads((folder / RECORD).read_text())["end_step"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ValueError(
             f"{folder / RECORD} does not say where the run was to end: give the number of steps"
         ) from None

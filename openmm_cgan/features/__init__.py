@@ -2,13 +2,15 @@
 
 `featurization` is the contract of whatever turns positions into features, with log|J|;
 `condition_encoding` is what the networks are told of CVs, whatever the featurization;
-`z_matrix_features` is the one featurization there is, over bonds, angles and torsions. All is
-fitted to frames once and kept with the trained artefact. A further featurization is a file here
-and a row in `FEATURIZATIONS`.
+`z_matrix_features` is the featurization of a molecule, over bonds, angles and torsions;
+`plain_features` that of particles without bonds, or of any table. All is fitted to frames once and
+kept with the trained artefact. A further featurization is a file here and a row in
+`FEATURIZATIONS`.
 """
 
 from openmm_cgan.features.condition_encoding import ConditionEncoding
 from openmm_cgan.features.featurization import Featurization, Featurize
+from openmm_cgan.features.plain_features import PlainFeatures
 from openmm_cgan.features.z_matrix_features import ZMatrixFeatures
 
 __all__ = [
@@ -16,8 +18,12 @@ __all__ = [
     "ConditionEncoding",
     "Featurization",
     "Featurize",
+    "PlainFeatures",
     "ZMatrixFeatures",
 ]
 
 # Kinds that a saved artefact may name.
-FEATURIZATIONS: dict[str, type[Featurization]] = {"ZMatrixFeatures": ZMatrixFeatures}
+FEATURIZATIONS: dict[str, type[Featurization]] = {
+    "ZMatrixFeatures": ZMatrixFeatures,
+    "PlainFeatures": PlainFeatures,
+}

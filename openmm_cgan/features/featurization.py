@@ -40,6 +40,9 @@ class Featurization(Protocol):
         Which CVs `decode` places exactly.
     log_scale : float
         The part of log\|J\| that is the same everywhere, for the standardisation.
+    keeps_place : bool
+        Whether positions stand where they belong, as in an external field; False where place and
+        orientation are left out, and may be chosen freely.
     constant_bonds : ndarray of int, shape (k, 2)
         Atoms, in the whole topology, that `decode` puts at one distance always.
     constant_others : list of str
@@ -50,6 +53,7 @@ class Featurization(Protocol):
     n_linear: int
     n_pairs: int
     placed_variables: tuple[int, ...]
+    keeps_place: bool
 
     @property
     def atoms(self) -> NDArray[np.int64]: ...

@@ -47,6 +47,8 @@ class ZMatrixFeatures:
         Columns that are standardised, and columns (torsions) that are pairs.
     """
 
+    keeps_place = False
+
     def __init__(
         self,
         z_matrix: ZMatrix,
@@ -87,9 +89,14 @@ class ZMatrixFeatures:
         Raises
         ------
         ValueError
-            If bonds do not connect the atoms, a molecule is cut by the periodic boundary, or CVs
-            and positions do not belong together.
+            If there is one atom only, bonds do not connect the atoms, a molecule is cut by the
+            periodic boundary, or CVs and positions do not belong together.
         """
+        if len(frames.atoms) < 2:
+            raise ValueError(
+                "one atom has no internal coordinates: a particle in an external field is trained"
+                " on by its plain coordinates, featurize=PlainFeatures.fit"
+            )
         reference = np.zeros((1 + int(frames.atoms.max()), 3))
         reference[frames.atoms] = frames.positions[0]
         z_matrix = ZMatrix.from_topology(topology, frames.atoms, frames.variables, reference)

@@ -28,7 +28,7 @@ from openmm_cgan.frames.h5md import (
 from openmm_cgan.frames.segments import PATTERN, flush_writers
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 READ_BYTES = 64 * 1024**2  # positions read at a time
 
@@ -91,6 +91,65 @@ class Frames:
         for name, shape in expected.items():
             if arrays[name].shape != shape:
                 raise ValueError(f"{name} has shape {arrays[name].shape}, expected {shape}")
+
+    @classmethod
+    def of_arrays(
+        cls,
+        x: ArrayLike,
+        cvs: ArrayLike,
+        variables: Sequence[CollectiveVariable | str] | None = None,
+        *,
+        bias: ArrayLike | None = None,
+        temperature: float | None = None,
+    ) -> Frames:
+        """Frames of plain arrays, of no topology: particles, states of an equation, any table.
+
+        Parameters
+        ----------
+        x : array_like, shape (n_frames, n_atoms, 3) or (n_frames, d)
+            Coordinates [nm]. Those of a table are taken as coordinates of particles, three by
+            three, the last filled up with 0; ``positions.reshape(n, -1)[:, :d]`` is the table
+            again.
+        cvs : array_like, shape (n_frames, n_cvs) or (n_frames,)
+            [CV units]
+        variables : sequence of CollectiveVariable or str, optional
+            What the CVs are, or their names; ``cv1``, ``cv2`` ... if omitted. A name stands for a
+            CV that is not periodic.
+        bias : array_like, shape (n_frames,), optional
+            Bias energy [kJ/mol], 0 if omitted.
+        temperature : float, optional
+            [K]
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit.
+
+        Examples
+        --------
+        >>> Frames.of_arrays([[0.1, 0.2], [0.3, 0.4]], [0.1, 0.3], ["x"]).positions.shape
+        (2, 1, 3)
+        """
+        table, values = np.asarray(x, dtype=np.float32), np.asarray(cvs, dtype=np.float64)
+        if table.ndim not in (2, 3) or (table.ndim == 3 and table.shape[2] != 3):
+            raise ValueError(
+                f"x has shape {table.shape}, expected (n_frames, n_atoms, 3) or (n_frames, d)"
+            )
+        n = len(table)
+        table = table.reshape(n, -1)
+        filled = np.zeros((n, -(-table.shape[1] // 3) * 3), dtype=np.float32)
+        filled[:, : table.shape[1]] = table
+        values = values[:, None] if values.ndim == 1 else values
+        if variables is None:
+            variables = [f"cv{k + 1}" for k in range(values.shape[1])]
+        known = [CollectiveVariable(v) if isinstance(v, str) else v for v in variables]
+        energy = np.zeros(n) if bias is None else np.asarray(bias, dtype=np.float64)
+        order = np.arange(n, dtype=np.int64)
+        return cls(
+            filled.reshape(n, -1, 3), values, energy, order, order.astype(float),
+            np.ones(n, np.int64), np.zeros(n, bool), tuple(known),
+            np.arange(filled.shape[1] // 3, dtype=np.int64), None, temperature,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.positions)

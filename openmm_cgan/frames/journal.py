@@ -7,6 +7,11 @@ bytes that change inside go to a journal in the same folder, and only then to th
 finds a complete journal repeats these writes; an incomplete one is of a change that has not begun.
 (Databases call this a redo log.)
 
+Programs that know nothing of the journal, plain h5py and MDAnalysis, see whole changes too. HDF5
+locks what it opens, so that they are refused while bytes change; a file that they have open is
+left to them as it is, and a changed copy takes its name. Meanwhile the file says that it has a
+version which no HDF5 knows: where the writer is killed it is refused until the change is finished.
+
 It protects from the death of the program. Against the loss of power the operating system would
 have to be asked to empty its caches at every change, which nobody wants once a second.
 """
@@ -18,6 +23,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import struct
 import time
 import weakref
@@ -27,6 +33,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
+
+from openmm_cgan.atomic_files import replacing
 
 try:
     import fcntl
@@ -39,6 +47,8 @@ SNAPSHOT_TRIES, SNAPSHOT_SECONDS = 25, 0.02
 
 _HEAD = struct.Struct("<8sQI")  # mark, length and CRC-32 of what follows
 _MARK = b"ocganj01"
+# where HDF5 files have the version of their superblock, and a version that there is not
+_VERSION_AT, _UNFINISHED = 8, b"\xff"
 
 
 class Change(NamedTuple):
@@ -95,26 +105,70 @@ class Journal:
         change = read_change(self._file.read())
         if change is not None and (path := self.folder / Path(change.name).name).exists():
             with path.open("r+b", buffering=0) as file:
-                redo(file, change)
+                if _locked_to_write(file):
+                    redo(file, change)
+                else:
+                    _replace_changed(path, change)
         self._file.truncate(0)
 
     def _commit(self, path: Path, memory: _Overlay) -> None:
-        whole = path.stat().st_size
+        with path.open("r+b", buffering=0) as file:
+            if _locked_to_write(file):  # until it is closed
+                self._change_inside(file, path, memory)
+            else:
+                _replace_changed(path, Change(path.name, memory.size, memory.writes))
+
+    def _change_inside(self, file: Any, path: Path, memory: _Overlay) -> None:
+        whole = os.fstat(file.fileno()).st_size
         behind = [(at, data) for at, data in memory.writes if at >= whole]
         inside = [(at, data) for at, data in memory.writes if at < whole]
-        with path.open("r+b", buffering=0) as file:
-            try:
-                for at, data in behind:
-                    file.seek(at)
-                    _write_all(file, data)
-                _write_all(self._file, _packed(Change(path.name, memory.size, inside)))
-            except BaseException:  # a full disk
-                self._file.truncate(0)
-                file.truncate(whole)
-                raise
-            with contextlib.suppress(OSError):  # it is decided: `finish` repeats it, or raises
-                redo(file, Change(path.name, memory.size, inside))
-                self._file.truncate(0)
+        change = Change(path.name, memory.size, _unreadable_meanwhile(inside, memory.version))
+        try:
+            for at, data in behind:
+                file.seek(at)
+                _write_all(file, data)
+            _write_all(self._file, _packed(change))
+        except BaseException:  # a full disk
+            self._file.truncate(0)
+            file.truncate(whole)
+            raise
+        with contextlib.suppress(OSError):  # it is decided: `finish` repeats it, or raises
+            redo(file, change)
+            self._file.truncate(0)
+
+
+def _unreadable_meanwhile(
+    writes: list[tuple[int, bytes]], version: bytes
+) -> list[tuple[int, bytes]]:
+    """Writes before the first of which HDF5 is told to refuse the file, and after the last not."""
+    hidden = [(_VERSION_AT, _UNFINISHED)]
+    for at, data in writes:
+        place = _VERSION_AT - at
+        if 0 <= place < len(data):
+            data = data[:place] + _UNFINISHED + data[place + 1 :]
+        hidden.append((at, data))
+    return [*hidden, (_VERSION_AT, version)]
+
+
+def _locked_to_write(file: Any) -> bool:
+    """Take the lock that HDF5 takes; False where another program, or object, reads the file."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, where HDF5 takes none either
+        return True
+    return True
+
+
+def _replace_changed(path: Path, change: Change) -> None:
+    """Put a changed copy in the place of a file; who has it open goes on to see it unchanged."""
+    with replacing(path) as new:
+        shutil.copy(path, new)
+        with new.open("r+b", buffering=0) as file:
+            redo(file, change)
 
 
 def _packed(change: Change) -> bytes:
@@ -160,12 +214,11 @@ def open_snapshot(path: Path, check: Callable[[h5py.File], None]) -> h5py.File:
         Raises where the file is not what is expected.
     """
     journal = path.parent / JOURNAL
-    if not journal.exists():
-        return _open_checked(path, check)
     for _ in range(SNAPSHOT_TRIES):
-        before = _stamp(path, journal)
-        image = path.read_bytes()
-        if before[0] == 0 and _stamp(path, journal) == before:
+        if not journal.exists():
+            with contextlib.suppress(BlockingIOError):  # a writer has just begun
+                return _open_checked(path, check)
+        elif (image := _image_between_changes(path, journal)) is not None:
             return _open_checked(io.BytesIO(image), check)
         time.sleep(SNAPSHOT_SECONDS)
     memory = io.BytesIO(path.read_bytes())
@@ -176,13 +229,21 @@ def open_snapshot(path: Path, check: Callable[[h5py.File], None]) -> h5py.File:
 
 
 def _open_checked(source: Path | io.BytesIO, check: Callable[[h5py.File], None]) -> h5py.File:
-    file = h5py.File(source, "r", **({"locking": False} if isinstance(source, Path) else {}))
+    on_disk = isinstance(source, Path)  # a writer that begins now leaves it as it is: see above
+    file = h5py.File(source, "r", **({"locking": "best-effort"} if on_disk else {}))
     try:
         check(file)
     except BaseException:
         file.close()
         raise
     return file
+
+
+def _image_between_changes(path: Path, journal: Path) -> bytes | None:
+    """The bytes of a file, unless it was changed meanwhile."""
+    before = _stamp(path, journal)
+    image = path.read_bytes()
+    return image if before[0] == 0 and _stamp(path, journal) == before else None
 
 
 def _stamp(path: Path, journal: Path) -> tuple[int, int, int]:
@@ -201,6 +262,11 @@ class _Overlay(io.RawIOBase):
         # HDF5 keeps most of what it looks up at the head of the file: that is read once
         self._head = base.read(min(HEAD_BYTES, self._whole))
         self.writes: list[tuple[int, bytes]] = []
+
+    @property
+    def version(self) -> bytes:
+        """Of the superblock, which no change changes."""
+        return self._head[_VERSION_AT : _VERSION_AT + 1]
 
     def readable(self) -> bool:
         return True

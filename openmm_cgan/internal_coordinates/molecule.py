@@ -207,7 +207,8 @@ class MoleculeGraph:
             raise ValueError(
                 f"no bonds lead from atom {self.names[0]} to {', '.join(missing[:10])}{more}: a"
                 " Z-matrix needs one connected molecule. Add the missing bonds to the topology, or"
-                " choose the atoms of one molecule with atoms="
+                " choose the atoms of one molecule with atoms=; particles without bonds are trained"
+                " on by their plain coordinates, featurize=PlainFeatures.fit"
             )
 
     def _find_lines(self, symbols: list[str], positions: Any) -> None:

@@ -140,6 +140,10 @@ class Backend(Protocol):
         """
         ...
 
+    def flush(self) -> None:
+        """Hand what is written to the operating system: others may read it."""
+        ...
+
     def close(self) -> None:
         """Close the files."""
         ...

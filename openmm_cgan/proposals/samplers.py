@@ -98,6 +98,21 @@ class DensitySampler(Sampler, Protocol):
         ...
 
 
+@runtime_checkable
+class PlacedSampler(Sampler, Protocol):
+    """A Sampler that says whether its configurations stand where they belong.
+
+    Attributes
+    ----------
+    keeps_place : bool
+        True of configurations in an external field; False of a molecule that may be moved and
+        turned as a whole, as those of any other Sampler are.
+    """
+
+    @property
+    def keeps_place(self) -> bool: ...
+
+
 def require_sampler(sampler: Any) -> None:
     """Check that something makes configurations.
 
@@ -123,6 +138,11 @@ def require_sampler(sampler: Any) -> None:
 def knows_density(sampler: Sampler) -> TypeGuard[DensitySampler]:
     """Whether the density of a sampler is known."""
     return sampler.has_density
+
+
+def keeps_place(sampler: Sampler) -> bool:
+    """Whether configurations of a sampler must not be moved as a whole."""
+    return isinstance(sampler, PlacedSampler) and sampler.keeps_place
 
 
 def require_same_variables(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.atomic_files import flush_to_disk
+from openmm_cgan.checkpoints import cut_to
+from openmm_cgan.claims import Claim
 from openmm_cgan.plumed.files.contents import cut_half_row
 from openmm_cgan.plumed.files.fields import back_up
 
@@ -101,6 +102,8 @@ class AttemptTable:
     ------
     ValueError
         If the earlier file has other columns.
+    RuntimeError
+        If another process is writing to it.
     """
 
     _file: TextIO | None = None  # until it is open
@@ -114,6 +117,7 @@ class AttemptTable:
         columns += [f"{variable.name}_{stage}" for stage in stages for variable in variables]
         columns += ["energy_before", "energy_after", ACCEPTED, "reason", "seed", "mode", "segment"]
         columns += ["candidates", "refused", "energies", "effective_sample_size", "largest_weight"]
+        before = Claim(path)  # neither cut nor renamed while another process writes to it
         begun = append and path.exists() and path.stat().st_size > 0
         if begun:
             _require_columns(path, ",".join(columns))
@@ -121,14 +125,20 @@ class AttemptTable:
         elif not append:
             back_up(path)
         self._file = file = path.open("a" if append else "w", newline="")
+        self._claim = Claim(path)
+        before.release()
         self._rows, self._flush = csv.writer(file, lineterminator="\n"), file.flush
         if not begun:
             self._rows.writerow(columns)
             self._flush()
 
-    def __del__(self) -> None:
+    def close(self) -> None:
+        """Close the file."""
         if self._file is not None:
             self._file.close()
+            self._claim.release()
+
+    __del__ = close
 
     def write(
         self, step: int, time: float, attempt: Attempt, seed: int, mode: str, segment: int
@@ -153,14 +163,15 @@ class AttemptTable:
     def cut(self, length: int) -> None:
         """Leave out what is behind a length [bytes]."""
         self._flush()
-        os.truncate(self.path, length)
+        cut_to(self.path, length)
 
     def cut_after(self, step: int) -> None:
         """Set rows aside that are later than a step: a run goes on from an earlier one."""
         self._flush()
         with self.path.open("rb") as file:
             lines = file.readlines()
-        kept = lines[:1] + [line for line in lines[1:] if int(line.split(b",")[0]) <= step]
+        steps = [self._step_of(n, line) for n, line in enumerate(lines[1:], start=2)]
+        kept = lines[:1] + [line for n, line in zip(steps, lines[1:], strict=True) if n <= step]
         if len(kept) == len(lines):
             return
         copy = self.path.with_name(f"later.{self.path.name}")
@@ -172,9 +183,16 @@ class AttemptTable:
             self.path, len(lines) - len(kept), step, copy,
         )  # fmt: skip
 
+    def _step_of(self, number: int, line: bytes) -> int:
+        """The step of a row, given the number of its line."""
+        word = line.split(b",")[0]
+        if not word.isdigit():
+            raise ValueError(f"{self.path}:{number}: {word!r} is no step: mend or move the file")
+        return int(word)
+
 
 def _require_columns(path: Path, expected: str) -> None:
-    with path.open() as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         found = file.readline().rstrip("\n")
     if found != expected:
         raise ValueError(

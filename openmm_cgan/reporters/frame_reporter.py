@@ -13,6 +13,7 @@ import numpy as np
 
 from openmm_cgan.atomic_files import flush_to_disk
 from openmm_cgan.checkpoints import SavedState
+from openmm_cgan.claims import Claim
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
@@ -109,6 +110,7 @@ class FrameReporter:
         self._periodic = enforcePeriodicBox
         self._atoms = None if atomSubset is None else _checked_subset(atomSubset)
         self._writer: SegmentWriter | None = None
+        self._claim: Claim | None = None  # of the folder
         self._simulation: weakref.ref[Simulation] | None = None
         self._keep_box = False
         # one by one, the values would take most of the time of a report
@@ -182,6 +184,8 @@ class FrameReporter:
         """Write the frames that are still in memory and take no more."""
         if self._writer is not None:
             self._writer.close()
+        if self._claim is not None:
+            self._claim.release()
 
     # ---- with a checkpoint
 
@@ -197,6 +201,7 @@ class FrameReporter:
 
     def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
         """Raise where it can not go on from a state; nothing is changed."""
+        self._claim = Claim(self.folder)
         if not self._append:
             raise ValueError(f"{self.folder} has frames: make the FrameReporter with append=True")
         if state.saved_by != self._fingerprint:
@@ -238,6 +243,7 @@ class FrameReporter:
 
     def _begin(self, simulation: Simulation) -> None:
         """Everything that can be wrong is found here, before the first step."""
+        self._claim = Claim(self.folder)
         self._require_empty()
         n_atoms = simulation.topology.getNumAtoms()
         if self._atoms is not None and self._atoms[-1] >= n_atoms:

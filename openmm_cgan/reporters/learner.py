@@ -25,6 +25,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from openmm_cgan.checkpoints import SavedState, saved_array, saved_text, text_array
+from openmm_cgan.frames import read_frames
+from openmm_cgan.frames.segments import flush_writers
+from openmm_cgan.signals import end_with_parent
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -41,6 +44,8 @@ WORKER = "from openmm_cgan.reporters.learner import train_from_stdin; train_from
 class Proposing(Protocol):
     """What proposes from a sampler that may be replaced: a ProposalReporter."""
 
+    mode: str
+
     @property
     def sampler(self) -> Sampler:
         """What makes the configurations."""
@@ -53,9 +58,11 @@ class Proposing(Protocol):
 class Learner:
     """Trains on the frames written so far and hands new generators to a ProposalReporter.
 
-    Append it to ``simulation.reporters`` before the ProposalReporter. The simulation never waits
-    for it: at a report it only looks whether a training has ended, and starts the next one when it
-    is due. A training that fails is logged and counted, and the old generator stays.
+    Append it to ``simulation.reporters`` between the FrameReporter and the ProposalReporter. The
+    simulation never waits for it: at a report it only looks whether a training has ended, and
+    starts the next one when it is due. A new generator then takes over as soon as there is one, at
+    a step that no two runs have in common; with `takes_over_after` a run is the same each time. A
+    training that fails is logged and counted, and the old generator stays.
 
     Parameters
     ----------
@@ -74,6 +81,9 @@ class Learner:
         Each interval is so many times longer than the one before.
     threads : int
         Of the worker.
+    takes_over_after : int, optional
+        Steps from the beginning of a training to the look at which its generator takes over; there
+        the simulation waits for it, if need be.
 
     Attributes
     ----------
@@ -83,7 +93,8 @@ class Learner:
     Raises
     ------
     ValueError
-        If intervals are not positive or do not grow.
+        If intervals are not positive or do not grow, or exact proposals would be given a generator
+        without density.
     """
 
     def __init__(
@@ -96,6 +107,7 @@ class Learner:
         first: int,
         growth: float = 2.0,
         threads: int = 1,
+        takes_over_after: int | None = None,
     ) -> None:
         if min(reportInterval, first, threads) < 1 or not growth > 1:
             raise ValueError(
@@ -112,39 +124,63 @@ class Learner:
         self._worker: subprocess.Popen[bytes] | None = None
         self._path = self.folder
         self._given: Path | None = None  # the generator that the proposals have from here
+        self._wait = takes_over_after
+        self._begun: int | None = None  # the step at which the training under way was
+        self._require_density()
 
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
         """Say when the next look is; see OpenMM's reporter protocol."""
         if self._due is None:
             self._due = simulation.currentStep + self._interval
+        if self._begun is not None and self._worker is None:  # it was under way in a saved run
+            self._start(simulation.topology, self._begun, goes_on=True)
         steps = self._reportInterval - simulation.currentStep % self._reportInterval
         return {"steps": steps, "periodic": False, "include": []}
 
     def report(self, simulation: Simulation, state: Any) -> None:
         """Take what the worker has made, and start it again when it is time."""
-        if self._worker is not None and self._worker.poll() is not None:
+        step = simulation.currentStep
+        if self._worker is not None and self._has_ended(self._worker, step):
             self._hand_over(self._worker.returncode)
-            self._worker = None
+            self._worker = self._begun = None
             self._interval *= self._growth
-            self._due = simulation.currentStep + self._interval
-        if self._worker is None and self._due is not None and simulation.currentStep >= self._due:
-            self._start(simulation.topology)
+            self._due = step + self._interval
+        if self._worker is None and self._due is not None and step >= self._due:
+            self._start(simulation.topology, step)
+
+    def _has_ended(self, worker: subprocess.Popen[bytes], step: int) -> bool:
+        if self._wait is None or self._begun is None:
+            return worker.poll() is not None
+        if step < self._begun + self._wait:
+            return False
+        worker.wait()
+        return True
+
+    def _require_density(self) -> None:
+        """Exact proposals would refuse what the training gives, after its hours."""
+        from openmm_cgan.generators import KINDS
+
+        name = self._settings.generator
+        if self._proposals.mode == "exact" and not KINDS[name].has_density:
+            raise ValueError(
+                f"the Learner would train a {name}, whose density is not known, and proposals are "
+                "in mode 'exact': give it TrainingSettings(generator='FlowGenerator')"
+            )
 
     # ---- with a checkpoint
 
     def saved(self) -> SavedState:
         """Which generator the proposals have from it, and when the next training is due.
 
-        A training that is under way is begun again by the run that goes on.
+        A training that is under way goes on from its own checkpoint, on the same frames.
         """
         due = np.nan if self._due is None else self._due
-        if self._worker is not None:
-            due = 0.0  # at once
         numbers = np.array([self.replaced, self.failed, self._interval, due])
         given = "" if self._given is None else self._given.name
-        return SavedState(
-            0, -1, arrays={"learner/numbers": numbers, "learner/given": text_array(given)}
-        )
+        arrays = {"learner/numbers": numbers, "learner/given": text_array(given)}
+        if self._begun is not None:
+            arrays["learner/begun"] = np.array(self._begun)
+        return SavedState(0, -1, arrays=arrays)
 
     def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
         """Raise where the generator that it gave is not there; nothing is changed."""
@@ -163,6 +199,7 @@ class Learner:
         replaced, failed, self._interval, due = saved_array(own, "numbers", (4,)).tolist()
         self.replaced, self.failed = int(replaced), int(failed)
         self._due = None if np.isnan(due) else due
+        self._begun = int(own["begun"]) if "begun" in own else None
         if given := saved_text(own, "given"):
             self._given = self.folder / Path(given).name
             self._proposals.sampler = ConditionalGenerator.load(self._given)
@@ -174,10 +211,16 @@ class Learner:
             _end(self._worker)
             self._worker = None
 
-    def _start(self, topology: Any) -> None:
+    def _start(self, topology: Any, step: int, goes_on: bool = False) -> None:
+        """Have a worker train on the frames before a step."""
+        self._require_density()
+        flush_writers(self._frames)
+        self._begun = step
         number = 1 + self.replaced + self.failed
         self._path = self.folder / f"generator-{number:04d}.npz"
-        job = self._frames, topology, self._settings, self._path.resolve(), self._threads
+        if not goes_on:  # of another run in the same folder
+            self._path.with_suffix(".chk").unlink(missing_ok=True)
+        job = self._frames, step, topology, self._settings, self._path.resolve(), self._threads
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(self._threads),
@@ -230,7 +273,8 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 def train_from_stdin() -> None:
     """What the worker does: a job from standard input, a generator to a file."""
-    frames, topology, settings, path, threads = pickle.load(sys.stdin.buffer)
+    folder, step, topology, settings, path, threads = pickle.load(sys.stdin.buffer)
+    end_with_parent()
     if sys.platform != "win32":
         os.nice(NICENESS)
     import torch
@@ -238,6 +282,11 @@ def train_from_stdin() -> None:
     from openmm_cgan.cgan import ConditionalGenerator
 
     torch.set_num_threads(threads)
-    made = ConditionalGenerator.fit(frames, topology, settings)
+    frames = read_frames(folder)
+    # those that were there when it was begun: again the same, where it is begun again
+    frames = frames.select(np.flatnonzero(frames.step < step))
+    checkpoint = path.with_suffix(".chk")
+    made = ConditionalGenerator.fit(frames, topology, settings, checkpoint=checkpoint)
     made.save(path)
-    print(json.dumps({"frames": str(frames), "history": made.history[-1:]}))
+    checkpoint.unlink()
+    print(json.dumps({"frames": str(folder), "history": made.history[-1:]}))

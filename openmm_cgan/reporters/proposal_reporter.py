@@ -15,6 +15,7 @@ from openmm_cgan.checkpoints import SavedState, require_files, saved_array, save
 from openmm_cgan.proposals import (
     Sampler,
     generated_atoms,
+    keeps_place,
     require_same_variables,
     require_sampler,
 )
@@ -22,7 +23,7 @@ from openmm_cgan.proposals.targets import TargetStrategy
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable
 from openmm_cgan.reporters.contexts import asks_for_positions, inject, velocity_temperature
 from openmm_cgan.reporters.frame_reporter import FrameReporter
-from openmm_cgan.reporters.moves import MOVES, Asked, Move, Start, possible_moves, settled_move
+from openmm_cgan.reporters.moves import MOVES, Asked, Move, Start, possible_moves, prepared_move
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.states import positions_and_box
 
@@ -84,8 +85,9 @@ class ProposalReporter:
     ------
     ValueError
         If sampler and bias do not speak of the same CVs, a listed target is outside the sampler's
-        range, or an argument is wrong; before the first step, if the sampler was made for other
-        atoms, the integrator has no temperature and none is given, or mode="exact" cannot be.
+        range, or an argument is wrong; also, once the bias is attached and else before the first
+        step, if the sampler was made for other atoms, the integrator has no temperature and none is
+        given, or mode="exact" cannot be.
     TypeError
         If the sampler is none.
     RuntimeError
@@ -123,8 +125,10 @@ class ProposalReporter:
         self._candidates: Counter[str] = Counter()
         self._move: Move | None = None  # until the simulation is known
         self._next_sampler: Sampler | None = None
+        if bias.simulation is not None:
+            self._prepare_early(bias.simulation)
         self._table = AttemptTable(file, bias.variables, append)
-        self._append, self._mode_asked = append, mode
+        self._append, self._mode_asked, self._is_begun = append, mode, False
         self._last = -1  # step of the last attempt
 
     @property
@@ -150,6 +154,11 @@ class ProposalReporter:
         ours, theirs = self._sampler.topology_hash, sampler.topology_hash
         if ours and theirs and ours != theirs:
             raise ValueError("the new sampler was trained on another topology")
+        if keeps_place(sampler) != keeps_place(self._sampler):
+            raise ValueError(
+                "of the new sampler and the one it would replace, one makes configurations that"
+                " stand where they belong, the other molecules that may be moved as a whole"
+            )
         kind = MOVES.get(self.mode)
         if kind is not None and (reason := kind.why_not_replaced(sampler, self._sampler)):
             raise ValueError(f"the new sampler cannot make {self.mode} proposals: {reason}")
@@ -185,9 +194,9 @@ class ProposalReporter:
         """Say when the next attempt is; see OpenMM's reporter protocol."""
         self._require_last(simulation)
         if self._move is None:
-            state = simulation.context.getState(positions=True)
-            periodic = simulation.system.usesPeriodicBoundaryConditions()
-            self._move = self._prepare(simulation, *positions_and_box(state, periodic))
+            self._move = self._prepare(simulation, *_present(simulation))
+        if not self._is_begun:
+            self._is_begun = True
             if self._append and simulation.currentStep > 0:  # else another run begins
                 self._table.cut_after(simulation.currentStep)
         steps = self._reportInterval - simulation.currentStep % self._reportInterval
@@ -269,7 +278,7 @@ class ProposalReporter:
             if not saved_array(own, "is_next", ()):
                 self._replace_sampler(self._move)  # what is remembered is of that one
             self._move.restore_saved(moved)
-        self._last = state.updated
+        self._last, self._is_begun = state.updated, True
         simulation.reporters.append(self)
 
     @property
@@ -296,6 +305,12 @@ class ProposalReporter:
                 "ProposalReporter last, else those after it see positions that are no longer there"
             )
 
+    def _prepare_early(self, simulation: Simulation) -> None:
+        """See what is wrong now, not at the first step, where positions are given already."""
+        positions, box = _present(simulation)
+        if positions.any():
+            self._move = self._prepare(simulation, positions, box)
+
     def _prepare(
         self,
         simulation: Simulation,
@@ -307,10 +322,9 @@ class ProposalReporter:
         self._periodic = box is not None
         self._first = positions, box
         self._temperature = velocity_temperature(simulation, self.settings.temperature)
-        kind = settled_move(self._wanted, self._asked, simulation)
-        self.mode = kind.mode
         start = Start(simulation, atoms, positions, box, self._temperature)
-        move = kind.prepare(self._asked, start)
+        move = prepared_move(self._wanted, self._asked, start)
+        self.mode = move.mode
         log.info(
             "proposals every %d steps, mode %s, settle window %d steps, at %.1f K",
             self._reportInterval, self.mode, move.settle_steps, self._temperature,
@@ -356,6 +370,12 @@ class ProposalReporter:
         """Number of the segment that frames from now on belong to."""
         written = [reporter.segment for reporter in _frame_reporters(simulation)]
         return written[0] if written else 1 + self._attempts[ACCEPTED]
+
+
+def _present(simulation: Simulation) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Positions of a Simulation and, of a periodic one, its box."""
+    state = simulation.context.getState(positions=True)
+    return positions_and_box(state, simulation.system.usesPeriodicBoundaryConditions())
 
 
 def _frame_reporters(simulation: Simulation) -> list[FrameReporter]:

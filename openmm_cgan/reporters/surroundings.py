@@ -48,12 +48,19 @@ class Surroundings:
         The whole system [nm], molecules whole.
     box : ndarray, shape (3, 3), or None
         Box vectors [nm].
+    placed : bool
+        Whether generated atoms stand where they belong, and are not superposed.
     """
 
     def __init__(
-        self, bias: PlumedBias, atoms: NDArray, positions: NDArray, box: NDArray | None
+        self,
+        bias: PlumedBias,
+        atoms: NDArray,
+        positions: NDArray,
+        box: NDArray | None,
+        placed: bool = False,
     ) -> None:
-        self.bias = bias
+        self.bias, self.placed = bias, placed
         self.variables = tuple(bias.variables)
         self.atoms = atoms
         self.move(positions, box)
@@ -74,10 +81,11 @@ class Surroundings:
         Returns
         -------
         ndarray, shape (n, n_atoms, 3)
-            Whole systems, the generated atoms superposed on the current ones.
+            Whole systems, the generated atoms superposed on the current ones, or as they stand.
         """
         whole = np.repeat(self.positions[None], len(generated), axis=0)
-        whole[:, self.atoms] = superpose(generated, self.positions[self.atoms])
+        own = generated if self.placed else superpose(generated, self.positions[self.atoms])
+        whole[:, self.atoms] = own
         return whole
 
     def cv_values(self, positions: NDArray) -> NDArray:

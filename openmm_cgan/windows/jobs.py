@@ -5,8 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    as_completed,
+)
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +63,22 @@ def _ended(
             futures[executor.submit(run_window, folder, platform, threads)] = folder
         except BrokenExecutor as error:
             lost[folder] = f"{type(error).__name__}: {error}"
-    for future in as_completed(futures):
-        folder = futures[future]
-        try:
-            yield folder, future.result()
-        except Exception as error:  # the worker itself died
-            lost[folder] = f"{type(error).__name__}: {error}"
+    try:
+        for future in as_completed(futures):
+            folder = futures[future]
+            try:
+                yield folder, future.result()
+            except Exception as error:  # the worker itself died
+                lost[folder] = f"{type(error).__name__}: {error}"
+    except KeyboardInterrupt:
+        _stop(executor, futures)
+        raise
+
+
+def _stop(executor: Executor, futures: Iterable[Future[Any]]) -> None:
+    """Begin no more windows, and have workers that are processes save theirs and end."""
+    for future in futures:
+        future.cancel()
+    if isinstance(executor, ProcessPoolExecutor):
+        for process in list((executor._processes or {}).values()):
+            process.terminate()

@@ -10,6 +10,7 @@ fingerprint.
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from openmm_cgan.atomic_files import replacing, write_atomically
+from openmm_cgan.json_files import read_json, write_json
 
 SYSTEM, TOPOLOGY, REFERENCE = "system.xml", "topology.json", "reference.npy"
 RECORD, INPUT, START, CHECKPOINT, FRAMES = (
@@ -35,14 +37,30 @@ def write_array(path: Path, array: NDArray) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a window."""
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+    """The record of a window.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is no window.
+    ValueError
+        If the record is damaged, or lacks what all have.
+    """
+    record = read_json(folder / RECORD)
+    temperature, status = record.get("temperature"), record.get("status")
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise ValueError(f"{folder / RECORD}: temperature is {temperature}, expected kelvins")
+    if not isinstance(status, str):
+        raise ValueError(f"{folder / RECORD}: status is {status}, expected a word")
+    for name in ("step", "steps", "attempts"):
+        if type(record.get(name, 0)) is not int or record.get(name, 0) < 0:
+            raise ValueError(f"{folder / RECORD}: {name} is {record[name]}, expected a number")
     return record
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write the record of a window, all or nothing."""
-    write_atomically(folder / RECORD, json.dumps(record, indent=1) + "\n")
+    write_json(folder / RECORD, record)
 
 
 def write_shared(
@@ -89,13 +107,37 @@ def _versionless(text: str) -> str:
 
 
 def read_system(folder: Path) -> openmm.System:
-    """The System that `write_shared` wrote."""
-    return openmm.XmlSerializer.deserialize((folder / SYSTEM).read_text())
+    """The System that `write_shared` wrote.
+
+    Raises
+    ------
+    ValueError
+        If its file is damaged.
+    """
+    path = folder / SYSTEM
+    try:
+        return openmm.XmlSerializer.deserialize(path.read_text(encoding="utf-8"))
+    except (ValueError, openmm.OpenMMException) as error:
+        raise ValueError(f"{path} is no System in XML, or is damaged: {error}") from None
 
 
 def read_topology(folder: Path) -> app.Topology:
-    """The Topology that `write_shared` wrote."""
-    return topology_of(json.loads((folder / TOPOLOGY).read_text()))
+    """The Topology that `write_shared` wrote.
+
+    Raises
+    ------
+    ValueError
+        If its file is damaged.
+    """
+    path = folder / TOPOLOGY
+    record = read_json(path)
+    try:
+        topology = topology_of(record)
+        if topology_record(topology) != record:  # indices that count from the end, and the like
+            raise ValueError("it does not say what a Topology is")
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{path} holds no topology, or is damaged: {error!r}") from None
+    return topology
 
 
 def topology_record(topology: app.Topology) -> dict[str, list]:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input.language import lines_of, read_text
+from openmm_cgan.signals import StoppedBySignalError, at_once
 from openmm_cgan.windows.jobs import records_of
 from openmm_cgan.windows.platforms import fastest_platform
 from openmm_cgan.windows.run_files import (
@@ -39,6 +40,8 @@ from openmm_cgan.windows.run_files import (
 from openmm_cgan.windows.worker import can_watch_isomers
 
 logger = logging.getLogger("openmm_cgan")
+
+MAY_CHANGE = ("steps", "retries")  # of the settings of a window that was begun
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class WindowSettings:
         Of the PlumedBias.
     seed : int
         The seeds of the windows are drawn from this one.
+    retries : int
+        How often a window goes back to its last checkpoint, with new velocities, where a position
+        becomes infinite or NaN; then it has failed.
     """
 
     temperature: float | unit.Quantity
@@ -74,6 +80,7 @@ class WindowSettings:
     friction: float | unit.Quantity = 1.0
     backend: str = "auto"
     seed: int = 0
+    retries: int = 0
 
     def __post_init__(self) -> None:
         quantities: dict[str, tuple[Any, unit.Unit]] = {
@@ -235,8 +242,8 @@ def run_windows(
     """Run windows, here or on the workers of an executor; continue those that were begun.
 
     Call it again after a kill: finished windows are passed over, the others go on from their
-    checkpoints.  A window that fails does not stop the others, nor does a worker that dies: its
-    window goes on with another one.
+    checkpoints. SIGTERM and SIGINT have those that run saved first. A window that fails does not
+    stop the others, nor does a worker that dies: its window goes on with another one.
 
     Parameters
     ----------
@@ -263,6 +270,8 @@ def run_windows(
     ValueError
         Before anything is run: if windows share a folder or do not fit the system, or a folder
         holds another window than the one to be run.
+    StoppedBySignalError
+        If a signal came.
     """
     root = _common_folder(windows, system, topology)
     platform = platform or fastest_platform(system, windows[0].positions)
@@ -274,10 +283,14 @@ def run_windows(
         _prepare(window)
     folders = [str(window.folder) for window in windows]
     threads = 1 if executor is not None else None
-    records = dict(tqdm(
-        records_of(folders, platform, threads, executor), total=len(folders), desc="windows",
-        unit="window", disable=None,
-    ))  # fmt: skip
+    made = records_of(folders, platform, threads, executor)
+    try:
+        with at_once():
+            bar = tqdm(made, total=len(folders), desc="windows", unit="window", disable=None)
+            records = dict(bar)
+    except StoppedBySignalError as stopped:
+        logger.warning("%s; all is saved in %s: run_windows again goes on", stopped, root)
+        raise
     results = [
         WindowResult(Path(f), records[f]["status"], records[f]["step"], records[f]["error"])
         for f in folders
@@ -340,7 +353,7 @@ def _require_same_window(window: Window) -> None:
     if not (window.folder / RECORD).exists():
         return
     old, new = read_record(window.folder), _new_record(window)
-    for name in new.keys() - {"status", "step", "attempts", "error", "steps"}:
+    for name in new.keys() - {"status", "step", "attempts", "error", *MAY_CHANGE}:
         if old.get(name) != new[name]:
             raise ValueError(
                 f"{window.folder} holds another window: its {name} is {old.get(name)}, now "
@@ -352,8 +365,9 @@ def _prepare(window: Window) -> None:
     """Write the folder of a window, or only how long it is to be if it was begun."""
     if (window.folder / RECORD).exists():
         record = read_record(window.folder)
-        if record["steps"] != window.settings.steps:
-            write_record(window.folder, record | {"steps": window.settings.steps})
+        wanted = {name: asdict(window.settings)[name] for name in MAY_CHANGE}
+        if wanted != {name: record.get(name) for name in MAY_CHANGE}:
+            write_record(window.folder, record | wanted)
         return
     window.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(window.folder / INPUT, window.plumed)

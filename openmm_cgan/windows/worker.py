@@ -7,6 +7,8 @@ and nothing else.
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,14 +17,17 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
+from openmm_cgan.array_files import read_array
 from openmm_cgan.atomic_files import write_atomically
-from openmm_cgan.checkpoints import Keeper, restore_run, save_run
+from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
 from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.reporters import FrameReporter
-from openmm_cgan.states import box_of, positions_of
+from openmm_cgan.signals import StoppedBySignalError, between_steps, end_with_parent
+from openmm_cgan.states import NotFiniteError, box_of, is_finite, positions_of
+from openmm_cgan.stepping import step_and_look
 from openmm_cgan.windows.run_files import (
     CHECKPOINT,
     FRAMES,
@@ -55,6 +60,8 @@ def run_window(
 ) -> dict[str, Any]:
     """Run or continue one window that `run_windows` has prepared; what a worker calls.
 
+    SIGTERM and SIGINT save it first; a worker of a pool then ends, with exit code 143 or 130.
+
     Parameters
     ----------
     folder : str
@@ -68,7 +75,13 @@ def run_window(
     -------
     dict
         The window's record, as in window.json; ``status`` is "finished" or "failed".
+
+    Raises
+    ------
+    StoppedBySignalError
+        If a signal came, and this process is no worker of a pool.
     """
+    _end_with_the_pool()
     path = Path(folder)
     record = read_record(path)
     if record["status"] == "finished" and record["step"] >= record["steps"]:
@@ -76,8 +89,12 @@ def run_window(
     record |= {"status": "running", "error": "", "attempts": record["attempts"] + 1}
     write_record(path, record)
     try:
-        _run(path, record, platform, threads)
+        _run_until_finite(path, record, (platform, threads))
         record["status"] = "finished"
+    except StoppedBySignalError as stopped:
+        if multiprocessing.parent_process() is None:
+            raise
+        os._exit(128 + stopped.number)  # a pool would give it the next window
     except Exception as error:
         logger.debug("%s", path, exc_info=True)
         record |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
@@ -85,7 +102,31 @@ def run_window(
     return record
 
 
-def _run(folder: Path, record: dict[str, Any], platform: str | None, threads: int | None) -> None:
+_watched: list[int] = []  # processes that end with their parent
+
+
+def _end_with_the_pool() -> None:
+    """A worker whose pool was killed would go on, and keep its window from whoever resumes."""
+    if multiprocessing.parent_process() is not None and os.getpid() not in _watched:
+        _watched.append(os.getpid())
+        end_with_parent()
+
+
+def _run_until_finite(
+    folder: Path, record: dict[str, Any], machine: tuple[str | None, int | None]
+) -> None:
+    """Run a window, again with new velocities where it comes to what is not finite."""
+    for retry in range(record.get("retries", 0)):
+        try:
+            return _run(folder, record, machine, retry)
+        except NotFiniteError as error:
+            logger.warning("%s: %s; it goes back, with new velocities", folder, error)
+    return _run(folder, record, machine, record.get("retries", 0))
+
+
+def _run(
+    folder: Path, record: dict[str, Any], machine: tuple[str | None, int | None], retry: int
+) -> None:
     """Run a window to its end; the record is kept up to date."""
     topology = read_topology(folder.parent)
     isomers = _Isomers(topology, folder.parent)
@@ -99,14 +140,16 @@ def _run(folder: Path, record: dict[str, Any], platform: str | None, threads: in
         directory=folder,
         restart=resumed and not whole.exists(),
     )
-    simulation, reporter = _simulation(folder, record, bias, topology, (platform, threads))
+    simulation, reporter = _simulation(folder, record, bias, topology, machine)
     try:
         if whole.exists():
-            restore_run(whole, simulation, {"bias": bias, "frames": reporter})
+            seed = record["seed"] + retry if retry else None
+            keepers: dict[str, Keeper] = {"bias": bias, "frames": reporter}
+            restore_run(to_go_back_to(whole, retry), simulation, keepers, new_velocities=seed)
         elif resumed:
             simulation.context.setState(openmm.XmlSerializer.deserialize(portable.read_text()))
         else:
-            _start(simulation, folder, record, bias, isomers)
+            _start(simulation, folder, record | {"seed": record["seed"] + retry}, bias, isomers)
         if not whole.exists():
             bias.attach(simulation)
             simulation.reporters.append(reporter)
@@ -134,8 +177,10 @@ def _simulation(
     integrator = openmm.LangevinMiddleIntegrator(
         record["temperature"], record["friction"], record["timestep"]
     )
-    # a run that goes on draws other noise than the stretch before it did
-    stream = np.random.SeedSequence([record["seed"], record["step"], record["attempts"]])
+    # what goes on from a portable state draws other noise than the stretch before it did; else an
+    # attempt that was killed leaves no trace
+    attempt = record["attempts"] if (folder / STATE).exists() else 1
+    stream = np.random.SeedSequence([record["seed"], record["step"], attempt])
     seeds = stream.generate_state(1 + system.getNumForces()) % (2**31 - 1) + 1
     integrator.setRandomNumberSeed(int(seeds[0]))
     for force, seed in zip(system.getForces(), seeds[1:], strict=True):
@@ -161,7 +206,7 @@ def _start(
     context = simulation.context
     if record["box"] is not None:
         context.setPeriodicBoxVectors(*np.array(record["box"]))
-    positions = _healed(simulation, np.load(folder / START), bias)
+    positions = _healed(simulation, read_array(folder / START), bias)
     if change := str(isomers.changes(positions[None])[0]):
         raise ValueError(f"the start is not the molecule that was given ({change}); screen it")
     context.setPositions(positions)
@@ -192,20 +237,51 @@ def _healed(simulation: app.Simulation, start: NDArray, bias: PlumedBias) -> NDA
 def _advance(
     simulation: app.Simulation, folder: Path, record: dict[str, Any], keepers: dict[str, Keeper]
 ) -> None:
-    """Step to the end, with a checkpoint of the run and the record at every interval."""
-    while (step := simulation.currentStep) < record["steps"]:
-        simulation.step(min(record["checkpoint_interval"], record["steps"] - step))
+    """Step to the end, with a checkpoint of the run and the record at every interval.
+
+    Raises
+    ------
+    NotFiniteError
+        If a position or velocity becomes infinite or NaN; what was saved before stays.
+    """
+    try:
+        _advance_finite(simulation, folder, record, keepers)
+    except (ValueError, RuntimeError, openmm.OpenMMException) as error:
+        if is_finite(simulation):
+            raise
+        step = simulation.currentStep
+        raise NotFiniteError(f"a position is not finite at step {step}: {error}") from error
+
+
+def _advance_finite(
+    simulation: app.Simulation, folder: Path, record: dict[str, Any], keepers: dict[str, Keeper]
+) -> None:
+    with between_steps() as raise_what_came:
+        while (step := simulation.currentStep) < record["steps"]:
+            every = min(record["checkpoint_interval"], record["steps"] - step)
+            try:
+                step_and_look(simulation, every, lambda n: raise_what_came())
+            except StoppedBySignalError:
+                _save(simulation, folder, record, keepers)
+                raise
+            if not is_finite(simulation):
+                raise NotFiniteError("nothing is saved")
+            _save(simulation, folder, record, keepers)
+
+
+def _save(
+    simulation: app.Simulation, folder: Path, record: dict[str, Any], keepers: dict[str, Keeper]
+) -> None:
+    """Save a window that stands between two steps, and how far it is."""
+    try:
+        save_run(folder / CHECKPOINT, simulation, keepers)
+    except ValueError:  # PLUMED itself keeps the state of the bias
+        keepers["frames"].saved()  # a checkpoint never is ahead of the frames
+        # positions, velocities, box, step and time; no parameters: their names differ
         state = simulation.context.getState(positions=True, velocities=True)
-        if not np.isfinite(positions_of(state)).all():
-            raise ValueError(f"a position is not finite at step {simulation.currentStep}")
-        try:
-            save_run(folder / CHECKPOINT, simulation, keepers)
-        except ValueError:  # PLUMED itself keeps the state of the bias
-            keepers["frames"].saved()  # a checkpoint never is ahead of the frames
-            # positions, velocities, box, step and time; no parameters: their names differ
-            write_atomically(folder / STATE, openmm.XmlSerializer.serialize(state))
-        record["step"] = simulation.currentStep
-        write_record(folder, record)
+        write_atomically(folder / STATE, openmm.XmlSerializer.serialize(state))
+    record["step"] = simulation.currentStep
+    write_record(folder, record)
 
 
 def can_watch_isomers(topology: app.Topology, reference: NDArray) -> bool:
@@ -239,7 +315,7 @@ class _Isomers:
 
     def __init__(self, topology: app.Topology, root: Path) -> None:
         path = root / REFERENCE
-        self._screen = _isomer_screen(topology, np.load(path)) if path.exists() else None
+        self._screen = _isomer_screen(topology, read_array(path)) if path.exists() else None
         names = [atom.residue.name for atom in topology.atoms()]
         self._atoms = [i for i, name in enumerate(names) if name not in WATER]
 

@@ -35,6 +35,7 @@ class PlainCoordinates:
 
     n_pairs = 0
     placed_variables = (0,)
+    keeps_place = True
 
     def __init__(self, atoms: NDArray[np.int64], centre: Tensor, scale: Tensor) -> None:
         self.atoms, self.centre, self.scale = atoms, centre, scale

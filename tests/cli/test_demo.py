@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,28 @@ def test_an_earlier_demo_is_kept_unless_told(demo: DemoResult) -> None:
     with pytest.raises(FileExistsError, match="holds an earlier demo"):
         run_demo(demo.folder, SHORT)
     assert (demo.folder / "summary.json").exists()
+
+
+def test_a_demo_that_was_stopped_goes_on_to_the_same_numbers(
+    demo: DemoResult, tmp_path: Path
+) -> None:
+    """As it is where windows were under way and nothing after them was written."""
+    folder = tmp_path / "demo"
+    shutil.copytree(demo.folder, folder)
+    for name in ("summary.json", "model.npz", "free_energy.png"):
+        (folder / name).unlink()
+    for i in (2, 5):
+        shutil.rmtree(folder / "windows" / f"window-{i:03d}")
+    with pytest.raises(ValueError, match="has other seed"):
+        run_demo(folder, SHORT, seed=4, workers=0, resume=True)
+    again = run_demo(folder, SHORT, seed=3, workers=0, resume=True)
+    timeless = [{k: v for k, v in d.summary.items() if "seconds" not in k} for d in (again, demo)]
+    assert timeless[0] == timeless[1]
+    with np.load(folder / "model.npz") as ours, np.load(demo.folder / "model.npz") as whole:
+        for name in whole.files:
+            np.testing.assert_array_equal(ours[name], whole[name], err_msg=name)
+    with pytest.raises(FileNotFoundError, match="no demo to go on with"):
+        run_demo(tmp_path / "nowhere", SHORT, resume=True)
 
 
 def test_the_reference_is_what_the_windows_are_compared_with() -> None:

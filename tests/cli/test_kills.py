@@ -1,37 +1,63 @@
-"""A run of the command line that is killed goes on as if it had never stopped."""
+"""Runs that are killed go on as if they had never stopped; signals save and say how to go on."""
 
+import json
+import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from benchmarks.kill_resume import differences, kill_until_it_ends, prepare
+from benchmarks.kill_resume import contents, differences
+from tests.cases import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
-STEPS = 40_000
+SCRIPT = ROOT / "benchmarks" / "kill_resume.py"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+PROGRAM = "from openmm_cgan.cli import main; main()"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
-    """The command, and the folder of a run that is left alone."""
-    folder = tmp_path_factory.mktemp("kills")
-    command = prepare(folder)
-    out = folder / "whole"
-    subprocess.run(
-        [*command, "--out", str(out), "--steps", str(STEPS)], check=True, capture_output=True
+def test_a_killed_run_ends_as_the_one_that_was_left_alone(tmp_path: Path) -> None:
+    """Each kind once; benchmarks/kill_resume.py does it fifty times, and others beside."""
+    kinds = ["metad", "seeds", "windows", "run", "train"]
+    command = [sys.executable, SCRIPT, "--repeats", "1", "--kills", "1"]
+    command += ["--json", tmp_path / "rows.json", "--kind", *kinds]
+    ran = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert [row["kind"] for row in rows] == kinds
+    assert all(row["equal"] == row["runs"] == row["kills"] == 1 for row in rows)
+
+
+def test_the_comparison_sees_what_is_lost(tmp_path: Path) -> None:
+    for name, rows in (("a", "1\n2\n"), ("b", "1\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "COLVAR").write_text(rows)
+        (tmp_path / name / "same").write_text("x")
+    (tmp_path / "a" / "HILLS").write_text("")
+    whole, cut = (contents(tmp_path / name) for name in "ab")
+    assert differences(cut, whole) == ["COLVAR", "HILLS"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_how_to_go_on(number: int, tmp_path: Path) -> None:
+    arguments = ["demo", "--quick", "--out", str(tmp_path / "demo"), "--workers", "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
     )
-    return command, out
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_run_ends_as_the_one_that_was_left_alone(
-    number: int, whole: tuple[list[str], Path], tmp_path: Path
-) -> None:
-    command, left_alone = whole
-    rng = np.random.default_rng(number)
-    kills = kill_until_it_ends(command, tmp_path / "run", STEPS, rng, number)
-    assert kills > 0
-    assert differences(tmp_path / "run", left_alone) == []
+    checkpoint = tmp_path / "demo" / "md" / "run.chk"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    last = told.strip().splitlines()[-1]
+    name = signal.Signals(number).name
+    assert re.fullmatch(rf"stopped by {name}; all is saved in .*--resume goes on", last)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 
 import h5py
 import numpy as np
@@ -15,8 +16,9 @@ from openmm_cgan.frames.journal import JOURNAL, Change, Journal, open_snapshot, 
 
 
 @pytest.fixture
-def folder(tmp_path):
-    with h5py.File(tmp_path / "a.h5", "w") as file:
+def folder(tmp_path, request):
+    oldest = getattr(request, "param", "v110")
+    with h5py.File(tmp_path / "a.h5", "w", libver=(oldest, "v110")) as file:
         file.create_dataset("x", data=np.arange(10.0), maxshape=(None,), chunks=(4,))
         file.create_dataset("y", data=np.arange(10), maxshape=(None,), chunks=(64,))
     return tmp_path
@@ -32,6 +34,15 @@ def grow(file, n):
 def require_even(file):
     if len(file["x"]) != len(file["y"]):
         raise OSError("uneven")
+
+
+def plain_contents(path):
+    """What a program sees that knows nothing of the journal; None where it is refused."""
+    try:
+        with h5py.File(path) as file:
+            return file["x"][:].tolist(), file["y"][:].tolist()
+    except OSError:
+        return None
 
 
 def contents(path):
@@ -55,6 +66,7 @@ def stop_at_every_write(monkeypatch, folder, snapshots):
     monkeypatch.setattr(journal, "_write_all", write)
 
 
+@pytest.mark.parametrize("folder", ["earliest", "v110"], indirect=True)  # two superblocks
 def test_a_stop_at_any_write_leaves_the_file_before_or_after(folder, tmp_path_factory, monkeypatch):
     snapshots = tmp_path_factory.mktemp("stopped")
     before = contents(folder / "a.h5")
@@ -72,6 +84,7 @@ def test_a_stop_at_any_write_leaves_the_file_before_or_after(folder, tmp_path_fa
     for state in states:
         found = contents(state / "a.h5")
         assert found in (before, after), state
+        assert plain_contents(state / "a.h5") in (before, after, None), state
         # whoever writes next finishes it for good: plain readers see it whole
         mended = Journal(state)
         mended.finish()
@@ -84,6 +97,7 @@ def test_without_the_journal_such_a_stop_does_harm(folder, tmp_path_factory, mon
     """The test above can fail: some of the same files are broken when the journal is ignored."""
     snapshots = tmp_path_factory.mktemp("stopped")
     before = contents(folder / "a.h5")
+    version = (folder / "a.h5").read_bytes()[8:9]
     held = Journal(folder)
     with monkeypatch.context() as patch:
         stop_at_every_write(patch, folder, snapshots)
@@ -91,14 +105,19 @@ def test_without_the_journal_such_a_stop_does_harm(folder, tmp_path_factory, mon
             grow(file, 500)
     held.close()
     after = contents(folder / "a.h5")
-    broken = 0
+    broken, refused = 0, 0
     for state in snapshots.iterdir():
         (state / JOURNAL).unlink()
+        refused += plain_contents(state / "a.h5") is None
+        with (state / "a.h5").open("r+b") as file:  # the mark of a change that has not ended
+            file.seek(8)
+            file.write(version)
         try:
             broken += contents(state / "a.h5") not in (before, after)
         except (OSError, RuntimeError, KeyError):
             broken += 1
     assert broken
+    assert 0 < refused < len(list(snapshots.iterdir()))
 
 
 def test_an_exception_takes_the_change_back(folder):
@@ -200,13 +219,108 @@ def test_readers_beside_a_writer_see_whole_changes(folder):
     held.close()
 
 
+needs_locks = pytest.mark.skipif(journal.fcntl is None, reason="needs POSIX locks")
+
+
+@needs_locks
+def test_a_plain_reader_keeps_the_state_that_it_has_opened(folder):
+    before = contents(folder / "a.h5")
+    held = Journal(folder)
+    with h5py.File(folder / "a.h5") as reader:
+        x = reader["x"]
+        for n in (500, 3):
+            with held.changing(folder / "a.h5") as file:
+                grow(file, n)
+        assert (len(x), len(reader["y"])) == (10, 10)
+        assert (x[:].tolist(), reader["y"][:].tolist()) == before
+        assert len(plain_contents(folder / "a.h5")[0]) == 513
+    held.close()
+    assert sorted(file.name for file in folder.iterdir()) == ["a.h5"]
+
+
+@needs_locks
+def test_a_file_is_copied_only_where_somebody_reads_it(folder):
+    held = Journal(folder)
+    place = (folder / "a.h5").stat().st_ino
+    with held.changing(folder / "a.h5") as file:
+        grow(file, 5)
+    assert (folder / "a.h5").stat().st_ino == place
+    with h5py.File(folder / "a.h5"), held.changing(folder / "a.h5") as file:
+        grow(file, 5)
+    assert (folder / "a.h5").stat().st_ino != place
+    held.close()
+
+
+@needs_locks
+def test_a_plain_reader_is_refused_while_bytes_change(folder, monkeypatch):
+    before = contents(folder / "a.h5")
+    held, seen = Journal(folder), []
+
+    def write(raw, data, plain=journal._write_all):
+        seen.append(plain_contents(folder / "a.h5"))
+        plain(raw, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "_write_all", write)
+        with held.changing(folder / "a.h5") as file:
+            grow(file, 500)
+    held.close()
+    assert len(seen) > 20
+    assert seen == [None] * len(seen)
+    assert plain_contents(folder / "a.h5") == contents(folder / "a.h5") != before
+
+
+@needs_locks
+def test_a_change_left_by_a_killed_writer_is_finished_beside_a_reader(folder):
+    held = Journal(folder)
+    with held.changing(folder / "a.h5") as file:
+        grow(file, 5)
+    whole = (folder / "a.h5").read_bytes()
+    change = Change("a.h5", len(whole) + 2, [(len(whole), b"ab")])
+    held._file.write(journal._packed(change))
+    with h5py.File(folder / "a.h5") as reader:
+        held.finish()
+        assert len(reader["x"]) == 15
+    assert (folder / "a.h5").read_bytes() == whole + b"ab"
+    held.close()
+
+
+@needs_locks
+def test_plain_readers_beside_a_writer_see_whole_changes_or_are_refused(folder):
+    """The short form of benchmarks/live_reads.py."""
+    held, ended = Journal(folder), threading.Event()
+
+    def change():
+        while not ended.is_set():
+            with held.changing(folder / "a.h5") as file:
+                grow(file, 7)
+
+    writer = threading.Thread(target=change)
+    writer.start()
+    whole = 0
+    for _ in range(60):
+        try:
+            with h5py.File(folder / "a.h5") as file:
+                x = file["x"][:].tolist()
+                time.sleep(0.002)
+                y = file["y"][:].tolist()
+        except OSError:
+            continue
+        assert x == y == list(range(len(x)))
+        whole += 1
+    ended.set()
+    writer.join()
+    held.close()
+    assert whole
+
+
 def test_a_damaged_file_is_refused_at_once(folder):
     (folder / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n and no more")
     with pytest.raises(OSError, match=r"open"):
         contents(folder / "a.h5")
 
 
-@pytest.mark.skipif(journal.fcntl is None, reason="needs POSIX locks")
+@needs_locks
 def test_a_second_process_is_refused_until_the_first_has_ended(folder):
     code = (
         "import sys; from pathlib import Path; from openmm_cgan.frames.journal import Journal;"

@@ -61,9 +61,9 @@ def test_auto_says_what_native_says_of_a_mistake(mistake, backend, tmp_path):
 
 
 COVERED_BY_PLUMED = {
-    "an action": "a: ALPHABETA ATOMS1=5,7,9,15 REFERENCE=1\nPRINT ARG=a\n",
+    "an action": "a: TORSIONS ATOMS1=5,7,9,15 SUM\nPRINT ARG=a.sum\n",
     "all values": "a: ALPHABETA ATOMS1=5,7,9,15 REFERENCE=1\nPRINT ARG=*\n",
-    "values of a shortcut": "a: DISTANCES ATOMS1=1,2 ATOMS2=3,4 MEAN\nPRINT ARG=a.mean,a_mean\n",
+    "values of a shortcut": "a: TORSIONS ATOMS1=5,7,9,15 SUM\nPRINT ARG=a.sum,a_sum\n",
     "a keyword in place of a compulsory one": (
         "d: DISTANCE ATOMS1=1,2 ATOMS2=3,4\ns: SUM ARG=d PERIODIC=NO\nPRINT ARG=s\n"
     ),

@@ -20,7 +20,7 @@ from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import GridConditions
 from openmm_cgan.reporters import FrameReporter, ProposalReporter
-from openmm_cgan.reporters.moves import settled_move, why_not_exact
+from openmm_cgan.reporters.moves import settled_moves, why_not_exact
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Chain, alanine_dipeptide
 from tests.cases.chain_sampler import INPUTS, ChainSampler, internal_of
@@ -365,7 +365,7 @@ def other_bias(run: Run) -> None:
 
 
 def listed_models(run: Run) -> None:
-    run.bias = SimpleNamespace(remembers=True, variables=run.bias.variables)
+    run.bias = SimpleNamespace(remembers=True, variables=run.bias.variables, simulation=None)
 
 
 CANNOT = {
@@ -399,13 +399,12 @@ def test_exact_is_refused_before_anything_moves_and_auto_takes_seed(
     run = make_run(tmp_path)
     spoil(run)
     if spoil is with_a_ghost:  # a seed would move it as well
-        propose(run, tmp_path / "q.csv", mode="auto")
         with pytest.raises(ValueError, match=r"atoms \[3\] have mass 0"):
-            run.simulation.step(20)
+            propose(run, tmp_path / "q.csv", mode="auto")
         return
     with caplog.at_level(logging.INFO, "openmm_cgan"):
         reporter = propose(run, tmp_path / "p.csv", mode="auto")
-        kind = settled_move(reporter._wanted, reporter._asked, run.simulation)
+        kind, *_ = settled_moves(reporter._wanted, reporter._asked, run.simulation)
     assert kind.mode == "seed"
     assert any("mode='auto' takes 'seed'" in record.message for record in caplog.records)
 
@@ -427,17 +426,29 @@ def test_forces_from_outside_are_refused(tmp_path: Path) -> None:
     place.addParticle(0)
     system.addForce(place)
     run = make_run(tmp_path, system=system)
-    propose(run, tmp_path / "p.csv")
     with pytest.raises(ValueError, match="moved and turned as a whole"):
-        run.simulation.step(20)
+        propose(run, tmp_path / "p.csv")
+    assert not (tmp_path / "p.csv").exists(), "nothing is begun"
+
+
+def test_auto_takes_seed_where_forces_hold_a_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    system = CHAIN.system()
+    place = openmm.CustomExternalForce("100*x^2")
+    place.addParticle(0)
+    system.addForce(place)
+    run = make_run(tmp_path, system=system)
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        assert propose(run, tmp_path / "p.csv", mode="auto").mode == "seed"
+    assert "mode='auto' takes 'seed': exact proposals need forces that do not" in caplog.text
 
 
 def test_other_lengths_than_the_constraints_are_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path, PLAIN, HELD)
     run.sampler.chain = dataclasses.replace(HELD, bond=0.151)
-    propose(run, tmp_path / "p.csv")
     with pytest.raises(ValueError, match=r"holds the atoms \[\d, \d\] at 0.15100 nm"):
-        run.simulation.step(20)
+        propose(run, tmp_path / "p.csv")
 
 
 def test_conditions_that_the_generator_refuses_are_found_before_a_step(tmp_path: Path) -> None:
@@ -453,10 +464,9 @@ def test_conditions_that_the_generator_refuses_are_found_before_a_step(tmp_path:
     run.sampler = Narrow(CHAIN, run.bias.variables)
     wide = GridConditions(np.ones(4), [[1.0, 2.5]], run.bias.variables)
     settings = dataclasses.replace(FEW, conditions=wide)
-    propose(run, tmp_path / "p.csv", settings=settings)
     before = snapshot(run.simulation)
     with pytest.raises(ValueError, match="training saw 1 to 2"):
-        run.simulation.step(20)
+        propose(run, tmp_path / "p.csv", settings=settings)
     assert snapshot(run.simulation) == before
 
 

@@ -101,12 +101,14 @@ def test_the_run_does_not_wait_and_ends_what_it_has_begun(
 def test_a_worker_does_not_run_the_users_script_again(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import pickle, sys, subprocess\n"
+        "import pickle, sys, subprocess, types\n"
+        "from openmm_cgan.cgan import TrainingSettings\n"
         "open('times', 'a').write('x')\n"
         "from openmm_cgan.reporters import learner\n"
         "learner.WORKER = 'pass'\n"
-        "made = learner.Learner('made', 1, None, 'frames', None, 1)\n"
-        "made._start(None)\n"
+        "proposals = types.SimpleNamespace(mode='seed')\n"
+        "made = learner.Learner('made', 1, proposals, 'frames', TrainingSettings(), 1)\n"
+        "made._start(None, 1)\n"
         "made._worker.wait()\n"
     )
     root = str(ROOT)
@@ -144,6 +146,13 @@ def test_a_sampler_with_other_lengths_is_not_taken(tmp_path: Path, caplog) -> No
         run.simulation.step(20)
     assert "the old one stays" in caplog.text
     assert reporter.sampler is run.sampler
+
+
+def test_a_generator_without_density_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    reporter = propose(run, tmp_path / "p.csv")
+    with pytest.raises(ValueError, match="whose density is not known"):
+        Learner(tmp_path, 10, reporter, tmp_path, TrainingSettings(), 10)
 
 
 def test_intervals_that_do_not_grow_are_refused(tmp_path: Path) -> None:
@@ -193,3 +202,68 @@ def test_a_learner_goes_on_with_a_saved_run(tmp_path: Path) -> None:
     other = Learner(tmp_path / "made", 10, proposals, tmp_path / "frames", SHORT, 2000)
     with pytest.raises(ValueError, match="which the saved run proposed from, is gone"):
         other.check_saved(learner.saved(), simulation, tmp_path / "run.chk")
+
+
+# a worker that imports nothing: what it makes is there already
+STUB = """
+import shutil, sys, time
+sys.stdin.buffer.read()
+time.sleep(0.2)
+shutil.copy({0!r} + "/model.npz", {0!r} + "/made/generator-0001.npz")
+"""
+
+
+def test_a_run_with_a_learner_that_was_killed_ends_as_the_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generator takes over at a step of its own, whenever it is ready."""
+    first = make_run(tmp_path / "frames of a model")
+    reporter = FrameReporter(tmp_path / "f", 5, first.bias)
+    first.simulation.reporters.append(reporter)
+    first.simulation.step(1000)
+    reporter.close()
+    made = ConditionalGAN.fit(tmp_path / "f", CHAIN.topology(), SHORT)
+
+    def run(folder: Path, steps: int) -> tuple[np.ndarray, ProposalReporter]:
+        goes_on = (folder / "run.chk").exists()
+        folder.mkdir(exist_ok=True)
+        made.save(folder / "model.npz")
+        stub = STUB.format(str(folder))
+        monkeypatch.setattr("openmm_cgan.reporters.learner.WORKER", stub)
+        system = CHAIN.system()
+        bias = PlumedBias(PLAIN, CHAIN.topology(), temperature=T, directory=folder)
+        bias.add_to(system)
+        integrator = openmm.LangevinMiddleIntegrator(T, 5.0, 0.001)
+        integrator.setRandomNumberSeed(3)
+        platform = openmm.Platform.getPlatformByName("Reference")
+        simulation = app.Simulation(CHAIN.topology(), system, integrator, platform)
+        simulation.context.setPositions(CHAIN.sample(1, T, seed=1)[0])
+        simulation.context.setVelocitiesToTemperature(T, 12)
+        sampler = ChainSampler(CHAIN, bias.variables)
+        proposals = ProposalReporter(folder / "p.csv", 20, sampler, bias, "uniform", "exact", True)
+        frames = FrameReporter(folder / "frames", 10, bias, append=True)
+        learner = Learner(
+            folder / "made", 20, proposals, folder / "frames", SHORT, 60, takes_over_after=70
+        )
+        keepers = {"bias": bias, "frames": frames, "learner": learner, "proposals": proposals}
+        if goes_on:
+            restore_run(folder / "run.chk", simulation, keepers)
+        else:
+            bias.attach(simulation)
+            simulation.reporters += [frames, learner, proposals]
+        simulation.step(steps - simulation.currentStep)
+        if not goes_on:
+            save_run(folder / "run.chk", simulation, keepers)
+        learner.close()
+        frames.close()
+        bias.close()
+        state = simulation.context.getState(positions=True)
+        return state.getPositions(asNumpy=True)._value, proposals
+
+    whole, proposals = run(tmp_path / "whole", 240)
+    assert isinstance(proposals.sampler, ConditionalGAN)
+    run(tmp_path / "cut", 90)  # begun at 60, to take over at 140
+    cut, _ = run(tmp_path / "cut", 240)
+    np.testing.assert_array_equal(cut, whole)
+    tables = [(tmp_path / name / "p.csv").read_bytes() for name in ("whole", "cut")]
+    assert tables[0] == tables[1]

@@ -9,6 +9,7 @@ import openmm
 import pytest
 from openmm import app
 
+from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
 from openmm_cgan.reporters import FrameReporter, Learner, ProposalReporter
 from openmm_cgan.reporters.attempts import Attempt
@@ -20,7 +21,7 @@ from openmm_cgan.reporters.moves import (
     Refusal,
     SeedMove,
     possible_moves,
-    settled_move,
+    settled_moves,
 )
 from openmm_cgan.reporters.settings import ProposalSettings
 from tests.cases.exact_runs import Run, make_run
@@ -30,6 +31,9 @@ def asked_of(run: Run, targets: Any = "uniform") -> Asked:
     return Asked(run.sampler, run.bias, targets, ProposalSettings())
 
 
+FLOW = TrainingSettings(generator="FlowGenerator")
+
+
 # ---- which move a mode means
 
 
@@ -37,7 +41,7 @@ def test_auto_prefers_what_is_exact(tmp_path: Path, caplog: pytest.LogCaptureFix
     run = make_run(tmp_path)
     wanted = possible_moves("auto", asked_of(run))
     assert wanted == [ExactMove, SeedMove]
-    assert settled_move(wanted, asked_of(run), run.simulation) is ExactMove
+    assert settled_moves(wanted, asked_of(run), run.simulation) == [ExactMove, SeedMove]
     with caplog.at_level(logging.INFO, "openmm_cgan"):
         assert possible_moves("auto", asked_of(run, "least_visited")) == [SeedMove]
         run.sampler.has_density = False
@@ -54,8 +58,8 @@ def test_a_mode_asked_for_is_made_or_refused_in_words(tmp_path: Path) -> None:
     assert possible_moves("seed", asked_of(run, np.array([[1.9]]))) == [SeedMove]
     run.sampler.constant_others = ["angle 1-2-3"]
     with pytest.raises(ValueError, match=r"mode='exact' is not possible: .* angle 1-2-3; use mode"):
-        settled_move([ExactMove], asked_of(run), run.simulation)
-    assert settled_move([ExactMove, SeedMove], asked_of(run), run.simulation) is SeedMove
+        settled_moves([ExactMove], asked_of(run), run.simulation)
+    assert settled_moves([ExactMove, SeedMove], asked_of(run), run.simulation) == [SeedMove]
     with pytest.raises(ValueError, match="expected 'auto', 'seed' or 'exact'"):
         possible_moves("precise", asked_of(run))
 
@@ -175,7 +179,7 @@ def test_reporters_say_themselves_whether_they_read_positions(tmp_path: Path) ->
         app.StateDataReporter(str(tmp_path / "log"), 10, potentialEnergy=True, temperature=True),
         app.CheckpointReporter(str(tmp_path / "chk"), 10),
         BiasCheckpointReporter(tmp_path / "run.chk", 10, run.bias),
-        Learner(tmp_path / "made", 10, proposals, tmp_path / "frames", None, 100),
+        Learner(tmp_path / "made", 10, proposals, tmp_path / "frames", FLOW, 100),
         Legacy(False),
     ]
     reads = [

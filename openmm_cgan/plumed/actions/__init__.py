@@ -1,18 +1,23 @@
 """The PLUMED actions that are known natively, each written once.
 
 units            the units that an input's numbers are in
+names            names of values, as patterns and in messages
 action           what actions share: keywords, values, what stands above a statement
 statements       how a statement becomes an action
 help             what there is, as text
 run_keywords     keywords that several actions have: RESTART, TEMP, FILE, FMT
+update_window    UPDATE_FROM, UPDATE_UNTIL
 neighbour_lists  NLIST of METAD and OPES
 setup, output    UNITS, RESTART, MOLINFO, WHOLEMOLECULES, GROUP; PRINT, FLUSH
+ignored          DEBUG, RANDOM_EXCHANGES
 variables        virtual atoms and collective variables
 functions        COMBINE, CUSTOM, CONSTANT
 pytorch_model    PYTORCH_MODEL
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT
 opes, metad      OPES; METAD
+external         EXTERNAL
 committor        COMMITTOR
+dumps            DUMPATOMS, DUMPDERIVATIVES
 
 `read_actions` turns an input into a list of them. A new action is its class, in a file of its room,
 and its name in `ACTIONS`.
@@ -28,19 +33,35 @@ from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.biases.restraint import Restraint
 from openmm_cgan.plumed.actions.biases.walls import LowerWalls, UpperWalls
 from openmm_cgan.plumed.actions.committor import Committor
+from openmm_cgan.plumed.actions.dumps import DumpAtoms, DumpDerivatives
+from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text
+from openmm_cgan.plumed.actions.ignored import Debug, RandomExchanges
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
 from openmm_cgan.plumed.actions.statements import read_action
+from openmm_cgan.plumed.actions.variables.alpha_beta import AlphaBeta
 from openmm_cgan.plumed.actions.variables.centers import Center, Com, FixedAtom
 from openmm_cgan.plumed.actions.variables.chains import Angle, Distance, Torsion
 from openmm_cgan.plumed.actions.variables.components import Position
 from openmm_cgan.plumed.actions.variables.contacts import ContactMap, Coordination
+from openmm_cgan.plumed.actions.variables.distances import (
+    Distances,
+    XDistances,
+    YDistances,
+    ZDistances,
+)
+from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, WrapAround, as_moved
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
+from openmm_cgan.plumed.actions.variables.secondary import (
+    AlphaRmsd,
+    AntibetaRmsd,
+    ParabetaRmsd,
+)
 from openmm_cgan.plumed.actions.variables.shapes import Gyration, Rmsd
 from openmm_cgan.plumed.actions.variables.surroundings import Cell, Energy, Time, Volume
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
@@ -52,6 +73,8 @@ ACTIONS: dict[str, type[Action]] = {
         Restart,
         MolInfoAction,
         WholeMolecules,
+        FitToTemplate,
+        WrapAround,
         Group,
         Com,
         Center,
@@ -62,10 +85,18 @@ ACTIONS: dict[str, type[Action]] = {
         Position,
         Coordination,
         ContactMap,
+        Distances,
+        XDistances,
+        YDistances,
+        ZDistances,
+        AlphaBeta,
         Gyration,
         Rmsd,
         PathMsd,
         PropertyMap,
+        AlphaRmsd,
+        AntibetaRmsd,
+        ParabetaRmsd,
         Volume,
         Cell,
         Time,
@@ -83,9 +114,14 @@ ACTIONS: dict[str, type[Action]] = {
         Metad,
         Opes,
         OpesExplore,
+        External,
         Committor,
         Print,
+        DumpAtoms,
+        DumpDerivatives,
         Flush,
+        Debug,
+        RandomExchanges,
     )
 }
 
@@ -152,7 +188,7 @@ def read_known(
             scope.broken.add(statement.label)
             continue
         try:
-            read_action(cls, statement, scope).enter(scope)
+            as_moved(read_action(cls, statement, scope), scope).enter(scope)
         except PlumedInputError as error:
             problems += error.problems
             scope.broken.add(statement.label)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from openmm_cgan.plumed.actions.names import regular_expression, told
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.input.expressions import namespace
 from openmm_cgan.plumed.input.index_files import read_index_file
@@ -24,8 +24,11 @@ from openmm_cgan.plumed.input.words import (
 
 REMEDY = "use backend='kernel' (real PLUMED)"
 
-MAX_PATTERN_LENGTH = 200
-MAX_REPEATS = 4  # in a regular expression: it may take as many powers of a name's length
+# Actions that are two in PLUMED, which shows in the names @0, @1 ... of those without a label
+SHORTCUTS = frozenset(
+    """DISTANCE ANGLE TORSION POSITION CENTER GYRATION RMSD COMBINE CUSTOM MATHEVAL RESTRAINT
+    UPPER_WALLS LOWER_WALLS""".split()  # noqa: SIM905  readable
+)
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,9 @@ class Keyword:
     name : str
         In upper case.
     kind : str
-        "atoms", "arguments", "real", "reals" (one for each argument), "integer", "integers",
-        "texts", "numbers" (any count), "text", "domain" (``NO`` or ``min,max``) or "flag".
+        "atoms", "backbone", "arguments", "real", "reals" (one for each argument), "integer",
+        "integers", "texts", "numbers" (any count), "text", "domain" (``NO`` or ``min,max``) or
+        "flag".
     help : str
         One line for the user.
     default : optional
@@ -193,6 +197,8 @@ class Action:
             If it may not stand here, below what the scope has.
         """
         scope.actions[self.label] = self
+        scope.named.update((value.name, value) for value in self.outputs)
+        scope.count += 2 if self.name in SHORTCUTS else 1
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -238,12 +244,23 @@ class Scope:
         The working folder of the input.
     actions : dict of str to Action
         By label.
+    named : dict of str to Value
+        Their values, by name.
+    other_names : dict of str to Value
+        By which some of them are known too.
+    vectors : set of str
+        Labels whose values, or those of what PLUMED makes of them, are vectors: not native.
+    count : int
+        How many actions they are in PLUMED.
     groups : dict of str to tuple of int or VirtualAtom
     virtual_atoms : dict of str to VirtualAtom
     molinfo : MolInfo, optional
     molinfo_whole : bool
         Whether it has WHOLE.
-    whole_molecules : tuple of WholeMolecules
+    entities : tuple of Entity
+        What is made whole.
+    movers : tuple of Mover
+        What moves atoms for all below: WHOLEMOLECULES, WRAPAROUND, FIT_TO_TEMPLATE.
     broken : set of str
         Labels whose statements have problems.
     """
@@ -252,11 +269,16 @@ class Scope:
     n_atoms: int | None = None
     folder: Path = field(default_factory=Path)
     actions: dict[str, Action] = field(default_factory=dict)
+    named: dict[str, Value] = field(default_factory=dict)
+    other_names: dict[str, Value] = field(default_factory=dict)
+    vectors: set[str] = field(default_factory=set)
+    count: int = 0
     groups: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     virtual_atoms: dict[str, Action] = field(default_factory=dict)
     molinfo: MolInfo | None = None
     molinfo_whole: bool = False
-    whole_molecules: tuple[Any, ...] = ()
+    entities: tuple[Any, ...] = ()
+    movers: tuple[Any, ...] = ()
     broken: set[str] = field(default_factory=set)
 
     def values(self, element: str) -> list[Value]:
@@ -267,25 +289,35 @@ class Scope:
         ValueError
             If there are none.
         """
-        everything = [value for action in self.actions.values() for value in action.outputs]
+        everything = self.named.values()
         if element in ("*", "*.*"):
-            named = everything
+            named = list(everything)
         elif element.startswith("*."):
             named = [value for value in everything if value.name.endswith(element[1:])]
         elif element.startswith("(") and element.endswith(")"):
-            pattern = _regular_expression(element)
+            pattern = regular_expression(element)
             named = [value for value in everything if pattern.fullmatch(value.name)]
         elif element.endswith(".*"):
             owner = self.actions.get(element[:-2])
             named = list(owner.outputs) if owner else []
         else:
-            named = [value for value in everything if value.name == element]
+            value = self.named.get(element) or self.other_names.get(element)
+            named = [] if value is None else [value]
+        if self.vectors and (element.startswith(("*", "(")) or not named):
+            self._refuse_vectors(element)
         if self._may_be_broken(element, bool(named)):
             raise BrokenAboveError
         if not named:
-            known = ", ".join(value.name for value in everything) or "none"
+            known = told(self.named)
             raise ValueError(f"no value '{element}' above this line; there are: {known}")
         return named
+
+    def _refuse_vectors(self, element: str) -> None:
+        """Refuse what may name vectors, or what PLUMED makes of a shortcut on the way."""
+        if element.startswith(("*", "(")):
+            raise NotNativeError(f"'{element}' names vectors of {told(self.vectors)} in PLUMED")
+        if element in self.vectors or element.startswith(tuple(f"{x}_" for x in self.vectors)):
+            raise NotNativeError(f"'{element}' is a vector, or a part of what PLUMED makes of it")
 
     def _may_be_broken(self, element: str, is_named: bool) -> bool:
         """Whether what an element of ARG names may come from a statement with problems."""
@@ -326,7 +358,7 @@ class Scope:
         except SerialError:
             raise
         except ValueError as error:
-            known = ", ".join([*self.groups, *self.virtual_atoms]) or "none"
+            known = told([*self.groups, *self.virtual_atoms])
             message = f"{error}, nor the label of a group or virtual atom (there are: {known})"
             raise ValueError(message) from None
         return self.present([serial - 1 for serial in serials], element)
@@ -343,17 +375,6 @@ class Scope:
         if self.molinfo is None:
             raise ValueError(f"the selector '@{selector}' needs a MOLINFO above this line")
         return self.present(self.molinfo.select(selector), f"@{selector}")
-
-
-def _regular_expression(text: str) -> re.Pattern[str]:
-    if len(text) > MAX_PATTERN_LENGTH:
-        raise ValueError(f"a regular expression of more than {MAX_PATTERN_LENGTH} characters")
-    if len(re.findall(r"[*+{?]", text)) > MAX_REPEATS or re.search(r"\)[*+{]", text):
-        raise ValueError(f"'{text}' repeats a group, or repeats more than {MAX_REPEATS} times")
-    try:
-        return re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"'{text}' is not a regular expression: {error}") from None
 
 
 def domain_value(name: str, unit: str, limits: tuple[str, str] | None) -> Value:

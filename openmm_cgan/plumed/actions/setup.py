@@ -6,7 +6,7 @@ from typing import Any
 
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Scope
 from openmm_cgan.plumed.actions.units import ENERGIES, LENGTHS, TIMES, UnitSystem
-from openmm_cgan.plumed.geometry.molecules import Entity
+from openmm_cgan.plumed.geometry.molecules import Entity, entities_made_whole
 from openmm_cgan.plumed.geometry.trees import spanning_tree
 from openmm_cgan.plumed.input.index_files import read_index_file
 from openmm_cgan.plumed.input.pdb import MolInfo
@@ -32,6 +32,7 @@ class Units(Action):
         Keyword("TIME", "text", "ps, ns, fs, atomic, or a number of ps", default="ps"),
         Keyword("MASS", "text", "accepted: no value here has a mass in its unit"),
         Keyword("CHARGE", "text", "accepted: no value here has a charge in its unit"),
+        Keyword("NATURAL", "flag", "TEMP is in the unit of energy: Boltzmann's constant is 1"),
     )
 
     def __init__(self, given: Given) -> None:
@@ -42,6 +43,7 @@ class Units(Action):
             energy=self._factor("ENERGY", options["ENERGY"], ENERGIES),
             time=self._factor("TIME", options["TIME"], TIMES),
             length_name=options["LENGTH"],
+            natural=options["NATURAL"],
         )
 
     def enter(self, scope: Scope) -> None:
@@ -98,6 +100,8 @@ class MolInfoAction(Action):
         if given.options["MOLTYPE"] not in ("protein", "rna", "dna"):
             raise self.not_native("MOLTYPE", "natively protein, rna and dna")
         self.whole: bool = given.options["WHOLE"]
+        if self.whole and given.units.natural:
+            raise self.not_native("WHOLE", "a PDB file in natural units is not native")
         try:
             self.info = MolInfo(given.folder / given.options["STRUCTURE"])
         except NotNativeError as error:
@@ -136,8 +140,25 @@ class WholeMolecules(Action):
             self._follow_tree(scope.molinfo)
         elif self._emst:
             raise self.error("EMST", "needs a MOLINFO with WHOLE above this line")
-        scope.whole_molecules += (self,)
+        scope.entities += self.entities
+        scope.movers += (self,)
         super().enter(scope)
+
+    @property
+    def atoms(self) -> tuple[Any, ...]:
+        """All atoms of its entities."""
+        return tuple(atom for entity in self.entities for atom in entity.atoms)
+
+    def moved(self, positions: Any, box: Any) -> tuple[Any, Any]:
+        """Positions and box as they are below it.
+
+        Parameters
+        ----------
+        positions, box : ndarray or tensor, shapes (..., n_atoms, 3), (..., 3, 3) or None
+            [nm]
+        """
+        whole = positions if box is None else entities_made_whole(self.entities, positions, box)
+        return whole, box
 
     def _follow_tree(self, info: MolInfo) -> None:
         """Take the atoms along a tree through the file of the MOLINFO WHOLE above."""

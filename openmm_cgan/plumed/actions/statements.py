@@ -21,17 +21,13 @@ from openmm_cgan.plumed.input.words import (
     NotNativeError,
     read_integer,
     read_real,
+    read_serials,
     split_vector,
     unbrace,
 )
 
 # Flags that tell PLUMED how to compute, not what: nothing changes natively
 IGNORED_FLAGS = frozenset({"NUMERICAL_DERIVATIVES", "SERIAL", "TIMINGS", "LOWMEM"})
-# Actions that are two in PLUMED, which shows in the names @0, @1 ... of those without a label
-SHORTCUTS = frozenset(
-    """DISTANCE ANGLE TORSION POSITION CENTER GYRATION RMSD COMBINE CUSTOM MATHEVAL RESTRAINT
-    UPPER_WALLS LOWER_WALLS""".split()  # noqa: SIM905  readable
-)
 
 
 def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action:
@@ -60,8 +56,7 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
         made = Problem(statement.location, word, message)
         problems.append(made if native else uncovered(statement, word, message))
 
-    above = scope.actions.values()
-    label = statement.label or f"@{len(above) + sum(a.name in SHORTCUTS for a in above)}"
+    label = statement.label or f"@{scope.count}"
     if statement.label in scope.actions:
         complain(statement.label, "this label is already used above")
     raw = _match_words(cls, statement, complain)
@@ -194,6 +189,20 @@ def _read_atoms(text: str, scope: Scope, _: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(atoms)
 
 
+def _read_backbone(text: str, scope: Scope, _: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
+    if scope.molinfo is None:
+        raise ValueError("needs a MOLINFO above this line")
+    words = split_vector(text)
+    if words[:1] and "all" in words[0].lower():
+        if len(words) > 1 or words[0].lower() != "all":
+            raise NotNativeError("expected all, or numbers of residues")
+        pieces = scope.molinfo.backbone(None)
+    else:
+        numbers = [number for word in words for number in read_serials(word)]
+        pieces = scope.molinfo.backbone(numbers)
+    return tuple(tuple(scope.present(list(piece), text)) for piece in pieces)
+
+
 def _read_vector(read: Callable[[str], Any]) -> Callable[[str, Scope, dict[str, Any]], Any]:
     def read_vector(text: str, _: Scope, options: dict[str, Any]) -> tuple[Any, ...]:
         numbers = tuple(read(element) for element in split_vector(text))
@@ -226,6 +235,7 @@ def _read_domain(text: str, *_: Any) -> tuple[str, str] | None:
 _READERS: dict[str, Callable[..., Any]] = {
     "arguments": _read_arguments,
     "atoms": _read_atoms,
+    "backbone": _read_backbone,
     "real": lambda text, *_: read_real(unbrace(text)),
     "integer": lambda text, *_: read_integer(unbrace(text)),
     "text": lambda text, *_: unbrace(text),

@@ -17,9 +17,13 @@ TIMES = {"ps": 1.0, "ns": 1000.0, "fs": 0.001, "atomic": 2.418884326509e-5}
 
 @dataclass(frozen=True)
 class UnitSystem:
-    """Units of an input in OpenMM's (nm, kJ/mol, ps), with the name of the length unit."""
+    """Units of an input in OpenMM's (nm, kJ/mol, ps), with the name of the length unit.
+
+    Where they are `natural`, TEMP is in the unit of energy, and PDB files are in that of length.
+    """
 
     length: float = 1.0
     energy: float = 1.0
     time: float = 1.0
     length_name: str = "nm"
+    natural: bool = False

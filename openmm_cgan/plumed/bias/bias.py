@@ -12,6 +12,7 @@ import openmm
 from openmm import unit
 
 from openmm_cgan.checkpoints import BIAS, SavedState, require_files, restore_run, save_run
+from openmm_cgan.claims import Claim
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.backends import (
     BACKENDS,
@@ -53,9 +54,9 @@ class PlumedBias:
         ``openmm.PythonForce``; "plugin" uses openmm-plumed. "auto" takes native where it covers
         the input, else the kernel, else the plugin, and logs which and why.
     directory : str or Path
-        Where COLVAR, HILLS and the other files of the input are, by default the current folder.
+        Where COLVAR, HILLS and other files are, by default the current folder.
     restart : bool
-        Continue an earlier run: append to the files, read the hills.
+        Append to the files and read the hills; RESTART in the input has the last word.
     cvs : sequence of str, optional
         Names of the collective variables; by default the arguments of the biases, or of PRINT
         where there are none.
@@ -70,6 +71,8 @@ class PlumedBias:
         [K]
     text : str
         The input.
+    simulation : openmm.app.Simulation or None
+        That it is attached to.
 
     Raises
     ------
@@ -102,7 +105,7 @@ class PlumedBias:
         self.directory = Path(directory)
         self.temperature = kelvin(temperature)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
-        self.restart = restart or self._input.restarts
+        self.restart = restart if (said := self._input.restarts) is None else said
         native, refusal = compile_natively(self._input, topology, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self.source)
         self._asked, self._moves = backend, False
@@ -110,6 +113,8 @@ class PlumedBias:
         self._presence: Presence | None = None  # in a System
         self._groups: set[int] = set()
         self._reporter: UpdateReporter | None = None
+        self.simulation: Simulation | None = None
+        self._claims: list[Claim] = []  # of the files of a saved run, until they are open
 
     @property
     def static(self) -> bool:
@@ -236,10 +241,10 @@ class PlumedBias:
         """Act from now on; the step where the Simulation stands may have been updated before."""
         self._engine.upload(simulation.context)
         self._reporter = UpdateReporter(self._engine, begun, self._groups)
-        self._simulation = simulation
+        self.simulation = simulation
         simulation.reporters.append(self._reporter)
         run_watch = RunWatch(simulation, self._reporter, self._groups, self.temperature)
-        around_steps(simulation, before=run_watch.look)
+        around_steps(simulation, before=run_watch.look, after=self._engine.flush)
 
     # ---- with a checkpoint
 
@@ -249,20 +254,16 @@ class PlumedBias:
         OpenMM's checkpoint, hills and kernels, the work of a moving restraint, the basin of a
         COMMITTOR, and how long each file is. Call it between steps; `BiasCheckpointReporter` does.
 
-        Raises
-        ------
-        RuntimeError
-            If the bias is attached to no Simulation.
-        ValueError
-            If the backend is not native: PLUMED itself goes on with ``restart=True``.
+        Raises RuntimeError if the bias is attached to no Simulation, and ValueError if the backend
+        is not native: PLUMED itself goes on with ``restart=True``.
         """
         save_run(Path(path), self._saved_simulation(), {BIAS: self})
 
     def _saved_simulation(self) -> Simulation:
         refuse(self._engine.why_not_saved)
-        if self._reporter is None:
+        if self.simulation is None:
             raise RuntimeError("the bias is attached to no Simulation: there is nothing to save")
-        return self._simulation
+        return self.simulation
 
     def saved(self) -> SavedState:
         """What an attached bias has gathered up to the present step: see `checkpoints.Keeper`."""
@@ -271,6 +272,7 @@ class PlumedBias:
 
     def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
         """Raise, as `attach` does, where it can not go on from a state; nothing is changed."""
+        self._claims = [Claim(self.directory / name) for name in state.files]
         self._require_attachable(simulation)
         refuse(self._engine.why_not_saved)
         if state.saved_by != self._input.fingerprint:
@@ -282,6 +284,7 @@ class PlumedBias:
         self._engine.go_on(timestep_of(simulation), state)
         due = any(state.step % stride == 0 for stride in self._engine.strides)
         self._begin(simulation, state.updated == state.step or not due)
+        self._claims.clear()  # open files have claims of their own
 
     # ---- values
 
@@ -323,10 +326,6 @@ class PlumedBias:
         -------
         ndarray, shape (n_cvs,) or (n, n_cvs)
             [CV units]
-
-        Raises
-        ------
-        ValueError
         """
         x = positions_in_nm(positions)
         self._engine.check(x.shape[-2])
@@ -380,7 +379,7 @@ class PlumedBias:
             raise ValueError(
                 f"cvs have shape {cvs.shape}; expected (n, {len(self.variables)}): {names}"
             )
-        step = 0 if self._reporter is None else self._simulation.currentStep
+        step = 0 if self.simulation is None else self.simulation.currentStep
         return self._engine.bias_of_cvs(cvs, step)
 
     def move_restraint(self, context: openmm.Context, centres: Any) -> None:
@@ -398,3 +397,4 @@ class PlumedBias:
     def close(self) -> None:
         """Close the files of the input."""
         self._engine.close()
+        self._claims.clear()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions import Action, Metad, read_actions
 from openmm_cgan.plumed.actions.committor import StopRunError
+from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.setup import Restart
 from openmm_cgan.plumed.backends import choose_backend
 from openmm_cgan.plumed.driver.force_files import DebugFile, ForcesFile
@@ -136,7 +137,9 @@ class _NativeEngine:
         self._backend = NativeBackend(actions, settings.directory, temperature, restart)
         self._backend.check(n_atoms)
         self._masses = _placed(settings.masses, n_atoms)
-        self._backend.checks_always = any(isinstance(a, Metad) and a.has_ends for a in actions)
+        self._backend.checks_always = any(
+            isinstance(a, External) or (isinstance(a, Metad) and a.has_ends) for a in actions
+        )
         self._backend.set_masses(self._masses)
         self._openmm: BiasForces | None = None
         self._scaled = [action for action in actions if scales_by_box(action)]

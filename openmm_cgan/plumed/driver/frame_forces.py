@@ -13,17 +13,14 @@ from openmm import app, unit
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.variables.centers import Centroid
 from openmm_cgan.plumed.actions.variables.variable import Variable, real_atoms
+from openmm_cgan.plumed.driver.virials import virial
 from openmm_cgan.plumed.geometry.lattices import shortest_vectors
 from openmm_cgan.plumed.geometry.vectors import shortest_image
 from openmm_cgan.plumed.native.backend import NativeBackend
 
 _BIAS_GROUP = 1
 _NO_BOX = 1000.0  # nm: so wide that nothing reaches its image
-# Strains of the virial's central differences. The first has less rounding; the second is taken
-# where they differ by more than its rounding, as beside the knot of a spline.
-_STRAIN, _SMALL_STRAIN = 1e-6, 1e-7
 _STEP = 1e-5  # nm, of the forces' central differences
-_ROUNDING = 1e-7  # of the second, relative to 1 + the bias
 
 
 class BiasForces:
@@ -157,26 +154,8 @@ class BiasForces:
         return forces
 
     def _virial(self, positions: NDArray, box: NDArray | None, step: int) -> NDArray:
-        """Derivative of the bias by a strain of positions and box."""
-        energy_of = energy_near(self._backend, positions, box, step)
-        rounding = _ROUNDING * (1 + abs(energy_of(positions, box)))
-
-        def slope(place: tuple[int, ...], strain: float) -> float:
-            energies = []
-            for sign in (1, -1):
-                moved = np.eye(3)
-                moved[place] += sign * strain
-                strained = None if box is None else box @ moved
-                energies.append(energy_of(positions @ moved, strained))
-            return (energies[0] - energies[1]) / (2 * strain)
-
-        virial = np.zeros((3, 3))
-        for place in np.ndindex(3, 3):
-            virial[place] = slope(place, _STRAIN)
-            fine = slope(place, _SMALL_STRAIN)
-            if abs(virial[place] - fine) > rounding:
-                virial[place] = fine
-        return virial
+        found = self._backend.values(positions, box, step)
+        return virial(self._backend.actions, found, positions, box, step)
 
 
 def energy_near(

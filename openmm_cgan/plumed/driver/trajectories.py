@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise
+from itertools import chain, count, islice, pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -79,11 +79,21 @@ def read_trajectory(
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such trajectory")
     if kind == "ixyz":
-        yield from _read_xyz(path, boxless)
+        frames = _read_xyz(path, boxless)
     elif kind in _READERS:
-        yield from _READERS[kind](path)
+        frames = _READERS[kind](path)
     else:
-        yield from _read_any(path, kind.removeprefix("mf_"), n_atoms)
+        frames = _read_any(path, kind.removeprefix("mf_"), n_atoms)
+    for number in count():
+        try:
+            frame = next(frames, None)
+        except (ValueError, OSError, EOFError, RuntimeError, ArithmeticError, MemoryError) as error:
+            if str(path) in str(error):
+                raise
+            raise ValueError(f"{path}: frame {number} can not be read: {error}") from error
+        if frame is None:
+            return
+        yield frame
 
 
 def _read_xyz(path: Path, boxless: bool) -> Iterator[Frame]:

@@ -60,7 +60,7 @@ def rows_of(path: Path, begin: int = 0) -> bytes:
 
 
 def text_of_rows(path: Path) -> str:
-    """The contents of a file as text.
+    """The whole rows of a file as text; a last one that is still being written is left out.
 
     Raises
     ------
@@ -68,7 +68,8 @@ def text_of_rows(path: Path) -> str:
         As `rows_of`, and if it is no text.
     """
     try:
-        return rows_of(path).decode("utf-8")
+        rows = rows_of(path)
+        return rows[: rows.rfind(b"\n") + 1].decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text file: {error}") from None
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from openmm_cgan.atomic_files import replaceable
+from openmm_cgan.claims import Claim
 from openmm_cgan.plumed.files.contents import cut_half_row, is_compressed, open_rows, text_of_rows
-from openmm_cgan.plumed.files.tables import FieldTable
+from openmm_cgan.plumed.files.tables import FieldTable, plain_number
 
 MAX_BACKUPS = 100
 FLUSH_SECONDS = 1.0
@@ -66,9 +67,7 @@ def read_tables(path: str | Path) -> list[FieldTable]:
     """
     path = Path(path)
     found: list[tuple[list[str], dict[str, str], list[list[float]], list[int]]] = []
-    lines = text_of_rows(path).split("\n")
-    complete = len(lines) - 1  # what follows the last newline is a row cut short
-    for number, line in enumerate(lines[:complete], start=1):
+    for number, line in enumerate(text_of_rows(path).split("\n"), start=1):
         words = line.split()
         if words[:2] == ["#!", "FIELDS"] and len(words) > 2:  # COMMITTOR ends with an empty one
             found.append((words[2:], {}, [], []))
@@ -111,7 +110,7 @@ def row_of(path: Path, number: int, words: list[str], fields: list[str] | None) 
             f"{path}:{number}: found {len(words)} values in a row, expected {expected}"
         )
     try:
-        return [float(word) for word in words]
+        return [plain_number(word) for word in words]
     except ValueError as error:
         raise ValueError(f"{path}:{number}: {error}") from None
 
@@ -160,6 +159,8 @@ class FieldWriter:
     ------
     OSError
         If the path is a folder, or a pipe that nobody reads.
+    RuntimeError
+        If another process is writing to it.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class FieldWriter:
         header: bool = True,
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        before = Claim(path)  # neither cut nor renamed while another process writes to it
         if append:
             cut_half_row(path)
         else:
@@ -178,6 +180,8 @@ class FieldWriter:
         self._is_regular = replaceable(path)
         self.path = path
         self._file = open_rows(path)
+        self._claim = Claim(path)
+        before.release()
         self._header = _header_lines(fields, constants)
         self._ended = False
         if header:
@@ -230,6 +234,7 @@ class FieldWriter:
     def close(self) -> None:
         """Flush and close the file."""
         self._file.close()
+        self._claim.release()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from openmm_cgan.atomic_files import flush_to_disk
-from openmm_cgan.checkpoints import require_files
+from openmm_cgan.checkpoints import cut_to, require_files
 from openmm_cgan.plumed.files.fields import FieldWriter
 
 Header = tuple[list[str], list[tuple[str, str]]]
@@ -50,7 +50,7 @@ class OutputFiles:
             path, goes_on = self.path(name), self.goes_on_in(name)
             append = self.restart if append is None else append
             if goes_on:
-                os.truncate(path, self._lengths[self._name(path)])
+                cut_to(path, self._lengths[self._name(path)])
             writer = FieldWriter(path, *header(), append=append or goes_on, header=not goes_on)
             self._writers[key] = writer
         return self._writers[key]
@@ -68,7 +68,7 @@ class OutputFiles:
         path = self.path(name)
         self._others.append(path)
         if (length := self._lengths.get(self._name(path))) is not None:
-            os.truncate(path, length)
+            cut_to(path, length)
 
     def _name(self, path: Path) -> str:
         return os.path.relpath(path, self._directory)

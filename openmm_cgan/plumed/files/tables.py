@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LARGEST = 1e150  # squares of larger numbers are not finite
+
 
 @dataclass(frozen=True)
 class FieldTable:
@@ -72,14 +74,23 @@ class FieldTable:
         return len(next(iter(self.columns.values()), ()) if self.values is None else self.values)
 
     def domain(self, name: str) -> tuple[float, float] | None:
-        """Periodic domain of a column by its ``min_`` and ``max_`` constants."""
-        lower, upper = self.constants.get(f"min_{name}"), self.constants.get(f"max_{name}")
-        if lower is None or upper is None:
+        """Periodic domain of a column by its ``min_`` and ``max_`` constants.
+
+        Raises
+        ------
+        ValueError
+            If these are not two numbers, the smaller one first.
+        """
+        texts = self.constants.get(f"min_{name}"), self.constants.get(f"max_{name}")
+        if texts[0] is None or texts[1] is None:
             return None
-        return _number(lower), _number(upper)
+        lower, upper = self.constant(f"min_{name}"), self.constant(f"max_{name}")
+        if not lower < upper:
+            raise ValueError(f"{self.source}: {name} is periodic from {texts[0]} to {texts[1]}")
+        return lower, upper
 
     def require_finite(self, names: Iterable[str]) -> None:
-        """Refuse columns with NaN or infinite numbers.
+        """Refuse columns with NaN or infinite numbers, or such as have no finite square.
 
         Raises
         ------
@@ -88,7 +99,7 @@ class FieldTable:
         """
         for name in names:
             for column in self._all_called(name):
-                self._refuse(name, column, ~np.isfinite(column), "a finite number")
+                self._refuse(name, column, ~(np.abs(column) < LARGEST), "a finite number")
 
     def require_positive(self, names: Iterable[str]) -> None:
         """Refuse columns with numbers that are not above zero, such as widths of hills.
@@ -102,8 +113,8 @@ class FieldTable:
         """
         for name in names:
             column = self._all_called(name)[-1]
-            self._refuse(name, column, ~np.isfinite(column), "a finite number")
-            self._refuse(name, column, column <= 0, "a positive number")
+            self._refuse(name, column, ~(np.abs(column) < LARGEST), "a finite number")
+            self._refuse(name, column, column < 1 / LARGEST, "a positive number")
 
     def _refuse(self, name: str, column: np.ndarray, wrong: np.ndarray, expected: str) -> None:
         if wrong.any():
@@ -228,4 +239,17 @@ def kernel_variables(table: FieldTable, kind: str, last: Sequence[str]) -> list[
 
 def _number(text: str) -> float:
     constants = {"pi": np.pi, "+pi": np.pi, "-pi": -np.pi}
-    return constants[text] if text in constants else float(text)
+    return constants[text] if text in constants else plain_number(text)
+
+
+def plain_number(text: str) -> float:
+    """A number as C reads it: Python also takes 1_000 and the digits of other scripts.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(f"{text!r} is no number")
+    return float(text)

@@ -7,4 +7,5 @@ trees          the spanning trees of WHOLEMOLECULES EMST
 single_frame   distances, angles and torsions of one frame in plain floats
 superposition  optimal rotations, RMSD and its gradient
 switching      switching functions of COORDINATION and CONTACTMAP
+pair_blocks    sums over all pairs of two groups
 """

@@ -33,9 +33,12 @@ def form_of_box(box: Any) -> BoxForm:
     Parameters
     ----------
     box : ndarray or tensor, shape (..., 3, 3)
-        Box vectors in rows. Several boxes, and tensors, are taken to be in OpenMM's reduced form.
+        Box vectors in rows. Several boxes, and tensors, are taken to be in OpenMM's reduced form,
+        or turned from it.
     """
     if not isinstance(box, np.ndarray) or box.size != 9:
+        if (box[..., [0, 0, 1], [1, 2, 2]] != 0).any():
+            return BoxForm.GENERAL
         triclinic = (box[..., [1, 2, 2], [0, 0, 1]] != 0).any()
         return BoxForm.REDUCED if triclinic else BoxForm.RECTANGULAR
     ax, ay, az, bx, by, bz, cx, cy, cz = box.ravel().tolist()

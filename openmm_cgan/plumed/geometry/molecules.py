@@ -59,6 +59,59 @@ def entities_made_whole(entities: tuple[Entity, ...], positions: Any, box: Any) 
     return positions
 
 
+def wrapped_around(
+    groups: np.ndarray, around: np.ndarray, pair: bool, positions: Any, box: Any
+) -> Any:
+    """Positions with the first of each group at its image nearest to another atom.
+
+    The rest of the group follows it.
+
+    Parameters
+    ----------
+    groups : ndarray, shape (n_groups, n_together)
+        Atoms.
+    around : ndarray, shape (n_around,)
+        Those that stay; each group goes to the one that is nearest to its first atom.
+    pair : bool
+        Whether each group goes to one of its own instead.
+    positions : ndarray or tensor, shape (..., n_atoms, 3)
+        [nm]
+    box : ndarray or tensor, shape (..., 3, 3)
+        [nm]
+
+    Returns
+    -------
+    ndarray or tensor, shape (..., n_atoms, 3)
+        A copy [nm].
+    """
+    xp = namespace(positions)
+    moved = positions.copy() if isinstance(positions, np.ndarray) else positions.clone()
+    fixed, first = positions[..., around, :], positions[..., groups[:, 0], :]
+    if pair:
+        steps = _nearest_steps(first - fixed, box)
+    else:
+        every = first[..., :, None, :] - fixed[..., None, :, :]
+        every = _nearest_steps(every, box[..., None, :, :])
+        best = (every * every).sum(-1).argmin(-1)
+        index = xp.broadcast_to(best[..., None, None], (*best.shape, 1, 3))
+        take = np.take_along_axis if xp is np else xp.take_along_dim
+        steps = take(every, index, -2)[..., 0, :]
+        wide = xp.broadcast_to(fixed[..., None, :, :], every.shape)
+        fixed = take(wide, index, -2)[..., 0, :]
+    anchor = fixed + steps
+    moved[..., groups[:, 0], :] = anchor
+    for column in groups[:, 1:].T:
+        moved[..., column, :] = anchor + _nearest_steps(positions[..., column, :] - anchor, box)
+    return moved
+
+
+def _nearest_steps(steps: Any, box: Any) -> Any:
+    """The shortest images of vectors, shape (..., n, 3)."""
+    edges = box[..., None, :, :]
+    nearest = shortest_image((steps[..., 0], steps[..., 1], steps[..., 2]), edges)
+    return namespace(steps).stack(list(nearest), -1)
+
+
 def whole(
     atoms: tuple[int, ...], positions: Any, box: Any, roots: tuple[int, ...] | None = None
 ) -> Any:

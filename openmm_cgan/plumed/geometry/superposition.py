@@ -119,6 +119,27 @@ def mean_square_deviation(points: Any, references: References) -> Any:
     return _weighted_square(displace, turned - y)
 
 
+def best_rotation(points: Any, references: References) -> Any:
+    """The rotation that brings centred points onto the first of the references.
+
+    Parameters
+    ----------
+    points : ndarray or tensor, shape (..., n_atoms, 3)
+        [nm]
+    references : References
+
+    Returns
+    -------
+    ndarray or tensor, shape (..., 3, 3)
+        A factor from the right of points as rows.
+    """
+    xp = namespace(points)
+    overlap = points.swapaxes(-1, -2) @ xp.asarray(references.weighted[0])
+    left, _, right = xp.linalg.svd(overlap)
+    sign = xp.where(xp.linalg.det(overlap) < 0, -1.0, 1.0)
+    return (left * xp.stack([sign**2, sign**2, sign], -1)[..., None, :]) @ right
+
+
 def _weighted_square(weights: Any, vectors: Any) -> Any:
     return (weights * (vectors * vectors).sum(-1)).sum(-1)
 

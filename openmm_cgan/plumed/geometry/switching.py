@@ -72,6 +72,50 @@ class Switch:
         stretch, shift = self._stretch()
         return xp.where(r >= self.d_max, value * 0, value * stretch + shift)
 
+    def with_slopes(self, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values at squared distances, and their slopes over the distance.
+
+        Parameters
+        ----------
+        squared : ndarray, shape (...)
+            [square of the length unit of the input]
+
+        Returns
+        -------
+        values : ndarray, shape (...)
+        slopes : ndarray, shape (...)
+            Derivative by the distance divided by it, which is 0 at no distance [per square of
+            the length unit].
+        """
+        if self._is_even:
+            return self._with_even_slopes(squared)
+        r = np.sqrt(squared)
+        values = self.value(r + 1e-40j)  # exact: nothing is subtracted
+        apart = np.where(r > 0, r, 1.0)
+        return values.real, np.where(r > 0, values.imag / 1e-40 / apart, 0.0)
+
+    @property
+    def _is_even(self) -> bool:
+        """Whether it is ``1 / (1 + (r / R_0)^NN)`` with even NN, a function of the square."""
+        if self.kind != "RATIONAL" or self.d_0 != 0:
+            return False
+        nn, mm = self.numbers
+        return mm == 2 * nn and nn >= 2 and nn % 2 == 0
+
+    def _with_even_slopes(self, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        nn, square = int(self.numbers[0]), self.r_0**2
+        u = squared * (1 / square)
+        power = _power(u, nn // 2 - 1)
+        values = 1 / (1 + power * u)
+        slopes = values * values
+        slopes *= power
+        slopes *= -nn / square
+        if math.isinf(self.d_max):
+            return values, slopes
+        stretch, shift = self._stretch()
+        near = squared < self.d_max**2
+        return (values * stretch + shift) * near, slopes * stretch * near
+
     def expression(self, r: str) -> str:
         """The same for OpenMM, given an expression of the distance."""
         inner = f"({self._raw_text(r)})"
@@ -119,12 +163,12 @@ class Switch:
     def _rational(self, x: Any) -> Any:
         n, m = self.numbers
         if m == 2 * n:
-            return 1 / (1 + x**n)
+            return 1 / (1 + _power(x, int(n)))
         xp = namespace(x)
         near = abs(x - 1) < 1e-8  # 0/0 there: its limit and slope instead
         safe = xp.where(near, x * 0 + 0.5, x)
         limit = n / m + 0.5 * n * (n - m) / m * (x - 1)
-        return xp.where(near, limit, (1 - safe**n) / (1 - safe**m))
+        return xp.where(near, limit, (1 - _power(safe, int(n))) / (1 - _power(safe, int(m))))
 
     def _raw_text(self, r: str) -> str:
         if self.function is not None:
@@ -150,6 +194,19 @@ class Switch:
             "SMAP": f"(1+{2 ** (a / b) - 1!r}*{x}^{a!r})^({-b / a!r})",
             "Q": f"1/(1+exp({beta!r}*({r}-({lambda_ * reference!r}))))",
         }[self.kind]
+
+
+def _power(x: Any, n: int) -> Any:
+    """``x**n`` by products, several times quicker than logarithms, for x of any shape."""
+    if n < 1:
+        return x**n
+    found, square = None, x
+    while n:
+        if n % 2:
+            found = square if found is None else found * square
+        n //= 2
+        square = square * square if n else square
+    return found
 
 
 def rational(r_0: float, d_0: float, nn: int, mm: int) -> Switch:

@@ -68,7 +68,7 @@ def shortest_image(vector: Vector, box: Any) -> Vector:
     vector : tuple of three floats, ndarrays or tensors, shape (...)
         [nm]
     box : ndarray or tensor, shape (..., 3, 3)
-        Box vectors in rows [nm]; more than one box in OpenMM's reduced form.
+        Box vectors in rows [nm]; more than one box in OpenMM's reduced form, or turned from it.
 
     Returns
     -------
@@ -77,7 +77,9 @@ def shortest_image(vector: Vector, box: Any) -> Vector:
     """
     form = form_of_box(box)
     if form is BoxForm.GENERAL:
-        return nearest_image(vector, box.reshape(3, 3))
+        if isinstance(box, np.ndarray) and box.size == 9:
+            return nearest_image(vector, box.reshape(3, 3))
+        return _image_in_turned(vector, box)
     vector = minimum_image(vector, box)
     if form is BoxForm.RECTANGULAR:
         return vector
@@ -98,6 +100,18 @@ def shortest_image(vector: Vector, box: Any) -> Vector:
         )
         best_length = xp.where(nearer, length, best_length)
     return best
+
+
+def _image_in_turned(vector: Vector, box: Any) -> Vector:
+    """The shortest images in boxes that are turned from OpenMM's form, shapes as there."""
+    xp = namespace(vector[0])
+    turn, upper = xp.linalg.qr(box.swapaxes(-1, -2))
+    turn = turn * xp.sign(xp.diagonal(upper, 0, -2, -1))[..., None, :]
+    reduced = xp.tril(box @ turn)
+    x, y, z = (sum(v * turn[..., j, k] for j, v in enumerate(vector)) for k in range(3))
+    image = shortest_image((x, y, z), reduced)
+    x, y, z = (sum(v * turn[..., k, j] for j, v in enumerate(image)) for k in range(3))
+    return x, y, z
 
 
 def angle_slopes(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

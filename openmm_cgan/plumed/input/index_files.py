@@ -37,10 +37,11 @@ def read_index_file(path: Path, group: str = "") -> list[int]:
     groups: dict[str, list[str]] = {}
     words: list[str] = []
     for line in lines:
-        if line.strip().startswith("["):
-            words = groups.setdefault(line.strip().strip("[]").strip(), [])
+        told = line.split(";")[0].strip()  # what follows is a comment
+        if told.startswith("["):
+            words = groups.setdefault(told.strip("[]").strip(), [])
         else:
-            words += line.split(";")[0].split()
+            words += told.split()
     name = group or next(iter(groups), "")
     if name not in groups:
         raise ValueError(f"{path} has no group '{name}'; it has: {', '.join(groups) or 'none'}")

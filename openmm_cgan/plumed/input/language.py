@@ -125,10 +125,10 @@ class PlumedInput:
         return cls(text, source, folder, tuple(statements), tuple(followed))
 
     @property
-    def restarts(self) -> bool:
-        """Whether it has a RESTART that says more than NO."""
+    def restarts(self) -> bool | None:
+        """What its last RESTART says, which counts more than what a program asks; None for none."""
         asked = [s.words for s in self.followed if s.action == "RESTART"]
-        return any("NO" not in words for words in asked)
+        return "NO" not in asked[-1] if asked else None
 
     @property
     def fingerprint(self) -> str:

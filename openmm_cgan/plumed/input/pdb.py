@@ -35,6 +35,7 @@ _KINDS = {
     "water": frozenset(("SOL", "WAT")),
     "ions": frozenset(("IB+", "CA", "CL", "NA", "MG", "K", "RB", "CS", "LI", "ZN")),
 }
+_ENDS = frozenset(("ACE", "NME", "NH2"))  # without a backbone of their own
 CAPS = frozenset(("ACE", "NME", "NMA", "NH2"))
 BACKBONE = frozenset((
     "N", "CA", "C", "O", "H", "HN", "H1", "H2", "H3", "HA", "HA1", "HA2", "HA3", "OXT", "OT1",
@@ -121,6 +122,47 @@ class MolInfo:
             wanted = [a for a in residue if (a.name in chosen) == (name == "back")]
             return [atom.serial - 1 for atom in wanted]
         return [self._atom(chain, number + k, atom) for k, atom in self._names(name, chain, number)]
+
+    def backbone(self, residues: list[int] | None) -> list[tuple[int, ...]]:
+        """Zero-based backbone atoms of residues, a list for each unbroken piece of a chain.
+
+        N, CA, CB (HA2 of glycine), C and O of each.
+
+        Parameters
+        ----------
+        residues : list of int, optional
+            All but caps if absent.
+
+        Raises
+        ------
+        ValueError
+            If an atom is missing, or a residue is none of a protein.
+        """
+        chains = dict.fromkeys(atom.chain for atom in self.atoms)
+        own = {c: dict.fromkeys(a.number for a in self.atoms if a.chain == c) for c in chains}
+        places = [number for numbers in own.values() for number in numbers]
+        if len(set(places)) < len(places):
+            raise NotNativeError(f"{self.path} has residue numbers in several chains")
+        if residues is None:
+            residues = []
+            for numbers in own.values():
+                first, last = min(numbers), max(numbers)
+                first += self._residue("", first)[0].residue in _ENDS
+                last -= self._residue("", last)[0].residue in _ENDS
+                residues += range(first, last + 1)
+        pieces: list[list[int]] = []
+        before = None
+        for number in residues:
+            residue = self._residue("", number)[0]
+            if residue.residue not in PROTEIN or residue.residue in _ENDS:
+                raise ValueError(f"residue {residue.residue} {number} of {self.path} has no CA")
+            if before is None or (number, residue.chain) != (before.number + 1, before.chain):
+                pieces.append([])
+            third = "HA2" if residue.residue == "GLY" else "CB"
+            names = ("N", "CA", third, "C", "O")
+            pieces[-1] += [self._atom(residue.chain, number, name) for name in names]
+            before = residue
+        return [tuple(piece) for piece in pieces]
 
     def _many(self, selector: str) -> list[int]:
         def wanted(atom: PdbAtom) -> bool:

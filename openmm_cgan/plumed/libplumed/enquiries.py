@@ -13,6 +13,7 @@ from openmm import unit
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import read_known
+from openmm_cgan.plumed.actions.variables.surroundings import NO_FORCE_OF_ENERGY
 from openmm_cgan.plumed.actions.variables.variable import Variable, describe
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
@@ -63,10 +64,8 @@ def energy_needed(plumed: Plumed, statements: Sequence[Statement]) -> bool:
         If a bias acts on it: OpenMM gives it to no force.
     """
     if plumed.needs_energy(IDLE_STEP):
-        message = "a bias acts on it, and OpenMM tells no force the potential energy"
-        raise PlumedInputError(
-            [Problem(s.location, s.action, message) for s in statements if s.action == "ENERGY"]
-        )
+        named = [s for s in statements if s.action == "ENERGY"]
+        raise PlumedInputError([Problem(s.location, s.action, NO_FORCE_OF_ENERGY) for s in named])
     return plumed.needs_energy(0)
 
 

@@ -9,6 +9,7 @@ import openmm
 
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.plumed.input.language import Problem
+from openmm_cgan.plumed.libplumed.instance import flush_all
 
 
 class RunByPlumed:
@@ -40,6 +41,10 @@ class RunByPlumed:
             f"the CVs are those of the {self.name} backend, which has no derivatives for"
             " torch; write the input with natively known actions"
         )
+
+    def flush(self) -> None:
+        """Hand PLUMED's files to the operating system."""
+        flush_all()
 
     def refusals(self, system: openmm.System) -> list[Problem]:
         """None: whatever PLUMED can not do, it says where it reads the input."""

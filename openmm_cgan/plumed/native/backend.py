@@ -19,7 +19,6 @@ from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.actions.variables.centers import Centroid
 from openmm_cgan.plumed.actions.variables.shapes import Gyration
-from openmm_cgan.plumed.actions.variables.surroundings import Observed
 from openmm_cgan.plumed.actions.variables.variable import BoxKind
 from openmm_cgan.plumed.files.output_files import OutputFiles
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem
@@ -30,9 +29,10 @@ from openmm_cgan.plumed.native.refusals import (
     check_atoms,
     check_box,
     check_finite,
-    depends_on,
+    depending,
     forceless,
     is_listed,
+    is_observed,
     kept_together,
     wandering,
 )
@@ -87,7 +87,7 @@ class NativeBackend:
         self._changed: set[str] = set()  # biases that are others than those uploaded
         self.checks_always = self._updated_once = False
         self._updated = -1  # the last step that was
-        if problems := forceless(actions, self._owner):
+        if problems := forceless(actions):
             raise PlumedInputError(problems)
 
     # ---- in a System
@@ -228,12 +228,8 @@ class NativeBackend:
         """Arguments of the biases, each once, in order; of PRINT where there is no bias."""
         users: list[Action] = [*self._biases] or [*self.prints]
         names = dict.fromkeys(value.name for action in users for value in action.arguments)
-        return tuple(
-            name
-            for name in names
-            if not depends_on(Bias, name, self._owner)
-            and not depends_on(Observed, name, self._owner)
-        )
+        of_run = depending(self.actions, lambda a, _: isinstance(a, Bias) or is_observed(a))
+        return tuple(name for name in names if name not in of_run)
 
     def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
         """What is known of the named values; ValueError if the input does not define one."""
@@ -282,7 +278,7 @@ class NativeBackend:
     def remembers(self) -> bool:
         """Whether a bias acts on a path whose list of models depends on the steps before."""
         biased = [value.name for bias in self._biases for value in bias.arguments]
-        return any(is_listed(name, self._owner) for name in biased)
+        return not depending(self.actions, is_listed).isdisjoint(biased)
 
     @property
     def strides(self) -> list[int]:
@@ -354,14 +350,7 @@ class NativeBackend:
     def resume(self, positions: np.ndarray, box: np.ndarray | None, number: int) -> None:
         """Begin lists at the step that an earlier run, which this one restarts, has ended on.
 
-        Parameters
-        ----------
-        positions : ndarray, shape (n_atoms, 3)
-            [nm]
-        box : ndarray, shape (3, 3), or None
-            [nm]
-        number : int
-            Of the step.
+        Parameters are those of `update`.
         """
         if self._updated < 0:
             values = self._arguments(positions, box, number)
@@ -394,6 +383,10 @@ class NativeBackend:
         self._move_to(state.step)
         for run in self._runs:
             run.go_on()
+
+    def flush(self) -> None:
+        """Hand what is written to the operating system."""
+        self._files.flush()
 
     def close(self) -> None:
         """Close the files."""

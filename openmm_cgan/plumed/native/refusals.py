@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -14,9 +14,15 @@ from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
 from openmm_cgan.plumed.actions.variables.components import VectorVariable
+from openmm_cgan.plumed.actions.variables.moved import FitToTemplate
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
-from openmm_cgan.plumed.actions.variables.surroundings import Observed
+from openmm_cgan.plumed.actions.variables.surroundings import (
+    NO_FORCE_OF_ENERGY,
+    Energy,
+    Observed,
+    Time,
+)
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import Problem
@@ -24,49 +30,70 @@ from openmm_cgan.plumed.input.language import Problem
 Owners = dict[str, Action]  # the action that gives each value
 
 
-def depends_on(kind: type[Action], name: str, owners: Owners) -> bool:
-    """Whether a value comes from an action of a kind, directly or through functions."""
-    owner = owners[name]
-    return isinstance(owner, kind) or any(
-        depends_on(kind, value.name, owners) for value in owner.arguments
-    )
+def depending(actions: list[Action], holds: Callable[[Action, str], bool]) -> set[str]:
+    """Names of the values for which something holds, or that depend on one of those.
+
+    Parameters
+    ----------
+    actions : list of Action
+        In the order of the input: each depends on those above it.
+    holds : callable
+        Of an action and the name of one of its values.
+    """
+    found: set[str] = set()
+    for action in actions:
+        below = any(value.name in found for value in action.arguments)
+        found.update(v.name for v in action.outputs if below or holds(action, v.name))
+    return found
 
 
-def forceless(actions: list[Action], owners: Owners) -> list[Problem]:
+def forceless(actions: list[Action]) -> list[Problem]:
     """Combinations of actions that have no OpenMM force in any System."""
     problems = []
+    whole = [action for action in actions if isinstance(action, WholeMolecules)]
+    listed, timed = (depending(actions, holds) for holds in (is_listed, is_time))
+    fitted = depending(actions, lambda a, _: isinstance(a, FitToTemplate))
+    energetic = depending(actions, lambda a, _: isinstance(a, Energy))
+    stiff = depending(actions, lambda a, name: isinstance(a, Bias) and not _known_slopes(a, name))
 
     def complain(action: Action, word: str, what: str) -> None:
         problems.append(uncovered(action.statement, word, what))
 
     for action in actions:
-        if isinstance(action, Variable | VirtualAtom) and (what := _badly_whole(action, actions)):
+        if isinstance(action, Variable | VirtualAtom) and (what := _badly_whole(action, whole)):
             complain(action, "NOPBC", f"NOPBC after WHOLEMOLECULES is not native {what}")
         for value in action.arguments:
-            if isinstance(action, Print) and action.rotate and is_listed(value.name, owners):
+            if isinstance(action, Print) and action.rotate and value.name in listed:
                 complain(action, "_ROTATE", "a list of models not always used is not native")
             if not isinstance(action, Bias):
                 continue
-            if any(not _known_slopes(owners[n], n) for n in _biases_under(value.name, owners)):
+            if value.name in stiff:
                 what = "a bias acting on that value of that bias is not native"
                 complain(action, value.name, what)
-            if depends_on(Observed, value.name, owners):
-                complain(action, value.name, "a bias acting on TIME or ENERGY is not native")
+            if value.name in fitted:
+                complain(action, value.name, "a bias acting on FIT_TO_TEMPLATE is not native")
+            if value.name in timed:
+                complain(action, value.name, "a bias acting on TIME is not native")
+    biased = {v.name for a in actions if isinstance(a, Bias) for v in a.arguments}
+    if not energetic.isdisjoint(biased):  # wherever it is run
+        named = [action for action in actions if isinstance(action, Energy)]
+        problems += [Problem(a.statement.location, a.name, NO_FORCE_OF_ENERGY) for a in named]
     return problems
 
 
-def is_listed(name: str, owners: Owners) -> bool:
-    """Whether a value depends on a PATHMSD with a list of nearest models."""
-    owner = owners[name]
-    return (isinstance(owner, PathMsd) and owner.nearest is not None) or any(
-        is_listed(value.name, owners) for value in owner.arguments
-    )
+def is_listed(action: Action, _: str = "") -> bool:
+    """Whether it is a PATHMSD with a list of nearest models."""
+    return isinstance(action, PathMsd) and action.nearest is not None
 
 
-def _biases_under(name: str, owners: Owners) -> set[str]:
-    """The values of biases that a value depends on, itself included."""
-    found = {name} if isinstance(owners[name], Bias) else set()
-    return found.union(*(_biases_under(value.name, owners) for value in owners[name].arguments))
+def is_time(action: Action, _: str = "") -> bool:
+    """Whether it is the time of the run."""
+    return isinstance(action, Time)
+
+
+def is_observed(action: Action, _: str = "") -> bool:
+    """Whether it is a value that the positions do not tell: TIME or ENERGY."""
+    return isinstance(action, Observed)
 
 
 def _known_slopes(bias: Action, name: str) -> bool:
@@ -87,11 +114,10 @@ def scales_by_box(action: Action) -> bool:
     return isinstance(action, FixedAtom) and action.scaled
 
 
-def _badly_whole(action: Variable | VirtualAtom, actions: list[Action]) -> str:
+def _badly_whole(action: Variable | VirtualAtom, whole: list[WholeMolecules]) -> str:
     """Why what WHOLEMOLECULES leaves for NOPBC is not known natively; empty where it is."""
     sites = action.sites if isinstance(action, Variable) else ()
     torn = [site for site in sites if isinstance(site, Centroid) and not site.periodic]
-    whole = [a for a in actions if isinstance(a, WholeMolecules)]
     if any(site.entities_above != action.entities_above for site in torn):
         return "with a virtual atom from above the latter"
     if not action.entities_above or (action.periodic and not torn):

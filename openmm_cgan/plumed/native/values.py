@@ -12,8 +12,10 @@ import numpy as np
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.biases.bias import Bias
+from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.metad import Metad
+from openmm_cgan.plumed.actions.names import told
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.surroundings import Energy, Observed, Time
@@ -153,7 +155,7 @@ class InputValues:
         return np.broadcast_to(self.total_bias(found), len(cvs))
 
     def tell_outside(self, bias: Bias, arguments: list[Any]) -> None:
-        """Say once in the log where a METAD is asked for its bias off its grid: it has none there.
+        """Say once in the log where a bias on a grid is asked for off it: it has none there.
 
         Parameters
         ----------
@@ -161,7 +163,7 @@ class InputValues:
         arguments : list of float or ndarray, shape (...) each
             Its arguments, in the units of the input.
         """
-        if not isinstance(bias, Metad) or bias.label in self._told:
+        if not isinstance(bias, Metad | External) or bias.label in self._told:
             return
         try:
             bias.check_inside(arguments)
@@ -196,7 +198,7 @@ class InputValues:
         for name in names:
             owner = self.owners.get(name)
             if owner is None:
-                known = ", ".join(self.owners)
+                known = told(self.owners)
                 raise ValueError(f"the input defines no value '{name}'; it has: {known}")
             described.append(describe(owner, name))
         return tuple(described)

@@ -5,7 +5,7 @@ weights and keeps some in `remembered`, `seed` starts the exploration elsewhere.
 table of moves by mode: a further move is a file here and a row there.
 """
 
-from openmm_cgan.reporters.moves.choice import MOVES, possible_moves, settled_move
+from openmm_cgan.reporters.moves.choice import MOVES, possible_moves, prepared_move, settled_moves
 from openmm_cgan.reporters.moves.exact import ExactMove, Weighed
 from openmm_cgan.reporters.moves.exactness import why_not_exact
 from openmm_cgan.reporters.moves.move import Asked, Move, Refusal, Start
@@ -21,6 +21,7 @@ __all__ = [
     "Start",
     "Weighed",
     "possible_moves",
-    "settled_move",
+    "prepared_move",
+    "settled_moves",
     "why_not_exact",
 ]

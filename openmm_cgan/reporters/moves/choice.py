@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from openmm_cgan.reporters.moves.exact import ExactMove
-from openmm_cgan.reporters.moves.move import Asked, Move, Refusal
+from openmm_cgan.reporters.moves.move import Asked, Move, Refusal, Start
 from openmm_cgan.reporters.moves.seed import SeedMove
 
 if TYPE_CHECKING:
@@ -34,7 +34,20 @@ def possible_moves(mode: str, asked: Asked) -> list[type[Move]]:
     return _not_refused(wanted, lambda move: move.refusal(asked))
 
 
-def settled_move(wanted: Sequence[type[Move]], asked: Asked, simulation: Simulation) -> type[Move]:
+def settled_moves(
+    wanted: Sequence[type[Move]], asked: Asked, simulation: Simulation
+) -> list[type[Move]]:
+    """Those of some moves that are not refused in a simulation, the best first.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    return _not_refused(wanted, lambda move: move.refusal_in(asked, simulation))
+
+
+def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> Move:
     """The first of some moves that can be made in a simulation.
 
     Raises
@@ -42,7 +55,13 @@ def settled_move(wanted: Sequence[type[Move]], asked: Asked, simulation: Simulat
     ValueError
         If there is none.
     """
-    return _not_refused(wanted, lambda move: move.refusal_in(asked, simulation))[0]
+    *firsts, last = settled_moves(wanted, asked, start.simulation)
+    for move in firsts:
+        try:
+            return move.prepare(asked, start)
+        except ValueError as error:  # of forces that only their energies tell
+            log.warning("mode='auto' takes %r: %s", last.mode, error)
+    return last.prepare(asked, start)
 
 
 def _not_refused(

@@ -24,6 +24,7 @@ from openmm_cgan.proposals import (
     Sampler,
     Screen,
     cv_differences,
+    keeps_place,
     knows_density,
 )
 from openmm_cgan.proposals.conditions import Conditions, UniformConditions
@@ -185,7 +186,8 @@ class ExactMove:
             asked.settings.candidates,
             asked.settings.conditions,
         )
-        exactness.require_free(move.potential, move.bias, start.positions, move.kT)
+        if not keeps_place(asked.sampler):
+            exactness.require_free(move.potential, move.bias, start.positions, move.kT)
         return move
 
     @classmethod
@@ -327,9 +329,9 @@ class ExactMove:
             why = str(weighed.reasons[0])
             reason = f"{KEPT_CURRENT}: {why}" if why else KEPT_CURRENT
         else:
-            own = superpose(x[row][None], positions[self.atoms])[0]
+            own, onto = x[row][None], positions[self.atoms]
             moved = np.empty_like(positions)
-            moved[self.atoms] = own
+            moved[self.atoms] = own if keeps_place(self.sampler) else superpose(own, onto)
         best = fresh.max()
         largest = float(1 / np.exp(fresh - best).sum()) if np.isfinite(best) else np.nan
         self._watch(largest)

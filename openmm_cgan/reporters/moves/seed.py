@@ -15,7 +15,7 @@ import openmm
 from numpy.typing import NDArray
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.proposals import Sampler, Screen, generated_atoms, propose
+from openmm_cgan.proposals import Sampler, Screen, generated_atoms, keeps_place, propose
 from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, Candidates
 from openmm_cgan.reporters.contexts import settle_steps_of
@@ -104,7 +104,9 @@ class SeedMove:
         """Make the screen and the second Context, in which seeds are healed."""
         settings = asked.settings
         settle_steps = settle_steps_of(start.simulation.integrator, settings.settle_steps)
-        surroundings = Surroundings(asked.bias, start.atoms, start.positions, start.box)
+        surroundings = Surroundings(
+            asked.bias, start.atoms, start.positions, start.box, keeps_place(asked.sampler)
+        )
         screen = Screen(
             start.simulation.topology,
             start.positions[start.atoms],

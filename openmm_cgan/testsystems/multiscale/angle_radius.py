@@ -70,6 +70,7 @@ class AngleRadius(ReversibleDiffusion):
     n_dims: int = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kT / self.fast_stiffness > NARROW**2:
             raise ValueError(
                 f"the radius varies by {math.sqrt(self.kT / self.fast_stiffness):.3g} nm around 1,"

@@ -24,8 +24,9 @@ TERMS = (
     (-170.0, -6.5, 11.0, -6.5, -0.5, 1.5),
     (15.0, 0.7, 0.6, 0.7, -1.0, 1.0),
 )
-ACROSS = np.linspace(-4.0, 6.0, 2001)  # nm: grid of w
-ALONG = np.linspace(-6.0, 4.0, 1001)  # nm: v, where the range is looked for
+ACROSS = np.linspace(-3.0, 3.0, 601)  # nm: grid of w, on which integrals are exact to 1e-12
+FINE = np.linspace(-3.0, 3.0, 1201)  # nm: w drawn by inversion
+ALONG = np.linspace(-6.0, 4.0, 501)  # nm: v, where the range is looked for
 CHUNK = 200  # values of v at a time
 
 
@@ -43,8 +44,8 @@ class RotatedMuellerBrown(ReversibleDiffusion):
     turn. Its conditional density, A and b are integrals over w. The full dynamics becomes the
     reduced one in the limit of eps = 0.
 
-    The rugged form is that of W. Li, W. Ren et al., after W. E, W. Ren, E. Vanden-Eijnden, with
-    gamma = 9 and k = 5 at s = 1.
+    The rugged form, with gamma = 9 and k = 5 at s = 1, is that of works on committors (Q. Li,
+    B. Lin, W. Ren, J. Chem. Phys. 151, 054112 (2019)).
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ class RotatedMuellerBrown(ReversibleDiffusion):
     Raises
     ------
     ValueError
-        If there are fewer than two dimensions.
+        If there are fewer than two dimensions, or the landscape is too flat to hold w.
     """
 
     eps: float = 0.01
@@ -84,8 +85,15 @@ class RotatedMuellerBrown(ReversibleDiffusion):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.n_dims < 2:
             raise ValueError(f"n_dims is {self.n_dims}, expected 2 or more")
+        rim = self._planar(ALONG[:, None], ACROSS[[0, -1]]).min()
+        if rim < self._planar(ALONG[:, None], ACROSS[::20]).min() + 30 * self.kT:
+            raise ValueError(
+                f"scale {self.scale} kJ/mol at kT {self.kT} lets w leave {ACROSS[0]} to"
+                f" {ACROSS[-1]} nm, over which it is integrated: raise scale, or lower kT"
+            )
 
     @cached_property
     def rotation(self) -> NDArray[np.float64]:
@@ -117,35 +125,39 @@ class RotatedMuellerBrown(ReversibleDiffusion):
         """Zero."""
         return u.new_zeros(len(u), self.n_dims, self.n_dims)
 
-    def _planar(self, v: Any, w: Any) -> Any:
-        """Energy [kJ/mol] of arrays of v and w."""
-        return self._planar_and_slopes(v, w, np)[0]
-
-    def _planar_and_slopes(self, v: Any, w: Any, module: Any) -> tuple[Any, Any, Any]:
-        """Energy [kJ/mol] and its derivatives by v and w, of arrays or tensors."""
+    def _planar(self, v: Any, w: Any, module: Any = np) -> Any:
+        """Energy [kJ/mol] of arrays, or tensors, of v and w."""
         p, q = (w + v) / np.sqrt(2), (w - v) / np.sqrt(2)
-        energy, by_p, by_q = 0.0 * p, 0.0 * p, 0.0 * p
+        k = 2 * np.pi * self.wave_number
+        energy = self.ruggedness * module.sin(k * p) * module.sin(k * q)
         for height, a, b, c, p0, q0 in TERMS:
             dp, dq = p - p0, q - q0
-            term = self.scale * height * module.exp(a * dp**2 + b * dp * dq + c * dq**2)
-            energy = energy + term
+            exponent = a * dp**2 + b * dp * dq + c * dq**2
+            energy = energy + self.scale * height * module.exp(exponent)
+        return energy
+
+    def _slopes(self, v: Any, w: Any, module: Any = np) -> tuple[Any, Any]:
+        """Derivatives [kJ/mol/nm] of that by v and by w."""
+        p, q = (w + v) / np.sqrt(2), (w - v) / np.sqrt(2)
+        k = 2 * np.pi * self.wave_number
+        by_p = self.ruggedness * k * module.cos(k * p) * module.sin(k * q)
+        by_q = self.ruggedness * k * module.sin(k * p) * module.cos(k * q)
+        for height, a, b, c, p0, q0 in TERMS:
+            dp, dq = p - p0, q - q0
+            exponent = a * dp**2 + b * dp * dq + c * dq**2
+            term = self.scale * height * module.exp(exponent)
             by_p = by_p + term * (2 * a * dp + b * dq)
             by_q = by_q + term * (b * dp + 2 * c * dq)
-        k = 2 * np.pi * self.wave_number
-        sine_p, sine_q = module.sin(k * p), module.sin(k * q)
-        energy = energy + self.ruggedness * sine_p * sine_q
-        by_p = by_p + self.ruggedness * k * module.cos(k * p) * sine_q
-        by_q = by_q + self.ruggedness * k * sine_p * module.cos(k * q)
-        return energy, (by_p - by_q) / np.sqrt(2), (by_p + by_q) / np.sqrt(2)
+        return (by_p - by_q) / np.sqrt(2), (by_p + by_q) / np.sqrt(2)
 
     def hidden_potential(self, u: Tensor) -> Tensor:
         """U (n,)."""
-        planar = self._planar_and_slopes(u[:, 0], u[:, 1], torch)[0]
+        planar = self._planar(u[:, 0], u[:, 1], torch)
         return planar + 0.5 * self.stiffness * (u[:, 2:] ** 2).sum(1)
 
     def hidden_gradient(self, u: Tensor) -> Tensor:
         """Gradient (n, d) of U."""
-        _, by_v, by_w = self._planar_and_slopes(u[:, 0], u[:, 1], torch)
+        by_v, by_w = self._slopes(u[:, 0], u[:, 1], torch)
         return torch.cat([by_v[:, None], by_w[:, None], self.stiffness * u[:, 2:]], dim=1)
 
     def mobility(self, u: Tensor) -> Tensor:
@@ -159,9 +171,9 @@ class RotatedMuellerBrown(ReversibleDiffusion):
         """w by inversion on a grid of 5e-3 nm, normal y."""
         u = np.empty((len(z), n, self.n_dims))
         u[..., 0] = z[:, None]
-        reduced = self._planar(z[:, None], ACROSS) / self.kT
+        reduced = self._planar(z[:, None], FINE) / self.kT
         density = np.exp(reduced.min(axis=1, keepdims=True) - reduced)
-        u[..., 1] = draw(ACROSS, density, n, rng)
+        u[..., 1] = draw(FINE, density, n, rng)
         deviation = np.sqrt(self.kT / self.stiffness)
         u[..., 2:] = deviation * rng.normal(size=(len(z), n, self.n_dims - 2))
         return u
@@ -181,13 +193,14 @@ class RotatedMuellerBrown(ReversibleDiffusion):
     def _integrals(self, v: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """A and A' (m,) at v (m,): integrals over w, which converge beyond all powers."""
         free, slope = [], []
-        for i in range(0, len(v), CHUNK):
-            energy, by_v, _ = self._planar_and_slopes(v[i : i + CHUNK, None], ACROSS, np)
+        for start in range(0, len(v), CHUNK):
+            part = v[start : start + CHUNK, None]
+            energy = self._planar(part, ACROSS)
             lowest = energy.min(axis=1)
             density = np.exp((lowest[:, None] - energy) / self.kT)
             norm = density.sum(axis=1)
             free.append(lowest - self.kT * np.log(norm * (ACROSS[1] - ACROSS[0])))
-            slope.append((density * by_v).sum(axis=1) / norm)
+            slope.append((density * self._slopes(part, ACROSS)[0]).sum(axis=1) / norm)
         return np.concatenate(free), np.concatenate(slope)
 
     def system(self) -> openmm.System:

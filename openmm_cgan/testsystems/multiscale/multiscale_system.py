@@ -11,6 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     import openmm
     from numpy.typing import NDArray
+    from openmm import app
 
 Bias = Callable[[Tensor], Tensor]  # slow variables (n, k) to energies (n,) [kJ/mol]
 
@@ -120,6 +121,10 @@ class MultiscaleSystem(Protocol):
 
     def system(self) -> openmm.System:
         """Particles in `potential`."""
+        ...
+
+    def topology(self) -> app.Topology:
+        """Argon atoms for them, without bonds."""
         ...
 
     def integrator(self, dt: float) -> openmm.CustomIntegrator:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import openmm
+from openmm import app
 
 PADDING = 100.0  # kJ/mol/nm^2
 MASS = 40.0  # dalton, for integrators with velocities
@@ -32,6 +33,15 @@ def particles_in(expression: str, n_dims: int) -> openmm.System:
         system.addParticle(MASS)
     system.addForce(force)
     return system
+
+
+def argon_atoms(n: int) -> app.Topology:
+    """Topology of n argon atoms."""
+    topology = app.Topology()
+    chain = topology.addChain()
+    for _ in range(n):
+        topology.addAtom("AR", app.element.argon, topology.addResidue("AR", chain))
+    return topology
 
 
 def vectors(values: Sequence[float]) -> list[openmm.Vec3]:

@@ -29,8 +29,9 @@ from openmm_cgan.testsystems.multiscale.quadrature import mean_passage_time
 if TYPE_CHECKING:
     import openmm
     from numpy.typing import NDArray
+    from openmm import app
 
-GRID = 4001  # points of the quadrature over a slow variable
+GRID = 2001  # points of the quadrature over a slow variable
 # An absorbing wall that is looked at every dt acts as one that lies this far behind, in units of
 # sigma sqrt(dt): -zeta(1/2)/sqrt(2 pi), M. Broadie, P. Glasserman, S. Kou, Math. Finance 7, 325
 # (1997).
@@ -41,11 +42,22 @@ class ReversibleDiffusion(ABC):
     """A `MultiscaleSystem` by its hidden coordinates, of which the first is the slow variable.
 
     Every subclass is a frozen dataclass with ``eps`` and ``kT`` among its fields.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not positive.
     """
 
     n_slow: ClassVar[int] = 1
     period: ClassVar[float | None] = None
     is_gradient: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, value in (("eps", self.eps), ("kT", self.kT)):
+            if not (math.isfinite(value) and value > 0):
+                kind = type(self).__name__
+                raise ValueError(f"{kind}({name}={value}): expected a positive number")
 
     @property
     @abstractmethod
@@ -283,6 +295,12 @@ class ReversibleDiffusion(ABC):
     def _half_noise(self, u: Tensor, dt: float, rng: torch.Generator) -> Tensor:
         normal = torch.randn(u.shape, generator=rng, dtype=u.dtype)
         return (0.5 * self.kT * dt * self.mobility(u)).sqrt() * normal
+
+    def topology(self) -> app.Topology:
+        """Argon atoms, as many as hold a configuration, for reporters and files."""
+        from openmm_cgan.testsystems.multiscale.openmm_forms import argon_atoms
+
+        return argon_atoms(self.n_particles)
 
     def positions(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Positions (..., n_particles, 3) [nm] of configurations (..., d), filled up with 0."""

@@ -17,6 +17,7 @@ from openmm_cgan.plumed.input.language import PlumedInputError
 from openmm_cgan.plumed.native.forces import system_box
 from openmm_cgan.testsystems import alanine_dipeptide
 
+OF_PROTEINS = {"ALPHARMSD", "ANTIBETARMSD", "PARABETARMSD"}  # test_secondary_structure
 STATIC = {name: text for name, text in (CASES | MOLECULES).items() if "METAD" not in text}
 
 
@@ -49,7 +50,7 @@ def test_gradients_of_the_torch_values_are_the_forces(text, box, large, tmp_path
 def test_every_variable_and_function_is_in_a_case():
     tried = {word for text in STATIC.values() for word in text.replace(":", " ").split()}
     kinds = {name for name, cls in ACTIONS.items() if issubclass(cls, Variable | Function)}
-    assert kinds <= tried
+    assert kinds <= tried | OF_PROTEINS
 
 
 def test_the_help_names_every_action_and_keyword_with_its_default():
@@ -113,11 +114,19 @@ def test_energy_is_that_of_the_other_forces(tmp_path):
     np.testing.assert_allclose(columns["two"], 2 * columns["e"], atol=1e-7)
 
 
-@pytest.mark.parametrize("action", ["ENERGY", "TIME"])
-def test_a_bias_on_energy_or_time_is_refused(action):
-    text = f"e: {action}\nc: COMBINE ARG=e PERIODIC=NO\nRESTRAINT ARG=c AT=1 KAPPA=5\n"
-    with pytest.raises(PlumedInputError, match=r"<input>:3: c: .*TIME or ENERGY.*kernel"):
+def test_a_bias_on_time_is_for_plumed():
+    text = "e: TIME\nc: COMBINE ARG=e PERIODIC=NO\nRESTRAINT ARG=c AT=1 KAPPA=5\n"
+    with pytest.raises(PlumedInputError, match=r"<input>:3: c: .*TIME.*kernel"):
         PlumedBias(text, backend="native")
+    assert PlumedBias(text, cvs=("c",)).backend == "kernel"
+
+
+@pytest.mark.parametrize("backend", ["auto", "native", "kernel"])
+def test_a_bias_on_energy_is_refused_and_no_backend_advised_that_refuses_too(backend):
+    text = "e: ENERGY\nc: COMBINE ARG=e PERIODIC=NO\nRESTRAINT ARG=c AT=1 KAPPA=5\n"
+    with pytest.raises(PlumedInputError, match=r"<input>:1: ENERGY: .*no backend") as error:
+        PlumedBias(text, backend=backend).add_to(make_system(None))
+    assert "kernel" not in str(error.value)
 
 
 def test_energy_and_time_are_no_functions_of_the_positions():

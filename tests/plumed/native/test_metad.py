@@ -7,9 +7,11 @@ import openmm
 import pytest
 
 from benchmarks.eight_atoms import deviation, made, make_system, random_frames
+from openmm_cgan.plumed.actions import read_actions
+from openmm_cgan.plumed.actions.metad import metad
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields
-from openmm_cgan.plumed.input.language import PlumedInputError
+from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
 from tests.cases.biased_runs import biased_alanine, phase_point
 from tests.cases.metad_runs import (
     GRID_D,
@@ -299,3 +301,19 @@ def test_runs_of_a_thousand_steps_are_plumeds(metad, tmp_path):
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-5)
     for name in ("COLVAR", "HILLS"):
         assert_same_file(tmp_path, name, 2e-5)
+
+
+def test_many_hills_without_a_grid_are_told_once(caplog, monkeypatch):
+    monkeypatch.setattr(metad, "MANY_HILLS", 3)
+    text = "t: TORSION ATOMS=1,2,3,4\nu: TORSION ATOMS=2,3,4,5\n{}\n"
+    free, gridded, listed = (
+        f"m: METAD ARG=t,u SIGMA=0.3,0.3 HEIGHT=1 PACE=5 {extra}"
+        for extra in ("", "GRID_MIN=-pi,-pi GRID_MAX=pi,pi", "NLIST")
+    )
+    for line, told in ((free, 1), (gridded, 0), (listed, 0)):
+        caplog.clear()
+        *_, action = read_actions(read_statements(text.format(line), "<input>"))
+        action.start(2.5, 0.002)
+        for i in range(6):
+            action.deposit([0.1 * i, 0.2], 0.0)
+        assert caplog.text.count("METAD m has") == caplog.text.count("GRID_MIN") == told

@@ -10,7 +10,6 @@ tempering      TTBIASFACTOR, TARGET, CALC_TRANSITION_BIAS
 heights        HEIGHT, TAU, BIASFACTOR, DAMPFACTOR
 totals         CALC_RCT, CALC_MAX_BIAS, CALC_WORK
 acceleration   ACCELERATION, FREQUENCY_ADAPTIVE
-update_window  UPDATE_FROM, UPDATE_UNTIL
 options        the keywords of METAD, and what a statement says by them
 hills          in which of these ways hills are kept
 metad          METAD

@@ -91,9 +91,11 @@ class HillSum:
         ValueError
             If they are of other values.
         """
-        centres = saved_array(arrays, "centres", (len(self.values), None))
-        over_sigma = saved_array(arrays, "over_sigma", (self._n_widths, centres.shape[1]))
-        heights = saved_array(arrays, "heights", centres.shape[1:])
+        centres = saved_array(arrays, "centres", (len(self.values), None), finite=True)
+        over_sigma = saved_array(
+            arrays, "over_sigma", (self._n_widths, centres.shape[1]), finite=True
+        )
+        heights = saved_array(arrays, "heights", centres.shape[1:], finite=True)
         self._size = len(heights)
         self._make_room(max(64, self._size))
         hills = slice(0, self._size)
@@ -124,14 +126,15 @@ class HillSum:
         self, arguments: Sequence[float], hills: slice | np.ndarray
     ) -> tuple[float, list[float]]:
         scaled, beyond = self._scaled(arguments, hills)
-        half = 0.5 * (scaled * scaled).sum(axis=0)
-        inside = half < CUTOFF
-        heights = self._heights[hills]
-        bump = STRETCH * heights * np.exp(-half) * inside
-        value = float(bump.sum()) + SHIFT * float(heights @ inside)
+        half = 0.5 * np.einsum("ij,ij->j", scaled, scaled)
+        inside = np.flatnonzero(half < CUTOFF)  # the others, most of many, add nothing
+        heights = self._heights[hills][inside]
+        bump = STRETCH * heights * np.exp(-half[inside])
+        value = float(bump.sum()) + SHIFT * float(heights.sum())
         if beyond:
             return value, [0.0] * len(self.values)
-        return value, (-(bump * scaled * self._over_sigma[:, hills]).sum(axis=1)).tolist()
+        ways = scaled[:, inside] * self._over_sigma[:, hills][:, inside]
+        return value, (-(ways @ bump)).tolist()
 
     def value(self, arguments: Sequence[Any]) -> np.ndarray:
         """Bias at points.

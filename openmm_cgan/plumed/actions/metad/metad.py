@@ -28,7 +28,7 @@ from openmm_cgan.plumed.actions.metad.adaptive import (
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.hill_lists import ListedHillSum
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
-from openmm_cgan.plumed.actions.metad.hills import no_hills
+from openmm_cgan.plumed.actions.metad.hills import MANY_HILLS, advise_grid, no_hills
 from openmm_cgan.plumed.actions.metad.options import (
     METAD_KEYWORDS,
     metad_outputs,
@@ -36,7 +36,7 @@ from openmm_cgan.plumed.actions.metad.options import (
 )
 from openmm_cgan.plumed.actions.metad.tempering import Transition
 from openmm_cgan.plumed.actions.metad.totals import HillTotals, rct_of
-from openmm_cgan.plumed.actions.metad.update_window import UpdateWindow
+from openmm_cgan.plumed.actions.update_window import UpdateWindow
 
 
 class Metad(Bias):
@@ -346,7 +346,9 @@ class Metad(Bias):
         for part in self._parts:
             part.restore_saved(arrays)
         if self.grid is not None:
-            self.grid.restore_saved(saved_array(arrays, "nodes", self.grid.nodes.shape))
+            self.grid.restore_saved(
+                saved_array(arrays, "nodes", self.grid.nodes.shape, finite=True)
+            )
             return
         assert isinstance(self.hills, HillSum)
         self.hills.restore_saved(arrays)
@@ -354,6 +356,8 @@ class Metad(Bias):
     def _add(self, centre: Sequence[float], shape: Any, height: float) -> None:
         if not isinstance(self.hills, HillGrid):
             self.hills.add(centre, shape, height)
+            if len(self.hills) == MANY_HILLS and self.near_hills is None:
+                advise_grid(f"{self.statement.location}: METAD {self.label}")
         elif self.widths is None:
             self.hills.add(centre, shape, height, self.options.interval)
         else:

@@ -28,7 +28,6 @@ from openmm_cgan.plumed.actions.metad.tempering import (
     read_target,
     read_transition,
 )
-from openmm_cgan.plumed.actions.metad.update_window import WINDOW_KEYWORDS, read_window
 from openmm_cgan.plumed.actions.run_keywords import (
     RESTART,
     TEMP,
@@ -36,6 +35,7 @@ from openmm_cgan.plumed.actions.run_keywords import (
     check_format,
     read_restart,
 )
+from openmm_cgan.plumed.actions.update_window import WINDOW_KEYWORDS, read_window
 from openmm_cgan.plumed.input.words import read_real
 
 _NUMBERS = ("nlker", "nlsteps", "acc", "pace")  # outputs that are no energies

@@ -95,7 +95,7 @@ class Transition:
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over what `saved` gave, of shape ()."""
-        self.bias = float(saved_array(arrays, "transition_bias", ()))
+        self.bias = float(saved_array(arrays, "transition_bias", (), finite=True))
 
 
 def read_transition(given: Given) -> TransitionOptions | None:

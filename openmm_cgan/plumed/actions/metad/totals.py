@@ -38,7 +38,8 @@ class HillTotals:
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over what `saved` gave, of shape () each."""
-        numbers = (float(saved_array(arrays, name, ())) for name in ("rct", "max_bias", "work"))
+        names = ("rct", "max_bias", "work")
+        numbers = (float(saved_array(arrays, name, (), finite=True)) for name in names)
         self.rct, self.max_bias, self.work = numbers
 
 

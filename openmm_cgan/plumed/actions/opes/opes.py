@@ -313,18 +313,20 @@ class Opes(Bias):
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
         n = len(self.arguments)
-        heights = saved_array(arrays, "heights", (None,))
+        heights = saved_array(arrays, "heights", (None,), finite=True)
         shape = (len(heights), n)
         self.kernels.list_only(None)
         self.kernels.put(
-            saved_array(arrays, "centres", shape), saved_array(arrays, "sigmas", shape), heights
+            saved_array(arrays, "centres", shape, finite=True),
+            saved_array(arrays, "sigmas", shape, finite=True),
+            heights,
         )
         if self.neighbours is not None:
             self.neighbours = self.neighbours.restored(arrays, len(heights))
             self.use_list()
         self.widths.restore_saved(arrays)
         for name in _SUMS:
-            setattr(self, name, saved_array(arrays, name, ()).item())
+            setattr(self, name, saved_array(arrays, name, (), finite=True).item())
 
 
 def _is_point(arguments: list[Any]) -> bool:

@@ -17,6 +17,8 @@ class AtomAction(Action):
         Whether it takes nearest images, or makes its group whole, itself.
     entities_above : tuple of Entity
         Of the WHOLEMOLECULES above it.
+    movers_above : tuple of Mover
+        What has moved its atoms.
     """
 
     makes_whole: ClassVar[bool] = False  # its atoms first, unless NOPBC
@@ -25,6 +27,7 @@ class AtomAction(Action):
         super().__init__(given)
         self.periodic: bool = not given.options.get("NOPBC", False)
         self.entities_above: tuple[Entity, ...] = ()
+        self.movers_above: tuple[Any, ...] = ()
 
     @property
     def sites(self) -> tuple[Any, ...]:
@@ -32,8 +35,7 @@ class AtomAction(Action):
         return ()
 
     def enter(self, scope: Scope) -> None:
-        above = scope.whole_molecules
-        self.entities_above = tuple(entity for action in above for entity in action.entities)
+        self.entities_above, self.movers_above = scope.entities, scope.movers
         if scope.molinfo_whole and self.makes_whole and self.periodic:
             self._take_atoms_as_they_are()
         super().enter(scope)

@@ -116,6 +116,20 @@ class ChainVariable(Variable):
             total[sites.index(end)] += slope
         return float(self.values(positions, box)[index]), total
 
+    def gradient_of_ends(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """Gradient by the beginning and the end of each of its vectors, shape (2 n_vectors, 3).
+
+        Positions (n_atoms, 3) and box (3, 3) are in nm.
+        """
+        vectors = [np.array(vector) for vector in self._vectors(positions, box)]
+        return np.array([row for slope in self._slopes(vectors) for row in (-slope, slope)])
+
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        if not self.strains_evenly:
+            return super().strain_slope(index, positions, box)
+        vectors = [np.array(vector) for vector in self._vectors(positions, box)]
+        return np.array(vectors).T @ np.array(self._slopes(vectors))
+
     def _vectors(self, positions: Any, box: Any) -> list[Vector]:
         """The vectors of `_pairs` [nm]."""
         points = {site: site_position(site, positions, box) for site in self.sites}

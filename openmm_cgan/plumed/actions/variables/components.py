@@ -82,6 +82,10 @@ class VectorVariable(Variable):
             return tuple(Value(f"{self.label}.{k}", "", _HALF_DOMAIN, limits) for k in "abc")
         return tuple(Value(f"{self.label}.{axis}", self.units.length_name) for axis in "xyz")
 
+    @property
+    def is_rigid(self) -> bool:
+        return False
+
     def _vector(self, positions: Any, box: Any) -> Vector:
         """The vector before the nearest image is taken [nm]."""
         raise NotImplementedError

@@ -20,6 +20,7 @@ from openmm_cgan.plumed.actions.variables.variable import (
     Variable,
     site_position,
 )
+from openmm_cgan.plumed.geometry.pair_blocks import PairSlopes, PointPairs
 from openmm_cgan.plumed.geometry.switching import Switch, rational, read_switch
 from openmm_cgan.plumed.geometry.vectors import Vector, dot
 from openmm_cgan.plumed.input.expressions import namespace
@@ -32,9 +33,23 @@ class PairSum(Variable):
 
     pairs: list[tuple[Site, Site]]
 
-    @property
+    @cached_property
     def sites(self) -> tuple[Site, ...]:
         return tuple(dict.fromkeys(site for pair in self.pairs for site in pair))
+
+    @cached_property
+    def _atoms(self) -> np.ndarray | None:
+        """The sites, shape (n_sites,); None if some of them are virtual."""
+        real = all(isinstance(site, int) for site in self.sites)
+        return np.array(self.sites, dtype=np.intp) if real else None
+
+    def _points(self, positions: Any, box: Any) -> Any:
+        """Positions of the sites, shape (..., n_sites, 3) [nm]."""
+        if self._atoms is not None:
+            return positions[..., self._atoms, :]
+        xp = namespace(positions)
+        points = [xp.stack(list(site_position(s, positions, box)), -1) for s in self.sites]
+        return xp.stack(points, -2)
 
     def distances(self, positions: Any, box: Any) -> Any:
         """Distances of the pairs, shape (..., n_pairs) [length unit of the input]."""
@@ -63,16 +78,9 @@ class PairSum(Variable):
 
     def _vectors(self, positions: Any, box: Any) -> Vector:
         """Vectors from the first of each pair to the second, each of shape (..., n_pairs) [nm]."""
-        xp = namespace(positions)
-        sites = self.sites
-        if all(isinstance(site, int) for site in sites):
-            chosen = positions[..., list(sites), :]
-            columns = [chosen[..., axis] for axis in range(3)]
-        else:
-            points = [site_position(site, positions, box) for site in sites]
-            columns = [xp.stack([point[axis] for point in points], -1) for axis in range(3)]
+        points = self._points(positions, box)
         first, second = self._rows
-        x, y, z = (c[..., second] - c[..., first] for c in columns)
+        x, y, z = (points[..., second, k] - points[..., first, k] for k in range(3))
         return self._nearest((x, y, z), None if box is None else box[..., None, :, :])
 
     def pair_values(self, r: Any) -> Any:
@@ -90,12 +98,21 @@ class PairSum(Variable):
     def gradient(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
     ) -> tuple[float, np.ndarray]:
-        return self._pull(positions, box, np.ones(len(self.pairs)))
+        return self._pull(positions, box, np.ones(len(self.pairs)))[:2]
+
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        if not self.strains_evenly:
+            return super().strain_slope(index, positions, box)
+        return self._strained(index, positions, box)
+
+    def _strained(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """The same, where all sites move with their surroundings."""
+        return self._pull(positions, box, np.ones(len(self.pairs)))[2]
 
     def _pull(
         self, positions: np.ndarray, box: np.ndarray | None, chosen: np.ndarray
-    ) -> tuple[float, np.ndarray]:
-        """Sum over the chosen pairs, and its gradient on the sites."""
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """Sum over the chosen pairs, its gradient on the sites, and by strain."""
         x, y, z = self._vectors(positions, box)
         r = np.sqrt(x * x + y * y + z * z)
         apart = np.where(self._itself, 1.0, r)  # an atom does not pull at itself
@@ -105,7 +122,8 @@ class PairSum(Variable):
         for sign, rows in zip((-1.0, 1.0), self._rows, strict=True):
             for axis, component in enumerate((x, y, z)):
                 slopes[:, axis] += np.bincount(rows, sign * pull * component, len(slopes))
-        return float(values.real.sum()), slopes
+        vectors = np.array([x, y, z])
+        return float(values.real.sum()), slopes, vectors @ (pull * vectors).T
 
     def depends_on_image(self, box: BoxKind) -> bool:
         return self.leaves_fixed_point or super().depends_on_image(box)
@@ -158,8 +176,9 @@ class Coordination(PairSum):
         super().__init__(given)
         options = given.options
         groups = options["GROUPA"], options["GROUPB"]
-        self.pairs = self._pairs(*groups, options["PAIR"])
-        self._groups = (*groups[0], *(groups[1] or ()))
+        self.zipped: bool = options["PAIR"]
+        self.groups: tuple[tuple[Site, ...], tuple[Site, ...] | None] = groups
+        self.pairs = self._pairs(*groups, self.zipped)
         self._refuse_fixed_pairs("GROUPA")
         self.switch = self._switch(options)
 
@@ -190,13 +209,58 @@ class Coordination(PairSum):
             raise self.error("R_0", "give SWITCH, or a positive R_0 with NN below MM")
         return rational(r_0, options["D_0"], nn, mm)
 
-    @property
+    @cached_property
     def sites(self) -> tuple[Site, ...]:
-        return tuple(dict.fromkeys(self._groups))
+        return tuple(dict.fromkeys([*self.groups[0], *(self.groups[1] or ())]))
 
     @property
     def outputs(self) -> tuple[Value, ...]:
         return (Value(self.label),)
+
+    @cached_property
+    def _blocks(self) -> PointPairs:
+        row = {site: i for i, site in enumerate(self.sites)}
+        a, b = self.groups
+        first = np.array([row[site] for site in a], dtype=np.intp)
+        second = first if b is None else np.array([row[site] for site in b], dtype=np.intp)
+        return PointPairs(first, second, once=b is None)
+
+    def _pulled(self, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        unit = self.units.length**2
+        values, slopes = self.switch.with_slopes(squared / unit if unit != 1 else squared)
+        return values, slopes / unit if unit != 1 else slopes
+
+    def value(self, positions: Any, box: Any = None) -> Any:
+        single = isinstance(positions, np.ndarray) and positions.ndim == 2
+        if self.zipped or not single:
+            return super().value(positions, box)
+        points, blocks = self._points(positions, box), self._blocks
+        ends = points[blocks.first], points[blocks.second]
+        return blocks.total(*ends, box if self.periodic else None, self._pulled, self.reach)
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        if self.zipped:
+            return super().gradient(index, positions, box)
+        value, slopes = self._in_blocks(positions, box)
+        total = np.zeros((len(self.sites), 3))
+        np.add.at(total, self._blocks.first, slopes.first)
+        if not self._blocks.once:
+            np.add.at(total, self._blocks.second, slopes.second)
+        return value, total
+
+    def _strained(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        if self.zipped:
+            return super()._strained(index, positions, box)
+        return self._in_blocks(positions, box)[1].strain
+
+    def _in_blocks(self, positions: np.ndarray, box: np.ndarray | None) -> tuple[float, PairSlopes]:
+        points, blocks = self._points(positions, box), self._blocks
+        ends = points[blocks.first], points[blocks.second]
+        slopes = blocks.no_slopes()
+        images = box if self.periodic else None
+        return blocks.total(*ends, images, self._pulled, self.reach, slopes), slopes
 
     def pair_values(self, r: Any) -> Any:
         return self.switch.value(r)
@@ -219,7 +283,9 @@ class ContactMap(PairSum):
         Keyword("SWITCH", "text", "the switching function of a contact", first=1),
         Keyword("SWITCH", "text", "the switching function of all contacts"),
         Keyword("REFERENCE", "real", "subtracted from a contact", first=1),
+        Keyword("REFERENCE", "real", "the same for all contacts"),
         Keyword("WEIGHT", "real", "multiplies a contact", first=1),
+        Keyword("WEIGHT", "real", "the same for all contacts"),
         Keyword("SUM", "flag", "add the contacts"),
         Keyword("CMDIST", "flag", "add their squares"),
         Keyword("NOPBC", "flag", "ignore the periodic box"),
@@ -240,14 +306,17 @@ class ContactMap(PairSum):
             raise self.error("CONTACTMAP", "give SUM or CMDIST, not both")
         self.separate: bool = not options["SUM"] and not options["CMDIST"]
         self.squared: bool = options["CMDIST"]
-        self.references = self._numbers("REFERENCE", options["REFERENCEi"], 0.0, n)
-        self.weights = self._numbers("WEIGHT", options["WEIGHTi"], 1.0, n)
+        self.references = self._numbers("REFERENCE", options, 0.0, n)
+        self.weights = self._numbers("WEIGHT", options, 1.0, n)
         self.switches = self._switches(options, n)
 
-    def _numbers(self, name: str, given: tuple[float, ...], default: float, n: int) -> list[float]:
-        if given and len(given) != n:
-            raise self.error(name, f"{len(given)} given for {n} contacts")
-        return list(given) or [default] * n
+    def _numbers(self, name: str, options: dict[str, Any], default: float, n: int) -> list[float]:
+        each, common = options[f"{name}i"], options[name]
+        if each and common is not None:
+            raise self.error(name, f"give {name} once, or {name}1, {name}2 ..., not both")
+        if each and len(each) != n:
+            raise self.error(name, f"{len(each)} given for {n} contacts")
+        return list(each) or [default if common is None else common] * n
 
     def _switches(self, options: dict[str, Any], n: int) -> list[Switch]:
         texts = list(options["SWITCHi"]) or [options["SWITCH"]] * n
@@ -275,7 +344,23 @@ class ContactMap(PairSum):
     ) -> tuple[float, np.ndarray]:
         if not self.separate:
             return super().gradient(index, positions, box)
-        return self._pull(positions, box, np.arange(len(self.pairs)) == index)
+        return self._pull(positions, box, np.arange(len(self.pairs)) == index)[:2]
+
+    def gradient_of_ends(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> np.ndarray:
+        """Gradient by the first atom of each pair, then by the second, shape (2 n_pairs, 3)."""
+        x, y, z = self._vectors(positions, box)
+        r = np.sqrt(x * x + y * y + z * z)
+        chosen = np.arange(len(self.pairs)) == index if self.separate else 1.0
+        values = self.pair_values(r / self.units.length + 1e-40j) * chosen
+        pull = values.imag / 1e-40 / (np.where(r > 0, r, 1.0) * self.units.length)
+        slopes = np.stack([pull * x, pull * y, pull * z], -1)
+        return np.concatenate([-slopes, slopes])
+
+    def _strained(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        chosen = np.arange(len(self.pairs)) == index if self.separate else np.ones(len(self.pairs))
+        return self._pull(positions, box, chosen)[2]
 
     def expression(self, index: int, name: Name, box: BoxKind) -> str:
         if not self.separate or self._in_python(box):

@@ -57,6 +57,9 @@ class GroupVariable(Variable):
     def depends_on_image(self, box: BoxKind) -> bool:
         return not self.periodic and box.in_several_molecules(self.atoms)
 
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        return self._whole(positions, box).T @ self.gradient(index, positions, box)[1]
+
     def _whole(self, positions: Any, box: Any) -> Any:
         """Positions of the atoms, shape (..., n_atoms, 3) [nm]."""
         return whole(self.atoms, positions, box if self.periodic else None)
@@ -204,6 +207,10 @@ class Rmsd(GroupVariable):
         self.atoms, self.references = references_of(self, models, kind != "SIMPLE")
 
     @property
+    def is_rigid(self) -> bool:
+        return self.references.rotate
+
+    @property
     def scale(self) -> float:
         """What the value in nm is multiplied by."""
         return 1.0 / self.units.length ** (2 if self.squared else 1)
@@ -244,6 +251,8 @@ def read_references(action: Variable, given: Given) -> list[list[PdbAtom]]:
         If it can not be read.
     """
     name = given.options["REFERENCE"]
+    if given.units.natural:
+        raise action.not_native("REFERENCE", "a PDB file in natural units is not native")
     try:
         return read_models(given.folder / name)
     except NotNativeError as error:

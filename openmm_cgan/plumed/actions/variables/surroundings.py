@@ -8,6 +8,13 @@ from openmm_cgan.plumed.actions.action import Action, Value
 from openmm_cgan.plumed.actions.variables.variable import BoxEdge, BoxKind, Name, Variable
 from openmm_cgan.plumed.input.expressions import namespace
 
+# Of a bias that acts on the potential energy: none of our backends can run it
+NO_FORCE_OF_ENERGY = (
+    "a bias acts on it, which no backend here can do: OpenMM tells no force the potential energy; "
+    "print it and reweight, sample many temperatures by openmm.app.SimulatedTempering, or run this "
+    "input by PLUMED within another program"
+)
+
 _EDGES = ("ax", "ay", "az", "bx", "by", "bz", "cx", "cy", "cz")
 
 
@@ -38,6 +45,10 @@ class Cell(Variable):
 
     name = "CELL"
     summary = "components of the box vectors"
+
+    @property
+    def is_rigid(self) -> bool:
+        return False
 
     @property
     def outputs(self) -> tuple[Value, ...]:

@@ -23,6 +23,8 @@ from openmm_cgan.plumed.geometry.vectors import Vector, shortest_image
 
 Site = int | VirtualAtom
 
+STRAIN = 1e-6  # of central differences, where a variable does not know better
+
 
 @dataclass(frozen=True)
 class Term:
@@ -240,6 +242,48 @@ class Variable(AtomAction):
             With respect to each of `sites` [unit of the input / nm].
         """
         raise NotImplementedError
+
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """Derivative of an output by a strain of positions and box, for the virial.
+
+        Parameters
+        ----------
+        index : int
+            Which output.
+        positions : ndarray, shape (n_atoms_of_the_system, 3)
+            [nm]
+        box : ndarray, shape (3, 3), or None
+            [nm]
+
+        Returns
+        -------
+        ndarray, shape (3, 3)
+            Along positions, or vectors ``v``: sum of ``v_a dvalue/dv_b`` [unit of the input].
+        """
+        slope = np.zeros((3, 3))
+        for place in np.ndindex(3, 3):
+            ends = []
+            for sign in (1, -1):
+                moved = np.eye(3)
+                moved[place] += sign * STRAIN
+                strained = None if box is None else box @ moved
+                ends.append(float(self.values(positions @ moved, strained)[index]))
+            slope[place] = (ends[0] - ends[1]) / (2 * STRAIN)
+        return slope
+
+    @property
+    def is_rigid(self) -> bool:
+        """Whether it stays what it is where all atoms, with the box, are shifted and turned."""
+        return not any(isinstance(site, FixedAtom) for site in self.sites)
+
+    @property
+    def strains_evenly(self) -> bool:
+        """Whether all its sites move with the strain of their surroundings, as atoms do."""
+        return not any(
+            (isinstance(site, FixedAtom) and not site.scaled)
+            or (isinstance(site, Centroid) and site.phases)
+            for site in self.sites
+        )
 
     def _nearest(self, vector: Vector, box: Any) -> Vector:
         """The shortest image, unless there is no box or NOPBC."""

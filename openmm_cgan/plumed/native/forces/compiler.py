@@ -17,6 +17,7 @@ import openmm
 
 from openmm_cgan.plumed.actions import Action, Metad
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
+from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
@@ -95,6 +96,8 @@ class Compiler:
             if not bias.applied:
                 return []
             return [self._in_python(bias) if bias.grid is None else self._on_grid(bias, bias.grid)]
+        if isinstance(bias, External):
+            return [self._on_grid(bias, bias.grid)]
         if bias.in_python:
             return [self._in_python(bias)]
         assert isinstance(bias, SeparableBias)
@@ -153,17 +156,17 @@ class Compiler:
         force.setName(f"PLUMED {bias.name} {bias.label}")
         return CoupledTerm(bias, i, force, names)
 
-    def _on_grid(self, metad: Metad, grid: HillGrid) -> GridTable:
+    def _on_grid(self, bias: Metad | External, grid: HillGrid) -> GridTable:
         leaves: dict[Any, str] = {}
-        arguments = [self._expression(value.name, leaves) for value in metad.arguments]
-        owners = [self._owners[value.name] for value in metad.arguments]
+        arguments = [self._expression(value.name, leaves) for value in bias.arguments]
+        owners = [self._owners[value.name] for value in bias.arguments]
         wrapped = [isinstance(owner, Torsion) and not owner.cosine for owner in owners]
         text = grid.expression(arguments, wrapped, "bias")
         energy, _, definitions = text.partition(";")
-        force = openmm.CustomCVForce(f"{metad.units.energy!r}*({energy});{definitions}")
+        force = openmm.CustomCVForce(f"{bias.units.energy!r}*({energy});{definitions}")
         self._add_leaves(force, leaves)
         force.addTabulatedFunction("bias", openmm.Discrete1DFunction(grid.table.ravel()))
-        force.setName(f"PLUMED METAD {metad.label}")
+        force.setName(f"PLUMED {bias.name} {bias.label}")
         return GridTable(grid, force)
 
     def _in_python(self, bias: Bias) -> PythonBias:

@@ -1,7 +1,7 @@
 """What actions do between the steps of a run.
 
 run        a step, and what an action does at it
-model, path, committor, moving, metad, opes, print
+model, path, committor, external, moving, metad, opes, print, dumps
            the actions that do something
 `RUNS`     which class runs which action; a new one is its file and its row here
 """
@@ -14,12 +14,16 @@ from typing import Any
 from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.committor import Committor
+from openmm_cgan.plumed.actions.dumps import DumpAtoms, DumpDerivatives
+from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.output import Flush, Print
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel, PytorchPositions
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.native.runs.committor import CommittorRun
+from openmm_cgan.plumed.native.runs.dumps import DumpAtomsRun, DumpDerivativesRun
+from openmm_cgan.plumed.native.runs.external import ExternalRun
 from openmm_cgan.plumed.native.runs.metad import MetadRun
 from openmm_cgan.plumed.native.runs.model import ModelRun
 from openmm_cgan.plumed.native.runs.moving import MovingRun
@@ -36,7 +40,10 @@ RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
     MovingRestraint: MovingRun,
     Metad: MetadRun,
     Opes: OpesRun,
+    External: ExternalRun,
     Print: PrintRun,
+    DumpAtoms: DumpAtomsRun,
+    DumpDerivatives: DumpDerivativesRun,
     Flush: FlushRun,
 }
 

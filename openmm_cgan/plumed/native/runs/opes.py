@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.plumed.actions.opes.opes import Opes
-from openmm_cgan.plumed.files.contents import open_rows
+from openmm_cgan.plumed.files.contents import open_rows, packed
 from openmm_cgan.plumed.files.fields import (
     FieldWriter,
     back_up,
@@ -144,6 +145,8 @@ class OpesRun(ActionRun):
         text = "".join(f"{line}\n" for line in lines) if len(kernels) else ""
         if not action.options.state.keeps_all:
             keep_last(path)
+            write_atomically(path, packed(text, path))  # no reader sees a part of a state
+            return
         with open_rows(path) as file:
             file.write(text)
 

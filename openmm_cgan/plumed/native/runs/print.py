@@ -32,7 +32,8 @@ class PrintRun(ActionRun):
 
     def act(self, step: Step) -> bool:
         """Write a row."""
-        if step.number % self.action.stride == 0:
+        since, until = self.action.window
+        if step.number % self.action.stride == 0 and since <= step.time_for(self.action) < until:
             self._write(step)
         return False
 
@@ -69,7 +70,8 @@ class PrintRun(ActionRun):
 
     def _writer(self) -> FieldWriter:
         action = self.action
-        return self._files.writer(action.label, str(action.file), self._header)
+        name, append = str(action.file), action.restarts
+        return self._files.writer(action.label, name, self._header, append)
 
     # ---- with a checkpoint
 

@@ -98,6 +98,8 @@ def kt_of(bias: Metad | Opes, temperature: float | None, needed: bool) -> float 
     """
     temp = bias.options.temp
     k, t = (GAS_CONSTANT, temperature) if temp is None else (KB_PLUMED, temp)
+    if temp is not None and bias.units.natural:
+        k = bias.units.energy  # Boltzmann's constant is 1
     if t is None and needed:
         raise NoTemperatureError(f"{bias.statement.location}: {bias.name} {bias.label}")
     return None if t is None else k * t / bias.units.energy

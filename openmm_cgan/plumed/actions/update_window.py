@@ -10,8 +10,8 @@ from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Given, Keyword
 
 WINDOW_KEYWORDS = (
-    Keyword("UPDATE_FROM", "real", "time from which on hills are laid"),
-    Keyword("UPDATE_UNTIL", "real", "time before which hills are laid"),
+    Keyword("UPDATE_FROM", "real", "time from which on it does its work: hills, rows"),
+    Keyword("UPDATE_UNTIL", "real", "time before which it does"),
 )
 
 

@@ -1,0 +1,169 @@
+"""Bursts: many short unbiased runs from configurations at chosen values of the CVs.
+
+Lift, heal, run, restrict: a generator makes configurations at xi = z, a short run lets what is fast
+relax, and the motion of the CVs that follows is read as drift and diffusion (`lagged_pairs`).
+Y. G. Kevrekidis and G. Samaey, Annu. Rev. Phys. Chem. 60, 321 (2009), doi
+10.1146/annurev.physchem.59.032607.093610.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+from numpy.typing import ArrayLike, NDArray
+from openmm import app
+from tqdm.auto import tqdm
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.states import positions_and_box
+
+logger = logging.getLogger("openmm_cgan")
+
+Restriction = Callable[[NDArray, NDArray | None], NDArray]  # positions (N, 3), box to CVs (k,)
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """CVs of runs that are independent of each other, at equal intervals.
+
+    Attributes
+    ----------
+    cvs : tuple of ndarray, shape (n_times, k)
+        One for each run, of any length [CV unit].
+    interval : float
+        Between two values [ps].
+    variables : tuple of CollectiveVariable
+        The k CVs.
+    """
+
+    cvs: tuple[NDArray[np.float64], ...]
+    interval: float
+    variables: tuple[CollectiveVariable, ...]
+
+    def __post_init__(self) -> None:
+        if not self.interval > 0:
+            raise ValueError(f"the interval is {self.interval} ps; expected a positive time")
+        for number, run in enumerate(self.cvs):
+            if run.ndim != 2 or run.shape[1] != len(self.variables):
+                raise ValueError(
+                    f"run {number} has CVs of shape {run.shape}; expected "
+                    f"(n_times, {len(self.variables)})"
+                )
+            if not np.isfinite(run).all():
+                raise ValueError(f"run {number} has CVs that are not finite")
+
+    def after(self, time: float) -> Trajectories:
+        """The runs without their beginning, in which they heal.
+
+        Parameters
+        ----------
+        time : float
+            [ps]
+
+        Raises
+        ------
+        ValueError
+            If no run is longer.
+        """
+        first = round(time / self.interval)
+        kept = tuple(run[first:] for run in self.cvs if len(run) > first + 1)
+        if not kept:
+            raise ValueError(f"no run is longer than {time} ps")
+        return Trajectories(kept, self.interval, self.variables)
+
+
+def run_bursts(
+    simulation: app.Simulation,
+    positions: ArrayLike,
+    restriction: Restriction,
+    variables: Sequence[CollectiveVariable],
+    *,
+    temperature: float,
+    n_steps: int,
+    every: int,
+    seed: int,
+    minimise_iterations: int = 0,
+) -> Trajectories:
+    """Run bursts from configurations, one after another.
+
+    Parameters
+    ----------
+    simulation : openmm.app.Simulation
+        Of the System without a bias; it is left at the end of the last burst, its reporters unused.
+    positions : array_like, shape (n, n_atoms, 3)
+        One burst starts from each, constraints applied [nm].
+    restriction : callable
+        Positions (n_atoms, 3) and box (3, 3) or None to CVs (k,), such as `PlumedBias.cv_values`.
+    variables : sequence of CollectiveVariable
+        The CVs, such as ``bias.variables``.
+    temperature : float
+        Of the velocities that each begins with [K].
+    n_steps, every : int
+        Steps of a burst, and between two values of the CVs.
+    seed : int
+        Of the velocities; the integrator's noise has its own.
+    minimise_iterations : int
+        Steps of minimisation before a burst: 0 for what is in equilibrium, some tens for what a
+        generator made. They move the CVs a little, which the burst starts from.
+
+    Returns
+    -------
+    Trajectories
+        Bursts that end in a value that is not finite are left out, and counted in a warning.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or every burst failed.
+    """
+    starts = np.asarray(positions, dtype=float)
+    if starts.ndim != 3 or starts.shape[1:] != (simulation.system.getNumParticles(), 3):
+        raise ValueError(
+            f"configurations have shape {starts.shape}; expected "
+            f"(n, {simulation.system.getNumParticles()}, 3)"
+        )
+    if not 0 < every <= n_steps:
+        raise ValueError(f"every is {every} of {n_steps} steps; expected 1 to {n_steps}")
+    seeds = np.random.default_rng(seed).integers(1, 2**31 - 1, len(starts))
+    bursts, failed = [], 0
+    for start, own in zip(tqdm(starts, desc="bursts", disable=None), seeds, strict=True):
+        try:
+            _place(simulation, start, temperature, int(own), minimise_iterations)
+            burst = [_restricted(simulation, restriction)]
+            for _ in range(n_steps // every):
+                simulation.integrator.step(every)
+                burst.append(_restricted(simulation, restriction))
+        except openmm.OpenMMException:
+            burst = [np.full(len(variables), np.nan)]
+        if np.isfinite(burst).all():
+            bursts.append(np.array(burst))
+        else:
+            failed += 1
+    if failed:
+        logger.warning("%d of %d bursts ended in values that are not finite", failed, len(starts))
+    if not bursts:
+        raise ValueError("every burst failed: minimise or heal the configurations first")
+    interval = every * simulation.integrator.getStepSize()._value
+    return Trajectories(tuple(bursts), interval, tuple(variables))
+
+
+def _place(
+    simulation: app.Simulation, start: NDArray, temperature: float, seed: int, iterations: int
+) -> None:
+    context = simulation.context
+    context.setPositions(start)
+    context.applyConstraints(simulation.integrator.getConstraintTolerance())
+    if iterations:
+        openmm.LocalEnergyMinimizer.minimize(context, maxIterations=iterations)
+    context.setVelocitiesToTemperature(temperature, seed)
+
+
+def _restricted(simulation: app.Simulation, restriction: Restriction) -> NDArray[np.float64]:
+    state = simulation.context.getState(positions=True)
+    periodic = simulation.system.usesPeriodicBoundaryConditions()
+    positions, box = positions_and_box(state, periodic)
+    return np.asarray(restriction(positions, box), dtype=float).reshape(-1)

@@ -1,0 +1,142 @@
+"""DUMPATOMS and DUMPDERIVATIVES during a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.plumed.actions.dumps import Dump, DumpAtoms, DumpDerivatives
+from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.variables.variable import site_position
+from openmm_cgan.plumed.files.contents import open_rows
+from openmm_cgan.plumed.files.fields import FieldWriter, back_up
+from openmm_cgan.plumed.native.derivatives import by_arguments, by_positions
+from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step
+
+
+class _DumpRun(ActionRun):
+    """What is written every so many steps."""
+
+    acts_last = True
+
+    def __init__(self, action: Any, settings: RunSettings) -> None:
+        self.action = action
+        self._files = settings.files
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        assert isinstance(self.action, Dump)
+        return (self.action.stride,)
+
+    def act(self, step: Step) -> bool:
+        """Write where it is due."""
+        assert isinstance(self.action, Dump)
+        since, until = self.action.window
+        if step.number % self.action.stride == 0 and since <= step.time_for(self.action) < until:
+            self._write(step)
+        return False
+
+    def _write(self, step: Step) -> None:
+        raise NotImplementedError
+
+
+class DumpAtomsRun(_DumpRun):
+    """A DUMPATOMS with its file, which begins with the run."""
+
+    action: DumpAtoms
+
+    def begin(self) -> None:
+        restarts, path = self.action.restarts, self._files.path(self.action.file)
+        if not (self._files.restart if restarts is None else restarts):
+            back_up(path)
+            path.touch()
+        self._files.watch(self.action.file)
+
+    def go_on(self) -> None:
+        self._files.watch(self.action.file)
+
+    def _write(self, step: Step) -> None:
+        action, seen, box = self.action, step.positions, step.box
+        for mover in action.movers:
+            seen, box = mover.moved(seen, box)
+        points = np.array([site_position(site, seen, box) for site in action.sites]) / action.unit
+        edges = np.zeros((3, 3)) if box is None else box / action.unit
+        lines = _gro if action.type == "gro" else _xyz
+        with open_rows(self._files.path(action.file)) as file:
+            file.write(lines(action, points, edges, step))
+
+
+class DumpDerivativesRun(_DumpRun):
+    """A DUMPDERIVATIVES with its file."""
+
+    action: DumpDerivatives
+
+    def begin(self) -> None:
+        self._writer()
+
+    def go_on(self) -> None:
+        if self._files.goes_on_in(self.action.file):
+            self._writer()
+
+    def _writer(self) -> FieldWriter:
+        action = self.action
+        fields = ["time", "parameter", *(value.name for value in action.arguments)]
+        header = fields, list[tuple[str, str]]()
+        return self._files.writer(action.label, action.file, lambda: header, action.restarts)
+
+    def _write(self, step: Step) -> None:
+        action, columns = self.action, []
+        for value, owner in zip(action.arguments, action.owners, strict=True):
+            index = [output.name for output in owner.outputs].index(value.name)
+            if isinstance(owner, Function):
+                columns.append(by_arguments(owner, index, step.at(owner)))
+            else:
+                columns.append(by_positions(owner, index, step.positions, step.box))
+        if len({len(column) for column in columns}) > 1:
+            raise ValueError(
+                f"{action.statement.location}: DUMPDERIVATIVES: its values do not depend on the "
+                "same number of coordinates; give each a DUMPDERIVATIVES of its own"
+            )
+        time = f" {step.time_for(action):f}"
+        for parameter, row in enumerate(zip(*columns, strict=True)):
+            texts = (f" {action.fmt % number}" for number in row)
+            self._writer().write([time, f" {parameter}", *texts])
+
+
+def _xyz(action: DumpAtoms, points: np.ndarray, box: np.ndarray, _: Step) -> str:
+    """One frame: number of atoms, box, names and positions."""
+    digits = action.digits
+    fmt = "%f" if digits is None else f"%{digits + 5}.{digits}f"
+    diagonal = box.any() and np.array_equal(box, np.diag(np.diag(box)))  # nine zeros for no box
+    shown = np.diag(box) if diagonal else box.ravel()
+    lines = [str(len(points)), "".join(f" {fmt % x}" for x in shown)]
+    for site, point in zip(action.sites, points, strict=True):
+        lines.append(_named(action, site)[2] + "".join(f" {fmt % x}" for x in point))
+    return "\n".join([*lines, ""])
+
+
+def _gro(action: DumpAtoms, points: np.ndarray, box: np.ndarray, step: Step) -> str:
+    """One frame as GROMACS has it."""
+    digits = action.digits
+    fmt, box_fmt = "%8.3f", "%12.7f"
+    if digits is not None:
+        fmt = box_fmt = f"%{digits + 5}.{digits}f"
+    lines = [f"Made with PLUMED t={step.time_for(action) / action.units.time:f}", str(len(points))]
+    for site, point in zip(action.sites, points, strict=True):
+        number, residue, name = _named(action, site)
+        serial = site if isinstance(site, int) else len(step.positions) + action.virtual[site]
+        where = f"{number % 100000:5d}{residue:<5s}{name:>5s}{(serial + 1) % 100000:5d}"
+        lines.append(where + "".join(fmt % x for x in point))
+    order = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1))
+    lines.append(" ".join(box_fmt % box[place] for place in order))
+    return "\n".join([*lines, ""])
+
+
+def _named(action: DumpAtoms, site: Any) -> tuple[int, str, str]:
+    """Number and name of the residue, and name of an atom, as MOLINFO has them."""
+    if action.molinfo is not None and isinstance(site, int):
+        for atom in action.molinfo.atoms:
+            if atom.serial == site + 1:
+                return atom.number, atom.residue, atom.name
+    return 0, "", "X"

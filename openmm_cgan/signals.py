@@ -1,0 +1,96 @@
+"""How a process ends: by a signal between two steps, or with the process that it works for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StoppedBySignalError(KeyboardInterrupt):
+    """A run has stopped because a signal asked for it; what is to be kept is on the disk.
+
+    Attributes
+    ----------
+    number : int
+        Of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+@contextlib.contextmanager
+def between_steps() -> Iterator[Callable[[], None]]:
+    """Keep signals until it is asked for them.
+
+    Yields
+    ------
+    callable
+        Raises StoppedBySignalError if SIGTERM or SIGINT has come since.
+    """
+    came: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 2:  # somebody will not wait
+            raise StoppedBySignalError(number)
+
+    def raise_what_came() -> None:
+        if came:
+            raise StoppedBySignalError(came[0])
+
+    with _handled_by(remember):
+        yield raise_what_came
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Have SIGTERM and SIGINT raise StoppedBySignalError where they come.
+
+    For work whose files are at all times as a kill may leave them; `between_steps` within it keeps
+    signals for a while.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedBySignalError(number)
+
+    with _handled_by(stop):
+        yield
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears of signals
+        return
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handled in before.items():
+            signal.signal(number, handled)
+
+
+def end_with_parent() -> None:
+    """End this process within a second of its parent's death, however that comes.
+
+    Nobody would take what it makes, and who goes on with the work would find its files taken.
+    Windows does not tell of it.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end_with_parent").start()

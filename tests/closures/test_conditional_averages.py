@@ -1,0 +1,102 @@
+"""Averages at values of the CVs, against polynomials and exact densities."""
+
+import numpy as np
+import pytest
+
+from openmm_cgan.closures import choose_bandwidth, conditional_average
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.free_energy import BiasedFrames, reweight
+from openmm_cgan.free_energy.samples import unbiased
+
+Z = CollectiveVariable("z")
+ANGLE = CollectiveVariable("phi", "rad", (-np.pi, np.pi))
+
+
+def samples_of(z, variables=(Z,), seed=0):
+    z = np.asarray(z, float).reshape(len(z), -1)
+    return reweight([BiasedFrames(z, unbiased, 300.0, variables, "run")], seed=seed)
+
+
+def test_a_parabola_is_exact_whatever_the_density():
+    z = np.random.default_rng(0).exponential(1.0, 3000)  # steep: a bin's average would be off
+    found = conditional_average(samples_of(z), 1 - 2 * z + 3 * z**2, np.linspace(0.3, 2, 6), 0.3)
+    at = found.at[:, 0]
+    np.testing.assert_allclose(found.value, 1 - 2 * at + 3 * at**2, rtol=1e-9)
+    assert (found.error < 1e-9).all()
+
+
+def test_two_cvs_one_of_them_periodic():
+    rng = np.random.default_rng(1)
+    z = np.stack([rng.uniform(-np.pi, np.pi, 20000), rng.uniform(0, 1, 20000)], 1)
+    values = np.cos(z[:, 0]) * z[:, 1]
+    at = np.array([[np.pi - 0.05, 0.5], [-np.pi + 0.05, 0.5], [0.3, 0.8]])
+    found = conditional_average(samples_of(z, (ANGLE, Z)), values, at, [0.2, 0.15])
+    np.testing.assert_allclose(found.value, np.cos(at[:, 0]) * at[:, 1], atol=2e-4)
+
+
+def test_nothing_is_extrapolated(caplog):
+    z = np.random.default_rng(2).uniform(0, 1, 2000)
+    found = conditional_average(samples_of(z), z, [-0.02, 0.5, 1.05, 3.0], 0.1)
+    assert np.isnan(found.value[[0, 2, 3]]).all()
+    assert np.isfinite(found.value[1])
+    assert found.unknown == 3
+    assert "3 of 4 values" in caplog.text
+
+
+def test_few_frames_say_nothing():
+    z = np.random.default_rng(2).uniform(0, 1, 60)
+    found = conditional_average(samples_of(z), z, [0.5], 0.05)
+    assert np.isnan(found.value).all()
+    assert 0 < found.effective_samples[0] < 15
+
+
+def test_errors_are_those_of_repeated_runs():
+    """Noisy values of a curved function, the bandwidth chosen each time: z-scores over seeds."""
+    at = np.linspace(-0.8, 0.8, 9)
+    scores = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        z = rng.normal(0.0, 0.6, 2000)
+        values = np.sin(5 * z) + rng.normal(0.0, 1.0, len(z)) * (1 + z**2)
+        found = conditional_average(samples_of(z, seed=seed), values, at)
+        scores.append((found.value - np.sin(5 * at)) / found.error)
+    variance = np.mean(np.square(scores))
+    # 20 seeds of some 5 independent values: a relative error of sqrt(2 / 100)
+    assert 1 - 3 * 0.14 < variance < 1 + 3 * 0.14
+
+
+def test_smearing_is_measured_where_there_is_no_noise():
+    """A wide kernel on a curve without noise: the error is that of smearing, and covers it."""
+    z = np.random.default_rng(0).permutation(np.linspace(-1, 1, 4001))
+    at = np.linspace(-0.5, 0.5, 5)
+    found = conditional_average(samples_of(z), np.cos(6 * z), at, 0.3)
+    off = np.abs(found.value - np.cos(6 * at))
+    assert off.max() > 0.005
+    assert (off < 3 * found.error).all()
+    assert (found.smearing > 0.5 * np.sqrt((off**2).mean())).all()
+
+
+def test_the_bandwidth_follows_the_curve():
+    z = np.random.default_rng(3).uniform(-1, 1, 5000)
+    noise = np.random.default_rng(4).normal(0.0, 0.3, len(z))
+    at = np.linspace(-0.8, 0.8, 17)
+    straight = choose_bandwidth(samples_of(z), z + noise, at)
+    curved = choose_bandwidth(samples_of(z), np.sin(20 * z) + noise, at)
+    assert curved < 0.6 * straight
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"at": np.zeros((2, 3))}, "expected \\(m, 1\\)"),
+        ({"values": np.zeros(7)}, "one for each of 100 samples"),
+        ({"values": np.full(100, np.nan)}, "not finite"),
+        ({"bandwidth": 0.0}, "positive"),
+        ({"at": [50.0]}, "no bandwidth"),
+    ],
+)
+def test_refusals(change, words):
+    z = np.random.default_rng(0).uniform(size=100)
+    given = {"values": z, "at": [0.5]} | change
+    with pytest.raises(ValueError, match=words):
+        conditional_average(samples_of(z), **given)

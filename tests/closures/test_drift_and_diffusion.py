@@ -1,0 +1,97 @@
+"""Closures of systems with exact answers, from umbrella windows joined by MBAR."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from openmm_cgan.closures import Grid, LocalDynamics, closure, identity, local_dynamics_of_sde
+from openmm_cgan.free_energy import reweight_windows
+from openmm_cgan.testsystems.multiscale import (
+    AngleRadius,
+    CoupledDoubleWell,
+    HalfMoon,
+    LinearPair,
+    RotatedMuellerBrown,
+)
+from tests.closures.windows_of import exact_windows, slow_variable
+
+SYSTEMS = {
+    "linear": LinearPair(),
+    "half-moon": HalfMoon(),
+    "angle and radius": AngleRadius(),
+    # Its waves are longer than the frames are apart: shorter ones need more frames.
+    "mueller-brown": RotatedMuellerBrown(wave_number=1.0, n_dims=3),
+    "coupled well": CoupledDoubleWell(),
+}
+N = 300
+
+
+def closed(system, seed, n_windows=10):
+    """Samples, their local dynamics, and a grid over the windows."""
+    windows, x, centres = exact_windows(system, n_windows, N, seed)
+    samples = reweight_windows(windows, seed=seed)
+    rows = samples.window * N + samples.frame
+    local = local_dynamics_of_sde(system.slow, system.drift, system.noise, x[rows], system.kT)
+    bounds = [None if system.period else (centres[0], centres[-1])]
+    return samples, local, Grid.over((slow_variable(system),), 20, bounds)
+
+
+@pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
+def test_drift_diffusion_and_mean_force_are_exact_within_their_errors(system):
+    samples, local, grid = closed(system, 1)
+    z = grid.points
+    step = 1e-5 * np.ptp(system.slow_range)
+    slope = (system.free_energy(z + step) - system.free_energy(z - step)) / (2 * step)
+    found = closure(samples, local, z)
+    truths = system.effective_drift(z), system.effective_diffusion(z), slope[:, None]
+    for average, truth in zip(
+        (found.drift, found.diffusion, found.mean_force), truths, strict=True
+    ):
+        known = np.isfinite(average.value)
+        assert known.mean() >= 0.8
+        off = np.abs(average.value - truth)[known]
+        # Exact where the local quantity is a function of the CV alone: rounding then.
+        reach = 3 * average.error[known] + 1e-6 * np.abs(truth).max()
+        assert (off <= reach).mean() >= 0.9
+        assert np.median(off) < 0.05 * max(np.ptp(truth), np.abs(truth).max())
+
+
+@pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)
+def test_the_identity_holds(system):
+    samples, local, grid = closed(system, 2)
+    found = identity(samples, local, grid.points)
+    assert len(found.z_scores) >= 10
+    assert found.holds(3.0, 0.9), found
+    assert "within 2 standard errors" in str(found)
+
+
+@pytest.mark.parametrize("what", ["weights", "drift", "diffusion"])
+def test_the_identity_fails_where_something_is_wrong(what):
+    system = CoupledDoubleWell()
+    samples, local, grid = closed(system, 3)
+    if what == "weights":  # as biased: a density that is not that of the forces
+        uniform = np.full_like(samples.log_weights, -np.log(len(samples.log_weights)))
+        changes = samples.replicates - samples.log_weights
+        samples = replace(samples, log_weights=uniform, replicates=uniform + changes)
+    else:
+        local = replace(local, **{what: 1.3 * getattr(local, what)})
+    assert not identity(samples, local, grid.points).holds(2.0, 0.9)
+
+
+def test_other_samples_are_refused():
+    samples, local, grid = closed(LinearPair(), 0, 4)
+    shifted = replace(local, cvs=np.roll(local.cvs, 1, axis=0))
+    with pytest.raises(ValueError, match="same samples in the same order"):
+        closure(samples, shifted, grid.points)
+    short = LocalDynamics(*(getattr(local, n)[1:] for n in local.__dataclass_fields__))
+    with pytest.raises(ValueError, match="expected those of the same samples"):
+        identity(samples, short, grid.points)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    logging.getLogger("openmm_cgan").setLevel(logging.ERROR)
+    yield
+    logging.getLogger("openmm_cgan").setLevel(logging.NOTSET)

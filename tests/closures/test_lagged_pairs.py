@@ -1,0 +1,148 @@
+"""Drift and diffusion from trajectories, against Ornstein and Uhlenbeck's process."""
+
+import numpy as np
+import pytest
+
+from openmm_cgan.closures import Trajectories, kramers_moyal, run_bursts, window_diffusion
+from openmm_cgan.closures.lagged_pairs import plateau
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.free_energy import BiasedFrames
+from openmm_cgan.testsystems.multiscale import HalfMoon
+
+Z = CollectiveVariable("z")
+SIGMA2, RATE = 2.0, 1.5
+
+
+def ornstein(starts, n_times, interval, seed):
+    """Exact paths of dz = -RATE z dt + sqrt(SIGMA2) dW, shape (n, n_times + 1)."""
+    rng = np.random.default_rng(seed)
+    decay = np.exp(-RATE * interval)
+    spread = np.sqrt(SIGMA2 / (2 * RATE) * (1 - decay**2))
+    path = [np.asarray(starts, float)]
+    for _ in range(n_times):
+        path.append(decay * path[-1] + spread * rng.normal(size=len(starts)))
+    return np.stack(path, 1)
+
+
+def trajectories(paths, interval):
+    return Trajectories(tuple(p[:, None] for p in paths), interval, (Z,))
+
+
+def expected_at(tau, z):
+    """Kramers and Moyal's coefficients at a lag: exact, not those of tau = 0."""
+    decay = np.exp(-RATE * tau)
+    return (decay - 1) * z / tau, SIGMA2 / (2 * RATE) * (1 - decay**2) / tau
+
+
+def test_bursts_give_drift_and_diffusion():
+    starts = np.random.default_rng(0).uniform(-1.5, 1.5, 3000)
+    runs = trajectories(ornstein(starts, 8, 0.01, 1), 0.01)
+    at = np.linspace(-1, 1, 5)
+    found = kramers_moyal(runs, at, [1, 2, 4, 8])
+    assert found.flat
+    for lag, drift, diffusion in zip(found.lags, found.drift, found.diffusion, strict=True):
+        b, s = expected_at(lag, at)
+        assert (np.abs(drift.value[:, 0] - b) < 4 * drift.error[:, 0]).all()
+        assert (np.abs(diffusion.value[:, 0, 0] - s) < 4 * diffusion.error[:, 0, 0]).all()
+
+
+def test_a_long_biased_run_gives_the_drift_without_its_bias():
+    """A spring of 3 in a run whose dynamics is RATE's with it: what is left is RATE less."""
+    kT = 1.0
+    path = ornstein([0.0], 60000, 0.01, 2)
+    at = np.linspace(-0.6, 0.6, 4)
+    own = RATE * 2 * kT / SIGMA2  # stiffness of the well in the run
+    found = kramers_moyal(
+        trajectories(path, 0.01), at, [2], bias_slope=lambda z: 0.5 * own * z, kT=kT
+    )
+    drift = found.drift[0]
+    expected = expected_at(0.02, at)[0] + 0.5 * RATE * at
+    assert (np.abs(drift.value[:, 0] - expected) < 4 * drift.error[:, 0]).all()
+    assert drift.error.max() < 0.5
+
+
+def test_errors_are_those_of_repeated_runs():
+    at = np.array([-0.5, 0.5])
+    scores = []
+    for seed in range(30):
+        runs = trajectories(ornstein(np.zeros(1), 8000, 0.05, seed), 0.05)
+        found = kramers_moyal(runs, at, [4], bandwidth=0.4)
+        truth = expected_at(0.2, at)
+        scores.append((found.drift[0].value[:, 0] - truth[0]) / found.drift[0].error[:, 0])
+    variance = np.mean(np.square(scores))
+    assert 1 - 3 * 0.18 < variance < 1 + 3 * 0.18  # sqrt(2 / 60)
+
+
+def test_the_plateau_begins_where_fast_motion_has_ended(caplog):
+    """A fast process of the same size on top: short lags see it, long ones do not."""
+    rng = np.random.default_rng(5)
+    slow = ornstein(rng.uniform(-1.5, 1.5, 600), 200, 0.002, 6)
+    fast = 0.02 * rng.normal(size=slow.shape)
+    runs = trajectories(slow + fast, 0.002)
+    found = kramers_moyal(runs, [-0.5, 0.0, 0.5], [1, 2, 4, 8, 16, 32, 64], n_bootstrap=40)
+    short = found.diffusion[0].value[1, 0, 0]
+    assert short == pytest.approx(SIGMA2 + 2 * 0.02**2 / 0.002, rel=0.05)
+    assert found.lags[found.chosen] >= 0.008
+    few = kramers_moyal(runs, [0.0], [1, 2], n_bootstrap=20)
+    assert not few.flat
+    assert "no plateau" in caplog.text
+    assert plateau([(found.diffusion[i],) for i in (0, 2, 4)]) == (0, False)
+
+
+def test_bursts_in_openmm_follow_the_reduced_dynamics():
+    """The half-moon from exact configurations: its slow variable drifts by -m A'."""
+    from openmm import Platform, app
+
+    system = HalfMoon(eps=0.1)
+    x = system.sample_conditional(np.array([[-0.5], [0.5]]), 150, 0).reshape(-1, 2)
+    integrator = system.integrator(2e-4)
+    integrator.setRandomNumberSeed(7)
+    simulation = app.Simulation(
+        system.topology(), system.system(), integrator, Platform.getPlatform("Reference")
+    )
+    runs = run_bursts(
+        simulation,
+        system.positions(x),
+        lambda p, box: p[0, 0] - system.bend * p[0, 1] ** 2,
+        (Z,),
+        temperature=system.temperature,
+        n_steps=250,
+        every=50,
+        seed=1,
+    )
+    assert len(runs.cvs) == 300
+    assert runs.interval == pytest.approx(0.01)
+    ends = np.array([run[-1, 0] - run[0, 0] for run in runs.cvs]).reshape(2, 150) / 0.05
+    truth = system.effective_drift(np.array([[-0.5], [0.5]]))[:, 0]
+    error = ends.std(1, ddof=1) / np.sqrt(150)
+    assert (np.abs(ends.mean(1) - truth) < 4 * error).all()
+
+
+def test_windows_forget_by_their_diffusion():
+    variable = CollectiveVariable("z")
+    windows = []
+    for seed in range(6):
+        z = ornstein([0.0], 40000, 0.02, seed)[0]
+        windows.append(BiasedFrames(z[:, None], lambda c: 0 * c[:, 0], 300.0, (variable,)))
+    found = window_diffusion(windows, 0.02)
+    assert (np.abs(found.diffusion - SIGMA2) < 4 * found.error).all()
+    assert (found.error < 0.3 * SIGMA2).all()
+    short = [BiasedFrames(w.cvs[:300], w.bias, 300.0, (variable,)) for w in windows]
+    assert np.isnan(window_diffusion(short, 0.02).diffusion).all()
+
+
+def test_refusals():
+    runs = trajectories(ornstein(np.zeros(3), 5, 0.1, 0), 0.1)
+    with pytest.raises(ValueError, match="longest run has 6"):
+        kramers_moyal(runs, [0.0], [6])
+    with pytest.raises(ValueError, match="increase"):
+        kramers_moyal(runs, [0.0], [2, 2])
+    with pytest.raises(ValueError, match="needs kT"):
+        kramers_moyal(runs, [0.0], [1], bias_slope=lambda z: z)
+    with pytest.raises(ValueError, match="no run is longer"):
+        runs.after(1.0)
+    with pytest.raises(ValueError, match="not finite"):
+        trajectories(np.full((1, 3), np.nan), 0.1)
+    with pytest.raises(ValueError, match="positive time"):
+        trajectories(np.zeros((1, 3)), 0.0)
+    assert len(runs.after(0.2).cvs[0]) == 4

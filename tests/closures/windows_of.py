@@ -1,0 +1,45 @@
+"""Umbrella windows of the multiscale systems, drawn exactly: what biased runs would give."""
+
+import numpy as np
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.free_energy.samples import BiasedFrames
+
+
+def slow_variable(system):
+    half = None if system.period is None else system.period / 2
+    return CollectiveVariable("z", "", None if half is None else (-half, half))
+
+
+def wells(system, n_windows, reach=None):
+    """Centres over the slow variable's range below `reach` kT, and a stiffness that overlaps."""
+    grid = np.linspace(*system.slow_range, 2001)
+    energy = system.free_energy(grid[:, None])
+    low = grid[energy - energy.min() < (reach or 12.0) * system.kT]
+    centres = np.linspace(low[0], low[-1], n_windows)
+    if system.period is not None:
+        centres = np.arange(n_windows) * system.period / n_windows - system.period / 2
+    return centres, 1.5 * system.kT / (centres[1] - centres[0]) ** 2
+
+
+def exact_windows(system, n_windows, n_frames, seed):
+    """Windows, the configurations of their frames (n_windows * n_frames, d), and the centres."""
+    rng = np.random.default_rng(seed)
+    variable = slow_variable(system)
+    centres, kappa = wells(system, n_windows)
+    grid = np.linspace(*system.slow_range, 20001)
+    energy = system.free_energy(grid[:, None])
+    windows, configurations = [], []
+    for centre in centres:
+
+        def bias(z, centre=centre):
+            return 0.5 * kappa * variable.difference(centre, z[:, 0]) ** 2
+
+        logs = -(energy + bias(grid[:, None])) / system.kT
+        cumulative = np.cumsum(np.exp(logs - logs.max()))
+        z = np.interp(rng.random(n_frames), cumulative / cumulative[-1], grid)
+        configurations.append(system.sample_conditional(z[:, None], 1, rng)[:, 0])
+        windows.append(
+            BiasedFrames(z[:, None], bias, system.temperature, (variable,), f"{centre:.3g}")
+        )
+    return windows, np.concatenate(configurations), centres

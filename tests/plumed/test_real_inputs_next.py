@@ -1,0 +1,185 @@
+"""Actions of real inputs, driven over frames: forces, virials and files are PLUMED's."""
+
+import shutil
+
+import numpy as np
+import openmm
+import pytest
+from openmm import app
+from openmm.app import Simulation
+
+from benchmarks.eight_atoms import BOXES, make_system, random_frames, reference_pdbs
+from openmm_cgan.plumed.actions import read_actions
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
+from tests.cases.driver_runs import compare, driven
+
+pytestmark = pytest.mark.plumed
+
+PRINTED = "PRINT ARG=* FILE=COLVAR FMT=%12.6f\n"
+# fmt: off
+# ruff: noqa: E501  one line of input each
+RUNS = {
+    "CONTACTMAP with one REFERENCE and WEIGHT": "c: CONTACTMAP ATOMS1=1,5 ATOMS2=2,7 "
+    "SWITCH={RATIONAL R_0=0.3} REFERENCE=0.1 WEIGHT=0.5 CMDIST\nRESTRAINT ARG=c AT=0 KAPPA=2\n",
+    "DEBUG and RANDOM_EXCHANGES": "DEBUG LOGACTIVITY STRIDE=5\nRANDOM_EXCHANGES SEED=3\n"
+    "d: DISTANCE ATOMS=1,5\nRESTRAINT ARG=d AT=0 KAPPA=2\n",
+    "PRINT with times": "d: DISTANCE ATOMS=1,5\n"
+    "PRINT ARG=d FILE=MORE UPDATE_FROM=0.006 UPDATE_UNTIL=0.014 STRIDE=2 RESTART=YES\n",
+    "DISTANCES": "UNITS LENGTH=A\nc: CENTER ATOMS=6-8\nd: DISTANCES GROUPA=1-3 GROUPB=4,5,c MIN={BETA=5} "
+    "MAX={BETA=0.1} MEAN LESS_THAN1={RATIONAL R_0=2} LESS_THAN2={EXP R_0=3 D_MAX=6} LOWEST HIGHEST SUM "
+    "MORE_THAN={RATIONAL R_0=2 D_0=1} ALT_MIN={BETA=10} BETWEEN={GAUSSIAN LOWER=1 UPPER=3}\n"
+    "RESTRAINT ARG=d.* AT=1,1,1,1,1,1,1,1,1,1,1 KAPPA=1,2,3,4,5,6,7,8,9,8,7\nPRINT ARG=d.* FILE=COLVAR\n"
+    "PRINT ARG=d.mean,d_min FILE=MORE\n",
+    "DISTANCES of one group": "d: DISTANCES GROUP=1-4 MEAN\ne: DISTANCES ATOMS=2-8 ORIGIN=1 SUM NOPBC\n"
+    "f: DISTANCES ATOMS1=1,2 ATOMS2=2,8 MIN={BETA=100}\nRESTRAINT ARG=d.mean,f.min AT=0,0 KAPPA=50,70\n"
+    "PRINT ARG=d_mean,e.sum,f.min FILE=COLVAR\n",
+    "ZDISTANCES": "d: XDISTANCES ATOMS1=1,2 ATOMS2=2,3 MEAN BETWEEN1={GAUSSIAN LOWER=0.1 "
+    "UPPER=0.3 SMEAR=0.2}\ne: YDISTANCES ATOMS1=1,2 MEAN\nf: ZDISTANCES GROUP=1-3 SUM\n"
+    "RESTRAINT ARG=d.mean,d.between-1,e.mean,f.sum AT=1,1,0,0 KAPPA=1,2,3,4\n"
+    "PRINT ARG=d.*,e.mean,f.sum FILE=COLVAR\n",
+    "ALPHABETA": "c: COM ATOMS=7,8\na: ALPHABETA ATOMS1=1,2,3,4 ATOMS2=2,3,4,c REFERENCE=1.2\n"
+    "b: ALPHABETA ATOMS1=1,2,3,4 ATOMS2=2,3,4,5 REFERENCE1=1.2 REFERENCE2=-1 COEFFICIENT1=2 "
+    "COEFFICIENT2=-0.5 NOPBC\nRESTRAINT ARG=a,b AT=1,1 KAPPA=30,40\nPRINT ARG=a,b FILE=COLVAR\n",
+    "FIT_TO_TEMPLATE SIMPLE": "UNITS LENGTH=A\nFIT_TO_TEMPLATE REFERENCE={pdb} TYPE=SIMPLE\n"
+    "p: POSITION ATOM=3 NOPBC\nf: FIXEDATOM AT=1,2,3\nd: DISTANCE ATOMS=f,5 NOPBC\nt: TORSION ATOMS=1,2,3,4\n"
+    "r: RMSD REFERENCE={weighted} TYPE=SIMPLE\nRESTRAINT ARG=p.x,p.z,d,t,r AT=1,2,3,1,0 KAPPA=1,2,3,4,5\n",
+    "FIT_TO_TEMPLATE OPTIMAL": "WHOLEMOLECULES ENTITY0=1-8\nw: FIT_TO_TEMPLATE REFERENCE={weighted} TYPE=OPTIMAL\n"
+    "p: POSITION ATOM=1 NOPBC\ne: DISTANCE ATOMS=1,8 COMPONENTS\nc: COM ATOMS=5-7\nq: POSITION ATOM=c NOPBC\n"
+    "s: DISTANCE ATOMS=1,c SCALED_COMPONENTS\nf: FIXEDATOM AT=0.1,0.2,0.3\nd: DISTANCE ATOMS=f,5 NOPBC\n"
+    "r: RMSD REFERENCE={weighted} TYPE=SIMPLE\n"
+    "RESTRAINT ARG=p.x,p.z,e.y,q.x,d,r AT=1,2,3,1,0,0 KAPPA=1,2,3,4,5,6\n",
+    "WRAPAROUND": "WHOLEMOLECULES ENTITY0=2-4\nWRAPAROUND ATOMS=5-8 AROUND=2-4 GROUPBY=2\nWRAPAROUND ATOMS=1 AROUND=2-4\n"
+    "FIT_TO_TEMPLATE REFERENCE={three} TYPE=OPTIMAL NOPBC\np: POSITION ATOM=5 NOPBC\nd: DISTANCE ATOMS=2,8 NOPBC\n"
+    "RESTRAINT ARG=p.x,p.y,p.z,d AT=1,2,3,1 KAPPA=1,2,3,4\n",
+    "DUMPATOMS": "UNITS LENGTH=A\nc: COM ATOMS=1-4\nf: FIXEDATOM AT=1,2,3\nDUMPATOMS ATOMS=2,c,8,f FILE=MORE PRECISION=5 STRIDE=2\n"
+    "WHOLEMOLECULES ENTITY0=1-8\nFIT_TO_TEMPLATE REFERENCE={pdb} TYPE=OPTIMAL\nDUMPATOMS ATOMS=1-3 FILE=b.gro\n"
+    "DUMPATOMS ATOMS=1-8 FILE=c.xyz UNITS=nm UPDATE_FROM=0.004\nd: DISTANCE ATOMS=1,2\n",
+    "DUMPDERIVATIVES": "d: DISTANCE ATOMS=1,5\na: ANGLE ATOMS=2,3,7\nt: TORSION ATOMS=1,2,3,4\ng: GYRATION ATOMS=1-4 NOPBC\n"
+    "v: VOLUME\ne: CONTACTMAP ATOMS1=1,2 ATOMS2=2,7 SWITCH={RATIONAL R_0=0.3} SUM\nk: COORDINATION GROUPA=1,2 GROUPB=5,8 R_0=0.3\n"
+    "c: CUSTOM ARG=d,a FUNC=x*sin(y) PERIODIC=NO\nDUMPDERIVATIVES ARG=d FILE=MORE STRIDE=2\nDUMPDERIVATIVES ARG=a FILE=b.gro FMT=%12.6f\n"
+    "DUMPDERIVATIVES ARG=t FILE=c.xyz FMT=%12.6f\nDUMPDERIVATIVES ARG=g,e,k FILE=e.xyz FMT=%12.6f\nDUMPDERIVATIVES ARG=c FILE=f.xyz FMT=%12.6f\n"
+    "DUMPDERIVATIVES ARG=v FILE=v.xyz FMT=%12.6f\n",
+    "UNITS NATURAL": "UNITS NATURAL LENGTH=A ENERGY=kcal/mol\nd: DISTANCE ATOMS=1,5 NOPBC\n"
+    "m: METAD ARG=d SIGMA=9 HEIGHT=1 PACE=2 BIASFACTOR=5 TEMP=1.5\n"
+    "n: METAD ARG=d SIGMA=9 HEIGHT=1 PACE=2 BIASFACTOR=5 FILE=MORE\n",
+}
+
+# fmt: on
+
+
+def frames_in(box, n=8, seed=2):
+    """Whole molecules in any image, so that what OpenMM takes as it is, is."""
+    rng = np.random.default_rng(seed)
+    frames = random_frames(box, rng, n, torn=False)
+    return frames if box is None else frames + rng.integers(-1, 2, size=(n, 1, 3)) @ box
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
+@pytest.mark.parametrize("text", RUNS.values(), ids=RUNS.keys())
+def test_forces_virials_and_files_are_plumeds(text, box, tmp_path):
+    text = text if "FILE=COLVAR" in text else text + PRINTED
+    files = reference_pdbs(tmp_path)
+    lines = files["weighted"].read_text().splitlines()
+    (tmp_path / "three.pdb").write_text("\n".join(sorted(lines[1:-1])[:3]) + "\nEND\n")
+    for name, path in (files | {"three": tmp_path / "three.pdb"}).items():
+        text = text.replace(f"{{{name}}}", str(path))
+    driven(text, tmp_path, frames_in(box), box, full_virial=True, masses=np.arange(8) + 1.0)
+    more = ["MORE"] if "FILE=MORE" in text else []
+    compare(tmp_path, "COLVAR", "forces", *more, tolerance=2e-6)
+    for file in (path.name for path in (tmp_path / "kernel").glob("*.*") if path.suffix != ".pdb"):
+        both = [
+            (tmp_path / backend / file).read_text().splitlines() for backend in ("native", "kernel")
+        ]
+        for mine, plumeds in zip(*both, strict=True):
+            assert same_words(mine, plumeds), (file, mine, plumeds)
+
+
+def same_words(one, other):
+    """Whether two lines have the same words, and numbers but for their last digit."""
+    pairs = list(zip(one.split(), other.split(), strict=True))
+    return all(a == b or abs(float(a) - float(b)) <= 2e-6 * max(1, abs(float(b))) for a, b in pairs)
+
+
+def test_a_smooth_minimum_does_not_overflow(tmp_path):
+    """PLUMED's exp(BETA / x) is infinite below x = BETA / 709.8, and its minimum 0 there."""
+    text = "d: DISTANCES GROUP=1-3 MIN={BETA=500}\nPRINT ARG=d.min FILE=COLVAR FMT=%.9f\n"
+    *_, action, _ = read_actions(read_statements(text, "<input>"))
+    for frame in frames_in(None):
+        gaps = frame[[0, 0, 1]] - frame[[1, 2, 2]]
+        smallest = np.sort(np.sqrt((gaps * gaps).sum(-1)))
+        ratio = np.exp(500 / smallest[1] - 500 / smallest[0])
+        assert ratio < 1e-12 or np.isclose(smallest[0], smallest[1], rtol=0.1)
+        found = action.value(frame)
+        assert 0.9 * smallest[0] < found <= smallest[0] * (1 + 1e-12)
+
+
+VECTORS = {
+    "PRINT ARG=d": "'d' is a vector",
+    "PRINT ARG=*": "vectors of d",
+    "PRINT ARG=d_lt.1": "'d_lt.1' is a vector",
+}
+
+
+@pytest.mark.parametrize("line", VECTORS)
+def test_vectors_are_for_plumed(line):
+    text = f"d: DISTANCES GROUP=1-3 MEAN LESS_THAN={{RATIONAL R_0=1}}\n{line}\n"
+    with pytest.raises(PlumedInputError, match=VECTORS[line]) as refused:
+        read_actions(read_statements(text, "<input>"))
+    assert not any(problem.is_mistake for problem in refused.value.problems)
+
+
+GRIDDED = (
+    "t: TORSION ATOMS=1,3,4,6\nd: DISTANCE ATOMS=5,8\n{bias}"
+    "PRINT ARG=t,d,{label}.bias FILE=COLVAR FMT=%12.8f\n"
+)
+
+
+@pytest.mark.parametrize("extra", ["", " SCALE=-2.5", " NOSPLINE"])
+@pytest.mark.parametrize("box", [None, BOXES["triclinic"]], ids=["no box", "triclinic"])
+def test_a_bias_from_a_grid_file_is_plumeds(box, extra, tmp_path):
+    """A grid that METAD has written: with its label, for it is in the names of columns."""
+    rng = np.random.default_rng(4)
+    metad = (
+        "m: METAD ARG=t,d SIGMA=0.5,0.1 HEIGHT=2 PACE=1 GRID_MIN=-pi,0 GRID_MAX=pi,4 "
+        "GRID_BIN=30,60 GRID_WFILE=grid GRID_WSTRIDE=20 FILE=HILLS\n"
+    )
+    laid = random_frames(None, rng, 21)
+    driven(GRIDDED.format(bias=metad, label="m"), tmp_path, laid)
+    for backend in ("native", "kernel"):
+        shutil.copy(tmp_path / "kernel" / "grid", tmp_path / backend / "read")
+    external = f"m: EXTERNAL ARG=t,d FILE=read{extra}\n"
+    frames = frames_in(box)
+    driven(GRIDDED.format(bias=external, label="m"), tmp_path, frames, box, full_virial=True)
+    compare(tmp_path, "COLVAR", tolerance=2e-8)
+    if not extra.endswith("NOSPLINE"):  # of which PLUMED's forces are not the slope
+        compare(tmp_path, "forces", tolerance=2e-6)
+
+
+def test_a_run_stops_outside_the_grid_of_external_and_files_are_checked(tmp_path):
+    rows = "".join(f"{0.1 + 0.1 * k:.2f} {k} 1\n" for k in range(4))
+    head = "#! FIELDS d e.bias der_d\n#! SET min_d 0.1\n#! SET max_d 0.4\n#! SET nbins_d 4\n"
+    (tmp_path / "grid").write_text(head + "#! SET periodic_d false\n" + rows)
+    (tmp_path / "short").write_text(head + rows)
+    (tmp_path / "turning").write_text(head + "#! SET periodic_d true\n" + rows)
+    text = "d: DISTANCE ATOMS=1,2\ne: EXTERNAL ARG=d FILE={}\nPRINT ARG=d STRIDE=1000\n"
+    for name, message in (
+        ("nothing", "nothing"), ("short", "periodic_d"), ("turning", "periodic_d is true"),
+    ):  # fmt: skip
+        with pytest.raises(PlumedInputError, match=rf"<input>:2: .*{message}"):
+            PlumedBias(text.format(name), directory=tmp_path)
+    bias = PlumedBias(text.format("grid"), directory=tmp_path)
+    system = make_system(None)
+    bias.add_to(system)
+    simulation = Simulation(app.Topology(), system, openmm.VerletIntegrator(0.001))
+    positions = np.zeros((8, 3))
+    positions[:, 0] = np.arange(8) * 0.3
+    simulation.context.setPositions(positions)
+    velocities = np.zeros((8, 3))
+    velocities[1, 0] = 10.0  # nm/ps: it leaves the grid, and a step more of it, in 20 steps
+    simulation.context.setVelocities(velocities)
+    bias.attach(simulation)
+    with pytest.raises(RuntimeError, match=r"EXTERNAL e: d = .* outside the grid"):
+        simulation.step(40)
+    assert simulation.currentStep <= 40
+    bias.close()
