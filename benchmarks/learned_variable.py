@@ -161,8 +161,8 @@ def crossing_rows(folder: Path, n_frames: int, seeds: int) -> list[dict[str, Any
     means = {name: float(np.mean(found)) for name, found in times.items()}
     ratio = means["learned"] / means["phi and psi"]
     name = (
-        f"first crossing C7eq to C7ax, mean of {seeds}: learned {means['learned']:.0f} ps, over phi "
-        f"and psi {means['phi and psi']:.0f} ps"
+        f"first crossing C7eq to C7ax, mean of {seeds}: learned {means['learned']:.0f} ps over "
+        f"{means['phi and psi']:.0f} ps on phi and psi"
     )
     return [{"name": name, "value": round(ratio, 2), "unit": "ratio", "target": 2.0,
              "met": ratio <= 2, "peers": {"times": times},
