@@ -6,12 +6,14 @@ import runpy
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import openmm
 import pytest
 from openmm import app, unit
 
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 from openmm_cgan.frames import read_frames
+from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases import ROOT
 
@@ -58,3 +60,20 @@ def test_the_script_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(block.replace("500_000", "2000"), names)
     assert len(read_frames("frames", settling=True)) == 40
     assert rows_of("proposals.csv") == 2
+
+
+def test_coordinates_are_learned_and_biased() -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "alanine_diffusion_map.py"))
+    example["main"](steps=2000, n_landmarks=20)
+    assert Path("diffusion_map.png").exists()
+    columns = read_fields(Path("learned") / "COLVAR").columns
+    assert np.all(np.isfinite(columns["cv.node-1"]))
+    assert len(columns["cv.node-2"]) == 21
+
+
+@pytest.mark.filterwarnings("ignore")  # of what mlcolvar imports
+def test_a_model_of_mlcolvar_is_biased() -> None:
+    pytest.importorskip("mlcolvar", exc_type=ImportError)
+    example = runpy.run_path(str(ROOT / "examples" / "mlcolvar_variable.py"))
+    example["main"](steps=1000)
+    assert len(read_fields("COLVAR").columns["cv.node-0"]) == 5

@@ -188,7 +188,7 @@ def diffusion_map(
         n = settings.n_coordinates
         raise ValueError(f"{len(index)} different frames are too few for {n} coordinates")
     landmarks = frames[index]
-    shares: NDArray[np.float64] = np.bincount(owner, weights, len(index))
+    shares = np.asarray(np.bincount(owner, weights, len(index)), dtype=float)
     counts: NDArray[np.int64] = np.bincount(owner, minlength=len(index))
     if settings.bandwidth is None:
         bandwidth = choose_bandwidth(landmarks, square_distances, seed=settings.seed)
