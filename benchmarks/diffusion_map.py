@@ -255,7 +255,7 @@ def main() -> None:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True,
                                 text=True, check=False).stdout.strip()  # fmt: skip
         made = {"commit": commit, "cores": os.cpu_count(), "date": str(datetime.date.today())}
-        arguments.json.write_text(json.dumps({**made, "rows": rows}, indent=1) + "\n")
+        arguments.json.write_text(json.dumps([line | made for line in rows], indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ those of autograd in it included, are recorded once; where numpy has them all th
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -134,9 +135,9 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "t": np.transpose,
     "transpose": np.swapaxes,
     "permute": np.transpose,
-    "view": np.reshape,
-    "_unsafe_view": np.reshape,
-    "reshape": np.reshape,
+    "view": lambda x, shape: x.reshape(shape),  # np.reshape takes as long again
+    "_unsafe_view": lambda x, shape: x.reshape(shape),
+    "reshape": lambda x, shape: x.reshape(shape),
     "expand": _expand,
     "squeeze": _squeeze,
     "unsqueeze": np.expand_dims,
@@ -270,7 +271,13 @@ class _Written:
         """The function; None where its result does not depend on the input."""
         if last not in self.names:
             return None
-        text = "\n    ".join(["def program(x):", *self.lines, f"return {self.names[last]}"])
+        wanted, lines = {self.names[last]}, [f"return {self.names[last]}"]
+        for line in reversed(self.lines):  # what only asked for a shape is left out
+            name, _, call = line.partition(" = ")
+            if name in wanted:
+                wanted.update(re.findall(r"\bv\d+\b", call))
+                lines.append(line)
+        text = "\n    ".join(["def program(x):", *reversed(lines)])
         space = dict(self._used)
         exec(text, space)  # of our own names only: nothing in it is taken from a file
         return space["program"]
