@@ -266,14 +266,14 @@ def main() -> None:
         for seed in arguments.seeds for name in arguments.generators
     ]  # fmt: skip
     torch.set_num_threads(1)
-    rows = []
+    rows, source = [], {"steps": arguments.steps} | provenance()
     for name in tqdm(arguments.systems, desc="systems", disable=None):
         for separation in arguments.separations:
             for row in rows_of(SYSTEMS[name](1 / separation), settings):
                 if not rows:
                     print("  ".join(f"{key:>10}" for key in row), flush=True)
                 print("  ".join(f"{value!s:>10}" for value in row.values()), flush=True)
-                rows.append(row | {"steps": arguments.steps} | provenance())
+                rows.append(row | source)
             if arguments.json:
                 write(arguments.json, rows)
 

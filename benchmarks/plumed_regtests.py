@@ -8,8 +8,9 @@ actions, in a temporary copy. Each output file is compared with its ``.reference
 within one unit of the last printed digit, everything else equal. Files with more than 12
 significant digits are compared to 1e-10 of each number, for their last digits are rounding.
 
-Statements that only serve PLUMED's tests (DUMPDERIVATIVES, DUMPATOMS, ...) are left out, and their
-files are not compared. A directory written for several MPI processes of one simulation runs on one.
+Statements that only serve PLUMED's tests and are not known natively (DUMPFORCES, DUMPMASSCHARGE,
+...) are left out, and their files are not compared; those directories do not count as unmodified.
+A directory written for several MPI processes of one simulation runs on one.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Outcome:
     actions: set[str] = field(default_factory=set)
     reason: str = ""
     files: int = 0
+    unmodified: bool = True
 
 
 def main() -> None:
@@ -117,18 +119,25 @@ def run_directory(source: Path, name: str, place: Path, backend: str) -> Outcome
         statements = include_files(statements, folder)
     except (PlumedInputError, OSError) as error:
         return Outcome(name, "cannot be split into statements", reason=str(error))
-    kept = [s for s in statements if not ONLY_TESTS.match(s.action)]
+    kept = [s for s in statements if not only_tests(s)]
     actions = {s.action for s in kept}
     counted = "FLUSH STRIDE=1000000"  # an action in their place keeps the names @0, @1 ...
     if unknown := actions - set(ACTIONS) - HANDLED_ELSEWHERE:
         return Outcome(name, "other actions", unknown)
     if len(kept) < len(statements):
-        lines = [counted if ONLY_TESTS.match(s.action) else s.text for s in statements]
+        lines = [counted if only_tests(s) else s.text for s in statements]
         plumed.write_text("\n".join([*lines, ""]))
-    dumped = {file_of(s) for s in statements if ONLY_TESTS.match(s.action)}
+    dumped = {file_of(s) for s in statements if only_tests(s)}
     if {file.stem for file in folder.glob("*.reference")} <= dumped:
         return Outcome(name, "nothing to compare", actions)
-    return judged(name, actions, folder, [*words, "--backend", backend], dumped)
+    outcome = judged(name, actions, folder, [*words, "--backend", backend], dumped)
+    outcome.unmodified = not dumped
+    return outcome
+
+
+def only_tests(statement: Statement) -> bool:
+    """Whether a statement only serves tests, and is not known."""
+    return ONLY_TESTS.match(statement.action) is not None and statement.action not in ACTIONS
 
 
 def judged(
@@ -260,6 +269,8 @@ def report(outcomes: list[Outcome]) -> None:
     print(f"\npass of those compiled: {passed}/{compiled} = {ratio(passed, compiled)}")
     print(f"pass of all for these actions: {passed}/{len(judged)} = {ratio(passed, len(judged))}")
     print(f"files compared in those that pass: {files}")
+    whole = count([o for o in judged if o.unmodified], "pass")
+    print(f"pass unmodified, of all: {whole}/{len(judged)} = {ratio(whole, len(judged))}")
 
 
 def count(outcomes: list[Outcome], *verdicts: str) -> int:

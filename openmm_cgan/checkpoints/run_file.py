@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from openmm_cgan.array_files import read_arrays
-from openmm_cgan.atomic_files import replacing
+from openmm_cgan.atomic_files import replacing, require_readable
 from openmm_cgan.checkpoints.saved_states import SavedState, arrays_below, saved_text, text_array
 
 VERSION = 2
@@ -84,8 +84,7 @@ def read_run(path: Path) -> SavedRun:
     ValueError
         If it is no saved run.
     """
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+    require_readable(path, MAX_FILE_BYTES)
     with path.open("rb") as file:
         try:
             return _checked(*_contents(file))

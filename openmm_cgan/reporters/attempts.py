@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.atomic_files import flush_to_disk
+from openmm_cgan.atomic_files import flush_to_disk, open_special, replaceable
 from openmm_cgan.checkpoints import cut_to
 from openmm_cgan.claims import Claim
 from openmm_cgan.plumed.files.contents import cut_half_row
@@ -124,7 +125,11 @@ class AttemptTable:
             cut_half_row(path)
         elif not append:
             back_up(path)
-        self._file = file = path.open("a" if append else "w", newline="")
+        self._file = file = (
+            path.open("a" if append else "w", newline="")
+            if replaceable(path)
+            else io.TextIOWrapper(open_special(path), newline="")
+        )
         self._claim = Claim(path)
         before.release()
         self._rows, self._flush = csv.writer(file, lineterminator="\n"), file.flush

@@ -11,7 +11,9 @@ from openmm.app import Simulation
 from benchmarks.eight_atoms import BOXES, make_system, random_frames, reference_pdbs
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
+from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases.driver_runs import compare, driven
 
 pytestmark = pytest.mark.plumed
@@ -52,6 +54,8 @@ RUNS = {
     "WRAPAROUND": "WHOLEMOLECULES ENTITY0=2-4\nWRAPAROUND ATOMS=5-8 AROUND=2-4 GROUPBY=2\nWRAPAROUND ATOMS=1 AROUND=2-4\n"
     "FIT_TO_TEMPLATE REFERENCE={three} TYPE=OPTIMAL NOPBC\np: POSITION ATOM=5 NOPBC\nd: DISTANCE ATOMS=2,8 NOPBC\n"
     "RESTRAINT ARG=p.x,p.y,p.z,d AT=1,2,3,1 KAPPA=1,2,3,4\n",
+    "ABMD": "UNITS ENERGY=kcal/mol\nt: TORSION ATOMS=1,2,3,4\nd: DISTANCE ATOMS=1,5\n"
+    "a: ABMD ARG=t,d TO=2.5,0.1 KAPPA=3,400 MIN=1e-12,1e-12\n",
     "DUMPATOMS": "UNITS LENGTH=A\nc: COM ATOMS=1-4\nf: FIXEDATOM AT=1,2,3\nDUMPATOMS ATOMS=2,c,8,f FILE=MORE PRECISION=5 STRIDE=2\n"
     "WHOLEMOLECULES ENTITY0=1-8\nFIT_TO_TEMPLATE REFERENCE={pdb} TYPE=OPTIMAL\nDUMPATOMS ATOMS=1-3 FILE=b.gro\n"
     "DUMPATOMS ATOMS=1-8 FILE=c.xyz UNITS=nm UPDATE_FROM=0.004\nd: DISTANCE ATOMS=1,2\n",
@@ -183,3 +187,48 @@ def test_a_run_stops_outside_the_grid_of_external_and_files_are_checked(tmp_path
         simulation.step(40)
     assert simulation.currentStep <= 40
     bias.close()
+
+
+def test_the_record_of_a_ratchet_is_plumeds(tmp_path):
+    text = (
+        "t: TORSION ATOMS=1,2,3,4\nd: DISTANCE ATOMS=1,5\na: ABMD ARG=t,d TO=2.5,0.1 KAPPA=3,400\n"
+    )
+    driven(text + PRINTED, tmp_path, frames_in(None, 40), forces=None)
+    compare(tmp_path, "COLVAR", tolerance=2e-6)
+    refused = PlumedInputError, "noise is not native"
+    with pytest.raises(refused[0], match=refused[1]):
+        read_actions(read_statements("d: DISTANCE ATOMS=1,5\nABMD ARG=d TO=1 KAPPA=1 NOISE=1", "x"))
+
+
+def test_a_ratchet_goes_on_from_a_checkpoint_and_holds_in_a_run(tmp_path):
+    """The same bitwise in one piece and in two, and never farther from the target than thermal."""
+    text = "phi: TORSION ATOMS=5,7,9,15\na: ABMD ARG=phi TO=1.2 KAPPA=300\nPRINT ARG=* FILE=COLVAR STRIDE=5\n"
+
+    def started(folder, checkpoint=None):
+        molecule = alanine_dipeptide("C7eq")
+        bias = PlumedBias(text, directory=folder)
+        assert bias.backend == "native"
+        bias.add_to(molecule.system)
+        integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.002)
+        integrator.setRandomNumberSeed(3)
+        platform = openmm.Platform.getPlatformByName("Reference")
+        simulation = Simulation(molecule.topology, molecule.system, integrator, platform)
+        simulation.context.setPositions(molecule.positions)
+        simulation.context.setVelocitiesToTemperature(300, 5)
+        bias.attach(simulation, checkpoint=checkpoint)
+        return bias, simulation
+
+    bias, simulation = started(tmp_path / "one")
+    simulation.step(100)
+    bias.save_checkpoint(tmp_path / "saved")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    simulation.step(100)
+    bias.close()
+    bias, simulation = started(tmp_path / "two", tmp_path / "saved")
+    simulation.step(100)
+    bias.close()
+    one, two = ((tmp_path / name / "COLVAR").read_text() for name in ("one", "two"))
+    assert one == two
+    least = read_fields(tmp_path / "one" / "COLVAR").columns["a.phi_min"]
+    assert np.all(np.diff(least) <= 0)
+    assert least[-1] < least[0]

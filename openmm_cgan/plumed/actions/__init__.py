@@ -13,7 +13,7 @@ ignored          DEBUG, RANDOM_EXCHANGES
 variables        virtual atoms and collective variables
 functions        COMBINE, CUSTOM, CONSTANT
 pytorch_model    PYTORCH_MODEL
-biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT
+biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
 external         EXTERNAL
 committor        COMMITTOR
@@ -28,6 +28,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from openmm_cgan.plumed.actions.action import Action, Scope, uncovered
+from openmm_cgan.plumed.actions.biases.abmd import Abmd
 from openmm_cgan.plumed.actions.biases.bias_value import BiasValue
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.biases.restraint import Restraint
@@ -48,7 +49,9 @@ from openmm_cgan.plumed.actions.variables.alpha_beta import AlphaBeta
 from openmm_cgan.plumed.actions.variables.centers import Center, Com, FixedAtom
 from openmm_cgan.plumed.actions.variables.chains import Angle, Distance, Torsion
 from openmm_cgan.plumed.actions.variables.components import Position
-from openmm_cgan.plumed.actions.variables.contacts import ContactMap, Coordination
+from openmm_cgan.plumed.actions.variables.contact_maps import ContactMap
+from openmm_cgan.plumed.actions.variables.contacts import Coordination
+from openmm_cgan.plumed.actions.variables.coordination_numbers import CoordinationNumber
 from openmm_cgan.plumed.actions.variables.distances import (
     Distances,
     XDistances,
@@ -57,6 +60,8 @@ from openmm_cgan.plumed.actions.variables.distances import (
 )
 from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, WrapAround, as_moved
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
+from openmm_cgan.plumed.actions.variables.projection import ProjectionOnAxis
+from openmm_cgan.plumed.actions.variables.puckering import Puckering
 from openmm_cgan.plumed.actions.variables.secondary import (
     AlphaRmsd,
     AntibetaRmsd,
@@ -90,6 +95,9 @@ ACTIONS: dict[str, type[Action]] = {
         YDistances,
         ZDistances,
         AlphaBeta,
+        CoordinationNumber,
+        Puckering,
+        ProjectionOnAxis,
         Gyration,
         Rmsd,
         PathMsd,
@@ -108,6 +116,7 @@ ACTIONS: dict[str, type[Action]] = {
         PytorchModel,
         Restraint,
         MovingRestraint,
+        Abmd,
         UpperWalls,
         LowerWalls,
         BiasValue,

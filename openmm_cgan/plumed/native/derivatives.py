@@ -8,11 +8,12 @@ import numpy as np
 
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
-from openmm_cgan.plumed.actions.variables.contacts import ContactMap
+from openmm_cgan.plumed.actions.variables.contact_maps import ContactMap
+from openmm_cgan.plumed.actions.variables.contacts import Coordination
 from openmm_cgan.plumed.actions.variables.variable import Variable
 
 # Steps of central differences. The first has less rounding; the second is taken where they differ
-# by more than its rounding, as beside the knot of a spline.
+# by more than its rounding, as beside the knot of a spline. Both are in units of the argument.
 _STEP, _SMALL_STEP = 1e-6, 1e-7
 _ROUNDING = 1e-7  # of the second, relative to 1 + the value
 
@@ -24,7 +25,7 @@ def slope(function: Callable[[list[float]], float], at: list[float], i: int) -> 
     for step in (_STEP * size, _SMALL_STEP * size):
         ends = [function([*at[:i], at[i] + s, *at[i + 1 :]]) for s in (step, -step)]
         found.append((ends[0] - ends[1]) / (2 * step))
-    rounding = _ROUNDING * (1 + abs(function(at)))
+    rounding = _ROUNDING * (1 + abs(function(at))) / size
     return found[0] if abs(found[0] - found[1]) <= rounding else found[1]
 
 
@@ -64,7 +65,7 @@ def by_positions(
     rows = np.zeros((0, 3))
     if isinstance(variable, ChainVariable):
         rows = variable.gradient_of_ends(seen, box)
-    elif isinstance(variable, ContactMap):
+    elif isinstance(variable, ContactMap | Coordination):
         rows = variable.gradient_of_ends(index, seen, box)
     elif variable.sites:
         rows = variable.gradient(index, seen, box)[1]

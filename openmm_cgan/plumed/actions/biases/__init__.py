@@ -5,4 +5,5 @@ restraint   RESTRAINT
 walls       UPPER_WALLS, LOWER_WALLS
 bias_value  BIASVALUE
 moving      MOVINGRESTRAINT
+abmd        ABMD
 """

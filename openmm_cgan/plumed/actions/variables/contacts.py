@@ -1,8 +1,7 @@
-"""Sums over pairs of atoms: COORDINATION and CONTACTMAP."""
+"""Sums over pairs of atoms, and COORDINATION."""
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +15,6 @@ from openmm_cgan.plumed.actions.variables.variable import (
     Name,
     OwnForce,
     Site,
-    Term,
     Variable,
     site_position,
 )
@@ -125,6 +123,17 @@ class PairSum(Variable):
         vectors = np.array([x, y, z])
         return float(values.real.sum()), slopes, vectors @ (pull * vectors).T
 
+    def _slopes_of_pairs(
+        self, positions: np.ndarray, box: np.ndarray | None, chosen: np.ndarray
+    ) -> np.ndarray:
+        """Gradient by the first of each pair, then by the second, shape (2 n_pairs, 3)."""
+        x, y, z = self._vectors(positions, box)
+        r = np.sqrt(x * x + y * y + z * z)
+        values = self.pair_values(r / self.units.length + 1e-40j) * chosen
+        pull = values.imag / 1e-40 / (np.where(r > 0, r, 1.0) * self.units.length)
+        slopes = np.stack([pull * x, pull * y, pull * z], -1)
+        return np.concatenate([-slopes, slopes])
+
     def depends_on_image(self, box: BoxKind) -> bool:
         return self.leaves_fixed_point or super().depends_on_image(box)
 
@@ -180,7 +189,7 @@ class Coordination(PairSum):
         self.groups: tuple[tuple[Site, ...], tuple[Site, ...] | None] = groups
         self.pairs = self._pairs(*groups, self.zipped)
         self._refuse_fixed_pairs("GROUPA")
-        self.switch = self._switch(options)
+        self.switch = switch_of(self, options)
 
     def _pairs(
         self, a: tuple[Site, ...], b: tuple[Site, ...] | None, zipped: bool
@@ -197,17 +206,6 @@ class Coordination(PairSum):
         else:
             pairs = [(x, y) for x in a for y in b]
         return [pair for pair in pairs if pair[0] != pair[1]]  # PLUMED leaves the others out
-
-    def _switch(self, options: dict[str, Any]) -> Switch:
-        if options["SWITCH"] is not None:
-            try:
-                return read_switch(options["SWITCH"])
-            except ValueError as error:
-                raise self.not_native("SWITCH", str(error)) from None
-        r_0, nn, mm = options["R_0"], options["NN"], options["MM"]
-        if r_0 is None or not r_0 > 0 or nn == mm or (mm or 2 * nn) <= nn:
-            raise self.error("R_0", "give SWITCH, or a positive R_0 with NN below MM")
-        return rational(r_0, options["D_0"], nn, mm)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -250,6 +248,15 @@ class Coordination(PairSum):
             np.add.at(total, self._blocks.second, slopes.second)
         return value, total
 
+    def gradient_of_ends(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> np.ndarray:
+        """Gradient by all of the first group, then of the second, as they are named: (n, 3)."""
+        if self.zipped:
+            return self._slopes_of_pairs(positions, box, np.ones(len(self.pairs)))
+        slopes = self._in_blocks(positions, box)[1]
+        return slopes.first if self._blocks.once else np.concatenate([slopes.first, slopes.second])
+
     def _strained(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         if self.zipped:
             return super()._strained(index, positions, box)
@@ -273,120 +280,19 @@ class Coordination(PairSum):
         return self.switch.expression(f"({r}*{1 / self.units.length!r})")
 
 
-class ContactMap(PairSum):
-    """Contacts one by one, their weighted sum, or the squared distance from a reference map."""
+def switch_of(action: Variable, options: dict[str, Any]) -> Switch:
+    """The switching function that SWITCH, or R_0, D_0, NN and MM say.
 
-    name = "CONTACTMAP"
-    summary = "contacts, their sum (SUM) or distance from a map (CMDIST)"
-    keywords = (
-        Keyword("ATOMS", "atoms", "the two atoms of a contact", compulsory=True, first=1),
-        Keyword("SWITCH", "text", "the switching function of a contact", first=1),
-        Keyword("SWITCH", "text", "the switching function of all contacts"),
-        Keyword("REFERENCE", "real", "subtracted from a contact", first=1),
-        Keyword("REFERENCE", "real", "the same for all contacts"),
-        Keyword("WEIGHT", "real", "multiplies a contact", first=1),
-        Keyword("WEIGHT", "real", "the same for all contacts"),
-        Keyword("SUM", "flag", "add the contacts"),
-        Keyword("CMDIST", "flag", "add their squares"),
-        Keyword("NOPBC", "flag", "ignore the periodic box"),
-        Keyword("SERIAL", "flag", "accepted"),
-    )
-
-    def __init__(self, given: Given) -> None:
-        super().__init__(given)
-        options = given.options
-        self.pairs = []
-        for atoms in options["ATOMSi"]:
-            if len(atoms) != 2:
-                raise self.error("ATOMS", f"{len(atoms)} atoms; expected two for each contact")
-            self.pairs.append((atoms[0], atoms[1]))
-        self._refuse_fixed_pairs("ATOMS")
-        n = len(self.pairs)
-        if options["SUM"] and options["CMDIST"]:
-            raise self.error("CONTACTMAP", "give SUM or CMDIST, not both")
-        self.separate: bool = not options["SUM"] and not options["CMDIST"]
-        self.squared: bool = options["CMDIST"]
-        self.references = self._numbers("REFERENCE", options, 0.0, n)
-        self.weights = self._numbers("WEIGHT", options, 1.0, n)
-        self.switches = self._switches(options, n)
-
-    def _numbers(self, name: str, options: dict[str, Any], default: float, n: int) -> list[float]:
-        each, common = options[f"{name}i"], options[name]
-        if each and common is not None:
-            raise self.error(name, f"give {name} once, or {name}1, {name}2 ..., not both")
-        if each and len(each) != n:
-            raise self.error(name, f"{len(each)} given for {n} contacts")
-        return list(each) or [default if common is None else common] * n
-
-    def _switches(self, options: dict[str, Any], n: int) -> list[Switch]:
-        texts = list(options["SWITCHi"]) or [options["SWITCH"]] * n
-        if len(texts) != n or texts[0] is None:
-            raise self.error("SWITCH", "give SWITCH once, or SWITCH1, SWITCH2 ... for each contact")
+    Raises
+    ------
+    PlumedInputError
+    """
+    if options["SWITCH"] is not None:
         try:
-            return [read_switch(text) for text in texts]
+            return read_switch(options["SWITCH"])
         except ValueError as error:
-            raise self.not_native("SWITCH", str(error)) from None
-
-    @property
-    def outputs(self) -> tuple[Value, ...]:
-        if not self.separate:
-            return (Value(self.label),)
-        return tuple(Value(f"{self.label}.contact-{k + 1}") for k in range(len(self.pairs)))
-
-    def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
-        if not self.separate:
-            return super().values(positions, box)
-        contacts = self.pair_values(self.distances(positions, box))
-        return tuple(contacts[..., k] for k in range(len(self.pairs)))
-
-    def gradient(
-        self, index: int, positions: np.ndarray, box: np.ndarray | None
-    ) -> tuple[float, np.ndarray]:
-        if not self.separate:
-            return super().gradient(index, positions, box)
-        return self._pull(positions, box, np.arange(len(self.pairs)) == index)[:2]
-
-    def gradient_of_ends(
-        self, index: int, positions: np.ndarray, box: np.ndarray | None
-    ) -> np.ndarray:
-        """Gradient by the first atom of each pair, then by the second, shape (2 n_pairs, 3)."""
-        x, y, z = self._vectors(positions, box)
-        r = np.sqrt(x * x + y * y + z * z)
-        chosen = np.arange(len(self.pairs)) == index if self.separate else 1.0
-        values = self.pair_values(r / self.units.length + 1e-40j) * chosen
-        pull = values.imag / 1e-40 / (np.where(r > 0, r, 1.0) * self.units.length)
-        slopes = np.stack([pull * x, pull * y, pull * z], -1)
-        return np.concatenate([-slopes, slopes])
-
-    def _strained(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
-        chosen = np.arange(len(self.pairs)) == index if self.separate else np.ones(len(self.pairs))
-        return self._pull(positions, box, chosen)[2]
-
-    def expression(self, index: int, name: Name, box: BoxKind) -> str:
-        if not self.separate or self._in_python(box):
-            return super().expression(index, name, box)
-        periodic = self.periodic and box.periodic
-        r = name(Term(self.pairs[index], "distance", periodic=periodic))
-        text = self.pair_expression(index, r)
-        for parameter, number in self.pair_parameters(index).items():
-            text = re.sub(rf"\b{parameter}\b", f"({number!r})", text)
-        return text
-
-    def pair_values(self, r: Any) -> Any:
-        contacts = [
-            self.weights[k] * (switch.value(r[..., k]) - self.references[k])
-            for k, switch in enumerate(self.switches)
-        ]
-        values = namespace(r).stack(contacts, -1)
-        return values**2 if self.squared else values
-
-    @property
-    def reach(self) -> float:
-        return max(switch.d_max for switch in self.switches) * self.units.length
-
-    def pair_expression(self, k: int, r: str) -> str:
-        switch = self.switches[k].expression(f"({r}*{1 / self.units.length!r})")
-        return f"(weight*({switch}-ref))" + ("^2" if self.squared else "")
-
-    def pair_parameters(self, k: int) -> dict[str, float]:
-        return {"weight": self.weights[k], "ref": self.references[k]}
+            raise action.not_native("SWITCH", str(error)) from None
+    r_0, nn, mm = options["R_0"], options["NN"], options["MM"]
+    if r_0 is None or not r_0 > 0 or nn == mm or (mm or 2 * nn) <= nn:
+        raise action.error("R_0", "give SWITCH, or a positive R_0 with NN below MM")
+    return rational(r_0, options["D_0"], nn, mm)

@@ -1,7 +1,7 @@
 """What actions do between the steps of a run.
 
 run        a step, and what an action does at it
-model, path, committor, external, moving, metad, opes, print, dumps
+model, path, committor, external, moving, abmd, metad, opes, print, dumps
            the actions that do something
 `RUNS`     which class runs which action; a new one is its file and its row here
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openmm_cgan.plumed.actions import Action
+from openmm_cgan.plumed.actions.biases.abmd import Abmd
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.committor import Committor
 from openmm_cgan.plumed.actions.dumps import DumpAtoms, DumpDerivatives
@@ -21,6 +22,7 @@ from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.output import Flush, Print
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel, PytorchPositions
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
+from openmm_cgan.plumed.native.runs.abmd import AbmdRun
 from openmm_cgan.plumed.native.runs.committor import CommittorRun
 from openmm_cgan.plumed.native.runs.dumps import DumpAtomsRun, DumpDerivativesRun
 from openmm_cgan.plumed.native.runs.external import ExternalRun
@@ -38,6 +40,7 @@ RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
     PathMsd: PathRun,
     Committor: CommittorRun,
     MovingRestraint: MovingRun,
+    Abmd: AbmdRun,
     Metad: MetadRun,
     Opes: OpesRun,
     External: ExternalRun,

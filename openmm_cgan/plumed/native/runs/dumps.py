@@ -126,7 +126,8 @@ def _gro(action: DumpAtoms, points: np.ndarray, box: np.ndarray, step: Step) -> 
     for site, point in zip(action.sites, points, strict=True):
         number, residue, name = _named(action, site)
         serial = site if isinstance(site, int) else len(step.positions) + action.virtual[site]
-        where = f"{number % 100000:5d}{residue:<5s}{name:>5s}{(serial + 1) % 100000:5d}"
+        columns = f"{residue:>3s}"  # as they are in a PDB file
+        where = f"{number % 100000:5d}{columns:<5s}{name:>5s}{(serial + 1) % 100000:5d}"
         lines.append(where + "".join(fmt % x for x in point))
     order = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1))
     lines.append(" ".join(box_fmt % box[place] for place in order))

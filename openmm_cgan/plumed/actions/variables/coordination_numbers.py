@@ -1,0 +1,91 @@
+"""COORDINATIONNUMBER: numbers made of the coordination numbers of many atoms."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from openmm_cgan.plumed.actions.action import Given, Keyword
+from openmm_cgan.plumed.actions.variables.contacts import switch_of
+from openmm_cgan.plumed.actions.variables.many import ManyVariable, lengths_of
+from openmm_cgan.plumed.actions.variables.reductions import (
+    REDUCTION_KEYWORDS,
+    Reduction,
+    read_reductions,
+)
+from openmm_cgan.plumed.input.expressions import namespace
+
+MAX_PAIRS = 500_000
+
+
+class CoordinationNumber(ManyVariable):
+    """Mean, moments, counts ... of how many neighbours each atom has."""
+
+    name = "COORDINATIONNUMBER"
+    summary = "mean, moments, counts ... of the coordination numbers of many atoms"
+    keywords = (
+        Keyword("SPECIES", "atoms", "the atoms, and their neighbours"),
+        Keyword("SPECIESA", "atoms", "the atoms"),
+        Keyword("SPECIESB", "atoms", "their neighbours"),
+        Keyword("SWITCH", "text", "the switching function"),
+        Keyword("R_0", "real", "its length, if SWITCH is not given"),
+        Keyword("D_0", "real", "where it begins", default=0.0),
+        Keyword("NN", "integer", "its first exponent", default=6),
+        Keyword("MM", "integer", "its second exponent, 2 NN if 0", default=0),
+        Keyword("MOMENTS", "numbers", "central moments: 2,3"),
+        *REDUCTION_KEYWORDS,
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        options = given.options
+        single, a, b = (options[word] for word in ("SPECIES", "SPECIESA", "SPECIESB"))
+        if (single is None) == (a is None) or (a is None) != (b is None):
+            raise self.error(self.name, "give SPECIES, or SPECIESA and SPECIESB")
+        atoms, others = (single, single) if a is None else (a, b)
+        if len(atoms) * len(others) > MAX_PAIRS:
+            raise self.not_native("SPECIES", f"more than {MAX_PAIRS} pairs")
+        self.arrows = [[(x, y) for y in others] for x in atoms]
+        self.switch = switch_of(self, options)
+        moments = [_moment(self, number) for number in options["MOMENTS"] or ()]
+        self.reductions = (*moments, *read_reductions(self, given))
+        if not self.reductions:
+            raise self.not_native(self.name, "a vector is not native; MEAN and others are")
+
+    @property
+    def unit(self) -> str:
+        return ""
+
+    @cached_property
+    def _counted(self) -> np.ndarray:
+        """Which pairs are not an atom and itself, shape (n_elements, n_vectors)."""
+        return self._ends[..., 0] != self._ends[..., 1]
+
+    def elements(self, vectors: Any) -> Any:
+        r = lengths_of(vectors) / self.units.length
+        xp = namespace(vectors)
+        return xp.where(xp.asarray(self._counted), self.switch.value(r), r * 0).sum(-1)
+
+    def element_slopes(self, vectors: np.ndarray) -> np.ndarray:
+        unit = self.units.length**2
+        squared = (vectors * vectors).sum(-1) / unit
+        slopes = np.where(self._counted, self.switch.with_slopes(squared)[1], 0.0)
+        return slopes[..., None] * vectors / unit
+
+
+def _moment(action: CoordinationNumber, number: float) -> Reduction:
+    order = int(number)
+    if order != number or order < 2:
+        raise action.error("MOMENTS", "expected integers from 2 on")
+    return Reduction(f"moment-{order}", partial(_about_mean, order), partial(_pulled, order))
+
+
+def _about_mean(order: int, x: Any) -> Any:
+    return ((x - x.mean(-1)[..., None]) ** order).mean(-1)
+
+
+def _pulled(order: int, x: np.ndarray) -> np.ndarray:
+    powers = order * (x - x.mean()) ** (order - 1) / len(x)
+    return powers - powers.mean()
