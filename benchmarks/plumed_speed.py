@@ -8,6 +8,7 @@
 * What OPES and MOVINGRESTRAINT add to a step.
 * One evaluation of the bias alone in explicit water on the CPU platform.
 * What the kernel backend adds to an empty PythonForce.
+* Many pairs of COORDINATION, frames with forces in the driver, inputs of many actions.
 
 Blocks of each run are alternated with blocks of the run that it is compared with; each number is
 the median over rounds of a block against the mean of its two neighbours, in CPU time.
@@ -28,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import large_inputs
 import numpy as np
 import openmm
 from alanine import bias_variables
@@ -269,20 +271,46 @@ def kernel_rows(rounds: int) -> list[dict[str, Any]]:
     return [row(title, cost, "us a step", "<= 35", cost <= 35, peers)]
 
 
+def large_rows(rounds: int) -> list[dict[str, Any]]:
+    """Many pairs, frames with forces, many actions."""
+    rows = []
+    for name, switch in large_inputs.PAIRS.items():
+        native, kernel = large_inputs.pair_times(switch, max(rounds // 3, 2))
+        ratio, target = kernel / native, 1.0 if "NLIST" in name else 5.0
+        peers = {"native": native, "kernel backend": kernel}
+        title = f"{name}: ms a step by libplumed over native"
+        rows.append(row(title, ratio, "ratio", f">= {target}", ratio >= target, peers))
+    native, kernel = large_inputs.driver_times(max(rounds // 3, 2))
+    title = "driver --dump-forces, COORDINATION of 60 x 100: ms a frame natively over libplumed"
+    peers = {"native": native, "kernel backend": kernel}
+    rows.append(row(title, native / kernel, "ratio", "<= 2", native <= 2 * kernel, peers))
+    few, many = (large_inputs.seconds_to_compile(n) for n in (1000, 8000))
+    title = "an input of 8,000 actions read and compiled"
+    rows.append(row(title, many, "s", "<= 3", many <= 3, {"of 1,000 actions": few}))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        choices=("rates", "hills", "callbacks", "evaluations", "kernel", "large"),
+    )
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     logging.getLogger("openmm_cgan").setLevel(logging.WARNING)
     rounds = arguments.rounds
-    rows = (
-        rate_rows(rounds)
-        + hill_rows(rounds)
-        + callback_rows(rounds)
-        + evaluation_rows(200)
-        + kernel_rows(rounds)
-    )
+    groups: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "rates": lambda: rate_rows(rounds),
+        "hills": lambda: hill_rows(rounds),
+        "callbacks": lambda: callback_rows(rounds),
+        "evaluations": lambda: evaluation_rows(200),
+        "kernel": lambda: kernel_rows(rounds),
+        "large": lambda: large_rows(rounds),
+    }
+    rows = [each for name in arguments.only or groups for each in groups[name]()]
     for each in rows:
         each["command"] = f"python {' '.join(sys.argv)}"
     if arguments.json:

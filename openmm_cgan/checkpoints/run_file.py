@@ -93,7 +93,9 @@ def read_run(path: Path) -> SavedRun:
             *(ValueError, KeyError, TypeError, AttributeError, ArithmeticError),  # a wrong header
             *(MemoryError, RuntimeError),  # sizes that no file has; depths, ciphers
         ) as error:
-            raise ValueError(f"{path} is no saved state of a bias: {error}") from None
+            older = path.with_name(f"{path.name}.old")
+            hint = f"; the one before it is {older}" if older.exists() else ""
+            raise ValueError(f"{path} is no saved state of a bias: {error}{hint}") from None
 
 
 def _contents(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

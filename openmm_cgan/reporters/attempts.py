@@ -18,6 +18,7 @@ from openmm_cgan.checkpoints import cut_to
 from openmm_cgan.claims import Claim
 from openmm_cgan.plumed.files.contents import cut_half_row
 from openmm_cgan.plumed.files.fields import back_up
+from openmm_cgan.short_reprs import short_repr
 
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
@@ -53,7 +54,7 @@ class Candidates:
     largest_weight: float = np.nan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attempt:
     """One proposal, from its target to its end.
 
@@ -80,6 +81,8 @@ class Attempt:
     reason: str = ""
     positions: NDArray | None = None
     candidates: Candidates = Candidates()
+
+    __repr__ = short_repr
 
 
 class AttemptTable:

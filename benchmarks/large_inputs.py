@@ -1,0 +1,97 @@
+"""Inputs with many pairs, many actions or many frames, for ``plumed_speed.py``."""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import openmm
+from openmm import app
+
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.driver.driver import run_driver
+from openmm_cgan.plumed.driver.settings import DriverSettings
+from openmm_cgan.plumed.driver.trajectories import Frame
+
+EDGE = 3.2  # nm
+PAIRS = {
+    "COORDINATION of 500 x 500 atoms": "R_0=0.3",
+    "the same with NLIST": "R_0=0.3 NLIST NL_CUTOFF=1.0 NL_STRIDE=20",
+    "the same with NLIST and D_MAX": "SWITCH={RATIONAL R_0=0.3 D_MAX=0.8} "
+    "NLIST NL_CUTOFF=1.0 NL_STRIDE=20",
+}
+
+
+def milliseconds_a_step(text: str, backend: str, n_atoms: int, steps: int) -> float:
+    """CPU time of a step of heavy atoms without forces of their own, on the Reference platform."""
+    system = openmm.System()
+    for _ in range(n_atoms):
+        system.addParticle(100.0)
+    system.setDefaultPeriodicBoxVectors(*np.diag([EDGE] * 3))
+    nothing = openmm.CustomBondForce("0")
+    nothing.setUsesPeriodicBoundaryConditions(True)
+    system.addForce(nothing)
+    topology = app.Topology()
+    residue = topology.addResidue("X", topology.addChain())
+    for _ in range(n_atoms):
+        topology.addAtom("X", None, residue)
+    bias = PlumedBias(text, backend=backend, directory=tempfile.mkdtemp())
+    bias.add_to(system)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(topology, system, openmm.VerletIntegrator(0.001), platform)
+    simulation.context.setPositions(np.random.default_rng(0).random((n_atoms, 3)) * EDGE)
+    bias.attach(simulation)
+    simulation.step(3)
+    start = time.process_time()
+    simulation.step(steps)
+    taken = time.process_time() - start
+    bias.close()
+    return 1e3 * taken / steps
+
+
+def pair_times(switch: str, rounds: int) -> tuple[float, float]:
+    """Milliseconds a step, native and by libplumed, medians over rounds in turns."""
+    text = f"c: COORDINATION GROUPA=1-500 GROUPB=501-1000 {switch}\n"
+    text += "RESTRAINT ARG=c AT=100 KAPPA=0.0001\n"
+    found = [
+        [milliseconds_a_step(text, backend, 1000, 40) for backend in ("native", "kernel")]
+        for _ in range(rounds)
+    ]
+    native, kernel = (statistics.median(column) for column in zip(*found, strict=True))
+    return native, kernel
+
+
+def driver_times(rounds: int) -> tuple[float, float]:
+    """Milliseconds a frame of ``--dump-forces`` of a COORDINATION of 60 x 100, both backends."""
+    rng = np.random.default_rng(0)
+    frames = [Frame(rng.random((160, 3)) * 2.0, np.eye(3) * 2.0) for _ in range(120)]
+    text = "c: COORDINATION GROUPA=1-60 GROUPB=61-160 R_0=0.3\nRESTRAINT ARG=c AT=10 KAPPA=0.1\n"
+
+    def taken(backend: str, count: int) -> float:
+        settings = DriverSettings(backend=backend, directory=Path(tempfile.mkdtemp()), forces="f")
+        start = time.process_time()
+        run_driver(text, iter(frames[:count]), settings)
+        return time.process_time() - start
+
+    found = [
+        [1e3 * (taken(b, 120) - taken(b, 20)) / 100 for b in ("native", "kernel")]
+        for _ in range(rounds)
+    ]
+    native, kernel = (statistics.median(column) for column in zip(*found, strict=True))
+    return native, kernel
+
+
+def seconds_to_compile(n_actions: int) -> float:
+    """CPU time of reading and compiling an input of distances, half of them restrained."""
+    lines = []
+    for i in range(n_actions // 2):
+        lines.append(f"d{i}: DISTANCE ATOMS={i % 90 + 1},{i % 90 + 3}")
+        lines.append(f"RESTRAINT ARG=d{i} AT=1 KAPPA=1")
+    system = openmm.System()
+    for _ in range(100):
+        system.addParticle(1.0)
+    start = time.process_time()
+    text = "\n".join([*lines, "PRINT ARG=* FILE=COLVAR", ""])
+    PlumedBias(text, backend="native", directory=tempfile.mkdtemp()).add_to(system)
+    return time.process_time() - start
