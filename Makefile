@@ -2,7 +2,7 @@
 # make test   lint and the whole test suite, with real PLUMED
 # make lint   ruff and mypy only        make format  let ruff lay out the code
 # make bench  every benchmark, one table
-# make soak   memory, handles and threads of runs of 20 minutes
+# make soak   memory, handles and threads of runs of 20 minutes; runs of each kind killed 50 times
 # make clean  remove the virtual environment and what the demo wrote
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -35,6 +35,7 @@ bench: $(VENV)/.installed-test
 
 soak: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kill_resume.py
 
 clean:
 	rm -rf $(VENV) demo bench

@@ -181,6 +181,7 @@ def try_kind(name: str, prepared: Path, repeats: int, plan: tuple[int, int], see
             tally.equal += not wrong
             if wrong:
                 tally.wrong.append(f"run {i}: {', '.join(wrong)}")
+                print(f"    {name}, {tally.wrong[-1]}", flush=True)
             shutil.rmtree(folder, ignore_errors=True)
         tally.seconds = time.monotonic() - began
     return tally
@@ -215,8 +216,6 @@ def main() -> None:
             tallies.append(tally)
             equal = f"{tally.equal}/{tally.runs}"
             print(f"{name:16} {equal:>9} {tally.kills:>6} {tally.seconds:>8.0f}", flush=True)
-            for line in tally.wrong:
-                print(f"    {line}", flush=True)
     if args.json:
         rows = [vars(tally) for tally in tallies]
         about = {"commit": commit(), "cores": os.cpu_count(), "date": str(datetime.date.today())}

@@ -256,24 +256,27 @@ def main() -> None:
     parser.add_argument("--generators", nargs="+", choices=["gan", "flow"], default=["gan", "flow"])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--condition-noise", type=float, default=0.1, help="of flows")
     parser.add_argument("--json", type=Path, help="write rows here, beside those of other systems")
     arguments = parser.parse_args()
     kinds = {"gan": "MLPGenerator", "flow": "FlowGenerator"}
-    base = TrainingSettings(steps=arguments.steps, report_every=500)
-    settings = [
-        (name if seed == 0 else f"{name}, seed {seed}",
-         replace(base, generator=kinds[name], seed=seed))
-        for seed in arguments.seeds for name in arguments.generators
-    ]  # fmt: skip
+    noise = arguments.condition_noise
+    base = TrainingSettings(steps=arguments.steps, report_every=500, condition_noise=noise)
+    settings = []
+    for seed in arguments.seeds:
+        for name in arguments.generators:
+            blur = f", blur {noise}" if name == "flow" and noise != 0.1 else ""
+            which = f", seed {seed}" if seed else ""
+            settings.append((name + blur + which, replace(base, generator=kinds[name], seed=seed)))
     torch.set_num_threads(1)
-    rows = []
+    rows, source = [], {"steps": arguments.steps} | provenance()
     for name in tqdm(arguments.systems, desc="systems", disable=None):
         for separation in arguments.separations:
             for row in rows_of(SYSTEMS[name](1 / separation), settings):
                 if not rows:
                     print("  ".join(f"{key:>10}" for key in row), flush=True)
                 print("  ".join(f"{value!s:>10}" for value in row.values()), flush=True)
-                rows.append(row | {"steps": arguments.steps} | provenance())
+                rows.append(row | source)
             if arguments.json:
                 write(arguments.json, rows)
 

@@ -8,6 +8,9 @@ free energy.
 The modules in the order in which the data pass through them:
 
 quantities            what is given with units, in the package's own
+topologies            what a topology may be given as
+platforms             OpenMM's platforms by name
+short_reprs           records of large arrays in one line
 thermostats           the temperature of a simulation, wherever OpenMM keeps it
 collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays

@@ -14,6 +14,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from openmm_cgan.atomic_files import require_readable
+
+MAX_ARRAY_BYTES = 8 * 1024**3
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -62,6 +65,7 @@ def read_array(path: Path) -> np.ndarray:
     ValueError
         If it holds no array of plain numbers or text; the message names the file.
     """
+    require_readable(path, MAX_ARRAY_BYTES)
     try:
         return _array(path.read_bytes())
     except ValueError as error:
@@ -80,6 +84,7 @@ def require_checksums(path: Path, max_bytes: int) -> None:
     zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError
         If it is no zip or is damaged.
     """
+    require_readable(path, max_bytes)
     with zipfile.ZipFile(path) as archive:
         require_size(archive, max_bytes)
         if (damaged := archive.testzip()) is not None:

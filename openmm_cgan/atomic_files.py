@@ -87,6 +87,32 @@ def replaceable(path: Path) -> bool:
     return stat.S_ISREG(mode)
 
 
+def require_readable(path: Path, max_bytes: int) -> None:
+    """Refuse to read what is no regular file, or too large: devices and pipes need not end.
+
+    Parameters
+    ----------
+    path : Path
+    max_bytes : int
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    IsADirectoryError
+        If it is a folder.
+    ValueError
+        If it is a device or a pipe, or larger.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(f"{path} is a folder; expected the name of a file to read")
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is a device or a pipe; expected a file")
+    if status.st_size > max_bytes:
+        raise ValueError(f"{path} is larger than {max_bytes} bytes")
+
+
 def open_special(path: Path) -> BinaryIO:
     """Open a device or a pipe to write to.
 

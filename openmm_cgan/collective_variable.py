@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan.quantities import numbers_of
 
 
 @dataclass(frozen=True)
@@ -72,3 +76,18 @@ class CollectiveVariable:
             action=str(record.get("action", "")),
             atoms=tuple(int(atom) for atom in record.get("atoms", ())),
         )
+
+
+def cv_rows(cvs: Any, variables: Sequence[CollectiveVariable]) -> NDArray[np.float64]:
+    """CV values as numbers, shape (n, n_cvs) [CV units].
+
+    Raises
+    ------
+    ValueError
+        If they have units or another shape.
+    """
+    rows = numbers_of(cvs, "cvs")
+    if rows.ndim != 2 or rows.shape[1] != len(variables):
+        names = ", ".join(variable.name for variable in variables)
+        raise ValueError(f"cvs have shape {rows.shape}; expected (n, {len(variables)}): {names}")
+    return rows

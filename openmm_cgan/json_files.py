@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.atomic_files import require_readable, write_atomically
 
 MAX_BYTES = 2**30
 
@@ -26,8 +26,7 @@ def read_json(path: Path) -> dict[str, Any]:
     ValueError
         If it is no JSON object; the message names the file.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_BYTES} bytes")
+    require_readable(path, MAX_BYTES)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

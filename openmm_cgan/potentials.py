@@ -22,6 +22,8 @@ import openmm
 from numpy.typing import ArrayLike, NDArray
 from openmm import unit
 
+from openmm_cgan.platforms import platform_named
+from openmm_cgan.quantities import nanometers
 from openmm_cgan.states import forces_of
 
 # What moves the box or the velocities of a run by itself has no place beside it.
@@ -203,7 +205,7 @@ class Potential:
         if isinstance(platform, openmm.Platform):
             self._platform = platform
         else:
-            self._platform = openmm.Platform.getPlatformByName(platform or "Reference")
+            self._platform = platform_named(platform or "Reference")
         self._properties = dict(properties or {})
         if self._platform.getName() == "CPU":
             self._properties["Threads"] = "1"  # faster in sum, and on small molecules even alone
@@ -214,6 +216,10 @@ class Potential:
         self._contexts = [self._make_context()]
         if n_contexts is not None:
             self._make_contexts(n_contexts)
+
+    def __repr__(self) -> str:
+        where = f"{self.n_contexts} on {self._platform.getName()}"
+        return f"Potential({self.n_atoms} atoms, {len(self.constraints)} constraints; {where})"
 
     def _make_context(self) -> openmm.Context:
         integrator = openmm.VerletIntegrator(0.001)
@@ -311,7 +317,7 @@ class Potential:
         return half_log_det_constraints(positions, self.constraints, self.masses)
 
     def _checked(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        x = np.ascontiguousarray(positions, dtype=float)
+        x = np.ascontiguousarray(nanometers(positions))
         if x.ndim != 3 or x.shape[1:] != (self.n_atoms, 3):
             raise ValueError(
                 f"configurations have shape {x.shape}; expected (n, {self.n_atoms}, 3), the atoms "

@@ -1,12 +1,17 @@
-"""What is given with units, or without, as numbers in the units of the package."""
+"""What is given with units, or without, as numbers in the units of the package.
+
+Whatever has one unit (temperatures, times, positions) is taken with it or without. What has the
+units of a CV is taken as numbers only: those units are the PLUMED input's to say, and no Quantity
+knows them. OpenMM is not imported here: where nothing else has, there can be no Quantity.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from openmm import unit
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -18,22 +23,50 @@ def kelvin(temperature: Any) -> float | None:
     Raises
     ------
     ValueError
-        If it is not finite and positive.
+        If it is not finite and positive, or no temperature.
     """
-    if temperature is None:
-        return None
-    if unit.is_quantity(temperature):
-        temperature = temperature.value_in_unit(unit.kelvin)
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature is {temperature} K; expected a positive number")
-    return float(temperature)
+    return None if temperature is None else positive(temperature, "K", "temperature")
+
+
+def positive(value: Any, unit_name: str, name: str) -> float:
+    """A positive number, or a Quantity as one.
+
+    Parameters
+    ----------
+    value : float or Quantity
+    unit_name : str
+        "K", "ps", "1/ps", "nm" or "kJ/mol".
+    name : str
+        Of the argument, for messages.
+
+    Raises
+    ------
+    ValueError
+        If it is no number of that dimension, or not finite and positive.
+    """
+    expected = f"{name} is {value}; expected a positive number [{unit_name}]"
+    try:
+        number = float(_in_unit(value, unit_name))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{expected}, or a Quantity of that dimension") from error
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(expected)
+    return number
 
 
 def nanometers(lengths: Any) -> np.ndarray:
-    """Lengths of any shape [nm]."""
-    if unit.is_quantity(lengths):
-        lengths = lengths.value_in_unit(unit.nanometer)
-    return np.asarray(lengths, dtype=float)
+    """Lengths of any shape [nm].
+
+    Raises
+    ------
+    ValueError
+        If they are no numbers, or Quantities of another dimension.
+    """
+    try:
+        # what app.PDBFile and others give is a Quantity of a list of Vec3
+        return np.asarray(_in_unit(lengths, "nm"), dtype=float)
+    except TypeError as error:
+        raise ValueError(f"expected lengths [nm] or a Quantity of them: {error}") from error
 
 
 def positions_in_nm(positions: Any) -> np.ndarray:
@@ -50,6 +83,91 @@ def positions_in_nm(positions: Any) -> np.ndarray:
     return x
 
 
+def numbers_of(values: Any, name: str, unit_name: str = "CV units") -> np.ndarray:
+    """Numbers of any shape, in units that no Quantity can be converted to.
+
+    Parameters
+    ----------
+    values : array_like
+    name, unit_name : str
+        Of the argument, for messages.
+
+    Raises
+    ------
+    ValueError
+        If there is a Quantity, or what is no number, among them.
+    """
+    expected = f"{name}: expected numbers [{unit_name}]"
+    if has_units(values):
+        raise ValueError(
+            f"{expected} and not {values}: CV units are those of the PLUMED input, which a "
+            "Quantity does not know; give quantity.value_in_unit(...)"
+        )
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{expected}: {error}") from error
+
+
+def number_of_steps(value: Any, name: str, least: int = 1) -> int:
+    """A whole number of steps.
+
+    Raises
+    ------
+    ValueError
+        If it is a time, no whole number, or less than the least.
+    """
+    expected = f"{name} is {value}; expected a number of steps >= {least}"
+    if has_units(value):
+        raise ValueError(f"{expected}: divide a time by the time step, round(time / timestep)")
+    try:
+        number = int(value)
+        whole = number == value
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(expected) from error
+    if not whole or number < least:
+        raise ValueError(expected)
+    return number
+
+
+def has_units(value: Any) -> bool:
+    """Whether something is a Quantity, or a sequence with one in it."""
+    units = sys.modules.get("openmm.unit")
+    if units is None:
+        return False
+    if isinstance(value, list | tuple):
+        return any(map(has_units, value))
+    if isinstance(value, np.ndarray):
+        return value.dtype == object and any(map(has_units, value.ravel().tolist()))
+    return bool(units.is_quantity(value))
+
+
+def _in_unit(value: Any, unit_name: str) -> Any:
+    """Numbers of a Quantity, or of a list of Quantities; what has no units as it is.
+
+    Raises
+    ------
+    TypeError
+        If a Quantity has another dimension.
+    """
+    if not has_units(value):
+        return value
+    from openmm import unit
+
+    units = {
+        "K": unit.kelvin,
+        "ps": unit.picosecond,
+        "1/ps": unit.picosecond**-1,
+        "nm": unit.nanometer,
+        "kJ/mol": unit.kilojoule_per_mole,
+    }
+    if unit.is_quantity(value):
+        return value.value_in_unit(units[unit_name])
+    return [_in_unit(part, unit_name) for part in value]
+
+
 def timestep_of(simulation: Simulation) -> float:
     """The time step of a Simulation [ps]."""
+    from openmm import unit
+
     return simulation.integrator.getStepSize().value_in_unit(unit.picosecond)

@@ -1,6 +1,7 @@
 """Plots of what a run did, as PNG files: figures for a reader, drawn without a display.
 
-Angles come in radians and are drawn in degrees. Each function writes one file and returns its path.
+Angles come in radians and are drawn in degrees, other CVs in their units. Each function writes one
+file and returns its path.
 """
 
 import os
@@ -15,6 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.atomic_files import replacing
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.short_reprs import short_repr
 
 INK = "#1b2a41"
 OURS = "#c8553d"
@@ -23,14 +26,14 @@ ACCEPTED = "#588157"
 MAP = "YlGnBu"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profile:
     """A free-energy profile to draw.
 
     Attributes
     ----------
     cv : ndarray, shape (n,)
-        CV values [rad].
+        CV values [CV unit].
     free_energy : ndarray, shape (n,)
         Free energies, NaN or inf where unknown [kJ/mol].
     error : ndarray, shape (n,)
@@ -43,6 +46,8 @@ class Profile:
     free_energy: NDArray[np.float64]
     error: NDArray[np.float64]
     label: str
+
+    __repr__ = short_repr
 
 
 def plot_ramachandran(
@@ -97,6 +102,7 @@ def plot_free_energy(
     reference: Profile | None = None,
     basin: tuple[float, float] | None = None,
     label: str = "φ",
+    variable: CollectiveVariable | None = None,
 ) -> Path:
     """A free-energy profile with error bars of two standard errors, beside a reference.
 
@@ -112,21 +118,24 @@ def plot_free_energy(
     reference : Profile, optional
         Drawn as a line within its band of two standard errors.
     basin : (float, float), optional
-        A stretch of the CV to shade [rad].
+        A stretch of the CV to shade [CV unit].
     label : str
-        Name of the CV.
+        Name of the CV, where it is not given.
+    variable : CollectiveVariable, optional
+        The CV; a torsion if omitted.
 
     Returns
     -------
     Path
         The file written.
     """
+    variable = variable or CollectiveVariable(label, "rad", (-np.pi, np.pi))
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axis = figure.subplots()
     if basin is not None:
-        axis.axvspan(*np.degrees(basin), color=REFERENCE, alpha=0.15, lw=0)
+        axis.axvspan(*_drawn(basin, variable), color=REFERENCE, alpha=0.15, lw=0)
     if reference is not None:
-        x, shift = np.degrees(reference.cv), _shift(reference, ours)
+        x, shift = _drawn(reference.cv, variable), _shift(reference, ours, variable.period)
         y = reference.free_energy + shift
         band = 2 * reference.error
         axis.fill_between(x, y - band, y + band, color=REFERENCE, alpha=0.5, lw=0)
@@ -134,7 +143,7 @@ def plot_free_energy(
     known = np.isfinite(ours.free_energy) & np.isfinite(ours.error)
     guessed = np.isfinite(ours.free_energy) & ~known
     axis.errorbar(
-        np.degrees(ours.cv[known]),
+        _drawn(ours.cv[known], variable),
         ours.free_energy[known],
         yerr=2 * ours.error[known],
         fmt="o",
@@ -146,16 +155,14 @@ def plot_free_energy(
     )
     if guessed.any():
         axis.plot(
-            np.degrees(ours.cv[guessed]),
+            _drawn(ours.cv[guessed], variable),
             ours.free_energy[guessed],
             "x",
             ms=4,
             color=REFERENCE,
             label="error unknown",
         )
-    axis.set_xticks(np.arange(-180, 181, 60))
-    axis.set_xlabel(f"{label} / degrees")
-    axis.set_xlim(-180, 180)
+    _along(axis, variable)
     axis.set_ylabel("free energy / (kJ/mol)")
     axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     _plain(axis)
@@ -247,10 +254,28 @@ def _torsion_pairs(torsions: ArrayLike, name: str) -> NDArray[np.float64]:
     return np.remainder(pairs + np.pi, 2 * np.pi) - np.pi
 
 
-def _shift(reference: Profile, ours: Profile) -> float:
+def _drawn(values: ArrayLike, variable: CollectiveVariable) -> NDArray[np.float64]:
+    """Values of a CV as they are drawn: angles in degrees."""
+    return np.degrees(values) if variable.unit == "rad" else np.asarray(values, dtype=float)
+
+
+def _along(axis: Axes, variable: CollectiveVariable) -> None:
+    """The axis of a CV: its unit, and its whole domain where it is periodic."""
+    unit = "degrees" if variable.unit == "rad" else variable.unit
+    axis.set_xlabel(f"{variable.name} / {unit}" if unit else variable.name)
+    if variable.domain is None:
+        return
+    low, high = _drawn(variable.domain, variable)
+    axis.set_xlim(low, high)
+    if variable.unit == "rad":
+        axis.set_xticks(np.arange(np.ceil(low / 60) * 60, high + 1, 60))
+
+
+def _shift(reference: Profile, ours: Profile, period: float | None) -> float:
     """The constant that brings the reference onto our profile where both are low."""
     order = np.argsort(reference.cv)
-    there = np.interp(ours.cv, reference.cv[order], reference.free_energy[order], period=2 * np.pi)
+    curve = reference.cv[order], reference.free_energy[order]
+    there = np.interp(ours.cv, *curve, left=np.nan, right=np.nan, period=period)
     low = np.isfinite(ours.free_energy) & np.isfinite(there)
     low &= (ours.free_energy < 20) & (there < 20)
     return float(np.mean(ours.free_energy[low] - there[low])) if low.any() else 0.0

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from openmm_cgan.topologies import openmm_topology
+
 Rotor = tuple[int, int, int]  # three hydrogens
 
 
@@ -36,6 +38,7 @@ def find_rotors(
     list of (int, int, int)
         Numbers of the hydrogens among ``atoms``.
     """
+    topology = openmm_topology(topology)
     every = list(topology.atoms())
     chosen = list(range(len(every))) if atoms is None else [int(a) for a in atoms]
     local = {a: i for i, a in enumerate(chosen)}

@@ -81,6 +81,13 @@ def test_only_numbers_and_whole_headers_are_read(arrays, tmp_path):
         read_run(tmp_path / "bad.npz")
 
 
+def test_a_damaged_file_names_the_one_before(tmp_path):
+    (tmp_path / "run.chk").write_bytes(b"PK")
+    (tmp_path / "run.chk.old").touch()
+    with pytest.raises(ValueError, match=r"no saved state.*before it is .*run\.chk\.old"):
+        read_run(tmp_path / "run.chk")
+
+
 def test_sizes_that_no_file_has_are_refused(tmp_path):
     """An array that says to be of 8 TB, in a file of a kilobyte."""
     write_run(tmp_path / "a", SavedRun(3, b"chk", STATES))

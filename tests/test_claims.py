@@ -21,7 +21,9 @@ PRINT ARG=phi STRIDE=10 FILE=COLVAR
 SECOND = """
 import sys
 sys.path.insert(0, {root!r})
+from openmm_cgan import claims
 from tests.cases import biased_runs as t
+claims.PATIENCE = 0.1
 try:
     t.biased_alanine({text!r}, {folder!r}, checkpoint={checkpoint!r})
 except RuntimeError as error:
@@ -29,7 +31,8 @@ except RuntimeError as error:
 """
 
 
-def test_a_claim_is_the_process_own(tmp_path: Path) -> None:
+def test_a_claim_is_the_process_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openmm_cgan.claims.PATIENCE", 0.1)
     path = tmp_path / "a"
     path.write_text("rows")
     first, second = Claim(path), Claim(path)
@@ -61,8 +64,8 @@ def test_a_closed_writer_has_no_claim(tmp_path: Path) -> None:
 
 
 def refused(path: Path) -> bool:
-    code = "from pathlib import Path; from openmm_cgan.claims import Claim; "
-    code += f"Claim(Path({str(path)!r}))"
+    code = "from pathlib import Path; from openmm_cgan import claims; claims.PATIENCE = 0.1; "
+    code += f"claims.Claim(Path({str(path)!r}))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
     return b"another process is writing" in ran.stderr
 

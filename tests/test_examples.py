@@ -1,18 +1,13 @@
-"""The example and the script of the README run as they stand, only shorter."""
+"""The example runs as it stands, only shorter."""
 
 import csv
-import re
 import runpy
-from functools import partial
 from pathlib import Path
 
-import openmm
 import pytest
-from openmm import app, unit
 
-from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
+from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.frames import read_frames
-from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases import ROOT
 
 SHORT = TrainingSettings(steps=5)
@@ -34,27 +29,4 @@ def test_the_example_runs() -> None:
     example["main"](steps=2000, training=SHORT)
     assert len(read_frames("frames", settling=True)) == 40
     assert Path("model.npz").exists()
-    assert rows_of("proposals.csv") == 2
-
-
-def test_the_script_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    [block] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    molecule = alanine_dipeptide("C7eq")
-
-    def simulation_with_positions(*arguments: object) -> app.Simulation:
-        platform = openmm.Platform.getPlatformByName("Reference")
-        simulation = app.Simulation(*arguments, platform)
-        simulation.context.setPositions(molecule.positions)
-        return simulation
-
-    monkeypatch.setattr(ConditionalGAN, "fit", partial(ConditionalGAN.fit, settings=SHORT))
-    names = {
-        "topology": molecule.topology,
-        "system": molecule.system,
-        "integrator": openmm.LangevinMiddleIntegrator(300, 1, 0.002),
-        "Simulation": simulation_with_positions,
-        "kelvin": unit.kelvin,
-    }
-    exec(block.replace("500_000", "2000"), names)
-    assert len(read_frames("frames", settling=True)) == 40
     assert rows_of("proposals.csv") == 2

@@ -213,5 +213,5 @@ def test_damaged_arrays_are_refused(flow, tmp_path, name, array):
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files}
     np.savez(path, **(arrays | {f"features.{name}": array}))
-    with pytest.raises(ValueError, match=r"pair\.npz is damaged"):
+    with pytest.raises(ValueError, match=r"pair\.npz is .*damaged"):
         ConditionalGenerator.load(path)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from openmm_cgan import report
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.report import Profile
 
 
@@ -65,6 +66,31 @@ def test_reference_is_shifted_onto_ours_and_the_basin_shaded(tmp_path, drawn) ->
     axis = drawn[0].axes[0]
     np.testing.assert_allclose(axis.lines[0].get_ydata(), profile().free_energy, atol=1e-12)
     assert "± 2 standard errors" in axis.get_legend().get_texts()[1].get_text()
+
+
+@pytest.mark.parametrize(
+    ("variable", "label", "limits"),
+    [
+        (CollectiveVariable("d", "nm"), "d / nm", None),
+        (CollectiveVariable("n"), "n", None),
+        (CollectiveVariable("theta", "rad"), "theta / degrees", None),
+        (CollectiveVariable("turn", "rad", (0.0, 2 * np.pi)), "turn / degrees", (0, 360)),
+        (CollectiveVariable("s", "", (0.0, 5.0)), "s", (0, 5)),
+    ],
+)
+def test_the_axis_has_the_unit_of_the_cv(tmp_path, drawn, variable, label, limits) -> None:
+    ours = Profile(np.linspace(0.2, 0.8, 7), np.arange(7.0), np.ones(7), "ours")
+    moved = Profile(ours.cv, ours.free_energy + 3, ours.error, "reference")
+    report.plot_free_energy(ours, tmp_path / "f.png", moved, (0.3, 0.4), variable=variable)
+    axis = drawn[0].axes[0]
+    assert axis.get_xlabel() == label
+    scale = 180 / np.pi if variable.unit == "rad" else 1.0
+    np.testing.assert_allclose(axis.lines[0].get_xdata(), scale * ours.cv)
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), ours.free_energy)
+    if limits is None:
+        assert axis.get_xlim()[1] < 1.3 * scale * 0.8  # no domain that it does not have
+    else:
+        assert axis.get_xlim() == pytest.approx(limits)
 
 
 def test_unknown_free_energies_leave_gaps(tmp_path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from openmm_cgan import __version__
 from openmm_cgan.array_files import read_arrays
-from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.atomic_files import require_readable, write_atomically
 
 FORMAT = "openmm_cgan.ConditionalGAN"  # the name of the class when the format was made
 FORMAT_VERSION = 3
@@ -60,6 +60,7 @@ def read_artefact(path: Path) -> tuple[dict[str, Any], Arrays]:
     ValueError
         If it is no artefact, is damaged, or of a version that is not known.
     """
+    require_readable(path, MAX_BYTES)
     with path.open("rb") as file:  # FileNotFoundError, PermissionError speak for themselves
         try:
             arrays = read_arrays(file, MAX_BYTES)

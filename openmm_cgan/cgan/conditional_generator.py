@@ -34,11 +34,15 @@ from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.networks import initial_networks
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.targets import checked_targets
+from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import train
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import FEATURIZATIONS, ConditionEncoding, Featurization, Featurize
 from openmm_cgan.frames import Frames, read_frames, topology_hash
 from openmm_cgan.generators import DensityGenerator, Generator, knows_density, made_again
+from openmm_cgan.quantities import nanometers, numbers_of
+from openmm_cgan.short_reprs import cv_ranges
+from openmm_cgan.topologies import openmm_topology
 
 CHUNK = 2048  # configurations made at a time: enough for speed, few enough for the caches
 
@@ -93,15 +97,15 @@ class ConditionalGenerator:
         restriction: Restriction | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         featurize: Featurize | None = None,
+        threads: int = 1,
     ) -> "ConditionalGenerator":
         """Train on the frames of a run.
 
         Parameters
         ----------
         frames : Frames, or path or paths for `read_frames`
-        topology : openmm.app.Topology, optional
-            Of the whole system; the frames may hold some of its atoms. None of frames that have
-            none, as of `Frames.of_arrays`.
+        topology : openmm.app.Topology, or what `openmm_topology` finds one in, optional
+            Of the whole system, of which frames may hold some atoms; of `Frames.of_arrays` none.
         settings : TrainingSettings, optional
         restriction : callable, optional
             Positions (n, n_atoms, 3) to CVs (n, n_cvs), both tensors: `differentiable_cvs` of a
@@ -109,9 +113,8 @@ class ConditionalGenerator:
         checkpoint : path, optional
             Written while training; training goes on from it if it exists.
         featurize : callable, optional
-            Frames and topology to a fitted Featurization: how configurations become features. By
-            default the Z-matrix of one molecule where there is a topology, and plain coordinates,
-            ``PlainFeatures.fit``, where there is none.
+            Frames and topology to a Featurization; the Z-matrix's, or without topology plain ones.
+        threads : int, of torch, while it trains
 
         Raises
         ------
@@ -124,24 +127,28 @@ class ConditionalGenerator:
         settings = settings or TrainingSettings()
         if not isinstance(frames, Frames):
             frames = read_frames(frames)  # type: ignore[arg-type]
+        topology = None if topology is None else openmm_topology(topology)
         found = frames.topology_hash if topology is None else topology_hash(topology)
         if settings.consistency > 0 and restriction is None:
             raise ValueError(
                 f"TrainingSettings(consistency={settings.consistency}) needs what measures the CVs:"
                 " ConditionalGenerator.fit(..., restriction=bias.differentiable_cvs)"
             )
-        dataset = Dataset.prepare(frames, topology, settings, featurize)
-        features, conditions, data = dataset.features, dataset.conditions, dataset.rows
-        generator, critic = initial_networks(dataset, settings)
-        loss = None
-        if restriction is not None:
-            loss = partial(inconsistency, features, conditions, restriction)
-        history = train(generator, critic, data, settings, checkpoint, loss)
+        with torch_threads(threads):
+            dataset = Dataset.prepare(frames, topology, settings, featurize)
+            features, conditions = dataset.features, dataset.conditions
+            generator, critic = initial_networks(dataset, settings)
+            loss = restriction and partial(inconsistency, features, conditions, restriction)
+            history = train(generator, critic, dataset.rows, settings, checkpoint, loss)
         versions = {"openmm_cgan": __version__, "torch": torch.__version__}
         return cls(
             features, conditions, generator, found, dataset.cv_range, settings, history,
             frames.temperature, dataset.condition_noise, versions,
         )  # fmt: skip
+
+    def __repr__(self) -> str:
+        kind, cvs = type(self.generator).__name__, cv_ranges(self.variables, self.cv_range.T)
+        return f"ConditionalGenerator({kind} of {self.n_atoms} atoms given {cvs})"
 
     @property
     def variables(self) -> tuple[CollectiveVariable, ...]:
@@ -192,9 +199,9 @@ class ConditionalGenerator:
         Returns
         -------
         ndarray, shape (n or m, n_atoms, 3)
-            Positions [nm], float64; of a molecule the first atom is at the origin. CVs that are
+            Positions [nm], float64; the first atom of a Z-matrix is at the origin. CVs that are
             coordinates of the featurization (bonds, angles, torsions of the Z-matrix; what is
-            linear in plain coordinates) have the values asked for to 1e-10.
+            linear in plain coordinates) are as asked for to 1e-10.
 
         Raises
         ------
@@ -283,7 +290,7 @@ class ConditionalGenerator:
             If the generator has no density, or the shapes do not fit.
         """
         generator = self._density()
-        x, values = np.asarray(positions, dtype=np.float64), np.asarray(cvs, dtype=np.float64)
+        x, values = nanometers(positions), numbers_of(cvs, "cvs")
         expected = (len(x), len(self.variables))
         if x.ndim != 3 or values.shape != expected:
             raise ValueError(
@@ -354,7 +361,7 @@ class ConditionalGenerator:
         ----------
         path : path
             ``model.npz``, or "model" where no file has that name.
-        topology : openmm.app.Topology, optional
+        topology : as for `fit`, optional
             Refused unless it is the one trained on.
 
         Raises

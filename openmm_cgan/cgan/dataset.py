@@ -21,6 +21,8 @@ from openmm_cgan.features import (
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.generators import KINDS
 from openmm_cgan.rotors import Rotor, exchange_hydrogens, find_rotors
+from openmm_cgan.short_reprs import short_repr
+from openmm_cgan.topologies import openmm_topology
 
 CHUNK = 2048  # frames turned into features at a time
 LEAST_FRAMES = 20
@@ -29,7 +31,7 @@ LEAST_FRAMES = 20
 ENOUGH, MOST_COPIES = 100_000, 8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """The rows of a training, and how they were made.
 
@@ -53,6 +55,8 @@ class Dataset:
     cv_range: np.ndarray
     folds: list[int]
 
+    __repr__ = short_repr
+
     @classmethod
     def prepare(
         cls,
@@ -67,7 +71,7 @@ class Dataset:
         ----------
         frames : Frames
             positions (n_frames, n_atoms, 3) [nm], cvs (n_frames, n_cvs) [CV units].
-        topology : openmm.app.Topology or None
+        topology : openmm.app.Topology, or what `openmm_topology` finds one in, or None
         settings : TrainingSettings
         featurize : callable, optional
             Frames and topology to a fitted Featurization; the Z-matrix where there is a topology,
@@ -78,6 +82,7 @@ class Dataset:
         ValueError
             If there are too few frames or no CVs, or frames and topology do not belong together.
         """
+        topology = None if topology is None else openmm_topology(topology)
         if featurize is None:
             _require_topology(frames, topology)
             featurize = PlainFeatures.fit if topology is None else ZMatrixFeatures.fit

@@ -30,8 +30,10 @@ from tqdm import tqdm
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
+from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
 from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.quantities import kelvin, numbers_of
 
 TOO_HIGH = 30.0  # above the median of a batch: a clash, whose gradient would be all there is
 
@@ -96,8 +98,9 @@ def refine(
     energy: Energy,
     conditions: Any,
     settings: RefiningSettings | None = None,
-    temperature: float | None = None,
+    temperature: Any = None,
     frames: TrainingData | None = None,
+    threads: int = 1,
 ) -> tuple[ConditionalGenerator, list[dict[str, float]]]:
     """Train a flow further, on the energy instead of on frames.
 
@@ -111,11 +114,13 @@ def refine(
     conditions : array_like, shape (m, n_cvs)
         CV values to refine at, drawn from at random.
     settings : RefiningSettings, optional
-    temperature : float, optional
+    temperature : float or Quantity, optional
         [K]; that of the frames if omitted.
     frames : TrainingData, optional
         What the generator was trained on, ``Dataset.prepare(frames, topology, settings).rows``,
         for a share of the likelihood.
+    threads : int
+        Of torch, while it trains.
 
     Returns
     -------
@@ -132,8 +137,14 @@ def refine(
     """
     settings = settings or RefiningSettings()
     kT = GAS_CONSTANT * _checked(gan, temperature)
-    asked = torch.as_tensor(np.asarray(conditions, float))
-    refining = _Refining(gan, energy, kT, asked, settings, frames)
+    asked = torch.as_tensor(numbers_of(conditions, "conditions"))
+    with torch_threads(threads):
+        return _refined(_Refining(gan, energy, kT, asked, settings, frames))
+
+
+def _refined(refining: "_Refining") -> tuple[ConditionalGenerator, list[dict[str, float]]]:
+    """Generator and history, once all steps are made."""
+    settings = refining.settings
     history: list[dict[str, float]] = []
     rows: list[tuple[float, float]] = []
     started = time.perf_counter()
@@ -156,7 +167,7 @@ def refine(
     return refining.result(), history
 
 
-def _checked(gan: ConditionalGenerator, temperature: float | None) -> float:
+def _checked(gan: ConditionalGenerator, temperature: Any) -> float:
     """The temperature, or an error in words."""
     if not gan.has_density:
         raise ValueError(
@@ -168,7 +179,7 @@ def _checked(gan: ConditionalGenerator, temperature: float | None) -> float:
         raise ValueError(
             f"refining needs CVs that are internal coordinates; {', '.join(others)} is none"
         )
-    temperature = gan.temperature if temperature is None else temperature
+    temperature = gan.temperature if temperature is None else kelvin(temperature)
     if temperature is None:
         raise ValueError("the frames had no temperature: give refine(..., temperature=300)")
     return temperature

@@ -13,12 +13,19 @@ References
 .. [2] X. Shen, N. Meinshausen, J. R. Stat. Soc. B 87, 653 (2025), arXiv 2307.00835.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 
 def energy_score(made: Tensor, real: Tensor) -> Tensor:
-    """Mean over rows of E|G - x| - E|G - G'| / 2, without bias.
+    """Mean of `energy_scores`: what is trained for."""
+    return energy_scores(made, real).mean()
+
+
+def energy_scores(made: Tensor, real: Tensor) -> Tensor:
+    """E|G - x| - E|G - G'| / 2 of each row, without bias.
 
     The strictly proper score of Gneiting and Raftery (2007), with the sign by which less is better.
     Both expectations are means over draws at the row's own condition, the second over pairs of
@@ -33,10 +40,16 @@ def energy_score(made: Tensor, real: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor, shape ()
+    Tensor, shape (n,)
         In the unit of the rows. Differentiable; the gradient of a distance 0 is taken as 0.
     """
     first, second = torch.triu_indices(len(made), len(made), offset=1)
-    to_real = (made - real).norm(dim=2).mean()
-    between = (made[first] - made[second]).norm(dim=2).mean()
+    to_real = (made - real).norm(dim=2).mean(0)
+    between = (made[first] - made[second]).norm(dim=2).mean(0)
     return to_real - between / 2
+
+
+def clearly_more(losses: Tensor, others: Tensor) -> bool:
+    """Whether rows lose more than others, both (n,), by three standard errors of the mean."""
+    more = losses - others
+    return bool(more.mean() > 3 * more.std() / math.sqrt(len(more))) if len(more) > 1 else False

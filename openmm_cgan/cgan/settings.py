@@ -62,6 +62,9 @@ class TrainingSettings:
         same for the same seed.
     report_every : int
         Steps between rows of the history, and between checkpoints.
+    patience : float
+        Training stops where held-out frames have clearly been worse than at their best for this
+        part of the training, and keeps what was best; 1: never.
     seed : int
     """
 
@@ -84,6 +87,7 @@ class TrainingSettings:
     max_frames: int = 200_000
     max_seconds: float | None = None
     report_every: int = 100
+    patience: float = 0.25
     seed: int = 0
 
     def __post_init__(self) -> None:

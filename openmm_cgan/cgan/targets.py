@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.quantities import numbers_of
 
 MARGIN = 0.25  # conditions may lie outside the range trained on by this part of its width
 
@@ -41,7 +42,7 @@ def checked_targets(
     ValueError
         If shapes do not fit, or a value is not finite, or far outside its domain or the range.
     """
-    values = np.asarray(cvs, dtype=np.float64)
+    values = numbers_of(cvs, "cvs")
     names = ", ".join(v.name for v in variables)
     n_cvs = len(variables)
     if values.shape == (n_cvs,):

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from openmm_cgan.array_files import require_checksums
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cgan.critic import Critic, gradient_penalty
-from openmm_cgan.cgan.scores import energy_score
+from openmm_cgan.cgan.scores import clearly_more, energy_score, energy_scores
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.signals import StoppedBySignalError, between_steps
@@ -40,7 +40,9 @@ from openmm_cgan.signals import StoppedBySignalError, between_steps
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
 MAX_CHECKPOINT_BYTES = 2**33
 LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
-DRAWS = 4  # of each condition, that the energy score compares
+DRAWS = (
+    2  # of each condition, that the energy score compares: four do no better, at twice the price
+)
 WARM_UP = 100  # steps over which the learning rate rises
 
 # features (n, n_features) and CVs (n, n_cvs) to a loss of shape ()
@@ -59,7 +61,9 @@ def train(
 ) -> list[dict[str, float]]:
     """Train a generator, which ends with its averaged weights.
 
-    By likelihood alone it ends with those under which held-out rows were likeliest.
+    By likelihood alone it ends with those under which held-out rows were likeliest; else with the
+    last, unless held-out rows have clearly become worse. It stops where that has lasted for the
+    patience of the settings.
 
     Parameters
     ----------
@@ -78,7 +82,8 @@ def train(
     list of dict
         ``step``, ``critic_loss`` (0 without a critic), ``generator_loss``, ``held_out`` (mean over
         features of the Wasserstein distance between held-out rows and as many generated ones),
-        ``seconds``, and ``log_likelihood`` of the held-out rows where the density is known.
+        ``seconds``, ``energy_score`` of the held-out rows where there is a critic, and their
+        ``log_likelihood`` where the density is known.
 
     Raises
     ------
@@ -95,7 +100,7 @@ def train(
     started = time.perf_counter() - training.seconds
     bar = tqdm(total=settings.steps, initial=training.step, desc="training", disable=None)
     with bar, nullcontext(_nothing) if checkpoint is None else between_steps() as raise_what_came:
-        while training.progress() < 1:
+        while training.progress() < 1 and not training.worse:
             training.improve()
             training.seconds = time.perf_counter() - started
             bar.update()
@@ -142,7 +147,9 @@ class _Training:
         self.step, self.seconds = 0, 0.0
         self.losses: list[tuple[float, float]] = []  # of critic and generator, since the last row
         self.history: list[dict[str, float]] = []
-        self.best: dict[str, Tensor] = {}  # weights; none before the first report
+        # the weights that held-out rows liked best, what each lost there, and whether for too long
+        self.best: dict[str, Tensor] = {}
+        self.least, self.worse = torch.zeros(0), False
 
     def draw(self) -> Tensor:
         """Rows of a batch."""
@@ -197,7 +204,7 @@ class _Training:
             repeated = condition.repeat(self._draws(), 1)  # all conditions, then all again
             made = self.generator.sample(repeated, self.rng)
         if share < 1:
-            loss = (1 - share) * self._judged(made, repeated, features)
+            loss = (1 - share) * self._judged(made, condition, features)
         if weight > 0 and self.inconsistency is not None:
             loss = loss + weight * self.inconsistency(made[: len(rows)], self.data.cvs[rows])
         if share > 0:
@@ -217,8 +224,7 @@ class _Training:
         Parameters
         ----------
         made : Tensor, shape (draws * batch, n_features)
-        condition : Tensor, shape (draws * batch, n_condition)
-            The conditions of the batch, once for each draw.
+        condition : Tensor, shape (batch, n_condition)
         features : Tensor, shape (batch, n_features)
             What was seen at those conditions.
 
@@ -227,7 +233,7 @@ class _Training:
         Tensor, shape ()
         """
         seen, weight = self.critic.see(made), self.settings.energy_score
-        loss = -self.critic(seen, condition).mean()
+        loss = -self.critic(seen[: len(features)], condition).mean()  # of the first draws
         if weight > 0:
             draws = seen.unflatten(0, (self._draws(), len(features)))
             loss = loss + weight * energy_score(draws, self.critic.see(features))
@@ -250,9 +256,12 @@ class _Training:
 
     def progress(self) -> float:
         """Part of the training that is done, by steps or by time, whichever is further."""
+        return self._part(self.step, self.seconds)
+
+    def _part(self, step: float, seconds: float) -> float:
         limit = self.settings.max_seconds
-        by_time = self.seconds / limit if limit else 0.0
-        return min(1.0, max(self.step / self.settings.steps, by_time))
+        by_time = seconds / limit if limit else 0.0
+        return min(1.0, max(step / self.settings.steps, by_time))
 
     def set_learning_rates(self) -> None:
         """Rise over the first steps, then fall along a cosine to a fiftieth."""
@@ -262,44 +271,81 @@ class _Training:
             optimiser.param_groups[0]["lr"] = rate
 
     def report(self) -> None:
-        """Add a row to the history."""
+        """Add a row to the history, and judge by held-out rows whether it is to be the last."""
         losses = np.mean(self.losses, axis=0)
         self.losses.clear()
-        rng = torch.Generator().manual_seed(self.settings.seed)
-        with torch.no_grad():
-            made = self.averaged.module.sample(self.data.held_condition, rng)
-            likelihood = self._log_likelihood()
-        held, made = self.data.held_features.sort(0).values, made.sort(0).values
+        made = self._made()
+        held, first = self.data.held_features.sort(0).values, made[0].sort(0).values
         row = {
             "step": self.step,
             "critic_loss": float(losses[0]),
             "generator_loss": float(losses[1]),
         }
-        row |= {"held_out": float((held - made).abs().mean()), "seconds": self.seconds}
-        row |= likelihood
+        row |= {"held_out": float((held - first).abs().mean()), "seconds": self.seconds}
+        likelihoods = self._log_likelihoods()
+        if len(likelihoods):
+            row["log_likelihood"] = float(likelihoods.mean())
+        losses_of_rows = -likelihoods
+        if self.settings.likelihood_share < 1:
+            losses_of_rows = energy_scores(made, self.data.held_features)
+            row["energy_score"] = float(losses_of_rows.mean())
         self.history.append(row)
-        if self.settings.likelihood_share == 1 and self._best_row() is row:
+        self._judge(losses_of_rows)
+
+    def _judge(self, losses: Tensor) -> None:
+        """Keep the weights if held-out rows, with these losses (n_held,), are best off with them.
+
+        Else see whether patience is at its end: rows must be worse off by more than chance, for a
+        training that has come to rest loses nothing by its end, where the learning rate is least.
+        """
+        if not self.best or float(losses.mean()) < float(self.least.mean()):
             weights = self.averaged.module.state_dict()
             self.best = {name: tensor.clone() for name, tensor in weights.items()}
+            self.least = losses
+            return
+        best = self._best_row()
+        waited = self.progress() - self._part(best["step"], best["seconds"])
+        self.worse = waited >= self.settings.patience and clearly_more(losses, self.least)
+        if self.worse and self.progress() < 1:
+            text = "training stops at step %d of %d: held-out frames were best at step %d"
+            logger.info(text, self.step, self.settings.steps, best["step"])
 
     def _best_row(self) -> dict[str, float]:
-        return max(self.history, key=lambda row: row["log_likelihood"])
+        if self.settings.likelihood_share == 1:
+            return max(self.history, key=lambda row: row["log_likelihood"])
+        return min(self.history, key=lambda row: row.get("energy_score", math.inf))
 
     def kept(self) -> dict[str, Tensor]:
         """The weights to end with."""
+        last = {name: t.clone() for name, t in self.averaged.module.state_dict().items()}
         if not self.best:
-            return self.averaged.module.state_dict()
-        best, last = self._best_row(), self.history[-1]
-        if best["log_likelihood"] - last["log_likelihood"] > LEARNED_BY_HEART:
+            return last
+        if self.settings.likelihood_share < 1:
+            losses = energy_scores(self._made(), self.data.held_features)
+            return self.best if clearly_more(losses, self.least) else last
+        best, final = self._best_row(), self.history[-1]
+        if best["log_likelihood"] - final["log_likelihood"] > LEARNED_BY_HEART:
             text = "held-out frames were likeliest after %d of %d steps, which are kept: give more"
-            logger.warning(text + " frames, or refine", best["step"], last["step"])
+            logger.warning(text + " frames, or refine", best["step"], final["step"])
         return self.best
 
-    def _log_likelihood(self) -> dict[str, float]:
+    @torch.no_grad()
+    def _made(self) -> Tensor:
+        """Two draws at the condition of each held-out row, always with the same random numbers."""
+        rng = torch.Generator().manual_seed(self.settings.seed)
+        draws = 1 if self.settings.likelihood_share == 1 else 2
+        made = [self.averaged.module.sample(self.data.held_condition, rng) for _ in range(draws)]
+        return torch.stack(made)
+
+    @torch.no_grad()
+    def _log_likelihoods(self) -> Tensor:
+        """Log likelihood of each held-out row, shape (n_held,); none without a density."""
         if not self.generator.has_density:
-            return {}
-        rows = self.data.held_features, self.data.held_condition
-        return {"log_likelihood": float(self.averaged.module.log_prob(*rows).mean())}
+            return torch.zeros(0)
+        held: Tensor = self.averaged.module.log_prob(
+            self.data.held_features, self.data.held_condition
+        )
+        return held
 
     def _networks(self) -> dict[str, Any]:
         names = ("generator", "critic", "averaged", "generator_optimiser", "critic_optimiser")
@@ -315,6 +361,7 @@ class _Training:
         state |= {"rng": self.rng.get_state(), "step": self.step, "seconds": self.seconds}
         state |= {"losses": self.losses}
         state |= {"history": self.history, "best": self.best, "belongs_to": self._belongs_to()}
+        state |= {"least": self.least, "worse": self.worse}
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_atomically(path, buffer.getvalue())
@@ -331,6 +378,8 @@ class _Training:
                 " another to start afresh"
             ) from error
         for what, ours in self._belongs_to().items():
+            if what == "settings":  # what was not known then counts from now on
+                ours = {name: ours[name] for name in belongs_to[what] if name in ours}
             if belongs_to[what] != ours:
                 raise ValueError(
                     f"the checkpoint {path} was made with other {what}: {belongs_to[what]}, now"
@@ -342,4 +391,10 @@ class _Training:
         self.step, self.seconds = state["step"], state["seconds"]
         self.history, self.best = state["history"], state["best"]
         self.losses = state.get("losses", [])  # earlier versions saved with each row only
+        if "least" in state:
+            self.least, self.worse = state["least"], state["worse"]
+        elif self.best:  # saved when the best was known by its mean only
+            self.averaged.module.load_state_dict(self.best)
+            self.least = -self._log_likelihoods()
+            self.averaged.load_state_dict(state["averaged"])
         logger.info("training goes on from step %d of %s", self.step, path)

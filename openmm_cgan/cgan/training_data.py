@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from openmm_cgan.short_reprs import short_repr
+
 HELD_OUT = 2000  # rows at most, and a twentieth of all, that are never trained on
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingData:
     """Rows to train on, the probability of drawing each, and rows held out.
 
@@ -33,6 +35,8 @@ class TrainingData:
     held_features: Tensor
     held_condition: Tensor
     cvs: Tensor
+
+    __repr__ = short_repr
 
     @classmethod
     def split(

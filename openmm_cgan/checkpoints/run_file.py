@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from openmm_cgan.array_files import read_arrays
-from openmm_cgan.atomic_files import replacing
+from openmm_cgan.atomic_files import replacing, require_readable
 from openmm_cgan.checkpoints.saved_states import SavedState, arrays_below, saved_text, text_array
 
 VERSION = 2
@@ -84,8 +84,7 @@ def read_run(path: Path) -> SavedRun:
     ValueError
         If it is no saved run.
     """
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+    require_readable(path, MAX_FILE_BYTES)
     with path.open("rb") as file:
         try:
             return _checked(*_contents(file))
@@ -94,7 +93,9 @@ def read_run(path: Path) -> SavedRun:
             *(ValueError, KeyError, TypeError, AttributeError, ArithmeticError),  # a wrong header
             *(MemoryError, RuntimeError),  # sizes that no file has; depths, ciphers
         ) as error:
-            raise ValueError(f"{path} is no saved state of a bias: {error}") from None
+            older = path.with_name(f"{path.name}.old")
+            hint = f"; the one before it is {older}" if older.exists() else ""
+            raise ValueError(f"{path} is no saved state of a bias: {error}{hint}") from None
 
 
 def _contents(file: BinaryIO) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -35,6 +35,8 @@ class Keeper(Protocol):
     def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
         """See whether it can go on from a state in a Simulation, without changing anything.
 
+        What it writes to it takes first (`claims.Claim`): another process may be at it.
+
         Parameters
         ----------
         state : SavedState

@@ -22,7 +22,6 @@ from openmm_cgan.cli.options import (
     THERE,
     cv_values,
     interval,
-    read_pdb,
     require_parent,
     set_threads,
 )
@@ -186,7 +185,9 @@ def run(
 
 @main.command()
 @click.argument("frames", type=THERE, nargs=-1, required=True)
-@click.option("--topology", type=FILE, required=True, help="PDB file of the whole system.")
+@click.option(
+    "--topology", type=FILE, required=True, help="PDB file (or mmCIF, prmtop, psf) of the system."
+)
 @click.option("--out", type=NEW, default="model.npz", show_default=True, help="The model file.")
 @click.option(
     "--generator",
@@ -237,13 +238,12 @@ def train(
         raise FileNotFoundError(f"{kept} is not there: no training to go on with")
     if not resume and checkpoint is None and kept.exists():
         raise FileExistsError(f"{kept} is of a training that was stopped: --resume, or remove it")
-    set_threads(threads)
     settings = TrainingSettings(generator=generator, seed=seed, report_every=checkpoint_every)
     if steps is not None:
         settings = replace(settings, steps=steps)
     with stopping(kept):
-        molecule = read_pdb(topology).topology
-        gan = ConditionalGAN.fit(read_frames(list(frames)), molecule, settings, checkpoint=kept)
+        seen = read_frames(list(frames))
+        gan = ConditionalGAN.fit(seen, topology, settings, checkpoint=kept, threads=threads)
         written = gan.save(out)
     if checkpoint is None:
         kept.unlink()
@@ -265,7 +265,8 @@ def train(
 @click.option("--out", type=NEW, default="proposals.pdb", show_default=True,
               help="Those that passed; the ending says the format: .pdb, .dcd, .xtc.")  # fmt: skip
 @click.option("--csv", type=NEW, help="All, with reasons; default: --out with the ending .csv.")
-@click.option("--tolerance", default=0.1, show_default=True, help="Of the CVs [their units].")
+@click.option("--tolerance", type=click.FloatRange(min=0, min_open=True),
+              help="Of the CVs [their units]; default: 1/20 of the range trained on.")  # fmt: skip
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def propose(
@@ -276,7 +277,7 @@ def propose(
     number: int,
     out: Path,
     csv: Path | None,
-    tolerance: float,
+    tolerance: float | None,
     backend: str,
     seed: int,
 ) -> None:
@@ -300,10 +301,11 @@ def propose(
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.proposals import Screen, ScreenSettings
     from openmm_cgan.proposals import propose as propose_configurations
+    from openmm_cgan.topologies import read_configuration
 
     check_structure_ending(out)
     require_parent(out, csv)
-    pdb = read_pdb(topology)
+    pdb = read_configuration(topology)
     gan = ConditionalGAN.load(model, pdb.topology)
     names = [variable.name for variable in gan.variables]
     targets = [cv_values(text, names) for text in at for _ in range(number)]
@@ -338,7 +340,7 @@ def propose(
 @click.option("--bins", type=click.IntRange(min=1), default=72, show_default=True)
 @click.option("--basin", help="Also print the free energy of LOWER,UPPER of the CV over the rest.")
 @click.option("--out", type=NEW, default="profile.csv", show_default=True, help="CSV file.")
-@click.option("--plot", type=NEW, help="PNG file of the profile; for angles.")
+@click.option("--plot", type=NEW, help="PNG file of the profile.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 def free_energy(
     windows: tuple[Path, ...],
@@ -385,7 +387,7 @@ def free_energy(
         from openmm_cgan.report import Profile, plot_free_energy
 
         curve = Profile(profile.centres[0], profile.free_energy, profile.error, source)
-        plot_free_energy(curve, plot, basin=bounds, label=cv)
+        plot_free_energy(curve, plot, basin=bounds, variable=profile.variables[0])
 
 
 main.add_command(driver)

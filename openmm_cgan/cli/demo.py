@@ -164,11 +164,7 @@ def run_demo(
     gan.save(folder / "model.npz")
 
     stages.begin("proposals at the centres of the windows")
-    screen = Screen(molecule.topology, molecule.positions, bias)
-    centres = window_centres(bias, settings)
-    targets = np.repeat(centres, settings.proposals_per_window, axis=0)
-    proposals = propose(gan, targets, screen, seed=seed)
-    seeds = choose_seeds(proposals, centres, seed)
+    proposals, seeds = propose_seeds(gan, molecule, bias, settings, seed)
 
     stages.begin(f"{len(seeds.centres)} seeded windows of {settings.window_steps:,} steps")
     run_seeded_windows(folder / "windows", molecule, seeds, settings, seed, workers)
@@ -255,6 +251,17 @@ class Seeds:
 
     centres: NDArray[np.float64]
     positions: NDArray[np.float64]
+
+
+def propose_seeds(
+    gan: ConditionalGAN, molecule: Molecule, bias: PlumedBias, settings: DemoSettings, seed: int
+) -> tuple[Proposals, Seeds]:
+    """Proposals at the centres of the windows, and those from which the windows start."""
+    screen = Screen(molecule.topology, molecule.positions, bias)
+    centres = window_centres(bias, settings)
+    targets = np.repeat(centres, settings.proposals_per_window, axis=0)
+    proposals = propose(gan, targets, screen, seed=seed)
+    return proposals, choose_seeds(proposals, centres, seed)
 
 
 def choose_seeds(proposals: Proposals, centres: NDArray, seed: int) -> Seeds:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,13 +13,6 @@ NEW = click.Path(path_type=Path)
 THERE = click.Path(exists=True, path_type=Path)
 CONSTRAINTS = click.Choice(["None", "HBonds", "AllBonds", "HAngles"])
 BACKENDS = click.Choice(["auto", "native", "kernel", "plugin"])
-
-
-def read_pdb(path: Path) -> Any:
-    """A PDB file as OpenMM reads it."""
-    from openmm.app import PDBFile
-
-    return PDBFile(str(path))
 
 
 def set_threads(number: int) -> None:
@@ -39,13 +32,15 @@ def require_parent(*paths: Path | None) -> None:
 def cv_values(text: str, names: Sequence[str]) -> list[float]:
     """Read ``phi=1.0,psi=-0.5`` into the order of the names."""
     try:
-        given = {k.strip(): float(v) for k, v in (word.split("=") for word in text.split(","))}
+        words = [word.split("=") for word in text.split(",")]
+        given = [(name.strip(), float(value)) for name, value in words]
     except ValueError:
-        given = {}
-    if sorted(given) != sorted(names):
+        given = []
+    # sorted, not as a dict: of a CV that is given twice neither value counts
+    if sorted(name for name, _ in given) != sorted(names):
         example = ",".join(f"{name}=1.0" for name in names)
-        raise ValueError(f"--at {text!r}: expected a number for each CV, such as {example}")
-    return [given[name] for name in names]
+        raise ValueError(f"--at {text!r}: expected one number for each CV, such as {example}")
+    return [dict(given)[name] for name in names]
 
 
 def interval(text: str) -> tuple[float, float]:
@@ -53,5 +48,7 @@ def interval(text: str) -> tuple[float, float]:
     try:
         lower, upper = (float(word) for word in text.split(","))
     except ValueError:
-        raise ValueError(f"--basin {text!r}: expected LOWER,UPPER, such as 0,2.3") from None
+        lower = upper = math.nan
+    if not lower < upper:
+        raise ValueError(f"--basin {text!r}: expected LOWER,UPPER, such as 0,2.3")
     return lower, upper

@@ -21,12 +21,14 @@ from tqdm import tqdm
 
 from openmm_cgan.atomic_files import replacing, write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
+from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, RunCheckpointReporter
 from openmm_cgan.signals import between_steps
 from openmm_cgan.states import NotFiniteError, is_finite
 from openmm_cgan.stepping import step_and_look
 from openmm_cgan.testsystems import Molecule
+from openmm_cgan.topologies import read_configuration
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -102,9 +104,7 @@ def load_molecule(
     """
     if constraints not in CONSTRAINTS:
         raise ValueError(f"constraints {constraints!r}: expected one of {', '.join(CONSTRAINTS)}")
-    if not Path(structure).is_file():
-        raise FileNotFoundError(f"{structure}: no such structure file")
-    pdb = app.PDBFile(str(structure))
+    pdb = read_configuration(structure)
     positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
     options: dict[str, Any] = {"nonbondedMethod": app.NoCutoff}
     if (box := pdb.topology.getUnitCellDimensions()) is not None:
@@ -336,7 +336,7 @@ def _simulation(molecule: Molecule, settings: RunSettings) -> app.Simulation:
         settings.temperature, settings.friction, settings.timestep
     )
     integrator.setRandomNumberSeed(settings.seed)
-    platform = settings.platform and openmm.Platform.getPlatformByName(settings.platform)
+    platform = settings.platform and platform_named(settings.platform)
     return app.Simulation(molecule.topology, molecule.system, integrator, platform or None)
 
 

@@ -1,11 +1,11 @@
 """Closures: averages over p(x | xi = z), and the reduced dynamics that they close.
 
-`conditional_average` takes the average of anything over frames or generated configurations at
-values of the CVs; `local_dynamics` gives what the dynamics does to the CVs at each configuration,
-`closure` its averages: drift, diffusion and mean force, which `identity` tests against the density
-of the same samples. `mean_force` integrates to free energies, `reduced_dynamics` to first-passage
-times and rates. `bursts` and `lagged_pairs` read drift and diffusion from short or long runs
-instead, `window_diffusion` the diffusion from umbrella windows.
+`conditional_average` takes the average of anything (`observables`) over frames or generated
+configurations at values of the CVs; `local_dynamics` gives what the dynamics does to the CVs at
+each configuration, `closure` its averages: drift, diffusion and mean force, which `identity` tests
+against the density of the same samples. `integrate_mean_force` gives the free energy,
+`reduced_dynamics_of` first-passage times and rates. `run_bursts` and `kramers_moyal` read drift and
+diffusion from short or long runs instead, `window_diffusion` the diffusion from umbrella windows.
 """
 
 from openmm_cgan.closures.bursts import Trajectories, run_bursts
@@ -19,6 +19,7 @@ from openmm_cgan.closures.from_closure import reduced_dynamics_of, with_error
 from openmm_cgan.closures.grid import Grid
 from openmm_cgan.closures.lagged_pairs import KramersMoyal, kramers_moyal
 from openmm_cgan.closures.mean_force import integrate_mean_force
+from openmm_cgan.closures.observables import of_atoms, of_positions, of_samples
 from openmm_cgan.closures.projection import (
     LocalDynamics,
     local_dynamics,
@@ -49,6 +50,9 @@ __all__ = [
     "local_dynamics_of_frames",
     "local_dynamics_of_sde",
     "md_mobility",
+    "of_atoms",
+    "of_positions",
+    "of_samples",
     "reduced_dynamics_of",
     "run_bursts",
     "window_diffusion",

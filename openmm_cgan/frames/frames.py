@@ -26,6 +26,8 @@ from openmm_cgan.frames.h5md import (
     read_segment_table,
 )
 from openmm_cgan.frames.segments import PATTERN, flush_writers
+from openmm_cgan.short_reprs import cv_ranges
+from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 READ_BYTES = 64 * 1024**2  # positions read at a time
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frames:
     """Configurations of a run, in memory.
 
@@ -91,6 +93,11 @@ class Frames:
         for name, shape in expected.items():
             if arrays[name].shape != shape:
                 raise ValueError(f"{name} has shape {arrays[name].shape}, expected {shape}")
+
+    def __repr__(self) -> str:
+        kT = "" if self.temperature is None else f", {self.temperature:g} K"
+        cvs = cv_ranges(self.variables, self.cvs)
+        return f"Frames({len(self)} of {len(self.atoms)} atoms; {cvs}{kT})"
 
     @classmethod
     def of_arrays(
@@ -218,13 +225,14 @@ def topology_hash(topology: Any) -> str:
     Parameters
     ----------
     topology : openmm.app.Topology
-        Or anything with its ``atoms()`` and ``bonds()``.
+        Or what `openmm_topology` finds one in.
 
     Returns
     -------
     str
         SHA-256 in hexadecimal. The same for the same molecule read from another file format.
     """
+    topology = openmm_topology(topology)
     atoms = list(topology.atoms())
     rows = [
         (a.name, a.element.symbol if a.element is not None else "", a.residue.name, a.residue.index)

@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 
 from openmm_cgan import __version__
-from openmm_cgan.atomic_files import replacing
+from openmm_cgan.atomic_files import replacing, require_readable
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames.journal import open_snapshot
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 CHUNK_BYTES, CHUNK_ROWS = 128 * 1024, 1024
+MAX_FILE_BYTES = 2**36
 MAX_DEPTH, MAX_MEMBERS = 10, 10_000  # of groups
 LIBVER = ("v110", "v110")  # of HDF5: from there on it has checksums of its own structures
 
@@ -126,6 +127,7 @@ def open_segment(path: Path) -> Iterator[h5py.File]:
         raise FileNotFoundError(
             f"{path} does not exist: expected a segment file or a folder of them"
         )
+    require_readable(path, MAX_FILE_BYTES)
     try:
         with open_snapshot(path, lambda file: _require_whole(path, file)) as file:
             yield file

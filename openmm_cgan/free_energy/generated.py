@@ -14,11 +14,13 @@ from openmm_cgan.free_energy.samples import BiasedFrames, unbiased
 from openmm_cgan.proposals.conditions import Conditions
 from openmm_cgan.proposals.samplers import DensitySampler
 from openmm_cgan.proposals.weights import noisy_conditions
+from openmm_cgan.quantities import positive
+from openmm_cgan.short_reprs import cv_ranges
 
 CHUNK = 1000  # configurations weighed at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GeneratedFrames:
     """Configurations that a generator made, with their importance weights.
 
@@ -40,6 +42,15 @@ class GeneratedFrames:
     log_weights: NDArray[np.float64]
     temperature: float
     variables: tuple[CollectiveVariable, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "temperature", positive(self.temperature, "K", "temperature"))
+
+    def __repr__(self) -> str:
+        weighted = int(np.isfinite(self.log_weights).sum())
+        size = f"{len(self.cvs)}, {weighted} of them with a weight"
+        cvs = cv_ranges(self.variables, self.cvs)
+        return f"GeneratedFrames({size}; {cvs}; {self.temperature:g} K)"
 
     def weighted_rows(self) -> NDArray[np.int64]:
         """Numbers of the configurations that have a weight, after a check of all.

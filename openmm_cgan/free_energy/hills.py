@@ -16,6 +16,7 @@ from openmm_cgan.plumed.actions.setup import Units
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.files.tables import FieldTable, kernel_variables
 from openmm_cgan.plumed.input.language import include_files, read_statements, read_text
+from openmm_cgan.quantities import positive
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -160,7 +161,7 @@ def tiwary_log_weights(
     Tiwary and Parrinello, doi 10.1021/jp504920s.
     """
     system = _units(units)
-    kT = GAS_CONSTANT * temperature
+    kT = GAS_CONSTANT * positive(temperature, "K", "temperature")
     offsets = system.energy * _hills_offsets(hills, kT / system.energy)
     laid_at = system.time * hills.columns["time"]
     laid = np.searchsorted(laid_at, np.asarray(times, dtype=float) - 1e-6)

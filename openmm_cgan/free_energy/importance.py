@@ -39,6 +39,8 @@ from openmm_cgan.free_energy.samples import (
     normalised,
     spread,
 )
+from openmm_cgan.quantities import positive
+from openmm_cgan.short_reprs import short_repr
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -200,7 +202,7 @@ def _reduced_potential(log_weights: Sequence[NDArray]) -> NDArray[np.float64]:
     return np.clip(reduced, -FARTHEST, FARTHEST)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FreeEnergyAtPoints:
     """Free energies at CV values, their minimum at zero, NaN where weights do not tell them.
 
@@ -219,6 +221,8 @@ class FreeEnergyAtPoints:
     error: NDArray[np.float64]
     effective_samples: NDArray[np.float64]
     k_hat: NDArray[np.float64]
+
+    __repr__ = short_repr
 
 
 def free_energy_at_points(
@@ -258,6 +262,7 @@ def free_energy_at_points(
         raise ValueError(
             f"log_weights has shape {logs.shape}: expected (m, n) numbers, -inf for failed ones"
         )
+    kT = positive(kT, "kJ/mol", "kT")
     n, rng = logs.shape[1], np.random.default_rng(seed)
     largest = logs.max(axis=1, keepdims=True)
     weights = np.exp(logs - np.where(np.isfinite(largest), largest, 0.0))

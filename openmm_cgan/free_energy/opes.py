@@ -11,9 +11,11 @@ from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.opes.kernels import Kernels
 from openmm_cgan.plumed.files.tables import FieldTable, kernel_variables
+from openmm_cgan.quantities import positive
+from openmm_cgan.short_reprs import short_repr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class OpesEstimate:
     """The probability that OPES has estimated, ``P(s) / Z + epsilon``.
 
@@ -36,6 +38,8 @@ class OpesEstimate:
     epsilon: float
     bias_factor: float
     explore: bool
+
+    __repr__ = short_repr
 
     def log_probability(self, cvs: NDArray) -> NDArray[np.float64]:
         """Log of the probability at CV values, up to a constant.
@@ -137,7 +141,8 @@ def opes_bias(table: FieldTable, cvs: NDArray, temperature: float) -> NDArray[np
     estimate = read_opes(table)
     factor = estimate.bias_factor
     prefactor = factor - 1 if estimate.explore else 1 - 1 / factor
-    return GAS_CONSTANT * temperature * prefactor * estimate.log_probability(cvs)
+    kT = GAS_CONSTANT * positive(temperature, "K", "temperature")
+    return kT * prefactor * estimate.log_probability(cvs)
 
 
 def opes_free_energy(table: FieldTable, cvs: NDArray, temperature: float) -> NDArray[np.float64]:
@@ -166,4 +171,5 @@ def opes_free_energy(table: FieldTable, cvs: NDArray, temperature: float) -> NDA
     """
     estimate = read_opes(table)
     scale = estimate.bias_factor if estimate.explore else 1.0
-    return -GAS_CONSTANT * temperature * scale * estimate.log_probability(cvs)
+    kT = GAS_CONSTANT * positive(temperature, "K", "temperature")
+    return -kT * scale * estimate.log_probability(cvs)

@@ -24,9 +24,10 @@ from openmm_cgan.free_energy.samples import (
     spread,
     statistical_inefficiency,
 )
+from openmm_cgan.short_reprs import short_repr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FreeEnergy:
     """A free energy on bins, its minimum at zero, NaN where there is no frame.
 
@@ -55,8 +56,17 @@ class FreeEnergy:
     effective_samples: NDArray[np.float64] | None = None
     part: NDArray[np.int64] | None = None
 
+    def __repr__(self) -> str:
+        known = self.free_energy[np.isfinite(self.free_energy)]
+        over = ", ".join(
+            f"{v.name} {c[0]:.3g} to {c[-1]:.3g} {v.unit}".rstrip()
+            for v, c in zip(self.variables, self.centres, strict=True)
+        )
+        height = f"up to {known.max():.3g} kJ/mol" if known.size else "nothing known"
+        return f"FreeEnergy({over}; {height} in {known.size} of {self.free_energy.size} bins)"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Convergence:
     """A quantity from the first and from the last part of every window.
 
@@ -69,6 +79,8 @@ class Convergence:
     fractions: NDArray[np.float64]
     forward: NDArray[np.float64]
     backward: NDArray[np.float64]
+
+    __repr__ = short_repr
 
 
 def free_energy_profile(

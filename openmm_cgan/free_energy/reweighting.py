@@ -34,6 +34,7 @@ from openmm_cgan.free_energy.samples import (
     normalised,
     statistical_inefficiency,
 )
+from openmm_cgan.short_reprs import short_repr
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -105,7 +106,7 @@ def reweight_windows(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class JoinedWindows:
     """The frames kept of windows, one window after another.
 
@@ -124,6 +125,8 @@ class JoinedWindows:
     kept: list[NDArray[np.int64]]
     inefficiencies: NDArray[np.float64]
     cvs: NDArray[np.float64]
+
+    __repr__ = short_repr
 
     @classmethod
     def thinned(
@@ -263,8 +266,8 @@ def reweight(
     what = f"{len(joined)} frames ({', '.join(names)})"
     if why := why_unknown(samples.k_hat, samples.effective_samples, what):
         logger.warning(
-            "%s: nothing is said of them. Take frames from where the bias hardly changes any more, "
-            "run longer, or make the bias act on what is slow", why
+            "%s: averages and free energies are NaN. Take frames from where the bias hardly "
+            "changes any more, run longer, or make the bias act on what is slow", why
         )  # fmt: skip
     return replace(samples, unknown=why)
 
@@ -288,7 +291,7 @@ def _reduced_bias(window: BiasedFrames, cvs: NDArray, kT: float) -> NDArray[np.f
     return reduced
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DistinctBiases:
     """The biases of windows, equal ones counted once.
 
@@ -304,6 +307,8 @@ class DistinctBiases:
     windows: Sequence[BiasedFrames]
     first: list[int]
     state: NDArray[np.int64]
+
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, windows: Sequence[BiasedFrames], cvs: NDArray) -> DistinctBiases:

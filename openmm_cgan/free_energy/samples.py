@@ -18,11 +18,13 @@ from scipy.special import logsumexp
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.mbar import pymbar_quietly
+from openmm_cgan.quantities import numbers_of, positive
+from openmm_cgan.short_reprs import cv_ranges
 
 BiasFunction = Callable[[NDArray], NDArray]  # CVs (n, n_cvs) to bias energies (n,) [kJ/mol]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BiasedFrames:
     """The frames of one window in the order of time, with the bias they were made under.
 
@@ -32,7 +34,7 @@ class BiasedFrames:
         CV values [CV unit].
     bias : callable
         CV values (n, n_cvs) to bias energies (n,) [kJ/mol].
-    temperature : float
+    temperature : float or Quantity
         Temperature [K].
     variables : tuple of CollectiveVariable
         The CVs; their domains say which are periodic.
@@ -45,6 +47,15 @@ class BiasedFrames:
     temperature: float
     variables: tuple[CollectiveVariable, ...]
     name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "temperature", positive(self.temperature, "K", "temperature"))
+        object.__setattr__(self, "cvs", numbers_of(self.cvs, "cvs"))
+
+    def __repr__(self) -> str:
+        cvs = cv_ranges(self.variables, self.cvs)
+        name = f"{self.name}: " if self.name else ""
+        return f"BiasedFrames({name}{len(self.cvs)} frames; {cvs}; {self.temperature:g} K)"
 
     def part(self, start: float, stop: float) -> BiasedFrames:
         """The frames between two fractions of the window's time."""
@@ -60,7 +71,7 @@ class Estimate(NamedTuple):
     error: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WeightedSamples:
     """Frames with the weights that undo their bias.
 
@@ -103,6 +114,12 @@ class WeightedSamples:
     parts: NDArray[np.int64] | None = None
     k_hat: float = float("nan")
     unknown: str = ""
+
+    def __repr__(self) -> str:
+        worth = self.unknown or f"worth {self.effective_samples:.3g}"
+        cvs, windows = cv_ranges(self.variables, self.cvs), len(self.inefficiencies)
+        size = f"{len(self.cvs)} of {windows} windows, {worth}"
+        return f"WeightedSamples({size}; {cvs}; {self.temperature:g} K)"
 
     @property
     def sample_parts(self) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.internal_coordinates.rows import find_coordinate, sort_by_level
+from openmm_cgan.topologies import openmm_topology
 
 LINEAR_COSINE = -np.cos(np.radians(5.0))  # bonded angles above 175 degrees count as linear
 
@@ -77,6 +78,7 @@ class MoleculeGraph:
         cls, topology: Any, atoms: list[int] | None, reference: Any
     ) -> "MoleculeGraph":
         """Read an OpenMM Topology; parameters as for `choose_rows`."""
+        topology = openmm_topology(topology)
         every = list(topology.atoms())
         chosen = list(range(len(every))) if atoms is None else atoms
         if not chosen or len(set(chosen)) < len(chosen):

@@ -14,6 +14,7 @@ from openmm_cgan.metrics.coordinates import (
     require_same_coordinates,
     thinned,
 )
+from openmm_cgan.short_reprs import short_repr
 
 
 def jensen_shannon_distance(
@@ -70,7 +71,7 @@ def jensen_shannon_distance(
     return float(np.nan_to_num(divergence_root))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MarginalDistances:
     """Jensen-Shannon distances per coordinate.
 
@@ -84,6 +85,8 @@ class MarginalDistances:
 
     distance: NDArray[np.float64]
     floor: NDArray[np.float64]
+
+    __repr__ = short_repr
 
 
 def marginal_distances(
@@ -136,7 +139,7 @@ def marginal_distances(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Memorisation:
     """Distances to the nearest training frame.
 
@@ -155,6 +158,8 @@ class Memorisation:
     held_out: float
     ratio: float
     copies: float
+
+    __repr__ = short_repr
 
 
 def memorisation(generated: ArrayLike, training: ArrayLike, held_out: ArrayLike) -> Memorisation:

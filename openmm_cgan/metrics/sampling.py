@@ -10,9 +10,10 @@ from scipy.stats import rankdata
 
 from openmm_cgan.metrics.coordinates import Domain, coordinate_table, one_coordinate, thinned
 from openmm_cgan.proposals.weights import kish_effective_sample_size
+from openmm_cgan.short_reprs import short_repr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RegionSizes:
     """Effective sample sizes in the cells of a grid over CVs.
 
@@ -29,6 +30,8 @@ class RegionSizes:
     share: NDArray[np.float64]
     counts: NDArray[np.int64]
     edges: list[NDArray[np.float64]]
+
+    __repr__ = short_repr
 
 
 def effective_sample_sizes(

@@ -17,7 +17,13 @@ from openmm_cgan.proposals.samplers import (
     require_same_variables,
     require_sampler,
 )
-from openmm_cgan.proposals.screening import PASSED, Screen, ScreenSettings, cv_differences
+from openmm_cgan.proposals.screening import (
+    PASSED,
+    Screen,
+    ScreenSettings,
+    cv_differences,
+    cv_tolerances,
+)
 
 __all__ = [
     "PASSED",
@@ -29,6 +35,7 @@ __all__ = [
     "ScreenSettings",
     "UniformConditions",
     "cv_differences",
+    "cv_tolerances",
     "generated_atoms",
     "keeps_place",
     "knows_density",

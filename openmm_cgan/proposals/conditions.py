@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from openmm_cgan.quantities import numbers_of
+
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
 
@@ -167,7 +169,7 @@ def _whole_range(
     cv_range: ArrayLike, variables: tuple[CollectiveVariable, ...]
 ) -> NDArray[np.float64]:
     """A checked range (n_cvs, 2), in which nearly whole periods are whole."""
-    made = np.array(cv_range, dtype=float)
+    made = numbers_of(cv_range, "cv_range").copy()
     widths = made[:, 1] - made[:, 0] if made.shape == (len(variables), 2) else np.zeros(1)
     if not (np.isfinite(made).all() and (widths > 0).all()):
         raise ValueError(

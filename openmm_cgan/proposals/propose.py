@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.proposals.samplers import Sampler
 from openmm_cgan.proposals.screening import PASSED, Screen
+from openmm_cgan.quantities import numbers_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Proposals:
     """Configurations proposed at CV values, and what the screen said.
 
@@ -36,6 +37,10 @@ class Proposals:
     cvs: NDArray
     reasons: NDArray
     seed: int
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{n} {reason}" for reason, n in self.counts().items())
+        return f"Proposals({len(self)}: {counts}; seed {self.seed})"
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -75,7 +80,7 @@ def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) 
         If shapes do not fit or the screen cannot measure CVs. A wrong configuration raises
         nothing: it has a reason.
     """
-    targets = np.atleast_2d(np.asarray(targets, dtype=float))
+    targets = np.atleast_2d(numbers_of(targets, "targets"))
     n_cvs = len(sampler.variables)
     if targets.ndim != 2 or targets.shape[1] != n_cvs:
         names = ", ".join(variable.name for variable in sampler.variables)
@@ -90,4 +95,5 @@ def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) 
             f"({len(targets)}, {screen.n_atoms}, 3), the atoms that the screen was made for"
         )
     cvs = screen.cv_values(positions)
-    return Proposals(positions, targets, cvs, screen.check(positions, targets, cvs), int(seed))
+    reasons = screen.check(positions, targets, cvs, sampler.cv_range)
+    return Proposals(positions, targets, cvs, reasons, int(seed))

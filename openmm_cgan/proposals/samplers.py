@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.frames import topology_hash
+from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
@@ -193,6 +194,7 @@ def generated_atoms(sampler: Sampler, topology: Any) -> NDArray:
     ValueError
         If it was trained on another topology or makes another number of atoms.
     """
+    topology = openmm_topology(topology)
     n_atoms = sum(1 for _ in topology.atoms())
     trained = sampler.topology_hash
     if trained and trained != topology_hash(topology):

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.proposals.stereochemistry import BondGraph
-
-if TYPE_CHECKING:
-    from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.quantities import nanometers, numbers_of
 
 NOT_FINITE = "not finite"
 BOND_LENGTH = "bond length"
@@ -38,6 +37,7 @@ OTHER_RADIUS = 0.2
 CHUNK = 2_000_000  # distances held at once by the clash check
 FLAT = 1e-6  # nm^3: a real stereocentre spans some 1e-2
 LONGEST_BOND = 0.4  # nm
+RANGE_FRACTION, PERIOD_FRACTION = 1 / 20, 1 / 60
 
 
 class Restriction(Protocol):
@@ -57,8 +57,9 @@ class ScreenSettings:
 
     Parameters
     ----------
-    cv_tolerance : float or tuple of float
-        Largest |restriction(x) - target| of every CV, or of each [CV units].
+    cv_tolerance : float or tuple of float, optional
+        Largest |restriction(x) - target| of every CV, or of each [CV units]. By default that of
+        `cv_tolerances`: a fraction of the range that the sampler knows.
     clash_fraction : float
         Atoms more than ``excluded_bonds`` bonds apart clash when they are closer than this fraction
         of the sum of their van der Waals radii. A hydrogen bond of 0.16 nm is at 0.61; alanine
@@ -68,10 +69,10 @@ class ScreenSettings:
     bond_tolerance : float
         Largest relative deviation of a bond from its length in the reference.
     chirality, cis_trans : bool
-        Whether stereocentres and amides must be as in the reference.
+        Whether stereocentres, and amides and double bonds, must be as in the reference.
     """
 
-    cv_tolerance: float | tuple[float, ...] = 0.1
+    cv_tolerance: float | tuple[float, ...] | None = None
     clash_fraction: float = 0.55
     excluded_bonds: int = 3
     bond_tolerance: float = 0.25
@@ -88,7 +89,7 @@ class Screen:
         The molecule, with its bonds.
     reference : ndarray, shape (n_atoms, 3)
         A right structure of the screened atoms [nm], molecules whole: it gives the bond lengths,
-        the hand of each stereocentre and the isomer of each amide.
+        the hand of each stereocentre and the isomer of each amide and double bond.
     restriction : Restriction, optional
         What measures the CVs, such as a PlumedBias. Without it CVs are not screened.
     settings : ScreenSettings
@@ -113,7 +114,7 @@ class Screen:
         self.restriction = restriction
         self.graph = BondGraph.from_topology(topology, atoms)
         self.n_atoms = len(self.graph.elements)
-        reference = np.asarray(reference, dtype=float)
+        reference = nanometers(reference)
         if reference.shape != (self.n_atoms, 3) or not np.isfinite(reference).all():
             raise ValueError(
                 f"the reference has shape {reference.shape}; expected finite positions [nm] of "
@@ -123,12 +124,26 @@ class Screen:
         self._set_closest_approach()
         none = np.zeros((0, 5), dtype=int)
         self.stereocentres = self.graph.stereocentres() if self.settings.chirality else none
-        self.amides = self.graph.amides() if self.settings.cis_trans else none[:, :4]
+        planar = self.settings.cis_trans
+        self.amides = self.graph.amides() if planar else none[:, :4]
+        self.double_bonds = self.graph.double_bonds(reference) if planar else none[:, :4]
         volumes = self._volumes(reference[None])[0]
         self._hands = np.sign(volumes)
         self._isomers = np.sign(self._cosines(reference[None])[0])
-        self._tolerance = self._cv_tolerance()
         self._check_reference(reference, volumes)
+        if restriction is not None and self.settings.cv_tolerance is not None:
+            cv_tolerances(self.settings, restriction.variables, None)
+
+    def __repr__(self) -> str:
+        found = f"{len(self.stereocentres)} stereocentres, {len(self.amides)} amides"
+        if len(self.double_bonds):
+            found += f", {len(self.double_bonds)} double bonds"
+        return f"Screen({self.n_atoms} atoms, {len(self._bonds)} bonds, {found})"
+
+    @property
+    def knows_isomers(self) -> bool:
+        """Whether there is a stereocentre, an amide or a double bond to look at."""
+        return bool(len(self.stereocentres) + len(self.amides) + len(self.double_bonds))
 
     def _check_reference(self, reference: NDArray, volumes: NDArray) -> None:
         flat = np.abs(volumes) < FLAT
@@ -151,16 +166,6 @@ class Screen:
                 "lower clash_fraction"
             )
 
-    def _cv_tolerance(self) -> NDArray:
-        tolerance = np.asarray(self.settings.cv_tolerance, dtype=float)
-        n_cvs = None if self.restriction is None else len(self.restriction.variables)
-        if tolerance.ndim and n_cvs is not None and tolerance.shape != (n_cvs,):
-            raise ValueError(
-                f"cv_tolerance has {tolerance.size} values; expected one, or one for each of the "
-                f"{n_cvs} CVs"
-            )
-        return tolerance
-
     def _set_bond_limits(self, reference: NDArray) -> None:
         factors = np.maximum(1 + self.settings.bond_tolerance * np.array([[-1.0], [1.0]]), 0.0)
         self._bonds = self.graph.bonds
@@ -180,7 +185,11 @@ class Screen:
         self._closest2 = (fraction * radii[self._far_pairs].sum(axis=1)) ** 2
 
     def check(
-        self, positions: NDArray, targets: NDArray | None = None, cvs: NDArray | None = None
+        self,
+        positions: NDArray,
+        targets: NDArray | None = None,
+        cvs: NDArray | None = None,
+        cv_range: NDArray | None = None,
     ) -> NDArray:
         """Say of each configuration why it is refused.
 
@@ -192,6 +201,8 @@ class Screen:
             CVs asked for; without them, or without a restriction, CVs are not screened.
         cvs : ndarray, shape (n, n_cvs), optional
             CVs of the configurations where they are known already.
+        cv_range : ndarray, shape (n_cvs, 2), optional
+            What a sampler knows, where the settings have no tolerance.
 
         Returns
         -------
@@ -199,7 +210,7 @@ class Screen:
             The first of "not finite", "bond length", "clash", "chirality", "cis/trans" and
             "cv error" that holds; empty for a configuration that passed.
         """
-        positions = np.asarray(positions, dtype=float)
+        positions = nanometers(positions)
         if positions.ndim != 3 or positions.shape[1:] != (self.n_atoms, 3):
             raise ValueError(
                 f"configurations have shape {positions.shape}; expected (n, {self.n_atoms}, 3), as "
@@ -209,7 +220,7 @@ class Screen:
         reasons = np.where(finite, PASSED, NOT_FINITE).astype("U16")
         if targets is not None and (cvs is not None or self.restriction is not None):
             cvs = self.cv_values(positions) if cvs is None else cvs
-            reasons[finite & self._off_target(cvs, targets)] = CV_ERROR
+            reasons[finite & self._off_target(cvs, targets, cv_range)] = CV_ERROR
         # the last to be written is the first reason: cheap to say, and all checks are vectorised
         checks = (
             (CIS_TRANS, self._turned),
@@ -243,13 +254,15 @@ class Screen:
             cvs[finite] = self.restriction.cv_values(positions[finite])
         return cvs
 
-    def _off_target(self, cvs: NDArray, targets: NDArray) -> NDArray:
+    def _off_target(self, cvs: NDArray, targets: NDArray, cv_range: NDArray | None) -> NDArray:
         targets = np.broadcast_to(targets, cvs.shape)
         if self.restriction is None:
-            differences = cvs - targets
+            variables = [CollectiveVariable(f"CV {k}") for k in range(cvs.shape[1])]
         else:
-            differences = cv_differences(self.restriction.variables, targets, cvs)
-        return ~(np.abs(differences) <= self._tolerance).all(axis=1)
+            variables = list(self.restriction.variables)
+        tolerances = cv_tolerances(self.settings, variables, cv_range)
+        differences = cv_differences(variables, targets, cvs)
+        return ~(np.abs(differences) <= tolerances).all(axis=1)
 
     def _stretched(self, x: NDArray) -> NDArray:
         lengths2 = _squared_distances(x, self._bonds)
@@ -273,8 +286,12 @@ class Screen:
         return ~(self._volumes(x) * self._hands > 0).all(axis=1)
 
     def _cosines(self, x: NDArray) -> NDArray:
-        """Numbers (n, n_amides) with the sign of the cosine of each amide's torsion."""
-        a, b, c, d = (x[:, self.amides[:, k]] for k in range(4))
+        """Numbers with the sign of the cosine of each torsion of amides and double bonds.
+
+        Shape (n, n_amides + n_double_bonds).
+        """
+        torsions = np.concatenate([self.amides, self.double_bonds])
+        a, b, c, d = (x[:, torsions[:, k]] for k in range(4))
         return _dot(np.cross(b - a, c - b), np.cross(c - b, d - c))
 
     def _turned(self, x: NDArray) -> NDArray:
@@ -289,6 +306,55 @@ def _squared_distances(x: NDArray, pairs: NDArray) -> NDArray:
 
 def _dot(a: NDArray, b: NDArray) -> NDArray:
     return (a * b).sum(axis=-1)
+
+
+def cv_tolerances(
+    settings: ScreenSettings,
+    variables: Sequence[CollectiveVariable],
+    cv_range: NDArray | None,
+) -> NDArray[np.float64]:
+    """How far each CV may be from what was asked for.
+
+    What the settings say, else a twentieth of the range that is known of the CV, and at most a
+    sixtieth of its period (0.1 rad of a torsion): what is near is for each CV another thing.
+
+    Parameters
+    ----------
+    settings : ScreenSettings
+    variables : sequence of CollectiveVariable
+    cv_range : ndarray, shape (n_cvs, 2), or None
+        Of a sampler.
+
+    Returns
+    -------
+    ndarray, shape (n_cvs,)
+        [CV units]
+
+    Raises
+    ------
+    ValueError
+        If the settings have another number of tolerances, or none where no range is known of a CV
+        that is not periodic.
+    """
+    given, n_cvs = settings.cv_tolerance, len(variables)
+    if given is not None:
+        tolerances = numbers_of(given, "cv_tolerance")
+        if tolerances.shape not in ((), (n_cvs,)) or not (tolerances > 0).all():
+            raise ValueError(
+                f"cv_tolerance has {tolerances.size} values, {given}; expected one positive "
+                f"number, or one for each of the {n_cvs} CVs"
+            )
+        return np.broadcast_to(tolerances, n_cvs)
+    widths = np.full(n_cvs, np.inf) if cv_range is None else np.ptp(np.asarray(cv_range), axis=1)
+    periods = np.array([variable.period or np.inf for variable in variables])
+    tolerances = np.minimum(RANGE_FRACTION * widths, PERIOD_FRACTION * periods)
+    wrong = [v.name for v, t in zip(variables, tolerances, strict=True) if not 0 < t < np.inf]
+    if wrong:
+        raise ValueError(
+            f"no range is known of {', '.join(wrong)}, so that none is near or far: give "
+            "ScreenSettings(cv_tolerance=...) [CV units]"
+        )
+    return tolerances
 
 
 def cv_differences(

@@ -1,23 +1,45 @@
-"""What the bond graph of a molecule says of its stereochemistry: stereocentres and amides.
+"""What the bond graph of a molecule says of its stereochemistry.
 
-Elements and bonds are enough; bond orders are not needed (OpenMM topologies seldom have them).
+Stereocentres and amides need elements and bonds only. Double bonds need their orders, which OpenMM
+topologies seldom have, or a structure: they are short and flat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.short_reprs import short_repr
+from openmm_cgan.topologies import openmm_topology
+
 TETRAHEDRAL = frozenset({5, 6, 7, 14, 15, 16, 32, 33, 34})  # not metals: they may be square planar
-CARBON, NITROGEN, OXYGEN = 6, 7, 8
+CARBON, NITROGEN, OXYGEN, SULFUR = 6, 7, 8, 16
 SMALL_RING = 7  # atoms: trans-lactams begin with eight
+# Lengths [nm] between those of double bonds and of conjugated single ones: C=C 0.134 and C-C 0.146,
+# C=N 0.128 and C-N 0.134 (amides, guanidinium), 0.138 where N has no third neighbour; N=N 0.125 and
+# N-N 0.140. F. H. Allen et al., J. Chem. Soc. Perkin Trans. 2, S1 (1987), doi 10.1039/P298700000S1
+LONGEST_DOUBLE = {(CARBON, CARBON): 0.141, (CARBON, NITROGEN): 0.131, (NITROGEN, NITROGEN): 0.133}
+LONGEST_IMINE = 0.136
+ORDERS = {"Single": 1.0, "Double": 2.0, "Triple": 3.0, "Aromatic": 1.5, "Amide": 1.0}
+FLATTEST = 0.5  # cosine of the torsion about what may be a double bond
 
 
-@dataclass(frozen=True)
+@runtime_checkable
+class OrderedBond(Protocol):
+    """A bond of an OpenMM Topology: its kind and order, or None where they are not known."""
+
+    @property
+    def type(self) -> Any: ...
+
+    @property
+    def order(self) -> int | None: ...
+
+
+@dataclass(frozen=True, repr=False)
 class BondGraph:
     """Elements and bonds of the atoms that are screened.
 
@@ -27,24 +49,34 @@ class BondGraph:
         Atomic numbers; 0 for a site that is no atom.
     neighbours : tuple of tuple of int
         Atoms bonded to each.
+    orders : mapping of (int, int) to float
+        Orders of the bonds for which they are known, the smaller atom first.
     """
 
     elements: tuple[int, ...]
     neighbours: tuple[tuple[int, ...], ...]
+    orders: Mapping[tuple[int, int], float] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     @classmethod
     def from_topology(cls, topology: Any, atoms: Sequence[int] | None = None) -> BondGraph:
         """Read an OpenMM Topology, or the given atoms of it with the bonds among them."""
+        topology = openmm_topology(topology)
         every = list(topology.atoms())
         chosen = range(len(every)) if atoms is None else [int(atom) for atom in atoms]
         place = {every[atom]: i for i, atom in enumerate(chosen)}
         neighbours: list[set[int]] = [set() for _ in place]
-        for first, second, *_ in topology.bonds():
-            if first in place and second in place:
-                neighbours[place[first]].add(place[second])
-                neighbours[place[second]].add(place[first])
+        orders: dict[tuple[int, int], float] = {}
+        for bond in topology.bonds():
+            if bond[0] in place and bond[1] in place:
+                low, high = sorted((place[bond[0]], place[bond[1]]))
+                neighbours[low].add(high)
+                neighbours[high].add(low)
+                if (order := _order(bond)) is not None:
+                    orders[low, high] = order
         elements = tuple(atom.element.atomic_number if atom.element else 0 for atom in place)
-        return cls(elements, tuple(tuple(sorted(bonded)) for bonded in neighbours))
+        return cls(elements, tuple(tuple(sorted(bonded)) for bonded in neighbours), orders)
 
     @property
     def bonds(self) -> NDArray:
@@ -128,8 +160,8 @@ class BondGraph:
 
         A C-N bond outside small rings, which hold it in cis (those that disulphides and cyclic
         peptides close are wide enough for both), its carbon with three neighbours of which one is
-        a terminal oxygen, its nitrogen with three neighbours of which the other two differ (a
-        primary amide has no isomers). No bond orders are needed.
+        a terminal oxygen or sulfur, its nitrogen with three neighbours of which the other two
+        differ (a primary amide has no isomers). No bond orders are needed.
 
         Returns
         -------
@@ -143,7 +175,9 @@ class BondGraph:
             others = [j for j in self.neighbours[carbon] if j != nitrogen]
             sides = [j for j in self.neighbours[nitrogen] if j != carbon]
             oxygens = [
-                j for j in others if self.elements[j] == OXYGEN and len(self.neighbours[j]) == 1
+                j
+                for j in others
+                if self.elements[j] in (OXYGEN, SULFUR) and len(self.neighbours[j]) == 1
             ]
             elements = (self.elements[carbon], self.elements[nitrogen])
             if (
@@ -157,3 +191,68 @@ class BondGraph:
                 side = max(sides, key=lambda j: (self.elements[j] > 1, -j))
                 found.append((oxygens[0], carbon, nitrogen, side))
         return np.array(sorted(found), dtype=int).reshape(-1, 4)
+
+    def double_bonds(self, reference: NDArray[np.float64]) -> NDArray:
+        """Double bonds of C and N that can be E or Z, amides left out.
+
+        Where the order of a bond is not known, one that is short and flat in the reference. Those
+        in small rings have no isomers, nor those with two like substituents at one end.
+
+        Parameters
+        ----------
+        reference : ndarray, shape (n_atoms, 3)
+            [nm]
+
+        Returns
+        -------
+        ndarray, shape (n_bonds, 4)
+            A substituent, both ends, a substituent: the torsion whose cosine tells the isomers
+            apart.
+        """
+        ranks, found = self.ranks(), []
+        amides = {tuple(sorted(amide[1:3])) for amide in self.amides().tolist()}
+        for one, two in self.bonds.tolist():
+            sides = self._side(one, two, ranks), self._side(two, one, ranks)
+            if sides[0] < 0 or sides[1] < 0 or (one, two) in amides:
+                continue
+            torsion = (sides[0], one, two, sides[1])
+            if self._is_double(one, two, reference) and _is_flat(reference[list(torsion)]):
+                found.append(torsion)
+        return np.array(found, dtype=int).reshape(-1, 4)
+
+    def _side(self, end: int, other: int, ranks: NDArray) -> int:
+        """A substituent that tells the sides of a double bond apart at one end, -1 if none does."""
+        sides = [j for j in self.neighbours[end] if j != other]
+        counts = {CARBON: (2,), NITROGEN: (1, 2)}.get(self.elements[end], ())
+        if len(sides) not in counts or (len(sides) == 2 and ranks[sides[0]] == ranks[sides[1]]):
+            return -1
+        if any(self.joined(side, other, end, SMALL_RING - 2) for side in sides):
+            return -1
+        return max(sides, key=lambda j: (self.elements[j] > 1, -j))
+
+    def _is_double(self, one: int, two: int, reference: NDArray) -> bool:
+        if (one, two) in self.orders:
+            return self.orders[one, two] == 2
+        elements = sorted((self.elements[one], self.elements[two]))
+        longest = LONGEST_DOUBLE[elements[0], elements[1]]
+        nitrogens = [j for j in (one, two) if self.elements[j] == NITROGEN]
+        if len(nitrogens) == 1 and len(self.neighbours[nitrogens[0]]) == 2:
+            longest = LONGEST_IMINE
+        return bool(np.linalg.norm(reference[one] - reference[two]) < longest)
+
+
+def _order(bond: Any) -> float | None:
+    """Order of a bond of a Topology, None where it is not known."""
+    if not isinstance(bond, OrderedBond):
+        return None
+    if bond.order is not None:
+        return float(bond.order)
+    return None if bond.type is None else ORDERS.get(str(bond.type))
+
+
+def _is_flat(four: NDArray[np.float64]) -> bool:
+    """Whether the torsion of four points (4, 3) is near 0 or a half turn."""
+    first, axis, last = np.diff(four, axis=0)
+    normals = np.cross(first, axis), np.cross(axis, last)
+    sizes = np.linalg.norm(normals[0]) * np.linalg.norm(normals[1])
+    return bool(abs(normals[0] @ normals[1]) > FLATTEST * sizes)

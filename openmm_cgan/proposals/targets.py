@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.proposals.samplers import Sampler
+from openmm_cgan.quantities import numbers_of
 
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
@@ -194,7 +195,7 @@ def target_strategy(
 def _listed_targets(
     targets: NDArray, cv_range: NDArray, variables: Sequence[CollectiveVariable]
 ) -> NDArray:
-    rows = np.atleast_2d(np.asarray(targets, dtype=float))
+    rows = np.atleast_2d(numbers_of(targets, "targets"))
     if rows.ndim != 2 or rows.shape[1] != len(variables) or len(rows) == 0:
         raise ValueError(
             f"the list of targets has shape {rows.shape}; expected (m, {len(variables)}), one "

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from openmm_cgan.short_reprs import short_repr
+
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
 
 SIGMAS = 8.0  # of a wrapped normal that are summed over: beyond them 1e-15 of it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LogWeights:
     """The terms of log importance weights, each of shape (n,).
 
@@ -48,6 +50,8 @@ class LogWeights:
     log_density: NDArray[np.float64]
     fixman: NDArray[np.float64] | float = 0.0
     log_noise: NDArray[np.float64] | float = 0.0
+
+    __repr__ = short_repr
 
     def total(self) -> NDArray[np.float64]:
         """Log weights (n,): -inf, weight zero, wherever a term is not finite.

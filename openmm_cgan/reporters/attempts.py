@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.atomic_files import flush_to_disk
+from openmm_cgan.atomic_files import flush_to_disk, open_special, replaceable
 from openmm_cgan.checkpoints import cut_to
 from openmm_cgan.claims import Claim
 from openmm_cgan.plumed.files.contents import cut_half_row
 from openmm_cgan.plumed.files.fields import back_up
+from openmm_cgan.short_reprs import short_repr
 
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
@@ -52,7 +54,7 @@ class Candidates:
     largest_weight: float = np.nan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attempt:
     """One proposal, from its target to its end.
 
@@ -79,6 +81,8 @@ class Attempt:
     reason: str = ""
     positions: NDArray | None = None
     candidates: Candidates = Candidates()
+
+    __repr__ = short_repr
 
 
 class AttemptTable:
@@ -124,7 +128,11 @@ class AttemptTable:
             cut_half_row(path)
         elif not append:
             back_up(path)
-        self._file = file = path.open("a" if append else "w", newline="")
+        self._file = file = (
+            path.open("a" if append else "w", newline="")
+            if replaceable(path)
+            else io.TextIOWrapper(open_special(path), newline="")
+        )
         self._claim = Claim(path)
         before.release()
         self._rows, self._flush = csv.writer(file, lineterminator="\n"), file.flush

@@ -6,6 +6,7 @@ Copies have a Verlet integrator and neither thermostats nor barostats, for the r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,7 +36,7 @@ def context_like(simulation: app.Simulation, system: openmm.System) -> openmm.Co
     """
     running = simulation.context
     platform = running.getPlatform()
-    integrator = openmm.VerletIntegrator(_verlet_step(simulation.integrator))
+    integrator = openmm.VerletIntegrator(verlet_step(simulation.integrator))
     integrator.setConstraintTolerance(simulation.integrator.getConstraintTolerance())
     properties = {
         name: platform.getPropertyValue(running, name) for name in platform.getPropertyNames()
@@ -43,7 +44,7 @@ def context_like(simulation: app.Simulation, system: openmm.System) -> openmm.Co
     return openmm.Context(system, integrator, platform, properties)
 
 
-def _verlet_step(integrator: openmm.Integrator) -> float:
+def verlet_step(integrator: openmm.Integrator) -> float:
     """A time step [ps] for Verlet's integrator of what another one integrates.
 
     That one's own; but the outer of several steps is too long, and a variable one may be anything.
@@ -58,15 +59,12 @@ def _verlet_step(integrator: openmm.Integrator) -> float:
     return USUAL_STEP if isinstance(integrator, others) or step <= 0 else step
 
 
-def degrees_of_freedom(system: openmm.System) -> int:
-    """Three for each massive particle less the constraints."""
-    masses = [
-        system.getParticleMass(i).value_in_unit(unit.dalton)
-        for i in range(system.getNumParticles())
-    ]
+def degrees_of_freedom(system: openmm.System, atoms: Sequence[int]) -> int:
+    """Three for each massive one of some atoms less the constraints among them."""
+    masses = {i: system.getParticleMass(i).value_in_unit(unit.dalton) for i in atoms}
     constraints = (system.getConstraintParameters(i) for i in range(system.getNumConstraints()))
-    held = sum(masses[i] > 0 or masses[j] > 0 for i, j, _ in constraints)
-    return 3 * sum(mass > 0 for mass in masses) - held
+    held = sum(masses.get(i, 0) > 0 and masses.get(j, 0) > 0 for i, j, _ in constraints)
+    return 3 * sum(mass > 0 for mass in masses.values()) - held
 
 
 def inject(

@@ -17,6 +17,7 @@ from openmm_cgan.claims import Claim
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
+from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.states import box_of, positions_of
 
 if TYPE_CHECKING:
@@ -99,12 +100,10 @@ class FrameReporter:
         enforcePeriodicBox: bool | None = None,
         atomSubset: Sequence[int] | None = None,
     ) -> None:
-        if int(reportInterval) != reportInterval or reportInterval < 1:
-            raise ValueError(f"reportInterval is {reportInterval}, expected a number of steps >= 1")
+        self._interval = number_of_steps(reportInterval, "reportInterval")
         if not isinstance(bias, Measuring):
             raise TypeError(f"bias is {type(bias).__name__}, expected a PlumedBias")
         self.folder = Path(file)
-        self._interval = int(reportInterval)
         self._bias = bias
         self._append = append
         self._periodic = enforcePeriodicBox
@@ -117,6 +116,9 @@ class FrameReporter:
         self._values_wait = _values_can_wait(bias)
         self._require_empty()
         self.folder.mkdir(parents=True, exist_ok=True)
+
+    def __repr__(self) -> str:
+        return f"FrameReporter({str(self.folder)!r}, {self._fingerprint})"
 
     @property
     def segment(self) -> int:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.potentials import global_parameters, system_without
-from openmm_cgan.proposals import PASSED, Proposals, Screen, cv_differences
+from openmm_cgan.potentials import global_parameters, masses_of, system_without
+from openmm_cgan.proposals import PASSED, Proposals, Screen, cv_differences, cv_tolerances
 from openmm_cgan.reporters.attempts import ENERGY_NOT_FINITE, Attempt
-from openmm_cgan.reporters.contexts import context_like, degrees_of_freedom
+from openmm_cgan.reporters.contexts import context_like, degrees_of_freedom, verlet_step
+from openmm_cgan.reporters.rest_energy import RestEnergy
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.reporters.surroundings import Surroundings
 from openmm_cgan.states import positions_of
@@ -28,6 +29,7 @@ HEALING_FAILED = "healing failed"
 LEFT_TARGET = "left target"
 
 FORCE_TOLERANCE = 10.0  # kJ/mol/nm: where minimisation may stop, OpenMM's default
+LARGEST_PHASE = 0.5  # of a vibration, in one step of Verlet's, which is stable below 2
 REDRAW_EVERY = 25  # steps between two draws of the velocities
 
 
@@ -60,11 +62,8 @@ class HealingContext:
         self.settings = settings
         self.temperature = temperature
         self.kT = GAS_CONSTANT * temperature
-        self.tolerance = np.broadcast_to(
-            np.asarray(settings.screen.cv_tolerance, float), len(surroundings.variables)
-        )
-        kappa = 4 * self.kT / self.tolerance**2 if settings.kappa is None else settings.kappa
-        self.kappa = np.array(np.broadcast_to(np.asarray(kappa, float), self.tolerance.shape))
+        self.tolerance = cv_tolerances(settings.screen, surroundings.variables, None)
+        self.kappa = self._force_constants(simulation)
         system = system_without(simulation.system, surroundings.bias.force_groups())
         self._followed = global_parameters(system)
         centres = surroundings.bias.cv_values(surroundings.positions, surroundings.box)
@@ -73,7 +72,25 @@ class HealingContext:
         self._groups = set(range(32)) - set(self._restraint.force_groups())
         self._constraint_tolerance = simulation.integrator.getConstraintTolerance()
         self._context = context_like(simulation, system)
-        self.n_dof = degrees_of_freedom(system)
+        self._rest = RestEnergy(simulation, system, surroundings.atoms)
+        self.n_dof = degrees_of_freedom(system, surroundings.atoms.tolist())
+        if self._rest.is_any:
+            self.n_dof *= 2  # how they touch their surroundings varies as much as they themselves
+
+    def _force_constants(self, simulation: app.Simulation) -> NDArray[np.float64]:
+        """What the settings say; else as the tolerances ask, but no stiffer than a step can bear.
+
+        A CV whose range is narrow would vibrate faster than Verlet can follow: its frequency
+        times the time step is kept below `LARGEST_PHASE`.
+        """
+        given = self.settings.kappa
+        if given is not None:
+            return np.array(np.broadcast_to(np.asarray(given, float), self.tolerance.shape))
+        step = verlet_step(simulation.integrator)
+        masses = self.surroundings.cv_masses(masses_of(simulation.system))
+        kappa = np.minimum(4 * self.kT / self.tolerance**2, masses * (LARGEST_PHASE / step) ** 2)
+        self.tolerance = 2 * np.sqrt(self.kT / kappa)  # no less than the restraint can hold
+        return kappa
 
     def follow(self, context: openmm.Context, temperature: float) -> None:
         """Take over the parameters of the running Context (an alchemical lambda, say).
@@ -88,6 +105,7 @@ class HealingContext:
         running = dict(context.getParameters())
         for name in self._followed & running.keys():
             self._context.setParameter(name, running[name])
+        self._rest.follow(context)
 
     def energies(self, positions: NDArray) -> NDArray:
         """Potential energies without the bias [kJ/mol].
@@ -197,7 +215,8 @@ class HealingContext:
         if not (np.abs(cv_differences(here.variables, target, cvs)) <= reach).all():
             return LEFT_TARGET
         current = float(self.energies(here.positions[None])[0])
-        rise = energy - current + self._bias_rise(cvs)
+        rest = self._rest(positions, here.box) - self._rest(here.positions, here.box)
+        rise = energy - current - rest + self._bias_rise(cvs)
         limit = self.settings.max_energy * self.kT * np.sqrt(self.n_dof)
         return PASSED if rise <= limit else ENERGY_TOO_HIGH
 

@@ -27,6 +27,7 @@ import numpy as np
 from openmm_cgan.checkpoints import SavedState, saved_array, saved_text, text_array
 from openmm_cgan.frames import read_frames
 from openmm_cgan.frames.segments import flush_writers
+from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.signals import end_with_parent
 
 if TYPE_CHECKING:
@@ -109,17 +110,19 @@ class Learner:
         threads: int = 1,
         takes_over_after: int | None = None,
     ) -> None:
-        if min(reportInterval, first, threads) < 1 or not growth > 1:
+        self._reportInterval = number_of_steps(reportInterval, "reportInterval")
+        self._interval = float(number_of_steps(first, "first"))
+        if threads < 1 or not growth > 1:
             raise ValueError(
-                f"reportInterval is {reportInterval}, first {first}, threads {threads} and growth "
-                f"{growth}; expected at least 1, and a growth above 1: adaptation must diminish"
+                f"threads is {threads} and growth {growth}; expected at least 1, and a growth "
+                "above 1: adaptation must diminish"
             )
         self.folder = Path(file)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.replaced = self.failed = 0
-        self._reportInterval, self._proposals = int(reportInterval), proposals
+        self._proposals = proposals
         self._frames, self._settings = Path(frames).resolve(), settings
-        self._interval, self._growth, self._threads = float(first), float(growth), int(threads)
+        self._growth, self._threads = float(growth), int(threads)
         self._due: float | None = None
         self._worker: subprocess.Popen[bytes] | None = None
         self._path = self.folder
@@ -127,6 +130,10 @@ class Learner:
         self._wait = takes_over_after
         self._begun: int | None = None  # the step at which the training under way was
         self._require_density()
+
+    def __repr__(self) -> str:
+        done = f"{self.replaced} trainings taken over, {self.failed} failed"
+        return f"Learner({str(self.folder)!r}; {done})"
 
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
         """Say when the next look is; see OpenMM's reporter protocol."""
@@ -277,16 +284,15 @@ def train_from_stdin() -> None:
     end_with_parent()
     if sys.platform != "win32":
         os.nice(NICENESS)
-    import torch
-
     from openmm_cgan.cgan import ConditionalGenerator
 
-    torch.set_num_threads(threads)
     frames = read_frames(folder)
     # those that were there when it was begun: again the same, where it is begun again
     frames = frames.select(np.flatnonzero(frames.step < step))
     checkpoint = path.with_suffix(".chk")
-    made = ConditionalGenerator.fit(frames, topology, settings, checkpoint=checkpoint)
+    made = ConditionalGenerator.fit(
+        frames, topology, settings, checkpoint=checkpoint, threads=threads
+    )
     made.save(path)
     checkpoint.unlink()
     print(json.dumps({"frames": str(folder), "history": made.history[-1:]}))

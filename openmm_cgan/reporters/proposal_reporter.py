@@ -20,6 +20,7 @@ from openmm_cgan.proposals import (
     require_sampler,
 )
 from openmm_cgan.proposals.targets import TargetStrategy
+from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable
 from openmm_cgan.reporters.contexts import asks_for_positions, inject, velocity_temperature
 from openmm_cgan.reporters.frame_reporter import FrameReporter
@@ -106,8 +107,7 @@ class ProposalReporter:
         seed: int = 0,
         settings: ProposalSettings | None = None,
     ) -> None:
-        if int(reportInterval) != reportInterval or reportInterval < 1:
-            raise ValueError(f"reportInterval is {reportInterval}; expected a number of steps >= 1")
+        self._reportInterval = number_of_steps(reportInterval, "reportInterval")
         if seed < 0:
             raise ValueError(f"seed is {seed}; expected 0 or a positive number")
         require_same_variables(sampler.variables, bias.variables)
@@ -117,7 +117,6 @@ class ProposalReporter:
         self._wanted = possible_moves(mode, self._asked)
         # until the simulation is known "auto" may stay open
         self.mode = self._wanted[0].mode if len(self._wanted) == 1 else "auto"
-        self._reportInterval = int(reportInterval)
         self._sampler = sampler
         self._bias = bias
         self._seed = int(seed)
@@ -130,6 +129,9 @@ class ProposalReporter:
         self._table = AttemptTable(file, bias.variables, append)
         self._append, self._mode_asked, self._is_begun = append, mode, False
         self._last = -1  # step of the last attempt
+
+    def __repr__(self) -> str:
+        return f"ProposalReporter({str(self._table.path)!r}, {self._fingerprint}; {self.summary()})"
 
     @property
     def sampler(self) -> Sampler:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openmm_cgan.checkpoints import Keeper, save_run
+from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.stepping import around_steps
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ class RunCheckpointReporter:
         reportInterval: int,
         keepers: Mapping[str, Keeper],
     ) -> None:
-        if int(reportInterval) != reportInterval or reportInterval < 1:
-            raise ValueError(f"reportInterval is {reportInterval}; expected a number of steps >= 1")
-        self._path, self._interval = Path(file), int(reportInterval)
+        self._path = Path(file)
+        self._interval = number_of_steps(reportInterval, "reportInterval")
         self._keepers = dict(keepers)
         self._due: int | None = None
         self._is_hooked = False

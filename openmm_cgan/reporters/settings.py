@@ -8,6 +8,7 @@ from openmm import unit
 
 from openmm_cgan.proposals import ScreenSettings
 from openmm_cgan.proposals.conditions import Conditions
+from openmm_cgan.quantities import kelvin, number_of_steps, numbers_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ProposalSettings:
         What a configuration must hold before it is healed; all but the CVs also afterwards.
     kappa : float or tuple of float, optional
         Force constant of the healing restraint [kJ/mol per CV unit squared], default
-        ``4 kT / cv_tolerance**2``: two standard deviations are the tolerance.
+        ``4 kT / cv_tolerance**2``: two standard deviations are the tolerance of the screen.
     minimise_iterations : int
         At most so many iterations of the minimiser.
     heal_steps : int
@@ -39,7 +40,9 @@ class ProposalSettings:
         A healed configuration is refused when its energy (bias included, where the bias is a
         function of the CVs) exceeds that of the current one by more than
         ``max_energy * kT * sqrt(n_dof)``: the energies of two equilibrated configurations differ by
-        ``kT * sqrt(n_dof)`` (one standard deviation, n_dof harmonic degrees of freedom).
+        ``kT * sqrt(n_dof)`` (one standard deviation, n_dof harmonic degrees of freedom). What is
+        around the generated atoms does not count among itself, only with them, and n_dof then is
+        twice theirs.
     settle_steps : int, optional
         Length of the settle window after an injection, default ``1 / friction`` of the integrator,
         or 1 ps where it has none.
@@ -63,17 +66,16 @@ class ProposalSettings:
     conditions: str | Conditions = "uniform"
 
     def __post_init__(self) -> None:
-        counts = {
-            "batch": self.batch,
-            "choose_from": self.choose_from,
-            "heal_steps": self.heal_steps,
-            "candidates": self.candidates,
-        }
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected 1 or more")
-        if not self.max_energy > 0:
-            raise ValueError(f"max_energy is {self.max_energy}; expected a positive number")
+        kelvin(self.temperature)
+        for name in ("batch", "choose_from", "candidates", "heal_steps"):
+            number_of_steps(vars(self)[name], name)
+        number_of_steps(self.minimise_iterations, "minimise_iterations", least=0)
+        if self.settle_steps is not None:
+            number_of_steps(self.settle_steps, "settle_steps", least=0)
+        for name, unit_name in (("kappa", "kJ/mol per CV unit squared"), ("max_energy", "")):
+            value = vars(self)[name]
+            if value is not None and not (numbers_of(value, name, unit_name) > 0).all():
+                raise ValueError(f"{name} is {value}; expected a positive number")
         if isinstance(self.conditions, str) and self.conditions != "uniform":
             raise ValueError(
                 f"conditions is {self.conditions!r}; expected 'uniform' or an object with draw and "

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.proposals import cv_differences
+
 if TYPE_CHECKING:
     from openmm_cgan.plumed.bias import PlumedBias
+
+DIFFERENCE = 1e-5  # nm: of a central difference
 
 
 def superpose(mobile: NDArray, onto: NDArray) -> NDArray:
@@ -87,6 +91,30 @@ class Surroundings:
         own = generated if self.placed else superpose(generated, self.positions[self.atoms])
         whole[:, self.atoms] = own
         return whole
+
+    def cv_masses(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Effective masses of the CVs, 1 / sum |grad xi|^2 / m, by central differences.
+
+        Parameters
+        ----------
+        masses : ndarray, shape (n_atoms,)
+            [dalton]
+
+        Returns
+        -------
+        ndarray, shape (n_cvs,)
+            [dalton nm^2 per CV unit squared]; infinite for what the generated atoms do not move.
+        """
+        inverse = np.zeros(len(self.variables))
+        steps = DIFFERENCE * np.concatenate([np.eye(3), -np.eye(3)])
+        for atom in self.atoms[masses[self.atoms] > 0]:
+            moved = np.repeat(self.positions[None], len(steps), axis=0)
+            moved[:, atom] += steps
+            forward, back = np.split(self.bias.cv_values(moved, self.box), 2)
+            slopes = cv_differences(self.variables, back, forward) / (2 * DIFFERENCE)
+            inverse += (slopes**2).sum(axis=0) / masses[atom]
+        with np.errstate(divide="ignore"):
+            return 1 / inverse
 
     def cv_values(self, positions: NDArray) -> NDArray:
         """CVs (n, n_cvs) [CV units] of generated atoms (n, n_generated, 3) [nm]."""

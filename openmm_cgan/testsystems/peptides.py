@@ -11,6 +11,7 @@ import openmm
 from openmm import app, unit
 from openmm.app.internal.customgbforces import GBSAOBC2Force
 
+from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.states import positions_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _BEHIND_PHI = slice(9, 22)
 _BEHIND_PSI = slice(15, 22)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Molecule:
     """A molecule ready to simulate.
 
@@ -42,6 +43,8 @@ class Molecule:
     topology: app.Topology
     system: openmm.System
     positions: NDArray[np.float64]
+
+    __repr__ = short_repr
 
 
 def alanine_dipeptide(basin: str | None = None, constraints: Any = app.HBonds) -> Molecule:

@@ -6,7 +6,7 @@ do it that may die, `windows` makes and runs them all, `results` reads back what
 """
 
 from openmm_cgan.windows.dragging import DragSettings, drag
-from openmm_cgan.windows.results import read_windows
+from openmm_cgan.windows.results import read_window_frames, read_windows
 from openmm_cgan.windows.windows import (
     Window,
     WindowResult,
@@ -22,6 +22,7 @@ __all__ = [
     "WindowResult",
     "WindowSettings",
     "drag",
+    "read_window_frames",
     "read_windows",
     "run_window",
     "run_windows",

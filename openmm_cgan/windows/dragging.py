@@ -9,8 +9,10 @@ import openmm
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
+from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
 from openmm_cgan.states import positions_of
 from openmm_cgan.windows.platforms import fastest_platform
 
@@ -21,7 +23,7 @@ class DragSettings:
 
     Parameters
     ----------
-    temperature : float
+    temperature : float or Quantity
         [K]
     kappa : float
         Of the restraint that drags [energy of the input per CV unit squared].
@@ -30,7 +32,7 @@ class DragSettings:
     stages : int
         The centre moves in so many jumps.
     seed : int
-    timestep, friction : float
+    timestep, friction : float or Quantity
         [ps, 1/ps]
     platform : str, optional
         By default the one that `fastest_platform` measures.
@@ -44,6 +46,13 @@ class DragSettings:
     timestep: float = 0.002
     friction: float = 1.0
     platform: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, bare in (("temperature", "K"), ("timestep", "ps"), ("friction", "1/ps")):
+            object.__setattr__(self, name, positive(vars(self)[name], bare, name))
+        numbers_of(self.kappa, "kappa", "energy per CV unit squared")
+        for name in ("steps", "stages"):
+            number_of_steps(vars(self)[name], name)
 
 
 def drag(
@@ -80,8 +89,7 @@ def drag(
     ValueError
         If shapes do not fit, or the molecule blew up on the way.
     """
-    positions = np.asarray(positions, dtype=float)
-    centres = np.asarray(centres, dtype=float)
+    positions, centres = nanometers(positions), numbers_of(centres, "centres")
     here = bias.cv_values(positions)
     if centres.ndim != 2 or centres.shape[1] != len(here):
         raise ValueError(f"centres has shape {centres.shape}, expected (n, {len(here)})")
@@ -114,7 +122,7 @@ def _drag_context(
     )
     integrator.setRandomNumberSeed(settings.seed)
     name = settings.platform or fastest_platform(system, positions)
-    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName(name))
+    context = openmm.Context(system, integrator, platform_named(name))
     context.setPositions(positions)
     openmm.LocalEnergyMinimizer.minimize(context, 10.0, 200)
     context.setVelocitiesToTemperature(settings.temperature, settings.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy.samples import BiasedFrames
@@ -37,6 +38,30 @@ def read_windows(folders: Sequence[str | Path]) -> list[BiasedFrames]:
     ValueError
         If the frames' CVs are not those of the window's PLUMED input, or nothing is left.
     """
+    return [
+        _with_bias(folder, frames, float(record["temperature"]))
+        for folder, record, frames in _usable(folders)
+    ]
+
+
+def read_window_frames(folders: Sequence[str | Path]) -> list[Frames]:
+    """The frames of the windows that `read_windows` returns, in the same order, with positions.
+
+    Parameters
+    ----------
+    folders, and what is raised
+        As of `read_windows`.
+
+    Returns
+    -------
+    list of Frames
+        `openmm_cgan.closures.of_samples` picks those that weighted samples are.
+    """
+    return [frames for _, _, frames in _usable(folders)]
+
+
+def _usable(folders: Sequence[str | Path]) -> list[tuple[Path, dict[str, Any], Frames]]:
+    """The windows with frames: folder, record, and frames after the settle window."""
     windows = []
     for folder in map(Path, folders):
         record = read_record(folder)
@@ -47,7 +72,7 @@ def read_windows(folders: Sequence[str | Path]) -> list[BiasedFrames]:
         if frames is None or len(frames) == 0:
             logger.warning("%s is left out: it has no frames after its settle window", folder)
             continue
-        windows.append(_with_bias(folder, frames, float(record["temperature"])))
+        windows.append((folder, record, frames))
     if not windows:
         raise ValueError(f"no window with frames among {len(folders)} folders")
     return windows

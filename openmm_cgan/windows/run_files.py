@@ -46,6 +46,13 @@ def read_record(folder: Path) -> dict[str, Any]:
     ValueError
         If the record is damaged, or lacks what all have.
     """
+    if not (folder / RECORD).is_file():
+        inside = sorted(folder.glob(f"*/{RECORD}"))
+        hint = f", such as {inside[0].parent}" if inside else ""
+        raise FileNotFoundError(
+            f"{folder} is no umbrella window: it has no {RECORD}. Give folders of windows, as "
+            f"run_windows leaves them{hint}"
+        )
     record = read_json(folder / RECORD)
     temperature, status = record.get("temperature"), record.get("status")
     if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:

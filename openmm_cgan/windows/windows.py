@@ -23,9 +23,13 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input.language import lines_of, read_text
+from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
+from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.signals import StoppedBySignalError, at_once
+from openmm_cgan.topologies import openmm_topology
 from openmm_cgan.windows.jobs import records_of
 from openmm_cgan.windows.platforms import fastest_platform
 from openmm_cgan.windows.run_files import (
@@ -83,23 +87,11 @@ class WindowSettings:
     retries: int = 0
 
     def __post_init__(self) -> None:
-        quantities: dict[str, tuple[Any, unit.Unit]] = {
-            "temperature": (self.temperature, unit.kelvin),
-            "timestep": (self.timestep, unit.picosecond),
-            "friction": (self.friction, unit.picosecond**-1),
-        }
-        for name, (value, bare) in quantities.items():
-            number = value.value_in_unit(bare) if unit.is_quantity(value) else float(value)
-            if not 0.0 < number < np.inf:
-                raise ValueError(f"{name} is {value}, expected a positive number")
-            object.__setattr__(self, name, number)
-        intervals = {
-            "report_interval": self.report_interval,
-            "checkpoint_interval": self.checkpoint_interval,
-        }
-        for name, steps in intervals.items():
-            if steps < 1:
-                raise ValueError(f"{name} is {steps}, expected 1 or more steps")
+        for name, bare in (("temperature", "K"), ("timestep", "ps"), ("friction", "1/ps")):
+            object.__setattr__(self, name, positive(vars(self)[name], bare, name))
+        for name in ("report_interval", "checkpoint_interval", "steps"):
+            number_of_steps(vars(self)[name], name)
+        number_of_steps(self.settle_steps, "settle_steps", least=0)
         if not 0 <= self.settle_steps < self.steps:
             raise ValueError(
                 f"settle_steps is {self.settle_steps} and steps {self.steps}, expected "
@@ -107,7 +99,7 @@ class WindowSettings:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Window:
     """One window before it is run.
 
@@ -138,6 +130,8 @@ class Window:
     seed: int
     settings: WindowSettings
     box: NDArray[np.float64] | None = None
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -210,7 +204,7 @@ def umbrella_windows(
     names = bare.get_identifiers() if bare.is_valid() else []
     if not names:
         raise ValueError(f"{source} has no placeholder such as ${{phi}} for the centre of a window")
-    centres, positions = np.asarray(centres, dtype=float), np.asarray(positions, dtype=float)
+    centres, positions = numbers_of(centres, "centres"), nanometers(positions)
     if centres.ndim != 2 or centres.shape[1] != len(names):
         raise ValueError(
             f"centres has shape {centres.shape}, expected (n, {len(names)}): one column for each "
@@ -233,7 +227,7 @@ def umbrella_windows(
 def run_windows(
     windows: Sequence[Window],
     system: openmm.System,
-    topology: app.Topology,
+    topology: Any,
     executor: Executor | None = None,
     *,
     platform: str | None = None,
@@ -251,7 +245,7 @@ def run_windows(
         All in folders of one folder, which gets the shared files.
     system : openmm.System
         Without the PLUMED bias, which each window adds to its own copy.
-    topology : openmm.app.Topology
+    topology : openmm.app.Topology, or what `openmm_topology` finds one in
     executor : concurrent.futures.Executor, optional
         Its workers must see the folder. None: one after the other, here.
     platform : str, optional
@@ -273,11 +267,16 @@ def run_windows(
     StoppedBySignalError
         If a signal came.
     """
+    topology = openmm_topology(topology)
     root = _common_folder(windows, system, topology)
-    platform = platform or fastest_platform(system, windows[0].positions)
+    platform = (
+        platform_named(platform).getName()
+        if platform
+        else fastest_platform(system, windows[0].positions)
+    )
     for window in windows:
         _require_same_window(window)
-    right = windows[0].positions if reference is None else np.asarray(reference, dtype=float)
+    right = windows[0].positions if reference is None else nanometers(reference)
     write_shared(root, system, topology, right if can_watch_isomers(topology, right) else None)
     for window in windows:
         _prepare(window)

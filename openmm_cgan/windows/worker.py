@@ -301,13 +301,13 @@ def can_watch_isomers(topology: app.Topology, reference: NDArray) -> bool:
 
 
 def _isomer_screen(topology: app.Topology, reference: NDArray) -> Screen | None:
-    """Looks at stereocentres and amides only, water left out; None where there are none."""
+    """Looks at isomers only, water left out; None where there are none."""
     atoms = [atom.index for atom in topology.atoms() if atom.residue.name not in WATER]
     if not atoms:
         return None
     anything = ScreenSettings(clash_fraction=0.0, bond_tolerance=1e6)
     screen = Screen(topology, reference[atoms], settings=anything, atoms=atoms)
-    return screen if len(screen.stereocentres) or len(screen.amides) else None
+    return screen if screen.knows_isomers else None
 
 
 class _Isomers:

@@ -414,3 +414,14 @@ def test_what_does_not_vary_is_named(molecule):
     varying = tuple(z_matrix.rows[4, :2])
     assert set(varying) not in [set(bond) for bond in flow.constant_bonds.tolist()]
     assert any(name.startswith("angle") for name in flow.constant_others)
+
+
+def test_a_topology_is_found_in_what_has_one(gan, frames, molecule, tmp_path):
+    path = gan.save(tmp_path / "model")
+    modeller = app.Modeller(molecule.topology, molecule.positions)
+    for given in (molecule, modeller, molecule.topology):
+        assert ConditionalGAN.load(path, given).topology_hash == gan.topology_hash
+    with pytest.raises(TypeError, match="a list is no topology: give an openmm"):
+        ConditionalGAN.fit(frames, [molecule], QUICK)
+    with pytest.raises(FileNotFoundError, match="no such structure file"):
+        ConditionalGAN.fit(frames, tmp_path / "nowhere.pdb", QUICK)

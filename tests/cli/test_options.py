@@ -9,6 +9,8 @@ from openmm_cgan.cli.demo import STAGES, _Stages
 from openmm_cgan.cli.driver import _molfiles
 from openmm_cgan.cli.options import cv_values, interval, require_parent
 from openmm_cgan.cli.simulations import CONSTRAINTS, load_molecule
+from openmm_cgan.platforms import platform_named
+from openmm_cgan.windows import read_windows
 
 PDB = Path(__file__).parents[2] / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
 
@@ -17,7 +19,18 @@ def test_cv_values_come_in_the_order_of_the_names() -> None:
     assert cv_values("psi=-0.5, phi=1.0", ["phi", "psi"]) == [1.0, -0.5]
 
 
-@pytest.mark.parametrize("text", ["phi=1", "phi=1,psi=x", "phi=1,psi=2,chi=3", "1.0,2.0", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "phi=1",
+        "phi=1,psi=x",
+        "phi=1,psi=2,chi=3",
+        "phi=1,psi=-1,phi=2",
+        "1.0,2.0",
+        "phi=1=2,psi=1",
+        "",
+    ],
+)
 def test_cv_values_that_do_not_fit_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"--at .*such as phi=1.0,psi=1.0"):
         cv_values(text, ["phi", "psi"])
@@ -25,7 +38,7 @@ def test_cv_values_that_do_not_fit_are_refused_with_an_example(text: str) -> Non
 
 def test_an_interval_has_two_ends() -> None:
     assert interval("0,2.3") == (0.0, 2.3)
-    for text in ("0", "0,1,2", "a,b"):
+    for text in ("0", "0,1,2", "a,b", "2,1", "1,1", "0,nan"):
         with pytest.raises(ValueError, match="expected LOWER,UPPER"):
             interval(text)
 
@@ -53,6 +66,29 @@ def test_constraints_are_named_as_openmms_and_others_refused() -> None:
     assert counts["None"] == 0 < counts["HBonds"] < counts["AllBonds"] < counts["HAngles"]
     with pytest.raises(ValueError, match="expected one of None, HBonds, AllBonds, HAngles"):
         load_molecule(PDB, ["amber96.xml"], "Bonds")
+
+
+def test_platforms_have_their_names_in_capitals_or_not() -> None:
+    assert platform_named("reference").getName() == platform_named("REFERENCE").getName()
+    with pytest.raises(ValueError, match=r"platform 'abacus': .*expected one of .*Reference"):
+        platform_named("abacus")
+
+
+def test_a_structure_file_needs_positions(tmp_path: Path) -> None:
+    wrong = tmp_path / "plumed.dat"
+    wrong.write_text("phi: TORSION ATOMS=5,7,9,15\n")
+    with pytest.raises(ValueError, match=r"is no structure file: expected one that ends in \.pdb"):
+        load_molecule(wrong, ["amber96.xml"])
+
+
+def test_a_folder_that_is_no_window_is_told_with_one_that_is(tmp_path: Path) -> None:
+    inner = tmp_path / "windows" / "window-000"
+    inner.mkdir(parents=True)
+    (inner / "window.json").write_text("{")
+    with pytest.raises(FileNotFoundError, match=r"no umbrella window.*such as .*window-000"):
+        read_windows([inner.parent])
+    with pytest.raises(ValueError, match=r"window-000/window.json is .*damaged"):
+        read_windows([inner])
 
 
 def test_stages_are_numbered_and_timed() -> None:

@@ -410,3 +410,52 @@ def test_a_run_that_blows_up_writes_no_row_and_spoils_no_checkpoint(name, tmp_pa
     )
     assert resumed.currentStep == 100
     again.close()
+
+
+def test_a_file_that_lacks_part_of_its_last_row_is_mended_and_said(tmp_path, caplog):
+    """As a loss of power leaves it."""
+    text = PHI_PSI + INPUTS["METAD"] + PRINT.format(b="b")
+    bias, simulation = biased_alanine(text, tmp_path)
+    simulation.step(100)
+    bias.save_checkpoint(tmp_path / "run.chk")
+    bias.close()
+    whole = (tmp_path / "COLVAR").read_bytes()
+    row = len(whole.splitlines(keepends=True)[-1])
+    for lost, left, told in (
+        (1, whole, "lacked the end of its last line"),
+        (9, whole[:-row], "its last row is lost"),
+    ):
+        (tmp_path / "COLVAR").write_bytes(whole[:-lost])
+        caplog.clear()
+        bias, simulation = biased_alanine(text, tmp_path, checkpoint=tmp_path / "run.chk")
+        bias.saved()
+        assert (tmp_path / "COLVAR").read_bytes() == left
+        assert told in caplog.text
+        simulation.step(10)
+        bias.close()
+        assert (tmp_path / "COLVAR").read_bytes().startswith(left)
+    (tmp_path / "COLVAR").write_bytes(whole[: -3 * row])
+    with pytest.raises(ValueError, match=r"they are gone.*\.old"):
+        biased_alanine(text, tmp_path, checkpoint=tmp_path / "run.chk")
+
+
+def test_rows_can_be_read_as_soon_as_the_steps_are_made(tmp_path):
+    text = PHI_PSI + INPUTS["METAD"] + PRINT.format(b="b")
+    bias, simulation = biased_alanine(text, tmp_path)
+    simulation.step(100)
+    assert len(read_fields(tmp_path / "HILLS")) == 5
+    assert len(read_fields(tmp_path / "COLVAR")) == 11
+    bias.close()
+
+
+@pytest.mark.parametrize(("last", "restart"), [("RESTART NO", True), ("RESTART", False)])
+def test_restart_in_the_input_has_the_last_word(last, restart, tmp_path):
+    text = PHI_PSI + INPUTS["METAD"] + PRINT.format(b="b")
+    bias, simulation = biased_alanine(text, tmp_path)
+    simulation.step(100)
+    bias.close()
+    bias, simulation = biased_alanine(f"RESTART\n{last}\n{text}", tmp_path, restart=restart)
+    simulation.step(1)
+    bias.close()
+    for name in ("COLVAR", "HILLS"):
+        assert (tmp_path / f"bck.0.{name}").exists() is restart, name

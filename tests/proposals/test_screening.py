@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from openmm import app
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.proposals import Screen, ScreenSettings, propose
+from openmm_cgan.proposals import Screen, ScreenSettings, cv_tolerances, propose
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, alanine_dipeptide, torsion
 
 VARIABLES = (
@@ -197,6 +197,35 @@ def test_cv_tolerance_is_measured_round_the_circle(molecule, target) -> None:
         settings = ScreenSettings(cv_tolerance=tolerance)
         screen = Screen(molecule.topology, molecule.positions, Torsions(), settings)
         assert screen.check(molecule.positions[None], target + offset) == [reason]
+
+
+def test_the_default_tolerance_is_a_fraction_of_what_is_known_of_the_cv() -> None:
+    variables = [
+        CollectiveVariable("phi", "rad", (-math.pi, math.pi)),
+        CollectiveVariable("psi", "rad", (-math.pi, math.pi)),
+        CollectiveVariable("d", "nm"),
+    ]
+    known = np.array([[-3.1, 3.1], [0.2, 1.2], [0.30, 0.35]])  # d: a distance of two centres
+    found = cv_tolerances(ScreenSettings(), variables, known)
+    np.testing.assert_allclose(found, [2 * math.pi / 60, 1.0 / 20, 0.05 / 20])
+    given = cv_tolerances(ScreenSettings(cv_tolerance=0.02), variables, known)
+    np.testing.assert_array_equal(given, [0.02, 0.02, 0.02])
+    np.testing.assert_allclose(cv_tolerances(ScreenSettings(), variables[:2], None), math.pi / 30)
+    with pytest.raises(ValueError, match=r"no range is known of d, .*cv_tolerance"):
+        cv_tolerances(ScreenSettings(), variables, None)
+    for wrong in (0.0, -1.0, math.nan, (0.1, 0.1)):
+        with pytest.raises(ValueError, match="expected one positive number"):
+            cv_tolerances(ScreenSettings(cv_tolerance=wrong), variables, known)
+
+
+def test_proposals_are_screened_by_the_range_that_the_sampler_knows(molecule) -> None:
+    values = Torsions().cv_values(molecule.positions[None])
+    sampler = WrongSampler(molecule.positions[None])
+    for width, reason in ((2.0, ""), (0.5, "cv error")):  # a twentieth is 0.1, or 0.025
+        sampler.cv_range = np.concatenate([values - width / 2, values + width / 2]).T
+        screen = Screen(molecule.topology, molecule.positions, Torsions())
+        made = propose(sampler, values + 0.05, screen, seed=0)
+        assert made.reasons.tolist() == [reason]
 
 
 class WrongSampler:

@@ -1,13 +1,14 @@
-"""Stereocentres and amides are known from chemistry: the truth of every case here."""
+"""Stereocentres, amides and double bonds are known from chemistry: the truth of every case here."""
 
 import numpy as np
 import pytest
 from openmm import app
 
+from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.testsystems import alanine_dipeptide
 
-ATOMIC_NUMBERS = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "Pt": 78, "Cl": 17}
+ATOMIC_NUMBERS = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "S": 16, "Pt": 78, "Cl": 17}
 
 
 def graph_of(heavy: list[str], bonds: list[tuple[int, int]], hydrogens: list[int]) -> BondGraph:
@@ -181,3 +182,100 @@ def test_only_small_rings_hold_an_amide_in_cis(size: int, amides: int) -> None:
     bonds = [(i, i + 1) for i in range(size - 1)] + [(size - 1, 0), (0, size)]
     hydrogens = [0, 1, *[2] * (size - 2), 0]
     assert len(graph_of(heavy, bonds, hydrogens).amides()) == amides
+
+
+# ---- double bonds
+
+
+def ethene(length: float, turned: float = 0.0, trans: bool = True) -> np.ndarray:
+    """X and H on two atoms joined along x [nm]: X0 A1 B2 X3 H4 H5, B's side turned about x."""
+    up = np.array([-0.05, 0.09, 0.0])
+    down = up * [1, -1, 1]
+    side = -np.array([up, down]) if trans else np.array([up, down]) * [-1, 1, 1]
+    cosine, sine = np.cos(turned), np.sin(turned)
+    side = side @ np.array([[1, 0, 0], [0, cosine, sine], [0, -sine, cosine]])
+    b = np.array([length, 0.0, 0.0])
+    return np.array([up, [0, 0, 0], b, b + side[0], down, b + side[1]])
+
+
+BONDS = [(0, 1), (1, 2), (2, 3), (1, 4), (2, 5)]
+
+
+def planar(symbols: str, order: float | None = None) -> BondGraph:
+    """Six atoms joined as in `ethene`."""
+    numbers = {"F": 9, "C": 6, "N": 7, "H": 1, "S": 16, "L": 17}
+    neighbours = [[b if a == i else a for a, b in BONDS if i in (a, b)] for i in range(6)]
+    orders = {} if order is None else {(1, 2): order}
+    elements = tuple(numbers[symbol] for symbol in symbols)
+    return BondGraph(elements, tuple(map(tuple, map(sorted, neighbours))), orders)
+
+
+@pytest.mark.parametrize(
+    ("symbols", "order", "length", "turned", "found"),
+    [
+        ("FCCFHH", None, 0.134, 0.0, 1),
+        ("FCCFHH", None, 0.147, 0.0, 0),  # as between the double bonds of butadiene
+        ("FCCFHH", None, 0.134, np.pi / 2, 0),  # not flat
+        ("FCCFHH", 2, 0.147, 0.0, 1),  # the order is known: the length does not count
+        ("FCCFHH", 1, 0.134, 0.0, 0),
+        ("HCCFHH", None, 0.134, 0.0, 0),  # two like substituents at one end
+        ("FCCFFH", None, 0.134, 0.0, 0),
+        ("FCCLHF", None, 0.134, 0.0, 1),
+        ("FCNFHH", None, 0.128, 0.0, 1),  # a protonated imine
+        ("FCNFHH", None, 0.134, 0.0, 0),
+        ("FNNFHH", None, 0.145, 0.0, 0),  # a hydrazine
+    ],
+)
+def test_double_bonds_are_short_and_flat_or_known(symbols, order, length, turned, found) -> None:
+    bonds = planar(symbols, order).double_bonds(ethene(length, turned))
+    assert len(bonds) == found
+    assert [sorted(bond[1:3]) for bond in bonds.tolist()] == [[1, 2]] * found
+
+
+def test_an_imine_and_an_azo_group_have_one_substituent_at_nitrogen() -> None:
+    imine = BondGraph((6, 6, 7, 8, 1), ((1,), (0, 2, 4), (1, 3), (2,), (1,)))  # an aldoxime's core
+    x = ethene(0.129)[[0, 1, 2, 3, 4]]
+    assert imine.double_bonds(x).tolist() == [[0, 1, 2, 3]]
+    azo = BondGraph((6, 7, 7, 6), ((1,), (0, 2), (1, 3), (2,)))
+    assert azo.double_bonds(ethene(0.125)[:4]).tolist() == [[0, 1, 2, 3]]
+    assert azo.double_bonds(ethene(0.145)[:4]).tolist() == []
+
+
+@pytest.mark.parametrize(("size", "found"), [(5, 0), (6, 0), (7, 0), (8, 1), (12, 1)])
+def test_only_small_rings_hold_a_double_bond(size: int, found: int) -> None:
+    """trans-Cyclooctene is the smallest that can be kept."""
+    heavy = ["C"] * size
+    bonds = [(i, (i + 1) % size) for i in range(size)]
+    graph = graph_of(heavy, bonds, [1, 1, *[2] * (size - 2)])
+    x = np.random.default_rng(1).normal(size=(len(graph.elements), 3))
+    x[[size - 1, 0, 1, 2]] = ethene(0.134)[:4]
+    graph = BondGraph(graph.elements, graph.neighbours, {(0, 1): 2.0})
+    assert len(graph.double_bonds(x)) == found
+
+
+def test_amides_and_proteins_have_no_double_bonds_besides() -> None:
+    test = alanine_dipeptide()
+    graph = BondGraph.from_topology(test.topology)
+    assert graph.double_bonds(test.positions).tolist() == []
+    thioamide = graph_of(
+        ["C", "C", "S", "N", "C"], [(0, 1), (1, 2), (1, 3), (3, 4)], [3, 0, 0, 1, 3]
+    )
+    assert thioamide.amides()[:, :3].tolist() == [[2, 1, 3]]
+
+
+def test_the_screen_tells_e_from_z_by_the_orders_of_a_topology() -> None:
+    topology = app.Topology()
+    residue = topology.addResidue("X", topology.addChain())
+    elements = [app.element.Element.getBySymbol(symbol) for symbol in "FCCFHH"]
+    atoms = [topology.addAtom(f"A{i}", element, residue) for i, element in enumerate(elements)]
+    for one, two in BONDS:
+        kind = app.topology.Double if (one, two) == (1, 2) else None
+        topology.addBond(atoms[one], atoms[two], kind)
+    e, z = (ethene(0.145, trans=trans) for trans in (True, False))
+    for reference, other in ((e, z), (z, e)):
+        screen = Screen(topology, reference)
+        assert screen.check(np.stack([reference, other])).tolist() == ["", "cis/trans"]
+        lenient = Screen(topology, reference, settings=ScreenSettings(cis_trans=False))
+        assert lenient.check(other[None]).tolist() == [""]
+        assert not lenient.knows_isomers
+        assert screen.knows_isomers

@@ -7,13 +7,17 @@ import numpy as np
 import openmm
 import pytest
 from numpy.typing import NDArray
-from openmm import app
+from openmm import app, unit
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.potentials import masses_of
+from openmm_cgan.proposals import ScreenSettings
 from openmm_cgan.reporters.attempts import Attempt, AttemptTable
+from openmm_cgan.reporters.contexts import degrees_of_freedom
 from openmm_cgan.reporters.healing import HealingContext
+from openmm_cgan.reporters.rest_energy import RestEnergy
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.reporters.surroundings import Surroundings, superpose
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
@@ -115,7 +119,29 @@ def test_the_second_context_follows_the_parameters_of_the_first(bench: Bench) ->
 
 def test_default_restraint_has_two_deviations_in_the_tolerance(bench: Bench) -> None:
     deviation = np.sqrt(GAS_CONSTANT * 300 / bench.healing.kappa)
-    np.testing.assert_allclose(2 * deviation, 0.1)
+    np.testing.assert_allclose(2 * deviation, 2 * np.pi / 60)
+
+
+def test_the_mass_of_a_distance_is_the_reduced_one(bench: Bench) -> None:
+    """1 / m = 1 / m_1 + 1 / m_19, whatever the structure."""
+    bias = PlumedBias("d: DISTANCE ATOMS=2,19\nRESTRAINT ARG=d AT=0.5 KAPPA=1\n")
+    surroundings = Surroundings(bias, np.arange(22), bench.molecule.positions, None)
+    masses = masses_of(bench.molecule.system)
+    [found] = surroundings.cv_masses(masses)
+    assert found == pytest.approx(1 / (1 / masses[1] + 1 / masses[18]), rel=1e-6)
+    part = Surroundings(bias, np.arange(10), bench.molecule.positions, None)
+    assert part.cv_masses(masses)[0] == pytest.approx(masses[1], rel=1e-6)
+
+
+def test_a_narrow_tolerance_makes_no_restraint_that_a_step_cannot_follow(bench: Bench) -> None:
+    settings = ProposalSettings(screen=ScreenSettings(cv_tolerance=1e-4))
+    surroundings = bench.healing.surroundings
+    healing = HealingContext(bench.simulation, surroundings, 300.0, settings)
+    mass = surroundings.cv_masses(masses_of(bench.molecule.system))
+    assert np.sqrt(healing.kappa / mass) * 0.002 == pytest.approx(0.5)
+    healed = healing.heal(bench.molecule.positions, np.array([-1.8]), seed=1)
+    assert healed is not None
+    assert abs(surroundings.cv_values(healed[None])[0, 0] + 1.8) < 2.5 * healing.tolerance[0]
 
 
 def test_healing_repairs_at_the_target_and_repeats(bench: Bench, rng: np.random.Generator) -> None:
@@ -147,3 +173,48 @@ def test_attempts_are_read_back_to_the_last_digit(tmp_path: Path) -> None:
     header, row = (tmp_path / "a.csv").read_text().splitlines()
     assert header.startswith("step,time,phi_target,d.x_target,phi_generated,d.x_generated")
     assert row.endswith(',0,"a, b",4000000000,seed,2,0,,0,nan,nan')
+
+
+@pytest.fixture(scope="module")
+def in_water() -> tuple[app.Simulation, openmm.System, np.ndarray]:
+    """Alanine dipeptide among 60 rigid waters, the System of the waters alone, positions [nm]."""
+    molecule = alanine_dipeptide("C7eq")
+    field = app.ForceField("amber96.xml", "tip3p.xml")
+    modeller = app.Modeller(molecule.topology, molecule.positions * unit.nanometer)
+    modeller.addSolvent(field, model="tip3p", numAdded=60)
+    options = {"nonbondedMethod": app.PME, "nonbondedCutoff": 0.5, "constraints": app.HBonds}
+    systems = [field.createSystem(modeller.topology, **options)]
+    positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
+    topology = modeller.topology
+    modeller.delete(list(modeller.topology.atoms())[:22])
+    systems.append(field.createSystem(modeller.topology, **options))
+    for system in systems:
+        for force in system.getForces():
+            if isinstance(force, openmm.NonbondedForce):
+                force.setUseDispersionCorrection(False)  # it averages over all particles
+    integrator = openmm.VerletIntegrator(0.001)
+    reference = openmm.Platform.getPlatformByName("Reference")
+    return app.Simulation(topology, systems[0], integrator, reference), systems[1], positions
+
+
+def test_the_rest_energy_is_that_of_the_waters_alone(in_water) -> None:
+    simulation, waters, positions = in_water
+    rest = RestEnergy(simulation, simulation.system, np.arange(22))
+    assert rest.is_any
+    alone = openmm.Context(
+        waters, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
+    )
+    box = simulation.system.getDefaultPeriodicBoxVectors()
+    alone.setPeriodicBoxVectors(*box)
+    alone.setPositions(positions[22:])
+    expected = alone.getState(energy=True).getPotentialEnergy()._value
+    vectors = np.array(box.value_in_unit(unit.nanometer) if unit.is_quantity(box)
+                       else [v.value_in_unit(unit.nanometer) for v in box])  # fmt: skip
+    assert rest(positions, vectors) == pytest.approx(expected, abs=1e-4)
+    moved = positions.copy()
+    moved[:22] += 0.1
+    assert rest(moved, vectors) == pytest.approx(expected, abs=1e-4)
+    assert degrees_of_freedom(simulation.system, range(22)) == 3 * 22 - 12
+    whole = RestEnergy(simulation, simulation.system, np.arange(22 + 180))
+    assert not whole.is_any
+    assert whole(positions, vectors) == 0.0

@@ -367,7 +367,7 @@ def test_windows_that_make_no_sense_are_refused(
     ("change", "message"),
     [
         ({"steps": 100}, "settle_steps is 100 and steps 100"),
-        ({"temperature": -1.0}, "temperature is -1.0, expected a positive number"),
+        ({"temperature": -1.0}, "temperature is -1.0; expected a positive number"),
         ({"report_interval": 0}, "report_interval is 0"),
     ],
 )

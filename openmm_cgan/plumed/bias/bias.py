@@ -13,7 +13,7 @@ from openmm import unit
 
 from openmm_cgan.checkpoints import BIAS, SavedState, require_files, restore_run, save_run
 from openmm_cgan.claims import Claim
-from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable, cv_rows
 from openmm_cgan.plumed.backends import (
     BACKENDS,
     Backend,
@@ -26,11 +26,12 @@ from openmm_cgan.plumed.backends import (
 )
 from openmm_cgan.plumed.bias.presence import Presence, free_force_group
 from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
+from openmm_cgan.plumed.bias.serials import topology_beside
 from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import restrained_text
 from openmm_cgan.plumed.native.backend import NativeBackend
-from openmm_cgan.quantities import kelvin, nanometers, positions_in_nm, timestep_of
+from openmm_cgan.quantities import kelvin, nanometers, numbers_of, positions_in_nm, timestep_of
 from openmm_cgan.states import positions_and_box
 from openmm_cgan.stepping import around_steps
 
@@ -45,7 +46,7 @@ class PlumedBias:
     ----------
     plumed_input : str or Path
         The input file, or the text itself if it contains a newline.
-    topology : openmm.app.Topology, optional
+    topology : openmm.app.Topology, or what has one, optional
         Checks the atoms of the input; else `add_to` does.
     temperature : float or Quantity, optional
         Temperature of the run [K], for what needs kT and does not say TEMP.
@@ -91,7 +92,7 @@ class PlumedBias:
     def __init__(
         self,
         plumed_input: str | Path,
-        topology: Topology | None = None,
+        topology: Topology | Any = None,
         *,
         temperature: float | unit.Quantity | None = None,
         backend: str = "auto",
@@ -106,7 +107,8 @@ class PlumedBias:
         self.temperature = kelvin(temperature)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
         self.restart = restart if (said := self._input.restarts) is None else said
-        native, refusal = compile_natively(self._input, topology, self.temperature, self.restart)
+        known = topology_beside(self._input.followed, self.directory, topology)
+        native, refusal = compile_natively(self._input, known, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self.source)
         self._asked, self._moves = backend, False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
@@ -126,7 +128,9 @@ class PlumedBias:
         """Whether it depends on the steps before, as on PATHMSD with NEIGH_SIZE."""
         return self._engine.remembers
 
-    # ---- building
+    def __repr__(self) -> str:
+        names = [variable.name for variable in self.variables]
+        return f"PlumedBias({self.source}: {', '.join(names)}; backend {self.backend!r})"
 
     def _take_backend(self, names: tuple[str, ...], native: NativeBackend | None) -> None:
         self._engine: Backend = make_backend(
@@ -373,12 +377,7 @@ class PlumedBias:
         ValueError
             If a bias depends on something else than `variables`, or only PLUMED itself knows it.
         """
-        cvs = np.asarray(cvs, dtype=float)
-        if cvs.ndim != 2 or cvs.shape[1] != len(self.variables):
-            names = ", ".join(variable.name for variable in self.variables)
-            raise ValueError(
-                f"cvs have shape {cvs.shape}; expected (n, {len(self.variables)}): {names}"
-            )
+        cvs = cv_rows(cvs, self.variables)
         step = 0 if self.simulation is None else self.simulation.currentStep
         return self._engine.bias_of_cvs(cvs, step)
 
@@ -392,7 +391,7 @@ class PlumedBias:
         centres : array_like, shape (n_cvs,)
             [CV units]
         """
-        self._engine.move(context, np.asarray(centres, dtype=float))
+        self._engine.move(context, numbers_of(centres, "centres"))
 
     def close(self) -> None:
         """Close the files of the input."""

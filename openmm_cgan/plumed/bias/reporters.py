@@ -11,6 +11,7 @@ import numpy as np
 import openmm
 
 from openmm_cgan.plumed.backends import Backend
+from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.states import positions_and_box
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ class BiasCheckpointReporter:
         reportInterval: int,  # noqa: N803  as OpenMM's reporters have it
         bias: Any,
     ) -> None:
-        self._file, self._interval, self._bias = Path(file), reportInterval, bias
+        self._file, self._bias = Path(file), bias
+        self._interval = number_of_steps(reportInterval, "reportInterval")
 
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:  # noqa: N802
         """As OpenMM asks its reporters."""

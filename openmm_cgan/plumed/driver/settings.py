@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.atomic_files import require_readable
 from openmm_cgan.plumed.actions import Units, read_actions
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import lines_of, read_statements
+from openmm_cgan.plumed.input.pdb import MAX_PDB_BYTES
 from openmm_cgan.plumed.input.words import is_number_format
 
 
@@ -92,6 +94,7 @@ def read_masses(path: str | Path) -> tuple[NDArray[np.float64], NDArray[np.float
     """
     path = Path(path)
     if path.suffix.lower() == ".pdb":
+        require_readable(path, MAX_PDB_BYTES)
         lines = lines_of(path.read_text().split("\nEND\n")[0])
         rows = [line for line in lines if line.startswith(("ATOM", "HETATM"))]
         try:

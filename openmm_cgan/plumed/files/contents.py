@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import TextIO
 
-from openmm_cgan.atomic_files import open_special, replaceable, write_atomically
+from openmm_cgan.atomic_files import open_special, replaceable, require_readable, write_atomically
 
 MAX_FILE_BYTES = 4 * 1024**3  # also once unpacked
 
@@ -53,7 +53,7 @@ def rows_of(path: Path, begin: int = 0) -> bytes:
     """
     if is_compressed(path):
         return _contents(path)[0][begin:]
-    _require_size(path)
+    require_readable(path, MAX_FILE_BYTES)
     with path.open("rb") as file:
         file.seek(begin)
         return file.read()
@@ -74,14 +74,9 @@ def text_of_rows(path: Path) -> str:
         raise ValueError(f"{path} is no text file: {error}") from None
 
 
-def _require_size(path: Path) -> None:
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes; split it first")
-
-
 def _contents(path: Path) -> tuple[bytes, bool]:
     """Contents, and whether a gzip file is whole."""
-    _require_size(path)
+    require_readable(path, MAX_FILE_BYTES)
     packed = path.read_bytes()
     if not is_compressed(path):
         return packed, True

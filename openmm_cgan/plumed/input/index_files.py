@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from openmm_cgan.atomic_files import require_readable
 from openmm_cgan.plumed.input.language import lines_of
 
 MAX_BYTES = 256 * 1024**2
@@ -29,8 +30,7 @@ def read_index_file(path: Path, group: str = "") -> list[int]:
         If there is no such file or group, or it holds something else than atom numbers.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"{path} is larger than {MAX_BYTES} bytes")
+        require_readable(path, MAX_BYTES)
         lines = lines_of(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the index file {path} can not be read: {error}") from None

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from openmm_cgan.atomic_files import require_readable
 from openmm_cgan.plumed.input.language import lines_of
 from openmm_cgan.plumed.input.words import NotNativeError
 
@@ -243,8 +244,7 @@ def read_models(path: Path) -> list[list[PdbAtom]]:
     """
     if not path.is_file():
         raise ValueError(f"no PDB file {path}")
-    if path.stat().st_size > MAX_PDB_BYTES:
-        raise ValueError(f"{path} has more than {MAX_PDB_BYTES} bytes")
+    require_readable(path, MAX_PDB_BYTES)
     models: list[list[PdbAtom]] = []
     atoms: list[PdbAtom] = []
     for number, line in enumerate(lines_of(path.read_text("utf-8", errors="replace")), start=1):
@@ -260,6 +260,7 @@ def read_models(path: Path) -> list[list[PdbAtom]]:
 
 def read_remarks(path: Path) -> list[dict[str, str]]:
     """The words ``NAME=VALUE`` of the REMARK lines of each model, the first of each name."""
+    require_readable(path, MAX_PDB_BYTES)
     remarks: list[dict[str, str]] = []
     words: dict[str, str] = {}
     begun = False

@@ -15,6 +15,7 @@ from openmm_cgan.plumed.actions.setup import Units
 from openmm_cgan.plumed.files.fields import read_tables
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 from openmm_cgan.plumed.input.words import split_vector, unbrace
+from openmm_cgan.quantities import numbers_of
 
 # Actions of PLUMED that only bias or write: left out when only the variables are wanted
 # fmt: off
@@ -164,6 +165,8 @@ def restrained_text(
     kappa : float or array_like, shape (n_cvs,)
         [kJ/mol per CV unit squared], whatever the energy unit of the input is.
     """
+    centres = numbers_of(centres, "centres")
+    kappa = numbers_of(kappa, "kappa", "kJ/mol per CV unit squared")
     at = ",".join(repr(float(c)) for c in np.broadcast_to(centres, len(names)))
     known, _ = read_known(list(statements), folder=folder)
     energy = next((a.system.energy for a in known if isinstance(a, Units)), 1.0)

@@ -18,6 +18,7 @@ from openmm_cgan.proposals import Sampler
 from openmm_cgan.proposals.targets import TargetStrategy
 from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.settings import ProposalSettings
+from openmm_cgan.short_reprs import short_repr
 
 if TYPE_CHECKING:
     import openmm
@@ -45,7 +46,7 @@ class Asked:
     settings: ProposalSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Start:
     """A simulation before the first attempt.
 
@@ -68,6 +69,8 @@ class Start:
     positions: NDArray[np.float64]
     box: NDArray[np.float64] | None
     temperature: float
+
+    __repr__ = short_repr
 
 
 class Refusal(NamedTuple):

@@ -15,7 +15,14 @@ import openmm
 from numpy.typing import NDArray
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.proposals import Sampler, Screen, generated_atoms, keeps_place, propose
+from openmm_cgan.proposals import (
+    Sampler,
+    Screen,
+    cv_tolerances,
+    generated_atoms,
+    keeps_place,
+    propose,
+)
 from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, trained_range
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, Candidates
 from openmm_cgan.reporters.contexts import settle_steps_of
@@ -107,6 +114,10 @@ class SeedMove:
         surroundings = Surroundings(
             asked.bias, start.atoms, start.positions, start.box, keeps_place(asked.sampler)
         )
+        tolerances = cv_tolerances(settings.screen, surroundings.variables, asked.sampler.cv_range)
+        # those of the first sampler stay: the force constant of the healing goes by them
+        screened = replace(settings.screen, cv_tolerance=tuple(tolerances.tolist()))
+        settings = replace(settings, screen=screened)
         screen = Screen(
             start.simulation.topology,
             start.positions[start.atoms],

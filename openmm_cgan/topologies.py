@@ -1,0 +1,190 @@
+"""What a topology may be given as: OpenMM's, what holds one, a file, MDAnalysis or mdtraj."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class OwnTopology(Protocol):
+    """openmm.app.Topology, or anything that tells atoms and bonds as it does."""
+
+    def atoms(self) -> Any:
+        """Its atoms, in order."""
+        ...
+
+    def bonds(self) -> Any:
+        """Its bonds, pairs of atoms."""
+        ...
+
+
+@runtime_checkable
+class HoldsTopology(Protocol):
+    """A PDBFile, AmberPrmtopFile, Modeller, Simulation, mdtraj.Trajectory."""
+
+    @property
+    def topology(self) -> Any:
+        """The topology."""
+
+
+@runtime_checkable
+class GivesTopology(Protocol):
+    """mdtraj.Topology."""
+
+    def to_openmm(self) -> Any:
+        """The topology."""
+        ...
+
+
+def openmm_topology(given: Any) -> Any:
+    """The Topology in what is given as one: the only place where that is decided.
+
+    Parameters
+    ----------
+    given : openmm.app.Topology, or object with one, or path, or Universe
+        A Topology; what has one as ``topology`` (PDBFile, AmberPrmtopFile, Modeller, Simulation,
+        mdtraj.Trajectory); a file that `read_structure` reads; an MDAnalysis Universe or AtomGroup
+        with bonds; an mdtraj.Topology.
+
+    Returns
+    -------
+    openmm.app.Topology
+        Or what tells atoms and bonds as it does, where that is given.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    FileNotFoundError, ValueError
+        If a file can not be read, or a Universe has no bonds.
+    """
+    if isinstance(given, str | os.PathLike):
+        return read_structure(given).topology
+    mdanalysis = sys.modules.get("MDAnalysis")
+    if mdanalysis is not None and isinstance(given, mdanalysis.Universe | mdanalysis.AtomGroup):
+        return _of_universe(given.atoms)
+    if isinstance(given, GivesTopology):
+        return given.to_openmm()
+    if isinstance(given, OwnTopology):
+        return given
+    if isinstance(given, HoldsTopology):
+        return openmm_topology(given.topology)
+    raise TypeError(
+        f"a {type(given).__name__} is no topology: give an openmm.app.Topology, what has one "
+        "(PDBFile, AmberPrmtopFile, Simulation), the path of a .pdb, .cif, .prmtop or .psf file, "
+        "or an MDAnalysis Universe with bonds"
+    )
+
+
+def read_structure(path: str | os.PathLike[str]) -> Any:
+    """OpenMM's reader of a PDB, mmCIF, Amber or CHARMM file, by its ending.
+
+    Parameters
+    ----------
+    path : path
+        .pdb, .ent, .cif, .mmcif, .pdbx, .prmtop, .parm7 or .psf.
+
+    Returns
+    -------
+    PDBFile, PDBxFile, AmberPrmtopFile or CharmmPsfFile
+        With a ``topology`` of one atom at least; the first two with positions.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the ending is none of these, or OpenMM can not read it.
+    """
+    from openmm import app
+
+    readers: dict[str, Any] = dict.fromkeys((".pdb", ".ent"), app.PDBFile)
+    readers |= dict.fromkeys((".cif", ".mmcif", ".pdbx"), app.PDBxFile)
+    readers |= dict.fromkeys((".prmtop", ".parm7"), app.AmberPrmtopFile)
+    readers[".psf"] = app.CharmmPsfFile
+    path = Path(path)
+    kinds = ", ".join(readers)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such structure file")
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path} is no structure file: expected one that ends in {kinds}")
+    try:
+        found = readers[path.suffix.lower()](str(path))
+        n_atoms = found.topology.getNumAtoms()
+    except Exception as error:  # of any kind, and seldom in words
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{path} is not a {path.suffix} file that OpenMM reads ({said})"
+        ) from error
+    if n_atoms == 0:
+        raise ValueError(f"{path} has no atoms: it is not a {path.suffix} file")
+    return found
+
+
+def read_configuration(path: str | os.PathLike[str]) -> Any:
+    """OpenMM's reader of a PDB or mmCIF file, which has positions beside the topology.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As for `read_structure`, and if the file has no positions.
+    """
+    found = read_structure(path)
+    from openmm import app
+
+    if not isinstance(found, app.PDBFile | app.PDBxFile):
+        raise ValueError(f"{path} has no positions: give a .pdb or .cif file")
+    return found
+
+
+def _of_universe(atoms: Any) -> Any:
+    """An OpenMM Topology of the atoms of an MDAnalysis Universe, as its files name them."""
+    from openmm import app
+
+    bonds, elements = _bonds_of(atoms), _elements_of(atoms)
+    topology, last = app.Topology(), (None, None)
+    chain = residue = None
+    for atom, element in zip(atoms, elements, strict=True):
+        if chain is None or atom.segment.segid != last[0]:
+            chain = topology.addChain(str(atom.segment.segid))
+        if residue is None or (atom.segment.segid, atom.residue.ix) != last:
+            residue = topology.addResidue(str(atom.resname), chain, str(atom.resid))
+        last = atom.segment.segid, atom.residue.ix
+        topology.addAtom(str(atom.name), element, residue)
+    made = list(topology.atoms())
+    place = {int(index): made[i] for i, index in enumerate(atoms.indices)}
+    for one, two in bonds:
+        if int(one) in place and int(two) in place:
+            topology.addBond(place[int(one)], place[int(two)])
+    return topology
+
+
+def _bonds_of(atoms: Any) -> Any:
+    import MDAnalysis
+
+    try:
+        bonds = atoms.bonds.indices
+    except MDAnalysis.exceptions.NoDataError:
+        bonds = ()
+    if not len(bonds) and len(atoms) > 1:
+        raise ValueError(
+            "the Universe has no bonds, which a topology needs: load it from a file with bonds, "
+            "or call universe.atoms.guess_bonds()"
+        )
+    return bonds
+
+
+def _elements_of(atoms: Any) -> list[Any]:
+    """Elements by their symbols; by mass where the Universe has none."""
+    import MDAnalysis
+    from openmm import app, unit
+
+    try:
+        symbols = [str(symbol).capitalize() for symbol in atoms.elements]
+    except MDAnalysis.exceptions.NoDataError:
+        masses = atoms.masses * unit.dalton
+        return [app.Element.getByMass(mass) for mass in masses]
+    return [app.Element.getBySymbol(symbol) if symbol else None for symbol in symbols]

@@ -1,0 +1,128 @@
+"""What is given with units is converted, or refused when it is made; never fails later, oddly."""
+
+import math
+
+import numpy as np
+import pytest
+from openmm import Vec3, unit
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.free_energy import free_energy_at_points
+from openmm_cgan.free_energy.samples import BiasedFrames, unbiased
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
+from openmm_cgan.proposals import Screen, ScreenSettings, UniformConditions
+from openmm_cgan.quantities import kelvin, nanometers, number_of_steps, numbers_of, positive
+from openmm_cgan.reporters import FrameReporter, RunCheckpointReporter
+from openmm_cgan.reporters.settings import ProposalSettings
+from openmm_cgan.testsystems import alanine_dipeptide
+from openmm_cgan.windows import WindowSettings
+from openmm_cgan.windows.dragging import DragSettings
+
+PHI = CollectiveVariable("phi", "rad", (-math.pi, math.pi), "TORSION", (4, 6, 8, 14))
+TWO_PS = 2 * unit.picosecond
+
+
+def test_temperatures_and_times_with_and_without_units():
+    assert kelvin(None) is None
+    assert kelvin(300) == kelvin(300 * unit.kelvin) == 300.0
+    assert positive(2 * unit.femtosecond, "ps", "timestep") == pytest.approx(0.002)
+    assert positive(1 / unit.femtosecond, "1/ps", "friction") == pytest.approx(1000)
+    assert positive(1 * unit.kilocalorie_per_mole, "kJ/mol", "kT") == pytest.approx(4.184)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, math.nan, "warm", TWO_PS, [300, 310]])
+def test_what_is_no_temperature_is_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=r"temperature is .*expected a positive number \[K\]"):
+        kelvin(wrong)
+
+
+def test_lengths_in_all_forms_that_openmm_gives():
+    points = [Vec3(1, 2, 3), Vec3(4, 5, 6)]
+    expected = np.array([[1.0, 2, 3], [4, 5, 6]])
+    for given in (points, expected, points * unit.nanometer, 10 * expected * unit.angstrom):
+        np.testing.assert_allclose(nanometers(given), expected)
+    each = [point * unit.nanometer for point in points]  # a list of Quantities
+    np.testing.assert_allclose(nanometers(each), expected)
+    with pytest.raises(ValueError, match="expected lengths"):
+        nanometers(TWO_PS)
+
+
+@pytest.mark.parametrize("wrong", [TWO_PS, 2.5, 0, math.nan, math.inf, "many", None])
+def test_what_is_no_number_of_steps_is_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=r"pace is .*expected a number of steps >= 1"):
+        number_of_steps(wrong, "pace")
+    assert number_of_steps(np.int64(5), "pace") == number_of_steps(5.0, "pace") == 5
+
+
+@pytest.mark.parametrize(
+    "wrong", [1 * unit.radian, [1 * unit.radian, 2.0], np.array([1 * unit.radian]), "x"]
+)
+def test_cv_values_are_numbers(wrong):
+    with pytest.raises(ValueError, match=r"targets: expected numbers \[CV units\]"):
+        numbers_of(wrong, "targets")
+
+
+ANGLE = 1 * unit.radian
+BIAS = "phi: TORSION ATOMS=5,7,9,15\nRESTRAINT ARG=phi AT=-1 KAPPA=50\n"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kappa": 200 * unit.kilojoule_per_mole / unit.radian**2},
+        {"kappa": (1.0, -1.0)},
+        {"temperature": TWO_PS},
+        {"temperature": -3},
+        {"max_energy": 5 * unit.kilojoule_per_mole},
+        {"heal_steps": TWO_PS},
+        {"settle_steps": TWO_PS},
+        {"settle_steps": -1},
+        {"minimise_iterations": -1},
+        {"batch": 2.5},
+    ],
+)
+def test_proposal_settings_are_refused_when_made(wrong):
+    [name] = wrong
+    with pytest.raises(ValueError, match=name):
+        ProposalSettings(**wrong)
+
+
+def test_proposal_settings_take_a_temperature_with_units():
+    assert ProposalSettings(temperature=300 * unit.kelvin).kappa is None
+
+
+def test_every_border_converts_or_refuses(tmp_path):
+    test = alanine_dipeptide()
+    bias = PlumedBias(BIAS)
+    refused = {
+        "reportInterval": [
+            lambda: FrameReporter(tmp_path / "frames", TWO_PS, bias),
+            lambda: RunCheckpointReporter(tmp_path / "run.chk", TWO_PS, {}),
+            lambda: BiasCheckpointReporter(tmp_path / "bias.chk", TWO_PS, bias),
+        ],
+        "centres": [lambda: bias.restrained([ANGLE], 10.0)],
+        "kappa": [
+            lambda: bias.restrained([1.0], 10 * unit.kilojoule_per_mole),
+            lambda: DragSettings(temperature=300, kappa=ANGLE),
+        ],
+        "cvs": [lambda: bias.bias_of_cvs([[ANGLE]])],
+        "cv_range": [lambda: UniformConditions([[-1 * unit.radian, ANGLE]], [PHI])],
+        "cv_tolerance": [
+            lambda: Screen(test.topology, test.positions, bias, ScreenSettings(ANGLE))
+        ],
+        "timestep": [lambda: WindowSettings(300, 10, 0, timestep=300 * unit.kelvin)],
+        "steps": [lambda: WindowSettings(300, TWO_PS, 0)],
+        "kT": [lambda: free_energy_at_points([[0.0, 0.0]], kT=300 * unit.kelvin)],
+    }
+    for name, calls in refused.items():
+        for call in calls:
+            with pytest.raises(ValueError, match=name):
+                call()
+    assert list(tmp_path.iterdir()) == []  # nothing was made before
+    frames = BiasedFrames(np.zeros((3, 1)), unbiased, 300 * unit.kelvin, (PHI,))
+    assert frames.temperature == 300.0
+    assert DragSettings(300 * unit.kelvin, 1.0, timestep=2 * unit.femtosecond).timestep == 0.002
+    screen = Screen(test.topology, test.positions * unit.nanometer, bias)
+    in_angstrom = 10 * test.positions[None] * unit.angstrom
+    assert screen.check(in_angstrom).tolist() == [""]

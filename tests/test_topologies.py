@@ -1,0 +1,91 @@
+"""What is a topology: OpenMM's objects, files, MDAnalysis and mdtraj are taken alike."""
+
+import warnings
+
+import numpy as np
+import pytest
+from openmm import app
+
+from openmm_cgan.frames import topology_hash
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.proposals import Screen
+from openmm_cgan.rotors import find_rotors
+from openmm_cgan.testsystems import alanine_dipeptide
+from openmm_cgan.topologies import openmm_topology, read_structure
+
+
+@pytest.fixture(scope="module")
+def molecule():
+    return alanine_dipeptide()
+
+
+@pytest.fixture(scope="module")
+def pdb(molecule, tmp_path_factory):
+    path = tmp_path_factory.mktemp("files") / "alanine.pdb"
+    with path.open("w") as file:
+        app.PDBFile.writeFile(molecule.topology, 10 * molecule.positions, file)
+    return path
+
+
+def forms(molecule, pdb):
+    mdanalysis = pytest.importorskip("MDAnalysis")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        universe = mdanalysis.Universe(str(pdb))
+        universe.atoms.guess_bonds()
+    cif = pdb.with_suffix(".cif")
+    with cif.open("w") as file:
+        app.PDBxFile.writeFile(molecule.topology, 10 * molecule.positions, file)
+    file = app.PDBFile(str(pdb))
+    modeller = app.Modeller(file.topology, file.positions)
+    return [molecule, file, modeller, pdb, str(pdb), cif, universe, universe.atoms]
+
+
+def test_all_forms_have_one_hash(molecule, pdb):
+    expected = topology_hash(molecule.topology)
+    for form in forms(molecule, pdb):
+        assert topology_hash(form) == expected, form
+    assert openmm_topology(molecule.topology) is molecule.topology
+
+
+def test_mdtraj_too(molecule, pdb):
+    mdtraj = pytest.importorskip("mdtraj")
+    trajectory = mdtraj.load(str(pdb))
+    expected = topology_hash(molecule.topology)
+    assert topology_hash(trajectory) == topology_hash(trajectory.topology) == expected
+
+
+def test_every_border_takes_them(molecule, pdb):
+    assert find_rotors(pdb) == find_rotors(molecule.topology)
+    assert Screen(pdb, molecule.positions).check(molecule.positions[None]).tolist() == [""]
+    with pytest.raises(ValueError, match="beyond the last atom 22"):
+        PlumedBias("d: DISTANCE ATOMS=1,23\nRESTRAINT ARG=d AT=1 KAPPA=1\n", str(pdb))
+
+
+def test_a_universe_without_bonds_is_refused(molecule):
+    mdanalysis = pytest.importorskip("MDAnalysis")
+    bare = mdanalysis.Universe.empty(3, trajectory=True)
+    bare.add_TopologyAttr("masses", np.ones(3))
+    with pytest.raises(ValueError, match=r"no bonds.*guess_bonds"):
+        openmm_topology(bare)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, np.zeros(3)])
+def test_what_is_none_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"is no topology: give an openmm.app.Topology"):
+        openmm_topology(wrong)
+
+
+def test_files_that_are_none_are_refused_in_a_sentence(tmp_path):
+    named = {
+        "plumed.dat": ("phi: TORSION ATOMS=5,7,9,15\n", ValueError, r"expected one that ends in"),
+        "text.pdb": ("phi: TORSION ATOMS=5,7,9,15\n", ValueError, r"text.pdb is not a .pdb file"),
+        "empty.pdb": ("", ValueError, r"empty.pdb"),
+        "cut.prmtop": ("%VERSION\n", ValueError, r"cut.prmtop"),
+    }
+    for name, (text, kind, message) in named.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(kind, match=message):
+            read_structure(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="no such structure file"):
+        openmm_topology(tmp_path / "nowhere.pdb")
