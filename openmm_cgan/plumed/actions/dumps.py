@@ -12,7 +12,7 @@ from openmm_cgan.plumed.actions.run_keywords import RESTART, check_format, read_
 from openmm_cgan.plumed.actions.units import LENGTHS
 from openmm_cgan.plumed.actions.update_window import WINDOW_KEYWORDS, read_window
 from openmm_cgan.plumed.actions.variables.variable import Variable
-from openmm_cgan.plumed.input.pdb import MolInfo
+from openmm_cgan.plumed.input.pdb import PdbAtom
 from openmm_cgan.plumed.input.words import read_real
 
 _FILE = Keyword("FILE", "text", "file name", compulsory=True)
@@ -68,7 +68,7 @@ class DumpAtoms(Dump):
             raise self.error("PRECISION", "expected 0 to 20 digits")
         self.unit = self._unit(options["UNITS"])  # [nm]
         self.movers: tuple[Any, ...] = ()
-        self.molinfo: MolInfo | None = None
+        self.named: dict[int, PdbAtom] = {}  # by atom, where MOLINFO has it
         self.virtual: dict[Any, int] = {}
 
     def _unit(self, text: str) -> float:
@@ -83,7 +83,9 @@ class DumpAtoms(Dump):
         return unit
 
     def enter(self, scope: Scope) -> None:
-        self.movers, self.molinfo = scope.movers, scope.molinfo
+        self.movers = scope.movers
+        known = [] if scope.molinfo is None else scope.molinfo.atoms
+        self.named = {atom.serial - 1: atom for atom in reversed(known)}
         self.virtual = {atom: k for k, atom in enumerate(scope.virtual_atoms.values())}
         named = [site for site in self.sites if not isinstance(site, int)]
         if any(getattr(site, "movers_above", ()) != self.movers for site in named):
