@@ -36,7 +36,7 @@ logger = logging.getLogger("openmm_cgan")
 
 AGREEMENT = 1.5  # standard errors by which lags of a plateau may differ, as the median has it
 FLAT = 0.05  # or this part of the quantity's size
-MAX_PAIRS = 50_000  # bounds memory and time
+MAX_PAIRS = 100_000  # bounds memory and time
 PAIRS_A_LAG = 4  # more in the time of one lag tell little more
 LAGS_OF_PLATEAU = 3
 NORMAL_MEDIAN = 0.4549  # of the square of a standard normal number
