@@ -12,6 +12,7 @@ setup, output    UNITS, RESTART, MOLINFO, WHOLEMOLECULES, GROUP; PRINT, FLUSH
 ignored          DEBUG, RANDOM_EXCHANGES
 variables        virtual atoms and collective variables
 functions        COMBINE, CUSTOM, CONSTANT
+pytorch_model    PYTORCH_MODEL
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
 external         EXTERNAL
@@ -41,6 +42,7 @@ from openmm_cgan.plumed.actions.ignored import Debug, RandomExchanges
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
 from openmm_cgan.plumed.actions.statements import read_action
 from openmm_cgan.plumed.actions.variables.alpha_beta import AlphaBeta
@@ -111,6 +113,7 @@ ACTIONS: dict[str, type[Action]] = {
         Custom,
         Matheval,
         Constant,
+        PytorchModel,
         Restraint,
         MovingRestraint,
         Abmd,
