@@ -41,7 +41,7 @@ class DumpAtoms(Dump):
     name = "DUMPATOMS"
     summary = "positions of atoms in an xyz or gro file"
     keywords = (
-        Keyword("ATOMS", "atoms", "atoms and virtual atoms", compulsory=True),
+        Keyword("ATOMS", "atoms", "atoms and virtual atoms"),
         _FILE,
         _STRIDE,
         Keyword("UNITS", "text", "of length; those of the input if PLUMED", default="PLUMED"),
@@ -54,7 +54,9 @@ class DumpAtoms(Dump):
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         options = given.options
-        self.sites: tuple[Any, ...] = options["ATOMS"]
+        self.sites: tuple[Any, ...] = options["ATOMS"] or ()
+        if not self.sites:  # of which PLUMED makes a file of no atoms
+            raise self.not_native("ATOMS", "natively it must be given")
         known = ("xyz", "gro", "xtc", "trr")
         ending = Path(self.file).suffix.lstrip(".")
         self.type: str = options["TYPE"] or (ending if ending in known else "xyz")
@@ -121,6 +123,8 @@ class DumpDerivatives(Dump):
             if not isinstance(owner, Variable | Function):
                 message = "natively the derivatives of variables and functions"
                 raise self.not_native(value.name, message)
+            if owner.name == "CELL":  # PLUMED's are not those by a strain
+                raise self.not_native(value.name, "the derivatives of CELL are not native")
             owners.append(owner)
         self.owners = tuple(owners)
         super().enter(scope)
