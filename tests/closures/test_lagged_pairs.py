@@ -65,8 +65,8 @@ def test_errors_are_those_of_repeated_runs():
     at = np.array([-0.5, 0.5])
     scores = []
     for seed in range(30):
-        runs = trajectories(ornstein(np.zeros(1), 8000, 0.05, seed), 0.05)
-        found = kramers_moyal(runs, at, [4], bandwidth=0.4)
+        runs = trajectories(ornstein(np.zeros(1), 3000, 0.1, seed), 0.1)
+        found = kramers_moyal(runs, at, [2], bandwidth=0.4)
         truth = expected_at(0.2, at)
         scores.append((found.drift[0].value[:, 0] - truth[0]) / found.drift[0].error[:, 0])
     variance = np.mean(np.square(scores))
@@ -79,18 +79,16 @@ def test_the_plateau_begins_where_fast_motion_has_ended(caplog):
     slow = ornstein(rng.uniform(-1.5, 1.5, 600), 200, 0.002, 6)
     fast = 0.02 * rng.normal(size=slow.shape)
     runs = trajectories(slow + fast, 0.002)
-    found = kramers_moyal(
-        runs, [-0.5, 0.0, 0.5], [1, 2, 4, 8, 16, 32], bandwidth=1.0, n_bootstrap=40
-    )
+    at, lags = [-0.5, 0.0, 0.5], [1, 2, 4, 8, 16, 32]
+    found = kramers_moyal(runs, at, lags, bandwidth=1.0, n_bootstrap=40)
     short = found.diffusion[0].value[1, 0, 0]
     assert short == pytest.approx(SIGMA2 + 2 * 0.02**2 / 0.002, rel=0.05)
     assert found.lags[found.chosen] >= 0.008
     few = kramers_moyal(runs, [0.0], [1, 2], bandwidth=1.0, n_bootstrap=20)
     assert not few.flat
     assert "2 lags: a plateau takes 3" in caplog.text
-    assert f" from {found.lags[found.chosen]:g} to {found.lags[found.chosen + 2]:g} ps" in str(
-        found
-    )
+    start, end = found.lags[[found.chosen, found.chosen + 2]]
+    assert f" from {start:g} to {end:g} ps: drift within" in str(found)
     chosen, flat, changes = plateau([(found.diffusion[i],) for i in (0, 2, 4)])
     assert (chosen, flat) == (0, False)
     assert changes[0, 0] > 5

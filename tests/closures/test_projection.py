@@ -120,6 +120,33 @@ def test_bonds_that_share_atoms_against_finite_differences(chain):
         np.testing.assert_allclose(found.diffusion[n, 0, 0], 2 * KT * field(at) @ field(at))
 
 
+def test_the_angle_of_rigid_bonds_feels_fixmans_force():
+    """p(theta) ~ sin(theta) |H|^(1/2) exp(-V/kT), H of the bonds: no average is needed."""
+    theta = np.linspace(0.4, 2.7, 8)
+    masses, lengths, stiffness = np.array([1.0, 12.0, 16.0]), (0.1, 0.15), 40.0
+    x = np.zeros((8, 3, 3))
+    x[:, 0, 0] = lengths[0]
+    x[:, 2] = lengths[1] * np.stack([np.cos(theta), np.sin(theta), 0 * theta], 1)
+
+    def angle(y):
+        a, b = y[:, 0] - y[:, 1], y[:, 2] - y[:, 1]
+        return torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1))[:, None]
+
+    y = torch.as_tensor(x).requires_grad_()
+    [gradients] = torch.autograd.grad(0.5 * stiffness * (angle(y) ** 2).sum(), y)
+    found = local_dynamics(
+        angle, x, gradients, KT, mobility=md_mobility(masses, 2.0), constraints=[(0, 1), (1, 2)]
+    )
+
+    def free_energy(t):
+        ends = (1 / masses[0] + 1 / masses[1]) * (1 / masses[1] + 1 / masses[2])
+        factor = 0.5 * np.log(ends - (np.cos(t) / masses[1]) ** 2)
+        return 0.5 * stiffness * t**2 - KT * (np.log(np.sin(t)) + factor)
+
+    slope = (free_energy(theta + 1e-5) - free_energy(theta - 1e-5)) / 2e-5
+    np.testing.assert_allclose(found.mean_force[:, 0], slope, rtol=1e-6, atol=1e-6)
+
+
 def test_an_atom_drags_what_is_constrained_to_it():
     """The middle of a rod moves by the mass of the whole, whatever its CV names."""
     x = np.array([[[0.0, 0, 0], [0.1, 0, 0]]])
