@@ -138,7 +138,7 @@ def kramers_moyal(
     kT : float
         Thermal energy, needed with a bias [kJ/mol].
     bandwidth : array_like, optional
-        Of `conditional_average`; chosen for each lag if omitted.
+        Of `conditional_average`; chosen at the first lag if omitted.
     n_bootstrap, seed : int
         Replicates for the errors.
 
@@ -157,6 +157,9 @@ def kramers_moyal(
         raise ValueError(f"lags are {lags}; expected whole numbers from 1 on that increase")
     if bias_slope is not None and not kT > 0:
         raise ValueError("a bias needs kT, the thermal energy [kJ/mol]")
+    if bandwidth is None:  # one for all lags, which are then compared alike
+        first, _ = _at_lag(trajectories, at, lags[0], bias_slope, kT, None, n_bootstrap, seed)
+        bandwidth = first.bandwidth
     pairs = [
         _at_lag(trajectories, at, lag, bias_slope, kT, bandwidth, n_bootstrap, seed) for lag in lags
     ]
