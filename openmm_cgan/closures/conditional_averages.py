@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from tqdm.auto import tqdm
 
 from openmm_cgan.closures.local_polynomial import (
     LEAST_EFFECTIVE,
@@ -247,7 +248,9 @@ def weights_near(
 ) -> NDArray[np.float64]:
     """Weights of some samples in all replicates, (1 + n_bootstrap, n_rows), up to one factor."""
     logs = samples.log_weights[rows]
-    return np.asarray((relative.T[rows] * np.exp(logs - logs.max())[:, None]).T)
+    found = relative.T[rows]
+    found *= np.exp(logs - logs.max())[:, None]
+    return found.T
 
 
 def _disagreement(rows: NDArray, narrower: NDArray) -> float:
@@ -273,7 +276,8 @@ def _averages(
     needed = LEAST_EFFECTIVE * n_coefficients(at.shape[1], degree)
     rows = np.full((len(relative), len(at), flat.shape[1]), np.nan)
     effective = np.zeros(len(at))
-    for j, z in enumerate(at):
+    points = tqdm(at, desc="conditional averages", disable=None, leave=False)
+    for j, z in enumerate(points):
         near = neighbourhood(samples.cvs, samples.variables, z, widths)
         if not (near.surrounds and of_one_part(samples, near)):
             continue
