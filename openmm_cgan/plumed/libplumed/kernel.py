@@ -8,7 +8,6 @@ PLUMED, whose output files are unlinked as soon as they are open.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from dataclasses import replace

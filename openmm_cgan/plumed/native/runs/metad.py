@@ -196,6 +196,7 @@ class MetadRun(ActionRun):
             with open_rows(path) as file:
                 file.writelines(lines)
             return
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as made:
             made.write_bytes(packed("".join(lines), path))
             keep_last(path)
