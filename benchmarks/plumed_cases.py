@@ -181,6 +181,12 @@ GROUPS = {
     "PUCKERING": "UNITS LENGTH=A\np: PUCKERING ATOMS=1-5\nq: PUCKERING ATOMS=2-7\n"
     "RESTRAINT ARG=p.phs,p.amp,p.Zx,p.Zy,q.qx,q.qy,q.qz,q.phi,q.theta,q.amplitude "
     "AT=1,1,1,1,1,1,1,1,1,1 KAPPA=1,2,3,4,5,6,7,8,9,8",
+    "ERMSD": "UNITS LENGTH=A\ne: ERMSD REFERENCE={pdb} ATOMS=2,4,3,5,7,8{pbc}\n"
+    "f: ERMSD REFERENCE={path} ATOMS=2-7 CUTOFF=0.9 PAIRS=2,1\n"
+    "RESTRAINT ARG=e,f AT=0.1,0.2 KAPPA=3,5",
+    "SORT": "d: DISTANCE ATOMS=1,2\ne: DISTANCE ATOMS=3,5\nf: ANGLE ATOMS=6,7,8\n"
+    "c: CONSTANT VALUE=0.2\ns: SORT ARG=f,d,c,e\nt: SORT ARG=d,e,d\n"
+    "RESTRAINT ARG=s.1,s.2,s.3,s.4,t.2,t.3 AT=0,0.2,0.1,1,0,0 KAPPA=300,90,80,10,5,6",
     "GYRATION by mass": "UNITS LENGTH=A\ng: GYRATION ATOMS=1-6 MASS_WEIGHTED{pbc}\n"
     "RESTRAINT ARG=g AT=1 KAPPA=3",
 }

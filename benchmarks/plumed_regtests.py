@@ -43,7 +43,7 @@ ONLY_TESTS = re.compile("DUMP[A-Z]+$")
 HANDLED_ELSEWHERE = {"INCLUDE", "ENDPLUMED"}
 # Options of a run that is not one serial simulation, or not in double precision
 NOT_SERIAL = ("--multi", "--debug-dd", "--debug-pd", "--debug-grex", "--debug-float")
-NEEDS_KNOWN = {"molfile_plugins", "matheval", "xdrfile", "mpi", "libmatheval", "lepton"}
+NEEDS_KNOWN = {"molfile_plugins", "matheval", "xdrfile", "mpi", "libmatheval", "lepton", "libtorch"}
 SECONDS = 400
 SURE_DIGITS = 12
 SOURCE = r"""set -e

@@ -284,6 +284,10 @@ def large_rows(rounds: int) -> list[dict[str, Any]]:
     title = "driver --dump-forces, COORDINATION of 60 x 100: ms a frame natively over libplumed"
     peers = {"native": native, "kernel backend": kernel}
     rows.append(row(title, native / kernel, "ratio", "<= 2", native <= 2 * kernel, peers))
+    general, plain_box = large_inputs.seconds_per_images()
+    title = "nearest images of 16,384 vectors in a box of general form"
+    peers = {"along the axes": 1e3 * plain_box}
+    rows.append(row(title, 1e3 * general, "ms", "", None, peers))
     few, many = (large_inputs.seconds_to_compile(n) for n in (1000, 8000))
     title = "an input of 8,000 actions read and compiled"
     rows.append(row(title, many, "s", "<= 3", many <= 3, {"of 1,000 actions": few}))

@@ -31,6 +31,8 @@ SCRIPTS = [
     "hidden_barrier.py",
     "time_to_solution.py",
     "mbar.py",
+    "diffusion_map.py",
+    "learned_variable.py",
     "demo_time.py",
     "peptide.py",
 ]

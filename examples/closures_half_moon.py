@@ -33,7 +33,6 @@ Z = CollectiveVariable("z")
 LOW, HIGH = -1.6, 1.6
 STEP = 0.004  # ps: the fast coordinate relaxes in eps = 0.01
 HEAL, BURST = 15, 60  # steps; the first let the fast coordinate come to equilibrium
-N_BURSTS = 6000
 FROM, TO = -1.0, 1.0  # the two wells
 
 
@@ -56,7 +55,7 @@ def bursts_from(x: np.ndarray, seed: int) -> Trajectories:
 
 def closure_of(trajectories: Trajectories, grid: Grid) -> Closure:
     """Drift and diffusion from bursts, at the lag where the plateau begins."""
-    found = kramers_moyal(trajectories, grid.points, [1, 2, 4, 8])
+    found = kramers_moyal(trajectories, grid.points, [1, 2, 3, 4])
     drift, diffusion = (a[found.chosen] for a in (found.drift, found.diffusion))
     return Closure((Z,), SYSTEM.kT, grid.points, drift, diffusion, drift)
 
@@ -67,16 +66,16 @@ def passage(dynamics: ReducedDynamics) -> float:
     return float(np.interp(FROM, z, dynamics.mean_first_passage_time(z > TO)))
 
 
-def main(steps: int = 2000) -> dict[str, float]:
+def main(steps: int = 1000, n_bursts: int = 6000) -> dict[str, float]:
     """Simulate, learn, close, compare; the times found and the exact one."""
     frames = frames_on_springs()
     gan = ConditionalGAN.fit(frames, settings=TrainingSettings(steps=steps))
     grid = Grid.over((Z,), 20, [(LOW + 0.2, HIGH - 0.2)])
     rng = np.random.default_rng(3)
-    asked = rng.uniform(LOW, HIGH, (N_BURSTS, 1))
+    asked = rng.uniform(LOW, HIGH, (n_bursts, 1))
     made = SYSTEM.coordinates(gan.sample(asked, seed=4))
     taken = SYSTEM.coordinates(
-        frames.positions[rng.choice(len(frames), N_BURSTS, replace=False)].astype(float)
+        frames.positions[rng.choice(len(frames), n_bursts, replace=False)].astype(float)
     )
     closures = {
         "from the GAN": closure_of(bursts_from(made, 5), grid),

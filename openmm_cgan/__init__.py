@@ -35,6 +35,8 @@ proposals             configurations asked for at CV values: screened, counted b
 reporters             FrameReporter (out of a Simulation) and ProposalReporter (into it)
 free_energy           MBAR over windows, free-energy profiles and their errors
 closures              averages at CV values, drift and diffusion, the reduced dynamics they close
+diffusion_maps        coarse variables that nobody gave
+learned_variable      they as TorchScript files that PLUMED inputs run
 windows               many seeded umbrella windows over a concurrent.futures.Executor
 metrics, report       how good the generator is; plots
 testsystems           systems with known answers, multiscale equations among them

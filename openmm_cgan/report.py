@@ -4,10 +4,13 @@ Angles come in radians and are drawn in degrees, other CVs in their units. Each 
 file and returns its path.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 from openmm_cgan.atomic_files import replacing
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.short_reprs import short_repr
+
+if TYPE_CHECKING:
+    from openmm_cgan.closures import Identity
+    from openmm_cgan.metrics import MicroMacroConsistency
 
 INK = "#1b2a41"
 OURS = "#c8553d"
@@ -166,6 +173,55 @@ def plot_free_energy(
     axis.set_ylabel("free energy / (kJ/mol)")
     axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     _plain(axis)
+    return _write(figure, path)
+
+
+def plot_consistency(
+    consistency: MicroMacroConsistency,
+    path: str | os.PathLike[str],
+    variable: CollectiveVariable,
+    identity: Identity | None = None,
+) -> Path:
+    """Micro-macro consistency along one CV on one page.
+
+    Parameters
+    ----------
+    consistency : MicroMacroConsistency
+    path : path
+        The PNG file.
+    variable : CollectiveVariable
+        The first CV, along which everything is drawn.
+    identity : Identity, optional
+        Residuals of the closure, drawn with two standard errors.
+
+    Returns
+    -------
+    Path
+        The file written.
+    """
+    figure = Figure(figsize=(10.0, 3.4), layout="constrained")
+    panels = figure.subplots(1, 2 if identity is None else 3)
+    z = _drawn(consistency.at[:, 0], variable)
+    panels[0].plot(z, _drawn(consistency.offset[:, 0], variable), "o-", ms=3, color=OURS)
+    panels[0].set_ylabel("restriction(lifting(z)) - z, root mean square")
+    panels[1].plot(z, consistency.distance, "o-", ms=3, color=OURS, label="generated to MD")
+    panels[1].plot(z, consistency.floor, "o-", ms=3, color=REFERENCE, label="MD to MD")
+    panels[1].set_ylabel("energy distance")
+    panels[1].legend(frameon=False)
+    if identity is not None:
+        panels[2].errorbar(
+            _drawn(identity.at[:, 0], variable),
+            identity.residual[:, 0],
+            yerr=2 * identity.error[:, 0],
+            fmt="o",
+            ms=3,
+            color=OURS,
+        )
+        panels[2].axhline(0.0, color=REFERENCE, lw=1)
+        panels[2].set_ylabel("residual of the closure's identity / (CV unit/ps)")
+    for panel in panels:
+        _along(panel, variable)
+        _plain(panel)
     return _write(figure, path)
 
 

@@ -4,10 +4,12 @@ import csv
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.frames import read_frames
+from openmm_cgan.plumed.files.fields import read_fields
 from tests.cases import ROOT
 
 SHORT = TrainingSettings(steps=5)
@@ -30,3 +32,36 @@ def test_the_example_runs() -> None:
     assert len(read_frames("frames", settling=True)) == 40
     assert Path("model.npz").exists()
     assert rows_of("proposals.csv") == 2
+
+
+def test_the_half_moon_closes() -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "closures_half_moon.py"))
+    times = example["main"](steps=20, n_bursts=300)
+    assert set(times) == {"exact", "from the GAN", "from frames"}
+    # From frames alone, which need no training: within a factor, from a twentieth of the bursts.
+    assert 0.2 < times["from frames"] / times["exact"] < 5.0
+    assert Path("closures_half_moon.png").exists()
+
+
+def test_alanine_dipeptide_closes() -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "alanine_closure.py"))
+    times = example["main"](steps=1500, every=10)
+    assert times["closure"] > 0
+    assert Path("alanine_closure.png").exists()
+
+
+def test_coordinates_are_learned_and_biased() -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "alanine_diffusion_map.py"))
+    example["main"](steps=2000, n_landmarks=20)
+    assert Path("diffusion_map.png").exists()
+    columns = read_fields(Path("learned") / "COLVAR").columns
+    assert np.all(np.isfinite(columns["cv.node-1"]))
+    assert len(columns["cv.node-2"]) == 21
+
+
+@pytest.mark.filterwarnings("ignore")  # of what mlcolvar imports
+def test_a_model_of_mlcolvar_is_biased() -> None:
+    pytest.importorskip("mlcolvar", exc_type=ImportError)
+    example = runpy.run_path(str(ROOT / "examples" / "mlcolvar_variable.py"))
+    example["main"](steps=1000)
+    assert len(read_fields("COLVAR").columns["cv.node-0"]) == 5

@@ -8,6 +8,7 @@ Coordinates here are plain arrays (n_frames, n_coordinates): torsions, bonds, pa
 much weighted configurations are worth and whether runs have come together.
 """
 
+from openmm_cgan.metrics.consistency import MicroMacroConsistency, micro_macro_consistency
 from openmm_cgan.metrics.coordinates import pair_distances
 from openmm_cgan.metrics.distances import (
     MarginalDistances,
@@ -23,6 +24,7 @@ from openmm_cgan.proposals.weights import kish_effective_sample_size
 __all__ = [
     "MarginalDistances",
     "Memorisation",
+    "MicroMacroConsistency",
     "RegionSizes",
     "effective_sample_sizes",
     "energy_distance",
@@ -30,6 +32,7 @@ __all__ = [
     "kish_effective_sample_size",
     "marginal_distances",
     "memorisation",
+    "micro_macro_consistency",
     "pair_distances",
     "r_hat",
 ]

@@ -216,3 +216,14 @@ def test_labels_that_a_spreadsheet_would_run_are_refused(backend, label, tmp_pat
     for text in (f"{label}: DISTANCE ATOMS=1,2\n", f"DISTANCE ATOMS=1,2 LABEL={label}\n"):
         with pytest.raises(PlumedInputError, match="spreadsheet"):
             PlumedBias(f"{text}PRINT ARG=*\n", backend=backend, directory=tmp_path)
+
+
+def test_functions_of_functions_are_not_written_out_without_end():
+    """Each of forty names the one above it twice: a terabyte of expression."""
+    lines = ["c0: DISTANCE ATOMS=1,2"]
+    lines += [f"c{i}: CUSTOM ARG=c{i - 1} FUNC=x*x PERIODIC=NO" for i in range(1, 40)]
+    text = "\n".join([*lines, "RESTRAINT ARG=c39 AT=1 KAPPA=1", ""])
+    with pytest.raises(PlumedInputError, match=r":41: c39: .*written out.*characters"):
+        PlumedBias(text, backend="native")
+    shorter = "\n".join([*lines[:6], "RESTRAINT ARG=c5 AT=1 KAPPA=1", ""])
+    assert PlumedBias(shorter, backend="native").backend == "native"

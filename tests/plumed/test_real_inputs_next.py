@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
+import torch
 from openmm import app
 from openmm.app import Simulation
 
@@ -56,6 +57,9 @@ RUNS = {
     "WRAPAROUND": "WHOLEMOLECULES ENTITY0=2-4\nWRAPAROUND ATOMS=5-8 AROUND=2-4 GROUPBY=2\nWRAPAROUND ATOMS=1 AROUND=2-4\n"
     "FIT_TO_TEMPLATE REFERENCE={three} TYPE=OPTIMAL NOPBC\np: POSITION ATOM=5 NOPBC\nd: DISTANCE ATOMS=2,8 NOPBC\n"
     "RESTRAINT ARG=p.x,p.y,p.z,d AT=1,2,3,1 KAPPA=1,2,3,4\n",
+    "SORT and ERMSD": "UNITS LENGTH=A\nd: DISTANCE ATOMS=1,2\ne: DISTANCE ATOMS=3,5\nSORT ARG=e,d\n"
+    "m: ERMSD REFERENCE={pdb} ATOMS=2,4,3,5,7,8\nDUMPDERIVATIVES ARG=m FILE=b.gro FMT=%12.6f\n"
+    "RESTRAINT ARG=@5.1,@5.2,m AT=0,0,0.1 KAPPA=2,5,30\n",
     "ABMD": "UNITS ENERGY=kcal/mol\nt: TORSION ATOMS=1,2,3,4\nd: DISTANCE ATOMS=1,5\n"
     "a: ABMD ARG=t,d TO=2.5,0.1 KAPPA=3,400 MIN=1e-12,1e-12\n",
     "DUMPATOMS": "UNITS LENGTH=A\nc: COM ATOMS=1-4\nf: FIXEDATOM AT=1,2,3\nDUMPATOMS ATOMS=2,c,8,f FILE=MORE PRECISION=5 STRIDE=2\n"
@@ -240,3 +244,50 @@ def test_the_readme_names_every_native_action():
     text = (Path(__file__).parents[2] / "README.md").read_text()
     table = text.split("## PLUMED actions")[1].split("What has no expression")[0]
     assert set(ACTIONS) <= set(re.findall(r"[A-Z_]+[A-Z]", table))
+
+
+WRONG = {
+    "d: TORSION ATOMS=1,2,3,4\nSORT ARG=d": "d: a periodic value can not be sorted",
+    "ERMSD REFERENCE={pdb} ATOMS=2-6": "5 atoms; expected three of each base",
+    "ERMSD REFERENCE={pdb} ATOMS=1-6": "has no atom 1, which ATOMS names",
+    "ERMSD REFERENCE={pdb} ATOMS=2-7 PAIRS=1,2,1": "3 numbers; expected two for each pair",
+    "ERMSD REFERENCE={pdb} ATOMS=2-7 PAIRS=1,3": "not one of the 2 bases",
+    "ERMSD REFERENCE={pdb} ATOMS=2-7 CUTOFF=0": "CUTOFF: must be positive",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_can_not_be_sorted_or_compared_is_refused(line, tmp_path):
+    text = line.format(**reference_pdbs(tmp_path)) + "\n"
+    with pytest.raises(PlumedInputError, match=WRONG[line]):
+        read_actions(read_statements(text, "<input>"), 8, tmp_path)
+
+
+def slopes_in_openmm(expression, at):
+    """Derivatives of an expression in x, y and z, from the force on one particle."""
+    system = openmm.System()
+    system.addParticle(1.0)
+    force = openmm.CustomExternalForce(expression)
+    force.addParticle(0)
+    system.addForce(force)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions([at])
+    forces = context.getState(forces=True).getForces(asNumpy=True)._value
+    return (-forces[0]).tolist()
+
+
+def test_of_equal_values_the_first_comes_first():
+    """As in PLUMED: whichever is first has the derivative. So in OpenMM's expression."""
+    text = (
+        "d: DISTANCE ATOMS=1,2\ne: DISTANCE ATOMS=1,3\nf: DISTANCE ATOMS=1,4\ns: SORT ARG=d,e,f\n"
+    )
+    *_, action = read_actions(read_statements(text, "<input>"))
+    for values in ([2.0, 1.0, 1.0], [1.0, 1.0, 1.0], [1.0, 2.0, 2.0], [3.0, 2.0, 1.0]):
+        x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+        places = sorted(range(3), key=lambda i, values=values: (values[i], i))
+        for k, output in enumerate(action.values(list(x))):
+            [slope] = torch.autograd.grad(output, x, retain_graph=True)
+            assert float(output.detach()) == values[places[k]]
+            assert slope.tolist() == np.eye(3)[places[k]].tolist()
+            assert slopes_in_openmm(action.expression(["x", "y", "z"], k), values) == slope.tolist()

@@ -153,6 +153,12 @@ def test_one_older_checkpoint_is_kept(tmp_path: Path) -> None:
     assert read_run(tmp_path / "run.chk.old").step == 60
 
 
+def test_a_checkpoint_due_at_the_last_step_of_the_first_call_is_written(tmp_path: Path) -> None:
+    """The reporter learns of the Simulation within that call."""
+    leave(begin(tmp_path, "exact", 60))
+    assert read_run(tmp_path / "run.chk").step == 60
+
+
 def test_frames_that_are_gone_are_noticed(tmp_path: Path) -> None:
     leave(begin(tmp_path, "exact", 61))
     shutil.rmtree(tmp_path / "frames")

@@ -11,7 +11,8 @@ neighbour_lists  NLIST of METAD and OPES
 setup, output    UNITS, RESTART, MOLINFO, WHOLEMOLECULES, GROUP; PRINT, FLUSH
 ignored          DEBUG, RANDOM_EXCHANGES
 variables        virtual atoms and collective variables
-functions        COMBINE, CUSTOM, CONSTANT
+functions, sort  COMBINE, CUSTOM, CONSTANT; SORT
+pytorch_model    PYTORCH_MODEL
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
 external         EXTERNAL
@@ -41,7 +42,9 @@ from openmm_cgan.plumed.actions.ignored import Debug, RandomExchanges
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
+from openmm_cgan.plumed.actions.sort import Sort
 from openmm_cgan.plumed.actions.statements import read_action
 from openmm_cgan.plumed.actions.variables.alpha_beta import AlphaBeta
 from openmm_cgan.plumed.actions.variables.centers import Center, Com, FixedAtom
@@ -56,6 +59,7 @@ from openmm_cgan.plumed.actions.variables.distances import (
     YDistances,
     ZDistances,
 )
+from openmm_cgan.plumed.actions.variables.ermsd import Ermsd
 from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, WrapAround, as_moved
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
 from openmm_cgan.plumed.actions.variables.projection import ProjectionOnAxis
@@ -98,6 +102,7 @@ ACTIONS: dict[str, type[Action]] = {
         ProjectionOnAxis,
         Gyration,
         Rmsd,
+        Ermsd,
         PathMsd,
         PropertyMap,
         AlphaRmsd,
@@ -111,6 +116,8 @@ ACTIONS: dict[str, type[Action]] = {
         Custom,
         Matheval,
         Constant,
+        Sort,
+        PytorchModel,
         Restraint,
         MovingRestraint,
         Abmd,

@@ -26,8 +26,8 @@ REMEDY = "use backend='kernel' (real PLUMED)"
 
 # Actions that are two in PLUMED, which shows in the names @0, @1 ... of those without a label
 SHORTCUTS = frozenset(
-    """DISTANCE ANGLE TORSION POSITION CENTER GYRATION RMSD COMBINE CUSTOM MATHEVAL RESTRAINT
-    UPPER_WALLS LOWER_WALLS""".split()  # noqa: SIM905  readable
+    """DISTANCE ANGLE TORSION POSITION CENTER GYRATION RMSD COMBINE CUSTOM MATHEVAL SORT
+    RESTRAINT UPPER_WALLS LOWER_WALLS""".split()  # noqa: SIM905  readable
 )
 
 

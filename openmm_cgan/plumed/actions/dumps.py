@@ -12,7 +12,7 @@ from openmm_cgan.plumed.actions.run_keywords import RESTART, check_format, read_
 from openmm_cgan.plumed.actions.units import LENGTHS
 from openmm_cgan.plumed.actions.update_window import WINDOW_KEYWORDS, read_window
 from openmm_cgan.plumed.actions.variables.variable import Variable
-from openmm_cgan.plumed.input.pdb import MolInfo
+from openmm_cgan.plumed.input.pdb import PdbAtom
 from openmm_cgan.plumed.input.words import read_real
 
 _FILE = Keyword("FILE", "text", "file name", compulsory=True)
@@ -41,7 +41,7 @@ class DumpAtoms(Dump):
     name = "DUMPATOMS"
     summary = "positions of atoms in an xyz or gro file"
     keywords = (
-        Keyword("ATOMS", "atoms", "atoms and virtual atoms", compulsory=True),
+        Keyword("ATOMS", "atoms", "atoms and virtual atoms"),
         _FILE,
         _STRIDE,
         Keyword("UNITS", "text", "of length; those of the input if PLUMED", default="PLUMED"),
@@ -54,7 +54,9 @@ class DumpAtoms(Dump):
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         options = given.options
-        self.sites: tuple[Any, ...] = options["ATOMS"]
+        self.sites: tuple[Any, ...] = options["ATOMS"] or ()
+        if not self.sites:  # of which PLUMED makes a file of no atoms
+            raise self.not_native("ATOMS", "natively it must be given")
         known = ("xyz", "gro", "xtc", "trr")
         ending = Path(self.file).suffix.lstrip(".")
         self.type: str = options["TYPE"] or (ending if ending in known else "xyz")
@@ -68,7 +70,7 @@ class DumpAtoms(Dump):
             raise self.error("PRECISION", "expected 0 to 20 digits")
         self.unit = self._unit(options["UNITS"])  # [nm]
         self.movers: tuple[Any, ...] = ()
-        self.molinfo: MolInfo | None = None
+        self.named: dict[int, PdbAtom] = {}  # by atom, where MOLINFO has it
         self.virtual: dict[Any, int] = {}
 
     def _unit(self, text: str) -> float:
@@ -83,7 +85,9 @@ class DumpAtoms(Dump):
         return unit
 
     def enter(self, scope: Scope) -> None:
-        self.movers, self.molinfo = scope.movers, scope.molinfo
+        self.movers = scope.movers
+        known = [] if scope.molinfo is None else scope.molinfo.atoms
+        self.named = {atom.serial - 1: atom for atom in reversed(known)}
         self.virtual = {atom: k for k, atom in enumerate(scope.virtual_atoms.values())}
         named = [site for site in self.sites if not isinstance(site, int)]
         if any(getattr(site, "movers_above", ()) != self.movers for site in named):
@@ -119,6 +123,8 @@ class DumpDerivatives(Dump):
             if not isinstance(owner, Variable | Function):
                 message = "natively the derivatives of variables and functions"
                 raise self.not_native(value.name, message)
+            if owner.name == "CELL":  # PLUMED's are not those by a strain
+                raise self.not_native(value.name, "the derivatives of CELL are not native")
             owners.append(owner)
         self.owners = tuple(owners)
         super().enter(scope)

@@ -156,8 +156,8 @@ class Presence:
 
 def _say_never_attached(names: str) -> None:
     log.warning(
-        "%s: the bias was added to a System and never attached: no hill was laid, nothing moved or "
-        "written. Call bias.attach(simulation) after Simulation(...)",
+        "%s: the bias was added to a System and never attached: no hill was laid, nothing "
+        "moved or written. Call bias.attach(simulation) after Simulation(...)",
         names,
     )
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 from enum import Enum
 from functools import lru_cache
 from itertools import permutations, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _NEIGHBOURS = np.array(list(product((-1, 0, 1), repeat=3)), dtype=float)
-
+# Rows of it that differ by even numbers, without the origin
+_CLASSES = [
+    np.flatnonzero((np.abs(_NEIGHBOURS) == parity).all(axis=1))
+    for parity in product((0, 1), repeat=3)
+    if any(parity)
+]
+_EDGE = 1 + 1e-12  # of rounding, in which of two images is nearer
 
 _SLACK = 1 + 1e-6  # of rounding, in what is reduced
 
@@ -67,14 +73,79 @@ def nearest_image(
     tuple of three ndarray, shape (...)
         [nm]
     """
-    rows = shortest_vectors(box)
-    v = np.stack(np.broadcast_arrays(*vector), -1)
-    v = v - np.round(v @ np.linalg.inv(rows)) @ rows
-    for _ in range(2):
-        images = v[..., None, :] + _NEIGHBOURS @ rows
-        best = np.argmin(np.sum(images**2, axis=-1), axis=-1)
-        v = np.take_along_axis(images, best[..., None, None], axis=-2)[..., 0, :]
-    return v[..., 0], v[..., 1], v[..., 2]
+    lattice = _lattice(np.asarray(box, dtype=float).tobytes())
+    x, y, z = np.broadcast_arrays(*vector)
+    v = np.array([x.ravel(), y.ravel(), z.ravel()], dtype=float)
+    v -= lattice.columns @ np.round(lattice.inverse @ v)
+    far = np.flatnonzero((v * v).sum(axis=0) > lattice.safe)
+    if far.size:
+        v[:, far] = _sliced(v[:, far], lattice)
+    return v[0].reshape(x.shape), v[1].reshape(x.shape), v[2].reshape(x.shape)
+
+
+class _Lattice(NamedTuple):
+    """What is worked out once for a box.
+
+    Attributes
+    ----------
+    columns, inverse : ndarray, shape (3, 3)
+        Shortest vectors in columns [nm], and the inverse [1/nm].
+    facing, squares : ndarray, shape (7, 3), (7,)
+        The lattice points whose planes bound what is nearer to the origin than to any other [nm],
+        one of a point and its negative; their squared lengths [nm^2].
+    safe : float
+        A vector of a squared length up to this has no shorter image [nm^2].
+    """
+
+    columns: np.ndarray
+    inverse: np.ndarray
+    facing: np.ndarray
+    squares: np.ndarray
+    safe: float
+
+
+@lru_cache(maxsize=16)
+def _lattice(box: bytes) -> _Lattice:
+    """The lattice of a box.
+
+    The points that face the origin are the shortest of each class that differs by twice lattice
+    points: Conway, Sloane, Proc. R. Soc. A 436, 55 (1992), doi 10.1098/rspa.1992.0004.
+    """
+    rows = np.frombuffer(_reduced(box)).reshape(3, 3)
+    lengths = np.sum((_NEIGHBOURS @ rows) ** 2, axis=1)
+    shortest = [of_class[np.argmin(lengths[of_class])] for of_class in _CLASSES]
+    squares = lengths[shortest]
+    facing = _NEIGHBOURS[shortest] @ rows
+    return _Lattice(rows.T, np.linalg.inv(rows).T, facing, squares, float(squares.min()) / 4)
+
+
+def _sliced(v: np.ndarray, lattice: _Lattice) -> np.ndarray:
+    """Vectors brought between all the planes halfway to the lattice points that face the origin.
+
+    Each turn makes a vector shorter, so it ends; then no image is shorter. Sommer, Feder, Shalvi,
+    SIAM J. Discrete Math. 23, 715 (2009), doi 10.1137/060676362.
+
+    Parameters
+    ----------
+    v : ndarray, shape (3, n)
+        [nm]
+    lattice : _Lattice
+
+    Returns
+    -------
+    ndarray, shape (3, n)
+        [nm]
+    """
+    # what lies on a plane stays: rounding would send it to and fro for ever
+    widths = lattice.squares[:, None] * _EDGE
+    todo = np.arange(v.shape[1])
+    while todo.size:
+        turns = np.round((lattice.facing @ v[:, todo]) / widths)
+        farthest = np.abs(turns).argmax(axis=0)
+        turns = turns[farthest, np.arange(len(todo))]
+        v[:, todo] -= lattice.facing[farthest].T * turns
+        todo = todo[turns != 0]
+    return v
 
 
 def shortest_vectors(box: np.ndarray) -> np.ndarray:

@@ -120,7 +120,7 @@ class PlumedInput:
         followed = include_files(statements, folder)
         require_harmless(followed)
         for i, found in enumerate(followed):
-            words = with_files_found(found.words, folder, found.location.file)
+            words = with_files_found(found.action, found.words, folder, found.location.file)
             followed[i] = replace(found, words=words)
         return cls(text, source, folder, tuple(statements), tuple(followed))
 

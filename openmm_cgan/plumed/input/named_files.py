@@ -12,6 +12,7 @@ TEXT_ITSELF = "<input>"  # the name of an input that is no file
 
 # Keywords that name a file which is only read
 READ_FILES = frozenset({"STRUCTURE", "REFERENCE", "NDX_FILE", "TEMPLATE"})
+READERS = frozenset({"PYTORCH_MODEL"})  # actions whose FILE is only read too
 
 
 def places(folder: Path, source: str) -> list[Path]:
@@ -34,12 +35,15 @@ def found_file(name: str, folder: Path, source: str) -> Path:
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def with_files_found(words: Sequence[str], folder: Path, source: str) -> tuple[str, ...]:
+def with_files_found(
+    action: str, words: Sequence[str], folder: Path, source: str
+) -> tuple[str, ...]:
     """The words of a statement, those naming a file that lies beside the input by its full name."""
     found = []
+    read = READ_FILES | {"FILE"} if action in READERS else READ_FILES
     for word in words:
         key, equals, value = word.partition("=")
-        if equals and key.upper() in READ_FILES:
+        if equals and key.upper() in read:
             path = found_file(unbrace(value), folder, source)
             word = word if path == folder / unbrace(value) else f"{key}={path.absolute()}"
         found.append(word)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy as np
 from openmm_cgan.plumed.actions import Action, Print
 from openmm_cgan.plumed.actions.action import uncovered
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
+from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.metad import Metad
+from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
 from openmm_cgan.plumed.actions.variables.components import VectorVariable
@@ -26,6 +29,8 @@ from openmm_cgan.plumed.actions.variables.surroundings import (
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import Problem
+
+MAX_WRITTEN = 2_000_000  # characters of one expression: OpenMM parses them in some seconds
 
 Owners = dict[str, Action]  # the action that gives each value
 
@@ -52,6 +57,7 @@ def forceless(actions: list[Action]) -> list[Problem]:
     problems = []
     whole = [action for action in actions if isinstance(action, WholeMolecules)]
     listed, timed = (depending(actions, holds) for holds in (is_listed, is_time))
+    lengths = written_lengths(actions)
     fitted = depending(actions, lambda a, _: isinstance(a, FitToTemplate))
     energetic = depending(actions, lambda a, _: isinstance(a, Energy))
     stiff = depending(actions, lambda a, name: isinstance(a, Bias) and not _known_slopes(a, name))
@@ -70,6 +76,9 @@ def forceless(actions: list[Action]) -> list[Problem]:
             if value.name in stiff:
                 what = "a bias acting on that value of that bias is not native"
                 complain(action, value.name, what)
+            if lengths.get(value.name, 0) > MAX_WRITTEN:
+                what = f"its functions, written out, have more than {MAX_WRITTEN} characters"
+                complain(action, value.name, what)
             if value.name in fitted:
                 complain(action, value.name, "a bias acting on FIT_TO_TEMPLATE is not native")
             if value.name in timed:
@@ -79,6 +88,24 @@ def forceless(actions: list[Action]) -> list[Problem]:
         named = [action for action in actions if isinstance(action, Energy)]
         problems += [Problem(a.statement.location, a.name, NO_FORCE_OF_ENERGY) for a in named]
     return problems
+
+
+def written_lengths(actions: list[Action]) -> dict[str, int]:
+    """How many characters the functions under each value have where each is written out.
+
+    A function of functions is one expression in OpenMM: forty of them, each naming the one above it
+    twice, are longer than any memory.
+    """
+    lengths: dict[str, int] = {}
+    for action in actions:
+        if not isinstance(action, Function) or isinstance(action, PytorchModel):
+            continue
+        places = [f"argument{i}#" for i in range(len(action.arguments))]
+        for index, value in enumerate(action.outputs):
+            text = action.expression(places, index)
+            named = (action.arguments[int(i)] for i in re.findall(r"argument(\d+)#", text))
+            lengths[value.name] = len(text) + sum(lengths.get(v.name, 1) for v in named)
+    return lengths
 
 
 def is_listed(action: Action, _: str = "") -> bool:

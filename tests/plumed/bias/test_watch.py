@@ -251,9 +251,8 @@ def test_a_system_read_back_from_xml_is_refused_with_what_to_do(caplog):
     PlumedBias(METAD, temperature=300).add_to(copied)
     assert "forces of a bias that is not here: PLUMED METAD" in caplog.text
     with pytest.raises(RuntimeError, match=r"read\s+back from a file.*removeForce"):
-        PlumedBias(METAD, temperature=300).attach(
-            app.Simulation(topology, read, langevin(), platform)
-        )
+        simulation = app.Simulation(topology, read, langevin(), platform)
+        PlumedBias(METAD, temperature=300).attach(simulation)
 
 
 def test_a_temperature_that_is_not_the_bias_ones_is_said_once(caplog):

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box, nearest_image
+from openmm_cgan.plumed.geometry.lattices import (
+    BoxForm,
+    form_of_box,
+    nearest_image,
+    shortest_vectors,
+)
 from openmm_cgan.plumed.geometry.molecules import Entity, entities_made_whole, whole
 from openmm_cgan.plumed.geometry.vectors import shortest_image
 
@@ -42,6 +47,38 @@ def test_images_in_a_reduced_box_are_those_of_the_search_for_any_box():
     for x in vectors:
         ours = np.array(shortest_image(tuple(x), TRICLINIC))
         np.testing.assert_allclose(ours, np.array(nearest_image(tuple(x), TRICLINIC)), atol=1e-12)
+
+
+def shapes_of_boxes():
+    rng = np.random.default_rng(3)
+    boxes = [TRICLINIC[:, [1, 2, 0]], *rng.normal(size=(60, 3, 3))]
+    boxes += [np.diag([1.0, 2.0, 3.0]), np.array([[0, 1.0, 1], [1, 0, 1], [1, 1, 0]])]
+    boxes += [np.array([[-1.0, 1, 1], [1, -1, 1], [1, 1, -1]])]  # ties: many images as near
+    return [box for box in boxes if abs(np.linalg.det(box)) > 0.1]
+
+
+def test_no_image_is_shorter_in_boxes_of_any_form():
+    """Against all images up to four vectors of the shortest form away."""
+    rng = np.random.default_rng(4)
+    steps = np.stack(np.meshgrid(*[np.arange(-4, 5)] * 3), -1).reshape(-1, 3)
+    for box in shapes_of_boxes():
+        rows = shortest_vectors(box)
+        x = rng.uniform(-2, 2, size=(30, 3)) @ box
+        near = np.stack(nearest_image(tuple(x.T), box), -1)
+        turns = (x - near) @ np.linalg.inv(box)
+        np.testing.assert_allclose(turns, np.round(turns), atol=1e-9)
+        begin = x - np.round(x @ np.linalg.inv(rows)) @ rows
+        all_images = begin[:, None] + steps @ rows
+        shortest = np.sum(all_images**2, axis=-1).min(axis=1)
+        np.testing.assert_allclose(np.sum(near**2, axis=-1), shortest, rtol=1e-10)
+
+
+def test_images_as_near_as_others_are_found_and_the_search_ends():
+    for box in shapes_of_boxes():
+        corners = (np.indices((3, 3, 3)).reshape(3, -1).T / 2) @ box  # halfway, to the last digit
+        near = np.stack(nearest_image(tuple(corners.T), box), -1)
+        turns = (corners - near) @ np.linalg.inv(box)
+        np.testing.assert_allclose(turns, np.round(turns), atol=1e-9)
 
 
 def test_the_order_of_the_vectors_plays_no_part():

@@ -14,7 +14,7 @@ alpha_beta    ALPHABETA
 coordination_numbers
               COORDINATIONNUMBER
 projection    PROJECTION_ON_AXIS
-shapes        GYRATION, RMSD
+shapes, ermsd GYRATION, RMSD; ERMSD
 ideal_structures, secondary
               ALPHARMSD, ANTIBETARMSD, PARABETARMSD
 moved         FIT_TO_TEMPLATE, WRAPAROUND, and variables of atoms that they have moved

@@ -9,6 +9,7 @@ Whatever else, couples variables or has a table is a ``CustomCVForce`` over one 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
+from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable, Torsion
 from openmm_cgan.plumed.actions.variables.variable import CalledBack, Term, Variable
 from openmm_cgan.plumed.native.forces.bias_forces import (
@@ -35,6 +37,12 @@ from openmm_cgan.plumed.native.forces.leaf_forces import (
     form_of,
     leaf_force,
 )
+from openmm_cgan.plumed.native.forces.model_functions import (
+    ModelFunction,
+    NodeForce,
+    NodeFunction,
+    encoding_of,
+)
 from openmm_cgan.plumed.native.forces.python_force import BiasFunction
 from openmm_cgan.plumed.native.forces.system_box import bias_number, kind_of_box
 
@@ -44,6 +52,14 @@ class BiasEnergy:
     """The energy of a bias [kJ/mol] as a value that another acts on."""
 
     bias: Metad | SeparableBias
+
+
+@dataclass(frozen=True)
+class ModelNode:
+    """An output of a model of other values."""
+
+    model: PytorchModel
+    index: int
 
 
 class Compiler:
@@ -66,7 +82,8 @@ class Compiler:
         self._prefix = f"plumed{bias_number(system)}"
         self._plain: dict[tuple[Any, ...], Any] = {}  # forces that hold terms of a kind
         self._n_coupled = 0
-        self._inner: list[PythonBias] = []  # within other forces; kept alive for copies
+        self._inner: list[PythonBias | NodeForce] = []  # in other forces; kept alive for copies
+        self._models: dict[str, ModelFunction] = {}
 
     def forces(self, parts: list[BiasForce]) -> list[openmm.Force]:
         """The forces that these parts are in, each once: the plain ones, then the others."""
@@ -159,19 +176,23 @@ class Compiler:
     def _all_in_python(self, bias: SeparableBias) -> bool:
         """Whether a PythonForce of the whole bias is cheaper than one inside a CustomCVForce."""
         functions = [self._function(value.name) for value in bias.arguments]
+        modelled = any(isinstance(function, NodeFunction) for function in functions)
         known = any(isinstance(function, GradientFunction) for function in functions)
-        return self._box.large and known and None not in functions
+        return modelled or (self._box.large and known and None not in functions)
 
     # ---- the values that biases act on
 
     def frame_values(self, bias: Bias) -> FrameValues:
         """The arguments of a bias with their gradients."""
+        return self._frame_values([value.name for value in bias.arguments])
+
+    def _frame_values(self, names: Iterable[str]) -> FrameValues:
         functions: list[Any] = []
-        for value in bias.arguments:
-            function = self._function(value.name)
+        for name in names:
+            function = self._function(name)
             if function is None:
                 leaves: dict[Any, str] = {}
-                function = openmm.CustomCVForce(self._expression(value.name, leaves))
+                function = openmm.CustomCVForce(self._expression(name, leaves))
                 self._add_leaves(function, leaves)
             functions.append(function)
         return FrameValues(functions, self._system)
@@ -183,7 +204,16 @@ class Compiler:
         leaf = next(iter(leaves), None)
         if isinstance(leaf, CalledBack) and text == leaves[leaf]:
             return GradientFunction(leaf.variable, leaf.index, self._periodic)
+        if isinstance(leaf, ModelNode) and text == leaves[leaf]:
+            return self._node(leaf)
         return owner if isinstance(owner, ChainVariable) and owner.real_chain else None
+
+    def _node(self, node: ModelNode) -> NodeFunction:
+        label = node.model.label
+        if label not in self._models:
+            encoding, names = encoding_of(node.model, self._owners)
+            self._models[label] = ModelFunction(node.model, self._frame_values(names), encoding)
+        return self._models[label].use(node.index)
 
     def _expression(self, name: str, leaves: dict[Any, str]) -> str:
         """Expression of a value in its leaves, which are added under ``v0``, ``v1`` ..."""
@@ -193,6 +223,8 @@ class Compiler:
             return owner.expression(
                 index, lambda leaf: leaves.setdefault(leaf, f"v{len(leaves)}"), self._box
             )
+        if isinstance(owner, PytorchModel):
+            return leaves.setdefault(ModelNode(owner, index), f"v{len(leaves)}")
         if isinstance(owner, Metad | SeparableBias):
             energy = leaves.setdefault(BiasEnergy(owner), f"v{len(leaves)}")
             return f"({energy}*{1 / owner.units.energy!r})"
@@ -203,8 +235,13 @@ class Compiler:
         n_atoms = self._system.getNumParticles()
         for leaf, name in leaves.items():
             if isinstance(leaf, BiasEnergy):
-                self._inner.append(self._in_python(leaf.bias))
-                force.addCollectiveVariable(name, self._inner[-1].force)
+                inner = self._in_python(leaf.bias)
+                self._inner.append(inner)
+                force.addCollectiveVariable(name, inner.force)
+            elif isinstance(leaf, ModelNode):
+                called = NodeForce(self._node(leaf), self._periodic)
+                self._inner.append(called)
+                force.addCollectiveVariable(name, called.make_force())
             else:
                 force.addCollectiveVariable(name, leaf_force(leaf, self._periodic, n_atoms))
 

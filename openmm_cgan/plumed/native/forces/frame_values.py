@@ -22,7 +22,7 @@ from openmm_cgan.plumed.geometry.single_frame import (
     torsion_and_gradient,
     torsion_angle,
 )
-from openmm_cgan.plumed.native.forces.leaf_forces import GradientFunction
+from openmm_cgan.plumed.native.forces.leaf_forces import KnownGradient
 from openmm_cgan.states import forces_of
 
 _FUNCTIONS: dict[type, Callable[[Triples], tuple[float, Triples]]] = {
@@ -67,7 +67,7 @@ class FrameValues:
 
     Parameters
     ----------
-    functions : sequence of ChainVariable, GradientFunction or openmm.Force
+    functions : sequence of ChainVariable, KnownGradient or openmm.Force
         One for each value: a torsion, angle or distance of real atoms; what knows its gradient; or
         a force of OpenMM's whose energy is the value.
     system : openmm.System
@@ -81,12 +81,16 @@ class FrameValues:
 
     def __init__(
         self,
-        functions: Sequence[ChainVariable | GradientFunction | openmm.Force],
+        functions: Sequence[ChainVariable | KnownGradient | openmm.Force],
         system: openmm.System,
     ) -> None:
         self._n_values = len(functions)
         self._chains = [(i, f) for i, f in enumerate(functions) if isinstance(f, ChainVariable)]
-        known = [(i, f) for i, f in enumerate(functions) if isinstance(f, GradientFunction)]
+        known = [
+            (i, f)
+            for i, f in enumerate(functions)
+            if not isinstance(f, ChainVariable | openmm.Force)
+        ]
         forces = {i: f for i, f in enumerate(functions) if isinstance(f, openmm.Force)}
         needed = {atom for _, variable in self._chains for atom in variable.real_chain}
         needed.update(*(function.atoms for _, function in known))
@@ -97,7 +101,10 @@ class FrameValues:
             (i, [place[a] for a in v.real_chain], _FUNCTIONS[type(v)], v.scale, v.periodic)
             for i, v in self._chains
         ]
-        self._known = [(i, np.array([place[a] for a in f.atoms]), f) for i, f in known]
+        self._known = [
+            (i, None if list(f.atoms) == self.atoms else np.array([place[a] for a in f.atoms]), f)
+            for i, f in known
+        ]
         self._inner = _Inner(forces, system) if forces else None
 
     def __call__(
@@ -124,9 +131,12 @@ class FrameValues:
                 gradient = [(gx * scale, gy * scale, gz * scale) for gx, gy, gz in gradient]
             values[i], gradients[i] = value, (rows, gradient)
         for i, places, known in self._known:
-            values[i], slopes = known.evaluate(positions[places], box)
-            dense = np.zeros_like(positions)
-            dense[places] = slopes
+            if places is None:  # they are all, in order
+                values[i], dense = known.evaluate(positions, box)
+            else:
+                values[i], slopes = known.evaluate(positions[places], box)
+                dense = np.zeros_like(positions)
+                dense[places] = slopes
             gradients[i] = ([], dense)
         if self._inner is not None:
             self._inner.fill(positions, box, values, gradients)
@@ -155,17 +165,20 @@ class FrameValues:
         ndarray, shape (n_needed, 3)
         """
         n = len(self.atoms)
-        flat = [0.0] * (3 * n)
         dense = None
+        flat = [0.0] * (3 * n) if any(rows for rows, _ in gradients) else None
         for slope, (rows, gradient) in zip(slopes, gradients, strict=True):
             if isinstance(gradient, np.ndarray):
                 dense = gradient * -slope if dense is None else dense - gradient * slope
                 continue
+            assert flat is not None
             for row, (x, y, z) in zip(rows, gradient, strict=True):
                 k = 3 * row
                 flat[k] -= slope * x
                 flat[k + 1] -= slope * y
                 flat[k + 2] -= slope * z
+        if flat is None:
+            return np.zeros((n, 3)) if dense is None else dense
         forces = np.array(flat).reshape(n, 3)
         return forces if dense is None else forces + dense
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import openmm
@@ -170,6 +170,27 @@ def leaf_force(leaf: Leaf, periodic: bool, n_atoms: int) -> openmm.Force:
 
 
 # ---- gradients in Python
+
+
+class KnownGradient(Protocol):
+    """A value that knows its gradient."""
+
+    @property
+    def atoms(self) -> Sequence[int]:
+        """The atoms that it depends on."""
+        ...
+
+    def evaluate(self, some: np.ndarray, box: np.ndarray | None) -> tuple[float, np.ndarray]:
+        """Value and gradient [unit of the input / nm], shape (n_needed, 3).
+
+        Parameters
+        ----------
+        some : ndarray, shape (n_needed, 3)
+            Positions of `atoms` [nm].
+        box : ndarray, shape (3, 3), or None
+            [nm]
+        """
+        ...
 
 
 class GradientFunction:

@@ -1,7 +1,7 @@
 """What actions do between the steps of a run.
 
 run        a step, and what an action does at it
-path, committor, external, moving, abmd, metad, opes, print, dumps
+model, path, committor, external, moving, abmd, metad, opes, print, dumps
            the actions that do something
 `RUNS`     which class runs which action; a new one is its file and its row here
 """
@@ -20,12 +20,14 @@ from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.pytorch_model import PytorchModel, PytorchPositions
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.native.runs.abmd import AbmdRun
 from openmm_cgan.plumed.native.runs.committor import CommittorRun
 from openmm_cgan.plumed.native.runs.dumps import DumpAtomsRun, DumpDerivativesRun
 from openmm_cgan.plumed.native.runs.external import ExternalRun
 from openmm_cgan.plumed.native.runs.metad import MetadRun
+from openmm_cgan.plumed.native.runs.model import ModelRun
 from openmm_cgan.plumed.native.runs.moving import MovingRun
 from openmm_cgan.plumed.native.runs.opes import OpesRun
 from openmm_cgan.plumed.native.runs.path import PathRun
@@ -33,6 +35,8 @@ from openmm_cgan.plumed.native.runs.print import FlushRun, PrintRun
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings
 
 RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
+    PytorchModel: ModelRun,
+    PytorchPositions: ModelRun,
     PathMsd: PathRun,
     Committor: CommittorRun,
     MovingRestraint: MovingRun,

@@ -136,8 +136,5 @@ def _gro(action: DumpAtoms, points: np.ndarray, box: np.ndarray, step: Step) -> 
 
 def _named(action: DumpAtoms, site: Any) -> tuple[int, str, str]:
     """Number and name of the residue, and name of an atom, as MOLINFO has them."""
-    if action.molinfo is not None and isinstance(site, int):
-        for atom in action.molinfo.atoms:
-            if atom.serial == site + 1:
-                return atom.number, atom.residue, atom.name
-    return 0, "", "X"
+    atom = action.named.get(site) if isinstance(site, int) else None
+    return (0, "", "X") if atom is None else (atom.number, atom.residue, atom.name)

@@ -1,0 +1,207 @@
+"""Diffusion maps against exact answers: a circle, a line under a bias, two wells, rigid frames."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import eval_hermitenorm
+from scipy.stats import spearmanr
+
+from openmm_cgan.diffusion_maps import (
+    DiffusionMapSettings,
+    choose_bandwidth,
+    diffusion_map,
+    feature_distances,
+    geometric_harmonics,
+    independent_coordinates,
+    kernel_ridge,
+    mahalanobis_distances,
+    superposed_distances,
+    with_local_metric,
+)
+from openmm_cgan.diffusion_maps.kernels import gaussian_kernel
+from openmm_cgan.diffusion_maps.landmarks import farthest_landmarks, weighted_landmarks
+from openmm_cgan.diffusion_maps.plots import plot_map
+from openmm_cgan.plumed.geometry.superposition import make_references, mean_square_deviation
+
+
+def circle(n=600, uneven=0.0):
+    """Points of a circle, and their angles, of density 1 + uneven cos."""
+    grid = np.linspace(0, 2 * np.pi, 20_001)
+    share = (grid + uneven * np.sin(grid)) / (2 * np.pi)
+    angle = np.interp((np.arange(n) + 0.5) / n, share, grid)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1), angle
+
+
+def test_a_circle_has_the_spectrum_of_a_circle_whatever_its_density():
+    points, angle = circle(uneven=0.8)
+    eps = 0.005
+    found = diffusion_map(points, settings=DiffusionMapSettings(alpha=1.0, bandwidth=eps))
+    # exp(-k^2 eps) up to a relative error of the order of eps; the coordinates cos(k a), sin(k a)
+    rates = -np.log(found.eigenvalues) / eps
+    np.testing.assert_allclose(rates, [1, 1, 4, 4], rtol=0.05)
+    waves = np.exp(1j * angle)
+    pair = found.coordinates[:, 0] + 1j * found.coordinates[:, 1]
+    fit = max(abs(np.vdot(waves, pair)), abs(np.vdot(waves, pair.conj())))
+    assert fit / np.linalg.norm(pair) / np.linalg.norm(waves) > 0.99
+
+
+def test_frames_of_a_biased_run_have_the_eigenfunctions_of_the_unbiased_one():
+    # an Ornstein-Uhlenbeck process of variance 1: eigenvalues exp(-k eps), Hermite polynomials;
+    # seen evenly on a line, with the weights of the normal distribution
+    line = np.linspace(-4.5, 4.5, 800)[:, None]
+    weights = np.exp(-(line[:, 0] ** 2) / 2)
+    eps = 0.02
+    found = diffusion_map(line, weights, DiffusionMapSettings(bandwidth=eps, n_coordinates=3))
+    np.testing.assert_allclose(-np.log(found.eigenvalues) / eps, [1, 2, 3], rtol=0.05)
+    inner = np.abs(line[:, 0]) < 2
+    for k in (1, 2):
+        exact = eval_hermitenorm(k, line[inner, 0])
+        slope = np.corrcoef(exact, found.coordinates[inner, k - 1])[0, 1]
+        assert abs(slope) > 0.999
+    even = diffusion_map(line, settings=DiffusionMapSettings(bandwidth=eps, n_coordinates=3))
+    assert -np.log(even.eigenvalues[0]) / eps < 0.3  # (pi / 9)^2: without weights, of the interval
+
+
+def test_a_table_sparse_or_dense_gives_the_same_map():
+    rng = np.random.default_rng(0)
+    points = np.concatenate([rng.uniform(0, 20, (700, 1)), rng.normal(size=(700, 1))], axis=1)
+    sparse = gaussian_kernel(points, 0.05, feature_distances)
+    by_blocks = gaussian_kernel(points, 0.05, lambda a, b: feature_distances(a, b))
+    expected = np.exp(-feature_distances(points, points) / 0.2)
+    for kernel in (sparse, by_blocks):
+        assert kernel.nnz < 0.3 * kernel.shape[0] ** 2
+        np.testing.assert_allclose(kernel.toarray(), expected, atol=1.01e-8)
+
+
+def test_the_sum_criterion_finds_the_dimension_of_the_data(tmp_path):
+    rng = np.random.default_rng(1)
+    plane = rng.random((600, 2)) @ rng.normal(size=(2, 7))
+    found = choose_bandwidth(plane)
+    assert 2 * found.slopes.max() == pytest.approx(2, abs=0.3)
+    grid = np.log(found.tried)
+    slopes = np.gradient(found.log_sums, grid)
+    np.testing.assert_allclose(slopes[1:-1], found.slopes[1:-1], atol=0.03)
+    path = plot_map(diffusion_map(plane[:300]), tmp_path / "map.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_nystroem_gives_back_the_frames_and_has_the_slope_of_its_differences():
+    rng = np.random.default_rng(2)
+    frames = rng.normal(size=(300, 3)) * [2, 1, 0.3]
+    weights = rng.random(300)
+    found = diffusion_map(frames, weights, DiffusionMapSettings(n_coordinates=3))
+    np.testing.assert_allclose(found.extend(frames), found.coordinates, atol=1e-7)
+    x = torch.tensor(rng.normal(size=(4, 3)), requires_grad=True)
+    move = rng.normal(size=(4, 3))
+    ends = [found.extend(x.detach().numpy() + s * move) for s in (1e-5, -1e-5)]
+    for k in range(3):
+        [slope] = torch.autograd.grad(found.extend(x)[:, k].sum(), x)
+        difference = (ends[0][:, k] - ends[1][:, k]) / 2e-5
+        np.testing.assert_allclose((slope.numpy() * move).sum(1), difference, rtol=1e-6, atol=1e-7)
+
+
+def test_landmarks_stand_for_all_frames():
+    rng = np.random.default_rng(3)
+    frames, weights = rng.normal(size=(600, 2)) * [3, 0.5], rng.random(600)
+    for landmarks in ("farthest", "weighted"):
+        settings = DiffusionMapSettings(
+            n_coordinates=2, max_landmarks=200, landmarks=landmarks, alpha=0.0
+        )
+        some, every = diffusion_map(frames, weights, settings), diffusion_map(frames, weights)
+        assert len(some.landmarks) <= 200
+        assert some.weights.sum() == pytest.approx(1)
+        assert some.counts.sum() == 600
+        alike = spearmanr(some.extend(frames)[:, 0], every.coordinates[:, 0]).statistic
+        assert abs(alike) > 0.99
+    chosen, owner = farthest_landmarks(frames, 50, feature_distances)
+    gaps = feature_distances(frames[chosen], frames[chosen])[np.triu_indices(50, 1)]
+    nearest = feature_distances(frames, frames[chosen])
+    assert nearest.min(1).max() <= gaps.min() * (1 + 1e-5)
+    assert np.mean(nearest.argmin(1) == owner) > 0.999
+    drawn, _ = weighted_landmarks(frames, (frames[:, 0] > 0) + 1e-9, 100, feature_distances)
+    assert np.mean(frames[drawn, 0] > 0) > 0.99
+
+
+def test_superposed_distances_are_those_of_the_decomposition():
+    rng = np.random.default_rng(4)
+    frames = rng.normal(size=(30, 5, 3))
+    frames[1], frames[2], frames[3, :, 2] = frames[0], -frames[0], 0.0
+    same = np.ones((10, 5))
+    exact = mean_square_deviation(frames, make_references(frames[:10], same, same, rotate=True))
+    found = superposed_distances(frames, frames[:10])
+    np.testing.assert_allclose(found, exact, atol=1e-7)
+    tensors = superposed_distances(torch.tensor(frames), frames[:10])
+    np.testing.assert_allclose(tensors, exact, atol=1e-7)
+
+
+def test_distances_in_units_of_the_noise_are_those_of_the_hidden_variables():
+    rng = np.random.default_rng(5)
+    hidden = rng.normal(size=(40, 2)) * 1e-2
+    turned = np.array([[2.0, 1.0], [0.3, -1.0]])
+    seen = with_local_metric(hidden @ turned.T, np.broadcast_to(turned @ turned.T, (40, 2, 2)))
+    np.testing.assert_allclose(
+        mahalanobis_distances(seen, seen), feature_distances(hidden, hidden), atol=1e-12
+    )
+
+
+def test_groups_without_neighbours_are_joined_or_told(caplog):
+    rng = np.random.default_rng(6)
+    two = rng.normal(size=(200, 2)) + np.repeat([[0.0, 0.0], [60.0, 0.0]], 100, axis=0)
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        diffusion_map(two)
+        assert not caplog.text
+        diffusion_map(two, settings=DiffusionMapSettings(bandwidth=0.5))
+    assert "2 groups" in caplog.text
+
+
+def test_harmonics_are_told_from_new_coordinates():
+    rng = np.random.default_rng(7)
+    strip = rng.random((500, 2)) * [2.5, 1]
+    found = diffusion_map(strip, settings=DiffusionMapSettings(alpha=1.0, n_coordinates=4))
+    fresh = independent_coordinates(found.coordinates)
+    assert fresh[1] < 0.3  # cos(2 pi x / 2.5) of cos(pi x / 2.5)
+    across = [abs(spearmanr(c, strip[:, 1]).statistic) for c in found.coordinates.T]
+    assert fresh[1:].argmax() + 1 == np.argmax(across)
+
+
+def test_what_is_interpolated_goes_through_its_values_and_has_its_slope():
+    rng = np.random.default_rng(8)
+    points = rng.random((300, 2))
+    values = np.stack([np.sin(3 * points[:, 0]), points[:, 0] * points[:, 1]], axis=1)
+    fresh = 0.1 + 0.8 * rng.random((100, 2))
+    exact = np.stack([np.sin(3 * fresh[:, 0]), fresh[:, 0] * fresh[:, 1]], axis=1)
+    for make in (kernel_ridge, geometric_harmonics):
+        function = make(points, values)
+        np.testing.assert_allclose(function(fresh), exact, atol=0.01)
+        x = torch.tensor(fresh, requires_grad=True)
+        [slope] = torch.autograd.grad(function(x)[:, 1].sum(), x)
+        ends = [function(fresh + s * np.array([1e-5, 0])) for s in (1, -1)]
+        difference = (ends[0] - ends[1])[:, 1] / 2e-5
+        np.testing.assert_allclose(slope[:, 0], difference, rtol=1e-5, atol=1e-6)
+
+
+def test_harmonics_lead_from_coordinates_back_to_frames():
+    points, _ = circle(400)
+    found = diffusion_map(points, settings=DiffusionMapSettings(alpha=1.0, n_coordinates=2))
+    lift = geometric_harmonics(found.coordinates, found.landmarks)
+    fresh = circle(77)[0]
+    np.testing.assert_allclose(lift(found.extend(fresh)), fresh, atol=0.01)
+
+
+UNFIT = {
+    "not finite": ({"frames": np.full((9, 2), np.nan)}, "frame 0 has numbers that are not finite"),
+    "weights": ({"weights": np.ones(3)}, "weights of shape"),
+    "no weight": ({"weights": np.zeros(9)}, "not all zero"),
+    "alike": ({"frames": np.ones((9, 2))}, "three different frames"),
+    "few": ({"frames": np.eye(3)}, "too few for 4 coordinates"),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_what_gives_no_map_is_refused(kind):
+    given, message = UNFIT[kind]
+    frames = np.random.default_rng(0).normal(size=(9, 2))
+    with pytest.raises(ValueError, match=message):
+        diffusion_map(given.get("frames", frames), given.get("weights"))
