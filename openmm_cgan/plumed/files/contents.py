@@ -22,8 +22,7 @@ def is_compressed(path: Path) -> bool:
 
 
 def open_rows(path: Path) -> TextIO:
-    """Open a file to append rows, with gzip where its name says so; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Open a file to append rows, with gzip where its name says so."""
     if not replaceable(path):
         return io.TextIOWrapper(open_special(path), encoding="utf-8")
     if is_compressed(path):

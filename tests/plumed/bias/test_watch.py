@@ -250,8 +250,8 @@ def test_a_system_read_back_from_xml_is_refused_with_what_to_do(caplog):
     assert "forces of a bias that is not here" not in caplog.text
     PlumedBias(METAD, temperature=300).add_to(copied)
     assert "forces of a bias that is not here: PLUMED METAD" in caplog.text
+    simulation = app.Simulation(topology, read, langevin(), platform)
     with pytest.raises(RuntimeError, match=r"read\s+back from a file.*removeForce"):
-        simulation = app.Simulation(topology, read, langevin(), platform)
         PlumedBias(METAD, temperature=300).attach(simulation)
 
 
@@ -269,3 +269,25 @@ def test_a_temperature_that_is_not_the_bias_ones_is_said_once(caplog):
     assert len(told) == 2
     assert "held at 600 K, and its bias counts with 300 K" in told[0]
     assert "time step is 0.001 ps, and was 0.002" in told[1]
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "DUMPATOMS ATOMS=1-3 STRIDE=1 FILE",
+        "DUMPDERIVATIVES ARG=phi STRIDE=1 FILE",
+        "PRINT ARG=phi STRIDE=1 FILE",
+        "METAD ARG=phi PACE=1 SIGMA=0.3 HEIGHT=1 GRID_MIN=-pi GRID_MAX=pi GRID_WSTRIDE=1 GRID_WFILE",
+        "OPES_METAD ARG=phi PACE=1 BARRIER=9 SIGMA=0.3 STATE_WSTRIDE=1 STATE_WFILE",
+    ],
+)
+def test_folders_of_output_files_are_made(action, tmp_path):
+    """At once, and not at the first row, which may come hours later."""
+    bias = PlumedBias(
+        f"{PHI}{action}=new/OUT\nRESTRAINT ARG=phi AT=1 KAPPA=1\n",
+        temperature=300,
+        directory=tmp_path,
+    )
+    bias.attach(simulation_of(bias))
+    assert (tmp_path / "new" / "OUT").exists()
+    bias.close()
