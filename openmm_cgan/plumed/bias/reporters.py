@@ -76,7 +76,7 @@ class UpdateReporter:
 
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:  # noqa: N802
         self._follow(simulation)
-        if not self._looked:
+        if not self._looked and self._engine.static:  # COMMITTOR in libplumed writes at a look
             self._require_number(simulation)
         if not self._begun:
             self._begun = True
