@@ -123,8 +123,6 @@ class DumpDerivatives(Dump):
             if not isinstance(owner, Variable | Function):
                 message = "natively the derivatives of variables and functions"
                 raise self.not_native(value.name, message)
-            if owner.name == "CELL":  # PLUMED's are not those by a strain
-                raise self.not_native(value.name, "the derivatives of CELL are not native")
             owners.append(owner)
         self.owners = tuple(owners)
         super().enter(scope)
