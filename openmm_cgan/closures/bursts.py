@@ -19,6 +19,7 @@ from openmm import app
 from tqdm.auto import tqdm
 
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
 from openmm_cgan.states import positions_and_box
 
 logger = logging.getLogger("openmm_cgan")
@@ -45,9 +46,12 @@ class Trajectories:
     variables: tuple[CollectiveVariable, ...]
 
     def __post_init__(self) -> None:
-        if not self.interval > 0:
-            raise ValueError(f"the interval is {self.interval} ps; expected a positive time")
-        for number, run in enumerate(self.cvs):
+        object.__setattr__(self, "interval", positive(self.interval, "ps", "interval"))
+        runs = tuple(numbers_of(run, f"run {i}") for i, run in enumerate(self.cvs))
+        object.__setattr__(self, "cvs", runs)
+        if not runs:
+            raise ValueError("there are no runs")
+        for number, run in enumerate(runs):
             if run.ndim != 2 or run.shape[1] != len(self.variables):
                 raise ValueError(
                     f"run {number} has CVs of shape {run.shape}; expected "
@@ -69,6 +73,8 @@ class Trajectories:
         ValueError
             If no run is longer.
         """
+        if time < 0:
+            raise ValueError(f"time is {time} ps; expected 0 or more")
         first = round(time / self.interval)
         kept = tuple(run[first:] for run in self.cvs if len(run) > first + 1)
         if not kept:
@@ -120,16 +126,18 @@ def run_bursts(
     ValueError
         If shapes do not fit, or every burst failed.
     """
-    starts = np.asarray(positions, dtype=float)
+    starts = nanometers(positions)
     if starts.ndim != 3 or starts.shape[1:] != (simulation.system.getNumParticles(), 3):
         raise ValueError(
             f"configurations have shape {starts.shape}; expected "
             f"(n, {simulation.system.getNumParticles()}, 3)"
         )
-    if not 0 < every <= n_steps:
+    temperature = positive(temperature, "K", "temperature")
+    n_steps, every = number_of_steps(n_steps, "n_steps"), number_of_steps(every, "every")
+    if every > n_steps:
         raise ValueError(f"every is {every} of {n_steps} steps; expected 1 to {n_steps}")
     seeds = np.random.default_rng(seed).integers(1, 2**31 - 1, len(starts))
-    bursts, failed = [], 0
+    bursts, failed, why = [], 0, None
     for start, own in zip(tqdm(starts, desc="bursts", disable=None), seeds, strict=True):
         try:
             _place(simulation, start, temperature, int(own), minimise_iterations)
@@ -137,8 +145,14 @@ def run_bursts(
             for _ in range(n_steps // every):
                 simulation.integrator.step(every)
                 burst.append(_restricted(simulation, restriction))
-        except openmm.OpenMMException:
+        except openmm.OpenMMException as error:
+            why = error
             burst = [np.full(len(variables), np.nan)]
+        if np.shape(burst[0]) != (len(variables),):
+            raise ValueError(
+                f"the restriction gives CVs of shape {np.shape(burst[0])}; expected one for each "
+                f"of {[v.name for v in variables]}"
+            )
         if np.isfinite(burst).all():
             bursts.append(np.array(burst))
         else:
@@ -146,7 +160,10 @@ def run_bursts(
     if failed:
         logger.warning("%d of %d bursts ended in values that are not finite", failed, len(starts))
     if not bursts:
-        raise ValueError("every burst failed: minimise or heal the configurations first")
+        raise ValueError(
+            f"every burst failed ({why or 'CVs that are not finite'}): minimise or heal the "
+            "configurations first"
+        ) from why
     interval = every * simulation.integrator.getStepSize()._value
     return Trajectories(tuple(bursts), interval, tuple(variables))
 

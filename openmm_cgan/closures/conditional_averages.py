@@ -21,6 +21,7 @@ from openmm_cgan.closures.local_polynomial import (
     neighbourhood,
 )
 from openmm_cgan.free_energy.samples import WeightedSamples, spread
+from openmm_cgan.quantities import numbers_of
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -29,6 +30,7 @@ KNOWN = 0.9  # of the values that the widest bandwidth knows, a narrower one mus
 NARROWER = 2**-0.5  # bandwidth with which what is left of smearing is measured
 AGREEMENT = 2.5  # standard errors of the difference by which a wider bandwidth may differ
 NORMAL_MEDIAN = 0.4549  # of the square of a standard normal number
+DEGREES = (0, 1, 2, 3)  # of the local polynomial
 ENOUGH_REPLICATES = 40  # to choose a bandwidth by
 ENOUGH_VALUES = 25  # of one CV, likewise
 
@@ -75,6 +77,7 @@ def conditional_average(
     at: ArrayLike,
     bandwidth: ArrayLike | None = None,
     degree: int = 2,
+    seed: int = 0,
 ) -> ConditionalAverage:
     """Average of a quantity over the configurations at values of the CVs.
 
@@ -91,6 +94,9 @@ def conditional_average(
         Frames as far as this count [CV unit]; if omitted, see `choose_bandwidth`.
     degree : int
         Of the local polynomial: 0 is an average in a window, 1 local-linear, 2 local-quadratic.
+    seed : int
+        Of how smearing moves the replicates: another for each of several quantities of the same
+        samples, whose errors of that kind are then independent.
 
     Returns
     -------
@@ -101,19 +107,18 @@ def conditional_average(
     ValueError
         If shapes do not fit, values are not finite, or the samples say nothing (`unknown`).
     """
-    values, at = _checked(samples, values, at)
+    values, at = _checked_values(samples, values), checked_points(samples, at)
+    _require_degree(degree)
     flat = values.reshape(len(values), -1)
     if bandwidth is None:
         bandwidth = choose_bandwidth(samples, values, at, degree)
-    widths = np.broadcast_to(np.asarray(bandwidth, dtype=float), at.shape[1:]).copy()
-    if not (widths > 0).all():
-        raise ValueError(f"the bandwidth is {bandwidth}; expected positive widths")
+    widths = checked_widths(samples, bandwidth)
     relative = relative_weights(samples)
     rows, effective = _averages(samples, relative, flat, at, widths, degree)
     few = relative[: 1 + ENOUGH_REPLICATES]
     narrow, _ = _averages(samples, few, flat, at, NARROWER * widths, degree)
     left = _smearing(samples, rows[: len(narrow)] - narrow, at, widths, degree)
-    replicates = rows[1:] + left * _random_fields(samples, at, widths, rows[1:].shape)
+    replicates = rows[1:] + left * _random_fields(samples, at, widths, rows[1:].shape, seed)
     error = np.array([[spread(r) for r in column] for column in replicates.transpose(1, 2, 0)])
     shape = (len(at), *values.shape[1:])
     found = ConditionalAverage(
@@ -128,7 +133,8 @@ def conditional_average(
     if found.unknown:
         logger.warning(
             "nothing is said at %d of %d values of the CVs: fewer than %g effective frames within "
-            "%s of them, or on one side only", found.unknown, len(at),
+            "%s of them, on one side only, or from windows that do not overlap",
+            found.unknown, len(at),
             LEAST_EFFECTIVE * n_coefficients(at.shape[1], degree), widths.round(4).tolist()
         )  # fmt: skip
     return found
@@ -160,11 +166,14 @@ def choose_bandwidth(
     ValueError
         As of `conditional_average`; if no width finds enough frames anywhere.
     """
-    values, at = _checked(samples, values, at)
+    values, at = _checked_values(samples, values), checked_points(samples, at)
+    _require_degree(degree)
     flat = values.reshape(len(values), -1)
     period = [v.period for v in samples.variables]
     extent = np.array([p or np.ptp(c) for p, c in zip(period, at.T, strict=True)])
     extent[extent == 0] = np.array([np.ptp(c) for c in samples.cvs.T])[extent == 0]
+    if not (extent > 0).all():
+        raise ValueError("all samples have the same value of a CV: there is nothing around it")
     if at.shape[1] == 1 and len(at) < ENOUGH_VALUES:
         at = np.linspace(at.min(), at.min() + extent, ENOUGH_VALUES)
     parts = np.geomspace(NARROWEST, WIDEST, STEPS)
@@ -204,7 +213,7 @@ def _smearing(
 
 
 def _random_fields(
-    samples: WeightedSamples, at: NDArray, widths: NDArray, shape: tuple[int, ...]
+    samples: WeightedSamples, at: NDArray, widths: NDArray, shape: tuple[int, ...], seed: int
 ) -> NDArray[np.float64]:
     """Gaussian fields of variance 1 on values of the CVs, shape (n_bootstrap, m, n_values).
 
@@ -216,7 +225,7 @@ def _random_fields(
     )
     strengths, modes = np.linalg.eigh(np.exp(-0.5 * far))
     roots = modes * np.sqrt(np.maximum(strengths, 0.0))
-    normal = np.random.default_rng(0).normal(size=(shape[0], shape[2], shape[1]))
+    normal = np.random.default_rng(seed).normal(size=(shape[0], shape[2], shape[1]))
     return np.asarray((normal @ roots.T).transpose(0, 2, 1))
 
 
@@ -259,7 +268,7 @@ def _averages(
     effective = np.zeros(len(at))
     for j, z in enumerate(at):
         near = neighbourhood(samples.cvs, samples.variables, z, widths)
-        if not near.surrounds:
+        if not (near.surrounds and of_one_part(samples, near)):
             continue
         weights = weights_near(samples, relative, near.rows)
         effective[j] = _effective(samples, near, weights[0])
@@ -274,18 +283,66 @@ def _effective(samples: WeightedSamples, near: Neighbourhood, weights: NDArray) 
     return float(own.sum() ** 2 / squares) if squares > 0 else 0.0
 
 
-def _checked(samples: WeightedSamples, values: ArrayLike, at: ArrayLike) -> tuple[NDArray, NDArray]:
+def of_one_part(samples: WeightedSamples, near: Neighbourhood) -> bool:
+    """Whether the weights of frames near a value are known relative to each other."""
+    return samples.parts is None or int(np.ptp(samples.sample_parts[near.rows])) == 0
+
+
+def checked_points(samples: WeightedSamples, at: ArrayLike) -> NDArray[np.float64]:
+    """Values of the CVs at which samples are asked, shape (m, k).
+
+    Raises
+    ------
+    ValueError
+        If they have another shape, are not finite, or the samples say nothing.
+    """
     if samples.unknown:
         raise ValueError(f"{samples.unknown}: no average can be told")
-    values, at = np.asarray(values, dtype=float), np.asarray(at, dtype=float)
-    n, k = samples.cvs.shape
-    if at.ndim == 1 and k == 1:
-        at = at[:, None]
-    if at.ndim != 2 or at.shape[1] != k or len(at) == 0:
-        raise ValueError(f"values of the CVs have shape {at.shape}; expected (m, {k})")
-    if len(values) != n or not np.isfinite(values).all():
+    points, k = numbers_of(at, "values of the CVs"), samples.cvs.shape[1]
+    if points.ndim == 1 and k == 1:
+        points = points[:, None]
+    if points.ndim != 2 or points.shape[1] != k or len(points) == 0:
+        raise ValueError(f"values of the CVs have shape {points.shape}; expected (m, {k})")
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(1))[0])
+        raise ValueError(f"value {row} of the CVs is {points[row].tolist()}; expected numbers")
+    return points
+
+
+def checked_widths(samples: WeightedSamples, bandwidth: ArrayLike) -> NDArray[np.float64]:
+    """A width along each CV, shape (k,).
+
+    Raises
+    ------
+    ValueError
+        If there are others than one or k, or they are not positive.
+    """
+    k = samples.cvs.shape[1]
+    widths = numbers_of(bandwidth, "bandwidth")
+    if widths.shape not in ((), (1,), (k,)) or not (np.isfinite(widths) & (widths > 0)).all():
         raise ValueError(
-            f"the quantity has shape {values.shape} or values that are not finite; expected one "
-            f"for each of {n} samples"
+            f"the bandwidth is {widths.tolist()}; expected {k} positive widths, or one"
         )
-    return values, at
+    return np.broadcast_to(widths, (k,)).copy()
+
+
+def _require_degree(degree: int) -> None:
+    if degree not in DEGREES:
+        raise ValueError(f"degree is {degree}; expected one of {DEGREES}")
+
+
+def _checked_values(samples: WeightedSamples, values: ArrayLike) -> NDArray[np.float64]:
+    rows, n = np.asarray(values, dtype=float), len(samples.cvs)
+    if rows.ndim == 0 or len(rows) != n or rows.size == 0:
+        raise ValueError(
+            f"the quantity has shape {rows.shape}; expected (n, ...), one for each of {n} samples "
+            "(`of_samples` takes them from those of all frames)"
+        )
+    finite = np.isfinite(rows.reshape(n, -1)).all(1)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite)[0])
+        raise ValueError(
+            f"the quantity is not finite in {int((~finite).sum())} of {n} samples, first in sample "
+            f"{row}: frame {samples.frame[row]} of window {samples.window[row]}"
+        )
+    return rows

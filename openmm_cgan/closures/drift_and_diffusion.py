@@ -22,12 +22,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.closures.conditional_averages import (
     ConditionalAverage,
+    checked_points,
+    checked_widths,
     conditional_average,
+    of_one_part,
     relative_weights,
     weights_near,
 )
 from openmm_cgan.closures.local_polynomial import LEAST_EFFECTIVE, neighbourhood
-from openmm_cgan.closures.projection import LocalDynamics
+from openmm_cgan.closures.local_quantities import LocalDynamics
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.samples import WeightedSamples, spread
 
@@ -131,8 +134,8 @@ def closure(
     """
     _require_same(samples, local)
     drift, diffusion, mean_force = (
-        conditional_average(samples, values, at, bandwidth, degree)
-        for values in (local.drift, local.diffusion, local.mean_force)
+        conditional_average(samples, values, at, bandwidth, degree, seed)
+        for seed, values in enumerate((local.drift, local.diffusion, local.mean_force))
     )
     return Closure(samples.variables, samples.kT, drift.at, drift, diffusion, mean_force)
 
@@ -151,7 +154,7 @@ def identity(
         As of `closure`.
     bandwidth : array_like, optional
         Width of the kernel [CV unit]; any is right, a wide one has small errors and little
-        resolution. A tenth of the range of `at` if omitted.
+        resolution. If omitted, a tenth of the range of `at`, or of the samples' where that is 0.
 
     Raises
     ------
@@ -159,16 +162,16 @@ def identity(
         As of `closure`.
     """
     _require_same(samples, local)
-    at = np.asarray(at, dtype=float)
-    at = at[:, None] if at.ndim == 1 else at
+    at = checked_points(samples, at)
     if bandwidth is None:
-        bandwidth = WIDTH * np.ptp(at, axis=0)
-    widths = np.broadcast_to(np.asarray(bandwidth, dtype=float), at.shape[1:])
+        extent, own = np.ptp(at, axis=0), np.ptp(samples.cvs, axis=0)
+        bandwidth = WIDTH * np.where(extent > 0, extent, own)
+    widths = checked_widths(samples, bandwidth)
     relative = relative_weights(samples)
     residual, error, size = (np.full(at.shape, np.nan) for _ in range(3))
     for j, z in enumerate(at):
         near = neighbourhood(samples.cvs, samples.variables, z, widths)
-        if not near.surrounds:
+        if not (near.surrounds and of_one_part(samples, near)):
             continue
         slopes = near.kernel[:, None] * (-2.0 * near.offsets / (1.0 - near.offsets**2)) / widths
         terms = local.drift[near.rows] * near.kernel[:, None]
@@ -182,7 +185,8 @@ def identity(
             rows = (weights @ (terms + others)) / (weights @ near.kernel)[:, None]
         residual[j], size[j] = rows[0], (weights[0] @ terms) / own.sum()
         error[j] = [spread(column) for column in rows[1:].T]
-    return Identity(at, residual, error, float(np.sqrt(np.nanmean(size**2))))
+    scale = np.sqrt(np.nanmean(size**2)) if np.isfinite(size).any() else np.nan
+    return Identity(at, residual, error, float(scale))
 
 
 def _require_same(samples: WeightedSamples, local: LocalDynamics) -> None:

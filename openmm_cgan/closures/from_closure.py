@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from openmm_cgan.closures.mean_force import (
 )
 from openmm_cgan.closures.reduced_dynamics import ReducedDynamics
 from openmm_cgan.free_energy.samples import Estimate, spread
+
+CUBIC = 4  # values along a CV that a cubic interpolation needs
 
 
 def reduced_dynamics_of(
@@ -44,15 +47,14 @@ def reduced_dynamics_of(
     ValueError
         If the closure is one at other values, or a diffusion is not positive.
     """
-    source = closure.mean_force if by == "mean_force" else closure.drift
-    if source.at.shape == grid.points.shape:
-        rows = source.value[None]
-        change = fitted_potentials(grid, rows)[0] - fitted_potentials(grid, rows, points=4)[0]
-        scale = (
-            1.0 if by == "mean_force" else 2.0 * closure.kT / np.nanmean(closure.diffusion.value)
-        )
-        warn_of_coarse_cells(change[0] * scale, closure.kT)
-    return next(_of_replicates(grid, closure, by, refine))
+    for average in (closure.drift, closure.diffusion, closure.mean_force):
+        require_on(grid, average)
+    if by not in ("mean_force", "drift"):
+        raise ValueError(f"by is {by!r}; expected 'mean_force' or 'drift'")
+    field, diffusion = _fields(grid, closure, by)
+    change = [_energy(grid, field, diffusion, closure.kT, by, points) for points in (6, 4)]
+    warn_of_coarse_cells(change[0] - change[1], closure.kT)
+    return _dynamics(grid, closure, by, refine)
 
 
 def with_error(
@@ -69,47 +71,81 @@ def with_error(
     grid, closure, by, refine
         As of `reduced_dynamics_of`.
     quantity : callable
-        `ReducedDynamics` to a number, such as a rate or a first-passage time.
+        `ReducedDynamics` to a number, such as a rate or a first-passage time. It is asked of finer
+        cells too: take it at values of the CVs (``dynamics.grid.axes``), not at numbers of cells.
 
     Returns
     -------
     Estimate
-        The error is the spread over the closure's replicates.
+        The error is the spread over the closure's replicates (NaN where a tenth or more of them
+        give nothing), and what the width of the cells leaves: the change to cells of half the
+        width, and to a free energy that is integrated to a lower order.
+
+    Raises
+    ------
+    ValueError
+        As of `reduced_dynamics_of`.
     """
-    value, *others = (quantity(d) for d in _of_replicates(grid, closure, by, refine))
-    return Estimate(float(value), spread(np.array(others)))
+    value = quantity(reduced_dynamics_of(grid, closure, by, refine))
+    finer = quantity(_dynamics(grid, closure, by, 2 * refine))
+    lower = quantity(_dynamics(grid, closure, by, refine, points=4))
+    others = np.full(len(closure.diffusion.replicates), np.nan)
+    for i in range(len(others)):
+        # A replicate may lack a cell that the quantity needs, or have a negative diffusion.
+        with contextlib.suppress(ValueError):
+            others[i] = quantity(_dynamics(grid, closure, by, refine, i))
+    error = np.hypot(spread(others), np.hypot(finer - value, lower - value))
+    return Estimate(float(value), float(error))
 
 
-def _of_replicates(grid: Grid, closure: Closure, by: str, refine: int) -> Iterator[ReducedDynamics]:
-    """The dynamics of the closure, then that of each of its replicates."""
-    for average in (closure.drift, closure.diffusion, closure.mean_force):
-        require_on(grid, average)
-    if by not in ("mean_force", "drift"):
-        raise ValueError(f"by is {by!r}; expected 'mean_force' or 'drift'")
-    source = closure.mean_force if by == "mean_force" else closure.drift
-    diffusions, fields = (
-        np.concatenate([average.value[None], average.replicates])
-        for average in (closure.diffusion, source)
-    )
-    # What is unknown is so in all replicates, and a cell unknown in one is not refined into.
-    known = np.isfinite(diffusions[0]).all((-1, -2)) & np.isfinite(fields[0]).all(-1)
+def _dynamics(
+    grid: Grid,
+    closure: Closure,
+    by: str,
+    refine: int,
+    replicate: int | None = None,
+    points: int = 6,
+) -> ReducedDynamics:
+    """The dynamics of the closure, or of one of its replicates, on finer cells."""
+    field, diffusion = _fields(grid, closure, by, replicate)
+    energy = _energy(grid, field, diffusion, closure.kT, by, points)
     fine = grid.refined(refine)
-    for diffusion, field in zip(diffusions, fields, strict=True):
-        own = known & np.isfinite(diffusion).all((-1, -2)) & np.isfinite(field).all(-1)
-        masked = np.where(own[:, None], field, np.nan)
-        shaped = np.where(own[:, None, None], diffusion, np.nan).reshape(
+    return ReducedDynamics(
+        fine, _refined(grid, fine, energy), _refined(grid, fine, diffusion), closure.kT
+    )
+
+
+def _fields(
+    grid: Grid, closure: Closure, by: str, replicate: int | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean force or drift (m, k), and diffusion (*grid.shape, k, k), NaN where one is unknown.
+
+    What is unknown is so in all replicates, and a cell unknown in one is not refined into.
+    """
+    source = closure.mean_force if by == "mean_force" else closure.drift
+    known = np.ones(len(grid.points), dtype=bool)
+    fields = source.value, closure.diffusion.value
+    pairs = [fields]
+    if replicate is not None:
+        fields = source.replicates[replicate], closure.diffusion.replicates[replicate]
+        pairs.append(fields)
+    for field, diffusion in pairs:
+        known &= np.isfinite(field).all(-1) & np.isfinite(diffusion).all((-1, -2))
+    field, diffusion = fields
+    return (
+        np.where(known[:, None], field, np.nan),
+        np.where(known[:, None, None], diffusion, np.nan).reshape(
             *grid.shape, *diffusion.shape[1:]
-        )
-        energy = _energy(grid, masked, shaped, closure.kT, by)
-        yield ReducedDynamics(
-            fine, _refined(grid, fine, energy), _refined(grid, fine, shaped), closure.kT
-        )
+        ),
+    )
 
 
-def _energy(grid: Grid, field: NDArray, diffusion: NDArray, kT: float, by: str) -> NDArray:
+def _energy(
+    grid: Grid, field: NDArray, diffusion: NDArray, kT: float, by: str, points: int
+) -> NDArray[np.float64]:
     """Free energy, shape ``grid.shape``, from a mean force or a drift (m, k)."""
     if by == "mean_force":
-        return fitted_potentials(grid, field[None])[0][0].reshape(grid.shape)
+        return fitted_potentials(grid, field[None], points)[0][0].reshape(grid.shape)
     flat = diffusion.reshape(len(field), *diffusion.shape[-2:])
     # A' = kT sigma^-2 (div sigma^2 - 2 b); kT ln |sigma^2| takes the steepest part of it exactly.
     gradient = -2.0 * kT * _solved_rows(flat, field)
@@ -121,7 +157,7 @@ def _energy(grid: Grid, field: NDArray, diffusion: NDArray, kT: float, by: str) 
         )
         gradient = gradient + kT * _solved_rows(flat, bare.drift().reshape(-1, shape) * 2.0)
         logs = np.zeros_like(logs)
-    return (fitted_potentials(grid, gradient[None])[0][0] + logs).reshape(grid.shape)
+    return (fitted_potentials(grid, gradient[None], points)[0][0] + logs).reshape(grid.shape)
 
 
 def _solved_rows(matrices: NDArray, rows: NDArray) -> NDArray[np.float64]:
@@ -135,6 +171,11 @@ def _refined(grid: Grid, fine: Grid, field: NDArray) -> NDArray[np.float64]:
     """A field on finer cells by cubic interpolation, NaN in the parts of unknown cells."""
     if fine.shape == grid.shape:
         return field
+    for variable, n, periodic in zip(grid.variables, grid.shape, grid.periodic, strict=True):
+        if n < CUBIC and not periodic:
+            raise ValueError(
+                f"{n} cells along {variable.name} are too few to refine; take {CUBIC}, or refine=1"
+            )
     known = np.isfinite(field.reshape(*grid.shape, -1)).all(-1)
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     filled = field[tuple(nearest)]

@@ -6,7 +6,9 @@ Kramers and Moyal's coefficients of the CVs at a lag tau,
 
 are those of the reduced dynamics where tau is long against what is fast and short against what is
 slow. Shorter, molecular dynamics is ballistic and fast coordinates still drive the CVs; longer, z
-leaves the place. Between them is the plateau, which `plateau` looks for by a stated rule. The
+leaves the place. Between them is the plateau, the first three lags in a row that tell the same (see
+`plateau`; ``str(KramersMoyal)`` says how nearly, in errors and in per cent, so that large errors do
+not pass for agreement). The
 averages are those of `conditional_average`: local polynomials fitted to all pairs around z. Errors
 come from resampling whole runs, so that correlated pairs do not pass for independent ones.
 """
@@ -58,6 +60,9 @@ class KramersMoyal:
         Number of the lag that `plateau` takes.
     flat : bool
         Whether there is a plateau; else the chosen lag is the one where the estimates change least.
+    changes : ndarray, shape (n_lags - 2, 2)
+        Of drift and diffusion from each lag to the two after it, the larger: median over values of
+        the CVs, in standard errors of the difference; 0 where it is below 5 % of their size.
     """
 
     lags: NDArray[np.float64]
@@ -65,6 +70,25 @@ class KramersMoyal:
     diffusion: tuple[ConditionalAverage, ...]
     chosen: int
     flat: bool
+    changes: NDArray[np.float64]
+
+    def __str__(self) -> str:
+        if len(self.lags) < LAGS_OF_PLATEAU:
+            return f"{len(self.lags)} lags: a plateau takes {LAGS_OF_PLATEAU}"
+        start, end = self.lags[self.chosen], self.lags[self.chosen + LAGS_OF_PLATEAU - 1]
+        words = "plateau" if self.flat else "no plateau; the least change is"
+        parts = []
+        for name, averages, change in zip(
+            ("drift", "diffusion"), (self.drift, self.diffusion),
+            self.changes[self.chosen], strict=True,
+        ):  # fmt: skip
+            own = averages[self.chosen]
+            size = np.sqrt(np.nanmean(own.value**2))
+            parts.append(
+                f"{name} within {change:.1f} standard errors of the change (its own error is "
+                f"{np.nanmedian(own.error) / size:.0%} of its size)"
+            )
+        return f"{words} from {start:g} to {end:g} ps: {', '.join(parts)}"
 
     def plot(self, axes: Any, point: int = 0) -> Any:
         """Draw drift and diffusion of the first CV against the lag, the chosen one marked.
@@ -106,7 +130,8 @@ def kramers_moyal(
     at : array_like, shape (m, k) or (m,)
         Values of the CVs [CV unit].
     lags : sequence of int
-        In intervals of the trajectories, increasing; each about twice the last shows the plateau.
+        In intervals of the trajectories, increasing; each about twice the last shows the plateau,
+        which takes three or more.
     bias_slope : callable, optional
         Slope (n, k) [kJ/mol/CV unit] of a bias on the CVs (n, k) that acted in the runs, whose
         effect on the drift, -sigma^2 bias' / 2kT, is taken off.
@@ -127,33 +152,41 @@ def kramers_moyal(
         If a lag is longer than every run, lags do not increase, or as of `conditional_average`.
     """
     lags = list(lags)
-    if not lags or lags[0] < 1 or any(b <= a for a, b in pairwise(lags)):
+    whole = all(isinstance(lag, int | np.integer) for lag in lags)
+    if not lags or not whole or lags[0] < 1 or any(b <= a for a, b in pairwise(lags)):
         raise ValueError(f"lags are {lags}; expected whole numbers from 1 on that increase")
     if bias_slope is not None and not kT > 0:
         raise ValueError("a bias needs kT, the thermal energy [kJ/mol]")
     if bandwidth is None:  # one for all lags, which are then compared alike
-        bandwidth = _at_lag(trajectories, at, lags[0], bias_slope, kT, None, n_bootstrap, seed)[
-            0
-        ].bandwidth
-    found = [
+        first, _ = _at_lag(trajectories, at, lags[0], bias_slope, kT, None, n_bootstrap, seed)
+        bandwidth = first.bandwidth
+    pairs = [
         _at_lag(trajectories, at, lag, bias_slope, kT, bandwidth, n_bootstrap, seed) for lag in lags
     ]
-    drift, diffusion = (tuple(own) for own in zip(*found, strict=True))
+    drift, diffusion = (tuple(own) for own in zip(*pairs, strict=True))
     times = np.array(lags) * trajectories.interval
-    chosen, flat = plateau([*zip(drift, diffusion, strict=True)])
-    if not flat:
+    chosen, flat, changes = plateau([*zip(drift, diffusion, strict=True)])
+    found = KramersMoyal(times, drift, diffusion, chosen, flat, changes)
+    if len(times) < LAGS_OF_PLATEAU:
+        logger.warning("%s; the shortest is chosen, unseen what longer ones would give", found)
+    elif not flat:
         logger.warning(
-            "drift and diffusion have no plateau between lags of %g and %g ps: the CVs miss "
-            "something slow, or the lags are too short or too long", times[0], times[-1]
-        )  # fmt: skip
-    return KramersMoyal(times, drift, diffusion, chosen, flat)
+            "%s: the CVs miss something slow, or the lags are too short or too long", found
+        )
+    else:
+        logger.info("%s", found)
+    return found
 
 
-def plateau(averages: Sequence[tuple[ConditionalAverage, ...]]) -> tuple[int, bool]:
-    """The first of three lags in a row at which drift and diffusion are the same.
+def plateau(
+    averages: Sequence[tuple[ConditionalAverage, ...]],
+) -> tuple[int, bool, NDArray[np.float64]]:
+    """The first lag from which on drift and diffusion stay the same for two lags more.
 
-    They are where they differ by no more than 1.5 standard errors of the difference (from the
-    replicates, as the median over values of the CVs has it) or 5 % of their root mean square.
+    They stay the same where the median over values of the CVs of the change, of either, to both
+    later lags, is no more than 1.5 standard errors of the change (from the replicates, which share
+    the runs they draw, so that what lags have in common cancels), or 5 % of the quantity's root
+    mean square at the first. Lags that tell little agree, too: look at the errors.
 
     Parameters
     ----------
@@ -166,22 +199,26 @@ def plateau(averages: Sequence[tuple[ConditionalAverage, ...]]) -> tuple[int, bo
         Number of the lag; if there is no plateau that after which the change is least.
     bool
         Whether there is one.
+    ndarray, shape (n_lags - 2, n_averages)
+        The changes from each lag on.
     """
-    n = len(averages)
-    if n < LAGS_OF_PLATEAU:
-        return 0, False
-    changes = [
-        max(
-            _change(a, b)
-            for later in range(i + 1, i + LAGS_OF_PLATEAU)
-            for a, b in zip(averages[i], averages[later], strict=True)
-        )
-        for i in range(n - LAGS_OF_PLATEAU + 1)
-    ]
-    for i, change in enumerate(changes):
-        if change <= AGREEMENT:
-            return i, True
-    return int(np.argmin(changes)), False
+    n, own = len(averages) - LAGS_OF_PLATEAU + 1, len(averages[0])
+    if n < 1:
+        return 0, False, np.empty((0, own))
+    changes = np.array(
+        [
+            [
+                max(_change(averages[i][a], averages[i + later][a])
+                    for later in range(1, LAGS_OF_PLATEAU))
+                for a in range(own)
+            ]
+            for i in range(n)
+        ]
+    )  # fmt: skip
+    agree = (changes <= AGREEMENT).all(1)
+    if agree.any():
+        return int(agree.argmax()), True, changes
+    return int(changes.max(1).argmin()), False, changes
 
 
 def _change(first: ConditionalAverage, second: ConditionalAverage) -> float:

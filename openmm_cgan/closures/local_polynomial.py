@@ -20,6 +20,7 @@ from openmm_cgan.collective_variable import CollectiveVariable
 
 LEAST_EFFECTIVE = 5.0  # effective frames for each coefficient; fewer, and nothing is said
 LEAST_WEIGHT = 1e-300
+ILL_CONDITIONED = 1e-10  # least over largest eigenvalue of the normal equations
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def fitted_at(
     found = np.full((len(weights), values.shape[1]), np.nan)
     total = normal[:, 0, 0]
     sound = np.isfinite(normal).all((1, 2)) & (total > LEAST_WEIGHT)
-    sound[sound] = np.linalg.cond(normal[sound] / total[sound, None, None]) < 1e10
+    eigenvalues = np.linalg.eigvalsh(normal[sound] / total[sound, None, None])
+    sound[sound] = eigenvalues[:, 0] > ILL_CONDITIONED * eigenvalues[:, -1]
     found[sound] = np.linalg.solve(normal[sound], right[sound])[:, 0]
     return found
 

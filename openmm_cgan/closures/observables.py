@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.free_energy.samples import WeightedSamples
+from openmm_cgan.quantities import nanometers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,16 +73,26 @@ def of_positions(function: Callable[[Tensor], Tensor], positions: ArrayLike) -> 
     Returns
     -------
     ndarray, shape (n, ...)
+
+    Raises
+    ------
+    ValueError
+        If the function does not give one row for each configuration.
     """
     import torch
 
-    x = np.asarray(positions)
+    x, rows = nanometers(positions), []
     with torch.no_grad():
-        rows = [
-            function(torch.as_tensor(x[i : i + BATCH], dtype=torch.float64)).numpy()
-            for i in range(0, len(x), BATCH)
-        ]
-    return np.concatenate(rows)
+        for i in range(0, len(x), BATCH):
+            batch = torch.as_tensor(x[i : i + BATCH])
+            own = function(batch)
+            if own.ndim == 0 or len(own) != len(batch):
+                raise ValueError(
+                    f"values have shape {tuple(own.shape)} for {len(batch)} configurations; "
+                    "expected (n, ...), one row for each"
+                )
+            rows.append(own.numpy())
+    return np.concatenate(rows) if rows else np.empty(0)
 
 
 def of_atoms(
@@ -110,17 +121,19 @@ def of_atoms(
     Raises
     ------
     ValueError
-        If the universe has other atoms.
+        If the universe has other atoms, or boxes are not one for each configuration.
     """
     from MDAnalysis.lib.mdamath import triclinic_box
 
-    x = np.asarray(positions, dtype=float)
+    x = nanometers(positions)
     if x.ndim != 3 or x.shape[1] != len(universe.atoms):
         raise ValueError(
             f"configurations have shape {x.shape}; expected (n, {len(universe.atoms)}, 3), the "
             "atoms of the universe"
         )
-    boxes = None if box is None else 10.0 * np.asarray(box, dtype=float)
+    boxes = None if box is None else 10.0 * nanometers(box)
+    if boxes is not None and boxes.shape != (len(x), 3, 3):
+        raise ValueError(f"boxes have shape {boxes.shape}; expected ({len(x)}, 3, 3)")
     values = []
     for i, frame in enumerate(x):
         universe.atoms.positions = 10.0 * frame

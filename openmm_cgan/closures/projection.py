@@ -7,7 +7,9 @@ under a potential V moves CVs xi by
 
 with gradients by y_i = x_i / sqrt(mu_i), L xi = -grad V . grad xi + kT lap xi, and where there are
 constraints, gradients and Laplacian along the manifold: grad f -> P grad f, lap f -> tr(P D(P grad
-f)), P the projector onto what the constraints leave free. That is the generator of constrained
+f)), P the projector onto what the constraints leave free. The latter is tr(P D D f) - sum_k c_k
+tr(P D D r_k), D D second derivatives and sum_k c_k grad r_k what P takes off grad f, r_k the
+constrained distances: P grad r_k = 0. That is the generator of constrained
 overdamped dynamics, whose invariant measure is that of constrained molecular dynamics (T. Lelievre,
 M. Rousset and G. Stoltz, Math. Comput. 81, 2071 (2012), doi 10.1090/S0025-5718-2012-02594-4).
 Averaged at xi = z these are the drift and the diffusion of the reduced dynamics (F. Legoll and T.
@@ -21,7 +23,7 @@ averages to the slope of the free energy (E. Darve and A. Pohorille, J. Chem. Ph
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,37 +34,29 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.closures.constraint_manifold import (
+    along_constraints,
+    constraint_gradients,
+    curvatures,
+    tangent,
+)
+from openmm_cgan.closures.local_quantities import (
+    CvFunction,
+    LocalDynamics,
+    completed,
+    require_independent,
+    require_moving,
+    slope_of,
+)
+from openmm_cgan.quantities import nanometers, positive
 
 if TYPE_CHECKING:
     from openmm_cgan.potentials import Potential
 
-CvFunction = Callable[[Tensor], Tensor]  # positions (n, ...) to CVs (n, k), differentiable twice
 BATCH = 4096  # frames at once: bounds memory
+NUDGE = 1e-6  # by which coordinates are moved to see whether a CV depends on them
 
-
-@dataclass(frozen=True)
-class LocalDynamics:
-    """Drift, diffusion and mean force of each configuration, to be averaged at values of the CVs.
-
-    Attributes
-    ----------
-    cvs : ndarray, shape (n, k)
-        Values of the CVs [CV unit].
-    drift : ndarray, shape (n, k)
-        L xi [CV unit/ps].
-    diffusion : ndarray, shape (n, k, k)
-        Growth of the covariance of xi, twice the diffusion coefficient [CV unit^2/ps].
-    mean_force : ndarray, shape (n, k)
-        Averages to the slope of the free energy [kJ/mol/CV unit].
-    laplacian_error : ndarray, shape (n, k)
-        Standard error of the drift by Hutchinson's estimate of the Laplacian; zero if exact.
-    """
-
-    cvs: NDArray[np.float64]
-    drift: NDArray[np.float64]
-    diffusion: NDArray[np.float64]
-    mean_force: NDArray[np.float64]
-    laplacian_error: NDArray[np.float64]
+logger = logging.getLogger("openmm_cgan")
 
 
 def local_dynamics(
@@ -106,23 +100,27 @@ def local_dynamics(
     Raises
     ------
     ValueError
-        If shapes do not fit, a mobility is not positive, or a result is not finite: which frame.
+        If shapes do not fit, a mobility is not positive, or which frame: where a result is not
+        finite, a CV stands still (its gradient is zero, or constraints hold it), or two CVs move
+        as one.
     """
-    x = torch.as_tensor(np.asarray(positions, dtype=float))
+    x = torch.as_tensor(nanometers(positions))
     slopes = torch.as_tensor(np.asarray(gradients, dtype=float))
-    if x.ndim < 2 or slopes.shape != x.shape:
+    if x.ndim < 2 or len(x) == 0 or slopes.shape != x.shape:
         raise ValueError(
             f"positions have shape {tuple(x.shape)}, gradients {tuple(slopes.shape)}; expected one "
-            "shape, (n, ...)"
+            "shape, (n, ...), of a configuration or more"
         )
+    kT = positive(kT, "kJ/mol", "kT")
     if probes is not None and probes < 2:
         raise ValueError(f"probes is {probes}; expected 2 or more, or None for exact Laplacians")
-    scale = torch.as_tensor(np.sqrt(np.broadcast_to(np.asarray(mobility, float), x.shape[1:])))
-    if not bool((scale > 0).all()):
-        raise ValueError("mobilities must be positive: hold no atom of the CVs, or leave it out")
+    scale = torch.as_tensor(np.sqrt(_mobilities(mobility, tuple(x.shape[1:]))))
     pairs = torch.as_tensor(np.asarray(constraints, dtype=np.int64).reshape(-1, 2))
-    if len(pairs) and x.ndim != 3:
-        raise ValueError("constraints need positions of shape (n, n_atoms, 3)")
+    if len(pairs) and (x.ndim != 3 or not bool(((pairs >= 0) & (pairs < x.shape[1])).all())):
+        raise ValueError(
+            f"constraints between atoms up to {int(pairs.max())} of positions of shape "
+            f"{tuple(x.shape)}; expected (n, n_atoms, 3), atoms from 0"
+        )
     projection = _Projection(cvs, scale, pairs, kT, probes, torch.Generator().manual_seed(seed))
     starts = tqdm(range(0, len(x), BATCH), desc="local dynamics", disable=None, leave=False)
     parts = [projection(x[i : i + BATCH], slopes[i : i + BATCH], i) for i in starts]
@@ -155,22 +153,26 @@ def local_dynamics_of_sde(
         As of `local_dynamics`.
     """
     rows = torch.as_tensor(np.asarray(x, dtype=float))
+    if rows.ndim != 2 or len(rows) == 0:
+        raise ValueError(f"configurations have shape {tuple(rows.shape)}; expected (n, d)")
+    kT = positive(kT, "kJ/mol", "kT")
     parts = []
     for first in range(0, len(rows), BATCH):
         y = rows[first : first + BATCH].clone().requires_grad_()
         matrices = noise(y)
         squared = matrices @ matrices.transpose(1, 2)
         values = cvs(y)
-        slopes = torch.stack([_slope(v, y) for v in values.unbind(1)], 1)
+        slopes = torch.stack([slope_of(v, y) for v in values.unbind(1)], 1)
         moved = (slopes.detach() @ drift(y).detach()[..., None])[..., 0]
         for column in matrices.detach().unbind(2):
             for a, slope in enumerate(slopes.unbind(1)):
-                bent = _slope((slope * column).sum(1), y, again=False)
+                bent = slope_of((slope * column).sum(1), y, again=False)
                 moved[:, a] += 0.5 * (bent * column).sum(1)
         metric = slopes @ squared @ slopes.transpose(1, 2) / (2.0 * kT)
         fields = slopes @ squared / (2.0 * kT)
         error = torch.zeros_like(moved)
-        parts.append(_checked(values, moved, metric, fields, y, kT, error, first))
+        require_moving(fields, slopes, first)
+        parts.append(completed(values, moved, metric, fields, y, kT, error, first))
     return LocalDynamics(*(np.concatenate(own) for own in zip(*parts, strict=True)))
 
 
@@ -198,9 +200,13 @@ def md_mobility(masses: ArrayLike, friction: float) -> NDArray[np.float64]:
         If friction or a mass is not positive.
     """
     masses = np.asarray(masses, dtype=float)
-    if not friction > 0 or not (masses > 0).all():
-        raise ValueError("friction and masses must be positive")
-    return 1.0 / (friction * masses[:, None])
+    if not (masses > 0).all():
+        atom = int(np.flatnonzero(~(masses > 0))[0])
+        raise ValueError(
+            f"the mass of atom {atom} is {masses[atom]:g}; expected positive masses: held "
+            "atoms and virtual sites have no mobility"
+        )
+    return np.asarray(1.0 / (positive(friction, "1/ps", "friction") * masses[:, None]))
 
 
 def local_dynamics_of_frames(
@@ -234,7 +240,12 @@ def local_dynamics_of_frames(
     ValueError
         As of `local_dynamics`; if an energy is not finite, which frame.
     """
-    x = np.asarray(positions, dtype=float)
+    x = nanometers(positions)
+    if potential.periodic:
+        logger.warning(
+            "the local dynamics knows one box for all frames, that of the Potential, and the CVs "
+            "know none: right at constant volume and with molecules that are whole"
+        )
     energies, gradients = potential.energies_and_gradients(x)
     if not np.isfinite(energies).all():
         frame = int(np.flatnonzero(~np.isfinite(energies))[0])
@@ -243,7 +254,7 @@ def local_dynamics_of_frames(
         cvs,
         x,
         gradients,
-        GAS_CONSTANT * temperature,
+        GAS_CONSTANT * positive(temperature, "K", "temperature"),
         mobility=md_mobility(potential.masses, friction),
         constraints=potential.constraints,
         probes=probes,
@@ -262,110 +273,96 @@ class _Projection:
     generator: torch.Generator
 
     def __call__(self, x: Tensor, slopes: Tensor, first: int) -> tuple[NDArray[np.float64], ...]:
-        moved, pairs = self._moved(x)
+        moved, own, pairs = self._moved(x)
         flat, scale = x.flatten(1), self.scale.flatten()[moved]
         y = (flat[:, moved] / scale).requires_grad_()
         full = flat.clone().index_copy(1, moved, y * scale).view(x.shape)
         values = self.cvs(full)
-        bonds = self._constraint_gradients(full, y, pairs)
-        fields = torch.stack([_tangent(_slope(v, y), bonds) for v in values.unbind(1)], 1)
-        divergence, error = self._divergences(fields, y, bonds)
+        bare = torch.stack([slope_of(v, y) for v in values.unbind(1)], 1)
+        bonds, fields = None, bare
+        if len(pairs):
+            bonds = constraint_gradients(full, moved, pairs, self.scale)
+            products = bonds @ bonds.transpose(1, 2)
+            require_independent(products, "constraints, or their gradients,", first)
+            fields = torch.stack([tangent(slope, bonds) for slope in bare.unbind(1)], 1)
+        require_moving(fields, bare, first)
+        divergence, error = self._laplacians(bare, y, bonds, own)
+        if bonds is not None:
+            fixed = bonds.detach()
+            bends = curvatures(full.detach(), moved, pairs, self.scale, fixed)
+            divergence -= (along_constraints(bare.detach(), fixed) * bends[:, None]).sum(-1)
         force = slopes.flatten(1)[:, moved, None] * scale[:, None]
         drift = self.kT * divergence - (fields.detach() @ force)[..., 0]
         metric = fields @ fields.transpose(1, 2)
-        return _checked(values, drift, metric, fields, y, self.kT, self.kT * error, first)
+        return completed(values, drift, metric, fields, y, self.kT, self.kT * error, first)
 
-    def _moved(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates that the CVs depend on or constraints tie to those, and such constraints."""
-        probe = x.clone().requires_grad_()
-        values = self.cvs(probe)
-        if values.ndim != 2 or len(values) != len(x):
-            raise ValueError(f"CVs have shape {tuple(values.shape)}; expected ({len(x)}, n_cvs)")
-        slopes = torch.stack([_slope(v, probe).detach() for v in values.unbind(1)])
-        touched = (slopes != 0).any(0).any(0)
+    def _moved(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coordinates that move the CVs, which of them CVs depend on, and constraints among them.
+
+        The others are those that constraints tie to those.
+        """
+        touched = torch.zeros(x.shape[1:], dtype=torch.bool)
+        # A slope may vanish where a curvature does not, as that of a distance sideways does:
+        # nudged, it does not vanish.
+        nudges = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+        for near in (x, x + NUDGE * (1.0 + x.abs()) * nudges):
+            probe = near.clone().requires_grad_()
+            values = self.cvs(probe)
+            if values.ndim != 2 or len(values) != len(x):
+                raise ValueError(
+                    f"CVs have shape {tuple(values.shape)}; expected ({len(x)}, n_cvs)"
+                )
+            for value in values.unbind(1):
+                touched |= (slope_of(value, probe, again=False) != 0).any(0)
         if len(self.pairs) == 0:
-            return touched.flatten().nonzero()[:, 0], self.pairs
+            moved = touched.flatten().nonzero()[:, 0]
+            return moved, torch.arange(len(moved)), self.pairs
         atoms = touched.any(-1)
         while True:
             tied = atoms[self.pairs].any(1)
             grown = atoms.clone()
             grown[self.pairs[tied].flatten()] = True
             if bool((grown == atoms).all()):
-                return atoms[:, None].expand_as(touched).flatten().nonzero()[:, 0], self.pairs[tied]
+                moved = atoms[:, None].expand_as(touched).flatten().nonzero()[:, 0]
+                return moved, touched.flatten()[moved].nonzero()[:, 0], self.pairs[tied]
             atoms = grown
 
-    def _constraint_gradients(self, full: Tensor, y: Tensor, pairs: Tensor) -> Tensor | None:
-        """Gradients by y of the constrained distances, shape (n, n_constraints, n_moved)."""
-        if len(pairs) == 0:
-            return None
-        lengths = (full[:, pairs[:, 0]] - full[:, pairs[:, 1]]).norm(dim=-1)
-        return torch.stack([_slope(length, y) for length in lengths.unbind(1)], 1)
-
-    def _divergences(self, fields: Tensor, y: Tensor, bonds: Tensor | None) -> tuple[Tensor, Any]:
-        """Divergence along the manifold of tangent fields (n, k, d), and its standard error."""
-        found = torch.zeros(fields.shape[:2], dtype=y.dtype)
+    def _laplacians(
+        self, bare: Tensor, y: Tensor, bonds: Tensor | None, own: Tensor
+    ) -> tuple[Tensor, Any]:
+        """tr(P D D xi) of CVs with gradients (n, k, d), and its standard error."""
+        fixed = None if bonds is None else bonds.detach()
+        found = torch.zeros(bare.shape[:2], dtype=y.dtype)
         if self.probes is None:
-            for i in range(y.shape[1]):
+            for i in own.tolist():
                 unit = torch.zeros_like(y)
                 unit[:, i] = 1.0
-                along = _tangent(unit, bonds).detach()
-                for a in range(fields.shape[1]):
-                    found[:, a] += _slope((fields[:, a] * along).sum(1), y, again=False)[:, i]
+                along = tangent(unit, fixed)
+                for a in range(bare.shape[1]):
+                    found[:, a] += slope_of((bare[:, a] * along).sum(1), y, again=False)[:, i]
             return found, torch.zeros_like(found)
         rows = []
         for _ in range(self.probes):
             signs = torch.randint(0, 2, y.shape, generator=self.generator).to(y) * 2.0 - 1.0
-            along = _tangent(signs, bonds).detach()
-            products = [(fields[:, a] * along).sum(1) for a in range(fields.shape[1])]
+            along = tangent(signs, fixed)
+            products = [(slope * along).sum(1) for slope in bare.unbind(1)]
             rows.append(
-                torch.stack([(_slope(p, y, again=False) * along).sum(1) for p in products], 1)
+                torch.stack([(slope_of(p, y, again=False) * along).sum(1) for p in products], 1)
             )
         estimates = torch.stack(rows)
         return estimates.mean(0), estimates.std(0) / self.probes**0.5
 
 
-def _checked(
-    values: Tensor,
-    drift: Tensor,
-    metric: Tensor,
-    fields: Tensor,
-    y: Tensor,
-    kT: float,
-    error: Tensor,
-    first: int,
-) -> tuple[NDArray[np.float64], ...]:
-    """The arrays of `LocalDynamics` for frames from the first on, the mean force added."""
-    inverse = torch.linalg.inv(metric)
-    mean_force = -(inverse.detach() @ drift[..., None])[..., 0]
-    for a in range(values.shape[1]):
-        for b in range(values.shape[1]):
-            steepness = _slope(inverse[:, a, b], y, again=False)
-            mean_force[:, a] -= kT * (fields[:, b].detach() * steepness).sum(1)
-    results = (values, drift, 2.0 * kT * metric, mean_force, error)
-    arrays = tuple(r.detach().numpy() for r in results)
-    finite = np.all([np.isfinite(a.reshape(len(a), -1)).all(1) for a in arrays], axis=0)
-    if not finite.all():
+def _mobilities(given: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Mobility of each coordinate, of the shape of a configuration."""
+    mobility = np.asarray(given, dtype=float)
+    try:
+        found = np.broadcast_to(mobility, shape)
+    except ValueError:
         raise ValueError(
-            f"frame {first + int(np.flatnonzero(~finite)[0])}: a CV or a derivative of it is not "
-            "finite, or its gradient is zero; leave such frames out"
-        )
-    return arrays
-
-
-def _slope(values: Tensor, y: Tensor, again: bool = True) -> Tensor:
-    """Gradient (n, d) of each row's value (n,) by its own coordinates, itself differentiable."""
-    if not values.requires_grad:
-        return torch.zeros_like(y)
-    [slope] = torch.autograd.grad(
-        values.sum(), y, create_graph=again, retain_graph=True, allow_unused=True
-    )
-    return torch.zeros_like(y) if slope is None else slope
-
-
-def _tangent(vectors: Tensor, bonds: Tensor | None) -> Tensor:
-    """What constraints of gradients (n, c, d) leave of vectors (n, d)."""
-    if bonds is None:
-        return vectors
-    along = (bonds @ vectors[..., None])[..., 0]
-    strengths = torch.linalg.solve(bonds @ bonds.transpose(1, 2), along)
-    return vectors - (strengths[:, None] @ bonds)[:, 0]
+            f"mobilities have shape {mobility.shape}; expected one for each coordinate of a "
+            f"configuration {shape}, such as (n_atoms, 1)"
+        ) from None
+    if not (np.isfinite(found) & (found > 0)).all():
+        raise ValueError("mobilities must be positive: hold no atom of the CVs, or leave it out")
+    return found

@@ -11,6 +11,7 @@ Scharfetter and H. K. Gummel, IEEE Trans. Electron Devices 16, 64 (1969), doi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,9 @@ from scipy.sparse.linalg import splu
 from scipy.special import exprel
 
 from openmm_cgan.closures.grid import Grid
+from openmm_cgan.quantities import positive
+
+logger = logging.getLogger("openmm_cgan")
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,16 @@ class ReducedDynamics:
     ----------
     grid : Grid
     free_energy : ndarray, shape ``grid.shape``
-        A [kJ/mol]; NaN in cells that do not take part.
+        A [kJ/mol]; not finite in cells that do not take part.
     diffusion : ndarray, shape (*grid.shape, k, k)
-        sigma^2 [CV unit^2/ps].
+        sigma^2 [CV unit^2/ps]; NaN in cells that do not take part.
     kT : float
         Thermal energy [kJ/mol].
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, nothing is known, or a diffusion is not positive: in which cell.
     """
 
     grid: Grid
@@ -48,20 +57,34 @@ class ReducedDynamics:
     kT: float
 
     def __post_init__(self) -> None:
-        known = np.isfinite(self.free_energy)
-        eigenvalues = np.linalg.eigvalsh(
-            np.where(known[..., None, None], self.diffusion, np.eye(1))
-        )
-        if not known.any() or not (eigenvalues > 0).all():
+        k = len(self.grid.shape)
+        shapes = self.free_energy.shape, self.diffusion.shape
+        if shapes != (self.grid.shape, (*self.grid.shape, k, k)):
             raise ValueError(
-                "the diffusion is not positive, or nothing is known, in some cells: give more "
-                "frames, or a wider bandwidth"
+                f"free energy and diffusion have shapes {shapes[0]} and {shapes[1]}; expected "
+                f"{self.grid.shape} and {(*self.grid.shape, k, k)}"
             )
+        positive(self.kT, "kJ/mol", "kT")
+        known = self._known
+        if not known.any():
+            raise ValueError("free energy and diffusion are known in no cell: give more frames")
+        eigenvalues = np.linalg.eigvalsh(self.diffusion[known])
+        if not (eigenvalues > 0).all():
+            cell = self.grid.points[known.ravel()][int(eigenvalues[:, 0].argmin())]
+            raise ValueError(
+                f"the diffusion is not positive in {int((eigenvalues[:, 0] <= 0).sum())} cells, "
+                f"that of {cell.round(4).tolist()} among them: give more frames, or a wider "
+                "bandwidth"
+            )
+
+    @property
+    def _known(self) -> NDArray[np.bool_]:
+        return np.isfinite(self.free_energy) & np.isfinite(self.diffusion).all((-1, -2))
 
     @cached_property
     def cells(self) -> NDArray[np.bool_]:
         """The cells that take part: the largest connected part, shape ``grid.shape``."""
-        known = np.isfinite(self.free_energy).ravel()
+        known = self._known.ravel()
         faces = [self.grid.edges(axis) for axis in range(len(self.grid.shape))]
         left, right = (np.concatenate(side) for side in zip(*faces, strict=True))
         both = known[left] & known[right]
@@ -178,10 +201,10 @@ class ReducedDynamics:
         Parameters
         ----------
         start : array_like, shape (n, k)
-            [CV unit]
+            Within the grid [CV unit].
         n_steps : int
         dt : float
-            [ps]; a step should move less than a cell.
+            [ps]; a step should move less than a cell, and a warning says where it does not.
         seed : int
         every : int
             Steps between what is kept.
@@ -194,14 +217,22 @@ class ReducedDynamics:
         Raises
         ------
         ValueError
-            If some cells do not take part: fill them, or take a smaller grid.
+            If some cells do not take part (fill them, or take a smaller grid), or a start is not
+            within the grid.
         """
         if not self.cells.all():
             raise ValueError(
                 f"{(~self.cells).sum()} cells of the grid are unknown: trajectories need them all"
             )
         rng = np.random.default_rng(seed)
-        z = np.array(start, dtype=float)
+        z = self._placed(start)
+        positive(dt, "ps", "dt")
+        steps = np.sqrt(self.diffusion.diagonal(axis1=-2, axis2=-1) * dt) / self.grid.widths
+        if (steps > 1).any():
+            logger.warning(
+                "a step of %g ps moves by up to %.2g cells of the grid; take a shorter one",
+                dt, steps.max(),
+            )  # fmt: skip
         roots = np.linalg.cholesky(self.diffusion)
         drift, noise = self._interpolated(self.drift()), self._interpolated(roots)
         kept = [z.copy()]
@@ -290,6 +321,20 @@ class ReducedDynamics:
         found = RegularGridInterpolator(axes, field, bounds_error=False, fill_value=None)
         ends = np.array([(axis[0], axis[-1]) for axis in axes]).T
         return lambda z: found(np.clip(z, *ends))
+
+    def _placed(self, start: ArrayLike) -> NDArray[np.float64]:
+        z = np.array(start, dtype=float)
+        if z.ndim != 2 or z.shape[1] != len(self.grid.shape):
+            raise ValueError(f"starts have shape {z.shape}; expected (n, {len(self.grid.shape)})")
+        for column, (axis, h) in enumerate(zip(self.grid.axes, self.grid.widths, strict=True)):
+            off = np.abs(z[:, column] - 0.5 * (axis[0] + axis[-1])) / (h * len(axis))
+            if not (self.grid.periodic[column] or (off <= 0.5 + 1e-9).all()):
+                raise ValueError(
+                    f"a start of {self.grid.variables[column].name} is "
+                    f"{z[int(off.argmax()), column]:g}; expected {axis[0] - 0.5 * h:g} to "
+                    f"{axis[-1] + 0.5 * h:g}"
+                )
+        return self._folded(z)
 
     def _folded(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         for column, (axis, h) in enumerate(zip(self.grid.axes, self.grid.widths, strict=True)):

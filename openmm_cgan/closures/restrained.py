@@ -12,15 +12,26 @@ against whatever is fast.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.free_energy.samples import BiasedFrames, statistical_inefficiency
+from openmm_cgan.free_energy.samples import (
+    BiasedFrames,
+    check_windows,
+    statistical_inefficiency,
+)
+from openmm_cgan.quantities import positive
+
+logger = logging.getLogger("openmm_cgan")
 
 LEAST_PARTS = 4
+LEAST_TIMES = 10  # statistical inefficiencies in a part
+# Of an exponential of tau intervals the sum by the trapezoidal rule is 1 / 12 tau^2 too large.
+LEAST_INTERVALS = 2.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,7 @@ class WindowDiffusion:
         Mean of the CV in each window [CV unit].
     diffusion, error : ndarray, shape (n_windows,)
         sigma^2, twice the diffusion coefficient, and its standard error [CV unit^2/ps]; NaN where
-        a window is too short for it.
+        a window is too short for it, or forgets in less than two intervals: a warning counts them.
     """
 
     at: NDArray[np.float64]
@@ -51,7 +62,8 @@ def window_diffusion(
     windows : sequence of BiasedFrames
         Restrained by a harmonic bias each, every frame kept.
     interval : float
-        Between two frames [ps]; short against the time in which a window forgets.
+        Between two frames [ps]; short against the time in which a window forgets, half of it or
+        less (the integral of the autocorrelation is then right to 2 %).
     variable : int
         Which CV.
     parts : int
@@ -64,14 +76,22 @@ def window_diffusion(
     Raises
     ------
     ValueError
-        If the interval or the number of parts is too small.
+        If the interval or the number of parts is too small, or windows do not fit together.
     """
-    if not interval > 0 or parts < LEAST_PARTS:
-        raise ValueError(
-            f"interval {interval} ps and {parts} parts; expected a positive time and "
-            f"{LEAST_PARTS} or more"
-        )
+    interval = positive(interval, "ps", "interval")
+    if parts < LEAST_PARTS:
+        raise ValueError(f"parts is {parts}; expected {LEAST_PARTS} or more")
+    check_windows(windows)
+    if not 0 <= variable < len(windows[0].variables):
+        raise ValueError(f"CV number {variable} of {len(windows[0].variables)} (counted from 0)")
     rows = [_of_window(w, interval, variable, parts) for w in windows]
+    unknown = sum(np.isnan(diffusion) for _, diffusion, _ in rows)
+    if unknown:
+        logger.warning(
+            "%d of %d windows tell no diffusion: shorter than %d times what they take to forget, "
+            "or their frames are more than half of that time apart",
+            unknown, len(rows), LEAST_TIMES * parts,
+        )  # fmt: skip
     return WindowDiffusion(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
@@ -81,12 +101,12 @@ def _of_window(
     about = window.variables[variable]
     first = window.cvs[0, variable]
     z = first + about.difference(first, window.cvs[:, variable])
-    whole = _diffusion(z, interval)
     # Leaving one part out at a time: the jackknife, whose mean also takes off the first bias.
     pieces = np.array_split(z - z.mean(), parts)
     forgets = statistical_inefficiency(z[:, None])
-    if len(z) < 10 * parts * forgets:
+    if len(z) < LEAST_TIMES * parts * forgets or forgets < 2.0 * LEAST_INTERVALS:
         return float(z.mean()), float("nan"), float("nan")
+    whole = _diffusion(z, interval)
     others = np.array([_diffusion(np.concatenate(pieces[:i] + pieces[i + 1 :]), interval)
                        for i in range(parts)])  # fmt: skip
     error = np.sqrt((parts - 1) / parts * ((others - others.mean()) ** 2).sum())

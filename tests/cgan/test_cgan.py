@@ -239,7 +239,7 @@ def test_foreign_and_truncated_files_are_refused(gan, tmp_path, monkeypatch):
             ConditionalGAN.load(path)
     path.write_bytes(whole)
     monkeypatch.setattr(artefact, "MAX_BYTES", 1000)
-    with pytest.raises(ValueError, match="more than 1000"):
+    with pytest.raises(ValueError, match="larger than 1000 bytes"):
         ConditionalGAN.load(path)
     with pytest.raises(FileNotFoundError):
         ConditionalGAN.load(tmp_path / "nowhere")

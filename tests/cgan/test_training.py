@@ -350,7 +350,8 @@ def test_training_stops_by_patience_and_keeps_the_best(kind, tmp_path, caplog):
     assert f"best at step {best['step']}" in caplog.text
     state = training._Training(*networks(6, 0, 2, settings), settings, noise(76, 200))
     state.averaged.module.load_state_dict(generator.state_dict())
-    state.report(np.zeros(2))
+    state.losses.append(np.zeros(2))
+    state.report()
     assert state.history[-1][name] == pytest.approx(best[name], abs=1e-5)
     again, longer = trained_on_noise(settings, checkpoint)  # stopped is stopped
     assert numbers(longer) == numbers(history)

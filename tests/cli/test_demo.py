@@ -154,7 +154,7 @@ def test_train_and_propose_on_its_frames(demo: DemoResult, tmp_path: Path) -> No
     assert out.exists()
     result = call(*words, "--at", "phi=1")
     assert result.exit_code == 1
-    assert "expected a number for each CV, such as phi=1.0,psi=1.0" in result.output
+    assert "expected one number for each CV, such as phi=1.0,psi=1.0" in result.output
 
 
 def test_free_energy_of_its_windows(demo: DemoResult, tmp_path: Path) -> None:

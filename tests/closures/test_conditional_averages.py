@@ -1,5 +1,7 @@
 """Averages at values of the CVs, against polynomials and exact densities."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -85,13 +87,44 @@ def test_the_bandwidth_follows_the_curve():
     assert curved < 0.6 * straight
 
 
+def test_windows_that_do_not_overlap_are_not_mixed():
+    """Two runs of unknown weights to each other: nothing is said where both are near."""
+    z = np.random.default_rng(5).uniform(0, 1, 4000)
+    own = samples_of(z)
+    parts = replace(
+        own,
+        window=(z > 0.5).astype(int),
+        inefficiencies=np.ones(2),
+        parts=np.array([0, 1]),
+    )
+    at = [0.3, 0.48, 0.7]
+    assert np.isfinite(conditional_average(own, z, at, 0.1).value).all()
+    known = np.isfinite(conditional_average(parts, z, at, 0.1).value)
+    assert known.tolist() == [True, False, True]
+
+
+def test_quantities_have_their_own_errors_of_smearing():
+    """A wide kernel on a curve without noise: errors of one size, of another sign by the seed."""
+    z = np.random.default_rng(0).permutation(np.linspace(-1, 1, 2001))
+    rows = [conditional_average(samples_of(z), np.cos(6 * z), [0.0, 0.1], 0.4, seed=seed)
+            for seed in (0, 1)]  # fmt: skip
+    a, b = (r.replicates[:, 0] - r.value[0] for r in rows)
+    assert abs(np.corrcoef(a, b)[0, 1]) < 4 / np.sqrt(len(a))
+    assert rows[0].error == pytest.approx(rows[1].error, rel=4 / np.sqrt(len(a)))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"at": np.zeros((2, 3))}, "expected \\(m, 1\\)"),
         ({"values": np.zeros(7)}, "one for each of 100 samples"),
-        ({"values": np.full(100, np.nan)}, "not finite"),
+        ({"values": np.where(np.arange(100) == 7, np.nan, 0)}, "first in sample 7: frame 7 of"),
+        ({"values": 1.0}, "shape \\(\\); expected \\(n, ...\\)"),
+        ({"values": np.zeros((100, 0))}, "expected \\(n, ...\\)"),
+        ({"at": [0.5, np.nan]}, "value 1 of the CVs is \\[nan\\]"),
         ({"bandwidth": 0.0}, "positive"),
+        ({"bandwidth": [0.1, 0.2]}, "expected 1 positive"),
+        ({"degree": -1}, "degree is -1"),
         ({"at": [50.0]}, "no bandwidth"),
     ],
 )

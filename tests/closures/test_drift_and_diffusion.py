@@ -90,6 +90,19 @@ def test_other_samples_are_refused():
         identity(samples, short, grid.points)
 
 
+def test_the_identity_at_one_value_and_what_it_refuses():
+    samples, local, _ = closed(LinearPair(), 0, 4)
+    assert np.isfinite(identity(samples, local, [0.0]).residual).all()
+    for change, words in (
+        ({"at": np.zeros((2, 3))}, "expected \\(m, 1\\)"),
+        ({"bandwidth": -0.1}, "positive widths"),
+        ({"samples": replace(samples, unknown="k is 1.2")}, "k is 1.2"),
+    ):
+        given = {"samples": samples, "local": local, "at": [0.0]} | change
+        with pytest.raises(ValueError, match=words):
+            identity(**given)
+
+
 @pytest.fixture(autouse=True)
 def quiet():
     logging.getLogger("openmm_cgan").setLevel(logging.ERROR)

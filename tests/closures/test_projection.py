@@ -92,6 +92,61 @@ def test_a_rod_moves_on_a_sphere():
     np.testing.assert_allclose(found.mean_force, 0.0, atol=1e-9 * KT)
 
 
+def test_bonds_that_share_atoms_against_finite_differences(chain):
+    """tr(P D(P grad xi)) of a torsion whose bonds are held, P from a QR decomposition."""
+    x, gradients, mobility = chain
+    pairs = [(0, 1), (1, 2), (2, 3), (1, 3), (3, 4)]
+    found = local_dynamics(dihedral, x, gradients, KT, mobility=mobility, constraints=pairs)
+    scale = np.sqrt(np.broadcast_to(mobility, x.shape[1:])).ravel()
+
+    def projector(at):
+        rows = np.zeros((len(pairs), *at.shape))
+        for row, (i, j) in zip(rows, pairs, strict=True):
+            row[i], row[j] = at[i] - at[j], at[j] - at[i]
+        q, _ = np.linalg.qr((rows.reshape(len(pairs), -1) * scale).T)
+        return np.eye(len(scale)) - q @ q.T
+
+    def field(at):
+        y = torch.as_tensor(at)[None].requires_grad_()
+        [slope] = torch.autograd.grad(dihedral(y).sum(), y)
+        return projector(at) @ (slope.numpy().ravel() * scale)
+
+    for n, at in enumerate(x):
+        own, h = projector(at), 1e-5
+        steps = (h * np.diag(scale)).reshape(-1, *at.shape)
+        jacobian = np.stack([(field(at + s) - field(at - s)) / (2 * h) for s in steps], 1)
+        drift = KT * np.trace(own @ jacobian) - field(at) @ (scale * gradients[n].ravel())
+        np.testing.assert_allclose(found.drift[n, 0], drift, rtol=1e-6)
+        np.testing.assert_allclose(found.diffusion[n, 0, 0], 2 * KT * field(at) @ field(at))
+
+
+def test_the_angle_of_rigid_bonds_feels_fixmans_force():
+    """p(theta) ~ sin(theta) |H|^(1/2) exp(-V/kT), H of the bonds: no average is needed."""
+    theta = np.linspace(0.4, 2.7, 8)
+    masses, lengths, stiffness = np.array([1.0, 12.0, 16.0]), (0.1, 0.15), 40.0
+    x = np.zeros((8, 3, 3))
+    x[:, 0, 0] = lengths[0]
+    x[:, 2] = lengths[1] * np.stack([np.cos(theta), np.sin(theta), 0 * theta], 1)
+
+    def angle(y):
+        a, b = y[:, 0] - y[:, 1], y[:, 2] - y[:, 1]
+        return torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1))[:, None]
+
+    y = torch.as_tensor(x).requires_grad_()
+    [gradients] = torch.autograd.grad(0.5 * stiffness * (angle(y) ** 2).sum(), y)
+    found = local_dynamics(
+        angle, x, gradients, KT, mobility=md_mobility(masses, 2.0), constraints=[(0, 1), (1, 2)]
+    )
+
+    def free_energy(t):
+        ends = (1 / masses[0] + 1 / masses[1]) * (1 / masses[1] + 1 / masses[2])
+        factor = 0.5 * np.log(ends - (np.cos(t) / masses[1]) ** 2)
+        return 0.5 * stiffness * t**2 - KT * (np.log(np.sin(t)) + factor)
+
+    slope = (free_energy(theta + 1e-5) - free_energy(theta - 1e-5)) / 2e-5
+    np.testing.assert_allclose(found.mean_force[:, 0], slope, rtol=1e-6, atol=1e-6)
+
+
 def test_an_atom_drags_what_is_constrained_to_it():
     """The middle of a rod moves by the mass of the whole, whatever its CV names."""
     x = np.array([[[0.0, 0, 0], [0.1, 0, 0]]])
@@ -104,6 +159,18 @@ def test_an_atom_drags_what_is_constrained_to_it():
         constraints=[(0, 1)],
     )
     np.testing.assert_allclose(found.diffusion, 2 * KT / 13.0)
+
+
+def test_a_slope_may_vanish_where_a_curvature_does_not():
+    """Two atoms along x: sideways their distance has no slope, but L r = 4 kT mu / r in all."""
+    x = np.array([[[0.0, 0, 0], [0.3, 0, 0]]])
+
+    def distance(y):
+        return (y[:, 1] - y[:, 0]).norm(dim=-1)[:, None]
+
+    found = local_dynamics(distance, x, 0 * x, KT, mobility=0.5)
+    np.testing.assert_allclose(found.drift, 4 * KT * 0.5 / 0.3)
+    np.testing.assert_allclose(found.mean_force, -2 * KT / 0.3)  # of -2 kT ln r
 
 
 def test_hutchinson_is_right_within_its_error(chain):
@@ -154,6 +221,13 @@ def test_a_diffusion_in_bent_coordinates_is_that_in_straight_ones():
         ({"mobility": 0.0}, "positive"),
         ({"cvs": lambda y: y.sum((1, 2))}, "expected \\(3, n_cvs\\)"),
         ({"cvs": lambda y: y[:, 0, :1] * 0 + y[:, 0, :1].sqrt()}, "frame 0"),
+        ({"cvs": lambda y: (1 + y[:, 0, :1]) ** 2}, "frame 0 and 2 others.*stands still"),
+        ({"cvs": lambda y: y[:, 0, :1] * 0 + 1}, "stands still"),
+        ({"cvs": lambda y: torch.stack([y[:, 0, 0], y[:, 0, 0] ** 3], 1)}, "move as one"),
+        ({"constraints": [(0, 2)]}, "atoms from 0"),
+        ({"mobility": [1.0, 2.0]}, "one for each coordinate"),
+        ({"kT": 0.0}, "kT is 0"),
+        ({"positions": np.zeros((0, 2, 3)), "gradients": np.zeros((0, 2, 3))}, "or more"),
     ],
 )
 def test_refusals(change, words):
@@ -161,6 +235,18 @@ def test_refusals(change, words):
     given = {"cvs": lambda y: y[:, 0, :1], "positions": x, "gradients": x, "kT": KT} | change
     with pytest.raises(ValueError, match=words):
         local_dynamics(**given)
+
+
+def test_constraints_that_leave_nothing_or_say_it_twice(chain):
+    def end_to_end(y):
+        return (y[:, 1] - y[:, 0]).norm(dim=-1)[:, None]
+
+    for cv, pairs, words in (
+        (end_to_end, [(0, 1)], "constraints hold it"),
+        (dihedral, [(0, 1), (1, 0)], "frame 0: the constraints"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            local_dynamics(cv, *chain[:2], KT, constraints=pairs)
 
 
 def test_masses_and_friction_are_looked_at():

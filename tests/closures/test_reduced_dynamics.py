@@ -1,5 +1,7 @@
 """The reduced dynamics on a grid, against quadrature and processes with known times."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -159,13 +161,50 @@ def test_trajectories_are_reflected():
     assert abs(np.cos(np.pi * path[:, -1]).mean() - expected) < 4 * error + 0.01
 
 
+def passage_time(dynamics, start=-1.0, end=1.0):
+    z = dynamics.grid.axes[0]
+    return float(np.interp(start, z, dynamics.mean_first_passage_time(z > end)))
+
+
+def exact_passage_time(start=-1.0, end=1.0):
+    """int_start^end 2 exp(A/kT) / sigma^2 int_-2^z exp(-A/kT), by the trapezoidal rule."""
+    fine = np.linspace(-2, end, 20001)
+    h = fine[1] - fine[0]
+    density = np.exp(-well(fine) / KT)
+    inner = np.concatenate([[0], np.cumsum(0.5 * h * (density[1:] + density[:-1]))])
+    rise = 2 * np.exp(well(fine) / KT) / spreading(fine) * inner
+    return float(rise[fine >= start].sum() * h)
+
+
+@pytest.mark.parametrize("by", ["mean_force", "drift"])
+@pytest.mark.parametrize(("cells", "refine"), [(16, 1), (16, 4), (28, 1), (28, 4)])
+def test_errors_know_of_the_width_of_the_cells(by, cells, refine):
+    """Nothing is noise here: what is off is what the cells leave."""
+    grid = Grid.over((Z,), cells, [(-2.0, 2.0)])
+    found = with_error(grid, closure_of(grid, well, spreading), passage_time, by=by, refine=refine)
+    off = abs(found.value - exact_passage_time())
+    assert off < 2 * found.error
+    assert found.error < 0.3 * found.value
+
+
+def test_replicates_that_give_nothing_are_counted():
+    grid = Grid.over((Z,), 20, [(-2.0, 2.0)])
+    closure = closure_of(grid, well, spreading, noise=0.05)
+    assert np.isfinite(with_error(grid, closure, passage_time).error)
+    for n, known in ((3, True), (10, False)):
+        rows = closure.diffusion.replicates.copy()
+        rows[:n] *= -1
+        changed = replace(closure, diffusion=replace(closure.diffusion, replicates=rows))
+        assert np.isfinite(with_error(grid, changed, passage_time).error) == known
+
+
 def test_errors_of_a_time_are_those_of_the_closure():
     """A factor on drift and diffusion alike is one on all times."""
     grid = Grid.over((Z,), 40, [(-2.0, 2.0)])
     found = with_error(
         grid,
         closure_of(grid, well, lambda z: 0 * z + 1.0, noise=0.1),
-        lambda d: float(d.mean_first_passage_time(d.grid.axes[0] > 1)[10]),
+        passage_time,
     )
     factors = 1 + 0.1 * np.random.default_rng(0).normal(size=40)
     assert found.error / found.value == pytest.approx((1 / factors).std(ddof=1), rel=0.02)
@@ -189,12 +228,39 @@ def test_unknown_cells_are_walls():
         found.simulate([[0.1]], 1, 1e-3, seed=0)
 
 
+def test_unknown_cells_of_two_cvs_are_walls():
+    """A strip without free energy: from z to the target, 0.65^2 - (0.75 - z)^2 over sigma^2 = 1."""
+    grid = Grid.over((Z, ANGLE), (20, 6), [(0.0, 1.0), None])
+    energy = np.zeros(grid.shape)
+    diffusion = np.broadcast_to(np.eye(2), (*grid.shape, 2, 2)).copy()
+    energy[15:17], diffusion[17:] = np.inf, np.nan
+    found = ReducedDynamics(grid, energy, diffusion, KT)
+    assert found.cells.sum() == 15 * 6
+    z = grid.points[:, 0].reshape(grid.shape)
+    times = found.mean_first_passage_time(z < 0.1)
+    np.testing.assert_allclose(times[5], 0.65**2 - (0.75 - z[5]) ** 2, rtol=0.06)
+
+
 def test_refusals():
     grid = Grid.over((Z,), 20, [(0.0, 1.0)])
     ones = np.ones((20, 1, 1))
     with pytest.raises(ValueError, match="not positive"):
         ReducedDynamics(grid, np.zeros(20), -ones, KT)
     found = ReducedDynamics(grid, np.zeros(20), ones, KT)
+    for shape in ((20,), (20, 2, 2)):
+        with pytest.raises(ValueError, match="have shapes"):
+            ReducedDynamics(grid, np.zeros(20), np.ones(shape), KT)
+    with pytest.raises(ValueError, match="kT is 0"):
+        ReducedDynamics(grid, np.zeros(20), ones, 0.0)
+    with pytest.raises(ValueError, match="known in no cell"):
+        ReducedDynamics(grid, np.full(20, np.nan), ones, KT)
+    with pytest.raises(ValueError, match=r"start of z is 1\.5"):
+        found.simulate([[0.5], [1.5]], 1, 1e-3, seed=0)
+    with pytest.raises(ValueError, match="starts have shape"):
+        found.simulate([0.5, 0.6], 1, 1e-3, seed=0)
+    few = Grid.over((Z,), 3, [(0.0, 1.0)])
+    with pytest.raises(ValueError, match="too few to refine"):
+        reduced_dynamics_of(few, closure_of(few, well, spreading))
     with pytest.raises(ValueError, match="overlap"):
         found.committor(np.ones(20), np.ones(20))
     with pytest.raises(ValueError, match="expected \\(20,\\)"):

@@ -13,7 +13,7 @@ def slow_variable(system):
 
 def wells(system, n_windows, reach=None):
     """Centres over the slow variable's range below `reach` kT, and a stiffness that overlaps."""
-    grid = np.linspace(*system.slow_range, 2001)
+    grid = np.linspace(*system.slow_range, 501)
     energy = system.free_energy(grid[:, None])
     low = grid[energy - energy.min() < (reach or 12.0) * system.kT]
     centres = np.linspace(low[0], low[-1], n_windows)
@@ -27,7 +27,7 @@ def exact_windows(system, n_windows, n_frames, seed):
     rng = np.random.default_rng(seed)
     variable = slow_variable(system)
     centres, kappa = wells(system, n_windows)
-    grid = np.linspace(*system.slow_range, 20001)
+    grid = np.linspace(*system.slow_range, 4001)
     energy = system.free_energy(grid[:, None])
     windows, configurations = [], []
     for centre in centres:

@@ -24,7 +24,7 @@ from openmm_cgan.plumed.backends import (
     refuse,
     variables_to_read,
 )
-from openmm_cgan.plumed.bias.presence import Presence, free_force_group
+from openmm_cgan.plumed.bias.presence import Presence, free_force_group, require_no_foreign
 from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
 from openmm_cgan.plumed.bias.serials import topology_beside
 from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
@@ -113,7 +113,6 @@ class PlumedBias:
         self._asked, self._moves = backend, False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
         self._presence: Presence | None = None  # in a System
-        self._groups: set[int] = set()
         self._reporter: UpdateReporter | None = None
         self.simulation: Simulation | None = None
         self._claims: list[Claim] = []  # of the files of a saved run, until they are open
@@ -188,8 +187,8 @@ class PlumedBias:
         self._engine.check(system.getNumParticles())
         self._settle_backend(system)
         group = free_force_group(system, force_group)
-        self._groups, forces = {group}, self._engine.forces(system)
-        self._presence = Presence(forces, system, group, to_a_copy=self._moves)
+        forces = self._engine.forces(system)
+        self._presence = Presence(forces, system, group, self._moves, not self.static)
         return forces
 
     def _settle_backend(self, system: openmm.System) -> None:
@@ -200,8 +199,8 @@ class PlumedBias:
         self._take_backend(self._engine.read, None)
 
     def force_groups(self) -> set[int]:
-        """The force groups of the bias in its System."""
-        return set(self._groups)
+        """The force groups of the bias in its System, as they are now."""
+        return set() if self._presence is None else self._presence.groups
 
     def attach(self, simulation: Simulation, checkpoint: str | Path | None = None) -> None:
         """Let the bias act between the steps of a Simulation: lay hills, write COLVAR.
@@ -235,19 +234,21 @@ class PlumedBias:
 
     def _require_attachable(self, simulation: Simulation) -> None:
         if self._presence is None:
+            require_no_foreign(simulation.system)
             raise RuntimeError("call bias.add_to(system) before Simulation(...), then attach")
         if self._reporter is not None:
             raise RuntimeError("this PlumedBias is attached already")
         self._presence.require_in(simulation)
-        require_felt(simulation.integrator, self._groups)
+        self._presence.require_own_groups()
+        require_felt(simulation.integrator, self.force_groups())
 
     def _begin(self, simulation: Simulation, begun: bool) -> None:
         """Act from now on; the step where the Simulation stands may have been updated before."""
         self._engine.upload(simulation.context)
-        self._reporter = UpdateReporter(self._engine, begun, self._groups)
+        self._reporter = UpdateReporter(self._engine, begun, groups := self.force_groups())
         self.simulation = simulation
         simulation.reporters.append(self._reporter)
-        run_watch = RunWatch(simulation, self._reporter, self._groups, self.temperature)
+        run_watch = RunWatch(simulation, self._reporter, groups, self.temperature)
         around_steps(simulation, before=run_watch.look, after=self._engine.flush)
 
     # ---- with a checkpoint
@@ -313,7 +314,7 @@ class PlumedBias:
         positions, box = positions_and_box(state, periodic)
         if self._reporter is not None and self._reporter.has_seen(step, positions):
             return self._reporter.values, self._reporter.energy
-        tell_energy(self._engine, simulation, self._groups)
+        tell_energy(self._engine, simulation, self.force_groups())
         return self._engine.evaluate(positions, box, step)
 
     def cv_values(self, positions: Any, box: Any = None) -> np.ndarray:

@@ -66,6 +66,8 @@ class Presence:
         Their force group.
     to_a_copy : bool
         Whether the System is a copy that we have made: what else is in it is known.
+    changes : bool
+        Whether the bias must be attached to a Simulation, or does not change as it should.
     """
 
     def __init__(
@@ -74,12 +76,12 @@ class Presence:
         system: openmm.System,
         group: int,
         to_a_copy: bool = False,
+        changes: bool = False,
     ) -> None:
         if not to_a_copy:
             _warn_of_foreign_forces(system)
         self._witness = next((force for force in forces if isinstance(force, WITNESSES)), None)
         self._system = system  # the forces are its own, and end with it
-        self._group = group
         self._marker = ""  # without a witness, a parameter of the Context
         added = list(forces)
         if self._witness is None:
@@ -88,11 +90,39 @@ class Presence:
         for force in added:
             force.setForceGroup(group)
             system.addForce(force)
+        self._forces = added
+        names = ", ".join(force.getName() for force in forces)
+        self._said = weakref.finalize(self, _say_never_attached, names)  # at exit, or before
+        if not changes or to_a_copy:
+            self._said.detach()
         _living.add(self)
 
     def keeps(self, force: openmm.Force, system: openmm.System) -> bool:
         """Whether a force of a System is one of these."""
-        return system.this == self._system.this and force.getForceGroup() == self._group
+        return system.this == self._system.this and force.getForceGroup() in self.groups
+
+    @property
+    def groups(self) -> set[int]:
+        """The force groups that they are in now: a script may number those of a System anew."""
+        return {force.getForceGroup() for force in self._forces}
+
+    def require_own_groups(self) -> None:
+        """Check that no other force has come into their groups.
+
+        Raises
+        ------
+        ValueError
+            If one has: energies with and without the bias could not be told apart.
+        """
+        groups = self.groups
+        names = [f.getName() for f in self._system.getForces() if f.getForceGroup() in groups]
+        if len(names) == len(self._forces):
+            return
+        raise ValueError(
+            f"force groups {sorted(groups)} hold the bias and other forces ({', '.join(names)}): "
+            "they were set after bias.add_to(system), and energies with and without the bias "
+            "could not be told apart; set them before add_to, or leave the bias a group of its own"
+        )
 
     def require_in(self, simulation: Simulation) -> None:
         """Check that the Context of a Simulation contains the forces.
@@ -102,13 +132,11 @@ class Presence:
         RuntimeError
             If not: a Context is a copy of what the System was when it was made.
         """
-        if not self._is_in(simulation.context):
-            if _foreign_forces(simulation.system) and self._system.this != simulation.system.this:
-                raise RuntimeError(
-                    "the Simulation's System has forces of a bias, but not of this one: they were "
-                    "read back from a file, or copied, and no bias keeps them up to date. "
-                    f"{REMOVE}; then bias.add_to(system), before Simulation(...)"
-                )
+        if self._is_in(simulation.context):
+            self._said.detach()
+        else:
+            if self._system.this != simulation.system.this:
+                require_no_foreign(simulation.system)
             raise RuntimeError(
                 "the Simulation's Context does not contain the bias: call bias.add_to(system) "
                 "before Simulation(topology, system, integrator), with the same System"
@@ -126,10 +154,34 @@ class Presence:
         return True
 
 
+def _say_never_attached(names: str) -> None:
+    log.warning(
+        "%s: the bias was added to a System and never attached: no hill was laid, nothing "
+        "moved or written. Call bias.attach(simulation) after Simulation(...)",
+        names,
+    )
+
+
 REMOVE = (
     "Remove them: for i in reversed(range(system.getNumForces())): "
     "if system.getForce(i).getName().startswith('PLUMED'): system.removeForce(i)"
 )
+
+
+def require_no_foreign(system: openmm.System) -> None:
+    """Check, where a bias is not in a System, that no bias of another process is.
+
+    Raises
+    ------
+    RuntimeError
+        That says how they are taken out.
+    """
+    if _foreign_forces(system):
+        raise RuntimeError(
+            "the Simulation's System has forces of a bias, but not of this one: they were "
+            "read back from a file, or copied, and no bias keeps them up to date. "
+            f"{REMOVE}; then bias.add_to(system), before Simulation(...)"
+        )
 
 
 def _foreign_forces(system: openmm.System) -> list[str]:

@@ -18,6 +18,7 @@ from openmm_cgan.plumed.input.expressions import Expression, namespace, read_exp
 from openmm_cgan.plumed.input.words import read_integer, read_real
 
 NO_LIMIT = math.inf
+LARGEST = 700.0  # exponent of an exponential that is a number
 TINY = 1e-30  # where 1 is returned anyhow, but powers and slopes must stay finite
 
 
@@ -158,7 +159,9 @@ class Switch:
             a, b = self.numbers
             return (1 + (2 ** (a / b) - 1) * positive**a) ** (-b / a)
         beta, lambda_, reference = self.numbers
-        return 1 / (1 + xp.exp(beta * (r - lambda_ * reference)))
+        power = beta * (r - lambda_ * reference)
+        # beyond, a complex exponential has no number, and the function is zero to any precision
+        return 1 / (1 + xp.exp(xp.where(power.real > LARGEST, power * 0 + LARGEST, power)))
 
     def _rational(self, x: Any) -> Any:
         n, m = self.numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from openmm import unit
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import read_known
+from openmm_cgan.plumed.actions.variables.centers import Centroid
+from openmm_cgan.plumed.actions.variables.shapes import Gyration
 from openmm_cgan.plumed.actions.variables.surroundings import NO_FORCE_OF_ENERGY
 from openmm_cgan.plumed.actions.variables.variable import Variable, describe
 from openmm_cgan.plumed.files.fields import read_fields
@@ -46,6 +49,47 @@ def masses_and_charges(system: openmm.System) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(force, openmm.NonbondedForce):
             charges[:] = [force.getParticleParameters(i)[0]._value for i in atoms]
     return masses, charges
+
+
+def require_masses(statements: Sequence[Statement], folder: Path, masses: np.ndarray) -> None:
+    """Check that what weighs atoms by mass finds masses: without, PLUMED divides by zero or hangs.
+
+    Parameters
+    ----------
+    statements : sequence of Statement
+        The input.
+    folder : Path
+        Where the names of its files begin.
+    masses : ndarray, shape (n_atoms,)
+        [dalton]
+
+    Raises
+    ------
+    ValueError
+        With file and line, as of an input that is compiled.
+    """
+    if (masses > 0).all():
+        return
+    known, _ = read_known(list(statements), len(masses), folder)
+    for action in known:
+        if isinstance(action, Centroid | Gyration):
+            action.set_masses(masses)
+            action.require_weights()
+
+
+def require_finite(positions: np.ndarray) -> None:
+    """Raise ValueError where coordinates are NaN or infinite."""
+    flat = positions.reshape(-1)
+    if not math.isfinite(flat.dot(flat)):
+        raise ValueError("a coordinate given to PLUMED is NaN or infinite")
+
+
+def require_number(energy: float) -> None:
+    """Raise ValueError where a bias is NaN or infinite."""
+    if not math.isfinite(energy):
+        raise ValueError(
+            f"the bias is {energy} kJ/mol: a function of the input has no value at these positions"
+        )
 
 
 def energy_needed(plumed: Plumed, statements: Sequence[Statement]) -> bool:

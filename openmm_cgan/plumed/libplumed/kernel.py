@@ -8,7 +8,6 @@ PLUMED, whose output files are unlinked as soon as they are open.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from dataclasses import replace
@@ -27,6 +26,9 @@ from openmm_cgan.plumed.libplumed.enquiries import (
     masses_and_charges,
     periodic_domains,
     probe,
+    require_finite,
+    require_masses,
+    require_number,
     variables_with,
 )
 from openmm_cgan.plumed.libplumed.instance import (
@@ -155,6 +157,7 @@ class KernelBackend(RunByPlumed, Callback):
         """Make the force for a System, and remember its masses and charges."""
         n_atoms = system.getNumParticles()
         self._masses, self._charges = masses_and_charges(system)
+        require_masses(self.statements, self.folder, self._masses)
         asked = self._probe(n_atoms)
         atoms = asked.atoms_needed()
         self.needs_energy = energy_needed(asked, self.statements)
@@ -190,16 +193,17 @@ class KernelBackend(RunByPlumed, Callback):
             forces = plumed.forces
             if particles is None:
                 copy_positions(state, plumed.positions)
-                _refuse_nan(plumed.positions)
+                require_finite(plumed.positions)
                 forces.fill(0.0)
             else:
                 copy_positions(state, self._some_positions)
-                _refuse_nan(self._some_positions)
+                require_finite(self._some_positions)
                 plumed.positions[particles] = self._some_positions
                 forces[particles] = 0.0
             if self._periodic:
                 plumed.box[:] = box_of(state)
             energy = plumed.calculate(state.getStepCount())
+            require_number(energy)
             if particles is None:
                 return energy, forces
             return energy, forces.take(particles, axis=0)
@@ -273,7 +277,7 @@ class KernelBackend(RunByPlumed, Callback):
             expected = plumed.positions.shape
             raise ValueError(f"positions have shape {np.shape(positions)}; expected {expected}")
         plumed.positions[:] = positions
-        _refuse_nan(plumed.positions)
+        require_finite(plumed.positions)
         plumed.box[:] = 0.0 if box is None else box
         energy = plumed.calculate(step)
         return plumed.values.copy(), energy
@@ -392,9 +396,3 @@ class KernelBackend(RunByPlumed, Callback):
                 plumed.close()
         self._plumed = self._observer = None
         self._closed = True
-
-
-def _refuse_nan(positions: np.ndarray) -> None:
-    flat = positions.reshape(-1)
-    if not math.isfinite(flat.dot(flat)):
-        raise ValueError("a coordinate given to PLUMED is NaN or infinite")

@@ -96,6 +96,9 @@ class NativeBackend:
         """The forces of all biases, not yet in the System."""
         n_atoms = system.getNumParticles()
         self.set_masses(np.array([system.getParticleMass(i)._value for i in range(n_atoms)]))
+        for action in self.actions:
+            if isinstance(action, Centroid | Gyration):
+                action.require_weights()
         self._box = kind_of_box(system)
         self._compiler = compiler = Compiler(self._owner, system)
         self._forces = {bias.label: compiler.compile(bias) for bias in self._biases}

@@ -13,6 +13,7 @@ from openmm_cgan.plumed.actions.action import uncovered
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.metad import Metad
+from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
 from openmm_cgan.plumed.actions.variables.components import VectorVariable
@@ -97,7 +98,7 @@ def written_lengths(actions: list[Action]) -> dict[str, int]:
     """
     lengths: dict[str, int] = {}
     for action in actions:
-        if not isinstance(action, Function):
+        if not isinstance(action, Function) or isinstance(action, PytorchModel):
             continue
         places = [f"argument{i}#" for i in range(len(action.arguments))]
         for index, value in enumerate(action.outputs):

@@ -1,5 +1,6 @@
 """What keeps a bias from acting, or has it act as it was earlier, is refused, mended or said."""
 
+import gc
 import logging
 
 import numpy as np
@@ -10,6 +11,7 @@ from openmm import app, unit
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.bias.watch import integrated_groups
 from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.potentials import system_without
 from openmm_cgan.testsystems import alanine_dipeptide
 
 PHI = "phi: TORSION ATOMS=5,7,9,15\n"
@@ -101,6 +103,48 @@ def test_a_force_group_that_is_taken_is_refused():
         PlumedBias(RESTRAINT).add_to(alanine_dipeptide().system, force_group=0)
 
 
+def test_groups_numbered_anew_after_add_to_are_followed():
+    """As scripts do that take energies apart; what leaves the bias out would leave out another."""
+    bias = PlumedBias(RESTRAINT)
+    simulation = simulation_of(bias)
+    for number, force in enumerate(simulation.system.getForces()):
+        force.setForceGroup(number)
+    last = simulation.system.getNumForces() - 1
+    assert bias.force_groups() == {last}
+    left = system_without(simulation.system, bias.force_groups())
+    assert [f.getName() for f in left.getForces() if f.getName().startswith("PLUMED")] == []
+    simulation.context.reinitialize(preserveState=True)
+    bias.attach(simulation)
+    simulation.step(1)
+    state = simulation.context.getState(positions=True, energy=True, groups={last})
+    _, energy = bias.values(simulation, state)
+    assert state.getPotentialEnergy()._value == pytest.approx(energy, rel=1e-6)
+
+
+def test_a_group_that_other_forces_have_come_into_is_refused():
+    bias = PlumedBias(RESTRAINT)
+    simulation = simulation_of(bias)
+    for force in simulation.system.getForces():
+        force.setForceGroup(0)
+    with pytest.raises(ValueError, match=r"force groups \[0\] hold the bias and other forces"):
+        bias.attach(simulation)
+
+
+def test_a_bias_that_was_never_attached_is_said(tmp_path, caplog):
+    for text in (METAD, RESTRAINT):
+        bias = PlumedBias(text, temperature=300, directory=tmp_path)
+        simulation_of(bias).step(1)
+        del bias
+        gc.collect()
+    assert caplog.text.count("never attached") == 1  # the restraint acts without
+    bias = PlumedBias(METAD, temperature=300, directory=tmp_path)
+    bias.attach(simulation_of(bias))
+    bias.close()
+    del bias
+    gc.collect()
+    assert caplog.text.count("never attached") == 1
+
+
 def test_cleared_reporters_cost_no_hill(tmp_path, caplog):
     bias = PlumedBias(METAD, temperature=300, directory=tmp_path)
     simulation = simulation_of(bias)
@@ -164,6 +208,7 @@ def test_a_system_read_back_from_xml_is_refused_with_what_to_do(caplog):
     system = alanine_dipeptide().system
     bias.add_to(system)
     copied = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(system))
+    read = openmm.XmlSerializer.deserialize(openmm.XmlSerializer.serialize(system))
     topology = alanine_dipeptide().topology
     platform = openmm.Platform.getPlatformByName("Reference")
     with pytest.raises(RuntimeError, match=r"read\s+back from a file.*removeForce"):
@@ -173,6 +218,9 @@ def test_a_system_read_back_from_xml_is_refused_with_what_to_do(caplog):
     assert "forces of a bias that is not here" not in caplog.text
     PlumedBias(METAD, temperature=300).add_to(copied)
     assert "forces of a bias that is not here: PLUMED METAD" in caplog.text
+    with pytest.raises(RuntimeError, match=r"read\s+back from a file.*removeForce"):
+        simulation = app.Simulation(topology, read, langevin(), platform)
+        PlumedBias(METAD, temperature=300).attach(simulation)
 
 
 def test_a_temperature_that_is_not_the_bias_ones_is_said_once(caplog):

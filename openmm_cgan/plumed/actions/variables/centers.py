@@ -50,8 +50,8 @@ def mass_weights(action: Action, masses: np.ndarray | None) -> np.ndarray:
     if total == 0:
         raise ValueError(
             f"{action.statement.location}: {action.name} {action.label} weighs its atoms by mass, "
-            "and all of them have mass 0 in this System: frozen particles or virtual sites; use "
-            "CENTER without MASS, or freeze them otherwise"
+            "and all of them have mass 0 in this System: frozen particles or virtual sites; weigh "
+            "them equally (CENTER, or GYRATION without MASS_WEIGHTED), or freeze them otherwise"
         )
     return masses / total
 
@@ -136,6 +136,10 @@ class Centroid(VirtualAtom):
     def set_masses(self, masses: np.ndarray) -> None:
         """Take the masses of all atoms of the system, shape (n_atoms_of_the_system,) [dalton]."""
         self.masses = np.asarray(masses, dtype=float)[list(self.atoms)]
+
+    def require_weights(self) -> None:
+        """Raise ValueError where atoms are weighed by mass and have none."""
+        _ = self.normalized_weights
 
     @property
     def sites(self) -> tuple[int, ...]:

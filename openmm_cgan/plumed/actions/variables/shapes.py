@@ -94,6 +94,10 @@ class Gyration(GroupVariable):
         """Take the masses of all atoms of the system, shape (n_atoms_of_the_system,) [dalton]."""
         self.masses = np.asarray(masses, dtype=float)[list(self.atoms)]
 
+    def require_weights(self) -> None:
+        """Raise ValueError where atoms are weighed by mass and have none."""
+        _ = self.normalized_weights
+
     @property
     def normalized_weights(self) -> np.ndarray:
         """Weight of each atom, summing to 1, shape (n_atoms,).
