@@ -8,6 +8,7 @@ import numpy as np
 import openmm
 import pytest
 import torch
+from MDAnalysis.lib.formats.libmdaxdr import XTCFile
 from openmm import app
 from openmm.app import Simulation
 
@@ -70,6 +71,8 @@ RUNS = {
     "c: CUSTOM ARG=d,a FUNC=x*sin(y) PERIODIC=NO\nDUMPDERIVATIVES ARG=d FILE=MORE STRIDE=2\nDUMPDERIVATIVES ARG=a FILE=b.gro FMT=%12.6f\n"
     "DUMPDERIVATIVES ARG=t FILE=c.xyz FMT=%12.6f\nDUMPDERIVATIVES ARG=g,e,k FILE=e.xyz FMT=%12.6f\nDUMPDERIVATIVES ARG=c FILE=f.xyz FMT=%12.6f\n"
     "DUMPDERIVATIVES ARG=v FILE=v.xyz FMT=%12.6f\n",
+    "DUMPDERIVATIVES of CELL": "UNITS LENGTH=A\nc: CELL\nd: DISTANCE ATOMS=1,2\nDUMPDERIVATIVES ARG=c.* FILE=c.xyz FMT=%12.6f\n"
+    "PRINT ARG=c.* FILE=COLVAR FMT=%12.6f\n",
     "UNITS NATURAL": "UNITS NATURAL LENGTH=A ENERGY=kcal/mol\nd: DISTANCE ATOMS=1,5 NOPBC\n"
     "m: METAD ARG=d SIGMA=9 HEIGHT=1 PACE=2 BIASFACTOR=5 TEMP=1.5\n"
     "n: METAD ARG=d SIGMA=9 HEIGHT=1 PACE=2 BIASFACTOR=5 FILE=MORE\n",
@@ -291,3 +294,48 @@ def test_of_equal_values_the_first_comes_first():
             assert float(output.detach()) == values[places[k]]
             assert slope.tolist() == np.eye(3)[places[k]].tolist()
             assert slopes_in_openmm(action.expression(["x", "y", "z"], k), values) == slope.tolist()
+
+
+BINARY = (
+    "UNITS LENGTH=A\nc: COM ATOMS=1-4\nf: FIXEDATOM AT=1,-2,3\ng: FIXEDATOM AT=9,2,3\n"
+    "DUMPATOMS ATOMS=1-8,c,f,g FILE=a.xtc STRIDE=2\nDUMPATOMS ATOMS=1-8,c,f,g FILE=b.dat TYPE=xtc "
+    "PRECISION=5 RESTART=YES\nDUMPATOMS ATOMS=1-3 FILE=c.xtc\nDUMPATOMS ATOMS=1-8,c FILE=d.trr "
+    "UNITS=nm\nDUMPATOMS ATOMS=2,c FILE=e.trr UPDATE_FROM=0.004\n"
+)
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
+def test_binary_trajectories_are_plumeds_to_the_last_byte(box, tmp_path):
+    """Ten atoms or more are packed in xtc files, fewer are not. A second run appends, or not."""
+    for seed in (1, 2):
+        frames = frames_in(box, 5, seed)
+        driven(BINARY, tmp_path, frames, box, masses=np.arange(8) + 1.0)
+    names = ["a.xtc", "b.dat", "c.xtc", "d.trr", "e.trr", "bck.0.a.xtc", "bck.0.d.trr"]
+    for name in names:
+        mine, plumeds = ((tmp_path / b / name).read_bytes() for b in ("native", "kernel"))
+        assert mine == plumeds, name
+    with XTCFile(str(tmp_path / "native" / "a.xtc")) as file:
+        found = [(frame.step, frame.x[:8]) for frame in file]
+    assert [step for step, _ in found] == [0, 2, 4]
+    for (_, points), frame in zip(found, frames[::2], strict=True):
+        np.testing.assert_allclose(points, frame, atol=0.6e-3)  # three digits, in single precision
+
+
+TOO_MUCH = {
+    "DUMPATOMS ATOMS=1-8 FILE=a.xtc UNITS=A": "xtc files are in nm",
+    "DUMPATOMS ATOMS=1-8 FILE=a.trr UNITS=A": "trr files are in nm",
+    "DUMPATOMS ATOMS=1-8 FILE=a.gz TYPE=xtc": "xtc files are not compressed",
+}
+
+
+@pytest.mark.parametrize("line", TOO_MUCH)
+def test_binary_trajectories_that_would_be_others_than_plumeds_are_refused(line):
+    with pytest.raises(PlumedInputError, match=TOO_MUCH[line]):
+        read_actions(read_statements(f"{line}\n", "<input>"), 8)
+
+
+def test_positions_too_large_for_their_digits_are_refused(tmp_path):
+    """PLUMED goes on, with half a frame in the file."""
+    text = "g: FIXEDATOM AT=30,0,0\nDUMPATOMS ATOMS=1-8,g,g FILE=a.xtc PRECISION=8\n"
+    with pytest.raises(ValueError, match=r"30\.0 nm with 8 digits is too large for an xtc file"):
+        driven(text, tmp_path, frames_in(None, 1))

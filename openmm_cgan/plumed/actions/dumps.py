@@ -39,14 +39,14 @@ class DumpAtoms(Dump):
     """Positions, as the statements above it have moved atoms."""
 
     name = "DUMPATOMS"
-    summary = "positions of atoms in an xyz or gro file"
+    summary = "positions of atoms in an xyz, gro, xtc or trr file"
     keywords = (
         Keyword("ATOMS", "atoms", "atoms and virtual atoms"),
         _FILE,
         _STRIDE,
         Keyword("UNITS", "text", "of length; those of the input if PLUMED", default="PLUMED"),
         Keyword("PRECISION", "integer", "digits behind the point"),
-        Keyword("TYPE", "text", "xyz or gro, if not as the name of the file ends"),
+        Keyword("TYPE", "text", "xyz, gro, xtc or trr, if not as the name of the file ends"),
         RESTART,
         *WINDOW_KEYWORDS,
     )
@@ -61,9 +61,9 @@ class DumpAtoms(Dump):
         ending = Path(self.file).suffix.lstrip(".")
         self.type: str = options["TYPE"] or (ending if ending in known else "xyz")
         if self.type not in known:
-            raise self.error(f"TYPE={self.type}", "expected xyz or gro")
-        if self.type in ("xtc", "trr"):
-            raise self.not_native("FILE", f"natively xyz and gro, not {self.type}")
+            raise self.error(f"TYPE={self.type}", "expected xyz, gro, xtc or trr")
+        if self.type in ("xtc", "trr") and self.file.endswith(".gz"):  # PLUMED does not pack it
+            raise self.not_native("FILE", f"natively {self.type} files are not compressed")
         digits = options["PRECISION"]
         self.digits: int | None = digits
         if digits is not None and not 0 <= digits <= 20:
@@ -75,13 +75,13 @@ class DumpAtoms(Dump):
 
     def _unit(self, text: str) -> float:
         if text == "PLUMED":
-            return 1.0 if self.type == "gro" else self.units.length
+            return self.units.length if self.type == "xyz" else 1.0
         try:
             unit = LENGTHS[text] if text in LENGTHS else read_real(text)
         except ValueError:
             raise self.error(f"UNITS={text}", f"expected one of {', '.join(LENGTHS)}") from None
-        if self.type == "gro" and unit != 1.0:
-            raise self.error(f"UNITS={text}", "gro files are in nm")
+        if self.type != "xyz" and unit != 1.0:
+            raise self.error(f"UNITS={text}", f"{self.type} files are in nm")
         return unit
 
     def enter(self, scope: Scope) -> None:
@@ -123,8 +123,6 @@ class DumpDerivatives(Dump):
             if not isinstance(owner, Variable | Function):
                 message = "natively the derivatives of variables and functions"
                 raise self.not_native(value.name, message)
-            if owner.name == "CELL":  # PLUMED's are not those by a strain
-                raise self.not_native(value.name, "the derivatives of CELL are not native")
             owners.append(owner)
         self.owners = tuple(owners)
         super().enter(scope)

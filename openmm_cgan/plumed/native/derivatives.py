@@ -69,5 +69,5 @@ def by_positions(
         rows = variable.gradient_of_ends(index, seen, box)
     elif variable.sites:
         rows = variable.gradient(index, seen, box)[1]
-    virial = -variable.strain_slope(index, seen, box)
+    virial = 0.0 - variable.strain_slope(index, seen, box)  # zeros are written without a sign
     return np.concatenate([rows.ravel() * variable.units.length, virial.ravel()])

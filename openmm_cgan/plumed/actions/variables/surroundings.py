@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from openmm_cgan.plumed.actions.action import Action, Value
 from openmm_cgan.plumed.actions.variables.variable import BoxEdge, BoxKind, Name, Variable
 from openmm_cgan.plumed.input.expressions import namespace
@@ -39,6 +41,9 @@ class Volume(Variable):
             return "0"
         return f"({name(BoxEdge('v'))}*{1 / self.units.length**3!r})"
 
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        return float(self.value(positions, box)) * np.eye(3)
+
 
 class Cell(Variable):
     """The components of the box vectors; zero without a box."""
@@ -65,6 +70,13 @@ class Cell(Variable):
         if not box.periodic or edge in ("ay", "az", "bz"):
             return "0"
         return f"({name(BoxEdge(edge))}*{1 / self.units.length!r})"
+
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        slope = np.zeros((3, 3))
+        if box is not None:
+            row, column = divmod(index, 3)
+            slope[:, column] = box[row] / self.units.length
+        return slope
 
 
 class Observed(Action):

@@ -11,6 +11,7 @@ from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.variables.variable import site_position
 from openmm_cgan.plumed.files.contents import open_rows
 from openmm_cgan.plumed.files.fields import FieldWriter, begin_file
+from openmm_cgan.plumed.files.xdr_frames import XdrFrame, trr_bytes, xtc_bytes
 from openmm_cgan.plumed.native.derivatives import by_arguments, by_positions
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step
 
@@ -61,9 +62,11 @@ class DumpAtomsRun(_DumpRun):
             seen, box = mover.moved(seen, box)
         points = np.array([site_position(site, seen, box) for site in action.sites]) / action.unit
         edges = np.zeros((3, 3)) if box is None else box / action.unit
-        lines = _gro if action.type == "gro" else _xyz
         with open_rows(self._files.path(action.file)) as file:
-            file.write(lines(action, points, edges, step))
+            if action.type in ("xtc", "trr"):
+                file.buffer.write(_xdr(action, points, edges, step))
+            else:
+                file.write((_gro if action.type == "gro" else _xyz)(action, points, edges, step))
 
 
 class DumpDerivativesRun(_DumpRun):
@@ -131,6 +134,15 @@ def _gro(action: DumpAtoms, points: np.ndarray, box: np.ndarray, step: Step) -> 
     order = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1))
     lines.append(" ".join(box_fmt % box[place] for place in order))
     return "\n".join([*lines, ""])
+
+
+def _xdr(action: DumpAtoms, points: np.ndarray, box: np.ndarray, step: Step) -> bytes:
+    """One frame of an xtc or trr file."""
+    time = step.time_for(action) / action.units.time  # divided twice, as PLUMED has it
+    frame = XdrFrame(points, box, step.number, time)
+    if action.type == "trr":
+        return trr_bytes(frame)
+    return xtc_bytes(frame, 3 if action.digits is None else action.digits)
 
 
 def _named(action: DumpAtoms, site: Any) -> tuple[int, str, str]:
