@@ -241,7 +241,7 @@ def real_inputs() -> list[str]:
     texts = [path.read_text() for path in sorted(INPUTS.glob("*.dat"))]
     cases = [*CASES.values(), *GROUPS.values()]
     texts += [f"phi: TORSION ATOMS=5,7,9,15\nd: DISTANCE ATOMS=1,2\n{text}\n" for text in MORE]
-    return [*texts, *(case.format(pbc="", pdb="x.pdb") + "\n" for case in cases)]
+    return [*texts, *(case.format(pbc="", pdb="x.pdb", path="x.pdb") + "\n" for case in cases)]
 
 
 def random_text(random: Random) -> str:
