@@ -90,6 +90,11 @@ def test_proposal_settings_are_refused_when_made(wrong):
 
 def test_proposal_settings_take_a_temperature_with_units():
     assert ProposalSettings(temperature=300 * unit.kelvin).kappa is None
+    with pytest.raises(
+        ValueError, match="max_energy is 5 kJ/mol; expected a plain number"
+    ) as caught:
+        ProposalSettings(max_energy=5 * unit.kilojoule_per_mole)
+    assert "PLUMED" not in str(caught.value)
 
 
 def test_every_border_converts_or_refuses(tmp_path):

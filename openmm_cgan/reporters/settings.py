@@ -9,7 +9,7 @@ from openmm import unit
 
 from openmm_cgan.proposals import ScreenSettings
 from openmm_cgan.proposals.conditions import Conditions
-from openmm_cgan.quantities import kelvin, number_of_steps, numbers_of
+from openmm_cgan.quantities import has_units, kelvin, number_of_steps, numbers_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,12 @@ class ProposalSettings:
         number_of_steps(self.minimise_iterations, "minimise_iterations", least=0)
         if self.settle_steps is not None:
             number_of_steps(self.settle_steps, "settle_steps", least=0)
-        for name, unit_name in (("kappa", "kJ/mol per CV unit squared"), ("max_energy", "")):
+        if has_units(self.max_energy):
+            raise ValueError(
+                f"max_energy is {self.max_energy}; expected a plain number: it counts standard "
+                "deviations of an energy, kT * sqrt(n_dof)"
+            )
+        for name, unit_name in (("kappa", "kJ/mol per CV unit squared"), ("max_energy", "1")):
             value = vars(self)[name]
             if value is None:
                 continue

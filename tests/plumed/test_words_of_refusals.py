@@ -198,3 +198,44 @@ def test_hills_bias_of_a_mistake_runs_nowhere(tmp_path):
     simulation.context.setPositions(molecule.positions)
     bias.attach(simulation)
     simulation.step(2)
+
+
+@pytest.mark.parametrize("backend", ["native", "kernel"])
+def test_index_files_and_grids_are_looked_for_beside_the_input_too(backend, tmp_path):
+    inputs, out = tmp_path / "inputs", tmp_path / "run"
+    inputs.mkdir()
+    (inputs / "i.ndx").write_text("[ some ]\n1 2\n[ pair ]\n1 3\n")
+    nodes = "".join(f"{0.05 * i:.2f} {3.0 * i:.1f} 60.0\n" for i in range(11))  # 60 kJ/mol/nm
+    (inputs / "grid").write_text(
+        "#! FIELDS d m.bias der_d\n#! SET min_d 0\n#! SET max_d 0.5\n#! SET nbins_d 11\n"
+        f"#! SET periodic_d false\n{nodes}"
+    )
+    (inputs / "p.dat").write_text(
+        "d: DISTANCE ATOMS={@ndx:{i.ndx pair}}\ng: DISTANCE ATOMS=@ndx:i.ndx\n"
+        "m: EXTERNAL ARG=d FILE=grid\nPRINT ARG=d,g,m.bias FILE=COLVAR\n"
+    )
+    x = np.array([[0, 0, 0], [0.1, 0, 0], [0, 0.2, 0]])
+    run_driver(inputs / "p.dat", iter([Frame(x)]), DriverSettings(backend=backend, directory=out))
+    found = read_fields(out / "COLVAR").columns
+    assert found["d"][0] == pytest.approx(0.2, abs=1e-6)
+    assert found["g"][0] == pytest.approx(0.1, abs=1e-6)
+    assert found["m.bias"][0] == pytest.approx(60.0 * 0.2, abs=1e-5)
+
+
+def test_selectors_below_a_molinfo_with_problems_are_not_complained_of(tmp_path):
+    pdb = tmp_path / "a.pdb"
+    pdb.write_text(PDB.replace(" 900 ", "   3 ").replace(" 901 ", "   4 "))
+    text = "MOLINFO STRUCTURE={}\nd: DISTANCE ATOMS=1,@C-3\nPRINT ARG=d\n"
+    with pytest.raises(PlumedInputError) as caught:
+        PlumedBias(text.format(tmp_path / "none.pdb"), backend="native", directory=tmp_path)
+    assert [problem.location.line for problem in caught.value.problems] == [1]
+    covered = PlumedBias(text.format(f"{pdb} PYTHON_BIN=python"), directory=tmp_path)
+    assert covered.backend == "kernel"  # its MOLINFO is PLUMED's, not a mistake
+
+
+def test_the_mark_of_some_editors_at_the_begin_of_a_file_is_no_word(tmp_path):
+    path = tmp_path / "p.dat"
+    path.write_text("# of distances\nd: DISTANCE ATOMS=1,2\nPRINT ARG=d\n", encoding="utf-8-sig")
+    for backend in ("native", "kernel"):
+        bias = PlumedBias(path, backend=backend, directory=tmp_path)
+        assert [variable.name for variable in bias.variables] == ["d"]

@@ -205,4 +205,5 @@ def read_known(
         except PlumedInputError as error:
             problems += error.problems
             scope.broken.add(statement.label)
+            scope.molinfo_broken = scope.molinfo_broken or cls is MolInfoAction
     return list(scope.actions.values()), problems

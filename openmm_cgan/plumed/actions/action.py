@@ -255,8 +255,8 @@ class Scope:
     groups : dict of str to tuple of int or VirtualAtom
     virtual_atoms : dict of str to VirtualAtom
     molinfo : MolInfo, optional
-    molinfo_whole : bool
-        Whether it has WHOLE.
+    molinfo_whole, molinfo_broken : bool
+        Whether it has WHOLE; whether one has problems, and nothing is known of selectors.
     entities : tuple of Entity
         What is made whole.
     movers : tuple of Mover
@@ -277,6 +277,7 @@ class Scope:
     virtual_atoms: dict[str, Action] = field(default_factory=dict)
     molinfo: MolInfo | None = None
     molinfo_whole: bool = False
+    molinfo_broken: bool = False
     entities: tuple[Any, ...] = ()
     movers: tuple[Any, ...] = ()
     broken: set[str] = field(default_factory=set)
@@ -372,6 +373,8 @@ class Scope:
         return atoms
 
     def _select(self, selector: str) -> list[int]:
+        if self.molinfo_broken:
+            raise BrokenAboveError
         if self.molinfo is None:
             raise ValueError(f"the selector '@{selector}' needs a MOLINFO above this line")
         return self.present(self.molinfo.select(selector), f"@{selector}")

@@ -190,6 +190,8 @@ def _read_atoms(text: str, scope: Scope, _: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _read_backbone(text: str, scope: Scope, _: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
+    if scope.molinfo_broken:
+        raise BrokenAboveError
     if scope.molinfo is None:
         raise ValueError("needs a MOLINFO above this line")
     words = split_vector(text)

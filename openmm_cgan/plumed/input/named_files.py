@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,9 @@ TEXT_ITSELF = "<input>"  # the name of an input that is no file
 
 # Keywords that name a file which is only read
 READ_FILES = frozenset({"STRUCTURE", "REFERENCE", "NDX_FILE", "TEMPLATE"})
-READERS = frozenset({"PYTORCH_MODEL"})  # actions whose FILE is only read too
+# those that do so in one action only
+READ_BY = {"PYTORCH_MODEL": {"FILE"}, "EXTERNAL": {"FILE"}, "METAD": {"TARGET"}}
+INDEX_FILE = re.compile(r"@ndx:\{*([^\s{},]+)", re.IGNORECASE)  # in a list of atoms
 
 
 def places(folder: Path, source: str) -> list[Path]:
@@ -40,13 +43,21 @@ def with_files_found(
 ) -> tuple[str, ...]:
     """The words of a statement, those naming a file that lies beside the input by its full name."""
     found = []
-    read = READ_FILES | {"FILE"} if action in READERS else READ_FILES
+    read = READ_FILES | READ_BY.get(action, set())
+
+    def full(name: str) -> str:
+        path = found_file(name, folder, source)
+        return name if path == folder / name else str(path.absolute())
+
+    def full_index(match: re.Match[str]) -> str:
+        return match[0].removesuffix(match[1]) + full(match[1])
+
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key.upper() in read:
-            path = found_file(unbrace(value), folder, source)
-            word = word if path == folder / unbrace(value) else f"{key}={path.absolute()}"
-        found.append(word)
+            name = unbrace(value)
+            word = word if full(name) == name else f"{key}={full(name)}"
+        found.append(INDEX_FILE.sub(full_index, word))
     return tuple(found)
 
 
@@ -62,7 +73,7 @@ def text_of(path: Path) -> str:
         raise ValueError(f"{path} has more than {MAX_INPUT_BYTES} bytes: not a PLUMED input")
     data = path.read_bytes()  # bytes, for a text file would give a line to each carriage return
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")  # some editors begin a file with a mark
     except UnicodeDecodeError:
         text = data.decode("latin-1")
         for number, line in enumerate(text.split("\n"), start=1):
