@@ -109,15 +109,15 @@ def numbers_of(values: Any, name: str, unit_name: str = "CV units") -> np.ndarra
         raise ValueError(f"{expected}: {error}") from error
 
 
-def number_of_steps(value: Any, name: str, least: int = 1) -> int:
-    """A whole number of steps.
+def number_of_steps(value: Any, name: str, least: int = 1, what: str = "a number of steps") -> int:
+    """A whole number of steps, or of what else is counted.
 
     Raises
     ------
     ValueError
         If it is a time, no whole number, or less than the least.
     """
-    expected = f"{name} is {value}; expected a number of steps >= {least}"
+    expected = f"{name} is {value}; expected {what} >= {least}"
     if has_units(value):
         raise ValueError(f"{expected}: divide a time by the time step, round(time / timestep)")
     try:

@@ -343,6 +343,7 @@ ALLOWED = {
     "reporters": {"numpy", "openmm"},
     "free_energy": {"numpy", "scipy", "pymbar"},
     "closures": {"numpy", "scipy"},
+    "closures.conditional_averages": {"numpy", "tqdm"},
     "closures.local_quantities": {"numpy", "torch"},
     "closures.constraint_manifold": {"torch"},
     "closures.projection": {"numpy", "torch", "tqdm"},

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from tqdm.auto import tqdm
 
 from openmm_cgan.closures.local_polynomial import (
     LEAST_EFFECTIVE,
@@ -33,6 +34,7 @@ NORMAL_MEDIAN = 0.4549  # of the square of a standard normal number
 DEGREES = (0, 1, 2, 3)  # of the local polynomial
 ENOUGH_REPLICATES = 40  # to choose a bandwidth by
 ENOUGH_VALUES = 25  # of one CV, likewise
+MOST_VALUES = 64  # likewise: more would cost time and tell little
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,8 @@ def choose_bandwidth(
     Widths from 0.5 to 25 % of each CV's range over `at` are tried, from the narrowest on that knows
     nine in ten of the values that the widest knows. The widest is taken whose averages, and those
     of all narrower ones, differ from each narrower one by no more than 2.5 standard errors of the
-    difference, as the median over values and quantities has it (O. Lepski's rule: Theory Probab.
-    Appl. 35, 454 (1991), doi 10.1137/1135065); and one step less.
+    difference, as the median over values (64 of them at most) and quantities has it (O. Lepski's
+    rule: Theory Probab. Appl. 35, 454 (1991), doi 10.1137/1135065); and one step less.
 
     Parameters
     ----------
@@ -176,6 +178,8 @@ def choose_bandwidth(
         raise ValueError("all samples have the same value of a CV: there is nothing around it")
     if at.shape[1] == 1 and len(at) < ENOUGH_VALUES:
         at = np.linspace(at.min(), at.min() + extent, ENOUGH_VALUES)
+    if len(at) > MOST_VALUES:
+        at = at[np.sort(np.random.default_rng(0).permutation(len(at))[:MOST_VALUES])]
     parts = np.geomspace(NARROWEST, WIDEST, STEPS)
     relative = relative_weights(samples)[: 1 + ENOUGH_REPLICATES]
     tried = [_averages(samples, relative, flat, at, part * extent, degree)[0] for part in parts]
@@ -230,9 +234,13 @@ def _random_fields(
 
 
 def relative_weights(samples: WeightedSamples) -> NDArray[np.float64]:
-    """Weight of each sample in each replicate over its own, (1 + n_bootstrap, n); ones first."""
+    """Weight of each sample in each replicate over its own, (1 + n_bootstrap, n); ones first.
+
+    Those of one sample lie together in memory, as `weights_near` takes them.
+    """
     own = np.where(np.isfinite(samples.log_weights), samples.log_weights, 0.0)
-    return np.concatenate([np.ones((1, len(own))), np.exp(samples.replicates - own)])
+    rows = np.concatenate([np.ones((1, len(own))), np.exp(samples.replicates - own)])
+    return np.asfortranarray(rows)
 
 
 def weights_near(
@@ -240,7 +248,9 @@ def weights_near(
 ) -> NDArray[np.float64]:
     """Weights of some samples in all replicates, (1 + n_bootstrap, n_rows), up to one factor."""
     logs = samples.log_weights[rows]
-    return np.asarray(relative[:, rows] * np.exp(logs - logs.max()))
+    found = relative.T[rows]
+    found *= np.exp(logs - logs.max())[:, None]
+    return found.T
 
 
 def _disagreement(rows: NDArray, narrower: NDArray) -> float:
@@ -266,7 +276,8 @@ def _averages(
     needed = LEAST_EFFECTIVE * n_coefficients(at.shape[1], degree)
     rows = np.full((len(relative), len(at), flat.shape[1]), np.nan)
     effective = np.zeros(len(at))
-    for j, z in enumerate(at):
+    points = tqdm(at, desc="conditional averages", disable=None, leave=False)
+    for j, z in enumerate(points):
         near = neighbourhood(samples.cvs, samples.variables, z, widths)
         if not (near.surrounds and of_one_part(samples, near)):
             continue

@@ -29,11 +29,13 @@ from openmm_cgan.closures.conditional_averages import (
     relative_weights,
     weights_near,
 )
-from openmm_cgan.closures.local_polynomial import LEAST_EFFECTIVE, neighbourhood
+from openmm_cgan.closures.local_polynomial import LEAST_EFFECTIVE, Neighbourhood, neighbourhood
 from openmm_cgan.closures.local_quantities import LocalDynamics
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.samples import WeightedSamples, spread
 
+GAP = 3.0  # mean distances between frames that the end of a kernel may be empty: by chance, 5 %
+SMALL_GAP = 0.05  # of the kernel's width: what it is there is a tenth of what it is inside
 WIDTH = 0.1  # of the range of values: of the kernel by which the identity is tested
 
 
@@ -75,7 +77,7 @@ class Identity:
         Values of the CVs [CV unit].
     residual, error : ndarray, shape (m, k)
         b + sigma^2 A' / 2kT - (sigma^2)' / 2 and its standard error [CV unit/ps]; NaN where there
-        are too few frames.
+        are too few frames, or the kernel reaches beyond what was sampled.
     scale : float
         Root mean square of the terms that cancel [CV unit/ps].
     """
@@ -171,7 +173,7 @@ def identity(
     residual, error, size = (np.full(at.shape, np.nan) for _ in range(3))
     for j, z in enumerate(at):
         near = neighbourhood(samples.cvs, samples.variables, z, widths)
-        if not (near.surrounds and of_one_part(samples, near)):
+        if not (near.surrounds and _reached(near) and of_one_part(samples, near)):
             continue
         slopes = near.kernel[:, None] * (-2.0 * near.offsets / (1.0 - near.offsets**2)) / widths
         terms = local.drift[near.rows] * near.kernel[:, None]
@@ -187,6 +189,13 @@ def identity(
         error[j] = [spread(column) for column in rows[1:].T]
     scale = np.sqrt(np.nanmean(size**2)) if np.isfinite(size).any() else np.nan
     return Identity(at, residual, error, float(scale))
+
+
+def _reached(near: Neighbourhood) -> bool:
+    """Whether frames reach the ends of a kernel: cut off by an end of the data, it is off."""
+    gap = max(SMALL_GAP, GAP * 2.0 / len(near.rows))
+    low, high = near.offsets.min(0), near.offsets.max(0)
+    return bool(((low <= gap - 1.0) & (high >= 1.0 - gap)).all())
 
 
 def _require_same(samples: WeightedSamples, local: LocalDynamics) -> None:

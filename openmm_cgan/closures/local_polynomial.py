@@ -97,12 +97,13 @@ def fitted_at(
     """
     monomials = _monomials(near.offsets, degree)
     p = monomials.shape[1]
-    weighted = weights * near.kernel
-    products = (monomials[:, :, None] * monomials[:, None]).reshape(len(monomials), -1)
-    normal = (weighted @ products).reshape(-1, p, p)
-    right = (weighted @ (monomials[:, :, None] * values[:, None]).reshape(len(values), -1)).reshape(
-        -1, p, values.shape[1]
-    )
+    weighted = monomials * near.kernel[:, None]
+    first, second = np.triu_indices(p)
+    normal = np.empty((len(weights), p, p))
+    normal[:, first, second] = weights @ (weighted[:, first] * monomials[:, second])
+    normal[:, second, first] = normal[:, first, second]
+    right = weights @ (weighted[:, :, None] * values[:, None]).reshape(len(values), -1)
+    right = right.reshape(len(weights), p, values.shape[1])
     found = np.full((len(weights), values.shape[1]), np.nan)
     total = normal[:, 0, 0]
     sound = np.isfinite(normal).all((1, 2)) & (total > LEAST_WEIGHT)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.free_energy.overlap import weakest_link
 from openmm_cgan.free_energy.pareto import LARGEST_K
-from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples
+from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples, titles_of
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -60,10 +60,11 @@ def warn_of_slow_windows(windows: Sequence[BiasedFrames], inefficiencies: NDArra
     independent = np.array([len(w.cvs) for w in windows]) / inefficiencies
     slow = np.flatnonzero(independent < LEAST_INDEPENDENT).tolist()
     if len(slow):
+        titles = titles_of(windows)
         logger.warning(
             "%d of %d windows (%s) hold fewer than %d independent frames: they are short, or hop "
             "across a barrier that is steeper than the restraint; stiffen it or run longer",
-            len(slow), len(windows), listed([windows[i].name for i in slow]), LEAST_INDEPENDENT,
+            len(slow), len(windows), listed([titles[i] for i in slow]), LEAST_INDEPENDENT,
         )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from openmm_cgan.free_energy.samples import (
     check_windows,
     normalised,
     statistical_inefficiency,
+    titles_of,
 )
 from openmm_cgan.short_reprs import short_repr
 
@@ -100,7 +101,7 @@ def reweight_windows(
     return joined.weighted(
         lambda rows: biases.reduced(joined.cvs[rows]),
         biases.state,
-        [windows[i].name for i in biases.first],
+        [titles_of(windows)[i] for i in biases.first],
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
@@ -183,7 +184,7 @@ class JoinedWindows:
         drawn = draws_of(blocks_of(sizes, self.inefficiencies), self.inefficiencies,
                          n_bootstrap, seed)  # fmt: skip
         changes = resampled_log_weights(weights_nk, states, drawn)
-        titles = [w.name for w in self.windows]
+        titles = titles_of(self.windows)
         changes[:, without_error(sizes, parts[state], titles)[window]] = np.nan
         samples = WeightedSamples(
             self.cvs,
@@ -247,7 +248,7 @@ def reweight(
     with np.errstate(divide="ignore"):
         drawn = draws_of(blocks_of(sizes, inefficiencies), inefficiencies, n_bootstrap, seed)
         changes = np.log(drawn, dtype=float)
-    names = [run.name for run in runs]
+    names = titles_of(runs)
     if without_error(sizes, np.zeros(len(runs), dtype=np.int64), names).any():
         changes[:] = np.nan
     samples = WeightedSamples(

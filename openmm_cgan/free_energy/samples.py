@@ -256,6 +256,11 @@ def normalised(log_weights: NDArray) -> NDArray[np.float64]:
     return log_weights - logsumexp(log_weights, axis=-1, keepdims=True)
 
 
+def titles_of(windows: Sequence[BiasedFrames]) -> list[str]:
+    """Names of windows for messages; the number, from 0, of one that has none."""
+    return [window.name or f"number {i}" for i, window in enumerate(windows)]
+
+
 def check_windows(windows: Sequence[BiasedFrames]) -> None:
     """Refuse windows that do not belong together or are empty.
 
@@ -268,22 +273,22 @@ def check_windows(windows: Sequence[BiasedFrames]) -> None:
     if not windows:
         raise ValueError("no window to reweigh")
     first = windows[0]
-    for window in windows:
+    for title, window in zip(titles_of(windows), windows, strict=True):
         if window.cvs.ndim != 2 or len(window.cvs) == 0:
             raise ValueError(
-                f"window {window.name!r} has CVs of shape {window.cvs.shape}, "
+                f"window {title!r} has CVs of shape {window.cvs.shape}, "
                 "expected (n_frames, n_cvs) with at least one frame"
             )
         if not np.isfinite(window.cvs).all():
-            raise ValueError(f"window {window.name!r} has CV values that are not finite")
+            raise ValueError(f"window {title!r} has CV values that are not finite")
         names = [v.name for v in window.variables]
         if names != [v.name for v in first.variables] or len(names) != window.cvs.shape[1]:
             raise ValueError(
-                f"window {window.name!r} has the CVs {names} in {window.cvs.shape[1]} columns, "
+                f"window {title!r} has the CVs {names} in {window.cvs.shape[1]} columns, "
                 f"the first one {[v.name for v in first.variables]}"
             )
         if abs(window.temperature - first.temperature) > 1e-6:
             raise ValueError(
-                f"window {window.name!r} is at {window.temperature} K, the first at "
+                f"window {title!r} is at {window.temperature} K, the first at "
                 f"{first.temperature} K; join windows of one temperature"
             )

@@ -283,9 +283,12 @@ def variables_to_read(
     else:
         names = arguments_of_biases(plumed_input.followed)
     if not names and (native is None or not native.prints):
+        if native is None and kernel.find_kernel() is not None:  # who says first what is wrong
+            asked = kernel.KernelBackend(plumed_input, temperature=None, restart=False, read=())
+            asked.check(kernel.PROBE_ATOMS)
         raise ValueError(
-            f"{plumed_input.source} names no collective variables: it has no bias and no PRINT; "
-            "say which with cvs=('phi', 'psi')"
+            f"{plumed_input.source} names no collective variables: no bias and no PRINT has one in "
+            "ARG; say which with cvs=('phi', 'psi')"
         )
     return names
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.proposals.stereochemistry import BondGraph
-from openmm_cgan.quantities import nanometers, numbers_of
+from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of
 
 NOT_FINITE = "not finite"
 BOND_LENGTH = "bond length"
@@ -78,6 +78,15 @@ class ScreenSettings:
     bond_tolerance: float = 0.25
     chirality: bool = True
     cis_trans: bool = True
+
+    def __post_init__(self) -> None:
+        number_of_steps(self.excluded_bonds, "excluded_bonds", 0, "a whole number")
+        for name in ("cv_tolerance", "bond_tolerance"):
+            value = vars(self)[name]
+            if value is not None and not (numbers_of(value, name) > 0).all():
+                raise ValueError(f"{name} is {value}; expected a positive number")
+        if not 0 <= self.clash_fraction < np.inf:
+            raise ValueError(f"clash_fraction is {self.clash_fraction}; expected 0 or more")
 
 
 class Screen:
@@ -341,8 +350,8 @@ def cv_tolerances(
         tolerances = numbers_of(given, "cv_tolerance")
         if tolerances.shape not in ((), (n_cvs,)) or not (tolerances > 0).all():
             raise ValueError(
-                f"cv_tolerance has {tolerances.size} values, {given}; expected one positive "
-                f"number, or one for each of the {n_cvs} CVs"
+                f"cv_tolerance is {given}; expected one positive number, or one for each of the "
+                f"{n_cvs} CVs"
             )
         return np.broadcast_to(tolerances, n_cvs)
     widths = np.full(n_cvs, np.inf) if cv_range is None else np.ptp(np.asarray(cv_range), axis=1)

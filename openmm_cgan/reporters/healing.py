@@ -85,6 +85,11 @@ class HealingContext:
         """
         given = self.settings.kappa
         if given is not None:
+            if np.shape(given) not in ((), self.tolerance.shape):
+                raise ValueError(
+                    f"kappa is {given}; expected one number, or one for each of the "
+                    f"{len(self.tolerance)} CVs"
+                )
             return np.array(np.broadcast_to(np.asarray(given, float), self.tolerance.shape))
         step = verlet_step(simulation.integrator)
         masses = self.surroundings.cv_masses(masses_of(simulation.system))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 from openmm import unit
 
 from openmm_cgan.proposals import ScreenSettings
@@ -67,14 +68,18 @@ class ProposalSettings:
 
     def __post_init__(self) -> None:
         kelvin(self.temperature)
-        for name in ("batch", "choose_from", "candidates", "heal_steps"):
-            number_of_steps(vars(self)[name], name)
+        for name in ("batch", "choose_from", "candidates"):
+            number_of_steps(vars(self)[name], name, what="a whole number")
+        number_of_steps(self.heal_steps, "heal_steps")
         number_of_steps(self.minimise_iterations, "minimise_iterations", least=0)
         if self.settle_steps is not None:
             number_of_steps(self.settle_steps, "settle_steps", least=0)
         for name, unit_name in (("kappa", "kJ/mol per CV unit squared"), ("max_energy", "")):
             value = vars(self)[name]
-            if value is not None and not (numbers_of(value, name, unit_name) > 0).all():
+            if value is None:
+                continue
+            numbers = numbers_of(value, name, unit_name)
+            if not (np.isfinite(numbers) & (numbers > 0)).all():
                 raise ValueError(f"{name} is {value}; expected a positive number")
         if isinstance(self.conditions, str) and self.conditions != "uniform":
             raise ValueError(

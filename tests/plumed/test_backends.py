@@ -5,6 +5,7 @@ import torch
 
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.input import language
+from openmm_cgan.plumed.input.language import PlumedInputError
 from openmm_cgan.plumed.libplumed import plugin
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases.biased_runs import langevin
@@ -88,3 +89,9 @@ def test_forces_that_know_no_context_are_marked():
         assert molecule.system.getNumForces() - before == len(forces) + n_marks
         with pytest.raises(RuntimeError, match="does not contain the bias"):
             bias.attach(early)
+
+
+@pytest.mark.plumed
+def test_an_unknown_action_is_said_where_no_variable_is_named():
+    with pytest.raises(PlumedInputError, match=r'<input>:1: UNKNOWN.*"UNKNOWN" is not known'):
+        PlumedBias("a: UNKNOWN ATOMS=1\nPRINT ARG=* FILE=COLVAR")

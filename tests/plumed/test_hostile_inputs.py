@@ -190,6 +190,20 @@ def test_code_from_files_is_not_run(backend, action, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["auto", "kernel", "native"])
+@pytest.mark.parametrize("fmt", ["%n", "%f%n", "%*f", "%s", "%1$f", "%f%f", "%d"])
+def test_number_formats_are_of_one_number_before_printf_sees_them(backend, fmt, tmp_path):
+    """%n writes to memory, and %* takes a width from wherever the next argument would be."""
+    with pytest.raises(PlumedInputError, match=r":2: FMT.*expected a format"):
+        PlumedBias(f"{DISTANCE}PRINT ARG=d FMT={fmt}\n", backend=backend, directory=tmp_path)
+
+
+def test_numbers_that_are_infinite_are_refused_in_expressions(tmp_path):
+    text = f"{DISTANCE}f: CUSTOM ARG=d FUNC=1e999*x PERIODIC=NO\nRESTRAINT ARG=f AT=0 KAPPA=1\n"
+    with pytest.raises(PlumedInputError, match=r":2: FUNC=.*1e999|:2: FUNC.*too large"):
+        PlumedBias(text, directory=tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["auto", "kernel", "native"])
 @pytest.mark.parametrize("fmt", ["%999999999f", "%.999999999f", "%99999999.3f"])
 def test_number_formats_have_a_bounded_width(backend, fmt, tmp_path):
     with pytest.raises(PlumedInputError, match=r":2: FMT="):

@@ -384,6 +384,7 @@ class LikeThePlugin(PlumedBias):
         made = super().add_to(system)
         force = openmm.PythonForce(update)
         force.setForceGroup(next(iter(self.force_groups())))
+        self._presence._forces.append(force)  # as if the backend had made it
         system.addForce(force)
         return [*made, force]
 
@@ -740,3 +741,16 @@ def test_seeds_heal_beside_an_integrator_with_long_outer_steps(tmp_path: Path) -
     run.simulation.step(100)
     [reporter] = [r for r in run.simulation.reporters if isinstance(r, ProposalReporter)]
     assert reporter.counts()["accepted"] >= 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch": 0}, "batch is 0; expected a whole number >= 1"),
+        ({"heal_steps": 0}, "heal_steps is 0; expected a number of steps >= 1"),
+        ({"kappa": np.inf}, "kappa is inf; expected a positive number"),
+    ],
+)
+def test_settings_are_refused_when_made(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ProposalSettings(**settings)

@@ -76,6 +76,8 @@ class UpdateReporter:
 
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:  # noqa: N802
         self._follow(simulation)
+        if not self._looked and self._engine.static:  # COMMITTOR in libplumed writes at a look
+            self._require_number(simulation)
         if not self._begun:
             self._begun = True
             self._update(simulation, simulation.context.getState(positions=True))
@@ -88,6 +90,20 @@ class UpdateReporter:
         wait = min((stride - step % stride for stride in self._engine.strides), default=0)
         self._due = step + wait if wait else None
         return {"steps": wait, "periodic": False, "include": ["positions"]}
+
+    def _require_number(self, simulation: Simulation) -> None:
+        """Raise ValueError where the bias is no number, as of log(phi) at a negative phi."""
+        state = simulation.context.getState(positions=True)
+        periodic = simulation.system.usesPeriodicBoundaryConditions()
+        tell_energy(self._engine, simulation, self._groups)
+        values, energy = self._engine.evaluate(
+            *positions_and_box(state, periodic), simulation.currentStep
+        )
+        if not math.isfinite(energy):
+            raise ValueError(
+                f"the bias is {energy} kJ/mol where the Simulation stands, at the values {values}; "
+                "positions are missing, or a function of the input has no value there"
+            )
 
     def _follow(self, simulation: Simulation) -> None:
         """See where a Simulation stands since it was last seen."""

@@ -133,6 +133,14 @@ def back_up(path: Path) -> None:
     raise FileExistsError(f"{path} has {MAX_BACKUPS} backups bck.N.{path.name}: move them away")
 
 
+def begin_file(path: Path, append: bool) -> None:
+    """Have a file to write to, and its folder; what it held is backed up unless it goes on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not append:
+        back_up(path)
+    path.touch()
+
+
 def keep_last(path: Path) -> None:
     """Rename a file to ``bck.last.name``, as PLUMED does with snapshots that follow each other."""
     if replaceable(path) and path.exists():

@@ -7,6 +7,7 @@ rewritten here in terms that OpenMM has.
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -231,7 +232,9 @@ def _parsed(text: str) -> ast.expr:
 def _checked(node: ast.expr, names: tuple[str, ...], defined: dict[str, Node]) -> Node:
     """An expression as Python has parsed it, with definitions put in, and only what is known."""
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        return Number(float(node.value))  # type: ignore[arg-type]
+        if not math.isfinite(number := float(node.value)):  # type: ignore[arg-type]
+            raise ValueError(f"the number {ast.unparse(node)} is too large")
+        return Number(number)
     if isinstance(node, ast.Name):
         return _named(node.id, names, defined)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from openmm_cgan.plumed.input.words import MAX_FORMAT_DIGITS, unbrace
+from openmm_cgan.plumed.input.words import MAX_FORMAT_DIGITS, is_number_format, unbrace
 
 MAX_PARTS = 1000  # operators and brackets of one expression, its definitions written out
 MAX_DEPTH = 200  # of the tree of an expression: 200 terms of a sum are 200 deep
@@ -87,6 +87,8 @@ def _harm(word: str) -> str:
     key, _, value = word.partition("=")
     if key.upper().endswith("FMT") and _digits(value) > MAX_FORMAT_DIGITS:
         return f"a number format of more than {MAX_FORMAT_DIGITS} digits for width or precision"
+    if key.upper().endswith("FMT") and value and not is_number_format(unbrace(value)):
+        return "expected a format for one number such as %12.6f"  # PLUMED gives it to C's printf
     if len(word) <= MAX_DEPTH and ";" not in word:
         return ""
     try:

@@ -145,6 +145,38 @@ def test_a_bias_that_was_never_attached_is_said(tmp_path, caplog):
     assert caplog.text.count("never attached") == 1
 
 
+@pytest.mark.parametrize("backend", ["native", "kernel"])
+def test_a_bias_that_is_no_number_is_refused_before_it_spoils_the_positions(backend, tmp_path):
+    text = PHI + "f: CUSTOM ARG=phi FUNC=log(-1-x*x) PERIODIC=NO\nRESTRAINT ARG=f AT=0 KAPPA=1\n"
+    bias = PlumedBias(text, backend=backend, directory=tmp_path)
+    simulation = simulation_of(bias)
+    before = simulation.context.getState(positions=True).getPositions(asNumpy=True)
+    bias.attach(simulation)
+    with pytest.raises((ValueError, openmm.OpenMMException), match="the bias is nan"):
+        simulation.step(1)
+    assert np.isfinite(before).all()
+    bias.close()
+
+
+@pytest.mark.parametrize("backend", ["native", "kernel"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "c: COM ATOMS=1-6\nd: DISTANCE ATOMS=c,16\n",
+        "d: GYRATION ATOMS=1-6 MASS_WEIGHTED\n",
+        "d: GYRATION ATOMS=1-6 MASS_WEIGHTED TYPE=ASPHERICITY\n",
+    ],
+)
+def test_atoms_without_mass_are_not_weighed_by_mass(text, backend, tmp_path):
+    """PLUMED itself says nothing: it gives NaN, or does not come back."""
+    system = alanine_dipeptide(constraints=None).system
+    for atom in range(6):
+        system.setParticleMass(atom, 0.0)
+    bias = PlumedBias(text + "RESTRAINT ARG=d AT=1 KAPPA=1\n", backend=backend, directory=tmp_path)
+    with pytest.raises(ValueError, match=r"<input>:1: .* have mass 0"):
+        bias.add_to(system)
+
+
 def test_cleared_reporters_cost_no_hill(tmp_path, caplog):
     bias = PlumedBias(METAD, temperature=300, directory=tmp_path)
     simulation = simulation_of(bias)
@@ -218,8 +250,8 @@ def test_a_system_read_back_from_xml_is_refused_with_what_to_do(caplog):
     assert "forces of a bias that is not here" not in caplog.text
     PlumedBias(METAD, temperature=300).add_to(copied)
     assert "forces of a bias that is not here: PLUMED METAD" in caplog.text
+    simulation = app.Simulation(topology, read, langevin(), platform)
     with pytest.raises(RuntimeError, match=r"read\s+back from a file.*removeForce"):
-        simulation = app.Simulation(topology, read, langevin(), platform)
         PlumedBias(METAD, temperature=300).attach(simulation)
 
 
@@ -237,3 +269,26 @@ def test_a_temperature_that_is_not_the_bias_ones_is_said_once(caplog):
     assert len(told) == 2
     assert "held at 600 K, and its bias counts with 300 K" in told[0]
     assert "time step is 0.001 ps, and was 0.002" in told[1]
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "DUMPATOMS ATOMS=1-3 STRIDE=1 FILE",
+        "DUMPDERIVATIVES ARG=phi STRIDE=1 FILE",
+        "PRINT ARG=phi STRIDE=1 FILE",
+        "METAD ARG=phi PACE=1 SIGMA=1 HEIGHT=1 GRID_MIN=-pi GRID_MAX=pi GRID_WSTRIDE=1 GRID_WFILE",
+        "OPES_METAD ARG=phi PACE=1 BARRIER=9 SIGMA=0.3 STATE_WSTRIDE=1 STATE_WFILE",
+    ],
+)
+def test_folders_of_output_files_are_made(action, tmp_path):
+    bias = PlumedBias(
+        f"{PHI}{action}=new/OUT\nRESTRAINT ARG=phi AT=1 KAPPA=1\n",
+        temperature=300,
+        directory=tmp_path,
+    )
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    simulation.step(1)
+    assert (tmp_path / "new" / "OUT").exists()
+    bias.close()

@@ -10,7 +10,7 @@ from openmm_cgan.plumed.actions.dumps import Dump, DumpAtoms, DumpDerivatives
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.variables.variable import site_position
 from openmm_cgan.plumed.files.contents import open_rows
-from openmm_cgan.plumed.files.fields import FieldWriter, back_up
+from openmm_cgan.plumed.files.fields import FieldWriter, begin_file
 from openmm_cgan.plumed.files.xdr_frames import XdrFrame, trr_bytes, xtc_bytes
 from openmm_cgan.plumed.native.derivatives import by_arguments, by_positions
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step
@@ -50,8 +50,7 @@ class DumpAtomsRun(_DumpRun):
     def begin(self) -> None:
         restarts, path = self.action.restarts, self._files.path(self.action.file)
         if not (self._files.restart if restarts is None else restarts):
-            back_up(path)
-            path.touch()
+            begin_file(path, append=False)
         self._files.watch(self.action.file)
 
     def go_on(self) -> None:

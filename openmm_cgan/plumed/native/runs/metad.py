@@ -17,7 +17,7 @@ from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.files.contents import open_rows, packed, rows_of
 from openmm_cgan.plumed.files.fields import (
     FieldWriter,
-    back_up,
+    begin_file,
     domain_constants,
     keep_last,
     row_of,
@@ -107,10 +107,7 @@ class MetadRun(ActionRun):
         self._writer()
         files = self.action.options.grid_files
         if files.written and not (self._appends and files.keeps_all):
-            path = self._files.path(files.written)
-            if not self._appends:
-                back_up(path)
-            path.touch()
+            begin_file(self._files.path(files.written), self._appends)
         self._watch_grids()
 
     def _watch_grids(self) -> None:

@@ -14,7 +14,7 @@ from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.files.contents import open_rows, packed
 from openmm_cgan.plumed.files.fields import (
     FieldWriter,
-    back_up,
+    begin_file,
     domain_constants,
     keep_last,
     read_fields,
@@ -74,10 +74,7 @@ class OpesRun(ActionRun):
         state = self.action.options.state
         if state.written is not None:
             path = self._files.path(state.written)
-            if not self._appends:
-                back_up(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            begin_file(path, self._appends)
             if self._appends and state.read is None:
                 self._write_state(0.0)  # PLUMED turns kernels into a state at once
         self.go_on()
