@@ -181,6 +181,8 @@ GROUPS = {
     "PUCKERING": "UNITS LENGTH=A\np: PUCKERING ATOMS=1-5\nq: PUCKERING ATOMS=2-7\n"
     "RESTRAINT ARG=p.phs,p.amp,p.Zx,p.Zy,q.qx,q.qy,q.qz,q.phi,q.theta,q.amplitude "
     "AT=1,1,1,1,1,1,1,1,1,1 KAPPA=1,2,3,4,5,6,7,8,9,8",
+    "COORDINATION of an atom named twice": "c: COORDINATION GROUPA=1,1,2,3 R_0=0.3{pbc}\n"
+    "RESTRAINT ARG=c AT=1 KAPPA=3",
     "ERMSD": "UNITS LENGTH=A\ne: ERMSD REFERENCE={pdb} ATOMS=2,4,3,5,7,8{pbc}\n"
     "f: ERMSD REFERENCE={path} ATOMS=2-7 CUTOFF=0.9 PAIRS=2,1\n"
     "RESTRAINT ARG=e,f AT=0.1,0.2 KAPPA=3,5",

@@ -98,9 +98,9 @@ class PointPairs:
 
     def _kept(self, rows: slice, columns: slice) -> np.ndarray | None:
         """Which pairs of a block count; None where all do."""
-        if self.once:
-            return np.triu(np.ones((len(self.first[rows]), len(self.second[columns])), bool), 1)
         equal = self.first[rows, None] == self.second[None, columns]
+        if self.once:  # an atom may be named twice
+            return np.triu(~equal, 1)
         return ~equal if equal.any() else None
 
 
