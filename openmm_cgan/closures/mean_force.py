@@ -23,13 +23,15 @@ from openmm_cgan.free_energy.samples import spread
 
 logger = logging.getLogger("openmm_cgan")
 
-# Mean slope between two centres from the slopes at two, four and six, of the order of their number
-# in the width: weights by number of points.
-WEIGHTS = {
-    2: np.array([1.0, 1.0]) / 2.0,
-    4: np.array([-1.0, 13.0, 13.0, -1.0]) / 24.0,
-    6: np.array([11.0, -93.0, 802.0, 802.0, -93.0, 11.0]) / 1440.0,
-}
+# Mean slope between centres 0 and 1 from the slopes at some centres: the first of these, weights,
+# and from which order on it serves; the later ones are better, where all they need is known.
+STENCILS = (
+    (0, np.array([1.0, 1.0]) / 2.0, 2),
+    (0, np.array([9.0, 19.0, -5.0, 1.0]) / 24.0, 6),  # at ends
+    (-2, np.array([1.0, -5.0, 19.0, 9.0]) / 24.0, 6),
+    (-1, np.array([-1.0, 13.0, 13.0, -1.0]) / 24.0, 4),
+    (-2, np.array([11.0, -93.0, 802.0, 802.0, -93.0, 11.0]) / 1440.0, 6),
+)
 COARSE = 0.5  # kT by which a free energy may depend on the order before it is said
 
 
@@ -58,12 +60,14 @@ def integrate_mean_force(grid: Grid, mean_force: ConditionalAverage, kT: float) 
     require_on(grid, mean_force)
     rows = np.concatenate([mean_force.value[None], mean_force.replicates])
     potentials, part = fitted_potentials(grid, rows)
-    coarse = potentials[0] - fitted_potentials(grid, rows[:1], points=4)[0][0]
-    warn_of_coarse_cells(coarse, kT)
+    lower, _ = fitted_potentials(grid, rows[:1], points=4)
     inside = part == np.bincount(part[part >= 0]).argmax()  # the zero lies in the largest part
-    log_sums = logsumexp(-potentials[:, inside] / kT, axis=1) + np.log(grid.widths.prod())
-    normalised = potentials + kT * log_sums[:, None]
-    error = np.hypot([spread(column) for column in normalised[1:].T], coarse)
+    every = np.concatenate([potentials, lower])
+    log_sums = logsumexp(-every[:, inside] / kT, axis=1) + np.log(grid.widths.prod())
+    normalised = every + kT * log_sums[:, None]
+    coarse = normalised[-1] - normalised[0]
+    warn_of_coarse_cells(coarse[inside], kT)
+    error = np.hypot([spread(column) for column in normalised[1:-1].T], coarse)
     error[(part >= 0) & ~inside] = np.inf
     value = potentials[0] - np.nanmin(potentials[0][inside])
     return FreeEnergy(
@@ -177,20 +181,18 @@ def _rises(
     mask = known.reshape(grid.shape)
     n = grid.shape[axis]
     found = np.zeros_like(field)
-    for number in (2, 4, 6):
-        if number > points:
-            break
+    for first, weights, order in STENCILS:
+        if order > points:
+            continue
         own, all_known = np.zeros_like(field), np.ones_like(mask)
-        for shift, weight in zip(
-            range(1 - number // 2, 1 + number // 2), WEIGHTS[number], strict=True
-        ):
+        for shift, weight in enumerate(weights, first):
             own += weight * np.roll(field, -shift, axis + 1)
             all_known &= np.roll(mask, -shift, axis)
         if not grid.periodic[axis]:
             index = np.arange(n)
-            inner = (index >= number // 2 - 1) & (index < n - number // 2)
+            inner = (index + first >= 0) & (index + first + len(weights) <= n)
             all_known &= np.expand_dims(inner, tuple(a for a in range(mask.ndim) if a != axis))
-        found = np.where(all_known | (number == 2), own, found)
+        found = np.where(all_known | (order == 2), own, found)
     if not grid.periodic[axis]:
         found = np.delete(found, -1, axis + 1)
     return found.reshape(len(field), -1)

@@ -31,6 +31,14 @@ def test_a_line_and_a_circle():
         np.testing.assert_allclose(found.free_energy, expected - expected.min(), atol=1e-4)
 
 
+def test_a_cubic_mean_force_is_integrated_exactly_up_to_the_ends():
+    grid = Grid.over((LENGTH,), 12, [(0.0, 2.0)])
+    z = grid.points[:, 0]
+    found = integrate_mean_force(grid, average(grid, 4 * (z - 1) ** 3 + z), KT)
+    expected = (z - 1) ** 4 + 0.5 * z**2
+    np.testing.assert_allclose(found.free_energy, expected - expected.min(), atol=1e-12)
+
+
 def test_a_surface():
     grid = Grid.over((ANGLE, PSI), (40, 30))
     phi, psi = grid.points.T
