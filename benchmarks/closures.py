@@ -107,6 +107,7 @@ def passage(system, grid: Grid, found) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--only", choices=SYSTEMS, nargs="+", default=[*SYSTEMS])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     logging.getLogger("openmm_cgan").setLevel(logging.ERROR)
@@ -116,7 +117,8 @@ def main() -> None:
     print(f"commit {commit}, {arguments.seeds} seeds, {time.strftime('%Y-%m-%d')}")
     print(f"{'system':24s} {'':9s} within 3 se  variance of z  error/range (median, worst)")
     kept = {}
-    for name, (system, *sizes) in SYSTEMS.items():
+    for name in arguments.only:
+        system, *sizes = SYSTEMS[name]
         runs = [one(system, *sizes, seed) for seed in range(arguments.seeds)]
         for what in ("b", "sigma^2", "A'", "A"):
             z, off = np.moveaxis(np.array([run[what] for run in runs]), -1, 0)
