@@ -10,14 +10,13 @@ how large it is beside the terms that cancel.
 import argparse
 import logging
 import os
-import subprocess
 import tempfile
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from provenance import in_words, provenance
 
 from openmm_cgan import PlumedBias
 from openmm_cgan.closures import Grid, identity, local_dynamics_of_frames, of_samples
@@ -111,10 +110,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     logging.getLogger("openmm_cgan").setLevel(logging.ERROR)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    print(f"commit {commit}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
+    print(in_words(provenance()))
     for case in CASES:
         with tempfile.TemporaryDirectory() as folder:
             found = identity_of(case, arguments.steps, str(Path(folder, "w")), arguments.workers)

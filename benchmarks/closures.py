@@ -10,12 +10,11 @@ whether the error bars are true.
 import argparse
 import json
 import logging
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
+from provenance import in_words, provenance
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -111,10 +110,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     logging.getLogger("openmm_cgan").setLevel(logging.ERROR)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    print(f"commit {commit}, {arguments.seeds} seeds, {time.strftime('%Y-%m-%d')}")
+    made = provenance()
+    print(f"{in_words(made)}; {arguments.seeds} seeds")
     print(f"{'system':24s} {'':9s} within 3 se  variance of z  error/range (median, worst)")
     kept = {}
     for name in arguments.only:
@@ -150,7 +147,7 @@ def main() -> None:
             f"variance of z {np.nanmean(score**2):.2f}"
         )
     if arguments.json:
-        arguments.json.write_text(json.dumps({"commit": commit, "rows": kept}, indent=1))
+        arguments.json.write_text(json.dumps(made | {"rows": kept}, indent=1))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,9 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
 import json
-import os
 import resource
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -33,6 +30,7 @@ import openmm
 import torch
 from numpy.typing import NDArray
 from openmm import app
+from provenance import provenance
 from scipy.spatial import cKDTree
 from scipy.stats import spearmanr
 
@@ -252,9 +250,7 @@ def main() -> None:
         print(f"{line['name']:88s} {line['value']:10.4g} {line['unit']:10s} "
               f"{'met' if line['met'] else 'MISSED'} ({line['target']:g})")  # fmt: skip
     if arguments.json:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True,
-                                text=True, check=False).stdout.strip()  # fmt: skip
-        made = {"commit": commit, "cores": os.cpu_count(), "date": str(datetime.date.today())}
+        made = provenance()
         arguments.json.write_text(json.dumps([line | made for line in rows], indent=1) + "\n")
 
 

@@ -9,13 +9,12 @@ walkers. The reduced dynamics is that of infinite scale separation: how near it 
 
 import argparse
 import logging
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from provenance import in_words, provenance
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -64,10 +63,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1000, help="of each of 16 windows")
     arguments = parser.parse_args()
     logging.getLogger("openmm_cgan").setLevel(logging.ERROR)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    print(f"commit {commit}, {arguments.walkers} walkers, {time.strftime('%Y-%m-%d')}; times in ps")
+    print(f"{in_words(provenance())}; {arguments.walkers} walkers, times in ps")
     for kind, stiffest in SYSTEMS.items():
         for separation in SEPARATIONS:
             system = replace(kind(), eps=1.0 / separation)

@@ -32,7 +32,6 @@ import warnings
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -42,6 +41,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.file_kinds import KINDS, Kind, is_finite
+from benchmarks.provenance import provenance
 
 NUMBERS = {
     "H5MD": 300, "tables": 500, "models": 300, "checkpoints": 150, "PDB files": 150,
@@ -383,6 +383,7 @@ def main() -> None:
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, size + BYTES))
     numbers = {group: round(args.scale * number) for group, number in NUMBERS.items()}
+    made = provenance()
     counts, faults = fuzz(numbers, args.seed, args.only)
     seen = Counter((fault.kind, fault.where) for fault in faults)
     for i, fault in enumerate(faults):
@@ -401,8 +402,7 @@ def main() -> None:
             "name": f"changed files, {group}, {sum(own.values())}: faults", "value": own["fault"],
             "unit": "", "target": "0", "met": not own["fault"], "peers": dict(own),
             "command": f"python benchmarks/fuzz_files.py --seed {args.seed}",
-            "date": datetime.now(UTC).date().isoformat(), "cores": os.cpu_count(),
-        })  # fmt: skip
+        } | made)  # fmt: skip
     if args.json is not None:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
     sys.exit(bool(faults) and args.json is None)

@@ -13,13 +13,11 @@ summary. Runs are forked from a process that has imported everything, so that a 
 from __future__ import annotations
 
 import argparse
-import datetime
 import hashlib
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +30,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parent))
 from kill_runs import KINDS, Kind, prepare
+from provenance import in_words, provenance
 
 from openmm_cgan.frames import read_frames
 
@@ -187,13 +186,6 @@ def try_kind(name: str, prepared: Path, repeats: int, plan: tuple[int, int], see
     return tally
 
 
-def commit() -> str:
-    """What is measured."""
-    asked = ["git", "describe", "--always", "--dirty"]
-    done = subprocess.run(asked, capture_output=True, text=True, cwd=Path(__file__).parent)
-    return done.stdout.strip() or "unknown"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     usual = [name for name in KINDS if name != "quick-demo"]
@@ -205,7 +197,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     number = signal.Signals[f"SIG{args.signal}"]
-    print(f"commit {commit()}, {os.cpu_count()} cores, {datetime.date.today()}, {number.name}")
+    made = provenance()
+    print(f"{in_words(made)}, {number.name}")
     print(f"{'kind':16} {'equal':>9} {'kills':>6} {'seconds':>8}")
     tallies = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -218,8 +211,7 @@ def main() -> None:
             print(f"{name:16} {equal:>9} {tally.kills:>6} {tally.seconds:>8.0f}", flush=True)
     if args.json:
         rows = [vars(tally) for tally in tallies]
-        about = {"commit": commit(), "cores": os.cpu_count(), "date": str(datetime.date.today())}
-        about |= {"signal": number.name}
+        about = made | {"signal": number.name}
         args.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
     sys.exit(any(tally.equal < tally.runs for tally in tallies))
 

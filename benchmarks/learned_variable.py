@@ -12,12 +12,9 @@
 """
 
 import argparse
-import datetime
 import itertools
 import json
 import math
-import os
-import subprocess
 import tempfile
 import time
 import warnings
@@ -29,6 +26,7 @@ import openmm
 import torch
 from diffusion_map import alanine_frames
 from openmm import app
+from provenance import provenance
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.diffusion_maps import DiffusionMapSettings
@@ -188,9 +186,7 @@ def main() -> None:
         print(f"{line['name']:84s} {line['value']:8.4g} {line['unit']:6s} "
               f"{'met' if line['met'] else 'MISSED'} ({line['target']:g})")  # fmt: skip
     if arguments.json:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True,
-                                text=True, check=False).stdout.strip()  # fmt: skip
-        made = {"commit": commit, "cores": os.cpu_count(), "date": str(datetime.date.today())}
+        made = provenance()
         arguments.json.write_text(json.dumps([line | made for line in rows], indent=1) + "\n")
 
 

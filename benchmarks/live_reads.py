@@ -23,11 +23,11 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
 import numpy as np
+from provenance import provenance
 from tqdm import tqdm
 
 INTERVAL, TIME_STEP = 20, 0.002  # steps, ps
@@ -171,6 +171,7 @@ def main() -> None:
         sys.exit(
             subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode
         )
+    made = provenance()
     verdicts, told = measure(args.reads, args.pause, args.seed)
     for line in told[:20]:
         print(line)
@@ -183,8 +184,7 @@ def main() -> None:
             "name": f"plain reads of a living run's frames, of {args.reads}, that are torn",
             "value": counts["torn"], "unit": "", "target": "0", "met": not counts["torn"],
             "peers": counts, "command": f"python {' '.join(sys.argv)}",
-            "date": datetime.now(UTC).date().isoformat(), "cores": os.cpu_count(),
-        }  # fmt: skip
+        } | made  # fmt: skip
         args.json.write_text(json.dumps([row], indent=1) + "\n")
     sys.exit(bool(counts["torn"]) and not args.unlocked and args.json is None)
 

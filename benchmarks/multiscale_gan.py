@@ -23,17 +23,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from provenance import provenance
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from tqdm import tqdm
@@ -225,15 +223,6 @@ def rows_of(
             "off z": float(f"{judge.off_target(x):.2g}"),
             "training, s": round(seconds),
         }
-
-
-def provenance() -> dict[str, object]:
-    """Commit, cores and date of a run."""
-    here = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True
-    ).stdout.strip()
-    return {"commit": commit, "cores": os.cpu_count(), "date": date.today().isoformat()}
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> None:

@@ -18,10 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from provenance import provenance
 from tqdm import tqdm
 
 MODES = ("seed", "exact")
@@ -143,12 +143,11 @@ def main() -> None:
     if args.mode is not None:
         run(args.folder, args.mode, args.model, 60 * args.minutes)
         return
+    made = provenance()
     rows = soak(args.minutes)
     about = {
         "command": f"python benchmarks/soak.py --minutes {args.minutes:g}",
-        "date": datetime.now(UTC).date().isoformat(),
-        "cores": os.cpu_count(),
-    }
+    } | made
     for row in rows:
         told = ", ".join(f"{name} {value}" for name, value in row["peers"].items())
         print(f"{row['name']:58s} {row['value']:.3f}  ({told}) {'' if row['met'] else 'NOT FLAT'}")
