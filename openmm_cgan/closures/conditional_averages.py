@@ -253,6 +253,14 @@ def weights_near(
     return found.T
 
 
+def median_in_errors(differences: NDArray, errors: NDArray) -> float:
+    """Root mean square of differences (n,) in their standard errors (n,), as the median has it.
+
+    Few that are far off, where errors are known badly, do not count more than others.
+    """
+    return float(np.sqrt(np.median((differences / errors) ** 2) / NORMAL_MEDIAN))
+
+
 def _disagreement(rows: NDArray, narrower: NDArray) -> float:
     """Difference of two estimates in standard errors of the difference: median over all values."""
     difference = rows - narrower
@@ -260,8 +268,8 @@ def _disagreement(rows: NDArray, narrower: NDArray) -> float:
     if len(rows) < 3 or not known.any():
         return 0.0
     errors = difference[1:, known].std(axis=0, ddof=1)
-    squares = difference[0, known][errors > 0] ** 2 / errors[errors > 0] ** 2
-    return float(np.sqrt(np.median(squares) / NORMAL_MEDIAN)) if len(squares) else 0.0
+    told = errors > 0
+    return median_in_errors(difference[0, known][told], errors[told]) if told.any() else 0.0
 
 
 def _averages(

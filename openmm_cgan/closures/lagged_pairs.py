@@ -25,7 +25,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.closures.bursts import Trajectories
-from openmm_cgan.closures.conditional_averages import ConditionalAverage, conditional_average
+from openmm_cgan.closures.conditional_averages import (
+    ConditionalAverage,
+    conditional_average,
+    median_in_errors,
+)
 from openmm_cgan.free_energy.bootstrap import blocks_of, draws_of
 from openmm_cgan.free_energy.samples import (
     WeightedSamples,
@@ -41,7 +45,6 @@ FLAT = 0.05  # or this part of the quantity's size
 MAX_PAIRS = 100_000  # bounds memory and time
 PAIRS_A_LAG = 4  # more in the time of one lag tell little more
 LAGS_OF_PLATEAU = 3
-NORMAL_MEDIAN = 0.4549  # of the square of a standard normal number
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,7 @@ def _change(first: ConditionalAverage, second: ConditionalAverage) -> float:
         return float("inf")
     if np.median(np.abs(difference[known])) <= flat:
         return 0.0
-    return float(np.sqrt(np.median((difference[known] / errors[known]) ** 2) / NORMAL_MEDIAN))
+    return median_in_errors(difference[known], errors[known])
 
 
 def _at_lag(
