@@ -23,10 +23,8 @@ from openmm_cgan.closures import (
     closure,
     identity,
     integrate_mean_force,
-    local_dynamics_of_sde,
     with_error,
 )
-from openmm_cgan.free_energy import reweight_windows
 from openmm_cgan.testsystems.multiscale import (
     AngleRadius,
     CoupledDoubleWell,
@@ -34,7 +32,7 @@ from openmm_cgan.testsystems.multiscale import (
     LinearPair,
     RotatedMuellerBrown,
 )
-from tests.closures.windows_of import exact_windows, slow_variable
+from tests.cases.exact_windows import exact_samples
 
 # Each with its numbers of windows, of frames in each, and of cells: ruggedness needs more of all.
 SYSTEMS = {
@@ -48,12 +46,7 @@ SYSTEMS = {
 
 def one(system, n_windows: int, n_frames: int, cells: int, seed: int) -> dict[str, np.ndarray]:
     """Deviations and errors of everything from one set of windows."""
-    windows, x, centres = exact_windows(system, n_windows, n_frames, seed)
-    samples = reweight_windows(windows, seed=seed)
-    rows = samples.window * n_frames + samples.frame
-    local = local_dynamics_of_sde(system.slow, system.drift, system.noise, x[rows], system.kT)
-    bounds = [None if system.period else (centres[0], centres[-1])]
-    grid = Grid.over((slow_variable(system),), cells, bounds)
+    samples, local, grid = exact_samples(system, n_windows, n_frames, cells, seed)
     found = closure(samples, local, grid.points)
     z, step = grid.points, 1e-5 * np.ptp(system.slow_range)
     slope = (system.free_energy(z + step) - system.free_energy(z - step)) / (2 * step)

@@ -18,15 +18,14 @@ from provenance import in_words, provenance
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from openmm_cgan.closures import Grid, closure, local_dynamics_of_sde, with_error
-from openmm_cgan.free_energy import reweight_windows
+from openmm_cgan.closures import closure, with_error
 from openmm_cgan.testsystems.multiscale import (
     CoupledDoubleWell,
     HalfMoon,
     LinearPair,
     ReversibleDiffusion,
 )
-from tests.closures.windows_of import exact_windows, slow_variable
+from tests.cases.exact_windows import exact_samples
 
 SYSTEMS = {LinearPair: 1.0, HalfMoon: 2.0, CoupledDoubleWell: 10.0}  # stiffest spring [kJ/mol/nm^2]
 SEPARATIONS = (100, 1000)
@@ -43,11 +42,7 @@ def ends(system: ReversibleDiffusion) -> tuple[float, float]:
 
 def reduced(system: ReversibleDiffusion, start: float, end: float, frames: int, seed: int):
     """The time by the closure of windows: an Estimate."""
-    windows, x, centres = exact_windows(system, 16, frames, seed)
-    samples = reweight_windows(windows, seed=seed)
-    rows = samples.window * frames + samples.frame
-    local = local_dynamics_of_sde(system.slow, system.drift, system.noise, x[rows], system.kT)
-    grid = Grid.over((slow_variable(system),), 32, [(centres[0], centres[-1])])
+    samples, local, grid = exact_samples(system, 16, frames, 32, seed)
     found = closure(samples, local, grid.points)
 
     def passage(dynamics) -> float:

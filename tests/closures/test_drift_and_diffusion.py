@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from openmm_cgan.closures import Grid, LocalDynamics, closure, identity, local_dynamics_of_sde
-from openmm_cgan.free_energy import GeneratedFrames, reweight_generated, reweight_windows
+from openmm_cgan.closures import LocalDynamics, closure, identity, local_dynamics_of_sde
+from openmm_cgan.free_energy import GeneratedFrames, reweight_generated
 from openmm_cgan.testsystems.multiscale import (
     AngleRadius,
     CoupledDoubleWell,
@@ -15,7 +15,7 @@ from openmm_cgan.testsystems.multiscale import (
     LinearPair,
     RotatedMuellerBrown,
 )
-from tests.closures.windows_of import exact_windows, slow_variable
+from tests.cases.exact_windows import exact_samples, slow_variable
 
 SYSTEMS = {
     "linear": LinearPair(),
@@ -29,13 +29,7 @@ N = 300
 
 
 def closed(system, seed, n_windows=10):
-    """Samples, their local dynamics, and a grid over the windows."""
-    windows, x, centres = exact_windows(system, n_windows, N, seed)
-    samples = reweight_windows(windows, seed=seed)
-    rows = samples.window * N + samples.frame
-    local = local_dynamics_of_sde(system.slow, system.drift, system.noise, x[rows], system.kT)
-    bounds = [None if system.period else (centres[0], centres[-1])]
-    return samples, local, Grid.over((slow_variable(system),), 20, bounds)
+    return exact_samples(system, n_windows, N, 20, seed)
 
 
 @pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)

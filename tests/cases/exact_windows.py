@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from openmm_cgan.closures import Grid, local_dynamics_of_sde
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.free_energy import reweight_windows
 from openmm_cgan.free_energy.samples import BiasedFrames
 
 
@@ -43,3 +45,13 @@ def exact_windows(system, n_windows, n_frames, seed):
             BiasedFrames(z[:, None], bias, system.temperature, (variable,), f"{centre:.3g}")
         )
     return windows, np.concatenate(configurations), centres
+
+
+def exact_samples(system, n_windows, n_frames, cells, seed):
+    """Samples of such windows by MBAR, their local dynamics, and a grid over the windows."""
+    windows, x, centres = exact_windows(system, n_windows, n_frames, seed)
+    samples = reweight_windows(windows, seed=seed)
+    rows = samples.window * n_frames + samples.frame
+    local = local_dynamics_of_sde(system.slow, system.drift, system.noise, x[rows], system.kT)
+    bounds = [None if system.period else (centres[0], centres[-1])]
+    return samples, local, Grid.over((slow_variable(system),), cells, bounds)
