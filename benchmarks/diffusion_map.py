@@ -238,6 +238,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=10_000, help="of alanine dipeptide")
     parser.add_argument("--json", type=Path, help="where the rows go as well")
     arguments = parser.parse_args()
+    made = provenance()
     parts = arguments.part or ["size", "sde", "alanine"]  # the peak of memory is of all so far
     rows: list[dict[str, Any]] = []
     if "size" in parts:
@@ -250,7 +251,6 @@ def main() -> None:
         print(f"{line['name']:88s} {line['value']:10.4g} {line['unit']:10s} "
               f"{'met' if line['met'] else 'MISSED'} ({line['target']:g})")  # fmt: skip
     if arguments.json:
-        made = provenance()
         arguments.json.write_text(json.dumps([line | made for line in rows], indent=1) + "\n")
 
 

@@ -175,6 +175,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="where the rows go as well")
     arguments = parser.parse_args()
+    made = provenance()
     parts = arguments.part or ["cost", "crossing"]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -186,7 +187,6 @@ def main() -> None:
         print(f"{line['name']:84s} {line['value']:8.4g} {line['unit']:6s} "
               f"{'met' if line['met'] else 'MISSED'} ({line['target']:g})")  # fmt: skip
     if arguments.json:
-        made = provenance()
         arguments.json.write_text(json.dumps([line | made for line in rows], indent=1) + "\n")
 
 

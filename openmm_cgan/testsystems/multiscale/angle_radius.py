@@ -115,10 +115,6 @@ class AngleRadius(ReversibleDiffusion):
         slow = -self.barrier * torch.sin(2 * u[:, 0]) + self.tilt * torch.cos(u[:, 0])
         return torch.stack([slow, self.fast_stiffness * (u[:, 1] - 1)], dim=1)
 
-    def mobility(self, u: Tensor) -> Tensor:
-        """(m, m/eps)."""
-        return u.new_tensor([self.slow_mobility, self.slow_mobility / self.eps]).expand_as(u)
-
     def sample_hidden(
         self, z: NDArray[np.float64], n: int, rng: np.random.Generator
     ) -> NDArray[np.float64]:

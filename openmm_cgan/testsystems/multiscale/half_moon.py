@@ -92,10 +92,6 @@ class HalfMoon(ReversibleDiffusion):
         """(A', kappa v) (n, 2)."""
         return torch.stack([self.well.slope(u[:, 0]), self.fast_stiffness * u[:, 1]], dim=1)
 
-    def mobility(self, u: Tensor) -> Tensor:
-        """(m, m/eps)."""
-        return u.new_tensor([self.slow_mobility, self.slow_mobility / self.eps]).expand_as(u)
-
     def sample_hidden(
         self, z: NDArray[np.float64], n: int, rng: np.random.Generator
     ) -> NDArray[np.float64]:

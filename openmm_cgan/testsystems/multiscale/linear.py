@@ -84,10 +84,6 @@ class LinearPair(ReversibleDiffusion):
         pull = self.fast_stiffness * (u[:, 1] - self.slope * u[:, 0])
         return torch.stack([self.stiffness * u[:, 0] - self.slope * pull, pull], dim=1)
 
-    def mobility(self, u: Tensor) -> Tensor:
-        """(m, m/eps)."""
-        return u.new_tensor([self.slow_mobility, self.slow_mobility / self.eps]).expand_as(u)
-
     def sample_hidden(
         self, z: NDArray[np.float64], n: int, rng: np.random.Generator
     ) -> NDArray[np.float64]:

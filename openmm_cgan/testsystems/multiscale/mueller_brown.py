@@ -160,11 +160,6 @@ class RotatedMuellerBrown(ReversibleDiffusion):
         by_v, by_w = self._slopes(u[:, 0], u[:, 1], torch)
         return torch.cat([by_v[:, None], by_w[:, None], self.stiffness * u[:, 2:]], dim=1)
 
-    def mobility(self, u: Tensor) -> Tensor:
-        """(m, m/eps, ...) (n, d)."""
-        fast = torch.full_like(u[:, 1:], self.slow_mobility / self.eps)
-        return torch.cat([torch.full_like(u[:, :1], self.slow_mobility), fast], dim=1)
-
     def sample_hidden(
         self, z: NDArray[np.float64], n: int, rng: np.random.Generator
     ) -> NDArray[np.float64]:

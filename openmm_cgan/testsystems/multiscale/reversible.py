@@ -69,6 +69,10 @@ class ReversibleDiffusion(ABC):
 
     @property
     @abstractmethod
+    def slow_mobility(self) -> float: ...
+
+    @property
+    @abstractmethod
     def n_dims(self) -> int: ...
 
     @property
@@ -90,10 +94,6 @@ class ReversibleDiffusion(ABC):
     @abstractmethod
     def hidden_gradient(self, u: Tensor) -> Tensor:
         """Gradient (n, d) of U [kJ/mol/nm] at hidden coordinates (n, d)."""
-
-    @abstractmethod
-    def mobility(self, u: Tensor) -> Tensor:
-        """M (n, d) [nm^2/ps/(kJ/mol)] at hidden coordinates (n, d)."""
 
     @abstractmethod
     def jacobian(self, u: Tensor) -> Tensor:
@@ -137,6 +137,11 @@ class ReversibleDiffusion(ABC):
     def slow(self, x: Tensor) -> Tensor:
         """Slow variables (n, 1) of configurations (n, d)."""
         return self.hidden(x)[:, :1]
+
+    def mobility(self, u: Tensor) -> Tensor:
+        """M (n, d) [nm^2/ps/(kJ/mol)] at hidden coordinates (n, d): m, and m/eps of the fast."""
+        fast = torch.full_like(u[:, 1:], self.slow_mobility / self.eps)
+        return torch.cat([torch.full_like(u[:, :1], self.slow_mobility), fast], dim=1)
 
     def drift(self, x: Tensor) -> Tensor:
         """Ito drift (n, d) of configurations (n, d)."""
