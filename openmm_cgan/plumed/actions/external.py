@@ -8,7 +8,7 @@ import numpy as np
 
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
 from openmm_cgan.plumed.actions.biases.bias import ARG, Bias
-from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS, Axis
+from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS, Axis, require_inside
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.files.grid_files import GridAxis, read_grid
@@ -72,13 +72,8 @@ class External(Bias):
         ------
         RuntimeError
         """
-        for axis, s in zip(self.grid.axes, arguments, strict=True):
-            if not np.all(axis.inside(s)):
-                raise RuntimeError(
-                    f"{self.statement.location}: EXTERNAL {self.label}: {axis.value.name} = {s} is "
-                    f"outside the grid from {axis.lower} to {axis.upper}: use a wider grid, or add "
-                    "walls inside it"
-                )
+        remedy = "use a wider grid, or add walls inside it"
+        require_inside(self, self.grid.axes, arguments, remedy)
 
 
 def _axis(table: FieldTable, value: Value) -> Axis:

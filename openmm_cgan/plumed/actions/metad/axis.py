@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Value
+from openmm_cgan.plumed.actions.action import Action, Value
 
 MAX_GRID_POINTS = 8_000_000
 
@@ -113,6 +114,34 @@ class Axis:
             pieces.append((node, slice(start - near.start, stop - near.start)))
             start = stop
         return pieces
+
+
+def require_inside(
+    action: Action, axes: Sequence[Axis], arguments: Sequence[Any], remedy: str
+) -> None:
+    """Raise as PLUMED does when a value has left a grid.
+
+    Parameters
+    ----------
+    action : Action
+        Whose grid it is.
+    axes : sequence of Axis
+    arguments : sequence of float, or of ndarray, shape (...)
+        One for each axis.
+    remedy : str
+        What is to be done, for the message.
+
+    Raises
+    ------
+    RuntimeError
+    """
+    for axis, s in zip(axes, arguments, strict=True):
+        # numpy's all takes longer than the comparison of a float, and this is asked at every step
+        if not (axis.inside(s) if isinstance(s, float) else np.all(axis.inside(s))):
+            raise RuntimeError(
+                f"{action.statement.location}: {action.name} {action.label}: {axis.value.name} = "
+                f"{s} is outside the grid from {axis.lower} to {axis.upper}: {remedy}"
+            )
 
 
 @lru_cache(maxsize=64)

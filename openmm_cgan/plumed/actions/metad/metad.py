@@ -25,6 +25,7 @@ from openmm_cgan.plumed.actions.metad.adaptive import (
     to_columns,
     wide_names,
 )
+from openmm_cgan.plumed.actions.metad.axis import require_inside
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.hill_lists import ListedHillSum
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
@@ -246,13 +247,10 @@ class Metad(Bias):
         ------
         RuntimeError
         """
-        for axis, s in zip(self.grid.axes if self.grid else (), arguments, strict=False):
-            if not (axis.inside(s) if isinstance(s, float) else np.all(axis.inside(s))):
-                raise RuntimeError(
-                    f"{self.statement.location}: METAD {self.label}: {axis.value.name} = {s} is "
-                    f"outside the grid from {axis.lower} to {axis.upper}: widen GRID_MIN and "
-                    "GRID_MAX, or add walls inside them"
-                )
+        if self.grid is None:
+            return
+        remedy = "widen GRID_MIN and GRID_MAX, or add walls inside them"
+        require_inside(self, self.grid.axes, arguments, remedy)
 
     # ---- hills
 
