@@ -315,6 +315,7 @@ ORDER = [
     "cli.driver",
     "cli.commands",
     "cli",
+    "__main__",
 ]
 
 # Third-party modules a room may import where it is loaded (inside functions and under
