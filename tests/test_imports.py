@@ -129,6 +129,7 @@ ORDER = [
     "plumed.actions.dumps",
     "plumed.actions.committor",
     "plumed.actions",
+    "plumed.native.dependence",
     "plumed.native.forces.system_box",
     "plumed.native.forces.leaf_forces",
     "plumed.native.forces.frame_values",
