@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +10,11 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from openmm_cgan.plumed.actions.variables.centers import Centroid
-from openmm_cgan.plumed.driver.virials import forces, virial
+from openmm_cgan.plumed.driver.virials import virial
 from openmm_cgan.plumed.geometry.lattices import shortest_vectors
 from openmm_cgan.plumed.geometry.vectors import shortest_image
 from openmm_cgan.plumed.native.backend import NativeBackend
+from openmm_cgan.plumed.native.pulls import own_slopes, pull_on_atoms, slopes_below
 
 _BIAS_GROUP = 1
 _NO_BOX = 1000.0  # nm: so wide that nothing reaches its image
@@ -26,15 +26,17 @@ class BiasForces:
     Parameters
     ----------
     backend : NativeBackend
-    masses : ndarray, shape (n_atoms,)
-        [dalton]; may be NaN where the input needs none.
+    masses, charges : ndarray, shape (n_atoms,)
+        [dalton], [e]; may be NaN where the input needs none.
     box : ndarray, shape (3, 3), or None
         Box of the first frame; the forces are made anew where one is of a more general kind.
     """
 
-    def __init__(self, backend: NativeBackend, masses: NDArray, box: NDArray | None) -> None:
+    def __init__(
+        self, backend: NativeBackend, masses: NDArray, charges: NDArray, box: NDArray | None
+    ) -> None:
         self._backend = backend
-        self._masses = masses
+        self._masses, self._charges = masses, charges
         self._make_context(box)
 
     def _make_context(self, box: NDArray | None) -> None:
@@ -49,7 +51,7 @@ class BiasForces:
         for force in self._backend.forces(system):
             force.setForceGroup(_BIAS_GROUP)
             system.addForce(force)
-        self._backend.set_masses(self._masses)  # `forces` took the System's
+        self._backend.set_masses(self._masses, self._charges)  # `forces` took the System's
         self._context = openmm.Context(
             system,
             openmm.VerletIntegrator(0.001),
@@ -95,17 +97,20 @@ class BiasForces:
         energy = self._backend.felt(positions, box, step)
         found = state.getPotentialEnergy()._value
         same = np.isclose(energy, found, rtol=1e-5, atol=1e-5)
-        virial_here = self._without_openmm(virial, positions, box, step)
+        actions = self._backend.actions
+        values = self._backend.values(positions, box, step)
+        slopes = slopes_below(actions, values, own_slopes(actions, step), step)
+        strained = virial(actions, slopes, positions, box)
         if not same and foreign and np.isfinite(energy):
             # what depends on the vectors of a box that OpenMM has only turned is another there
-            return self._without_openmm(forces, positions, box, step), virial_here
+            return -pull_on_atoms(actions, slopes, positions, box), strained
         if not same:
             raise ValueError(
                 f"step {step}: OpenMM's forces belong to a bias of {found:.6g} kJ/mol, PLUMED's is "
                 f"{energy:.6g}; in a triclinic box they take different images of distances beyond "
                 "half its shortest width; use --backend kernel"
             )
-        return state.getForces(asNumpy=True)._value @ turn.T, virial_here
+        return state.getForces(asNumpy=True)._value @ turn.T, strained
 
     def _whole(self, positions: NDArray, box: NDArray) -> NDArray:
         """Bring the groups that OpenMM takes as they are to one image, as PLUMED does.
@@ -134,13 +139,6 @@ class BiasForces:
                 f"step {step}: PLUMED's forces of PHASES, in {virtual[0].statement.location}, are "
                 "not the slope of the bias in a triclinic box; use --backend kernel"
             )
-
-    def _without_openmm(
-        self, work_out: Callable[..., NDArray], positions: NDArray, box: NDArray | None, step: int
-    ) -> NDArray:
-        """What `virial` or `forces` gives for a frame."""
-        found = self._backend.values(positions, box, step)
-        return work_out(self._backend.actions, found, positions, box, step)
 
 
 def _kind(box: NDArray | None) -> int:

@@ -16,6 +16,7 @@ from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action, Print, Restraint
 from openmm_cgan.plumed.actions.committor import StopRunError
+from openmm_cgan.plumed.actions.dumps import DumpMassCharge
 from openmm_cgan.plumed.actions.variables.centers import Centroid
 from openmm_cgan.plumed.actions.variables.shapes import Gyration
 from openmm_cgan.plumed.actions.variables.variable import BoxKind
@@ -24,7 +25,7 @@ from openmm_cgan.plumed.input.language import PlumedInputError, Problem
 from openmm_cgan.plumed.native.dependence import default_variables, depending, is_listed
 from openmm_cgan.plumed.native.forces.bias_forces import BiasForce
 from openmm_cgan.plumed.native.forces.compiler import Compiler
-from openmm_cgan.plumed.native.forces.system_box import kind_of_box
+from openmm_cgan.plumed.native.forces.system_box import kind_of_box, masses_and_charges
 from openmm_cgan.plumed.native.refusals import (
     check_atoms,
     check_box,
@@ -91,8 +92,7 @@ class NativeBackend:
 
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """The forces of all biases, not yet in the System."""
-        n_atoms = system.getNumParticles()
-        self.set_masses(np.array([system.getParticleMass(i)._value for i in range(n_atoms)]))
+        self.set_masses(*masses_and_charges(system))
         for action in self.actions:
             if isinstance(action, Centroid | Gyration):
                 action.require_weights()
@@ -111,11 +111,13 @@ class NativeBackend:
         """Groups of atoms that the forces take as they are, each to be in one periodic image."""
         return kept_together(self.actions, self._box)
 
-    def set_masses(self, masses: np.ndarray) -> None:
-        """Take the masses [dalton] of all atoms of the system, shape (n_atoms,)."""
+    def set_masses(self, masses: np.ndarray, charges: np.ndarray) -> None:
+        """Take masses [dalton] and charges [e] of all atoms of the system, shape (n_atoms,)."""
         for action in self.actions:
             if isinstance(action, Centroid | Gyration):
                 action.set_masses(masses)
+            elif isinstance(action, DumpMassCharge):
+                action.set_masses(masses, charges)
 
     def upload(self, context: openmm.Context) -> None:
         """Give what has changed since the last call to a running Context."""

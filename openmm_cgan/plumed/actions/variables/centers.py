@@ -85,6 +85,15 @@ class VirtualAtom(AtomAction):
         """
         raise NotImplementedError
 
+    @property
+    def mass(self) -> float:
+        """Its own mass [dalton], once those of the atoms are known."""
+        raise NotImplementedError
+
+    def charge(self, charges: np.ndarray) -> float:
+        """Its charge [e] for charges of all atoms, shape (n_atoms_of_the_system,)."""
+        raise NotImplementedError
+
 
 class FixedAtom(VirtualAtom):
     """A point that stays where it is."""
@@ -105,6 +114,16 @@ class FixedAtom(VirtualAtom):
         self.scaled: bool = given.options["SCALED_COMPONENTS"]
         unit = 1.0 if self.scaled else self.units.length
         self.at = tuple(float(x) * unit for x in at)
+        mass, charge = given.options["SET_MASS"], given.options["SET_CHARGE"]
+        self._mass = (1.0 if mass is None else mass) * self.units.mass
+        self._charge = (charge or 0.0) * self.units.charge
+
+    @property
+    def mass(self) -> float:
+        return self._mass
+
+    def charge(self, charges: np.ndarray) -> float:
+        return self._charge
 
     def position(self, positions: Any, box: Any) -> Vector:
         zero = positions[..., 0, 0] * 0
@@ -137,6 +156,7 @@ class Centroid(VirtualAtom):
         self.phases: bool = given.options["PHASES"]
         self.atoms = self._atoms_under()
         self._set_mass: float | None = given.options["SET_MASS"]
+        self._set_charge: float | None = given.options["SET_CHARGE"]
         self.weights: np.ndarray | None = None
         self.masses: np.ndarray | None = None
 
@@ -175,8 +195,14 @@ class Centroid(VirtualAtom):
     def mass(self) -> float:
         """Its own mass, once those of the atoms are known [dalton]."""
         if self._set_mass is not None and self._set_mass > 0:
-            return self._set_mass
+            return self._set_mass * self.units.mass
         return math.nan if self.masses is None else float(self.masses.sum())
+
+    def charge(self, charges: np.ndarray) -> float:
+        if self._set_charge is not None:
+            return self._set_charge * self.units.charge
+        own = [m.charge(charges) if isinstance(m, Centroid) else charges[m] for m in self.members]
+        return float(np.sum(own))
 
     def set_masses(self, masses: np.ndarray) -> None:
         """Take the masses of all atoms of the system, shape (n_atoms_of_the_system,) [dalton].
