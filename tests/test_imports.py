@@ -214,6 +214,7 @@ ORDER = [
     "cgan",
     "proposals.samplers",
     "proposals.stereochemistry",
+    "proposals.clashes",
     "proposals.screening",
     "proposals.propose",
     "proposals.targets",
