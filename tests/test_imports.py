@@ -218,6 +218,7 @@ ORDER = [
     "cgan",
     "proposals.samplers",
     "proposals.stereochemistry",
+    "proposals.clashes",
     "proposals.screening",
     "proposals.propose",
     "proposals.targets",
