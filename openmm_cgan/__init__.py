@@ -9,6 +9,7 @@ The modules in the order in which the data pass through them:
 
 quantities            what is given with units, in the package's own
 topologies            what a topology may be given as
+atom_selection        which atoms are meant: a selection of MDAnalysis, indices, the solute
 platforms             OpenMM's platforms by name
 short_reprs           records of large arrays in one line
 thermostats           the temperature of a simulation, wherever OpenMM keeps it

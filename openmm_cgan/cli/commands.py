@@ -26,6 +26,8 @@ from openmm_cgan.cli.options import (
     set_threads,
 )
 
+ATOMS = "A selection of MDAnalysis ('protein', 'resname LIG', 'all'), the atoms to"
+
 # Every room is imported where it is used: --help should not wait for OpenMM and torch.
 
 
@@ -136,6 +138,9 @@ def demo(
 @click.option("--temperature", default=300.0, show_default=True, help="[K]")
 @click.option("--timestep", default=0.002, show_default=True, help="[ps]")
 @click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")
+@click.option(
+    "--atoms", help=f"{ATOMS} keep positions of; default: the solute where there is a box."
+)
 @click.option("--platform", help="OpenMM platform; Reference is quickest for tiny molecules.")
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True)
 @click.option("--seed", default=1, show_default=True)
@@ -196,6 +201,7 @@ def run(
     show_default=True,
     help="The paper's, or one whose density is known (exact proposals).",
 )
+@click.option("--atoms", help=f"{ATOMS} make; default: the solute of frames with a box, else all.")
 @click.option("--steps", type=int, help="Training steps; default: the package's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
@@ -210,6 +216,7 @@ def train(
     topology: Path,
     out: Path,
     generator: str,
+    atoms: str | None,
     steps: int | None,
     seed: int,
     threads: int,
@@ -230,7 +237,6 @@ def train(
     there, unless --checkpoint names it.
     """
     from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
-    from openmm_cgan.frames import read_frames
 
     require_parent(out, plot, checkpoint)
     kept = checkpoint or out.with_suffix(".chk")
@@ -242,8 +248,9 @@ def train(
     if steps is not None:
         settings = replace(settings, steps=steps)
     with stopping(kept):
-        seen = read_frames(list(frames))
-        gan = ConditionalGAN.fit(seen, topology, settings, checkpoint=kept, threads=threads)
+        gan = ConditionalGAN.fit(
+            list(frames), topology, settings, checkpoint=kept, threads=threads, atoms=atoms
+        )
         written = gan.save(out)
     if checkpoint is None:
         kept.unlink()

@@ -1,0 +1,47 @@
+"""What a sampler was trained on, held against the simulation that it proposes to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from openmm_cgan.fingerprints import system_fingerprint
+from openmm_cgan.frames import topology_hash
+from openmm_cgan.proposals import Sampler, TiedSampler
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
+
+ALIKE = 0.01  # K
+
+
+def other_ensemble(sampler: Sampler, simulation: Simulation, temperature: float) -> str:
+    """What is known to differ between the ensemble of the training and that of a simulation.
+
+    The molecule is the same (see `generated_atoms`); what is around it, the force field and the
+    temperature need not be.
+
+    Parameters
+    ----------
+    sampler : Sampler
+    simulation : openmm.app.Simulation
+        Only read.
+    temperature : float
+        Of the simulation [K].
+
+    Returns
+    -------
+    str
+        In words; empty where nothing does.
+    """
+    told = []
+    whole = sampler.topology_hash
+    if whole and whole != topology_hash(simulation.topology):
+        told.append("a system with other molecules or other names around it")
+    if not isinstance(sampler, TiedSampler):
+        return ", ".join(told)
+    if sampler.system_hash and sampler.system_hash != system_fingerprint(simulation.system):
+        told.append("another System (force field, constraints, solvent or barostat)")
+    trained = sampler.temperature
+    if trained is not None and abs(trained - temperature) > ALIKE:
+        told.append(f"a run at {trained:g} K, not {temperature:g} K")
+    return ", ".join(told)
