@@ -227,6 +227,7 @@ ORDER = [
     "reporters.attempts",
     "reporters.surroundings",
     "reporters.rest_energy",
+    "reporters.insertion",
     "reporters.healing",
     "reporters.moves.move",
     "reporters.moves.exactness",

@@ -214,7 +214,8 @@ class ProposalReporter:
         attempt = self._attempt(self._move, simulation, state, rng)
         if attempt.positions is not None:
             velocity_seed = int(rng.integers(1, 2**31 - 1))
-            inject(simulation, attempt.positions, self._temperature, velocity_seed)
+            given = attempt.positions, self._temperature, velocity_seed, attempt.velocities
+            inject(simulation, *given)
             self._start_segments(self._move, simulation, attempt, seed)
         self._attempts[attempt.reason or ACCEPTED] += 1
         self._last = step
