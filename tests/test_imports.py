@@ -224,6 +224,7 @@ ORDER = [
     "reporters.frame_reporter",
     "reporters.contexts",
     "reporters.settings",
+    "reporters.settling",
     "reporters.attempts",
     "reporters.surroundings",
     "reporters.rest_energy",

@@ -16,7 +16,7 @@ from openmm import app, unit
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.quantities import kelvin
-from openmm_cgan.states import velocities_of
+from openmm_cgan.states import positions_and_box, velocities_of
 from openmm_cgan.thermostats import temperature_of
 
 USUAL_STEP = 0.001  # ps, of an integrator with variable steps that has made none yet
@@ -161,6 +161,14 @@ def settle_steps_of(integrator: openmm.Integrator, given: int | None) -> int:
         friction = integrator.getFriction().value_in_unit(unit.picosecond**-1)
     step = integrator.getStepSize().value_in_unit(unit.picosecond) or USUAL_STEP
     return int(np.ceil((1 / friction if friction > 0 else 1.0) / step))
+
+
+def present_of(
+    simulation: app.Simulation,
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Positions of a Simulation and, of a periodic one, its box [nm]."""
+    state = simulation.context.getState(positions=True)
+    return positions_and_box(state, simulation.system.usesPeriodicBoundaryConditions())
 
 
 def asks_for_positions(reporter: Any, simulation: app.Simulation) -> bool:
