@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from openmm_cgan.fingerprints import system_fingerprint
@@ -12,6 +13,18 @@ if TYPE_CHECKING:
     from openmm.app import Simulation
 
 ALIKE = 0.01  # K
+
+log = logging.getLogger("openmm_cgan")
+
+
+def warn_of_other_ensemble(sampler: Sampler, simulation: Simulation, temperature: float) -> None:
+    """Say where a sampler was trained on another ensemble than that of a simulation at [K]."""
+    if told := other_ensemble(sampler, simulation, temperature):
+        log.warning(
+            "the sampler was trained on frames of %s: what it makes is of that ensemble; exact "
+            "weights make up for it, and accept less often, seeds sample this run's ensemble only "
+            "after they have settled", told,
+        )  # fmt: skip
 
 
 def other_ensemble(sampler: Sampler, simulation: Simulation, temperature: float) -> str:

@@ -29,7 +29,7 @@ from openmm_cgan.reporters.contexts import (
     present_of,
     velocity_temperature,
 )
-from openmm_cgan.reporters.ensembles import other_ensemble
+from openmm_cgan.reporters.ensembles import warn_of_other_ensemble
 from openmm_cgan.reporters.frame_reporter import FrameReporter
 from openmm_cgan.reporters.moves import MOVES, Asked, Move, Start, possible_moves, prepared_move
 from openmm_cgan.reporters.settings import ProposalSettings
@@ -46,10 +46,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("openmm_cgan")
 
 SUMMARY_EVERY = 100  # proposals between two lines in the log
-OTHER_ENSEMBLE = (
-    "what it makes is of that ensemble; exact weights make up for it, and accept less often, seeds "
-    "sample this run's ensemble only after they have settled"
-)
 
 
 class ProposalReporter:
@@ -350,8 +346,7 @@ class ProposalReporter:
         start = Start(simulation, atoms, positions, box, self._temperature)
         move = prepared_move(self._wanted, self._asked, start)
         self.mode = move.mode
-        if told := other_ensemble(self._sampler, simulation, self._temperature):
-            log.warning("the sampler was trained on frames of %s: %s", told, OTHER_ENSEMBLE)
+        warn_of_other_ensemble(self._sampler, simulation, self._temperature)
         log.info(
             "proposals every %d steps, mode %s, settle window %d steps, at %.1f K",
             self._reportInterval, self.mode, move.settle_steps, self._temperature,

@@ -106,7 +106,7 @@ def test_a_worker_does_not_run_the_users_script_again(tmp_path: Path) -> None:
         "open('times', 'a').write('x')\n"
         "from openmm_cgan.reporters import learner\n"
         "learner.WORKER = 'pass'\n"
-        "proposals = types.SimpleNamespace(mode='seed')\n"
+        "proposals = types.SimpleNamespace(mode='seed', sampler=types.SimpleNamespace(atoms=[0]))\n"
         "made = learner.Learner('made', 1, proposals, 'frames', TrainingSettings(), 1)\n"
         "made._start(None, 1)\n"
         "made._worker.wait()\n"
