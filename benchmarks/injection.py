@@ -32,6 +32,7 @@ from openmm import app, unit
 from provenance import provenance
 
 from openmm_cgan import GAS_CONSTANT, PlumedBias, ProposalReporter
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.testsystems import alanine_dipeptide, alanine_pentapeptide
 
 RESULTS = Path(__file__).parent / "results" / "injection.json"
@@ -356,7 +357,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, case: str, kept: dict[str, Any]) -> None:
     """Other cases may have been written meanwhile."""
-    path.write_text(json.dumps(_read(path) | {case: kept}) + "\n")
+    write_atomically(path, json.dumps(_read(path) | {case: kept}) + "\n")
 
 
 if __name__ == "__main__":

@@ -236,6 +236,7 @@ ORDER = [
     "reporters.attempts",
     "reporters.surroundings",
     "reporters.rest_energy",
+    "reporters.parts",
     "reporters.insertion",
     "reporters.healing",
     "reporters.moves.move",

@@ -38,7 +38,6 @@ from openmm_cgan.reporters.insertion import (
 from openmm_cgan.reporters.rest_energy import RestEnergy
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.reporters.surroundings import Surroundings
-from openmm_cgan.states import velocities_of
 
 ENERGY_TOO_HIGH = "energy too high"
 HEALING_FAILED = "healing failed"
@@ -48,7 +47,6 @@ log = logging.getLogger("openmm_cgan")
 
 FORCE_TOLERANCE = 10.0  # kJ/mol/nm: where minimisation may stop, OpenMM's default
 LARGEST_PHASE = 0.5  # of a vibration, in one step of Verlet's, which is stable below 2
-NEAR = 0.6  # nm: two layers of water, which are held at the temperature around what moves
 PUSHING = 2 / 3  # of the steps of healing
 
 
@@ -93,7 +91,6 @@ class HealingContext:
         self._context = context_like(simulation, system)
         self._masses = masses_of(system)
         self._insertion = self._insertion_into(simulation)
-        self._velocities: NDArray[np.float64] | None = None  # of the run, once it is followed
         self._rest = RestEnergy(simulation, system, surroundings.atoms)
         self.n_dof = degrees_of_freedom(system, surroundings.atoms.tolist())
         if self._rest.is_any:
@@ -111,7 +108,7 @@ class HealingContext:
                 "takes longer to settle: %s", reason,
             )  # fmt: skip
             return None
-        return Insertion(simulation, system, here.atoms)
+        return Insertion(simulation, system, here)
 
     def _force_constants(self, simulation: app.Simulation) -> NDArray[np.float64]:
         """What the settings say; else as the tolerances ask, but no stiffer than a step can bear.
@@ -149,7 +146,6 @@ class HealingContext:
         self._rest.follow(context)
         if self._insertion is not None:
             self._insertion.follow(context)
-            self._velocities = velocities_of(context.getState(velocities=True))
 
     def energies(self, positions: NDArray) -> NDArray:
         """Potential energies without the bias [kJ/mol].
@@ -191,7 +187,7 @@ class HealingContext:
         try:
             if self._insertion is None:
                 return self._minimised_and_run(positions, target, rng)
-            return self._pushed_and_run(positions, target, rng)
+            return self._pushed_and_run(self._insertion, positions, target, rng)
         except openmm.OpenMMException:
             return None
 
@@ -207,32 +203,20 @@ class HealingContext:
         return self._run(np.ones(len(positions), dtype=bool), self.settings.heal_steps, rng)
 
     def _pushed_and_run(
-        self, positions: NDArray, target: NDArray, rng: np.random.Generator
+        self, insertion: Insertion, positions: NDArray, target: NDArray, rng: np.random.Generator
     ) -> Moment:
         """Other atoms pushed aside, then all run; what is far from all this goes on as it went."""
-        assert self._insertion is not None
-        here, steps = self.surroundings, round(PUSHING * self.settings.heal_steps)
-        near = here.near(positions, NEAR)
-        warmed = self._whole_molecules(near)
-        velocities = self._velocities
-        if velocities is None:
-            velocities, warmed = np.zeros_like(positions), np.ones_like(warmed)
-        now = Moment(here.positions, velocities.copy())
-        moment = self._insertion.move(
-            now, here.box, positions, warmed, steps, self.temperature, rng
-        )
+        steps, settings = round(PUSHING * self.settings.heal_steps), self.settings
+        there = insertion.unstrained(positions, self._largest_rise(), settings.minimise_iterations)
+        moment, warmed = insertion.move(there, steps, self.temperature, rng)
         self._place(moment.positions)
         self._context.setVelocities(moment.velocities)
         self._restraint.move_restraint(self._context, target)
-        warmed[here.atoms] = True
-        return self._run(warmed, self.settings.heal_steps - steps, rng)
+        return self._run(warmed, settings.heal_steps - steps, rng)
 
-    def _whole_molecules(self, atoms: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Atoms of the molecules that some atoms are of."""
-        found = atoms.copy()
-        for molecule in self._context.getMolecules():
-            found[list(molecule)] = atoms[list(molecule)].any()
-        return found
+    def _largest_rise(self) -> float:
+        """How far an energy may be above the current one [kJ/mol]."""
+        return float(self.settings.max_energy * self.kT * np.sqrt(self.n_dof))
 
     def _run(self, warmed: NDArray[np.bool_], steps: int, rng: np.random.Generator) -> Moment:
         """Restrained dynamics; velocities of some atoms are drawn anew again and again."""
@@ -265,14 +249,14 @@ class HealingContext:
             reason = str(reasons[counts.argmax()])  # the most frequent stands for the batch
             return Attempt(target, nowhere, nowhere, reason=reason)
         whole = self.surroundings.fill(proposals.positions[passed])
-        energies = self.energies(whole)
+        energies = self._ranking(whole)
         order = np.argsort(energies, kind="stable")[: np.isfinite(energies).sum()]
         if len(order) == 0:
             generated = proposals.cvs[passed[0]]
             return Attempt(target, generated, nowhere, reason=ENERGY_NOT_FINITE)
         chosen = rng.choice(order[: self.settings.choose_from])
         generated = proposals.cvs[passed[chosen]]
-        before = float(energies[chosen])
+        before = float(self.energies(whole[[chosen]])[0])
         moment = self.heal(whole[chosen], target, int(rng.integers(1, 2**31 - 1)))
         if moment is None:
             return Attempt(target, generated, nowhere, before, reason=HEALING_FAILED)
@@ -283,6 +267,11 @@ class HealingContext:
             return replace(attempt, reason=reason)
         velocities = None if self._insertion is None else moment.velocities
         return replace(attempt, positions=positions, velocities=velocities)
+
+    def _ranking(self, whole: NDArray) -> NDArray[np.float64]:
+        """Energies (n,) [kJ/mol] that tell good geometries: what will make room does not count."""
+        insertion = self._insertion
+        return self.energies(whole) if insertion is None else insertion.own_energies(whole)
 
     def _refusal(
         self, positions: NDArray, target: NDArray, cvs: NDArray, energy: float, screen: Screen
@@ -301,8 +290,7 @@ class HealingContext:
         current = float(self.energies(here.positions[None])[0])
         rest = self._rest(positions, here.box) - self._rest(here.positions, here.box)
         rise = energy - current - rest + self._bias_rise(cvs)
-        limit = self.settings.max_energy * self.kT * np.sqrt(self.n_dof)
-        return PASSED if rise <= limit else ENERGY_TOO_HIGH
+        return PASSED if rise <= self._largest_rise() else ENERGY_TOO_HIGH
 
     def _bias_rise(self, cvs: NDArray) -> float:
         """Bias at CVs minus the bias now [kJ/mol]; 0 where the bias is no function of the CVs."""

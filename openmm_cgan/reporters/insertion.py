@@ -18,9 +18,12 @@ from openmm import app
 
 from openmm_cgan.potentials import global_parameters, masses_of, system_without
 from openmm_cgan.reporters.contexts import context_like, redraw_velocities
+from openmm_cgan.reporters.parts import Part
+from openmm_cgan.reporters.surroundings import Surroundings
 from openmm_cgan.states import positions_of, velocities_of
 
 PISTON = 1e12  # dalton: moved by 1e-9 nm in a step by the force of a clash of 0.1 nm
+NEAR = 0.6  # nm: two layers of water, held at the temperature around what moves
 REDRAW_EVERY = 25  # steps between two draws of the velocities of what is near
 
 
@@ -65,80 +68,138 @@ class Insertion:
         Only read: platform, its properties and the time step.
     system : openmm.System
         Without bias, thermostats and barostats; only read.
-    atoms : ndarray of int, shape (n_generated,)
+    surroundings : Surroundings
+        The current configuration at each attempt.
     """
 
     def __init__(
-        self, simulation: app.Simulation, system: openmm.System, atoms: NDArray[np.int64]
+        self, simulation: app.Simulation, system: openmm.System, surroundings: Surroundings
     ) -> None:
+        self._here, atoms = surroundings, surroundings.atoms
         self._masses = masses_of(system)
-        self._atoms = atoms[self._masses[atoms] > 0]  # virtual sites follow
-        self._context = context_like(simulation, _with_pistons(system, self._atoms))
+        self._pistons = atoms[self._masses[atoms] > 0]  # virtual sites follow
+        self._context = context_like(simulation, _with_pistons(system, self._pistons))
         self._followed = global_parameters(system)
+        self._part = Part(simulation, system, atoms)
+        self._velocities: NDArray[np.float64] | None = None  # of the run, once it is followed
 
     def follow(self, context: openmm.Context) -> None:
-        """Take over the parameters of the running Context."""
+        """Take over the parameters and the velocities of the running Context."""
         running = dict(context.getParameters())
         for name in self._followed & running.keys():
             self._context.setParameter(name, running[name])
+        self._part.follow(context)
+        self._velocities = velocities_of(context.getState(velocities=True))
 
-    def move(
-        self,
-        now: Moment,
-        box: NDArray[np.float64] | None,
-        there: NDArray[np.float64],
-        near: NDArray[np.bool_],
-        steps: int,
-        temperature: float,
-        rng: np.random.Generator,
-    ) -> Moment:
-        """Move the generated atoms.
+    def own_energies(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies (n,) [kJ/mol] of the generated atoms alone in whole systems (n, n_atoms, 3)."""
+        return self._part.energies(positions[:, self._here.atoms])
+
+    def unstrained(
+        self, positions: NDArray[np.float64], rise: float, iterations: int
+    ) -> NDArray[np.float64]:
+        """A whole system, its generated atoms minimised by themselves if they need it.
 
         Parameters
         ----------
-        now : Moment
-            Where all atoms are.
-        box : ndarray, shape (3, 3), or None
-            Box vectors [nm].
-        there : ndarray, shape (n_atoms, 3)
-            Where the generated ones are to be [nm]; those of the others do not matter.
-        near : ndarray of bool, shape (n_atoms,)
-            What is held at the temperature by redrawing its velocities; the rest goes on as it was
-            going.
-        steps : int
-            To get there.
-        temperature : float
-            [K]
-        rng : numpy Generator
-
-        Returns
-        -------
-        Moment
-            The generated atoms without velocities.
+        positions : ndarray, shape (n_atoms, 3)
+            [nm]
+        rise : float
+            By how much their energy may be above the current one [kJ/mol].
+        iterations : int
+            Of the minimiser, at most.
 
         Raises
         ------
         openmm.OpenMMException
             If positions become infinite or NaN.
         """
-        integrator, own = self._context.getIntegrator(), self._atoms
-        step = integrator.getStepSize()._value
-        if box is not None:
-            self._context.setPeriodicBoxVectors(*box)
-        self._context.setPositions(now.positions)
-        warmed = near.copy()
-        warmed[own] = False
-        goal, left, moment = there[own], steps, now
+        made, now = self.own_energies(np.stack([positions, self._here.positions]))
+        if made - now <= rise:
+            return positions
+        better, atoms = positions.copy(), self._here.atoms
+        better[atoms] = self._part.relaxed(positions[atoms], iterations)
+        return better
+
+    def move(
+        self,
+        there: NDArray[np.float64],
+        steps: int,
+        temperature: float,
+        rng: np.random.Generator,
+    ) -> tuple[Moment, NDArray[np.bool_]]:
+        """Move the generated atoms.
+
+        Parameters
+        ----------
+        there : ndarray, shape (n_atoms, 3)
+            Where the generated ones are to be [nm]; those of the others do not matter.
+        steps : int
+            To get there.
+        temperature : float
+            What is near is held at it by redrawing its velocities [K]; the rest goes on as it went.
+        rng : numpy Generator
+
+        Returns
+        -------
+        Moment
+            The generated atoms without velocities.
+        ndarray of bool, shape (n_atoms,)
+            What was held at the temperature, and the generated atoms.
+
+        Raises
+        ------
+        openmm.OpenMMException
+            If positions become infinite or NaN.
+        """
+        warmed = self._whole_molecules(self._here.near(there, NEAR))
+        moment = self._now()
+        if self._velocities is None:
+            warmed[:] = True
+        if self._here.box is not None:
+            self._context.setPeriodicBoxVectors(*self._here.box)
+        self._context.setPositions(moment.positions)
+        goal, left = there[self._pistons], steps
         while left > 0:
-            moment.velocities[own] = (goal - moment.positions[own]) / (left * step)
-            self._context.setVelocities(moment.velocities)
-            redraw_velocities(self._context, warmed, self._masses, temperature, rng)
             taken = min(REDRAW_EVERY, left)
-            integrator.step(taken)
+            self._step(moment, goal, (taken, left), (warmed, temperature, rng))
             left -= taken
             moment = moment_of(self._context)
-        moment.positions[own], moment.velocities[own] = goal, 0.0
-        return moment
+        moment.positions[self._here.atoms] = there[self._here.atoms]
+        moment.velocities[self._here.atoms] = 0.0
+        warmed[self._here.atoms] = True
+        return moment, warmed
+
+    def _step(
+        self,
+        moment: Moment,
+        goal: NDArray[np.float64],
+        steps: tuple[int, int],
+        heat: tuple[NDArray[np.bool_], float, np.random.Generator],
+    ) -> None:
+        """Go some of the steps that are left towards a goal."""
+        integrator = self._context.getIntegrator()
+        (taken, left), (warmed, temperature, rng) = steps, heat
+        way = goal - moment.positions[self._pistons]
+        around = warmed.copy()
+        around[self._pistons] = False
+        moment.velocities[self._pistons] = way / (left * integrator.getStepSize()._value)
+        self._context.setVelocities(moment.velocities)
+        redraw_velocities(self._context, around, self._masses, temperature, rng)
+        integrator.step(taken)
+
+    def _now(self) -> Moment:
+        """The current configuration, and its velocities if they are known."""
+        positions = self._here.positions
+        known = self._velocities
+        return Moment(positions, np.zeros_like(positions) if known is None else known.copy())
+
+    def _whole_molecules(self, atoms: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Atoms of the molecules that some atoms are of."""
+        found = atoms.copy()
+        for molecule in self._context.getMolecules():
+            found[list(molecule)] = atoms[list(molecule)].any()
+        return found
 
 
 def moment_of(context: openmm.Context) -> Moment:
