@@ -41,7 +41,7 @@ learned_variable      they as TorchScript files that PLUMED inputs run
 windows               many seeded umbrella windows over a concurrent.futures.Executor
 metrics, report       how good the generator is; plots
 testsystems           systems with known answers, multiscale equations among them
-cli                   the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
+cli, __main__         the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
 
 Importing the package imports none of them: the names below are fetched when first used.
 

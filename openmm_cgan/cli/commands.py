@@ -14,6 +14,7 @@ import click
 
 from openmm_cgan import __version__
 from openmm_cgan.cli.driver import driver
+from openmm_cgan.cli.free_energies import free_energy
 from openmm_cgan.cli.options import (
     BACKENDS,
     CONSTRAINTS,
@@ -21,7 +22,6 @@ from openmm_cgan.cli.options import (
     NEW,
     THERE,
     cv_values,
-    interval,
     require_parent,
     set_threads,
 )
@@ -330,71 +330,5 @@ def propose(
     click.echo(f"{counts}: {out}, {csv}")
 
 
-@main.command("free-energy")
-@click.argument("windows", type=THERE, nargs=-1)
-@click.option("--model", type=FILE, help="A FlowGenerator's model file: weigh what it makes.")
-@click.option("--structure", type=FILE, help="With --model: PDB file of its molecule.")
-@click.option(
-    "--plumed", "plumed_input", type=FILE, help="With --model: PLUMED input with its CVs."
-)
-@click.option(
-    "--forcefield", multiple=True, help="With --model: OpenMM force-field file; repeat it."
-)
-@click.option("--constraints", type=CONSTRAINTS, default="HBonds", help="With --model.")
-@click.option("-n", "number", type=click.IntRange(min=1), default=40_000, show_default=True,
-              help="With --model: configurations, each one energy.")  # fmt: skip
-@click.option("--cv", required=True, help="Name of the CV of the profile.")
-@click.option("--bins", type=click.IntRange(min=1), default=72, show_default=True)
-@click.option("--basin", help="Also print the free energy of LOWER,UPPER of the CV over the rest.")
-@click.option("--out", type=NEW, default="profile.csv", show_default=True, help="CSV file.")
-@click.option("--plot", type=NEW, help="PNG file of the profile.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
-def free_energy(
-    windows: tuple[Path, ...],
-    cv: str,
-    bins: int,
-    basin: str | None,
-    out: Path,
-    plot: Path | None,
-    seed: int,
-    **model: Any,
-) -> None:
-    """Free energy along a CV with error bars: of umbrella WINDOWS, of a model, or of both.
-
-    \b
-    Example:
-        openmm-cgan free-energy demo/windows/window-* --cv phi --basin 0,2.3 --plot profile.png
-
-    Windows (their folders) are joined by MBAR; settle windows and failed windows are left out. A
-    model needs none: its configurations are weighed by their energies, each against the density
-    that it was made with. With both, the model is one more state of MBAR.
-
-    \b
-        openmm-cgan free-energy --model model.npz --structure run/topology.pdb \\
-            --plumed run/plumed.dat --forcefield amber96.xml --cv phi --basin 0,2.3
-    """
-    from openmm_cgan.cli.exports import estimate_text, profile_columns, write_table
-    from openmm_cgan.cli.importance import reweight_files
-    from openmm_cgan.free_energy import basin_difference, free_energy_profile
-
-    require_parent(out, plot)
-    bounds = None if basin is None else interval(basin)
-    set_threads(1)
-    samples, source = reweight_files(windows, seed, **model)
-    if samples.unknown:
-        raise ValueError(f"no free energy from {source}: {samples.unknown}")
-    profile = free_energy_profile(samples, cv, bins)
-    write_table(out, profile_columns(profile))
-    click.echo(f"{out}: free energy along {cv} from {source}")
-    if bounds is not None:
-        values = samples.cvs[:, samples.column(cv)]
-        difference = basin_difference(samples, (values > bounds[0]) & (values < bounds[1]))
-        click.echo(f"basin {basin}: {estimate_text(difference)}")
-    if plot is not None:
-        from openmm_cgan.report import Profile, plot_free_energy
-
-        curve = Profile(profile.centres[0], profile.free_energy, profile.error, source)
-        plot_free_energy(curve, plot, basin=bounds, variable=profile.variables[0])
-
-
 main.add_command(driver)
+main.add_command(free_energy)

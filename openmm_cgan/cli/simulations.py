@@ -36,6 +36,7 @@ logger = logging.getLogger("openmm_cgan")
 STATE = "state.xml"  # for programs, platforms and versions other than that of the checkpoint
 CHECKPOINT = "run.chk"
 RECORD = "run.json"
+FRAMES, INPUT = "frames", "plumed.dat"
 NOT_FINITE = "not_finite.xml"
 CONSTRAINTS = {
     "None": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles,
@@ -213,7 +214,7 @@ def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedB
     if settings.atoms is not None:
         selected_atoms(molecule.topology, settings.atoms)  # before anything is written
     every = settings.frames_every
-    frames = FrameReporter(folder / "frames", every, bias, append=restart, atoms=settings.atoms)
+    frames = FrameReporter(folder / FRAMES, every, bias, append=restart, atoms=settings.atoms)
     keepers: dict[str, Keeper] = {"bias": bias, "frames": frames}
     if goes_on:
         seed = settings.seed + retry if retry else None
@@ -322,7 +323,7 @@ def _goes_on(folder: Path, restart: bool, steps: int | None) -> bool:
         If that is not what the folder is like.
     """
     saved = (folder / CHECKPOINT).exists() or (folder / STATE).exists()
-    framed = next((folder / "frames").glob("*.h5md"), None) is not None
+    framed = next((folder / FRAMES).glob("*.h5md"), None) is not None
     begun = is_begun(folder)
     if not restart:
         if saved or framed or begun:
@@ -354,7 +355,7 @@ def _write_start(folder: Path, molecule: Molecule, bias: PlumedBias) -> None:
     with (folder / "topology.pdb").open("w") as file:
         positions = molecule.positions * unit.nanometer
         app.PDBFile.writeFile(molecule.topology, positions, file, keepIds=True)
-    (folder / "plumed.dat").write_text(bias.text)
+    (folder / INPUT).write_text(bias.text)
 
 
 def _write_record(folder: Path, bias: PlumedBias, settings: RunSettings, end: int) -> None:

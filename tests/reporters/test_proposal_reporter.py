@@ -570,8 +570,6 @@ def test_a_solute_is_replaced_within_its_solvent(solvated: Molecule, tmp_path: P
     np.testing.assert_allclose(np.linalg.norm(site - oxygen, axis=1), 0.0125, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(hydrogen - oxygen, axis=1), 0.09572, atol=1e-5)
     assert np.isfinite(after.getPotentialEnergy()._value)
-    row = rows_of(tmp_path / "p.csv")[0]
-    assert float(row["energy_after"]) < float(row["energy_before"])
 
 
 # ---- errors before anything moves
