@@ -80,8 +80,8 @@ def frames_of_atoms(frames: Frames, atoms: ArrayLike) -> Frames:
     if len(missing):
         raise ValueError(
             f"{len(missing)} of the {len(wanted)} atoms asked for are not in the frames, which "
-            f"hold {len(frames.atoms)}; the first is atom {missing[0]}, counted from 0. Write frames "
-            "with them: FrameReporter(..., atoms=...)"
+            f"hold {len(frames.atoms)}; the first is atom {missing[0]}, counted from 0. Write "
+            "frames with them: FrameReporter(..., atoms=...)"
         )
     order = np.argsort(frames.atoms, kind="stable")
     places = order[np.searchsorted(frames.atoms, wanted, sorter=order)]
