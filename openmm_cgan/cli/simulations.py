@@ -36,7 +36,7 @@ logger = logging.getLogger("openmm_cgan")
 STATE = "state.xml"  # for programs, platforms and versions other than that of the checkpoint
 CHECKPOINT = "run.chk"
 RECORD = "run.json"
-FRAMES, INPUT = "frames", "plumed.dat"
+FRAMES, INPUT, TOPOLOGY, SYSTEM = "frames", "plumed.dat", "topology.pdb", "system.xml"
 NOT_FINITE = "not_finite.xml"
 CONSTRAINTS = {
     "None": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles,
@@ -144,8 +144,9 @@ def run_biased(
     """Run a molecule under a PLUMED input and keep its frames.
 
     The folder gets ``frames/``, what the input writes (COLVAR, HILLS ...), ``topology.pdb`` (the
-    start), ``plumed.dat``, ``run.json`` (settings), from time to time ``run.chk``, and, when it
-    ends or is interrupted, ``state.xml``; ``not_finite.xml`` where it came to what is not finite.
+    start), ``system.xml`` (without the bias), ``plumed.dat``, ``run.json`` (settings), from time to
+    time ``run.chk``, and, when it ends or is interrupted, ``state.xml``; ``not_finite.xml`` where
+    it came to what is not finite.
 
     Parameters
     ----------
@@ -208,9 +209,11 @@ def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedB
         directory=folder,
         restart=restart and not goes_on,
     )
+    unbiased = openmm.XmlSerializer.serialize(molecule.system)
     bias.add_to(molecule.system)
     simulation = _simulation(molecule, settings)
     folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / SYSTEM, unbiased)
     if settings.atoms is not None:
         selected_atoms(molecule.topology, settings.atoms)  # before anything is written
     every = settings.frames_every
@@ -352,7 +355,7 @@ def _simulation(molecule: Molecule, settings: RunSettings) -> app.Simulation:
 
 
 def _write_start(folder: Path, molecule: Molecule, bias: PlumedBias) -> None:
-    with (folder / "topology.pdb").open("w") as file:
+    with (folder / TOPOLOGY).open("w") as file:
         positions = molecule.positions * unit.nanometer
         app.PDBFile.writeFile(molecule.topology, positions, file, keepIds=True)
     (folder / INPUT).write_text(bias.text)
