@@ -48,8 +48,8 @@ def superpose(mobile: NDArray, onto: NDArray, weights: NDArray | None = None) ->
 def superpose_most(mobile: NDArray, onto: NDArray) -> NDArray:
     """Move configurations rigidly so that the ways of all atoms to another one are short in sum.
 
-    What has kept its shape comes to lie on itself, and only what has not is somewhere else, where a
-    least-squares fit spreads the difference over all. The least sum of distances is found by
+    What has kept its shape comes to lie almost on itself, and what has not is elsewhere, where a
+    least-squares fit spreads the difference over all. The sum of distances is lessened by
     least-squares fits with weights of one over the distance (Weiszfeld's iteration; A. Beck, S.
     Sabach, J. Optim. Theory Appl. 164, 1 (2015), doi 10.1007/s10957-014-0586-7).
 
