@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heappop, heappush
 from itertools import combinations, pairwise, permutations
 from typing import Any
 
@@ -55,7 +57,8 @@ def choose_rows(
     merit = (-1, 0)
     for start in molecule.starts(wanted):
         rows = molecule.place(start, wanted)
-        found = sum(find_coordinate(rows, w) is not None for w in wanted)
+        row_of = {row[0]: row for row in rows}
+        found = sum(find_coordinate((row_of[a] for a in w), w) is not None for w in wanted)
         depth = len(sort_by_level(np.array(rows))[1])
         if (found, -depth) > merit:
             best, merit = rows, (found, -depth)
@@ -102,7 +105,7 @@ class MoleculeGraph:
         self._find_lines(symbols, positions)
         return self
 
-    @property
+    @cached_property
     def local(self) -> dict[int, int]:
         """Local index of an atom of the full topology."""
         return {a: i for i, a in enumerate(self.atoms)}
@@ -110,15 +113,9 @@ class MoleculeGraph:
     def starts(self, wanted: list[tuple[int, ...]]) -> Iterator[list[int]]:
         """First three atoms worth trying: the middle of the molecule, then along each CV."""
         if len(self.atoms) < 3:
-            yield list(self._distances(0))
+            yield [atom for atom, _ in self._outward(0)]
             return
-        reach = [max(self._distances(a).values()) for a in range(len(self.atoms))]
-        triples = [
-            (self._linear(a, b, c), sum(self.hydrogen[x] for x in (a, b, c)), reach[b], a, b, c)
-            for b, around in enumerate(self.neighbours)
-            for a, c in combinations(around, 2)
-        ]
-        yield list(min(triples)[3:])
+        yield self._middle()
         for chain in wanted:
             for order in permutations(chain) if len(chain) < 4 else (chain, chain[::-1]):
                 start = list(order[:3])
@@ -127,19 +124,48 @@ class MoleculeGraph:
                 if len(start) == 3 and all(b in self.neighbours[a] for a, b in pairwise(start)):
                     yield start
 
+    def _middle(self) -> list[int]:
+        """Three bonded atoms: least linear, then of few hydrogens, then from which all is near.
+
+        How far the farthest atom is from one is asked of few: where it is known of one atom, it is
+        bounded for all others by their distance from that one (F. W. Takes, W. A. Kosters,
+        Algorithms 6, 100 (2013), doi 10.3390/a6010100).
+        """
+        triples = [
+            (self._linear(a, b, c), sum(self.hydrogen[x] for x in (a, b, c)), a, b, c)
+            for b, around in enumerate(self.neighbours)
+            for a, c in combinations(around, 2)
+        ]
+        least = min(triples)[:2]
+        triples = [triple for triple in triples if triple[:2] == least]
+        centres = np.unique([triple[3] for triple in triples])
+        at_least = np.zeros(len(centres), dtype=np.int64)
+        reach: dict[int, int] = {}
+        while not reach or at_least.min() <= min(reach.values()):
+            atom = int(centres[at_least.argmin()])
+            distances = dict(self._outward(atom))
+            reach[atom] = max(distances.values())
+            far = np.array([distances[centre] for centre in centres.tolist()])
+            at_least = np.maximum(at_least, np.maximum(far, reach[atom] - far))
+            at_least[np.isin(centres, list(reach))] = len(self.atoms)  # known, and asked no more
+        nearest = min(reach.values())
+        return list(min(triple[2:] for triple in triples if reach.get(triple[3]) == nearest))
+
     def place(self, start: list[int], wanted: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Rows of a Z-matrix that begins with these atoms and takes in the CVs it can."""
         rows = [(a, *start[:i][::-1], *(-1,) * (3 - i)) for i, a in enumerate(start)]
         order = {a: i for i, a in enumerate(start)}  # placed atoms
         # The bond about which an atom's children turn, and the child that the others follow.
         lead = {start[1]: (start[0], start[2])} if len(start) == 3 else {}
+        frontier = _Frontier(self, order, wanted)
         while len(rows) < len(self.atoms):
-            pending = [w for w in wanted if not order.keys() >= set(w)]
+            pending = frontier.pending
             ready = (self._wanted_row(w, order) for w in sorted(pending, key=len, reverse=True))
-            row = next((r for r in ready if r), ()) or self._next_atom(pending, order)
+            row = next((r for r in ready if r), ()) or frontier.next_atom()
             row = self._complete(row, order, lead)
             rows.append(row)
             order[row[0]] = len(order)
+            frontier.placed(row[0])
             lead.setdefault(row[1], (row[2], row[0]))
         return rows
 
@@ -169,17 +195,6 @@ class MoleculeGraph:
                 return (end, other)
         return ()
 
-    def _next_atom(self, pending: list[tuple[int, ...]], order: dict[int, int]) -> tuple[int, ...]:
-        """The next atom and its parent: heavy atoms first, ends of CVs to come later."""
-        ends = {a for w in pending if len(w) > 2 for a in (w[0], w[-1])}
-        frontier = (
-            (self.hydrogen[a], a in ends, min(order[n] for n in around if n in order), a)
-            for a, around in enumerate(self.neighbours)
-            if a not in order and any(n in order for n in around)
-        )
-        atom = min(frontier)[-1]
-        return (atom, min((n for n in self.neighbours[atom] if n in order), key=order.__getitem__))
-
     def _complete(
         self, row: tuple[int, ...], order: dict[int, int], lead: dict[int, tuple[int, int]]
     ) -> tuple[int, ...]:
@@ -188,21 +203,24 @@ class MoleculeGraph:
         if p in lead and (row + lead[p])[2] == lead[p][0] and not self._linear(atom, p, lead[p][0]):
             row += lead[p][len(row) - 2 :]
         while len(row) < 4:
-            near = [a for a in self._distances(row[-1]) if a in order and a not in row]
-            row += (next((a for a in near if not self._linear(*row[-2:], a)), near[0]),)
+            near = (a for a, _ in self._outward(row[-1]) if a in order and a not in row)
+            first = next(near)
+            straight = self._linear(*row[-2:], first)
+            bent = (a for a in near if not self._linear(*row[-2:], a)) if straight else ()
+            row += (next(iter(bent), first),)
         return row
 
-    def _distances(self, start: int) -> dict[int, int]:
-        """Number of bonds from one atom to each it is connected with, nearest first."""
+    def _outward(self, start: int) -> Iterator[tuple[int, int]]:
+        """Atoms connected with one, nearest first, and the number of bonds to each."""
         found, queue = {start: 0}, [start]
         for atom in queue:
+            yield atom, found[atom]
             new = [n for n in self.neighbours[atom] if n not in found]
             found |= dict.fromkeys(new, found[atom] + 1)
             queue += new
-        return found
 
     def _check_connected(self) -> None:
-        reached = self._distances(0)
+        reached = dict(self._outward(0))
         missing = [name for a, name in enumerate(self.names) if a not in reached]
         if missing:
             more = f" and {len(missing) - 10} more" if missing[10:] else ""
@@ -227,3 +245,56 @@ class MoleculeGraph:
 
     def _linear(self, *triple: int) -> bool:
         return len(triple) == 3 and any(line.issuperset(triple) for line in self.lines)
+
+
+class _Frontier:
+    """Atoms bonded to placed ones: the next is a heavy one, and no end of a CV to come later.
+
+    Parameters
+    ----------
+    molecule : MoleculeGraph
+    order : dict of int to int
+        Atoms that are placed, and when; the caller adds to it, and then calls `placed`.
+    wanted : list of tuple of int
+        Atoms of the CVs.
+    """
+
+    def __init__(
+        self, molecule: MoleculeGraph, order: dict[int, int], wanted: list[tuple[int, ...]]
+    ) -> None:
+        self.molecule, self.order = molecule, order
+        self.pending = [w for w in wanted if not order.keys() >= set(w)]
+        self._ends = self._ends_to_come()
+        self._earliest: dict[int, int] = {}  # atom of the frontier -> when it was first reached
+        self._heap: list[tuple[bool, bool, int, int]] = []
+        for atom in order:
+            self._reach_from(atom)
+
+    def next_atom(self) -> tuple[int, int]:
+        """The next atom and its parent, the earliest placed neighbour."""
+        while self._heap[0][-1] in self.order:
+            heappop(self._heap)
+        atom = self._heap[0][-1]
+        around = self.molecule.neighbours[atom]
+        return atom, min((n for n in around if n in self.order), key=self.order.__getitem__)
+
+    def placed(self, atom: int) -> None:
+        """Take in an atom that now stands in ``order``."""
+        if any(atom in w for w in self.pending):
+            self.pending = [w for w in self.pending if not self.order.keys() >= set(w)]
+            self._ends = self._ends_to_come()
+            self._heap = [self._key(a) for _, _, _, a in self._heap if a not in self.order]
+            heapify(self._heap)
+        self._reach_from(atom)
+
+    def _reach_from(self, atom: int) -> None:
+        for near in self.molecule.neighbours[atom]:
+            if near not in self.order and near not in self._earliest:
+                self._earliest[near] = self.order[atom]
+                heappush(self._heap, self._key(near))
+
+    def _key(self, atom: int) -> tuple[bool, bool, int, int]:
+        return self.molecule.hydrogen[atom], atom in self._ends, self._earliest[atom], atom
+
+    def _ends_to_come(self) -> set[int]:
+        return {a for w in self.pending if len(w) > 2 for a in (w[0], w[-1])}

@@ -18,6 +18,7 @@ from openmm_cgan.proposals import (
     keeps_place,
     require_same_variables,
     require_sampler,
+    why_not_alike,
 )
 from openmm_cgan.proposals.targets import TargetStrategy
 from openmm_cgan.quantities import number_of_steps
@@ -28,6 +29,7 @@ from openmm_cgan.reporters.contexts import (
     present_of,
     velocity_temperature,
 )
+from openmm_cgan.reporters.ensembles import warn_of_other_ensemble
 from openmm_cgan.reporters.frame_reporter import FrameReporter
 from openmm_cgan.reporters.moves import MOVES, Asked, Move, Start, possible_moves, prepared_move
 from openmm_cgan.reporters.settings import ProposalSettings
@@ -158,11 +160,8 @@ class ProposalReporter:
     def sampler(self, sampler: Sampler) -> None:
         require_same_variables(sampler.variables, self._bias.variables)
         require_sampler(sampler)
-        if not np.array_equal(sampler.atoms, self._sampler.atoms):
-            raise ValueError("the new sampler makes other atoms than the one it would replace")
-        ours, theirs = self._sampler.topology_hash, sampler.topology_hash
-        if ours and theirs and ours != theirs:
-            raise ValueError("the new sampler was trained on another topology")
+        if reason := why_not_alike(sampler, self._sampler):
+            raise ValueError(f"the new sampler {reason}")
         if keeps_place(sampler) != keeps_place(self._sampler):
             raise ValueError(
                 "of the new sampler and the one it would replace, one makes configurations that"
@@ -348,6 +347,7 @@ class ProposalReporter:
         start = Start(simulation, atoms, positions, box, self._temperature)
         move = prepared_move(self._wanted, self._asked, start)
         self.mode = move.mode
+        warn_of_other_ensemble(self._sampler, simulation, self._temperature)
         log.info(
             "proposals every %d steps, mode %s, settle window %d steps, at %.1f K",
             self._reportInterval, self.mode, move.settle_steps, self._temperature,

@@ -1,6 +1,8 @@
 """The command line as a user meets it: help, errors of one line, and each command on small data."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from click.testing import CliRunner, Result
 from openmm_cgan import __version__
 from openmm_cgan.cli import main
 from openmm_cgan.frames import read_frames
+from openmm_cgan.free_energy import reweighting
 from openmm_cgan.plumed.actions import actions_help
 from tests.cases import ROOT
 
@@ -187,3 +190,36 @@ def test_free_energy_needs_windows_or_a_whole_model(restrained: Path) -> None:
     result = call("free-energy", *unconstrained)
     assert result.exit_code == 1
     assert "gives no free energy: the System constrains 0 distances" in result.output
+
+
+def test_free_energy_of_a_metadynamics_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too short for numbers, which it says; beside the frames stands what the hills add up to."""
+    text = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
+    text += "METAD ARG=phi,psi SIGMA=0.4,0.4 HEIGHT=2 PACE=50 BIASFACTOR=8 FILE=H\n"
+    (tmp_path / "in.dat").write_text(text)
+    words = run_options(tmp_path / "run", steps=4000)
+    words[words.index("--plumed") + 1] = tmp_path / "in.dat"
+    words[words.index("--frames-every") + 1] = 5
+    call_well(*words)
+    out, plot = tmp_path / "p.csv", tmp_path / "p.png"
+    options = ["free-energy", tmp_path / "run", "--out", out, "--cv"]
+    assert "no free energy from 640 frames of 1 run under METAD" in call(*options, "phi").output
+    assert not out.exists()
+    monkeypatch.setattr(reweighting, "why_unknown", lambda *_: "")
+    assert "first 20% left out" in call_well(*options, "phi", "--bins", 12)
+    header, *rows = out.read_text().splitlines()
+    assert header == "phi,free_energy,error,effective_samples,by_bias"
+    assert min(float(row.split(",")[-1]) for row in rows) == 0.0
+    call_well(*options, "phi,psi", "--bins", 9, "--plot", plot)
+    assert len(out.read_text().splitlines()) == 82
+    assert plot.exists()
+    wrong = call("free-energy", tmp_path / "run", "--cv", "phi,psi", "--basin", "0,1")
+    assert "--basin is an interval of one CV" in wrong.output
+
+
+def test_python_m_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "openmm_cgan", "--version"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("openmm-cgan, version ")

@@ -17,7 +17,7 @@ biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
 external         EXTERNAL
 committor        COMMITTOR
-dumps            DUMPATOMS, DUMPDERIVATIVES
+dumps            DUMPATOMS, DUMPDERIVATIVES, DUMPFORCES, DUMPPROJECTIONS, DUMPMASSCHARGE
 
 `read_actions` turns an input into a list of them. A new action is its class, in a file of its room,
 and its name in `ACTIONS`.
@@ -34,7 +34,13 @@ from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.biases.restraint import Restraint
 from openmm_cgan.plumed.actions.biases.walls import LowerWalls, UpperWalls
 from openmm_cgan.plumed.actions.committor import Committor
-from openmm_cgan.plumed.actions.dumps import DumpAtoms, DumpDerivatives
+from openmm_cgan.plumed.actions.dumps import (
+    DumpAtoms,
+    DumpDerivatives,
+    DumpForces,
+    DumpMassCharge,
+    DumpProjections,
+)
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text
@@ -132,6 +138,9 @@ ACTIONS: dict[str, type[Action]] = {
         Print,
         DumpAtoms,
         DumpDerivatives,
+        DumpForces,
+        DumpProjections,
+        DumpMassCharge,
         Flush,
         Debug,
         RandomExchanges,

@@ -140,7 +140,8 @@ class _NativeEngine:
         self._backend.checks_always = any(
             isinstance(a, External) or (isinstance(a, Metad) and a.has_ends) for a in actions
         )
-        self._backend.set_masses(self._masses)
+        self._charges = _placed(settings.charges, n_atoms)
+        self._backend.set_masses(self._masses, self._charges)
         self._openmm: BiasForces | None = None
         self._scaled = [action for action in actions if scales_by_box(action)]
         self._had_box = False
@@ -165,7 +166,7 @@ class _NativeEngine:
         self.frame = positions, box, step
         if self._wanted:
             if self._openmm is None:
-                self._openmm = BiasForces(self._backend, self._masses, box)
+                self._openmm = BiasForces(self._backend, self._masses, self._charges, box)
             self._forces = self._openmm.at(positions, box, step)
 
     def forces(self) -> tuple[NDArray, NDArray]:

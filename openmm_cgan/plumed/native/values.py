@@ -128,6 +128,26 @@ class InputValues:
             return
         found.update(zip((v.name for v in action.outputs), results, strict=True))
 
+    def bias_energies(
+        self, found: dict[str, Any], positions: np.ndarray, box: np.ndarray | None
+    ) -> list[float]:
+        """Of each bias [kJ/mol]; adds the values that they need.
+
+        Parameters
+        ----------
+        found : dict
+        positions, box : ndarray, shape (n_atoms, 3), (3, 3) or None
+            [nm]
+        """
+        energies = []
+        for bias in self.biases:
+            for value in bias.arguments:
+                self.add(value.name, found, positions, box)
+            arguments = [found[value.name] for value in bias.arguments]
+            self.tell_outside(bias, arguments)
+            energies.append(float(bias.energy(arguments)) * bias.units.energy)
+        return energies
+
     def total_bias(self, found: dict[str, Any]) -> Any:
         """Sum of the biases [kJ/mol]."""
         return sum(found[f"{b.label}.bias"] * b.units.energy for b in self.biases)

@@ -173,6 +173,40 @@ class HillGrid:
             total += term
         return total
 
+    def value_and_slopes(self, arguments: Sequence[float]) -> tuple[float, list[float]]:
+        """Interpolated bias at one point and its slopes, all zero where `at` is.
+
+        Parameters
+        ----------
+        arguments : sequence of float, length n_axes
+
+        Returns
+        -------
+        float
+            [energy unit of the input]
+        list of float, length n_axes
+            [energy unit over units of the values]
+        """
+        n = len(self.axes)
+        cells, places = [], []
+        for axis, s in zip(self.axes, arguments, strict=True):
+            if not axis.inside(s):
+                return 0.0, [0.0] * n
+            u = (s - axis.lower) / axis.step
+            if axis.periodic:
+                u -= axis.cells * math.floor(u / axis.cells)
+            cell = min(math.floor(u), axis.cells)
+            cells.append(slice(cell, cell + 2))
+            places.append(u - cell)
+        steps = [axis.step for axis in self.axes]
+        if not self.spline:  # the force is that of the node, and no slope
+            node = (slice(None), *(cell.start for cell in cells))
+            value, *slopes = self.table[node].tolist()
+            return value, [slope / step for slope, step in zip(slopes, steps, strict=True)]
+        corners = self.table[(slice(None), *cells)].reshape(1 + n, -1).tolist()
+        value, slopes = _blended(corners, places)
+        return value, [slope / step for slope, step in zip(slopes, steps, strict=True)]
+
     def value(self, arguments: Sequence[np.ndarray]) -> np.ndarray:
         """Interpolated bias.
 
@@ -330,3 +364,34 @@ def _factors(x: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Weights of value and slope for the near and the far corner, `x` cells from the near one."""
     far, rest = x * x * (3 - 2 * x), 1 - x
     return (1 - far, far), (x * rest * rest, -x * x * rest)
+
+
+def _factor_slopes(x: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """How `_factors` change along `x`."""
+    far, rest = 6 * x * (1 - x), 1 - x
+    return (-far, far), (rest * (1 - 3 * x), x * (3 * x - 2))
+
+
+def _blended(corners: list[list[float]], places: list[float]) -> tuple[float, list[float]]:
+    """Value and its slopes over the steps, in a cell.
+
+    Parameters
+    ----------
+    corners : list of list of float, lengths 1 + n_axes and 2**n_axes
+        Planes of the table at the corners of the cell.
+    places : list of float, length n_axes
+        How far along the cell.
+    """
+    n = len(places)
+    factors = [_factors(x) for x in places]
+    changes = [_factor_slopes(x) for x in places]
+    total, along = 0.0, [0.0] * n
+    for value, *ratios, sides in zip(*corners, _SIDES[n], strict=True):
+        here = [
+            w[side] + r * v[side] for r, side, (w, v) in zip(ratios, sides, factors, strict=True)
+        ]
+        total += value * math.prod(here)
+        for i, (r, side, (w, v)) in enumerate(zip(ratios, sides, changes, strict=True)):
+            others = math.prod(here[:i] + here[i + 1 :])
+            along[i] += value * (w[side] + r * v[side]) * others
+    return total, along

@@ -96,6 +96,8 @@ class Compiler:
             if not bias.applied:
                 return []
             return [self._in_python(bias) if bias.grid is None else self._on_grid(bias, bias.grid)]
+        if bias.stride > 1:
+            return [self._in_python(bias)]
         if isinstance(bias, External):
             return [self._on_grid(bias, bias.grid)]
         if bias.in_python:

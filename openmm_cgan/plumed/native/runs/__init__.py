@@ -1,7 +1,8 @@
 """What actions do between the steps of a run.
 
 run        a step, and what an action does at it
-model, path, committor, external, moving, abmd, metad, opes, print, dumps
+model, path, committor, external, moving, abmd, metad, opes, print, dumps,
+           dumped_rows
            the actions that do something
 `RUNS`     which class runs which action; a new one is its file and its row here
 """
@@ -15,7 +16,13 @@ from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.biases.abmd import Abmd
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.committor import Committor
-from openmm_cgan.plumed.actions.dumps import DumpAtoms, DumpDerivatives
+from openmm_cgan.plumed.actions.dumps import (
+    DumpAtoms,
+    DumpDerivatives,
+    DumpForces,
+    DumpMassCharge,
+    DumpProjections,
+)
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
@@ -24,7 +31,13 @@ from openmm_cgan.plumed.actions.pytorch_model import PytorchModel, PytorchPositi
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.native.runs.abmd import AbmdRun
 from openmm_cgan.plumed.native.runs.committor import CommittorRun
-from openmm_cgan.plumed.native.runs.dumps import DumpAtomsRun, DumpDerivativesRun
+from openmm_cgan.plumed.native.runs.dumped_rows import (
+    DumpDerivativesRun,
+    DumpForcesRun,
+    DumpMassChargeRun,
+    DumpProjectionsRun,
+)
+from openmm_cgan.plumed.native.runs.dumps import DumpAtomsRun
 from openmm_cgan.plumed.native.runs.external import ExternalRun
 from openmm_cgan.plumed.native.runs.metad import MetadRun
 from openmm_cgan.plumed.native.runs.model import ModelRun
@@ -47,6 +60,9 @@ RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
     Print: PrintRun,
     DumpAtoms: DumpAtomsRun,
     DumpDerivatives: DumpDerivativesRun,
+    DumpForces: DumpForcesRun,
+    DumpProjections: DumpProjectionsRun,
+    DumpMassCharge: DumpMassChargeRun,
     Flush: FlushRun,
 }
 
