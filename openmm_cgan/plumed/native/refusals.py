@@ -11,6 +11,7 @@ from openmm_cgan.plumed.actions import Action, Print
 from openmm_cgan.plumed.actions.action import uncovered
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.metad.metad import Metad
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
 from openmm_cgan.plumed.actions.variables.components import VectorVariable
@@ -70,7 +71,7 @@ def forceless(actions: list[Action]) -> list[Problem]:
 
 def _known_slopes(bias: Action, name: str) -> bool:
     """Whether a value is the energy of a bias that another can act on."""
-    free = isinstance(bias, Metad) and bias.applied
+    free = isinstance(bias, Pbmetad) or (isinstance(bias, Metad) and bias.applied)
     return (free or isinstance(bias, SeparableBias)) and name == bias.outputs[0].name
 
 
