@@ -336,6 +336,7 @@ ORDER = [
     "testsystems.multiscale",
     "testsystems",
     "cli.exports",
+    "cli.molecules",
     "cli.simulations",
     "cli.importance",
     "cli.shipped",
@@ -343,6 +344,7 @@ ORDER = [
     "cli.demo",
     "cli.options",
     "cli.driver",
+    "cli.doctor",
     "cli.window_runs",
     "cli.free_energies",
     "cli.stopping",
@@ -397,10 +399,12 @@ ALLOWED = {
     "cli.driver": {"click"},
     "cli.free_energies": {"click"},
     "cli.stopping": {"click"},
+    "cli.doctor": {"click"},
     "cli.windows": {"click"},
     "cli.window_runs": {"numpy", "openmm"},
     "cli.commands": {"click"},
-    "cli.simulations": {"numpy", "openmm", "tqdm"},
+    "cli.molecules": {"numpy", "openmm"},
+    "cli.simulations": {"openmm", "tqdm"},
 }
 
 # Words that name a drawer and not a thing.
