@@ -100,9 +100,12 @@ def test_a_force_that_comes_after_the_bias_is_noticed(tmp_path):
         simulation.step(1)
 
 
-def test_parameters_of_the_system_are_followed(tmp_path):
+@pytest.mark.parametrize(
+    "bias", ["RESTRAINT ARG=e AT=0 KAPPA=0.01", "MOVINGRESTRAINT ARG=e STEP0=0 AT0=0 KAPPA0=0.01"]
+)
+def test_parameters_of_the_system_are_followed(bias, tmp_path):
     """A bias on the energy knows what a script has set since."""
-    text = "e: ENERGY\nb: RESTRAINT ARG=e AT=0 KAPPA=0.01\nPRINT ARG=e,b.bias FILE=COLVAR\n"
+    text = f"e: ENERGY\nb: {bias}\nPRINT ARG=e,b.bias FILE=COLVAR\n"
     bias = PlumedBias(text, temperature=300, directory=tmp_path)
     molecule = alanine_dipeptide("C7eq")
     force = openmm.CustomExternalForce("strength*x^2")

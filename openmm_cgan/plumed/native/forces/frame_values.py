@@ -145,6 +145,11 @@ class FrameValues:
             self._inner.fill(positions, box, values, gradients)
         return values, gradients
 
+    def follow(self, state: openmm.State) -> None:
+        """Take the parameters of a Context that forces under the values have too."""
+        if self._inner is not None:
+            self._inner.follow(state)
+
     def products(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """Scalar products of the values' gradients, shape (n_values, n_values).
 
@@ -203,6 +208,15 @@ class _Inner:
         self._integrator = openmm.VerletIntegrator(0.001)
         chosen = () if is_dear else (openmm.Platform.getPlatformByName("Reference"),)
         self._context = openmm.Context(inner, self._integrator, *chosen)
+        self._parameters = list(self._context.getParameters())
+
+    def follow(self, state: openmm.State) -> None:
+        """Take the parameters of another Context that this one has too."""
+        if self._parameters:
+            known = state.getParameters()
+            for name in self._parameters:
+                if name in known:  # others are of biases that act on biases
+                    self._context.setParameter(name, known[name])
 
     def fill(
         self, positions: np.ndarray, box: np.ndarray | None, values: list[float], gradients: Any
