@@ -145,6 +145,7 @@ ORDER = [
     "plumed.native.dependence",
     "plumed.native.forces.system_box",
     "plumed.native.forces.leaf_forces",
+    "plumed.native.forces.energy_force",
     "plumed.native.forces.frame_values",
     "plumed.native.forces.model_functions",
     "plumed.native.forces.python_force",
