@@ -9,6 +9,7 @@ The modules in the order in which the data pass through them:
 
 quantities            what is given with units, in the package's own
 topologies            what a topology may be given as
+atom_selection        which atoms are meant: a selection of MDAnalysis, indices, the solute
 platforms             OpenMM's platforms by name
 short_reprs           records of large arrays in one line
 thermostats           the temperature of a simulation, wherever OpenMM keeps it
@@ -41,7 +42,7 @@ learned_variable      they as TorchScript files that PLUMED inputs run
 windows               many seeded umbrella windows over a concurrent.futures.Executor
 metrics, report       how good the generator is; plots
 testsystems           systems with known answers, multiscale equations among them
-cli                   the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
+cli, __main__         the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
 
 Importing the package imports none of them: the names below are fetched when first used.
 

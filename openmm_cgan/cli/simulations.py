@@ -19,6 +19,7 @@ import openmm
 from openmm import app, unit
 from tqdm import tqdm
 
+from openmm_cgan.atom_selection import check_selection, selected_atoms
 from openmm_cgan.atomic_files import replacing, write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
 from openmm_cgan.platforms import platform_named
@@ -35,6 +36,7 @@ logger = logging.getLogger("openmm_cgan")
 STATE = "state.xml"  # for programs, platforms and versions other than that of the checkpoint
 CHECKPOINT = "run.chk"
 RECORD = "run.json"
+FRAMES, INPUT, TOPOLOGY, SYSTEM = "frames", "plumed.dat", "topology.pdb", "system.xml"
 NOT_FINITE = "not_finite.xml"
 CONSTRAINTS = {
     "None": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles,
@@ -64,6 +66,8 @@ class RunSettings:
         Of the thermostat and of the first velocities.
     checkpoint_every : int
         Steps between two checkpoints.
+    atoms : str or None
+        Whose positions are kept: a selection of MDAnalysis, as FrameReporter takes it.
     retries : int
         How often the run goes back to its last good checkpoint, with new velocities, where a
         position becomes infinite or NaN; then it stops.
@@ -78,6 +82,10 @@ class RunSettings:
     seed: int = 1
     checkpoint_every: int = 10_000
     retries: int = 0
+    atoms: str | None = None
+
+    def __post_init__(self) -> None:
+        check_selection(self.atoms)
 
 
 def load_molecule(
@@ -136,8 +144,9 @@ def run_biased(
     """Run a molecule under a PLUMED input and keep its frames.
 
     The folder gets ``frames/``, what the input writes (COLVAR, HILLS ...), ``topology.pdb`` (the
-    start), ``plumed.dat``, ``run.json`` (settings), from time to time ``run.chk``, and, when it
-    ends or is interrupted, ``state.xml``; ``not_finite.xml`` where it came to what is not finite.
+    start), ``system.xml`` (without the bias), ``plumed.dat``, ``run.json`` (settings), from time to
+    time ``run.chk``, and, when it ends or is interrupted, ``state.xml``; ``not_finite.xml`` where
+    it came to what is not finite.
 
     Parameters
     ----------
@@ -200,10 +209,15 @@ def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedB
         directory=folder,
         restart=restart and not goes_on,
     )
+    unbiased = openmm.XmlSerializer.serialize(molecule.system)
     bias.add_to(molecule.system)
     simulation = _simulation(molecule, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    frames = FrameReporter(folder / "frames", settings.frames_every, bias, append=restart)
+    write_atomically(folder / SYSTEM, unbiased)
+    if settings.atoms is not None:
+        selected_atoms(molecule.topology, settings.atoms)  # before anything is written
+    every = settings.frames_every
+    frames = FrameReporter(folder / FRAMES, every, bias, append=restart, atoms=settings.atoms)
     keepers: dict[str, Keeper] = {"bias": bias, "frames": frames}
     if goes_on:
         seed = settings.seed + retry if retry else None
@@ -312,7 +326,7 @@ def _goes_on(folder: Path, restart: bool, steps: int | None) -> bool:
         If that is not what the folder is like.
     """
     saved = (folder / CHECKPOINT).exists() or (folder / STATE).exists()
-    framed = next((folder / "frames").glob("*.h5md"), None) is not None
+    framed = next((folder / FRAMES).glob("*.h5md"), None) is not None
     begun = is_begun(folder)
     if not restart:
         if saved or framed or begun:
@@ -341,10 +355,10 @@ def _simulation(molecule: Molecule, settings: RunSettings) -> app.Simulation:
 
 
 def _write_start(folder: Path, molecule: Molecule, bias: PlumedBias) -> None:
-    with (folder / "topology.pdb").open("w") as file:
+    with (folder / TOPOLOGY).open("w") as file:
         positions = molecule.positions * unit.nanometer
         app.PDBFile.writeFile(molecule.topology, positions, file, keepIds=True)
-    (folder / "plumed.dat").write_text(bias.text)
+    (folder / INPUT).write_text(bias.text)
 
 
 def _write_record(folder: Path, bias: PlumedBias, settings: RunSettings, end: int) -> None:

@@ -255,7 +255,8 @@ def compile_natively(
     except PlumedInputError as refusal:
         return None, refusal
     if topology is not None:
-        native.set_masses(_element_masses(topology))
+        masses = _element_masses(topology)
+        native.set_masses(masses, np.full(len(masses), np.nan))
     return native, None
 
 

@@ -76,6 +76,23 @@ RUNS = {
     "UNITS NATURAL": "UNITS NATURAL LENGTH=A ENERGY=kcal/mol\nd: DISTANCE ATOMS=1,5 NOPBC\n"
     "m: METAD ARG=d SIGMA=9 HEIGHT=1 PACE=2 BIASFACTOR=5 TEMP=1.5\n"
     "n: METAD ARG=d SIGMA=9 HEIGHT=1 PACE=2 BIASFACTOR=5 FILE=MORE\n",
+    "STRIDE of biases": "d: DISTANCE ATOMS=1,5\nt: TORSION ATOMS=1,2,3,4\nu: UPPER_WALLS ARG=d AT=0.1 KAPPA=70 STRIDE=2\n"
+    "l: LOWER_WALLS ARG=d,t AT=1,3 KAPPA=70,4 EXP=2,4 STRIDE=3\nr: RESTRAINT ARG=t AT=1 KAPPA=3 STRIDE=2\n"
+    "b: BIASVALUE ARG=d STRIDE=4\ne: EXTERNAL ARG=t,d FILE={grid} STRIDE=3\n",
+    "virtual atoms of virtual atoms": "c: COM ATOMS=1-3\ne: CENTER ATOMS=5,6 SET_MASS=30\nm: COM ATOMS=c,4,e\n"
+    "n: CENTER ATOMS=m,e,7,1 WEIGHTS=1,2,3,0.5\nd: DISTANCE ATOMS=m,8\nt: TORSION ATOMS=n,c,8,2\ng: GROUP ATOMS=m,n\n"
+    "k: COORDINATION GROUPA=g GROUPB=2,6 R_0=0.3\nRESTRAINT ARG=d,t,k AT=0,1,0 KAPPA=30,4,5\n",
+    "DUMPFORCES and others": "UNITS LENGTH=A ENERGY=kcal/mol MASS=2 CHARGE=0.5\nd: DISTANCE ATOMS=1,5\nt: TORSION ATOMS=1,2,3,4\ne: CENTER ATOMS=7,8\n"
+    "f: CUSTOM ARG=d,t FUNC=select(step(y),x^2.5,sin(y)/x)+atan2(x,y)*exp(-x/4)+min(x,y)+tanh(y)-sqrt(x)+log(x)*abs(cos(y)) PERIODIC=NO\n"
+    "g: COMBINE ARG=f,d COEFFICIENTS=2,-1 POWERS=2,3 PARAMETERS=0.1,0.3 PERIODIC=NO\ns: SORT ARG=d,f\n"
+    "m: METAD ARG=t SIGMA=0.3 HEIGHT=2 PACE=1 GRID_MIN=-pi GRID_MAX=pi GRID_BIN=60 FILE=MORE\n"
+    "RESTRAINT ARG=g,s.1,d AT=0,1,3 KAPPA=0.01,2,3\nu: UPPER_WALLS ARG=d,t AT=1,0 KAPPA=2,3 EXP=3,2 STRIDE=2\n"
+    "DUMPFORCES ARG=d,t,f,g,s.1,m.bias FILE=b.gro FMT=%12.6f\nDUMPPROJECTIONS ARG=d,t,g FILE=c.xyz FMT=%12.6f STRIDE=2\n"
+    "DUMPDERIVATIVES ARG=f,g FILE=d.xyz FMT=%12.6f\nDUMPDERIVATIVES ARG=u.bias FILE=e.xyz FMT=%12.6f\nDUMPDERIVATIVES ARG=m.bias FILE=f.xyz FMT=%12.6f\n"
+    "DUMPMASSCHARGE ATOMS=1-3,e FILE=g.xyz\nDUMPMASSCHARGE FILE=h.xyz ONLY_MASSES\n",
+    "METAD RECT": "d: DISTANCE ATOMS=1,5\nm: METAD ARG=d SIGMA=0.1 HEIGHT=1 PACE=2 RECT=5,2 TEMP=300 FILE=MORE\n",
+    "a bias of a bias": "t: TORSION ATOMS=1,2,3,4\nm: METAD ARG=t SIGMA=0.3 HEIGHT=2 PACE=1 GRID_MIN=-pi GRID_MAX=pi\n"
+    "b: BIASVALUE ARG=m.bias\n",
 }
 
 # fmt: on
@@ -88,6 +105,23 @@ def frames_in(box, n=8, seed=2):
     return frames if box is None else frames + rng.integers(-1, 2, size=(n, 1, 3)) @ box
 
 
+def write_grid(path):
+    """A bias of a torsion t and a distance d."""
+    t, d = np.linspace(-np.pi, np.pi, 30, endpoint=False), np.linspace(0, 3, 21)
+    lines = ["#! FIELDS t d e.bias der_t der_d", "#! SET min_t -pi", "#! SET max_t pi"]
+    lines += ["#! SET nbins_t 30", "#! SET periodic_t true", "#! SET min_d 0", "#! SET max_d 3"]
+    lines += ["#! SET nbins_d 21", "#! SET periodic_d false"]
+    for y in d:
+        for x in t:
+            bias, slopes = (
+                3 + np.sin(x) * np.cos(y),
+                (np.cos(x) * np.cos(y), -np.sin(x) * np.sin(y)),
+            )
+            lines.append(" ".join(f"{number:.9f}" for number in (x, y, bias, *slopes)))
+    path.write_text("\n".join([*lines, ""]))
+    return path
+
+
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("text", RUNS.values(), ids=RUNS.keys())
 def test_forces_virials_and_files_are_plumeds(text, box, tmp_path):
@@ -95,7 +129,8 @@ def test_forces_virials_and_files_are_plumeds(text, box, tmp_path):
     files = reference_pdbs(tmp_path)
     lines = files["weighted"].read_text().splitlines()
     (tmp_path / "three.pdb").write_text("\n".join(sorted(lines[1:-1])[:3]) + "\nEND\n")
-    for name, path in (files | {"three": tmp_path / "three.pdb"}).items():
+    files["three"], files["grid"] = tmp_path / "three.pdb", write_grid(tmp_path / "grid.dat")
+    for name, path in files.items():
         text = text.replace(f"{{{name}}}", str(path))
     driven(text, tmp_path, frames_in(box), box, full_virial=True, masses=np.arange(8) + 1.0)
     more = ["MORE"] if "FILE=MORE" in text else []

@@ -222,6 +222,27 @@ def test_index_files_and_grids_are_looked_for_beside_the_input_too(backend, tmp_
     assert found["m.bias"][0] == pytest.approx(60.0 * 0.2, abs=1e-5)
 
 
+def test_what_a_bias_begins_with_is_looked_for_beside_the_input_too(tmp_path):
+    """A grid, a state and an acceleration that an earlier run has left there."""
+    text = (
+        "d: DISTANCE ATOMS=1,2\nm: METAD ARG=d SIGMA=0.1 HEIGHT=2 PACE=2 TEMP=300 GRID_MIN=0 "
+        "GRID_MAX=2 GRID_BIN=90 ACCELERATION {grid}\n"
+        "o: OPES_METAD ARG=d PACE=2 BARRIER=20 SIGMA=0.1 TEMP=300 {state}\n"
+        "PRINT ARG=m.bias,m.acc,o.bias FILE=ACC\n"
+    )
+    wrote = {"grid": "GRID_WFILE=G GRID_WSTRIDE=2", "state": "STATE_WFILE=S STATE_WSTRIDE=2"}
+    reads = {"grid": "GRID_RFILE=G ACCELERATION_RFILE=ACC", "state": "STATE_RFILE=S RESTART=YES"}
+    frames = [Frame(np.array([[0, 0, 0], [0.5 + 0.1 * i, 0, 0]])) for i in range(5)]
+    inputs, settings = tmp_path / "inputs", {"backend": "native", "kt": 2.5}
+    run_driver(text.format(**wrote), iter(frames), DriverSettings(directory=inputs, **settings))
+    (inputs / "p.dat").write_text(text.format(**reads))
+    (inputs / "KERNELS").rename(tmp_path / "KERNELS")
+    last = iter(frames[-1:])
+    run_driver(inputs / "p.dat", last, DriverSettings(directory=tmp_path, **settings))
+    found = read_fields(tmp_path / "ACC").columns
+    assert all(found[name][0] > 1 for name in ("m.bias", "o.bias", "m.acc"))
+
+
 def test_selectors_below_a_molinfo_with_problems_are_not_complained_of(tmp_path):
     pdb = tmp_path / "a.pdb"
     pdb.write_text(PDB.replace(" 900 ", "   3 ").replace(" 901 ", "   4 "))

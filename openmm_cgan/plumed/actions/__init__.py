@@ -15,9 +15,11 @@ functions, sort  COMBINE, CUSTOM, CONSTANT; SORT
 pytorch_model    PYTORCH_MODEL
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
+pbmetad          PBMETAD
+expanded         OPES_EXPANDED, ECV_MULTITHERMAL, ECV_LINEAR, ECV_UMBRELLAS_LINE
 external         EXTERNAL
 committor        COMMITTOR
-dumps            DUMPATOMS, DUMPDERIVATIVES
+dumps            DUMPATOMS, DUMPDERIVATIVES, DUMPFORCES, DUMPPROJECTIONS, DUMPMASSCHARGE
 
 `read_actions` turns an input into a list of them. A new action is its class, in a file of its room,
 and its name in `ACTIONS`.
@@ -34,7 +36,16 @@ from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.biases.restraint import Restraint
 from openmm_cgan.plumed.actions.biases.walls import LowerWalls, UpperWalls
 from openmm_cgan.plumed.actions.committor import Committor
-from openmm_cgan.plumed.actions.dumps import DumpAtoms, DumpDerivatives
+from openmm_cgan.plumed.actions.dumps import (
+    DumpAtoms,
+    DumpDerivatives,
+    DumpForces,
+    DumpMassCharge,
+    DumpProjections,
+)
+from openmm_cgan.plumed.actions.expanded.linear import EcvLinear, EcvMultithermal
+from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
+from openmm_cgan.plumed.actions.expanded.umbrellas import EcvUmbrellasLine
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text
@@ -42,6 +53,7 @@ from openmm_cgan.plumed.actions.ignored import Debug, RandomExchanges
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
 from openmm_cgan.plumed.actions.sort import Sort
@@ -125,13 +137,21 @@ ACTIONS: dict[str, type[Action]] = {
         LowerWalls,
         BiasValue,
         Metad,
+        Pbmetad,
         Opes,
         OpesExplore,
+        EcvMultithermal,
+        EcvLinear,
+        EcvUmbrellasLine,
+        OpesExpanded,
         External,
         Committor,
         Print,
         DumpAtoms,
         DumpDerivatives,
+        DumpForces,
+        DumpProjections,
+        DumpMassCharge,
         Flush,
         Debug,
         RandomExchanges,

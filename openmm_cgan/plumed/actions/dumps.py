@@ -1,4 +1,4 @@
-"""What is written besides rows of values: DUMPATOMS and DUMPDERIVATIVES."""
+"""What is written besides rows of values: atoms, derivatives, forces, masses, projections."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Scope
+from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.run_keywords import RESTART, check_format, read_restart
 from openmm_cgan.plumed.actions.units import LENGTHS
@@ -95,11 +98,9 @@ class DumpAtoms(Dump):
         super().enter(scope)
 
 
-class DumpDerivatives(Dump):
-    """Derivatives of values, by the positions and the box or by their arguments."""
+class DumpRows(Dump):
+    """Something of some values, in rows."""
 
-    name = "DUMPDERIVATIVES"
-    summary = "derivatives of values by positions and box, or by their arguments"
     keywords = (
         Keyword("ARG", "arguments", "the values", compulsory=True),
         _FILE,
@@ -113,16 +114,87 @@ class DumpDerivatives(Dump):
         super().__init__(given)
         self.fmt: str = given.options["FMT"]
         check_format(given, self.fmt, "%15.10f")
-        self.owners: tuple[Variable | Function, ...] = ()
+
+
+class DumpDerivatives(DumpRows):
+    """Derivatives of values, by the positions and the box or by their arguments."""
+
+    name = "DUMPDERIVATIVES"
+    summary = "derivatives of values by positions and box, or by their arguments"
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.owners: tuple[Variable | Function | Bias, ...] = ()
 
     def enter(self, scope: Scope) -> None:
         by_name = {v.name: action for action in scope.actions.values() for v in action.outputs}
         owners = []
         for value in self.arguments:
             owner = by_name[value.name]
-            if not isinstance(owner, Variable | Function):
-                message = "natively the derivatives of variables and functions"
+            if not isinstance(owner, Variable | Function | Bias):
+                message = "natively the derivatives of variables, functions and biases"
                 raise self.not_native(value.name, message)
             owners.append(owner)
         self.owners = tuple(owners)
         super().enter(scope)
+
+
+class DumpForces(DumpRows):
+    """How hard the biases pull at values."""
+
+    name = "DUMPFORCES"
+    summary = "forces of the biases on values"
+
+
+class DumpProjections(DumpRows):
+    """Products of the gradients of values."""
+
+    name = "DUMPPROJECTIONS"
+    summary = "scalar products of the gradients of values by the positions"
+
+
+class DumpMassCharge(Action):
+    """Masses and charges of atoms, once."""
+
+    calculates = False
+    name = "DUMPMASSCHARGE"
+    summary = "masses and charges of atoms, at the first step"
+    keywords = (
+        Keyword("ATOMS", "atoms", "atoms and virtual atoms; all atoms if absent"),
+        _FILE,
+        Keyword("STRIDE", "integer", "accepted: it is written once", default=1),
+        Keyword("ONLY_MASSES", "flag", "no charges"),
+        Keyword("ONLY_CHARGES", "flag", "no masses"),
+    )
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        options = given.options
+        self.file: str = options["FILE"]
+        self.sites: tuple[Any, ...] = options["ATOMS"] or ()
+        if options["ONLY_MASSES"] and options["ONLY_CHARGES"]:
+            raise self.error("ONLY_CHARGES", "leaves nothing beside ONLY_MASSES")
+        self.shows_masses = not options["ONLY_CHARGES"]
+        self.shows_charges = not options["ONLY_MASSES"]
+        self.virtual: dict[Any, int] = {}
+        self.masses = self.charges = np.empty(0)
+
+    def enter(self, scope: Scope) -> None:
+        self.virtual = {atom: k for k, atom in enumerate(scope.virtual_atoms.values())}
+        super().enter(scope)
+
+    def set_masses(self, masses: np.ndarray, charges: np.ndarray) -> None:
+        """Take masses [dalton] and charges [e] of all atoms of the system, shape (n_atoms,)."""
+        self.masses, self.charges = np.asarray(masses, float), np.asarray(charges, float)
+
+    def rows(self) -> list[tuple[int, float, float]]:
+        """For each atom its number from 0, mass and charge [units of the input]."""
+        found, unit = [], (self.units.mass, self.units.charge)
+        for site in self.sites or range(len(self.masses)):
+            if isinstance(site, int):
+                own = (site, self.masses[site], self.charges[site])
+            else:
+                place = len(self.masses) + self.virtual[site]
+                own = (place, site.mass, site.charge(self.charges))
+            found.append((own[0], own[1] / unit[0], own[2] / unit[1]))
+        return found

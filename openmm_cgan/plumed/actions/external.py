@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
-from openmm_cgan.plumed.actions.biases.bias import ARG, Bias
+from openmm_cgan.plumed.actions.biases.bias import ARG, STRIDE, Bias
 from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS, Axis, require_inside
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.files.fields import read_fields
@@ -35,6 +35,7 @@ class External(Bias):
         Keyword("NOSPLINE", "flag", "no interpolation between nodes"),
         Keyword("SPARSE", "flag", "accepted: the grid is kept whole"),
         Keyword("SCALE", "real", "multiplies the bias", default=1.0),
+        STRIDE,
     )
 
     def __init__(self, given: Given) -> None:
@@ -60,6 +61,10 @@ class External(Bias):
         if all(isinstance(x, float) for x in arguments):
             return self.grid.at(arguments)
         return self.grid.value([np.asarray(x, dtype=float) for x in arguments])
+
+    def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
+        """Energy and slopes of one point, as `Bias` has them."""
+        return self.grid.value_and_slopes(arguments)
 
     def check_inside(self, arguments: list[Any]) -> None:
         """Raise as PLUMED does when a value has left the grid.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value, domain_value
+from openmm_cgan.plumed.input.expression_slopes import expression_slopes
 from openmm_cgan.plumed.input.expressions import read_expression
 from openmm_cgan.plumed.input.words import NotNativeError
 
@@ -21,6 +22,10 @@ class Function(Action):
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
         """All outputs, in order, of shape (...) each; parameters as of `value`."""
         return (self.value(arguments),)
+
+    def slopes(self, index: int, arguments: list[float]) -> list[float]:
+        """Slope of an output along each argument at one point, of length n_arguments."""
+        raise NotImplementedError
 
     def expression(self, arguments: list[str], index: int = 0) -> str:
         """An output as an expression of OpenMM's, given expressions for the arguments."""
@@ -62,6 +67,15 @@ class Combine(Function):
             shifted = argument.difference(self.parameters[i], arguments[i])
             total = total + self.coefficients[i] * shifted ** self.powers[i]
         return self.output.wrap(total)
+
+    def slopes(self, index: int, arguments: list[float]) -> list[float]:
+        found = []
+        for i, argument in enumerate(self.arguments):
+            shifted = np.float64(argument.difference(self.parameters[i], arguments[i]))
+            power = self.powers[i]
+            with np.errstate(all="ignore"):  # infinite or NaN where PLUMED's is
+                found.append(float(self.coefficients[i] * power * shifted ** (power - 1)))
+        return found
 
     def expression(self, arguments: list[str], index: int = 0) -> str:
         terms = []
@@ -114,6 +128,9 @@ class Custom(Function):
         named = dict(zip(self.names, arguments, strict=True))
         return self.output.wrap(self.function.value(named) + arguments[0] * 0)
 
+    def slopes(self, index: int, arguments: list[float]) -> list[float]:
+        return expression_slopes(self.function, self.names, arguments)
+
     def expression(self, arguments: list[str], index: int = 0) -> str:
         text = self.function.text(dict(zip(self.names, arguments, strict=True)))
         return _wrapped(f"({text})", self.output)
@@ -156,6 +173,9 @@ class Constant(Function):
 
     def values(self, arguments: list[Any]) -> tuple[Any, ...]:
         return tuple(np.float64(number) for number in self.numbers)
+
+    def slopes(self, index: int, arguments: list[float]) -> list[float]:
+        return []
 
     def expression(self, arguments: list[str], index: int = 0) -> str:
         return f"({self.numbers[index]!r})"

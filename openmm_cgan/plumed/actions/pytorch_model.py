@@ -73,6 +73,11 @@ class PytorchModel(Function):
         stacked = np.stack(np.broadcast_arrays(*arguments), -1).astype(float)
         return array_values(self.model, stacked)
 
+    def slopes(self, index: int, arguments: list[float]) -> list[float]:
+        found = self.model.slopes_of((index,))(arguments)
+        require_finite(found, self)
+        return [float(slope) for slope in found[self.model.n_outputs :]]
+
     def _tell_seams(self) -> None:
         """Say where a model jumps as a periodic value goes round."""
         rng = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Scope
-from openmm_cgan.plumed.actions.units import ENERGIES, LENGTHS, TIMES, UnitSystem
+from openmm_cgan.plumed.actions.units import CHARGES, ENERGIES, LENGTHS, MASSES, TIMES, UnitSystem
 from openmm_cgan.plumed.geometry.molecules import Entity, entities_made_whole
 from openmm_cgan.plumed.geometry.trees import spanning_tree
 from openmm_cgan.plumed.input.index_files import read_index_file
@@ -30,8 +30,8 @@ class Units(Action):
         Keyword("LENGTH", "text", "nm, A, um, Bohr, or a number of nm", default="nm"),
         Keyword("ENERGY", "text", "kj/mol, kcal/mol, j/mol, eV, Ha, or a number", default="kj/mol"),
         Keyword("TIME", "text", "ps, ns, fs, atomic, or a number of ps", default="ps"),
-        Keyword("MASS", "text", "accepted: no value here has a mass in its unit"),
-        Keyword("CHARGE", "text", "accepted: no value here has a charge in its unit"),
+        Keyword("MASS", "text", "amu, or a number of them", default="amu"),
+        Keyword("CHARGE", "text", "e, or a number of them", default="e"),
         Keyword("NATURAL", "flag", "TEMP is in the unit of energy: Boltzmann's constant is 1"),
     )
 
@@ -44,6 +44,8 @@ class Units(Action):
             time=self._factor("TIME", options["TIME"], TIMES),
             length_name=options["LENGTH"],
             natural=options["NATURAL"],
+            mass=self._factor("MASS", options["MASS"], MASSES),
+            charge=self._factor("CHARGE", options["CHARGE"], CHARGES),
         )
 
     def enter(self, scope: Scope) -> None:

@@ -40,6 +40,10 @@ class Sort(Function):
             return tuple(np.moveaxis(np.sort(rows, axis=-1), -1, 0))
         return tuple(xp.sort(rows, dim=-1, stable=True).values.unbind(-1))
 
+    def slopes(self, index: int, arguments: list[float]) -> list[float]:
+        chosen = int(np.argsort(arguments, kind="stable")[index])
+        return [float(i == chosen) for i in range(len(arguments))]
+
     def expression(self, arguments: list[str], index: int = 0) -> str:
         ranks = [_rank(arguments, i) for i in range(len(arguments))]
         pairs = zip(ranks, arguments, strict=True)

@@ -1,4 +1,4 @@
-"""UNITS: the units that an input's numbers are in, as multiples of OpenMM's (nm, kJ/mol, ps)."""
+"""UNITS: the units that an input's numbers are in, as multiples of OpenMM's."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ ENERGIES = {
 TIMES = {"ps": 1.0, "ns": 1000.0, "fs": 0.001, "atomic": 2.418884326509e-5}
 
 
+MASSES = {"amu": 1.0}
+CHARGES = {"e": 1.0}
+
+
 @dataclass(frozen=True)
 class UnitSystem:
-    """Units of an input in OpenMM's (nm, kJ/mol, ps), with the name of the length unit.
+    """Units of an input in OpenMM's (nm, kJ/mol, ps, dalton, e), and the name of the length unit.
 
     Where they are `natural`, TEMP is in the unit of energy, and PDB files are in that of length.
     """
@@ -27,3 +31,5 @@ class UnitSystem:
     time: float = 1.0
     length_name: str = "nm"
     natural: bool = False
+    mass: float = 1.0
+    charge: float = 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -10,17 +9,15 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.variables.centers import Centroid
-from openmm_cgan.plumed.actions.variables.variable import Variable, real_atoms
 from openmm_cgan.plumed.driver.virials import virial
 from openmm_cgan.plumed.geometry.lattices import shortest_vectors
 from openmm_cgan.plumed.geometry.vectors import shortest_image
 from openmm_cgan.plumed.native.backend import NativeBackend
+from openmm_cgan.plumed.native.pulls import own_slopes, pull_on_atoms, slopes_below
 
 _BIAS_GROUP = 1
 _NO_BOX = 1000.0  # nm: so wide that nothing reaches its image
-_STEP = 1e-5  # nm, of the forces' central differences
 
 
 class BiasForces:
@@ -29,15 +26,17 @@ class BiasForces:
     Parameters
     ----------
     backend : NativeBackend
-    masses : ndarray, shape (n_atoms,)
-        [dalton]; may be NaN where the input needs none.
+    masses, charges : ndarray, shape (n_atoms,)
+        [dalton], [e]; may be NaN where the input needs none.
     box : ndarray, shape (3, 3), or None
         Box of the first frame; the forces are made anew where one is of a more general kind.
     """
 
-    def __init__(self, backend: NativeBackend, masses: NDArray, box: NDArray | None) -> None:
+    def __init__(
+        self, backend: NativeBackend, masses: NDArray, charges: NDArray, box: NDArray | None
+    ) -> None:
         self._backend = backend
-        self._masses = masses
+        self._masses, self._charges = masses, charges
         self._make_context(box)
 
     def _make_context(self, box: NDArray | None) -> None:
@@ -52,7 +51,7 @@ class BiasForces:
         for force in self._backend.forces(system):
             force.setForceGroup(_BIAS_GROUP)
             system.addForce(force)
-        self._backend.set_masses(self._masses)  # `forces` took the System's
+        self._backend.set_masses(self._masses, self._charges)  # `forces` took the System's
         self._context = openmm.Context(
             system,
             openmm.VerletIntegrator(0.001),
@@ -95,19 +94,23 @@ class BiasForces:
         self._context.setPositions(positions @ turn)
         self._context.setStepCount(step)
         state = self._context.getState(energy=True, forces=True, groups={_BIAS_GROUP})
-        energy = self._backend.evaluate(positions, box, step)[1]
+        energy = self._backend.felt(positions, box, step)
         found = state.getPotentialEnergy()._value
         same = np.isclose(energy, found, rtol=1e-5, atol=1e-5)
+        actions = self._backend.actions
+        values = self._backend.values(positions, box, step)
+        slopes = slopes_below(actions, values, own_slopes(actions, step), step)
+        strained = virial(actions, slopes, positions, box)
         if not same and foreign and np.isfinite(energy):
-            return self._slopes(positions, box, step), self._virial(positions, box, step)
+            # what depends on the vectors of a box that OpenMM has only turned is another there
+            return -pull_on_atoms(actions, slopes, positions, box), strained
         if not same:
             raise ValueError(
                 f"step {step}: OpenMM's forces belong to a bias of {found:.6g} kJ/mol, PLUMED's is "
                 f"{energy:.6g}; in a triclinic box they take different images of distances beyond "
                 "half its shortest width; use --backend kernel"
             )
-        forces = state.getForces(asNumpy=True)._value
-        return forces @ turn.T, self._virial(positions, box, step)
+        return state.getForces(asNumpy=True)._value @ turn.T, strained
 
     def _whole(self, positions: NDArray, box: NDArray) -> NDArray:
         """Bring the groups that OpenMM takes as they are to one image, as PLUMED does.
@@ -136,70 +139,6 @@ class BiasForces:
                 f"step {step}: PLUMED's forces of PHASES, in {virtual[0].statement.location}, are "
                 "not the slope of the bias in a triclinic box; use --backend kernel"
             )
-
-    def _slopes(self, positions: NDArray, box: NDArray | None, step: int) -> NDArray:
-        """Forces by central differences of the bias, for a box that OpenMM has only turned.
-
-        What depends on its vectors, as SCALED_COMPONENTS and FIXEDATOM do, is another there.
-        """
-        energy_of = energy_near(self._backend, positions, box, step)
-        variables = [a for a in self._backend.actions if isinstance(a, Variable)]
-        forces = np.zeros_like(positions)
-        for atom in real_atoms(tuple(site for v in variables for site in v.sites)):
-            for axis in range(3):
-                moved = np.zeros_like(positions)
-                moved[atom, axis] = _STEP
-                ahead, behind = (energy_of(positions + s * moved, box) for s in (1, -1))
-                forces[atom, axis] = (behind - ahead) / (2 * _STEP)
-        return forces
-
-    def _virial(self, positions: NDArray, box: NDArray | None, step: int) -> NDArray:
-        found = self._backend.values(positions, box, step)
-        return virial(self._backend.actions, found, positions, box, step)
-
-
-def energy_near(
-    backend: NativeBackend, positions: NDArray, box: NDArray | None, step: int
-) -> Callable[[NDArray, NDArray | None], float]:
-    """The bias [kJ/mol] around a frame, to first order that of its forces.
-
-    PLUMED's slopes of OPES are not quite those of its energy (see `Kernels`), so OPES is taken as
-    linear in its arguments.
-
-    Parameters
-    ----------
-    backend : NativeBackend
-    positions : ndarray, shape (n_atoms, 3)
-        [nm]
-    box : ndarray, shape (3, 3), or None
-        Box vectors as rows [nm].
-    step : int
-
-    Returns
-    -------
-    callable
-        Positions and box, of the same shapes and units, to the bias.
-    """
-    biases = [action for action in backend.actions if isinstance(action, Opes)]
-    if not biases:
-        return lambda x, b: backend.evaluate(x, b, step)[1]
-    found = backend.values(positions, box)
-    slopes = {
-        bias.label: bias.energy_and_slopes([float(found[v.name]) for v in bias.arguments])[1]
-        for bias in biases
-    }
-
-    def energy_of(x: NDArray, b: NDArray | None) -> float:
-        here = backend.values(x, b)
-        total = float(backend.total_bias(here))
-        for bias in biases:
-            total -= float(here[f"{bias.label}.bias"]) * bias.units.energy
-            for value, slope in zip(bias.arguments, slopes[bias.label], strict=True):
-                way = float(value.difference(found[value.name], here[value.name]))
-                total += slope * way * bias.units.energy
-        return total
-
-    return energy_of
 
 
 def _kind(box: NDArray | None) -> int:

@@ -1,80 +1,40 @@
-"""The virial of the biases on one frame: their slopes along the variables, times strains of these.
-
-Only functions and biases on a grid, which are cheap, are differentiated by differences.
-"""
+"""The virial of the biases on one frame: their slopes along variables times strains of these."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.plumed.actions import Action, Metad
-from openmm_cgan.plumed.actions.biases.bias import Bias
-from openmm_cgan.plumed.actions.external import External
-from openmm_cgan.plumed.actions.functions import Function
-from openmm_cgan.plumed.actions.variables.variable import Variable
-from openmm_cgan.plumed.native.derivatives import slope
+from openmm_cgan.plumed.actions import Action
+from openmm_cgan.plumed.native.pulls import pulled_variables
 
 
 def virial(
-    actions: list[Action],
-    found: dict[str, NDArray],
-    positions: NDArray,
-    box: NDArray | None,
-    step: int,
-) -> NDArray:
+    actions: Sequence[Action],
+    slopes: Mapping[str, float],
+    positions: NDArray[np.float64],
+    box: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
     """Derivative of the sum of the biases by a strain of positions and box.
 
     Parameters
     ----------
-    actions : list of Action
-    found : dict of str to float
-        All values of the frame.
+    actions : sequence of Action
+    slopes : mapping of str to float
+        Of that sum along values [kJ/mol].
     positions : ndarray, shape (n_atoms, 3)
         [nm]
     box : ndarray, shape (3, 3), or None
         Box vectors as rows [nm].
-    step : int
 
     Returns
     -------
     ndarray, shape (3, 3)
         Sum of ``x_a dE/dx_b`` [kJ/mol].
     """
-    slopes: dict[str, float] = {}
     total = np.zeros((3, 3))
-    for action in reversed(actions):
-        outer = [slopes.get(value.name, 0.0) for value in action.outputs]
-        if isinstance(action, Bias):
-            outer[0] += action.units.energy
-        if not any(outer):
-            continue
-        if isinstance(action, Variable):
-            seen = action.whole_positions(positions, box)
-            for index, factor in enumerate(outer):
-                if factor:
-                    total += factor * action.strain_slope(index, seen, box)
-        elif isinstance(action, Bias | Function):
-            arguments = [float(found[value.name]) for value in action.arguments]
-            inner = _slopes(action, arguments, outer, step)
-            for value, factor in zip(action.arguments, inner, strict=True):
-                slopes[value.name] = slopes.get(value.name, 0.0) + factor
+    for variable, index, pull in pulled_variables(actions, slopes):
+        total += pull * variable.strain_slope(index, variable.whole_positions(positions, box), box)
     return total
-
-
-def _slopes(
-    action: Bias | Function, arguments: list[float], outer: list[float], step: int
-) -> list[float]:
-    """Slopes along the arguments of the sum of its outputs times `outer`."""
-    on_grid = isinstance(action, Metad | External) and action.grid is not None
-    acts = not isinstance(action, Metad) or action.applied
-    if isinstance(action, Bias) and not on_grid and not any(outer[1:]):
-        if not acts:
-            return [0.0] * len(arguments)
-        return [outer[0] * s for s in action.energy_and_slopes(arguments, step)[1]]
-
-    def total(at: list[float]) -> float:
-        values = action.values(at)
-        return float(sum(x * float(y) for x, y in zip(outer, values, strict=True) if x))
-
-    return [slope(total, arguments, i) for i in range(len(arguments))]

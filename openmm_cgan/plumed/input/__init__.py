@@ -5,6 +5,7 @@ limits       what no input may ask of a library: deep expressions, code, wide fo
 named_files  where the files that it names are looked for, and their text
 language     text to statements; PlumedInputError
 expressions  Lepton: read once, for numpy, torch and OpenMM
+expression_slopes  their slopes at a point
 pdb          MOLINFO's selectors, references, models
 index_files  groups of GROMACS index files
 """

@@ -14,7 +14,16 @@ TEXT_ITSELF = "<input>"  # the name of an input that is no file
 # Keywords that name a file which is only read
 READ_FILES = frozenset({"STRUCTURE", "REFERENCE", "NDX_FILE", "TEMPLATE"})
 # those that do so in one action only
-READ_BY = {"PYTORCH_MODEL": {"FILE"}, "EXTERNAL": {"FILE"}, "METAD": {"TARGET"}}
+READ_BY = {
+    "PYTORCH_MODEL": {"FILE"},
+    "EXTERNAL": {"FILE"},
+    "METAD": {"TARGET", "GRID_RFILE", "ACCELERATION_RFILE"},
+    "PBMETAD": {"GRID_RFILES"},
+    "OPES_METAD": {"STATE_RFILE"},
+    "OPES_METAD_EXPLORE": {"STATE_RFILE"},
+    "OPES_EXPANDED": {"STATE_RFILE"},
+    "ECV_UMBRELLAS_FILE": {"FILE"},
+}
 INDEX_FILE = re.compile(r"@ndx:\{*([^\s{},]+)", re.IGNORECASE)  # in a list of atoms
 
 
@@ -55,8 +64,9 @@ def with_files_found(
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key.upper() in read:
-            name = unbrace(value)
-            word = word if full(name) == name else f"{key}={full(name)}"
+            names = unbrace(value).split(",")  # one, but for a PBMETAD
+            if [full(name) for name in names] != names:
+                word = f"{key}={','.join(map(full, names))}"
         found.append(INDEX_FILE.sub(full_index, word))
     return tuple(found)
 

@@ -31,7 +31,12 @@ OUTPUTS = {
 # fmt: on
 
 # Files that are written without being named
-USUAL_FILES = {"METAD": "HILLS", "OPES_METAD": "KERNELS", "OPES_METAD_EXPLORE": "KERNELS"}
+USUAL_FILES = {
+    "METAD": "HILLS",
+    "OPES_METAD": "KERNELS",
+    "OPES_METAD_EXPLORE": "KERNELS",
+    "OPES_EXPANDED": "DELTAFS",
+}
 
 # Keywords that list atoms by number
 ATOM_KEYWORDS = ("ATOM", "GROUP", "ENTITY", "CENTER", "VECTOR", "AXIS", "START", "END", "SPECIES")
@@ -129,6 +134,7 @@ def require_tables(statements: Sequence[Statement], folder: Path, restart: bool)
         words = [word.partition("=") for word in statement.words]
         named = {key.upper(): unbrace(value) for key, _, value in words}
         names = [named[key] for key in ("GRID_RFILE", "STATE_RFILE") if key in named]
+        names += named.get("GRID_RFILES", "").split(",") if "GRID_RFILES" in named else []
         own = named.get("RESTART", "AUTO").upper()
         if statement.action in USUAL_FILES and (own == "YES" or (restart and own != "NO")):
             names.append(named.get("FILE", USUAL_FILES[statement.action]))

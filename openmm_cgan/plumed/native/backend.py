@@ -15,24 +15,22 @@ import openmm
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action, Print, Restraint
-from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.committor import StopRunError
+from openmm_cgan.plumed.actions.dumps import DumpMassCharge
 from openmm_cgan.plumed.actions.variables.centers import Centroid
 from openmm_cgan.plumed.actions.variables.shapes import Gyration
 from openmm_cgan.plumed.actions.variables.variable import BoxKind
 from openmm_cgan.plumed.files.output_files import OutputFiles
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem
+from openmm_cgan.plumed.native.dependence import default_variables, depending, is_listed
 from openmm_cgan.plumed.native.forces.bias_forces import BiasForce
 from openmm_cgan.plumed.native.forces.compiler import Compiler
-from openmm_cgan.plumed.native.forces.system_box import kind_of_box
+from openmm_cgan.plumed.native.forces.system_box import kind_of_box, masses_and_charges
 from openmm_cgan.plumed.native.refusals import (
     check_atoms,
     check_box,
     check_finite,
-    depending,
     forceless,
-    is_listed,
-    is_observed,
     kept_together,
     wandering,
 )
@@ -94,8 +92,7 @@ class NativeBackend:
 
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """The forces of all biases, not yet in the System."""
-        n_atoms = system.getNumParticles()
-        self.set_masses(np.array([system.getParticleMass(i)._value for i in range(n_atoms)]))
+        self.set_masses(*masses_and_charges(system))
         for action in self.actions:
             if isinstance(action, Centroid | Gyration):
                 action.require_weights()
@@ -114,11 +111,13 @@ class NativeBackend:
         """Groups of atoms that the forces take as they are, each to be in one periodic image."""
         return kept_together(self.actions, self._box)
 
-    def set_masses(self, masses: np.ndarray) -> None:
-        """Take the masses [dalton] of all atoms of the system, shape (n_atoms,)."""
+    def set_masses(self, masses: np.ndarray, charges: np.ndarray) -> None:
+        """Take masses [dalton] and charges [e] of all atoms of the system, shape (n_atoms,)."""
         for action in self.actions:
             if isinstance(action, Centroid | Gyration):
                 action.set_masses(masses)
+            elif isinstance(action, DumpMassCharge):
+                action.set_masses(masses, charges)
 
     def upload(self, context: openmm.Context) -> None:
         """Give what has changed since the last call to a running Context."""
@@ -200,17 +199,22 @@ class NativeBackend:
             [kJ/mol]
         """
         found = self._values.present(positions, box, step)
-        energy = 0.0
         self._move_to(step)
-        for bias in self._biases:
-            for value in bias.arguments:
-                self._values.add(value.name, found, positions, box)
-            arguments = [found[v.name] for v in bias.arguments]
-            self._values.tell_outside(bias, arguments)
-            energy += float(bias.energy(arguments)) * bias.units.energy
+        energy = sum(self._values.bias_energies(found, positions, box))
         for name in self.read:
             self._values.add(name, found, positions, box)
         return self._pick(found), energy
+
+    def felt(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> float:
+        """The energy [kJ/mol] of the forces at a step: with STRIDE none, or many times the bias.
+
+        Parameters are those of `evaluate`.
+        """
+        found = self._values.present(positions, box, step)
+        self._move_to(step)
+        energies = self._values.bias_energies(found, positions, box)
+        weights = (bias.weight(step) for bias in self._biases)
+        return sum(x * weight for x, weight in zip(energies, weights, strict=True))
 
     def _pick(self, found: dict[str, Any]) -> np.ndarray:
         values = [found[name] for name in self.read]
@@ -229,10 +233,7 @@ class NativeBackend:
 
     def default_variables(self) -> tuple[str, ...]:
         """Arguments of the biases, each once, in order; of PRINT where there is no bias."""
-        users: list[Action] = [*self._biases] or [*self.prints]
-        names = dict.fromkeys(value.name for action in users for value in action.arguments)
-        of_run = depending(self.actions, lambda a, _: isinstance(a, Bias) or is_observed(a))
-        return tuple(name for name in names if name not in of_run)
+        return default_variables(self.actions)
 
     def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
         """What is known of the named values; ValueError if the input does not define one."""
@@ -275,7 +276,8 @@ class NativeBackend:
     @property
     def static(self) -> bool:
         """Whether no bias changes with time."""
-        return all(run.is_static for run in self._runs)
+        acts_always = all(bias.stride == 1 for bias in self._biases)
+        return acts_always and all(run.is_static for run in self._runs)
 
     @property
     def remembers(self) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
 from openmm_cgan.plumed.actions.variables.contact_maps import ContactMap
 from openmm_cgan.plumed.actions.variables.contacts import Coordination
@@ -27,15 +26,6 @@ def slope(function: Callable[[list[float]], float], at: list[float], i: int) -> 
         found.append((ends[0] - ends[1]) / (2 * step))
     rounding = _ROUNDING * (1 + abs(function(at))) / size
     return found[0] if abs(found[0] - found[1]) <= rounding else found[1]
-
-
-def by_arguments(function: Function, index: int, arguments: list[float]) -> np.ndarray:
-    """Derivative of an output of a function by each argument, shape (n_arguments,)."""
-
-    def value(at: list[float]) -> float:
-        return float(function.values(at)[index])
-
-    return np.array([slope(value, arguments, i) for i in range(len(arguments))])
 
 
 def by_positions(

@@ -3,53 +3,32 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
 from openmm_cgan.plumed.actions import Action, Print
 from openmm_cgan.plumed.actions.action import uncovered
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
-from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.metad import Metad
-from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
 from openmm_cgan.plumed.actions.variables.components import VectorVariable
 from openmm_cgan.plumed.actions.variables.moved import FitToTemplate
-from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
 from openmm_cgan.plumed.actions.variables.surroundings import (
     NO_FORCE_OF_ENERGY,
     Energy,
-    Observed,
-    Time,
 )
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import Problem
+from openmm_cgan.plumed.native.dependence import depending, is_listed, is_time, written_lengths
 
 MAX_WRITTEN = 2_000_000  # characters of one expression: OpenMM parses them in some seconds
 
 Owners = dict[str, Action]  # the action that gives each value
-
-
-def depending(actions: list[Action], holds: Callable[[Action, str], bool]) -> set[str]:
-    """Names of the values for which something holds, or that depend on one of those.
-
-    Parameters
-    ----------
-    actions : list of Action
-        In the order of the input: each depends on those above it.
-    holds : callable
-        Of an action and the name of one of its values.
-    """
-    found: set[str] = set()
-    for action in actions:
-        below = any(value.name in found for value in action.arguments)
-        found.update(v.name for v in action.outputs if below or holds(action, v.name))
-    return found
 
 
 def forceless(actions: list[Action]) -> list[Problem]:
@@ -90,45 +69,9 @@ def forceless(actions: list[Action]) -> list[Problem]:
     return problems
 
 
-def written_lengths(actions: list[Action]) -> dict[str, int]:
-    """How many characters the functions under each value have where each is written out.
-
-    A function of functions is one expression in OpenMM: forty of them, each naming the one above it
-    twice, are longer than any memory.
-    """
-    lengths: dict[str, int] = {}
-    for action in actions:
-        if not isinstance(action, Function) or isinstance(action, PytorchModel):
-            continue
-        places = [f"argument{i}#" for i in range(len(action.arguments))]
-        for index, value in enumerate(action.outputs):
-            text = action.expression(places, index)
-            named = (action.arguments[int(i)] for i in re.findall(r"argument(\d+)#", text))
-            lengths[value.name] = len(text) + sum(lengths.get(v.name, 1) for v in named)
-    return lengths
-
-
-def is_listed(action: Action, _: str = "") -> bool:
-    """Whether it is a PATHMSD with a list of nearest models."""
-    return isinstance(action, PathMsd) and action.nearest is not None
-
-
-def is_time(action: Action, _: str = "") -> bool:
-    """Whether it is the time of the run."""
-    return isinstance(action, Time)
-
-
-def is_observed(action: Action, _: str = "") -> bool:
-    """Whether it is a value that the positions do not tell: TIME or ENERGY."""
-    return isinstance(action, Observed)
-
-
 def _known_slopes(bias: Action, name: str) -> bool:
-    """Whether a value is the energy of a bias that another can act on.
-
-    METAD on a grid has one table in OpenMM, which can not be refreshed in a copy.
-    """
-    free = isinstance(bias, Metad) and bias.grid is None and bias.applied
+    """Whether a value is the energy of a bias that another can act on."""
+    free = isinstance(bias, Pbmetad) or (isinstance(bias, Metad) and bias.applied)
     return (free or isinstance(bias, SeparableBias)) and name == bias.outputs[0].name
 
 

@@ -16,6 +16,7 @@ from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.names import told
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.surroundings import Energy, Observed, Time
@@ -128,6 +129,26 @@ class InputValues:
             return
         found.update(zip((v.name for v in action.outputs), results, strict=True))
 
+    def bias_energies(
+        self, found: dict[str, Any], positions: np.ndarray, box: np.ndarray | None
+    ) -> list[float]:
+        """Of each bias [kJ/mol]; adds the values that they need.
+
+        Parameters
+        ----------
+        found : dict
+        positions, box : ndarray, shape (n_atoms, 3), (3, 3) or None
+            [nm]
+        """
+        energies = []
+        for bias in self.biases:
+            for value in bias.arguments:
+                self.add(value.name, found, positions, box)
+            arguments = [found[value.name] for value in bias.arguments]
+            self.tell_outside(bias, arguments)
+            energies.append(float(bias.energy(arguments)) * bias.units.energy)
+        return energies
+
     def total_bias(self, found: dict[str, Any]) -> Any:
         """Sum of the biases [kJ/mol]."""
         return sum(found[f"{b.label}.bias"] * b.units.energy for b in self.biases)
@@ -163,7 +184,7 @@ class InputValues:
         arguments : list of float or ndarray, shape (...) each
             Its arguments, in the units of the input.
         """
-        if not isinstance(bias, Metad | External) or bias.label in self._told:
+        if not isinstance(bias, Metad | Pbmetad | External) or bias.label in self._told:
             return
         try:
             bias.check_inside(arguments)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from openmm_cgan.plumed.actions.action import Action, Keyword, Value
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
 
 ARG = Keyword("ARG", "arguments", "the values that it acts on", compulsory=True)
 AT = Keyword("AT", "reals", "centre for each argument", compulsory=True)
+STRIDE = Keyword("STRIDE", "integer", "act every so many steps, so many times as hard", default=1)
 
 
 class Bias(Action):
@@ -21,9 +22,22 @@ class Bias(Action):
     ----------
     in_python : bool
         Whether OpenMM calls `energy_and_slopes` for its force, as no expression or table holds it.
+    stride : int
+        Steps from one at which it acts to the next, where it is as many times as strong: multiple
+        time steps, doi 10.1021/ct5007086.
     """
 
     in_python: ClassVar[bool] = False
+
+    def __init__(self, given: Given) -> None:
+        super().__init__(given)
+        self.stride: int = given.options.get(STRIDE.name, 1)
+        if self.stride <= 0:
+            raise self.error("STRIDE", "must be positive")
+
+    def weight(self, step: int) -> int:
+        """What its force is multiplied with at a step: `stride` where it acts, else 0."""
+        return 0 if step % self.stride else self.stride
 
     @property
     def outputs(self) -> tuple[Value, ...]:

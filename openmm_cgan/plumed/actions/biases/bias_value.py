@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openmm_cgan.plumed.actions.action import Value
-from openmm_cgan.plumed.actions.biases.bias import ARG, SeparableBias
+from openmm_cgan.plumed.actions.biases.bias import ARG, STRIDE, SeparableBias
 
 
 class BiasValue(SeparableBias):
@@ -13,7 +13,7 @@ class BiasValue(SeparableBias):
 
     name = "BIASVALUE"
     summary = "values as energies"
-    keywords = (ARG,)
+    keywords = (ARG, STRIDE)
 
     def term(self, i: int, x: Any) -> Any:
         return x

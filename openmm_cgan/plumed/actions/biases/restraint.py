@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openmm_cgan.plumed.actions.action import Given, Keyword
-from openmm_cgan.plumed.actions.biases.bias import ARG, AT, SeparableBias
+from openmm_cgan.plumed.actions.biases.bias import ARG, AT, STRIDE, SeparableBias
 
 
 class Restraint(SeparableBias):
@@ -18,6 +18,7 @@ class Restraint(SeparableBias):
         AT,
         Keyword("KAPPA", "reals", "force constant for each argument", default=0.0),
         Keyword("SLOPE", "reals", "slope for each argument", default=0.0),
+        STRIDE,
     )
 
     def __init__(self, given: Given) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openmm_cgan.plumed.actions.action import Given, Keyword
-from openmm_cgan.plumed.actions.biases.bias import ARG, AT, SeparableBias
+from openmm_cgan.plumed.actions.biases.bias import ARG, AT, STRIDE, SeparableBias
 from openmm_cgan.plumed.input.expressions import namespace
 
 
@@ -19,6 +19,7 @@ class _Wall(SeparableBias):
         Keyword("OFFSET", "reals", "where the wall begins before AT", default=0.0),
         Keyword("EXP", "reals", "exponent", default=2.0),
         Keyword("EPS", "reals", "scale", default=1.0),
+        STRIDE,
     )
     side = 1.0  # +1 acts above AT, -1 below
 

@@ -6,6 +6,7 @@ bias between wells stands in `tempering`.
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +15,13 @@ from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.tempering import Transition
 
+log = logging.getLogger("openmm_cgan")
+
 HEIGHT_KEYWORDS = (
     Keyword("HEIGHT", "real", "height of the hills, if TAU is not given"),
     Keyword("TAU", "real", "time scale that sets the height, with BIASFACTOR or DAMPFACTOR"),
     Keyword("BIASFACTOR", "real", "bias factor of well-tempered metadynamics"),
+    Keyword("RECT", "numbers", "bias factors of the replicas, of which this is the first"),
     Keyword("DAMPFACTOR", "real", "damp by the largest bias: exp(-max / (kT DAMPFACTOR))"),
 )
 
@@ -134,9 +138,14 @@ def read_heights(given: Given) -> HeightOptions:
     heights = HeightOptions(
         options["HEIGHT"],
         options["TAU"] or 0.0,
-        options["BIASFACTOR"],
+        options["RECT"][0] if options["RECT"] else options["BIASFACTOR"],
         options["DAMPFACTOR"] or 0.0,
     )
+    if options["RECT"] and options["BIASFACTOR"] is not None:
+        raise given.error("BIASFACTOR", "RECT tells it already; give one of the two")
+    if len(options["RECT"] or ()) > 1:
+        where = given.statement.location
+        log.warning("%s: RECT: there are no replicas; the first bias factor is taken", where)
     if heights.bias_factor is not None and heights.bias_factor < 1:
         raise given.error("BIASFACTOR", "must be 1 or more")
     if (heights.height is None) == (heights.tau == 0):

@@ -232,8 +232,7 @@ class Metad(Bias):
         return changed
 
     def energy_and_slopes(self, arguments: list[float], step: int = 0) -> tuple[float, list[float]]:
-        """Energy of a METAD without grid, and its slopes, of shapes as `SeparableBias` has them."""
-        assert isinstance(self.hills, HillSum)
+        """Energy of one point and its slopes, as `Bias` has them."""
         return self.hills.value_and_slopes(arguments)
 
     def check_inside(self, arguments: list[Any]) -> None:

@@ -13,11 +13,11 @@ from openmm_cgan.plumed.geometry.molecules import whole
 from openmm_cgan.plumed.geometry.vectors import Vector, scaled
 from openmm_cgan.plumed.input.expressions import namespace
 
-_ATOMS = Keyword("ATOMS", "atoms", "the atoms of the group", compulsory=True)
+_ATOMS = Keyword("ATOMS", "atoms", "atoms and virtual atoms of the group", compulsory=True)
 _NOPBC = Keyword("NOPBC", "flag", "do not make the group whole")
 _PHASES = Keyword("PHASES", "flag", "mean phases along the box vectors, where there is a box")
 _SET = (
-    Keyword("SET_MASS", "real", "accepted: masses of virtual atoms are not used"),
+    Keyword("SET_MASS", "real", "its mass, for a COM that it is a member of"),
     Keyword("SET_CHARGE", "real", "accepted"),
 )
 
@@ -85,6 +85,15 @@ class VirtualAtom(AtomAction):
         """
         raise NotImplementedError
 
+    @property
+    def mass(self) -> float:
+        """Its own mass [dalton], once those of the atoms are known."""
+        raise NotImplementedError
+
+    def charge(self, charges: np.ndarray) -> float:
+        """Its charge [e] for charges of all atoms, shape (n_atoms_of_the_system,)."""
+        raise NotImplementedError
+
 
 class FixedAtom(VirtualAtom):
     """A point that stays where it is."""
@@ -105,6 +114,16 @@ class FixedAtom(VirtualAtom):
         self.scaled: bool = given.options["SCALED_COMPONENTS"]
         unit = 1.0 if self.scaled else self.units.length
         self.at = tuple(float(x) * unit for x in at)
+        mass, charge = given.options["SET_MASS"], given.options["SET_CHARGE"]
+        self._mass = (1.0 if mass is None else mass) * self.units.mass
+        self._charge = (charge or 0.0) * self.units.charge
+
+    @property
+    def mass(self) -> float:
+        return self._mass
+
+    def charge(self, charges: np.ndarray) -> float:
+        return self._charge
 
     def position(self, positions: Any, box: Any) -> Vector:
         zero = positions[..., 0, 0] * 0
@@ -117,25 +136,81 @@ class FixedAtom(VirtualAtom):
 
 
 class Centroid(VirtualAtom):
-    """A weighted mean of atoms.
+    """A weighted mean of atoms, or of other such means.
 
-    The group is made whole first: each atom at the image nearest to the one before it.
+    The group is made whole first: each point at the image nearest to the one before it.
+
+    Attributes
+    ----------
+    members : tuple of int or Centroid
+        What it is the mean of.
+    atoms : tuple of int
+        The atoms under them.
     """
 
     makes_whole = True
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
-        self.atoms: tuple[int, ...] = given.options["ATOMS"]
-        if not all(isinstance(atom, int) for atom in self.atoms) or not self.atoms:
-            raise self.not_native("ATOMS", "expected real atoms, at least one")
+        self.members: tuple[int | Centroid, ...] = given.options["ATOMS"]
         self.phases: bool = given.options["PHASES"]
+        self.atoms = self._atoms_under()
+        self._set_mass: float | None = given.options["SET_MASS"]
+        self._set_charge: float | None = given.options["SET_CHARGE"]
         self.weights: np.ndarray | None = None
         self.masses: np.ndarray | None = None
 
+    def _atoms_under(self) -> tuple[int, ...]:
+        """The atoms, each once where there are virtual atoms among the members."""
+        if all(isinstance(member, int) for member in self.members):
+            return self.members
+        if self.phases:
+            raise self.not_native("PHASES", "of virtual atoms they are not native")
+        atoms: dict[int, None] = {}
+        for member in self.members:
+            if isinstance(member, int):
+                atoms[member] = None
+            elif isinstance(member, Centroid) and not member.phases:
+                if member.periodic != self.periodic:
+                    raise self.not_native("NOPBC", "of its virtual atoms and not of itself")
+                atoms.update(dict.fromkeys(member.atoms))
+            else:
+                raise self.not_native("ATOMS", "natively atoms, COM and CENTER without PHASES")
+        return tuple(atoms)
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether there are virtual atoms among the members."""
+        return not all(isinstance(member, int) for member in self.members)
+
+    def enter(self, scope: Scope) -> None:
+        if self.is_nested and scope.entities and not self.periodic:
+            raise self.not_native("NOPBC", "of virtual atoms below WHOLEMOLECULES is not native")
+        for member in self.members:
+            if isinstance(member, Centroid) and member.movers_above != scope.movers:
+                raise self.not_native("ATOMS", "a virtual atom from above what moves atoms")
+        super().enter(scope)
+
+    @property
+    def mass(self) -> float:
+        """Its own mass, once those of the atoms are known [dalton]."""
+        if self._set_mass is not None and self._set_mass > 0:
+            return self._set_mass * self.units.mass
+        return math.nan if self.masses is None else float(self.masses.sum())
+
+    def charge(self, charges: np.ndarray) -> float:
+        if self._set_charge is not None:
+            return self._set_charge * self.units.charge
+        own = [m.charge(charges) if isinstance(m, Centroid) else charges[m] for m in self.members]
+        return float(np.sum(own))
+
     def set_masses(self, masses: np.ndarray) -> None:
-        """Take the masses of all atoms of the system, shape (n_atoms_of_the_system,) [dalton]."""
-        self.masses = np.asarray(masses, dtype=float)[list(self.atoms)]
+        """Take the masses of all atoms of the system, shape (n_atoms_of_the_system,) [dalton].
+
+        Virtual atoms have been given them before those that they are members of.
+        """
+        own = [m.mass if isinstance(m, Centroid) else masses[m] for m in self.members]
+        self.masses = np.array(own, dtype=float)
 
     def require_weights(self) -> None:
         """Raise ValueError where atoms are weighed by mass and have none."""
@@ -158,6 +233,21 @@ class Centroid(VirtualAtom):
         ValueError
             If masses are needed and not known yet.
         """
+        weights = self._member_weights
+        if not self.is_nested:
+            return weights
+        place = {atom: i for i, atom in enumerate(self.atoms)}
+        total = np.zeros(len(place))
+        for member, weight in zip(self.members, weights, strict=True):
+            if isinstance(member, Centroid):
+                rows = [place[atom] for atom in member.atoms]
+                np.add.at(total, rows, weight * member.normalized_weights)
+            else:
+                total[place[member]] += weight
+        return total
+
+    @property
+    def _member_weights(self) -> np.ndarray:
         if self.weights is None:
             return mass_weights(self, self.masses)
         return self.weights / self.weights.sum()
@@ -165,10 +255,25 @@ class Centroid(VirtualAtom):
     def position(self, positions: Any, box: Any) -> Vector:
         if self.phases and box is not None:
             return self._position_by_phases(positions, box)
-        points = whole(self.atoms, positions, box if self.periodic else None)
-        weights = namespace(points).asarray(self.normalized_weights)
+        held = box if self.periodic else None
+        if self.is_nested:
+            places = self._places(positions, box)
+            points = whole(tuple(range(len(self.members))), places, held)
+        else:
+            points = whole(self.atoms, positions, held)
+        weights = namespace(points).asarray(self._member_weights)
         x, y, z = ((weights * points[..., axis]).sum(-1) for axis in range(3))
         return x, y, z
+
+    def _places(self, positions: Any, box: Any) -> Any:
+        """Positions of the members, shape (..., n_members, 3) [nm]."""
+        stack, places = namespace(positions).stack, []
+        for member in self.members:
+            if isinstance(member, Centroid):
+                places.append(stack(member.position(positions, box), -1))
+            else:
+                places.append(positions[..., member, :])
+        return stack(places, -2)
 
     def spread_gradient(
         self, slope: np.ndarray, positions: np.ndarray, box: np.ndarray | None
@@ -239,9 +344,9 @@ class Center(Centroid):
         if by_mass and weights is not None:
             raise self.error("WEIGHTS", "give WEIGHTS or MASS, not both")
         if weights is None:
-            weights = (1.0,) * len(self.atoms)
-        if len(weights) != len(self.atoms):
-            raise self.error("WEIGHTS", f"{len(weights)} weights for {len(self.atoms)} atoms")
+            weights = (1.0,) * len(self.members)
+        if len(weights) != len(self.members):
+            raise self.error("WEIGHTS", f"{len(weights)} weights for {len(self.members)} atoms")
         if sum(weights) == 0:
             raise self.error("WEIGHTS", "the weights add up to zero")
         self.weights = None if by_mass else np.array(weights, dtype=float)

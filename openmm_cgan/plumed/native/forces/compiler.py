@@ -19,7 +19,9 @@ from openmm_cgan.plumed.actions import Action, Metad
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.metad.grid_texts import interpolation_text
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable, Torsion
 from openmm_cgan.plumed.actions.variables.variable import CalledBack, Term, Variable
@@ -27,11 +29,13 @@ from openmm_cgan.plumed.native.forces.bias_forces import (
     BiasForce,
     CoupledTerm,
     GridTable,
+    GridTables,
     PlainTerm,
     PythonBias,
 )
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
 from openmm_cgan.plumed.native.forces.leaf_forces import (
+    MAX_VARIABLES,
     Form,
     GradientFunction,
     form_of,
@@ -51,7 +55,7 @@ from openmm_cgan.plumed.native.forces.system_box import bias_number, kind_of_box
 class BiasEnergy:
     """The energy of a bias [kJ/mol] as a value that another acts on."""
 
-    bias: Metad | SeparableBias
+    bias: Metad | Pbmetad | SeparableBias
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,13 @@ class Compiler:
             if not bias.applied:
                 return []
             return [self._in_python(bias) if bias.grid is None else self._on_grid(bias, bias.grid)]
+        if bias.stride > 1:
+            return [self._in_python(bias)]
         if isinstance(bias, External):
             return [self._on_grid(bias, bias.grid)]
+        if isinstance(bias, Pbmetad):
+            few = len(bias.arguments) <= MAX_VARIABLES
+            return [self._on_grids(bias) if bias.on_grids and few else self._in_python(bias)]
         if bias.in_python:
             return [self._in_python(bias)]
         assert isinstance(bias, SeparableBias)
@@ -161,13 +170,42 @@ class Compiler:
         arguments = [self._expression(value.name, leaves) for value in bias.arguments]
         owners = [self._owners[value.name] for value in bias.arguments]
         wrapped = [isinstance(owner, Torsion) and not owner.cosine for owner in owners]
-        text = grid.expression(arguments, wrapped, "bias")
+        text = interpolation_text(grid, arguments, wrapped, "bias")
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{bias.units.energy!r}*({energy});{definitions}")
         self._add_leaves(force, leaves)
         force.addTabulatedFunction("bias", openmm.Discrete1DFunction(grid.table.ravel()))
         force.setName(f"PLUMED {bias.name} {bias.label}")
         return GridTable(grid, force)
+
+    def _on_grids(self, bias: Pbmetad) -> GridTables:
+        leaves: dict[Any, str] = {}
+        sums, definitions = [], []
+        for i, value in enumerate(bias.arguments):
+            family, owner = bias.options.family_of[i], self._owners[value.name]
+            wrapped = isinstance(owner, Torsion) and not owner.cosine
+            grid = bias.families[family].grid
+            assert grid is not None
+            x = self._expression(value.name, leaves)
+            own, *inner = interpolation_text(grid, [x], [wrapped], f"bias{family}", i).split(";")
+            sums.append(f"h{i}")
+            definitions += [f"h{i}={own}", *inner]
+        kt = f"{self._prefix}_{bias.label}_kt"
+        least = sums[0]
+        for name in sums[1:]:
+            least = f"min({least},{name})"
+        total = "+".join(f"exp((least-{name})/{kt})" for name in sums)
+        unit, n = bias.units.energy, len(sums)
+        energy = f"{unit!r}*(least-{kt}*log(({total})/{n}))"
+        force = openmm.CustomCVForce(";".join([energy, f"least={least}", *definitions]))
+        force.addGlobalParameter(kt, 1.0 if bias.kt is None else bias.kt)
+        self._add_leaves(force, leaves)
+        for k, one in enumerate(bias.families):
+            assert one.grid is not None
+            table = openmm.Discrete1DFunction(one.grid.table.ravel())
+            force.addTabulatedFunction(f"bias{k}", table)
+        force.setName(f"PLUMED {bias.name} {bias.label}")
+        return GridTables(bias, force, kt)
 
     def _in_python(self, bias: Bias) -> PythonBias:
         function = BiasFunction(bias, self.frame_values(bias), self._periodic)
@@ -225,7 +263,7 @@ class Compiler:
             )
         if isinstance(owner, PytorchModel):
             return leaves.setdefault(ModelNode(owner, index), f"v{len(leaves)}")
-        if isinstance(owner, Metad | SeparableBias):
+        if isinstance(owner, Metad | Pbmetad | SeparableBias):
             energy = leaves.setdefault(BiasEnergy(owner), f"v{len(leaves)}")
             return f"({energy}*{1 / owner.units.energy!r})"
         assert isinstance(owner, Function)

@@ -36,11 +36,14 @@ class BiasFunction(Callback):
 
     def compute(self, state: openmm.State) -> tuple[float, np.ndarray]:
         """Energy [kJ/mol] and forces [kJ/mol/nm] on the needed atoms, shape (n_needed, 3)."""
+        step = state.getStepCount()
+        if not (weight := self._bias.weight(step)):
+            return 0.0, np.zeros_like(self._positions)
         copy_positions(state, self._positions)
         box = box_of(state) if self._periodic else None
         arguments, gradients = self._values(self._positions, box)
-        energy, slopes = self._bias.energy_and_slopes(arguments, state.getStepCount())
-        unit = self._bias.units.energy
+        energy, slopes = self._bias.energy_and_slopes(arguments, step)
+        unit = self._bias.units.energy * weight
         if unit != 1:
             energy, slopes = energy * unit, [slope * unit for slope in slopes]
         return energy, self._values.forces(slopes, gradients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import openmm
 
 from openmm_cgan.plumed.actions.variables.variable import BoxKind
@@ -22,6 +23,20 @@ def kind_of_box(system: openmm.System) -> BoxKind:
     )
     safe = 0.45 * min(vectors[i][i] for i in range(3))  # with room for a barostat
     return BoxKind(True, bent or bends, safe, large, lambda: molecules(system))
+
+
+def masses_and_charges(system: openmm.System) -> tuple[np.ndarray, np.ndarray]:
+    """Masses [dalton] and charges [e] of all particles, shape (n_particles,) each.
+
+    Charges are those of its only NonbondedForce, NaN where it has none or several.
+    """
+    n = system.getNumParticles()
+    masses = np.array([system.getParticleMass(i)._value for i in range(n)], dtype=float)
+    charged = [f for f in system.getForces() if isinstance(f, openmm.NonbondedForce)]
+    if len(charged) != 1:
+        return masses, np.full(n, np.nan)
+    charges = [charged[0].getParticleParameters(i)[0]._value for i in range(n)]
+    return masses, np.array(charges, dtype=float)
 
 
 def marker_force(name: str) -> openmm.CustomExternalForce:

@@ -1,7 +1,8 @@
 """What actions do between the steps of a run.
 
 run        a step, and what an action does at it
-model, path, committor, external, moving, abmd, metad, opes, print, dumps
+model, path, committor, external, moving, abmd, metad, pbmetad, opes,
+           opes_expanded, print, dumps, dumped_rows
            the actions that do something
 `RUNS`     which class runs which action; a new one is its file and its row here
 """
@@ -15,22 +16,38 @@ from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.biases.abmd import Abmd
 from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.committor import Committor
-from openmm_cgan.plumed.actions.dumps import DumpAtoms, DumpDerivatives
+from openmm_cgan.plumed.actions.dumps import (
+    DumpAtoms,
+    DumpDerivatives,
+    DumpForces,
+    DumpMassCharge,
+    DumpProjections,
+)
+from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel, PytorchPositions
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.native.runs.abmd import AbmdRun
 from openmm_cgan.plumed.native.runs.committor import CommittorRun
-from openmm_cgan.plumed.native.runs.dumps import DumpAtomsRun, DumpDerivativesRun
+from openmm_cgan.plumed.native.runs.dumped_rows import (
+    DumpDerivativesRun,
+    DumpForcesRun,
+    DumpMassChargeRun,
+    DumpProjectionsRun,
+)
+from openmm_cgan.plumed.native.runs.dumps import DumpAtomsRun
 from openmm_cgan.plumed.native.runs.external import ExternalRun
 from openmm_cgan.plumed.native.runs.metad import MetadRun
 from openmm_cgan.plumed.native.runs.model import ModelRun
 from openmm_cgan.plumed.native.runs.moving import MovingRun
 from openmm_cgan.plumed.native.runs.opes import OpesRun
+from openmm_cgan.plumed.native.runs.opes_expanded import OpesExpandedRun
 from openmm_cgan.plumed.native.runs.path import PathRun
+from openmm_cgan.plumed.native.runs.pbmetad import PbmetadRun
 from openmm_cgan.plumed.native.runs.print import FlushRun, PrintRun
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings
 
@@ -42,11 +59,16 @@ RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
     MovingRestraint: MovingRun,
     Abmd: AbmdRun,
     Metad: MetadRun,
+    Pbmetad: PbmetadRun,
     Opes: OpesRun,
+    OpesExpanded: OpesExpandedRun,
     External: ExternalRun,
     Print: PrintRun,
     DumpAtoms: DumpAtomsRun,
     DumpDerivatives: DumpDerivativesRun,
+    DumpForces: DumpForcesRun,
+    DumpProjections: DumpProjectionsRun,
+    DumpMassCharge: DumpMassChargeRun,
     Flush: FlushRun,
 }
 

@@ -1,4 +1,4 @@
-"""DUMPATOMS and DUMPDERIVATIVES during a run."""
+"""DUMPATOMS during a run."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.dumps import Dump, DumpAtoms, DumpDerivatives
-from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.dumps import Dump, DumpAtoms
 from openmm_cgan.plumed.actions.variables.variable import site_position
 from openmm_cgan.plumed.files.contents import open_rows
-from openmm_cgan.plumed.files.fields import FieldWriter, begin_file
+from openmm_cgan.plumed.files.fields import begin_file
 from openmm_cgan.plumed.files.xdr_frames import XdrFrame, trr_bytes, xtc_bytes
-from openmm_cgan.plumed.native.derivatives import by_arguments, by_positions
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step
 
 
-class _DumpRun(ActionRun):
+class DumpRun(ActionRun):
     """What is written every so many steps."""
 
     acts_last = True
@@ -32,17 +30,21 @@ class _DumpRun(ActionRun):
 
     def act(self, step: Step) -> bool:
         """Write where it is due."""
-        assert isinstance(self.action, Dump)
-        since, until = self.action.window
-        if step.number % self.action.stride == 0 and since <= step.time_for(self.action) < until:
+        if self._is_due(step):
             self._write(step)
         return False
+
+    def _is_due(self, step: Step) -> bool:
+        assert isinstance(self.action, Dump)
+        since, until = self.action.window
+        due = step.number % self.action.stride == 0
+        return due and since <= step.time_for(self.action) < until
 
     def _write(self, step: Step) -> None:
         raise NotImplementedError
 
 
-class DumpAtomsRun(_DumpRun):
+class DumpAtomsRun(DumpRun):
     """A DUMPATOMS with its file, which begins with the run."""
 
     action: DumpAtoms
@@ -67,43 +69,6 @@ class DumpAtomsRun(_DumpRun):
                 file.buffer.write(_xdr(action, points, edges, step))
             else:
                 file.write((_gro if action.type == "gro" else _xyz)(action, points, edges, step))
-
-
-class DumpDerivativesRun(_DumpRun):
-    """A DUMPDERIVATIVES with its file."""
-
-    action: DumpDerivatives
-
-    def begin(self) -> None:
-        self._writer()
-
-    def go_on(self) -> None:
-        if self._files.goes_on_in(self.action.file):
-            self._writer()
-
-    def _writer(self) -> FieldWriter:
-        action = self.action
-        fields = ["time", "parameter", *(value.name for value in action.arguments)]
-        header = fields, list[tuple[str, str]]()
-        return self._files.writer(action.label, action.file, lambda: header, action.restarts)
-
-    def _write(self, step: Step) -> None:
-        action, columns = self.action, []
-        for value, owner in zip(action.arguments, action.owners, strict=True):
-            index = [output.name for output in owner.outputs].index(value.name)
-            if isinstance(owner, Function):
-                columns.append(by_arguments(owner, index, step.at(owner)))
-            else:
-                columns.append(by_positions(owner, index, step.positions, step.box))
-        if len({len(column) for column in columns}) > 1:
-            raise ValueError(
-                f"{action.statement.location}: DUMPDERIVATIVES: its values do not depend on the "
-                "same number of coordinates; give each a DUMPDERIVATIVES of its own"
-            )
-        time = f" {step.time_for(action):f}"
-        for parameter, row in enumerate(zip(*columns, strict=True)):
-            texts = (f" {action.fmt % number}" for number in row)
-            self._writer().write([time, f" {parameter}", *texts])
 
 
 def _xyz(action: DumpAtoms, points: np.ndarray, box: np.ndarray, _: Step) -> str:
