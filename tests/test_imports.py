@@ -181,6 +181,7 @@ ORDER = [
     "plumed.libplumed.kernel",
     "plumed.libplumed.plugin",
     "plumed.libplumed",
+    "plumed.coverage",
     "plumed.backends",
     "plumed.driver.trajectories",
     "plumed.driver.virials",
