@@ -9,6 +9,7 @@ The modules in the order in which the data pass through them:
 
 quantities            what is given with units, in the package's own
 topologies            what a topology may be given as
+atom_selection        which atoms are meant: a selection of MDAnalysis, indices, the solute
 platforms             OpenMM's platforms by name
 short_reprs           records of large arrays in one line
 thermostats           the temperature of a simulation, wherever OpenMM keeps it
@@ -27,6 +28,7 @@ plumed                PLUMED inputs as OpenMM forces, or run by libplumed; Plume
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
 potentials            energies of many configurations beside a running simulation
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions
+radii                 van der Waals radii
 rotors                equivalent hydrogens, which frames may exchange
 features              positions <-> what networks see: by a Z-matrix or as they stand; CVs for them
 generators            the conditional generator networks: MLPGenerator, FlowGenerator
@@ -40,7 +42,7 @@ learned_variable      they as TorchScript files that PLUMED inputs run
 windows               many seeded umbrella windows over a concurrent.futures.Executor
 metrics, report       how good the generator is; plots
 testsystems           systems with known answers, multiscale equations among them
-cli                   the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
+cli, __main__         the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
 
 Importing the package imports none of them: the names below are fetched when first used.
 

@@ -80,6 +80,29 @@ def forces_of(state: openmm.State) -> NDArray[np.float64]:
     return forces
 
 
+def velocities_of(state: openmm.State) -> NDArray[np.float64]:
+    """Velocities of the atoms.
+
+    Parameters
+    ----------
+    state : openmm.State
+        With velocities.
+
+    Returns
+    -------
+    ndarray, shape (n_atoms, 3)
+        [nm/ps]
+
+    Raises
+    ------
+    openmm.OpenMMException
+        If the State holds no velocities.
+    """
+    velocities = np.empty((state._getNumParticles(), 3))
+    state._getVectorAsNumpy(state.Velocities, velocities)
+    return velocities
+
+
 def box_of(state: openmm.State) -> NDArray[np.float64]:
     """Box vectors; of a system without a periodic box OpenMM's default ones.
 

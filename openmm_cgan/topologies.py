@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+UNNUMBERED = 2**31 - 1  # of residues whose number is no number: no selection means them
+
 
 @runtime_checkable
 class OwnTopology(Protocol):
@@ -138,6 +140,97 @@ def read_configuration(path: str | os.PathLike[str]) -> Any:
     if not isinstance(found, app.PDBFile | app.PDBxFile):
         raise ValueError(f"{path} has no positions: give a .pdb or .cif file")
     return found
+
+
+def part_of(topology: Any, atoms: Any) -> Any:
+    """A Topology of some of the atoms, with the bonds among them and the names of all.
+
+    Parameters
+    ----------
+    topology : as for `openmm_topology`
+    atoms : sequence of int
+        Zero-based indices in increasing order.
+
+    Returns
+    -------
+    openmm.app.Topology
+    """
+    from openmm import app
+
+    whole, kept = openmm_topology(topology), {int(atom) for atom in atoms}
+    made, new = app.Topology(), {}
+    made.setPeriodicBoxVectors(whole.getPeriodicBoxVectors())
+    for chain in whole.chains():
+        own = None
+        for residue in chain.residues():
+            inside = [atom for atom in residue.atoms() if atom.index in kept]
+            if not inside:
+                continue
+            own = own or made.addChain(chain.id)
+            place = made.addResidue(residue.name, own, residue.id, residue.insertionCode)
+            for atom in inside:
+                new[atom.index] = made.addAtom(atom.name, atom.element, place, atom.id)
+    for bond in whole.bonds():
+        if bond[0].index in new and bond[1].index in new:
+            made.addBond(new[bond[0].index], new[bond[1].index], bond.type, bond.order)
+    return made
+
+
+def universe_of(given: Any) -> Any:
+    """The atoms of a topology as MDAnalysis selects among them, under the names of its file.
+
+    ``mda.Universe(topology)`` would number residues anew and call chains by numbers, so that
+    "resid 5" meant another residue than in the PDB file.
+
+    Parameters
+    ----------
+    given : as for `openmm_topology`
+
+    Returns
+    -------
+    MDAnalysis.AtomGroup
+        In the order of the topology; of a Universe or AtomGroup its own atoms.
+    """
+    import MDAnalysis
+
+    if isinstance(given, MDAnalysis.Universe | MDAnalysis.AtomGroup):
+        return given.atoms
+    topology = openmm_topology(given)
+    atoms, residues = list(topology.atoms()), list(topology.residues())
+    chains = [str(chain.id) for chain in topology.chains()]
+    universe = MDAnalysis.Universe.empty(
+        len(atoms),
+        len(residues),
+        len(chains),
+        atom_resindex=[a.residue.index for a in atoms],
+        residue_segindex=[r.chain.index for r in residues],
+    )
+    symbols = ["" if a.element is None else str(a.element.symbol) for a in atoms]
+    attributes: dict[str, Any] = {
+        "names": [str(a.name) for a in atoms],
+        "ids": [_number(a.id, a.index + 1) for a in atoms],
+        "elements": symbols,
+        "types": symbols,
+        "masses": [0.0 if a.element is None else a.element.mass._value for a in atoms],
+        "chainIDs": [chains[a.residue.chain.index] for a in atoms],
+        "resnames": [str(r.name) for r in residues],
+        "resids": [_number(r.id, UNNUMBERED) for r in residues],
+        "resnums": [_number(r.id, UNNUMBERED) for r in residues],
+        "icodes": [r.insertionCode.strip() for r in residues],
+        "segids": chains,
+        "bonds": [(bond[0].index, bond[1].index) for bond in topology.bonds()],
+    }
+    for name, values in attributes.items():
+        universe.add_TopologyAttr(name, values)
+    return universe.atoms
+
+
+def _number(text: Any, otherwise: int) -> int:
+    """A serial or residue number, which OpenMM keeps as text."""
+    try:
+        return int(text)
+    except (TypeError, ValueError):
+        return otherwise
 
 
 def _of_universe(atoms: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openmm import app
+from scipy.sparse.csgraph import shortest_path
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.internal_coordinates import Coordinate, Internal, ZMatrix
+from openmm_cgan.internal_coordinates.molecule import choose_rows
 from openmm_cgan.testsystems import alanine_dipeptide
 
 PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi), "TORSION", (4, 6, 8, 14))
@@ -187,6 +190,46 @@ def test_random_graphs_get_a_valid_z_matrix(seed, size, rings):
     z_matrix = ZMatrix.from_topology(molecule(symbols, bonds))  # the constructor checks the rows
     bonded = {frozenset(b) for b in bonds}
     assert all(frozenset(row[:2].tolist()) in bonded for row in z_matrix.rows[1:])
+
+
+def by_definition(symbols, bonds):
+    """Atoms and parents of a Z-matrix without CVs, by looking at all atoms for each next one."""
+    n = len(symbols)
+    around = [sorted({a + b - i for a, b in bonds if i in (a, b) and a != b}) for i in range(n)]
+    matrix = np.zeros((n, n))
+    for a, b in bonds:
+        matrix[a, b] = matrix[b, a] = a != b
+    reach = shortest_path(matrix, unweighted=True).max(axis=1)
+    hydrogen = [s == "H" for s in symbols]
+    around = [sorted(near, key=lambda a: (hydrogen[a], a)) for near in around]
+    start = min(
+        (sum(hydrogen[x] for x in (a, b, c)), reach[b], a, b, c)
+        for b in range(n)
+        for a, c in combinations(around[b], 2)
+    )[2:]
+    order = {a: i for i, a in enumerate(start)}
+    placed = [(start[0], -1), (start[1], start[0]), (start[2], start[1])]
+    while len(order) < n:
+        _, first, atom = min(
+            (hydrogen[a], min(order[b] for b in around[a] if b in order), a)
+            for a in range(n)
+            if a not in order and any(b in order for b in around[a])
+        )
+        placed.append((atom, list(order)[first]))
+        order[atom] = len(order)
+    return placed
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**31 - 1), size=st.integers(4, 60), rings=st.integers(0, 4))
+def test_atoms_are_placed_in_the_order_of_the_definition(seed, size, rings):
+    """Models on disk stay what they are: a quicker choice of the rows must choose the same."""
+    rng = np.random.default_rng(seed)
+    bonds = [(i, int(rng.integers(max(0, i - 5), i))) for i in range(1, size)]
+    bonds += [tuple(rng.choice(size, 2, replace=False).tolist()) for _ in range(rings)]
+    symbols = rng.choice(["N", "O", "H"], size)  # no carbon, which would count as linear
+    rows, _ = choose_rows(molecule(symbols, bonds))
+    assert [row[:2] for row in rows] == by_definition(symbols, bonds)
 
 
 def test_internal_coordinates_do_not_see_rotation_and_translation(z_matrix, shaken):

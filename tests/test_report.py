@@ -1,6 +1,7 @@
 """Figures are looked at by people; here: the file is a whole PNG and shows the right numbers."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from matplotlib.image import imread
 
 from openmm_cgan import report
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.free_energy import FreeEnergy
 from openmm_cgan.report import Profile
 
 
@@ -16,13 +18,13 @@ from openmm_cgan.report import Profile
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures written, to look into."""
     figures: list[Figure] = []
-    write = report._write
+    savefig = Figure.savefig
 
-    def keep(figure: Figure, path: Path) -> Path:
+    def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
         figures.append(figure)
-        return write(figure, path)
+        savefig(figure, *arguments, **options)
 
-    monkeypatch.setattr(report, "_write", keep)
+    monkeypatch.setattr(Figure, "savefig", keep)
     return figures
 
 
@@ -142,3 +144,29 @@ def test_a_failed_drawing_leaves_the_old_file(tmp_path, monkeypatch) -> None:
     with pytest.raises(ZeroDivisionError):
         report.plot_proposals({"accepted": 1}, path)
     assert path.read_bytes() == b"old"
+
+
+def test_a_surface_is_drawn_with_its_error_and_what_is_unknown(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    variables = (CollectiveVariable("phi", "rad", (-np.pi, np.pi)), CollectiveVariable("d", "nm"))
+    centres = np.array([-1.5, 0.0, 1.5]), np.array([0.2, 0.4])
+    free_energy = np.array([[0.0, 1.0], [2.0, np.nan], [3.0, 4.0]])
+    error = np.array([[0.1, 0.2], [np.inf, np.nan], [0.3, 0.4]])
+    surface = FreeEnergy(variables, centres, free_energy, error)
+    path = report.plot_surface(surface, tmp_path / "surface.png")
+    assert imread(path).ndim == 3
+    left, right = drawn[0].axes[:2]
+    np.testing.assert_allclose(
+        left.collections[0].get_array().filled(np.nan), free_energy.T, equal_nan=True
+    )
+    assert right.collections[0].get_array().mask.sum() == 2
+    assert left.get_xlabel() == "phi / degrees"
+    assert left.get_ylabel() == "d / nm"
+    assert left.get_ylim() == pytest.approx((0.1, 0.5))
+
+
+def test_a_profile_is_no_surface(tmp_path: Path) -> None:
+    one = FreeEnergy((CollectiveVariable("d", "nm"),), (np.arange(2.0),), np.zeros(2), np.zeros(2))
+    with pytest.raises(ValueError, match="this is of 1"):
+        report.plot_surface(one, tmp_path / "surface.png")

@@ -11,7 +11,7 @@ References
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from openmm_cgan import __version__
+from openmm_cgan.atom_selection import Atoms
 from openmm_cgan.cgan.artefact import (
     artefact_path,
     prefixed,
@@ -29,7 +30,7 @@ from openmm_cgan.cgan.artefact import (
     under,
     write_artefact,
 )
-from openmm_cgan.cgan.consistency import Restriction, inconsistency
+from openmm_cgan.cgan.consistency import Restriction, inconsistency, require_restriction
 from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.networks import initial_networks
 from openmm_cgan.cgan.settings import TrainingSettings
@@ -38,8 +39,8 @@ from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import train
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import FEATURIZATIONS, ConditionEncoding, Featurization, Featurize
-from openmm_cgan.frames import Frames, read_frames, topology_hash
-from openmm_cgan.generators import DensityGenerator, Generator, knows_density, made_again
+from openmm_cgan.frames import Frames, frames_to_learn, hashes_of, require_molecule
+from openmm_cgan.generators import Generator, density_of, made_again
 from openmm_cgan.quantities import nanometers, numbers_of
 from openmm_cgan.short_reprs import cv_ranges
 from openmm_cgan.topologies import openmm_topology
@@ -61,7 +62,7 @@ class ConditionalGenerator:
         What the generator is told of CVs.
     generator : Generator
     topology_hash : str
-        Of the whole topology it was trained for; empty if there was none.
+        Of the whole topology it was trained in; empty if there was none.
     cv_range : ndarray, shape (n_cvs, 2)
         Lowest and highest CV values trained on [CV units].
     settings : TrainingSettings
@@ -74,6 +75,10 @@ class ConditionalGenerator:
         coordinates of the featurization, which are placed exactly, and where no density is known.
     versions : dict
         Versions of this package and of torch that trained it.
+    molecule_hash : str
+        Of the atoms that it makes; empty if there was no topology, and of earlier files.
+    system_hash : str
+        Of the System that was trained on, as `Frames` have it.
     """
 
     features: Featurization
@@ -86,6 +91,8 @@ class ConditionalGenerator:
     temperature: float | None
     condition_noise: np.ndarray
     versions: dict[str, str]
+    molecule_hash: str = ""
+    system_hash: str = ""
 
     @classmethod
     def fit(
@@ -98,6 +105,7 @@ class ConditionalGenerator:
         checkpoint: str | os.PathLike[str] | None = None,
         featurize: Featurize | None = None,
         threads: int = 1,
+        atoms: Atoms | None = None,
     ) -> "ConditionalGenerator":
         """Train on the frames of a run.
 
@@ -105,7 +113,7 @@ class ConditionalGenerator:
         ----------
         frames : Frames, or path or paths for `read_frames`
         topology : openmm.app.Topology, or what `openmm_topology` finds one in, optional
-            Of the whole system, of which frames may hold some atoms; of `Frames.of_arrays` none.
+            Of the whole system; of `Frames.of_arrays` none.
         settings : TrainingSettings, optional
         restriction : callable, optional
             Positions (n, n_atoms, 3) to CVs (n, n_cvs), both tensors: `differentiable_cvs` of a
@@ -115,6 +123,8 @@ class ConditionalGenerator:
         featurize : callable, optional
             Frames and topology to a Featurization; the Z-matrix's, or without topology plain ones.
         threads : int, of torch, while it trains
+        atoms : str or sequence of int, optional
+            What to make, for `selected_atoms`; the solute of frames with a box, else all they hold.
 
         Raises
         ------
@@ -125,15 +135,10 @@ class ConditionalGenerator:
             If training diverges.
         """
         settings = settings or TrainingSettings()
-        if not isinstance(frames, Frames):
-            frames = read_frames(frames)  # type: ignore[arg-type]
+        frames = frames_to_learn(frames, topology, atoms)
         topology = None if topology is None else openmm_topology(topology)
-        found = frames.topology_hash if topology is None else topology_hash(topology)
-        if settings.consistency > 0 and restriction is None:
-            raise ValueError(
-                f"TrainingSettings(consistency={settings.consistency}) needs what measures the CVs:"
-                " ConditionalGenerator.fit(..., restriction=bias.differentiable_cvs)"
-            )
+        whole, molecule, system = hashes_of(frames, topology)
+        require_restriction(settings, restriction)
         with torch_threads(threads):
             dataset = Dataset.prepare(frames, topology, settings, featurize)
             features, conditions = dataset.features, dataset.conditions
@@ -142,8 +147,8 @@ class ConditionalGenerator:
             history = train(generator, critic, dataset.rows, settings, checkpoint, loss)
         versions = {"openmm_cgan": __version__, "torch": torch.__version__}
         return cls(
-            features, conditions, generator, found, dataset.cv_range, settings, history,
-            frames.temperature, dataset.condition_noise, versions,
+            features, conditions, generator, whole, dataset.cv_range, settings, history,
+            frames.temperature, dataset.condition_noise, versions, molecule, system,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -212,10 +217,9 @@ class ConditionalGenerator:
         rng = torch.Generator().manual_seed(seed)
         positions = np.empty((len(targets), self.n_atoms, 3))
         with torch.no_grad():
-            for start in range(0, len(targets), CHUNK):
-                part = targets[start : start + CHUNK]
-                made = self.generator.sample(self.conditions.encode(part).float(), rng)
-                positions[start : start + CHUNK] = self.features.decode(made, part).numpy()
+            for rows in _pieces(len(targets)):
+                made = self.generator.sample(self.conditions.encode(targets[rows]).float(), rng)
+                positions[rows] = self.features.decode(made, targets[rows]).numpy()
         return positions
 
     def sample_with_log_prob(
@@ -241,17 +245,15 @@ class ConditionalGenerator:
         ValueError
             As for `sample`, and if the generator has no density.
         """
-        self._density()
+        density_of(self.generator)
         targets = self._targets(cvs, n)
         rng = torch.Generator().manual_seed(seed)
         positions = np.empty((len(targets), self.n_atoms, 3))
         log_prob = np.empty(len(targets))
         with torch.no_grad():
-            for start in range(0, len(targets), CHUNK):
-                part = targets[start : start + CHUNK]
-                x, log_q = self.draw(part, rng)
-                positions[start : start + CHUNK] = x.numpy()
-                log_prob[start : start + CHUNK] = log_q.numpy()
+            for rows in _pieces(len(targets)):
+                x, log_q = self.draw(targets[rows], rng)
+                positions[rows], log_prob[rows] = x.numpy(), log_q.numpy()
         return positions, log_prob
 
     def draw(self, cvs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -260,7 +262,7 @@ class ConditionalGenerator:
         CVs (m, n_cvs) [CV units] to positions (m, n_atoms, 3) [nm] and log densities (m,).
         """
         condition = self.conditions.encode(cvs).float()
-        features, log_q = self._density().sample_with_log_prob(condition, rng)
+        features, log_q = density_of(self.generator).sample_with_log_prob(condition, rng)
         positions, log_det = self.features.decode_with_log_det(features, cvs)
         return positions, self._log_prob(features, log_q, log_det)
 
@@ -289,7 +291,7 @@ class ConditionalGenerator:
         ValueError
             If the generator has no density, or the shapes do not fit.
         """
-        generator = self._density()
+        generator = density_of(self.generator)
         x, values = nanometers(positions), numbers_of(cvs, "cvs")
         expected = (len(x), len(self.variables))
         if x.ndim != 3 or values.shape != expected:
@@ -299,8 +301,7 @@ class ConditionalGenerator:
             )
         log_prob = np.empty(len(x))
         with torch.no_grad():
-            for start in range(0, len(x), CHUNK):
-                part = slice(start, start + CHUNK)
+            for part in _pieces(len(x)):
                 condition = self.conditions.encode(torch.from_numpy(values[part]))
                 encoded, log_det = self.features.encode_with_log_det(torch.from_numpy(x[part]))
                 log_q = generator.log_prob(encoded.float(), condition.float())
@@ -311,15 +312,6 @@ class ConditionalGenerator:
         """Log densities (m,) over positions of those of features; infinite beyond the bounds."""
         log_q = log_q.double() + (-self.features.log_scale - log_det)
         return torch.where(self.features.within(features), log_q, math.inf)
-
-    def _density(self) -> DensityGenerator:
-        """The generator, if its density is known."""
-        if not knows_density(self.generator):
-            raise ValueError(
-                f"the density of a {type(self.generator).__name__} is not known: train with"
-                ' TrainingSettings(generator="FlowGenerator")'
-            )
-        return self.generator
 
     def _targets(self, cvs: Any, n: int | None) -> Tensor:
         """Checked CV values (m, n_cvs), one row for each configuration."""
@@ -337,6 +329,8 @@ class ConditionalGenerator:
             "units": {"length": "nm", "angle": "rad", "temperature": "K"},
             "variables": [v.to_dict() for v in self.variables],
             "topology_hash": self.topology_hash,
+            "molecule_hash": self.molecule_hash,
+            "system_hash": self.system_hash,
             "temperature": self.temperature,
             "featurization": type(self.features).__name__,
             "generator": {"kind": type(self.generator).__name__, **self.generator.settings},
@@ -362,24 +356,20 @@ class ConditionalGenerator:
         path : path
             ``model.npz``, or "model" where no file has that name.
         topology : as for `fit`, optional
-            Refused unless it is the one trained on.
+            Refused unless it has the molecule trained on at the same numbers.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is no artefact, is damaged, or belongs to another topology.
+            If the file is no artefact, is damaged, or belongs to another molecule.
         """
         path = Path(path) if Path(path).is_file() else artefact_path(path)
         metadata, arrays = read_artefact(path)
-        found = str(metadata.get("topology_hash") or "")
-        if topology is not None and found and topology_hash(topology) != found:
-            raise ValueError(
-                f"{path} was trained for another topology: its hash is {found[:12]}..., that of the"
-                f" topology given is {topology_hash(topology)[:12]}...; give the one it was trained"
-                " with, or train again"
-            )
+        found, *hashes = (
+            str(metadata.get(f"{name}_hash") or "") for name in ("topology", "molecule", "system")
+        )
         try:
             variables = [CollectiveVariable.from_dict(d) for d in metadata["variables"]]
             featurization = FEATURIZATIONS[metadata["featurization"]]
@@ -390,11 +380,17 @@ class ConditionalGenerator:
             gan = cls(
                 features, conditions, generator, found, arrays["cv_range"], settings,
                 metadata["history"], metadata["temperature"], arrays["condition_noise"],
-                metadata["versions"],
+                metadata["versions"], *hashes,
             )  # fmt: skip
             made = gan.sample(gan.cv_range.mean(axis=1))  # wrong sizes and indices show themselves
             if not np.isfinite(made).all():
                 raise ValueError("it generates positions that are not finite")
         except Exception as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        if topology is not None:
+            require_molecule(topology, gan.atoms, gan.molecule_hash, found, str(path))
         return gan
+
+
+def _pieces(n: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK) for start in range(0, n, CHUNK))

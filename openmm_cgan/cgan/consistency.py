@@ -6,10 +6,20 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import ConditionEncoding, Featurization
 
 Restriction = Callable[[Tensor], Tensor]  # positions (n, n_atoms, 3) to CVs (n, n_cvs)
+
+
+def require_restriction(settings: TrainingSettings, restriction: Restriction | None) -> None:
+    """Raise ValueError where a loss of consistency is asked for and nothing measures the CVs."""
+    if settings.consistency > 0 and restriction is None:
+        raise ValueError(
+            f"TrainingSettings(consistency={settings.consistency}) needs what measures the CVs:"
+            " ConditionalGenerator.fit(..., restriction=bias.differentiable_cvs)"
+        )
 
 
 def inconsistency(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,9 @@ from typing import Any
 import click
 
 from openmm_cgan import __version__
+from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
+from openmm_cgan.cli.free_energies import free_energy
 from openmm_cgan.cli.options import (
     BACKENDS,
     CONSTRAINTS,
@@ -21,10 +21,13 @@ from openmm_cgan.cli.options import (
     NEW,
     THERE,
     cv_values,
-    interval,
     require_parent,
     set_threads,
 )
+from openmm_cgan.cli.stopping import stopping
+from openmm_cgan.cli.windows import windows
+
+ATOMS = "A selection of MDAnalysis ('protein', 'resname LIG', 'all'), the atoms to"
 
 # Every room is imported where it is used: --help should not wait for OpenMM and torch.
 
@@ -47,23 +50,6 @@ class Commands(click.Group):
             raise click.ClickException(f"{kind}{error}{hint}") from error
 
 
-@contextlib.contextmanager
-def stopping(kept: Path) -> Iterator[None]:
-    """SIGTERM and SIGINT end a command with a line on how to go on, and exit code 143 or 130.
-
-    There is something to go on from once the file or folder `kept` exists.
-    """
-    from openmm_cgan.signals import StoppedBySignalError, at_once
-
-    try:
-        with at_once():
-            yield
-    except StoppedBySignalError as stopped:
-        saved = f"all is saved in {kept}: the same command with --resume goes on"
-        click.echo(f"{stopped}; {saved if kept.exists() else 'nothing was saved yet'}", err=True)
-        sys.exit(128 + stopped.number)
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
@@ -83,6 +69,7 @@ def main(debug: bool, verbose: bool) -> None:
         openmm-cgan train run/frames --topology run/topology.pdb --out model.npz
         openmm-cgan propose model.npz --topology run/topology.pdb --plumed run/plumed.dat \\
             --at phi=1.0,psi=-1.0 -n 20 --out seeds.pdb
+        openmm-cgan windows run --cv phi --model model.npz --steps 50000 --out windows
         openmm-cgan free-energy windows/window-* --cv phi --out profile.csv
 
     Units: nm, ps, kJ/mol, rad, K; CV values in the units of the PLUMED input.
@@ -136,7 +123,10 @@ def demo(
 @click.option("--temperature", default=300.0, show_default=True, help="[K]")
 @click.option("--timestep", default=0.002, show_default=True, help="[ps]")
 @click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")
-@click.option("--platform", help="OpenMM platform; Reference is quickest for tiny molecules.")
+@click.option(
+    "--atoms", help=f"{ATOMS} keep positions of; default: the solute where there is a box."
+)
+@click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option(
@@ -170,7 +160,8 @@ def run(
     OUT/topology.pdb, OUT/plumed.dat, and from time to time OUT/run.chk: killed at any moment the
     run goes on from there with the same command and --resume, as if it had never stopped.
     """
-    from openmm_cgan.cli.simulations import CHECKPOINT, RunSettings, load_molecule, run_biased
+    from openmm_cgan.cli.molecules import load_molecule
+    from openmm_cgan.cli.simulations import CHECKPOINT, RunSettings, run_biased
 
     if (steps is None) != resume:
         raise click.UsageError("give --steps, or --resume for those that the run in --out has left")
@@ -196,6 +187,7 @@ def run(
     show_default=True,
     help="The paper's, or one whose density is known (exact proposals).",
 )
+@click.option("--atoms", help=f"{ATOMS} make; default: the solute of frames with a box, else all.")
 @click.option("--steps", type=int, help="Training steps; default: the package's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
@@ -210,6 +202,7 @@ def train(
     topology: Path,
     out: Path,
     generator: str,
+    atoms: str | None,
     steps: int | None,
     seed: int,
     threads: int,
@@ -230,7 +223,6 @@ def train(
     there, unless --checkpoint names it.
     """
     from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
-    from openmm_cgan.frames import read_frames
 
     require_parent(out, plot, checkpoint)
     kept = checkpoint or out.with_suffix(".chk")
@@ -242,8 +234,9 @@ def train(
     if steps is not None:
         settings = replace(settings, steps=steps)
     with stopping(kept):
-        seen = read_frames(list(frames))
-        gan = ConditionalGAN.fit(seen, topology, settings, checkpoint=kept, threads=threads)
+        gan = ConditionalGAN.fit(
+            list(frames), topology, settings, checkpoint=kept, threads=threads, atoms=atoms
+        )
         written = gan.save(out)
     if checkpoint is None:
         kept.unlink()
@@ -323,71 +316,7 @@ def propose(
     click.echo(f"{counts}: {out}, {csv}")
 
 
-@main.command("free-energy")
-@click.argument("windows", type=THERE, nargs=-1)
-@click.option("--model", type=FILE, help="A FlowGenerator's model file: weigh what it makes.")
-@click.option("--structure", type=FILE, help="With --model: PDB file of its molecule.")
-@click.option(
-    "--plumed", "plumed_input", type=FILE, help="With --model: PLUMED input with its CVs."
-)
-@click.option(
-    "--forcefield", multiple=True, help="With --model: OpenMM force-field file; repeat it."
-)
-@click.option("--constraints", type=CONSTRAINTS, default="HBonds", help="With --model.")
-@click.option("-n", "number", type=click.IntRange(min=1), default=40_000, show_default=True,
-              help="With --model: configurations, each one energy.")  # fmt: skip
-@click.option("--cv", required=True, help="Name of the CV of the profile.")
-@click.option("--bins", type=click.IntRange(min=1), default=72, show_default=True)
-@click.option("--basin", help="Also print the free energy of LOWER,UPPER of the CV over the rest.")
-@click.option("--out", type=NEW, default="profile.csv", show_default=True, help="CSV file.")
-@click.option("--plot", type=NEW, help="PNG file of the profile.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
-def free_energy(
-    windows: tuple[Path, ...],
-    cv: str,
-    bins: int,
-    basin: str | None,
-    out: Path,
-    plot: Path | None,
-    seed: int,
-    **model: Any,
-) -> None:
-    """Free energy along a CV with error bars: of umbrella WINDOWS, of a model, or of both.
-
-    \b
-    Example:
-        openmm-cgan free-energy demo/windows/window-* --cv phi --basin 0,2.3 --plot profile.png
-
-    Windows (their folders) are joined by MBAR; settle windows and failed windows are left out. A
-    model needs none: its configurations are weighed by their energies, each against the density
-    that it was made with. With both, the model is one more state of MBAR.
-
-    \b
-        openmm-cgan free-energy --model model.npz --structure run/topology.pdb \\
-            --plumed run/plumed.dat --forcefield amber96.xml --cv phi --basin 0,2.3
-    """
-    from openmm_cgan.cli.exports import estimate_text, profile_columns, write_table
-    from openmm_cgan.cli.importance import reweight_files
-    from openmm_cgan.free_energy import basin_difference, free_energy_profile
-
-    require_parent(out, plot)
-    bounds = None if basin is None else interval(basin)
-    set_threads(1)
-    samples, source = reweight_files(windows, seed, **model)
-    if samples.unknown:
-        raise ValueError(f"no free energy from {source}: {samples.unknown}")
-    profile = free_energy_profile(samples, cv, bins)
-    write_table(out, profile_columns(profile))
-    click.echo(f"{out}: free energy along {cv} from {source}")
-    if bounds is not None:
-        values = samples.cvs[:, samples.column(cv)]
-        difference = basin_difference(samples, (values > bounds[0]) & (values < bounds[1]))
-        click.echo(f"basin {basin}: {estimate_text(difference)}")
-    if plot is not None:
-        from openmm_cgan.report import Profile, plot_free_energy
-
-        curve = Profile(profile.centres[0], profile.free_energy, profile.error, source)
-        plot_free_energy(curve, plot, basin=bounds, variable=profile.variables[0])
-
-
+main.add_command(windows)
 main.add_command(driver)
+main.add_command(doctor)
+main.add_command(free_energy)

@@ -125,6 +125,22 @@ def profile_columns(profile: FreeEnergy) -> dict[str, ArrayLike]:
     return columns
 
 
+def surface_columns(surface: FreeEnergy) -> dict[str, ArrayLike]:
+    """Columns of a surface, of shape (n_bins * n_bins,) each, the second CV changing fastest.
+
+    Both CVs [CV units], free energy and error [kJ/mol] as in `profile_columns`.
+    """
+    points = np.meshgrid(*surface.centres, indexing="ij")
+    columns: dict[str, ArrayLike] = {
+        variable.name: values.ravel()
+        for variable, values in zip(surface.variables, points, strict=True)
+    }
+    columns |= {"free_energy": surface.free_energy.ravel(), "error": surface.error.ravel()}
+    if surface.part is not None and surface.part.max() > 0:
+        columns["part"] = surface.part.ravel()
+    return columns
+
+
 def _write_pdb(path: Path, topology: Any, positions: NDArray) -> None:
     from openmm import unit
     from openmm.app import PDBFile

@@ -43,6 +43,14 @@ def cv_values(text: str, names: Sequence[str]) -> list[float]:
     return [dict(given)[name] for name in names]
 
 
+def cv_names(text: str) -> list[str]:
+    """Read ``phi`` or ``phi,psi``: one or two CVs."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) != len(names) or len(names) > 2:
+        raise ValueError(f"--cv {text!r}: expected one name, or two different ones as in phi,psi")
+    return names
+
+
 def interval(text: str) -> tuple[float, float]:
     """Read ``0,2.3``: both ends of an interval."""
     try:

@@ -1,14 +1,26 @@
 """Frames on disk: what a run has sampled, with its CVs, bias energy and segments.
 
 `journal` writes so that a killed run loses nothing; `h5md` is the layout of a file; `segments`
-writes and finds the files of a run; `frames` reads them back.
+writes and finds the files of a run; `frames` reads them back, `parts` takes some atoms.
 """
 
 from openmm_cgan.frames.frames import Frames, read_frames, read_segments, topology_hash
+from openmm_cgan.frames.parts import (
+    frames_of_atoms,
+    frames_to_learn,
+    hashes_of,
+    molecule_hash,
+    require_molecule,
+)
 
 __all__ = [
     "Frames",
+    "frames_of_atoms",
+    "frames_to_learn",
+    "hashes_of",
+    "molecule_hash",
     "read_frames",
     "read_segments",
+    "require_molecule",
     "topology_hash",
 ]

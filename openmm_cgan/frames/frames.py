@@ -65,6 +65,8 @@ class Frames:
         Temperature of the bias [K].
     topology_hash : str
         `topology_hash` of the whole topology, empty when unknown.
+    system_hash : str
+        `system_fingerprint` of the System, its biases apart; empty when unknown, or of several.
     """
 
     positions: NDArray[np.float32]
@@ -79,6 +81,7 @@ class Frames:
     box: NDArray[np.float32] | None = None
     temperature: float | None = None
     topology_hash: str = ""
+    system_hash: str = ""
 
     def __post_init__(self) -> None:
         n = len(self.positions)
@@ -191,6 +194,8 @@ class Frames:
             name: np.concatenate([each[name] for each in columns]) for name in columns[0]
         }
         boxes = [part.box for part in parts if part.box is not None]
+        systems = {part.system_hash for part in parts}
+        joined["system_hash"] = systems.pop() if len(systems) == 1 else ""
         return replace(first, **joined, box=np.concatenate(boxes) if boxes else None)
 
     def _columns(self) -> dict[str, Any]:
@@ -360,6 +365,7 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int) -> Fram
         box=_read_rows(file[f"{EDGES}/value"], keep) if header.periodic else None,
         temperature=header.temperature,
         topology_hash=header.topology_hash,
+        system_hash=str(header.about.get("system_hash", "")),
     )
 
 

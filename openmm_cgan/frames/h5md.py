@@ -90,11 +90,17 @@ class SegmentHeader:
         """Raise ValueError where frames of ``other`` cannot follow those of this header."""
         pairs = {
             "variables": ([v.name for v in self.variables], [v.name for v in other.variables]),
-            "atoms": (self.atoms, other.atoms),
             "topology_hash": (self.topology_hash, other.topology_hash),
             "temperature": (self.temperature, other.temperature),
             "periodic": (self.periodic, other.periodic),
         }
+        if self.atoms != other.atoms:
+            raise ValueError(
+                f"{where} was written of {len(other.atoms)} atoms, up to number "
+                f"{max(other.atoms)}, but this run writes {len(self.atoms)} others, up to number "
+                f"{max(self.atoms)}: give the FrameReporter the same atoms ('all' is one choice), "
+                "or write to a new folder"
+            )
         for name, (ours, theirs) in pairs.items():
             if ours != theirs:
                 raise ValueError(

@@ -24,6 +24,7 @@ __all__ = [
     "FlowGenerator",
     "Generator",
     "MLPGenerator",
+    "density_of",
     "knows_density",
     "made_again",
     "perceptron",
@@ -112,6 +113,16 @@ KINDS: dict[str, type[Generator]] = {
 def knows_density(generator: Generator) -> TypeGuard[DensityGenerator]:
     """Whether a generator knows the density of what it makes."""
     return generator.has_density
+
+
+def density_of(generator: Generator) -> DensityGenerator:
+    """The generator itself, if its density is known; ValueError if it is not."""
+    if not knows_density(generator):
+        raise ValueError(
+            f"the density of a {type(generator).__name__} is not known: train with"
+            ' TrainingSettings(generator="FlowGenerator")'
+        )
+    return generator
 
 
 def made_again(options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Generator:

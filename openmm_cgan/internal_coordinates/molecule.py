@@ -3,10 +3,13 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heappop, heappush
 from itertools import combinations, pairwise, permutations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.internal_coordinates.rows import find_coordinate, sort_by_level
@@ -44,6 +47,7 @@ def choose_rows(
     """
     chosen = None if atoms is None else [int(a) for a in atoms]
     molecule = MoleculeGraph.from_topology(topology, chosen, reference)
+    molecule.require_connected()
     wanted = [
         tuple(molecule.local[a] for a in v.atoms)
         for v in variables
@@ -55,7 +59,8 @@ def choose_rows(
     merit = (-1, 0)
     for start in molecule.starts(wanted):
         rows = molecule.place(start, wanted)
-        found = sum(find_coordinate(rows, w) is not None for w in wanted)
+        row_of = {row[0]: row for row in rows}
+        found = sum(find_coordinate((row_of[a] for a in w), w) is not None for w in wanted)
         depth = len(sort_by_level(np.array(rows))[1])
         if (found, -depth) > merit:
             best, merit = rows, (found, -depth)
@@ -69,7 +74,7 @@ class MoleculeGraph:
 
     atoms: list[int]  # in the full topology
     names: list[str]
-    hydrogen: list[bool]
+    elements: list[int]  # atomic numbers, 0 for a site that is no atom
     neighbours: list[list[int]]  # heavy ones first
     lines: list[set[int]]  # sets of atoms that stand on one straight line
 
@@ -92,33 +97,46 @@ class MoleculeGraph:
             if one in local and two in local:
                 neighbours[local[one]].append(local[two])
                 neighbours[local[two]].append(local[one])
-        symbols = [every[a].element.symbol if every[a].element else "" for a in chosen]
+        elements = [every[a].element.atomic_number if every[a].element else 0 for a in chosen]
         names = [f"{a} ({every[a].residue.name} {every[a].name})" for a in chosen]
-        hydrogen = [s == "H" for s in symbols]
-        neighbours = [sorted(set(n), key=lambda a: (hydrogen[a], a)) for n in neighbours]
-        self = cls(chosen, names, hydrogen, neighbours, [])
-        self._check_connected()
+        neighbours = [sorted(set(n), key=lambda a: (elements[a] == 1, a)) for n in neighbours]
+        self = cls(chosen, names, elements, neighbours, [])
         positions = None if reference is None else np.asarray(reference)[chosen]
-        self._find_lines(symbols, positions)
+        self._find_lines(positions)
         return self
 
-    @property
+    @cached_property
     def local(self) -> dict[int, int]:
         """Local index of an atom of the full topology."""
         return {a: i for i, a in enumerate(self.atoms)}
 
+    @cached_property
+    def hydrogen(self) -> list[bool]:
+        """Which atoms are hydrogens."""
+        return [element == 1 for element in self.elements]
+
+    def within(self, atom: int, n_bonds: int) -> set[int]:
+        """Atoms at most so many bonds away from an atom, itself included."""
+        reached = edge = {atom}
+        for _ in range(n_bonds):
+            edge = {k for j in edge for k in self.neighbours[j]} - reached
+            reached = reached | edge
+        return reached
+
+    def components(self) -> NDArray[np.int64]:
+        """Number (n_atoms,) of the bonded component of each atom."""
+        number = np.full(len(self.atoms), -1)
+        for atom in range(len(self.atoms)):
+            if number[atom] < 0:
+                number[[other for other, _ in self._outward(atom)]] = number.max() + 1
+        return number
+
     def starts(self, wanted: list[tuple[int, ...]]) -> Iterator[list[int]]:
         """First three atoms worth trying: the middle of the molecule, then along each CV."""
         if len(self.atoms) < 3:
-            yield list(self._distances(0))
+            yield [atom for atom, _ in self._outward(0)]
             return
-        reach = [max(self._distances(a).values()) for a in range(len(self.atoms))]
-        triples = [
-            (self._linear(a, b, c), sum(self.hydrogen[x] for x in (a, b, c)), reach[b], a, b, c)
-            for b, around in enumerate(self.neighbours)
-            for a, c in combinations(around, 2)
-        ]
-        yield list(min(triples)[3:])
+        yield self._middle()
         for chain in wanted:
             for order in permutations(chain) if len(chain) < 4 else (chain, chain[::-1]):
                 start = list(order[:3])
@@ -127,21 +145,64 @@ class MoleculeGraph:
                 if len(start) == 3 and all(b in self.neighbours[a] for a, b in pairwise(start)):
                     yield start
 
+    def _middle(self) -> list[int]:
+        """Three bonded atoms: least linear, then of few hydrogens, then from which all is near.
+
+        How far the farthest atom is from one is asked of few: where it is known of one atom, it is
+        bounded for all others by their distance from that one (F. W. Takes, W. A. Kosters,
+        Algorithms 6, 100 (2013), doi 10.3390/a6010100).
+        """
+        triples = [
+            (self._linear(a, b, c), sum(self.hydrogen[x] for x in (a, b, c)), a, b, c)
+            for b, around in enumerate(self.neighbours)
+            for a, c in combinations(around, 2)
+        ]
+        least = min(triples)[:2]
+        triples = [triple for triple in triples if triple[:2] == least]
+        centres = np.unique([triple[3] for triple in triples])
+        at_least = np.zeros(len(centres), dtype=np.int64)
+        reach: dict[int, int] = {}
+        while not reach or at_least.min() <= min(reach.values()):
+            atom = int(centres[at_least.argmin()])
+            distances = dict(self._outward(atom))
+            reach[atom] = max(distances.values())
+            far = np.array([distances[centre] for centre in centres.tolist()])
+            at_least = np.maximum(at_least, np.maximum(far, reach[atom] - far))
+            at_least[np.isin(centres, list(reach))] = len(self.atoms)  # known, and asked no more
+        nearest = min(reach.values())
+        return list(min(triple[2:] for triple in triples if reach.get(triple[3]) == nearest))
+
     def place(self, start: list[int], wanted: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Rows of a Z-matrix that begins with these atoms and takes in the CVs it can."""
         rows = [(a, *start[:i][::-1], *(-1,) * (3 - i)) for i, a in enumerate(start)]
         order = {a: i for i, a in enumerate(start)}  # placed atoms
         # The bond about which an atom's children turn, and the child that the others follow.
         lead = {start[1]: (start[0], start[2])} if len(start) == 3 else {}
+        frontier = _Frontier(self, order, wanted)
         while len(rows) < len(self.atoms):
-            pending = [w for w in wanted if not order.keys() >= set(w)]
+            pending = frontier.pending
             ready = (self._wanted_row(w, order) for w in sorted(pending, key=len, reverse=True))
-            row = next((r for r in ready if r), ()) or self._next_atom(pending, order)
+            row = next((r for r in ready if r), ()) or frontier.next_atom()
             row = self._complete(row, order, lead)
             rows.append(row)
             order[row[0]] = len(order)
+            frontier.placed(row[0])
             lead.setdefault(row[1], (row[2], row[0]))
         return rows
+
+    def require_connected(self) -> None:
+        """Raise ValueError if bonds do not connect the atoms."""
+        reached = dict(self._outward(0))
+        missing = [name for a, name in enumerate(self.names) if a not in reached]
+        if missing:
+            more = f" and {len(missing) - 10} more" if missing[10:] else ""
+            raise ValueError(
+                f"no bonds lead from atom {self.names[0]} to {', '.join(missing[:10])}{more}: a"
+                " Z-matrix needs one connected molecule. Add the missing bonds to the topology, or"
+                " choose the atoms of one molecule with atoms=, or take coordinates that need no"
+                " bonds: featurize=AlignedFeatures.fit of several molecules, PlainFeatures.fit of"
+                " particles in a field"
+            )
 
     def warn_of_linear(self, rows: list[tuple[int, ...]]) -> None:
         """Log straight pieces, and whether some coordinate is ill-defined for them."""
@@ -169,17 +230,6 @@ class MoleculeGraph:
                 return (end, other)
         return ()
 
-    def _next_atom(self, pending: list[tuple[int, ...]], order: dict[int, int]) -> tuple[int, ...]:
-        """The next atom and its parent: heavy atoms first, ends of CVs to come later."""
-        ends = {a for w in pending if len(w) > 2 for a in (w[0], w[-1])}
-        frontier = (
-            (self.hydrogen[a], a in ends, min(order[n] for n in around if n in order), a)
-            for a, around in enumerate(self.neighbours)
-            if a not in order and any(n in order for n in around)
-        )
-        atom = min(frontier)[-1]
-        return (atom, min((n for n in self.neighbours[atom] if n in order), key=order.__getitem__))
-
     def _complete(
         self, row: tuple[int, ...], order: dict[int, int], lead: dict[int, tuple[int, int]]
     ) -> tuple[int, ...]:
@@ -188,36 +238,27 @@ class MoleculeGraph:
         if p in lead and (row + lead[p])[2] == lead[p][0] and not self._linear(atom, p, lead[p][0]):
             row += lead[p][len(row) - 2 :]
         while len(row) < 4:
-            near = [a for a in self._distances(row[-1]) if a in order and a not in row]
-            row += (next((a for a in near if not self._linear(*row[-2:], a)), near[0]),)
+            near = (a for a, _ in self._outward(row[-1]) if a in order and a not in row)
+            first = next(near)
+            straight = self._linear(*row[-2:], first)
+            bent = (a for a in near if not self._linear(*row[-2:], a)) if straight else ()
+            row += (next(iter(bent), first),)
         return row
 
-    def _distances(self, start: int) -> dict[int, int]:
-        """Number of bonds from one atom to each it is connected with, nearest first."""
+    def _outward(self, start: int) -> Iterator[tuple[int, int]]:
+        """Atoms connected with one, nearest first, and the number of bonds to each."""
         found, queue = {start: 0}, [start]
         for atom in queue:
+            yield atom, found[atom]
             new = [n for n in self.neighbours[atom] if n not in found]
             found |= dict.fromkeys(new, found[atom] + 1)
             queue += new
-        return found
 
-    def _check_connected(self) -> None:
-        reached = self._distances(0)
-        missing = [name for a, name in enumerate(self.names) if a not in reached]
-        if missing:
-            more = f" and {len(missing) - 10} more" if missing[10:] else ""
-            raise ValueError(
-                f"no bonds lead from atom {self.names[0]} to {', '.join(missing[:10])}{more}: a"
-                " Z-matrix needs one connected molecule. Add the missing bonds to the topology, or"
-                " choose the atoms of one molecule with atoms=; particles without bonds are trained"
-                " on by their plain coordinates, featurize=PlainFeatures.fit"
-            )
-
-    def _find_lines(self, symbols: list[str], positions: Any) -> None:
+    def _find_lines(self, positions: Any) -> None:
         """Fill ``lines``; two that share a bond are one, as in C-C#C-C."""
         for b, around in enumerate(self.neighbours):
             for a, c in combinations(around, 2):
-                straight = symbols[b] == "C" and len(around) == 2
+                straight = self.elements[b] == 6 and len(around) == 2
                 if positions is not None:
                     u, v = positions[a] - positions[b], positions[c] - positions[b]
                     straight = u @ v < LINEAR_COSINE * np.linalg.norm(u) * np.linalg.norm(v)
@@ -227,3 +268,56 @@ class MoleculeGraph:
 
     def _linear(self, *triple: int) -> bool:
         return len(triple) == 3 and any(line.issuperset(triple) for line in self.lines)
+
+
+class _Frontier:
+    """Atoms bonded to placed ones: the next is a heavy one, and no end of a CV to come later.
+
+    Parameters
+    ----------
+    molecule : MoleculeGraph
+    order : dict of int to int
+        Atoms that are placed, and when; the caller adds to it, and then calls `placed`.
+    wanted : list of tuple of int
+        Atoms of the CVs.
+    """
+
+    def __init__(
+        self, molecule: MoleculeGraph, order: dict[int, int], wanted: list[tuple[int, ...]]
+    ) -> None:
+        self.molecule, self.order = molecule, order
+        self.pending = [w for w in wanted if not order.keys() >= set(w)]
+        self._ends = self._ends_to_come()
+        self._earliest: dict[int, int] = {}  # atom of the frontier -> when it was first reached
+        self._heap: list[tuple[bool, bool, int, int]] = []
+        for atom in order:
+            self._reach_from(atom)
+
+    def next_atom(self) -> tuple[int, int]:
+        """The next atom and its parent, the earliest placed neighbour."""
+        while self._heap[0][-1] in self.order:
+            heappop(self._heap)
+        atom = self._heap[0][-1]
+        around = self.molecule.neighbours[atom]
+        return atom, min((n for n in around if n in self.order), key=self.order.__getitem__)
+
+    def placed(self, atom: int) -> None:
+        """Take in an atom that now stands in ``order``."""
+        if any(atom in w for w in self.pending):
+            self.pending = [w for w in self.pending if not self.order.keys() >= set(w)]
+            self._ends = self._ends_to_come()
+            self._heap = [self._key(a) for _, _, _, a in self._heap if a not in self.order]
+            heapify(self._heap)
+        self._reach_from(atom)
+
+    def _reach_from(self, atom: int) -> None:
+        for near in self.molecule.neighbours[atom]:
+            if near not in self.order and near not in self._earliest:
+                self._earliest[near] = self.order[atom]
+                heappush(self._heap, self._key(near))
+
+    def _key(self, atom: int) -> tuple[bool, bool, int, int]:
+        return self.molecule.hydrogen[atom], atom in self._ends, self._earliest[atom], atom
+
+    def _ends_to_come(self) -> set[int]:
+        return {a for w in self.pending if len(w) > 2 for a in (w[0], w[-1])}

@@ -11,11 +11,13 @@ from openmm_cgan.proposals.propose import Proposals, propose
 from openmm_cgan.proposals.samplers import (
     DensitySampler,
     Sampler,
+    TiedSampler,
     generated_atoms,
     keeps_place,
     knows_density,
     require_same_variables,
     require_sampler,
+    why_not_alike,
 )
 from openmm_cgan.proposals.screening import (
     PASSED,
@@ -33,6 +35,7 @@ __all__ = [
     "Sampler",
     "Screen",
     "ScreenSettings",
+    "TiedSampler",
     "UniformConditions",
     "cv_differences",
     "cv_tolerances",
@@ -42,4 +45,5 @@ __all__ = [
     "propose",
     "require_same_variables",
     "require_sampler",
+    "why_not_alike",
 ]

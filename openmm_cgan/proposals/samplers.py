@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.frames import topology_hash
+from openmm_cgan.frames import require_molecule
 from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
@@ -114,6 +114,47 @@ class PlacedSampler(Sampler, Protocol):
     def keeps_place(self) -> bool: ...
 
 
+@runtime_checkable
+class TiedSampler(Sampler, Protocol):
+    """A Sampler that knows its molecule, whatever that was solvated in.
+
+    Attributes
+    ----------
+    molecule_hash : str
+        `frames.molecule_hash` of the atoms that it makes; empty if that is not known.
+    system_hash : str
+        `system_fingerprint` of the System whose frames it was trained on; empty if not known.
+    temperature : float or None
+        Of that run [K].
+    """
+
+    @property
+    def molecule_hash(self) -> str: ...
+
+    @property
+    def system_hash(self) -> str: ...
+
+    @property
+    def temperature(self) -> float | None: ...
+
+
+def molecule_of(sampler: Sampler) -> str:
+    """The hash of the molecule that a sampler makes; empty if that is not known."""
+    return sampler.molecule_hash if isinstance(sampler, TiedSampler) else ""
+
+
+def why_not_alike(sampler: Sampler, other: Sampler) -> str:
+    """Why two samplers do not make the same atoms of the same molecule; empty if they do."""
+    if not np.array_equal(sampler.atoms, other.atoms):
+        return "makes other atoms than the one it would replace"
+    pairs = (molecule_of(sampler), molecule_of(other))
+    if not all(pairs):
+        pairs = (sampler.topology_hash, other.topology_hash)
+    if all(pairs) and pairs[0] != pairs[1]:
+        return "was trained on another topology"
+    return ""
+
+
 def require_sampler(sampler: Any) -> None:
     """Check that something makes configurations.
 
@@ -181,7 +222,8 @@ def generated_atoms(sampler: Sampler, topology: Any) -> NDArray:
     Parameters
     ----------
     sampler : Sampler
-        Its ``topology_hash``, if it is known, ``n_atoms`` and ``atoms`` are looked at.
+        Its ``n_atoms`` and ``atoms`` are looked at, and its ``molecule_hash``, else its
+        ``topology_hash``, as far as they are known.
     topology : openmm.app.Topology
 
     Returns
@@ -192,20 +234,15 @@ def generated_atoms(sampler: Sampler, topology: Any) -> NDArray:
     Raises
     ------
     ValueError
-        If it was trained on another topology or makes another number of atoms.
+        If it was trained on another molecule or makes another number of atoms.
     """
     topology = openmm_topology(topology)
     n_atoms = sum(1 for _ in topology.atoms())
-    trained = sampler.topology_hash
-    if trained and trained != topology_hash(topology):
-        raise ValueError(
-            "the sampler was trained on another topology than that of this simulation (their "
-            "hashes differ); train on frames of this one, or load the sampler that was"
-        )
     atoms, made = np.asarray(sampler.atoms, dtype=int), sampler.n_atoms
     if made != len(atoms) or len(atoms) == 0 or atoms.min() < 0 or atoms.max() >= n_atoms:
         raise ValueError(
             f"the sampler makes {made} atoms, the simulation has {n_atoms}; expected the same "
             "number, or a sampler whose attribute 'atoms' tells which of them it makes"
         )
+    require_molecule(topology, atoms, molecule_of(sampler), sampler.topology_hash, "the sampler")
     return atoms

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -107,6 +108,7 @@ class BondGraph:
             edge = list(new)
         return False
 
+    @cached_property
     def ranks(self) -> NDArray:
         """Canonical classes (n_atoms,), equal for atoms that the bond graph cannot distinguish.
 
@@ -145,7 +147,7 @@ class BondGraph:
         ndarray, shape (n_centres, 5)
             The centre, then its neighbours in ascending order.
         """
-        ranks = self.ranks()
+        ranks = self.ranks
         found = [
             (centre, *bonded)
             for centre, bonded in enumerate(self.neighbours)
@@ -169,7 +171,7 @@ class BondGraph:
             O, C, N and a substituent of N, a heavy one where there is one: the torsion whose
             cosine tells the two isomers apart.
         """
-        ranks = self.ranks()
+        ranks = self.ranks
         found = []
         for carbon, nitrogen in [*self.bonds, *self.bonds[:, ::-1]]:
             others = [j for j in self.neighbours[carbon] if j != nitrogen]
@@ -209,7 +211,7 @@ class BondGraph:
             A substituent, both ends, a substituent: the torsion whose cosine tells the isomers
             apart.
         """
-        ranks, found = self.ranks(), []
+        ranks, found = self.ranks, []
         amides = {tuple(sorted(amide[1:3])) for amide in self.amides().tolist()}
         for one, two in self.bonds.tolist():
             sides = self._side(one, two, ranks), self._side(two, one, ranks)

@@ -71,6 +71,8 @@ class Attempt:
     positions : ndarray, shape (n_atoms, 3), or None
         The whole system, healed [nm], if it passed.
     candidates : Candidates
+    velocities : ndarray, shape (n_atoms, 3), or None
+        Those that belong to the positions [nm/ps]; None: to be drawn for all atoms.
     """
 
     target: NDArray
@@ -81,6 +83,7 @@ class Attempt:
     reason: str = ""
     positions: NDArray | None = None
     candidates: Candidates = Candidates()
+    velocities: NDArray | None = None
 
     __repr__ = short_repr
 

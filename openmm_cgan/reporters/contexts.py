@@ -14,7 +14,9 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.quantities import kelvin
+from openmm_cgan.states import positions_and_box, velocities_of
 from openmm_cgan.thermostats import temperature_of
 
 USUAL_STEP = 0.001  # ps, of an integrator with variable steps that has made none yet
@@ -67,13 +69,46 @@ def degrees_of_freedom(system: openmm.System, atoms: Sequence[int]) -> int:
     return 3 * sum(mass > 0 for mass in masses.values()) - held
 
 
+def redraw_velocities(
+    context: openmm.Context,
+    which: NDArray[np.bool_],
+    masses: NDArray[np.float64],
+    temperature: float,
+    rng: np.random.Generator,
+) -> None:
+    """Draw velocities of some atoms from the Maxwell-Boltzmann distribution, constraints projected.
+
+    Parameters
+    ----------
+    context : openmm.Context
+        Its noise is not used, so that nothing else changes.
+    which : ndarray of bool, shape (n_atoms,)
+        With all atoms that are held at a distance from one of them.
+    masses : ndarray, shape (n_atoms,)
+        [dalton]
+    temperature : float
+        [K]
+    rng : numpy Generator
+    """
+    velocities = velocities_of(context.getState(velocities=True))
+    drawn = which & (masses > 0)
+    widths = np.sqrt(GAS_CONSTANT * temperature / masses[drawn])
+    velocities[drawn] = widths[:, None] * rng.standard_normal((int(drawn.sum()), 3))
+    context.setVelocities(velocities)
+    context.applyVelocityConstraints(context.getIntegrator().getConstraintTolerance())
+
+
 def inject(
-    simulation: app.Simulation, positions: NDArray[np.float64], temperature: float, seed: int
+    simulation: app.Simulation,
+    positions: NDArray[np.float64],
+    temperature: float,
+    seed: int,
+    velocities: NDArray[np.float64] | None = None,
 ) -> None:
     """Let a simulation go on from other positions, at its step, time and box.
 
     Constraints are applied, virtual sites computed, and velocities redrawn from the
-    Maxwell-Boltzmann distribution.
+    Maxwell-Boltzmann distribution where none are given.
 
     Parameters
     ----------
@@ -84,6 +119,8 @@ def inject(
         [K]
     seed : int
         Of the velocities.
+    velocities : ndarray, shape (n_atoms, 3), optional
+        [nm/ps]
     """
     context, tolerance = simulation.context, simulation.integrator.getConstraintTolerance()
     # PLUMED deposits and prints at the first evaluation of a step: let it be of the frame that was
@@ -91,7 +128,10 @@ def inject(
     context.getState(energy=True)
     context.setPositions(positions)
     context.applyConstraints(tolerance)
-    context.setVelocitiesToTemperature(temperature, seed)
+    if velocities is None:
+        context.setVelocitiesToTemperature(temperature, seed)
+    else:
+        context.setVelocities(velocities)
     context.applyVelocityConstraints(tolerance)
 
 
@@ -121,6 +161,14 @@ def settle_steps_of(integrator: openmm.Integrator, given: int | None) -> int:
         friction = integrator.getFriction().value_in_unit(unit.picosecond**-1)
     step = integrator.getStepSize().value_in_unit(unit.picosecond) or USUAL_STEP
     return int(np.ceil((1 / friction if friction > 0 else 1.0) / step))
+
+
+def present_of(
+    simulation: app.Simulation,
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Positions of a Simulation and, of a periodic one, its box [nm]."""
+    state = simulation.context.getState(positions=True)
+    return positions_and_box(state, simulation.system.usesPeriodicBoundaryConditions())
 
 
 def asks_for_positions(reporter: Any, simulation: app.Simulation) -> bool:

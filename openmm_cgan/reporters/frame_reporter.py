@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from openmm_cgan.atomic_files import flush_to_disk
+from openmm_cgan.atom_selection import Atoms, atoms_to_take, check_selection, selected_atoms
+from openmm_cgan.atomic_files import flush_to_disk, replacing
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.claims import Claim
+from openmm_cgan.fingerprints import system_fingerprint
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
 from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.states import box_of, positions_of
+from openmm_cgan.topologies import part_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from openmm.app import Simulation
 
     from openmm_cgan.plumed.bias import PlumedBias
+
+
+ATOMS = "atoms.pdb"  # of a part of the system: the topology of the files beside it
 
 
 @runtime_checkable
@@ -73,7 +79,13 @@ class FrameReporter:
     enforcePeriodicBox : bool, optional
         Whether molecules are put into the box; by default if the system has one.
     atomSubset : sequence of int, optional
-        Zero-based atoms to keep, in increasing order; by default all.
+        OpenMM's word for ``atoms``, where they are indices.
+    atoms : str or sequence of int, optional
+        Which atoms to keep: a selection of MDAnalysis, such as "protein" or "all", or zero-based
+        indices in increasing order. By default those of the solute (no water, ion or virtual site)
+        where the System is periodic, and else all; the log says which. Of a part of the System
+        ``atoms.pdb`` in the folder is the topology that MDAnalysis opens the frames with. CVs are
+        those of the whole System whatever is kept.
 
     Attributes
     ----------
@@ -86,7 +98,8 @@ class FrameReporter:
     FileExistsError
         If the folder holds frames and ``append`` is False.
     ValueError
-        If ``reportInterval`` or ``atomSubset`` make no sense.
+        If ``reportInterval`` or ``atoms`` make no sense; also, once the bias is attached and else
+        before the first step, if ``atoms`` finds none in the topology.
     TypeError
         If ``bias`` is no PlumedBias.
     """
@@ -99,6 +112,7 @@ class FrameReporter:
         append: bool = False,
         enforcePeriodicBox: bool | None = None,
         atomSubset: Sequence[int] | None = None,
+        atoms: Atoms | None = None,
     ) -> None:
         self._interval = number_of_steps(reportInterval, "reportInterval")
         if not isinstance(bias, Measuring):
@@ -107,7 +121,11 @@ class FrameReporter:
         self._bias = bias
         self._append = append
         self._periodic = enforcePeriodicBox
-        self._atoms = None if atomSubset is None else _checked_subset(atomSubset)
+        self._atoms = _one_of(atoms, atomSubset)
+        check_selection(self._atoms)
+        attached = getattr(bias, "simulation", None)
+        if attached is not None and self._atoms is not None:
+            selected_atoms(attached.topology, self._atoms)
         self._writer: SegmentWriter | None = None
         self._claim: Claim | None = None  # of the folder
         self._simulation: weakref.ref[Simulation] | None = None
@@ -247,16 +265,12 @@ class FrameReporter:
         """Everything that can be wrong is found here, before the first step."""
         self._claim = Claim(self.folder)
         self._require_empty()
-        n_atoms = simulation.topology.getNumAtoms()
-        if self._atoms is not None and self._atoms[-1] >= n_atoms:
-            raise ValueError(
-                f"atomSubset names atom {self._atoms[-1]} but the topology has {n_atoms} atoms, "
-                "counted from 0"
-            )
         self._keep_box = simulation.system.usesPeriodicBoundaryConditions()
+        purpose = f"frames in {self.folder}"
+        atoms = atoms_to_take(simulation.topology, self._atoms, self._keep_box, purpose)
         header = SegmentHeader(
             variables=tuple(self._bias.variables),
-            atoms=tuple(range(n_atoms) if self._atoms is None else self._atoms.tolist()),
+            atoms=tuple(atoms.tolist()),
             topology_hash=topology_hash(simulation.topology),
             temperature=self._bias.temperature,
             periodic=self._keep_box,
@@ -273,6 +287,9 @@ class FrameReporter:
             self._evaluate if self._values_wait else None,
         )
         self._simulation = weakref.ref(simulation)
+        path = self.folder / ATOMS
+        if len(atoms) < simulation.topology.getNumAtoms() and not (self._append and path.exists()):
+            _write_atoms(path, simulation, atoms)
 
     def _evaluate(
         self, positions: NDArray[np.float64], box: NDArray[np.float64] | None
@@ -288,15 +305,22 @@ class FrameReporter:
         )
 
 
-def _checked_subset(atoms: Sequence[int]) -> NDArray[np.int64]:
-    subset = np.asarray(atoms)
-    if subset.ndim != 1 or subset.size == 0 or subset.dtype.kind not in "iu":
-        raise ValueError(f"atomSubset is {atoms!r}, expected a list of zero-based atom indices")
-    if subset[0] < 0 or (np.diff(subset.astype(np.int64)) <= 0).any():
-        raise ValueError(
-            f"atomSubset is {atoms!r}, expected indices from 0 in increasing order, each once"
-        )
-    return subset.astype(np.int64)
+def _one_of(atoms: Atoms | None, subset: Sequence[int] | None) -> Atoms | None:
+    if atoms is not None and subset is not None:
+        raise ValueError("atoms and atomSubset are two words for one thing: give one of them")
+    if isinstance(subset, str):
+        raise ValueError(f"atomSubset is {subset!r}; expected indices: give a selection as atoms=")
+    return subset if atoms is None else atoms
+
+
+def _write_atoms(path: Path, simulation: Simulation, atoms: NDArray[np.int64]) -> None:
+    """What MDAnalysis opens frames of a part of the system with."""
+    from openmm import app, unit
+
+    positions = positions_of(simulation.context.getState(positions=True))[atoms]
+    with replacing(path) as unfinished, unfinished.open("w") as file:
+        topology = part_of(simulation.topology, atoms)
+        app.PDBFile.writeFile(topology, positions * unit.nanometer, file, keepIds=True)
 
 
 def _values_can_wait(bias: PlumedBias) -> bool:
@@ -313,6 +337,7 @@ def _provenance(simulation: Simulation) -> dict[str, Any]:
     integrator, platform = simulation.integrator, simulation.context.getPlatform()
     seeded = [integrator, *simulation.system.getForces()]
     return {
+        "system_hash": system_fingerprint(simulation.system),
         "seeds": {
             type(part).__name__: part.getRandomNumberSeed()
             for part in seeded

@@ -2,12 +2,16 @@
 
 The running Context must not see a candidate: PLUMED would deposit a hill and print a row at it, and
 a NaN would stay. Healing is a restrained minimisation and short restrained dynamics at the CVs
-asked for; then the restraint is gone and what came out is judged again.
+asked for; then the restraint is gone and what came out is judged again. Among other atoms nothing
+is minimised but what clashes: the generated atoms push the others aside (`insertion`), and the
+restrained dynamics goes on from there, at temperature all the time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
+from dataclasses import replace
 
 import numpy as np
 import openmm
@@ -18,19 +22,32 @@ from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.potentials import global_parameters, masses_of, system_without
 from openmm_cgan.proposals import PASSED, Proposals, Screen, cv_differences, cv_tolerances
 from openmm_cgan.reporters.attempts import ENERGY_NOT_FINITE, Attempt
-from openmm_cgan.reporters.contexts import context_like, degrees_of_freedom, verlet_step
+from openmm_cgan.reporters.contexts import (
+    context_like,
+    degrees_of_freedom,
+    redraw_velocities,
+    verlet_step,
+)
+from openmm_cgan.reporters.insertion import (
+    REDRAW_EVERY,
+    Insertion,
+    Moment,
+    moment_of,
+    why_not_pushed,
+)
 from openmm_cgan.reporters.rest_energy import RestEnergy
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.reporters.surroundings import Surroundings
-from openmm_cgan.states import positions_of
 
 ENERGY_TOO_HIGH = "energy too high"
 HEALING_FAILED = "healing failed"
 LEFT_TARGET = "left target"
 
+log = logging.getLogger("openmm_cgan")
+
 FORCE_TOLERANCE = 10.0  # kJ/mol/nm: where minimisation may stop, OpenMM's default
 LARGEST_PHASE = 0.5  # of a vibration, in one step of Verlet's, which is stable below 2
-REDRAW_EVERY = 25  # steps between two draws of the velocities
+PUSHING = 2 / 3  # of the steps of healing
 
 
 class HealingContext:
@@ -72,10 +89,26 @@ class HealingContext:
         self._groups = set(range(32)) - set(self._restraint.force_groups())
         self._constraint_tolerance = simulation.integrator.getConstraintTolerance()
         self._context = context_like(simulation, system)
+        self._masses = masses_of(system)
+        self._insertion = self._insertion_into(simulation)
         self._rest = RestEnergy(simulation, system, surroundings.atoms)
         self.n_dof = degrees_of_freedom(system, surroundings.atoms.tolist())
         if self._rest.is_any:
             self.n_dof *= 2  # how they touch their surroundings varies as much as they themselves
+
+    def _insertion_into(self, simulation: app.Simulation) -> Insertion | None:
+        """What pushes other atoms aside; None where there are none, or where they cannot be."""
+        here = self.surroundings
+        if not here.has_others:
+            return None
+        system = system_without(simulation.system, here.bias.force_groups())
+        if reason := why_not_pushed(system, here.atoms):
+            log.warning(
+                "what surrounds the generated atoms is minimised and heated, not pushed aside, and "
+                "takes longer to settle: %s", reason,
+            )  # fmt: skip
+            return None
+        return Insertion(simulation, system, here)
 
     def _force_constants(self, simulation: app.Simulation) -> NDArray[np.float64]:
         """What the settings say; else as the tolerances ask, but no stiffer than a step can bear.
@@ -111,6 +144,8 @@ class HealingContext:
         for name in self._followed & running.keys():
             self._context.setParameter(name, running[name])
         self._rest.follow(context)
+        if self._insertion is not None:
+            self._insertion.follow(context)
 
     def energies(self, positions: NDArray) -> NDArray:
         """Potential energies without the bias [kJ/mol].
@@ -132,38 +167,64 @@ class HealingContext:
                 energies[i] = self._energy()
         return np.where(np.isnan(energies), np.inf, energies)
 
-    def heal(self, positions: NDArray, target: NDArray, seed: int) -> NDArray | None:
-        """Minimise and run a candidate at its target.
+    def heal(self, positions: NDArray, target: NDArray, seed: int) -> Moment | None:
+        """Bring a candidate to its place, and run it at its target.
 
         Parameters
         ----------
         positions : ndarray, shape (n_atoms, 3)
-            The whole system [nm].
+            The whole system [nm]; the current one but for the generated atoms.
         target : ndarray, shape (n_cvs,)
         seed : int
             Of the velocities.
 
         Returns
         -------
-        ndarray, shape (n_atoms, 3), or None
+        Moment or None
             None where it could not be healed.
         """
-        integrator = self._context.getIntegrator()
-        starts = range(0, self.settings.heal_steps, REDRAW_EVERY)
-        seeds = np.random.default_rng(seed).integers(1, 2**31 - 1, size=len(starts))
+        rng = np.random.default_rng(seed)
         try:
-            self._place(positions)
-            self._restraint.move_restraint(self._context, target)
-            openmm.LocalEnergyMinimizer.minimize(
-                self._context, FORCE_TOLERANCE, self.settings.minimise_iterations
-            )
-            for start, velocity_seed in zip(starts, seeds, strict=True):
-                self._context.setVelocitiesToTemperature(self.temperature, int(velocity_seed))
-                integrator.step(min(REDRAW_EVERY, self.settings.heal_steps - start))
+            if self._insertion is None:
+                return self._minimised_and_run(positions, target, rng)
+            return self._pushed_and_run(self._insertion, positions, target, rng)
         except openmm.OpenMMException:
             return None
-        healed = self._positions()
-        return healed if np.isfinite(healed).all() else None
+
+    def _minimised_and_run(
+        self, positions: NDArray, target: NDArray, rng: np.random.Generator
+    ) -> Moment:
+        """All atoms minimised, then run; all velocities are drawn anew again and again."""
+        self._place(positions)
+        self._restraint.move_restraint(self._context, target)
+        openmm.LocalEnergyMinimizer.minimize(
+            self._context, FORCE_TOLERANCE, self.settings.minimise_iterations
+        )
+        return self._run(np.ones(len(positions), dtype=bool), self.settings.heal_steps, rng)
+
+    def _pushed_and_run(
+        self, insertion: Insertion, positions: NDArray, target: NDArray, rng: np.random.Generator
+    ) -> Moment:
+        """Other atoms pushed aside, then all run; what is far from all this goes on as it went."""
+        steps, settings = round(PUSHING * self.settings.heal_steps), self.settings
+        there = insertion.unstrained(positions, self._largest_rise(), settings.minimise_iterations)
+        moment, warmed = insertion.move(there, steps, self.temperature, rng)
+        self._place(moment.positions)
+        self._context.setVelocities(moment.velocities)
+        self._restraint.move_restraint(self._context, target)
+        return self._run(warmed, settings.heal_steps - steps, rng)
+
+    def _largest_rise(self) -> float:
+        """How far an energy may be above the current one [kJ/mol]."""
+        return float(self.settings.max_energy * self.kT * np.sqrt(self.n_dof))
+
+    def _run(self, warmed: NDArray[np.bool_], steps: int, rng: np.random.Generator) -> Moment:
+        """Restrained dynamics; velocities of some atoms are drawn anew again and again."""
+        integrator = self._context.getIntegrator()
+        for start in range(0, steps, REDRAW_EVERY):
+            redraw_velocities(self._context, warmed, self._masses, self.temperature, rng)
+            integrator.step(min(REDRAW_EVERY, steps - start))
+        return moment_of(self._context)
 
     def judge(self, proposals: Proposals, screen: Screen, rng: np.random.Generator) -> Attempt:
         """Choose one of the proposals that passed, heal it, and say what became of it.
@@ -188,22 +249,29 @@ class HealingContext:
             reason = str(reasons[counts.argmax()])  # the most frequent stands for the batch
             return Attempt(target, nowhere, nowhere, reason=reason)
         whole = self.surroundings.fill(proposals.positions[passed])
-        energies = self.energies(whole)
+        energies = self._ranking(whole)
         order = np.argsort(energies, kind="stable")[: np.isfinite(energies).sum()]
         if len(order) == 0:
             generated = proposals.cvs[passed[0]]
             return Attempt(target, generated, nowhere, reason=ENERGY_NOT_FINITE)
         chosen = rng.choice(order[: self.settings.choose_from])
         generated = proposals.cvs[passed[chosen]]
-        before = float(energies[chosen])
-        positions = self.heal(whole[chosen], target, int(rng.integers(1, 2**31 - 1)))
-        if positions is None:
+        before = float(self.energies(whole[[chosen]])[0])
+        moment = self.heal(whole[chosen], target, int(rng.integers(1, 2**31 - 1)))
+        if moment is None:
             return Attempt(target, generated, nowhere, before, reason=HEALING_FAILED)
-        after = self._energy()
+        positions, after = moment.positions, self._energy()
         healed = self.surroundings.bias.cv_values(positions, self.surroundings.box)
-        reason = self._refusal(positions, target, healed, after, screen)
-        kept = None if reason else positions
-        return Attempt(target, generated, healed, before, after, reason, kept)
+        attempt = Attempt(target, generated, healed, before, after)
+        if reason := self._refusal(positions, target, healed, after, screen):
+            return replace(attempt, reason=reason)
+        velocities = None if self._insertion is None else moment.velocities
+        return replace(attempt, positions=positions, velocities=velocities)
+
+    def _ranking(self, whole: NDArray) -> NDArray[np.float64]:
+        """Energies (n,) [kJ/mol] that tell good geometries: what will make room does not count."""
+        insertion = self._insertion
+        return self.energies(whole) if insertion is None else insertion.own_energies(whole)
 
     def _refusal(
         self, positions: NDArray, target: NDArray, cvs: NDArray, energy: float, screen: Screen
@@ -222,8 +290,7 @@ class HealingContext:
         current = float(self.energies(here.positions[None])[0])
         rest = self._rest(positions, here.box) - self._rest(here.positions, here.box)
         rise = energy - current - rest + self._bias_rise(cvs)
-        limit = self.settings.max_energy * self.kT * np.sqrt(self.n_dof)
-        return PASSED if rise <= limit else ENERGY_TOO_HIGH
+        return PASSED if rise <= self._largest_rise() else ENERGY_TOO_HIGH
 
     def _bias_rise(self, cvs: NDArray) -> float:
         """Bias at CVs minus the bias now [kJ/mol]; 0 where the bias is no function of the CVs."""
@@ -244,6 +311,3 @@ class HealingContext:
     def _energy(self) -> float:
         state = self._context.getState(energy=True, groups=self._groups)
         return state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
-
-    def _positions(self) -> NDArray:
-        return positions_of(self._context.getState(positions=True))

@@ -59,7 +59,8 @@ class Proposing(Protocol):
 class Learner:
     """Trains on the frames written so far and hands new generators to a ProposalReporter.
 
-    Append it to ``simulation.reporters`` between the FrameReporter and the ProposalReporter. The
+    They make the atoms that the one before made, whatever else the frames hold. Append it to
+    ``simulation.reporters`` between the FrameReporter and the ProposalReporter. The
     simulation never waits for it: at a report it only looks whether a training has ended, and
     starts the next one when it is due. A new generator then takes over as soon as there is one, at
     a step that no two runs have in common; with `takes_over_after` a run is the same each time. A
@@ -227,7 +228,10 @@ class Learner:
         self._path = self.folder / f"generator-{number:04d}.npz"
         if not goes_on:  # of another run in the same folder
             self._path.with_suffix(".chk").unlink(missing_ok=True)
-        job = self._frames, step, topology, self._settings, self._path.resolve(), self._threads
+        atoms = np.asarray(self._proposals.sampler.atoms).tolist()
+        job = (
+            self._frames, step, topology, self._settings, self._path.resolve(), self._threads, atoms
+        )  # fmt: skip
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(self._threads),
@@ -280,7 +284,7 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 def train_from_stdin() -> None:
     """What the worker does: a job from standard input, a generator to a file."""
-    folder, step, topology, settings, path, threads = pickle.load(sys.stdin.buffer)
+    folder, step, topology, settings, path, threads, atoms = pickle.load(sys.stdin.buffer)
     end_with_parent()
     if sys.platform != "win32":
         os.nice(NICENESS)
@@ -291,7 +295,7 @@ def train_from_stdin() -> None:
     frames = frames.select(np.flatnonzero(frames.step < step))
     checkpoint = path.with_suffix(".chk")
     made = ConditionalGenerator.fit(
-        frames, topology, settings, checkpoint=checkpoint, threads=threads
+        frames, topology, settings, checkpoint=checkpoint, threads=threads, atoms=atoms
     )
     made.save(path)
     checkpoint.unlink()

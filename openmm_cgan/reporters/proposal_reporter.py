@@ -18,14 +18,22 @@ from openmm_cgan.proposals import (
     keeps_place,
     require_same_variables,
     require_sampler,
+    why_not_alike,
 )
 from openmm_cgan.proposals.targets import TargetStrategy
 from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable
-from openmm_cgan.reporters.contexts import asks_for_positions, inject, velocity_temperature
+from openmm_cgan.reporters.contexts import (
+    asks_for_positions,
+    inject,
+    present_of,
+    velocity_temperature,
+)
+from openmm_cgan.reporters.ensembles import warn_of_other_ensemble
 from openmm_cgan.reporters.frame_reporter import FrameReporter
 from openmm_cgan.reporters.moves import MOVES, Asked, Move, Start, possible_moves, prepared_move
 from openmm_cgan.reporters.settings import ProposalSettings
+from openmm_cgan.reporters.settling import observables_of
 from openmm_cgan.states import positions_and_box
 
 if TYPE_CHECKING:
@@ -56,7 +64,8 @@ class ProposalReporter:
 
     Seeds are no samples: they start the exploration elsewhere, and what the run samples after the
     settle window is weighed by its bias (MBAR). With explicit solvent the sampler makes the atoms
-    ``sampler.atoms``; these are superposed on the current ones and healed with the solvent.
+    ``sampler.atoms``. These are superposed on the current ones and pushed to their place through
+    the solvent, which makes room at temperature (`insertion`); what is far goes on as it went.
 
     Parameters
     ----------
@@ -113,7 +122,7 @@ class ProposalReporter:
         require_same_variables(sampler.variables, bias.variables)
         require_sampler(sampler)
         self.settings = settings or ProposalSettings()
-        self._asked = Asked(sampler, bias, targets, self.settings)
+        self._asked = Asked(sampler, bias, targets, self.settings, self._reportInterval)
         self._wanted = possible_moves(mode, self._asked)
         # until the simulation is known "auto" may stay open
         self.mode = self._wanted[0].mode if len(self._wanted) == 1 else "auto"
@@ -151,11 +160,8 @@ class ProposalReporter:
     def sampler(self, sampler: Sampler) -> None:
         require_same_variables(sampler.variables, self._bias.variables)
         require_sampler(sampler)
-        if not np.array_equal(sampler.atoms, self._sampler.atoms):
-            raise ValueError("the new sampler makes other atoms than the one it would replace")
-        ours, theirs = self._sampler.topology_hash, sampler.topology_hash
-        if ours and theirs and ours != theirs:
-            raise ValueError("the new sampler was trained on another topology")
+        if reason := why_not_alike(sampler, self._sampler):
+            raise ValueError(f"the new sampler {reason}")
         if keeps_place(sampler) != keeps_place(self._sampler):
             raise ValueError(
                 "of the new sampler and the one it would replace, one makes configurations that"
@@ -193,29 +199,43 @@ class ProposalReporter:
         return self._move.weighed_candidates()
 
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
-        """Say when the next attempt is; see OpenMM's reporter protocol."""
+        """Say when the next attempt or look is; see OpenMM's reporter protocol."""
         self._require_last(simulation)
         if self._move is None:
-            self._move = self._prepare(simulation, *_present(simulation))
+            self._move = self._prepare(simulation, *present_of(simulation))
         if not self._is_begun:
             self._is_begun = True
             if self._append and simulation.currentStep > 0:  # else another run begins
                 self._table.cut_after(simulation.currentStep)
         steps = self._reportInterval - simulation.currentStep % self._reportInterval
-        return {"steps": steps, "periodic": False, "include": ["positions"]}
+        look = (
+            None if self._move.watch is None else self._move.watch.next_look(simulation.currentStep)
+        )
+        include = ["positions", "energy"] if look is not None and look <= steps else ["positions"]
+        return {"steps": min(steps, look or steps), "periodic": False, "include": include}
 
     def report(self, simulation: Simulation, state: State) -> None:
-        """Make one attempt."""
+        """Make one attempt, or look at what an earlier one has left."""
         assert self._move is not None, "describeNextReport comes first"
+        step, watch = simulation.currentStep, self._move.watch
+        if watch is not None and watch.next_look(step) == 0:
+            watch.look(observables_of(state, self._periodic, self._bias, watch.origin))
+        if step % self._reportInterval == 0:
+            self._try_once(self._move, simulation, state)
+
+    def _try_once(self, move: Move, simulation: Simulation, state: State) -> None:
         step = simulation.currentStep
-        self._replace_sampler(self._move)
+        self._replace_sampler(move)
         seed = int(np.random.SeedSequence((self._seed, step)).generate_state(1)[0])
         rng = np.random.default_rng(seed)
-        attempt = self._attempt(self._move, simulation, state, rng)
+        attempt = self._attempt(move, simulation, state, rng)
         if attempt.positions is not None:
             velocity_seed = int(rng.integers(1, 2**31 - 1))
-            inject(simulation, attempt.positions, self._temperature, velocity_seed)
-            self._start_segments(self._move, simulation, attempt, seed)
+            given = attempt.positions, self._temperature, velocity_seed, attempt.velocities
+            inject(simulation, *given)
+            self._start_segments(move, simulation, attempt, seed)
+            if move.watch is not None:
+                move.watch.injected(step, attempt.healed)
         self._attempts[attempt.reason or ACCEPTED] += 1
         self._last = step
         time = state.getTime().value_in_unit(unit.picosecond)
@@ -309,7 +329,7 @@ class ProposalReporter:
 
     def _prepare_early(self, simulation: Simulation) -> None:
         """See what is wrong now, not at the first step, where positions are given already."""
-        positions, box = _present(simulation)
+        positions, box = present_of(simulation)
         if positions.any():
             self._move = self._prepare(simulation, positions, box)
 
@@ -327,6 +347,7 @@ class ProposalReporter:
         start = Start(simulation, atoms, positions, box, self._temperature)
         move = prepared_move(self._wanted, self._asked, start)
         self.mode = move.mode
+        warn_of_other_ensemble(self._sampler, simulation, self._temperature)
         log.info(
             "proposals every %d steps, mode %s, settle window %d steps, at %.1f K",
             self._reportInterval, self.mode, move.settle_steps, self._temperature,
@@ -358,6 +379,7 @@ class ProposalReporter:
             "seed": seed,
             "target": attempt.target.tolist(),
             "cvs": attempt.healed.tolist(),
+            "settle": "given" if move.watch is None else move.watch.how,
         }
         for reporter in _frame_reporters(simulation):
             reporter.start_segment(origin, move.settle_steps)
@@ -372,12 +394,6 @@ class ProposalReporter:
         """Number of the segment that frames from now on belong to."""
         written = [reporter.segment for reporter in _frame_reporters(simulation)]
         return written[0] if written else 1 + self._attempts[ACCEPTED]
-
-
-def _present(simulation: Simulation) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Positions of a Simulation and, of a periodic one, its box."""
-    state = simulation.context.getState(positions=True)
-    return positions_and_box(state, simulation.system.usesPeriodicBoundaryConditions())
 
 
 def _frame_reporters(simulation: Simulation) -> list[FrameReporter]:

@@ -7,16 +7,52 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.plumed.geometry.lattices import nearest_image
 from openmm_cgan.proposals import cv_differences
 
 if TYPE_CHECKING:
     from openmm_cgan.plumed.bias import PlumedBias
 
 DIFFERENCE = 1e-5  # nm: of a central difference
+FITS = 30  # of superpositions one after another
+BLOCK = 3_000_000  # numbers that are worked on at once
+SHORT = 0.01  # nm: atoms less far from each other are thought to be in one place
 
 
-def superpose(mobile: NDArray, onto: NDArray) -> NDArray:
+def superpose(mobile: NDArray, onto: NDArray, weights: NDArray | None = None) -> NDArray:
     """Move configurations rigidly onto another one, without reflection.
+
+    Parameters
+    ----------
+    mobile : ndarray, shape (n, n_atoms, 3)
+        Configurations to be moved [nm].
+    onto : ndarray, shape (n_atoms, 3)
+        Where to [nm].
+    weights : ndarray, shape (n, n_atoms), optional
+        How much each atom counts in each configuration, by default all alike.
+
+    Returns
+    -------
+    ndarray, shape (n, n_atoms, 3)
+        Least-squares fit of W. Kabsch, Acta Cryst. A 32, 922 (1976), doi
+        10.1107/S0567739476001873.
+    """
+    shares = np.ones(mobile.shape[:2]) if weights is None else weights
+    shares = (shares / shares.sum(axis=1, keepdims=True))[..., None]
+    centres = (shares * onto).sum(axis=1, keepdims=True)
+    x = mobile - (shares * mobile).sum(axis=1, keepdims=True)
+    u, _, vt = np.linalg.svd((shares * x).transpose(0, 2, 1) @ (onto - centres))
+    u[:, :, -1] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))[:, None]
+    return x @ (u @ vt) + centres
+
+
+def superpose_most(mobile: NDArray, onto: NDArray) -> NDArray:
+    """Move configurations rigidly so that the ways of all atoms to another one are short in sum.
+
+    What has kept its shape comes to lie almost on itself, and what has not is elsewhere, where a
+    least-squares fit spreads the difference over all. The sum of distances is lessened by
+    least-squares fits with weights of one over the distance (Weiszfeld's iteration; A. Beck, S.
+    Sabach, J. Optim. Theory Appl. 164, 1 (2015), doi 10.1007/s10957-014-0586-7).
 
     Parameters
     ----------
@@ -28,14 +64,13 @@ def superpose(mobile: NDArray, onto: NDArray) -> NDArray:
     Returns
     -------
     ndarray, shape (n, n_atoms, 3)
-        Least-squares fit of W. Kabsch, Acta Cryst. A 32, 922 (1976), doi
-        10.1107/S0567739476001873.
+        [nm]
     """
-    centre = onto.mean(axis=0)
-    x = mobile - mobile.mean(axis=1, keepdims=True)
-    u, _, vt = np.linalg.svd(x.transpose(0, 2, 1) @ (onto - centre))
-    u[:, :, -1] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))[:, None]
-    return x @ (u @ vt) + centre
+    moved = superpose(mobile, onto)
+    for _ in range(FITS):
+        ways = np.linalg.norm(moved - onto, axis=-1)
+        moved = superpose(mobile, onto, 1 / np.maximum(ways, SHORT))
+    return moved
 
 
 class Surroundings:
@@ -86,11 +121,43 @@ class Surroundings:
         -------
         ndarray, shape (n, n_atoms, 3)
             Whole systems, the generated atoms superposed on the current ones, or as they stand.
+            Where there are other atoms, as many as can be lie on themselves.
         """
         whole = np.repeat(self.positions[None], len(generated), axis=0)
-        own = generated if self.placed else superpose(generated, self.positions[self.atoms])
+        own = generated
+        if not self.placed:
+            fit = superpose_most if self.has_others else superpose
+            own = fit(generated, self.positions[self.atoms])
         whole[:, self.atoms] = own
         return whole
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are atoms that are not generated."""
+        return len(self.atoms) < len(self.positions)
+
+    def near(self, positions: NDArray, reach: float) -> NDArray[np.bool_]:
+        """Which atoms are near where generated atoms are now, or are in other positions.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n_atoms, 3)
+            The whole system [nm].
+        reach : float
+            [nm]
+
+        Returns
+        -------
+        ndarray of bool, shape (n_atoms,)
+        """
+        sites = np.concatenate([self.positions[self.atoms], positions[self.atoms]])
+        found = np.zeros(len(self.positions), dtype=bool)
+        for block in np.array_split(sites, -(-sites.size * len(found) // BLOCK)):
+            x, y, z = self.positions.T[:, None] - block.T[:, :, None]  # each (n_block, n_atoms)
+            if self.box is not None:
+                x, y, z = nearest_image((x, y, z), self.box)
+            found |= (x * x + y * y + z * z < reach**2).any(axis=0)
+        return found
 
     def cv_masses(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:
         """Effective masses of the CVs, 1 / sum |grad xi|^2 / m, by central differences.

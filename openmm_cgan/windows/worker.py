@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from openmm import app
 
 from openmm_cgan.array_files import read_array
+from openmm_cgan.atom_selection import solute_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
-from openmm_cgan.frames import read_frames
+from openmm_cgan.frames import frames_of_atoms, read_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.proposals import Screen, ScreenSettings
@@ -45,7 +46,6 @@ logger = logging.getLogger("openmm_cgan")
 
 HEALING_KAPPA = 500.0  # [kJ/mol per CV unit squared]: holds the CVs while bonds and clashes relax
 HEALING_ITERATIONS = 200
-WATER = {"HOH", "WAT", "H2O", "SOL", "TIP", "TIP3", "TIP3P", "TIP4", "TIP5", "SPC"}
 
 
 @runtime_checkable
@@ -207,7 +207,7 @@ def _start(
     if record["box"] is not None:
         context.setPeriodicBoxVectors(*np.array(record["box"]))
     positions = _healed(simulation, read_array(folder / START), bias)
-    if change := str(isomers.changes(positions[None])[0]):
+    if change := str(isomers.changes(positions[None, isomers.solute])[0]):
         raise ValueError(f"the start is not the molecule that was given ({change}); screen it")
     context.setPositions(positions)
     context.applyConstraints(simulation.integrator.getConstraintTolerance())
@@ -301,12 +301,10 @@ def can_watch_isomers(topology: app.Topology, reference: NDArray) -> bool:
 
 
 def _isomer_screen(topology: app.Topology, reference: NDArray) -> Screen | None:
-    """Looks at isomers only, water left out; None where there are none."""
-    atoms = [atom.index for atom in topology.atoms() if atom.residue.name not in WATER]
-    if not atoms:
-        return None
+    """Looks at isomers of the solute only; None where there are none."""
+    atoms = solute_atoms(topology)
     anything = ScreenSettings(clash_fraction=0.0, bond_tolerance=1e6)
-    screen = Screen(topology, reference[atoms], settings=anything, atoms=atoms)
+    screen = Screen(topology, reference[atoms], settings=anything, atoms=atoms.tolist())
     return screen if screen.knows_isomers else None
 
 
@@ -316,20 +314,19 @@ class _Isomers:
     def __init__(self, topology: app.Topology, root: Path) -> None:
         path = root / REFERENCE
         self._screen = _isomer_screen(topology, read_array(path)) if path.exists() else None
-        names = [atom.residue.name for atom in topology.atoms()]
-        self._atoms = [i for i, name in enumerate(names) if name not in WATER]
+        self.solute = solute_atoms(topology)
 
-    def changes(self, positions: NDArray) -> NDArray[np.str_]:
-        """What changed in each configuration (n, n_atoms, 3), empty where nothing did."""
+    def changes(self, solutes: NDArray) -> NDArray[np.str_]:
+        """What changed in each configuration (n, n_solute, 3), empty where nothing did."""
         if self._screen is None:
-            return np.full(len(positions), "")
-        return self._screen.check(positions[:, self._atoms])
+            return np.full(len(solutes), "")
+        return self._screen.check(solutes)
 
 
 def _require_isomer(isomers: _Isomers, folder: Path) -> None:
     """Mirror images have the same energy: a window that crossed over samples another molecule."""
     frames = read_frames(folder / FRAMES, settling=True)
-    changes = isomers.changes(frames.positions)
+    changes = isomers.changes(frames_of_atoms(frames, isomers.solute).positions)
     changed = np.flatnonzero(changes != "")
     if len(changed):
         raise ValueError(

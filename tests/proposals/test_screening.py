@@ -9,9 +9,11 @@ import openmm
 import pytest
 from numpy.typing import NDArray
 from openmm import app
+from scipy.sparse.csgraph import shortest_path
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.proposals import Screen, ScreenSettings, cv_tolerances, propose
+from openmm_cgan.radii import VAN_DER_WAALS
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, alanine_dipeptide, torsion
 
 VARIABLES = (
@@ -158,16 +160,34 @@ def test_atoms_three_bonds_apart_cannot_clash_unless_asked() -> None:
     assert Screen(topology, reference, None, strict).check(bent[None]) == ["clash"]
 
 
+def bonded(topology: app.Topology) -> NDArray:
+    """Which atoms are bonded, shape (n_atoms, n_atoms)."""
+    matrix = np.zeros((topology.getNumAtoms(),) * 2)
+    for bond in topology.bonds():
+        matrix[bond[0].index, bond[1].index] = matrix[bond[1].index, bond[0].index] = 1
+    return matrix
+
+
 def test_the_clash_check_in_pieces_says_the_same(molecule, rng, monkeypatch) -> None:
     screen = Screen(molecule.topology, molecule.positions)
     x = molecule.positions + 0.05 * rng.standard_normal((300, 22, 3))
     whole = screen.check(x)
-    monkeypatch.setattr("openmm_cgan.proposals.screening.CHUNK", 1000)
+    monkeypatch.setattr("openmm_cgan.proposals.clashes.CHUNK", 1000)
     np.testing.assert_array_equal(screen.check(x), whole)
+    # by a tree of neighbours, as for large molecules
+    monkeypatch.setattr("openmm_cgan.proposals.clashes.ALL_PAIRS", 0)
+    by_tree = Screen(molecule.topology, molecule.positions)
+    np.testing.assert_array_equal(by_tree.check(x), whole)
     # recomputed pair by pair
     far = np.linalg.norm(x[:, :, None] - x[:, None], axis=-1)
-    closest = np.zeros((22, 22))
-    closest[tuple(screen._far_pairs.T)] = np.sqrt(screen._closest2)
+    bonds_apart = shortest_path(bonded(molecule.topology), unweighted=True)
+    radius = np.array([VAN_DER_WAALS[z] for z in screen.graph.elements])
+    closest = np.array(
+        [
+            [0.55 * (radius[a] + radius[b]) * (bonds_apart[a, b] > 3) for b in range(22)]
+            for a in range(22)
+        ]
+    )
     clashing = (far < closest).any(axis=(1, 2))
     assert 0 < clashing.sum() < 300
     unbroken = whole != "bond length"

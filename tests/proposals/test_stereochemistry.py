@@ -150,7 +150,7 @@ def test_ranks_do_not_depend_on_the_order_of_the_atoms(rng: np.random.Generator)
         tuple(graph.elements[i] for i in order),
         tuple(tuple(sorted(int(new[j]) for j in graph.neighbours[i])) for i in order),
     )
-    assert shuffled.ranks().tolist() == graph.ranks()[order].tolist()
+    assert shuffled.ranks.tolist() == graph.ranks[order].tolist()
 
 
 def test_a_part_of_a_topology_keeps_the_bonds_within_it() -> None:

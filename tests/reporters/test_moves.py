@@ -28,7 +28,7 @@ from tests.cases.exact_runs import Run, make_run
 
 
 def asked_of(run: Run, targets: Any = "uniform") -> Asked:
-    return Asked(run.sampler, run.bias, targets, ProposalSettings())
+    return Asked(run.sampler, run.bias, targets, ProposalSettings(), 20)
 
 
 FLOW = TrainingSettings(generator="FlowGenerator")
@@ -73,6 +73,7 @@ class Shift:
     mode: ClassVar[str] = "shift"
     log_level: ClassVar[int] = logging.INFO
     settle_steps = 7
+    watch = None
 
     def __init__(self) -> None:
         self.followed = self.attempts = 0

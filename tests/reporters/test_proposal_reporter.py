@@ -31,6 +31,7 @@ from openmm_cgan.testsystems import (
     alanine_dipeptide,
     torsion,
 )
+from tests.cases.water import dipeptide_in_water
 
 KT = GAS_CONSTANT * 300
 TORSIONS = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
@@ -570,8 +571,32 @@ def test_a_solute_is_replaced_within_its_solvent(solvated: Molecule, tmp_path: P
     np.testing.assert_allclose(np.linalg.norm(site - oxygen, axis=1), 0.0125, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(hydrogen - oxygen, axis=1), 0.09572, atol=1e-5)
     assert np.isfinite(after.getPotentialEnergy()._value)
-    row = rows_of(tmp_path / "p.csv")[0]
-    assert float(row["energy_after"]) < float(row["energy_before"])
+
+
+def test_after_a_refusal_in_water_the_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """A barostat and Langevin's noise draw from the one stream that the platform has."""
+
+    def followed_in_water(name: str, settings: ProposalSettings | None) -> list[dict[str, object]]:
+        water = dipeptide_in_water()
+        molecule = dataclasses.replace(water, system=copy.deepcopy(water.system))
+        molecule.system.addForce(openmm.MonteCarloBarostat(1.0, 300, 10))
+        molecule.system.getForces()[-1].setRandomNumberSeed(3)
+        run = make_run(tmp_path / name, molecule=molecule)
+        if settings is not None:
+            reporter = ProposalReporter(
+                tmp_path / f"{name}.csv", 15, Turns(run.bias.variables), run.bias, settings=settings
+            )
+            run.simulation.reporters.append(reporter)
+        states = []
+        for _ in range(2):
+            run.simulation.step(20)
+            states.append(snapshot(run.simulation))
+        if settings is not None:
+            assert reporter.counts() == {"accepted": 0, "energy too high": 2}
+        return states
+
+    refused = dataclasses.replace(QUICK, max_energy=1e-9)
+    assert followed_in_water("with", refused) == followed_in_water("without", None)
 
 
 # ---- errors before anything moves

@@ -114,7 +114,7 @@ class ExactMove:
 
     mode: ClassVar[str] = "exact"
     log_level: ClassVar[int] = logging.DEBUG  # they come by the hundred, and are summed up
-    settle_steps = 0
+    settle_steps, watch = 0, None
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from openmm_cgan.proposals import Sampler
 from openmm_cgan.proposals.targets import TargetStrategy
 from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.settings import ProposalSettings
+from openmm_cgan.reporters.settling import SettleWatch
 from openmm_cgan.short_reprs import short_repr
 
 if TYPE_CHECKING:
@@ -38,12 +39,15 @@ class Asked:
     targets : str, ndarray of shape (m, n_cvs) [CV units], or callable
         As ProposalReporter takes them.
     settings : ProposalSettings
+    interval : int
+        Steps between two attempts.
     """
 
     sampler: Sampler
     bias: PlumedBias
     targets: str | NDArray[np.float64] | TargetStrategy
     settings: ProposalSettings
+    interval: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,13 +93,20 @@ class Move(Protocol):
         Its name: what the user asks for, and what the table and the segments say.
     log_level : int
         Of the line in the log for each injection.
-    settle_steps : int
-        Steps after an injection whose frames are marked as settling.
     """
 
     mode: ClassVar[str]
     log_level: ClassVar[int]
-    settle_steps: int
+
+    @property
+    def watch(self) -> SettleWatch | None:
+        """What measures the settle steps; None where they are known."""
+        ...
+
+    @property
+    def settle_steps(self) -> int:
+        """Steps after an injection whose frames are marked as settling."""
+        ...
 
     @classmethod
     def refusal(cls, asked: Asked) -> Refusal | None:

@@ -28,6 +28,7 @@ from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, Candidates
 from openmm_cgan.reporters.contexts import settle_steps_of
 from openmm_cgan.reporters.healing import HealingContext
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
+from openmm_cgan.reporters.settling import SettleWatch
 from openmm_cgan.reporters.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class SeedMove:
     batch : int
         Configurations generated at each target.
     settle_steps : int
+        Of the window after each injection, or until one is measured.
+    watch : SettleWatch, optional
+        What measures it.
     """
 
     mode: ClassVar[str] = "seed"
@@ -62,8 +66,9 @@ class SeedMove:
         healing: HealingContext,
         batch: int,
         settle_steps: int,
+        watch: SettleWatch | None = None,
     ) -> None:
-        self.sampler, self.settle_steps = sampler, settle_steps
+        self.sampler, self._settle_steps, self.watch = sampler, settle_steps, watch
         self._choose_target, self._batch = choose_target, batch
         self._screen, self._healing = screen, healing
         # CV values at the attempts so far; doubled in length where it is full
@@ -110,7 +115,6 @@ class SeedMove:
     def prepare(cls, asked: Asked, start: Start) -> Self:
         """Make the screen and the second Context, in which seeds are healed."""
         settings = asked.settings
-        settle_steps = settle_steps_of(start.simulation.integrator, settings.settle_steps)
         surroundings = Surroundings(
             asked.bias, start.atoms, start.positions, start.box, keeps_place(asked.sampler)
         )
@@ -126,8 +130,16 @@ class SeedMove:
             start.atoms.tolist(),
         )
         healing = HealingContext(start.simulation, surroundings, start.temperature, settings)
+        steps, watch = settle_steps_of(start.simulation.integrator, settings.settle_steps), None
+        if settings.settle_steps is None:
+            watch = SettleWatch(asked.interval, steps, surroundings.has_others)
         strategy = _strategy(asked)
-        return cls(asked.sampler, strategy, screen, healing, settings.batch, settle_steps)
+        return cls(asked.sampler, strategy, screen, healing, settings.batch, steps, watch)
+
+    @property
+    def settle_steps(self) -> int:
+        """Steps after an injection whose frames are marked as settling."""
+        return self._settle_steps if self.watch is None else self.watch.steps
 
     @classmethod
     def why_not_replaced(cls, new: Sampler, now: Sampler) -> str:
@@ -183,13 +195,18 @@ class SeedMove:
         self._n_visited += 1
 
     def saved(self) -> dict[str, NDArray[np.float64]]:
-        """The CV values at the attempts so far, shape (n_attempts, n_cvs)."""
-        return {"visited": self._visited[: self._n_visited]}
+        """The CV values at the attempts so far, shape (n_attempts, n_cvs), and the watch."""
+        watch = {} if self.watch is None else self.watch.saved()
+        watched = {f"watch-{name}": array for name, array in watch.items()}
+        return {"visited": self._visited[: self._n_visited], **watched}
 
     def restore_saved(self, arrays: dict[str, NDArray]) -> None:
         """Take over what `saved` gave."""
         visited = saved_array(arrays, "visited", (None, self._visited.shape[1]))
         self._visited, self._n_visited = np.concatenate([visited, self._visited]), len(visited)
+        if self.watch is not None:
+            named = {name.removeprefix("watch-"): array for name, array in arrays.items()}
+            self.watch.restore_saved(named)
 
     def summary(self) -> str:
         """Nothing beside the counts."""

@@ -1,0 +1,227 @@
+"""Which atoms: the one word for it, an MDAnalysis selection or a sequence of indices.
+
+What is water, an ion or a virtual site is told by elements and bonds, not by the names that each
+force field gives them.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from openmm_cgan.topologies import openmm_topology, universe_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Atoms = str | Sequence[int]
+
+log = logging.getLogger("openmm_cgan")
+
+WATER = ["H", "H", "O"]
+NOBLE_GASES = {"He", "Ne", "Ar", "Kr", "Xe", "Rn"}  # single atoms, but no ions
+
+
+def check_selection(atoms: Atoms | None) -> None:
+    """Find what is wrong with a choice of atoms before there is a topology.
+
+    Parameters
+    ----------
+    atoms : str, or sequence of int, or None
+
+    Raises
+    ------
+    ValueError
+        If it is no selection of MDAnalysis, or these are no indices.
+    """
+    if isinstance(atoms, str):
+        import MDAnalysis
+
+        _select(_named(MDAnalysis.Universe.empty(1, atom_resindex=[0])).atoms, atoms)
+    elif atoms is not None:
+        _checked_indices(atoms)
+
+
+def selected_atoms(topology: Any, atoms: Atoms) -> NDArray[np.int64]:
+    """The atoms that are meant.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        Or what `openmm_topology` finds one in. Of a Universe its own names are asked.
+    atoms : str, or sequence of int
+        A selection of MDAnalysis, such as "protein", "resname LIG", "index 0:21", "all"; or
+        zero-based indices in increasing order.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_chosen,)
+        Zero-based indices in increasing order.
+
+    Raises
+    ------
+    ValueError
+        If MDAnalysis does not understand the selection, it finds no atom, or needs what a topology
+        does not have, such as positions; if indices are none of this topology.
+    """
+    if not isinstance(atoms, str):
+        chosen = _checked_indices(atoms)
+        n_atoms = sum(1 for _ in openmm_topology(topology).atoms())
+        if chosen[-1] >= n_atoms:
+            raise ValueError(
+                f"atoms names atom {chosen[-1]} but the topology has {n_atoms} atoms, counted from "
+                "0"
+            )
+        return chosen
+    group = universe_of(topology)
+    found = np.isin(group.indices, _select(group, atoms).indices)
+    if not found.any():
+        names = sorted({str(name) for name in group.residues.resnames})
+        listed = ", ".join(names[:12]) + (" ..." if names[12:] else "")
+        raise ValueError(
+            f"atoms={atoms!r} finds none of the {len(group)} atoms; the residues are {listed}"
+        )
+    return np.flatnonzero(found)
+
+
+def solute_atoms(topology: Any) -> NDArray[np.int64]:
+    """Atoms that are no water, ion or virtual site.
+
+    A water is a molecule of two hydrogens and an oxygen, an ion one of a single atom that is no
+    noble gas (the oxygen of a crystal water as well), a virtual site (or Drude particle) what has
+    no element where others do. A molecule is what residues and bonds hold together, so that a
+    ligand whose bonds a file does not tell is none of these.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        Or what `openmm_topology` finds one in.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_solute,)
+        Zero-based indices in increasing order; those of all atoms where no other are left.
+    """
+    topology = openmm_topology(topology)
+    atoms = list(topology.atoms())
+    symbols = ["" if a.element is None else str(a.element.symbol) for a in atoms]
+    has_elements = any(symbols)
+    solute: list[int] = []
+    for molecule in _molecules(topology):
+        real = [i for i in molecule if symbols[i] or not has_elements]
+        if real and not _is_solvent([symbols[i] for i in real]):
+            solute += real
+    return np.array(sorted(solute) or range(len(atoms)), dtype=np.int64)
+
+
+def atoms_to_take(
+    topology: Any, atoms: Atoms | None, periodic: bool, purpose: str
+) -> NDArray[np.int64]:
+    """The atoms that are meant, by default the solute of a periodic system, and of another all.
+
+    One line in the log says which.
+
+    Parameters
+    ----------
+    topology, atoms
+        As for `selected_atoms`.
+    periodic : bool
+        Whether the system is.
+    purpose : str
+        What they are taken for, for the log.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_chosen,)
+
+    Raises
+    ------
+    ValueError
+        As `selected_atoms`.
+    """
+    topology = openmm_topology(topology) if atoms is None else topology
+    if atoms is not None:
+        chosen = selected_atoms(topology, atoms)
+        what = repr(atoms) if isinstance(atoms, str) else "as listed"
+    elif periodic:
+        chosen, what = solute_atoms(topology), "all but water, ions and virtual sites"
+    else:
+        return np.arange(sum(1 for _ in topology.atoms()), dtype=np.int64)
+    log.info("%s: %d atoms (%s)", purpose, len(chosen), what)
+    return chosen
+
+
+def _is_solvent(symbols: list[str]) -> bool:
+    if len(symbols) > 1:
+        return sorted(symbols) == WATER
+    return symbols[0] != "" and symbols[0] not in NOBLE_GASES
+
+
+def _molecules(topology: Any) -> list[list[int]]:
+    """Atoms that bonds and residues connect, each in increasing order."""
+    root = list(range(sum(1 for _ in topology.atoms())))
+
+    def root_of(atom: int) -> int:
+        while root[atom] != atom:
+            root[atom] = root[root[atom]]
+            atom = root[atom]
+        return atom
+
+    pairs = [(bond[0].index, bond[1].index) for bond in topology.bonds()]
+    for residue in topology.residues():
+        inside = [atom.index for atom in residue.atoms()]
+        pairs += [(inside[0], other) for other in inside[1:]]
+    for one, two in pairs:
+        roots = root_of(one), root_of(two)
+        root[max(roots)] = min(roots)
+    found: dict[int, list[int]] = {}
+    for atom in range(len(root)):
+        found.setdefault(root_of(atom), []).append(atom)
+    return list(found.values())
+
+
+def _checked_indices(atoms: Sequence[int]) -> NDArray[np.int64]:
+    subset = np.asarray(atoms)
+    if subset.ndim != 1 or subset.size == 0 or subset.dtype.kind not in "iu":
+        raise ValueError(
+            f"atoms is {atoms!r}, expected a selection of MDAnalysis such as 'protein', or a list "
+            "of zero-based atom indices"
+        )
+    if subset[0] < 0 or (np.diff(subset.astype(np.int64)) <= 0).any():
+        raise ValueError(
+            f"atoms is {atoms!r}, expected indices from 0 in increasing order, each once"
+        )
+    return subset.astype(np.int64)
+
+
+def _select(group: Any, words: str) -> Any:
+    """What MDAnalysis finds; its errors, of several kinds, as one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a selection that is empty
+            return group.select_atoms(words)
+    except Exception as error:
+        told = " ".join(str(error).split()).rstrip(".")
+        place = any(word in told for word in ("coordinate", "positions", "dimensions"))
+        hint = (
+            "; a topology has no positions, and what is near would change in a run: give indices"
+            if place
+            else ""
+        )
+        raise ValueError(
+            f"atoms={words!r} is no selection that MDAnalysis understands here: {told}{hint}"
+        ) from error
+
+
+def _named(universe: Any) -> Any:
+    """A Universe with all names that one of a topology has."""
+    for name in ("names", "elements", "types", "chainIDs", "resnames", "icodes", "segids"):
+        universe.add_TopologyAttr(name)
+    for name in ("ids", "masses", "resids", "resnums"):
+        universe.add_TopologyAttr(name)
+    universe.add_TopologyAttr("bonds", [])
+    return universe

@@ -1,0 +1,172 @@
+"""The free-energy command: profiles and surfaces of runs, windows and models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openmm_cgan.cli.options import (
+    CONSTRAINTS,
+    FILE,
+    NEW,
+    THERE,
+    cv_names,
+    interval,
+    require_parent,
+    set_threads,
+)
+
+if TYPE_CHECKING:
+    from openmm_cgan.free_energy import WeightedSamples
+    from openmm_cgan.free_energy.biased_runs import BiasedRun
+
+PROFILE_BINS, SURFACE_BINS = 72, 36
+
+
+@click.command("free-energy")
+@click.argument("folders", type=THERE, nargs=-1)
+@click.option("--model", type=FILE, help="A FlowGenerator's model file: weigh what it makes.")
+@click.option("--structure", type=FILE, help="With --model: PDB file of its molecule.")
+@click.option(
+    "--plumed", "plumed_input", type=FILE, help="With --model: PLUMED input with its CVs."
+)
+@click.option(
+    "--forcefield", multiple=True, help="With --model: OpenMM force-field file; repeat it."
+)
+@click.option("--constraints", type=CONSTRAINTS, default="HBonds", help="With --model.")
+@click.option("-n", "number", type=click.IntRange(min=1), default=40_000, show_default=True,
+              help="With --model: configurations, each one energy.")  # fmt: skip
+@click.option("--cv", required=True, help="Name of the CV of the profile; two, phi,psi: a surface.")
+@click.option("--bins", type=click.IntRange(min=1), help="Default: 72, of a surface 36 x 36.")
+@click.option("--basin", help="Also print the free energy of LOWER,UPPER of the CV over the rest.")
+@click.option("--skip", type=click.FloatRange(0, 1, max_open=True), default=0.2, show_default=True,
+              help="Of runs: share at the beginning, while the bias grew, left out.")  # fmt: skip
+@click.option("--out", type=NEW, default="profile.csv", show_default=True, help="CSV file.")
+@click.option("--plot", type=NEW, help="PNG file of the profile or surface.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+def free_energy(
+    folders: tuple[Path, ...],
+    cv: str,
+    bins: int | None,
+    basin: str | None,
+    skip: float,
+    out: Path,
+    plot: Path | None,
+    seed: int,
+    **model: Any,
+) -> None:
+    """Free energy along one or two CVs, with error bars: of runs, windows, a model.
+
+    \b
+    Examples:
+        openmm-cgan free-energy run --cv phi --basin 0,2.3 --plot profile.png
+        openmm-cgan free-energy windows/window-* --cv phi,psi --plot surface.png
+
+    FOLDERS are those of `openmm-cgan run` under METAD, OPES or a bias that does not change: their
+    frames are weighed by the bias that acted on them, and what the hills or kernels themselves
+    add up to stands beside it. Or they are those of umbrella windows, which MBAR joins; settle
+    windows and failed windows are left out. A model needs neither: its configurations are weighed
+    by their energies, each against the density that it was made with. With windows and a model,
+    the model is one more state of MBAR.
+
+    \b
+        openmm-cgan free-energy --model model.npz --structure run/topology.pdb \\
+            --plumed run/plumed.dat --forcefield amber96.xml --cv phi --basin 0,2.3
+    """
+    from openmm_cgan.cli.exports import estimate_text
+    from openmm_cgan.cli.importance import reweight_files
+    from openmm_cgan.free_energy import basin_difference
+
+    require_parent(out, plot)
+    names = cv_names(cv)
+    bounds = None if basin is None else interval(basin)
+    if bounds is not None and len(names) == 2:
+        raise ValueError("--basin is an interval of one CV: give --cv with one name")
+    set_threads(1)
+    runs = _runs(folders)
+    if runs and (len(runs) < len(folders) or model["model"] is not None):
+        raise ValueError(
+            "give folders of runs, or windows and a model; runs are not joined to them"
+        )
+    samples, source = _weighed(runs, skip, seed) if runs else reweight_files(folders, seed, **model)
+    if samples.unknown:
+        raise ValueError(f"no free energy from {source}: {samples.unknown}")
+    shape = bins or (PROFILE_BINS if len(names) == 1 else SURFACE_BINS)
+    if len(names) == 2:
+        _surface(samples, names, shape, out, plot)
+    else:
+        _profile(samples, names[0], shape, runs, source, bounds, out, plot)
+    click.echo(f"{out}: free energy along {cv} from {source}")
+    if bounds is not None:
+        values = samples.cvs[:, samples.column(names[0])]
+        difference = basin_difference(samples, (values > bounds[0]) & (values < bounds[1]))
+        click.echo(f"basin {basin}: {estimate_text(difference)}")
+
+
+def _runs(folders: Sequence[Path]) -> list[BiasedRun]:
+    """The folders that `openmm-cgan run` wrote."""
+    from openmm_cgan.cli.simulations import FRAMES, INPUT, RECORD
+    from openmm_cgan.frames import read_frames
+    from openmm_cgan.free_energy.biased_runs import BiasedRun
+    from openmm_cgan.windows.run_files import RECORD as WINDOW
+
+    found = [f for f in folders if (f / RECORD).is_file() and not (f / WINDOW).exists()]
+    return [BiasedRun.of(read_frames(f / FRAMES), f / INPUT, f) for f in found]
+
+
+def _weighed(runs: Sequence[BiasedRun], skip: float, seed: int) -> tuple[WeightedSamples, str]:
+    """The frames of runs with their weights, and in words what they were."""
+    from openmm_cgan.free_energy.biased_runs import reweight_runs
+
+    samples = reweight_runs(runs, skip, seed=seed)
+    kinds = " and ".join(sorted({s.action for run in runs for s in run.growing})) or "a static bias"
+    left = f", their first {skip:.0%} left out" if any(run.growing for run in runs) else ""
+    effective = samples.effective_samples
+    return samples, (
+        f"{len(samples.cvs)} frames of {len(runs)} run{'s' * (len(runs) > 1)} under {kinds}{left} "
+        f"(worth {effective:.0f} in all)"
+    )
+
+
+def _profile(
+    samples: WeightedSamples,
+    name: str,
+    bins: int,
+    runs: Sequence[BiasedRun],
+    source: str,
+    basin: tuple[float, float] | None,
+    out: Path,
+    plot: Path | None,
+) -> None:
+    """Write the table and the plot of a profile; of one run with what its bias adds up to."""
+    from openmm_cgan.cli.exports import profile_columns, write_table
+    from openmm_cgan.free_energy import free_energy_profile
+    from openmm_cgan.report import Profile, plot_free_energy
+
+    profile = free_energy_profile(samples, name, bins)
+    points = profile.centres[0]
+    alone = runs[0].free_energy_of_bias(name, points) if len(runs) == 1 else None
+    beside = {} if alone is None else {"by_bias": alone}
+    write_table(out, profile_columns(profile) | beside)
+    if plot is None:
+        return
+    ours = Profile(points, profile.free_energy, profile.error, source.split(",")[0])
+    other = None if alone is None else Profile(points, alone, 0 * alone, "sum of the bias")
+    plot_free_energy(ours, plot, other, basin, variable=profile.variables[0])
+
+
+def _surface(
+    samples: WeightedSamples, names: Sequence[str], bins: int, out: Path, plot: Path | None
+) -> None:
+    """Write the table and the plot of a surface."""
+    from openmm_cgan.cli.exports import surface_columns, write_table
+    from openmm_cgan.free_energy import free_energy_surface
+    from openmm_cgan.report import plot_surface
+
+    surface = free_energy_surface(samples, names, bins)
+    write_table(out, surface_columns(surface))
+    if plot is not None:
+        plot_surface(surface, plot)

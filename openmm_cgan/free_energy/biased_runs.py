@@ -1,0 +1,200 @@
+"""Runs that reach everywhere under a bias of their own: metadynamics, OPES, a static bias.
+
+What a frame weighs follows from the run's PLUMED input, which says how its bias came about; what
+the bias alone says of the free energy, the sum of hills or of kernels, stands beside it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.frames import Frames
+from openmm_cgan.free_energy.hills import hill_variables, hills_free_energy, tiwary_log_weights
+from openmm_cgan.free_energy.opes import opes_free_energy, read_opes
+from openmm_cgan.free_energy.reweighting import reweight
+from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples, unbiased
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.files.tables import FieldTable
+from openmm_cgan.plumed.input.language import Statement, include_files, read_statements
+from openmm_cgan.short_reprs import short_repr
+
+logger = logging.getLogger("openmm_cgan")
+
+HILLS, KERNELS = "HILLS", "KERNELS"
+GROWING = {"METAD": HILLS, "OPES_METAD": KERNELS, "OPES_METAD_EXPLORE": KERNELS}
+# biases that change with time in ways for which frames have no weight here
+OTHERS = (
+    "MOVINGRESTRAINT", "ABMD", "PBMETAD", "EXTENDED_LAGRANGIAN", "DRR", "EDS", "FISST", "LOGMFD",
+    "MAXENT", "RESCALE", "OPES_EXPANDED", "VES_LINEAR_EXPANSION",
+)  # fmt: skip
+UNWEIGHED = ("TARGET", "TTBIASFACTOR", "TTBIASTHRESHOLD")  # of METAD: c(t) is not Tiwary's
+FEW_POINTS = 200  # of the CVs that a surface is summed over
+
+
+@dataclass(frozen=True, repr=False)
+class BiasedRun:
+    """Frames of one run, with the input that biased it.
+
+    Attributes
+    ----------
+    frames : Frames
+        Their bias is the one that acted on each, at its time.
+    plumed : Path
+        The input, which names the files of the bias.
+    folder : Path
+        Where these files are.
+    statements : tuple of Statement
+        Of the input, included files in their places.
+    """
+
+    frames: Frames
+    plumed: Path
+    folder: Path
+    statements: tuple[Statement, ...]
+
+    __repr__ = short_repr
+
+    @classmethod
+    def of(cls, frames: Frames, plumed: Path, folder: Path) -> BiasedRun:
+        """Read the input of a run.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be read, several biases of it grow, or one changes in another way.
+        """
+        found = include_files(read_statements(plumed.read_text(), str(plumed)), plumed.parent)
+        run = cls(frames, plumed, folder, tuple(found))
+        if frames.temperature is None:
+            raise ValueError(f"{folder}: the frames do not say their temperature")
+        others = sorted({s.action for s in found if s.action.startswith(OTHERS)})
+        words = [w.split("=")[0].upper() for s in run.growing for w in s.words]
+        others += [f"METAD with {word}" for word in words if word in UNWEIGHED]
+        if others or len(run.growing) > 1:
+            what = others or [s.action for s in run.growing]
+            raise ValueError(
+                f"{plumed}: frames under {', '.join(what)} have no weights here: those of one "
+                f"METAD, OPES_METAD or OPES_METAD_EXPLORE have, and of biases that do not change"
+            )
+        return run
+
+    @property
+    def growing(self) -> list[Statement]:
+        """What lays down hills or kernels as the run goes."""
+        return [s for s in self.statements if s.action in GROWING]
+
+    def table(self) -> FieldTable | None:
+        """The HILLS or KERNELS of the run; None where no bias grows.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the file is not there.
+        """
+        if not self.growing:
+            return None
+        one = self.growing[0]
+        given = [word[5:] for word in one.words if word.upper().startswith("FILE=")]
+        path = self.folder / (given[-1] if given else GROWING[one.action])
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is not there: the file of the {one.action} of the run")
+        return read_fields(path)
+
+    def log_weights(self) -> NDArray[np.float64]:
+        """What each frame weighs, log (n_frames,), up to a constant.
+
+        Bias over kT; for metadynamics less c(t), the growth that is the same everywhere (Tiwary
+        and Parrinello, doi 10.1021/jp504920s).
+        """
+        temperature = self.frames.temperature
+        assert temperature is not None, "looked at when it was made"
+        table = self.table()
+        if table is None or self.growing[0].action != "METAD":
+            return self.frames.bias / (GAS_CONSTANT * temperature)
+        times, bias = self.frames.time, self.frames.bias
+        return tiwary_log_weights(times, bias, table, temperature, self.plumed)
+
+    def free_energy_of_bias(self, name: str, points: NDArray) -> NDArray[np.float64] | None:
+        """What the sum of hills or of kernels says, without the frames.
+
+        Parameters
+        ----------
+        name : str
+            A CV.
+        points : ndarray, shape (n,)
+            Values of it [CV unit].
+
+        Returns
+        -------
+        ndarray, shape (n,), or None
+            Free energy, its smallest value 0 [kJ/mol]; of a bias on two CVs with the other one
+            summed over. None where the bias does not grow, or has not this CV, or has more.
+        """
+        table, temperature = self.table(), self.frames.temperature
+        if table is None or temperature is None:
+            return None
+        metad = self.growing[0].action == "METAD"
+        names = hill_variables(table) if metad else read_opes(table).names
+        if name not in names or len(names) > 2:
+            return None
+        axes = [points if one == name else _axis(table, one) for one in names]
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(names))
+        surface = (
+            hills_free_energy(table, grid, self.plumed)
+            if metad
+            else opes_free_energy(table, grid, temperature)
+        ).reshape([len(axis) for axis in axes])
+        kT = GAS_CONSTANT * temperature
+        if len(names) == 2:
+            surface = -kT * logsumexp(-surface / kT, axis=1 - names.index(name))
+        return surface - surface.min()
+
+
+def reweight_runs(
+    runs: Sequence[BiasedRun], skip: float = 0.2, *, n_bootstrap: int = 100, seed: int = 0
+) -> WeightedSamples:
+    """Weigh the frames of runs for the ensemble without their biases.
+
+    Parameters
+    ----------
+    runs : sequence of BiasedRun
+        Of the same CVs; each reaches everywhere by itself.
+    skip : float
+        Share of each run at its beginning, while its bias still grew fast, that is left out; where
+        no bias grows nothing is.
+    n_bootstrap, seed : int
+        As for `reweight`.
+
+    Raises
+    ------
+    ValueError
+        If ``skip`` is no share, or as for `reweight`.
+    """
+    if not 0 <= skip < 1:
+        raise ValueError(f"skip is {skip}, expected a share of the run, 0 <= skip < 1")
+    kept, logs = [], []
+    for run in runs:
+        frames = run.frames
+        assert frames.temperature is not None, "looked at when it was made"
+        late = slice(round(skip * len(frames)) if run.growing else 0, None)
+        variables, name = frames.variables, str(run.folder)
+        cvs = frames.cvs[late]
+        kept.append(BiasedFrames(cvs, unbiased, frames.temperature, variables, name))
+        logs.append(run.log_weights()[late])
+    return reweight(kept, logs, n_bootstrap=n_bootstrap, seed=seed)
+
+
+def _axis(table: FieldTable, name: str) -> NDArray[np.float64]:
+    """Points along a CV that a surface is summed over: its period, or where hills reach."""
+    values, sigma = table.columns[name], table.columns[f"sigma_{name}"].max()
+    domain = table.domain(name)
+    lower, upper = domain or (values.min() - 3 * sigma, values.max() + 3 * sigma)
+    return np.linspace(lower, upper, FEW_POINTS, endpoint=domain is None)

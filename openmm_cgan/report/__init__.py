@@ -1,0 +1,24 @@
+"""Plots of what a run did, as PNG files: figures for a reader, drawn without a display.
+
+Angles come in radians and are drawn in degrees, other CVs in their units. Each function writes one
+file and returns its path. `free_energies` draws profiles and surfaces, `generated` what generators
+make and how they were trained; `axes` is what the plots share.
+"""
+
+from openmm_cgan.report.free_energies import Profile, plot_free_energy, plot_surface
+from openmm_cgan.report.generated import (
+    plot_consistency,
+    plot_proposals,
+    plot_ramachandran,
+    plot_training,
+)
+
+__all__ = [
+    "Profile",
+    "plot_consistency",
+    "plot_free_energy",
+    "plot_proposals",
+    "plot_ramachandran",
+    "plot_surface",
+    "plot_training",
+]

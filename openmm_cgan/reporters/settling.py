@@ -1,0 +1,223 @@
+"""How long a run remembers what was put into it: measured on the first injections."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan.checkpoints import saved_array
+from openmm_cgan.proposals import cv_differences
+from openmm_cgan.states import positions_and_box
+
+if TYPE_CHECKING:
+    from openmm import State
+
+    from openmm_cgan.plumed.bias import PlumedBias
+
+log = logging.getLogger("openmm_cgan")
+
+INJECTIONS = 20  # that are watched
+LOOKS = 40  # at the run after each of them, evenly spaced
+LONGEST = 10  # times the settle window that is assumed: watched for no longer
+BEYOND = 4.0  # standard errors: white noise has one beyond by chance in one run of six
+
+
+class SettleWatch:
+    """Looks at a run after each of the first 20 injections, and says how long it takes to settle.
+
+    **The rule.** Each observable (potential energy, kinetic energy, volume, CVs) is looked at 40
+    times, evenly spaced, until the next attempt, or for ten times the window that is assumed if
+    that is sooner. The run is least disturbed where the injection is longest ago: the mean of the
+    second half of the looks is taken off each injection's own. Of what is left the mean over the
+    injections, and over 1, 2, 4 ... looks that follow each other, has a standard error from the
+    scatter of the injections. The settle window ends at the first look after which all these means
+    are within 4 standard errors of zero: their own noise. What has not settled in the first half,
+    or is still on its way in the second (its two halves differ by as much), takes the whole time;
+    a warning says so.
+
+    Parameters
+    ----------
+    interval : int
+        Steps between two attempts.
+    assumed : int
+        The settle window until one is measured [steps].
+    cautious : bool
+        Whether the whole time that is watched is taken for settling until one is measured.
+
+    Attributes
+    ----------
+    steps : int
+        The settle window [steps].
+    how : str
+        "assumed" or "measured".
+    origin : ndarray, shape (n_cvs,)
+        CVs that were injected last: where those that are looked at are counted from.
+    """
+
+    def __init__(self, interval: int, assumed: int, cautious: bool = False) -> None:
+        watched = min(interval, LONGEST * max(1, assumed))
+        self._stride = max(1, watched // LOOKS)
+        self._n_looks = max(2, watched // self._stride)
+        self.steps = watched if cautious else assumed
+        self.how = "assumed"
+        self._seen: list[NDArray[np.float64]] = []  # (n_looks, n_observables) of each injection
+        self._now: list[NDArray[np.float64]] = []  # of the present one
+        self._begun = -1  # its step
+        self.origin = np.zeros(0)
+
+    def injected(self, step: int, cvs: NDArray[np.float64]) -> None:
+        """A configuration has been put into the run, with some CVs (n_cvs,)."""
+        if self.how == "assumed":
+            self._begun, self._now, self.origin = step, [], cvs
+
+    def next_look(self, step: int) -> int | None:
+        """Steps from now until the run is to be looked at; None if it is not.
+
+        An injection after which a look was missed counts for nothing.
+        """
+        steps = self._begun + (len(self._now) + 1) * self._stride - step
+        if self._begun < 0 or steps < 0:
+            self._begun = -1
+            return None
+        return steps
+
+    def look(self, observables: NDArray[np.float64]) -> None:
+        """See observables, shape (n,), at a step that was asked for."""
+        self._now.append(observables)
+        if len(self._now) < self._n_looks:
+            return
+        self._begun = -1
+        self._seen.append(np.array(self._now))
+        if len(self._seen) == INJECTIONS:
+            self._measure()
+
+    def _measure(self) -> None:
+        looks = settled_after(np.array(self._seen))
+        self.how = "measured"
+        if looks is None:
+            self.steps = self._stride * self._n_looks
+            log.warning(
+                "the run had not settled %d steps after its first %d injections: all that time is "
+                "left out; with more steps between attempts the window could be measured",
+                self.steps, INJECTIONS,
+            )  # fmt: skip
+            return
+        self.steps = self._stride * looks
+        log.info(
+            "settle window %d steps, measured on the first %d injections", self.steps, INJECTIONS
+        )
+
+    # ---- with a checkpoint
+
+    def saved(self) -> dict[str, NDArray]:
+        """What it has seen, for a checkpoint."""
+        seen = np.concatenate([np.zeros((0, self._width)), *self._seen])
+        now = np.array(self._now).reshape(len(self._now), self._width)
+        numbers = [self.steps, self.how == "measured", self._begun]
+        own = {"seen": seen, "now": now, "numbers": np.array(numbers, dtype=np.int64)}
+        return own | {"origin": self.origin}
+
+    def restore_saved(self, arrays: dict[str, NDArray]) -> None:
+        """Take over what `saved` gave.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit.
+        """
+        now = saved_array(arrays, "now", (None, None))
+        seen = saved_array(arrays, "seen", (None, now.shape[1]))
+        if len(seen) % self._n_looks or len(now) >= self._n_looks:
+            raise ValueError(
+                f"the saved run was looked at {len(seen)} and {len(now)} times after injections, "
+                f"expected multiples of {self._n_looks}, and less: the interval was another one"
+            )
+        steps, measured, begun = saved_array(arrays, "numbers", (3,)).astype(int).tolist()
+        self.steps, self.how = steps, "measured" if measured else "assumed"
+        self._seen = list(seen.reshape(len(seen) // self._n_looks, self._n_looks, now.shape[1]))
+        self._now, self._begun = list(now), begun
+        self.origin = saved_array(arrays, "origin", (None,))
+
+    @property
+    def _width(self) -> int:
+        """Number of observables, 0 until some were seen."""
+        looks = [*self._now, *(first for first, *_ in self._seen)]
+        return len(looks[0]) if looks else 0
+
+
+def observables_of(
+    state: State, periodic: bool, bias: PlumedBias, origin: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What a run is watched by.
+
+    Parameters
+    ----------
+    state : openmm.State
+        With positions and energies.
+    periodic : bool
+        Whether there is a box.
+    bias : PlumedBias
+        That measures the CVs.
+    origin : ndarray, shape (n_cvs,)
+        CVs from which those of the state are counted.
+
+    Returns
+    -------
+    ndarray, shape (3 + n_cvs,)
+        Potential and kinetic energy [kJ/mol], volume [nm^3] or 0, CVs.
+    """
+    positions, box = positions_and_box(state, periodic)
+    energies = state.getPotentialEnergy()._value, state.getKineticEnergy()._value
+    volume = 0.0 if box is None else float(np.linalg.det(box))
+    moved = cv_differences(tuple(bias.variables), origin, bias.cv_values(positions, box))
+    return np.array([*energies, volume, *moved])
+
+
+def settled_after(seen: NDArray[np.float64]) -> int | None:
+    """After how many looks observables are within their own noise.
+
+    Parameters
+    ----------
+    seen : ndarray, shape (n_injections, n_looks, n_observables)
+        Observables at evenly spaced times after each injection.
+
+    Returns
+    -------
+    int or None
+        0 to half of the looks; None if more would be needed. `SettleWatch` states the rule.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(1).standard_normal((20, 40, 2))
+    >>> settled_after(noise)
+    0
+    >>> settled_after(noise + 5 * (np.arange(40) < 8)[:, None])
+    8
+    """
+    seen = seen - seen[:1, :1]  # what is constant is exactly that
+    half = seen.shape[1] // 2
+    late = seen[:, half:]
+    middle = late.shape[1] // 2
+    if _is_beyond(late[:, :middle].mean(axis=1) - late[:, middle:].mean(axis=1)).any():
+        return None
+    early = seen[:, :half] - late.mean(axis=1, keepdims=True)
+    settled = 0
+    width = 1
+    while width <= half:
+        sums = np.cumsum(np.concatenate([np.zeros_like(early[:, :1]), early], axis=1), axis=1)
+        means = (sums[:, width:] - sums[:, :-width]) / width
+        beyond = np.flatnonzero(_is_beyond(means).any(axis=-1))
+        if len(beyond):
+            settled = max(settled, int(beyond[-1]) + 1)
+        width *= 2
+    return settled if settled < half else None
+
+
+def _is_beyond(differences: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether means over the injections (first axis) are further from zero than their noise."""
+    errors = differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
+    found: NDArray[np.bool_] = np.abs(differences.mean(axis=0)) > BEYOND * errors
+    return found

@@ -1,0 +1,130 @@
+"""Runs weighed by what their inputs say of their bias, against exact free energies."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.frames import Frames
+from openmm_cgan.free_energy import basin_difference, free_energy_profile
+from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
+
+TEMPERATURE = 300.0
+KT = GAS_CONSTANT * TEMPERATURE
+FACTOR = 6.0
+VARIABLE = CollectiveVariable("s", "rad", (-np.pi, np.pi))
+GRID = np.linspace(-np.pi, np.pi, 181)[:-1] + np.pi / 180
+TRUE = 6.0 * np.cos(2 * GRID) + 3.0 * np.cos(GRID)
+SETS = "#! SET min_s -pi\n#! SET max_s pi\n"
+
+
+def hill(centre: float, sigma: float = 0.3) -> np.ndarray:
+    """A Gaussian of height 1 on the grid, cut and stretched as PLUMED does."""
+    x = 0.5 * ((GRID - centre + np.pi) % (2 * np.pi) - np.pi) ** 2 / sigma**2
+    edge = np.exp(-6.25)
+    return np.where(x < 6.25, (np.exp(-x) - edge) / (1 - edge), 0.0)
+
+
+def metadynamics(folder: Path, n_hills: int = 400, n_frames: int = 20, seed: int = 1) -> BiasedRun:
+    """Well-tempered metadynamics on TRUE, fully relaxed between hills, as files and frames."""
+    rng = np.random.default_rng(seed)
+    bias, rows, values, biases = np.zeros(len(GRID)), [], [], []
+    for i in range(n_hills):
+        p = np.exp(-(TRUE + bias) / KT)
+        drawn = rng.choice(len(GRID), n_frames + 1, p=p / p.sum())
+        values.append(GRID[drawn[:-1]])
+        biases.append(bias[drawn[:-1]])
+        centre = GRID[drawn[-1]]
+        height = 1.5 * np.exp(-bias[drawn[-1]] / (KT * (FACTOR - 1)))
+        bias += height * hill(centre)
+        rows.append(f"{i + 1} {centre} 0.3 {height * FACTOR / (FACTOR - 1)} {FACTOR}")
+    header = "#! FIELDS time s sigma_s height biasf\n" + SETS
+    (folder / "MYHILLS").write_text(header + "\n".join(rows) + "\n")
+    plumed = folder / "plumed.dat"
+    plumed.write_text(
+        "s: TORSION ATOMS=1,2,3,4\nMETAD ARG=s SIGMA=0.3 HEIGHT=1.5 PACE=1 BIASFACTOR=6 "
+        "TEMP=300 FILE=MYHILLS\n"
+    )
+    frames = frames_of(np.concatenate(values), np.concatenate(biases))
+    times = np.repeat(np.arange(n_hills) + 0.5, n_frames)
+    object.__setattr__(frames, "time", times)
+    return BiasedRun.of(frames, plumed, folder)
+
+
+def frames_of(values: np.ndarray, bias: np.ndarray) -> Frames:
+    return Frames.of_arrays(
+        np.zeros((len(values), 1)), values, [VARIABLE], bias=bias, temperature=TEMPERATURE
+    )
+
+
+def exact_difference() -> float:
+    """Free energy of 0 < s over the rest."""
+    p = np.exp(-TRUE / KT)
+    return -KT * np.log(p[(GRID > 0) & (GRID < 1.5)].sum() / p[(GRID <= 0) | (GRID >= 1.5)].sum())
+
+
+def inside(cvs: np.ndarray) -> np.ndarray:
+    return (cvs[:, 0] > 0) & (cvs[:, 0] < 1.5)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_metadynamics_gives_the_exact_difference(tmp_path: Path, seed: int) -> None:
+    samples = reweight_runs([metadynamics(tmp_path, seed=seed)])
+    found = basin_difference(samples, inside)
+    assert abs(found.value - exact_difference()) < 3.5 * found.error
+    assert found.error < 0.3
+
+
+def test_the_sum_of_hills_stands_beside_it(tmp_path: Path) -> None:
+    """Fluctuations of well-tempered hills: one hill's height at most, near the bottom."""
+    run = metadynamics(tmp_path, n_hills=3000, n_frames=1)
+    found = run.free_energy_of_bias("s", GRID)
+    assert found is not None
+    low = TRUE - TRUE.min() < 15
+    difference = found[low] - TRUE[low]
+    assert np.ptp(difference) < 3.0
+    assert run.free_energy_of_bias("t", GRID) is None
+
+
+def test_a_static_bias_is_weighed_from_its_first_frame_on(tmp_path: Path) -> None:
+    bias = 0.5 * 2.0 * (GRID - 0.5) ** 2
+    p = np.exp(-(TRUE + bias) / KT)
+    drawn = np.random.default_rng(4).choice(len(GRID), 20_000, p=p / p.sum())
+    (tmp_path / "p.dat").write_text("s: TORSION ATOMS=1,2,3,4\nRESTRAINT ARG=s AT=0.5 KAPPA=2\n")
+    run = BiasedRun.of(frames_of(GRID[drawn], bias[drawn]), tmp_path / "p.dat", tmp_path)
+    samples = reweight_runs([run])
+    assert len(samples.cvs) == 20_000
+    assert run.free_energy_of_bias("s", GRID) is None
+    edges = np.array([0.2, 0.4, 0.6, 0.8])
+    profile = free_energy_profile(samples, "s", edges)
+    shares = np.histogram(GRID, edges, weights=np.exp(-TRUE / KT))[0]
+    exact = -KT * np.log(shares / shares.max())
+    assert (np.abs(profile.free_energy - exact) < 4 * profile.error + 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("MOVINGRESTRAINT ARG=s STEP0=0 AT0=0 KAPPA0=1\n", "MOVINGRESTRAINT have no weights"),
+        ("METAD ARG=s SIGMA=1 PACE=1\nOPES_METAD ARG=s PACE=1 BARRIER=3\n", "OPES_METAD have no"),
+        ("METAD ARG=s SIGMA=1 PACE=1 TARGET=f.dat\n", "METAD with TARGET have no weights"),
+    ],
+)
+def test_biases_without_weights_are_refused(tmp_path: Path, text: str, match: str) -> None:
+    (tmp_path / "p.dat").write_text("s: TORSION ATOMS=1,2,3,4\n" + text)
+    with pytest.raises(ValueError, match=match):
+        BiasedRun.of(frames_of(GRID, GRID), tmp_path / "p.dat", tmp_path)
+
+
+def test_missing_hills_are_named(tmp_path: Path) -> None:
+    run = metadynamics(tmp_path, n_hills=3)
+    (tmp_path / "MYHILLS").unlink()
+    with pytest.raises(FileNotFoundError, match="MYHILLS is not there: the file of the METAD"):
+        reweight_runs([run])
+
+
+def test_a_share_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="skip is 1"):
+        reweight_runs([metadynamics(tmp_path, n_hills=3)], skip=1)
