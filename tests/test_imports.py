@@ -183,6 +183,7 @@ ORDER = [
     "plumed.libplumed.kernel",
     "plumed.libplumed.plugin",
     "plumed.libplumed",
+    "plumed.coverage",
     "plumed.backends",
     "plumed.driver.trajectories",
     "plumed.driver.virials",
