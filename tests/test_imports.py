@@ -145,6 +145,7 @@ ORDER = [
     "plumed.native.dependence",
     "plumed.native.forces.system_box",
     "plumed.native.forces.leaf_forces",
+    "plumed.native.forces.energy_force",
     "plumed.native.forces.frame_values",
     "plumed.native.forces.model_functions",
     "plumed.native.forces.python_force",
@@ -344,6 +345,7 @@ ORDER = [
     "testsystems.multiscale",
     "testsystems",
     "cli.exports",
+    "cli.molecules",
     "cli.simulations",
     "cli.importance",
     "cli.shipped",
@@ -351,6 +353,7 @@ ORDER = [
     "cli.demo",
     "cli.options",
     "cli.driver",
+    "cli.doctor",
     "cli.window_runs",
     "cli.free_energies",
     "cli.stopping",
@@ -407,10 +410,12 @@ ALLOWED = {
     "cli.driver": {"click"},
     "cli.free_energies": {"click"},
     "cli.stopping": {"click"},
+    "cli.doctor": {"click"},
     "cli.windows": {"click"},
     "cli.window_runs": {"numpy", "openmm"},
     "cli.commands": {"click"},
-    "cli.simulations": {"numpy", "openmm", "tqdm"},
+    "cli.molecules": {"numpy", "openmm"},
+    "cli.simulations": {"openmm", "tqdm"},
 }
 
 # Words that name a drawer and not a thing.

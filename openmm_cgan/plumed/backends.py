@@ -283,7 +283,7 @@ def variables_to_read(
         names = native.default_variables()
     else:
         names = arguments_of_biases(plumed_input.followed)
-    if not names and (native is None or not native.prints):
+    if not names and (native is None or not (native.prints or native.needs_energy)):
         if native is None and kernel.find_kernel() is not None:  # who says first what is wrong
             asked = kernel.KernelBackend(plumed_input, temperature=None, restart=False, read=())
             asked.check(kernel.PROBE_ATOMS)

@@ -17,10 +17,6 @@ from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, Vi
 from openmm_cgan.plumed.actions.variables.components import VectorVariable
 from openmm_cgan.plumed.actions.variables.moved import FitToTemplate
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
-from openmm_cgan.plumed.actions.variables.surroundings import (
-    NO_FORCE_OF_ENERGY,
-    Energy,
-)
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import Problem
@@ -38,7 +34,6 @@ def forceless(actions: list[Action]) -> list[Problem]:
     listed, timed = (depending(actions, holds) for holds in (is_listed, is_time))
     lengths = written_lengths(actions)
     fitted = depending(actions, lambda a, _: isinstance(a, FitToTemplate))
-    energetic = depending(actions, lambda a, _: isinstance(a, Energy))
     stiff = depending(actions, lambda a, name: isinstance(a, Bias) and not _known_slopes(a, name))
 
     def complain(action: Action, word: str, what: str) -> None:
@@ -62,10 +57,6 @@ def forceless(actions: list[Action]) -> list[Problem]:
                 complain(action, value.name, "a bias acting on FIT_TO_TEMPLATE is not native")
             if value.name in timed:
                 complain(action, value.name, "a bias acting on TIME is not native")
-    biased = {v.name for a in actions if isinstance(a, Bias) for v in a.arguments}
-    if not energetic.isdisjoint(biased):  # wherever it is run
-        named = [action for action in actions if isinstance(action, Energy)]
-        problems += [Problem(a.statement.location, a.name, NO_FORCE_OF_ENERGY) for a in named]
     return problems
 
 
