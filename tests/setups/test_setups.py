@@ -6,14 +6,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import MDAnalysis
 import numpy as np
 import openmm
 import pytest
 from numpy.typing import NDArray
 from openmm import app
 
-from openmm_cgan import FrameReporter, PlumedBias, ProposalReporter, restore_run, save_run
-from openmm_cgan.frames import read_frames
+from openmm_cgan import (
+    ConditionalGAN,
+    FrameReporter,
+    PlumedBias,
+    ProposalReporter,
+    restore_run,
+    save_run,
+)
+from openmm_cgan.cgan import TrainingSettings
+from openmm_cgan.frames import molecule_hash, read_frames
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.states import positions_of
@@ -233,3 +242,67 @@ def energy_of(system: openmm.System, positions: NDArray) -> float:
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
     context.setPositions(positions)
     return context.getState(energy=True).getPotentialEnergy()._value
+
+
+# ---- a generator is tied to its molecule, not to what surrounded it
+
+
+def test_a_generator_trained_in_vacuum_proposes_in_water(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dry, wet = vacuum(langevin()), SETUPS["TIP3P, PME"]()
+    simulation, keepers = begun(dry, tmp_path / "dry")
+    simulation.context.setPositions(dry.positions)
+    keepers["bias"].attach(simulation)
+    simulation.reporters.append(
+        frames := FrameReporter(tmp_path / "dry" / "more", 4, keepers["bias"])
+    )
+    simulation.step(100)
+    frames.close()
+    settings = TrainingSettings(steps=2, batch=8)
+    gan = ConditionalGAN.fit(tmp_path / "dry" / "more", dry.topology, settings)
+    gan.save(tmp_path / "model.npz")
+    assert gan.molecule_hash == molecule_hash(wet.topology, wet.solute)
+    gan = ConditionalGAN.load(tmp_path / "model.npz", wet.topology)
+
+    simulation, keepers = begun(wet, tmp_path / "wet")
+    simulation.context.setPositions(wet.positions)
+    keepers["bias"].attach(simulation)
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        made = ProposalReporter(tmp_path / "p.csv", 10, gan, keepers["bias"], settings=SETTINGS)
+    assert made.mode == "seed"
+    [told] = [text for text in caplog.messages if "was trained on frames of" in text]
+    assert "other molecules or other names around it" in told
+    assert "another System (force field, constraints, solvent or barostat)" in told
+    simulation.reporters += [keepers["frames"], made]
+    simulation.step(20)
+    assert sum(made.counts().values()) == 2
+    # what is written in water is of the solute, and MDAnalysis opens it
+    keepers["frames"].close()
+    folder = tmp_path / "wet" / "frames"
+    universe = MDAnalysis.Universe(str(folder / "atoms.pdb"), str(folder / "segment-00001.h5md"))
+    np.testing.assert_allclose(
+        universe.atoms.positions, 10 * read_frames(folder, settling=True).positions[0], atol=1e-4
+    )
+    assert set(universe.atoms.resnames) == {"ACE", "ALA", "NME"}
+
+
+def test_frames_written_whole_are_trained_on_a_part(tmp_path: Path) -> None:
+    wet = SETUPS["TIP3P, PME"]()
+    simulation, keepers = begun(wet, tmp_path)
+    simulation.context.setPositions(wet.positions)
+    keepers["bias"].attach(simulation)
+    whole = FrameReporter(tmp_path / "whole", 1, keepers["bias"], atoms="all")
+    simulation.reporters.append(whole)
+    simulation.step(20)
+    whole.close()
+    frames = read_frames(tmp_path / "whole")
+    assert len(frames.atoms) == wet.topology.getNumAtoms()
+    settings = TrainingSettings(steps=1, batch=8)
+    for atoms in (None, "protein", wet.solute):
+        gan = ConditionalGAN.fit(frames, wet.topology, settings, atoms=atoms)
+        np.testing.assert_array_equal(gan.atoms, wet.solute)
+    part = ConditionalGAN.fit(frames, wet.topology, settings, atoms="resname ALA NME")
+    assert part.n_atoms == 16
+    with pytest.raises(ValueError, match="finds none"):
+        ConditionalGAN.fit(frames, wet.topology, settings, atoms="resname LIG")
