@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from openmm_cgan import __version__
+from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
 from openmm_cgan.cli.free_energies import free_energy
 from openmm_cgan.cli.options import (
@@ -125,7 +126,7 @@ def demo(
 @click.option(
     "--atoms", help=f"{ATOMS} keep positions of; default: the solute where there is a box."
 )
-@click.option("--platform", help="OpenMM platform; Reference is quickest for tiny molecules.")
+@click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option(
@@ -159,7 +160,8 @@ def run(
     OUT/topology.pdb, OUT/plumed.dat, and from time to time OUT/run.chk: killed at any moment the
     run goes on from there with the same command and --resume, as if it had never stopped.
     """
-    from openmm_cgan.cli.simulations import CHECKPOINT, RunSettings, load_molecule, run_biased
+    from openmm_cgan.cli.molecules import load_molecule
+    from openmm_cgan.cli.simulations import CHECKPOINT, RunSettings, run_biased
 
     if (steps is None) != resume:
         raise click.UsageError("give --steps, or --resume for those that the run in --out has left")
@@ -316,4 +318,5 @@ def propose(
 
 main.add_command(windows)
 main.add_command(driver)
+main.add_command(doctor)
 main.add_command(free_energy)

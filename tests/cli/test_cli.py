@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from openmm_cgan import __version__
-from openmm_cgan.cli import main
+from openmm_cgan.cli import main, simulations
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import reweighting
 from openmm_cgan.plumed.actions import actions_help
@@ -256,3 +256,30 @@ def test_windows_say_what_is_wrong_before_they_run(restrained: Path, tmp_path: P
     nowhere = call("windows", tmp_path, "--steps", 9, "--cv", "phi", "--out", out)
     assert "give the folder of a run" in nowhere.output
     assert not out.exists()
+
+
+def test_the_doctor_says_what_is_here_and_how_quick_it_is(tmp_path: Path) -> None:
+    text = call_well("doctor", STRUCTURE, "--forcefield", "amber96.xml")
+    assert f"openmm_cgan {__version__}" in text
+    assert "22 atoms" in text
+    rates = [
+        float(line.split()[1].replace(",", "")) for line in text.splitlines() if "steps/s" in line
+    ]
+    assert len(rates) >= 2
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_run_stays_on_the_platform_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = run_options(tmp_path / "run", steps=100)
+    at = words.index("--platform")
+    del words[at : at + 2]
+    monkeypatch.setattr(simulations, "fastest_platform", lambda *_: "Reference")
+    call_well(*words)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["platform"] == "Reference"
+    monkeypatch.setattr(simulations, "fastest_platform", lambda *_: "CPU")
+    call_well(*words, "--restart")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["platform"] == "Reference"

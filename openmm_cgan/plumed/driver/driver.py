@@ -123,7 +123,7 @@ def _engine(plumed_input: str | Path, n_atoms: int, settings: DriverSettings) ->
             return _NativeEngine(actions, n_atoms, settings)
         except PlumedInputError as error:
             refusal = error
-    choose_backend(settings.backend, refusal, source)
+    choose_backend(settings.backend, refusal, source, statements)
     return _KernelEngine(statements, n_atoms, settings)
 
 

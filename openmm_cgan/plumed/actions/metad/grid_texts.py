@@ -48,8 +48,8 @@ def interpolation_text(
         terms.append("*".join(factors))
     index = "+".join(f"n{name}*{stride}" for name, stride in zip(names, strides, strict=True))
     definitions = [f"{k}={index}"]
-    for axis, name, *argument in zip(grid.axes, names, arguments, wrapped, strict=True):
-        definitions += _definitions(axis, name, *argument)
+    for axis, name, x, known in zip(grid.axes, names, arguments, wrapped, strict=True):
+        definitions += _definitions(axis, name, x, known)
     ends = [
         (name, axis.cells + 1)
         for name, axis in zip(names, grid.axes, strict=True)

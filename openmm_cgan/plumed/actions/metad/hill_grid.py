@@ -203,7 +203,7 @@ class HillGrid:
             places.append(u - cell)
         steps = [axis.step for axis in self.axes]
         if not self.spline:  # the force is that of the node, and no slope
-            node = (slice(None), *(cell.start for cell in cells))
+            node: tuple[Any, ...] = (slice(None), *(cell.start for cell in cells))
             value, *slopes = self.table[node].tolist()
             return value, [slope / step for slope, step in zip(slopes, steps, strict=True)]
         corners = self.table[(slice(None), *cells)].reshape(1 + n, -1).tolist()

@@ -121,6 +121,7 @@ class Pbmetad(Bias):
 
     def energy(self, arguments: list[Any]) -> Any:
         assert self.kt is not None
+        sums: list[Any]
         if all(isinstance(x, float) for x in arguments):
             sums = [f.hills.at([x]) for f, x in zip(self.own_families, arguments, strict=True)]
         else:

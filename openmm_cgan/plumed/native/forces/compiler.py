@@ -24,6 +24,7 @@ from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable, Torsion
+from openmm_cgan.plumed.actions.variables.surroundings import Energy
 from openmm_cgan.plumed.actions.variables.variable import CalledBack, Term, Variable
 from openmm_cgan.plumed.native.forces.bias_forces import (
     BiasForce,
@@ -33,6 +34,7 @@ from openmm_cgan.plumed.native.forces.bias_forces import (
     PlainTerm,
     PythonBias,
 )
+from openmm_cgan.plumed.native.forces.energy_force import energy_force
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
 from openmm_cgan.plumed.native.forces.leaf_forces import (
     MAX_VARIABLES,
@@ -66,6 +68,11 @@ class ModelNode:
     index: int
 
 
+@dataclass(frozen=True)
+class PotentialEnergy:
+    """The energy of the System without its biases [kJ/mol]."""
+
+
 class Compiler:
     """Makes the forces of one input for one System.
 
@@ -88,6 +95,7 @@ class Compiler:
         self._n_coupled = 0
         self._inner: list[PythonBias | NodeForce] = []  # in other forces; kept alive for copies
         self._models: dict[str, ModelFunction] = {}
+        self.energy: openmm.Force | None = None  # what a bias on ENERGY acts on
 
     def forces(self, parts: list[BiasForce]) -> list[openmm.Force]:
         """The forces that these parts are in, each once: the plain ones, then the others."""
@@ -226,14 +234,16 @@ class Compiler:
 
     def _frame_values(self, names: Iterable[str]) -> FrameValues:
         functions: list[Any] = []
+        is_dear = False
         for name in names:
             function = self._function(name)
             if function is None:
                 leaves: dict[Any, str] = {}
                 function = openmm.CustomCVForce(self._expression(name, leaves))
                 self._add_leaves(function, leaves)
+                is_dear |= PotentialEnergy() in leaves
             functions.append(function)
-        return FrameValues(functions, self._system)
+        return FrameValues(functions, self._system, is_dear and self._box.large)
 
     def _function(self, name: str) -> Any:
         """What gives a value and its gradient without OpenMM, if there is something."""
@@ -261,6 +271,9 @@ class Compiler:
             return owner.expression(
                 index, lambda leaf: leaves.setdefault(leaf, f"v{len(leaves)}"), self._box
             )
+        if isinstance(owner, Energy):
+            energy = leaves.setdefault(PotentialEnergy(), f"v{len(leaves)}")
+            return f"({energy}/{owner.units.energy!r})"
         if isinstance(owner, PytorchModel):
             return leaves.setdefault(ModelNode(owner, index), f"v{len(leaves)}")
         if isinstance(owner, Metad | Pbmetad | SeparableBias):
@@ -272,7 +285,10 @@ class Compiler:
     def _add_leaves(self, force: openmm.CustomCVForce, leaves: dict[Any, str]) -> None:
         n_atoms = self._system.getNumParticles()
         for leaf, name in leaves.items():
-            if isinstance(leaf, BiasEnergy):
+            if isinstance(leaf, PotentialEnergy):
+                force.addCollectiveVariable(name, energy_force(self._system))
+                self.energy = energy_force(self._system)
+            elif isinstance(leaf, BiasEnergy):
                 inner = self._in_python(leaf.bias)
                 self._inner.append(inner)
                 force.addCollectiveVariable(name, inner.force)

@@ -35,10 +35,16 @@ class Hilly(Protocol):
         None where hills have one width for each argument.
     """
 
-    name: Any
     label: str
-    arguments: Sequence[Value]
-    widths: Any
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def arguments(self) -> Sequence[Value]: ...
+
+    @property
+    def widths(self) -> Any: ...
 
     @property
     def sigma_names(self) -> list[str]:
