@@ -36,6 +36,16 @@ CALLED_BACK = {
     + "PRINT ARG=m.work STRIDE=500 FILE=COLVAR\n",
 }  # fmt: skip
 PACE = 500
+ENERGY = "e: ENERGY\nPRINT ARG=e FILE=COLVAR STRIDE=1000\n"
+ON_ENERGY = {
+    "RESTRAINT on ENERGY": ENERGY + "RESTRAINT ARG=e AT=0 KAPPA=1e-6\n",
+    "OPES_EXPANDED of temperatures": ENERGY + "x: ECV_MULTITHERMAL ARG=e TEMP_MAX=310\n"
+    "OPES_EXPANDED ARG=x.e PACE=50 OBSERVATION_STEPS=3\n",
+    "PBMETAD of two torsions on grids": TORSIONS + "PBMETAD ARG=phi,psi SIGMA=0.3,0.3 HEIGHT=1 "
+    f"BIASFACTOR=10 PACE={PACE} GRID_MIN=-pi,-pi GRID_MAX=pi,pi\n",
+    "PBMETAD of two torsions without": TORSIONS + "PBMETAD ARG=phi,psi SIGMA=0.3,0.3 HEIGHT=1 "
+    f"BIASFACTOR=10 PACE={PACE}\n",
+}  # fmt: skip
 SOLVATED = {
     "COORDINATION of the solute with 500 waters": "c: COORDINATION GROUPA=1-22 "
     "GROUPB=23-1522:3 R_0=0.3\nRESTRAINT ARG=c AT=10 KAPPA=1\n",

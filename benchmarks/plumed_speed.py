@@ -5,7 +5,7 @@
   explicit water on the CPU platform.
 * One hill on a 90 x 90 grid, everything that it takes counted: what a step costs more with a hill
   every HILL_PACE steps than with none, times HILL_PACE.
-* What OPES and MOVINGRESTRAINT add to a step.
+* What OPES and MOVINGRESTRAINT add to a step; what a bias on the potential energy and PBMETAD do.
 * One evaluation of the bias alone in explicit water on the CPU platform.
 * What the kernel backend adds to an empty PythonForce.
 * Many pairs of COORDINATION, frames with forces in the driver, inputs of many actions.
@@ -36,6 +36,7 @@ from alanine import bias_variables
 from biased_md import (
     CALLED_BACK,
     METAD,
+    ON_ENERGY,
     PACE,
     RESTRAINT,
     SOLVATED,
@@ -215,6 +216,22 @@ def callback_rows(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def energy_rows(rounds: int) -> list[dict[str, Any]]:
+    """Biases on the potential energy, which is worked out once more; and PBMETAD."""
+    rows = []
+    places: list[tuple[str, str, Callable[[], Molecule], int]] = [
+        ("vacuum, Reference platform", "Reference", vacuum, 1000),
+        ("explicit water, CPU platform", "CPU", solvated, 10),
+    ]
+    for place, platform, make, steps in places:
+        against = plain(make(), platform)
+        for name, text in ON_ENERGY.items():
+            ratio, cost = compare(biased(text, "native", make(), platform), against, rounds, steps)
+            title = f"MD rate, native {name} over plain MD, {place}"
+            rows.append(row(title, ratio, "ratio", "", None, {"us a step": cost}))
+    return rows
+
+
 def evaluation_rows(repeats: int) -> list[dict[str, Any]]:
     rows = []
     folder = Path(tempfile.mkdtemp())
@@ -300,7 +317,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         nargs="*",
-        choices=("rates", "hills", "callbacks", "evaluations", "kernel", "large"),
+        choices=("rates", "hills", "callbacks", "energy", "evaluations", "kernel", "large"),
     )
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
@@ -310,6 +327,7 @@ def main() -> None:
         "rates": lambda: rate_rows(rounds),
         "hills": lambda: hill_rows(rounds),
         "callbacks": lambda: callback_rows(rounds),
+        "energy": lambda: energy_rows(rounds),
         "evaluations": lambda: evaluation_rows(200),
         "kernel": lambda: kernel_rows(rounds),
         "large": lambda: large_rows(rounds),

@@ -15,6 +15,7 @@ short_reprs           records of large arrays in one line
 thermostats           the temperature of a simulation, wherever OpenMM keeps it
 collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays
+openmm_xml            OpenMM's objects in XML, read as data
 called_back           what OpenMM calls back from Python, in copies of a System too
 atomic_files          files replaced whole
 array_files           arrays in a zip, with their checksums
@@ -28,6 +29,7 @@ plumed                PLUMED inputs as OpenMM forces, or run by libplumed; Plume
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
 potentials            energies of many configurations beside a running simulation
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions
+radii                 van der Waals radii
 rotors                equivalent hydrogens, which frames may exchange
 features              positions <-> what networks see: by a Z-matrix or as they stand; CVs for them
 generators            the conditional generator networks: MLPGenerator, FlowGenerator

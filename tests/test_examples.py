@@ -35,6 +35,14 @@ def test_the_example_runs() -> None:
     assert rows_of("proposals.csv") == 2
 
 
+def test_the_example_in_water_runs() -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "explicit_solvent.py"))
+    example["main"](steps=100, training=SHORT, box=1.9, every=50)
+    frames = read_frames("frames", settling=True)
+    assert frames.positions.shape == (40, 22, 3)
+    assert rows_of("proposals.csv") == 2
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # OpenMM's readers
 @pytest.mark.parametrize(
     ("name", "n_atoms", "rows"), [("amber", 22, 4), ("charmm", 14, 2), ("gromacs", 14, 2)]

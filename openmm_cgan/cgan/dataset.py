@@ -1,5 +1,6 @@
 """From frames to what a generator is trained on: checked, scaled, blurred, weighted."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import (
+    AlignedFeatures,
     ConditionEncoding,
     Featurization,
     Featurize,
@@ -20,15 +22,20 @@ from openmm_cgan.features import (
 )
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.generators import KINDS
+from openmm_cgan.internal_coordinates.molecule import MoleculeGraph
 from openmm_cgan.rotors import Rotor, exchange_hydrogens, find_rotors
 from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.topologies import openmm_topology
 
 CHUNK = 2048  # frames turned into features at a time
 LEAST_FRAMES = 20
+# Atoms up to which a Z-matrix is taken where nothing is said. LARGE_MEASURED
+LARGE = 150
 # Fewer frames are taken several times, each time with other hydrogens exchanged: of 13,500 frames
 # of a peptide with 7 methyl groups a flow learned the pattern of their hydrogens by heart.
 ENOUGH, MOST_COPIES = 100_000, 8
+
+logger = logging.getLogger("openmm_cgan")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,8 +81,7 @@ class Dataset:
         topology : openmm.app.Topology, or what `openmm_topology` finds one in, or None
         settings : TrainingSettings
         featurize : callable, optional
-            Frames and topology to a fitted Featurization; the Z-matrix where there is a topology,
-            plain coordinates where there is none.
+            Frames and topology to a fitted Featurization; if omitted `default_featurize`.
 
         Raises
         ------
@@ -85,8 +91,8 @@ class Dataset:
         topology = None if topology is None else openmm_topology(topology)
         if featurize is None:
             _require_topology(frames, topology)
-            featurize = PlainFeatures.fit if topology is None else ZMatrixFeatures.fit
         _check_frames(frames, None if topology is None else topology_hash(topology))
+        featurize = featurize or default_featurize(frames, topology, settings)
         rng = np.random.default_rng(settings.seed)
         if len(frames) > settings.max_frames:
             frames = frames.select(np.sort(rng.permutation(len(frames))[: settings.max_frames]))
@@ -112,6 +118,31 @@ class Dataset:
         cv_range = np.stack([frames.cvs.min(0), frames.cvs.max(0)], axis=1)
         rows = TrainingData.split(encoded, condition, weights, settings.seed, asked, copies)
         return cls(features, conditions, rows, noise, cv_range, features.folds(rotors))
+
+
+def default_featurize(frames: Frames, topology: Any, settings: TrainingSettings) -> Featurize:
+    """How frames are featurized where nothing is said; the log tells it.
+
+    Without topology by their plain coordinates. With a generator whose density is known by a
+    Z-matrix, whose density is known, too. Else molecules of more than `LARGE` atoms, and several
+    molecules together, by aligned coordinates, and smaller ones by a Z-matrix.
+
+    Parameters
+    ----------
+    frames : Frames
+    topology : openmm.app.Topology or None
+    settings : TrainingSettings
+    """
+    if topology is None:
+        return PlainFeatures.fit
+    atoms = frames.atoms.tolist()
+    several = MoleculeGraph.from_topology(topology, atoms, None).components().max() > 0
+    dense = KINDS[settings.generator].has_density
+    if dense or (len(atoms) <= LARGE and not several) or len(atoms) < 3:
+        return ZMatrixFeatures.fit
+    why = "several molecules" if several else f"more than {LARGE} atoms"
+    logger.info("%s: aligned Cartesian coordinates are learned, AlignedFeatures", why)
+    return AlignedFeatures.fit
 
 
 def _condition_noise(
@@ -184,8 +215,10 @@ def _check_frames(frames: Frames, topology: str | None) -> None:
 
 def _encoded(features: Featurization, frames: Frames) -> Tensor:
     """Features (n_frames, n_features) of frames, float32."""
+    place = {atom: i for i, atom in enumerate(frames.atoms.tolist())}
+    seen = np.array([place[atom] for atom in features.encoded_atoms.tolist()])
     parts = [
-        features.encode(torch.from_numpy(frames.positions[i : i + CHUNK]).double())
+        features.encode(torch.from_numpy(frames.positions[i : i + CHUNK, seen]).double())
         for i in range(0, len(frames), CHUNK)
     ]
     encoded = torch.cat(parts).float()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import click
 
 from openmm_cgan import __version__
+from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
 from openmm_cgan.cli.free_energies import free_energy
 from openmm_cgan.cli.options import (
@@ -25,6 +24,8 @@ from openmm_cgan.cli.options import (
     require_parent,
     set_threads,
 )
+from openmm_cgan.cli.stopping import stopping
+from openmm_cgan.cli.windows import windows
 
 ATOMS = "A selection of MDAnalysis ('protein', 'resname LIG', 'all'), the atoms to"
 
@@ -49,23 +50,6 @@ class Commands(click.Group):
             raise click.ClickException(f"{kind}{error}{hint}") from error
 
 
-@contextlib.contextmanager
-def stopping(kept: Path) -> Iterator[None]:
-    """SIGTERM and SIGINT end a command with a line on how to go on, and exit code 143 or 130.
-
-    There is something to go on from once the file or folder `kept` exists.
-    """
-    from openmm_cgan.signals import StoppedBySignalError, at_once
-
-    try:
-        with at_once():
-            yield
-    except StoppedBySignalError as stopped:
-        saved = f"all is saved in {kept}: the same command with --resume goes on"
-        click.echo(f"{stopped}; {saved if kept.exists() else 'nothing was saved yet'}", err=True)
-        sys.exit(128 + stopped.number)
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
@@ -85,6 +69,7 @@ def main(debug: bool, verbose: bool) -> None:
         openmm-cgan train run/frames --topology run/topology.pdb --out model.npz
         openmm-cgan propose model.npz --topology run/topology.pdb --plumed run/plumed.dat \\
             --at phi=1.0,psi=-1.0 -n 20 --out seeds.pdb
+        openmm-cgan windows run --cv phi --model model.npz --steps 50000 --out windows
         openmm-cgan free-energy windows/window-* --cv phi --out profile.csv
 
     Units: nm, ps, kJ/mol, rad, K; CV values in the units of the PLUMED input.
@@ -141,7 +126,7 @@ def demo(
 @click.option(
     "--atoms", help=f"{ATOMS} keep positions of; default: the solute where there is a box."
 )
-@click.option("--platform", help="OpenMM platform; Reference is quickest for tiny molecules.")
+@click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option(
@@ -175,7 +160,8 @@ def run(
     OUT/topology.pdb, OUT/plumed.dat, and from time to time OUT/run.chk: killed at any moment the
     run goes on from there with the same command and --resume, as if it had never stopped.
     """
-    from openmm_cgan.cli.simulations import CHECKPOINT, RunSettings, load_molecule, run_biased
+    from openmm_cgan.cli.molecules import load_molecule
+    from openmm_cgan.cli.simulations import CHECKPOINT, RunSettings, run_biased
 
     if (steps is None) != resume:
         raise click.UsageError("give --steps, or --resume for those that the run in --out has left")
@@ -330,5 +316,7 @@ def propose(
     click.echo(f"{counts}: {out}, {csv}")
 
 
+main.add_command(windows)
 main.add_command(driver)
+main.add_command(doctor)
 main.add_command(free_energy)

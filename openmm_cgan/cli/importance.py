@@ -37,7 +37,7 @@ def reweight_files(
     ValueError
         If there is neither, or what a model needs is missing.
     """
-    from openmm_cgan.cli.simulations import load_molecule
+    from openmm_cgan.cli.molecules import load_molecule
     from openmm_cgan.free_energy import reweight_windows
     from openmm_cgan.windows import read_windows
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import openmm
 from openmm import app, unit
 from tqdm import tqdm
@@ -22,6 +20,8 @@ from tqdm import tqdm
 from openmm_cgan.atom_selection import check_selection, selected_atoms
 from openmm_cgan.atomic_files import replacing, write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
+from openmm_cgan.json_files import read_json
+from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, RunCheckpointReporter
@@ -29,18 +29,15 @@ from openmm_cgan.signals import between_steps
 from openmm_cgan.states import NotFiniteError, is_finite
 from openmm_cgan.stepping import step_and_look
 from openmm_cgan.testsystems import Molecule
-from openmm_cgan.topologies import read_configuration
+from openmm_cgan.windows.platforms import fastest_platform
 
 logger = logging.getLogger("openmm_cgan")
 
 STATE = "state.xml"  # for programs, platforms and versions other than that of the checkpoint
 CHECKPOINT = "run.chk"
 RECORD = "run.json"
-FRAMES, INPUT = "frames", "plumed.dat"
+FRAMES, INPUT, TOPOLOGY, SYSTEM = "frames", "plumed.dat", "topology.pdb", "system.xml"
 NOT_FINITE = "not_finite.xml"
-CONSTRAINTS = {
-    "None": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,9 @@ class RunSettings:
     timestep : float
         [ps]
     platform : str or None
-        OpenMM's platform; None lets OpenMM choose. Small molecules in vacuum run several times
-        faster on Reference than on CPU.
+        OpenMM's platform; None: the one that makes the most steps a second, by trying (small
+        molecules in vacuum run several times faster on Reference than on CPU). A run that goes on
+        stays on its own.
     frames_every : int
         Steps between two frames.
     backend : str
@@ -88,41 +86,6 @@ class RunSettings:
         check_selection(self.atoms)
 
 
-def load_molecule(
-    structure: str | Path, forcefield: Sequence[str], constraints: str = "HBonds"
-) -> Molecule:
-    """Make a System from a PDB file and OpenMM force-field files.
-
-    Parameters
-    ----------
-    structure : str or Path
-        PDB file; with a cell the System is periodic (PME, cutoff 1 nm at most), else no cutoff.
-    forcefield : sequence of str
-        Files of OpenMM (``amber96.xml``) or paths.
-    constraints : str
-        "HBonds", "AllBonds", "HAngles" or "None".
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no structure file.
-    ValueError
-        If OpenMM cannot read a file, the force field does not cover the molecule, or there are no
-        such constraints.
-    """
-    if constraints not in CONSTRAINTS:
-        raise ValueError(f"constraints {constraints!r}: expected one of {', '.join(CONSTRAINTS)}")
-    pdb = read_configuration(structure)
-    positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-    options: dict[str, Any] = {"nonbondedMethod": app.NoCutoff}
-    if (box := pdb.topology.getUnitCellDimensions()) is not None:
-        shortest = min(box.value_in_unit(unit.nanometer))
-        options = {"nonbondedMethod": app.PME, "nonbondedCutoff": min(1.0, 0.45 * shortest)}
-    options["constraints"] = CONSTRAINTS[constraints]
-    system = app.ForceField(*forcefield).createSystem(pdb.topology, **options)
-    return Molecule(pdb.topology, system, positions)
-
-
 @dataclass(frozen=True)
 class _Job:
     """A run as it was asked for; the System has no bias yet."""
@@ -144,8 +107,9 @@ def run_biased(
     """Run a molecule under a PLUMED input and keep its frames.
 
     The folder gets ``frames/``, what the input writes (COLVAR, HILLS ...), ``topology.pdb`` (the
-    start), ``plumed.dat``, ``run.json`` (settings), from time to time ``run.chk``, and, when it
-    ends or is interrupted, ``state.xml``; ``not_finite.xml`` where it came to what is not finite.
+    start), ``system.xml`` (without the bias), ``plumed.dat``, ``run.json`` (settings), from time to
+    time ``run.chk``, and, when it ends or is interrupted, ``state.xml``; ``not_finite.xml`` where
+    it came to what is not finite.
 
     Parameters
     ----------
@@ -183,6 +147,7 @@ def run_biased(
     settings = settings or RunSettings()
     job = _Job(molecule, plumed_input, Path(folder), settings)
     restart = _goes_on(job.folder, restart, steps)
+    job = replace(job, settings=replace(settings, platform=_platform_of(job)))
     clean = openmm.XmlSerializer.clone(molecule.system) if settings.retries else molecule.system
     for retry in range(settings.retries):
         copy = replace(molecule, system=openmm.XmlSerializer.clone(clean))
@@ -194,6 +159,16 @@ def run_biased(
             logger.warning("%s; it goes back to a checkpoint, with new velocities", error)
             steps, restart = None, True
     return _stretch(job, steps, restart, settings.retries)
+
+
+def _platform_of(job: _Job) -> str | None:
+    """The platform that was asked for, that the run in the folder has had, or the quickest."""
+    if job.settings.platform is not None:
+        return platform_named(job.settings.platform).getName()
+    if is_begun(job.folder):
+        named = read_json(job.folder / RECORD).get("platform")
+        return platform_named(str(named)).getName() if named else None
+    return fastest_platform(job.molecule.system, job.molecule.positions)
 
 
 def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedBias:
@@ -208,9 +183,11 @@ def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedB
         directory=folder,
         restart=restart and not goes_on,
     )
+    unbiased = openmm.XmlSerializer.serialize(molecule.system)
     bias.add_to(molecule.system)
     simulation = _simulation(molecule, settings)
     folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / SYSTEM, unbiased)
     if settings.atoms is not None:
         selected_atoms(molecule.topology, settings.atoms)  # before anything is written
     every = settings.frames_every
@@ -352,7 +329,7 @@ def _simulation(molecule: Molecule, settings: RunSettings) -> app.Simulation:
 
 
 def _write_start(folder: Path, molecule: Molecule, bias: PlumedBias) -> None:
-    with (folder / "topology.pdb").open("w") as file:
+    with (folder / TOPOLOGY).open("w") as file:
         positions = molecule.positions * unit.nanometer
         app.PDBFile.writeFile(molecule.topology, positions, file, keepIds=True)
     (folder / INPUT).write_text(bias.text)
@@ -374,7 +351,7 @@ def _end_of(folder: Path) -> int:
 
 def _load_state(simulation: app.Simulation, path: Path) -> None:
     """Positions, velocities, box, time and step; parameters are the bias's own to restore."""
-    state = openmm.XmlSerializer.deserialize(path.read_text())
+    state = from_xml(path.read_text(), openmm.State, path)
     context = simulation.context
     context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
     context.setPositions(state.getPositions())

@@ -36,6 +36,8 @@ class Featurization(Protocol):
     atoms : ndarray of int, shape (n_atoms,)
         What positions hold, as indices in the whole topology, in this order.
     n_atoms : int
+    encoded_atoms : ndarray of int
+        What the positions of `encode` hold: these atoms, and after them what they stand among.
     placed_variables : tuple of int
         Which CVs `decode` places exactly.
     log_scale : float
@@ -62,6 +64,9 @@ class Featurization(Protocol):
     def n_atoms(self) -> int: ...
 
     @property
+    def encoded_atoms(self) -> NDArray[np.int64]: ...
+
+    @property
     def log_scale(self) -> float: ...
 
     @property
@@ -82,7 +87,7 @@ class Featurization(Protocol):
         ...
 
     def encode(self, positions: Tensor) -> Tensor:
-        """Features (n, n_linear + 2 n_pairs) of positions (n, n_atoms, 3) [nm], float64."""
+        """Features (n, n_linear + 2 n_pairs) of ``encoded_atoms`` at (n, ..., 3) [nm], float64."""
         ...
 
     def encode_with_log_det(self, positions: Tensor) -> tuple[Tensor, Tensor]:

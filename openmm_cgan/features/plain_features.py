@@ -126,6 +126,11 @@ class PlainFeatures:
         )
 
     @property
+    def encoded_atoms(self) -> NDArray[np.int64]:
+        """The same atoms."""
+        return self.atoms
+
+    @property
     def n_atoms(self) -> int:
         """Number of atoms."""
         return len(self.atoms)

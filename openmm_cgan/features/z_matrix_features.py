@@ -159,6 +159,11 @@ class ZMatrixFeatures:
         return self.z_matrix.atoms
 
     @property
+    def encoded_atoms(self) -> NDArray[np.int64]:
+        """The same atoms."""
+        return self.atoms
+
+    @property
     def n_atoms(self) -> int:
         """Number of atoms."""
         return self.z_matrix.n_atoms

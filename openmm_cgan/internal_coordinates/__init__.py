@@ -1,7 +1,9 @@
 """Internal coordinates: Cartesian positions <-> bonds, angles and torsions of a Z-matrix.
 
 `rows` says what a row of a Z-matrix means, `molecule` chooses the rows from the bonds of a
-molecule, `z_matrix` goes to and fro by them. Exact geometry: nothing is fitted to frames.
+molecule, `z_matrix` goes to and fro by them. Exact geometry: nothing is fitted to frames. What is
+too large for that is `superposition`'s and `local_geometry`'s: Cartesian coordinates, moved onto a
+reference, and mended until their chemistry is that of frames (`neighbours` finds who touches).
 """
 
 from openmm_cgan.internal_coordinates.rows import Coordinate

@@ -9,6 +9,7 @@ from itertools import combinations, pairwise, permutations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.internal_coordinates.rows import find_coordinate, sort_by_level
@@ -46,6 +47,7 @@ def choose_rows(
     """
     chosen = None if atoms is None else [int(a) for a in atoms]
     molecule = MoleculeGraph.from_topology(topology, chosen, reference)
+    molecule.require_connected()
     wanted = [
         tuple(molecule.local[a] for a in v.atoms)
         for v in variables
@@ -72,7 +74,7 @@ class MoleculeGraph:
 
     atoms: list[int]  # in the full topology
     names: list[str]
-    hydrogen: list[bool]
+    elements: list[int]  # atomic numbers, 0 for a site that is no atom
     neighbours: list[list[int]]  # heavy ones first
     lines: list[set[int]]  # sets of atoms that stand on one straight line
 
@@ -95,20 +97,39 @@ class MoleculeGraph:
             if one in local and two in local:
                 neighbours[local[one]].append(local[two])
                 neighbours[local[two]].append(local[one])
-        symbols = [every[a].element.symbol if every[a].element else "" for a in chosen]
+        elements = [every[a].element.atomic_number if every[a].element else 0 for a in chosen]
         names = [f"{a} ({every[a].residue.name} {every[a].name})" for a in chosen]
-        hydrogen = [s == "H" for s in symbols]
-        neighbours = [sorted(set(n), key=lambda a: (hydrogen[a], a)) for n in neighbours]
-        self = cls(chosen, names, hydrogen, neighbours, [])
-        self._check_connected()
+        neighbours = [sorted(set(n), key=lambda a: (elements[a] == 1, a)) for n in neighbours]
+        self = cls(chosen, names, elements, neighbours, [])
         positions = None if reference is None else np.asarray(reference)[chosen]
-        self._find_lines(symbols, positions)
+        self._find_lines(positions)
         return self
 
     @cached_property
     def local(self) -> dict[int, int]:
         """Local index of an atom of the full topology."""
         return {a: i for i, a in enumerate(self.atoms)}
+
+    @cached_property
+    def hydrogen(self) -> list[bool]:
+        """Which atoms are hydrogens."""
+        return [element == 1 for element in self.elements]
+
+    def within(self, atom: int, n_bonds: int) -> set[int]:
+        """Atoms at most so many bonds away from an atom, itself included."""
+        reached = edge = {atom}
+        for _ in range(n_bonds):
+            edge = {k for j in edge for k in self.neighbours[j]} - reached
+            reached = reached | edge
+        return reached
+
+    def components(self) -> NDArray[np.int64]:
+        """Number (n_atoms,) of the bonded component of each atom."""
+        number = np.full(len(self.atoms), -1)
+        for atom in range(len(self.atoms)):
+            if number[atom] < 0:
+                number[[other for other, _ in self._outward(atom)]] = number.max() + 1
+        return number
 
     def starts(self, wanted: list[tuple[int, ...]]) -> Iterator[list[int]]:
         """First three atoms worth trying: the middle of the molecule, then along each CV."""
@@ -169,6 +190,20 @@ class MoleculeGraph:
             lead.setdefault(row[1], (row[2], row[0]))
         return rows
 
+    def require_connected(self) -> None:
+        """Raise ValueError if bonds do not connect the atoms."""
+        reached = dict(self._outward(0))
+        missing = [name for a, name in enumerate(self.names) if a not in reached]
+        if missing:
+            more = f" and {len(missing) - 10} more" if missing[10:] else ""
+            raise ValueError(
+                f"no bonds lead from atom {self.names[0]} to {', '.join(missing[:10])}{more}: a"
+                " Z-matrix needs one connected molecule. Add the missing bonds to the topology, or"
+                " choose the atoms of one molecule with atoms=, or take coordinates that need no"
+                " bonds: featurize=AlignedFeatures.fit of several molecules, PlainFeatures.fit of"
+                " particles in a field"
+            )
+
     def warn_of_linear(self, rows: list[tuple[int, ...]]) -> None:
         """Log straight pieces, and whether some coordinate is ill-defined for them."""
         if not self.lines:
@@ -219,23 +254,11 @@ class MoleculeGraph:
             found |= dict.fromkeys(new, found[atom] + 1)
             queue += new
 
-    def _check_connected(self) -> None:
-        reached = dict(self._outward(0))
-        missing = [name for a, name in enumerate(self.names) if a not in reached]
-        if missing:
-            more = f" and {len(missing) - 10} more" if missing[10:] else ""
-            raise ValueError(
-                f"no bonds lead from atom {self.names[0]} to {', '.join(missing[:10])}{more}: a"
-                " Z-matrix needs one connected molecule. Add the missing bonds to the topology, or"
-                " choose the atoms of one molecule with atoms=; particles without bonds are trained"
-                " on by their plain coordinates, featurize=PlainFeatures.fit"
-            )
-
-    def _find_lines(self, symbols: list[str], positions: Any) -> None:
+    def _find_lines(self, positions: Any) -> None:
         """Fill ``lines``; two that share a bond are one, as in C-C#C-C."""
         for b, around in enumerate(self.neighbours):
             for a, c in combinations(around, 2):
-                straight = symbols[b] == "C" and len(around) == 2
+                straight = self.elements[b] == 6 and len(around) == 2
                 if positions is not None:
                     u, v = positions[a] - positions[b], positions[c] - positions[b]
                     straight = u @ v < LINEAR_COSINE * np.linalg.norm(u) * np.linalg.norm(v)

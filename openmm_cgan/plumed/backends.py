@@ -16,7 +16,13 @@ from openmm import unit
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import read_actions
-from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, Problem
+from openmm_cgan.plumed.coverage import coverage_lines
+from openmm_cgan.plumed.input.language import (
+    PlumedInput,
+    PlumedInputError,
+    Problem,
+    Statement,
+)
 from openmm_cgan.plumed.libplumed import kernel, plugin
 from openmm_cgan.plumed.libplumed.statements import arguments_of_biases
 from openmm_cgan.plumed.native.backend import NativeBackend
@@ -283,7 +289,7 @@ def variables_to_read(
         names = native.default_variables()
     else:
         names = arguments_of_biases(plumed_input.followed)
-    if not names and (native is None or not native.prints):
+    if not names and (native is None or not (native.prints or native.needs_energy)):
         if native is None and kernel.find_kernel() is not None:  # who says first what is wrong
             asked = kernel.KernelBackend(plumed_input, temperature=None, restart=False, read=())
             asked.check(kernel.PROBE_ATOMS)
@@ -294,8 +300,23 @@ def variables_to_read(
     return names
 
 
-def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
-    """The backend to take; the refusal is why it can not be native.
+def choose_backend(
+    backend: str,
+    refusal: PlumedInputError | None,
+    source: str,
+    statements: Sequence[Statement],
+) -> str:
+    """The backend to take; the log says of each statement whether it is native, and why not.
+
+    Parameters
+    ----------
+    backend : {"auto", "native", "kernel", "plugin"}
+    refusal : PlumedInputError or None
+        Why it can not be native.
+    source : str
+        Name of the input.
+    statements : sequence of Statement
+        Of the input.
 
     Raises
     ------
@@ -325,7 +346,8 @@ def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) 
         ("plugin", plugin.available()),
     ):
         if installed:
-            log.info("%s: %s backend, for native refuses:\n%s", source, name, refusal)
+            lines = "\n".join(coverage_lines(statements, refusal))
+            log.info("%s: %s backend, for not all of it is native:\n%s", source, name, lines)
             return name
     raise refusal
 

@@ -7,15 +7,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from openmm_cgan.proposals.stereochemistry import BondGraph
+from openmm_cgan.radii import van_der_waals_radii
 
-# Van der Waals radii [nm] by atomic number: M. Mantina et al., J. Phys. Chem. A 113, 5806 (2009),
-# doi 10.1021/jp8111556 (Bondi's values where he gave one, hydrogen of Rowland and Taylor).
-VAN_DER_WAALS = {
-    1: 0.110, 2: 0.140, 3: 0.181, 5: 0.192, 6: 0.170, 7: 0.155, 8: 0.152, 9: 0.147, 11: 0.227,
-    12: 0.173, 14: 0.210, 15: 0.180, 16: 0.180, 17: 0.175, 19: 0.275, 20: 0.231, 34: 0.190,
-    35: 0.183, 53: 0.198,
-}  # fmt: skip
-OTHER_RADIUS = 0.2
 CHUNK = 2_000_000  # distances held at once
 # Pairs up to which all distances are measured; of more, those that a tree of neighbours gives. 64
 # configurations with 1,900 pairs take 2 ms, and 9 ms by the tree; with 23,700 pairs 25 and 25; with
@@ -37,9 +30,8 @@ class ClashCheck:
 
     def __init__(self, graph: BondGraph, fraction: float, excluded_bonds: int) -> None:
         elements = np.array(graph.elements)
-        radii = np.array([VAN_DER_WAALS.get(z, OTHER_RADIUS) for z in graph.elements])
         self._atoms = np.flatnonzero(elements > 0) if fraction > 0 else np.zeros(0, dtype=int)
-        self._reach = fraction * radii
+        self._reach = fraction * van_der_waals_radii(graph.elements)
         self._n = len(elements)
         excluded = [
             atom * self._n + other

@@ -64,7 +64,8 @@ class ProposalReporter:
 
     Seeds are no samples: they start the exploration elsewhere, and what the run samples after the
     settle window is weighed by its bias (MBAR). With explicit solvent the sampler makes the atoms
-    ``sampler.atoms``; these are superposed on the current ones and healed with the solvent.
+    ``sampler.atoms``. These are superposed on the current ones and pushed to their place through
+    the solvent, which makes room at temperature (`insertion`); what is far goes on as it went.
 
     Parameters
     ----------

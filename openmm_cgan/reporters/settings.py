@@ -27,16 +27,21 @@ class ProposalSettings:
         Configurations generated at each target.
     choose_from : int
         One of the so many lowest in energy is healed, drawn uniformly: the raw energy tells bad
-        geometry, and always to take the lowest would seed one hidden basin again and again.
+        geometry, and always to take the lowest would seed one hidden basin again and again. Among
+        other atoms it is that of the generated ones alone.
     screen : ScreenSettings
         What a configuration must hold before it is healed; all but the CVs also afterwards.
     kappa : float or tuple of float, optional
         Force constant of the healing restraint [kJ/mol per CV unit squared], default
         ``4 kT / cv_tolerance**2``: two standard deviations are the tolerance of the screen.
     minimise_iterations : int
-        At most so many iterations of the minimiser.
+        At most so many iterations of the minimiser. Among other atoms only the generated ones are
+        minimised, by themselves, and only where their energy is above the current one by more
+        than ``max_energy`` allows.
     heal_steps : int
-        Steps of restrained dynamics, with the step size of the run.
+        Steps of dynamics in the second Context, with the step size of the run. Among other atoms
+        two thirds of them push these aside while the generated ones go to their place; the rest,
+        or all where all atoms are generated, are run with the CVs restrained.
     max_energy : float
         A healed configuration is refused when its energy (bias included, where the bias is a
         function of the CVs) exceeds that of the current one by more than
@@ -45,8 +50,10 @@ class ProposalSettings:
         around the generated atoms does not count among itself, only with them, and n_dof then is
         twice theirs.
     settle_steps : int, optional
-        Length of the settle window after an injection, default ``1 / friction`` of the integrator,
-        or 1 ps where it has none.
+        Length of the settle window after an injection. By default it is measured on the first 20
+        injections, by the rule of `SettleWatch`. Until then it is ``1 / friction`` of the
+        integrator, or 1 ps where it has none; among other atoms ten times as long, or until the
+        next attempt if that is sooner.
     candidates : int
         Fresh configurations of an exact move.
     conditions : "uniform" or Conditions

@@ -115,7 +115,7 @@ class SettleWatch:
     def saved(self) -> dict[str, NDArray]:
         """What it has seen, for a checkpoint."""
         seen = np.concatenate([np.zeros((0, self._width)), *self._seen])
-        now = np.array(self._now).reshape(-1, self._width)
+        now = np.array(self._now).reshape(len(self._now), self._width)
         numbers = [self.steps, self.how == "measured", self._begun]
         own = {"seen": seen, "now": now, "numbers": np.array(numbers, dtype=np.int64)}
         return own | {"origin": self.origin}
@@ -137,7 +137,7 @@ class SettleWatch:
             )
         steps, measured, begun = saved_array(arrays, "numbers", (3,)).astype(int).tolist()
         self.steps, self.how = steps, "measured" if measured else "assumed"
-        self._seen = list(seen.reshape(-1, self._n_looks, now.shape[1]))
+        self._seen = list(seen.reshape(len(seen) // self._n_looks, self._n_looks, now.shape[1]))
         self._now, self._begun = list(now), begun
         self.origin = saved_array(arrays, "origin", (None,))
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DIFFERENCE = 1e-5  # nm: of a central difference
 FITS = 30  # of superpositions one after another
+BLOCK = 3_000_000  # numbers that are worked on at once
 SHORT = 0.01  # nm: atoms less far from each other are thought to be in one place
 
 
@@ -48,8 +49,8 @@ def superpose(mobile: NDArray, onto: NDArray, weights: NDArray | None = None) ->
 def superpose_most(mobile: NDArray, onto: NDArray) -> NDArray:
     """Move configurations rigidly so that the ways of all atoms to another one are short in sum.
 
-    What has kept its shape comes to lie on itself, and only what has not is somewhere else, where a
-    least-squares fit spreads the difference over all. The least sum of distances is found by
+    What has kept its shape comes to lie almost on itself, and what has not is elsewhere, where a
+    least-squares fit spreads the difference over all. The sum of distances is lessened by
     least-squares fits with weights of one over the distance (Weiszfeld's iteration; A. Beck, S.
     Sabach, J. Optim. Theory Appl. 164, 1 (2015), doi 10.1007/s10957-014-0586-7).
 
@@ -149,12 +150,13 @@ class Surroundings:
         -------
         ndarray of bool, shape (n_atoms,)
         """
+        sites = np.concatenate([self.positions[self.atoms], positions[self.atoms]])
         found = np.zeros(len(self.positions), dtype=bool)
-        for site in np.concatenate([self.positions[self.atoms], positions[self.atoms]]):
-            away = self.positions - site
+        for block in np.array_split(sites, -(-sites.size * len(found) // BLOCK)):
+            x, y, z = self.positions.T[:, None] - block.T[:, :, None]  # each (n_block, n_atoms)
             if self.box is not None:
-                away = np.stack(nearest_image(tuple(away.T), self.box), axis=1)
-            found |= (away * away).sum(axis=1) < reach**2
+                x, y, z = nearest_image((x, y, z), self.box)
+            found |= (x * x + y * y + z * z < reach**2).any(axis=0)
         return found
 
     def cv_masses(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -40,22 +40,40 @@ def fastest_platform(system: openmm.System, positions: ArrayLike) -> str:
     """
     key = hashlib.sha256(openmm.XmlSerializer.serialize(system).encode()).hexdigest()
     if key not in _FASTEST:
-        rates: dict[str, float] = {}
-        for i in range(openmm.Platform.getNumPlatforms()):
-            platform = openmm.Platform.getPlatform(i)
-            name = platform.getName()
-            if name == "Reference" and system.getNumParticles() > TOO_MANY_FOR_REFERENCE:
-                continue
-            try:
-                rates[name] = _steps_per_second(system, np.asarray(positions, float), platform)
-            except openmm.OpenMMException as error:  # no such device here
-                logger.debug("platform %s: %s", name, error)
+        rates = steps_per_second(system, positions)
         if not rates:
             raise RuntimeError("no OpenMM platform can run this system")
         _FASTEST[key] = max(rates, key=lambda name: rates[name])
         measured = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
         logger.info("platform %s taken (steps/s: %s)", _FASTEST[key], measured)
     return _FASTEST[key]
+
+
+def steps_per_second(system: openmm.System, positions: ArrayLike) -> dict[str, float]:
+    """How quick each OpenMM platform is that can run a system on this machine.
+
+    Parameters
+    ----------
+    system : openmm.System
+    positions : ndarray, shape (n_atoms, 3)
+        [nm]
+
+    Returns
+    -------
+    dict of str to float
+        Steps a second by platform; Reference is left out where a step would take seconds.
+    """
+    rates: dict[str, float] = {}
+    for i in range(openmm.Platform.getNumPlatforms()):
+        platform = openmm.Platform.getPlatform(i)
+        name = platform.getName()
+        if name == "Reference" and system.getNumParticles() > TOO_MANY_FOR_REFERENCE:
+            continue
+        try:
+            rates[name] = _steps_per_second(system, np.asarray(positions, float), platform)
+        except openmm.OpenMMException as error:  # no such device here
+            logger.debug("platform %s: %s", name, error)
+    return rates
 
 
 def _steps_per_second(

@@ -41,6 +41,7 @@ class PlainCoordinates:
         self.atoms, self.centre, self.scale = atoms, centre, scale
         self.n_linear = len(centre)
         self.n_atoms = len(atoms)
+        self.encoded_atoms = atoms
         self.constant_bonds = np.zeros((0, 2), dtype=int)
         self.constant_others: list[str] = []
 

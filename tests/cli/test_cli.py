@@ -10,15 +10,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from openmm_cgan import __version__
-from openmm_cgan.cli import main
+from openmm_cgan.cli import main, simulations
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import reweighting
 from openmm_cgan.plumed.actions import actions_help
+from openmm_cgan.windows import read_window_frames
 from tests.cases import ROOT
 
 INPUTS = ROOT / "plumed_inputs"
 STRUCTURE = ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
-COMMANDS = ["demo", "run", "train", "propose", "free-energy", "driver"]
+COMMANDS = ["demo", "run", "train", "propose", "windows", "free-energy", "driver"]
 
 
 def call(*words: object) -> Result:
@@ -60,7 +61,7 @@ def test_run_keeps_frames_and_restarts(tmp_path: Path) -> None:
     text = call_well(*run_options(folder))
     assert "native backend, CVs phi, psi" in text
     assert {p.name for p in folder.iterdir()} >= {
-        "frames", "COLVAR", "topology.pdb", "plumed.dat", "run.json", "state.xml",
+        "frames", "COLVAR", "topology.pdb", "plumed.dat", "run.json", "state.xml", "system.xml",
     }  # fmt: skip
     call_well(*run_options(folder), "--restart")
     steps = read_frames(folder / "frames").step
@@ -238,3 +239,62 @@ def test_python_m_is_the_command() -> None:
     )
     assert done.returncode == 0
     assert done.stdout.startswith("openmm-cgan, version ")
+
+
+def test_windows_of_a_run(restrained: Path, tmp_path: Path) -> None:
+    """Placed by what the run saw, started from a model or from frames, joined by MBAR."""
+    run, out = restrained / "run", tmp_path / "windows"
+    options = ["windows", run, "--cv", "phi", "--number", 24, "--steps", 200, "--out", out]
+    dry = call_well(*options, "--dry-run")
+    assert " windows along phi, KAPPA=" in dry
+    assert not out.exists()
+    said = call_well(*options, "--model", restrained / "model.npz", "--frames-every", 10,
+                     "--workers", 0, "--platform", "Reference", "--kappa", 150)  # fmt: skip
+    number = int(said.split()[0])
+    assert f"{number} windows along phi, KAPPA=150" in said
+    assert f"{number} of {number} windows finished" in said
+    folders = sorted(out.glob("window-*"))
+    assert len(folders) == number
+    assert "KAPPA=150.0,0.0" in (folders[0] / "plumed.dat").read_text()
+    samples = read_window_frames(folders)
+    assert [v.name for v in samples[0].variables] == ["phi", "psi"]
+    again = call_well(*options, "--model", restrained / "model.npz", "--frames-every", 10,
+                      "--workers", 0, "--platform", "Reference", "--kappa", 150)  # fmt: skip
+    assert f"{number} of {number} windows finished" in again
+
+
+def test_windows_say_what_is_wrong_before_they_run(restrained: Path, tmp_path: Path) -> None:
+    run, out = restrained / "run", tmp_path / "windows"
+    options = ["windows", run, "--steps", 200, "--out", out]
+    assert "no CV 'chi'" in call(*options, "--cv", "chi").output
+    assert "--kappa '1,2': expected one" in call(*options, "--cv", "phi", "--kappa", "1,2").output
+    nowhere = call("windows", tmp_path, "--steps", 9, "--cv", "phi", "--out", out)
+    assert "give the folder of a run" in nowhere.output
+    assert not out.exists()
+
+
+def test_the_doctor_says_what_is_here_and_how_quick_it_is(tmp_path: Path) -> None:
+    text = call_well("doctor", STRUCTURE, "--forcefield", "amber96.xml")
+    assert f"openmm_cgan {__version__}" in text
+    assert "22 atoms" in text
+    rates = [
+        float(line.split()[1].replace(",", "")) for line in text.splitlines() if "steps/s" in line
+    ]
+    assert len(rates) >= 2
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_run_stays_on_the_platform_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = run_options(tmp_path / "run", steps=100)
+    at = words.index("--platform")
+    del words[at : at + 2]
+    monkeypatch.setattr(simulations, "fastest_platform", lambda *_: "Reference")
+    call_well(*words)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["platform"] == "Reference"
+    monkeypatch.setattr(simulations, "fastest_platform", lambda *_: "CPU")
+    call_well(*words, "--restart")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["platform"] == "Reference"

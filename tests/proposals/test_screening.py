@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import shortest_path
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.proposals import Screen, ScreenSettings, cv_tolerances, propose
-from openmm_cgan.proposals.clashes import VAN_DER_WAALS
+from openmm_cgan.radii import VAN_DER_WAALS
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, alanine_dipeptide, torsion
 
 VARIABLES = (

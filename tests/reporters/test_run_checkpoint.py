@@ -1,6 +1,7 @@
 """A run that was stopped anywhere and goes on from its checkpoint is the run that never was."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan import restore_run, save_run
 from openmm_cgan.checkpoints import read_run
-from openmm_cgan.frames import read_frames
+from openmm_cgan.frames import read_frames, read_segments
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals.targets import LeastVisited, least_visited_targets
 from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
@@ -27,7 +28,16 @@ METAD = INPUTS["theta"] + (
 SEEDS = ProposalSettings(batch=2, settle_steps=25, minimise_iterations=20, heal_steps=20)
 
 
-def begin(folder: Path, mode: str, steps: int, chain: Chain = CHAIN) -> dict[str, Any]:
+MEASURED = replace(SEEDS, settle_steps=None)  # the settle window is measured
+
+
+def begin(
+    folder: Path,
+    mode: str,
+    steps: int,
+    chain: Chain = CHAIN,
+    seeds: ProposalSettings = SEEDS,
+) -> dict[str, Any]:
     """Begin or go on with a run in a folder, to a step."""
     folder.mkdir(parents=True, exist_ok=True)
     bias = PlumedBias(METAD, chain.topology(), temperature=T, directory=folder)
@@ -50,7 +60,7 @@ def begin(folder: Path, mode: str, steps: int, chain: Chain = CHAIN) -> dict[str
         targets="least_visited" if mode == "seed" else "uniform",
         mode=mode,
         append=goes_on,
-        settings=SEEDS if mode == "seed" else FEW,
+        settings=seeds if mode == "seed" else FEW,
     )
     keepers = {"bias": bias, "frames": frames, "proposals": proposals}
     if goes_on:
@@ -108,6 +118,28 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(
         np.testing.assert_array_equal(frames[1][name], array, err_msg=name)
     assert cut["proposals"].counts() == whole["proposals"].counts()
     assert cut["proposals"].candidate_counts() == whole["proposals"].candidate_counts()
+
+
+def test_a_settle_window_is_measured_as_if_the_run_had_never_stopped(tmp_path: Path) -> None:
+    whole = begin(tmp_path / "whole", "seed", 900, seeds=MEASURED)
+    leave(whole)
+    for killed_at in (71, 200, 413):
+        leave(begin(tmp_path / "cut", "seed", killed_at, seeds=MEASURED))
+    cut = begin(tmp_path / "cut", "seed", 900, seeds=MEASURED)
+    leave(cut)
+    np.testing.assert_array_equal(cut["x"], whole["x"])
+    found = [read_frames(tmp_path / name / "frames", settling=True) for name in ("whole", "cut")]
+    np.testing.assert_array_equal(found[0].settling, found[1].settling)
+    folders = [tmp_path / name / "frames" for name in ("whole", "cut")]
+    told = [read_segments(folder)[1:] for folder in folders]
+    assert told[0] == told[1]
+    how = [row["origin"]["settle"] for row in told[0]]
+    assert how[:20] == ["assumed"] * 20
+    assert set(how[20:]) == {"measured"}
+    windows = {row["settled"] - row["step"] for row in told[0][:20]}
+    assert windows == {200}, "1 / (5 / ps) in steps of 1 fs"
+    [measured] = {row["settled"] - row["step"] for row in told[0][-5:]}
+    assert 0 <= measured <= 20, "no longer than between two attempts"
     for ours, theirs in zip(
         cut["proposals"].weighed_candidates(), whole["proposals"].weighed_candidates(), strict=True
     ):

@@ -15,6 +15,8 @@ functions, sort  COMBINE, CUSTOM, CONSTANT; SORT
 pytorch_model    PYTORCH_MODEL
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
+pbmetad          PBMETAD
+expanded         OPES_EXPANDED, ECV_MULTITHERMAL, ECV_LINEAR, ECV_UMBRELLAS_LINE
 external         EXTERNAL
 committor        COMMITTOR
 dumps            DUMPATOMS, DUMPDERIVATIVES, DUMPFORCES, DUMPPROJECTIONS, DUMPMASSCHARGE
@@ -41,6 +43,9 @@ from openmm_cgan.plumed.actions.dumps import (
     DumpMassCharge,
     DumpProjections,
 )
+from openmm_cgan.plumed.actions.expanded.linear import EcvLinear, EcvMultithermal
+from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
+from openmm_cgan.plumed.actions.expanded.umbrellas import EcvUmbrellasLine
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text
@@ -48,6 +53,7 @@ from openmm_cgan.plumed.actions.ignored import Debug, RandomExchanges
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes, OpesExplore
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.setup import Group, MolInfoAction, Restart, Units, WholeMolecules
 from openmm_cgan.plumed.actions.sort import Sort
@@ -131,8 +137,13 @@ ACTIONS: dict[str, type[Action]] = {
         LowerWalls,
         BiasValue,
         Metad,
+        Pbmetad,
         Opes,
         OpesExplore,
+        EcvMultithermal,
+        EcvLinear,
+        EcvUmbrellasLine,
+        OpesExpanded,
         External,
         Committor,
         Print,

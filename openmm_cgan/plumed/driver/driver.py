@@ -19,6 +19,7 @@ from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions import Action, Metad, read_actions
 from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.actions.external import External
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.setup import Restart
 from openmm_cgan.plumed.backends import choose_backend
 from openmm_cgan.plumed.driver.force_files import DebugFile, ForcesFile
@@ -122,7 +123,7 @@ def _engine(plumed_input: str | Path, n_atoms: int, settings: DriverSettings) ->
             return _NativeEngine(actions, n_atoms, settings)
         except PlumedInputError as error:
             refusal = error
-    choose_backend(settings.backend, refusal, source)
+    choose_backend(settings.backend, refusal, source, statements)
     return _KernelEngine(statements, n_atoms, settings)
 
 
@@ -138,7 +139,8 @@ class _NativeEngine:
         self._backend.check(n_atoms)
         self._masses = _placed(settings.masses, n_atoms)
         self._backend.checks_always = any(
-            isinstance(a, External) or (isinstance(a, Metad) and a.has_ends) for a in actions
+            isinstance(a, External) or (isinstance(a, Metad | Pbmetad) and a.has_ends)
+            for a in actions
         )
         self._charges = _placed(settings.charges, n_atoms)
         self._backend.set_masses(self._masses, self._charges)
@@ -146,7 +148,7 @@ class _NativeEngine:
         self._scaled = [action for action in actions if scales_by_box(action)]
         self._had_box = False
         self._wanted = settings.forces is not None or settings.debug_forces is not None
-        self._wanted |= any(isinstance(a, Metad) and a.needs_gradients for a in actions)
+        self._wanted |= any(isinstance(a, Metad | Pbmetad) and a.needs_gradients for a in actions)
         try:
             self._backend.start(settings.timestep, first_step_written=False)
         except NoTemperatureError as error:

@@ -51,7 +51,8 @@ class OutputFiles:
             append = self.restart if append is None else append
             if goes_on:
                 cut_to(path, self._lengths[self._name(path)])
-            writer = FieldWriter(path, *header(), append=append or goes_on, header=not goes_on)
+            begun = goes_on and self._lengths[self._name(path)] > 0
+            writer = FieldWriter(path, *header(), append=append or goes_on, header=not begun)
             self._writers[key] = writer
         return self._writers[key]
 

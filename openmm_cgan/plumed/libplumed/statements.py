@@ -133,7 +133,9 @@ def require_tables(statements: Sequence[Statement], folder: Path, restart: bool)
             restart = "NO" not in statement.words
         words = [word.partition("=") for word in statement.words]
         named = {key.upper(): unbrace(value) for key, _, value in words}
-        names = [named[key] for key in ("GRID_RFILE", "STATE_RFILE") if key in named]
+        words_in_state = statement.action == "OPES_EXPANDED"  # names of its states
+        keys = ("GRID_RFILE",) if words_in_state else ("GRID_RFILE", "STATE_RFILE")
+        names = [named[key] for key in keys if key in named]
         names += named.get("GRID_RFILES", "").split(",") if "GRID_RFILES" in named else []
         own = named.get("RESTART", "AUTO").upper()
         if statement.action in USUAL_FILES and (own == "YES" or (restart and own != "NO")):

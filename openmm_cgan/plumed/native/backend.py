@@ -25,6 +25,7 @@ from openmm_cgan.plumed.input.language import PlumedInputError, Problem
 from openmm_cgan.plumed.native.dependence import default_variables, depending, is_listed
 from openmm_cgan.plumed.native.forces.bias_forces import BiasForce
 from openmm_cgan.plumed.native.forces.compiler import Compiler
+from openmm_cgan.plumed.native.forces.energy_force import require_same_energy
 from openmm_cgan.plumed.native.forces.system_box import kind_of_box, masses_and_charges
 from openmm_cgan.plumed.native.refusals import (
     check_atoms,
@@ -85,6 +86,8 @@ class NativeBackend:
         self._changed: set[str] = set()  # biases that are others than those uploaded
         self.checks_always = self._updated_once = False
         self._updated = -1  # the last step that was
+        self._energy: openmm.Force | None = None  # that a bias acts on
+        self._told = False
         if problems := forceless(actions):
             raise PlumedInputError(problems)
 
@@ -97,10 +100,11 @@ class NativeBackend:
             if isinstance(action, Centroid | Gyration):
                 action.require_weights()
         self._box = kind_of_box(system)
-        self._compiler = compiler = Compiler(self._owner, system)
+        compiler = Compiler(self._owner, system)
         self._forces = {bias.label: compiler.compile(bias) for bias in self._biases}
         for run in self._runs:
             run.take_gradients(compiler)
+        self._energy = compiler.energy
         return compiler.forces([part for parts in self._forces.values() for part in parts])
 
     def refusals(self, system: openmm.System) -> list[Problem]:
@@ -125,6 +129,9 @@ class NativeBackend:
             for part in self._forces.get(label, ()):
                 part.upload(context)
         self._changed.clear()
+        if self._told and self._energy is not None:
+            require_same_energy(self._energy, context, self._values.potential)
+            self._energy = None  # once is enough
 
     def move(self, context: openmm.Context, centres: np.ndarray) -> None:
         """Move the centre of the only restraint of the input, in a living Context.
@@ -150,15 +157,12 @@ class NativeBackend:
 
     def tell_energy(self, potential: float) -> None:
         """Take the energy [kJ/mol] of all but the biases."""
-        self._values.potential = potential
+        self._values.potential, self._told = potential, True
 
     def values(
         self, positions: np.ndarray, box: np.ndarray | None, step: int = 0
     ) -> dict[str, np.ndarray]:
-        """All values of the input by name.
-
-        Positions (..., n_atoms, 3) and box (..., 3, 3) are in nm; the step is for TIME.
-        """
+        """All values by name, at positions (..., n_atoms, 3) and a box (..., 3, 3) [nm]."""
         found = self._values.present(positions, box, step)
         self._values.add_all(found, positions, box)
         return found
@@ -206,10 +210,7 @@ class NativeBackend:
         return self._pick(found), energy
 
     def felt(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> float:
-        """The energy [kJ/mol] of the forces at a step: with STRIDE none, or many times the bias.
-
-        Parameters are those of `evaluate`.
-        """
+        """The energy [kJ/mol] of the forces, with STRIDE: parameters are those of `evaluate`."""
         found = self._values.present(positions, box, step)
         self._move_to(step)
         energies = self._values.bias_energies(found, positions, box)

@@ -65,7 +65,7 @@ def is_observed(action: Action, _: str = "") -> bool:
 
 def default_variables(actions: list[Action]) -> tuple[str, ...]:
     """Arguments of the biases, each once, in order; of PRINT where there is no bias."""
-    biases = [action for action in actions if isinstance(action, Bias)]
+    biases: list[Action] = [action for action in actions if isinstance(action, Bias)]
     users = biases or [action for action in actions if isinstance(action, Print)]
     names = dict.fromkeys(value.name for action in users for value in action.arguments)
     of_run = depending(actions, lambda a, _: isinstance(a, Bias) or is_observed(a))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ def own_slopes(actions: Sequence[Action], step: int) -> dict[str, float]:
 
 
 def slopes_below(
-    actions: Sequence[Action], found: Mapping[str, float], outer: Mapping[str, float], step: int
+    actions: Sequence[Action], found: Mapping[str, Any], outer: Mapping[str, float], step: int
 ) -> dict[str, float]:
     """Slopes along all values of what has the slopes `outer` along some of them.
 
@@ -78,9 +79,10 @@ def pulled_variables(
 ) -> Iterator[tuple[Variable, int, float]]:
     """The outputs of variables that have a slope: of which, the how manieth, and the slope."""
     for action in actions:
-        for index, value in enumerate(action.outputs if isinstance(action, Variable) else ()):
-            if slopes.get(value.name):
-                yield action, index, slopes[value.name]
+        if isinstance(action, Variable):
+            for index, value in enumerate(action.outputs):
+                if slopes.get(value.name):
+                    yield action, index, slopes[value.name]
 
 
 def pull_on_atoms(

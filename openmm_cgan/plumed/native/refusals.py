@@ -11,15 +11,13 @@ from openmm_cgan.plumed.actions import Action, Print
 from openmm_cgan.plumed.actions.action import uncovered
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.metad.metad import Metad
+from openmm_cgan.plumed.actions.opes.opes import Opes
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
 from openmm_cgan.plumed.actions.variables.components import VectorVariable
 from openmm_cgan.plumed.actions.variables.moved import FitToTemplate
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
-from openmm_cgan.plumed.actions.variables.surroundings import (
-    NO_FORCE_OF_ENERGY,
-    Energy,
-)
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import Problem
@@ -37,7 +35,6 @@ def forceless(actions: list[Action]) -> list[Problem]:
     listed, timed = (depending(actions, holds) for holds in (is_listed, is_time))
     lengths = written_lengths(actions)
     fitted = depending(actions, lambda a, _: isinstance(a, FitToTemplate))
-    energetic = depending(actions, lambda a, _: isinstance(a, Energy))
     stiff = depending(actions, lambda a, name: isinstance(a, Bias) and not _known_slopes(a, name))
 
     def complain(action: Action, word: str, what: str) -> None:
@@ -61,16 +58,26 @@ def forceless(actions: list[Action]) -> list[Problem]:
                 complain(action, value.name, "a bias acting on FIT_TO_TEMPLATE is not native")
             if value.name in timed:
                 complain(action, value.name, "a bias acting on TIME is not native")
-    biased = {v.name for a in actions if isinstance(a, Bias) for v in a.arguments}
-    if not energetic.isdisjoint(biased):  # wherever it is run
-        named = [action for action in actions if isinstance(action, Energy)]
-        problems += [Problem(a.statement.location, a.name, NO_FORCE_OF_ENERGY) for a in named]
+    return problems + _looked_at_between(actions)
+
+
+def _looked_at_between(actions: list[Action]) -> list[Problem]:
+    """OPES with STRIDE that measures widths, where PLUMED does so also whenever it is printed."""
+    problems = []
+    for opes in (a for a in actions if isinstance(a, Opes) and a.stride > 1):
+        names = {value.name for value in opes.outputs}
+        users = [a for a in actions if not names.isdisjoint(v.name for v in a.arguments)]
+        if opes.options.sigma.measured and any(
+            getattr(a, "stride", 1) % opes.stride for a in users
+        ):
+            what = "with an adaptive SIGMA natively where PRINT has a multiple of it"
+            problems.append(uncovered(opes.statement, "STRIDE", what))
     return problems
 
 
 def _known_slopes(bias: Action, name: str) -> bool:
     """Whether a value is the energy of a bias that another can act on."""
-    free = isinstance(bias, Metad) and bias.applied
+    free = isinstance(bias, Pbmetad) or (isinstance(bias, Metad) and bias.applied)
     return (free or isinstance(bias, SeparableBias)) and name == bias.outputs[0].name
 
 

@@ -16,6 +16,7 @@ from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.names import told
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.actions.variables.surroundings import Energy, Observed, Time
@@ -183,7 +184,7 @@ class InputValues:
         arguments : list of float or ndarray, shape (...) each
             Its arguments, in the units of the input.
         """
-        if not isinstance(bias, Metad | External) or bias.label in self._told:
+        if not isinstance(bias, Metad | Pbmetad | External) or bias.label in self._told:
             return
         try:
             bias.check_inside(arguments)

@@ -8,14 +8,14 @@ import pytest
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.metad.axis import Axis
-from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, SHIFT, STRETCH
+from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, STRETCH
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.input.language import read_statements
 
 
 def exact_hill(d2, height):
     """PLUMED's stretched Gaussian of half the squared distance."""
-    return np.where(d2 < CUTOFF, height * (STRETCH * np.exp(-d2) + SHIFT), 0.0)
+    return np.where(d2 < CUTOFF, height * (STRETCH * np.exp(-d2) + 1 - STRETCH), 0.0)
 
 
 def test_the_grid_holds_the_hill_at_its_nodes_and_its_slopes_between():

@@ -3,6 +3,7 @@
 gaussian       the shape of one hill
 axis           one axis of a grid
 hill_grid      hills summed on the nodes of a grid
+grid_texts     a grid as an expression of OpenMM's
 hill_sums      hills summed one by one
 hill_lists     NLIST
 adaptive       ADAPTIVE=DIFF and GEOM

@@ -15,7 +15,7 @@ import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
-from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, SHIFT, STRETCH, reach_of
+from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, STRETCHED, Kernel, reach_of
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
 
@@ -158,7 +158,7 @@ def read_widths(given: Given) -> WidthOptions | None:
         raise given.error("SIGMA", "with ADAPTIVE one number: steps with DIFF, length with GEOM")
     if kind == "DIFF" and (sigma[0] < 1 or sigma[0] != int(sigma[0])):
         raise given.error("SIGMA", "with ADAPTIVE=DIFF a number of steps")
-    if options["INTERVAL"] is not None:
+    if options.get("INTERVAL") is not None:
         raise given.not_native("INTERVAL", "with ADAPTIVE is not native")
     none = (-1.0,) * n
     limits = (options["SIGMA_MIN"] or none, options["SIGMA_MAX"] or none)
@@ -210,10 +210,10 @@ def from_columns(columns: Sequence[float], n: int) -> np.ndarray:
 class WideHillSum(HillSum):
     """A list of hills, each with an inverse covariance of its own."""
 
-    def __init__(self, values: Sequence[Value]) -> None:
+    def __init__(self, values: Sequence[Value], kernel: Kernel = STRETCHED) -> None:
         n = len(values)
         self._upper = np.triu_indices(n)
-        super().__init__(values, n_widths=n * (n + 1) // 2)
+        super().__init__(values, n_widths=n * (n + 1) // 2, kernel=kernel)
 
     def add(self, centre: Sequence[float], shape: Any, height: float) -> None:
         """Add one hill.
@@ -233,8 +233,8 @@ class WideHillSum(HillSum):
         away, pulled = self._away(arguments, hills)
         half = 0.5 * sum(a * p for a, p in zip(away, pulled, strict=True))
         inside = half < CUTOFF
-        bump = STRETCH * self._heights[hills] * np.exp(-half) * inside
-        value = float(bump.sum()) + SHIFT * float(self._heights[hills] @ inside)
+        bump = self.kernel.stretch * self._heights[hills] * np.exp(-half) * inside
+        value = float(bump.sum()) + self.kernel.shift * float(self._heights[hills] @ inside)
         return value, [-float((bump * p).sum()) for p in pulled]
 
     def _half_squares(self, points: Sequence[Any], hills: slice) -> Any:
@@ -286,9 +286,9 @@ def add_wide(grid: HillGrid, centre: Sequence[float], inverse: np.ndarray, heigh
     pulled = [sum(inverse[i, j] * away[j] for j in range(n)) for i in range(n)]
     half = 0.5 * sum(a * p for a, p in zip(away, pulled, strict=True))
     inside = half < CUTOFF
-    bump = height * STRETCH * np.exp(-half) * inside
+    bump = height * grid.kernel.stretch * np.exp(-half) * inside
     slopes = [-bump * p * axis.step for p, axis in zip(pulled, grid.axes, strict=True)]
-    hill = np.stack([*slopes[::-1], bump + height * SHIFT * inside])
+    hill = np.stack([*slopes[::-1], bump + height * grid.kernel.shift * inside])
     for count in counts:
         hill *= count
     grid.lay([axis.pieces(nodes) for axis, nodes in zip(grid.axes, near, strict=True)], hill)

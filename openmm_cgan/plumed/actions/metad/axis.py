@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Value
+from openmm_cgan.plumed.actions.action import Action, Given, Value
+from openmm_cgan.plumed.actions.metad.gaussian import reach_of
+from openmm_cgan.plumed.input.words import read_real
 
 MAX_GRID_POINTS = 8_000_000
 
@@ -142,6 +144,69 @@ def require_inside(
                 f"{action.statement.location}: {action.name} {action.label}: {axis.value.name} = "
                 f"{s} is outside the grid from {axis.lower} to {axis.upper}: {remedy}"
             )
+
+
+def read_axis(
+    given: Given,
+    i: int,
+    value: Value,
+    lowest: Sequence[str],
+    highest: Sequence[str],
+    narrowest: Sequence[float],
+) -> Axis:
+    """One axis of the grid that GRID_MIN, GRID_MAX, GRID_BIN and GRID_SPACING tell.
+
+    Parameters
+    ----------
+    given : Given
+    i : int
+        Which axis.
+    value : Value
+    lowest, highest : sequence of str, length n_axes
+        The limits as they are written.
+    narrowest : sequence of float, length n_axes
+        Widths of the narrowest hills, of which a node comes five times where nothing is said.
+
+    Raises
+    ------
+    PlumedInputError
+        If they are no axis for the value.
+    """
+    options, texts = given.options, (lowest[i], highest[i])
+    try:
+        lower, upper = (read_real(text) for text in texts)
+    except ValueError as error:
+        raise given.error("GRID_MIN", str(error)) from None
+    if lower >= upper:
+        raise given.error("GRID_MIN", f"must be below GRID_MAX for {value.name}")
+    if value.domain is not None and (lower, upper) != value.domain:
+        side = int(lower == value.domain[0])
+        limit = (value.domain_text or tuple(map(str, value.domain)))[side]
+        message = f"must be {limit} for the periodic {value.name}, to fit its period"
+        raise given.error(f"{('GRID_MIN', 'GRID_MAX')[side]}={texts[side]}", message)
+    bins, spacing = options["GRID_BIN"], options["GRID_SPACING"]
+    if bins is None and spacing is None:
+        spacing = [0.2 * sigma for sigma in narrowest]
+    cells = int(bins[i]) if bins is not None else 1
+    if spacing is not None:
+        if not spacing[i] > 0:
+            raise given.error("GRID_SPACING", "must be positive")
+        cells = max(cells, math.ceil((upper - lower) / spacing[i]))
+    if not 1 <= cells <= MAX_GRID_POINTS:
+        raise given.error("GRID_BIN", f"{cells} cells for {value.name}: expected at least 1")
+    return Axis(value, lower, upper, cells, value.domain_text or texts)
+
+
+def require_room(given: Given, axis: Axis, sigma: float) -> None:
+    """Refuse hills that are wider than the whole domain of a value.
+
+    Raises
+    ------
+    PlumedInputError
+    """
+    if axis.goes_round(reach_of(sigma)):
+        message = f"the hills are wider than {axis.value.name}'s whole domain"
+        raise given.not_native("SIGMA", message)
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from openmm_cgan.plumed.actions.metad.axis import Axis
-from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, SHIFT, STRETCH, reach_of, within
+from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, STRETCHED, Kernel, reach_of, within
 
 FLAT = 1e-7  # PLUMED takes a node's slopes as zero where its value is below this
 BORDER = 2  # nodes beyond the last cell in the table: its far corners, and one for rounding
@@ -32,6 +32,7 @@ class HillGrid:
     spline : bool
         Whether the bias between nodes is interpolated. If not, it is that of the node below, and
         so is the force, which is no slope of it then.
+    kernel : Kernel, optional
 
     Attributes
     ----------
@@ -43,9 +44,11 @@ class HillGrid:
         other.
     """
 
-    def __init__(self, axes: Sequence[Axis], spline: bool = True) -> None:
+    def __init__(
+        self, axes: Sequence[Axis], spline: bool = True, kernel: Kernel = STRETCHED
+    ) -> None:
         self.axes = tuple(axes)
-        self.spline = spline
+        self.spline, self.kernel = spline, kernel
         n = len(axes)
         # slopes of the last to the first axis, value, slopes over value of the first to the last:
         # the value stands in nodes and table at once, and is never copied
@@ -85,7 +88,7 @@ class HillGrid:
             near, side = _side(axis, c, width, interval)
             pieces.append(axis.pieces(near))
             sides.append(side)
-        self.lay(pieces, _bumps(sides, height))
+        self.lay(pieces, _bumps(sides, height, self.kernel))
 
     def lay(self, pieces: Sequence[Sequence[tuple[slice, slice]]], hill: np.ndarray) -> None:
         """Add numbers at nodes.
@@ -167,7 +170,7 @@ class HillGrid:
             return float(self.nodes[0][tuple(cell.start for cell in cells)])
         corners = self.table[(slice(None), *cells)].reshape(1 + len(self.axes), -1).tolist()
         total = 0.0
-        for term, *slopes, sides in zip(*corners, _SIDES[len(self.axes)], strict=True):
+        for term, *slopes, sides in zip(*corners, SIDES[len(self.axes)], strict=True):
             for slope, side, (w, v) in zip(slopes, sides, factors, strict=True):
                 term *= w[side] + slope * v[side]
             total += term
@@ -200,7 +203,7 @@ class HillGrid:
             places.append(u - cell)
         steps = [axis.step for axis in self.axes]
         if not self.spline:  # the force is that of the node, and no slope
-            node = (slice(None), *(cell.start for cell in cells))
+            node: tuple[Any, ...] = (slice(None), *(cell.start for cell in cells))
             value, *slopes = self.table[node].tolist()
             return value, [slope / step for slope, step in zip(slopes, steps, strict=True)]
         corners = self.table[(slice(None), *cells)].reshape(1 + n, -1).tolist()
@@ -231,76 +234,13 @@ class HillGrid:
         if not self.spline:
             return np.where(inside, self.nodes[0][tuple(cells)], 0.0)
         total = np.zeros(inside.shape)
-        for sides in _SIDES[len(self.axes)]:
+        for sides in SIDES[len(self.axes)]:
             corner = tuple(c + side for c, side in zip(cells, sides, strict=True))
             product, *slopes = self.table[(slice(None), *corner)]
             for slope, side, (w, v) in zip(slopes, sides, factors, strict=True):
                 product = product * (w[side] + slope * v[side])
             total = total + product
         return np.where(inside, total, 0.0)
-
-    # ---- for OpenMM
-
-    def expression(self, arguments: Sequence[str], wrapped: Sequence[bool], table: str) -> str:
-        """The interpolation as an expression of OpenMM's over a Discrete1DFunction `table`.
-
-        It is zero off a grid that is not periodic, as `at` and `value` are, and so is its slope.
-
-        Parameters
-        ----------
-        arguments : sequence of str
-            Expressions of the values.
-        wrapped : sequence of bool
-            Whether each is in its domain always, as OpenMM's torsions are.
-        table : str
-            Name of the function that holds `table`, flattened.
-        """
-        n = len(self.axes)
-        plane, *strides = [stride // self.table.itemsize for stride in self.table.strides]
-        terms = []
-        if not self.spline:  # what the force takes the slope of is nothing as a number
-            rests = [f"(u{i}-floor(u{i}*{_FINE})/{_FINE})" for i in range(n)]
-            terms = [
-                f"{table}(k)",
-                *(f"{table}(k+{(1 + i) * plane})*{r}" for i, r in enumerate(rests)),
-            ]
-        for sides in _SIDES[n] if self.spline else ():
-            first = sum(side * stride for side, stride in zip(sides, strides, strict=True))
-            factors = [f"{table}(k+{first})"]
-            for i, side in enumerate(sides):
-                factors.append(f"(w{side}{i}+s{side}{i}*{table}(k+{first + (1 + i) * plane}))")
-            terms.append("*".join(factors))
-        index = "+".join(f"n{i}*{strides[i]}" for i in range(n))
-        definitions = [f"k={index}"]
-        for i, (argument, known) in enumerate(zip(arguments, wrapped, strict=True)):
-            definitions += self._definitions(i, argument, known)
-        ends = [(i, axis.cells + 1) for i, axis in enumerate(self.axes) if not axis.periodic]
-        within = "".join(f"*step(u{i})*(1-step(u{i}-{end}))" for i, end in ends)
-        return ";".join([f"({'+'.join(terms)}){within}", *definitions])
-
-    def _definitions(self, i: int, argument: str, wrapped: bool) -> list[str]:
-        axis = self.axes[i]
-        u = f"(({argument})-({axis.lower!r}))*{1 / axis.step!r}"
-        if not axis.periodic:
-            cell, places = f"min(max(floor(u{i}),0),{axis.cells})", [f"u{i}={u}"]
-        elif wrapped:
-            cell, places = f"floor(u{i})", [f"u{i}={u}"]
-        else:
-            cell = f"floor(u{i})"
-            places = [f"u{i}=t{i}-{axis.cells}*floor(t{i}*{1 / axis.cells!r})", f"t{i}={u}"]
-        return [
-            f"w0{i}=1-w1{i}",
-            f"w1{i}=x{i}*x{i}*(3-2*x{i})",
-            f"s0{i}=x{i}*y{i}*y{i}",
-            f"s1{i}=-x{i}*x{i}*y{i}",
-            f"y{i}=1-x{i}",
-            f"x{i}=u{i}-n{i}",
-            f"n{i}={cell}",
-            *places,
-        ]
-
-
-_FINE = 2.0**40
 
 
 class _Side(NamedTuple):
@@ -329,10 +269,10 @@ def _side(
     return near, _Side(exponent, slope, count)
 
 
-def _bumps(sides: list[_Side], height: float) -> np.ndarray:
+def _bumps(sides: list[_Side], height: float, kernel: Kernel) -> np.ndarray:
     """What a hill adds to slopes, of the last to the first axis, and value of the nodes."""
     first, *others = sides
-    total, bump = first.exponent, np.exp(first.exponent) * (height * STRETCH)
+    total, bump = first.exponent, np.exp(first.exponent) * (height * kernel.stretch)
     for side in others:
         total = np.add.outer(total, side.exponent)
         bump = np.multiply.outer(bump, np.exp(side.exponent))
@@ -342,7 +282,7 @@ def _bumps(sides: list[_Side], height: float) -> np.ndarray:
     hill = np.empty((n + 1, *bump.shape))
     for k, side in enumerate(sides):
         np.multiply(bump, side.slope.reshape(_ALONG[n][k]), out=hill[n - 1 - k])
-    np.multiply(inside, height * SHIFT, out=hill[n])
+    np.multiply(inside, height * kernel.shift, out=hill[n])
     hill[n] += bump
     for k, side in enumerate(sides):
         if side.times is not None:
@@ -356,7 +296,7 @@ def _carry(border: list[tuple[np.ndarray, np.ndarray]]) -> None:
         beyond[...] = nodes
 
 
-_SIDES = {n: tuple(itertools.product((0, 1), repeat=n)) for n in (1, 2, 3)}
+SIDES = {n: tuple(itertools.product((0, 1), repeat=n)) for n in (1, 2, 3)}
 _ALONG = {n: tuple((-1,) + (1,) * (n - 1 - k) for k in range(n)) for n in (1, 2, 3)}  # shapes
 
 
@@ -386,7 +326,7 @@ def _blended(corners: list[list[float]], places: list[float]) -> tuple[float, li
     factors = [_factors(x) for x in places]
     changes = [_factor_slopes(x) for x in places]
     total, along = 0.0, [0.0] * n
-    for value, *ratios, sides in zip(*corners, _SIDES[n], strict=True):
+    for value, *ratios, sides in zip(*corners, SIDES[n], strict=True):
         here = [
             w[side] + r * v[side] for r, side, (w, v) in zip(ratios, sides, factors, strict=True)
         ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Value
-from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, SHIFT, STRETCH
+from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, STRETCHED, Kernel
 
 BLOCK = 1_000_000  # hills times points that one step of a batch works on
 
@@ -25,6 +25,7 @@ class HillSum:
         Of the only value: outside, the bias is level, as high as on the limit.
     n_widths : int, optional
         How many numbers tell the shape of a hill; by default one for each value.
+    kernel : Kernel, optional
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class HillSum:
         values: Sequence[Value],
         interval: tuple[float, float] | None = None,
         n_widths: int | None = None,
+        kernel: Kernel = STRETCHED,
     ) -> None:
+        self.kernel = kernel
         self.values = tuple(values)
         self.interval = interval
         self._n_widths = len(values) if n_widths is None else n_widths
@@ -129,8 +132,8 @@ class HillSum:
         half = 0.5 * np.einsum("ij,ij->j", scaled, scaled)
         inside = np.flatnonzero(half < CUTOFF)  # the others, most of many, add nothing
         heights = self._heights[hills][inside]
-        bump = STRETCH * heights * np.exp(-half[inside])
-        value = float(bump.sum()) + SHIFT * float(heights.sum())
+        bump = self.kernel.stretch * heights * np.exp(-half[inside])
+        value = float(bump.sum()) + self.kernel.shift * float(heights.sum())
         if beyond:
             return value, [0.0] * len(self.values)
         ways = scaled[:, inside] * self._over_sigma[:, hills][:, inside]
@@ -151,11 +154,12 @@ class HillSum:
         points = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in arguments))
         flat = [point.reshape(-1, 1) for point in points]
         total = np.zeros(len(flat[0]))
+        stretch, shift = self.kernel
         count = max(1, BLOCK // max(1, len(total)))
         for start in range(0, self._size, count):
             hills = slice(start, min(start + count, self._size))
             half = self._half_squares(flat, hills)
-            kernel = np.where(half < CUTOFF, STRETCH * np.exp(-half) + SHIFT, 0.0)
+            kernel = np.where(half < CUTOFF, stretch * np.exp(-half) + shift, 0.0)
             total += kernel @ self._heights[hills]
         return total.reshape(points[0].shape)
 

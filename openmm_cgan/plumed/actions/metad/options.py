@@ -15,8 +15,7 @@ from openmm_cgan.plumed.actions.metad.acceleration import (
     read_acceleration,
 )
 from openmm_cgan.plumed.actions.metad.adaptive import ADAPTIVE_KEYWORDS, WidthOptions, read_widths
-from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS, Axis
-from openmm_cgan.plumed.actions.metad.gaussian import reach_of
+from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS, Axis, read_axis, require_room
 from openmm_cgan.plumed.actions.metad.heights import HEIGHT_KEYWORDS, HeightOptions, read_heights
 from openmm_cgan.plumed.actions.metad.hill_lists import LIST_KEYWORDS, read_list
 from openmm_cgan.plumed.actions.metad.tempering import (
@@ -36,7 +35,6 @@ from openmm_cgan.plumed.actions.run_keywords import (
     read_restart,
 )
 from openmm_cgan.plumed.actions.update_window import WINDOW_KEYWORDS, read_window
-from openmm_cgan.plumed.input.words import read_real
 
 _NUMBERS = ("nlker", "nlsteps", "acc", "pace")  # outputs that are no energies
 MAX_AXES = 3  # of a grid
@@ -55,7 +53,7 @@ _GRID_KEYWORDS = (
     Keyword("STORE_GRIDS", "flag", "keep all grids that are written, not only the last"),
     Keyword("GRID_RFILE", "text", "a grid to begin with"),
 )
-_WALKER_KEYWORDS = (
+WALKER_KEYWORDS = (
     Keyword("WALKERS_N", "integer", "how many walkers share their hills by files", default=1),
     Keyword("WALKERS_ID", "integer", "which of them this is, from 0", default=0),
     Keyword("WALKERS_DIR", "text", "folder of their hills files", default=""),
@@ -76,7 +74,7 @@ METAD_KEYWORDS = (
     Keyword("CALC_MAX_BIAS", "flag", "the largest bias on the grid as maxbias"),
     Keyword("CALC_WORK", "flag", "work done by laying hills as work"),
     *_GRID_KEYWORDS,
-    *_WALKER_KEYWORDS,
+    *WALKER_KEYWORDS,
     *ADAPTIVE_KEYWORDS,
     *TEMPERING_KEYWORDS,
     *ACCELERATION_KEYWORDS,
@@ -199,7 +197,7 @@ def read_metad(given: Given) -> MetadOptions:
     options = given.options
     restarts, interval = read_restart(given), _read_interval(given)
     heights = _check_numbers(given)
-    walkers = _read_walkers(given)
+    walkers = read_walkers(given)
     widths = read_widths(given)
     axes = _read_axes(given, widths)
     parsed = MetadOptions(
@@ -278,7 +276,14 @@ def _check_numbers(given: Given) -> HeightOptions:
     return heights
 
 
-def _read_walkers(given: Given) -> Walkers:
+def read_walkers(given: Given) -> Walkers:
+    """The walkers that share hills.
+
+    Raises
+    ------
+    PlumedInputError
+        If a number is wrong.
+    """
     words = ("WALKERS_N", "WALKERS_ID", "WALKERS_DIR", "WALKERS_RSTRIDE")
     walkers = Walkers(*(given.options[word] for word in words))
     if not 1 <= walkers.number <= MAX_WALKERS:
@@ -336,42 +341,16 @@ def _read_axes(given: Given, widths: WidthOptions | None) -> tuple[Axis, ...]:
         raise given.not_native("ARG", message)
     if options["GRID_SPARSE"] and (options["CALC_RCT"] or options["GRID_WFILE"]):
         raise given.not_native("GRID_SPARSE", "with CALC_RCT or GRID_WFILE is not native")
-    axes = tuple(_read_axis(given, i, widths) for i in range(len(arguments)))
+    narrowest = options["SIGMA"] if widths is None else widths.smallest
+    axes = tuple(
+        read_axis(given, i, value, options["GRID_MIN"], options["GRID_MAX"], narrowest)
+        for i, value in enumerate(arguments)
+    )
+    for axis, sigma in zip(axes, options["SIGMA"] if widths is None else (), strict=False):
+        require_room(given, axis, sigma)
     points = math.prod(axis.nodes for axis in axes)
     if points > MOST_POINTS:
         raise given.error("GRID_BIN", f"a grid of {points} points would need more memory than any")
     if points > MAX_GRID_POINTS:
         raise given.not_native("GRID_BIN", f"the grid has more than {MAX_GRID_POINTS} points")
     return axes
-
-
-def _read_axis(given: Given, i: int, widths: WidthOptions | None) -> Axis:
-    options, value = given.options, given.arguments[i]
-    texts = (options["GRID_MIN"][i], options["GRID_MAX"][i])
-    try:
-        lower, upper = (read_real(text) for text in texts)
-    except ValueError as error:
-        raise given.error("GRID_MIN", str(error)) from None
-    if lower >= upper:
-        raise given.error("GRID_MIN", f"must be below GRID_MAX for {value.name}")
-    if value.domain is not None and (lower, upper) != value.domain:
-        side = int(lower == value.domain[0])
-        limit = (value.domain_text or tuple(map(str, value.domain)))[side]
-        message = f"must be {limit} for the periodic {value.name}, to fit its period"
-        raise given.error(f"{('GRID_MIN', 'GRID_MAX')[side]}={texts[side]}", message)
-    bins, spacing = options["GRID_BIN"], options["GRID_SPACING"]
-    if bins is None and spacing is None:
-        narrowest = options["SIGMA"] if widths is None else widths.smallest
-        spacing = [0.2 * sigma for sigma in narrowest]
-    cells = bins[i] if bins is not None else 1
-    if spacing is not None:
-        if not spacing[i] > 0:
-            raise given.error("GRID_SPACING", "must be positive")
-        cells = max(cells, math.ceil((upper - lower) / spacing[i]))
-    if not 1 <= cells <= MAX_GRID_POINTS:
-        raise given.error("GRID_BIN", f"{cells} cells for {value.name}: expected at least 1")
-    axis = Axis(value, lower, upper, cells, value.domain_text or texts)
-    if widths is None and axis.goes_round(reach_of(options["SIGMA"][i])):
-        message = f"the hills are wider than {value.name}'s whole domain"
-        raise given.not_native("SIGMA", message)
-    return axis

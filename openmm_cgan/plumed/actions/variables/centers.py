@@ -162,8 +162,9 @@ class Centroid(VirtualAtom):
 
     def _atoms_under(self) -> tuple[int, ...]:
         """The atoms, each once where there are virtual atoms among the members."""
-        if all(isinstance(member, int) for member in self.members):
-            return self.members
+        real = tuple(member for member in self.members if isinstance(member, int))
+        if len(real) == len(self.members):
+            return real
         if self.phases:
             raise self.not_native("PHASES", "of virtual atoms they are not native")
         atoms: dict[int, None] = {}

@@ -10,11 +10,10 @@ from openmm_cgan.plumed.actions.action import Action, Value
 from openmm_cgan.plumed.actions.variables.variable import BoxEdge, BoxKind, Name, Variable
 from openmm_cgan.plumed.input.expressions import namespace
 
-# Of a bias that acts on the potential energy: none of our backends can run it
+# Of a bias that acts on the potential energy, where PLUMED itself runs the input
 NO_FORCE_OF_ENERGY = (
-    "a bias acts on it, which no backend here can do: OpenMM tells no force the potential energy; "
-    "print it and reweight, sample many temperatures by openmm.app.SimulatedTempering, or run this "
-    "input by PLUMED within another program"
+    "a bias acts on it, which only backend='native' can do: OpenMM tells PLUMED no potential "
+    "energy; leave out what native refuses, or print the energy and reweight"
 )
 
 _EDGES = ("ax", "ay", "az", "bx", "by", "bz", "cx", "cy", "cz")
@@ -101,5 +100,5 @@ class Energy(Observed):
     """The potential energy without the biases of the input."""
 
     name = "ENERGY"
-    summary = "potential energy without the biases of this input; for PRINT and functions"
+    summary = "potential energy without the biases of this input"
     unit = "energy"

@@ -13,6 +13,7 @@ import openmm
 
 from openmm_cgan.plumed.actions.biases.bias import SeparableBias
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.native.forces.leaf_forces import Form
 from openmm_cgan.plumed.native.forces.python_force import BiasFunction
 
@@ -101,6 +102,34 @@ class GridTable:
     def upload(self, context: openmm.Context) -> None:
         self._function.setFunctionParameters(self._table)
         self.force.updateParametersInContext(context)
+
+
+class GridTables:
+    """A PBMETAD on grids: the tables of a CustomCVForce, and kT as a parameter.
+
+    Parameters
+    ----------
+    bias : Pbmetad
+    force : openmm.CustomCVForce
+        Whose functions are the tables, in the order of the families.
+    parameter : str
+        Of the Context, for kT.
+    """
+
+    def __init__(self, bias: Pbmetad, force: openmm.CustomCVForce, parameter: str) -> None:
+        self.force = force
+        self._bias, self._parameter = bias, parameter
+        self._functions: list[Any] = [
+            force.getTabulatedFunction(k) for k in range(len(bias.families))
+        ]
+
+    def upload(self, context: openmm.Context) -> None:
+        for function, family in zip(self._functions, self._bias.families, strict=True):
+            assert family.grid is not None
+            function.setFunctionParameters(family.grid.table.reshape(-1))
+        self.force.updateParametersInContext(context)
+        if self._bias.kt is not None:
+            context.setParameter(self._parameter, self._bias.kt)
 
 
 class PythonBias:

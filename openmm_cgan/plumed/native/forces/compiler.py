@@ -19,19 +19,25 @@ from openmm_cgan.plumed.actions import Action, Metad
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.metad.grid_texts import interpolation_text
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable, Torsion
+from openmm_cgan.plumed.actions.variables.surroundings import Energy
 from openmm_cgan.plumed.actions.variables.variable import CalledBack, Term, Variable
 from openmm_cgan.plumed.native.forces.bias_forces import (
     BiasForce,
     CoupledTerm,
     GridTable,
+    GridTables,
     PlainTerm,
     PythonBias,
 )
+from openmm_cgan.plumed.native.forces.energy_force import energy_force
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
 from openmm_cgan.plumed.native.forces.leaf_forces import (
+    MAX_VARIABLES,
     Form,
     GradientFunction,
     form_of,
@@ -51,7 +57,7 @@ from openmm_cgan.plumed.native.forces.system_box import bias_number, kind_of_box
 class BiasEnergy:
     """The energy of a bias [kJ/mol] as a value that another acts on."""
 
-    bias: Metad | SeparableBias
+    bias: Metad | Pbmetad | SeparableBias
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,11 @@ class ModelNode:
 
     model: PytorchModel
     index: int
+
+
+@dataclass(frozen=True)
+class PotentialEnergy:
+    """The energy of the System without its biases [kJ/mol]."""
 
 
 class Compiler:
@@ -84,6 +95,7 @@ class Compiler:
         self._n_coupled = 0
         self._inner: list[PythonBias | NodeForce] = []  # in other forces; kept alive for copies
         self._models: dict[str, ModelFunction] = {}
+        self.energy: openmm.Force | None = None  # what a bias on ENERGY acts on
 
     def forces(self, parts: list[BiasForce]) -> list[openmm.Force]:
         """The forces that these parts are in, each once: the plain ones, then the others."""
@@ -100,6 +112,9 @@ class Compiler:
             return [self._in_python(bias)]
         if isinstance(bias, External):
             return [self._on_grid(bias, bias.grid)]
+        if isinstance(bias, Pbmetad):
+            few = len(bias.arguments) <= MAX_VARIABLES
+            return [self._on_grids(bias) if bias.on_grids and few else self._in_python(bias)]
         if bias.in_python:
             return [self._in_python(bias)]
         assert isinstance(bias, SeparableBias)
@@ -163,13 +178,42 @@ class Compiler:
         arguments = [self._expression(value.name, leaves) for value in bias.arguments]
         owners = [self._owners[value.name] for value in bias.arguments]
         wrapped = [isinstance(owner, Torsion) and not owner.cosine for owner in owners]
-        text = grid.expression(arguments, wrapped, "bias")
+        text = interpolation_text(grid, arguments, wrapped, "bias")
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{bias.units.energy!r}*({energy});{definitions}")
         self._add_leaves(force, leaves)
         force.addTabulatedFunction("bias", openmm.Discrete1DFunction(grid.table.ravel()))
         force.setName(f"PLUMED {bias.name} {bias.label}")
         return GridTable(grid, force)
+
+    def _on_grids(self, bias: Pbmetad) -> GridTables:
+        leaves: dict[Any, str] = {}
+        sums, definitions = [], []
+        for i, value in enumerate(bias.arguments):
+            family, owner = bias.options.family_of[i], self._owners[value.name]
+            wrapped = isinstance(owner, Torsion) and not owner.cosine
+            grid = bias.families[family].grid
+            assert grid is not None
+            x = self._expression(value.name, leaves)
+            own, *inner = interpolation_text(grid, [x], [wrapped], f"bias{family}", i).split(";")
+            sums.append(f"h{i}")
+            definitions += [f"h{i}={own}", *inner]
+        kt = f"{self._prefix}_{bias.label}_kt"
+        least = sums[0]
+        for name in sums[1:]:
+            least = f"min({least},{name})"
+        total = "+".join(f"exp((least-{name})/{kt})" for name in sums)
+        unit, n = bias.units.energy, len(sums)
+        energy = f"{unit!r}*(least-{kt}*log(({total})/{n}))"
+        force = openmm.CustomCVForce(";".join([energy, f"least={least}", *definitions]))
+        force.addGlobalParameter(kt, 1.0 if bias.kt is None else bias.kt)
+        self._add_leaves(force, leaves)
+        for k, one in enumerate(bias.families):
+            assert one.grid is not None
+            table = openmm.Discrete1DFunction(one.grid.table.ravel())
+            force.addTabulatedFunction(f"bias{k}", table)
+        force.setName(f"PLUMED {bias.name} {bias.label}")
+        return GridTables(bias, force, kt)
 
     def _in_python(self, bias: Bias) -> PythonBias:
         function = BiasFunction(bias, self.frame_values(bias), self._periodic)
@@ -190,14 +234,16 @@ class Compiler:
 
     def _frame_values(self, names: Iterable[str]) -> FrameValues:
         functions: list[Any] = []
+        is_dear = False
         for name in names:
             function = self._function(name)
             if function is None:
                 leaves: dict[Any, str] = {}
                 function = openmm.CustomCVForce(self._expression(name, leaves))
                 self._add_leaves(function, leaves)
+                is_dear |= PotentialEnergy() in leaves
             functions.append(function)
-        return FrameValues(functions, self._system)
+        return FrameValues(functions, self._system, is_dear and self._box.large)
 
     def _function(self, name: str) -> Any:
         """What gives a value and its gradient without OpenMM, if there is something."""
@@ -225,9 +271,12 @@ class Compiler:
             return owner.expression(
                 index, lambda leaf: leaves.setdefault(leaf, f"v{len(leaves)}"), self._box
             )
+        if isinstance(owner, Energy):
+            energy = leaves.setdefault(PotentialEnergy(), f"v{len(leaves)}")
+            return f"({energy}/{owner.units.energy!r})"
         if isinstance(owner, PytorchModel):
             return leaves.setdefault(ModelNode(owner, index), f"v{len(leaves)}")
-        if isinstance(owner, Metad | SeparableBias):
+        if isinstance(owner, Metad | Pbmetad | SeparableBias):
             energy = leaves.setdefault(BiasEnergy(owner), f"v{len(leaves)}")
             return f"({energy}*{1 / owner.units.energy!r})"
         assert isinstance(owner, Function)
@@ -236,7 +285,10 @@ class Compiler:
     def _add_leaves(self, force: openmm.CustomCVForce, leaves: dict[Any, str]) -> None:
         n_atoms = self._system.getNumParticles()
         for leaf, name in leaves.items():
-            if isinstance(leaf, BiasEnergy):
+            if isinstance(leaf, PotentialEnergy):
+                force.addCollectiveVariable(name, energy_force(self._system))
+                self.energy = energy_force(self._system)
+            elif isinstance(leaf, BiasEnergy):
                 inner = self._in_python(leaf.bias)
                 self._inner.append(inner)
                 force.addCollectiveVariable(name, inner.force)

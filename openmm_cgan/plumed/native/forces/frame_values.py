@@ -72,6 +72,8 @@ class FrameValues:
         a force of OpenMM's whose energy is the value.
     system : openmm.System
         For the number of atoms, and whether it has a periodic box.
+    is_dear : bool
+        Whether forces are evaluated by the fastest platform that there is: it has other rounding.
 
     Attributes
     ----------
@@ -83,6 +85,7 @@ class FrameValues:
         self,
         functions: Sequence[ChainVariable | KnownGradient | openmm.Force],
         system: openmm.System,
+        is_dear: bool = False,
     ) -> None:
         self._n_values = len(functions)
         self._chains = [(i, f) for i, f in enumerate(functions) if isinstance(f, ChainVariable)]
@@ -105,7 +108,7 @@ class FrameValues:
             (i, None if list(f.atoms) == self.atoms else np.array([place[a] for a in f.atoms]), f)
             for i, f in known
         ]
-        self._inner = _Inner(forces, system) if forces else None
+        self._inner = _Inner(forces, system, is_dear) if forces else None
 
     def __call__(
         self, positions: np.ndarray, box: np.ndarray | None
@@ -141,6 +144,11 @@ class FrameValues:
         if self._inner is not None:
             self._inner.fill(positions, box, values, gradients)
         return values, gradients
+
+    def follow(self, state: openmm.State) -> None:
+        """Take the parameters of a Context that forces under the values have too."""
+        if self._inner is not None:
+            self._inner.follow(state)
 
     def products(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """Scalar products of the values' gradients, shape (n_values, n_values).
@@ -186,7 +194,9 @@ class FrameValues:
 class _Inner:
     """Values that are forces of OpenMM's, each in a force group of a Context without dynamics."""
 
-    def __init__(self, forces: dict[int, openmm.Force], system: openmm.System) -> None:
+    def __init__(
+        self, forces: dict[int, openmm.Force], system: openmm.System, is_dear: bool
+    ) -> None:
         self._groups = {i: {group} for group, i in enumerate(forces)}
         inner = openmm.System()
         for _ in range(system.getNumParticles()):
@@ -196,8 +206,17 @@ class _Inner:
             force.setForceGroup(group)
             inner.addForce(force)
         self._integrator = openmm.VerletIntegrator(0.001)
-        platform = openmm.Platform.getPlatformByName("Reference")
-        self._context = openmm.Context(inner, self._integrator, platform)
+        chosen = () if is_dear else (openmm.Platform.getPlatformByName("Reference"),)
+        self._context = openmm.Context(inner, self._integrator, *chosen)
+        self._parameters = list(self._context.getParameters())
+
+    def follow(self, state: openmm.State) -> None:
+        """Take the parameters of another Context that this one has too."""
+        if self._parameters:
+            known = state.getParameters()
+            for name in self._parameters:
+                if name in known:  # others are of biases that act on biases
+                    self._context.setParameter(name, known[name])
 
     def fill(
         self, positions: np.ndarray, box: np.ndarray | None, values: list[float], gradients: Any

@@ -282,7 +282,7 @@ def _pair_force(variable: PairSum, periodic: bool) -> openmm.Force:
     forces = [_same_pairs(variable, *key, pairs) for key, pairs in batches.items()]
     for force in forces:
         force.setUsesPeriodicBoundaryConditions(periodic)
-    return _sum(forces)
+    return sum_of_forces(forces)
 
 
 def _same_pairs(variable: PairSum, r: str, text: str, pairs: list[int]) -> openmm.Force:
@@ -307,7 +307,7 @@ def _same_pairs(variable: PairSum, r: str, text: str, pairs: list[int]) -> openm
     return force
 
 
-def _sum(forces: list[openmm.Force]) -> openmm.Force:
+def sum_of_forces(forces: list[openmm.Force]) -> openmm.Force:
     """One force that is the sum of many; a CustomCVForce holds 32 at most."""
     while len(forces) > 1:
         sums = []

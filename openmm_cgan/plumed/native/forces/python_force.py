@@ -41,6 +41,7 @@ class BiasFunction(Callback):
             return 0.0, np.zeros_like(self._positions)
         copy_positions(state, self._positions)
         box = box_of(state) if self._periodic else None
+        self._values.follow(state)
         arguments, gradients = self._values(self._positions, box)
         energy, slopes = self._bias.energy_and_slopes(arguments, step)
         unit = self._bias.units.energy * weight

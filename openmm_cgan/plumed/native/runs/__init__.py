@@ -1,8 +1,8 @@
 """What actions do between the steps of a run.
 
 run        a step, and what an action does at it
-model, path, committor, external, moving, abmd, metad, opes, print, dumps,
-           dumped_rows
+model, path, committor, external, moving, abmd, metad, pbmetad, opes,
+           opes_expanded, print, dumps, dumped_rows
            the actions that do something
 `RUNS`     which class runs which action; a new one is its file and its row here
 """
@@ -23,10 +23,12 @@ from openmm_cgan.plumed.actions.dumps import (
     DumpMassCharge,
     DumpProjections,
 )
+from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel, PytorchPositions
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
 from openmm_cgan.plumed.native.runs.abmd import AbmdRun
@@ -43,7 +45,9 @@ from openmm_cgan.plumed.native.runs.metad import MetadRun
 from openmm_cgan.plumed.native.runs.model import ModelRun
 from openmm_cgan.plumed.native.runs.moving import MovingRun
 from openmm_cgan.plumed.native.runs.opes import OpesRun
+from openmm_cgan.plumed.native.runs.opes_expanded import OpesExpandedRun
 from openmm_cgan.plumed.native.runs.path import PathRun
+from openmm_cgan.plumed.native.runs.pbmetad import PbmetadRun
 from openmm_cgan.plumed.native.runs.print import FlushRun, PrintRun
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings
 
@@ -55,7 +59,9 @@ RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
     MovingRestraint: MovingRun,
     Abmd: AbmdRun,
     Metad: MetadRun,
+    Pbmetad: PbmetadRun,
     Opes: OpesRun,
+    OpesExpanded: OpesExpandedRun,
     External: ExternalRun,
     Print: PrintRun,
     DumpAtoms: DumpAtomsRun,

@@ -6,33 +6,24 @@ import logging
 import os
 import time as clock
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from openmm_cgan.atomic_files import replacing
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.metad import Metad
-from openmm_cgan.plumed.files.contents import open_rows, packed, rows_of
-from openmm_cgan.plumed.files.fields import (
-    FieldWriter,
-    begin_file,
-    domain_constants,
-    keep_last,
-    row_of,
-)
-from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines, read_grid
-from openmm_cgan.plumed.files.tables import FieldTable
+from openmm_cgan.plumed.files.fields import FieldWriter, begin_file
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
-from openmm_cgan.plumed.input.language import lines_of
 from openmm_cgan.plumed.native.forces.compiler import Compiler
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
+from openmm_cgan.plumed.native.runs.hills_files import (
+    HillsReader,
+    hills_header,
+    take_grid,
+    write_grid,
+)
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step, kt_of
 
 log = logging.getLogger("openmm_cgan")
-
-HILLS_EXTRA = ("time", "biasf", "clock")  # columns that may be there besides
 
 
 class MetadRun(ActionRun):
@@ -117,7 +108,10 @@ class MetadRun(ActionRun):
 
     def _writer(self) -> FieldWriter:
         name = self._file(self.action.options.walkers.index)
-        header = partial(_hills_header, self.action)
+        action = self.action
+        shared = action.options.walkers.number > 1
+        fmt, interval = action.options.fmt, action.options.interval
+        header = partial(hills_header, action, fmt, interval, shared)
         return self._files.writer(self.action.label, name, header, self._appends)
 
     # ---- a step
@@ -181,21 +175,13 @@ class MetadRun(ActionRun):
         action = self.action
         assert action.grid is not None
         path = self._files.path(str(action.options.grid_files.read))
-        action.grid.take(read_grid(path, action.label, _axes(action.grid)))
+        take_grid(action.grid, path, action.label)
 
     def _write_grid(self) -> None:
-        """Write the grid to its file, in place of the one before or behind it."""
         action, files = self.action, self.action.options.grid_files
         assert action.grid is not None
         path = self._files.path(str(files.written))
-        lines = grid_lines(action.label, _axes(action.grid), action.grid.with_derivatives())
-        if files.keeps_all:
-            with open_rows(path) as file:
-                file.writelines(lines)
-            return
-        with replacing(path) as made:
-            made.write_bytes(packed("".join(lines), path))
-            keep_last(path)
+        write_grid(action.grid, path, action.label, files.keeps_all)
 
     # ---- with a checkpoint
 
@@ -219,126 +205,3 @@ class MetadRun(ActionRun):
         self._appends = True
         self._writer()
         self._watch_grids()
-
-
-class HillsReader:
-    """The hills of one file, also while another process writes it.
-
-    Attributes
-    ----------
-    position : int
-        Up to where it is read, in bytes.
-    is_open : bool
-        Whether the file has been seen; PLUMED reads it from the next time on.
-    """
-
-    def __init__(self, path: Path, action: Metad) -> None:
-        self.path, self._action = path, action
-        self.position = 0
-        self._fields: list[str] = []
-        self._line = 0  # how many are read
-        self.is_open = False
-
-    def go_on(self, position: int, is_open: bool) -> None:
-        """Take what is before a position as read."""
-        self.position, self.is_open = position, is_open
-        if position:
-            self._rows(rows_of(self.path)[:position])
-
-    def read_on(self) -> None:
-        """Add what has been written since; the first time, only see that the file is there."""
-        if self.is_open:
-            count = self.read()
-            log.debug("METAD %s: %d hills from %s", self._action.label, count, self.path)
-        else:
-            self.is_open = self.path.exists()
-
-    def read(self) -> int:
-        """Add the hills behind the place reached; return how many.
-
-        Raises
-        ------
-        ValueError
-            With the line of a row that is no hill.
-        """
-        text = rows_of(self.path, self.position)
-        complete = text[: text.rfind(b"\n") + 1]  # a line may be half written yet
-        self.position += len(complete)
-        rows, lines = self._rows(complete)
-        if not rows:
-            return 0
-        numbers = np.array(rows, dtype=float)
-        hills = FieldTable.from_values(self._fields, {}, numbers, str(self.path), tuple(lines))
-        needed = self._needed
-        hills.require_finite(needed)
-        hills.require_positive(self._action.widths_of_hills)
-        values, n = hills.taken(needed)[:, 1:], len(self._action.arguments)
-        self._action.add_hills(values[:, :n], values[:, n:-1], values[:, -1])
-        return len(rows)
-
-    @property
-    def _needed(self) -> list[str]:
-        """Columns in the order of the file."""
-        names = [value.name for value in self._action.arguments]
-        return ["time", *names, *self._action.sigma_names, "height"]
-
-    def _rows(self, complete: bytes) -> tuple[list[list[float]], list[int]]:
-        """Rows of numbers, and the line of each."""
-        rows, lines = [], []
-        for line in lines_of(complete.decode(errors="replace"))[:-1]:
-            self._line += 1
-            if row := self._row(line):
-                rows.append(row)
-                lines.append(self._line)
-        return rows, lines
-
-    def _row(self, line: str) -> list[float]:
-        words = line.split()
-        if words[:2] == ["#!", "FIELDS"]:
-            try:
-                header = FieldTable.from_values(words[2:], {}, np.empty((0, len(words) - 2)))
-                header.require_columns(self._needed, HILLS_EXTRA)
-            except ValueError as error:
-                metad = f"{self.path}:{self._line} is not of METAD {self._action.label}"
-                raise ValueError(f"{metad}: {error}") from None
-            self._fields = words[2:]
-        elif words[:2] == ["#!", "SET"] and len(words) == 4:
-            self._check_constant(words[2], words[3])
-        elif words and not words[0].startswith("#"):
-            return row_of(self.path, self._line, words, self._fields or None)
-        return []
-
-    def _check_constant(self, name: str, text: str) -> None:
-        for value in self._action.arguments:
-            for side, limit in zip(("min", "max"), value.domain_text or (None, None), strict=True):
-                if name == f"{side}_{value.name}" and text != limit:
-                    raise ValueError(
-                        f"{self.path}: {name} is {text}, but {value.name} of METAD "
-                        f"{self._action.label} has {limit or 'no period'}"
-                    )
-        adapts = self._action.widths is not None
-        if name == "multivariate" and text != str(adapts).lower():
-            raise ValueError(
-                f"{self.path}: multivariate is {text}: METAD {self._action.label} "
-                f"{'has' if adapts else 'lacks'} ADAPTIVE, and other hills are not read natively"
-            )
-
-
-def _hills_header(metad: Metad) -> tuple[list[str], list[tuple[str, str]]]:
-    names = [value.name for value in metad.arguments]
-    fields = ["time", *names, *metad.sigma_names, "height", "biasf"]
-    if metad.options.walkers.number > 1:
-        fields.append("clock")
-    multivariate = "false" if metad.widths is None else "true"
-    constants = [("multivariate", multivariate), ("kerneltype", "stretched-gaussian")]
-    if metad.options.interval is not None:
-        limits = zip(("lower_int", "upper_int"), metad.options.interval, strict=True)
-        constants += [(name, metad.options.fmt % limit) for name, limit in limits]
-    domains = [value.domain_text for value in metad.arguments]
-    return fields, constants + domain_constants(names, domains)
-
-
-def _axes(grid: HillGrid) -> list[GridAxis]:
-    return [
-        GridAxis(a.value.name, a.texts, a.lower, a.step, a.nodes, a.periodic) for a in grid.axes
-    ]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions import Action
-from openmm_cgan.plumed.actions.metad.metad import Metad
-from openmm_cgan.plumed.actions.opes.opes import Opes
+from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.files.output_files import OutputFiles
+from openmm_cgan.plumed.input.language import Statement
 from openmm_cgan.plumed.native.forces.compiler import Compiler
 
 KB_PLUMED = 0.0083144621  # kJ/mol/K, as PLUMED multiplies TEMP
@@ -88,7 +88,23 @@ class NoTemperatureError(ValueError):
         )
 
 
-def kt_of(bias: Metad | Opes, temperature: float | None, needed: bool) -> float | None:
+class Thermal(Protocol):
+    """An action that works with a temperature, of its own or of the run.
+
+    Attributes
+    ----------
+    options : object
+        With ``temp``, its own [K], or None.
+    """
+
+    options: Any
+    name: ClassVar[str]
+    label: str
+    units: UnitSystem
+    statement: Statement
+
+
+def kt_of(bias: Thermal, temperature: float | None, needed: bool) -> float | None:
     """The kT that a bias works with [energy unit of the input]; None where it is not known.
 
     Raises

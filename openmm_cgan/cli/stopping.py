@@ -1,0 +1,27 @@
+"""How a long command ends when it is told to: with a line on how to go on."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+
+@contextlib.contextmanager
+def stopping(kept: Path) -> Iterator[None]:
+    """SIGTERM and SIGINT end a command with a line on how to go on, and exit code 143 or 130.
+
+    There is something to go on from once the file or folder `kept` exists.
+    """
+    from openmm_cgan.signals import StoppedBySignalError, at_once
+
+    try:
+        with at_once():
+            yield
+    except StoppedBySignalError as stopped:
+        saved = f"all is saved in {kept}: the same command with --resume goes on"
+        click.echo(f"{stopped}; {saved if kept.exists() else 'nothing was saved yet'}", err=True)
+        sys.exit(128 + stopped.number)

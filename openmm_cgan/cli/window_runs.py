@@ -1,0 +1,200 @@
+"""Umbrella windows of a run: placed by what it found, started from a model or from its frames."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+
+from openmm_cgan.cgan import ConditionalGAN
+from openmm_cgan.cli.simulations import FRAMES, INPUT, SYSTEM, TOPOLOGY
+from openmm_cgan.frames import Frames, read_frames
+from openmm_cgan.free_energy import FreeEnergy, free_energy_profile, free_energy_surface
+from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
+from openmm_cgan.openmm_xml import from_xml
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.proposals import Screen, cv_differences, propose
+from openmm_cgan.testsystems import Molecule
+from openmm_cgan.topologies import read_configuration
+from openmm_cgan.windows import Window, WindowResult, WindowSettings, run_windows, umbrella_windows
+from openmm_cgan.windows.placement import Placement, window_template
+
+logger = logging.getLogger("openmm_cgan")
+
+TRIES = 20  # configurations generated for each window
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run has left in its folder.
+
+    Attributes
+    ----------
+    molecule : Molecule
+        Its System is without the bias.
+    biased : BiasedRun
+    bias : PlumedBias
+        For its CVs.
+    """
+
+    molecule: Molecule
+    biased: BiasedRun
+    bias: PlumedBias
+
+    @property
+    def frames(self) -> Frames:
+        """Its frames."""
+        return self.biased.frames
+
+
+def read_run(folder: Path, plumed: Path | None = None) -> Run:
+    """Read a run.
+
+    Parameters
+    ----------
+    folder : Path
+        As `run_biased` leaves it.
+    plumed : Path, optional
+        Its input where that names files that do not lie beside the copy in the folder.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If something is missing or damaged, or the frames are of a part of the atoms.
+    """
+    for name in (TOPOLOGY, SYSTEM, INPUT):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is not there: give the folder of a run")
+    structure = read_configuration(folder / TOPOLOGY)
+    system = from_xml((folder / SYSTEM).read_text(), openmm.System, folder / SYSTEM)
+    frames = read_frames(folder / FRAMES)
+    if len(frames.atoms) != system.getNumParticles():
+        raise ValueError(
+            f"the frames of {folder} hold {len(frames.atoms)} of {system.getNumParticles()} atoms: "
+            "no window can start from them; run with --atoms all"
+        )
+    biased = BiasedRun.of(frames, folder / INPUT, folder)
+    names = tuple(variable.name for variable in frames.variables)
+    given = plumed or folder / INPUT
+    bias = PlumedBias(given, structure.topology, temperature=frames.temperature, cvs=names)
+    positions = structure.getPositions(asNumpy=True)._value
+    return Run(Molecule(structure.topology, system, np.array(positions)), biased, bias)
+
+
+def rough_free_energy(run: Run, names: Sequence[str], number: int) -> FreeEnergy:
+    """Free energy along one CV or over two as the run knows it, bins as many as windows.
+
+    Of metadynamics and OPES what the bias adds up to, where frames have been; else the frames
+    weighed.
+    """
+    samples = reweight_runs([run.biased], n_bootstrap=0)
+    found = (
+        free_energy_profile(replace(samples, unknown=""), names[0], number)
+        if len(names) == 1
+        else free_energy_surface(replace(samples, unknown=""), names, number)
+    )
+    if len(names) > 1:
+        return found
+    alone = run.biased.free_energy_of_bias(names[0], found.centres[0])
+    if alone is None:
+        return found
+    return replace(found, free_energy=np.where(np.isfinite(found.free_energy), alone, np.nan))
+
+
+def starts(
+    run: Run, placement: Placement, model: Path | None, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Where windows start: from what a model makes at their centres, else from the nearest frame.
+
+    Parameters
+    ----------
+    run : Run
+    placement : Placement
+        n windows.
+    model : Path or None
+    seed : int
+        Of the model's noise, and of which of its configurations is taken.
+
+    Returns
+    -------
+    positions : ndarray, shape (n, n_atoms, 3)
+        [nm]
+    seeded : ndarray of bool, shape (n,)
+        Which are of the model.
+
+    Raises
+    ------
+    ValueError
+        If the model is of other CVs or makes a part of the atoms.
+    """
+    columns = [v.name for v in run.frames.variables]
+    chosen = [columns.index(name) for name in placement.names]
+    variables = [run.frames.variables[k] for k in chosen]
+    nearest = np.array([
+        _distances(run, variables, chosen, centre).argmin() for centre in placement.centres
+    ])  # fmt: skip
+    positions = run.frames.positions[nearest].astype(float)
+    if model is None:
+        return positions, np.zeros(len(nearest), dtype=bool)
+    gan = ConditionalGAN.load(model, run.molecule.topology)
+    if gan.n_atoms != len(run.frames.atoms):
+        raise ValueError(
+            f"{model} makes {gan.n_atoms} of {len(run.frames.atoms)} atoms: windows of a solvated "
+            "system start from frames here, leave --model out"
+        )
+    known = [v.name for v in gan.variables]
+    if known != columns:
+        raise ValueError(f"{model} is of the CVs {', '.join(known)}, the run has {columns}")
+    targets = run.frames.cvs[nearest]  # what a window does not restrain is as in a frame near it
+    targets[:, chosen] = placement.centres
+    screen = Screen(run.molecule.topology, run.molecule.positions, run.bias)
+    made = propose(gan, np.repeat(targets, TRIES, axis=0), screen, seed=seed)
+    rng, seeded = np.random.default_rng(seed), np.zeros(len(nearest), dtype=bool)
+    for i, rows in enumerate(np.split(np.arange(len(made)), len(nearest))):
+        if len(passed := rows[made.accepted[rows]]):
+            positions[i], seeded[i] = made.positions[rng.choice(passed)], True
+    logger.info("proposals: %s", made.counts())
+    return positions, seeded
+
+
+def _distances(
+    run: Run, variables: Sequence, columns: Sequence[int], centre: NDArray
+) -> NDArray[np.float64]:
+    """How far frames are from a centre, (n_frames,), each CV in its spread over the frames."""
+    values = run.frames.cvs[:, columns]
+    return np.linalg.norm(cv_differences(variables, centre, values) / values.std(axis=0), axis=1)
+
+
+def windows_of(
+    run: Run, placement: Placement, model: Path | None, settings: WindowSettings, folder: Path
+) -> list[Window]:
+    """The windows, ready to be run."""
+    positions, seeded = starts(run, placement, model, settings.seed)
+    kappa = dict(zip(placement.names, placement.kappa.tolist(), strict=True))
+    template = window_template(run.bias, kappa)
+    windows = umbrella_windows(template, placement.centres, positions, settings, folder, "frame")
+    origins = np.where(seeded, "seeded", "frame").tolist()
+    return [replace(w, origin=o) for w, o in zip(windows, origins, strict=True)]
+
+
+def run_all(
+    windows: Sequence[Window], molecule: Molecule, platform: str | None, workers: int | None
+) -> list[WindowResult]:
+    """Run windows on a pool of processes, one thread each; 0 workers: in this process."""
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    # spawn: a fork would copy torch's threads, one of which may hold a lock for ever
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn) if workers else nullcontext() as pool:
+        return run_windows(
+            windows, molecule.system, molecule.topology, pool,
+            platform=platform, reference=molecule.positions,
+        )  # fmt: skip

@@ -1,0 +1,8 @@
+"""OPES_EXPANDED and its expansions: one run that samples many states.
+
+expansions     what an ECV_ action is: states, and the reduced energy of each
+linear         ECV_MULTITHERMAL, ECV_LINEAR
+umbrellas      ECV_UMBRELLAS_LINE
+options        the keywords of OPES_EXPANDED, and what a statement says by them
+opes_expanded  the bias
+"""
