@@ -121,7 +121,8 @@ class ConditionalGenerator:
         checkpoint : path, optional
             Written while training; training goes on from it if it exists.
         featurize : callable, optional
-            Frames and topology to a Featurization; the Z-matrix's, or without topology plain ones.
+            Frames and topology to a Featurization, as `AlignedFeatures.of_part("resid 9:17")`;
+            `default_featurize` chooses if omitted.
         threads : int, of torch, while it trains
         atoms : str or sequence of int, optional
             What to make, for `selected_atoms`; the solute of frames with a box, else all they hold.
@@ -137,7 +138,6 @@ class ConditionalGenerator:
         settings = settings or TrainingSettings()
         frames = frames_to_learn(frames, topology, atoms)
         topology = None if topology is None else openmm_topology(topology)
-        whole, molecule, system = hashes_of(frames, topology)
         require_restriction(settings, restriction)
         with torch_threads(threads):
             dataset = Dataset.prepare(frames, topology, settings, featurize)
@@ -145,6 +145,7 @@ class ConditionalGenerator:
             generator, critic = initial_networks(dataset, settings)
             loss = restriction and partial(inconsistency, features, conditions, restriction)
             history = train(generator, critic, dataset.rows, settings, checkpoint, loss)
+        whole, molecule, system = hashes_of(frames, topology, features.atoms)
         versions = {"openmm_cgan": __version__, "torch": torch.__version__}
         return cls(
             features, conditions, generator, whole, dataset.cv_range, settings, history,

@@ -21,6 +21,7 @@ from openmm_cgan.atom_selection import check_selection, selected_atoms
 from openmm_cgan.atomic_files import replacing, write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
 from openmm_cgan.json_files import read_json
+from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, RunCheckpointReporter
@@ -350,7 +351,7 @@ def _end_of(folder: Path) -> int:
 
 def _load_state(simulation: app.Simulation, path: Path) -> None:
     """Positions, velocities, box, time and step; parameters are the bias's own to restore."""
-    state = openmm.XmlSerializer.deserialize(path.read_text())
+    state = from_xml(path.read_text(), openmm.State, path)
     context = simulation.context
     context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
     context.setPositions(state.getPositions())

@@ -20,6 +20,7 @@ from openmm_cgan.cli.simulations import FRAMES, INPUT, SYSTEM, TOPOLOGY
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy import FreeEnergy, free_energy_profile, free_energy_surface
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
+from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, cv_differences, propose
 from openmm_cgan.testsystems import Molecule
@@ -74,10 +75,7 @@ def read_run(folder: Path, plumed: Path | None = None) -> Run:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is not there: give the folder of a run")
     structure = read_configuration(folder / TOPOLOGY)
-    try:
-        system = openmm.XmlSerializer.deserialize((folder / SYSTEM).read_text(encoding="utf-8"))
-    except (ValueError, openmm.OpenMMException) as error:
-        raise ValueError(f"{folder / SYSTEM} is no System in XML, or is damaged: {error}") from None
+    system = from_xml((folder / SYSTEM).read_text(), openmm.System, folder / SYSTEM)
     frames = read_frames(folder / FRAMES)
     if len(frames.atoms) != system.getNumParticles():
         raise ValueError(

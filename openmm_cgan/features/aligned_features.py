@@ -26,25 +26,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from openmm_cgan.atom_selection import Atoms, check_selection, selected_atoms
+from openmm_cgan.features.alignment import (
+    aligned,
+    around,
+    renamed,
+    require_whole,
+    some_positions,
+)
 from openmm_cgan.features.featurization import Featurization, Featurize
 from openmm_cgan.features.modes import principal_modes
 from openmm_cgan.internal_coordinates import NM
 from openmm_cgan.internal_coordinates.local_geometry import LocalGeometry, Tie
 from openmm_cgan.internal_coordinates.molecule import MoleculeGraph
-from openmm_cgan.internal_coordinates.neighbours import near_pairs
 from openmm_cgan.internal_coordinates.superposition import superposed
 from openmm_cgan.rotors import Rotor, find_rotors
-from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
     from openmm_cgan.frames import Frames
 
 ROWS = 2000  # frames, evenly spaced, that modes and bounds are read off
-ROUNDS = 4  # of moving frames onto their mean
-AROUND, GLANCES = 0.6, 20  # nm from a part, in any of so many frames: what it stands among
-SOLVENT = 3  # atoms: molecules of no more are no rest to stand among
-BROKEN = 0.6  # nm: a longer bond means a molecule cut by the periodic boundary
 
 
 class AlignedFeatures:
@@ -115,15 +117,15 @@ class AlignedFeatures:
         return cls._fit(frames, topology, frames.atoms, frames.atoms[:0])
 
     @classmethod
-    def of_part(cls, part: Sequence[int]) -> Featurize:
+    def of_part(cls, part: Atoms) -> Featurize:
         """What featurizes frames by a part of their atoms, made among the others.
 
         Parameters
         ----------
-        part : sequence of int
-            Atoms of the topology: of a loop, a ligand, side chains. The frames must hold them and
-            what is around them; residues with an atom within `AROUND` of the part count as that,
-            solvent does not.
+        part : str or sequence of int
+            Atoms, for `selected_atoms`: of a loop, a ligand, side chains. The frames must hold them
+            and what is around them; residues with an atom within `AROUND` of the part count as
+            that, solvent does not.
 
         Returns
         -------
@@ -131,18 +133,17 @@ class AlignedFeatures:
             For ``ConditionalGenerator.fit(frames, topology, featurize=...)``. It raises ValueError
             where the frames lack atoms of the part, or less than three heavy atoms are around it.
         """
-        wanted = [int(atom) for atom in part]
+        check_selection(part)
 
         def fit_part(frames: Frames, topology: Any) -> Featurization:
-            chosen = np.array(wanted, dtype=np.int64)
+            chosen = selected_atoms(topology, part)
             missing = np.setdiff1d(chosen, frames.atoms)
-            if len(chosen) == 0 or len(missing) or len(np.unique(chosen)) < len(chosen):
+            if len(missing):
                 raise ValueError(
-                    f"the part has {len(chosen)} atoms, of which the frames lack"
-                    f" {missing.tolist()}: expected atoms of the frames, none twice, and frames of"
-                    " the part and what is around it"
+                    f"the frames lack the atoms {missing.tolist()} of the part: expected frames of"
+                    " the part and of what is around it"
                 )
-            rest = _around(frames, topology, chosen)
+            rest = around(frames, topology, chosen)
             return cls._fit(frames, topology, chosen, rest)
 
         return fit_part
@@ -156,12 +157,12 @@ class AlignedFeatures:
         told_apart = {a for variable in frames.variables for a in variable.atoms}
         found = find_rotors(topology, every.tolist(), told_apart)
         rotors = torch.tensor(found, dtype=torch.int64).reshape(-1, 3)
-        x = torch.from_numpy(_some(frames, ROWS, every))
-        _require_whole(molecule, x.numpy())
+        x = torch.from_numpy(some_positions(frames, ROWS, every))
+        require_whole(molecule, x.numpy())
         own = np.arange(len(every)) < len(atoms)
         heavy = (np.array(molecule.elements) > 1) & (~own if len(rest) else own)
         fitted = torch.from_numpy(np.flatnonzero(heavy if heavy.sum() > 2 else own))
-        x, mean = _aligned(x, fitted, rotors)
+        x, mean = aligned(x, fitted, rotors)
         modes, scale = principal_modes((x - mean).numpy()[:, own])
         return cls(
             atoms,
@@ -233,26 +234,33 @@ class AlignedFeatures:
         x = x + self.mean[: self.n_atoms]
         return self._mended(x, self._mean_rest, cvs)
 
-    def place(self, positions: Tensor, rest: Tensor, cvs: Tensor) -> Tensor:
+    def place(
+        self,
+        positions: NDArray[np.float64],
+        rest: NDArray[np.float64],
+        cvs: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
         """Put a part among the rest as it stands, and mend it there.
 
         Parameters
         ----------
-        positions : Tensor, shape (n, n_atoms, 3)
+        positions : ndarray, shape (n, n_atoms, 3)
             As `decode` gives them [nm].
-        rest : Tensor, shape (n_rest, 3)
+        rest : ndarray, shape (n_rest, 3)
             Where the rest stands [nm].
-        cvs : Tensor, shape (n, n_cvs)
+        cvs : ndarray, shape (n, n_cvs)
             [CV units]
 
         Returns
         -------
-        Tensor, shape (n, n_atoms, 3)
+        ndarray, shape (n, n_atoms, 3)
         """
-        frame = torch.cat([positions, self._mean_rest.expand(len(positions), -1, -1)], dim=1)
-        onto = rest.double()[self.fitted - self.n_atoms]
+        generated, held = torch.from_numpy(positions), torch.from_numpy(rest).double()
+        frame = torch.cat([generated, self._mean_rest.expand(len(generated), -1, -1)], dim=1)
+        onto = held[self.fitted - self.n_atoms]
         moved = superposed(frame, onto, self.fitted)[:, : self.n_atoms]
-        return self._mended(moved, rest.double(), cvs)
+        with torch.no_grad():
+            return self._mended(moved, held, torch.from_numpy(cvs)).numpy()
 
     @property
     def _mean_rest(self) -> Tensor:
@@ -299,75 +307,6 @@ class AlignedFeatures:
         local = {k.removeprefix("geometry."): a for k, a in arrays.items()}
         geometry = LocalGeometry.from_arrays(local)
         return cls(arrays["atoms"], variables, rest=arrays["rest"], geometry=geometry, **tensors)
-
-
-def renamed(x: Tensor, reference: Tensor, rotors: Tensor) -> Tensor:
-    """Exchange the hydrogens of rotors in a circle, so that they are nearest to a reference.
-
-    Parameters
-    ----------
-    x : Tensor, shape (n, n_atoms, 3)
-    reference : Tensor, shape (n_atoms, 3)
-    rotors : Tensor of int, shape (n_rotors, 3)
-
-    Returns
-    -------
-    Tensor, shape (n, n_atoms, 3)
-    """
-    if not len(rotors):
-        return x
-    turned = torch.stack([x[:, rotors.roll(turn, 1)] for turn in range(3)])
-    off = ((turned - reference[rotors]) ** 2).sum(dim=(3, 4))
-    nearest = off.argmin(dim=0)[None, :, :, None, None].expand(1, -1, -1, 3, 3)
-    chosen = turned.gather(0, nearest)[0]
-    return x.index_copy(1, rotors.flatten(), chosen.flatten(1, 2))
-
-
-def _aligned(x: Tensor, fitted: Tensor, rotors: Tensor) -> tuple[Tensor, Tensor]:
-    """Configurations (n, n_atoms, 3) moved onto their mean, and the mean (n_atoms, 3)."""
-    mean = x[0]
-    for _ in range(ROUNDS):
-        x = renamed(superposed(x, mean[fitted], fitted), mean, rotors)
-        mean = x.mean(0)
-    return x, mean
-
-
-def _some(frames: Frames, n: int, atoms: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Positions (at most n, n_atoms, 3) of atoms in evenly spaced frames."""
-    rows = np.unique(np.linspace(0, len(frames) - 1, n).astype(np.int64))
-    place = {atom: i for i, atom in enumerate(frames.atoms.tolist())}
-    return frames.positions[rows][:, [place[a] for a in atoms.tolist()]].astype(np.float64)
-
-
-def _around(frames: Frames, topology: Any, part: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Atoms of the residues around a part, of molecules larger than solvent's and ions."""
-    others = np.setdiff1d(frames.atoms, part)
-    every = np.concatenate([part, others])
-    molecule = MoleculeGraph.from_topology(topology, every.tolist(), None)
-    number = molecule.components()
-    large = np.bincount(number)[number] > SOLVENT
-    residues = np.array([a.residue.index for a in openmm_topology(topology).atoms()])[every]
-    own = np.arange(len(every)) < len(part)
-    pairs = near_pairs(_some(frames, GLANCES, every), AROUND, own, np.zeros(0, dtype=np.int64))
-    near = np.unique(pairs.numpy() % len(every))
-    near = near[~own[near] & large[near]]
-    rest = every[~own & large & np.isin(residues, residues[near])]
-    if (np.array(molecule.elements)[np.isin(every, rest)] > 1).sum() < 3:
-        raise ValueError(
-            f"less than three heavy atoms of the frames are within {AROUND} nm of the part: it"
-            " is made among the rest, which frames must hold, with whole molecules near each other"
-        )
-    return rest
-
-
-def _require_whole(molecule: MoleculeGraph, x: NDArray[np.float64]) -> None:
-    bonds = [(a, b) for a, near in enumerate(molecule.neighbours) for b in near if a < b]
-    longest = max((np.linalg.norm(x[:, a] - x[:, b], axis=1).max() for a, b in bonds), default=0.0)
-    if longest > BROKEN:
-        raise ValueError(
-            f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary."
-            " Write frames with whole molecules"
-        )
 
 
 def _ties(

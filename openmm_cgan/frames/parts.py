@@ -88,14 +88,14 @@ def frames_of_atoms(frames: Frames, atoms: ArrayLike) -> Frames:
     return replace(frames, positions=frames.positions[:, places], atoms=wanted)
 
 
-def hashes_of(frames: Frames, topology: Any) -> tuple[str, str, str]:
-    """Hashes of the whole topology of frames, of their own atoms, and of their System.
+def hashes_of(frames: Frames, topology: Any, atoms: ArrayLike) -> tuple[str, str, str]:
+    """Hashes of the whole topology of frames, of some of its atoms, and of their System.
 
     Empty where they are not known; ``topology`` may be None.
     """
     if topology is None:
         return frames.topology_hash, "", frames.system_hash
-    return topology_hash(topology), molecule_hash(topology, frames.atoms), frames.system_hash
+    return topology_hash(topology), molecule_hash(topology, atoms), frames.system_hash
 
 
 def molecule_hash(topology: Any, atoms: ArrayLike) -> str:

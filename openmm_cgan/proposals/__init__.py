@@ -21,6 +21,7 @@ from openmm_cgan.proposals.samplers import (
 )
 from openmm_cgan.proposals.screening import (
     PASSED,
+    Rest,
     Screen,
     ScreenSettings,
     cv_differences,
@@ -32,6 +33,7 @@ __all__ = [
     "DensitySampler",
     "GridConditions",
     "Proposals",
+    "Rest",
     "Sampler",
     "Screen",
     "ScreenSettings",

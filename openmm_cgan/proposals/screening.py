@@ -7,7 +7,7 @@ CV that is not the one asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -81,6 +81,22 @@ class ScreenSettings:
             raise ValueError(f"clash_fraction is {self.clash_fraction}; expected 0 or more")
 
 
+@dataclass(frozen=True)
+class Rest:
+    """What a part of a molecule stands among; a screen looks at both together.
+
+    Attributes
+    ----------
+    atoms : sequence of int
+        Of the topology, none of the part.
+    positions : callable
+        Gives the whole system's positions (n_topology_atoms, 3) [nm], as they are now.
+    """
+
+    atoms: Sequence[int]
+    positions: Callable[[], NDArray[np.float64]]
+
+
 class Screen:
     """Tells which configurations are the molecule that was given, at the CVs asked for.
 
@@ -96,6 +112,8 @@ class Screen:
     settings : ScreenSettings
     atoms : sequence of int, optional
         The atoms of the topology that configurations hold; all by default.
+    rest : Rest, optional
+        What these atoms stand among.
 
     Raises
     ------
@@ -110,17 +128,21 @@ class Screen:
         restriction: Restriction | None = None,
         settings: ScreenSettings | None = None,
         atoms: Sequence[int] | None = None,
+        rest: Rest | None = None,
     ) -> None:
         self.settings = settings or ScreenSettings()
-        self.restriction = restriction
-        self.graph = BondGraph.from_topology(topology, atoms)
-        self.n_atoms = len(self.graph.elements)
+        self.restriction, self.rest = restriction, rest
+        held = [] if rest is None else list(rest.atoms)
+        every = None if atoms is None else [*atoms, *held]
+        self.graph = BondGraph.from_topology(topology, every)
+        self.n_atoms = len(self.graph.elements) - len(held)
         reference = nanometers(reference)
         if reference.shape != (self.n_atoms, 3) or not np.isfinite(reference).all():
             raise ValueError(
                 f"the reference has shape {reference.shape}; expected finite positions [nm] of "
                 f"shape ({self.n_atoms}, 3), one row for each screened atom of the topology"
             )
+        reference = self._among(reference[None])[0]
         self._set_bond_limits(reference)
         fraction, excluded = self.settings.clash_fraction, self.settings.excluded_bonds
         self._clashes = ClashCheck(self.graph, fraction, excluded)
@@ -140,12 +162,20 @@ class Screen:
         found = f"{len(self.stereocentres)} stereocentres, {len(self.amides)} amides"
         if len(self.double_bonds):
             found += f", {len(self.double_bonds)} double bonds"
-        return f"Screen({self.n_atoms} atoms, {len(self._bonds)} bonds, {found})"
+        rest = "" if self.rest is None else f" among {len(self.rest.atoms)}"
+        return f"Screen({self.n_atoms} atoms{rest}, {len(self._bonds)} bonds, {found})"
 
     @property
     def knows_isomers(self) -> bool:
         """Whether there is a stereocentre, an amide or a double bond to look at."""
         return bool(len(self.stereocentres) + len(self.amides) + len(self.double_bonds))
+
+    def _among(self, x: NDArray, whole: NDArray | None = None) -> NDArray:
+        """Configurations (n, n_atoms, 3), and the rest where there is one."""
+        if self.rest is None:
+            return x
+        held = (self.rest.positions() if whole is None else whole)[list(self.rest.atoms)]
+        return np.concatenate([x, np.broadcast_to(held, (len(x), *held.shape))], axis=1)
 
     def _check_reference(self, reference: NDArray, volumes: NDArray) -> None:
         flat = np.abs(volumes) < FLAT
@@ -180,6 +210,7 @@ class Screen:
         targets: NDArray | None = None,
         cvs: NDArray | None = None,
         cv_range: NDArray | None = None,
+        whole: NDArray | None = None,
     ) -> NDArray:
         """Say of each configuration why it is refused.
 
@@ -193,6 +224,8 @@ class Screen:
             CVs of the configurations where they are known already.
         cv_range : ndarray, shape (n_cvs, 2), optional
             What a sampler knows, where the settings have no tolerance.
+        whole : ndarray, shape (n_topology_atoms, 3), optional
+            Where the rest is looked for [nm], if there is one, in place of where it is now.
 
         Returns
         -------
@@ -218,7 +251,7 @@ class Screen:
             (CLASH, self._clashes),
             (BOND_LENGTH, self._stretched),
         )
-        sound = positions if finite.all() else positions[finite]
+        sound = self._among(positions if finite.all() else positions[finite], whole)
         rows = np.flatnonzero(finite)
         with np.errstate(over="ignore", invalid="ignore"):
             for reason, wrong in checks:

@@ -135,15 +135,22 @@ def inject(
     context.applyVelocityConstraints(tolerance)
 
 
-def velocity_temperature(simulation: app.Simulation, given: float | unit.Quantity | None) -> float:
-    """Temperature to draw velocities at [K]: the one given, else that the Simulation is held at.
+def velocity_temperature(
+    simulation: app.Simulation,
+    given: float | unit.Quantity | None,
+    otherwise: float | None = None,
+) -> float:
+    """Temperature to draw velocities at [K].
+
+    The one given, else that the Simulation is held at, else another, such as that of a bias.
 
     Raises
     ------
     ValueError
-        If there is neither.
+        If there is none.
     """
     temperature = temperature_of(simulation) if given is None else kelvin(given)
+    temperature = otherwise if temperature is None else temperature
     if temperature is None:
         raise ValueError(
             f"{type(simulation.integrator).__name__} has no temperature to draw velocities at; "

@@ -305,6 +305,11 @@ class FrameReporter:
         )
 
 
+def frame_reporters_of(simulation: Simulation) -> list[FrameReporter]:
+    """The FrameReporters of a simulation, in their order."""
+    return [reporter for reporter in simulation.reporters if isinstance(reporter, FrameReporter)]
+
+
 def _one_of(atoms: Atoms | None, subset: Sequence[int] | None) -> Atoms | None:
     if atoms is not None and subset is not None:
         raise ValueError("atoms and atomSubset are two words for one thing: give one of them")

@@ -280,7 +280,7 @@ class HealingContext:
         here = self.surroundings
         if not np.isfinite(energy):
             return ENERGY_NOT_FINITE
-        reason = str(screen.check(positions[None, here.atoms])[0])
+        reason = str(screen.check(positions[None, here.atoms], whole=positions)[0])
         if reason:
             return reason
         # in the restraint CVs fluctuate: the tolerance, and three deviations at the default kappa

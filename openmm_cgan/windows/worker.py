@@ -22,6 +22,7 @@ from openmm_cgan.atom_selection import solute_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
 from openmm_cgan.frames import frames_of_atoms, read_frames
+from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.proposals import Screen, ScreenSettings
@@ -147,7 +148,7 @@ def _run(
             keepers: dict[str, Keeper] = {"bias": bias, "frames": reporter}
             restore_run(to_go_back_to(whole, retry), simulation, keepers, new_velocities=seed)
         elif resumed:
-            simulation.context.setState(openmm.XmlSerializer.deserialize(portable.read_text()))
+            simulation.context.setState(from_xml(portable.read_text(), openmm.State, portable))
         else:
             _start(simulation, folder, record | {"seed": record["seed"] + retry}, bias, isomers)
         if not whole.exists():

@@ -53,6 +53,9 @@ def test_injected_positions_and_velocities_obey_the_constraints() -> None:
         assert np.linalg.norm(x[i] - x[j]) == pytest.approx(length._value, rel=1e-5)
         assert abs((v[i] - v[j]) @ (x[i] - x[j])) < 1e-6
     assert (simulation.currentStep, state.getTime()._value) == (7, pytest.approx(0.014))
+    inject(simulation, x, 300.0, seed=10, velocities=v / 2)
+    given = simulation.context.getState(velocities=True).getVelocities(asNumpy=True)._value
+    np.testing.assert_allclose(given, v / 2, atol=1e-5)
 
 
 def held_at(integrator: openmm.Integrator, *forces: openmm.Force) -> app.Simulation:

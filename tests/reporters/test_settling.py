@@ -44,6 +44,14 @@ def test_what_decays_is_left_out_until_it_is_lost_in_the_noise(size: float, deca
     assert np.median(looks) <= seen_until + 2 * decay + 2
 
 
+def test_what_no_single_look_shows_is_seen_in_many() -> None:
+    """Two standard errors of a look are six of nine of them."""
+    rng = np.random.default_rng(7)
+    weak = 2 / np.sqrt(INJECTIONS) * (np.arange(LOOKS) < 16)
+    found = [settled_after(noise(rng, 0.1) + weak[None, :, None]) for _ in range(30)]
+    assert np.median([LOOKS if n is None else n for n in found]) >= 6
+
+
 def test_what_does_not_settle_is_not_said_to_have() -> None:
     rng = np.random.default_rng(3)
     on_its_way = np.linspace(5, 0, LOOKS)[None, :, None]

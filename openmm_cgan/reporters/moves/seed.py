@@ -28,6 +28,7 @@ from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, Candidates
 from openmm_cgan.reporters.contexts import settle_steps_of
 from openmm_cgan.reporters.healing import HealingContext
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
+from openmm_cgan.reporters.placing import placed, rest_of
 from openmm_cgan.reporters.settling import SettleWatch
 from openmm_cgan.reporters.surroundings import Surroundings
 
@@ -97,6 +98,12 @@ class SeedMove:
                 "seeds are healed at one temperature, and the System's Drude particles have a "
                 "bath of their own: proposals are not possible",
             )
+        if isinstance(simulation.integrator, openmm.RPMDIntegrator):
+            return Refusal(
+                "the atoms of an RPMDIntegrator are rings of beads",
+                "an RPMDIntegrator moves a ring of beads for each atom, and a proposal is one "
+                "configuration: proposals are not possible",
+            )
         atoms = generated_atoms(asked.sampler, simulation.topology)
         held = [
             int(atom)
@@ -128,6 +135,7 @@ class SeedMove:
             surroundings,
             settings.screen,
             start.atoms.tolist(),
+            rest_of(asked.sampler, surroundings),
         )
         healing = HealingContext(start.simulation, surroundings, start.temperature, settings)
         steps, watch = settle_steps_of(start.simulation.integrator, settings.settle_steps), None
@@ -182,7 +190,7 @@ class SeedMove:
         target = np.asarray(self._choose_target(visited, rng), dtype=float)
         targets = np.tile(target, (self._batch, 1))
         seed = int(rng.integers(1, 2**31 - 1))
-        proposals = propose(self.sampler, targets, self._screen, seed=seed)
+        proposals = propose(placed(self.sampler, here), targets, self._screen, seed=seed)
         counts = proposals.counts()
         passed = counts.pop(ACCEPTED)
         candidates = Candidates(len(proposals), counts, energies=passed)
