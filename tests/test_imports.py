@@ -203,6 +203,7 @@ ORDER = [
     "frames.h5md",
     "frames.segments",
     "frames.frames",
+    "frames.images",
     "frames.parts",
     "frames",
     "potentials",

@@ -13,6 +13,7 @@ import numpy as np
 
 from openmm_cgan.atom_selection import Atoms, atoms_to_take, check_selection
 from openmm_cgan.frames.frames import Frames, read_frames, topology_hash
+from openmm_cgan.frames.images import molecules_together
 from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def frames_to_learn(
     topology: Any,
     atoms: Atoms | None,
 ) -> Frames:
-    """The frames of the atoms that a generator is to make.
+    """The frames of the atoms that a generator is to make, its molecules next to each other.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def frames_to_learn(
         chosen = np.intersect1d(chosen, frames.atoms)
         if not len(chosen):  # frames of ions, or of water, as they were asked for
             return frames
-    return frames_of_atoms(frames, chosen)
+    return molecules_together(frames_of_atoms(frames, chosen), topology)
 
 
 def frames_of_atoms(frames: Frames, atoms: ArrayLike) -> Frames:
