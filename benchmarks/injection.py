@@ -277,13 +277,13 @@ def undisturbed(solute: Solute, case: str, stretches: int, seed: int) -> list[li
             simulation.reporters.append(seeds)
             while seeds.counts()["accepted"] == 0:
                 simulation.step(INTERVAL)
-            simulation.reporters.clear()
+            simulation.reporters.remove(seeds)
             simulation.step(SETTLED)
             simulation.reporters.append(looks)
             for _ in range(-(-stretches // len(PLACES))):
                 simulation.step(STRETCH)
                 found.append(np.mean(looks.seen[-STRETCH // EVERY :], axis=0).tolist())
-            simulation.reporters.clear()
+            simulation.reporters.remove(looks)
     return found
 
 
