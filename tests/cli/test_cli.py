@@ -69,6 +69,21 @@ def test_run_keeps_frames_and_restarts(tmp_path: Path) -> None:
     assert json.loads((folder / "run.json").read_text())["temperature"] == 300.0
 
 
+def test_atoms_are_chosen_by_a_selection(tmp_path: Path) -> None:
+    call_well(*run_options(tmp_path / "run", steps=100), "--atoms", "resname ALA")
+    assert read_frames(tmp_path / "run" / "frames").atoms.tolist() == list(range(6, 16))
+    wrong = call(*run_options(tmp_path / "other"), "--atoms", "resname LIG")
+    assert wrong.exit_code == 1
+    assert "finds none of the 22 atoms" in wrong.output
+    assert not (tmp_path / "other").exists()
+    result = call(
+        "train", tmp_path / "run" / "frames", "--topology", STRUCTURE, "--atoms", "protein",
+        "--out", tmp_path / "model.npz",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "12 of the 22 atoms asked for are not in the frames" in result.output
+
+
 def test_run_refuses_a_folder_that_holds_a_run(tmp_path: Path) -> None:
     call_well(*run_options(tmp_path / "run", steps=100))
     result = call(*run_options(tmp_path / "run", steps=100))
