@@ -254,6 +254,7 @@ ORDER = [
     "proposals",
     "reporters.frame_reporter",
     "reporters.contexts",
+    "reporters.bath",
     "reporters.ensembles",
     "reporters.settings",
     "reporters.settling",

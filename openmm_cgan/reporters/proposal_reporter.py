@@ -208,9 +208,8 @@ class ProposalReporter:
             if self._append and simulation.currentStep > 0:  # else another run begins
                 self._table.cut_after(simulation.currentStep)
         steps = self._reportInterval - simulation.currentStep % self._reportInterval
-        look = (
-            None if self._move.watch is None else self._move.watch.next_look(simulation.currentStep)
-        )
+        watch = self._move.watch
+        look = None if watch is None else watch.next_look(simulation.currentStep)
         include = ["positions", "energy"] if look is not None and look <= steps else ["positions"]
         return {"steps": min(steps, look or steps), "periodic": False, "include": include}
 
