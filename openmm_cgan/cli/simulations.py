@@ -145,6 +145,8 @@ def run_biased(
         If a position becomes infinite or NaN once more than ``settings.retries``.
     """
     settings = settings or RunSettings()
+    if settings.atoms is not None:
+        selected_atoms(molecule.topology, settings.atoms)  # before anything is written
     job = _Job(molecule, plumed_input, Path(folder), settings)
     restart = _goes_on(job.folder, restart, steps)
     job = replace(job, settings=replace(settings, platform=_platform_of(job)))
@@ -188,8 +190,6 @@ def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedB
     simulation = _simulation(molecule, settings)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / SYSTEM, unbiased)
-    if settings.atoms is not None:
-        selected_atoms(molecule.topology, settings.atoms)  # before anything is written
     every = settings.frames_every
     frames = FrameReporter(folder / FRAMES, every, bias, append=restart, atoms=settings.atoms)
     keepers: dict[str, Keeper] = {"bias": bias, "frames": frames}
