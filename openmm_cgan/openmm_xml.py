@@ -15,7 +15,7 @@ import openmm
 ALLOW = "OPENMM_CGAN_ALLOW_LOAD"
 # A type written by references to characters, or by an entity, would be read as what it stands for.
 # OpenMM takes `type=>"..."` for `type="..."`, so no place is told apart: it writes no references
-# but those to control characters (&#x0A;) and the five with names.
+# but to control characters (&#x0A;) and the five with names.
 HIDDEN = re.compile(r"<!|&(?!#x[01][0-9A-F];|(amp|lt|gt|quot|apos);)")
 
 Kind = TypeVar("Kind", openmm.System, openmm.State)

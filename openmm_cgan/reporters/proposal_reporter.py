@@ -328,9 +328,8 @@ class ProposalReporter:
 
     def _prepare_early(self, simulation: Simulation) -> None:
         """See what is wrong now, not at the first step; the rest where there are positions."""
-        positions, box = present_of(simulation)
-        if positions.any():
-            self._move = self._prepare(simulation, positions, box)
+        if (present := present_of(simulation))[0].any():
+            self._move = self._prepare(simulation, *present)
         elif len(generated_atoms(self._sampler, simulation.topology)):  # checked
             self._temperature_in(simulation)
 
@@ -396,5 +395,5 @@ class ProposalReporter:
 
     def _segment(self, simulation: Simulation) -> int:
         """Number of the segment that frames from now on belong to."""
-        written = [reporter.segment for reporter in frame_reporters_of(simulation)]
-        return written[0] if written else 1 + self._attempts[ACCEPTED]
+        written = frame_reporters_of(simulation)
+        return written[0].segment if written else 1 + self._attempts[ACCEPTED]
