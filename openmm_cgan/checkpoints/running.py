@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -65,12 +66,14 @@ class Keeper(Protocol):
         ...
 
 
-def save_run(path: Path, simulation: Simulation, keepers: Mapping[str, Keeper]) -> None:
+def save_run(
+    path: str | os.PathLike[str], simulation: Simulation, keepers: Mapping[str, Keeper]
+) -> None:
     """Save a run between two steps, whole or not at all.
 
     Parameters
     ----------
-    path : Path
+    path : path
         Replaced; the file that was there is kept as ``path.old``.
     simulation : openmm.app.Simulation
     keepers : mapping of str to Keeper
@@ -81,7 +84,7 @@ def save_run(path: Path, simulation: Simulation, keepers: Mapping[str, Keeper]) 
     RuntimeError
         If a position or velocity is not finite; the file that was there stays.
     """
-    step = simulation.currentStep
+    path, step = Path(path), simulation.currentStep
     if not is_finite(simulation):
         raise RuntimeError(
             f"a position or velocity is not finite at step {step}: nothing is saved, {path} stays "
@@ -113,7 +116,7 @@ def _earlier(what: str, simulation: Simulation) -> str:
 
 
 def restore_run(
-    path: Path,
+    path: str | os.PathLike[str],
     simulation: Simulation,
     keepers: Mapping[str, Keeper],
     unlike: Collection[str] = (),
@@ -127,7 +130,7 @@ def restore_run(
 
     Parameters
     ----------
-    path : Path
+    path : path
         What `save_run` has written.
     simulation : openmm.app.Simulation
         Made as the saved one was.
@@ -149,6 +152,7 @@ def restore_run(
         If another process is writing to one of its files: each keeper has taken its own before
         any is cut.
     """
+    path = Path(path)
     run = read_run(path)
     now = _made_with(simulation)
     for what, before in run.made_with.items():

@@ -35,8 +35,8 @@ OTHERS = (
     "MOVINGRESTRAINT", "ABMD", "PBMETAD", "EXTENDED_LAGRANGIAN", "DRR", "EDS", "FISST", "LOGMFD",
     "MAXENT", "RESCALE", "OPES_EXPANDED", "VES_LINEAR_EXPANSION",
 )  # fmt: skip
-# Of METAD: c(t) is not Tiwary's, or not that of the run's own hills (nobody has written down when it
-# read those of other walkers).
+# Of METAD: c(t) is not Tiwary's, or not that of the run's own hills (nothing says when it read
+# those of other walkers).
 UNWEIGHED = (
     "TARGET", "TTBIASFACTOR", "TTBIASTHRESHOLD", "GRID_RFILE", "WALKERS_N", "WALKERS_MPI",
 )  # fmt: skip

@@ -16,6 +16,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
+from openmm_cgan.plumed.geometry.lattices import nearest_image
 from openmm_cgan.potentials import global_parameters, masses_of, system_without
 from openmm_cgan.reporters.bath import Bath
 from openmm_cgan.reporters.contexts import context_like
@@ -82,6 +83,8 @@ class Insertion:
         self._context = context_like(simulation, _with_pistons(system, self._pistons))
         self._followed = global_parameters(system)
         self._part = Part(simulation, system, atoms)
+        own = (np.intersect1d(m, atoms) for m in simulation.context.getMolecules())
+        self._molecules = [molecule for molecule in own if len(molecule)]  # that are generated
         self._velocities: NDArray[np.float64] | None = None  # of the run, once it is followed
 
     def follow(self, context: openmm.Context) -> None:
@@ -134,7 +137,8 @@ class Insertion:
         Parameters
         ----------
         there : ndarray, shape (n_atoms, 3)
-            Where the generated ones are to be [nm]; those of the others do not matter.
+            Where the generated ones are to be [nm], in any image: each molecule goes the shortest
+            way, not through the box. Positions of the others do not matter.
         steps : int
             To get there.
         temperature : float
@@ -153,6 +157,7 @@ class Insertion:
         openmm.OpenMMException
             If positions become infinite or NaN.
         """
+        there = self._at_nearest_images(there)
         warmed = self._whole_molecules(self._here.near(there, NEAR))
         moment = self._now()
         if self._velocities is None:
@@ -193,6 +198,16 @@ class Insertion:
         positions = self._here.positions
         known = self._velocities
         return Moment(positions, np.zeros_like(positions) if known is None else known.copy())
+
+    def _at_nearest_images(self, there: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Positions with each generated molecule at the image nearest to where it is now."""
+        moved, box = there.copy(), self._here.box
+        if box is None:
+            return moved
+        for molecule in self._molecules:
+            way = (there[molecule] - self._here.positions[molecule]).mean(axis=0)
+            moved[molecule] += np.array(nearest_image((way[0], way[1], way[2]), box)) - way
+        return moved
 
     def _whole_molecules(self, atoms: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Atoms of the molecules that some atoms are of."""

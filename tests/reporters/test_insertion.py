@@ -197,6 +197,19 @@ def test_atoms_arrive_where_they_are_to_be(bench: Bench) -> None:
     assert np.isfinite(moment.positions).all()
 
 
+def test_another_image_is_no_place_to_go_to(bench: Bench) -> None:
+    """A ligand that OpenMM has in another image than its protein is made next to the protein."""
+    system = system_without(bench.simulation.system, bench.surroundings.bias.force_groups())
+    insertion, box = Insertion(bench.simulation, system, bench.surroundings), bench.surroundings.box
+    assert box is not None
+    there = bench.positions.copy()
+    there[:N_SOLUTE] += 0.02 - box[0] + 2 * box[2]
+    moment, _ = insertion.move(there, 20, 300.0, np.random.default_rng(0))
+    moved = moment.positions - bench.positions
+    np.testing.assert_allclose(moved[:N_SOLUTE], 0.02, atol=1e-9)
+    assert np.abs(moved).max() < 0.3  # far from a box length: water was not swept away
+
+
 def test_what_cannot_be_put_into_water_is_none(bench: Bench) -> None:
     healing = HealingContext(bench.simulation, bench.surroundings, 300.0, SETTINGS)
     broken = bench.positions.copy()

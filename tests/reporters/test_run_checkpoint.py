@@ -163,7 +163,7 @@ def test_another_force_field_temperature_or_time_step_is_refused(tmp_path: Path)
         with pytest.raises(ValueError, match=f"another {what}"):
             restore_run(tmp_path / "run.chk", simulation, {"bias": bias})
         assert (tmp_path / "COLVAR").read_bytes() == before
-    restore_run(tmp_path / "run.chk", simulation, {"bias": bias}, unlike=["System"])
+    restore_run(str(tmp_path / "run.chk"), simulation, {"bias": bias}, unlike=["System"])
     assert simulation.currentStep == 60
 
 
