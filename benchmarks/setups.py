@@ -1,7 +1,7 @@
 """Which setups work, and what the bias and FrameReporter cost over plain MD in each.
 
 Each setup of tests/cases/setups.py (force fields, boxes, constraints, integrators, of 22 to 500
-atoms) runs 200 steps with frames every 20 and proposals every 50, is saved after half of them and
+atoms) runs 200 steps with frames every 20 and proposals every 100, is saved after half of them and
 gone on with; what cannot be is told in the words of its error. Costs are ratios of processor time
 in blocks that alternate with blocks of plain MD, the median over rounds; frames are taken every 100
 steps.
