@@ -19,7 +19,7 @@ from tests.cases import ROOT
 
 INPUTS = ROOT / "plumed_inputs"
 STRUCTURE = ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
-COMMANDS = ["demo", "run", "train", "propose", "windows", "free-energy", "driver"]
+COMMANDS = ["demo", "run", "train", "propose", "refine", "windows", "free-energy", "driver"]
 
 
 def call(*words: object) -> Result:
@@ -300,3 +300,34 @@ def test_a_run_stays_on_the_platform_that_was_measured(
     call_well(*words, "--restart")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["platform"] == "Reference"
+
+
+def test_a_refined_model_makes_exact_moves_in_a_run_that_goes_on(
+    restrained: Path, tmp_path: Path
+) -> None:
+    """The files of a run in two stretches are those of the whole."""
+    said = call_well("refine", restrained / "model.npz", restrained / "run", "--steps", 2,
+                     "--batch", 8, "--out", tmp_path / "refined.npz")  # fmt: skip
+    assert "mean of u + log q" in said
+    for folder, stretches in (("whole", [400]), ("halves", [200, 200])):
+        for i, steps in enumerate(stretches):
+            words = run_options(tmp_path / folder, steps=steps)
+            words[words.index("--plumed") + 1] = restrained / "in.dat"
+            more = ["--model", tmp_path / "refined.npz", "--mode", "exact"]
+            call_well(*words, *more, "--proposals-every", 100, *(["--restart"] if i else []))
+    rows = [(tmp_path / folder / "proposals.csv").read_text() for folder in ("whole", "halves")]
+    assert rows[0] == rows[1]
+    assert len(rows[0].splitlines()) == 5
+    assert ",exact," in rows[0]
+    frames = [read_frames(tmp_path / folder / "frames") for folder in ("whole", "halves")]
+    np.testing.assert_array_equal(frames[0].positions, frames[1].positions)
+
+
+def test_a_model_without_density_is_not_refined(restrained: Path, tmp_path: Path) -> None:
+    gan = tmp_path / "gan.npz"
+    call_well("train", restrained / "run" / "frames", "--topology",
+              restrained / "run" / "topology.pdb", "--steps", 1, "--out", gan)  # fmt: skip
+    result = call("refine", gan, restrained / "run", "--out", tmp_path / "refined.npz")
+    assert result.exit_code == 1
+    assert "density" in result.output
+    assert not (tmp_path / "refined.npz").exists()
