@@ -100,7 +100,7 @@ def costs(make: Callable[[], Setup], rounds: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of timing; 0: none")
     parser.add_argument("--only", default="", help="setups with this word in their names")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
@@ -114,8 +114,8 @@ def main() -> None:
             continue
         told = outcome(make)
         works = told.startswith("works")
-        found = costs(make, arguments.rounds) if works else {}
-        numbers = " ".join(f"{found[k]:6.2f}" if works else "     -" for k in ("bias", "frames"))
+        found = costs(make, arguments.rounds) if works and arguments.rounds else {}
+        numbers = " ".join(f"{found[k]:6.2f}" if found else "     -" for k in ("bias", "frames"))
         print(f"{name:30s} {numbers}  {told}", flush=True)
         rows.append({"name": name, "outcome": told, **found})
     n_working = sum(row["outcome"].startswith("works") for row in rows)
