@@ -24,15 +24,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import openmm
 from openmm import app
 from provenance import in_words, provenance
 
 from openmm_cgan import FrameReporter, PlumedBias
 from tests.cases.setup_runs import begun, gone_on, run
-from tests.cases.setups import SETUPS, Setup, drude
+from tests.cases.setups import SETUPS, Setup, drude, vacuum
 
 INTERVAL = 100
-REFUSED: dict[str, Callable[[], Setup]] = {"Drude": drude}
+REFUSED: dict[str, Callable[[], Setup]] = {
+    "Drude": drude,
+    "RPMD": lambda: vacuum(openmm.RPMDIntegrator(2, 300, 1, 0.0005), constraints=None),
+}
 
 
 def outcome(make: Callable[[], Setup]) -> str:
