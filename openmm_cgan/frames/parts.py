@@ -13,6 +13,7 @@ import numpy as np
 
 from openmm_cgan.atom_selection import Atoms, atoms_to_take, check_selection
 from openmm_cgan.frames.frames import Frames, read_frames, topology_hash
+from openmm_cgan.large_arrays import some_columns
 from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def frames_of_atoms(frames: Frames, atoms: ArrayLike) -> Frames:
         )
     order = np.argsort(frames.atoms, kind="stable")
     places = order[np.searchsorted(frames.atoms, wanted, sorter=order)]
-    return replace(frames, positions=frames.positions[:, places], atoms=wanted)
+    return replace(frames, positions=some_columns(frames.positions, places), atoms=wanted)
 
 
 def hashes_of(frames: Frames, topology: Any, atoms: ArrayLike) -> tuple[str, str, str]:
