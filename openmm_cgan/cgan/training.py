@@ -274,6 +274,7 @@ class _Training:
         """Add a row to the history, and judge by held-out rows whether it is to be the last."""
         losses = np.mean(self.losses, axis=0)
         self.losses.clear()
+        self.data.forget()
         made = self._made()
         held, first = self.data.held_features.sort(0).values, made[0].sort(0).values
         row = {
