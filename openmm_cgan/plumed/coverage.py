@@ -27,7 +27,8 @@ def coverage_lines(statements: Sequence[Statement], refusal: PlumedInputError) -
     for problem in refusal.problems:
         place = (problem.location.file, problem.location.line)
         reasons.setdefault(place, []).append(f"{problem.word}: {problem.message}")
-    lines, left_out = [], 0
+    lines: list[str] = []
+    left_out = 0
     for statement in statements:
         place = (statement.location.file, statement.location.line)
         found = reasons.get(place)
