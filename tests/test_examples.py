@@ -37,7 +37,7 @@ def test_the_example_runs() -> None:
 
 def test_the_example_in_water_runs() -> None:
     example = runpy.run_path(str(ROOT / "examples" / "explicit_solvent.py"))
-    example["main"](steps=100, training=SHORT, box=1.9, every=50)
+    example["main"](steps=100, training=SHORT, box=1.8, every=50)
     frames = read_frames("frames", settling=True)
     assert frames.positions.shape == (40, 22, 3)
     assert rows_of("proposals.csv") == 2

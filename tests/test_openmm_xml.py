@@ -35,19 +35,34 @@ def test_code_is_refused_unless_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    "hide",
+    "hidden",
     [
-        lambda text: text.replace('type="PythonForce"', 'type="&#80;ythonForce"').replace(
-            'name="PythonForce"', 'name="a"'
-        ),
-        lambda text: text.replace('type="PythonForce"', "type = 'Pytho&#x6e;Force'").replace(
-            'name="PythonForce"', 'name="a"'
-        ),
-        lambda text: text.replace("?>", '?><!DOCTYPE a [<!ENTITY p "PythonForce">]>', 1),
+        'type="&#80;ythonForce"',
+        "type = 'Pytho&#x6e;Force'",
+        'type=>"&#80;ythonForce"',  # OpenMM reads these three as the first
+        'type=x"&#80;ythonForce"',
+        'type x="&#80;ythonForce"',
+        'type="&#x50ythonForce"',
     ],
 )
-def test_hidden_code_is_refused(hide) -> None:
-    text = hide(openmm.XmlSerializer.serialize(system_with_code()))
+def test_hidden_code_is_refused(hidden: str) -> None:
+    text = openmm.XmlSerializer.serialize(system_with_code()).replace('name="PythonForce"', "")
+    with pytest.raises(ValueError, match="hides a type"):
+        from_xml(text.replace('type="PythonForce"', hidden), openmm.System, "s.xml")
+
+
+def test_names_and_formulas_with_any_character_are_no_hidden_code() -> None:
+    system, text = openmm.System(), "r*step(r<1) & \"a\" 'b'\n\té"
+    force = openmm.CustomBondForce("0")
+    force.setName(text)
+    system.addForce(force)
+    found = from_xml(openmm.XmlSerializer.serialize(system), openmm.System, "s.xml")
+    assert found.getForce(0).getName() == text
+
+
+def test_entities_are_refused() -> None:
+    text = openmm.XmlSerializer.serialize(system_with_code())
+    text = text.replace("?>", '?><!DOCTYPE a [<!ENTITY p "PythonForce">]>', 1)
     with pytest.raises(ValueError, match="hides a type"):
         from_xml(text, openmm.System, "s.xml")
 

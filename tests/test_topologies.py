@@ -1,8 +1,8 @@
 """What is a topology: OpenMM's objects, files, MDAnalysis and mdtraj are taken alike."""
 
 import warnings
-from pathlib import Path
 
+import MDAnalysis
 import numpy as np
 import pytest
 from openmm import app
@@ -15,6 +15,7 @@ from openmm_cgan.rotors import find_rotors
 from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.topologies import openmm_topology, read_structure
 from tests.cases import ROOT
+from tests.cases.setups import OPENMMTOOLS
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +120,15 @@ def test_files_of_charmm_gromacs_and_amber(tmp_path, monkeypatch):
         openmm_topology(top)
     # Amber's files have had that ending too
     amber = tmp_path / "amber.top"
-    testsystems = pytest.importorskip("openmmtools.testsystems", exc_type=ImportError)
-    name = "data/alanine-dipeptide-gbsa/alanine-dipeptide.prmtop"
-    amber.write_text(Path(testsystems.get_data_filename(name)).read_text())
+    folders = [OPENMMTOOLS / "data" / f"alanine-dipeptide-{kind}" for kind in ("gbsa", "explicit")]
+    amber.write_text((folders[0] / "alanine-dipeptide.prmtop").read_text())
     dipeptide = alanine_dipeptide().topology
-    assert molecule_hash(amber, range(22)) == molecule_hash(dipeptide, range(22))
+    known = molecule_hash(dipeptide, range(22))
+    assert molecule_hash(amber, range(22)) == known
+    # MDAnalysis reads the same files under other names
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        universes = [MDAnalysis.Universe(str(f / "alanine-dipeptide.prmtop")) for f in folders]
+    for universe in universes:
+        assert molecule_hash(universe, range(22)) == known
+        assert solute_atoms(universe).tolist() == list(range(22))

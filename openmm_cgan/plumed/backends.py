@@ -21,7 +21,6 @@ from openmm_cgan.plumed.input.language import (
     PlumedInput,
     PlumedInputError,
     Problem,
-    Statement,
 )
 from openmm_cgan.plumed.libplumed import kernel, plugin
 from openmm_cgan.plumed.libplumed.statements import arguments_of_biases
@@ -301,10 +300,7 @@ def variables_to_read(
 
 
 def choose_backend(
-    backend: str,
-    refusal: PlumedInputError | None,
-    source: str,
-    statements: Sequence[Statement],
+    backend: str, refusal: PlumedInputError | None, plumed_input: PlumedInput
 ) -> str:
     """The backend to take; the log says of each statement whether it is native, and why not.
 
@@ -313,10 +309,7 @@ def choose_backend(
     backend : {"auto", "native", "kernel", "plugin"}
     refusal : PlumedInputError or None
         Why it can not be native.
-    source : str
-        Name of the input.
-    statements : sequence of Statement
-        Of the input.
+    plumed_input : PlumedInput
 
     Raises
     ------
@@ -332,7 +325,7 @@ def choose_backend(
         if mistakes:  # which PLUMED would find as well, and say less clearly, or not find
             raise PlumedInputError(mistakes)
     if backend == "native" or (backend == "auto" and refusal is None):
-        log.info("%s: native backend, it covers the input", source)
+        log.info("%s: native backend, it covers the input", plumed_input.source)
         return "native"
     if backend == "kernel" and kernel.find_kernel() is None:
         raise RuntimeError(kernel.MISSING)
@@ -346,8 +339,9 @@ def choose_backend(
         ("plugin", plugin.available()),
     ):
         if installed:
-            lines = "\n".join(coverage_lines(statements, refusal))
-            log.info("%s: %s backend, for not all of it is native:\n%s", source, name, lines)
+            lines = "\n".join(coverage_lines(plumed_input.followed, refusal))
+            what = plumed_input.source, name, lines
+            log.info("%s: %s backend, for not all of it is native:\n%s", *what)
             return name
     raise refusal
 

@@ -14,9 +14,8 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.quantities import kelvin
-from openmm_cgan.states import positions_and_box, velocities_of
+from openmm_cgan.states import positions_and_box
 from openmm_cgan.thermostats import temperature_of
 
 USUAL_STEP = 0.001  # ps, of an integrator with variable steps that has made none yet
@@ -67,35 +66,6 @@ def degrees_of_freedom(system: openmm.System, atoms: Sequence[int]) -> int:
     constraints = (system.getConstraintParameters(i) for i in range(system.getNumConstraints()))
     held = sum(masses.get(i, 0) > 0 and masses.get(j, 0) > 0 for i, j, _ in constraints)
     return 3 * sum(mass > 0 for mass in masses.values()) - held
-
-
-def redraw_velocities(
-    context: openmm.Context,
-    which: NDArray[np.bool_],
-    masses: NDArray[np.float64],
-    temperature: float,
-    rng: np.random.Generator,
-) -> None:
-    """Draw velocities of some atoms from the Maxwell-Boltzmann distribution, constraints projected.
-
-    Parameters
-    ----------
-    context : openmm.Context
-        Its noise is not used, so that nothing else changes.
-    which : ndarray of bool, shape (n_atoms,)
-        With all atoms that are held at a distance from one of them.
-    masses : ndarray, shape (n_atoms,)
-        [dalton]
-    temperature : float
-        [K]
-    rng : numpy Generator
-    """
-    velocities = velocities_of(context.getState(velocities=True))
-    drawn = which & (masses > 0)
-    widths = np.sqrt(GAS_CONSTANT * temperature / masses[drawn])
-    velocities[drawn] = widths[:, None] * rng.standard_normal((int(drawn.sum()), 3))
-    context.setVelocities(velocities)
-    context.applyVelocityConstraints(context.getIntegrator().getConstraintTolerance())
 
 
 def inject(

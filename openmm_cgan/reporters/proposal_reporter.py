@@ -208,9 +208,8 @@ class ProposalReporter:
             if self._append and simulation.currentStep > 0:  # else another run begins
                 self._table.cut_after(simulation.currentStep)
         steps = self._reportInterval - simulation.currentStep % self._reportInterval
-        look = (
-            None if self._move.watch is None else self._move.watch.next_look(simulation.currentStep)
-        )
+        watch = self._move.watch
+        look = None if watch is None else watch.next_look(simulation.currentStep)
         include = ["positions", "energy"] if look is not None and look <= steps else ["positions"]
         return {"steps": min(steps, look or steps), "periodic": False, "include": include}
 
@@ -329,9 +328,8 @@ class ProposalReporter:
 
     def _prepare_early(self, simulation: Simulation) -> None:
         """See what is wrong now, not at the first step; the rest where there are positions."""
-        positions, box = present_of(simulation)
-        if positions.any():
-            self._move = self._prepare(simulation, positions, box)
+        if (present := present_of(simulation))[0].any():
+            self._move = self._prepare(simulation, *present)
         elif len(generated_atoms(self._sampler, simulation.topology)):  # checked
             self._temperature_in(simulation)
 
@@ -397,5 +395,5 @@ class ProposalReporter:
 
     def _segment(self, simulation: Simulation) -> int:
         """Number of the segment that frames from now on belong to."""
-        written = [reporter.segment for reporter in frame_reporters_of(simulation)]
-        return written[0] if written else 1 + self._attempts[ACCEPTED]
+        written = frame_reporters_of(simulation)
+        return written[0].segment if written else 1 + self._attempts[ACCEPTED]

@@ -192,7 +192,8 @@ def _simulation(
     if name == "CPU" and threads is not None:
         arguments.append({"Threads": str(threads)})
     simulation = app.Simulation(topology, system, integrator, *arguments)
-    reporter = FrameReporter(folder / FRAMES, record["report_interval"], bias, append=True)
+    every, atoms = record["report_interval"], record.get("atoms")
+    reporter = FrameReporter(folder / FRAMES, every, bias, append=True, atoms=atoms)
     return simulation, reporter
 
 
@@ -327,6 +328,9 @@ class _Isomers:
 def _require_isomer(isomers: _Isomers, folder: Path) -> None:
     """Mirror images have the same energy: a window that crossed over samples another molecule."""
     frames = read_frames(folder / FRAMES, settling=True)
+    if not np.isin(isomers.solute, frames.atoms).all():
+        logger.warning("%s: its frames hold a part of the solute, isomers are not watched", folder)
+        return
     changes = isomers.changes(frames_of_atoms(frames, isomers.solute).positions)
     changed = np.flatnonzero(changes != "")
     if len(changed):

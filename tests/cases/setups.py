@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tests.cases import ROOT
 ALANINE = np.arange(22)
 BUTANE = np.arange(14)
 BUTANE_TORSION = (0, 4, 7, 10)
+# found without the seconds that it takes to import
+OPENMMTOOLS = Path(find_spec("openmmtools").origin).parent
 FILES = ROOT / "examples" / "data"
 PME = {"nonbondedMethod": app.PME, "nonbondedCutoff": 0.7 * unit.nanometer}
 VACUUM = {"nonbondedMethod": app.NoCutoff}
@@ -110,9 +113,7 @@ def vacuum(
 
 def amber() -> Setup:
     """openmmtools' files of alanine dipeptide, OBC2, heavy hydrogens and steps of 4 fs."""
-    from openmmtools.testsystems import get_data_filename
-
-    folder = Path(get_data_filename("data/alanine-dipeptide-gbsa/alanine-dipeptide.prmtop")).parent
+    folder = OPENMMTOOLS / "data" / "alanine-dipeptide-gbsa"
     prmtop = app.AmberPrmtopFile(str(folder / "alanine-dipeptide.prmtop"))
     inpcrd = app.AmberInpcrdFile(str(folder / "alanine-dipeptide.crd"))
     system = prmtop.createSystem(

@@ -8,6 +8,7 @@ from openmm import app
 
 from openmm_cgan.frames import (
     Frames,
+    are_of,
     frames_of_atoms,
     frames_to_learn,
     molecule_hash,
@@ -125,3 +126,23 @@ def test_of_earlier_files_the_whole_topology_counts() -> None:
     with pytest.raises(ValueError, match="another topology"):
         require_molecule(SOLVATED, range(10), "", whole, "a model")
     require_molecule(SOLVATED, range(10), "", "", "a model")  # nothing is known
+
+
+def test_frames_are_known_by_their_molecule_where_a_program_names_it_otherwise() -> None:
+    written = made(WATER, PEROXIDE, WATER)
+    named = made(("WAT", *WATER[1:]), ("LIG", *PEROXIDE[1:]), ("WAT", *WATER[1:]))
+    other = made(WATER, ("H2O2", "HOSH", PEROXIDE[2]), WATER)
+    atoms = [3, 4, 5, 6]
+    frames = replace(
+        frames_of_atoms(frames_of(written, True), atoms),
+        topology_hash=topology_hash(written),
+        molecule_hash=molecule_hash(written, atoms),
+    )
+    assert are_of(frames, written)
+    assert are_of(frames, named)
+    assert not are_of(frames, other)
+    assert not are_of(frames, made(PEROXIDE))  # other numbers
+    assert not are_of(replace(frames, molecule_hash=""), named)  # of earlier files
+    part = frames_to_learn(frames, named, [4, 5])
+    assert are_of(part, named)
+    assert not are_of(frames_to_learn(frames, other, [4, 5]), named)

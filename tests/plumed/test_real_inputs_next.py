@@ -1,8 +1,6 @@
 """Actions of real inputs, driven over frames: forces, virials and files are PLUMED's."""
 
-import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import openmm
@@ -13,7 +11,7 @@ from openmm import app
 from openmm.app import Simulation
 
 from benchmarks.eight_atoms import BOXES, make_system, random_frames, reference_pdbs
-from openmm_cgan.plumed.actions import ACTIONS, read_actions
+from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
@@ -295,12 +293,6 @@ def test_a_ratchet_goes_on_from_a_checkpoint_and_holds_in_a_run(tmp_path):
     least = read_fields(tmp_path / "one" / "COLVAR").columns["a.phi_min"]
     assert np.all(np.diff(least) <= 0)
     assert least[-1] < least[0]
-
-
-def test_the_readme_names_every_native_action():
-    text = (Path(__file__).parents[2] / "README.md").read_text()
-    table = text.split("## PLUMED actions")[1].split("What has no expression")[0]
-    assert set(ACTIONS) <= set(re.findall(r"[A-Z_]+[A-Z]", table))
 
 
 WRONG = {

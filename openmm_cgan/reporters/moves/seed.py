@@ -141,6 +141,7 @@ class SeedMove:
         steps, watch = settle_steps_of(start.simulation.integrator, settings.settle_steps), None
         if settings.settle_steps is None:
             watch = SettleWatch(asked.interval, steps, surroundings.has_others)
+            watch.left_alone(start.simulation.currentStep)
         strategy = _strategy(asked)
         return cls(asked.sampler, strategy, screen, healing, settings.batch, steps, watch)
 
