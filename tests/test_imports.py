@@ -206,6 +206,7 @@ ORDER = [
     "frames.h5md",
     "frames.segments",
     "frames.frames",
+    "frames.images",
     "frames.parts",
     "frames",
     "potentials",
