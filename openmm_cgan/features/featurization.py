@@ -55,7 +55,9 @@ class Featurization(Protocol):
     n_linear: int
     n_pairs: int
     placed_variables: tuple[int, ...]
-    keeps_place: bool
+
+    @property
+    def keeps_place(self) -> bool: ...
 
     @property
     def atoms(self) -> NDArray[np.int64]: ...
