@@ -3,6 +3,7 @@
 # make lint   ruff and mypy only        make format  let ruff lay out the code
 # make bench  every benchmark, one table
 # make soak   memory, handles and threads of runs of 20 minutes; runs of each kind killed 50 times
+# make dist   wheel and sdist; the wheel alone in an environment of its own runs the quick demo
 # make clean  remove the virtual environment and what the demo wrote
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +11,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint format bench soak clean
+.PHONY: demo test lint format bench soak dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/openmm-cgan demo --out demo --overwrite
@@ -37,8 +38,18 @@ soak: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kill_resume.py
 
+# Outside the tree, so that nothing of it can be imported by accident.
+dist: $(VENV)/.installed
+	rm -rf dist build
+	$(PIP) install hatchling
+	$(BIN)/python -m hatchling build
+	$(PYTHON) -m venv build/alone
+	build/alone/bin/python -m pip --disable-pip-version-check install -c constraints.txt dist/*.whl
+	cd build && alone/bin/openmm-cgan demo --quick --out demo
+	ls -l dist
+
 clean:
-	rm -rf $(VENV) demo bench
+	rm -rf $(VENV) demo bench dist build
 
 # An environment is made once and again only when what it installs has changed.
 $(BIN)/python:

@@ -5,7 +5,7 @@ LangevinMiddleIntegrator of 2 fs and 1/ps. Configurations come from short runs i
 (OBC2), held at each of four places of phi and psi, so that they are right but know nothing of the
 water. Every 500 steps one is put into the run. After each, every 50 steps, potential energy,
 temperature of the water and density are averaged over the injections and compared with a run that
-is left alone.
+is left alone at the same places.
 
     python benchmarks/injection.py CASE [--injections N] [--undisturbed STEPS]
 
@@ -49,7 +49,8 @@ CUTOFF = 0.8  # nm
 N_RESIDUES = 21
 DENSITY = 0.985  # g/ml, of the boxes of constant volume
 DALTON = 1.66053907e-3  # g/ml nm^3
-EQUILIBRATION = 5000  # steps
+EQUILIBRATION = {"dipeptide": 5000, "peptide": 1500}  # steps
+SETTLED = 4000  # steps after a seed, before the undisturbed run is looked at
 STRETCH = 1000  # steps of the undisturbed run that are averaged
 
 
@@ -193,7 +194,7 @@ def in_water(
     simulation.context.setPositions(positions)
     simulation.minimizeEnergy(maxIterations=200)
     simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
-    simulation.step(EQUILIBRATION)
+    simulation.step(EQUILIBRATION[name])
     bias.attach(simulation)
     return simulation, bias
 
@@ -258,15 +259,32 @@ class Timed:
             self.seconds.append(time.process_time() - begun)
 
 
-def undisturbed(solute: Solute, case: str, steps: int, seed: int) -> list[list[float]]:
-    """Means of stretches of a run that is left alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        simulation, _ = in_water(solute, case, Path(folder), seed)
+def undisturbed(solute: Solute, case: str, stretches: int, seed: int) -> list[list[float]]:
+    """Means of stretches of a run that is left alone at each of the places, long after a seed.
+
+    At the same places, because the mean energy of the box depends on where the peptide is.
+    """
+    found: list[list[float]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        library = Library(solute, folder)
+        simulation, bias = in_water(solute, case, folder, seed)
         looks = Looks(simulation)
-        simulation.reporters.append(looks)
-        simulation.step(steps)
-    seen = np.array(looks.seen)[: steps // STRETCH * (STRETCH // EVERY)]
-    return seen.reshape(-1, STRETCH // EVERY, 3).mean(axis=1).tolist()
+        for k, place in enumerate(PLACES):
+            seeds = ProposalReporter(
+                folder / f"{k}.csv", INTERVAL, library, bias, targets=place[None], mode="seed"
+            )
+            simulation.reporters.append(seeds)
+            while seeds.counts()["accepted"] == 0:
+                simulation.step(INTERVAL)
+            simulation.reporters.remove(seeds)
+            simulation.step(SETTLED)
+            simulation.reporters.append(looks)
+            for _ in range(-(-stretches // len(PLACES))):
+                simulation.step(STRETCH)
+                found.append(np.mean(looks.seen[-STRETCH // EVERY :], axis=0).tolist())
+            simulation.reporters.remove(looks)
+    return found
 
 
 def injected(solute: Solute, case: str, n: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -352,7 +370,7 @@ def main() -> None:
     kept["runs"].append(made)
     while (left := arguments.undisturbed // STRETCH - len(kept["undisturbed"])) > 0:
         seed = 100 + len(kept["undisturbed"])
-        kept["undisturbed"] += undisturbed(solute, arguments.case, min(left, 20) * STRETCH, seed)
+        kept["undisturbed"] += undisturbed(solute, arguments.case, min(left, 20), seed)
         _write(arguments.json, arguments.case, kept)
     if (left := arguments.injections - BATCH * len(kept["batches"])) > 0:
         for batch in injected(solute, arguments.case, left, 1 + len(kept["batches"])):

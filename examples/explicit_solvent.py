@@ -55,8 +55,7 @@ def main(
     simulation.context.setVelocitiesToTemperature(300 * kelvin)
     simulation.step(steps // 10)  # until the water has the density that it wants
     bias.attach(simulation)  # hills, COLVAR
-    solute = [atom.index for atom in topology.atoms() if atom.residue.name != "HOH"]
-    simulation.reporters.append(FrameReporter("frames", every // 10, bias, atomSubset=solute))
+    simulation.reporters.append(FrameReporter("frames", every // 10, bias))  # of the solute
     simulation.step(steps)
 
     gan = ConditionalGAN.fit("frames", topology, training or TrainingSettings())

@@ -15,6 +15,7 @@ short_reprs           records of large arrays in one line
 thermostats           the temperature of a simulation, wherever OpenMM keeps it
 collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays
+openmm_xml            OpenMM's objects in XML, read as data
 called_back           what OpenMM calls back from Python, in copies of a System too
 atomic_files          files replaced whole
 array_files           arrays in a zip, with their checksums

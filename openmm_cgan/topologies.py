@@ -76,8 +76,8 @@ def openmm_topology(given: Any) -> Any:
         return openmm_topology(given.topology)
     raise TypeError(
         f"a {type(given).__name__} is no topology: give an openmm.app.Topology, what has one "
-        "(PDBFile, AmberPrmtopFile, Simulation), the path of a .pdb, .cif, .prmtop or .psf file, "
-        "or an MDAnalysis Universe with bonds"
+        "(PDBFile, AmberPrmtopFile, Simulation), the path of a .pdb, .cif, .prmtop, .psf or .top "
+        "file, or an MDAnalysis Universe with bonds"
     )
 
 
@@ -87,11 +87,12 @@ def read_structure(path: str | os.PathLike[str]) -> Any:
     Parameters
     ----------
     path : path
-        .pdb, .ent, .cif, .mmcif, .pdbx, .prmtop, .parm7 or .psf.
+        .pdb, .ent, .cif, .mmcif, .pdbx, .prmtop, .parm7, .psf or .top. What a GROMACS .top
+        includes is looked for beside it, then where the environment's GMXLIB says, as GROMACS does.
 
     Returns
     -------
-    PDBFile, PDBxFile, AmberPrmtopFile or CharmmPsfFile
+    PDBFile, PDBxFile, AmberPrmtopFile, CharmmPsfFile or GromacsTopFile
         With a ``topology`` of one atom at least; the first two with positions.
 
     Raises
@@ -99,18 +100,14 @@ def read_structure(path: str | os.PathLike[str]) -> Any:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the ending is none of these, or OpenMM can not read it.
+        If the ending is none of these, the file has no bonds (.gro), or OpenMM can not read it.
     """
-    from openmm import app
-
-    readers: dict[str, Any] = dict.fromkeys((".pdb", ".ent"), app.PDBFile)
-    readers |= dict.fromkeys((".cif", ".mmcif", ".pdbx"), app.PDBxFile)
-    readers |= dict.fromkeys((".prmtop", ".parm7"), app.AmberPrmtopFile)
-    readers[".psf"] = app.CharmmPsfFile
-    path = Path(path)
+    path, readers = Path(path), _readers()
     kinds = ", ".join(readers)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such structure file")
+    if path.suffix.lower() == ".gro":
+        raise ValueError(f"{path} tells no bonds, which a topology needs: give its .top file")
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path} is no structure file: expected one that ends in {kinds}")
     try:
@@ -124,6 +121,26 @@ def read_structure(path: str | os.PathLike[str]) -> Any:
     if n_atoms == 0:
         raise ValueError(f"{path} has no atoms: it is not a {path.suffix} file")
     return found
+
+
+def _readers() -> dict[str, Any]:
+    """OpenMM's readers by the endings of files."""
+    from openmm import app
+
+    readers: dict[str, Any] = dict.fromkeys((".pdb", ".ent"), app.PDBFile)
+    readers |= dict.fromkeys((".cif", ".mmcif", ".pdbx"), app.PDBxFile)
+    readers |= dict.fromkeys((".prmtop", ".parm7"), app.AmberPrmtopFile)
+    return readers | {".psf": app.CharmmPsfFile, ".top": _read_top}
+
+
+def _read_top(path: str) -> Any:
+    """A GROMACS file, or one of Amber's under an ending that both have."""
+    from openmm import app
+
+    with open(path, encoding="utf-8", errors="replace") as file:
+        if file.readline().startswith("%VERSION"):
+            return app.AmberPrmtopFile(path)
+    return app.GromacsTopFile(path, includeDir=os.environ.get("GMXLIB"))
 
 
 def read_configuration(path: str | os.PathLike[str]) -> Any:

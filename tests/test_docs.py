@@ -4,6 +4,8 @@ import re
 
 import openmm
 
+from openmm_cgan.plumed.actions import ACTIONS
+from openmm_cgan.plumed.actions.help import action_table
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases import ROOT
@@ -37,3 +39,10 @@ def test_its_input_becomes_the_forces_that_it_names(tmp_path):
     at_rest = PlumedBias(text.splitlines()[0] + "\nRESTRAINT ARG=phi AT=-1 KAPPA=50\n")
     [plain] = at_rest.add_to(test.system)
     assert isinstance(plain, openmm.CustomTorsionForce)
+
+
+def test_the_table_of_actions_is_made_from_them():
+    """Where it fails, put `action_table(ACTIONS.values())` in its place."""
+    page = (ROOT / "docs" / "plumed_actions.md").read_text()
+    table = action_table(ACTIONS.values())
+    assert page.endswith(f"\n\n{table}\n")

@@ -2,6 +2,7 @@
 
 import csv
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,25 @@ def test_the_example_runs() -> None:
 
 def test_the_example_in_water_runs() -> None:
     example = runpy.run_path(str(ROOT / "examples" / "explicit_solvent.py"))
-    example["main"](steps=100, training=SHORT, box=1.9, every=50)
+    example["main"](steps=100, training=SHORT, box=1.8, every=50)
     frames = read_frames("frames", settling=True)
     assert frames.positions.shape == (40, 22, 3)
     assert rows_of("proposals.csv") == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # OpenMM's readers
+@pytest.mark.parametrize(
+    ("name", "n_atoms", "rows"), [("amber", 22, 4), ("charmm", 14, 2), ("gromacs", 14, 2)]
+)
+def test_scripts_for_the_files_of_others_run(name: str, n_atoms: int, rows: int) -> None:
+    pytest.importorskip("openmmtools", exc_type=ImportError)
+    example = runpy.run_path(str(ROOT / "examples" / f"from_{name}.py"))
+    training = replace(example.get("LEARNED", SHORT), steps=5, batch=16)
+    example["main"](steps=100, training=training, every=5)
+    frames = read_frames("frames", settling=True)
+    assert frames.positions.shape == (40, n_atoms, 3)
+    assert Path("model.npz").exists()
+    assert rows_of("proposals.csv") == rows
 
 
 def test_the_half_moon_closes() -> None:

@@ -1,4 +1,4 @@
-"""The snippets of the README run as they are printed, one after another, with fewer steps."""
+"""Snippets of the README and of docs/ run as they are printed, one after another; links hold."""
 
 import re
 
@@ -7,7 +7,14 @@ import pytest
 from openmm_cgan.frames import read_frames
 from tests.cases import ROOT
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PAGES = ("README.md", "docs/exact_proposals.md", "docs/going_on.md")
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+]
+WITH_LINKS = [p.relative_to(ROOT) for p in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])]
+LINKS = re.compile(r"\]\((?!http|#)([^)]+)\)")
 SHORTER = {
     "step(500_000)": "step(2000)",
     "step(100_000)": "step(1000)",
@@ -16,6 +23,19 @@ SHORTER = {
     "steps=1200": "steps=2",
     "10_000": "500",
 }
+
+
+@pytest.mark.parametrize(
+    "page", [p.relative_to(ROOT) for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]], ids=str
+)
+def test_links_lead_somewhere(page) -> None:
+    for link in LINKS.findall((ROOT / page).read_text()):
+        assert (ROOT / page.parent / link.split("#")[0]).exists(), link
+
+
+def test_a_newcomer_meets_a_command_soon() -> None:
+    before = (ROOT / "README.md").read_text().split("    make demo")[0]
+    assert len(before.split()) <= 150
 
 
 def shortened(block: str) -> str:

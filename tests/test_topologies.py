@@ -2,16 +2,20 @@
 
 import warnings
 
+import MDAnalysis
 import numpy as np
 import pytest
 from openmm import app
 
-from openmm_cgan.frames import topology_hash
+from openmm_cgan.atom_selection import solute_atoms
+from openmm_cgan.frames import molecule_hash, topology_hash
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen
 from openmm_cgan.rotors import find_rotors
 from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.topologies import openmm_topology, read_structure
+from tests.cases import ROOT
+from tests.cases.setups import OPENMMTOOLS
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +93,42 @@ def test_files_that_are_none_are_refused_in_a_sentence(tmp_path):
             read_structure(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="no such structure file"):
         openmm_topology(tmp_path / "nowhere.pdb")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # OpenMM leaves open
+def test_files_of_charmm_gromacs_and_amber(tmp_path, monkeypatch):
+    data = ROOT / "examples" / "data"
+    butane = app.PDBFile(str(data / "butane.pdb")).topology
+    known = molecule_hash(butane, range(14))
+    assert molecule_hash(data / "butane.psf", range(14)) == known
+    assert molecule_hash(data / "butane_water.top", range(14)) == known
+    assert solute_atoms(data / "butane_water.top").tolist() == list(range(14))
+    with pytest.raises(ValueError, match=r"butane_water.gro tells no bonds.* give its .top file"):
+        openmm_topology(data / "butane_water.gro")
+    # what a .top includes lies in GMXLIB
+    text = (data / "butane_water.top").read_text()
+    start = text.index("[ moleculetype ]\nSOL")
+    end = text.index("[ system ]")
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "spc.itp").write_text(text[start:end])
+    top = tmp_path / "split.top"
+    top.write_text(f'{text[:start]}#include "spc.itp"\n{text[end:]}')
+    monkeypatch.setenv("GMXLIB", str(tmp_path / "lib"))
+    assert molecule_hash(top, range(14)) == known
+    monkeypatch.delenv("GMXLIB")
+    with pytest.raises(ValueError, match=r"split.top is not a .top file that OpenMM reads.*spc"):
+        openmm_topology(top)
+    # Amber's files have had that ending too
+    amber = tmp_path / "amber.top"
+    folders = [OPENMMTOOLS / "data" / f"alanine-dipeptide-{kind}" for kind in ("gbsa", "explicit")]
+    amber.write_text((folders[0] / "alanine-dipeptide.prmtop").read_text())
+    dipeptide = alanine_dipeptide().topology
+    known = molecule_hash(dipeptide, range(22))
+    assert molecule_hash(amber, range(22)) == known
+    # MDAnalysis reads the same files under other names
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        universes = [MDAnalysis.Universe(str(f / "alanine-dipeptide.prmtop")) for f in folders]
+    for universe in universes:
+        assert molecule_hash(universe, range(22)) == known
+        assert solute_atoms(universe).tolist() == list(range(22))

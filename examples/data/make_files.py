@@ -3,13 +3,14 @@
 The CHARMM parameters are those of CHARMM36 for lipids (J. B. Klauda et al., J. Phys. Chem. B 114,
 7830 (2010), doi 10.1021/jp101759q), those of GROMACS are OPLS-AA (W. L. Jorgensen, D. S. Maxwell,
 J. Tirado-Rives, J. Am. Chem. Soc. 118, 11225 (1996), doi 10.1021/ja9621760) and SPC water.
-The waters are those of OpenMM's box that leave butane its room.
+The waters are those of OpenMM's box that leave butane its room; all is minimised.
 """
 
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+import openmm
 from openmm import app, unit
 
 FOLDER = Path(__file__).parent
@@ -255,9 +256,30 @@ def write_gromacs(solute: np.ndarray, others: np.ndarray) -> None:
         n_waters=len(others),
     )
     (FOLDER / "butane_water.top").write_text(text)
-    names = [("BUT", n, 1) for n in ATOMS]
-    names += [("SOL", n, i + 2) for i in range(len(others)) for n in ("OW", "HW1", "HW2")]
     x = np.concatenate([solute, others.reshape(-1, 3)])
+    write_gro(x, len(others))
+    write_gro(minimised(x), len(others))
+
+
+def minimised(x: np.ndarray) -> np.ndarray:
+    """Positions (n_atoms, 3) [nm] at which a run may begin."""
+    gro = app.GromacsGroFile(str(FOLDER / "butane_water.gro"))
+    top = app.GromacsTopFile(
+        str(FOLDER / "butane_water.top"), periodicBoxVectors=gro.getPeriodicBoxVectors()
+    )
+    system = top.createSystem(
+        nonbondedMethod=app.PME, nonbondedCutoff=0.8 * unit.nanometer, constraints=app.HBonds
+    )
+    simulation = app.Simulation(top.topology, system, openmm.VerletIntegrator(0.001))
+    simulation.context.setPositions(x)
+    simulation.minimizeEnergy()
+    state = simulation.context.getState(positions=True)
+    return state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+
+
+def write_gro(x: np.ndarray, n_waters: int) -> None:
+    names = [("BUT", n, 1) for n in ATOMS]
+    names += [("SOL", n, i + 2) for i in range(n_waters) for n in ("OW", "HW1", "HW2")]
     lines = ["Butane in water", str(len(x))]
     for i, ((residue, name, number), at) in enumerate(zip(names, x, strict=True)):
         place = "".join(f"{value:8.3f}" for value in at)

@@ -20,7 +20,7 @@ from openmm_cgan.features import (
     PlainFeatures,
     ZMatrixFeatures,
 )
-from openmm_cgan.frames import Frames, topology_hash
+from openmm_cgan.frames import Frames, are_of, topology_hash
 from openmm_cgan.generators import KINDS
 from openmm_cgan.internal_coordinates.molecule import MoleculeGraph
 from openmm_cgan.large_arrays import forget, pieces, room
@@ -92,7 +92,7 @@ class Dataset:
         topology = None if topology is None else openmm_topology(topology)
         if featurize is None:
             _require_topology(frames, topology)
-        _check_frames(frames, None if topology is None else topology_hash(topology))
+        _check_frames(frames, topology)
         featurize = featurize or default_featurize(frames, topology, settings)
         rng = np.random.default_rng(settings.seed)
         if len(frames) > settings.max_frames:
@@ -195,16 +195,16 @@ def _require_topology(frames: Frames, topology: Any) -> None:
         )
 
 
-def _check_frames(frames: Frames, topology: str | None) -> None:
-    """Refuse frames that cannot be trained on; ``topology`` is the hash of what is given."""
+def _check_frames(frames: Frames, topology: Any) -> None:
+    """Refuse frames that cannot be trained on, or not with the topology given, if one is."""
     if not frames.variables:
         raise ValueError("the frames hold no CVs: a conditional generator needs at least one")
     if len(frames) < LEAST_FRAMES:
         raise ValueError(f"there are {len(frames)} frames, expected at least {LEAST_FRAMES}")
-    if topology is not None and frames.topology_hash not in ("", topology):
+    if topology is not None and not are_of(frames, topology):
         raise ValueError(
             f"the frames belong to another topology: their hash is {frames.topology_hash[:12]}...,"
-            f" that of the topology given is {topology[:12]}..."
+            f" that of the topology given is {topology_hash(topology)[:12]}..."
         )
     for name, values in (("positions", frames.positions), ("cvs", frames.cvs)):
         finite = [np.isfinite(values[p]).reshape(len(values[p]), -1).all(1) for p in pieces(values)]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import openmm
 
+from openmm_cgan.openmm_xml import from_xml
+
 if TYPE_CHECKING:
     from openmm.app import Simulation
 
@@ -33,8 +35,9 @@ def load_portable(simulation: Simulation, text: str) -> None:
         If it is of another System or integrator.
     """
     context, known = simulation.context, set(simulation.context.getParameters())
-    saved = dict(openmm.XmlSerializer.deserialize(text).getParameters())
+    where = "the State in XML of the checkpoint"
+    saved = dict(from_xml(text, openmm.State, where).getParameters())
     # a bias that is taken off or named otherwise would have OpenMM refuse the whole
-    context.setState(openmm.XmlSerializer.deserialize(PARAMETERS.sub("", text)))
+    context.setState(from_xml(PARAMETERS.sub("", text), openmm.State, where))
     for name in known & saved.keys():
         context.setParameter(name, saved[name])

@@ -17,7 +17,7 @@ from openmm_cgan.checkpoints.run_file import SavedRun, read_run, write_run
 from openmm_cgan.checkpoints.saved_states import SavedState
 from openmm_cgan.fingerprints import integrator_fingerprint, system_fingerprint
 from openmm_cgan.states import is_finite
-from openmm_cgan.thermostats import draw_velocities
+from openmm_cgan.thermostats import BAROSTATS, draw_velocities
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -168,6 +168,7 @@ def restore_run(
     if left := run.keepers.keys() - keepers.keys():
         log.warning("%s: what it has of %s is not restored", path, _quoted(left))
     _load(simulation, run, path)
+    _say_what_begins_anew(simulation, path)
     if new_velocities is not None:
         draw_velocities(simulation, new_velocities)
     for name, keeper in keepers.items():
@@ -202,6 +203,20 @@ def _load(simulation: Simulation, run: SavedRun, path: Path) -> None:
             "random numbers: exact in distribution, and not the run bit for bit",
             path, error,
         )  # fmt: skip
+
+
+def _say_what_begins_anew(simulation: Simulation, path: Path) -> None:
+    """What OpenMM's checkpoints do not hold: the run goes on exactly, but not bit for bit."""
+    variable = openmm.VariableLangevinIntegrator | openmm.VariableVerletIntegrator
+    anew = [
+        f"{force.getName()} finds the size of its steps"
+        for force in simulation.system.getForces()
+        if isinstance(force, BAROSTATS)
+    ]
+    if isinstance(simulation.integrator, variable):
+        anew.append(f"{type(simulation.integrator).__name__} finds its time step")
+    if anew:
+        log.info("%s: %s anew, which OpenMM keeps in no checkpoint", path, " and ".join(anew))
 
 
 def _quoted(names: Iterable[str]) -> str:

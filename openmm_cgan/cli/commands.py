@@ -24,6 +24,7 @@ from openmm_cgan.cli.options import (
     require_parent,
     set_threads,
 )
+from openmm_cgan.cli.refine import refine
 from openmm_cgan.cli.stopping import stopping
 from openmm_cgan.cli.windows import windows
 
@@ -136,6 +137,11 @@ def demo(
     "--retries", type=click.IntRange(min=0), default=0, show_default=True,
     help="Times to go back to the last checkpoint, with new velocities, from NaN.",
 )  # fmt: skip
+@click.option("--model", type=FILE, help="What this model makes is proposed to the run.")
+@click.option("--proposals-every", type=click.IntRange(min=1), default=500, show_default=True,
+              help="With --model: steps between two proposals.")  # fmt: skip
+@click.option("--mode", type=click.Choice(["auto", "exact", "seed"]), default="auto",
+              show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
 def run(
@@ -157,8 +163,9 @@ def run(
             --plumed plumed_inputs/alanine_phi_psi_metad.dat --steps 1500000 --platform Reference
 
     Writes OUT/frames (H5MD, MDAnalysis opens it), OUT/COLVAR and what else the input asks for,
-    OUT/topology.pdb, OUT/plumed.dat, and from time to time OUT/run.chk: killed at any moment the
-    run goes on from there with the same command and --resume, as if it had never stopped.
+    OUT/topology.pdb, OUT/plumed.dat, with --model OUT/proposals.csv, and from time to time
+    OUT/run.chk: killed at any moment the run goes on from there with the same command and --resume,
+    as if it had never stopped.
     """
     from openmm_cgan.cli.molecules import load_molecule
     from openmm_cgan.cli.simulations import CHECKPOINT, RunSettings, run_biased
@@ -316,6 +323,7 @@ def propose(
     click.echo(f"{counts}: {out}, {csv}")
 
 
+main.add_command(refine)
 main.add_command(windows)
 main.add_command(driver)
 main.add_command(doctor)

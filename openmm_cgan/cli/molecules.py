@@ -7,14 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openmm
 from openmm import app, unit
 
+from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.topologies import read_configuration
 
+TOPOLOGY, SYSTEM = "topology.pdb", "system.xml"  # of a run
 CONSTRAINTS = {
     "None": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles,
 }  # fmt: skip
+
+
+def read_molecule(folder: Path) -> Molecule:
+    """The molecule of a run, from its folder: its System is without the bias.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a file is missing or damaged.
+    """
+    for name in (TOPOLOGY, SYSTEM):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is not there: give the folder of a run")
+    structure = read_configuration(folder / TOPOLOGY)
+    system = from_xml((folder / SYSTEM).read_text(), openmm.System, folder / SYSTEM)
+    positions = np.array(structure.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+    return Molecule(structure.topology, system, positions)
 
 
 def load_molecule(

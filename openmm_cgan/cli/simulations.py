@@ -20,10 +20,12 @@ from tqdm import tqdm
 from openmm_cgan.atom_selection import check_selection, selected_atoms
 from openmm_cgan.atomic_files import replacing, write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
+from openmm_cgan.cli.molecules import SYSTEM, TOPOLOGY
 from openmm_cgan.json_files import read_json
+from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.reporters import FrameReporter, RunCheckpointReporter
+from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
 from openmm_cgan.signals import between_steps
 from openmm_cgan.states import NotFiniteError, is_finite
 from openmm_cgan.stepping import step_and_look
@@ -35,8 +37,9 @@ logger = logging.getLogger("openmm_cgan")
 STATE = "state.xml"  # for programs, platforms and versions other than that of the checkpoint
 CHECKPOINT = "run.chk"
 RECORD = "run.json"
-FRAMES, INPUT, TOPOLOGY, SYSTEM = "frames", "plumed.dat", "topology.pdb", "system.xml"
+FRAMES, INPUT = "frames", "plumed.dat"
 NOT_FINITE = "not_finite.xml"
+PROPOSALS = "proposals.csv"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ class RunSettings:
         Steps between two checkpoints.
     atoms : str or None
         Whose positions are kept: a selection of MDAnalysis, as FrameReporter takes it.
+    model : Path or None
+        A ConditionalGenerator's file: what it makes is proposed to the run.
+    proposals_every : int
+        Steps between two proposals.
+    mode : str
+        Of the ProposalReporter.
     retries : int
         How often the run goes back to its last good checkpoint, with new velocities, where a
         position becomes infinite or NaN; then it stops.
@@ -80,6 +89,9 @@ class RunSettings:
     checkpoint_every: int = 10_000
     retries: int = 0
     atoms: str | None = None
+    model: Path | None = None
+    proposals_every: int = 500
+    mode: str = "auto"
 
     def __post_init__(self) -> None:
         check_selection(self.atoms)
@@ -144,6 +156,8 @@ def run_biased(
         If a position becomes infinite or NaN once more than ``settings.retries``.
     """
     settings = settings or RunSettings()
+    if settings.atoms is not None:
+        selected_atoms(molecule.topology, settings.atoms)  # before anything is written
     job = _Job(molecule, plumed_input, Path(folder), settings)
     restart = _goes_on(job.folder, restart, steps)
     job = replace(job, settings=replace(settings, platform=_platform_of(job)))
@@ -187,17 +201,17 @@ def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedB
     simulation = _simulation(molecule, settings)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / SYSTEM, unbiased)
-    if settings.atoms is not None:
-        selected_atoms(molecule.topology, settings.atoms)  # before anything is written
     every = settings.frames_every
     frames = FrameReporter(folder / FRAMES, every, bias, append=restart, atoms=settings.atoms)
     keepers: dict[str, Keeper] = {"bias": bias, "frames": frames}
+    if settings.model is not None:
+        keepers["proposals"] = _proposals(job, bias, restart)
     if goes_on:
         seed = settings.seed + retry if retry else None
         checkpoint = to_go_back_to(folder / CHECKPOINT, retry)
         restore_run(checkpoint, simulation, keepers, new_velocities=seed)
     else:
-        _begin(simulation, molecule, bias, frames, folder, settings, restart)
+        _begin(simulation, job, keepers, restart)
     end = _end_of(folder) if steps is None else simulation.currentStep + steps
     _write_record(folder, bias, settings, end)  # who goes on after a kill must know the end
     _keep_checkpoints(simulation, keepers, folder, settings)
@@ -230,24 +244,38 @@ def _to_the_end(
         ) from error
 
 
+def _proposals(job: _Job, bias: PlumedBias, append: bool) -> ProposalReporter:
+    """What proposes configurations of a model to the run."""
+    from openmm_cgan.cgan import ConditionalGAN  # torch is for those who ask for it
+
+    settings = job.settings
+    assert settings.model is not None
+    return ProposalReporter(
+        job.folder / PROPOSALS,
+        settings.proposals_every,
+        ConditionalGAN.load(settings.model, job.molecule.topology),
+        bias,
+        mode=settings.mode,
+        append=append,
+        seed=settings.seed,
+    )
+
+
 def _begin(
-    simulation: app.Simulation,
-    molecule: Molecule,
-    bias: PlumedBias,
-    frames: FrameReporter,
-    folder: Path,
-    settings: RunSettings,
-    restart: bool,
+    simulation: app.Simulation, job: _Job, keepers: dict[str, Keeper], restart: bool
 ) -> None:
+    bias, settings = keepers["bias"], job.settings
+    assert isinstance(bias, PlumedBias)
     if restart:
-        _load_state(simulation, folder / STATE)
+        _load_state(simulation, job.folder / STATE)
     else:
-        _write_start(folder, molecule, bias)
-        simulation.context.setPositions(molecule.positions)
+        _write_start(job.folder, job.molecule, bias)
+        simulation.context.setPositions(job.molecule.positions)
         simulation.minimizeEnergy()
         simulation.context.setVelocitiesToTemperature(settings.temperature, settings.seed)
     bias.attach(simulation)
-    simulation.reporters.append(frames)
+    # proposals come last: what comes after them would see positions that are gone
+    simulation.reporters += [keepers[name] for name in ("frames", "proposals") if name in keepers]
 
 
 def _keep_checkpoints(
@@ -335,7 +363,12 @@ def _write_start(folder: Path, molecule: Molecule, bias: PlumedBias) -> None:
 
 
 def _write_record(folder: Path, bias: PlumedBias, settings: RunSettings, end: int) -> None:
-    record = {**asdict(settings), "backend": bias.backend, "openmm": openmm.__version__}
+    record = {
+        **asdict(settings),
+        "model": settings.model and str(settings.model),
+        "backend": bias.backend,
+        "openmm": openmm.__version__,
+    }
     write_atomically(folder / RECORD, json.dumps({**record, "end_step": end}, indent=1) + "\n")
 
 
@@ -350,7 +383,7 @@ def _end_of(folder: Path) -> int:
 
 def _load_state(simulation: app.Simulation, path: Path) -> None:
     """Positions, velocities, box, time and step; parameters are the bias's own to restore."""
-    state = openmm.XmlSerializer.deserialize(path.read_text())
+    state = from_xml(path.read_text(), openmm.State, path)
     context = simulation.context
     context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
     context.setPositions(state.getPositions())

@@ -12,18 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import openmm
 from numpy.typing import NDArray
 
 from openmm_cgan.cgan import ConditionalGAN
-from openmm_cgan.cli.simulations import FRAMES, INPUT, SYSTEM, TOPOLOGY
+from openmm_cgan.cli.molecules import read_molecule
+from openmm_cgan.cli.simulations import FRAMES, INPUT
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy import FreeEnergy, free_energy_profile, free_energy_surface
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, cv_differences, propose
 from openmm_cgan.testsystems import Molecule
-from openmm_cgan.topologies import read_configuration
 from openmm_cgan.windows import Window, WindowResult, WindowSettings, run_windows, umbrella_windows
 from openmm_cgan.windows.placement import Placement, window_template
 
@@ -70,26 +69,19 @@ def read_run(folder: Path, plumed: Path | None = None) -> Run:
     FileNotFoundError, ValueError
         If something is missing or damaged, or the frames are of a part of the atoms.
     """
-    for name in (TOPOLOGY, SYSTEM, INPUT):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is not there: give the folder of a run")
-    structure = read_configuration(folder / TOPOLOGY)
-    try:
-        system = openmm.XmlSerializer.deserialize((folder / SYSTEM).read_text(encoding="utf-8"))
-    except (ValueError, openmm.OpenMMException) as error:
-        raise ValueError(f"{folder / SYSTEM} is no System in XML, or is damaged: {error}") from None
+    molecule = read_molecule(folder)
     frames = read_frames(folder / FRAMES)
-    if len(frames.atoms) != system.getNumParticles():
+    n_atoms = molecule.system.getNumParticles()
+    if len(frames.atoms) != n_atoms:
         raise ValueError(
-            f"the frames of {folder} hold {len(frames.atoms)} of {system.getNumParticles()} atoms: "
+            f"the frames of {folder} hold {len(frames.atoms)} of {n_atoms} atoms: "
             "no window can start from them; run with --atoms all"
         )
     biased = BiasedRun.of(frames, folder / INPUT, folder)
     names = tuple(variable.name for variable in frames.variables)
     given = plumed or folder / INPUT
-    bias = PlumedBias(given, structure.topology, temperature=frames.temperature, cvs=names)
-    positions = structure.getPositions(asNumpy=True)._value
-    return Run(Molecule(structure.topology, system, np.array(positions)), biased, bias)
+    bias = PlumedBias(given, molecule.topology, temperature=frames.temperature, cvs=names)
+    return Run(molecule, biased, bias)
 
 
 def rough_free_energy(run: Run, names: Sequence[str], number: int) -> FreeEnergy:

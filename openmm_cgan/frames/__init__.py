@@ -6,6 +6,7 @@ writes and finds the files of a run; `frames` reads them back, `parts` takes som
 
 from openmm_cgan.frames.frames import Frames, read_frames, read_segments, topology_hash
 from openmm_cgan.frames.parts import (
+    are_of,
     frames_of_atoms,
     frames_to_learn,
     hashes_of,
@@ -15,6 +16,7 @@ from openmm_cgan.frames.parts import (
 
 __all__ = [
     "Frames",
+    "are_of",
     "frames_of_atoms",
     "frames_to_learn",
     "hashes_of",

@@ -66,6 +66,8 @@ class Frames:
         Temperature of the bias [K].
     topology_hash : str
         `topology_hash` of the whole topology, empty when unknown.
+    molecule_hash : str
+        `molecule_hash` of their own atoms, empty when unknown.
     system_hash : str
         `system_fingerprint` of the System, its biases apart; empty when unknown, or of several.
     """
@@ -82,6 +84,7 @@ class Frames:
     box: NDArray[np.float32] | None = None
     temperature: float | None = None
     topology_hash: str = ""
+    molecule_hash: str = ""
     system_hash: str = ""
 
     def __post_init__(self) -> None:
@@ -366,6 +369,7 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int) -> Fram
         box=_read_rows(file[f"{EDGES}/value"], keep) if header.periodic else None,
         temperature=header.temperature,
         topology_hash=header.topology_hash,
+        molecule_hash=str(header.about.get("molecule_hash", "")),
         system_hash=str(header.about.get("system_hash", "")),
     )
 

@@ -57,7 +57,10 @@ def frames_to_learn(
         chosen = np.intersect1d(chosen, frames.atoms)
         if not len(chosen):  # frames of ions, or of water, as they were asked for
             return frames
-    return frames_of_atoms(frames, chosen)
+    part = frames_of_atoms(frames, chosen)
+    if part is frames or not are_of(frames, topology):
+        return part  # the training refuses those
+    return replace(part, molecule_hash=molecule_hash(topology, chosen))
 
 
 def frames_of_atoms(frames: Frames, atoms: ArrayLike) -> Frames:
@@ -86,7 +89,20 @@ def frames_of_atoms(frames: Frames, atoms: ArrayLike) -> Frames:
         )
     order = np.argsort(frames.atoms, kind="stable")
     places = order[np.searchsorted(frames.atoms, wanted, sorter=order)]
-    return replace(frames, positions=some_columns(frames.positions, places), atoms=wanted)
+    own = some_columns(frames.positions, places)
+    return replace(frames, positions=own, atoms=wanted, molecule_hash="")
+
+
+def are_of(frames: Frames, topology: Any) -> bool:
+    """Whether frames may be of a topology: of the same whole one, or of the same molecule.
+
+    Programs name the residues and atoms of one file differently: the molecule decides then.
+    """
+    topology = openmm_topology(topology)
+    if frames.topology_hash in ("", topology_hash(topology)):
+        return True
+    known = bool(frames.molecule_hash) and frames.atoms.max() < sum(1 for _ in topology.atoms())
+    return known and molecule_hash(topology, frames.atoms) == frames.molecule_hash
 
 
 def hashes_of(frames: Frames, topology: Any, atoms: ArrayLike) -> tuple[str, str, str]:

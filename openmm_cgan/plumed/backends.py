@@ -16,7 +16,12 @@ from openmm import unit
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import read_actions
-from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, Problem
+from openmm_cgan.plumed.coverage import coverage_lines
+from openmm_cgan.plumed.input.language import (
+    PlumedInput,
+    PlumedInputError,
+    Problem,
+)
 from openmm_cgan.plumed.libplumed import kernel, plugin
 from openmm_cgan.plumed.libplumed.statements import arguments_of_biases
 from openmm_cgan.plumed.native.backend import NativeBackend
@@ -294,8 +299,17 @@ def variables_to_read(
     return names
 
 
-def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) -> str:
-    """The backend to take; the refusal is why it can not be native.
+def choose_backend(
+    backend: str, refusal: PlumedInputError | None, plumed_input: PlumedInput
+) -> str:
+    """The backend to take; the log says of each statement whether it is native, and why not.
+
+    Parameters
+    ----------
+    backend : {"auto", "native", "kernel", "plugin"}
+    refusal : PlumedInputError or None
+        Why it can not be native.
+    plumed_input : PlumedInput
 
     Raises
     ------
@@ -311,7 +325,7 @@ def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) 
         if mistakes:  # which PLUMED would find as well, and say less clearly, or not find
             raise PlumedInputError(mistakes)
     if backend == "native" or (backend == "auto" and refusal is None):
-        log.info("%s: native backend, it covers the input", source)
+        log.info("%s: native backend, it covers the input", plumed_input.source)
         return "native"
     if backend == "kernel" and kernel.find_kernel() is None:
         raise RuntimeError(kernel.MISSING)
@@ -325,7 +339,9 @@ def choose_backend(backend: str, refusal: PlumedInputError | None, source: str) 
         ("plugin", plugin.available()),
     ):
         if installed:
-            log.info("%s: %s backend, for native refuses:\n%s", source, name, refusal)
+            lines = "\n".join(coverage_lines(plumed_input.followed, refusal))
+            what = plumed_input.source, name, lines
+            log.info("%s: %s backend, for not all of it is native:\n%s", *what)
             return name
     raise refusal
 

@@ -14,9 +14,8 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
-from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.quantities import kelvin
-from openmm_cgan.states import positions_and_box, velocities_of
+from openmm_cgan.states import positions_and_box
 from openmm_cgan.thermostats import temperature_of
 
 USUAL_STEP = 0.001  # ps, of an integrator with variable steps that has made none yet
@@ -69,41 +68,6 @@ def degrees_of_freedom(system: openmm.System, atoms: Sequence[int]) -> int:
     return 3 * sum(mass > 0 for mass in masses.values()) - held
 
 
-def redraw_velocities(
-    context: openmm.Context,
-    which: NDArray[np.bool_],
-    masses: NDArray[np.float64],
-    temperature: float,
-    rng: np.random.Generator,
-) -> None:
-    """Draw velocities of some atoms from the Maxwell-Boltzmann distribution, constraints projected.
-
-    Verlet's velocities are those of half a step before, and are set to that: without it each draw
-    heats what vibrates, at 4 fs with heavy hydrogens until it breaks.
-
-    Parameters
-    ----------
-    context : openmm.Context
-        Of a VerletIntegrator. Its noise is not used, so that nothing else changes.
-    which : ndarray of bool, shape (n_atoms,)
-        With all atoms that are held at a distance from one of them.
-    masses : ndarray, shape (n_atoms,)
-        [dalton]
-    temperature : float
-        [K]
-    rng : numpy Generator
-    """
-    state = context.getState(velocities=True, forces=True)
-    velocities, forces = velocities_of(state), state.getForces(asNumpy=True)._value
-    drawn = which & (masses > 0)
-    widths = np.sqrt(GAS_CONSTANT * temperature / masses[drawn])
-    velocities[drawn] = widths[:, None] * rng.standard_normal((int(drawn.sum()), 3))
-    half_a_step = 0.5 * context.getIntegrator().getStepSize()._value
-    velocities[drawn] -= half_a_step * forces[drawn] / masses[drawn, None]
-    context.setVelocities(velocities)
-    context.applyVelocityConstraints(context.getIntegrator().getConstraintTolerance())
-
-
 def inject(
     simulation: app.Simulation,
     positions: NDArray[np.float64],
@@ -141,15 +105,22 @@ def inject(
     context.applyVelocityConstraints(tolerance)
 
 
-def velocity_temperature(simulation: app.Simulation, given: float | unit.Quantity | None) -> float:
-    """Temperature to draw velocities at [K]: the one given, else that the Simulation is held at.
+def velocity_temperature(
+    simulation: app.Simulation,
+    given: float | unit.Quantity | None,
+    otherwise: float | None = None,
+) -> float:
+    """Temperature to draw velocities at [K].
+
+    The one given, else that the Simulation is held at, else another, such as that of a bias.
 
     Raises
     ------
     ValueError
-        If there is neither.
+        If there is none.
     """
     temperature = temperature_of(simulation) if given is None else kelvin(given)
+    temperature = otherwise if temperature is None else temperature
     if temperature is None:
         raise ValueError(
             f"{type(simulation.integrator).__name__} has no temperature to draw velocities at; "

@@ -16,7 +16,7 @@ from openmm_cgan.atomic_files import flush_to_disk, replacing
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.claims import Claim
 from openmm_cgan.fingerprints import system_fingerprint
-from openmm_cgan.frames import topology_hash
+from openmm_cgan.frames import molecule_hash, topology_hash
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
 from openmm_cgan.quantities import number_of_steps
@@ -275,7 +275,11 @@ class FrameReporter:
             temperature=self._bias.temperature,
             periodic=self._keep_box,
             plumed_input=self._bias.text,
-            about={"report_interval": self._interval, "backend": self._bias.backend}
+            about={
+                "report_interval": self._interval,
+                "backend": self._bias.backend,
+                "molecule_hash": molecule_hash(simulation.topology, atoms),
+            }
             | _provenance(simulation),
         )
         time = simulation.context.getTime()._value
@@ -303,6 +307,11 @@ class FrameReporter:
             f"{what} is not finite at step {step}; the frames before are in {self.folder}. Restart "
             "from an earlier checkpoint, with a smaller time step or a gentler bias"
         )
+
+
+def frame_reporters_of(simulation: Simulation) -> list[FrameReporter]:
+    """The FrameReporters of a simulation, in their order."""
+    return [reporter for reporter in simulation.reporters if isinstance(reporter, FrameReporter)]
 
 
 def _one_of(atoms: Atoms | None, subset: Sequence[int] | None) -> Atoms | None:

@@ -22,10 +22,10 @@ from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.potentials import global_parameters, masses_of, system_without
 from openmm_cgan.proposals import PASSED, Proposals, Screen, cv_differences, cv_tolerances
 from openmm_cgan.reporters.attempts import ENERGY_NOT_FINITE, Attempt
+from openmm_cgan.reporters.bath import Bath
 from openmm_cgan.reporters.contexts import (
     context_like,
     degrees_of_freedom,
-    redraw_velocities,
     verlet_step,
 )
 from openmm_cgan.reporters.insertion import (
@@ -89,7 +89,7 @@ class HealingContext:
         self._groups = set(range(32)) - set(self._restraint.force_groups())
         self._constraint_tolerance = simulation.integrator.getConstraintTolerance()
         self._context = context_like(simulation, system)
-        self._masses = masses_of(system)
+        self._bath = Bath(system)
         self._insertion = self._insertion_into(simulation)
         self._rest = RestEnergy(simulation, system, surroundings.atoms)
         self.n_dof = degrees_of_freedom(system, surroundings.atoms.tolist())
@@ -222,8 +222,10 @@ class HealingContext:
         """Restrained dynamics; velocities of some atoms are drawn anew again and again."""
         integrator = self._context.getIntegrator()
         for start in range(0, steps, REDRAW_EVERY):
-            redraw_velocities(self._context, warmed, self._masses, self.temperature, rng)
-            integrator.step(min(REDRAW_EVERY, steps - start))
+            taken = min(REDRAW_EVERY, steps - start)
+            time = taken * integrator.getStepSize()._value
+            self._bath.touch(self._context, warmed, self.temperature, time, rng)
+            integrator.step(taken)
         return moment_of(self._context)
 
     def judge(self, proposals: Proposals, screen: Screen, rng: np.random.Generator) -> Attempt:

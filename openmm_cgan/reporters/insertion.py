@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from openmm import app
 
 from openmm_cgan.potentials import global_parameters, masses_of, system_without
-from openmm_cgan.reporters.contexts import context_like, redraw_velocities
+from openmm_cgan.reporters.bath import Bath
+from openmm_cgan.reporters.contexts import context_like
 from openmm_cgan.reporters.parts import Part
 from openmm_cgan.reporters.surroundings import Surroundings
 from openmm_cgan.states import positions_of, velocities_of
@@ -76,8 +77,8 @@ class Insertion:
         self, simulation: app.Simulation, system: openmm.System, surroundings: Surroundings
     ) -> None:
         self._here, atoms = surroundings, surroundings.atoms
-        self._masses = masses_of(system)
-        self._pistons = atoms[self._masses[atoms] > 0]  # virtual sites follow
+        self._bath = Bath(system)
+        self._pistons = atoms[masses_of(system)[atoms] > 0]  # virtual sites follow
         self._context = context_like(simulation, _with_pistons(system, self._pistons))
         self._followed = global_parameters(system)
         self._part = Part(simulation, system, atoms)
@@ -137,7 +138,7 @@ class Insertion:
         steps : int
             To get there.
         temperature : float
-            What is near is held at it by redrawing its velocities [K]; the rest goes on as it went.
+            What is near is held at it by new velocities, the rest by its kinetic energy [K].
         rng : numpy Generator
 
         Returns
@@ -179,13 +180,12 @@ class Insertion:
     ) -> None:
         """Go some of the steps that are left towards a goal."""
         integrator = self._context.getIntegrator()
+        step = integrator.getStepSize()._value
         (taken, left), (warmed, temperature, rng) = steps, heat
         way = goal - moment.positions[self._pistons]
-        around = warmed.copy()
-        around[self._pistons] = False
-        moment.velocities[self._pistons] = way / (left * integrator.getStepSize()._value)
+        moment.velocities[self._pistons] = way / (left * step)
         self._context.setVelocities(moment.velocities)
-        redraw_velocities(self._context, around, self._masses, temperature, rng)
+        self._bath.touch(self._context, warmed, temperature, taken * step, rng, self._pistons)
         integrator.step(taken)
 
     def _now(self) -> Moment:

@@ -30,7 +30,7 @@ from openmm_cgan.reporters.contexts import (
     velocity_temperature,
 )
 from openmm_cgan.reporters.ensembles import warn_of_other_ensemble
-from openmm_cgan.reporters.frame_reporter import FrameReporter
+from openmm_cgan.reporters.frame_reporter import frame_reporters_of
 from openmm_cgan.reporters.moves import MOVES, Asked, Move, Start, possible_moves, prepared_move
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.reporters.settling import observables_of
@@ -208,9 +208,8 @@ class ProposalReporter:
             if self._append and simulation.currentStep > 0:  # else another run begins
                 self._table.cut_after(simulation.currentStep)
         steps = self._reportInterval - simulation.currentStep % self._reportInterval
-        look = (
-            None if self._move.watch is None else self._move.watch.next_look(simulation.currentStep)
-        )
+        watch = self._move.watch
+        look = None if watch is None else watch.next_look(simulation.currentStep)
         include = ["positions", "energy"] if look is not None and look <= steps else ["positions"]
         return {"steps": min(steps, look or steps), "periodic": False, "include": include}
 
@@ -328,10 +327,14 @@ class ProposalReporter:
             )
 
     def _prepare_early(self, simulation: Simulation) -> None:
-        """See what is wrong now, not at the first step, where positions are given already."""
-        positions, box = present_of(simulation)
-        if positions.any():
-            self._move = self._prepare(simulation, positions, box)
+        """See what is wrong now, not at the first step; the rest where there are positions."""
+        if (present := present_of(simulation))[0].any():
+            self._move = self._prepare(simulation, *present)
+        elif len(generated_atoms(self._sampler, simulation.topology)):  # checked
+            self._temperature_in(simulation)
+
+    def _temperature_in(self, simulation: Simulation) -> float:
+        return velocity_temperature(simulation, self.settings.temperature, self._bias.temperature)
 
     def _prepare(
         self,
@@ -343,7 +346,7 @@ class ProposalReporter:
         atoms = generated_atoms(self._sampler, simulation.topology)
         self._periodic = box is not None
         self._first = positions, box
-        self._temperature = velocity_temperature(simulation, self.settings.temperature)
+        self._temperature = self._temperature_in(simulation)
         start = Start(simulation, atoms, positions, box, self._temperature)
         move = prepared_move(self._wanted, self._asked, start)
         self.mode = move.mode
@@ -361,7 +364,7 @@ class ProposalReporter:
         positions, box = positions_and_box(state, self._periodic)
         if not np.isfinite(positions).all():
             raise RuntimeError("the running simulation has positions that are not finite (NaN)")
-        self._temperature = velocity_temperature(simulation, self.settings.temperature)
+        self._temperature = self._temperature_in(simulation)
         move.follow(simulation.context, self._temperature)
         attempt = move.attempt(positions, box, rng)
         made = attempt.candidates
@@ -381,7 +384,7 @@ class ProposalReporter:
             "cvs": attempt.healed.tolist(),
             "settle": "given" if move.watch is None else move.watch.how,
         }
-        for reporter in _frame_reporters(simulation):
+        for reporter in frame_reporters_of(simulation):
             reporter.start_segment(origin, move.settle_steps)
         log.log(
             move.log_level,
@@ -392,9 +395,5 @@ class ProposalReporter:
 
     def _segment(self, simulation: Simulation) -> int:
         """Number of the segment that frames from now on belong to."""
-        written = [reporter.segment for reporter in _frame_reporters(simulation)]
-        return written[0] if written else 1 + self._attempts[ACCEPTED]
-
-
-def _frame_reporters(simulation: Simulation) -> list[FrameReporter]:
-    return [reporter for reporter in simulation.reporters if isinstance(reporter, FrameReporter)]
+        written = frame_reporters_of(simulation)
+        return written[0].segment if written else 1 + self._attempts[ACCEPTED]

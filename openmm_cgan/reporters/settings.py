@@ -67,7 +67,7 @@ class ProposalSettings:
     screen: ScreenSettings = field(default_factory=ScreenSettings)
     kappa: float | tuple[float, ...] | None = None
     minimise_iterations: int = 200
-    heal_steps: int = 250
+    heal_steps: int = 350
     max_energy: float = 5.0
     settle_steps: int | None = None
     candidates: int = 100

@@ -22,6 +22,8 @@ log = logging.getLogger("openmm_cgan")
 INJECTIONS = 20  # that are watched
 LOOKS = 40  # at the run after each of them, evenly spaced
 LONGEST = 10  # times the settle window that is assumed: watched for no longer
+N_COMPARED = 3  # of the observables are compared with the undisturbed run: energies and volume
+ROUNDING = 1e-9  # of means of what is constant
 BEYOND = 4.0  # standard errors: white noise has one beyond by chance in one run of six
 
 
@@ -36,7 +38,10 @@ class SettleWatch:
     scatter of the injections. The settle window ends at the first look after which all these means
     are within 4 standard errors of zero: their own noise. What has not settled in the first half,
     or is still on its way in the second (its two halves differ by as much), takes the whole time;
-    a warning says so.
+    a warning says so. So it does where the second half is not that of the undisturbed run: energies
+    and volume were looked at in the same way before the first injection, and the means of these
+    stretches must agree with those of the second halves within 4 standard errors, from the scatter
+    of the latter. CVs need not: seeds go where the run was not.
 
     Parameters
     ----------
@@ -66,12 +71,19 @@ class SettleWatch:
         self._seen: list[NDArray[np.float64]] = []  # (n_looks, n_observables) of each injection
         self._now: list[NDArray[np.float64]] = []  # of the present one
         self._begun = -1  # its step
+        self._alone: list[NDArray[np.float64]] = []  # means over stretches before the first one
+        self._is_alone = False
         self.origin = np.zeros(0)
+
+    def left_alone(self, step: int) -> None:
+        """The run is disturbed by nothing from now on until the first injection."""
+        self._begun, self._now, self._is_alone = step, [], True
 
     def injected(self, step: int, cvs: NDArray[np.float64]) -> None:
         """A configuration has been put into the run, with some CVs (n_cvs,)."""
         if self.how == "assumed":
             self._begun, self._now, self.origin = step, [], cvs
+            self._is_alone = False
 
     def next_look(self, step: int) -> int | None:
         """Steps from now until the run is to be looked at; None if it is not.
@@ -89,13 +101,20 @@ class SettleWatch:
         self._now.append(observables)
         if len(self._now) < self._n_looks:
             return
-        self._begun = -1
-        self._seen.append(np.array(self._now))
+        looks, end = np.array(self._now), self._begun + self._n_looks * self._stride
+        self._begun, self._now = -1, []
+        if self._is_alone:
+            self._alone.append(looks.mean(axis=0))
+            if len(self._alone) < INJECTIONS:
+                self._begun = end
+            return
+        self._seen.append(looks)
         if len(self._seen) == INJECTIONS:
             self._measure()
 
     def _measure(self) -> None:
-        looks = settled_after(np.array(self._seen))
+        alone = np.array(self._alone).reshape(len(self._alone), self._width)
+        looks = settled_after(np.array(self._seen), alone[:, :N_COMPARED])
         self.how = "measured"
         if looks is None:
             self.steps = self._stride * self._n_looks
@@ -116,9 +135,10 @@ class SettleWatch:
         """What it has seen, for a checkpoint."""
         seen = np.concatenate([np.zeros((0, self._width)), *self._seen])
         now = np.array(self._now).reshape(len(self._now), self._width)
-        numbers = [self.steps, self.how == "measured", self._begun]
+        alone = np.array(self._alone).reshape(len(self._alone), self._width)
+        numbers = [self.steps, self.how == "measured", self._begun, self._is_alone]
         own = {"seen": seen, "now": now, "numbers": np.array(numbers, dtype=np.int64)}
-        return own | {"origin": self.origin}
+        return own | {"origin": self.origin, "alone": alone}
 
     def restore_saved(self, arrays: dict[str, NDArray]) -> None:
         """Take over what `saved` gave.
@@ -135,16 +155,19 @@ class SettleWatch:
                 f"the saved run was looked at {len(seen)} and {len(now)} times after injections, "
                 f"expected multiples of {self._n_looks}, and less: the interval was another one"
             )
-        steps, measured, begun = saved_array(arrays, "numbers", (3,)).astype(int).tolist()
+        numbers = saved_array(arrays, "numbers", (4,)).astype(int).tolist()
+        steps, measured, begun, is_alone = numbers
         self.steps, self.how = steps, "measured" if measured else "assumed"
         self._seen = list(seen.reshape(len(seen) // self._n_looks, self._n_looks, now.shape[1]))
         self._now, self._begun = list(now), begun
+        self._alone = list(saved_array(arrays, "alone", (None, now.shape[1])))
+        self._is_alone = bool(is_alone)
         self.origin = saved_array(arrays, "origin", (None,))
 
     @property
     def _width(self) -> int:
         """Number of observables, 0 until some were seen."""
-        looks = [*self._now, *(first for first, *_ in self._seen)]
+        looks = [*self._now, *self._alone, *(first for first, *_ in self._seen)]
         return len(looks[0]) if looks else 0
 
 
@@ -161,8 +184,8 @@ def observables_of(
         Whether there is a box.
     bias : PlumedBias
         That measures the CVs.
-    origin : ndarray, shape (n_cvs,)
-        CVs from which those of the state are counted.
+    origin : ndarray, shape (n_cvs,) or (0,)
+        CVs from which those of the state are counted; none: they are not.
 
     Returns
     -------
@@ -172,17 +195,23 @@ def observables_of(
     positions, box = positions_and_box(state, periodic)
     energies = state.getPotentialEnergy()._value, state.getKineticEnergy()._value
     volume = 0.0 if box is None else float(np.linalg.det(box))
-    moved = cv_differences(tuple(bias.variables), origin, bias.cv_values(positions, box))
+    cvs = bias.cv_values(positions, box)
+    moved = cv_differences(tuple(bias.variables), origin if len(origin) else cvs, cvs)
     return np.array([*energies, volume, *moved])
 
 
-def settled_after(seen: NDArray[np.float64]) -> int | None:
+def settled_after(
+    seen: NDArray[np.float64], alone: NDArray[np.float64] | None = None
+) -> int | None:
     """After how many looks observables are within their own noise.
 
     Parameters
     ----------
     seen : ndarray, shape (n_injections, n_looks, n_observables)
         Observables at evenly spaced times after each injection.
+    alone : ndarray, shape (n_stretches, n_compared), optional
+        Means of the first of them over stretches of the undisturbed run, each as long as the time
+        after an injection.
 
     Returns
     -------
@@ -197,9 +226,12 @@ def settled_after(seen: NDArray[np.float64]) -> int | None:
     >>> settled_after(noise + 5 * (np.arange(40) < 8)[:, None])
     8
     """
-    seen = seen - seen[:1, :1]  # what is constant is exactly that
+    zero = seen[0, 0]  # what is constant is exactly that
+    seen = seen - zero
     half = seen.shape[1] // 2
     late = seen[:, half:]
+    if alone is not None and _are_apart(late.mean(axis=1), alone - zero[: alone.shape[1]]):
+        return None
     middle = late.shape[1] // 2
     if _is_beyond(late[:, :middle].mean(axis=1) - late[:, middle:].mean(axis=1)).any():
         return None
@@ -214,6 +246,16 @@ def settled_after(seen: NDArray[np.float64]) -> int | None:
             settled = max(settled, int(beyond[-1]) + 1)
         width *= 2
     return settled if settled < half else None
+
+
+def _are_apart(late: NDArray[np.float64], alone: NDArray[np.float64]) -> bool:
+    """Whether means (n, ...) after injections and (m, ...) of the undisturbed run differ."""
+    if len(alone) == 0:
+        return False
+    compared = late[:, : alone.shape[1]]
+    scatter = compared.std(axis=0, ddof=1) * np.sqrt(1 / len(compared) + 1 / len(alone))
+    away = np.abs(compared.mean(axis=0) - alone.mean(axis=0))
+    return bool((away > BEYOND * scatter + ROUNDING * np.abs(alone).max(axis=0)).any())
 
 
 def _is_beyond(differences: NDArray[np.float64]) -> NDArray[np.bool_]:

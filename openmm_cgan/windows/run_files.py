@@ -22,6 +22,7 @@ from openmm import app, unit
 
 from openmm_cgan.atomic_files import replacing, write_atomically
 from openmm_cgan.json_files import read_json, write_json
+from openmm_cgan.openmm_xml import from_xml, require_no_code
 
 SYSTEM, TOPOLOGY, REFERENCE = "system.xml", "topology.json", "reference.npy"
 RECORD, INPUT, START, CHECKPOINT, FRAMES = (
@@ -88,13 +89,14 @@ def write_shared(
     Raises
     ------
     ValueError
-        If the folder holds another System or Topology.
+        If the folder holds another System or Topology, or the System a PythonForce.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {
         SYSTEM: openmm.XmlSerializer.serialize(system),
         TOPOLOGY: json.dumps(topology_record(topology)),
     }
+    require_no_code(texts[SYSTEM], "the System")  # for its workers would not read it
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         path = folder / name
         if path.exists() and _versionless(path.read_text()) != _versionless(text):
@@ -119,13 +121,14 @@ def read_system(folder: Path) -> openmm.System:
     Raises
     ------
     ValueError
-        If its file is damaged.
+        If its file is damaged, or would run code.
     """
     path = folder / SYSTEM
     try:
-        return openmm.XmlSerializer.deserialize(path.read_text(encoding="utf-8"))
-    except (ValueError, openmm.OpenMMException) as error:
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
         raise ValueError(f"{path} is no System in XML, or is damaged: {error}") from None
+    return from_xml(text, openmm.System, path)
 
 
 def read_topology(folder: Path) -> app.Topology:

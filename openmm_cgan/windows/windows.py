@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from openmm import app, unit
 from tqdm import tqdm
 
+from openmm_cgan.atom_selection import check_selection, selected_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
@@ -73,6 +74,8 @@ class WindowSettings:
     retries : int
         How often a window goes back to its last checkpoint, with new velocities, where a position
         becomes infinite or NaN; then it has failed.
+    atoms : str, optional
+        What frames hold: a selection of MDAnalysis, as FrameReporter takes it.
     """
 
     temperature: float | unit.Quantity
@@ -85,8 +88,10 @@ class WindowSettings:
     backend: str = "auto"
     seed: int = 0
     retries: int = 0
+    atoms: str | None = None
 
     def __post_init__(self) -> None:
+        check_selection(self.atoms)
         for name, bare in (("temperature", "K"), ("timestep", "ps"), ("friction", "1/ps")):
             object.__setattr__(self, name, positive(vars(self)[name], bare, name))
         for name in ("report_interval", "checkpoint_interval", "steps"):
@@ -275,6 +280,8 @@ def run_windows(
         else fastest_platform(system, windows[0].positions)
     )
     for window in windows:
+        if window.settings.atoms is not None:
+            selected_atoms(topology, window.settings.atoms)
         _require_same_window(window)
     right = windows[0].positions if reference is None else nanometers(reference)
     write_shared(root, system, topology, right if can_watch_isomers(topology, right) else None)

@@ -22,6 +22,7 @@ from openmm_cgan.atom_selection import solute_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
 from openmm_cgan.frames import frames_of_atoms, read_frames
+from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.proposals import Screen, ScreenSettings
@@ -147,7 +148,7 @@ def _run(
             keepers: dict[str, Keeper] = {"bias": bias, "frames": reporter}
             restore_run(to_go_back_to(whole, retry), simulation, keepers, new_velocities=seed)
         elif resumed:
-            simulation.context.setState(openmm.XmlSerializer.deserialize(portable.read_text()))
+            simulation.context.setState(from_xml(portable.read_text(), openmm.State, portable))
         else:
             _start(simulation, folder, record | {"seed": record["seed"] + retry}, bias, isomers)
         if not whole.exists():
@@ -191,7 +192,8 @@ def _simulation(
     if name == "CPU" and threads is not None:
         arguments.append({"Threads": str(threads)})
     simulation = app.Simulation(topology, system, integrator, *arguments)
-    reporter = FrameReporter(folder / FRAMES, record["report_interval"], bias, append=True)
+    every, atoms = record["report_interval"], record.get("atoms")
+    reporter = FrameReporter(folder / FRAMES, every, bias, append=True, atoms=atoms)
     return simulation, reporter
 
 
@@ -326,6 +328,9 @@ class _Isomers:
 def _require_isomer(isomers: _Isomers, folder: Path) -> None:
     """Mirror images have the same energy: a window that crossed over samples another molecule."""
     frames = read_frames(folder / FRAMES, settling=True)
+    if not np.isin(isomers.solute, frames.atoms).all():
+        logger.warning("%s: its frames hold a part of the solute, isomers are not watched", folder)
+        return
     changes = isomers.changes(frames_of_atoms(frames, isomers.solute).positions)
     changed = np.flatnonzero(changes != "")
     if len(changed):

@@ -28,6 +28,6 @@ def dipeptide_in_water(n_waters: int = 100) -> Molecule:
         system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
     )
     context.setPositions(modeller.positions)
-    openmm.LocalEnergyMinimizer.minimize(context, 10, 100)
+    openmm.LocalEnergyMinimizer.minimize(context, 10, 40)
     positions = context.getState(positions=True).getPositions(asNumpy=True)._value
     return Molecule(modeller.topology, system, np.array(positions))

@@ -253,9 +253,7 @@ def other_topology():
 
 def test_another_topology_is_refused(gan, frames, tmp_path):
     gan.save(tmp_path / "model.npz")
-    with pytest.raises(
-        ValueError, match="atoms up to number 21.* of another topology: this one has 1"
-    ):
+    with pytest.raises(ValueError, match=r"up to number 21, .* this one has 1"):
         ConditionalGAN.load(tmp_path / "model.npz", other_topology())
     with pytest.raises(ValueError, match="frames belong to another topology"):
         ConditionalGAN.fit(frames, other_topology(), QUICK)

@@ -19,7 +19,7 @@ from tests.cases import ROOT
 
 INPUTS = ROOT / "plumed_inputs"
 STRUCTURE = ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
-COMMANDS = ["demo", "run", "train", "propose", "windows", "free-energy", "driver"]
+COMMANDS = ["demo", "run", "train", "propose", "refine", "windows", "free-energy", "driver"]
 
 
 def call(*words: object) -> Result:
@@ -67,6 +67,21 @@ def test_run_keeps_frames_and_restarts(tmp_path: Path) -> None:
     steps = read_frames(folder / "frames").step
     np.testing.assert_array_equal(steps, np.arange(100, 1201, 100))
     assert json.loads((folder / "run.json").read_text())["temperature"] == 300.0
+
+
+def test_atoms_are_chosen_by_a_selection(tmp_path: Path) -> None:
+    call_well(*run_options(tmp_path / "run", steps=100), "--atoms", "resname ALA")
+    assert read_frames(tmp_path / "run" / "frames").atoms.tolist() == list(range(6, 16))
+    wrong = call(*run_options(tmp_path / "other"), "--atoms", "resname LIG")
+    assert wrong.exit_code == 1
+    assert "finds none of the 22 atoms" in wrong.output
+    assert not (tmp_path / "other").exists()
+    result = call(
+        "train", tmp_path / "run" / "frames", "--topology", STRUCTURE, "--atoms", "protein",
+        "--out", tmp_path / "model.npz",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "12 of the 22 atoms asked for are not in the frames" in result.output
 
 
 def test_run_refuses_a_folder_that_holds_a_run(tmp_path: Path) -> None:
@@ -283,3 +298,34 @@ def test_a_run_stays_on_the_platform_that_was_measured(
     call_well(*words, "--restart")
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["platform"] == "Reference"
+
+
+def test_a_refined_model_makes_exact_moves_in_a_run_that_goes_on(
+    restrained: Path, tmp_path: Path
+) -> None:
+    """The files of a run in two stretches are those of the whole."""
+    said = call_well("refine", restrained / "model.npz", restrained / "run", "--steps", 2,
+                     "--batch", 8, "--out", tmp_path / "refined.npz")  # fmt: skip
+    assert "mean of u + log q" in said
+    for folder, stretches in (("whole", [400]), ("halves", [200, 200])):
+        for i, steps in enumerate(stretches):
+            words = run_options(tmp_path / folder, steps=steps)
+            words[words.index("--plumed") + 1] = restrained / "in.dat"
+            more = ["--model", tmp_path / "refined.npz", "--mode", "exact"]
+            call_well(*words, *more, "--proposals-every", 100, *(["--restart"] if i else []))
+    rows = [(tmp_path / folder / "proposals.csv").read_text() for folder in ("whole", "halves")]
+    assert rows[0] == rows[1]
+    assert len(rows[0].splitlines()) == 5
+    assert ",exact," in rows[0]
+    frames = [read_frames(tmp_path / folder / "frames") for folder in ("whole", "halves")]
+    np.testing.assert_array_equal(frames[0].positions, frames[1].positions)
+
+
+def test_a_model_without_density_is_not_refined(restrained: Path, tmp_path: Path) -> None:
+    gan = tmp_path / "gan.npz"
+    call_well("train", restrained / "run" / "frames", "--topology",
+              restrained / "run" / "topology.pdb", "--steps", 1, "--out", gan)  # fmt: skip
+    result = call("refine", gan, restrained / "run", "--out", tmp_path / "refined.npz")
+    assert result.exit_code == 1
+    assert "density" in result.output
+    assert not (tmp_path / "refined.npz").exists()

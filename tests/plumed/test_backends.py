@@ -95,3 +95,23 @@ def test_forces_that_know_no_context_are_marked():
 def test_an_unknown_action_is_said_where_no_variable_is_named():
     with pytest.raises(PlumedInputError, match=r'<input>:1: UNKNOWN.*"UNKNOWN" is not known'):
         PlumedBias("a: UNKNOWN ATOMS=1\nPRINT ARG=* FILE=COLVAR")
+
+
+@pytest.mark.plumed
+def test_the_log_says_of_each_statement_whether_it_is_native(caplog):
+    text = (
+        "phi: TORSION ATOMS=5,7,9,15\nq: DIPOLE GROUP=1-5\n"
+        "m: OPES_METAD ARG=phi SIGMA=0.3 TEMP=300 PACE=5 BARRIER=20 UPDATE_FROM=1\n"
+        "PRINT ARG=phi FILE=COLVAR\n"
+    )
+    with caplog.at_level("INFO", logger="openmm_cgan"):
+        assert PlumedBias(text).backend == "kernel"
+    [told] = [r.getMessage() for r in caplog.records if "not all of it is native" in r.getMessage()]
+    lines = told.splitlines()[1:]
+    assert [line.split(": ")[1:3] for line in lines] == [
+        ["TORSION phi", "native"],
+        ["DIPOLE q", "not native"],
+        ["OPES_METAD m", "not native"],
+        ["PRINT", "native"],
+    ]
+    assert "UPDATE_FROM" in lines[2]

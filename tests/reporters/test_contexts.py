@@ -7,10 +7,10 @@ from openmm import app, unit
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.potentials import system_without
+from openmm_cgan.reporters.bath import Bath
 from openmm_cgan.reporters.contexts import (
     context_like,
     inject,
-    redraw_velocities,
     settle_steps_of,
     velocity_temperature,
 )
@@ -55,6 +55,9 @@ def test_injected_positions_and_velocities_obey_the_constraints() -> None:
         assert np.linalg.norm(x[i] - x[j]) == pytest.approx(length._value, rel=1e-5)
         assert abs((v[i] - v[j]) @ (x[i] - x[j])) < 1e-6
     assert (simulation.currentStep, state.getTime()._value) == (7, pytest.approx(0.014))
+    inject(simulation, x, 300.0, seed=10, velocities=v / 2)
+    given = simulation.context.getState(velocities=True).getVelocities(asNumpy=True)._value
+    np.testing.assert_allclose(given, v / 2, atol=1e-5)
 
 
 def held_at(integrator: openmm.Integrator, *forces: openmm.Force) -> app.Simulation:
@@ -82,8 +85,7 @@ def test_redrawn_velocities_are_those_of_half_a_step_before() -> None:
     platform = openmm.Platform.getPlatformByName("Reference")
     context = openmm.Context(system, openmm.VerletIntegrator(step), platform)
     context.setPositions(np.full((n, 3), 0.01))
-    rng, masses, everything = np.random.default_rng(5), np.full(n, mass), np.ones(n, dtype=bool)
-    redraw_velocities(context, everything, masses, 300.0, rng)
+    Bath(system).touch(context, np.ones(n, dtype=bool), 300.0, 0.1, np.random.default_rng(5))
     kinetic = context.getState(energy=True).getKineticEnergy()._value  # of the full step
     expected = 1.5 * n * GAS_CONSTANT * 300
     error = expected * np.sqrt(2 / (3 * n))

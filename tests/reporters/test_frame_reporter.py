@@ -330,6 +330,32 @@ def test_a_senseless_subset_is_refused_at_once(tmp_path, subset, message):
     assert not (tmp_path / "frames").exists()
 
 
+def test_a_selection_is_looked_at_as_soon_as_it_can_be(tmp_path):
+    for wrong, message in (
+        ({"atoms": "resnam ALA"}, "no selection that MDAnalysis understands"),
+        ({"atoms": "protein", "atomSubset": [0]}, "two words for one thing"),
+        ({"atomSubset": "protein"}, "give a selection as atoms="),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FrameReporter(tmp_path / "frames", 10, PhiPsi(), **wrong)
+    bias = PlumedBias("phi: TORSION ATOMS=5,7,9,15\nRESTRAINT ARG=phi AT=-1 KAPPA=5\n")
+    simulation = make_alanine(bias)
+    with pytest.raises(ValueError, match="finds none of the 22 atoms"):
+        FrameReporter(tmp_path / "frames", 10, bias, atoms="resname LIG")
+    assert not (tmp_path / "frames").exists()
+    reporter = FrameReporter(tmp_path / "frames", 10, bias, atoms="name CA CB")
+    simulation.reporters.append(reporter)
+    simulation.step(10)
+    reporter.close()
+    assert read_frames(tmp_path / "frames").atoms.tolist() == [8, 10]
+    assert app.PDBFile(str(tmp_path / "frames" / "atoms.pdb")).topology.getNumAtoms() == 2
+    other = FrameReporter(tmp_path / "frames", 10, bias, append=True)
+    again = make_alanine()
+    again.reporters.append(other)
+    with pytest.raises(ValueError, match=r"written of 2 atoms, .* writes 22 others"):
+        again.step(10)
+
+
 def test_a_subset_beyond_the_molecule_is_refused_before_the_first_step(tmp_path):
     simulation = make_alanine()
     simulation.reporters.append(FrameReporter(tmp_path, 10, PhiPsi(), atomSubset=[0, 22]))

@@ -14,6 +14,8 @@ from openmm import app, unit
 
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
+from openmm_cgan.reporters import bath
+from openmm_cgan.reporters.bath import rescaling
 from openmm_cgan.reporters.healing import HealingContext
 from openmm_cgan.reporters.insertion import Insertion, why_not_pushed
 from openmm_cgan.reporters.parts import part_of
@@ -137,7 +139,8 @@ def test_water_makes_room_and_stays_warm(bench: Bench) -> None:
 
 
 def test_what_is_far_goes_on_as_it_was_going(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing is near, and nothing is moved: Verlet's steps around a solute held in place."""
+    """Nothing near, nothing moved, no bath: Verlet's steps around a solute held in place."""
+    monkeypatch.setattr(bath, "COUPLING", 1e15)
     monkeypatch.setattr(Surroundings, "near", lambda self, x, reach: np.zeros(len(x), dtype=bool))
     system = system_without(bench.simulation.system, bench.surroundings.bias.force_groups())
     insertion = Insertion(bench.simulation, system, bench.surroundings)
@@ -163,6 +166,23 @@ def test_what_is_far_goes_on_as_it_was_going(bench: Bench, monkeypatch: pytest.M
     assert np.abs(x - bench.positions)[N_SOLUTE:].max() > 0.05
     np.testing.assert_allclose(moment.positions, x, atol=1e-4)
     np.testing.assert_allclose(moment.velocities[N_SOLUTE:], v[N_SOLUTE:], atol=0.01)
+
+
+def test_kinetic_energies_that_are_rescaled_have_their_distribution() -> None:
+    """Half of chi-squared: mean n/2 and variance n/2 in units of kT, for n degrees of freedom."""
+    freedom, kept, n = 12.0, 0.6, 20_000
+    rng = np.random.default_rng(8)
+    ratios = np.empty(n)
+    ratio = 9.0
+    for k in range(n):
+        ratio *= rescaling(ratio, freedom, kept, rng) ** 2
+        ratios[k] = ratio
+    seen = ratios[50:] * freedom / 2
+    independent = len(seen) * (1 - kept) / (1 + kept)  # correlations fall as kept^k
+    assert abs(seen.mean() - 6) < 4 * np.sqrt(6 / independent)
+    # the variance of a variance: (kurtosis - 1) of a gamma distribution of shape 6
+    assert abs(seen.var() - 6) < 4 * 6 * np.sqrt((2 + 6 / 6) / independent)
+    assert rescaling(1.0, 0.0, kept, rng) == rescaling(0.0, 9.0, kept, rng) == 1.0
 
 
 def test_atoms_arrive_where_they_are_to_be(bench: Bench) -> None:

@@ -24,6 +24,7 @@ from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.proposals import ScreenSettings
 from openmm_cgan.reporters import FrameReporter, ProposalReporter
 from openmm_cgan.reporters.settings import ProposalSettings
+from openmm_cgan.reporters.surroundings import Surroundings
 from openmm_cgan.testsystems import (
     PHI_ATOMS,
     PSI_ATOMS,
@@ -573,6 +574,32 @@ def test_a_solute_is_replaced_within_its_solvent(solvated: Molecule, tmp_path: P
     assert np.isfinite(after.getPotentialEnergy()._value)
 
 
+def test_water_goes_on_as_it_was_going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none is near: 12 steps of 2 fs later it still has most of its velocity."""
+    monkeypatch.setattr(Surroundings, "near", lambda self, x, reach: np.zeros(len(x), dtype=bool))
+    water = dipeptide_in_water()
+    molecule = dataclasses.replace(water, system=copy.deepcopy(water.system))
+    run = make_run(tmp_path, molecule=molecule)
+    settings = dataclasses.replace(QUICK, heal_steps=12, max_energy=1e9)
+    reporter = ProposalReporter(
+        tmp_path / "p.csv",
+        10,
+        Turns(run.bias.variables),
+        run.bias,
+        targets=np.array([[-1.3, 1.0]]),
+        settings=settings,
+    )
+    run.simulation.reporters.append(reporter)
+    run.simulation.step(9)
+    velocities = []
+    for _ in range(2):
+        state = run.simulation.context.getState(velocities=True)
+        velocities.append(state.getVelocities(asNumpy=True)._value[22::3].ravel())
+        run.simulation.step(1)
+    assert reporter.counts() == {"accepted": 1}
+    assert np.corrcoef(*velocities)[0, 1] > 0.5
+
+
 def test_after_a_refusal_in_water_the_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     """A barostat and Langevin's noise draw from the one stream that the platform has."""
 
@@ -595,7 +622,7 @@ def test_after_a_refusal_in_water_the_run_goes_on_bit_for_bit(tmp_path: Path) ->
             assert reporter.counts() == {"accepted": 0, "energy too high": 2}
         return states
 
-    refused = dataclasses.replace(QUICK, max_energy=1e-9)
+    refused = dataclasses.replace(QUICK, max_energy=1e-9, heal_steps=20, batch=2)
     assert followed_in_water("with", refused) == followed_in_water("without", None)
 
 

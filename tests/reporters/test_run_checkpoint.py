@@ -121,11 +121,11 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(
 
 
 def test_a_settle_window_is_measured_as_if_the_run_had_never_stopped(tmp_path: Path) -> None:
-    whole = begin(tmp_path / "whole", "seed", 900, seeds=MEASURED)
+    whole = begin(tmp_path / "whole", "seed", 740, seeds=MEASURED)
     leave(whole)
-    for killed_at in (71, 200, 413):
+    for killed_at in (71, 413):
         leave(begin(tmp_path / "cut", "seed", killed_at, seeds=MEASURED))
-    cut = begin(tmp_path / "cut", "seed", 900, seeds=MEASURED)
+    cut = begin(tmp_path / "cut", "seed", 740, seeds=MEASURED)
     leave(cut)
     np.testing.assert_array_equal(cut["x"], whole["x"])
     found = [read_frames(tmp_path / name / "frames", settling=True) for name in ("whole", "cut")]

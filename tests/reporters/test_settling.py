@@ -44,12 +44,54 @@ def test_what_decays_is_left_out_until_it_is_lost_in_the_noise(size: float, deca
     assert np.median(looks) <= seen_until + 2 * decay + 2
 
 
+def test_what_no_single_look_shows_is_seen_in_many() -> None:
+    """Two standard errors of a look are six of nine of them."""
+    rng = np.random.default_rng(7)
+    weak = 2 / np.sqrt(INJECTIONS) * (np.arange(LOOKS) < 16)
+    found = [settled_after(noise(rng, 0.1) + weak[None, :, None]) for _ in range(30)]
+    assert np.median([LOOKS if n is None else n for n in found]) >= 6
+
+
 def test_what_does_not_settle_is_not_said_to_have() -> None:
     rng = np.random.default_rng(3)
     on_its_way = np.linspace(5, 0, LOOKS)[None, :, None]
     assert settled_after(noise(rng, 1.0) + on_its_way) is None
     late = 5.0 * (np.arange(LOOKS) < LOOKS // 2)[None, :, None]
     assert settled_after(noise(rng, 1.0) + late) is None
+
+
+def test_a_run_that_is_not_what_it_was_before_has_not_settled() -> None:
+    """Whose excess decays more slowly than it is watched, so that its halves agree."""
+    rng = np.random.default_rng(9)
+    seen = noise(rng, 3.0)
+    deviation = seen[:, LOOKS // 2 :].mean(axis=1).std(axis=0).max()
+    for n_alone, excess in ((1, 6.0), (20, 2.0)):
+        alone = noise(rng, 3.0)[:n_alone].mean(axis=1)[:, :3]
+        assert settled_after(seen, alone) is not None
+        assert settled_after(seen + excess * deviation, alone) is None
+        only_a_cv = seen + np.array([0, 0, 0, 50.0])
+        assert settled_after(only_a_cv, alone) is not None, "seeds go where the run was not"
+
+
+def test_the_undisturbed_run_is_looked_at_until_the_first_injection() -> None:
+    rng = np.random.default_rng(10)
+    seen = noise(rng, 0.1)
+    found = []
+    for excess in (0.0, 9.0):
+        watch = SettleWatch(400, 100)
+        watch.left_alone(1000)
+        steps = []
+        for now in range(1000, 3001):
+            if watch.next_look(now) == 0:
+                watch.look(noise(rng, 0.1)[0, 0] + excess)
+                steps.append(now)
+        assert steps == list(range(1010, 3001, 10))
+        saved, watch = watch.saved(), SettleWatch(400, 100)
+        watch.restore_saved(saved)
+        watch, _ = watched(watch, seen, 400)
+        found.append(watch.steps)
+    assert found[0] <= 200, "half of the time that is watched, at most"
+    assert found[1] == 400
 
 
 def test_what_never_changes_is_settled_whatever_its_value() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from openmm_cgan.plumed.actions.update_window import WINDOW_KEYWORDS, read_windo
 from openmm_cgan.plumed.actions.variables.variable import Variable
 from openmm_cgan.plumed.input.pdb import PdbAtom
 from openmm_cgan.plumed.input.words import read_real
+
+log = logging.getLogger("openmm_cgan")
 
 _FILE = Keyword("FILE", "text", "file name", compulsory=True)
 _STRIDE = Keyword("STRIDE", "integer", "steps between them", default=1)
@@ -59,12 +62,15 @@ class DumpAtoms(Dump):
         options = given.options
         self.sites: tuple[Any, ...] = options["ATOMS"] or ()
         if not self.sites:  # of which PLUMED makes a file of no atoms
-            raise self.not_native("ATOMS", "natively it must be given")
+            where = given.statement.location
+            log.warning("%s: DUMPATOMS without ATOMS: its frames have no atoms", where)
         known = ("xyz", "gro", "xtc", "trr")
         ending = Path(self.file).suffix.lstrip(".")
         self.type: str = options["TYPE"] or (ending if ending in known else "xyz")
         if self.type not in known:
             raise self.error(f"TYPE={self.type}", "expected xyz, gro, xtc or trr")
+        if self.type in ("xtc", "trr") and not self.sites:
+            raise self.not_native("ATOMS", f"natively it must be given for {self.type} files")
         if self.type in ("xtc", "trr") and self.file.endswith(".gz"):  # PLUMED does not pack it
             raise self.not_native("FILE", f"natively {self.type} files are not compressed")
         digits = options["PRECISION"]

@@ -33,6 +33,15 @@ def help_text(classes: Iterable[type[Action]]) -> str:
     return "\n\n".join([*map(action_help, classes), _READ_BEFORE])
 
 
+def action_table(classes: Iterable[type[Action]]) -> str:
+    """What there is as a table in Markdown: each action, what it is, its keywords."""
+    lines = ["| action | | keywords |", "|---|---|---|"]
+    for cls in sorted(classes, key=lambda c: c.name):
+        keywords = " ".join(keyword.key for keyword in cls.keywords)
+        lines.append(f"| {cls.name} | {cls.summary} | {keywords} |")
+    return "\n".join(lines)
+
+
 def _keyword_line(keyword: Keyword) -> str:
     name = keyword.key if keyword.kind == "flag" else f"{keyword.key}="
     return f"    {name:<17} {_type_text(keyword):<21} {keyword.help}{_default_text(keyword)}"

@@ -109,7 +109,7 @@ class PlumedBias:
         self.restart = restart if (said := self._input.restarts) is None else said
         known = topology_beside(self._input.followed, self.directory, topology)
         native, refusal = compile_natively(self._input, known, self.temperature, self.restart)
-        self.backend = choose_backend(backend, refusal, self.source)
+        self.backend = choose_backend(backend, refusal, self._input)
         self._asked, self._moves = backend, False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
         self._presence: Presence | None = None  # in a System
@@ -195,7 +195,7 @@ class PlumedBias:
         """Go over to PLUMED itself where this System has something that native can not do."""
         if not (problems := self._engine.refusals(system)):
             return
-        self.backend = choose_backend(self._asked, PlumedInputError(problems), self.source)
+        self.backend = choose_backend(self._asked, PlumedInputError(problems), self._input)
         self._take_backend(self._engine.read, None)
 
     def force_groups(self) -> set[int]:

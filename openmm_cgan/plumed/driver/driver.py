@@ -115,7 +115,8 @@ def _step(frame: Frame, count: int, settings: DriverSettings) -> int:
 def _engine(plumed_input: str | Path, n_atoms: int, settings: DriverSettings) -> Any:
     """What runs the input: OpenMM forces and their bookkeeping, or libplumed."""
     text, source = read_text(plumed_input)
-    statements = list(PlumedInput.read(text, source, settings.directory).followed)
+    read = PlumedInput.read(text, source, settings.directory)
+    statements = list(read.followed)
     refusal, actions = None, []
     if settings.backend != "kernel":
         try:
@@ -123,7 +124,7 @@ def _engine(plumed_input: str | Path, n_atoms: int, settings: DriverSettings) ->
             return _NativeEngine(actions, n_atoms, settings)
         except PlumedInputError as error:
             refusal = error
-    choose_backend(settings.backend, refusal, source)
+    choose_backend(settings.backend, refusal, read)
     return _KernelEngine(statements, n_atoms, settings)
 
 

@@ -33,7 +33,7 @@ _RULES: dict[str, Callable[[Any, Any], Any]] = {
     "step": lambda x, f: 0.0,
     "floor": lambda x, f: 0.0,
     "ceil": lambda x, f: 0.0,
-    "abs": lambda x, f: np.sign(x),
+    "abs": lambda x, f: 1.0 if x >= 0 else -1.0,  # as Lepton has it at 0
     "square": lambda x, f: 2 * x,
     "cube": lambda x, f: 3 * x * x,
     "recip": lambda x, f: -f * f,
@@ -99,7 +99,7 @@ def _chained(function: str, x: Sequence[Any], f: Any, dx: Sequence[Any]) -> Any:
         return _times(x[1] / square, dx[0]) - _times(x[0] / square, dx[1])
     if function == "select":
         return dx[1] if x[0] != 0 else dx[2]
-    first = x[0] < x[1] if function == "min" else x[0] > x[1]
+    first = x[0] <= x[1] if function == "min" else x[0] >= x[1]  # where they tie, as Lepton
     return dx[0] if first else dx[1]
 
 

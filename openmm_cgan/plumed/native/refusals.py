@@ -11,6 +11,7 @@ from openmm_cgan.plumed.actions import Action, Print
 from openmm_cgan.plumed.actions.action import uncovered
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.metad.metad import Metad
+from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
@@ -57,6 +58,20 @@ def forceless(actions: list[Action]) -> list[Problem]:
                 complain(action, value.name, "a bias acting on FIT_TO_TEMPLATE is not native")
             if value.name in timed:
                 complain(action, value.name, "a bias acting on TIME is not native")
+    return problems + _looked_at_between(actions)
+
+
+def _looked_at_between(actions: list[Action]) -> list[Problem]:
+    """OPES with STRIDE that measures widths, where PLUMED does so also whenever it is printed."""
+    problems = []
+    for opes in (a for a in actions if isinstance(a, Opes) and a.stride > 1):
+        names = {value.name for value in opes.outputs}
+        users = [a for a in actions if not names.isdisjoint(v.name for v in a.arguments)]
+        if opes.options.sigma.measured and any(
+            getattr(a, "stride", 1) % opes.stride for a in users
+        ):
+            what = "with an adaptive SIGMA natively where PRINT has a multiple of it"
+            problems.append(uncovered(opes.statement, "STRIDE", what))
     return problems
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from openmm_cgan.plumed.bias.watch import integrated_groups
 from openmm_cgan.potentials import constraints_of, masses_of
 from openmm_cgan.proposals import DensitySampler, Sampler, generated_atoms, knows_density
 from openmm_cgan.states import positions_of
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.potentials import Potential
 
+# of quantum particles, or on a potential that is raised where it is low
+OTHER_ENSEMBLES = (
+    openmm.QTBIntegrator,
+    openmm.RPMDIntegrator,
+    openmm.amd.AMDIntegrator,
+    openmm.amd.AMDForceGroupIntegrator,
+    openmm.amd.DualAMDIntegrator,
+)
 LENGTH_WITHIN = 1e-3  # relative: between a constraint and what the generator holds
 
 
@@ -51,7 +60,7 @@ def why_not_exact(sampler: Sampler, simulation: Simulation, bias: PlumedBias) ->
             f"{len(held)} bonds, which differ, first in the atoms "
             f"{sorted(min(held ^ constrained, key=sorted))}"
         )
-    if reason := _why_bias_forbids(bias, simulation):
+    if reason := _why_integrator_forbids(simulation) or _why_bias_forbids(bias, simulation):
         return reason
     if changing := _changing_forces(system, bias.force_groups()):
         return f"the System has a force that may change during the run: {changing[0]}"
@@ -172,6 +181,17 @@ def _changing_forces(system: openmm.System, ours: set[int]) -> list[str]:
         if tabulated or isinstance(force, openmm.PythonForce):
             found.append(force.getName())
     return found
+
+
+def _why_integrator_forbids(simulation: Simulation) -> str:
+    """Why the distribution that is sampled is not exp(-u) of the System's whole energy."""
+    integrator = simulation.integrator
+    kind = type(integrator).__name__
+    if isinstance(integrator, OTHER_ENSEMBLES):
+        return f"{kind} samples another distribution than that of the potential energy"
+    felt = integrated_groups(integrator)
+    left = [f.getName() for f in simulation.system.getForces() if f.getForceGroup() not in felt]
+    return f"{kind} does not integrate the force {left[0]}" if left else ""
 
 
 def _why_bias_forbids(bias: PlumedBias, simulation: Simulation) -> str:

@@ -98,6 +98,12 @@ class SeedMove:
                 "seeds are healed at one temperature, and the System's Drude particles have a "
                 "bath of their own: proposals are not possible",
             )
+        if isinstance(simulation.integrator, openmm.RPMDIntegrator):
+            return Refusal(
+                "the atoms of an RPMDIntegrator are rings of beads",
+                "an RPMDIntegrator moves a ring of beads for each atom, and a proposal is one "
+                "configuration: proposals are not possible",
+            )
         atoms = generated_atoms(asked.sampler, simulation.topology)
         held = [
             int(atom)
@@ -135,6 +141,7 @@ class SeedMove:
         steps, watch = settle_steps_of(start.simulation.integrator, settings.settle_steps), None
         if settings.settle_steps is None:
             watch = SettleWatch(asked.interval, steps, surroundings.has_others)
+            watch.left_alone(start.simulation.currentStep)
         strategy = _strategy(asked)
         return cls(asked.sampler, strategy, screen, healing, settings.batch, steps, watch)
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.biases.bias import STRIDE
 from openmm_cgan.plumed.actions.neighbour_lists import PATIENCE, REACH, largest_patience
 from openmm_cgan.plumed.actions.run_keywords import (
     RESTART,
@@ -44,6 +45,7 @@ OPES_KEYWORDS = (
     Keyword("STATE_WSTRIDE", "integer", "steps between states"),
     Keyword("STORE_STATES", "flag", "append states to the file in place of overwriting it"),
     RESTART,
+    STRIDE,
 )
 EXTRA_BIAS = Keyword("EXTRA_BIAS", "arguments", "other biases that frames are weighed by too")
 
@@ -222,6 +224,12 @@ def _check_numbers(given: Given, state: SnapshotFiles) -> None:
         raise given.error("STATE_WSTRIDE", "needs STATE_WFILE=")
     if state.stride and state.stride < options["PACE"]:
         raise given.error("STATE_WSTRIDE", "must not be less than PACE")
+    if (every := options["STRIDE"]) > 1:
+        if options["PACE"] % every or state.stride % every:
+            message = "natively PACE and STATE_WSTRIDE are multiples of it"
+            raise given.not_native("STRIDE", message)
+        if options["NLIST"] or options["NLIST_PACE_RESET"] or options["NLIST_PARAMETERS"]:
+            raise given.not_native("STRIDE", "with NLIST it is not native")
 
 
 def _read_sigma(given: Given) -> SigmaOptions:

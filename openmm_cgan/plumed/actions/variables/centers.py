@@ -172,7 +172,7 @@ class Centroid(VirtualAtom):
             if isinstance(member, int):
                 atoms[member] = None
             elif isinstance(member, Centroid) and not member.phases:
-                if member.periodic != self.periodic:
+                if member.periodic != self.periodic and len(member.atoms) > 1:
                     raise self.not_native("NOPBC", "of its virtual atoms and not of itself")
                 atoms.update(dict.fromkeys(member.atoms))
             else:

@@ -176,6 +176,7 @@ class Coordination(PairSum):
         Keyword("PAIR", "flag", "the first of A with the first of B, and so on"),
         Keyword("NOPBC", "flag", "ignore the periodic box"),
         Keyword("NLIST", "flag", "accepted: the sum here is exact without a list"),
+        Keyword("NLISTCELLS", "flag", "accepted, as NLIST"),
         Keyword("NL_CUTOFF", "real", "accepted"),
         Keyword("NL_STRIDE", "integer", "accepted"),
         Keyword("SERIAL", "flag", "accepted"),

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ import numpy as np
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword
 from openmm_cgan.plumed.geometry.switching import Switch, read_switch
 from openmm_cgan.plumed.input.expressions import namespace
-from openmm_cgan.plumed.input.words import read_real
+from openmm_cgan.plumed.input.words import read_integer, read_real
+
+MAX_BINS = 1000
 
 REDUCTION_KEYWORDS = (
     Keyword("LESS_THAN", "text", "how many are less than what a switching function says"),
@@ -28,6 +31,7 @@ REDUCTION_KEYWORDS = (
     Keyword("MAX", "text", "a smooth maximum, BETA log(sum exp(x / BETA))"),
     Keyword("BETWEEN", "text", "how many lie between: GAUSSIAN LOWER= UPPER= SMEAR="),
     Keyword("BETWEEN", "text", "several of these", first=1),
+    Keyword("HISTOGRAM", "text", "BETWEEN for each of NBINS= from LOWER= to UPPER="),
     Keyword("HIGHEST", "flag", "the largest"),
     Keyword("LOWEST", "flag", "the smallest"),
     Keyword("SUM", "flag", "the sum"),
@@ -74,8 +78,12 @@ def read_reductions(action: Action, given: Given) -> tuple[Reduction, ...]:
         name = word.replace("_", "").lower()
         texts = {name: options[word]} if options[word] is not None else {}
         numbered = options.get(f"{word}i", ())
-        texts |= {f"{name}-{k}": text for k, text in enumerate(numbered, start=1)}
         try:
+            if word == "BETWEEN" and options["HISTOGRAM"] is not None:
+                if texts or numbered:
+                    raise ValueError("natively BETWEEN or HISTOGRAM")
+                numbered = _bins(options["HISTOGRAM"])
+            texts |= {f"{name}-{k}": text for k, text in enumerate(numbered, start=1)}
             found += [make(label, text) for label, text in texts.items()]
         except ValueError as error:
             raise action.not_native(word, str(error)) from None
@@ -115,12 +123,28 @@ def _above_slopes(switch: Switch, x: np.ndarray) -> np.ndarray:
     return -_below_slopes(switch, x)
 
 
+def _bins(text: str) -> list[str]:
+    """What BETWEEN is told of each bin of a HISTOGRAM."""
+    words = text.split()
+    given = dict(word.upper().split("=", 1) for word in words if "=" in word)
+    if not {"NBINS", "LOWER", "UPPER"} <= set(given):
+        raise ValueError("expected NBINS=, LOWER= and UPPER=")
+    number = read_integer(given["NBINS"])
+    if not 1 <= number <= MAX_BINS:
+        raise ValueError(f"expected 1 to {MAX_BINS} bins")
+    lower = read_real(given["LOWER"])
+    width = (read_real(given["UPPER"]) - lower) / number
+    rest = [w for w in words if w.upper().split("=")[0] not in ("NBINS", "LOWER", "UPPER")]
+    ends = [lower + k * width for k in range(number + 1)]
+    return [" ".join([*rest, f"LOWER={a!r} UPPER={b!r}"]) for a, b in pairwise(ends)]
+
+
 def _between(name: str, text: str) -> Reduction:
     kind, *words = text.split() or [""]
     given = dict(word.upper().split("=", 1) for word in words if "=" in word)
     if kind.upper() != "GAUSSIAN" or not {"LOWER", "UPPER"} <= set(given):
         raise ValueError("natively GAUSSIAN LOWER=... UPPER=... and SMEAR=...")
-    if len(given) < len(words) or set(given) - {"LOWER", "UPPER", "SMEAR"}:
+    if len(given) < len(words) or set(given) - {"LOWER", "UPPER", "SMEAR", "LABEL"}:
         raise ValueError("expected LOWER, UPPER and SMEAR")
     lower, upper = read_real(given["LOWER"]), read_real(given["UPPER"])
     width = read_real(given.get("SMEAR", "0.5")) * (upper - lower)

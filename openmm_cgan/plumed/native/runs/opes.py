@@ -48,7 +48,7 @@ class OpesRun(ActionRun):
 
     @property
     def own_strides(self) -> Collection[int]:
-        return (1,) if self.needs_arguments else ()
+        return (self.action.stride,) if self.needs_arguments else ()
 
     @property
     def needs_arguments(self) -> bool:
@@ -152,6 +152,8 @@ class OpesRun(ActionRun):
     def act(self, step: Step) -> bool:
         """Renew the list, lay the kernel of the step, write the state."""
         action = self.action
+        if step.number % action.stride:
+            return False
         if action.neighbours is not None:
             action.update_list(step.at(action))
         due = step.number % action.options.pace == 0

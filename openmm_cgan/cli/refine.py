@@ -1,0 +1,54 @@
+"""The refine command: a flow trained further on the energy of a run's System."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from openmm_cgan.cli.options import FILE, NEW, THERE, require_parent
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.argument("run", type=THERE)
+@click.option("--steps", type=click.IntRange(min=1), default=1200, show_default=True)
+@click.option("--batch", type=click.IntRange(min=1), default=256, show_default=True,
+              help="Energies a step.")  # fmt: skip
+@click.option("--threads", default=1, show_default=True, help="Of torch.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=NEW, default="refined.npz", show_default=True)
+def refine(
+    model: Path, run: Path, steps: int, batch: int, threads: int, seed: int, out: Path
+) -> None:
+    """Train MODEL, a FlowGenerator, further on the energy of the System of RUN.
+
+    \b
+    Example:
+        openmm-cgan train run/frames --topology run/topology.pdb --generator FlowGenerator \\
+            --out flow.npz
+        openmm-cgan refine flow.npz run --out refined.npz
+        openmm-cgan run alanine.pdb --forcefield amber96.xml --plumed metad.dat --steps 500000 \\
+            --model refined.npz --mode exact --out exact
+
+    RUN is the folder of `openmm-cgan run`: its System without the bias, and the CV values of its
+    frames, at which is refined. MODEL stays as it is.
+    """
+    from openmm_cgan.cgan import ConditionalGAN, RefiningSettings
+    from openmm_cgan.cgan import refine as refined_on
+    from openmm_cgan.cli.molecules import read_molecule
+    from openmm_cgan.cli.simulations import FRAMES
+    from openmm_cgan.frames import read_frames
+    from openmm_cgan.potentials import Potential
+
+    require_parent(out)
+    molecule = read_molecule(run)
+    gan = ConditionalGAN.load(model, molecule.topology)
+    conditions = read_frames(run / FRAMES).cvs
+    settings = RefiningSettings(steps=steps, batch=batch, seed=seed)
+    made, history = refined_on(
+        gan, Potential(molecule.system), conditions, settings, threads=threads
+    )
+    written = made.save(out)
+    first, last = history[0]["loss"], history[-1]["loss"]
+    click.echo(f"{written}: mean of u + log q from {first:.2f} to {last:.2f} kT")
