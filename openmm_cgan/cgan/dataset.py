@@ -30,7 +30,8 @@ from openmm_cgan.topologies import openmm_topology
 
 CHUNK = 2048  # frames turned into features at a time
 LEAST_FRAMES = 20
-# Atoms up to which a Z-matrix is taken where nothing is said. LARGE_MEASURED
+# Atoms up to which a Z-matrix is taken where nothing is said: of 218 atoms half of what it made
+# passed the screens and of 582 nothing, by aligned coordinates of 218 all.
 LARGE = 150
 # Fewer frames are taken several times, each time with other hydrogens exchanged: of 13,500 frames
 # of a peptide with 7 methyl groups a flow learned the pattern of their hydrogens by heart.
