@@ -72,6 +72,7 @@ class AlignedFeatures:
     """
 
     n_pairs = 0
+    calls_rotors_alike = True  # so that nobody need exchange their hydrogens
     placed_variables: tuple[int, ...] = ()
 
     def __init__(
@@ -146,6 +147,7 @@ class AlignedFeatures:
             rest = around(frames, topology, chosen)
             return cls._fit(frames, topology, chosen, rest)
 
+        fit_part.calls_rotors_alike = True  # type: ignore[attr-defined]
         return fit_part
 
     @classmethod
