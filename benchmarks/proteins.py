@@ -223,7 +223,9 @@ def measure(name: str, steps: int, n_attempts: int, folder: Path) -> dict[str, A
     trained = time.perf_counter() - begun
     starts = x[np.linspace(3 * len(x) // 4, len(x) - 1, n_attempts).astype(int)]
     begun = time.perf_counter()
-    found = attempts(gan, simulation, bias, starts, cvs[3 * len(x) // 4 :])
+    unseen = cvs[3 * len(x) // 4 :]
+    targets = unseen[((unseen >= gan.cv_range[:, 0]) & (unseen <= gan.cv_range[:, 1])).all(axis=1)]
+    found = attempts(gan, simulation, bias, starts, targets)
     each = (time.perf_counter() - begun) / n_attempts
     bias.close()
     return {

@@ -29,6 +29,7 @@ plumed                PLUMED inputs as OpenMM forces, or run by libplumed; Plume
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
 potentials            energies of many configurations beside a running simulation
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions
+large_arrays          arrays that lie in temporary files
 radii                 van der Waals radii
 rotors                equivalent hydrogens, which frames may exchange
 features              positions <-> what networks see: by a Z-matrix or as they stand; CVs for them

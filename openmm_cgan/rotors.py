@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from openmm_cgan.large_arrays import forget, joined_rows
 from openmm_cgan.topologies import openmm_topology
 
 Rotor = tuple[int, int, int]  # three hydrogens
@@ -79,10 +80,12 @@ def exchange_hydrogens(
     -------
     ndarray, shape (n, n_atoms, 3)
     """
-    exchanged = positions.copy()
+    exchanged = joined_rows([positions])
     for rotor in rotors:
         turns = rng.integers(3, size=len(positions))
         for turn in (1, 2):
             rows = np.flatnonzero(turns == turn)[:, None]
             exchanged[rows, list(rotor)] = positions[rows, np.roll(rotor, turn)]
+        forget(exchanged)
+        forget(positions)
     return exchanged

@@ -1,5 +1,8 @@
 """AlignedFeatures and LocalGeometry: what modes get wrong is mended, and nothing else is moved."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import openmm
 import pytest
@@ -13,7 +16,11 @@ from openmm_cgan.features.modes import LEFT_OUT
 from openmm_cgan.frames import Frames
 from openmm_cgan.internal_coordinates.local_geometry import LocalGeometry, Tie
 from openmm_cgan.internal_coordinates.molecule import MoleculeGraph
-from openmm_cgan.proposals import Screen
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.proposals import Rest, Screen
+from openmm_cgan.reporters.moves.move import Asked, Start
+from openmm_cgan.reporters.moves.seed import SeedMove
+from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.rotors import exchange_hydrogens, find_rotors
 from openmm_cgan.testsystems import MIDDLE_ATOMS, Molecule, alanine_pentapeptide, torsion
 
@@ -196,7 +203,7 @@ def test_mending_is_differentiable(peptide: Molecule, frames: Frames) -> None:
 
 
 def test_a_generator_over_it_passes_the_screen_and_is_kept(
-    frames: Frames, peptide: Molecule, tmp_path
+    frames: Frames, peptide: Molecule, tmp_path: Path
 ) -> None:
     gan = ConditionalGenerator.fit(frames, peptide.topology, FEW, featurize=AlignedFeatures.fit)
     asked = np.linspace(*np.percentile(frames.cvs[:, 0], [10, 90]), 16)[:, None]
@@ -206,6 +213,77 @@ def test_a_generator_over_it_passes_the_screen_and_is_kept(
     assert np.abs(phi - asked[:, 0]).max() < 0.02
     again = ConditionalGenerator.load(gan.save(tmp_path / "model"))
     np.testing.assert_array_equal(again.sample(asked, seed=1), x)
+
+
+LOOP = list(range(22, 42))  # the second to the fourth residue: attached at both ends
+
+
+@pytest.fixture(scope="module")
+def loop(frames: Frames, peptide: Molecule) -> ConditionalGenerator:
+    featurize = AlignedFeatures.of_part(LOOP)
+    return ConditionalGenerator.fit(frames, peptide.topology, FEW, featurize=featurize)
+
+
+def test_a_part_is_made_among_the_rest(
+    loop: ConditionalGenerator, frames: Frames, peptide: Molecule, tmp_path: Path
+) -> None:
+    assert loop.keeps_place
+    assert loop.atoms.tolist() == LOOP
+    rest = loop.features.rest
+    assert not set(rest.tolist()) & set(LOOP)
+    asked = np.full((12, 1), np.median(frames.cvs))
+    x = loop.sample(asked, seed=1)
+    again = ConditionalGenerator.load(loop.save(tmp_path / "loop"), peptide.topology)
+    np.testing.assert_array_equal(again.sample(asked, seed=1), x)
+    for k in (10, 140):  # wherever the rest stands, the part is bonded to it, and clashes nowhere
+        whole = frames.positions[k].astype(float)
+        placed = loop.features.place(x, whole[rest], asked)
+        screen = Screen(
+            peptide.topology, whole[LOOP], None, None, LOOP, Rest(rest.tolist(), lambda w=whole: w)
+        )
+        assert (screen.check(placed) == "").all()
+        assert rms(torch.from_numpy(placed), torch.from_numpy(whole[LOOP])) < 0.4
+        # as generated it stands elsewhere: the screen sees the bonds to the rest
+        assert (screen.check(x) != "").all()
+        away = screen.check(placed, whole=whole + np.array([0.2, 0.0, 0.0]))
+        assert (away != "").all()
+
+
+def test_a_part_needs_frames_of_itself_and_of_what_is_around(
+    frames: Frames, peptide: Molecule
+) -> None:
+    alone = replace(frames, positions=frames.positions[:, LOOP], atoms=np.array(LOOP))
+    with pytest.raises(ValueError, match="less than three heavy atoms"):
+        AlignedFeatures.of_part(LOOP)(alone, peptide.topology)
+    with pytest.raises(ValueError, match=r"the frames lack the atoms \[5\]"):
+        AlignedFeatures.of_part([5, *LOOP])(alone, peptide.topology)
+
+
+def test_a_part_is_put_into_a_run_and_the_rest_stays(
+    loop: ConditionalGenerator, frames: Frames, peptide: Molecule, tmp_path: Path
+) -> None:
+    atoms = ",".join(str(a + 1) for a in PHI.atoms)
+    text = f"phi: TORSION ATOMS={atoms}\nRESTRAINT ARG=phi AT=-1.2 KAPPA=0\n"
+    bias = PlumedBias(text, peptide.topology, temperature=300, directory=tmp_path)
+    system = openmm.XmlSerializer.clone(peptide.system)
+    bias.add_to(system)
+    integrator = openmm.LangevinMiddleIntegrator(300, 1.0, 0.004)
+    integrator.setRandomNumberSeed(2)
+    platform = openmm.Platform.getPlatformByName("CPU")
+    simulation = app.Simulation(peptide.topology, system, integrator, platform, {"Threads": "1"})
+    whole = frames.positions[40].astype(float)
+    simulation.context.setPositions(whole)
+    bias.attach(simulation)
+    settings = ProposalSettings(batch=8, heal_steps=30, settle_steps=0)
+    asked = Asked(loop, bias, frames.cvs[40:41], settings, 100)
+    start = Start(simulation, loop.atoms, whole, None, 300.0)
+    move = SeedMove.prepare(asked, start)
+    attempt = move.attempt(whole, None, np.random.default_rng(1))
+    assert attempt.candidates.refused == {}
+    assert attempt.reason == ""
+    moved = np.linalg.norm(attempt.positions - whole, axis=1)
+    others = np.setdiff1d(np.arange(62), LOOP)
+    assert moved[others].mean() < 0.1  # 30 steps of 4 fs, and a minimisation
 
 
 def test_large_and_several_molecules_are_aligned(peptide: Molecule, monkeypatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.reporters import ProposalSettings
 from tests.cases import ROOT
 
 SHORT = TrainingSettings(steps=5)
@@ -40,6 +41,14 @@ def test_the_example_in_water_runs() -> None:
     example["main"](steps=100, training=SHORT, box=1.8, every=50)
     frames = read_frames("frames", settling=True)
     assert frames.positions.shape == (40, 22, 3)
+    assert rows_of("proposals.csv") == 2
+
+
+def test_the_loop_of_a_protein_runs() -> None:
+    example = runpy.run_path(str(ROOT / "examples" / "protein_loop.py"))
+    few = ProposalSettings(batch=4, heal_steps=5, minimise_iterations=5, max_energy=1e6)
+    gan = example["main"](steps=40, training=SHORT, every=20, settings=few, solvent=())
+    assert len(gan.atoms) == 168
     assert rows_of("proposals.csv") == 2
 
 

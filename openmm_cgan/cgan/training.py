@@ -40,9 +40,7 @@ from openmm_cgan.signals import StoppedBySignalError, between_steps
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
 MAX_CHECKPOINT_BYTES = 2**33
 LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
-DRAWS = (
-    2  # of each condition, that the energy score compares: four do no better, at twice the price
-)
+DRAWS = 2  # of each condition, for the energy score: four do no better, at twice the price
 WARM_UP = 100  # steps over which the learning rate rises
 
 # features (n, n_features) and CVs (n, n_cvs) to a loss of shape ()
@@ -274,6 +272,7 @@ class _Training:
         """Add a row to the history, and judge by held-out rows whether it is to be the last."""
         losses = np.mean(self.losses, axis=0)
         self.losses.clear()
+        self.data.forget()
         made = self._made()
         held, first = self.data.held_features.sort(0).values, made[0].sort(0).values
         row = {

@@ -2,10 +2,14 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from openmm_cgan.large_arrays import forget, pieces
 from openmm_cgan.short_reprs import short_repr
 
 HELD_OUT = 2000  # rows at most, and a twentieth of all, that are never trained on
@@ -48,35 +52,78 @@ class TrainingData:
         cvs: Tensor | None = None,
         copies: int = 1,
     ) -> "TrainingData":
-        """Hold out a twentieth of the rows, at most `HELD_OUT`, and all copies of them.
+        """Hold out rows of features (n, n_features), as `held_out` says."""
+        held, kept = held_out(len(features), seed, copies)
+        values = torch.zeros(len(features), 0) if cvs is None else cvs
+        rows = features[torch.cat([held, kept])].float()
+        return cls.of_rows(rows, condition, weights, values, held, kept)
 
-        The rows are those of the first copy, then of the second and so on.
+    @classmethod
+    def of_rows(
+        cls,
+        features: Tensor,
+        condition: Tensor,
+        weights: Tensor,
+        cvs: Tensor,
+        held: Tensor,
+        kept: Tensor,
+    ) -> "TrainingData":
+        """Rows of which some are held out.
 
         Parameters
         ----------
-        features : Tensor, shape (n, n_features)
+        features : Tensor, shape (n_held + n_kept, n_features)
+            Of the held-out rows, then of those kept; float32. They are not copied.
         condition : Tensor, shape (n, n_condition)
         weights : Tensor, shape (n,)
             In proportion to the probability of drawing each row.
-        seed : int
-        cvs : Tensor, shape (n, n_cvs), optional
+        cvs : Tensor, shape (n, n_cvs)
             [CV units]
-        copies : int
-            How often each frame is among the rows.
+        held, kept : Tensor of int
+            As `held_out` gives them.
         """
-        rng = torch.Generator().manual_seed(seed)
-        n = len(features) // copies
-        held, kept = torch.randperm(n, generator=rng).tensor_split([min(HELD_OUT, max(1, n // 20))])
-        kept = (n * torch.arange(copies)[:, None] + kept).flatten()
-        features, condition = features.float(), condition.float()
-        values = torch.zeros(len(features), 0) if cvs is None else cvs
+        condition, n = condition.float(), len(held)
         return cls(
-            features[kept], condition[kept], weights[kept], features[held], condition[held],
-            values[kept],
+            features[n:], condition[kept], weights[kept], features[:n], condition[held], cvs[kept],
         )  # fmt: skip
 
     def fingerprint(self) -> str:
         """Hash of all rows, by which a checkpoint knows its data."""
-        parts = (self.features, self.condition, self.weights, self.held_features)
-        joined = b"".join(hashlib.sha256(p.contiguous().numpy().tobytes()).digest() for p in parts)
+        joined = b"".join(
+            _digest(part.numpy())
+            for part in (self.features, self.condition, self.weights, self.held_features)
+        )
         return hashlib.sha256(joined).hexdigest()
+
+    def forget(self) -> None:
+        """Give back the memory of rows that lie in a file."""
+        forget(self.features.numpy())
+
+
+def held_out(n: int, seed: int, copies: int = 1) -> tuple[Tensor, Tensor]:
+    """Which rows are held out: a twentieth, at most `HELD_OUT`, and all copies of them.
+
+    Parameters
+    ----------
+    n : int
+        Rows: those of the first copy, then of the second and so on.
+    seed : int
+    copies : int
+        How often each frame is among the rows.
+
+    Returns
+    -------
+    held : Tensor of int
+        Of the first copy.
+    kept : Tensor of int
+    """
+    rng, n = torch.Generator().manual_seed(seed), n // copies
+    held, kept = torch.randperm(n, generator=rng).tensor_split([min(HELD_OUT, max(1, n // 20))])
+    return held, (n * torch.arange(copies)[:, None] + kept).flatten()
+
+
+def _digest(array: NDArray[Any]) -> bytes:
+    found = hashlib.sha256()
+    for piece in pieces(array):
+        found.update(np.ascontiguousarray(array[piece]).tobytes())
+    return found.digest()

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
     from openmm_cgan.frames import Frames
 
-ROWS = 2000  # frames, evenly spaced, that modes and bounds are read off
+# Frames, evenly spaced, that modes and bounds are read off: less of large molecules, for memory
+ROWS, LEAST_ROWS, POSITIONS = 2000, 600, 2_000_000
 
 
 class AlignedFeatures:
@@ -72,6 +73,7 @@ class AlignedFeatures:
     """
 
     n_pairs = 0
+    calls_rotors_alike = True  # so that nobody need exchange their hydrogens
     placed_variables: tuple[int, ...] = ()
 
     def __init__(
@@ -146,6 +148,7 @@ class AlignedFeatures:
             rest = around(frames, topology, chosen)
             return cls._fit(frames, topology, chosen, rest)
 
+        fit_part.calls_rotors_alike = True  # type: ignore[attr-defined]
         return fit_part
 
     @classmethod
@@ -157,7 +160,8 @@ class AlignedFeatures:
         told_apart = {a for variable in frames.variables for a in variable.atoms}
         found = find_rotors(topology, every.tolist(), told_apart)
         rotors = torch.tensor(found, dtype=torch.int64).reshape(-1, 3)
-        x = torch.from_numpy(some_positions(frames, ROWS, every))
+        rows = min(ROWS, max(LEAST_ROWS, POSITIONS // len(every)))
+        x = torch.from_numpy(some_positions(frames, rows, every))
         require_whole(molecule, x.numpy())
         own = np.arange(len(every)) < len(atoms)
         heavy = (np.array(molecule.elements) > 1) & (~own if len(rest) else own)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
+from openmm_cgan.large_arrays import pieces
 from openmm_cgan.rotors import Rotor
 
 if TYPE_CHECKING:
@@ -100,19 +101,15 @@ class ZMatrixFeatures:
         reference = np.zeros((1 + int(frames.atoms.max()), 3))
         reference[frames.atoms] = frames.positions[0]
         z_matrix = ZMatrix.from_topology(topology, frames.atoms, frames.variables, reference)
-        parts = [
-            z_matrix.to_internal(torch.from_numpy(frames.positions[i : i + CHUNK]).double())
-            for i in range(0, len(frames), CHUNK)
-        ]
-        internal = Internal(*(torch.cat(c) for c in zip(*parts, strict=True)))
-        longest = float(internal.bonds.max()) if z_matrix.n_atoms > 1 else 0.0
-        if longest > BROKEN:
-            raise ValueError(
-                f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary."
-                " Write frames with whole molecules"
-            )
-        features = cls.of_internal(z_matrix, frames.variables, internal)
-        features._require_agreement(internal, frames.cvs)
+        scaling = _Scaling(z_matrix)
+        for internal, _ in _internals(z_matrix, frames):
+            _require_whole(internal)
+            scaling.centre_on(internal)
+        for internal, _ in _internals(z_matrix, frames):
+            scaling.deviate(internal)
+        features = cls(z_matrix, frames.variables, **scaling.found(frames.variables))
+        for internal, cvs in _internals(z_matrix, frames):
+            features._require_agreement(internal, cvs)
         return features
 
     @classmethod
@@ -128,18 +125,10 @@ class ZMatrixFeatures:
         internal : Internal
             Of all frames, float64: bonds (n_frames, n_atoms - 1) [nm] and so on.
         """
-        q = torch.cat(internal, dim=-1)
-        torsion = torch.arange(q.shape[1]) >= q.shape[1] - internal.torsions.shape[-1]
-        circular = torch.atan2(q.sin().mean(0), q.cos().mean(0))
-        centre = torch.where(torsion, circular, q.mean(0))
-        deviation = torch.where(torsion, _wrapped(q - centre), q - centre)
-        scale = deviation.std(0, correction=0)
-        free = scale > CONSTANT
-        free[[column for _, column, _ in _placed(z_matrix, variables)]] = False
-        wide = torsion & free & ((scale > NARROW) | (deviation.abs().amax(0) > REACH))
-        linear = (free & ~wide).nonzero()[:, 0]
-        columns = {"linear": linear, "wide": wide.nonzero()[:, 0]}
-        return cls(z_matrix, variables, centre=centre, scale=scale, **columns)
+        scaling = _Scaling(z_matrix)
+        scaling.centre_on(internal)
+        scaling.deviate(internal)
+        return cls(z_matrix, variables, **scaling.found(variables))
 
     def _require_agreement(self, internal: Internal, cvs: NDArray[np.float64]) -> None:
         """Refuse frames whose CVs are not those of their positions."""
@@ -304,6 +293,72 @@ class ZMatrixFeatures:
         names = ("centre", "scale", "linear", "wide")
         scaling = {name: torch.from_numpy(arrays[name]) for name in names}
         return cls(ZMatrix(arrays["rows"], arrays["atoms"]), variables, **scaling)
+
+
+class _Scaling:
+    """Centre and scale of each internal coordinate, of frames that are seen piece by piece, twice.
+
+    Parameters
+    ----------
+    z_matrix : ZMatrix
+    """
+
+    def __init__(self, z_matrix: ZMatrix) -> None:
+        self.z_matrix = z_matrix
+        n_bonds, n_angles, n_torsions = (max(z_matrix.n_atoms - k, 0) for k in (1, 2, 3))
+        n = n_bonds + n_angles + n_torsions
+        self.torsion = torch.arange(n) >= n_bonds + n_angles
+        self.n = 0
+        self.plain, self.cosine, self.sine, self.square = torch.zeros(4, n, dtype=torch.float64)
+        self.off, self.farthest = torch.zeros(2, n, dtype=torch.float64)
+
+    def centre_on(self, internal: Internal) -> None:
+        """Take in a piece, the first time."""
+        q = torch.cat(internal, dim=-1)
+        self.n += len(q)
+        self.plain += q.sum(0)
+        self.cosine += q.cos().sum(0)
+        self.sine += q.sin().sum(0)
+
+    @property
+    def centre(self) -> Tensor:
+        """Mean, circular for torsions."""
+        return torch.where(self.torsion, torch.atan2(self.sine, self.cosine), self.plain / self.n)
+
+    def deviate(self, internal: Internal) -> None:
+        """Take in a piece, the second time."""
+        deviation = torch.cat(internal, dim=-1) - self.centre
+        deviation = torch.where(self.torsion, _wrapped(deviation), deviation)
+        self.off += deviation.sum(0)
+        self.square += (deviation**2).sum(0)
+        self.farthest = torch.maximum(self.farthest, deviation.abs().amax(0))
+
+    def found(self, variables: Sequence[CollectiveVariable]) -> dict[str, Tensor]:
+        """``centre``, ``scale``, ``linear`` and ``wide`` of ZMatrixFeatures."""
+        scale = (self.square / self.n - (self.off / self.n) ** 2).clamp(min=0).sqrt()
+        free = scale > CONSTANT
+        free[[column for _, column, _ in _placed(self.z_matrix, variables)]] = False
+        wide = self.torsion & free & ((scale > NARROW) | (self.farthest > REACH))
+        columns = {"linear": (free & ~wide).nonzero()[:, 0], "wide": wide.nonzero()[:, 0]}
+        return {"centre": self.centre, "scale": scale, **columns}
+
+
+def _internals(z_matrix: ZMatrix, frames: "Frames") -> Iterator[tuple[Internal, NDArray]]:
+    """Internal coordinates and CVs of frames, piece by piece."""
+    for piece in pieces(frames.positions):
+        x, cvs = frames.positions[piece], frames.cvs[piece]
+        for start in range(0, len(x), CHUNK):
+            some = torch.from_numpy(np.array(x[start : start + CHUNK])).double()
+            yield z_matrix.to_internal(some), cvs[start : start + CHUNK]
+
+
+def _require_whole(internal: Internal) -> None:
+    longest = float(internal.bonds.max()) if internal.bonds.numel() else 0.0
+    if longest > BROKEN:
+        raise ValueError(
+            f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary."
+            " Write frames with whole molecules"
+        )
 
 
 def _placed(

@@ -26,6 +26,7 @@ from openmm_cgan.frames.h5md import (
     read_segment_table,
 )
 from openmm_cgan.frames.segments import PATTERN, flush_writers
+from openmm_cgan.large_arrays import forget, joined_rows, room
 from openmm_cgan.short_reprs import cv_ranges
 from openmm_cgan.topologies import openmm_topology
 
@@ -42,7 +43,7 @@ class Frames:
     Attributes
     ----------
     positions : ndarray of float32, shape (n_frames, n_atoms, 3)
-        Coordinates [nm].
+        Coordinates [nm]; of many frames of large systems they lie in a temporary file.
     cvs : ndarray, shape (n_frames, n_cvs)
         Values of the collective variables [their units].
     bias : ndarray, shape (n_frames,)
@@ -194,7 +195,7 @@ class Frames:
             _require_alike(first, other)
         columns = [part._columns() for part in parts]
         joined: dict[str, Any] = {
-            name: np.concatenate([each[name] for each in columns]) for name in columns[0]
+            name: joined_rows([each[name] for each in columns]) for name in columns[0]
         }
         boxes = [part.box for part in parts if part.box is not None]
         systems = {part.system_hash for part in parts}
@@ -375,7 +376,7 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int) -> Fram
 
 def _read_rows(data: h5py.Dataset, keep: NDArray[np.bool_]) -> NDArray[Any]:
     """Rows where ``keep``, read piece by piece so that no more than the result is held."""
-    rows = np.empty((int(keep.sum()), *data.shape[1:]), data.dtype)
+    rows = room((int(keep.sum()), *data.shape[1:]), data.dtype)
     piece = max(1, READ_BYTES // (data.dtype.itemsize * int(np.prod(data.shape[1:]))))
     filled = 0
     for start in range(0, len(keep), piece):
@@ -384,4 +385,5 @@ def _read_rows(data: h5py.Dataset, keep: NDArray[np.bool_]) -> NDArray[Any]:
             found = data[start : start + len(wanted)][wanted]
             rows[filled : filled + len(found)] = found
             filled += len(found)
+        forget(rows)
     return rows

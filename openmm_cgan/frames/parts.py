@@ -14,6 +14,7 @@ import numpy as np
 from openmm_cgan.atom_selection import Atoms, atoms_to_take, check_selection
 from openmm_cgan.frames.frames import Frames, read_frames, topology_hash
 from openmm_cgan.frames.images import molecules_together
+from openmm_cgan.large_arrays import some_columns
 from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def frames_of_atoms(frames: Frames, atoms: ArrayLike) -> Frames:
         )
     order = np.argsort(frames.atoms, kind="stable")
     places = order[np.searchsorted(frames.atoms, wanted, sorter=order)]
-    own = frames.positions[:, places]
+    own = some_columns(frames.positions, places)
     return replace(frames, positions=own, atoms=wanted, molecule_hash="")
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+PIECE = 8192  # rows worked on at a time
 RIDGE = 1e-6  # of the fit that starts a generator; the features have unit variance
 
 
@@ -119,13 +120,18 @@ def fitted_gaussian(features: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
     spread : Tensor, shape (n_features, n_features)
         Cholesky factor of the covariance of what is left.
     """
-    y_BF = features.double()
-    given_BC = torch.cat([torch.ones(len(y_BF), 1), given], dim=1).double()
-    n, n_features = y_BF.shape
+    n, n_features = features.shape
+    given_BC = torch.cat([torch.ones(n, 1), given], dim=1).double()
     normal = given_BC.T @ given_BC / n + RIDGE * torch.eye(given_BC.shape[1]).double()
-    mean = torch.linalg.solve(normal, given_BC.T @ y_BF / n)
-    rest_BF = y_BF - given_BC @ mean
-    covariance = rest_BF.T @ rest_BF / n
+    # a piece at a time: all of many large rows would not fit into memory in double precision
+    crossed = normal.new_zeros(given_BC.shape[1], n_features)
+    for rows in torch.arange(n).split(PIECE):
+        crossed += given_BC[rows].T @ features[rows].double() / n
+    mean = torch.linalg.solve(normal, crossed)
+    covariance = normal.new_zeros(n_features, n_features)
+    for rows in torch.arange(n).split(PIECE):
+        rest_BF = features[rows].double() - given_BC[rows] @ mean
+        covariance += rest_BF.T @ rest_BF / n
     # Few frames: shrink towards the diagonal, which keeps the covariance of full rank.
     shrink = min(1.0, n_features / n)
     diagonal = covariance.diagonal().clamp(min=RIDGE).diag()
