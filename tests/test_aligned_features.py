@@ -304,3 +304,15 @@ def test_large_and_several_molecules_are_aligned(peptide: Molecule, monkeypatch)
     frames = Frames.of_arrays(x, np.linspace(0, 1, 30), ["x"])
     assert dataset.default_featurize(frames, both.topology, FEW) == AlignedFeatures.fit
     assert dataset.default_featurize(frames, None, FEW).__self__.__name__ == "PlainFeatures"
+
+
+def test_ions_that_nothing_holds_together_are_placed_at_their_distance() -> None:
+    rng, sodium = np.random.default_rng(4), app.Element.getBySymbol("Na")
+    topology = app.Topology()
+    for _ in range(3):
+        topology.addAtom("NA", sodium, topology.addResidue("NA", topology.addChain()))
+    x = rng.normal(0, 0.03, (100, 3, 3)) + [[0, 0, 0], [0.6, 0, 0], [0, 0.6, 0]]
+    variable = CollectiveVariable("d", "nm", None, "DISTANCE", (0, 1))
+    ions = Frames.of_arrays(x, np.linalg.norm(x[:, 0] - x[:, 1], axis=1), [variable])
+    made = ConditionalGenerator.fit(ions, topology, FEW).sample([0.55], 10)
+    assert np.linalg.norm(made[:, 0] - made[:, 1], axis=1) == pytest.approx(0.55, abs=0.003)

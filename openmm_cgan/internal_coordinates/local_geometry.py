@@ -94,12 +94,13 @@ class LocalGeometry:
             if movable[[a, *three]].any()
         ]
         corners_of = np.array(corners, dtype=np.int64).reshape(-1, 4)
-        apart = np.stack([np.linalg.norm(x[:, i] - x[:, j], axis=1) for i, j in pairs], axis=1)
+        apart = np.array([np.linalg.norm(x[:, i] - x[:, j], axis=1) for i, j in pairs])
+        apart = apart.reshape(len(pairs), len(x))  # of ions there are none
         spanned = _volumes(torch.from_numpy(x).transpose(0, 1), torch.from_numpy(corners_of))[0]
         radii = CONTACT * van_der_waals_radii(molecule.elements)
         return cls(
             pairs,
-            np.stack([apart.min(0), apart.max(0)]),
+            np.stack([apart.min(1), apart.max(1)]),
             corners_of,
             np.stack([spanned.amin(1).numpy(), spanned.amax(1).numpy()]),
             np.where(np.array(molecule.elements) > 0, radii, -1.0),
