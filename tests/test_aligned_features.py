@@ -311,7 +311,8 @@ def test_ions_that_nothing_holds_together_are_placed_at_their_distance() -> None
     topology = app.Topology()
     for _ in range(3):
         topology.addAtom("NA", sodium, topology.addResidue("NA", topology.addChain()))
-    x = rng.normal(0, 0.03, (100, 3, 3)) + [[0, 0, 0], [0.6, 0, 0], [0, 0.6, 0]]
+    places = np.array([[0, 0, 0], [0.6, 0, 0], [0, 0.6, 0]])
+    x = places + rng.normal(0, 0.03, (100, 3, 3))
     variable = CollectiveVariable("d", "nm", None, "DISTANCE", (0, 1))
     ions = Frames.of_arrays(x, np.linalg.norm(x[:, 0] - x[:, 1], axis=1), [variable])
     made = ConditionalGenerator.fit(ions, topology, FEW).sample([0.55], 10)
