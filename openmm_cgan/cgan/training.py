@@ -41,7 +41,7 @@ STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the dat
 MAX_CHECKPOINT_BYTES = 2**33
 LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
 DRAWS = (
-    2  # of each condition, that the energy score compares: four do no better, at twice the price
+    2  # of each condition, that the energy score compares: four are no better, at twice the price
 )
 WARM_UP = 100  # steps over which the learning rate rises
 
