@@ -21,6 +21,7 @@ SCRIPTS = [
     "plumed_fuzz.py",
     "fuzz_files.py",
     "frame_reporter.py",
+    "setups.py",
     "live_reads.py",
     "proposal_rate.py",
     "seeded_windows.py",

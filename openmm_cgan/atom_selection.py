@@ -111,7 +111,7 @@ def solute_atoms(topology: Any) -> NDArray[np.int64]:
     symbols = ["" if a.element is None else str(a.element.symbol) for a in atoms]
     has_elements = any(symbols)
     solute: list[int] = []
-    for molecule in _molecules(topology):
+    for molecule in molecules_of(topology):
         real = [i for i in molecule if symbols[i] or not has_elements]
         if real and not _is_solvent([symbols[i] for i in real]):
             solute += real
@@ -161,8 +161,8 @@ def _is_solvent(symbols: list[str]) -> bool:
     return symbols[0] != "" and symbols[0] not in NOBLE_GASES
 
 
-def _molecules(topology: Any) -> list[list[int]]:
-    """Atoms that bonds and residues connect, each in increasing order."""
+def molecules_of(topology: Any) -> list[list[int]]:
+    """Atoms that bonds and residues connect, a list for each molecule, in increasing order."""
     root = list(range(sum(1 for _ in topology.atoms())))
 
     def root_of(atom: int) -> int:

@@ -40,7 +40,7 @@ from openmm_cgan.signals import StoppedBySignalError, between_steps
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
 MAX_CHECKPOINT_BYTES = 2**33
 LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
-DRAWS = 2  # of each condition, that the energy score compares: four are no better, and cost twice
+DRAWS = 2  # of each condition, for the energy score: four do no better, at twice the price
 WARM_UP = 100  # steps over which the learning rate rises
 
 # features (n, n_features) and CVs (n, n_cvs) to a loss of shape ()

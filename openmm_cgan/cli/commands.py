@@ -15,6 +15,7 @@ from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
 from openmm_cgan.cli.free_energies import free_energy
 from openmm_cgan.cli.options import (
+    ATOMS,
     BACKENDS,
     CONSTRAINTS,
     FILE,
@@ -27,8 +28,6 @@ from openmm_cgan.cli.options import (
 from openmm_cgan.cli.refine import refine
 from openmm_cgan.cli.stopping import stopping
 from openmm_cgan.cli.windows import windows
-
-ATOMS = "A selection of MDAnalysis ('protein', 'resname LIG', 'all'), the atoms to"
 
 # Every room is imported where it is used: --help should not wait for OpenMM and torch.
 

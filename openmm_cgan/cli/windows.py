@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from openmm_cgan.cli.options import FILE, NEW, THERE, cv_names, require_parent, set_threads
+from openmm_cgan.cli.options import ATOMS, FILE, NEW, THERE, cv_names, require_parent, set_threads
 from openmm_cgan.cli.stopping import stopping
 
 NUMBERS = 24, 12  # windows along one CV, along each of two
@@ -31,6 +31,7 @@ NUMBERS = 24, 12  # windows along one CV, along each of two
 @click.option("--plumed", type=FILE, help="The run's input, where it names files beside it.")
 @click.option("--timestep", default=0.002, show_default=True, help="[ps]")
 @click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")
+@click.option("--atoms", help=f"{ATOMS} keep; default: the solute where there is a box.")
 @click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; default: the cores.")
 @click.option("--seed", default=1, show_default=True)
@@ -108,10 +109,11 @@ def _settings(
     timestep: float,
     frames_every: int,
     seed: int,
+    atoms: str | None,
 ) -> Any:
     from openmm_cgan.windows import WindowSettings
 
     settle = steps // 10 if settle_steps is None else settle_steps
     return WindowSettings(
-        temperature, steps, settle, report_interval=frames_every, timestep=timestep, seed=seed
+        temperature, steps, settle, frames_every, timestep=timestep, seed=seed, atoms=atoms
     )

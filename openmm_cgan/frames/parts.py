@@ -13,6 +13,7 @@ import numpy as np
 
 from openmm_cgan.atom_selection import Atoms, atoms_to_take, check_selection
 from openmm_cgan.frames.frames import Frames, read_frames, topology_hash
+from openmm_cgan.frames.images import molecules_together
 from openmm_cgan.large_arrays import some_columns
 from openmm_cgan.topologies import openmm_topology
 
@@ -25,7 +26,7 @@ def frames_to_learn(
     topology: Any,
     atoms: Atoms | None,
 ) -> Frames:
-    """The frames of the atoms that a generator is to make.
+    """The frames of the atoms that a generator is to make, its molecules next to each other.
 
     Parameters
     ----------
@@ -58,9 +59,11 @@ def frames_to_learn(
         if not len(chosen):  # frames of ions, or of water, as they were asked for
             return frames
     part = frames_of_atoms(frames, chosen)
-    if part is frames or not are_of(frames, topology):
+    if not are_of(frames, topology):
         return part  # the training refuses those
-    return replace(part, molecule_hash=molecule_hash(topology, chosen))
+    if part is not frames:
+        part = replace(part, molecule_hash=molecule_hash(topology, chosen))
+    return molecules_together(part, topology)
 
 
 def frames_of_atoms(frames: Frames, atoms: ArrayLike) -> Frames:

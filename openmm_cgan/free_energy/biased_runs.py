@@ -35,7 +35,11 @@ OTHERS = (
     "MOVINGRESTRAINT", "ABMD", "PBMETAD", "EXTENDED_LAGRANGIAN", "DRR", "EDS", "FISST", "LOGMFD",
     "MAXENT", "RESCALE", "OPES_EXPANDED", "VES_LINEAR_EXPANSION",
 )  # fmt: skip
-UNWEIGHED = ("TARGET", "TTBIASFACTOR", "TTBIASTHRESHOLD")  # of METAD: c(t) is not Tiwary's
+# Of METAD: c(t) is not Tiwary's, or not that of the run's own hills (nobody has written down when it
+# read those of other walkers).
+UNWEIGHED = (
+    "TARGET", "TTBIASFACTOR", "TTBIASTHRESHOLD", "GRID_RFILE", "WALKERS_N", "WALKERS_MPI",
+)  # fmt: skip
 FEW_POINTS = 200  # of the CVs that a surface is summed over
 
 
@@ -76,7 +80,8 @@ class BiasedRun:
         if frames.temperature is None:
             raise ValueError(f"{folder}: the frames do not say their temperature")
         others = sorted({s.action for s in found if s.action.startswith(OTHERS)})
-        words = [w.split("=")[0].upper() for s in run.growing for w in s.words]
+        written = [w for s in run.growing for w in s.words if w.upper() != "WALKERS_N=1"]
+        words = [w.split("=")[0].upper() for w in written]
         others += [f"METAD with {word}" for word in words if word in UNWEIGHED]
         if others or len(run.growing) > 1:
             what = others or [s.action for s in run.growing]

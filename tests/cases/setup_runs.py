@@ -33,7 +33,7 @@ def begun(
     solute = "alanine" if len(setup.solute) > 14 else "butane"
     library = Library(setup, library_frames(solute), bias.variables)
     proposals = ProposalReporter(
-        folder / "proposals.csv", 50, library, bias, TARGETS, "seed", append, settings=SETTINGS
+        folder / "proposals.csv", HALF, library, bias, TARGETS, "seed", append, settings=SETTINGS
     )
     return simulation, {"bias": bias, "frames": frames, "proposals": proposals}
 

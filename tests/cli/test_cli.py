@@ -268,6 +268,8 @@ def test_windows_say_what_is_wrong_before_they_run(restrained: Path, tmp_path: P
     options = ["windows", run, "--steps", 200, "--out", out]
     assert "no CV 'chi'" in call(*options, "--cv", "chi").output
     assert "--kappa '1,2': expected one" in call(*options, "--cv", "phi", "--kappa", "1,2").output
+    unknown = call(*options, "--cv", "phi", "--atoms", "resnam ALA").output
+    assert "no selection that MDAnalysis understands" in unknown
     nowhere = call("windows", tmp_path, "--steps", 9, "--cv", "phi", "--out", out)
     assert "give the folder of a run" in nowhere.output
     assert not out.exists()

@@ -42,7 +42,7 @@ def frames_of(topology: app.Topology, box: bool) -> Frames:
     n = topology.getNumAtoms()
     x = np.arange(2 * n * 3, dtype=np.float32).reshape(2, n, 3)
     frames = Frames.of_arrays(x, np.zeros(2))
-    return replace(frames, box=np.zeros((2, 3, 3), np.float32) if box else None)
+    return replace(frames, box=np.float32([1000 * np.eye(3)] * 2) if box else None)
 
 
 def test_some_atoms_of_frames() -> None:

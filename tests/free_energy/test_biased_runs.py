@@ -110,12 +110,19 @@ def test_a_static_bias_is_weighed_from_its_first_frame_on(tmp_path: Path) -> Non
         ("MOVINGRESTRAINT ARG=s STEP0=0 AT0=0 KAPPA0=1\n", "MOVINGRESTRAINT have no weights"),
         ("METAD ARG=s SIGMA=1 PACE=1\nOPES_METAD ARG=s PACE=1 BARRIER=3\n", "OPES_METAD have no"),
         ("METAD ARG=s SIGMA=1 PACE=1 TARGET=f.dat\n", "METAD with TARGET have no weights"),
+        ("METAD ARG=s SIGMA=1 PACE=1 GRID_RFILE=g\n", "METAD with GRID_RFILE have no weights"),
+        ("METAD ARG=s SIGMA=1 PACE=1 WALKERS_N=2\n", "METAD with WALKERS_N have no weights"),
     ],
 )
 def test_biases_without_weights_are_refused(tmp_path: Path, text: str, match: str) -> None:
     (tmp_path / "p.dat").write_text("s: TORSION ATOMS=1,2,3,4\n" + text)
     with pytest.raises(ValueError, match=match):
         BiasedRun.of(frames_of(GRID, GRID), tmp_path / "p.dat", tmp_path)
+
+
+def test_one_walker_is_a_run_like_others(tmp_path: Path) -> None:
+    (tmp_path / "p.dat").write_text("METAD ARG=s SIGMA=1 PACE=1 walkers_n=1\n")
+    assert BiasedRun.of(frames_of(GRID, GRID), tmp_path / "p.dat", tmp_path).growing
 
 
 def test_missing_hills_are_named(tmp_path: Path) -> None:

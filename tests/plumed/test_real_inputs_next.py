@@ -23,6 +23,13 @@ pytestmark = pytest.mark.plumed
 PRINTED = "PRINT ARG=* FILE=COLVAR FMT=%12.6f\n"
 # fmt: off
 # ruff: noqa: E501  one line of input each
+MANY = "".join(
+    [f"d{a}{b}: DISTANCE ATOMS={a},{b}\n" for a in range(1, 9) for b in range(1, a)]
+    + [f"a{a}: ANGLE ATOMS={a},{a + 1},{a + 2}\n" for a in range(1, 7)]
+)
+MANY += "f: COMBINE ARG=(d.*),(a.) COEFFICIENTS={} PERIODIC=NO\n".format(
+    ",".join(f"{k % 3 - 0.8:.1f}" for k in range(34))
+)
 RUNS = {
     "CONTACTMAP with one REFERENCE and WEIGHT": "c: CONTACTMAP ATOMS1=1,5 ATOMS2=2,7 "
     "SWITCH={RATIONAL R_0=0.3} REFERENCE=0.1 WEIGHT=0.5 CMDIST\nRESTRAINT ARG=c AT=0 KAPPA=2\n",
@@ -92,6 +99,14 @@ RUNS = {
     "p: OPES_METAD_EXPLORE ARG=d PACE=3 BARRIER=20 TEMP=300 STRIDE=3 SIGMA=0.05\nPRINT ARG=d,o.*,p.bias STRIDE=2 FILE=COLVAR\n",
     "HISTOGRAM of DISTANCES": "d: DISTANCES GROUP=1-4 HISTOGRAM={GAUSSIAN NBINS=3 LOWER=0.1 UPPER=0.7 SMEAR=0.4}\n"
     "RESTRAINT ARG=d.* AT=1,2,3 KAPPA=3,2,1\nPRINT ARG=d.*,d.between-2 FILE=COLVAR\n",
+    "FUNCPATHMSD": "".join(
+        f"c{k}: CONTACTMAP ATOMS1=1,5 ATOMS2=2,6 ATOMS3=3,8 SWITCH={{RATIONAL R_0=0.3}} CMDIST REFERENCE1=0.{k} REFERENCE2=0.5 REFERENCE3=0.{9 - k}\n"
+        for k in range(1, 5)
+    ) + "p: FUNCPATHMSD ARG=c1,c2,c3,c4 LAMBDA=4\nDUMPDERIVATIVES ARG=p.s,p.z FILE=c.xyz FMT=%12.6f\n"
+    "RESTRAINT ARG=p.s,p.z AT=1,0 KAPPA=30,40\n",
+    "more variables than a CustomCVForce holds": MANY + "RESTRAINT ARG=f AT=1 KAPPA=0.3\n"
+    "METAD ARG=f,d21 SIGMA=0.5,0.1 HEIGHT=2 PACE=1 GRID_MIN=-90,-9 GRID_MAX=90,9 GRID_BIN=200,200 FILE=MORE\n"
+    "PRINT ARG=f,*.bias FILE=COLVAR FMT=%12.6f\n",
     "METAD RECT": "d: DISTANCE ATOMS=1,5\nm: METAD ARG=d SIGMA=0.1 HEIGHT=1 PACE=2 RECT=5,2 TEMP=300 FILE=MORE\n",
     "a bias of a bias": "t: TORSION ATOMS=1,2,3,4\nm: METAD ARG=t SIGMA=0.3 HEIGHT=2 PACE=1 GRID_MIN=-pi GRID_MAX=pi\n"
     "b: BIASVALUE ARG=m.bias\n",

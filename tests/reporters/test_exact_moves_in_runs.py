@@ -365,7 +365,9 @@ def other_bias(run: Run) -> None:
 
 
 def listed_models(run: Run) -> None:
-    run.bias = SimpleNamespace(remembers=True, variables=run.bias.variables, simulation=None)
+    run.bias = SimpleNamespace(
+        remembers=True, variables=run.bias.variables, simulation=None, temperature=None
+    )
 
 
 CANNOT = {

@@ -712,6 +712,7 @@ def test_the_right_topology_hash_is_accepted(tmp_path: Path) -> None:
 def test_an_integrator_without_temperature_needs_one_given(tmp_path: Path) -> None:
     run = make_run(tmp_path, integrator=openmm.VerletIntegrator(0.002))
     sampler = Turns(run.bias.variables)
+    run.bias.temperature = None  # else it is that of the bias
     with pytest.raises(ValueError, match="VerletIntegrator has no temperature"):
         ProposalReporter(tmp_path / "p.csv", 10, sampler, run.bias)
     given = dataclasses.replace(QUICK, temperature=300 * unit.kelvin)

@@ -56,7 +56,7 @@ def test_a_setup_works(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixtu
     np.testing.assert_array_equal(frames.atoms, setup.solute)
     assert np.isfinite(frames.positions).all()
     rows = rows_of(tmp_path / "run" / "proposals.csv")
-    assert len(rows) == 4
+    assert len(rows) == 2
     accepted = [row for row in rows if row["accepted"] == "1"]
     assert accepted, [row["reason"] for row in rows]
     assert temperature_of(simulation) == pytest.approx(300)

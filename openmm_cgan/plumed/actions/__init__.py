@@ -12,6 +12,7 @@ setup, output    UNITS, RESTART, MOLINFO, WHOLEMOLECULES, GROUP; PRINT, FLUSH
 ignored          DEBUG, RANDOM_EXCHANGES
 variables        virtual atoms and collective variables
 functions, sort  COMBINE, CUSTOM, CONSTANT; SORT
+function_path    FUNCPATHMSD
 pytorch_model    PYTORCH_MODEL
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
@@ -47,6 +48,7 @@ from openmm_cgan.plumed.actions.expanded.linear import EcvLinear, EcvMultitherma
 from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
 from openmm_cgan.plumed.actions.expanded.umbrellas import EcvUmbrellasLine
 from openmm_cgan.plumed.actions.external import External
+from openmm_cgan.plumed.actions.function_path import FuncPathMsd
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
 from openmm_cgan.plumed.actions.help import action_help, help_text
 from openmm_cgan.plumed.actions.ignored import Debug, RandomExchanges
@@ -129,6 +131,7 @@ ACTIONS: dict[str, type[Action]] = {
         Matheval,
         Constant,
         Sort,
+        FuncPathMsd,
         PytorchModel,
         Restraint,
         MovingRestraint,

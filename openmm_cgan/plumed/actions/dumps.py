@@ -69,8 +69,8 @@ class DumpAtoms(Dump):
         self.type: str = options["TYPE"] or (ending if ending in known else "xyz")
         if self.type not in known:
             raise self.error(f"TYPE={self.type}", "expected xyz, gro, xtc or trr")
-        if self.type in ("xtc", "trr") and not self.sites:
-            raise self.not_native("ATOMS", f"natively it must be given for {self.type} files")
+        if self.type == "trr" and not self.sites:
+            raise self.not_native("ATOMS", "natively it must be given for trr files")
         if self.type in ("xtc", "trr") and self.file.endswith(".gz"):  # PLUMED does not pack it
             raise self.not_native("FILE", f"natively {self.type} files are not compressed")
         digits = options["PRECISION"]

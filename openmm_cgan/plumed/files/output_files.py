@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from openmm_cgan.atomic_files import flush_to_disk
+from openmm_cgan.atomic_files import flush_to_disk, replaceable
 from openmm_cgan.checkpoints import cut_to, require_files
 from openmm_cgan.plumed.files.fields import FieldWriter
 
@@ -45,9 +45,16 @@ class OutputFiles:
             Gives the fields and the constants.
         append : bool, optional
             Continue a file that is there; else it is backed up. By default as the run restarts.
+
+        Raises
+        ------
+        ValueError
+            If another action writes to it: PLUMED mixes the rows of the two, and nobody can read
+            them, a restart neither.
         """
         if key not in self._writers:
             path, goes_on = self.path(name), self.goes_on_in(name)
+            self._require_own(path, key)
             append = self.restart if append is None else append
             if goes_on:
                 cut_to(path, self._lengths[self._name(path)])
@@ -55,6 +62,11 @@ class OutputFiles:
             writer = FieldWriter(path, *header(), append=append or goes_on, header=not begun)
             self._writers[key] = writer
         return self._writers[key]
+
+    def _require_own(self, path: Path, key: str) -> None:
+        for other, writer in self._writers.items():
+            if writer.path == path and replaceable(path):  # not /dev/null, nor a pipe
+                raise ValueError(f"{path}: {other} and {key} both write to it; give each its FILE=")
 
     def path(self, name: str) -> Path:
         """Where the file of a name is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,8 @@ def xtc_bytes(frame: XdrFrame, digits: int) -> bytes:
     ValueError
         If a position is too large for so many digits.
     """
+    if not len(frame.points):  # which MDAnalysis does not write
+        return struct.pack(">iiif9fi", 1995, 0, frame.step, frame.time, *frame.box.ravel(), 0)
     # MDAnalysis takes a second to load
     from MDAnalysis.lib.formats.libmdaxdr import XTCFile
 

@@ -22,6 +22,7 @@ from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 from openmm_cgan.plumed.input.words import read_real
 from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed
+from openmm_cgan.plumed.libplumed.statements import BIASES
 
 IDLE_STEP = 1_000_003  # a prime: at this step nothing with a stride is due
 
@@ -31,13 +32,22 @@ Domain = tuple[float, float] | None
 def probe(settings: MDSettings, statements: Sequence[Statement]) -> Plumed:
     """Make a muted instance to ask about an input: one that reads no hills.
 
+    Its biases act at every step, so that what they act on can be asked for at any.
+
     Raises
     ------
     PlumedInputError
         If PLUMED refuses a statement.
     """
-    asked = [s for s in statements if s.action != "RESTART"]
+    asked = [_without_stride(s) for s in statements if s.action != "RESTART"]
     return Plumed.muted(replace(settings, restart=False), asked)
+
+
+def _without_stride(statement: Statement) -> Statement:
+    if statement.action not in BIASES:
+        return statement
+    words = [word for word in statement.words if not word.upper().startswith("STRIDE=")]
+    return replace(statement, words=tuple(words))
 
 
 def masses_and_charges(system: openmm.System) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import re
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +15,6 @@ from openmm_cgan.plumed.input.language import (
     read_text,
 )
 from openmm_cgan.plumed.input.words import read_integer, read_real, read_serials, split_vector
-from tests.cases import ROOT
 
 
 def test_labels_comments_and_case():
@@ -163,13 +161,6 @@ def test_numbered_keywords_have_no_gap():
     text = "CONTACTMAP ATOMS1=1,2 ATOMS3=2,3 SWITCH={EXP R_0=1} SUM\n"
     with pytest.raises(PlumedInputError, match="numbers are missing"):
         read_actions(read_statements(text))
-
-
-def test_the_table_in_the_readme_names_every_action():
-    text = (ROOT / "README.md").read_text()
-    table = text[text.index("## PLUMED actions") : text.index("## Numbers")]
-    missing = [name for name in ACTIONS if not re.search(rf"\b{name}\b", table)]
-    assert not missing
 
 
 NO_LINE_ENDS = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # Python's splitlines takes them as ends

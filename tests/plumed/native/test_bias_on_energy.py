@@ -7,6 +7,7 @@ from openmm import app, unit
 
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import PlumedInputError
 from openmm_cgan.testsystems import alanine_dipeptide
 
 KB = 0.0083144621  # kJ/mol/K, PLUMED's
@@ -127,3 +128,19 @@ def test_parameters_of_the_system_are_followed(bias, tmp_path):
         v = simulation.context.getState(energy=True, groups=bias.force_groups())
         expected = 0.005 * u.value_in_unit(unit.kilojoule_per_mole) ** 2
         assert v.getPotentialEnergy()._value == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.plumed
+def test_libplumed_refuses_a_bias_on_it_that_acts_at_some_steps(tmp_path):
+    """OpenMM gives it no energy: the restraint was on 0 kJ/mol, without a force."""
+    text = "e: ENERGY\nRESTRAINT ARG=e AT=-20 KAPPA=0.01 STRIDE=2\n"
+    bias = PlumedBias(text, temperature=300, directory=tmp_path, backend="kernel")
+    with pytest.raises(PlumedInputError, match="ENERGY: a bias acts on it"):
+        bias.add_to(alanine_dipeptide().system)
+    printed = (
+        "e: ENERGY\nPRINT ARG=e STRIDE=2\nd: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=0.1 KAPPA=1"
+    )
+    bias = PlumedBias(
+        printed + " STRIDE=2\n", temperature=300, directory=tmp_path, backend="kernel"
+    )
+    bias.add_to(alanine_dipeptide().system)

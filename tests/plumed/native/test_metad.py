@@ -317,3 +317,16 @@ def test_many_hills_without_a_grid_are_told_once(caplog, monkeypatch):
         for i in range(6):
             action.deposit([0.1 * i, 0.2], 0.0)
         assert caplog.text.count("METAD m has") == caplog.text.count("GRID_MIN") == told
+
+
+@pytest.mark.parametrize(
+    "second", ["METAD ARG=psi SIGMA=0.3 HEIGHT=1 PACE=5", "PRINT ARG=psi FILE=HILLS"]
+)
+def test_two_actions_with_one_file_are_refused(second, tmp_path):
+    """Their rows would be mixed, as PLUMED mixes them, or be in files of other names."""
+    text = (
+        "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
+        f"one: METAD ARG=phi SIGMA=0.3 HEIGHT=1 PACE=5\ntwo: {second}\n"
+    )
+    with pytest.raises(ValueError, match="HILLS: one and two both write to it"):
+        biased_alanine(text, tmp_path)[1].step(1)

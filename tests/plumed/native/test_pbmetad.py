@@ -27,6 +27,7 @@ CASES = {
     "grids": f"ARG=d,t SIGMA=1,0.3 HEIGHT=1 BIASFACTOR=6 {GRIDS}",
     "grids of given cells": f"ARG=d,t SIGMA=1,0.3 HEIGHT=1 {GRIDS} GRID_BIN=200,70 GRID_SPACING=9,0.05",
     "without spline": f"ARG=d,t SIGMA=1,0.3 TAU=0.05 BIASFACTOR=6 {GRIDS} GRID_NOSPLINE",
+    "a selector": f"ARG=d,t SIGMA=1,0.3 HEIGHT=1 SELECTOR=a {GRIDS}",
     "sums": "ARG=d,e,t SIGMA=1,0.6,0.3 HEIGHT=1 BIASFACTOR=6 FMT=%12.6f TEMP=350",
     "families on grids": f"ARG=d,t,e PF0=d,e PF1=t SIGMA=1,0.3 HEIGHT=1 {GRIDS}",  # without them PLUMED reads what it has not
     "intervals": "ARG=d,e SIGMA=1,0.6 HEIGHT=1 INTERVAL_MIN=2,3 INTERVAL_MAX=6,5",
@@ -145,7 +146,7 @@ def test_a_run_and_its_checkpoint_are_plumeds_trajectory(grid, tmp_path):
         ("ARG=d,t PF0=d SIGMA=1 HEIGHT=1 PACE=1", "t must be in ARG"),
         ("ARG=d,t SIGMA=1,1 HEIGHT=1 PACE=1 FILE=one", "1 given for 2"),
         ("ARG=d,t SIGMA=1,1 HEIGHT=1 PACE=1 GRID_MIN=0,0 GRID_MAX=9,9", "fit its period"),
-        ("ARG=d,t SIGMA=1,1 HEIGHT=1 PACE=1 SELECTOR=a", "SELECTOR"),
+        ("ARG=d,t SIGMA=1,1 HEIGHT=1 PACE=1 SELECTOR=a SELECTOR_ID=1", "never act"),
     ],
 )
 def test_what_is_wrong_is_said(keywords, words):

@@ -39,6 +39,8 @@ PBMETAD_KEYWORDS = (
     Keyword("GRID_RFILES", "text", "grids to begin with"),
     Keyword("INTERVAL_MIN", "numbers", "limits below which values feel no force"),
     Keyword("INTERVAL_MAX", "numbers", "limits above which values feel no force"),
+    Keyword("SELECTOR", "text", "a name that programs may set a number for; here it is 0"),
+    Keyword("SELECTOR_ID", "integer", "the number with which it acts; natively 0", default=0),
     *ADAPTIVE_KEYWORDS,
     *WALKER_KEYWORDS,
     RESTART,
@@ -135,6 +137,8 @@ def read_pbmetad(given: Given) -> PbmetadOptions:
         raise given.error("PACE", "must be positive")
     if options["GRID_WSTRIDE"] < 0:
         raise given.error("GRID_WSTRIDE", "must not be negative")
+    if options["SELECTOR_ID"]:
+        raise given.not_native("SELECTOR_ID", "nobody sets the selector: it would never act")
     fmt = options["FMT"] or "%23.16g"
     check_format(given, fmt)
     firsts, family_of = _read_families(given)

@@ -16,6 +16,7 @@ from typing import Any
 import openmm
 
 from openmm_cgan.plumed.actions import Action, Metad
+from openmm_cgan.plumed.actions.action import uncovered
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
@@ -26,6 +27,7 @@ from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable, Torsion
 from openmm_cgan.plumed.actions.variables.surroundings import Energy
 from openmm_cgan.plumed.actions.variables.variable import CalledBack, Term, Variable
+from openmm_cgan.plumed.input.language import PlumedInputError
 from openmm_cgan.plumed.native.forces.bias_forces import (
     BiasForce,
     CoupledTerm,
@@ -36,6 +38,7 @@ from openmm_cgan.plumed.native.forces.bias_forces import (
 )
 from openmm_cgan.plumed.native.forces.energy_force import energy_force
 from openmm_cgan.plumed.native.forces.frame_values import FrameValues
+from openmm_cgan.plumed.native.forces.input_functions import InputFunction
 from openmm_cgan.plumed.native.forces.leaf_forces import (
     MAX_VARIABLES,
     Form,
@@ -51,6 +54,9 @@ from openmm_cgan.plumed.native.forces.model_functions import (
 )
 from openmm_cgan.plumed.native.forces.python_force import BiasFunction
 from openmm_cgan.plumed.native.forces.system_box import bias_number, kind_of_box
+
+# Variables under a table: OpenMM takes some tenths of a second for the slopes along each
+MAX_UNDER_TABLES = 8
 
 
 @dataclass(frozen=True)
@@ -113,8 +119,7 @@ class Compiler:
         if isinstance(bias, External):
             return [self._on_grid(bias, bias.grid)]
         if isinstance(bias, Pbmetad):
-            few = len(bias.arguments) <= MAX_VARIABLES
-            return [self._on_grids(bias) if bias.on_grids and few else self._in_python(bias)]
+            return [self._on_grids(bias) if bias.on_grids else self._in_python(bias)]
         if bias.in_python:
             return [self._in_python(bias)]
         assert isinstance(bias, SeparableBias)
@@ -173,9 +178,11 @@ class Compiler:
         force.setName(f"PLUMED {bias.name} {bias.label}")
         return CoupledTerm(bias, i, force, names)
 
-    def _on_grid(self, bias: Metad | External, grid: HillGrid) -> GridTable:
+    def _on_grid(self, bias: Metad | External, grid: HillGrid) -> GridTable | PythonBias:
         leaves: dict[Any, str] = {}
         arguments = [self._expression(value.name, leaves) for value in bias.arguments]
+        if len(leaves) > MAX_UNDER_TABLES:
+            return self._in_python(bias)
         owners = [self._owners[value.name] for value in bias.arguments]
         wrapped = [isinstance(owner, Torsion) and not owner.cosine for owner in owners]
         text = interpolation_text(grid, arguments, wrapped, "bias")
@@ -186,7 +193,7 @@ class Compiler:
         force.setName(f"PLUMED {bias.name} {bias.label}")
         return GridTable(grid, force)
 
-    def _on_grids(self, bias: Pbmetad) -> GridTables:
+    def _on_grids(self, bias: Pbmetad) -> GridTables | PythonBias:
         leaves: dict[Any, str] = {}
         sums, definitions = [], []
         for i, value in enumerate(bias.arguments):
@@ -198,6 +205,8 @@ class Compiler:
             own, *inner = interpolation_text(grid, [x], [wrapped], f"bias{family}", i).split(";")
             sums.append(f"h{i}")
             definitions += [f"h{i}={own}", *inner]
+        if len(leaves) > MAX_UNDER_TABLES:
+            return self._in_python(bias)
         kt = f"{self._prefix}_{bias.label}_kt"
         least = sums[0]
         for name in sums[1:]:
@@ -222,6 +231,8 @@ class Compiler:
     def _all_in_python(self, bias: SeparableBias) -> bool:
         """Whether a PythonForce of the whole bias is cheaper than one inside a CustomCVForce."""
         functions = [self._function(value.name) for value in bias.arguments]
+        if any(isinstance(function, InputFunction) for function in functions):
+            return True
         modelled = any(isinstance(function, NodeFunction) for function in functions)
         known = any(isinstance(function, GradientFunction) for function in functions)
         return modelled or (self._box.large and known and None not in functions)
@@ -249,12 +260,29 @@ class Compiler:
         """What gives a value and its gradient without OpenMM, if there is something."""
         owner, leaves = self._owners[name], dict[Any, str]()
         text = self._expression(name, leaves)
+        if len(leaves) > MAX_VARIABLES:
+            return self._too_many(name, leaves)
         leaf = next(iter(leaves), None)
         if isinstance(leaf, CalledBack) and text == leaves[leaf]:
             return GradientFunction(leaf.variable, leaf.index, self._periodic)
         if isinstance(leaf, ModelNode) and text == leaves[leaf]:
             return self._node(leaf)
         return owner if isinstance(owner, ChainVariable) and owner.real_chain else None
+
+    def _too_many(self, name: str, leaves: dict[Any, str]) -> InputFunction:
+        """What gives a value of more variables than a CustomCVForce holds.
+
+        Raises
+        ------
+        PlumedInputError
+            If energies or models are among them.
+        """
+        if any(isinstance(x, PotentialEnergy | BiasEnergy | ModelNode) for x in leaves):
+            statement = self._owners[name].statement
+            what = f"{name} is of {len(leaves)} values, some of them energies or of models"
+            problem = uncovered(statement, name, f"{what}: natively {MAX_VARIABLES} at most")
+            raise PlumedInputError([problem])
+        return InputFunction(name, self._owners)
 
     def _node(self, node: ModelNode) -> NodeFunction:
         label = node.model.label
