@@ -27,7 +27,7 @@ def room(shape: Sequence[int], dtype: Any, in_memory: int | None = None) -> NDAr
         If the folder for temporary files (TMPDIR) has no place for it.
     """
     shape, limit = tuple(int(n) for n in shape), IN_MEMORY if in_memory is None else in_memory
-    if np.dtype(dtype).itemsize * int(np.prod(shape)) <= limit:
+    if np.dtype(dtype).itemsize * int(np.prod(shape)) <= limit or 0 in shape:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile(prefix="openmm_cgan-") as file:
         return np.memmap(file, dtype=dtype, mode="w+", shape=shape)

@@ -62,7 +62,10 @@ def some_positions(frames: Frames, n: int, atoms: NDArray[np.int64]) -> NDArray[
 
 
 def around(frames: Frames, topology: Any, part: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Atoms of the residues around a part, of molecules larger than solvent's and ions."""
+    """Atoms of the residues around a part, and of those that CVs are measured to.
+
+    Of molecules larger than solvent's and ions.
+    """
     others = np.setdiff1d(frames.atoms, part)
     every = np.concatenate([part, others])
     molecule = MoleculeGraph.from_topology(topology, every.tolist(), None)
@@ -74,6 +77,8 @@ def around(frames: Frames, topology: Any, part: NDArray[np.int64]) -> NDArray[np
         some_positions(frames, GLANCES, every), AROUND, own, np.zeros(0, dtype=np.int64)
     )
     near = np.unique(pairs.numpy() % len(every))
+    measured = {a for variable in frames.variables for a in variable.atoms}
+    near = np.union1d(near, np.flatnonzero(np.isin(every, list(measured))))
     near = near[~own[near] & large[near]]
     rest = every[~own & large & np.isin(residues, residues[near])]
     if (np.array(molecule.elements)[np.isin(every, rest)] > 1).sum() < 3:

@@ -26,7 +26,7 @@ from openmm_cgan.frames.h5md import (
     read_segment_table,
 )
 from openmm_cgan.frames.segments import PATTERN, flush_writers
-from openmm_cgan.large_arrays import forget, joined_rows, room
+from openmm_cgan.large_arrays import IN_MEMORY, forget, joined_rows, room
 from openmm_cgan.short_reprs import cv_ranges
 from openmm_cgan.topologies import openmm_topology
 
@@ -283,12 +283,16 @@ def read_frames(
         raise ValueError(f"stride is {stride}, expected 1 or more")
     parts: list[Frames] = []
     shift, top, folder = 0, 0, None
-    for path in segment_files(paths):
+    files = segment_files(paths)
+    # of many frames each file's lie in a file as well, until they are joined
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    limit = 0 if size > IN_MEMORY else IN_MEMORY
+    for path in files:
         if folder is not None and path.parent != folder:
             shift = top
         folder = path.parent
         with open_segment(path) as file:
-            part = _frames_of(path, file, settling, stride)
+            part = _frames_of(path, file, settling, stride, limit)
         part = replace(part, segment=part.segment + shift)
         try:
             _require_alike(parts[0] if parts else part, part)
@@ -341,7 +345,7 @@ def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int) -> Frames:
+def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int, limit: int) -> Frames:
     header = read_header(file)
     steps = file[f"{POSITION}/step"][:]
     n = len(steps)
@@ -357,7 +361,7 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int) -> Fram
     for i, variable in enumerate(header.variables):
         cvs[:, i] = column[variable.name][keep]
     return Frames(
-        positions=_read_rows(file[f"{POSITION}/value"], keep),
+        positions=_read_rows(file[f"{POSITION}/value"], keep, limit),
         cvs=cvs,
         bias=column["bias"][keep],
         step=steps[keep],
@@ -366,7 +370,7 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int) -> Fram
         settling=column["settling"][keep].astype(bool),
         variables=header.variables,
         atoms=np.array(header.atoms, np.int64),
-        box=_read_rows(file[f"{EDGES}/value"], keep) if header.periodic else None,
+        box=_read_rows(file[f"{EDGES}/value"], keep, IN_MEMORY) if header.periodic else None,
         temperature=header.temperature,
         topology_hash=header.topology_hash,
         molecule_hash=str(header.about.get("molecule_hash", "")),
@@ -374,9 +378,9 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int) -> Fram
     )
 
 
-def _read_rows(data: h5py.Dataset, keep: NDArray[np.bool_]) -> NDArray[Any]:
+def _read_rows(data: h5py.Dataset, keep: NDArray[np.bool_], limit: int) -> NDArray[Any]:
     """Rows where ``keep``, read piece by piece so that no more than the result is held."""
-    rows = room((int(keep.sum()), *data.shape[1:]), data.dtype)
+    rows = room((int(keep.sum()), *data.shape[1:]), data.dtype, limit)
     piece = max(1, READ_BYTES // (data.dtype.itemsize * int(np.prod(data.shape[1:]))))
     filled = 0
     for start in range(0, len(keep), piece):
