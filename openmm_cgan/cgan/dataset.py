@@ -136,6 +136,7 @@ def default_featurize(frames: Frames, topology: Any, settings: TrainingSettings)
     if topology is None:
         return PlainFeatures.fit
     atoms = frames.atoms.tolist()
+    _say_cut_bonds(topology, set(atoms))
     several = MoleculeGraph.from_topology(topology, atoms, None).components().max() > 0
     dense = KINDS[settings.generator].has_density
     if dense or (len(atoms) <= LARGE and not several) or len(atoms) < 3:
@@ -143,6 +144,17 @@ def default_featurize(frames: Frames, topology: Any, settings: TrainingSettings)
     why = "several molecules" if several else f"more than {LARGE} atoms"
     logger.info("%s: aligned Cartesian coordinates are learned, AlignedFeatures", why)
     return AlignedFeatures.fit
+
+
+def _say_cut_bonds(topology: Any, atoms: set[int]) -> None:
+    """Warn where atoms are a part of a molecule: what holds them to the rest is not learned."""
+    ends = ((bond[0].index, bond[1].index) for bond in openmm_topology(topology).bonds())
+    if cut := sum((one in atoms) != (other in atoms) for one, other in ends):
+        logger.warning(
+            "%d bonds join the atoms that are learned to others of their molecule, and are not "
+            "learned: for a part that fits among the rest give featurize=AlignedFeatures.of_part("
+            "atoms) and frames of the part and what is around it", cut,
+        )  # fmt: skip
 
 
 def _condition_noise(

@@ -18,8 +18,9 @@ from openmm_cgan.cgan import (
     conditional_generator,
     flat_weights,
 )
+from openmm_cgan.cgan.dataset import default_featurize
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.frames import Frames, topology_hash
+from openmm_cgan.frames import Frames, frames_of_atoms, topology_hash
 from openmm_cgan.internal_coordinates import ZMatrix
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import alanine_dipeptide, torsion
@@ -425,3 +426,14 @@ def test_a_topology_is_found_in_what_has_one(gan, frames, molecule, tmp_path):
         ConditionalGAN.fit(frames, [molecule], QUICK)
     with pytest.raises(FileNotFoundError, match="no such structure file"):
         ConditionalGAN.fit(frames, tmp_path / "nowhere.pdb", QUICK)
+
+
+def test_a_part_that_is_cut_from_its_molecule_is_said(molecule, frames, caplog):
+    some = frames_of_atoms(frames.select(np.arange(40)), np.arange(6, 16))
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        default_featurize(some, molecule.topology, TrainingSettings())
+    assert "2 bonds join the atoms that are learned to others" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        default_featurize(frames, molecule.topology, TrainingSettings())
+    assert not caplog.text
