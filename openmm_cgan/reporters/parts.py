@@ -105,12 +105,20 @@ def part_of(system: openmm.System, atoms: NDArray[np.int64]) -> openmm.System:
             made.addConstraint(numbers[one], numbers[two], length)
     for force in system.getForces():
         if isinstance(force, BONDED + PAIRWISE) and not _has_groups(force):
-            made.addForce(_trimmed(force, numbers))
+            made.addForce(_without_box(terms_among(force, numbers)))
     return made
 
 
-def _trimmed(force: openmm.Force, numbers: dict[int, int]) -> openmm.Force:
-    """The terms of a force that are of some atoms alone, by OpenMM's own description of it."""
+def terms_among(force: openmm.Force, numbers: dict[int, int]) -> openmm.Force:
+    """The terms of a force that are of some atoms alone, by OpenMM's own description of it.
+
+    Parameters
+    ----------
+    force : openmm.Force
+        Of `BONDED` or `PAIRWISE`; only read.
+    numbers : dict of int to int
+        Atoms, and what they are called in the terms that are given.
+    """
     root = ElementTree.fromstring(openmm.XmlSerializer.serialize(force))
     if isinstance(force, PAIRWISE):
         particles = _child(root, "Particles")
@@ -123,8 +131,7 @@ def _trimmed(force: openmm.Force, numbers: dict[int, int]) -> openmm.Force:
         if terms.tag in ("Particles", "Maps", "Functions"):
             continue
         terms[:] = [term for term in terms if _renumbered(term, numbers)]
-    made = openmm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode"))
-    return _without_box(made)
+    return openmm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode"))
 
 
 def _renumbered(term: ElementTree.Element, numbers: dict[int, int]) -> bool:

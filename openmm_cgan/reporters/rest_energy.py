@@ -1,8 +1,8 @@
 """The energy of what is around generated atoms, which says nothing of how good they are.
 
-Healing minimises the solvent as well: in a box of water that gains more than any wrong geometry of
-the solute costs. Taken off the whole energy, what remains is that of the generated atoms, among
-themselves and with their surroundings (and bonded terms elsewhere, none in rigid water).
+What is around them varies by more than any wrong geometry of theirs costs: water that is minimised
+or moves, and the bonds, angles and torsions of a protein around a ligand. Taken off the whole
+energy, what remains is that of the generated atoms, among themselves and with their surroundings.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from openmm import app
 
 from openmm_cgan.potentials import global_parameters
 from openmm_cgan.reporters.contexts import context_like
+from openmm_cgan.reporters.parts import BONDED, terms_among
 
 
 class RestEnergy:
-    """Nonbonded energy of all other atoms among themselves, by copies of the NonbondedForces.
+    """Energy of all other atoms among themselves, by copies of NonbondedForces and bonded forces.
 
-    Interactions by other forces are not told apart, and count for the generated atoms.
+    Interactions by other forces (implicit solvents among them) are not told apart, and count for
+    the generated atoms.
 
     Parameters
     ----------
@@ -36,15 +38,23 @@ class RestEnergy:
         self, simulation: app.Simulation, system: openmm.System, atoms: NDArray[np.int64]
     ) -> None:
         self._context: openmm.Context | None = None
-        forces = [f for f in system.getForces() if isinstance(f, openmm.NonbondedForce)]
-        if not forces or len(set(atoms.tolist())) == system.getNumParticles():
+        own, n_atoms = set(atoms.tolist()), system.getNumParticles()
+        others = {i: i for i in range(n_atoms) if i not in own}
+        forces = [
+            _muted(force, own)
+            if isinstance(force, openmm.NonbondedForce)
+            else terms_among(force, others)
+            for force in system.getForces()
+            if isinstance(force, (openmm.NonbondedForce, *BONDED))
+        ]
+        if not forces or not others:
             return
         rest = openmm.System()
         rest.setDefaultPeriodicBoxVectors(*system.getDefaultPeriodicBoxVectors())
-        for _ in range(system.getNumParticles()):
+        for _ in range(n_atoms):
             rest.addParticle(1.0)  # never moved
         for force in forces:
-            rest.addForce(_muted(force, set(atoms.tolist())))
+            rest.addForce(force)
         self._followed = global_parameters(rest)
         self._context = context_like(simulation, rest)
 

@@ -1,5 +1,6 @@
 """Superposition, and the second Context against the forces of the first."""
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -223,3 +224,48 @@ def test_the_rest_energy_is_that_of_the_waters_alone(in_water) -> None:
     whole = RestEnergy(simulation, simulation.system, np.arange(22 + 180))
     assert not whole.is_any
     assert whole(positions, vectors) == 0.0
+
+
+def test_the_rest_energy_of_a_molecule_has_its_bonded_terms() -> None:
+    """Of a part of a molecule the rest has bonds, angles and torsions, which vary by themselves."""
+    molecule, own = alanine_dipeptide(), set(range(6))
+    simulation = app.Simulation(
+        molecule.topology,
+        molecule.system,
+        openmm.VerletIntegrator(0.001),
+        openmm.Platform.getPlatformByName("Reference"),
+    )
+    rest = RestEnergy(simulation, molecule.system, np.array(sorted(own)))
+    quiet = copy.deepcopy(molecule.system)
+    for force in quiet.getForces():
+        if isinstance(force, openmm.HarmonicBondForce):
+            for k in range(force.getNumBonds()):
+                a, b, length, _ = force.getBondParameters(k)
+                if own & {a, b}:
+                    force.setBondParameters(k, a, b, length, 0.0)
+        elif isinstance(force, openmm.HarmonicAngleForce):
+            for k in range(force.getNumAngles()):
+                a, b, c, angle, _ = force.getAngleParameters(k)
+                if own & {a, b, c}:
+                    force.setAngleParameters(k, a, b, c, angle, 0.0)
+        elif isinstance(force, openmm.PeriodicTorsionForce):
+            for k in range(force.getNumTorsions()):
+                *four, period, phase, _ = force.getTorsionParameters(k)
+                if own & set(four):
+                    force.setTorsionParameters(k, *four, period, phase, 0.0)
+        elif isinstance(force, openmm.NonbondedForce):
+            for atom in own:
+                force.setParticleParameters(atom, 0.0, 0.1, 0.0)
+            for k in range(force.getNumExceptions()):
+                a, b, *_ = force.getExceptionParameters(k)
+                if own & {a, b}:
+                    force.setExceptionParameters(k, a, b, 0.0, 0.1, 0.0)
+    alone = openmm.Context(
+        quiet, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
+    )
+    shaken = molecule.positions + np.random.default_rng(3).normal(0, 0.01, (22, 3))
+    for positions in (molecule.positions, shaken):
+        alone.setPositions(positions)
+        expected = alone.getState(energy=True).getPotentialEnergy()._value
+        assert rest(positions, None) == pytest.approx(expected, abs=1e-6)
+    assert abs(rest(shaken, None) - rest(molecule.positions, None)) > 100
