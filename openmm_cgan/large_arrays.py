@@ -55,7 +55,7 @@ def some_columns(array: NDArray[Any], columns: NDArray[np.int64]) -> NDArray[Any
     found = room((len(array), len(columns), *array.shape[2:]), array.dtype)
     for piece in pieces(array):
         found[piece] = array[piece][:, columns]
-    forget(found)
+        forget(found)
     return found
 
 
@@ -71,5 +71,5 @@ def joined_rows(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
             rows = array[piece]
             found[start : start + len(rows)] = rows
             start += len(rows)
-    forget(found)
+            forget(found)
     return found
