@@ -11,7 +11,7 @@ import click
 
 
 @contextlib.contextmanager
-def stopping(kept: Path) -> Iterator[None]:
+def stopping(kept: Path, how: str = "the same command with --resume") -> Iterator[None]:
     """SIGTERM and SIGINT end a command with a line on how to go on, and exit code 143 or 130.
 
     There is something to go on from once the file or folder `kept` exists.
@@ -22,6 +22,6 @@ def stopping(kept: Path) -> Iterator[None]:
         with at_once():
             yield
     except StoppedBySignalError as stopped:
-        saved = f"all is saved in {kept}: the same command with --resume goes on"
+        saved = f"all is saved in {kept}: {how} goes on"
         click.echo(f"{stopped}; {saved if kept.exists() else 'nothing was saved yet'}", err=True)
         sys.exit(128 + stopped.number)

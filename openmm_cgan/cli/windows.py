@@ -68,7 +68,7 @@ def windows(
     require_parent(out)
     set_threads(1)
     names = cv_names(cv)
-    with stopping(out):
+    with stopping(out, "the same command"):
         found = read_run(run, plumed)
         temperature = found.frames.temperature
         assert temperature is not None, "looked at when the run was read"
