@@ -92,7 +92,7 @@ def free_energy(
             "give folders of runs, or windows and a model; runs are not joined to them"
         )
     samples, source = _weighed(runs, skip, seed) if runs else reweight_files(folders, seed, **model)
-    if samples.unknown:
+    if samples.unknown and not _bias_tells(runs, names):
         raise ValueError(f"no free energy from {source}: {samples.unknown}")
     shape = bins or (PROFILE_BINS if len(names) == 1 else SURFACE_BINS)
     if len(names) == 2:
@@ -100,7 +100,12 @@ def free_energy(
     else:
         _profile(samples, names[0], shape, runs, source, bounds, out, plot)
     click.echo(f"{out}: free energy along {cv} from {source}")
-    if bounds is not None:
+    if samples.unknown:
+        click.echo(
+            f"of the frames nothing is known ({samples.unknown}): the column by_bias is what the "
+            "bias alone adds up to, without an error"
+        )
+    elif bounds is not None:
         values = samples.cvs[:, samples.column(names[0])]
         difference = basin_difference(samples, (values > bounds[0]) & (values < bounds[1]))
         click.echo(f"basin {basin}: {estimate_text(difference)}")
@@ -115,6 +120,15 @@ def _runs(folders: Sequence[Path]) -> list[BiasedRun]:
 
     found = [f for f in folders if (f / RECORD).is_file() and not (f / WINDOW).exists()]
     return [BiasedRun.of(read_frames(f / FRAMES), f / INPUT, f) for f in found]
+
+
+def _bias_tells(runs: Sequence[BiasedRun], names: Sequence[str]) -> bool:
+    """Whether what the bias of a run adds up to is a free energy along a CV by itself."""
+    import numpy as np
+
+    if len(runs) != 1 or len(names) != 1:
+        return False
+    return runs[0].free_energy_of_bias(names[0], np.zeros(1)) is not None
 
 
 def _weighed(runs: Sequence[BiasedRun], skip: float, seed: int) -> tuple[WeightedSamples, str]:

@@ -219,8 +219,12 @@ def test_free_energy_of_a_metadynamics_run(tmp_path: Path, monkeypatch: pytest.M
     call_well(*words)
     out, plot = tmp_path / "p.csv", tmp_path / "p.png"
     options = ["free-energy", tmp_path / "run", "--out", out, "--cv"]
-    assert "no free energy from 640 frames of 1 run under METAD" in call(*options, "phi").output
+    assert "no free energy from 640 frames of 1 run under METAD" in call(*options, "phi,psi").output
     assert not out.exists()
+    assert "the column by_bias is what the bias alone adds up to" in call_well(*options, "phi")
+    rows = np.genfromtxt(out, delimiter=",", names=True)
+    assert np.isnan(rows["free_energy"]).all()
+    assert rows["by_bias"].min() == 0.0
     monkeypatch.setattr(reweighting, "why_unknown", lambda *_: "")
     assert "first 20% left out" in call_well(*options, "phi", "--bins", 12)
     header, *rows = out.read_text().splitlines()
