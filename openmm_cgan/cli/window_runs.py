@@ -24,10 +24,11 @@ from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, cv_differences, propose
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows import Window, WindowResult, WindowSettings, run_windows, umbrella_windows
-from openmm_cgan.windows.placement import Placement, window_template
+from openmm_cgan.windows.placement import Placement, window_template, windows_needed
 
 logger = logging.getLogger("openmm_cgan")
 
+LOOKS = 4  # at how many windows it takes
 TRIES = 20  # configurations generated for each window
 
 
@@ -82,6 +83,23 @@ def read_run(folder: Path, plumed: Path | None = None) -> Run:
     given = plumed or folder / INPUT
     bias = PlumedBias(given, molecule.topology, temperature=frames.temperature, cvs=names)
     return Run(molecule, biased, bias)
+
+
+def enough_windows(run: Run, names: Sequence[str], highest: float, number: int) -> FreeEnergy:
+    """A rough free energy with as many bins as it takes windows, ``number`` at least.
+
+    Finer bins see sharper bends: it is looked at again until it is enough.
+    """
+    temperature = run.frames.temperature
+    assert temperature is not None, "looked at when the run was read"
+    for _ in range(LOOKS):
+        rough = rough_free_energy(run, names, number)
+        needed = windows_needed(rough, temperature, highest)
+        if needed <= number:
+            break
+        logger.info("%d windows along each CV, for %d would not overlap", needed, number)
+        number = needed
+    return rough
 
 
 def rough_free_energy(run: Run, names: Sequence[str], number: int) -> FreeEnergy:

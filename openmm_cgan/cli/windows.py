@@ -18,8 +18,10 @@ NUMBERS = 24, 12  # windows along one CV, along each of two
 @click.argument("run", type=THERE)
 @click.option("--cv", required=True, help="CV that windows restrain; two: phi,psi.")
 @click.option("--model", type=FILE, help="Makes where windows start; else the nearest frames do.")
-@click.option("--number", type=click.IntRange(min=2), help="Of windows along each CV over the run's"
-              " range (the period of a torsion); default: 24, over two CVs 12 x 12.")  # fmt: skip
+@click.option(
+    "--number", type=click.IntRange(min=2), help="Of windows along each CV over the run's range "
+    "(the period of a torsion); default: 24, over two CVs 12 x 12, more where it takes more.",
+)  # fmt: skip
 @click.option("--kappa", help="One number for each CV [kJ/mol per CV unit squared]; default: so "
               "that neighbours overlap and none falls into two wells.")  # fmt: skip
 @click.option(
@@ -62,7 +64,13 @@ def windows(
     what MODEL makes at their centres. The run's other CVs are columns of their frames. Killed at
     any moment, the same command goes on.
     """
-    from openmm_cgan.cli.window_runs import read_run, rough_free_energy, run_all, windows_of
+    from openmm_cgan.cli.window_runs import (
+        enough_windows,
+        read_run,
+        rough_free_energy,
+        run_all,
+        windows_of,
+    )
     from openmm_cgan.windows.placement import place_windows
 
     require_parent(out)
@@ -72,7 +80,11 @@ def windows(
         found = read_run(run, plumed)
         temperature = found.frames.temperature
         assert temperature is not None, "looked at when the run was read"
-        rough = rough_free_energy(found, names, number or NUMBERS[len(names) - 1])
+        rough = (
+            enough_windows(found, names, below, NUMBERS[len(names) - 1])
+            if number is None
+            else rough_free_energy(found, names, number)
+        )
         placement = place_windows(rough, temperature, below, _numbers(kappa, names))
         stiff = ", ".join(f"{k:.4g}" for k in placement.kappa)
         click.echo(f"{len(placement.centres)} windows along {cv}, KAPPA={stiff}")

@@ -1,9 +1,11 @@
 """Where umbrella windows stand and how stiff they are, from a free energy that is roughly known.
 
-Windows stand on a grid, where the free energy is low enough to matter. A restraint holds a window
-to a width of half the spacing, so that neighbours share a third of their frames; it is stiffer
-where the free energy bends down so strongly that a window could fall apart into two wells, and at
-most so stiff that neighbours still share a twentieth.
+Windows stand on a grid, where the free energy is low enough to matter. On flat ground a restraint
+holds a window to a width of half the spacing, so that neighbours share a third of their frames.
+Where the free energy bends down, F'' = -c, a window with the force constant k is held by k - c
+only: it is wider than asked for, and neighbours on both sides of a top slide apart, d k / (k - c)
+for the spacing d. In widths that is d k / sqrt(kT (k - c)), least for k = 2 c, which is taken; what
+neighbours then share says how many windows it takes.
 """
 
 from __future__ import annotations
@@ -26,10 +28,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("openmm_cgan")
 
-# Widths of a window in spacings. Two normal densities of width w a spacing d apart have
-# erfc(d / (2 sqrt(2) w)) in common: 0.32 and 0.05.
-WIDEST, NARROWEST = 1 / 2, 1 / 4
-CURVATURE_SHARE = 2.0  # times the curvature of the free energy, that a restraint must hold against
+# Neighbours whose means are x widths apart share erfc(x / (2 sqrt(2))): 0.32 and 0.05.
+USUAL, FARTHEST = 2.0, 3.92
+MARGIN = 1.5  # of the curvature: a rough free energy is smoother than the true one
 
 
 @dataclass(frozen=True)
@@ -83,36 +84,50 @@ def place_windows(
     if not low.any():
         raise ValueError(f"nowhere is the free energy known and below {highest} kJ/mol")
     grid = np.stack(np.meshgrid(*free_energy.centres, indexing="ij"), axis=-1)
-    kappa = kappa or [
-        _force_constant(free_energy, k, low, GAS_CONSTANT * temperature)
-        for k in range(len(free_energy.variables))
-    ]
+    kT = GAS_CONSTANT * temperature
+    if kappa is None:
+        kappa = []
+        for k, variable in enumerate(free_energy.variables):
+            constant, number = _stiffness(free_energy, k, low, kT)
+            kappa.append(constant)
+            if number > len(free_energy.centres[k]):
+                logger.warning(
+                    "%s: the free energy bends down so much that neighbours would hardly overlap "
+                    "on its tops: give %d windows or more, not %d",
+                    variable.name, number, len(free_energy.centres[k]),
+                )  # fmt: skip
     names = tuple(variable.name for variable in free_energy.variables)
     return Placement(names, grid[low], np.array(kappa))
 
 
-def _force_constant(free_energy: FreeEnergy, cv: int, low: NDArray, kT: float) -> float:
-    """How stiff windows are along one CV [kJ/mol per CV unit squared]."""
+def windows_needed(free_energy: FreeEnergy, temperature: float, highest: float) -> int:
+    """How many windows along each CV it takes for neighbours to overlap, by a rough free energy.
+
+    Parameters
+    ----------
+    free_energy, temperature, highest
+        As of `place_windows`.
+    """
+    low = free_energy.free_energy <= highest
+    kT, n_cvs = GAS_CONSTANT * temperature, len(free_energy.variables)
+    return max(_stiffness(free_energy, k, low, kT)[1] for k in range(n_cvs))
+
+
+def _stiffness(free_energy: FreeEnergy, cv: int, low: NDArray, kT: float) -> tuple[float, int]:
+    """Force constant along one CV [kJ/mol per CV unit squared], and how many windows it takes."""
     centres, variable = free_energy.centres[cv], free_energy.variables[cv]
     if len(centres) < 2:
         raise ValueError(f"{variable.name} has {len(centres)} bin, expected 2 or more")
     spacing = float(centres[1] - centres[0])
-    gentle, stiff = (kT / (width * spacing) ** 2 for width in (WIDEST, NARROWEST))
     known = np.where(low, free_energy.free_energy, np.nan)
     shifted = [np.roll(known, step, axis=cv) for step in (-1, 1)]
     bend = (shifted[0] + shifted[1] - 2 * known) / spacing**2
     if variable.domain is None:  # the ends have one neighbour, not the other end
         bend = np.delete(bend, [0, len(centres) - 1], axis=cv)
-    down = -float(np.nanmin(bend)) if np.isfinite(bend).any() else 0.0
-    needed = CURVATURE_SHARE * down
-    if needed > stiff:
-        number = math.ceil(len(centres) * math.sqrt(needed / stiff))
-        logger.warning(
-            "%s: the free energy bends down by %.3g kJ/mol per CV unit squared, and windows as "
-            "far apart as these can not be stiff enough to hold against it and overlap: give %d "
-            "of them or more, not %d", variable.name, down, number, len(centres),
-        )  # fmt: skip
-    return min(max(gentle, needed), stiff)
+    down = MARGIN * max(0.0, -float(np.nanmin(bend))) if np.isfinite(bend).any() else 0.0
+    constant = max(kT * (USUAL / spacing) ** 2, 2 * down)
+    apart = spacing * constant / math.sqrt(kT * (constant - down))
+    return constant, math.ceil(len(centres) * max(1.0, apart / FARTHEST))
 
 
 def window_template(bias: PlumedBias, kappa: Mapping[str, float]) -> str:

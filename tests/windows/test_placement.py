@@ -1,7 +1,6 @@
 """Where windows stand and how stiff they are, against free energies with known curvature."""
 
 import logging
-import math
 import re
 from string import Template
 
@@ -13,7 +12,7 @@ from openmm_cgan import GAS_CONSTANT, PlumedBias
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy import FreeEnergy
 from openmm_cgan.windows import WindowSettings, umbrella_windows
-from openmm_cgan.windows.placement import place_windows, window_template
+from openmm_cgan.windows.placement import place_windows, window_template, windows_needed
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE
@@ -43,32 +42,38 @@ def test_neighbours_on_flat_ground_share_a_third() -> None:
 
 
 def test_a_restraint_holds_against_what_bends_down() -> None:
-    """Twice the curvature of A cos 2 phi at its top, 4 A, by differences of the bins."""
+    """Three times the curvature of A cos 2 phi at its top, 4 A, by differences of the bins."""
     n, height = 24, 40.0
     s = profile(np.zeros(n)).centres[0]
     placed = place_windows(profile(height * np.cos(2 * s)), TEMPERATURE, 60.0)
     spacing = 2 * np.pi / n
-    exact = 2 * 4 * height * np.cos(spacing)  # the bin next to the top, not the top itself
+    exact = 3 * 4 * height * np.cos(spacing)  # the bin next to the top, not the top itself
     assert placed.kappa[0] == pytest.approx(exact, rel=0.03)
-    gentle = KT * (2 / spacing) ** 2
-    assert placed.kappa[0] > gentle
+    assert placed.kappa[0] > KT * (2 / spacing) ** 2
 
 
-def test_too_few_windows_are_said(caplog) -> None:
-    s = profile(np.zeros(12), n=12).centres[0]
+def least_shared(height: float, centres: np.ndarray, kappa: float) -> float:
+    """What neighbours share least, of windows on A cos 2 phi, by quadrature."""
+    s = np.linspace(-np.pi, np.pi, 4001)
+    off = np.mod(s - centres[:, None] + np.pi, 2 * np.pi) - np.pi
+    u = (height * np.cos(2 * s) + 0.5 * kappa * off**2) / KT
+    p = np.exp(-u + u.min(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return float(np.minimum(p, np.roll(p, 1, axis=0)).sum(axis=1).min())
+
+
+def test_as_many_windows_as_are_needed_overlap(caplog) -> None:
+    height, n = 50.0, 12
+    few = profile(height * np.cos(2 * profile(np.zeros(n), n=n).centres[0]), n=n)
     with caplog.at_level(logging.WARNING, "openmm_cgan"):
-        placed = place_windows(profile(50 * np.cos(2 * s), n=12), TEMPERATURE, 200.0)
-    spacing = 2 * np.pi / 12
-    assert placed.kappa[0] == pytest.approx(16 * KT / spacing**2)
-    assert shared(np.sqrt(KT / placed.kappa[0]), spacing) > 0.03
-    number = int(re.findall(r"give (\d+) of them or more, not 12", caplog.text)[0])
-    more = math.ceil(1.15 * number)  # finer bins see sharper bends
-    again = profile(np.zeros(more), n=more).centres[0]
-    caplog.clear()
-    place_windows(profile(50 * np.cos(2 * again), n=more), TEMPERATURE, 200.0)
-    assert not caplog.text
-    place_windows(profile(50 * np.cos(2 * s), n=12), TEMPERATURE, 200.0)
-    assert caplog.text
+        placed = place_windows(few, TEMPERATURE, 200.0)
+    number = int(re.findall(r"give (\d+) windows or more, not 12", caplog.text)[0])
+    assert number == windows_needed(few, TEMPERATURE, 200.0)
+    assert least_shared(height, placed.centres[:, 0], placed.kappa[0]) < 0.01
+    enough = profile(np.zeros(number), n=number)
+    many = profile(height * np.cos(2 * enough.centres[0]), n=number)
+    placed = place_windows(many, TEMPERATURE, 200.0)
+    assert least_shared(height, placed.centres[:, 0], placed.kappa[0]) > 0.03
 
 
 def test_high_and_unknown_places_have_no_window() -> None:
