@@ -30,7 +30,7 @@ logger = logging.getLogger("openmm_cgan")
 
 # Neighbours whose means are x widths apart share erfc(x / (2 sqrt(2))): 0.32 and 0.05.
 USUAL, FARTHEST = 2.0, 3.92
-MARGIN = 1.5  # of the curvature: a rough free energy is smoother than the true one
+MARGIN = 2.0  # times the curvature: a rough free energy is smoother than the true one
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,12 @@ def test_neighbours_on_flat_ground_share_a_third() -> None:
 
 
 def test_a_restraint_holds_against_what_bends_down() -> None:
-    """Three times the curvature of A cos 2 phi at its top, 4 A, by differences of the bins."""
+    """Four times the curvature of A cos 2 phi at its top, 4 A, by differences of the bins."""
     n, height = 24, 40.0
     s = profile(np.zeros(n)).centres[0]
     placed = place_windows(profile(height * np.cos(2 * s)), TEMPERATURE, 60.0)
     spacing = 2 * np.pi / n
-    exact = 3 * 4 * height * np.cos(spacing)  # the bin next to the top, not the top itself
+    exact = 4 * 4 * height * np.cos(spacing)  # the bin next to the top, not the top itself
     assert placed.kappa[0] == pytest.approx(exact, rel=0.03)
     assert placed.kappa[0] > KT * (2 / spacing) ** 2
 
