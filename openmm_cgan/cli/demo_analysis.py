@@ -14,6 +14,7 @@ import numpy as np
 
 from openmm_cgan import GAS_CONSTANT, __version__
 from openmm_cgan.cgan import ConditionalGAN
+from openmm_cgan.cli.exports import estimate_text
 from openmm_cgan.frames import Frames
 from openmm_cgan.free_energy import (
     Estimate,
@@ -70,15 +71,15 @@ class DemoResult:
             pair = (_plus_minus(f.free_energy[i], f.error[i]) for f in (ours, theirs))
             lines.append(f"{degrees:6.1f}  " + "  ".join(pair))
         s = self.summary
-        off = abs(s["delta_f"] - s["reference"])
-        sigma = np.hypot(s["delta_f_error"], s["reference_error"])
+        found = [Estimate(s[name], s[f"{name}_error"]) for name in ("delta_f", "reference")]
+        off = abs(found[0].value - found[1].value)
+        sigma = np.hypot(found[0].error, found[1].error)
+        known = bool(np.isfinite([off, sigma]).all())
         lines += [
             "",
-            f"free energy of 0 < phi < 2.3 rad over the rest: {s['delta_f']:.2f} +- "
-            f"{s['delta_f_error']:.2f} kJ/mol",
-            f"reference:                                      {s['reference']:.2f} +- "
-            f"{s['reference_error']:.2f} kJ/mol",
-            f"they differ by {off:.2f} kJ/mol, {off / sigma:.1f} standard errors",
+            f"free energy of 0 < phi < 2.3 rad over the rest: {estimate_text(found[0])}",
+            f"reference:                                      {estimate_text(found[1])}",
+            *([f"they differ by {off:.2f} kJ/mol, {off / sigma:.1f} standard errors"] * known),
             f"proposals: {s['proposals']}, accepted {s['accepted']}, refused "
             f"{json.dumps(s['refused'])}",
             f"{s['md_steps']:,} steps of MD, {s['seconds']:.0f} s; plots and summary.json in "

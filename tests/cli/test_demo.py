@@ -14,8 +14,10 @@ from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.cli import main
 from openmm_cgan.cli.demo import DemoSettings, choose_seeds, run_demo
 from openmm_cgan.cli.demo_analysis import BASIN, DemoResult, compare, generate_like
+from openmm_cgan.cli.exports import estimate_text
 from openmm_cgan.cli.shipped import plumed_input, read_reference
 from openmm_cgan.frames import read_frames
+from openmm_cgan.free_energy import Estimate
 from openmm_cgan.proposals import Proposals
 
 SHORT = DemoSettings(
@@ -58,7 +60,10 @@ def test_plots_are_whole_pictures(demo: DemoResult) -> None:
 def test_text_shows_the_profile_and_the_reference(demo: DemoResult) -> None:
     text = demo.text()
     assert "reference" in text
-    assert f"{demo.summary['delta_f']:.2f} +- {demo.summary['delta_f_error']:.2f}" in text
+    ours = Estimate(demo.summary["delta_f"], demo.summary["delta_f_error"])
+    assert f"over the rest: {estimate_text(ours)}" in text
+    assert "inf" not in text
+    assert ("standard errors" in text) == bool(np.isfinite(ours.error))
     assert "-172.5" in text
 
 
