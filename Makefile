@@ -1,4 +1,4 @@
-# make demo   the whole job on alanine dipeptide, 4 to 6 minutes on 2 cores
+# make demo   the whole job on alanine dipeptide, 3 to 6 minutes on 2 cores
 # make test   lint and the whole test suite, with real PLUMED
 # make lint   ruff and mypy only        make format  let ruff lay out the code
 # make bench  every benchmark, one table

@@ -57,7 +57,7 @@ class Commands(click.Group):
 def main(debug: bool, verbose: bool) -> None:
     """PLUMED inputs, conditional GANs and seeded restarts for OpenMM simulations.
 
-    The whole job on alanine dipeptide, four to six minutes on two cores:
+    The whole job on alanine dipeptide, three to six minutes on two cores:
 
     \b
         openmm-cgan demo
