@@ -59,7 +59,7 @@ OUTPUTS = (RECORD, "md", "windows", TRAINING, "model.npz", "summary.json", "rama
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """How long each part is. The defaults take four to six minutes on two cores.
+    """How long each part is. The defaults take three to six minutes on two cores.
 
     Attributes
     ----------
