@@ -18,7 +18,12 @@ from openmm_cgan.cgan import ConditionalGAN
 from openmm_cgan.cli.molecules import read_molecule
 from openmm_cgan.cli.simulations import FRAMES, INPUT
 from openmm_cgan.frames import Frames, read_frames
-from openmm_cgan.free_energy import FreeEnergy, free_energy_profile, free_energy_surface
+from openmm_cgan.free_energy import (
+    FreeEnergy,
+    WeightedSamples,
+    free_energy_profile,
+    free_energy_surface,
+)
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, cv_differences, propose
@@ -92,8 +97,9 @@ def enough_windows(run: Run, names: Sequence[str], highest: float, number: int) 
     """
     temperature = run.frames.temperature
     assert temperature is not None, "looked at when the run was read"
+    samples = samples_of(run)
     for _ in range(LOOKS):
-        rough = rough_free_energy(run, names, number)
+        rough = rough_free_energy(run, samples, names, number)
         needed = windows_needed(rough, temperature, highest)
         if needed <= number:
             break
@@ -102,17 +108,23 @@ def enough_windows(run: Run, names: Sequence[str], highest: float, number: int) 
     return rough
 
 
-def rough_free_energy(run: Run, names: Sequence[str], number: int) -> FreeEnergy:
+def samples_of(run: Run) -> WeightedSamples:
+    """Frames of a run with their weights, however few they are worth: a rough look is enough."""
+    return replace(reweight_runs([run.biased], n_bootstrap=0), unknown="")
+
+
+def rough_free_energy(
+    run: Run, samples: WeightedSamples, names: Sequence[str], number: int
+) -> FreeEnergy:
     """Free energy along one CV or over two as the run knows it, bins as many as windows.
 
     Of metadynamics and OPES what the bias adds up to, where frames have been; else the frames
     weighed.
     """
-    samples = reweight_runs([run.biased], n_bootstrap=0)
     found = (
-        free_energy_profile(replace(samples, unknown=""), names[0], number)
+        free_energy_profile(samples, names[0], number)
         if len(names) == 1
-        else free_energy_surface(replace(samples, unknown=""), names, number)
+        else free_energy_surface(samples, names, number)
     )
     if len(names) > 1:
         return found

@@ -69,6 +69,7 @@ def windows(
         read_run,
         rough_free_energy,
         run_all,
+        samples_of,
         windows_of,
     )
     from openmm_cgan.windows.placement import place_windows
@@ -83,7 +84,7 @@ def windows(
         rough = (
             enough_windows(found, names, below, NUMBERS[len(names) - 1])
             if number is None
-            else rough_free_energy(found, names, number)
+            else rough_free_energy(found, samples_of(found), names, number)
         )
         placement = place_windows(rough, temperature, below, _numbers(kappa, names))
         stiff = ", ".join(f"{k:.4g}" for k in placement.kappa)

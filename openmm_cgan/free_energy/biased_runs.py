@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,7 @@ class BiasedRun:
         """What lays down hills or kernels as the run goes."""
         return [s for s in self.statements if s.action in GROWING]
 
+    @cached_property
     def table(self) -> FieldTable | None:
         """The HILLS or KERNELS of the run; None where no bias grows.
 
@@ -121,7 +123,7 @@ class BiasedRun:
         """
         temperature = self.frames.temperature
         assert temperature is not None, "looked at when it was made"
-        table = self.table()
+        table = self.table
         if table is None or self.growing[0].action != "METAD":
             return self.frames.bias / (GAS_CONSTANT * temperature)
         times, bias = self.frames.time, self.frames.bias
@@ -143,7 +145,7 @@ class BiasedRun:
             Free energy, its smallest value 0 [kJ/mol]; of a bias on two CVs with the other one
             summed over. None where the bias does not grow, or has not this CV, or has more.
         """
-        table, temperature = self.table(), self.frames.temperature
+        table, temperature = self.table, self.frames.temperature
         if table is None or temperature is None:
             return None
         metad = self.growing[0].action == "METAD"

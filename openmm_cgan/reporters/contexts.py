@@ -6,7 +6,7 @@ Copies have a Verlet integrator and neither thermostats nor barostats, for the r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -43,6 +43,20 @@ def context_like(simulation: app.Simulation, system: openmm.System) -> openmm.Co
         name: platform.getPropertyValue(running, name) for name in platform.getPropertyNames()
     }
     return openmm.Context(system, integrator, platform, properties)
+
+
+def follow_parameters(names: Set[str], running: openmm.Context, own: openmm.Context) -> None:
+    """Give a Context of ours the values that some parameters have in the running one.
+
+    Parameters
+    ----------
+    names : set of str
+        Parameters of ours; those that the running Context lacks are passed over.
+    running, own : openmm.Context
+    """
+    values = dict(running.getParameters())
+    for name in names & values.keys():
+        own.setParameter(name, values[name])
 
 
 def verlet_step(integrator: openmm.Integrator) -> float:

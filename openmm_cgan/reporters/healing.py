@@ -26,6 +26,7 @@ from openmm_cgan.reporters.bath import Bath
 from openmm_cgan.reporters.contexts import (
     context_like,
     degrees_of_freedom,
+    follow_parameters,
     verlet_step,
 )
 from openmm_cgan.reporters.insertion import (
@@ -140,9 +141,7 @@ class HealingContext:
             [K]
         """
         self.temperature, self.kT = temperature, GAS_CONSTANT * temperature
-        running = dict(context.getParameters())
-        for name in self._followed & running.keys():
-            self._context.setParameter(name, running[name])
+        follow_parameters(self._followed, context, self._context)
         self._rest.follow(context)
         if self._insertion is not None:
             self._insertion.follow(context)

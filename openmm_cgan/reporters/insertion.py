@@ -19,7 +19,7 @@ from openmm import app
 from openmm_cgan.plumed.geometry.lattices import nearest_image
 from openmm_cgan.potentials import global_parameters, masses_of, system_without
 from openmm_cgan.reporters.bath import Bath
-from openmm_cgan.reporters.contexts import context_like
+from openmm_cgan.reporters.contexts import context_like, follow_parameters
 from openmm_cgan.reporters.parts import Part
 from openmm_cgan.reporters.surroundings import Surroundings
 from openmm_cgan.states import positions_of, velocities_of
@@ -89,9 +89,7 @@ class Insertion:
 
     def follow(self, context: openmm.Context) -> None:
         """Take over the parameters and the velocities of the running Context."""
-        running = dict(context.getParameters())
-        for name in self._followed & running.keys():
-            self._context.setParameter(name, running[name])
+        follow_parameters(self._followed, context, self._context)
         self._part.follow(context)
         self._velocities = velocities_of(context.getState(velocities=True))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from openmm import app
 
 from openmm_cgan.potentials import global_parameters, masses_of
-from openmm_cgan.reporters.contexts import context_like
+from openmm_cgan.reporters.contexts import context_like, follow_parameters
 from openmm_cgan.states import positions_of
 
 # Forces that are sums over few atoms each, and those between all pairs; others tell nothing here.
@@ -54,9 +54,7 @@ class Part:
 
     def follow(self, context: openmm.Context) -> None:
         """Take over the parameters of the running Context."""
-        running = dict(context.getParameters())
-        for name in self._followed & running.keys():
-            self._context.setParameter(name, running[name])
+        follow_parameters(self._followed, context, self._context)
 
     def energies(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Energies (n,) [kJ/mol] at positions (n, n_part, 3) [nm]; infinite where not finite."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from openmm import app
 
 from openmm_cgan.potentials import global_parameters
-from openmm_cgan.reporters.contexts import context_like
+from openmm_cgan.reporters.contexts import context_like, follow_parameters
 from openmm_cgan.reporters.parts import BONDED, terms_among
 
 
@@ -66,9 +66,7 @@ class RestEnergy:
     def follow(self, context: openmm.Context) -> None:
         """Take over the parameters of the running Context."""
         if self._context is not None:
-            running = dict(context.getParameters())
-            for name in self._followed & running.keys():
-                self._context.setParameter(name, running[name])
+            follow_parameters(self._followed, context, self._context)
 
     def __call__(self, positions: NDArray[np.float64], box: NDArray[np.float64] | None) -> float:
         """Energy [kJ/mol] at positions (n_atoms, 3) and box vectors (3, 3) [nm]; 0 of nothing."""
