@@ -135,3 +135,18 @@ def test_missing_hills_are_named(tmp_path: Path) -> None:
 def test_a_share_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="skip is 1"):
         reweight_runs([metadynamics(tmp_path, n_hills=3)], skip=1)
+
+
+def test_what_grew_everywhere_is_taken_off_the_bias(tmp_path: Path) -> None:
+    """c(t) of Tiwary and Parrinello, equation 12, by quadrature over the hills laid so far."""
+    run = metadynamics(tmp_path, n_hills=60, n_frames=2)
+    table = np.loadtxt(tmp_path / "MYHILLS", comments="#!")
+    deposited = table[:, 3] * (FACTOR - 1) / FACTOR
+    for row in (0, 31, 119):
+        laid = row // 2
+        v = sum((h * hill(c) for h, c in zip(deposited[:laid], table[:laid, 1], strict=True)),
+                np.zeros(len(GRID)))  # fmt: skip
+        above, below = (np.exp(f * v / KT).sum() for f in (FACTOR / (FACTOR - 1), 1 / (FACTOR - 1)))
+        expected = (run.frames.bias[row] - KT * np.log(above / below)) / KT
+        assert run.log_weights()[row] == pytest.approx(expected, abs=5e-3)
+    assert abs(run.log_weights()[119] - run.frames.bias[119] / KT) > 1
