@@ -14,6 +14,7 @@ from openmm_cgan import __version__
 from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
 from openmm_cgan.cli.free_energies import free_energy
+from openmm_cgan.cli.judge import judge
 from openmm_cgan.cli.options import (
     ATOMS,
     BACKENDS,
@@ -326,4 +327,5 @@ main.add_command(refine)
 main.add_command(windows)
 main.add_command(driver)
 main.add_command(doctor)
+main.add_command(judge)
 main.add_command(free_energy)
