@@ -42,7 +42,8 @@ closures              averages at CV values, drift and diffusion, the reduced dy
 diffusion_maps        coarse variables that nobody gave
 learned_variable      they as TorchScript files that PLUMED inputs run
 windows               many seeded umbrella windows over a concurrent.futures.Executor
-metrics, report       how good the generator is; plots
+metrics, report       how good the generator is, a judge; plots
+explore               from a structure to a free energy: what is done next, and why
 testsystems           systems with known answers, multiscale equations among them
 cli, __main__         the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
 

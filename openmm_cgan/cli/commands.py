@@ -13,6 +13,7 @@ import click
 from openmm_cgan import __version__
 from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
+from openmm_cgan.cli.explore import explore
 from openmm_cgan.cli.free_energies import free_energy
 from openmm_cgan.cli.judge import judge
 from openmm_cgan.cli.options import (
@@ -328,4 +329,5 @@ main.add_command(windows)
 main.add_command(driver)
 main.add_command(doctor)
 main.add_command(judge)
+main.add_command(explore)
 main.add_command(free_energy)

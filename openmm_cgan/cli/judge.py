@@ -95,7 +95,8 @@ def _of_weights(worth: WeightsWorth, names: list[str]) -> list[str]:
 
 def _of_seeds(seeds: SeedsWorth, names: list[tuple[str, str]]) -> list[str]:
     drift = ", ".join(
-        f"{name} {x:.3g} {unit}".rstrip() for (name, unit), x in zip(names, seeds.drift, strict=True)
+        f"{name} {x:.3g} {unit}".rstrip()
+        for (name, unit), x in zip(names, seeds.drift, strict=True)
     )
     return [
         f"seeds: {seeds.accepted} of {seeds.attempts} pass{_counts(seeds.reasons)}; "

@@ -58,10 +58,10 @@ class Generator(Record):
     why_not_exact : str
         Why its configurations have no exact weights; empty if they have.
     share : float
-        Kish's effective number over the number of configurations, median over the cells of the
+        Kish's effective number over the number of configurations, median over the regions of the
         CVs that matter; NaN without weights.
-    k_hat : float
-        Pareto's k of all weights together.
+    heavy : float
+        Share of these regions in which Pareto's k is above 0.7.
     missed : float
         Share of frames of the runs that it makes a hundred times too rarely, or not at all.
     passed : float
@@ -71,7 +71,7 @@ class Generator(Record):
 
     why_not_exact: str
     share: float
-    k_hat: float
+    heavy: float
     missed: float
     passed: float
     refined: bool = False
@@ -130,12 +130,16 @@ class Chains(Record):
         Of each.
     accepted : float
         Share of the moves.
+    missed : float
+        Share of their frames that the generator makes a hundred times too rarely, in the state
+        where it is larger.
     r_hat : dict of str to float
         Of each CV and of each torsion that no CV is.
     """
 
     steps: int
     accepted: float
+    missed: float
     r_hat: dict[str, float]
 
     @property
@@ -169,6 +173,8 @@ class Evidence:
     biased_steps, generated, window_steps, n_windows : int
         How long the first biased run was, how many configurations the claim was made of, how long
         each window is, and how many there are.
+    trainings : int
+        How many generators have been trained.
     """
 
     needs_bias: bool
@@ -187,3 +193,4 @@ class Evidence:
     generated: int = 0
     window_steps: int = 0
     n_windows: int = 0
+    trainings: int = 0

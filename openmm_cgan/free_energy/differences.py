@@ -119,7 +119,9 @@ class StateDifference:
         """
         sides = self.sides(samples.cvs, samples.variables)
         if empty := [("first", "second")[side] for side in (0, 1) if not (sides == side).any()]:
-            raise ValueError(f"no sample lies in the {' and the '.join(empty)} state of {self.text}")
+            raise ValueError(
+                f"no sample lies in the {' and the '.join(empty)} state of {self.text}"
+            )
         value = samples.kT * _log_ratio(samples.log_weights[None], sides)[0]
         error = spread(samples.kT * _log_ratio(samples.replicates, sides))
         return samples.judged(Estimate(float(value), error))

@@ -45,7 +45,11 @@ def generate_in_rounds(
     variables = tuple(weigher.sampler.variables)
     bins = BINS if len(variables) < 3 else max(3, int(BINS ** (2 / len(variables))))
     drawn_from: list[Conditions] = [UniformConditions(cv_range, variables)]
-    cvs, conditions, own = (np.zeros((0, len(variables))), np.zeros((0, len(variables))), np.zeros(0))
+    cvs, conditions, own = (
+        np.zeros((0, len(variables))),
+        np.zeros((0, len(variables))),
+        np.zeros(0),
+    )
     total = own
     for number, size in enumerate(sizes):
         if number:

@@ -191,9 +191,36 @@ def weights_worth(
     )
 
 
+def missed_share(move: ExactMove, positions: NDArray, cvs: NDArray, seed: int = 0) -> float:
+    """Share of frames that a generator makes a hundred times too rarely, or not at all.
+
+    Parameters
+    ----------
+    move : ExactMove
+    positions : ndarray, shape (n_frames, n_atoms, 3)
+        [nm]
+    cvs : ndarray, shape (n_frames, n_cvs)
+        Theirs; those outside of what the move draws are left out [CV units].
+    seed : int
+
+    Returns
+    -------
+    float
+        NaN where there is no frame. Each frame costs 16 energies.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.flatnonzero(np.isfinite(move.conditions.log_density(cvs)))
+    made = _at(move, cvs[rows], REPEATS, rng)
+    expected = np.array([_log_mean(row) for row in made.log_weights])
+    theirs = (
+        log_weights_of_frames(move, positions[rows], cvs[rows], seed) if len(rows) else expected
+    )
+    return _missed(theirs, expected)
+
+
 @dataclass(frozen=True)
 class _Made:
-    """Log weights (n_points, n_each) without the density of the CVs, and why some are zero."""
+    """Log weights (n_points, n_each) without the bias, and why some are zero."""
 
     log_weights: NDArray[np.float64]
     reasons: Counter[str]
@@ -304,9 +331,9 @@ def advice(judgement: Judgement) -> list[str]:
         )
     else:
         said.append(
-            f"Use mode=exact and free-energy --model: Kish/n {worth.median:.2f} in the median region "
-            f"({1 / worth.median:.1f} energies for each effective sample), {worth.tenth:.2f} or "
-            "more in nine of ten."
+            f"Use mode=exact and free-energy --model: Kish/n {worth.median:.2f} in the median "
+            f"region ({1 / worth.median:.1f} energies for each effective sample), "
+            f"{worth.tenth:.2f} or more in nine of ten."
         )
     if worth is None or worth.median < POOR_SHARE or worth.missed > 0.02:
         said.append(_of_seeds(judgement.seeds))
