@@ -272,6 +272,8 @@ ORDER = [
     "reporters.moves.move",
     "reporters.moves.exactness",
     "reporters.moves.remembered",
+    "reporters.moves.weighing",
+    "reporters.moves.candidate_record",
     "reporters.moves.exact",
     "reporters.moves.seed",
     "reporters.moves.choice",
