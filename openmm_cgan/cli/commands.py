@@ -26,6 +26,7 @@ from openmm_cgan.cli.options import (
     set_threads,
 )
 from openmm_cgan.cli.refine import refine
+from openmm_cgan.cli.reports import WORDS, leave_report, leaves_report, recording, report
 from openmm_cgan.cli.stopping import stopping
 from openmm_cgan.cli.windows import windows
 
@@ -34,6 +35,11 @@ from openmm_cgan.cli.windows import windows
 
 class Commands(click.Group):
     """A group whose commands end with one line and exit code 1 where they fail."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what was typed: folders remember by which commands they were made."""
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; errors become one line unless --debug."""
@@ -87,8 +93,15 @@ def main(debug: bool, verbose: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in --out.")
 @click.option("--quick", is_flag=True, help="A short run that shows the steps; no good numbers.")
 @click.option("--resume", is_flag=True, help="Continue the demo in --out where it was stopped.")
+@leaves_report
 def demo(
-    out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool, resume: bool
+    out: Path,
+    seed: int,
+    workers: int | None,
+    overwrite: bool,
+    quick: bool,
+    resume: bool,
+    with_report: bool,
 ) -> None:
     """Run the whole job on alanine dipeptide in vacuum.
 
@@ -102,9 +115,11 @@ def demo(
     set_threads(1)
     settings = DemoSettings.quick() if quick else DemoSettings()
     asked: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "say": click.echo}
-    with stopping(out / RECORD):
+    with stopping(out / RECORD), recording(out):
         result = run_demo(out, settings, seed=seed, workers=workers, **asked)
     click.echo(result.text())
+    if with_report:
+        leave_report(out)
 
 
 @main.command()
@@ -143,6 +158,7 @@ def demo(
               show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
+@leaves_report
 def run(
     structure: Path,
     plumed_input: Path,
@@ -152,6 +168,7 @@ def run(
     constraints: str,
     restart: bool,
     resume: bool,
+    with_report: bool,
     **options: Any,
 ) -> None:
     """Run STRUCTURE (a PDB file) under a PLUMED input and keep frames with their CVs.
@@ -172,12 +189,14 @@ def run(
     if (steps is None) != resume:
         raise click.UsageError("give --steps, or --resume for those that the run in --out has left")
     given, settings = None if resume else steps, RunSettings(**options)
-    with stopping(out / CHECKPOINT):
+    with stopping(out / CHECKPOINT), recording(out):
         molecule = load_molecule(structure, forcefield, constraints)
         bias = run_biased(molecule, plumed_input, given, out, settings, restart or resume)
     names = ", ".join(variable.name for variable in bias.variables)
     count = "the rest of its" if steps is None else str(steps)
     click.echo(f"{count} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
+    if with_report:
+        leave_report(out)
 
 
 @main.command()
@@ -325,5 +344,6 @@ def propose(
 main.add_command(refine)
 main.add_command(windows)
 main.add_command(driver)
+main.add_command(report)
 main.add_command(doctor)
 main.add_command(free_energy)

@@ -11,10 +11,10 @@ import openmm
 from openmm import app, unit
 
 from openmm_cgan.openmm_xml import from_xml
+from openmm_cgan.run_folders import SYSTEM, TOPOLOGY
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.topologies import read_configuration
 
-TOPOLOGY, SYSTEM = "topology.pdb", "system.xml"  # of a run
 CONSTRAINTS = {
     "None": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles,
 }  # fmt: skip

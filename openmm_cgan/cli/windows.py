@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from openmm_cgan.cli.options import ATOMS, FILE, NEW, THERE, cv_names, require_parent, set_threads
+from openmm_cgan.cli.reports import leave_report, leaves_report, recording
 from openmm_cgan.cli.stopping import stopping
 
 NUMBERS = 24, 12  # windows along one CV, along each of two
@@ -39,6 +40,7 @@ NUMBERS = 24, 12  # windows along one CV, along each of two
 @click.option("--seed", default=1, show_default=True)
 @click.option("--dry-run", is_flag=True, help="Say where windows would stand; run none.")
 @click.option("--out", type=NEW, default="windows", show_default=True)
+@leaves_report
 def windows(
     run: Path,
     cv: str,
@@ -51,6 +53,7 @@ def windows(
     workers: int | None,
     dry_run: bool,
     out: Path,
+    with_report: bool,
     **options: Any,
 ) -> None:
     """Umbrella windows along one or two CVs of RUN, the folder of `openmm-cgan run`.
@@ -95,11 +98,14 @@ def windows(
         made = windows_of(found, placement, model, settings, out)
         seeded = sum(window.origin == "seeded" for window in made)
         click.echo(f"{seeded} start from the model, {len(made) - seeded} from frames")
-        results = run_all(made, found.molecule, platform, workers)
+        with recording(out):
+            results = run_all(made, found.molecule, platform, workers)
     failed = [result for result in results if result.status != "finished"]
     click.echo(f"{len(results) - len(failed)} of {len(results)} windows finished in {out}")
     if len(failed) == len(results):
         raise RuntimeError(f"all windows failed; the first: {failed[0].error}")
+    if with_report:
+        leave_report(out)
 
 
 def _numbers(text: str | None, names: Sequence[str]) -> list[float] | None:
