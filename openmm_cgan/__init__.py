@@ -23,6 +23,7 @@ json_files            records in JSON
 claims                files that one process alone writes to
 signals               how a process ends: by a signal between two steps, or with its parent
 stepping              what is to happen before and after simulation.step
+run_folders           what the files of a run are called
 fingerprints          what tells Systems and integrators apart
 checkpoints           a run on disk
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
@@ -42,7 +43,7 @@ closures              averages at CV values, drift and diffusion, the reduced dy
 diffusion_maps        coarse variables that nobody gave
 learned_variable      they as TorchScript files that PLUMED inputs run
 windows               many seeded umbrella windows over a concurrent.futures.Executor
-metrics, report       how good the generator is, a judge; plots
+metrics, report       how good the generator is, a judge; plots, and report.html of a whole folder
 explore               from a structure to a free energy: what is done next, and why
 testsystems           systems with known answers, multiscale equations among them
 cli, __main__         the openmm-cgan command: runs, driver, the whole job on alanine dipeptide

@@ -28,6 +28,7 @@ from openmm_cgan.cli.options import (
     set_threads,
 )
 from openmm_cgan.cli.refine import refine
+from openmm_cgan.cli.reports import WORDS, leave_report, leaves_report, recording, report
 from openmm_cgan.cli.stopping import stopping
 from openmm_cgan.cli.windows import windows
 
@@ -42,6 +43,11 @@ class Commands(click.Group):
         if cmd.name != "init":
             cmd.params.append(config_option())
         super().add_command(cmd, name)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what was typed: folders remember by which commands they were made."""
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; errors become one line unless --debug."""
@@ -97,8 +103,15 @@ def main(debug: bool, verbose: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in --out.")
 @click.option("--quick", is_flag=True, help="A short run that shows the steps; no good numbers.")
 @click.option("--resume", is_flag=True, help="Continue the demo in --out where it was stopped.")
+@leaves_report
 def demo(
-    out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool, resume: bool
+    out: Path,
+    seed: int,
+    workers: int | None,
+    overwrite: bool,
+    quick: bool,
+    resume: bool,
+    with_report: bool,
 ) -> None:
     """Run the whole job on alanine dipeptide in vacuum.
 
@@ -112,9 +125,11 @@ def demo(
     set_threads(1)
     settings = DemoSettings.quick() if quick else DemoSettings()
     asked: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "say": click.echo}
-    with stopping(out / RECORD):
+    with stopping(out / RECORD), recording(out):
         result = run_demo(out, settings, seed=seed, workers=workers, **asked)
     click.echo(result.text())
+    if with_report:
+        leave_report(out)
 
 
 @main.command()
@@ -146,6 +161,7 @@ def demo(
               show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
+@leaves_report
 def run(
     plumed_input: Path,
     steps: int | None,
@@ -153,6 +169,7 @@ def run(
     pressure: float | None,
     restart: bool,
     resume: bool,
+    with_report: bool,
     **options: Any,
 ) -> None:
     """Run a molecule under a PLUMED input and keep frames with their CVs.
@@ -178,7 +195,7 @@ def run(
         raise click.UsageError("give --steps, or --resume for those that the run in --out has left")
     files = MoleculeFiles(**{f.name: options.pop(f.name) for f in fields(MoleculeFiles)})
     given, settings = None if resume else steps, RunSettings(**options)
-    with stopping(out / CHECKPOINT):
+    with stopping(out / CHECKPOINT), recording(out):
         molecule = molecule_of(files)
         if pressure is not None:
             add_barostat(molecule, pressure, settings.temperature, settings.seed)
@@ -186,6 +203,8 @@ def run(
     names = ", ".join(variable.name for variable in bias.variables)
     count = "the rest of its" if steps is None else str(steps)
     click.echo(f"{count} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
+    if with_report:
+        leave_report(out)
 
 
 @main.command()
@@ -333,6 +352,7 @@ def propose(
 main.add_command(refine)
 main.add_command(windows)
 main.add_command(driver)
+main.add_command(report)
 main.add_command(doctor)
 main.add_command(judge)
 main.add_command(explore)

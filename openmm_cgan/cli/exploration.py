@@ -20,7 +20,7 @@ import openmm
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cli.explored_numbers import claim_of_generated, claim_of_windows
 from openmm_cgan.cli.judging import judge_model
-from openmm_cgan.cli.simulations import FRAMES, RECORD, RunSettings, run_biased
+from openmm_cgan.cli.simulations import RunSettings, run_biased
 from openmm_cgan.explore.added_bias import has_bias, widths_of, with_metadynamics
 from openmm_cgan.explore.circle import Step
 from openmm_cgan.explore.coverage import coverage_of, unseen_wells
@@ -33,6 +33,7 @@ from openmm_cgan.json_files import read_json
 from openmm_cgan.metrics.judging import Judgement
 from openmm_cgan.metrics.sampling import r_hat
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.run_folders import FRAMES, RECORD
 from openmm_cgan.testsystems import Molecule
 
 if TYPE_CHECKING:

@@ -36,7 +36,9 @@ TOGETHER = Chains(50_000, 0.7, 0.01, {"phi": 1.02, "chi1": 1.03})
 TRIED = replace(WEIGHED, chains=TOGETHER)
 WINDOWED = replace(
     TRIED, chains=None, n_windows=48, window_steps=10_000,
-    claim=Claim("windows", 11.9, 0.2, [[11.8, 0.3], [12.0, 0.3]], float("nan"), 900.0, "", 2.0, 0.2),
+    claim=Claim(
+        "windows", 11.9, 0.2, [[11.8, 0.3], [12.0, 0.3]], float("nan"), 900.0, "", 2.0, 0.2
+    ),
 )  # fmt: skip
 
 
