@@ -199,6 +199,7 @@ class HealingContext:
         openmm.LocalEnergyMinimizer.minimize(
             self._context, FORCE_TOLERANCE, self.settings.minimise_iterations
         )
+        self._context.setVelocities(np.zeros_like(positions))  # of no step that was made
         return self._run(np.ones(len(positions), dtype=bool), self.settings.heal_steps, rng)
 
     def _pushed_and_run(
