@@ -68,6 +68,7 @@ ORDER = [
     "plumed.geometry",
     "plumed.actions.units",
     "plumed.actions.names",
+    "plumed.actions.values",
     "plumed.actions.action",
     "plumed.actions.statements",
     "plumed.actions.help",
