@@ -280,6 +280,7 @@ ORDER = [
     "reporters.moves.weighing",
     "reporters.moves.candidate_record",
     "reporters.moves.exact",
+    "reporters.moves.quick_energies",
     "reporters.moves.held_rest",
     "reporters.moves.local",
     "reporters.moves.seed",

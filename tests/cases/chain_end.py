@@ -12,7 +12,7 @@ from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.internal_coordinates import Internal, PartZMatrix
 from openmm_cgan.testsystems import Chain
-from tests.cases.chain_sampler import KAPPA, normal, von_mises
+from tests.cases.chain_sampler import FARTHEST, KAPPA, NEAREST, normal, von_mises
 
 INPUTS = {
     "theta": "theta: ANGLE ATOMS=1,2,3\n",  # of the rest alone
@@ -21,7 +21,7 @@ INPUTS = {
     "d": "d: DISTANCE ATOMS=1,4\n",
 }
 RANGES = {"theta": (0.5, 3.1), "end": (1.0, 2.8), "phi": (-3.1, 3.1), "d": (0.2, 0.46)}
-CENTRE = 1.4  # rad: where it thinks the torsion to be, or minus that
+CENTRE = 1.4  # rad: where it thinks the torsion to be where it is not told d, or minus that
 
 
 class ChainEnd:
@@ -58,7 +58,7 @@ class ChainEnd:
         if chain.bond_stiffness is not None:
             bonds = rng.normal(chain.bond + 0.002, 0.015, m)
         angles = np.clip(rng.normal(chain.angle + 0.1, self.spread, m), 1e-3, math.pi - 1e-3)
-        torsions = rng.vonmises(rng.choice([-CENTRE, CENTRE], m), KAPPA)
+        torsions = rng.vonmises(rng.choice([-1.0, 1.0], m) * self._centres(cvs), KAPPA)
         anywhere = rng.uniform(-math.pi, math.pi, m)
         torsions = np.where(rng.random(m) < 0.3, anywhere, torsions)
         for name, column in zip(self.names, cvs.T, strict=True):
@@ -77,10 +77,16 @@ class ChainEnd:
         if "end" not in self.names:
             total += normal(angle, self.chain.angle + 0.1, self.spread)
         if "phi" not in self.names:
-            both = sum(0.35 * von_mises(torsion - s * CENTRE) for s in (1, -1))
+            both = sum(0.35 * von_mises(torsion - s * self._centres(cvs)) for s in (1, -1))
             total += np.log(both + 0.3 / (2 * math.pi))
         if self.left_out == "q":
             total = np.zeros_like(total)
         if self.left_out != "jacobian":
             total = total - self.z.log_det(internal).numpy()
         return np.where(np.abs(angle - math.pi / 2) > math.pi / 2 - 2e-3, np.inf, total)
+
+    def _centres(self, cvs: NDArray) -> NDArray:
+        if "d" not in self.names:
+            return np.full(len(cvs), CENTRE)
+        fractions = (cvs[:, self.names.index("d")] - NEAREST) / (FARTHEST - NEAREST)
+        return math.pi * np.clip(fractions, 0, 1)

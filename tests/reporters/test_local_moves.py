@@ -15,6 +15,7 @@ from scipy import stats
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.potentials import half_log_det_constraints
 from openmm_cgan.proposals import GridConditions, hangs_on_rest
 from openmm_cgan.proposals.weights import log_condition_noise
 from openmm_cgan.reporters.moves import Asked, LocalMove, Start, Weighed
@@ -106,12 +107,6 @@ def no_q(move: LocalMove) -> None:
 
 def no_fixman(move: LocalMove) -> None:
     move.potential.half_log_det = lambda x: np.zeros(len(x))
-
-
-def no_bond_to_the_rest(move: LocalMove) -> None:
-    """Fixman's factor as if only constraints of the part counted: here of one bond, a constant."""
-    whole = move.potential.half_log_det
-    move.potential.half_log_det = lambda x: 0 * whole(x)
 
 
 def no_g(move: LocalMove) -> None:
@@ -227,3 +222,118 @@ def test_a_factor_left_out_fails_the_same_test(
     leave_out(move)
     x, log_weights = weighed(move, rest, 20_000)
     assert weighted_p_value(case, x, log_weights, rest) < WRONG
+
+
+# ---- moves from exact samples, each among its own rest, leave them exact samples
+
+
+def exact_samples(case: Case, n: int, seed: int, bias: PlumedBias) -> NDArray:
+    """Independent chains (n, 4, 3), by rejection where there is a bias."""
+    rng, found = np.random.default_rng(seed), np.zeros((0, 4, 3))
+    while len(found) < n:
+        x = case.chain.sample(4 * n, T, seed=rng)
+        factor = np.exp(-bias.bias_of_cvs(bias.cv_values(x)) / KT)
+        found = np.concatenate([found, x[rng.random(len(x)) < factor]])
+    return found[:n]
+
+
+def moved(move: LocalMove, x: NDArray, n_moves: int, seed: int) -> NDArray:
+    """Each chain after some moves; the context of the run is put to each."""
+    rng, context, after = np.random.default_rng(seed), move._running, x.copy()
+    for k in range(len(x)):
+        for _ in range(n_moves):
+            context.setPositions(after[k])
+            move.follow(context, T)
+            attempt = move.attempt(after[k], None, rng)
+            after[k] = after[k] if attempt.positions is None else attempt.positions
+    return after
+
+
+def sampled_p_value(x: NDArray, expected: NDArray, move: LocalMove) -> float:
+    """p of independent chains against others (Kolmogorov and Smirnov), smallest times number."""
+    found = []
+    for name, values in internal_of(x).items():
+        if np.ptp(values) > 1e-6:
+            found.append(stats.ks_2samp(values, internal_of(expected)[name]).pvalue)
+    distance = np.linalg.norm(x[:, 3] - x[:, 0], axis=1)
+    expected_distance = np.linalg.norm(expected[:, 3] - expected[:, 0], axis=1)
+    found.append(stats.ks_2samp(distance, expected_distance).pvalue)
+    return min(1.0, len(found) * min(found))
+
+
+@pytest.mark.parametrize(("name", "n_candidates"), [("constrained", 1), ("biased", 8)])
+def test_exact_samples_stay_exact(name: str, n_candidates: int, tmp_path: Path) -> None:
+    case, n = CASES[name], 500
+    bias = bias_of(case, tmp_path)
+    x = exact_samples(case, n, 5, bias)
+    move = move_of(case, tmp_path, x[0], n_candidates)
+    after = moved(move, x, 2, seed=7)
+    assert (after[:, 3] != x[:, 3]).any(axis=1).mean() > 0.2, "many have moved"
+    assert (after[:, :3] == x[:, :3]).all(), "the rest stays, to the last bit"
+    assert sampled_p_value(after, exact_samples(case, 20_000, 6, bias), move) > RIGHT
+
+
+@pytest.mark.parametrize(
+    ("name", "leave_out"),
+    [("constrained", no_fixman), ("biased", no_bias), ("biased", no_k), ("biased", no_rest)],
+)
+def test_exact_samples_are_lost_with_a_factor_left_out(
+    name: str, leave_out: Callable[[LocalMove], None], tmp_path: Path
+) -> None:
+    case = CASES[name]
+    bias = bias_of(case, tmp_path)
+    x = exact_samples(case, 400, 5, bias)
+    move = move_of(case, tmp_path, x[0])
+    leave_out(move)
+    exactness_of_frame = pytest.MonkeyPatch()
+    exactness_of_frame.setattr(
+        "openmm_cgan.reporters.moves.exactness.require_same_energy", lambda *_: None
+    )
+    after = moved(move, x, 3, seed=7)
+    exactness_of_frame.undo()
+    assert sampled_p_value(after, exact_samples(case, 20_000, 6, bias), move) < 1e-5
+
+
+def test_moves_go_as_often_as_they_come(tmp_path: Path) -> None:
+    """From exact samples, between thirds of the circle of the torsion."""
+    case = CASES["biased"]
+    bias = bias_of(case, tmp_path)
+    x = exact_samples(case, 900, 8, bias)
+    after = moved(move_of(case, tmp_path, x[0], 5), x, 1, seed=9)
+    before, now = (
+        np.floor((internal_of(c)["phi"] + math.pi) / (2 * math.pi / 3)).astype(int)
+        for c in (x, after)
+    )
+    flux = np.zeros((3, 3))
+    np.add.at(flux, (before, now), 1)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert flux[i, j] + flux[j, i] > 40
+        assert abs(flux[i, j] - flux[j, i]) < 3.5 * math.sqrt(flux[i, j] + flux[j, i])
+
+
+# ---- constraints and masses
+
+
+def test_the_rest_of_fixmans_factor_does_not_change(tmp_path: Path) -> None:
+    """A molecule of two chains, one of which is held: its constraints are a constant."""
+    case = CASES["constrained"]
+    x = case.chain.sample(40, T, seed=2)
+    other = np.broadcast_to(case.chain.sample(1, T, seed=3) + 2.0, x.shape)
+    pairs = np.array([(i, i + 1) for i in range(3)])
+    masses = np.tile(case.chain.masses, 2)
+    both = half_log_det_constraints(
+        np.concatenate([x, other], axis=1), np.concatenate([pairs, pairs + 4]), masses
+    )
+    alone = half_log_det_constraints(x, pairs, case.chain.masses)
+    np.testing.assert_allclose(both - alone, (both - alone)[0], atol=1e-12)
+    assert np.ptp(alone) > 0.1
+    move = move_of(case, tmp_path, x[0])
+    assert move.potential.tied.tolist() == [0, 1, 2, 3], "constraints connect all of the chain"
+    np.testing.assert_allclose(move.potential.half_log_det(x), alone, atol=1e-12)
+
+
+def test_cvs_of_the_rest_are_told_from_those_that_the_part_moves(tmp_path: Path) -> None:
+    case = Case(FLEXIBLE, ("theta", "end", "d"))
+    move = move_of(case, tmp_path, FLEXIBLE.sample(1, T, seed=2)[0])
+    assert move.is_moved.tolist() == [False, True, True]
+    assert move.noise.tolist() == [0.0, 0.0, 0.02]

@@ -32,6 +32,8 @@ class HeldRest:
     atoms : ndarray of int, shape (n_part,)
     current : ndarray, shape (n_atoms, 3)
         Where the whole system stands now [nm]; it may be set anew.
+    quick : Potential, optional
+        Of what depends on the part, or nearly so: `quick_system`.
 
     Attributes
     ----------
@@ -42,9 +44,13 @@ class HeldRest:
     """
 
     def __init__(
-        self, potential: Potential, atoms: NDArray[np.int64], current: NDArray[np.float64]
+        self,
+        potential: Potential,
+        atoms: NDArray[np.int64],
+        current: NDArray[np.float64],
+        quick: Potential | None = None,
     ) -> None:
-        self.potential, self.atoms, self.current = potential, atoms, current
+        self.potential, self.atoms, self.current, self.quick = potential, atoms, current, quick
         self.tied = _connected(atoms, potential.constraints)
         touched = np.isin(potential.constraints, self.tied).all(axis=1)
         self.constraints = potential.constraints[touched]
@@ -52,7 +58,9 @@ class HeldRest:
 
     def follow(self, context: openmm.Context) -> None:
         """Take over the parameters and the box of a running Context."""
-        self.potential.follow(context)
+        for potential in (self.potential, self.quick):
+            if potential is not None:
+                potential.follow(context)
 
     def whole(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Whole systems (n, n_atoms, 3) with the part at (n, n_part, 3) [nm], the rest as it is."""
@@ -61,7 +69,11 @@ class HeldRest:
         return filled
 
     def energies(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Energies (n,) [kJ/mol] of the whole system at (n, n_atoms, 3) [nm]."""
+        """Energies (n,) [kJ/mol] of whole systems (n, n_atoms, 3) [nm]; the quick ones if any."""
+        return (self.quick or self.potential).energies(positions)
+
+    def energies_of_all(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies (n,) [kJ/mol] of whole systems (n, n_atoms, 3) [nm], all that interacts."""
         return self.potential.energies(positions)
 
     def energy_in(self, context: openmm.Context, but: set[int]) -> float:

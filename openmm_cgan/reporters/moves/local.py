@@ -13,11 +13,25 @@ the constraints that are connected with the part. CVs that the part does not mov
 they stand: they are the same for all candidates and on the way back. For the others c is drawn from
 a density g that knows nothing of s.
 
+In a large system the candidates are weighed by a quick energy u~ in place of u (`quick_energies`),
+and the one that is chosen takes its place with the probability
+
+    min(1, exp(-[u(s') - u(s)] + [u~(s') - u~(s)])).
+
+The choice alone leaves exp(-u~), with all other factors as they are, in detailed balance; as the
+proposal of a Metropolis step it has that ratio to be corrected by [1]_. So one energy of the whole
+System is needed for a candidate that is chosen, and none for all others.
+
 Of the velocities only those of the part are drawn anew, with those of atoms that constraints tie to
 it. The density of velocities at x is a product of Gaussians, one for each set of atoms that
 constraints connect, on the plane that these constraints allow at x. A move changes that plane for
 sets that hold atoms of the part alone: these sets are drawn anew, the others keep theirs, and the
 product stays what it is, for the choice does not look at velocities.
+
+References
+----------
+.. [1] J. S. Liu, Monte Carlo Strategies in Scientific Computing (Springer, 2001), section 9.4.3;
+   J. A. Christen, C. Fox, J. Comput. Graph. Stat. 14, 795 (2005), doi 10.1198/106186005X76983.
 """
 
 from __future__ import annotations
@@ -30,8 +44,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.attached_parts import molecule_around
-from openmm_cgan.potentials import potential_beside
+from openmm_cgan.attached_parts import molecule_around, references_of
+from openmm_cgan.potentials import potential_beside, system_without
 from openmm_cgan.proposals import (
     PASSED,
     LocalSampler,
@@ -50,6 +64,7 @@ from openmm_cgan.reporters.moves.candidate_record import CandidateRecord
 from openmm_cgan.reporters.moves.exact import KEPT_CURRENT, OUTSIDE_CONDITIONS, TRIED
 from openmm_cgan.reporters.moves.held_rest import HeldRest, moved_variables
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
+from openmm_cgan.reporters.moves.quick_energies import quick_system
 from openmm_cgan.reporters.moves.weighing import Made, Target, Weighed
 from openmm_cgan.states import velocities_of
 
@@ -58,6 +73,7 @@ if TYPE_CHECKING:
     from openmm.app import Simulation
 
     from openmm_cgan.collective_variable import CollectiveVariable
+    from openmm_cgan.potentials import Potential
 
 log = logging.getLogger("openmm_cgan")
 
@@ -93,7 +109,7 @@ class LocalMove:
         self.atoms = start.atoms
         self.is_moved = moved_variables(asked.bias, start.atoms, start.positions, start.box)
         self._given, self._running = settings.conditions, start.simulation.context
-        self._record = CandidateRecord(len(self.variables), self.n_candidates, self.mode)
+        self._record = CandidateRecord(len(self.variables), self.n_candidates, self.mode, True)
         assert hangs_on_rest(asked.sampler), "refusal comes first"
         self.replace_sampler(asked.sampler)
 
@@ -131,7 +147,7 @@ class LocalMove:
         kept = replace(asked.settings.screen, clash_fraction=0.0, bond_tolerance=np.inf)
         topology, atoms = start.simulation.topology, start.atoms.tolist()
         potential = potential_beside(start.simulation, asked.bias.force_groups())
-        held = HeldRest(potential, start.atoms, start.positions)
+        held = HeldRest(potential, start.atoms, start.positions, _quick(asked, start))
         rest = Rest(molecule_around(topology, atoms), lambda: held.current, is_judged=False)
         screen = Screen(topology, start.positions[atoms], None, kept, atoms, rest)
         return cls(asked, start, held, screen)
@@ -223,10 +239,31 @@ class LocalMove:
             return Attempt(here[0], cvs[0], cvs[0], reason=reason)
         x, conditions, log_prob = self._made(positions, here, rng)
         weighed = self.weigh(x, conditions, log_prob, box)
-        running = self.potential.energy_in(self._running, self.bias.force_groups())
-        exactness.require_same_energy(running, weighed.energies[0], self.kT)
         chosen = int(choose(weighed.log_weights[0], weighed.log_weights[1:], rng))
+        if self.potential.quick is None:
+            self._require_same_energy(weighed.energies[0])
+        else:
+            weighed, chosen = self._corrected(x, weighed, chosen, rng)
         return self._attempt(x, conditions, weighed, chosen, rng)
+
+    def _corrected(
+        self, x: NDArray[np.float64], weighed: Weighed, chosen: int, rng: np.random.Generator
+    ) -> tuple[Weighed, int]:
+        """The parts with their energies in the whole System where needed, and the last choice."""
+        energies = np.full_like(weighed.energies, np.nan)
+        if chosen == CURRENT:
+            return replace(weighed, energies=energies, evaluated=0), chosen
+        rows = [0, 1 + chosen]
+        energies[rows] = self.potential.energies_of_all(self.potential.whole(x[rows]))
+        self._require_same_energy(energies[0])
+        differences = np.diff(weighed.energies[rows])[0] - np.diff(energies[rows])[0]
+        if not np.log(rng.random()) < differences / self.kT:
+            chosen = CURRENT
+        return replace(weighed, energies=energies, evaluated=len(rows)), chosen
+
+    def _require_same_energy(self, copied: float) -> None:
+        running = self.potential.energy_in(self._running, self.bias.force_groups())
+        exactness.require_same_energy(running, copied, self.kT)
 
     def _are_drawn(self, conditions: NDArray[np.float64]) -> bool:
         """Whether conditions (1, n_cvs) may be drawn, and the others are what was trained on."""
@@ -312,5 +349,16 @@ class LocalMove:
         self._record.restore_saved(arrays)
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:
-        """CVs (n, n_cvs) and log weights (n,) of candidates, against the unbiased ensemble."""
+        """CVs (n, n_cvs) and log weights (n,) of candidates, against the unbiased ensemble.
+
+        What the rest weighs is not known: the weights of each move sum to one.
+        """
         return self._record.weighed_candidates()
+
+
+def _quick(asked: Asked, start: Start) -> Potential | None:
+    """The quick energies beside a simulation, where there are any."""
+    near = [*start.atoms.tolist(), *references_of(start.simulation.topology, start.atoms.tolist())]
+    system = system_without(start.simulation.system, asked.bias.force_groups())
+    quick = quick_system(system, start.atoms, near)
+    return None if quick is None else potential_beside(start.simulation, system=quick)
