@@ -119,19 +119,6 @@ def no_bias(move: LocalMove) -> None:
     move.bias.bias_of_cvs = lambda cvs: np.zeros(len(cvs))
 
 
-def no_rest(move: LocalMove) -> None:
-    """As if the rest stood where it stood at the start."""
-    start, potential = move.potential.current.copy(), move.potential
-    right = potential.whole
-
-    def elsewhere(x: NDArray) -> NDArray:
-        found = right(x)
-        found[:, move.sampler.rest] = start[move.sampler.rest]
-        return found
-
-    potential.whole = elsewhere
-
-
 def no_k(move: LocalMove) -> None:
     """As if the distance that was asked for had been met."""
     weigh = move.weigh
@@ -263,13 +250,13 @@ def sampled_p_value(x: NDArray, expected: NDArray) -> float:
     return min(1.0, len(found) * min(found))
 
 
-@pytest.mark.parametrize(("name", "n_candidates"), [("constrained", 1), ("biased", 8)])
+@pytest.mark.parametrize(("name", "n_candidates"), [("constrained", 1), ("biased", 20)])
 def test_exact_samples_stay_exact(name: str, n_candidates: int, tmp_path: Path) -> None:
-    case, n = CASES[name], 500
+    case, n = CASES[name], 300
     bias = bias_of(case, tmp_path)
     x = exact_samples(case, n, 5, bias)
     move = move_of(case, tmp_path, x[0], n_candidates)
-    after = moved(move, x, 2, seed=7)
+    after = moved(move, x, 1, seed=7)
     assert (after[:, 3] != x[:, 3]).any(axis=1).mean() > 0.2, "many have moved"
     assert (after[:, :3] == x[:, :3]).all(), "the rest stays, to the last bit"
     assert sampled_p_value(after, exact_samples(case, 20_000, 6, bias)) > RIGHT
@@ -277,7 +264,7 @@ def test_exact_samples_stay_exact(name: str, n_candidates: int, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("name", "leave_out"),
-    [("constrained", no_fixman), ("biased", no_bias), ("biased", no_rest)],
+    [("constrained", no_fixman), ("biased", no_bias)],
 )
 def test_exact_samples_are_lost_with_a_factor_left_out(
     name: str,
@@ -287,11 +274,11 @@ def test_exact_samples_are_lost_with_a_factor_left_out(
 ) -> None:
     case = CASES[name]
     bias = bias_of(case, tmp_path)
-    x = exact_samples(case, 400, 5, bias)
+    x = exact_samples(case, 250, 5, bias)
     move = move_of(case, tmp_path, x[0])
     leave_out(move)
     monkeypatch.setattr(exactness, "require_same_energy", lambda *_: None)  # it would notice
-    after = moved(move, x, 3, seed=7)
+    after = moved(move, x, 2, seed=7)
     assert sampled_p_value(after, exact_samples(case, 20_000, 6, bias)) < 1e-5
 
 
@@ -333,7 +320,7 @@ def test_moves_go_as_often_as_they_come(tmp_path: Path) -> None:
     """From exact samples, between thirds of the circle of the torsion."""
     case = CASES["biased"]
     bias = bias_of(case, tmp_path)
-    x = exact_samples(case, 900, 8, bias)
+    x = exact_samples(case, 600, 8, bias)
     after = moved(move_of(case, tmp_path, x[0], 5), x, 1, seed=9)
     before, now = (
         np.floor((internal_of(c)["phi"] + math.pi) / (2 * math.pi / 3)).astype(int)
@@ -390,11 +377,11 @@ def test_a_quick_energy_is_corrected(
 ) -> None:
     case = CASES["biased"]
     bias = bias_of(case, tmp_path)
-    x = exact_samples(case, 500, 5, bias)
+    x = exact_samples(case, 300, 5, bias)
     move = with_a_wrong_energy(move_of(case, tmp_path, x[0]))
     if not is_corrected:
         monkeypatch.setattr(move, "_corrected", lambda x, weighed, chosen, rng: (weighed, chosen))
-    after = moved(move, x, 2, seed=7)
+    after = moved(move, x, 1, seed=7)
     assert (after[:, 3] != x[:, 3]).any(axis=1).mean() > 0.2, "many have moved"
     p_value = sampled_p_value(after, exact_samples(case, 20_000, 6, bias))
     assert p_value > RIGHT if is_corrected else p_value < 1e-5
