@@ -1,0 +1,1 @@
+"""explore: the whole circle, decided by what has been measured."""
