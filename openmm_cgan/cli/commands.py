@@ -13,7 +13,9 @@ from openmm_cgan import __version__
 from openmm_cgan.cli.config_file import config_option, told_of_file
 from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
+from openmm_cgan.cli.explore import explore
 from openmm_cgan.cli.free_energies import free_energy
+from openmm_cgan.cli.judge import judge
 from openmm_cgan.cli.options import (
     ATOMS,
     BACKENDS,
@@ -26,6 +28,7 @@ from openmm_cgan.cli.options import (
     set_threads,
 )
 from openmm_cgan.cli.refine import refine
+from openmm_cgan.cli.reports import WORDS, leave_report, leaves_report, recording, report
 from openmm_cgan.cli.stopping import stopping
 from openmm_cgan.cli.windows import windows
 
@@ -40,6 +43,11 @@ class Commands(click.Group):
         if cmd.name != "init":
             cmd.params.append(config_option())
         super().add_command(cmd, name)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what was typed: folders remember by which commands they were made."""
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; errors become one line unless --debug."""
@@ -95,8 +103,15 @@ def main(debug: bool, verbose: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in --out.")
 @click.option("--quick", is_flag=True, help="A short run that shows the steps; no good numbers.")
 @click.option("--resume", is_flag=True, help="Continue the demo in --out where it was stopped.")
+@leaves_report
 def demo(
-    out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool, resume: bool
+    out: Path,
+    seed: int,
+    workers: int | None,
+    overwrite: bool,
+    quick: bool,
+    resume: bool,
+    with_report: bool,
 ) -> None:
     """Run the whole job on alanine dipeptide in vacuum.
 
@@ -110,9 +125,11 @@ def demo(
     set_threads(1)
     settings = DemoSettings.quick() if quick else DemoSettings()
     asked: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "say": click.echo}
-    with stopping(out / RECORD):
+    with stopping(out / RECORD), recording(out):
         result = run_demo(out, settings, seed=seed, workers=workers, **asked)
     click.echo(result.text())
+    if with_report:
+        leave_report(out)
 
 
 @main.command()
@@ -144,6 +161,7 @@ def demo(
               show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
+@leaves_report
 def run(
     plumed_input: Path,
     steps: int | None,
@@ -151,6 +169,7 @@ def run(
     pressure: float | None,
     restart: bool,
     resume: bool,
+    with_report: bool,
     **options: Any,
 ) -> None:
     """Run a molecule under a PLUMED input and keep frames with their CVs.
@@ -176,7 +195,7 @@ def run(
         raise click.UsageError("give --steps, or --resume for those that the run in --out has left")
     files = MoleculeFiles(**{f.name: options.pop(f.name) for f in fields(MoleculeFiles)})
     given, settings = None if resume else steps, RunSettings(**options)
-    with stopping(out / CHECKPOINT):
+    with stopping(out / CHECKPOINT), recording(out):
         molecule = molecule_of(files)
         if pressure is not None:
             add_barostat(molecule, pressure, settings.temperature, settings.seed)
@@ -184,6 +203,8 @@ def run(
     names = ", ".join(variable.name for variable in bias.variables)
     count = "the rest of its" if steps is None else str(steps)
     click.echo(f"{count} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
+    if with_report:
+        leave_report(out)
 
 
 @main.command()
@@ -331,5 +352,8 @@ def propose(
 main.add_command(refine)
 main.add_command(windows)
 main.add_command(driver)
+main.add_command(report)
 main.add_command(doctor)
+main.add_command(judge)
+main.add_command(explore)
 main.add_command(free_energy)

@@ -31,7 +31,9 @@ PROFILE_BINS, SURFACE_BINS = 72, 36
 @click.option("--model", type=FILE, help="A FlowGenerator's model file: weigh what it makes.")
 @click.option("--structure", type=FILE, help="With --model: PDB file of its molecule.")
 @click.option(
-    "--plumed", "plumed_input", type=FILE,
+    "--plumed",
+    "plumed_input",
+    type=FILE,
     help="PLUMED input that defines CVs which the frames did not record; with --model: its CVs.",
 )
 @click.option(
@@ -122,9 +124,9 @@ def free_energy(
 
 def _runs(folders: Sequence[Path]) -> list[BiasedRun]:
     """The folders that `openmm-cgan run` wrote."""
-    from openmm_cgan.cli.simulations import FRAMES, INPUT, RECORD
     from openmm_cgan.frames import read_frames
     from openmm_cgan.free_energy.biased_runs import BiasedRun
+    from openmm_cgan.run_folders import FRAMES, INPUT, RECORD
     from openmm_cgan.windows.run_files import RECORD as WINDOW
 
     found = [f for f in folders if (f / RECORD).is_file() and not (f / WINDOW).exists()]

@@ -7,17 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from openmm import app
 from tqdm.auto import tqdm
 
-from openmm import app
-
-from openmm_cgan.cli.molecules import TOPOLOGY
 from openmm_cgan.closures import of_samples
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames
 from openmm_cgan.free_energy import WeightedSamples
 from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.run_folders import TOPOLOGY
 from openmm_cgan.topologies import read_structure
 from openmm_cgan.windows import read_window_frames
 from openmm_cgan.windows.run_files import INPUT, read_topology
@@ -75,7 +74,7 @@ def samples_with(
     missing = not_recorded(samples.variables, names)
     if not missing:
         return samples
-    topology = read_topology(folders[0])
+    topology = read_topology(folders[0].parent)
     wider = [
         _with(frames, plumed or folders[0] / INPUT, topology, missing)
         for frames in read_window_frames(folders)

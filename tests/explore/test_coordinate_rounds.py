@@ -1,6 +1,5 @@
 """Coordinates learned in rounds: over a barrier that plain dynamics does not cross, resumable."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -74,9 +73,7 @@ def test_each_round_takes_over_the_hills_of_those_before(folder: Path) -> None:
     x = np.zeros((3 * each, 1, 3))
     names = ("round-001", "round-002", "round-003")
     tables = [read_fields(folder / name / "COLVAR") for name in names]
-    x[:, 0, :2] = np.concatenate(
-        [t.taken(INPUTS.names)[t.columns["time"] > 0] for t in tables]
-    )
+    x[:, 0, :2] = np.concatenate([t.taken(INPUTS.names)[t.columns["time"] > 0] for t in tables])
     np.testing.assert_allclose(
         bias.cv_values(x)[:, 0], hills.columns["cv.node-0"][: 3 * each], rtol=1e-6, atol=1e-6
     )
@@ -100,7 +97,7 @@ def test_killed_and_resumed_they_leave_the_same_files(folder: Path, tmp_path: Pa
 
 def test_rounds_of_other_settings_are_not_gone_on_with(folder: Path) -> None:
     other = RoundSettings(steps=2000, pace=50, n_coordinates=1, seed=2)
-    with pytest.raises(ValueError, match="another .*timestep, seed"):
+    with pytest.raises(ValueError, match=r"another .*timestep, seed"):
         learn_in_rounds(particle(), INPUTS, folder, other, resume=True)
 
 
