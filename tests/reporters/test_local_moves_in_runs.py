@@ -351,9 +351,9 @@ def test_another_sampler_of_the_same_part_takes_its_place_and_others_do_not(
 
 def test_a_learner_trains_no_parts(tmp_path: Path) -> None:
     run, reporter = local_run(tmp_path)
-    frames = FrameReporter(tmp_path / "frames", 10, run.bias)
+    settings = TrainingSettings(generator="FlowGenerator")
     with pytest.raises(ValueError, match="the Learner trains whole molecules"):
-        Learner(frames, reporter, 100, TrainingSettings(generator="FlowGenerator"))
+        Learner(tmp_path / "l.csv", 100, reporter, tmp_path / "frames", settings, 10)
 
 
 def test_a_part_with_a_density_is_seeded_as_well(
