@@ -18,6 +18,7 @@ from openmm_cgan.windows.run_files import read_topology
 TOPOLOGY, SYSTEM = "topology.pdb", "system.xml"  # of a run
 BONDS = "topology.json"  # a PDB file loses those of residues that it does not know
 
+
 def read_molecule(folder: Path) -> Molecule:
     """The molecule of a run, from its folder: its System is without the bias.
 
@@ -59,4 +60,6 @@ def load_molecule(
         If OpenMM cannot read a file, the force field does not cover the molecule, or there are no
         such constraints.
     """
-    return molecule_of(MoleculeFiles(Path(structure), forcefield=forcefield, constraints=constraints))
+    return molecule_of(
+        MoleculeFiles(Path(structure), forcefield=forcefield, constraints=constraints)
+    )
