@@ -95,7 +95,7 @@ class GeneratedFrames:
 
 
 class Weighed(Protocol):
-    """Configurations with their weights: `openmm_cgan.reporters.moves.exact.Weighed`.
+    """Configurations with their weights: `openmm_cgan.reporters.moves.Weighed`.
 
     Attributes
     ----------

@@ -51,9 +51,10 @@ class ProposalSettings:
         twice theirs.
     settle_steps : int, optional
         Length of the settle window after an injection. By default it is measured on the first 20
-        injections, by the rule of `SettleWatch`. Until then it is ``1 / friction`` of the
-        integrator, or 1 ps where it has none; among other atoms ten times as long, or until the
-        next attempt if that is sooner.
+        injections, and again on the first 40, 80 and 160, by the rule of `SettleWatch`. Before the
+        20th it is ``1 / friction`` of the integrator, or 1 ps where it has none; among other atoms
+        ten times as long, or until the next attempt if that is sooner. Before the 160th it is no
+        shorter than ``1 / friction``.
     candidates : int
         Fresh configurations of an exact move.
     conditions : "uniform" or Conditions
