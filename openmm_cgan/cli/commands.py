@@ -38,16 +38,16 @@ from openmm_cgan.cli.windows import windows
 class Commands(click.Group):
     """A group whose commands end with one line and exit code 1 where they fail."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what was typed: folders remember by which commands they were made."""
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
+
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Add a command, which then takes --config."""
         if cmd.name != "init":
             cmd.params.append(config_option())
         super().add_command(cmd, name)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep what was typed: folders remember by which commands they were made."""
-        ctx.meta[WORDS] = list(args)
-        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; errors become one line unless --debug."""
