@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openmm_cgan.cgan.conditional_generator import CHUNK, ConditionalGenerator
+from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
+from openmm_cgan.cgan.targets import CHUNK
 from openmm_cgan.cgan.consistency import Restriction, off_target
 
 STEPS = 12  # of Newton's method, which doubles the digits with each

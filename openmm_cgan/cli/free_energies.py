@@ -113,9 +113,9 @@ def free_energy(
 
 def _runs(folders: Sequence[Path]) -> list[BiasedRun]:
     """The folders that `openmm-cgan run` wrote."""
-    from openmm_cgan.cli.simulations import FRAMES, INPUT, RECORD
     from openmm_cgan.frames import read_frames
     from openmm_cgan.free_energy.biased_runs import BiasedRun
+    from openmm_cgan.run_folders import FRAMES, INPUT, RECORD
     from openmm_cgan.windows.run_files import RECORD as WINDOW
 
     found = [f for f in folders if (f / RECORD).is_file() and not (f / WINDOW).exists()]

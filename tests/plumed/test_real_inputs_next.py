@@ -179,21 +179,6 @@ def test_a_smooth_minimum_does_not_overflow(tmp_path):
         assert 0.9 * smallest[0] < found <= smallest[0] * (1 + 1e-12)
 
 
-VECTORS = {
-    "PRINT ARG=d": "'d' is a vector",
-    "PRINT ARG=*": "vectors of d",
-    "PRINT ARG=d_lt.1": "'d_lt.1' is a vector",
-}
-
-
-@pytest.mark.parametrize("line", VECTORS)
-def test_vectors_are_for_plumed(line):
-    text = f"d: DISTANCES GROUP=1-3 MEAN LESS_THAN={{RATIONAL R_0=1}}\n{line}\n"
-    with pytest.raises(PlumedInputError, match=VECTORS[line]) as refused:
-        read_actions(read_statements(text, "<input>"))
-    assert not any(problem.is_mistake for problem in refused.value.problems)
-
-
 GRIDDED = (
     "t: TORSION ATOMS=1,3,4,6\nd: DISTANCE ATOMS=5,8\n{bias}"
     "PRINT ARG=t,d,{label}.bias FILE=COLVAR FMT=%12.8f\n"

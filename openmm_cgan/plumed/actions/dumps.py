@@ -150,6 +150,7 @@ class DumpForces(DumpRows):
 
     name = "DUMPFORCES"
     summary = "forces of the biases on values"
+    takes_vectors = True
 
 
 class DumpProjections(DumpRows):

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Scope, Value
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Scope
 from openmm_cgan.plumed.actions.setup import WholeMolecules
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.centers import Centroid
 from openmm_cgan.plumed.actions.variables.shapes import (
     GroupVariable,
