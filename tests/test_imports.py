@@ -270,6 +270,7 @@ ORDER = [
     "reporters.settings",
     "reporters.settling",
     "reporters.attempts",
+    "reporters.tied_molecules",
     "reporters.surroundings",
     "reporters.placing",
     "reporters.parts",
