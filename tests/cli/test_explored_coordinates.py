@@ -80,7 +80,7 @@ def test_a_number_is_claimed_only_where_all_speaks_for_it(
 
 def test_too_short_it_says_why_and_leaves_a_cv_that_inputs_name(tmp_path: Path) -> None:
     (tmp_path / "phi.dat").write_text(PHI)
-    settings = ExploreSettings("phi:0..2.3", biased_steps=1000, budget_steps=4000)
+    settings = ExploreSettings("phi:0..2.3", biased_steps=1000, budget_steps=3000)
     out = tmp_path / "explored"
     out.mkdir()
     molecule = alanine_dipeptide("C7eq")
@@ -89,13 +89,13 @@ def test_too_short_it_says_why_and_leaves_a_cv_that_inputs_name(tmp_path: Path) 
     told: list[str] = []
     outcome = explore_without_cvs(place, rounds, told.append)
     assert not outcome.converged
-    assert outcome.evaluations == 4000, "two rounds, and all that was left"
+    assert outcome.evaluations == 3000, "two rounds, and all that was left"
     assert "because the budget is spent and the run went 0 times" in told[-1]
     bias = PlumedBias(out / "cvs.dat", molecule.topology)
     assert [v.name for v in bias.variables][:2] == ["cv.node-0", "cv.node-1"]
     assert np.isfinite(bias.cv_values(molecule.positions)).all()
     again: list[str] = []
-    assert explore_without_cvs(place, rounds, again.append) == outcome
+    assert repr(explore_without_cvs(place, rounds, again.append)) == repr(outcome)
 
 
 @pytest.mark.parametrize(
