@@ -16,7 +16,7 @@ from openmm_cgan.topologies import read_configuration
 from openmm_cgan.windows.run_files import read_topology
 
 TOPOLOGY, SYSTEM = "topology.pdb", "system.xml"  # of a run
-BONDS = "topology.json"  # a PDB file loses those of residues that it does not know
+BONDS = "topology.json"  # reading the PDB file may give others
 
 
 def read_molecule(folder: Path) -> Molecule:
