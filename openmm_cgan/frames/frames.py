@@ -253,7 +253,11 @@ def topology_hash(topology: Any) -> str:
 
 
 def read_frames(
-    paths: str | Path | Sequence[str | Path], settling: bool = False, stride: int = 1
+    paths: str | Path | Sequence[str | Path],
+    settling: bool = False,
+    stride: int = 1,
+    *,
+    positions: bool = True,
 ) -> Frames:
     """Read frames that a `FrameReporter` wrote, from a live or a killed run as well.
 
@@ -266,6 +270,8 @@ def read_frames(
         Keep the frames of settle windows, which are not drawn from the ensemble of the run.
     stride : int
         Keep every ``stride``-th frame of each file.
+    positions : bool
+        False: frames of no atoms and no box, whose CVs are a small part of the files.
 
     Returns
     -------
@@ -292,7 +298,7 @@ def read_frames(
             shift = top
         folder = path.parent
         with open_segment(path) as file:
-            part = _frames_of(path, file, settling, stride, limit)
+            part = _frames_of(path, file, settling, stride, limit if positions else None)
         part = replace(part, segment=part.segment + shift)
         try:
             _require_alike(parts[0] if parts else part, part)
@@ -345,7 +351,10 @@ def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int, limit: int) -> Frames:
+def _frames_of(
+    path: Path, file: h5py.File, settling: bool, stride: int, limit: int | None
+) -> Frames:
+    """The frames of a file; without positions where they have no `limit`."""
     header = read_header(file)
     steps = file[f"{POSITION}/step"][:]
     n = len(steps)
@@ -361,7 +370,11 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int, limit: 
     for i, variable in enumerate(header.variables):
         cvs[:, i] = column[variable.name][keep]
     return Frames(
-        positions=_read_rows(file[f"{POSITION}/value"], keep, limit),
+        positions=(
+            np.empty((int(keep.sum()), 0, 3), np.float32)
+            if limit is None
+            else _read_rows(file[f"{POSITION}/value"], keep, limit)
+        ),
         cvs=cvs,
         bias=column["bias"][keep],
         step=steps[keep],
@@ -369,8 +382,12 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int, limit: 
         segment=column["segment"][keep],
         settling=column["settling"][keep].astype(bool),
         variables=header.variables,
-        atoms=np.array(header.atoms, np.int64),
-        box=_read_rows(file[f"{EDGES}/value"], keep, IN_MEMORY) if header.periodic else None,
+        atoms=np.array([] if limit is None else header.atoms, np.int64),
+        box=(
+            _read_rows(file[f"{EDGES}/value"], keep, IN_MEMORY)
+            if header.periodic and limit is not None
+            else None
+        ),
         temperature=header.temperature,
         topology_hash=header.topology_hash,
         molecule_hash=str(header.about.get("molecule_hash", "")),
