@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from openmm_cgan.cli.options import (
     require_parent,
     set_threads,
 )
+from openmm_cgan.cli.reports import leave_report, leaves_report, recording
 from openmm_cgan.cli.stopping import stopping
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ NUMBERS = 24, 12  # windows along one CV, along each of two
               "until all have ended; RUN is not needed.")  # fmt: skip
 @click.option("--out", type=NEW, default="windows", show_default=True)
 @cluster_options
+@leaves_report
 def windows(
     run: Path | None,
     cv: str | None,
@@ -66,6 +69,7 @@ def windows(
     dry_run: bool,
     collect: bool,
     out: Path,
+    with_report: bool,
     **options: Any,
 ) -> None:
     """Umbrella windows along one or two CVs of RUN, the folder of `openmm-cgan run`.
@@ -88,7 +92,7 @@ def windows(
     require_parent(out)
     set_threads(1)
     cluster = _cluster(options)
-    with stopping(out, "the same command"):
+    with stopping(out, "the same command"), nullcontext() if dry_run else recording(out):
         if collect:
             results = _collected(out, cluster, platform, dry_run)
         elif run is None or cv is None or steps is None:
@@ -102,6 +106,8 @@ def windows(
     click.echo(f"{len(results) - len(failed)} of {len(results)} windows finished in {out}")
     if len(failed) == len(results):
         raise RuntimeError(f"all windows failed; the first: {failed[0].error}")
+    if with_report:
+        leave_report(out)
 
 
 def _collected(

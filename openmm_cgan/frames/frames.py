@@ -256,7 +256,6 @@ def read_frames(
     paths: str | Path | Sequence[str | Path],
     settling: bool = False,
     stride: int = 1,
-    *,
     positions: bool = True,
 ) -> Frames:
     """Read frames that a `FrameReporter` wrote, from a live or a killed run as well.
@@ -271,7 +270,7 @@ def read_frames(
     stride : int
         Keep every ``stride``-th frame of each file.
     positions : bool
-        False: frames of no atoms and no box, whose CVs are a small part of the files.
+        False: CVs, bias and times only, of no atoms.
 
     Returns
     -------
@@ -328,11 +327,8 @@ def read_segments(paths: str | Path | Sequence[str | Path]) -> list[dict[str, An
         with open_segment(path) as file:
             for number, step, settled, origin in read_segment_table(file):
                 rows[path.parent, number] = {
-                    "segment": number,
-                    "step": step,
-                    "settled": settled,
-                    "origin": origin,
-                }
+                    "segment": number, "step": step, "settled": settled, "origin": origin,
+                }  # fmt: skip
     return list(rows.values())
 
 
@@ -354,8 +350,7 @@ def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
 def _frames_of(
     path: Path, file: h5py.File, settling: bool, stride: int, limit: int | None
 ) -> Frames:
-    """The frames of a file; without positions where they have no `limit`."""
-    header = read_header(file)
+    header = read_header(file)  # no limit to what is in memory: no positions
     steps = file[f"{POSITION}/step"][:]
     n = len(steps)
     if (np.diff(steps) <= 0).any():
@@ -369,12 +364,10 @@ def _frames_of(
     cvs = np.empty((int(keep.sum()), len(header.variables)))
     for i, variable in enumerate(header.variables):
         cvs[:, i] = column[variable.name][keep]
+    none = np.empty((len(cvs), 0, 3), np.float32)
+    x = none if limit is None else _read_rows(file[f"{POSITION}/value"], keep, limit)
     return Frames(
-        positions=(
-            np.empty((int(keep.sum()), 0, 3), np.float32)
-            if limit is None
-            else _read_rows(file[f"{POSITION}/value"], keep, limit)
-        ),
+        positions=x,
         cvs=cvs,
         bias=column["bias"][keep],
         step=steps[keep],
@@ -382,12 +375,8 @@ def _frames_of(
         segment=column["segment"][keep],
         settling=column["settling"][keep].astype(bool),
         variables=header.variables,
-        atoms=np.array([] if limit is None else header.atoms, np.int64),
-        box=(
-            _read_rows(file[f"{EDGES}/value"], keep, IN_MEMORY)
-            if header.periodic and limit is not None
-            else None
-        ),
+        atoms=np.array(header.atoms[: x.shape[1]], np.int64),
+        box=_read_rows(file[f"{EDGES}/value"], keep, IN_MEMORY) if header.periodic else None,
         temperature=header.temperature,
         topology_hash=header.topology_hash,
         molecule_hash=str(header.about.get("molecule_hash", "")),

@@ -57,11 +57,11 @@ def read_window_frames(folders: Sequence[str | Path]) -> list[Frames]:
     list of Frames
         `openmm_cgan.closures.of_samples` picks those that weighted samples are.
     """
-    return [frames for _, _, frames in _usable(folders, positions=True)]
+    return [frames for _, _, frames in _usable(folders)]
 
 
 def _usable(
-    folders: Sequence[str | Path], positions: bool
+    folders: Sequence[str | Path], positions: bool = True
 ) -> list[tuple[Path, dict[str, Any], Frames]]:
     """The windows with frames: folder, record, and frames after the settle window."""
     windows = []
