@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import click
 from openmm_cgan.cli.config_file import Key, schema_of
 from openmm_cgan.cli.options import FILE
 
-TABLES = ("system", "run", "train", "windows", "free-energy", "cluster")
+TABLES = ("system", "run", "train", "windows", "free-energy", "explore", "cluster")
 HEADS = {
     "system": "The molecule. Paths are those of this file's folder.",
     "run": "Biased MD that keeps frames: openmm-cgan run --config FILE",
     "train": "The generator: openmm-cgan train --config FILE",
     "windows": "Umbrella windows: openmm-cgan windows --config FILE",
     "free-energy": "MBAR: openmm-cgan free-energy --config FILE",
+    "explore": "Or all of it by one command: openmm-cgan explore --config FILE",
     "cluster": "Where the windows are run.",
 }
 ENDINGS = {
@@ -44,6 +46,8 @@ USUAL: dict[Key, Any] = {
     ("free-energy", "cv"): "phi",
     ("free-energy", "out"): "profile.csv",
     ("free-energy", "plot"): "profile.png",
+    ("explore", "plumed"): "plumed.dat",
+    ("explore", "out"): "explored",
     ("cluster", "executor"): "local",
 }
 
@@ -99,9 +103,8 @@ def _sorted(files: tuple[Path, ...]) -> dict[str, Any]:
         known = ", ".join(ENDINGS)
         raise click.UsageError(f"{unknown[0]} ends in none of {known}")
     found: dict[str, Any] = {}
-    has_psf = any(kind == "psf" for kind, _ in kinds)
     for kind, path in kinds:
-        name = "crd" if kind == "structure" and has_psf else str(kind)
+        name = _by_the_others(str(kind), {other for other, _ in kinds})
         if name == "params":
             found[name] = (*found.get(name, ()), path)
         elif name in found:
@@ -109,6 +112,15 @@ def _sorted(files: tuple[Path, ...]) -> dict[str, Any]:
         else:
             found[name] = path
     return found
+
+
+def _by_the_others(kind: str, kinds: set[str | None]) -> str:
+    """What a file is whose ending two programs use."""
+    if kind == "structure" and "psf" in kinds:
+        return "crd"
+    if kind == "crd" and "prmtop" in kinds:
+        return "inpcrd"
+    return "prmtop" if kind == "top" and "inpcrd" in kinds else kind
 
 
 def _plain(value: Any) -> Any:
@@ -121,7 +133,8 @@ def _of_input(path: Path) -> dict[Key, Any]:
 
     first = PlumedBias(path).variables[0].name
     return {
-        ("run", "plumed"): str(path), ("windows", "cv"): first, ("free-energy", "cv"): first,
+        ("run", "plumed"): str(path), ("explore", "plumed"): str(path),
+        ("windows", "cv"): first, ("free-energy", "cv"): first,
     }  # fmt: skip
 
 
@@ -174,4 +187,6 @@ def _toml(value: Any) -> str:
     """A TOML value; its texts are JSON's."""
     if isinstance(value, list):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
+    if isinstance(value, float) and math.isinf(value):
+        return "inf"
     return json.dumps(value, ensure_ascii=False)

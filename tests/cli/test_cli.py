@@ -299,6 +299,8 @@ def test_windows_are_submitted_and_collected(
     assert f"{number} of {number} windows finished" in call_well(*collect)
     assert "0 windows submitted" in call_well(*options)
     assert f"{number} finished" in call_well(*collect, "--dry-run")
+    here = ["windows", "--collect", "--workers", 0, "--platform", "Reference", "--out", out]
+    assert f"{number} of {number} windows finished" in call_well(*here)
     [script] = (out / "slurm").glob("*.sh")
     assert "#SBATCH --partition=short\n" in script.read_text()
     assert "give RUN, --cv and --steps, or --collect" in call("windows", "--out", out).output

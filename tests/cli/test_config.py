@@ -179,6 +179,22 @@ def test_init_writes_a_file_for_each_kind(files: list[Path], table: dict) -> Non
     assert ("atoms" in found["run"]) == ("gro" in table)
 
 
+@pytest.mark.filterwarnings("ignore")  # openmmtools'
+@pytest.mark.parametrize("names", [("a.prmtop", "a.crd"), ("a.top", "a.rst7")], ids=str)
+def test_endings_that_two_programs_use(tmp_path: Path, names: tuple[str, str]) -> None:
+    from openmmtools.testsystems import get_data_filename
+
+    name = "data/alanine-dipeptide-gbsa/alanine-dipeptide"
+    files = [tmp_path / given for given in names]
+    for file, ending in zip(files, (".prmtop", ".crd"), strict=True):
+        file.write_bytes(Path(get_data_filename(f"{name}{ending}")).read_bytes())
+    result = call("init", *files)
+    assert result.exit_code == 0, result.output
+    assert tomllib.loads(result.output)["system"] == {
+        "prmtop": str(files[0]), "inpcrd": str(files[1])
+    }  # fmt: skip
+
+
 def test_init_refuses_what_makes_no_molecule(tmp_path: Path) -> None:
     for files, message in (
         ([DATA / "butane.psf"], "no molecule: got --psf, expected"),
