@@ -55,6 +55,7 @@ RESTRAINT ARG=phi,psi AT=${phi},${psi} KAPPA=200,20
 PRINT ARG=phi,psi STRIDE=100 FILE=COLVAR
 """
 KILLED = 1 / 3  # of all attempts
+POLL = 0.1  # s: a killer that looks without rest would take the time of those who work
 CLUSTERS = {
     "local": Cluster("local", workers=2),
     "slurm-array": Cluster("slurm-array"),
@@ -95,9 +96,11 @@ class Killer:
     def _watch(self) -> None:
         seen: dict[Path, int] = {}
         due: list[tuple[float, Path, int]] = []
-        while not self._ends.wait(0.02):
-            for folder in self._folders:
-                record = read_record(folder)
+        left = list(self._folders)
+        while not self._ends.wait(POLL):
+            records = {folder: read_record(folder) for folder in left}
+            left = [folder for folder in left if records[folder]["status"] != "finished"]
+            for folder, record in records.items():
                 attempt = record["attempts"]
                 if record["status"] == "running" and seen.get(folder) != attempt:
                     seen[folder] = attempt
@@ -163,7 +166,7 @@ def on(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--windows", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--executor", nargs="+", choices=list(CLUSTERS), default=list(CLUSTERS))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
