@@ -15,6 +15,7 @@ from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
 from openmm_cgan.cli.explore import explore
 from openmm_cgan.cli.free_energies import free_energy
+from openmm_cgan.cli.init import init
 from openmm_cgan.cli.judge import judge
 from openmm_cgan.cli.options import (
     ATOMS,
@@ -87,6 +88,9 @@ def main(debug: bool, verbose: bool) -> None:
             --at phi=1.0,psi=-1.0 -n 20 --out seeds.pdb
         openmm-cgan windows run --cv phi --model model.npz --steps 50000 --out windows
         openmm-cgan free-energy windows/window-* --cv phi --out profile.csv
+
+    One file for all of these: openmm-cgan init molecule.pdb > run.toml, then --config run.toml.
+    Completion of words in a shell: openmm-cgan doctor says how.
 
     Units: nm, ps, kJ/mol, rad, K; CV values in the units of the PLUMED input.
     """
@@ -361,6 +365,7 @@ def propose(
     click.echo(f"{counts}: {out}, {csv}")
 
 
+main.add_command(init)
 main.add_command(refine)
 main.add_command(windows)
 main.add_command(driver)
