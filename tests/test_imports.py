@@ -342,6 +342,7 @@ ORDER = [
     "report.generated",
     "report",
     "explore.torsions",
+    "explore.passes",
     "explore.added_bias",
     "explore.evidence",
     "explore.settings",

@@ -263,20 +263,20 @@ class Workshop:
 
     def _windows(self, step: Step) -> dict[str, Any]:
         """Umbrella windows along the CV of the difference, from two starts each."""
-        place = self.place
         from openmm_cgan.cli.explored_windows import run_explored_windows
 
+        place = self.place
         number = step.known.trainings
         model = place.model(number)
         whole = place.molecule.system.getNumParticles()
         steps = step.known.window_steps + step.decision.steps
-        folders, total = run_explored_windows(
-            place.folder / "biased-1", place.folder / "windows", place.difference.name,
+        folders, total, steps = run_explored_windows(
+            place.folder / "biased-1", place.folder / "windows",
             model if _makes_all(model, place.molecule, whole) else None, place.hidden(), steps,
             place.settings, (place.platform, place.workers),
         )  # fmt: skip
         claim = claim_of_windows(folders, place.difference, place.settings.seed, place.folder)
-        cost = total * step.decision.steps
+        cost = total * (steps - step.known.window_steps)
         return {"claim": vars(claim), "n_windows": total, "window_steps": steps, "cost": cost}
 
     def _starts_of_chains(self) -> list[NDArray[np.float64]]:
