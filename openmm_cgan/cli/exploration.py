@@ -20,7 +20,6 @@ from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cli.exploration_folder import HOT, INPUT, LOOK, ExplorationFolder
 from openmm_cgan.cli.explored_numbers import claim_of_generated, claim_of_windows
 from openmm_cgan.cli.judging import judge_model
-from openmm_cgan.cli.simulations import FRAMES
 from openmm_cgan.explore.added_bias import widths_of, with_metadynamics
 from openmm_cgan.explore.circle import Step
 from openmm_cgan.explore.coverage import coverage_of, unseen_wells
@@ -29,6 +28,7 @@ from openmm_cgan.explore.torsions import never_seen
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.metrics.judging import Judgement
 from openmm_cgan.metrics.sampling import r_hat
+from openmm_cgan.run_folders import FRAMES
 from openmm_cgan.testsystems import Molecule
 
 if TYPE_CHECKING:

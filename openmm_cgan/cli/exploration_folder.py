@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openmm
 
-from openmm_cgan.cli.simulations import FRAMES, RECORD, RunSettings, run_biased
+from openmm_cgan.cli.simulations import RunSettings, run_biased
 from openmm_cgan.explore.added_bias import has_bias
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.explore.torsions import TurningTorsion, turning_torsions
@@ -17,6 +17,7 @@ from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.json_files import read_json
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.run_folders import FRAMES, RECORD
 from openmm_cgan.testsystems import Molecule
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.proposals import cv_differences
-from openmm_cgan.windows import Window, WindowSettings, umbrella_windows
+from openmm_cgan.windows import Cluster, Window, WindowSettings, umbrella_windows
 from openmm_cgan.windows.placement import Placement, place_windows, window_template
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def run_explored_windows(
     second = _unlike(found, placement, first, hidden)
     for part, positions, origin in (("a", first, "model"), ("b", second, "frame")):
         made = _windows(found, placement, positions, length, folder / part, origin)
-        results = run_all(made, found.molecule, *machine)
+        results = run_all(made, found.molecule, Cluster(workers=machine[1]), machine[0])
         pairs.append([result.folder for result in results])
     return list(zip(*pairs, strict=True)), total, steps
 

@@ -14,7 +14,6 @@ from openmm import app
 from openmm_cgan.cgan import ConditionalGAN
 from openmm_cgan.cli.importance import weigher_of
 from openmm_cgan.cli.molecules import read_molecule
-from openmm_cgan.cli.simulations import FRAMES, INPUT
 from openmm_cgan.frames import Frames, frames_of_atoms, read_frames
 from openmm_cgan.metrics.consistency import MicroMacroConsistency, micro_macro_consistency
 from openmm_cgan.metrics.judging import Judgement, SeedsWorth, seeds_worth, weights_worth
@@ -23,6 +22,7 @@ from openmm_cgan.proposals import Screen, propose
 from openmm_cgan.reporters.moves import Asked, SeedMove, Start
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.rotors import exchange_hydrogens, find_rotors
+from openmm_cgan.run_folders import FRAMES, INPUT
 from openmm_cgan.states import box_of
 from openmm_cgan.testsystems import Molecule
 

@@ -40,7 +40,7 @@ def read_windows(folders: Sequence[str | Path]) -> list[BiasedFrames]:
     """
     return [
         _with_bias(folder, frames, float(record["temperature"]))
-        for folder, record, frames in _usable(folders)
+        for folder, record, frames in _usable(folders, positions=False)
     ]
 
 
@@ -60,7 +60,9 @@ def read_window_frames(folders: Sequence[str | Path]) -> list[Frames]:
     return [frames for _, _, frames in _usable(folders)]
 
 
-def _usable(folders: Sequence[str | Path]) -> list[tuple[Path, dict[str, Any], Frames]]:
+def _usable(
+    folders: Sequence[str | Path], positions: bool = True
+) -> list[tuple[Path, dict[str, Any], Frames]]:
     """The windows with frames: folder, record, and frames after the settle window."""
     windows = []
     for folder in map(Path, folders):
@@ -68,7 +70,7 @@ def _usable(folders: Sequence[str | Path]) -> list[tuple[Path, dict[str, Any], F
         if record.get("status") == "failed":
             logger.warning("%s is left out: %s", folder, record.get("error"))
             continue
-        frames = _settled_frames(folder)
+        frames = _settled_frames(folder, positions)
         if frames is None or len(frames) == 0:
             logger.warning("%s is left out: it has no frames after its settle window", folder)
             continue
@@ -78,10 +80,10 @@ def _usable(folders: Sequence[str | Path]) -> list[tuple[Path, dict[str, Any], F
     return windows
 
 
-def _settled_frames(folder: Path) -> Frames | None:
+def _settled_frames(folder: Path, positions: bool) -> Frames | None:
     """The frames of a window after its settle window, None where none has been written."""
     frames = folder / FRAMES
-    return read_frames(frames) if any(frames.glob("*.h5md")) else None
+    return read_frames(frames, positions=positions) if any(frames.glob("*.h5md")) else None
 
 
 def _with_bias(folder: Path, frames: Frames, temperature: float) -> BiasedFrames:
