@@ -1,7 +1,7 @@
 """What carries out the decisions of an exploration: runs, trainings, weights, windows, in folders.
 
 Each folder is complete in itself, as the commands leave theirs: ``look``, ``hot``, ``biased-1``
-..., ``model-1.npz``, ``chains-1``, ``windows``. A phase that was killed goes on from what it left.
+..., ``model-1.npz``, ``chains-1``, ``windows-1``. A phase that was killed goes on from what it left.
 """
 
 from __future__ import annotations
@@ -263,21 +263,26 @@ class Workshop:
 
     def _windows(self, step: Step) -> dict[str, Any]:
         """Umbrella windows along the CV of the difference, from two starts each."""
-        place = self.place
         from openmm_cgan.cli.explored_windows import run_explored_windows
 
+        place = self.place
         number = step.known.trainings
         model = place.model(number)
         whole = place.molecule.system.getNumParticles()
         steps = step.known.window_steps + step.decision.steps
-        folders, total = run_explored_windows(
-            place.folder / "biased-1", place.folder / "windows", place.difference.name,
+        folders, all_steps = run_explored_windows(
+            place.folder / "biased-1", place.folder / f"windows-{number}",
             model if _makes_all(model, place.molecule, whole) else None, place.hidden(), steps,
             place.settings, (place.platform, place.workers),
         )  # fmt: skip
         claim = claim_of_windows(folders, place.difference, place.settings.seed, place.folder)
-        cost = total * step.decision.steps
-        return {"claim": vars(claim), "n_windows": total, "window_steps": steps, "cost": cost}
+        before = step.known.window_steps / steps
+        return {
+            "claim": vars(claim),
+            "n_windows": round(all_steps / steps),
+            "window_steps": steps,
+            "cost": round(all_steps * (1 - before)),
+        }
 
     def _starts_of_chains(self) -> list[NDArray[np.float64]]:
         """A frame of each state, as unlike in the torsions that no CV is as can be."""
