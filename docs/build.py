@@ -2,8 +2,8 @@
 
     python docs/build.py            # docs/_build/html; warnings are errors, links are checked
 
-Pages are the Markdown files of docs/ and docs/site/, one for each PLUMED action, one for each room of
-the API, all messages of errors, and the tutorials, which are run.
+Pages are the Markdown files of docs/ and docs/site/, one for each PLUMED action, one for each room
+of the API, all messages of errors, and the tutorials, which are run.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def main() -> None:
     pages = sorted(HTML.rglob("*.html"))
     if broken := list(broken_links(pages)):
         sys.exit("broken links:\n" + "\n".join(broken))
-    print(f"{len(pages)} pages, no warning, no broken link, {time.monotonic() - begun:.0f} s: {HTML}")
+    print(
+        f"{len(pages)} pages, no warning, no broken link, {time.monotonic() - begun:.0f} s: {HTML}"
+    )
 
 
 def lay_out() -> None:
@@ -138,11 +140,13 @@ def write_rooms(folder: Path) -> None:
     folder.mkdir()
     for room, title in ROOMS.items():
         page = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {room}\n   :members:\n"
-        (folder / f"{room}.rst").write_text(page + "   :imported-members:\n" * has_all(room), "utf-8")
+        (folder / f"{room}.rst").write_text(
+            page + "   :imported-members:\n" * has_all(room), "utf-8"
+        )
     entries = "\n".join(ROOMS)
     (folder / "index.md").write_text(
-        "# API\n\nThe rooms in the order in which the data pass through them; what is imported from "
-        "`openmm_cgan` itself stands in its own room. Units are nm, ps, kJ/mol, rad and K.\n\n"
+        "# API\n\nThe rooms in the order in which the data pass through them; what is imported "
+        "from `openmm_cgan` itself stands in its own room. Units are nm, ps, kJ/mol, rad and K.\n\n"
         f"```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n",
         "utf-8",
     )
@@ -165,7 +169,8 @@ def messages() -> str:
             rooms[name.removesuffix(".__init__")] = found
     total = sum(map(len, rooms.values()))
     lines = ["# All messages of errors", "",
-             f"The {total} messages that the code can raise, `...` for what is filled in; each says "
+             f"The {total} messages that the code can raise, `...` for what is filled in; each "
+        "says "
              "what is wrong, where, and what to do. [Troubleshooting](troubleshooting.md) explains "
              "the usual ones.", ""]  # fmt: skip
     for room, found in rooms.items():
@@ -210,7 +215,7 @@ class Links(html.parser.HTMLParser):
 
 
 def broken_links(pages: list[Path]) -> Iterator[str]:
-    """Links of pages to files or anchors that are not there; those to elsewhere are not followed."""
+    """Links of pages to files or anchors that are not there; what leads away is not followed."""
     read = {page.resolve(): Links(page.read_text(encoding="utf-8")) for page in pages}
     for page, found in read.items():
         for link in found.links:

@@ -1,7 +1,6 @@
 """Settings of the documentation; build.py lays the pages out and calls Sphinx."""
 
 import sys
-from importlib.metadata import version as installed
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))  # docs/_build/source
@@ -32,4 +31,3 @@ autoclass_content = "class"
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 suppress_warnings = ["myst.header"]  # pages that a program makes may begin lower
-rst_prolog = f".. |openmm| replace:: OpenMM {installed('openmm')}"
