@@ -108,15 +108,15 @@ def read_tables(path: Path, schema: Schema) -> tuple[dict[str, dict[str, Any]], 
         raise click.UsageError(f"{path}: {error}") from None
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"\(at line (\d+), column \d+\)", str(error))
-        line = place[1] if place else len(text.splitlines())
+        line = int(place[1]) if place else len(text.splitlines())
         raise click.UsageError(f"{path}:{line}: not TOML: {error}") from None
     for key, value in _entries(path, text, tables, {table for table, _ in schema}):
-        place = _place(path, text, key)
+        where = _place(path, text, key)
         if key not in schema:
             names = [name for table, name in schema if table == key[0]]
-            raise click.UsageError(f"{place}: {_unknown(key, names, schema)}")
+            raise click.UsageError(f"{where}: {_unknown(key, names, schema)}")
         if wrong := _wrong(schema[key], value):
-            raise click.UsageError(f"{place}: {key[1]} = {_shown(value)}: {wrong}")
+            raise click.UsageError(f"{where}: {key[1]} = {_shown(value)}: {wrong}")
     return tables, text
 
 

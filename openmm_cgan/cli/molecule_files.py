@@ -166,6 +166,7 @@ def _of_charmm(files: MoleculeFiles) -> Molecule:
 
 
 def _of_gromacs(files: MoleculeFiles) -> Molecule:
+    assert files.top is not None
     gro = _read(app.GromacsGroFile, files.gro)
     box = gro.getPeriodicBoxVectors()
     if not np.asarray(box.value_in_unit(unit.nanometer)).any():  # a .gro file of vacuum

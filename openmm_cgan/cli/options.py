@@ -18,6 +18,10 @@ IMPLICIT = click.Choice(["HCT", "OBC1", "OBC2", "GBn", "GBn2"])
 BACKENDS = click.Choice(["auto", "native", "kernel", "plugin"])
 
 
+EXECUTORS = click.Choice(["local", "parsl", "slurm-array"])
+SCHEDULERS = click.Choice(["local", "slurm", "pbs", "lsf"])
+
+
 class ForceFieldFile(click.ParamType):
     """A file of OpenMM's own, or a path."""
 
@@ -78,6 +82,37 @@ def molecule_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "structure", type=FILE, required=False, cls=SharedArgument, table="system"
     )
     return structure(command)
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what `Cluster` takes."""
+    count, some = click.IntRange(min=1), click.IntRange(min=0)
+    options: dict[str, dict[str, Any]] = {
+        "executor": {
+            "type": EXECUTORS,
+            "help": "Processes of this machine, Parsl's workers, or an array of Slurm jobs, which "
+            "is submitted and waited for by --collect; default: local.",
+        },
+        "workers": {"type": some, "help": "Of a machine; default: its GPUs, or cores; 0: none."},
+        "devices": {"help": "GPUs of this machine, 0,1: one for each worker."},
+        "scheduler": {"type": SCHEDULERS, "help": "With parsl; default: slurm."},
+        "partition": {"help": "Or queue."},
+        "account": {"help": "That pays."},
+        "walltime": {"help": "Of a job, H:MM:SS; windows go on in the next; default: 1:00:00."},
+        "gpus-per-node": {"type": some, "help": "Of a job, one for each worker; default: 0."},
+        "cpus": {"type": count, "help": "Cores of a worker; default: 1."},
+        "max-blocks": {"type": count, "help": "Jobs at the same time; default: 10."},
+        "worker-init": {"help": "Shell commands before a worker: modules, an environment."},
+        "scheduler-options": {"help": "Further lines of the job script."},
+        "max-losses": {
+            "type": some,
+            "help": "How often in a row a window may lose its worker without having come further; "
+            "default: 5.",
+        },
+    }
+    for name, about in reversed(options.items()):
+        command = click.option(f"--{name}", cls=SharedOption, table="cluster", **about)(command)
+    return command
 
 
 def set_threads(number: int) -> None:

@@ -10,9 +10,11 @@ from openmm_cgan.proposals.conditions import GridConditions, UniformConditions
 from openmm_cgan.proposals.propose import Proposals, propose
 from openmm_cgan.proposals.samplers import (
     DensitySampler,
+    LocalSampler,
     Sampler,
     TiedSampler,
     generated_atoms,
+    hangs_on_rest,
     keeps_place,
     knows_density,
     require_same_variables,
@@ -32,6 +34,7 @@ __all__ = [
     "PASSED",
     "DensitySampler",
     "GridConditions",
+    "LocalSampler",
     "Proposals",
     "Rest",
     "Sampler",
@@ -42,6 +45,7 @@ __all__ = [
     "cv_differences",
     "cv_tolerances",
     "generated_atoms",
+    "hangs_on_rest",
     "keeps_place",
     "knows_density",
     "propose",

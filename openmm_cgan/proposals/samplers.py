@@ -115,6 +115,27 @@ class PlacedSampler(Sampler, Protocol):
 
 
 @runtime_checkable
+class LocalSampler(DensitySampler, Protocol):
+    """A DensitySampler of a part of a system, among the rest as it stands.
+
+    Attributes
+    ----------
+    rest : ndarray of int, shape (n_rest,)
+        Atoms of the topology that the part hangs on; none where it makes whole molecules.
+    """
+
+    @property
+    def rest(self) -> NDArray[np.int64]: ...
+
+    def among(self, held: NDArray[np.float64]) -> DensitySampler:
+        """The same where these atoms stand at (n_rest, 3) [nm].
+
+        It makes positions in their place, and its density is one over the part's positions.
+        """
+        ...
+
+
+@runtime_checkable
 class TiedSampler(Sampler, Protocol):
     """A Sampler that knows its molecule, whatever that was solvated in.
 
@@ -185,6 +206,11 @@ def knows_density(sampler: Sampler) -> TypeGuard[DensitySampler]:
 def keeps_place(sampler: Sampler) -> bool:
     """Whether configurations of a sampler must not be moved as a whole."""
     return isinstance(sampler, PlacedSampler) and sampler.keeps_place
+
+
+def hangs_on_rest(sampler: Sampler) -> TypeGuard[LocalSampler]:
+    """Whether a sampler, whose density is known, makes a part among the rest as it stands."""
+    return isinstance(sampler, LocalSampler) and len(sampler.rest) > 0 and sampler.has_density
 
 
 def require_same_variables(

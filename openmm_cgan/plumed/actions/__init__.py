@@ -1,6 +1,7 @@
 """The PLUMED actions that are known natively, each written once.
 
 units            the units that an input's numbers are in
+values           numbers that actions give, elements of vectors, their domains
 names            names of values, as patterns and in messages
 action           what actions share: keywords, values, what stands above a statement
 statements       how a statement becomes an action

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.biases.bias import ARG, STRIDE, Bias
 from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS, Axis, require_inside
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.files.grid_files import GridAxis, read_grid
 from openmm_cgan.plumed.files.tables import FieldTable

@@ -64,9 +64,14 @@ def is_observed(action: Action, _: str = "") -> bool:
 
 
 def default_variables(actions: list[Action]) -> tuple[str, ...]:
-    """Arguments of the biases, each once, in order; of PRINT where there is no bias."""
-    biases: list[Action] = [action for action in actions if isinstance(action, Bias)]
-    users = biases or [action for action in actions if isinstance(action, Print)]
-    names = dict.fromkeys(value.name for action in users for value in action.arguments)
+    """Arguments of the biases, each once, in order; of PRINT where there is no bias.
+
+    The elements of vectors, which PLUMED knows no names of, are left out.
+    """
+    for kind in (Bias, Print):
+        users = [action for action in actions if isinstance(action, kind)]
+        values = [value for action in users for value in action.arguments]
+        if names := dict.fromkeys(value.name for value in values if not value.vector):
+            break
     of_run = depending(actions, lambda a, _: isinstance(a, Bias) or is_observed(a))
     return tuple(name for name in names if name not in of_run)

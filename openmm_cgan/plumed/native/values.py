@@ -151,7 +151,7 @@ class InputValues:
 
     def total_bias(self, found: dict[str, Any]) -> Any:
         """Sum of the biases [kJ/mol]."""
-        return sum(found[f"{b.label}.bias"] * b.units.energy for b in self.biases)
+        return sum(found[b.outputs[0].name] * b.units.energy for b in self.biases)
 
     def bias_of(self, read: tuple[str, ...], cvs: np.ndarray) -> np.ndarray:
         """Sum of the biases [kJ/mol] where some values are given.

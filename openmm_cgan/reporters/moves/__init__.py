@@ -2,13 +2,15 @@
 
 `move` is the contract. `exactness` says where proposals can be exact, `exact` chooses by importance
 weights: `weighing` has their terms, `candidate_record` what they were worth, with the last of them
-in `remembered`. `seed` starts the exploration elsewhere. `choice` is the table of moves by mode: a
-further move is a file here and a row there.
+in `remembered`. `local` does the same with a part among the rest as it is: `held_rest`. `seed`
+starts the exploration elsewhere. `choice` is the table of moves by mode: a further move is a file
+here and a row there.
 """
 
 from openmm_cgan.reporters.moves.choice import MOVES, possible_moves, prepared_move, settled_moves
 from openmm_cgan.reporters.moves.exact import ExactMove
 from openmm_cgan.reporters.moves.exactness import why_not_exact
+from openmm_cgan.reporters.moves.local import LocalMove
 from openmm_cgan.reporters.moves.move import Asked, Move, Refusal, Start
 from openmm_cgan.reporters.moves.seed import SeedMove
 from openmm_cgan.reporters.moves.weighing import Weighed
@@ -17,6 +19,7 @@ __all__ = [
     "MOVES",
     "Asked",
     "ExactMove",
+    "LocalMove",
     "Move",
     "Refusal",
     "SeedMove",

@@ -29,10 +29,13 @@ class CandidateRecord:
     n_cvs, n_candidates : int
     mode : str
         Of the moves, for the warning.
+    each_alone : bool
+        Whether weights are known up to a factor of each move's own: those that are remembered then
+        sum to one in each move.
     """
 
-    def __init__(self, n_cvs: int, n_candidates: int, mode: str) -> None:
-        self.n_candidates, self.mode = n_candidates, mode
+    def __init__(self, n_cvs: int, n_candidates: int, mode: str, each_alone: bool = False) -> None:
+        self.n_candidates, self.mode, self._each_alone = n_candidates, mode, each_alone
         self._recent: deque[float] = deque(maxlen=WINDOW)
         self._sizes: deque[float] = deque(maxlen=100)
         self._memory = Remembered(n_cvs, max(1, REMEMBERED // n_candidates))
@@ -68,6 +71,9 @@ class CandidateRecord:
         logs = weighed.log_weights.copy()
         alive = np.isfinite(logs)
         logs[alive] += weighed.bias[alive] / kT
+        if self._each_alone and alive.any():
+            best = logs[alive].max()
+            logs -= best + np.log(np.exp(logs[alive] - best).sum())
         self._memory.add(np.where(np.isfinite(weighed.cvs), weighed.cvs, conditions), logs)
 
     def _watch(self, largest: float) -> None:

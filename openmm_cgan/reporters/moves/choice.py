@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from openmm_cgan.reporters.moves.exact import ExactMove
+from openmm_cgan.reporters.moves.local import LocalMove
 from openmm_cgan.reporters.moves.move import Asked, Move, Refusal, Start
 from openmm_cgan.reporters.moves.seed import SeedMove
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
 
-MOVES: dict[str, type[Move]] = {"seed": SeedMove, "exact": ExactMove}
+MOVES: dict[str, type[Move]] = {"seed": SeedMove, "exact": ExactMove, "local": LocalMove}
 AUTO = ("exact", "seed")  # of these mode="auto" takes the first that can be made
 
 log = logging.getLogger("openmm_cgan")

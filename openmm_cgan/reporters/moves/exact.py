@@ -98,23 +98,7 @@ class ExactMove:
     @classmethod
     def refusal(cls, asked: Asked) -> Refusal | None:
         """Why the sampler cannot make exact proposals, or the targets ask for seeds."""
-        kind = type(asked.sampler).__name__
-        if not knows_density(asked.sampler):
-            return Refusal(
-                f"the generator of {kind} has no density",
-                "mode='exact' needs the density of what is proposed, and the generator of "
-                f"{kind} has none; use mode='seed', which marks a settle window after each "
-                "injection",
-            )
-        if not (isinstance(asked.targets, str) and asked.targets == "uniform"):
-            return Refusal(
-                "targets are given",
-                "targets are for seeds; mode='exact' draws CV values from a known density: leave "
-                "targets out, and give one by settings=ProposalSettings(conditions=...)",
-            )
-        if isinstance(asked.settings.conditions, str):
-            trained_range(asked.sampler)
-        return None
+        return exactness.refusal_of_given(asked, cls.mode)
 
     @classmethod
     def refusal_in(cls, asked: Asked, simulation: Simulation) -> Refusal | None:

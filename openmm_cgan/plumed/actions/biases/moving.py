@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.biases.bias import ARG, SeparableBias
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.input.expressions import namespace
 
 log = logging.getLogger("openmm_cgan")

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.run_keywords import TEMP
+from openmm_cgan.plumed.actions.values import Value
 
 EXPANSION_KEYWORDS = (
     Keyword("ARG", "arguments", "the values that are expanded", compulsory=True),

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Given, Scope, Value
+from openmm_cgan.plumed.actions.action import Given, Scope
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.expanded.expansions import MAX_STATES, Expansion
 from openmm_cgan.plumed.actions.expanded.options import EXPANDED_KEYWORDS, read_expanded
+from openmm_cgan.plumed.actions.values import Value
 
 
 class OpesExpanded(Bias):
