@@ -21,7 +21,9 @@ from tests.cases import ROOT
 
 INPUTS = ROOT / "plumed_inputs"
 STRUCTURE = ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
-COMMANDS = ["demo", "run", "train", "propose", "refine", "windows", "free-energy", "driver"]
+COMMANDS = [
+    "demo", "run", "train", "propose", "refine", "windows", "free-energy", "driver", "report",
+]  # fmt: skip
 
 
 def call(*words: object) -> Result:
