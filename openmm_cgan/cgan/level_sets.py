@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
-from openmm_cgan.cgan.targets import CHUNK
 from openmm_cgan.cgan.consistency import Restriction, off_target
+from openmm_cgan.cgan.targets import CHUNK
 
 STEPS = 12  # of Newton's method, which doubles the digits with each
 ARRIVED = 1e-9  # of the deviation of a CV
