@@ -54,13 +54,13 @@ def test_the_snippets_run_in_the_order_of_the_page(tmp_path, monkeypatch) -> Non
     for folder in ("plumed_inputs", "openmm_cgan"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     names: dict = {}
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5
     for block in BLOCKS:
         exec(shortened(block), names)
     rows = {name: len((tmp_path / name).read_text().splitlines()) - 1
-            for name in ("proposals.csv", "moves.csv")}  # fmt: skip
-    assert rows == {"proposals.csv": 2, "moves.csv": 4}
-    assert len(read_frames("frames", settling=True)) == 60
+            for name in ("proposals.csv", "moves.csv", "local.csv")}  # fmt: skip
+    assert rows == {"proposals.csv": 2, "moves.csv": 4, "local.csv": 5}
+    assert len(read_frames("frames", settling=True)) == 65
     names["simulation"].reporters.clear()
     names["reporter"].close()
     names["bias"].close()

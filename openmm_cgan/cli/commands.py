@@ -38,16 +38,16 @@ from openmm_cgan.cli.windows import windows
 class Commands(click.Group):
     """A group whose commands end with one line and exit code 1 where they fail."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what was typed: folders remember by which commands they were made."""
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
+
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Add a command, which then takes --config."""
         if cmd.name != "init":
             cmd.params.append(config_option())
         super().add_command(cmd, name)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep what was typed: folders remember by which commands they were made."""
-        ctx.meta[WORDS] = list(args)
-        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; errors become one line unless --debug."""
@@ -157,7 +157,7 @@ def demo(
 @click.option("--model", type=FILE, help="What this model makes is proposed to the run.")
 @click.option("--proposals-every", type=click.IntRange(min=1), default=500, show_default=True,
               help="With --model: steps between two proposals.")  # fmt: skip
-@click.option("--mode", type=click.Choice(["auto", "exact", "seed"]), default="auto",
+@click.option("--mode", type=click.Choice(["auto", "exact", "local", "seed"]), default="auto",
               show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
@@ -216,11 +216,11 @@ def run(
 @click.option(
     "--generator",
     type=click.Choice(["MLPGenerator", "FlowGenerator"]),
-    default="MLPGenerator",
-    show_default=True,
-    help="The paper's, or one whose density is known (exact proposals).",
+    help="The paper's MLPGenerator (default), or a FlowGenerator, whose density is known (exact "
+    "proposals; default with --local).",
 )
 @click.option("--atoms", help=f"{ATOMS} make; default: the solute of frames with a box, else all.")
+@click.option("--local", is_flag=True, help="--atoms hang on the others: for run --mode local.")
 @click.option("--steps", type=int, help="Training steps; default: the package's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
@@ -234,8 +234,9 @@ def train(
     frames: tuple[Path, ...],
     topology: Path,
     out: Path,
-    generator: str,
+    generator: str | None,
     atoms: str | None,
+    local: bool,
     steps: int | None,
     seed: int,
     threads: int,
@@ -253,22 +254,33 @@ def train(
     The model holds the CVs with their units, the topology's fingerprint and the range it was
     trained on, and refuses another molecule. Killed at any moment the training goes on with the
     same command and --resume, as if it had never stopped; its checkpoint goes when the model is
-    there, unless --checkpoint names it.
+    there, unless --checkpoint names it. Of a side chain, a rotor or the end of a chain:
+
+    \b
+        openmm-cgan train run/frames --topology run/topology.pdb --out chi.npz \\
+            --local --atoms "resid 5 and not name N H CA HA C O"
     """
     from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
+    from openmm_cgan.features import ZMatrixFeatures
 
+    if local and atoms is None:
+        raise click.UsageError("--local needs --atoms: which hang on the others")
     require_parent(out, plot, checkpoint)
     kept = checkpoint or out.with_suffix(".chk")
     if resume and not kept.exists():
         raise FileNotFoundError(f"{kept} is not there: no training to go on with")
     if not resume and checkpoint is None and kept.exists():
         raise FileExistsError(f"{kept} is of a training that was stopped: --resume, or remove it")
+    generator = generator or ("FlowGenerator" if local else "MLPGenerator")
     settings = TrainingSettings(generator=generator, seed=seed, report_every=checkpoint_every)
     if steps is not None:
         settings = replace(settings, steps=steps)
     with stopping(kept):
+        part = (
+            {"featurize": ZMatrixFeatures.of_part(atoms)} if local and atoms else {"atoms": atoms}
+        )
         gan = ConditionalGAN.fit(
-            list(frames), topology, settings, checkpoint=kept, threads=threads, atoms=atoms
+            list(frames), topology, settings, checkpoint=kept, threads=threads, **part
         )
         written = gan.save(out)
     if checkpoint is None:

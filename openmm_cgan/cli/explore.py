@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from openmm_cgan.cli.options import CONSTRAINTS, FILE, NEW, require_parent, set_threads
+from openmm_cgan.cli.options import FILE, NEW, molecule_options, require_parent, set_threads
 from openmm_cgan.cli.stopping import stopping
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ NOT_CONVERGED = 3  # exit code
 
 
 @click.command()
-@click.argument("structure", type=FILE)
+@molecule_options
 @click.option("--plumed", "plumed_input", type=FILE, required=True,
               help="PLUMED input: CVs with a PRINT, or with a bias on them.")  # fmt: skip
 @click.option("--difference", required=True, help="The free energy that is wanted: of the second "
@@ -35,14 +34,6 @@ NOT_CONVERGED = 3  # exit code
               help="That an added bias is to get over [kJ/mol].")  # fmt: skip
 @click.option("--biased-steps", type=click.IntRange(min=1000), default=150_000, show_default=True,
               help="Of the first biased run.")  # fmt: skip
-@click.option(
-    "--forcefield",
-    multiple=True,
-    default=["amber14-all.xml", "amber14/tip3pfb.xml"],
-    show_default=True,
-    help="OpenMM force-field file; give it once for each file.",
-)
-@click.option("--constraints", type=CONSTRAINTS, default="HBonds", show_default=True)
 @click.option("--temperature", default=300.0, show_default=True, help="[K]")
 @click.option("--timestep", default=0.002, show_default=True, help="[ps]")
 @click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
@@ -51,17 +42,16 @@ NOT_CONVERGED = 3  # exit code
 @click.option("--resume", is_flag=True, help="Go on with the exploration in --out.")
 @click.option("--out", type=NEW, default="explored", show_default=True, help="Folder.")
 def explore(
-    structure: Path,
     plumed_input: Path,
-    forcefield: Sequence[str],
-    constraints: str,
     platform: str | None,
     workers: int | None,
     resume: bool,
     out: Path,
     **options: Any,
 ) -> None:
-    """From STRUCTURE (a PDB file) and CVs to a free-energy difference, or why there is none.
+    """From a structure and CVs to a free-energy difference, or why there is none.
+
+    The molecule is given as to `openmm-cgan run`.
 
     \b
     Example:
@@ -76,20 +66,22 @@ def explore(
     same command with --resume goes on. The exit code is 3 where nothing can be claimed.
     """
     from openmm_cgan.cli.exploration import Workshop
-    from openmm_cgan.cli.molecules import load_molecule
+    from openmm_cgan.cli.exploration_folder import ExplorationFolder
+    from openmm_cgan.cli.molecule_files import MoleculeFiles, molecule_of
     from openmm_cgan.explore.circle import RECORD
     from openmm_cgan.explore.circle import explore as explored
     from openmm_cgan.explore.settings import ExploreSettings
 
     require_parent(out)
     set_threads(1)
+    files = MoleculeFiles(**{f.name: options.pop(f.name) for f in fields(MoleculeFiles)})
     settings = ExploreSettings(**options)
-    molecule = load_molecule(structure, forcefield, constraints)
-    workshop = Workshop(molecule, plumed_input, out, settings, platform, workers)
-    workshop.check()
+    molecule = molecule_of(files)
+    place = ExplorationFolder(molecule, plumed_input, out, settings, platform, workers)
+    place.check()
     _begin(out, settings, resume)
     with stopping(out / RECORD):
-        outcome = explored(workshop, settings, out, say=click.echo)
+        outcome = explored(Workshop(place), settings, out, say=click.echo)
     click.echo(f"{outcome.evaluations:,} force evaluations; see {out / 'decisions.csv'}")
     if not outcome.converged:
         sys.exit(NOT_CONVERGED)

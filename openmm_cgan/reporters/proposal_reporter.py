@@ -52,8 +52,9 @@ class ProposalReporter:
     """Puts generated configurations into a running simulation.
 
     In mode "exact" the current configuration and fresh candidates compete every ``reportInterval``
-    steps by their importance weights (see `ExactMove`); what the run samples stays exactly what it
-    was, only faster. Every FrameReporter starts a new segment, without settle window.
+    steps by their importance weights (see `ExactMove`); in mode "local" those of a part, the rest
+    staying where it is (`LocalMove`). What the run samples stays exactly what it was, only faster.
+    Every FrameReporter starts a new segment, without settle window.
 
     In mode "seed" a target is chosen every ``reportInterval`` steps, a batch of configurations is
     generated at it and screened, and one that passed is healed in a second Context and judged
@@ -80,10 +81,10 @@ class ProposalReporter:
     targets : "uniform", "least_visited", ndarray of shape (m, n_cvs), or callable
         Where seeds go: drawn uniformly over the range that the sampler was trained on, where the
         run has been least, listed, or a function ``(visited, rng) -> target``.
-    mode : {"auto", "seed", "exact"}
+    mode : {"auto", "seed", "exact", "local"}
         "exact" needs a sampler whose density is known and that makes all atoms, no periodic box,
-        and a bias that is a function of the CVs; "auto" takes it where it can be, else "seed", and
-        logs why.
+        and a bias that is a function of the CVs, "local" one of a part that hangs on the rest, in
+        any box; "auto" takes "exact" where it can be, else "seed", and logs why.
     append : bool
         Append to the file of an earlier run. If that is gone on with from an earlier step, rows
         later than the step are left out, and all are kept in ``later.NAME``.

@@ -1,6 +1,7 @@
 """The command line as a user meets it: help, errors of one line, and each command on small data."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -63,7 +64,13 @@ def test_run_keeps_frames_and_restarts(tmp_path: Path) -> None:
     assert {p.name for p in folder.iterdir()} >= {
         "frames", "COLVAR", "topology.pdb", "plumed.dat", "run.json", "state.xml", "system.xml",
     }  # fmt: skip
-    call_well(*run_options(folder), "--restart")
+    assert "native" in (folder / "report.html").read_text()
+    (folder / "report.html").unlink()
+    call_well(*run_options(folder), "--restart", "--no-report")
+    assert not (folder / "report.html").exists()
+    [first, again] = (folder / "commands.txt").read_text().splitlines()
+    assert shlex.split(again) == [*shlex.split(first), "--restart", "--no-report"]
+    assert shlex.split(first)[:3] == ["openmm-cgan", "run", str(STRUCTURE)]
     steps = read_frames(folder / "frames").step
     np.testing.assert_array_equal(steps, np.arange(100, 1201, 100))
     assert json.loads((folder / "run.json").read_text())["temperature"] == 300.0

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import openmm
 import pytest
+import torch
 from numpy.typing import NDArray
 from openmm import app
 from scipy import stats
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.potentials import half_log_det_constraints
+from openmm_cgan.potentials import Potential, half_log_det_constraints
 from openmm_cgan.proposals import GridConditions, hangs_on_rest
-from openmm_cgan.proposals.weights import log_condition_noise
-from openmm_cgan.reporters.moves import Asked, LocalMove, Start, Weighed
+from openmm_cgan.proposals.selection import choose
+from openmm_cgan.proposals.weights import log_condition_noise, noisy_conditions
+from openmm_cgan.reporters.moves import Asked, LocalMove, Start, Weighed, exactness
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Chain
 from tests.cases.chain_end import INPUTS, RANGES, ChainEnd
@@ -249,7 +251,7 @@ def moved(move: LocalMove, x: NDArray, n_moves: int, seed: int) -> NDArray:
     return after
 
 
-def sampled_p_value(x: NDArray, expected: NDArray, move: LocalMove) -> float:
+def sampled_p_value(x: NDArray, expected: NDArray) -> float:
     """p of independent chains against others (Kolmogorov and Smirnov), smallest times number."""
     found = []
     for name, values in internal_of(x).items():
@@ -270,28 +272,61 @@ def test_exact_samples_stay_exact(name: str, n_candidates: int, tmp_path: Path) 
     after = moved(move, x, 2, seed=7)
     assert (after[:, 3] != x[:, 3]).any(axis=1).mean() > 0.2, "many have moved"
     assert (after[:, :3] == x[:, :3]).all(), "the rest stays, to the last bit"
-    assert sampled_p_value(after, exact_samples(case, 20_000, 6, bias), move) > RIGHT
+    assert sampled_p_value(after, exact_samples(case, 20_000, 6, bias)) > RIGHT
 
 
 @pytest.mark.parametrize(
     ("name", "leave_out"),
-    [("constrained", no_fixman), ("biased", no_bias), ("biased", no_k), ("biased", no_rest)],
+    [("constrained", no_fixman), ("biased", no_bias), ("biased", no_rest)],
 )
 def test_exact_samples_are_lost_with_a_factor_left_out(
-    name: str, leave_out: Callable[[LocalMove], None], tmp_path: Path
+    name: str,
+    leave_out: Callable[[LocalMove], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     case = CASES[name]
     bias = bias_of(case, tmp_path)
     x = exact_samples(case, 400, 5, bias)
     move = move_of(case, tmp_path, x[0])
     leave_out(move)
-    exactness_of_frame = pytest.MonkeyPatch()
-    exactness_of_frame.setattr(
-        "openmm_cgan.reporters.moves.exactness.require_same_energy", lambda *_: None
-    )
+    monkeypatch.setattr(exactness, "require_same_energy", lambda *_: None)  # it would notice
     after = moved(move, x, 3, seed=7)
-    exactness_of_frame.undo()
-    assert sampled_p_value(after, exact_samples(case, 20_000, 6, bias), move) < 1e-5
+    assert sampled_p_value(after, exact_samples(case, 20_000, 6, bias)) < 1e-5
+
+
+def moved_about_one_rest(move: LocalMove, x: NDArray, n_moves: int, seed: int) -> NDArray:
+    """Ends (n, 1, 3) of many chains about one rest, moved at once with one candidate each."""
+    rng, held = np.random.default_rng(seed), move.potential
+    sampler = move.sampler.among(held.current[:3])
+    for _ in range(n_moves):
+        cvs = move.bias.cv_values(held.whole(x))
+        here = noisy_conditions(cvs, move.noise, move.variables, rng)
+        drawn = move.conditions.draw(len(x), rng)
+        made, log_prob = sampler.sample_with_log_prob(drawn, seed=int(rng.integers(2**31)))
+        current = move.weigh(x, here, sampler.log_prob(x, here)).log_weights
+        fresh = move.weigh(made, drawn, log_prob).log_weights
+        chosen = choose(current, fresh[:, None], rng)
+        x = np.where((chosen >= 0)[:, None, None], made, x)
+    return x
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_the_noise_of_conditions_counts(is_whole: bool, tmp_path: Path) -> None:
+    """k(c|xi) of a distance between the part and the rest, with one candidate a move."""
+    case, n = CASES["auxiliary"], 1500
+    rest, *others = case.chain.sample(1 + n, T, seed=4)
+    move = move_of(case, tmp_path, rest)
+    internal = move.sampler.z.to_internal(torch.from_numpy(np.array(others)[:, [3, 0, 1, 2]]))
+    x = move.sampler.z.among(rest[:3]).to_cartesian(internal).numpy()
+    if not is_whole:
+        no_k(move)
+    after = moved_about_one_rest(move, x, 42, seed=7)
+    phi = internal_of(move.potential.whole(after))["phi"]
+    grid, density = density_of(case, "phi", rest)
+    total = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
+    p_value = stats.kstest(phi, lambda x: np.interp(x, grid, total / total[-1])).pvalue
+    assert p_value > RIGHT if is_whole else p_value < WRONG
 
 
 def test_moves_go_as_often_as_they_come(tmp_path: Path) -> None:
@@ -337,3 +372,44 @@ def test_cvs_of_the_rest_are_told_from_those_that_the_part_moves(tmp_path: Path)
     move = move_of(case, tmp_path, FLEXIBLE.sample(1, T, seed=2)[0])
     assert move.is_moved.tolist() == [False, True, True]
     assert move.noise.tolist() == [0.0, 0.0, 0.02]
+
+
+# ---- candidates weighed by a quick energy, and the choice corrected by the whole one
+
+
+def with_a_wrong_energy(move: LocalMove) -> LocalMove:
+    """As if the torsion were free and the bonds softer."""
+    other = dataclasses.replace(FLEXIBLE, barrier=0.0, tilt=3.0, bond_stiffness=12_000.0)
+    move.potential.quick = Potential(other.system(), n_contexts=1)
+    return move
+
+
+@pytest.mark.parametrize("is_corrected", [True, False])
+def test_a_quick_energy_is_corrected(
+    is_corrected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["biased"]
+    bias = bias_of(case, tmp_path)
+    x = exact_samples(case, 500, 5, bias)
+    move = with_a_wrong_energy(move_of(case, tmp_path, x[0]))
+    if not is_corrected:
+        monkeypatch.setattr(move, "_corrected", lambda x, weighed, chosen, rng: (weighed, chosen))
+    after = moved(move, x, 2, seed=7)
+    assert (after[:, 3] != x[:, 3]).any(axis=1).mean() > 0.2, "many have moved"
+    p_value = sampled_p_value(after, exact_samples(case, 20_000, 6, bias))
+    assert p_value > RIGHT if is_corrected else p_value < 1e-5
+
+
+def test_a_quick_energy_costs_two_whole_ones_where_a_candidate_is_chosen(tmp_path: Path) -> None:
+    case = CASES["flexible"]
+    x = case.chain.sample(1, T, seed=3)[0]
+    move = with_a_wrong_energy(move_of(case, tmp_path, x))
+    move.follow(move._running, T)
+    rng, right = np.random.default_rng(3), Potential(case.chain.system(), n_contexts=1)
+    found = [move.attempt(x, None, rng) for _ in range(20)]
+    accepted = [attempt for attempt in found if attempt.positions is not None]
+    assert 2 < len(accepted) < 20
+    for attempt in accepted:
+        assert attempt.candidates.energies == 2
+        assert attempt.energy_after == pytest.approx(right.energies(attempt.positions[None])[0])
+    assert {attempt.candidates.energies for attempt in found} <= {0, 2}

@@ -77,9 +77,14 @@ def _pairwise(
     dielectric = force.getReactionFieldDielectric()
     slope = (dielectric - 1) / (2 * dielectric + 1) / cutoff**3
     shift = 3 * dielectric / (2 * dielectric + 1) / cutoff
+    factor, part_of_it = "1", ""
+    if force.getUseSwitchingFunction():  # of Lennard-Jones alone
+        begin = force.getSwitchingDistance().value_in_unit(unit.nanometer)
+        factor = "select(step(x), 1 + x^3*(15*x - 10 - 6*x^2), 1)"
+        part_of_it = f"; x = (r - {begin!r})/{cutoff - begin!r}"
     between = openmm.CustomNonbondedForce(
-        f"4*sqrt(e1*e2)*(s^12 - s^6) + {COULOMB}*q1*q2*(1/r + {slope!r}*r^2 - {shift!r});"
-        "s = 0.5*(s1 + s2)/r"
+        f"4*sqrt(e1*e2)*(s^12 - s^6)*{factor}"
+        f" + {COULOMB}*q1*q2*(1/r + {slope!r}*r^2 - {shift!r}); s = 0.5*(s1 + s2)/r{part_of_it}"
     )
     for name in ("q", "s", "e"):
         between.addPerParticleParameter(name)
@@ -89,9 +94,6 @@ def _pairwise(
     periodic = force.usesPeriodicBoundaryConditions()
     between.setNonbondedMethod(between.CutoffPeriodic if periodic else between.CutoffNonPeriodic)
     between.setCutoffDistance(cutoff)
-    if force.getUseSwitchingFunction():
-        between.setUseSwitchingFunction(True)
-        between.setSwitchingDistance(force.getSwitchingDistance())
     exceptions = openmm.CustomBondForce(f"4*e*((s/r)^12 - (s/r)^6) + {COULOMB}*q/r")
     for name in ("q", "s", "e"):
         exceptions.addPerBondParameter(name)

@@ -93,8 +93,10 @@ class Weighed:
 
     def without_first(self) -> Weighed:
         """The candidates, where the current configuration is the first of all."""
-        rows = (self.reasons, self.cvs, self.energies, self.bias, self.log_weights)
-        return Weighed(*(array[1:] for array in rows), self.evaluated)
+        return Weighed(
+            self.reasons[1:], self.cvs[1:], self.energies[1:], self.bias[1:],
+            self.log_weights[1:], self.evaluated,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)

@@ -289,6 +289,8 @@ class Moved(Variable):
 
     def _inner_gradient(self, index: int, seen: np.ndarray, box: Any) -> tuple[float, np.ndarray]:
         """Value, and its gradient on all atoms as the variable sees them."""
+        if not self.inner.sites:  # of the box alone
+            return float(self.inner.values(seen, box)[index]), np.zeros_like(seen)
         value, slopes = self.inner.gradient(index, seen, box)
         total = np.zeros_like(seen)
         for site, slope in zip(self.inner.sites, slopes, strict=True):
@@ -333,8 +335,6 @@ def as_moved(action: Action, scope: Scope) -> Action:
             raise action.not_native(action.name, message)
     if (not fits or action.is_rigid) and (not wraps or action.periodic):
         return action
-    if not action.sites:
-        raise action.not_native(action.name, "below FIT_TO_TEMPLATE it is not native")
     wholes = [mover for mover in movers if isinstance(mover, WholeMolecules)]
     if any(m.stride != 1 or not all(isinstance(a, int) for a in m.atoms) for m in wholes):
         message = "below a WHOLEMOLECULES with STRIDE or virtual atoms it is not native"
