@@ -115,6 +115,8 @@ ORDER = [
     "plumed.actions.biases",
     "plumed.actions.expanded.expansions",
     "plumed.actions.expanded.linear",
+    "plumed.actions.expanded.multibaric",
+    "plumed.actions.expanded.energies",
     "plumed.actions.expanded.umbrellas",
     "plumed.actions.expanded.options",
     "plumed.actions.expanded.opes_expanded",

@@ -18,7 +18,7 @@ pytorch_model    PYTORCH_MODEL
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
 pbmetad          PBMETAD
-expanded         OPES_EXPANDED, ECV_MULTITHERMAL, ECV_LINEAR, ECV_UMBRELLAS_LINE
+expanded         OPES_EXPANDED and the ECV_ actions
 external, funnel EXTERNAL; FUNNEL
 committor        COMMITTOR
 dumps            DUMPATOMS, DUMPDERIVATIVES, DUMPFORCES, DUMPPROJECTIONS, DUMPMASSCHARGE
@@ -45,9 +45,11 @@ from openmm_cgan.plumed.actions.dumps import (
     DumpMassCharge,
     DumpProjections,
 )
+from openmm_cgan.plumed.actions.expanded.energies import EcvCustom
 from openmm_cgan.plumed.actions.expanded.linear import EcvLinear, EcvMultithermal
+from openmm_cgan.plumed.actions.expanded.multibaric import EcvMultithermalMultibaric
 from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
-from openmm_cgan.plumed.actions.expanded.umbrellas import EcvUmbrellasLine
+from openmm_cgan.plumed.actions.expanded.umbrellas import EcvUmbrellasFile, EcvUmbrellasLine
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.function_path import FuncPathMsd
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
@@ -149,7 +151,10 @@ ACTIONS: dict[str, type[Action]] = {
         OpesExplore,
         EcvMultithermal,
         EcvLinear,
+        EcvMultithermalMultibaric,
         EcvUmbrellasLine,
+        EcvUmbrellasFile,
+        EcvCustom,
         OpesExpanded,
         External,
         Funnel,
