@@ -30,6 +30,7 @@ from openmm_cgan.plumed.geometry.molecules import wrapped_around
 from openmm_cgan.plumed.geometry.superposition import (
     best_rotation,
     mean_square_deviation,
+    pulled_by_turn,
 )
 from openmm_cgan.plumed.input.expressions import namespace
 
@@ -214,9 +215,7 @@ class FitToTemplate(GroupVariable):
         u = (self._whole(positions, box) - centre) @ turn
         if not self.rotates:
             return u, np.zeros_like(u)
-        overlap = (weights * u).T @ y
-        stiff = np.trace(overlap) * np.eye(3) - overlap
-        return u, weights * np.cross(y, np.linalg.solve(stiff.T, torque))
+        return u, pulled_by_turn(u, y, weights, torque)
 
 
 class Moved(Variable):
