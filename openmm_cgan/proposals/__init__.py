@@ -10,6 +10,8 @@ from openmm_cgan.proposals.conditions import GridConditions, UniformConditions
 from openmm_cgan.proposals.propose import Proposals, propose
 from openmm_cgan.proposals.samplers import (
     DensitySampler,
+    LatentMap,
+    LatentSampler,
     Sampler,
     TiedSampler,
     generated_atoms,
@@ -32,6 +34,8 @@ __all__ = [
     "PASSED",
     "DensitySampler",
     "GridConditions",
+    "LatentMap",
+    "LatentSampler",
     "Proposals",
     "Rest",
     "Sampler",

@@ -8,7 +8,7 @@ that interacts.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.potentials import potential_beside
 from openmm_cgan.proposals import (
     PASSED,
@@ -40,7 +39,7 @@ from openmm_cgan.proposals.weights import (
 from openmm_cgan.reporters.attempts import ENERGY_NOT_FINITE, Attempt, Candidates
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
-from openmm_cgan.reporters.moves.remembered import Remembered
+from openmm_cgan.reporters.moves.remembered import Remembered, WeightWatch
 from openmm_cgan.reporters.surroundings import superpose
 
 if TYPE_CHECKING:
@@ -57,10 +56,9 @@ OUTSIDE_CONDITIONS = "outside conditions"
 OUTSIDE_GENERATOR = "outside generator"
 
 PLACED_WITHIN = 1e-4  # CV units: of a CV that is a coordinate of the generator
+CANDIDATES = 100  # of a move, where nothing else is asked for
 REMEMBERED = 200_000  # candidates
 TRIED = 64  # conditions, before anything moves
-WINDOW = 20  # moves that the warning looks back on
-DOMINATED = 0.5  # of the weight of all candidates, in one
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,8 @@ class Weighed:
     log_weights : ndarray, shape (n,)
     evaluated : int
         Number of energies evaluated.
+    slopes : ndarray, shape (n, n_atoms, 3), or None
+        Of -U/kT by positions [1/nm], where they were asked for; NaN where the weight is zero.
     """
 
     reasons: NDArray
@@ -86,6 +86,7 @@ class Weighed:
     bias: NDArray
     log_weights: NDArray
     evaluated: int
+    slopes: NDArray | None = None
 
 
 class ExactMove:
@@ -123,17 +124,16 @@ class ExactMove:
         potential: Potential,
         screen: Screen,
         kT: float,
-        n_candidates: int = 100,
+        n_candidates: int = CANDIDATES,
         conditions: str | Conditions = "uniform",
     ) -> None:
         self.bias, self.potential, self.screen = bias, potential, screen
-        self.kT, self.n_candidates = kT, n_candidates
+        self.kT = kT
         self._given = conditions
         self._running_energy = np.nan  # of the present frame, without the bias, once it is known
-        self._recent: deque[float] = deque(maxlen=WINDOW)
-        self._sizes: deque[float] = deque(maxlen=100)
-        self._memory = Remembered(len(sampler.variables), max(1, REMEMBERED // n_candidates))
-        self._moves, self._quiet_until = 0, WINDOW
+        self._n_cvs = len(sampler.variables)
+        self._set_candidates(n_candidates)
+        self._weights = WeightWatch()
         self.replace_sampler(sampler)
 
     @classmethod
@@ -143,15 +143,15 @@ class ExactMove:
         if not knows_density(asked.sampler):
             return Refusal(
                 f"the generator of {kind} has no density",
-                "mode='exact' needs the density of what is proposed, and the generator of "
+                f"mode={cls.mode!r} needs the density of what is proposed, and the generator of "
                 f"{kind} has none; use mode='seed', which marks a settle window after each "
                 "injection",
             )
         if not (isinstance(asked.targets, str) and asked.targets == "uniform"):
             return Refusal(
                 "targets are given",
-                "targets are for seeds; mode='exact' draws CV values from a known density: leave "
-                "targets out, and give one by settings=ProposalSettings(conditions=...)",
+                f"targets are for seeds; mode={cls.mode!r} draws CV values from a known density: "
+                "leave targets out, and give one by settings=ProposalSettings(conditions=...)",
             )
         if isinstance(asked.settings.conditions, str):
             trained_range(asked.sampler)
@@ -161,7 +161,7 @@ class ExactMove:
     def refusal_in(cls, asked: Asked, simulation: Simulation) -> Refusal | None:
         """Why proposals cannot be exact in a simulation."""
         reason = exactness.why_not_exact(asked.sampler, simulation, asked.bias)
-        error = f"mode='exact' is not possible: {reason}; use mode='seed'"
+        error = f"mode={cls.mode!r} is not possible: {reason}; use mode='seed'"
         return Refusal(reason, error) if reason else None
 
     @classmethod
@@ -183,7 +183,7 @@ class ExactMove:
             potential_beside(start.simulation, asked.bias.force_groups()),
             Screen(topology, start.positions[atoms], None, kept, atoms.tolist()),
             GAS_CONSTANT * start.temperature,
-            asked.settings.candidates,
+            asked.settings.candidates or CANDIDATES,
             asked.settings.conditions,
         )
         if not keeps_place(asked.sampler):
@@ -218,6 +218,11 @@ class ExactMove:
         self.atoms = np.asarray(sampler.atoms, dtype=int)
         self.noise = np.asarray(sampler.condition_noise, dtype=float)
 
+    def _set_candidates(self, n_candidates: int) -> None:
+        """Have so many fresh candidates from now on; what is remembered is gone."""
+        self.n_candidates = n_candidates
+        self._memory = Remembered(self._n_cvs, max(1, REMEMBERED // n_candidates))
+
     def follow(self, context: openmm.Context, temperature: float) -> None:
         """Take over the parameters of the running Context, its energy, and the temperature [K]."""
         self.potential.follow(context)
@@ -251,11 +256,10 @@ class ExactMove:
         Attempt
             With positions, superposed on the current ones, if a candidate was chosen.
         """
-        current = positions[None, self.atoms]
-        cvs = self.bias.cv_values(positions)[None]
-        here = noisy_conditions(cvs, self.noise, self.sampler.variables, rng)
+        cvs, here = self._conditioned(positions, rng)
         if not np.isfinite(self.conditions.log_density(here)[0]):
-            return self._kept(cvs[0], here[0], OUTSIDE_CONDITIONS)
+            return self._kept(cvs, here[0], OUTSIDE_CONDITIONS)
+        current = positions[None, self.atoms]
         drawn = self.conditions.draw(self.n_candidates, rng)
         seed = int(rng.integers(1, 2**31 - 1))
         made, log_prob = self.sampler.sample_with_log_prob(drawn, seed=seed)
@@ -267,8 +271,19 @@ class ExactMove:
         chosen = int(choose(weighed.log_weights[0], weighed.log_weights[1:], rng))
         return self._attempt(x, conditions, weighed, chosen, positions)
 
+    def _conditioned(
+        self, positions: NDArray[np.float64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """CVs (n_cvs,) of the current configuration, and a condition (1, n_cvs) drawn for them."""
+        cvs = self.bias.cv_values(positions)[None]
+        return cvs[0], noisy_conditions(cvs, self.noise, self.sampler.variables, rng)
+
     def weigh(
-        self, x: NDArray[np.float64], conditions: NDArray[np.float64], log_prob: NDArray[np.float64]
+        self,
+        x: NDArray[np.float64],
+        conditions: NDArray[np.float64],
+        log_prob: NDArray[np.float64],
+        with_slopes: bool = False,
     ) -> Weighed:
         """Weights of configurations of the sampler.
 
@@ -280,18 +295,25 @@ class ExactMove:
             For which they were made.
         log_prob : ndarray, shape (n,)
             Log density of the sampler.
+        with_slopes : bool
+            Whether to evaluate forces as well.
         """
         n, n_cvs = conditions.shape
         reasons = self.screen.check(x).astype("U24")
         reasons[(reasons == PASSED) & ~np.isfinite(log_prob)] = OUTSIDE_GENERATOR
         terms = {name: np.full(n, np.nan) for name in ("energy", "bias", "fixman", "noise")}
         cvs, rows = np.full((n, n_cvs), np.nan), np.flatnonzero(reasons == PASSED)
+        slopes = np.full(x.shape, np.nan) if with_slopes else None
         if len(rows):
             whole = np.empty((len(rows), *x.shape[1:]))
             whole[:, self.atoms] = x[rows]
             cvs[rows] = self.bias.cv_values(whole)
             reasons[rows[self._misplaced(cvs[rows], conditions[rows])]] = CV_ERROR
-            terms["energy"][rows] = self.potential.energies(whole)
+            if slopes is None:
+                terms["energy"][rows] = self.potential.energies(whole)
+            else:
+                terms["energy"][rows], found = self.potential.energies_and_gradients(whole)
+                slopes[rows] = -found[:, self.atoms] / self.kT
             terms["bias"][rows] = self.bias.bias_of_cvs(cvs[rows])
             terms["fixman"][rows] = self.potential.half_log_det(whole)
             terms["noise"][rows] = log_condition_noise(
@@ -306,7 +328,9 @@ class ExactMove:
             log_noise=terms["noise"],
         ).total()
         log_weights[reasons != PASSED] = -np.inf
-        return Weighed(reasons, cvs, terms["energy"], terms["bias"], log_weights, len(rows))
+        if slopes is not None:
+            slopes[np.isneginf(log_weights)] = np.nan
+        return Weighed(reasons, cvs, terms["energy"], terms["bias"], log_weights, len(rows), slopes)
 
     def _misplaced(self, cvs: NDArray, conditions: NDArray) -> NDArray:
         """Whether a CV that is a coordinate has not the value asked for."""
@@ -334,33 +358,15 @@ class ExactMove:
             moved[self.atoms] = own if keeps_place(self.sampler) else superpose(own, onto)
         best = fresh.max()
         largest = float(1 / np.exp(fresh - best).sum()) if np.isfinite(best) else np.nan
-        self._watch(largest)
-        self._sizes.append(kish_effective_sample_size(fresh))
+        size = kish_effective_sample_size(fresh)
+        self._weights.look(self.n_candidates, size, largest)
         counted = Counter(str(reason) for reason in weighed.reasons[1:] if reason)
-        candidates = Candidates(
-            len(fresh), dict(counted), weighed.evaluated, self._sizes[-1], largest
-        )
+        candidates = Candidates(len(fresh), dict(counted), weighed.evaluated, size, largest)
         return Attempt(conditions[row], cvs, cvs, energy, energy, reason, moved, candidates)
-
-    def _watch(self, largest: float) -> None:
-        """Say so when the weights are dominated by a few; again only after ten times as long."""
-        self._recent.append(1.0 if np.isnan(largest) else largest)
-        self._moves += 1
-        if self.n_candidates < 10 or self._moves < self._quiet_until:
-            return
-        if (typical := float(np.median(self._recent))) > DOMINATED:
-            log.warning(
-                "exact proposals are dominated by a few: over the last %d moves the best of %d "
-                "candidates typically had %.0f %% of their weight; train the generator longer, or "
-                "on frames from where the run is, or draw conditions from where the free energy is "
-                "low (GridConditions)",
-                len(self._recent), self.n_candidates, 100 * typical,
-            )  # fmt: skip
-            self._quiet_until = 10 * self._moves
 
     def summary(self) -> str:
         """How many of the candidates count, in words."""
-        typical = np.median(self._sizes) if self._sizes else np.nan
+        typical = self._weights.typical_size
         return f"effective sample size {typical:.3g} of {self.n_candidates} candidates (median)"
 
     def _remember(self, weighed: Weighed, conditions: NDArray) -> None:
@@ -371,15 +377,8 @@ class ExactMove:
         self._memory.add(np.where(np.isfinite(cvs), cvs, conditions[1:]), logs)
 
     def saved(self) -> dict[str, NDArray]:
-        """What it remembers (see `Remembered`), and what its warning looks back on.
-
-        ``recent`` and ``sizes`` (n,); ``moves`` (2,): their number, and until when it is quiet.
-        """
-        return self._memory.saved() | {
-            "recent": np.array(self._recent),
-            "sizes": np.array(self._sizes),
-            "moves": np.array([self._moves, self._quiet_until]),
-        }
+        """What it remembers, and what its warning looks back on."""
+        return self._memory.saved() | self._weights.saved()
 
     def restore_saved(self, arrays: dict[str, NDArray]) -> None:
         """Take over what `saved` gave.
@@ -390,10 +389,7 @@ class ExactMove:
             If it does not fit.
         """
         self._memory.restore_saved(arrays)
-        for name, kept in (("recent", self._recent), ("sizes", self._sizes)):
-            kept.clear()
-            kept.extend(saved_array(arrays, name, (None,)).tolist())
-        self._moves, self._quiet_until = map(int, saved_array(arrays, "moves", (2,)))
+        self._weights.restore_saved(arrays)
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:
         """CVs (n, n_cvs) and log weights (n,) of candidates, against the unbiased ensemble."""
