@@ -161,7 +161,8 @@ def demo(
 @click.option("--model", type=FILE, help="What this model makes is proposed to the run.")
 @click.option("--proposals-every", type=click.IntRange(min=1), default=500, show_default=True,
               help="With --model: steps between two proposals.")  # fmt: skip
-@click.option("--mode", type=click.Choice(["auto", "exact", "local", "seed"]), default="auto",
+@click.option("--mode", default="auto",
+              type=click.Choice(["auto", "exact", "annealed", "local", "seed"]),
               show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
