@@ -15,6 +15,7 @@ from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
 from openmm_cgan.cli.explore import explore
 from openmm_cgan.cli.free_energies import free_energy
+from openmm_cgan.cli.init import init
 from openmm_cgan.cli.judge import judge
 from openmm_cgan.cli.options import (
     ATOMS,
@@ -38,16 +39,16 @@ from openmm_cgan.cli.windows import windows
 class Commands(click.Group):
     """A group whose commands end with one line and exit code 1 where they fail."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what was typed: folders remember by which commands they were made."""
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
+
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Add a command, which then takes --config."""
         if cmd.name != "init":
             cmd.params.append(config_option())
         super().add_command(cmd, name)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep what was typed: folders remember by which commands they were made."""
-        ctx.meta[WORDS] = list(args)
-        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; errors become one line unless --debug."""
@@ -87,6 +88,9 @@ def main(debug: bool, verbose: bool) -> None:
             --at phi=1.0,psi=-1.0 -n 20 --out seeds.pdb
         openmm-cgan windows run --cv phi --model model.npz --steps 50000 --out windows
         openmm-cgan free-energy windows/window-* --cv phi --out profile.csv
+
+    One file for all of these: openmm-cgan init molecule.pdb > run.toml, then --config run.toml.
+    Completion of words in a shell: openmm-cgan doctor says how.
 
     Units: nm, ps, kJ/mol, rad, K; CV values in the units of the PLUMED input.
     """
@@ -157,7 +161,8 @@ def demo(
 @click.option("--model", type=FILE, help="What this model makes is proposed to the run.")
 @click.option("--proposals-every", type=click.IntRange(min=1), default=500, show_default=True,
               help="With --model: steps between two proposals.")  # fmt: skip
-@click.option("--mode", type=click.Choice(["auto", "exact", "local", "seed"]), default="auto",
+@click.option("--mode", default="auto",
+              type=click.Choice(["auto", "exact", "annealed", "local", "seed"]),
               show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
@@ -361,6 +366,7 @@ def propose(
     click.echo(f"{counts}: {out}, {csv}")
 
 
+main.add_command(init)
 main.add_command(refine)
 main.add_command(windows)
 main.add_command(driver)

@@ -1,7 +1,7 @@
 """What carries out the decisions of an exploration: runs, trainings, weights, windows, in folders.
 
-Each folder is complete in itself, as the commands leave theirs: ``look``, ``hot``, ``biased-1``
-..., ``model-1.npz``, ``chains-1``, ``windows``. A phase that was killed goes on from what it left.
+Each folder is complete in itself, as the commands leave theirs: ``look``, ``hot``, ``biased-1``,
+``model-1.npz``, ``chains-1``, ``windows-1``. A phase that was killed goes on from what it left.
 """
 
 from __future__ import annotations
@@ -15,25 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openmm
 
 from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.cli.exploration_folder import HOT, INPUT, LOOK, ExplorationFolder
 from openmm_cgan.cli.explored_numbers import claim_of_generated, claim_of_windows
 from openmm_cgan.cli.judging import judge_model
-from openmm_cgan.cli.simulations import RunSettings, run_biased
-from openmm_cgan.explore.added_bias import has_bias, widths_of, with_metadynamics
+from openmm_cgan.explore.added_bias import widths_of, with_metadynamics
 from openmm_cgan.explore.circle import Step
 from openmm_cgan.explore.coverage import coverage_of, unseen_wells
 from openmm_cgan.explore.decisions import CANDIDATES, MOST_MISSED
-from openmm_cgan.explore.settings import ExploreSettings
-from openmm_cgan.explore.torsions import never_seen, turning_torsions
+from openmm_cgan.explore.torsions import never_seen
 from openmm_cgan.frames import Frames, read_frames
-from openmm_cgan.free_energy.differences import StateDifference
-from openmm_cgan.json_files import read_json
 from openmm_cgan.metrics.judging import Judgement
 from openmm_cgan.metrics.sampling import r_hat
-from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.run_folders import FRAMES, RECORD
+from openmm_cgan.run_folders import FRAMES
 from openmm_cgan.testsystems import Molecule
 
 if TYPE_CHECKING:
@@ -41,7 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("openmm_cgan")
 
-LOOK, HOT, INPUT = "look", "hot", "plumed.dat"
 HOTTER = 3.0  # times the temperature of the run
 FRAMES_OF_LOOK = 10  # steps between them
 JUDGED = 4000  # configurations, one energy each
@@ -57,50 +51,15 @@ class Workshop:
 
     Attributes
     ----------
-    molecule : Molecule
-        Its System without a bias.
-    plumed_input : Path
-    folder : Path
-    settings : ExploreSettings
-    platform : str or None
-    workers : int or None
-        Processes for windows.
+    place : ExplorationFolder
     """
 
-    molecule: Molecule
-    plumed_input: Path
-    folder: Path
-    settings: ExploreSettings
-    platform: str | None = None
-    workers: int | None = None
+    place: ExplorationFolder
 
     @property
     def needs_bias(self) -> bool:
         """Whether the input has no bias of its own."""
-        return not has_bias(self.plumed_input)
-
-    @property
-    def difference(self) -> StateDifference:
-        """The difference that is wanted."""
-        return StateDifference.of(self.settings.difference)
-
-    def check(self) -> None:
-        """See before any work is done that input, CVs and difference belong together.
-
-        Raises
-        ------
-        ValueError
-            If they do not.
-        """
-        bias = self.cvs()
-        self.difference.sides(np.zeros((1, len(bias.variables))), bias.variables)
-
-    def cvs(self) -> PlumedBias:
-        """The CVs of the input, under no bias."""
-        bias = PlumedBias(
-            self.plumed_input, self.molecule.topology, temperature=self.settings.temperature
-        )
-        return bias.restrained(np.zeros(len(bias.variables)), 0.0)
+        return self.place.needs_bias
 
     def carry_out(self, step: Step) -> Mapping[str, Any]:
         """Do what was decided; what is measured, see `Laboratory`."""
@@ -121,53 +80,57 @@ class Workshop:
 
     def _look(self, step: Step) -> dict[str, Any]:
         """Without a bias, for the widths; hot, for wells of torsions that no CV is."""
-        steps, plain = step.decision.steps, self.cvs()
-        self._run(LOOK, plain.text, steps, frames_every=FRAMES_OF_LOOK)
+        place = self.place
+        steps, plain = step.decision.steps, place.cvs()
+        place.run(LOOK, plain.text, steps, frames_every=FRAMES_OF_LOOK)
         cost = steps
-        hidden = self._hidden()
+        hidden = place.hidden()
         if hidden:
-            hot = self.settings.temperature * HOTTER
-            self._run(HOT, plain.text, steps, frames_every=FRAMES_OF_LOOK, temperature=hot)
+            hot = place.settings.temperature * HOTTER
+            place.run(HOT, plain.text, steps, frames_every=FRAMES_OF_LOOK, temperature=hot)
             cost += steps
             logger.info("torsions that no CV is: %s", ", ".join(t.name for t in hidden))
         if self.needs_bias:
-            frames = self._frames(LOOK)
+            frames = place.frames(LOOK)
             widths = widths_of(frames.cvs, frames.variables)
             text, action = with_metadynamics(
-                self.plumed_input, frames.variables, widths, self.settings.temperature,
-                self.settings.barrier,
+                place.plumed_input, frames.variables, widths, place.settings.temperature,
+                place.settings.barrier,
             )  # fmt: skip
-            write_atomically(self.folder / INPUT, text)
+            write_atomically(place.folder / INPUT, text)
             logger.info("the input has no bias, added: %s", action)
         return {"widths": True, "cost": cost}
 
     def _biased(self, step: Step) -> dict[str, Any]:
         """The first biased run, or more of it."""
+        place = self.place
         end = step.known.biased_steps + step.decision.steps
-        self._run("biased-1", self._input(), end)
+        place.run("biased-1", place.input(), end)
         return {"biased_steps": end, "cost": step.decision.steps, **self._coverage()}
 
     def _opposite(self, step: Step) -> dict[str, Any]:
         """A biased run that begins in a well of a torsion that no biased run has seen."""
+        place = self.place
         k = step.known.opposite
-        torsion = next(t for t in self._hidden() if t.name == step.known.unseen[k])
-        hot = self._frames(HOT)
-        visited = np.concatenate([torsion.values(f.positions) for f in self._all_biased()])
+        torsion = next(t for t in place.hidden() if t.name == step.known.unseen[k])
+        hot = place.frames(HOT)
+        visited = np.concatenate([torsion.values(f.positions) for f in place.all_biased()])
         new = np.flatnonzero(never_seen(torsion.values(hot.positions), visited))
         if not len(new):  # another run has come there meanwhile
             return {"opposite": k + 1, "cost": 0}
-        start = hot.positions[np.random.default_rng(self.settings.seed).choice(new)]
+        start = hot.positions[np.random.default_rng(place.settings.seed).choice(new)]
         name = f"biased-{2 + k}"
-        self._run(name, self._input(), step.decision.steps, start=start.astype(float))
+        place.run(name, place.input(), step.decision.steps, start=start.astype(float))
         found = self._coverage()
         found.pop("unseen")
         return {"opposite": k + 1, "cost": step.decision.steps, **found}
 
     def _coverage(self) -> dict[str, Any]:
-        runs, hidden = self._all_biased(), self._hidden()
-        hot = self._frames(HOT).positions if hidden else None
+        place = self.place
+        runs, hidden = place.all_biased(), place.hidden()
+        hot = place.frames(HOT).positions if hidden else None
         return {
-            "coverage": vars(coverage_of(runs, self.difference, hidden)),
+            "coverage": vars(coverage_of(runs, place.difference, hidden)),
             "unseen": [] if hot is None else unseen_wells(hidden, hot, runs),
         }
 
@@ -175,42 +138,44 @@ class Workshop:
 
     def _train(self, step: Step) -> dict[str, Any]:
         """A flow where its density may serve, else the paper's generator."""
+        place = self.place
         from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 
-        number, system = step.known.trainings + 1, self.molecule.system
+        number, system = step.known.trainings + 1, place.molecule.system
         may_weigh = not system.usesPeriodicBoundaryConditions()
         may_weigh = may_weigh and system.getNumParticles() <= LARGE
         kind = "FlowGenerator" if may_weigh else "MLPGenerator"
-        training = TrainingSettings(generator=kind, seed=self.settings.seed, report_every=100)
+        training = TrainingSettings(generator=kind, seed=place.settings.seed, report_every=100)
         if may_weigh:
-            training = replace(training, steps=self.settings.training_steps)
-        checkpoint = self.folder / f"model-{number}.chk"
+            training = replace(training, steps=place.settings.training_steps)
+        checkpoint = place.folder / f"model-{number}.chk"
         gan = ConditionalGAN.fit(
-            [run / FRAMES for run in self._data(number)], self.molecule.topology, training,
+            [run / FRAMES for run in place.data(number)], place.molecule.topology, training,
             checkpoint=checkpoint,
         )  # fmt: skip
-        gan.save(self.folder / f"model-{number}.npz")
-        found = self._judged(self.folder / f"model-{number}.npz", number)
+        gan.save(place.folder / f"model-{number}.npz")
+        found = self._judged(place.folder / f"model-{number}.npz", number)
         refined = not (gan.has_density and not np.any(gan.condition_noise))
         checkpoint.unlink(missing_ok=True)
         return {"generator": {**found, "refined": refined}, "cost": JUDGED}
 
     def _refine(self, step: Step) -> dict[str, Any]:
         """Trained further on the energy and on the frames; what is better is kept."""
+        place = self.place
         from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, refine
         from openmm_cgan.cgan.dataset import Dataset
         from openmm_cgan.potentials import Potential
 
-        number, settings = step.known.trainings, self.settings
-        first = self.folder / f"model-{number}.npz"
-        gan = ConditionalGAN.load(first, self.molecule.topology)
-        frames = read_frames([run / FRAMES for run in self._data(number)])
-        rows = Dataset.prepare(frames, self.molecule.topology, gan.settings).rows
+        number, settings = step.known.trainings, place.settings
+        first = place.folder / f"model-{number}.npz"
+        gan = ConditionalGAN.load(first, place.molecule.topology)
+        frames = read_frames([run / FRAMES for run in place.data(number)])
+        rows = Dataset.prepare(frames, place.molecule.topology, gan.settings).rows
         refining = RefiningSettings(
             steps=settings.refining_steps, batch=settings.refining_batch, seed=settings.seed
         )
-        made, _ = refine(gan, Potential(self.molecule.system), frames.cvs, refining, frames=rows)
-        path = made.save(self.folder / f"refined-{number}.npz")
+        made, _ = refine(gan, Potential(place.molecule.system), frames.cvs, refining, frames=rows)
+        path = made.save(place.folder / f"refined-{number}.npz")
         before = step.known.generator
         assert before is not None, "it is there to be refined"
         found = self._judged(path, number)
@@ -219,39 +184,48 @@ class Workshop:
         if not better:
             logger.info("refining has not made the generator better: it stays as it was")
             found = vars(before)
-        shutil.copyfile(path if better else first, self._best(number))
+        shutil.copyfile(path if better else first, place.best(number))
         cost = settings.refining_steps * settings.refining_batch + JUDGED
         return {"generator": {**found, "refined": True}, "cost": cost}
 
     def _judged(self, model: Path, number: int) -> dict[str, Any]:
+        place = self.place
         return generator_record(
-            judge_model(model, self._data(number), n=JUDGED, seeds=0, seed=self.settings.seed)
+            judge_model(model, place.data(number), n=JUDGED, seeds=0, seed=place.settings.seed)
         )
 
     # ---- numbers
 
     def _weigh(self, step: Step) -> dict[str, Any]:
         """What the generator's configurations say."""
-        n, model = step.decision.steps, self._model(step.known.trainings)
-        folder = self.folder / "generated"
+        place = self.place
+        n, model = step.decision.steps, place.model(step.known.trainings)
+        folder = place.folder / "generated"
         folder.mkdir(exist_ok=True)
         claim = claim_of_generated(
-            model, self.molecule, self.cvs_file(), self.difference, n, self.settings.seed, folder
+            model,
+            place.molecule,
+            place.cvs_file(),
+            place.difference,
+            n,
+            place.settings.seed,
+            folder,
         )
         return {"claim": vars(claim), "cost": n}
 
     def _chains(self, step: Step) -> dict[str, Any]:
         """Dynamics without a bias, with exact moves, from both states."""
+        place = self.place
         before = step.known.chains.steps if step.known.chains is not None else 0
         number, end = step.known.trainings, before + step.decision.steps
         starts = self._starts_of_chains()
         for name, start in zip(("first", "second"), starts, strict=True):
-            self._run(
-                f"chains-{number}/{name}", self.cvs().text, end, start=start,
-                model=self._model(number), mode="exact", frames_every=50,
-                proposals_every=self.settings.proposals_every,
+            place.run(
+                f"chains-{number}/{name}", place.cvs().text, end, start=start,
+                model=place.model(number), mode="exact", frames_every=50,
+                proposals_every=place.settings.proposals_every,
             )  # fmt: skip
-        folders = [self.folder / f"chains-{number}" / name for name in ("first", "second")]
+        folders = [place.folder / f"chains-{number}" / name for name in ("first", "second")]
         runs = [read_frames(folder / FRAMES) for folder in folders]
         late = [run.select(slice(round(LEFT_OUT * len(run)), None)) for run in runs]
         apart = {
@@ -260,7 +234,7 @@ class Workshop:
         }
         circle = (-np.pi, np.pi)
         apart |= {
-            t.name: r_hat([t.values(run.positions) for run in late], circle) for t in self._hidden()
+            t.name: r_hat([t.values(run.positions) for run in late], circle) for t in place.hidden()
         }
         tried = [row for folder in folders for row in _accepted(folder / "proposals.csv")]
         chains = {
@@ -269,17 +243,18 @@ class Workshop:
             "r_hat": apart,
             "missed": self._missed(number, Frames.concatenate(late)),
         }
-        cost = 2 * step.decision.steps * (1 + CANDIDATES / self.settings.proposals_every)
+        cost = 2 * step.decision.steps * (1 + CANDIDATES / place.settings.proposals_every)
         return {"chains": chains, "cost": int(cost)}
 
     def _missed(self, number: int, frames: Frames) -> float:
         """Share of frames that the generator misses, in the state where it is larger."""
+        place = self.place
         from openmm_cgan.cli.importance import weigher_of
         from openmm_cgan.metrics.judging import missed_share
 
-        move = weigher_of(self._model(number), self.molecule, self.cvs_file())
-        sides = self.difference.sides(frames.cvs, frames.variables)
-        found, rng = [], np.random.default_rng(self.settings.seed)
+        move = weigher_of(place.model(number), place.molecule, place.cvs_file())
+        sides = place.difference.sides(frames.cvs, frames.variables)
+        found, rng = [], np.random.default_rng(place.settings.seed)
         for side in (0, 1):
             rows = rng.permutation(np.flatnonzero(sides == side))[:TRIED]
             if len(rows) >= ENOUGH_TO_MISS:
@@ -290,85 +265,38 @@ class Workshop:
         """Umbrella windows along the CV of the difference, from two starts each."""
         from openmm_cgan.cli.explored_windows import run_explored_windows
 
+        place = self.place
         number = step.known.trainings
-        model = self._model(number)
-        whole = self.molecule.system.getNumParticles()
+        model = place.model(number)
+        whole = place.molecule.system.getNumParticles()
         steps = step.known.window_steps + step.decision.steps
-        folders, total = run_explored_windows(
-            self.folder / "biased-1", self.folder / "windows", self.difference.name,
-            model if _makes_all(model, self.molecule, whole) else None, self._hidden(), steps,
-            self.settings, (self.platform, self.workers),
+        folders, all_steps = run_explored_windows(
+            place.folder / "biased-1", place.folder / f"windows-{number}",
+            model if _makes_all(model, place.molecule, whole) else None, place.hidden(), steps,
+            place.settings, (place.platform, place.workers),
         )  # fmt: skip
-        claim = claim_of_windows(folders, self.difference, self.settings.seed, self.folder)
-        cost = total * step.decision.steps
-        return {"claim": vars(claim), "n_windows": total, "window_steps": steps, "cost": cost}
-
-    # ---- what lies in the folder
-
-    def _run(
-        self, name: str, plumed: str | Path, end: int, start: NDArray | None = None, **changes: Any
-    ) -> None:
-        """A run to a step, from where it is."""
-        settings = self.settings
-        run = RunSettings(
-            temperature=settings.temperature, timestep=settings.timestep, platform=self.platform,
-            frames_every=settings.frames_every, seed=settings.seed + sum(name.encode()), retries=3,
-        )  # fmt: skip
-        system = openmm.XmlSerializer.clone(self.molecule.system)
-        molecule = replace(self.molecule, system=system)
-        if start is not None:
-            molecule = replace(molecule, positions=start)
-        folder = self.folder / name
-        begun = (folder / RECORD).exists()
-        before = int(read_json(folder / RECORD)["end_step"]) if begun else 0
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        asked = None if before == end else end - before
-        if begun and before < end:
-            run_biased(_fresh(molecule), plumed, None, folder, replace(run, **changes), True)
-        run_biased(molecule, plumed, asked, folder, replace(run, **changes), begun)
-
-    def _input(self) -> str | Path:
-        return self.folder / INPUT if self.needs_bias else self.plumed_input
-
-    def cvs_file(self) -> Path:
-        """The CVs alone, as a file."""
-        return self.folder / LOOK / "plumed.dat"
-
-    def _hidden(self) -> list[Any]:
-        return turning_torsions(self.molecule.topology, self.cvs().variables)
-
-    def _frames(self, name: str) -> Frames:
-        return read_frames(self.folder / name / FRAMES)
-
-    def _all_biased(self) -> list[Frames]:
-        return [read_frames(folder / FRAMES) for folder in sorted(self.folder.glob("biased-*"))]
-
-    def _data(self, number: int) -> list[Path]:
-        """Runs that the n-th generator is trained on: the biased ones, and chains before it."""
-        found = sorted(self.folder.glob("biased-*"))
-        for earlier in range(1, number):
-            found += sorted((self.folder / f"chains-{earlier}").glob("*"))
-        return found
-
-    def _best(self, number: int) -> Path:
-        return self.folder / f"best-{number}.npz"
-
-    def _model(self, number: int) -> Path:
-        best = self._best(number)
-        return best if best.exists() else self.folder / f"model-{number}.npz"
+        claim = claim_of_windows(folders, place.difference, place.settings.seed, place.folder)
+        before = step.known.window_steps / steps
+        return {
+            "claim": vars(claim),
+            "n_windows": round(all_steps / steps),
+            "window_steps": steps,
+            "cost": round(all_steps * (1 - before)),
+        }
 
     def _starts_of_chains(self) -> list[NDArray[np.float64]]:
         """A frame of each state, as unlike in the torsions that no CV is as can be."""
+        place = self.place
         frames = Frames.concatenate([
-            run.select(slice(len(run) // 4, None)) for run in self._all_biased()
+            run.select(slice(len(run) // 4, None)) for run in place.all_biased()
         ])  # fmt: skip
-        sides = self.difference.sides(frames.cvs, frames.variables)
-        rng, chosen = np.random.default_rng(self.settings.seed), []
+        sides = place.difference.sides(frames.cvs, frames.variables)
+        rng, chosen = np.random.default_rng(place.settings.seed), []
         for side in (0, 1):
             rows = np.flatnonzero(sides == side)
             deep = rows[np.argsort(frames.bias[rows])[-max(1, len(rows) // 5) :]]
             chosen.append(rng.permutation(deep)[:TRIED])
-        a, b = _most_unlike(self._hidden(), frames, chosen[0], chosen[1])
+        a, b = _most_unlike(place.hidden(), frames, chosen[0], chosen[1])
         return [frames.positions[row].astype(float) for row in (a, b)]
 
 
@@ -405,7 +333,3 @@ def _makes_all(model: Path, molecule: Molecule, whole: int) -> bool:
 def _accepted(path: Path) -> list[int]:
     with path.open() as file:
         return [int(row["accepted"]) for row in csv.DictReader(file)]
-
-
-def _fresh(molecule: Molecule) -> Molecule:
-    return replace(molecule, system=openmm.XmlSerializer.clone(molecule.system))

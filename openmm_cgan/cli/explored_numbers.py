@@ -12,6 +12,7 @@ from openmm_cgan.explore.evidence import Claim
 from openmm_cgan.free_energy import WeightedSamples, free_energy_profile
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.rounds import generate_in_rounds
+from openmm_cgan.proposals.targets import trained_range
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows import read_windows
 
@@ -33,7 +34,7 @@ def claim_of_generated(
     weigher = weigher_of(model, molecule, plumed)
     sizes = [n // ROUNDS] * (ROUNDS - 1)
     sizes.append(n - sum(sizes))
-    made, rounds = generate_in_rounds(weigher, sizes, weigher.sampler.cv_range, seed)
+    made, rounds = generate_in_rounds(weigher, sizes, trained_range(weigher.sampler), seed)
     claim, samples = claim_by_weights(made, rounds, difference, seed)
     _write_profile(samples, difference, folder)
     return claim

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_cgan.cli.window_runs import Run, enough_windows, read_run, run_all, starts
+from openmm_cgan.explore.passes import height_of_pass
 from openmm_cgan.explore.settings import ExploreSettings
+from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.proposals import cv_differences
 from openmm_cgan.windows import Cluster, Window, WindowSettings, umbrella_windows
@@ -22,21 +24,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger("openmm_cgan")
 
 PLACES = "placement.json"
-SETTLING = 10  # a part of the first length
+SETTLING = 20  # a part of the first length
+ABOVE = 5.0  # kJ/mol over the pass between the states: it is known roughly
 NEAR = 100  # frames nearest to a centre: the most unlike of them is the second start
 
 
 def run_explored_windows(
     run: Path,
     folder: Path,
-    name: str,
     model: Path | None,
     hidden: Sequence[Any],
     steps: int,
     settings: ExploreSettings,
     machine: tuple[str | None, int | None],
 ) -> tuple[list[tuple[Path, Path]], int]:
-    """Run windows along a CV, or run them longer.
+    """Run windows along the CV of the difference, or run them longer.
 
     Parameters
     ----------
@@ -44,14 +46,12 @@ def run_explored_windows(
         The biased run that they are placed by.
     folder : Path
         Of the windows.
-    name : str
-        The CV.
     model : Path or None
         Makes the first starts; else frames.
     hidden : sequence of TurningTorsion
         What the two starts are to differ in, beside the other CVs.
     steps : int
-        Of each window in all.
+        Of each window in all, where there are as many as the settings say.
     settings : ExploreSettings
     machine : (str or None, int or None)
         Platform, and processes.
@@ -61,10 +61,13 @@ def run_explored_windows(
     list of (Path, Path)
         Folders of each pair.
     int
-        Number of windows.
+        Steps of all windows together.
     """
     found = read_run(run)
-    placement = _placed(found, folder, name, settings)
+    placement = _placed(found, run, folder, settings)
+    total = 2 * len(placement.centres)
+    # more windows than were meant are shorter, so that all together cost what was meant
+    steps = int(steps * min(1.0, 2 * settings.windows / total))
     length = WindowSettings(
         settings.temperature, steps, settings.window_steps // SETTLING, 50,
         timestep=settings.timestep, seed=settings.seed, retries=2,
@@ -76,17 +79,29 @@ def run_explored_windows(
         made = _windows(found, placement, positions, length, folder / part, origin)
         results = run_all(made, found.molecule, Cluster(workers=machine[1]), machine[0])
         pairs.append([result.folder for result in results])
-    return list(zip(*pairs, strict=True)), 2 * len(placement.centres)
+    return list(zip(*pairs, strict=True)), total * steps
 
 
-def _placed(found: Run, folder: Path, name: str, settings: ExploreSettings) -> Placement:
-    """Where windows stand: decided once, for the run may be longer when they are."""
-    path = folder / PLACES
+def _placed(found: Run, run: Path, folder: Path, settings: ExploreSettings) -> Placement:
+    """Where windows stand: decided once, for the run may be longer when they are.
+
+    Below the barrier of the settings, and on the way between the states whatever its height.
+    """
+    path, difference = folder / PLACES, StateDifference.of(settings.difference)
+    name = difference.name
     if path.exists():
         record = read_json(path)
         return Placement((name,), np.array(record["centres"]), np.array(record["kappa"]))
-    rough = enough_windows(found, [name], settings.barrier, settings.windows)
-    placement = place_windows(rough, settings.temperature, settings.barrier)
+    highest = settings.barrier
+    for _ in range(2):  # finer bins may see a higher pass
+        rough = enough_windows(found, [name], highest, settings.windows)
+        highest = max(highest, height_of_pass(rough, difference) + ABOVE)
+    if not np.isfinite(highest):
+        raise ValueError(
+            f"the run in {run} knows of no way between the two states of {difference.text}: run "
+            "it longer, or over a higher barrier (--barrier)"
+        )
+    placement = place_windows(rough, settings.temperature, highest)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, {"centres": placement.centres.tolist(), "kappa": placement.kappa.tolist()})
     return placement

@@ -11,12 +11,10 @@ from openmm import unit
 
 from openmm_cgan.cli.molecule_files import MoleculeFiles, molecule_of
 from openmm_cgan.openmm_xml import from_xml
-from openmm_cgan.run_folders import SYSTEM, TOPOLOGY
+from openmm_cgan.run_folders import BONDS, SYSTEM, TOPOLOGY
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.topologies import read_configuration
 from openmm_cgan.windows.run_files import read_topology
-
-BONDS = "topology.json"  # a PDB file loses those of residues that it does not know
 
 
 def read_molecule(folder: Path) -> Molecule:

@@ -20,13 +20,12 @@ from tqdm import tqdm
 from openmm_cgan.atom_selection import check_selection, selected_atoms
 from openmm_cgan.atomic_files import replacing, write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
-from openmm_cgan.cli.molecules import BONDS
 from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
-from openmm_cgan.run_folders import FRAMES, INPUT, PROPOSALS, RECORD, SYSTEM, TOPOLOGY
+from openmm_cgan.run_folders import BONDS, FRAMES, INPUT, PROPOSALS, RECORD, SYSTEM, TOPOLOGY
 from openmm_cgan.signals import between_steps
 from openmm_cgan.states import NotFiniteError, is_finite
 from openmm_cgan.stepping import step_and_look

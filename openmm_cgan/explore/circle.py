@@ -30,14 +30,19 @@ from openmm_cgan.explore.decisions import (
     claimed_error,
     decide,
 )
-from openmm_cgan.explore.evidence import Chains, Claim, Coverage, Evidence, Generator
+from openmm_cgan.explore.evidence import Chains, Claim, Coverage, Evidence, Generator, Record
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.json_files import read_json, write_json
 
 logger = logging.getLogger("openmm_cgan")
 
 MEASURED, TABLE, RECORD = "measured", "decisions.csv", "explore.json"
-RECORDS = {"coverage": Coverage, "generator": Generator, "claim": Claim, "chains": Chains}
+RECORDS: dict[str, type[Record]] = {
+    "coverage": Coverage,
+    "generator": Generator,
+    "claim": Claim,
+    "chains": Chains,
+}
 COLUMNS = ("number", "action", "steps", "evaluations", "seconds", "value", "error", "reason")
 
 

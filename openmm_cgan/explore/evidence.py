@@ -172,7 +172,7 @@ class Evidence:
     chains : Chains or None
     biased_steps, generated, window_steps, n_windows : int
         How long the first biased run was, how many configurations the claim was made of, how long
-        each window is, and how many there are.
+        each window is, and how many there are of that length.
     trainings : int
         How many generators have been trained.
     """

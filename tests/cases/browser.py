@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import select
@@ -92,8 +93,6 @@ class Browser:
 
     def screenshot(self, path: Path) -> None:
         """What the page looks like, whole, as a PNG file."""
-        import base64
-
         shot = self._call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
 
@@ -137,7 +136,8 @@ class Browser:
             self.complaints.append(json.dumps(given["exceptionDetails"])[:500])
         elif method == "Log.entryAdded":
             entry = given["entry"]
-            self.complaints.append(f"{entry['level']}: {entry['text']}")
+            if "GL Driver Message" not in entry["text"]:  # of the machine's driver, not the page
+                self.complaints.append(f"{entry['level']}: {entry['text']}")
         elif method == "Runtime.consoleAPICalled" and given["type"] in ("error", "warning"):
             self.complaints.append(json.dumps(given["args"])[:500])
         elif method == "Network.requestWillBeSent":

@@ -22,6 +22,7 @@ from openmm_cgan.explore.decisions import (
 from openmm_cgan.explore.evidence import Chains, Claim, Coverage, Evidence, Generator
 from openmm_cgan.explore.settings import ExploreSettings
 
+NAN = float("nan")
 SETTINGS = ExploreSettings("phi:0..2.3", budget_steps=3_000_000)
 NOTHING = Evidence(needs_bias=True, spent=0, budget=3_000_000)
 LOOKED = replace(NOTHING, widths=True)
@@ -36,9 +37,7 @@ TOGETHER = Chains(50_000, 0.7, 0.01, {"phi": 1.02, "chi1": 1.03})
 TRIED = replace(WEIGHED, chains=TOGETHER)
 WINDOWED = replace(
     TRIED, chains=None, n_windows=48, window_steps=10_000,
-    claim=Claim(
-        "windows", 11.9, 0.2, [[11.8, 0.3], [12.0, 0.3]], float("nan"), 900.0, "", 2.0, 0.2
-    ),
+    claim=Claim("windows", 11.9, 0.2, [[11.8, 0.3], [12.0, 0.3]], NAN, 900.0, "", 2.0, 0.2),
 )  # fmt: skip
 
 

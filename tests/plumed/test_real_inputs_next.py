@@ -68,6 +68,13 @@ RUNS = {
     "RESTRAINT ARG=@5.1,@5.2,m AT=0,0,0.1 KAPPA=2,5,30\n",
     "ABMD": "UNITS ENERGY=kcal/mol\nt: TORSION ATOMS=1,2,3,4\nd: DISTANCE ATOMS=1,5\n"
     "a: ABMD ARG=t,d TO=2.5,0.1 KAPPA=3,400 MIN=1e-12,1e-12\n",
+    "ABMD with NOISE": "e: DISTANCE ATOMS=2,5\nd: DISTANCE ATOMS=1,5\n"
+    "a: ABMD ARG=e,d TO=30,20 KAPPA=3e-5,4e-5 MIN=500,200 NOISE=9,2 SEED=12,7\n"
+    "b: ABMD ARG=d TO=9 MIN=1 KAPPA=4e-4 NOISE=0.01 SEED=0\n",
+    "CELL below FIT_TO_TEMPLATE": "FIT_TO_TEMPLATE REFERENCE={weighted} TYPE=OPTIMAL\nc: CELL\nv: VOLUME\n"
+    "RESTRAINT ARG=c.ay,c.bx,c.cz,v AT=0.2,0.3,1,2 KAPPA=1,2,3,4\n",
+    "a flat reference and an atom twice": "r: RMSD REFERENCE={flat} TYPE=OPTIMAL\nFIT_TO_TEMPLATE REFERENCE={flat} TYPE=OPTIMAL\n"
+    "p: POSITION ATOM=8\nRESTRAINT ARG=r,p.x,p.z AT=0,0,0 KAPPA=30,4,5\n",
     "DUMPATOMS": "UNITS LENGTH=A\nc: COM ATOMS=1-4\nf: FIXEDATOM AT=1,2,3\nDUMPATOMS ATOMS=2,c,8,f FILE=MORE PRECISION=5 STRIDE=2\n"
     "WHOLEMOLECULES ENTITY0=1-8\nFIT_TO_TEMPLATE REFERENCE={pdb} TYPE=OPTIMAL\nDUMPATOMS ATOMS=1-3 FILE=b.gro\n"
     "DUMPATOMS ATOMS=1-8 FILE=c.xyz UNITS=nm UPDATE_FROM=0.004\nd: DISTANCE ATOMS=1,2\n",
@@ -122,6 +129,14 @@ def frames_in(box, n=8, seed=2):
     return frames if box is None else frames + rng.integers(-1, 2, size=(n, 1, 3)) @ box
 
 
+def write_flat(path):
+    """Atoms in a plane, one of them in two lines, and one that counts for the deviation only."""
+    rows = ((1, 0, 0, 0, 1, 0), (2, 1, 0, 0, 1, 0), (3, 0, 1, 0, 0.5, 0), (3, 0, 1, 0, 0.5, 0))
+    line = "ATOM  {:5d}  C   ALA     1    {:8.3f}{:8.3f}{:8.3f}{:6.2f}{:6.2f}\n"
+    path.write_text("".join(line.format(*row) for row in (*rows, (8, 2, 3, 4, 0, 1))) + "END\n")
+    return path
+
+
 def write_grid(path):
     """A bias of a torsion t and a distance d."""
     t, d = np.linspace(-np.pi, np.pi, 30, endpoint=False), np.linspace(0, 3, 21)
@@ -146,6 +161,7 @@ def test_forces_virials_and_files_are_plumeds(text, box, tmp_path):
     files = reference_pdbs(tmp_path)
     lines = files["weighted"].read_text().splitlines()
     (tmp_path / "three.pdb").write_text("\n".join(sorted(lines[1:-1])[:3]) + "\nEND\n")
+    files["flat"] = write_flat(tmp_path / "flat.pdb")
     files["three"], files["grid"] = tmp_path / "three.pdb", write_grid(tmp_path / "grid.dat")
     for name, path in files.items():
         text = text.replace(f"{{{name}}}", str(path))

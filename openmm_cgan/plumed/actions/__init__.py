@@ -18,8 +18,8 @@ pytorch_model    PYTORCH_MODEL
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
 pbmetad          PBMETAD
-expanded         OPES_EXPANDED, ECV_MULTITHERMAL, ECV_LINEAR, ECV_UMBRELLAS_LINE
-external         EXTERNAL
+expanded         OPES_EXPANDED and the ECV_ actions
+external, funnel EXTERNAL; FUNNEL
 committor        COMMITTOR
 dumps            DUMPATOMS, DUMPDERIVATIVES, DUMPFORCES, DUMPPROJECTIONS, DUMPMASSCHARGE
 
@@ -45,12 +45,15 @@ from openmm_cgan.plumed.actions.dumps import (
     DumpMassCharge,
     DumpProjections,
 )
+from openmm_cgan.plumed.actions.expanded.energies import EcvCustom
 from openmm_cgan.plumed.actions.expanded.linear import EcvLinear, EcvMultithermal
+from openmm_cgan.plumed.actions.expanded.multibaric import EcvMultithermalMultibaric
 from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
-from openmm_cgan.plumed.actions.expanded.umbrellas import EcvUmbrellasLine
+from openmm_cgan.plumed.actions.expanded.umbrellas import EcvUmbrellasFile, EcvUmbrellasLine
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.function_path import FuncPathMsd
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
+from openmm_cgan.plumed.actions.funnel import Funnel
 from openmm_cgan.plumed.actions.help import action_help, help_text
 from openmm_cgan.plumed.actions.ignored import Debug, RandomExchanges
 from openmm_cgan.plumed.actions.metad.metad import Metad
@@ -75,6 +78,7 @@ from openmm_cgan.plumed.actions.variables.distances import (
     ZDistances,
 )
 from openmm_cgan.plumed.actions.variables.ermsd import Ermsd
+from openmm_cgan.plumed.actions.variables.funnel_place import FunnelPlace
 from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, WrapAround, as_moved
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
 from openmm_cgan.plumed.actions.variables.projection import ProjectionOnAxis
@@ -115,6 +119,7 @@ ACTIONS: dict[str, type[Action]] = {
         CoordinationNumber,
         Puckering,
         ProjectionOnAxis,
+        FunnelPlace,
         Gyration,
         Rmsd,
         Ermsd,
@@ -146,9 +151,13 @@ ACTIONS: dict[str, type[Action]] = {
         OpesExplore,
         EcvMultithermal,
         EcvLinear,
+        EcvMultithermalMultibaric,
         EcvUmbrellasLine,
+        EcvUmbrellasFile,
+        EcvCustom,
         OpesExpanded,
         External,
+        Funnel,
         Committor,
         Print,
         DumpAtoms,

@@ -37,9 +37,10 @@ from openmm_cgan.report.page.figures import (
     subplots,
 )
 from openmm_cgan.report.page.found import Found, RunFound
-from openmm_cgan.run_folders import INPUT, TOPOLOGY
+from openmm_cgan.run_folders import BONDS, INPUT, TOPOLOGY
 from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.topologies import read_configuration
+from openmm_cgan.windows.run_files import read_topology
 
 if TYPE_CHECKING:
     from openmm_cgan.cgan import ConditionalGenerator
@@ -172,7 +173,8 @@ def try_beside(model: ConditionalGenerator, run: RunFound) -> Trial:
     from openmm_cgan.frames import require_molecule
 
     structure = read_configuration(run.folder / TOPOLOGY)
-    topology = structure.topology
+    known = (run.folder / BONDS).is_file()  # scripts and earlier versions leave none
+    topology = read_topology(run.folder) if known else structure.topology
     hashes = model.molecule_hash, model.topology_hash
     require_molecule(topology, model.atoms, *hashes, "the model")
     if model.n_atoms != topology.getNumAtoms():

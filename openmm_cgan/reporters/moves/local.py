@@ -61,7 +61,12 @@ from openmm_cgan.proposals.weights import noisy_conditions
 from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.candidate_record import CandidateRecord
-from openmm_cgan.reporters.moves.exact import KEPT_CURRENT, OUTSIDE_CONDITIONS, TRIED
+from openmm_cgan.reporters.moves.exact import (
+    CANDIDATES,
+    KEPT_CURRENT,
+    OUTSIDE_CONDITIONS,
+    TRIED,
+)
 from openmm_cgan.reporters.moves.held_rest import HeldRest, image_of, moved_variables
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
 from openmm_cgan.reporters.moves.quick_energies import quick_system
@@ -106,7 +111,8 @@ class LocalMove:
     def __init__(self, asked: Asked, start: Start, potential: HeldRest, screen: Screen) -> None:
         settings = asked.settings
         self.bias, self.potential, self.screen = asked.bias, potential, screen
-        self.kT, self.n_candidates = GAS_CONSTANT * start.temperature, settings.candidates
+        self.kT = GAS_CONSTANT * start.temperature
+        self.n_candidates = settings.candidates or CANDIDATES
         self.variables = tuple(asked.bias.variables)
         self.atoms = start.atoms
         self._is_bonded = bool(attachments(start.simulation.topology, start.atoms.tolist()))

@@ -14,6 +14,7 @@ alpha_beta    ALPHABETA
 coordination_numbers
               COORDINATIONNUMBER
 projection    PROJECTION_ON_AXIS
+funnel_place  FUNNEL_PS
 shapes, ermsd GYRATION, RMSD; ERMSD
 ideal_structures, secondary
               ALPHARMSD, ANTIBETARMSD, PARABETARMSD

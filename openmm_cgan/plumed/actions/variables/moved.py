@@ -30,6 +30,7 @@ from openmm_cgan.plumed.geometry.molecules import wrapped_around
 from openmm_cgan.plumed.geometry.superposition import (
     best_rotation,
     mean_square_deviation,
+    pulled_by_turn,
 )
 from openmm_cgan.plumed.input.expressions import namespace
 
@@ -214,9 +215,7 @@ class FitToTemplate(GroupVariable):
         u = (self._whole(positions, box) - centre) @ turn
         if not self.rotates:
             return u, np.zeros_like(u)
-        overlap = (weights * u).T @ y
-        stiff = np.trace(overlap) * np.eye(3) - overlap
-        return u, weights * np.cross(y, np.linalg.solve(stiff.T, torque))
+        return u, pulled_by_turn(u, y, weights, torque)
 
 
 class Moved(Variable):
@@ -289,6 +288,8 @@ class Moved(Variable):
 
     def _inner_gradient(self, index: int, seen: np.ndarray, box: Any) -> tuple[float, np.ndarray]:
         """Value, and its gradient on all atoms as the variable sees them."""
+        if not self.inner.sites:  # of the box alone
+            return float(self.inner.values(seen, box)[index]), np.zeros_like(seen)
         value, slopes = self.inner.gradient(index, seen, box)
         total = np.zeros_like(seen)
         for site, slope in zip(self.inner.sites, slopes, strict=True):
@@ -333,8 +334,6 @@ def as_moved(action: Action, scope: Scope) -> Action:
             raise action.not_native(action.name, message)
     if (not fits or action.is_rigid) and (not wraps or action.periodic):
         return action
-    if not action.sites:
-        raise action.not_native(action.name, "below FIT_TO_TEMPLATE it is not native")
     wholes = [mover for mover in movers if isinstance(mover, WholeMolecules)]
     if any(m.stride != 1 or not all(isinstance(a, int) for a in m.atoms) for m in wholes):
         message = "below a WHOLEMOLECULES with STRIDE or virtual atoms it is not native"

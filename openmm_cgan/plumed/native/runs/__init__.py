@@ -25,6 +25,7 @@ from openmm_cgan.plumed.actions.dumps import (
 )
 from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
 from openmm_cgan.plumed.actions.external import External
+from openmm_cgan.plumed.actions.funnel import Funnel
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.output import Flush, Print
@@ -40,7 +41,7 @@ from openmm_cgan.plumed.native.runs.dumped_rows import (
     DumpProjectionsRun,
 )
 from openmm_cgan.plumed.native.runs.dumps import DumpAtomsRun
-from openmm_cgan.plumed.native.runs.external import ExternalRun
+from openmm_cgan.plumed.native.runs.external import ExternalRun, FunnelRun
 from openmm_cgan.plumed.native.runs.metad import MetadRun
 from openmm_cgan.plumed.native.runs.model import ModelRun
 from openmm_cgan.plumed.native.runs.moving import MovingRun
@@ -63,6 +64,7 @@ RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
     Opes: OpesRun,
     OpesExpanded: OpesExpandedRun,
     External: ExternalRun,
+    Funnel: FunnelRun,
     Print: PrintRun,
     DumpAtoms: DumpAtomsRun,
     DumpDerivatives: DumpDerivativesRun,
