@@ -58,10 +58,9 @@ class ProposalReporter:
 
     In mode "seed" a target is chosen every ``reportInterval`` steps, a batch of configurations is
     generated at it and screened, and one that passed is healed in a second Context and judged
-    again. If it passes, the simulation goes on from it: positions replaced, velocities redrawn from
-    the Maxwell-Boltzmann distribution, constraints kept; step, time and box stay. Every
-    FrameReporter of the simulation then starts a new segment with a settle window. If it does not
-    pass, the simulation goes on as if nothing had been tried, bit for bit.
+    again. If it passes, the simulation goes on from it: positions replaced, velocities redrawn,
+    constraints kept; step, time and box stay. Every FrameReporter of the simulation then starts a
+    new segment with a settle window. Else it goes on as if nothing had been tried, bit for bit.
 
     Seeds are no samples: they start the exploration elsewhere, and what the run samples after the
     settle window is weighed by its bias (MBAR). With explicit solvent the sampler makes the atoms
@@ -83,9 +82,8 @@ class ProposalReporter:
         run has been least, listed, or a function ``(visited, rng) -> target``.
     mode : {"auto", "exact", "annealed", "local", "seed"}
         "exact" needs a known density of all atoms, no periodic box, and a bias that is a function
-        of the CVs, "annealed" a flow as well, "local" a density of a part that hangs on the rest,
-        in any box. "auto" takes of the first two what gives most for an energy in a pilot, else
-        "seed", and logs why.
+        of the CVs, "annealed" a flow as well, "local" a density of a part, in any box. "auto" takes
+        of the first two what gives most for an energy in a pilot, else the next, and logs why.
     append : bool
         Append to the file of an earlier run. If that is gone on with from an earlier step, rows
         later than the step are left out, and all are kept in ``later.NAME``.

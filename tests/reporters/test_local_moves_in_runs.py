@@ -350,7 +350,7 @@ def test_another_sampler_of_the_same_part_takes_its_place_and_others_do_not(
 
 
 def test_a_learner_trains_no_parts(tmp_path: Path) -> None:
-    run, reporter = local_run(tmp_path)
+    _, reporter = local_run(tmp_path)
     settings = TrainingSettings(generator="FlowGenerator")
     with pytest.raises(ValueError, match="the Learner trains whole molecules"):
         Learner(tmp_path / "l.csv", 100, reporter, tmp_path / "frames", settings, 10)
@@ -375,3 +375,9 @@ def test_a_part_with_a_density_is_seeded_as_well(
     simulation.reporters.append(reporter)
     simulation.step(5)
     assert reporter.counts()["accepted"] == 1
+
+
+def test_auto_takes_local_for_a_part(tmp_path: Path) -> None:
+    run = make_run(tmp_path, THETA, CHAIN)
+    sampler = ChainEnd(CHAIN, run.bias.variables)
+    assert propose(run, tmp_path / "p.csv", 10, mode="auto", sampler=sampler).mode == "local"
