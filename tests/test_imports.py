@@ -375,6 +375,7 @@ ORDER = [
     "report",
     "explore.torsions",
     "explore.passes",
+    "explore.allocation",
     "explore.added_bias",
     "explore.evidence",
     "explore.settings",

@@ -1,7 +1,8 @@
 """What carries out the decisions of an exploration: runs, trainings, weights, windows, in folders.
 
 Each folder is complete in itself, as the commands leave theirs: ``look``, ``hot``, ``biased-1``
-..., ``model-1.npz``, ``chains-1``, ``windows-1``. A phase that was killed goes on from what it left.
+..., ``model-1.npz``, ``chains-1``, ``windows-1``. A phase that was killed goes on from what it has
+left.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from openmm_cgan.cli.exports import profile_columns, write_table
 from openmm_cgan.cli.importance import weigher_of
 from openmm_cgan.explore.claims import claim_by_weights, claim_by_windows
@@ -34,7 +36,14 @@ def claim_of_generated(
     weigher = weigher_of(model, molecule, plumed)
     sizes = [n // ROUNDS] * (ROUNDS - 1)
     sizes.append(n - sum(sizes))
-    made, rounds = generate_in_rounds(weigher, sizes, trained_range(weigher.sampler), seed)
+    variables = weigher.sampler.variables
+    made, rounds = generate_in_rounds(
+        weigher,
+        sizes,
+        trained_range(weigher.sampler),
+        seed,
+        lambda cvs: difference.sides(np.nan_to_num(cvs), variables),
+    )
     claim, samples = claim_by_weights(made, rounds, difference, seed)
     _write_profile(samples, difference, folder)
     return claim
