@@ -63,7 +63,9 @@ def one_seed(system: str, seed: int, folder: Path, budget: int) -> dict[str, obj
     )
     place.folder.mkdir(exist_ok=True)
     started = time.process_time()
-    outcome = explore(Workshop(place), settings, place.folder, say=lambda line: print(" ", line, flush=True))
+    outcome = explore(
+        Workshop(place), settings, place.folder, say=lambda line: print(" ", line, flush=True)
+    )
     return {
         "system": system,
         "seed": seed,

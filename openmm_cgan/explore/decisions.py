@@ -218,7 +218,8 @@ def _weighed_again(known: Evidence, settings: ExploreSettings, why: str) -> Deci
     n = int(known.generated * min(MOST_MORE, max(2.0, 1.2 * more)))
     heavy = not claim.k_hat <= LARGEST_K
     if heavy and known.generated > settings.generated:
-        return _windows(known, settings, f"more configurations did not help: {why}")
+        why = f"more configurations did not help: {why}"
+        return _again(known, settings, why) or _windows(known, settings, why)
     if n > 2 * settings.windows * settings.window_steps:
         return _windows(known, settings, f"it would take {n:,} configurations: {why}")
     return Decision(WEIGH, why, n, n)

@@ -122,9 +122,10 @@ def test_a_claim_in_doubt_is_not_made(reason: str) -> None:
     assert reason in spent.reason
 
 
-def test_a_heavy_tail_that_stays_leads_to_windows() -> None:
+def test_a_heavy_tail_that_stays_leads_to_other_generators_and_then_to_windows() -> None:
     heavy = replace(WEIGHED, claim=CLAIMS["Pareto k is 0.80"], generated=80_000)
-    assert decide(heavy, SETTINGS).action == WINDOWS
+    assert decide(heavy, SETTINGS).action == EXTEND
+    assert decide(replace(heavy, trainings=TRAININGS), SETTINGS).action == WINDOWS
 
 
 def test_chains_that_do_not_come_together_forbid_the_claim() -> None:
