@@ -80,6 +80,10 @@ def one_seed(system: str, seed: int, folder: Path, budget: int) -> dict[str, obj
     }
 
 
+def _say(line: str) -> None:
+    print(" ", line, flush=True)
+
+
 def valine_reference(steps: int, folder: Path) -> dict[str, object]:
     """Metadynamics on all three torsions, reweighted."""
     run = RunSettings(platform=PLATFORM, seed=7, frames_every=250)
