@@ -9,9 +9,12 @@ import numpy as np
 
 from openmm_cgan.cli.exports import profile_columns, write_table
 from openmm_cgan.cli.importance import weigher_of
-from openmm_cgan.explore.claims import claim_by_weights, claim_by_windows
+from openmm_cgan.cli.simulations import FRAMES, INPUT
+from openmm_cgan.explore.claims import claim_by_runs, claim_by_weights, claim_by_windows
 from openmm_cgan.explore.evidence import Claim
+from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import WeightedSamples, free_energy_profile
+from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.rounds import generate_in_rounds
 from openmm_cgan.proposals.targets import trained_range
@@ -45,6 +48,16 @@ def claim_of_generated(
         lambda cvs: difference.sides(np.nan_to_num(cvs), variables),
     )
     claim, samples = claim_by_weights(made, rounds, difference, seed)
+    _write_profile(samples, difference, folder)
+    return claim
+
+
+def claim_of_runs(
+    folders: Sequence[Path], difference: StateDifference, seed: int, folder: Path
+) -> Claim:
+    """Weigh the frames of two biased runs; the profile is written to a folder."""
+    runs = [BiasedRun.of(read_frames(f / FRAMES), f / INPUT, f) for f in folders]
+    claim, samples = claim_by_runs(runs, difference, seed)
     _write_profile(samples, difference, folder)
     return claim
 
