@@ -383,6 +383,7 @@ ORDER = [
     "report",
     "explore.torsions",
     "explore.passes",
+    "explore.allocation",
     "explore.added_bias",
     "explore.evidence",
     "explore.settings",

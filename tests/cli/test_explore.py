@@ -1,5 +1,6 @@
 """openmm-cgan explore on a chain whose answer is known; its folder, its words, its signals."""
 
+import json
 import math
 import os
 import re
@@ -17,8 +18,11 @@ from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cli import main
 from openmm_cgan.cli.exploration import Workshop
 from openmm_cgan.cli.exploration_folder import ExplorationFolder
+from openmm_cgan.cli.explored_numbers import claim_of_windows
+from openmm_cgan.cli.explored_windows import run_explored_windows
 from openmm_cgan.explore.circle import Outcome, explore
 from openmm_cgan.explore.settings import ExploreSettings
+from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.testsystems import Chain, Molecule
 from tests.cases import ROOT
 
@@ -60,26 +64,32 @@ def test_a_chain_without_a_bias_ends_in_a_claim_that_is_true(tmp_path: Path) -> 
     assert (tmp_path / "explored" / "generated" / "profile.csv").exists()
 
 
-def test_windows_from_two_starts_agree_with_the_exact_difference(tmp_path: Path) -> None:
+def test_windows_from_two_starts_agree_and_are_longer_where_the_error_is(tmp_path: Path) -> None:
     """What is done where no generator gives weights."""
-    from openmm_cgan.explore.circle import Step
-    from openmm_cgan.explore.decisions import Decision
-    from openmm_cgan.explore.evidence import Evidence
-
-    settings = replace(SHORT, windows=12, window_steps=4000)
-    explored(tmp_path, replace(settings, budget_steps=30_000))
-    molecule = Molecule(CHAIN.topology(), CHAIN.system(), CHAIN.sample(1, 300.0, seed=1)[0])
-    folder = tmp_path / "explored"
-    place = ExplorationFolder(molecule, tmp_path / "cvs.dat", folder, settings, "Reference", 0)
-    step = Step(9, Decision("windows", "", 4000), Evidence(True, 0, 10**6, trainings=1))
-    found = Workshop(place).carry_out(step)
-    claim = found["claim"]
-    share = CHAIN.share_positive(300.0)
+    low = Chain(barrier=6.0, tilt=1.0)
+    settings = replace(SHORT, barrier=10.0, windows=6, window_steps=3000)
+    molecule = Molecule(low.topology(), low.system(), low.sample(1, 300.0, seed=1)[0])
+    (tmp_path / "cvs.dat").write_text(CVS)
+    place = ExplorationFolder(molecule, tmp_path / "cvs.dat", tmp_path, settings, "Reference", 0)
+    hills = "METAD ARG=phi SIGMA=0.3 HEIGHT=1 PACE=50 BIASFACTOR=5 GRID_MIN=-pi GRID_MAX=pi\n"
+    place.run("biased-1", CVS.replace("PRINT ARG=phi\n", hills), 20_000)
+    folder, difference = tmp_path / "windows", StateDifference.of(settings.difference)
+    for steps in (3000, 6000):
+        pairs, total = run_explored_windows(
+            tmp_path / "biased-1", folder, None, [], steps, settings, ("Reference", 0)
+        )
+        assert total <= 12 * steps
+    lengths = [json.loads((p / "window.json").read_text())["step"] for pair in pairs for p in pair]
+    assert sum(lengths) == total
+    assert min(lengths) >= 1500
+    assert max(lengths) > 1.3 * min(lengths)
+    claim = claim_of_windows(pairs, difference, 1, tmp_path)
+    share = low.share_positive(300.0)
     exact = -GAS_CONSTANT * 300.0 * math.log(share / (1 - share))
-    assert abs(claim["value"] - exact) < 3.5 * claim["error"]
-    assert claim["disagreement"] < 5
-    assert claim["overlap"] > 0.03
-    assert found["n_windows"] * 4000 == pytest.approx(found["cost"], rel=0.05)
+    assert claim.error < 1.5
+    assert abs(claim.value - exact) < 3.5 * claim.error
+    assert claim.disagreement < 5
+    assert claim.overlap > 0.03
 
 
 def test_what_does_not_belong_together_is_refused_before_any_work(tmp_path: Path) -> None:
