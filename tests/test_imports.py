@@ -20,6 +20,7 @@ ORDER = [
     "atom_selection",
     "attached_parts",
     "short_reprs",
+    "notebooks",
     "platforms",
     "collective_variable",
     "thermostats",

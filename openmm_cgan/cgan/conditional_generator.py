@@ -43,6 +43,7 @@ from openmm_cgan.features import FEATURIZATIONS, ConditionEncoding, Featurizatio
 from openmm_cgan.features.z_matrix_features import ZMatrixFeatures
 from openmm_cgan.frames import Frames, frames_to_learn, hashes_of, require_molecule
 from openmm_cgan.generators import Generator, density_of, made_again
+from openmm_cgan.notebooks import generator_html
 from openmm_cgan.quantities import nanometers, numbers_of
 from openmm_cgan.short_reprs import cv_ranges
 from openmm_cgan.topologies import openmm_topology
@@ -93,6 +94,7 @@ class ConditionalGenerator:
     versions: dict[str, str]
     molecule_hash: str = ""
     system_hash: str = ""
+    _repr_html_ = generator_html
 
     @classmethod
     def fit(
@@ -130,8 +132,7 @@ class ConditionalGenerator:
         Raises
         ------
         ValueError
-            If there are too few frames or no CVs, if frames and topology do not belong together, or
-            if the checkpoint belongs to another training.
+            If frames are too few, without CVs or of another topology, or the checkpoint is not its.
         RuntimeError
             If training diverges.
         """
@@ -259,8 +260,7 @@ class ConditionalGenerator:
         generator = density_of(self.generator)
         targets = self._targets(cvs, n)
         rng = torch.Generator().manual_seed(seed)
-        positions = np.empty((len(targets), self.n_atoms, 3))
-        log_prob = np.empty(len(targets))
+        positions, log_prob = np.empty((len(targets), self.n_atoms, 3)), np.empty(len(targets))
         with torch.no_grad():
             for rows in portions(len(targets)):
                 condition = self.conditions.encode(targets[rows]).float()
