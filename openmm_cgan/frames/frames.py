@@ -253,7 +253,10 @@ def topology_hash(topology: Any) -> str:
 
 
 def read_frames(
-    paths: str | Path | Sequence[str | Path], settling: bool = False, stride: int = 1
+    paths: str | Path | Sequence[str | Path],
+    settling: bool = False,
+    stride: int = 1,
+    positions: bool = True,
 ) -> Frames:
     """Read frames that a `FrameReporter` wrote, from a live or a killed run as well.
 
@@ -266,6 +269,8 @@ def read_frames(
         Keep the frames of settle windows, which are not drawn from the ensemble of the run.
     stride : int
         Keep every ``stride``-th frame of each file.
+    positions : bool
+        False: CVs, bias and times only, of no atoms.
 
     Returns
     -------
@@ -292,7 +297,7 @@ def read_frames(
             shift = top
         folder = path.parent
         with open_segment(path) as file:
-            part = _frames_of(path, file, settling, stride, limit)
+            part = _frames_of(path, file, settling, stride, limit if positions else None)
         part = replace(part, segment=part.segment + shift)
         try:
             _require_alike(parts[0] if parts else part, part)
@@ -322,11 +327,8 @@ def read_segments(paths: str | Path | Sequence[str | Path]) -> list[dict[str, An
         with open_segment(path) as file:
             for number, step, settled, origin in read_segment_table(file):
                 rows[path.parent, number] = {
-                    "segment": number,
-                    "step": step,
-                    "settled": settled,
-                    "origin": origin,
-                }
+                    "segment": number, "step": step, "settled": settled, "origin": origin,
+                }  # fmt: skip
     return list(rows.values())
 
 
@@ -345,8 +347,10 @@ def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int, limit: int) -> Frames:
-    header = read_header(file)
+def _frames_of(
+    path: Path, file: h5py.File, settling: bool, stride: int, limit: int | None
+) -> Frames:
+    header = read_header(file)  # no limit to what is in memory: no positions
     steps = file[f"{POSITION}/step"][:]
     n = len(steps)
     if (np.diff(steps) <= 0).any():
@@ -360,8 +364,10 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int, limit: 
     cvs = np.empty((int(keep.sum()), len(header.variables)))
     for i, variable in enumerate(header.variables):
         cvs[:, i] = column[variable.name][keep]
+    none = np.empty((len(cvs), 0, 3), np.float32)
+    x = none if limit is None else _read_rows(file[f"{POSITION}/value"], keep, limit)
     return Frames(
-        positions=_read_rows(file[f"{POSITION}/value"], keep, limit),
+        positions=x,
         cvs=cvs,
         bias=column["bias"][keep],
         step=steps[keep],
@@ -369,7 +375,7 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int, limit: 
         segment=column["segment"][keep],
         settling=column["settling"][keep].astype(bool),
         variables=header.variables,
-        atoms=np.array(header.atoms, np.int64),
+        atoms=np.array(header.atoms[: x.shape[1]], np.int64),
         box=_read_rows(file[f"{EDGES}/value"], keep, IN_MEMORY) if header.periodic else None,
         temperature=header.temperature,
         topology_hash=header.topology_hash,
