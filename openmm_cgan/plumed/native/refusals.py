@@ -17,7 +17,8 @@ from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
 from openmm_cgan.plumed.actions.variables.components import VectorVariable
-from openmm_cgan.plumed.actions.variables.moved import FitToTemplate
+from openmm_cgan.plumed.actions.variables.displacements import Displacement
+from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, Moved
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
@@ -40,6 +41,7 @@ def forceless(actions: list[Action]) -> list[Problem]:
     problems = []
     whole = [action for action in actions if isinstance(action, WholeMolecules)]
     listed, timed = (depending(actions, holds) for holds in (is_listed, is_time))
+    displaced = depending(actions, _is_displacement)
     listed_functions = depending(actions, is_listed_function)
     lengths = written_lengths(actions)
     fitted = depending(actions, lambda a, _: isinstance(a, FitToTemplate))
@@ -64,11 +66,19 @@ def forceless(actions: list[Action]) -> list[Problem]:
                 complain(action, value.name, what)
             if value.name in fitted:
                 complain(action, value.name, "a bias acting on FIT_TO_TEMPLATE is not native")
+            if value.name in displaced:
+                complain(action, value.name, "a bias on displacements is not native")
             if value.name in listed_functions:
                 complain(action, value.name, "a bias on FUNCPATHMSD with NEIGH_SIZE is not native")
             if value.name in timed:
                 complain(action, value.name, "a bias acting on TIME is not native")
     return problems + _looked_at_between(actions)
+
+
+def _is_displacement(action: Action, name: str) -> bool:
+    """Whether a value is one of the displacements of an RMSD."""
+    shown = action.inner if isinstance(action, Moved) else action
+    return isinstance(shown, Displacement) and name != shown.outputs[0].name
 
 
 def _looked_at_between(actions: list[Action]) -> list[Problem]:
