@@ -53,8 +53,9 @@ def test_forces_virials_and_files_are_plumeds(text, box, tmp_path):
     driven(text, tmp_path, frames, box)
     written = sorted(path.name for path in (tmp_path / "kernel").iterdir())
     assert "COLVAR" in written
-    # PLUMED's rotation is the best one to 1e-6: sum of w u x y is 3e-9 nm^2 there, 1e-13 here
-    tolerance = 5e-6 if "DISPLACEMENT" in text else 1e-6
+    # PLUMED's rotation is the best one to 1e-6: sum of w u x y is 3e-9 nm^2 there, 1e-13 here;
+    # lengths are some 10 Angstrom
+    tolerance = 3e-5 if "DISPLACEMENT" in text else 1e-6
     compare(tmp_path, *written, tolerance=tolerance)
 
 
