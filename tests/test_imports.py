@@ -95,6 +95,7 @@ ORDER = [
     "plumed.actions.variables.coordination_numbers",
     "plumed.actions.variables.projection",
     "plumed.actions.variables.shapes",
+    "plumed.actions.variables.displacements",
     "plumed.actions.variables.funnel_place",
     "plumed.actions.variables.ermsd",
     "plumed.actions.variables.puckering",

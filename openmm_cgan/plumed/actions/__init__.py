@@ -71,6 +71,7 @@ from openmm_cgan.plumed.actions.variables.components import Position
 from openmm_cgan.plumed.actions.variables.contact_maps import ContactMap
 from openmm_cgan.plumed.actions.variables.contacts import Coordination
 from openmm_cgan.plumed.actions.variables.coordination_numbers import CoordinationNumber
+from openmm_cgan.plumed.actions.variables.displacements import RmsdOrDisplacement
 from openmm_cgan.plumed.actions.variables.distances import (
     Distances,
     XDistances,
@@ -88,7 +89,7 @@ from openmm_cgan.plumed.actions.variables.secondary import (
     AntibetaRmsd,
     ParabetaRmsd,
 )
-from openmm_cgan.plumed.actions.variables.shapes import Gyration, Rmsd
+from openmm_cgan.plumed.actions.variables.shapes import Gyration
 from openmm_cgan.plumed.actions.variables.surroundings import Cell, Energy, Time, Volume
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 
@@ -121,7 +122,7 @@ ACTIONS: dict[str, type[Action]] = {
         ProjectionOnAxis,
         FunnelPlace,
         Gyration,
-        Rmsd,
+        RmsdOrDisplacement,
         Ermsd,
         PathMsd,
         PropertyMap,

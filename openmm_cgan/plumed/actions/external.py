@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class External(Bias):
 
     name = "EXTERNAL"
     summary = "a bias from a grid file, to 3-D"
-    keywords = (
+    keywords: ClassVar[tuple[Keyword, ...]] = (
         ARG,
         Keyword("FILE", "text", "the grid file", compulsory=True),
         Keyword("NOSPLINE", "flag", "no interpolation between nodes"),

@@ -23,8 +23,8 @@ from openmm_cgan.plumed.actions.expanded.linear import KB_PLUMED, number_of_stat
 from openmm_cgan.plumed.input.words import read_real
 
 _NUMBERS = ("TEMP_MIN", "TEMP_MAX", "PRESSURE_MIN", "PRESSURE_MAX")
-_CHOICES = (*_NUMBERS, "TEMP_STEPS", "PRESSURE_STEPS", "TEMP_SET_ALL", "PRESSURE_SET_ALL")
-_CHOICES += ("CUT_CORNER",)
+_COUNTS = ("TEMP_STEPS", "PRESSURE_STEPS", "TEMP_SET_ALL", "PRESSURE_SET_ALL")
+_CHOICES = (*_NUMBERS, *_COUNTS, "CUT_CORNER")
 
 
 class EcvMultithermalMultibaric(Expansion):
@@ -62,8 +62,8 @@ class EcvMultithermalMultibaric(Expansion):
         self._points = None if text is None else self._read_points(text)
         if self._points is None:
             self._check()
-        elif given := [w for w in _CHOICES if options[w] is not None]:
-            raise self.error("SET_ALL_TEMP_PRESSURE", f"is given with {', '.join(given)}")
+        elif others := [word for word in _CHOICES if options[word] is not None]:
+            raise self.error("SET_ALL_TEMP_PRESSURE", f"is given with {', '.join(others)}")
 
     def _read_points(self, text: str) -> list[tuple[str, float, float]]:
         found = []

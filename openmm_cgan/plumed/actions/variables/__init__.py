@@ -15,7 +15,8 @@ coordination_numbers
               COORDINATIONNUMBER
 projection    PROJECTION_ON_AXIS
 funnel_place  FUNNEL_PS
-shapes, ermsd GYRATION, RMSD; ERMSD
+shapes, displacements, ermsd
+              GYRATION, RMSD; ERMSD
 ideal_structures, secondary
               ALPHARMSD, ANTIBETARMSD, PARABETARMSD
 moved         FIT_TO_TEMPLATE, WRAPAROUND, and variables of atoms that they have moved
