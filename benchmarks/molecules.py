@@ -87,8 +87,8 @@ class Recipe:
 class Judge:
     """What weighs the configurations of a generator of one molecule."""
 
-    def __init__(self, built: Built, gan: ConditionalGAN) -> None:
-        self.built, self.gan = built, gan
+    def __init__(self, built: Built, solvent: str, gan: ConditionalGAN) -> None:
+        self.built, self.solvent, self.gan = built, solvent, gan
         text = f"{torsion_lines(built)}PRINT ARG={','.join(built.cvs)}\n"
         molecule = built.molecule
         self.bias = PlumedBias(text, molecule.topology, temperature=TEMPERATURE)
@@ -120,7 +120,7 @@ class Judge:
     def accepted(self, moves: int, seed: int) -> float:
         """Share of exact moves in unbiased dynamics that are accepted."""
         bias = PlumedBias(self.bias.text, self.built.molecule.topology, temperature=TEMPERATURE)
-        simulation = simulation_of(self.built, bias, "vacuum", seed)
+        simulation = simulation_of(self.built, bias, self.solvent, seed)
         with tempfile.TemporaryDirectory() as folder:
             reporter = ProposalReporter(
                 Path(folder) / "moves.csv", INTERVAL, self.gan, bias, mode="exact", seed=seed,
@@ -230,14 +230,14 @@ def measured(name: str, solvent: str, recipe: Recipe, data: Path) -> dict[str, A
         energy = Potential(built.molecule.system)
         refined, _ = refine(trained, energy, None, recipe.refining(), frames=rows)
         refined.save(models[1])
-    judge = Judge(built, refined)
+    judge = Judge(built, solvent, refined)
     shares = populations(built, judge.alone(), weighted_frames(run, built))
     return {
         "molecule": name,
         "solvent": solvent,
         "atoms": topology.getNumAtoms(),
         "recipe": vars(recipe),
-        "trained": figures(Judge(built, trained), recipe.moves, recipe.seed),
+        "trained": figures(Judge(built, solvent, trained), recipe.moves, recipe.seed),
         "refined": figures(judge, recipe.moves, recipe.seed),
         "populations": shares,
         "made": made,
