@@ -194,6 +194,25 @@ def test_arrays_arrive_as_they_were():
     np.testing.assert_array_equal(unpacked(record), values.ravel())
 
 
+def test_decisions_are_shown_with_the_value_in_time(tmp_path):
+    """The columns are those of an exploration."""
+    (tmp_path / "decisions.csv").write_text(
+        "number,action,steps,evaluations,seconds,value,error,reason\n"
+        "1,run,5000,5000,1.0,,,nothing is known\n"
+        "2,windows,9000,14000,3.0,11.5,0.75,the error is largest there\n"
+        "3,stop,0,20000,4.0,11.75,inf,not converged: the halves disagree\n"
+    )
+    [decisions, *_] = sections_of(find(tmp_path))
+    [_, course, table] = decisions.blocks
+    np.testing.assert_array_equal(unpacked(course.traces[0]["x"]), [14000, 20000])
+    np.testing.assert_array_equal(unpacked(course.traces[0]["y"]), [11.5, 11.75])
+    np.testing.assert_array_equal(unpacked(course.traces[0]["error_y"]["array"]), [0.75, 0.0])
+    assert [row[1] for row in table.rows] == ["run", "windows", "stop"]
+    [finding] = decisions.findings
+    assert finding.level == DOUBT
+    assert "not converged: the halves disagree" in finding.text
+
+
 # ---- the input
 
 
