@@ -29,15 +29,23 @@ def decisions_section(found: Found) -> Section:
     if not rows:
         return Section(anchor, title, left_out="there is no decisions.csv: nothing was explored")
     head = list(rows[0])
-    shown = [[row[name] for name in head] for row in rows[-MOST_DECISIONS:]]
-    last = "; ".join(f"{name} {rows[-1][name]}" for name in head if rows[-1][name])
-    words = f"the last of {len(rows)} decisions: {last}"
-    unsure = "not converged" in last.lower()
+    shown = [[_short(row[name]) for name in head] for row in rows[-MOST_DECISIONS:]]
+    last = ": ".join(rows[-1].get(name, "") for name in ("action", "reason"))
+    words = f"the last of {len(rows)} decisions: {last.strip(': ') or ', '.join(rows[-1].values())}"
+    unsure = "not converged" in words.lower()
     finding = Finding(DOUBT if unsure else GOOD, words, anchor)
     blocks: list[Block] = [Text(f"{len(rows)} decisions.")]
     if (course := _value_in_time(rows)) is not None:
         blocks.append(course)
     return Section(anchor, title, [*blocks, Table(head, shown)], [finding])
+
+
+def _short(text: str) -> str:
+    """A number with fewer digits; any other text as it is."""
+    try:
+        return f"{float(text):.6g}" if "." in text else text
+    except ValueError:
+        return text
 
 
 def _value_in_time(rows: Sequence[Mapping[str, str]]) -> Figure | None:
