@@ -437,6 +437,7 @@ ORDER = [
     "cli.driver",
     "cli.doctor",
     "cli.refine",
+    "cli.tensor_board",
     "cli.window_runs",
     "cli.judging",
     "cli.explored_numbers",
