@@ -9,7 +9,7 @@ from pathlib import Path
 RECORD = "run.json"  # the settings
 FRAMES, INPUT = "frames", "plumed.dat"
 TOPOLOGY, SYSTEM = "topology.pdb", "system.xml"  # the start; the System without the bias
-BONDS = "topology.json"  # a PDB file loses those of residues that it does not know
+BONDS = "topology.json"  # reading the PDB file may give other bonds
 PROPOSALS = "proposals.csv"
 COMMANDS = "commands.txt"  # what was typed, one command a line
 

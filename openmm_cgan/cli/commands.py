@@ -15,6 +15,7 @@ from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
 from openmm_cgan.cli.explore import explore
 from openmm_cgan.cli.free_energies import free_energy
+from openmm_cgan.cli.init import init
 from openmm_cgan.cli.judge import judge
 from openmm_cgan.cli.options import (
     ATOMS,
@@ -88,6 +89,9 @@ def main(debug: bool, verbose: bool) -> None:
         openmm-cgan windows run --cv phi --model model.npz --steps 50000 --out windows
         openmm-cgan free-energy windows/window-* --cv phi --out profile.csv
 
+    One file for all of these: openmm-cgan init molecule.pdb > run.toml, then --config run.toml.
+    Completion of words in a shell: openmm-cgan doctor says how.
+
     Units: nm, ps, kJ/mol, rad, K; CV values in the units of the PLUMED input.
     """
     logging.basicConfig(format="%(levelname)s %(message)s")
@@ -157,7 +161,8 @@ def demo(
 @click.option("--model", type=FILE, help="What this model makes is proposed to the run.")
 @click.option("--proposals-every", type=click.IntRange(min=1), default=500, show_default=True,
               help="With --model: steps between two proposals.")  # fmt: skip
-@click.option("--mode", type=click.Choice(["auto", "exact", "local", "seed"]), default="auto",
+@click.option("--mode", default="auto",
+              type=click.Choice(["auto", "exact", "annealed", "local", "seed"]),
               show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
@@ -361,6 +366,7 @@ def propose(
     click.echo(f"{counts}: {out}, {csv}")
 
 
+main.add_command(init)
 main.add_command(refine)
 main.add_command(windows)
 main.add_command(driver)

@@ -13,7 +13,7 @@ from openmm_cgan.cli.options import molecule_options
 
 PACKAGES = (
     "openmm_cgan", "openmm", "torch", "numpy", "scipy", "MDAnalysis", "pymbar", "h5py",
-    "openmmplumed", "mlcolvar",
+    "openmmplumed", "mlcolvar", "parsl",
 )  # fmt: skip
 
 
@@ -54,6 +54,10 @@ def installed() -> Iterator[str]:
         yield f"libplumed: {error}"
     yield f"openmm-plumed: {'yes' if available() else 'not installed (conda only)'}"
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    yield (
+        'completion: eval "$(_OPENMM_CGAN_COMPLETE=bash_source openmm-cgan)" in ~/.bashrc; '
+        "zsh_source, fish_source for those shells"
+    )
     yield f"torch: {', '.join(devices) or 'no GPU'}, {torch.get_num_threads()} threads"
 
 

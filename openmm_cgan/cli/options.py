@@ -13,7 +13,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW = click.Path(path_type=Path)
 THERE = click.Path(exists=True, path_type=Path)
 ATOMS = "A selection of MDAnalysis ('protein', 'resname LIG', 'all'), the atoms to"
-CONSTRAINTS = click.Choice(["None", "HBonds", "AllBonds", "HAngles"])
+CONSTRAINTS = click.Choice(["HBonds", "AllBonds", "HAngles", "None"])
 IMPLICIT = click.Choice(["HCT", "OBC1", "OBC2", "GBn", "GBn2"])
 BACKENDS = click.Choice(["auto", "native", "kernel", "plugin"])
 
@@ -89,29 +89,29 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     count, some = click.IntRange(min=1), click.IntRange(min=0)
     options: dict[str, dict[str, Any]] = {
         "executor": {
-            "type": EXECUTORS,
+            "type": EXECUTORS, "default": "local",
             "help": "Processes of this machine, Parsl's workers, or an array of Slurm jobs, which "
-            "is submitted and waited for by --collect; default: local.",
+            "is submitted and waited for by --collect.",
         },
         "workers": {"type": some, "help": "Of a machine; default: its GPUs, or cores; 0: none."},
         "devices": {"help": "GPUs of this machine, 0,1: one for each worker."},
-        "scheduler": {"type": SCHEDULERS, "help": "With parsl; default: slurm."},
+        "scheduler": {"type": SCHEDULERS, "default": "slurm", "help": "With parsl."},
         "partition": {"help": "Or queue."},
         "account": {"help": "That pays."},
-        "walltime": {"help": "Of a job, H:MM:SS; windows go on in the next; default: 1:00:00."},
-        "gpus-per-node": {"type": some, "help": "Of a job, one for each worker; default: 0."},
-        "cpus": {"type": count, "help": "Cores of a worker; default: 1."},
-        "max-blocks": {"type": count, "help": "Jobs at the same time; default: 10."},
+        "walltime": {"default": "1:00:00", "help": "Of a job; windows go on in the next."},
+        "gpus-per-node": {"type": some, "default": 0, "help": "Of a job, one for each worker."},
+        "cpus": {"type": count, "default": 1, "help": "Cores of a worker."},
+        "max-blocks": {"type": count, "default": 10, "help": "Jobs at the same time."},
         "worker-init": {"help": "Shell commands before a worker: modules, an environment."},
         "scheduler-options": {"help": "Further lines of the job script."},
         "max-losses": {
-            "type": some,
-            "help": "How often in a row a window may lose its worker without having come further; "
-            "default: 5.",
+            "type": some, "default": 5,
+            "help": "How often in a row a window may lose its worker and come no further.",
         },
-    }
+    }  # fmt: skip
     for name, about in reversed(options.items()):
-        command = click.option(f"--{name}", cls=SharedOption, table="cluster", **about)(command)
+        about |= {"cls": SharedOption, "table": "cluster", "show_default": True}
+        command = click.option(f"--{name}", **about)(command)
     return command
 
 

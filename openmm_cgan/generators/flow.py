@@ -164,15 +164,39 @@ class FlowGenerator(nn.Module):
         Tensor, shape (n,)
         """
         y_BL, torsions_BP = self._split(features)
-        log_prob = y_BL.new_full((len(y_BL),), -self.n_pairs * LOG_2PI)
+        _, log_normal = self._normal(y_BL, _given(torsions_BP, condition))
+        return self._log_torsions(torsions_BP, condition) + log_normal
+
+    def to_latent(self, features: Tensor, condition: Tensor) -> Tensor:
+        """The latent numbers from which `from_latent` makes features.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n, n_features)
+        condition : Tensor, shape (n, n_condition)
+
+        Returns
+        -------
+        Tensor, shape (n, n_normal + n_angles)
+        """
+        y_BL, torsions_BP = self._split(features)
+        z_BL, _ = self._normal(y_BL, _given(torsions_BP, condition))
+        return torch.cat([z_BL, torsions_BP], dim=1)
+
+    def _log_torsions(self, torsions_BP: Tensor, condition: Tensor) -> Tensor:
+        """Log density (n,) of torsions [rad]."""
+        log_prob = torsions_BP.new_full((len(torsions_BP),), -self.n_pairs * LOG_2PI)
         for k, network in enumerate(self.splines):
             given = _given(torsions_BP[:, :k], condition)
             folded = _wrapped(self.folds[k] * torsions_BP[:, k])
             log_prob = log_prob + circular_spline(folded, network(given))[1]
-        given_BG = _given(torsions_BP, condition)
+        return log_prob
+
+    def _normal(self, y_BL: Tensor, given_BG: Tensor) -> tuple[Tensor, Tensor]:
+        """Normal numbers of stiff features, and log densities (n,) of these."""
         z_BL = y_BL - torch.addmm(self.mean[0], given_BG, self.mean[1:])
         z_BL = torch.linalg.solve_triangular(self.spread, z_BL.T, upper=False).T
-        log_prob = log_prob - self.spread.diagonal().log().sum()
+        log_prob = -self.spread.diagonal().log().sum()
         for network in self.scalings:
             z_BL, log_scale = _scaled_back(z_BL, network(given_BG))
             log_prob = log_prob - log_scale
@@ -181,7 +205,7 @@ class FlowGenerator(nn.Module):
             moved, log_scale = _scaled_back(moved, network(torch.cat([kept, given_BG], dim=1)))
             log_prob = log_prob - log_scale
             z_BL = torch.cat([kept, moved], dim=1)
-        return log_prob - 0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
+        return z_BL, log_prob - 0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
 
     def sample_with_log_prob(
         self, condition: Tensor, rng: torch.Generator
@@ -199,10 +223,50 @@ class FlowGenerator(nn.Module):
         features : Tensor, shape (n, n_features)
         log_prob : Tensor, shape (n,)
         """
+        latent, log_torsions = self._drawn(condition, rng)
+        features, log_normal = self._made(latent, condition)
+        return features, log_torsions + log_normal
+
+    @property
+    def n_normal(self) -> int:
+        """How many latent numbers are standard normal."""
+        return self.n_linear
+
+    @property
+    def n_angles(self) -> int:
+        """How many angles follow them: the torsions themselves."""
+        return self.n_pairs
+
+    def draw_latent(self, condition: Tensor, rng: torch.Generator) -> Tensor:
+        """Latent numbers (n, n_normal + n_angles), one row for each condition."""
+        return self._drawn(condition, rng)[0]
+
+    def from_latent(self, latent: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of latent numbers, differentiable.
+
+        Parameters
+        ----------
+        latent : Tensor, shape (n, n_normal + n_angles)
+        condition : Tensor, shape (n, n_condition)
+
+        Returns
+        -------
+        features : Tensor, shape (n, n_features)
+        log_prob : Tensor, shape (n,)
+            Log densities of the features, as `log_prob` has them.
+        log_angles : Tensor, shape (n,)
+            Those of the angles among the latent numbers [1/rad].
+        """
+        log_angles = self._log_torsions(latent[:, self.n_linear :], condition)
+        features, log_normal = self._made(latent, condition)
+        return features, log_angles + log_normal, log_angles
+
+    def _drawn(self, condition: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Latent numbers, and log densities (n,) of the torsions among them."""
         n, dtype = len(condition), condition.dtype
         uniform = torch.rand(n, self.n_pairs, generator=rng, dtype=dtype)
         z_BL = torch.randn(n, self.n_linear, generator=rng, dtype=dtype)
-        log_prob = -0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI) - self.n_pairs * LOG_2PI
+        log_prob = condition.new_full((n,), -self.n_pairs * LOG_2PI)
         torsions_BP = condition.new_zeros(n, 0)
         for k, network in enumerate(self.splines):
             given = _given(torsions_BP, condition)
@@ -213,6 +277,12 @@ class FlowGenerator(nn.Module):
             log_prob = log_prob - log_slope
             torsion = _wrapped((folded + 2 * math.pi * well) / self.folds[k])
             torsions_BP = torch.cat([torsions_BP, torsion[:, None]], dim=1)
+        return torch.cat([z_BL, torsions_BP], dim=1), log_prob
+
+    def _made(self, latent: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of latent numbers, and log densities (n,) of the stiff ones."""
+        z_BL, torsions_BP = latent.split([self.n_linear, self.n_pairs], dim=1)
+        log_prob = -0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
         given_BG = _given(torsions_BP, condition)
         for k in reversed(range(len(self.couplings))):
             kept, moved = z_BL.tensor_split([self._n_kept(k)], dim=1)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from openmm_cgan.json_files import read_json
 from openmm_cgan.signals import StoppedBySignalError
+from openmm_cgan.windows.slurm_array import listed
 from openmm_cgan.windows.worker import WindowTakenError, run_window
 
 TAKEN = 75  # EX_TEMPFAIL of sysexits.h
@@ -33,9 +34,8 @@ def main(path: str, index: str) -> int:
     int
         Exit code.
     """
-    job = read_json(Path(path))
-    name, _ = job["windows"][int(index)]
-    platform, threads = job["machine"]
+    name, _ = listed(Path(path))[int(index)]
+    platform, threads = read_json(Path(path))["machine"]
     folder = Path(path).parent.parent / name
     try:
         record = run_window(str(folder), platform, threads)

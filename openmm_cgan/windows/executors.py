@@ -14,13 +14,13 @@ from openmm_cgan.windows.slurm_array import SlurmArray
 
 
 @contextlib.contextmanager
-def executor_of(cluster: Cluster, root: Path) -> Iterator[Executor | None]:
+def executor_of(cluster: Cluster, root: str | Path) -> Iterator[Executor | None]:
     """Workers for windows as long as the block lasts.
 
     Parameters
     ----------
     cluster : Cluster
-    root : Path
+    root : str or Path
         The folder of the windows, which workers must see; job scripts and logs go there.
 
     Yields
@@ -35,6 +35,7 @@ def executor_of(cluster: Cluster, root: Path) -> Iterator[Executor | None]:
     FileNotFoundError
         If Slurm is asked for and not here.
     """
+    root = Path(root)
     if cluster.executor == "parsl":
         with parsl_workers(cluster, root) as workers:
             yield workers

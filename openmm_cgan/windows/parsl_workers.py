@@ -21,7 +21,8 @@ from openmm_cgan.windows.cluster import Cluster
 FOLDER = "parsl"  # in that of the windows: Parsl's logs and the scripts of its jobs
 POOL = "parsl.executors.high_throughput.process_worker_pool"
 INTERCHANGE = "parsl.executors.high_throughput.interchange"
-HEARTBEAT, SILENCE = 10, 60  # s between two heartbeats of a job, and after which it is lost
+HEARTBEAT, SILENCE = 10, 60  # s between two looks at workers, and after which a job is lost
+NEAR = 2  # s between looks at workers of this machine
 
 
 @contextlib.contextmanager
@@ -79,7 +80,7 @@ def parsl_config(cluster: Cluster, root: Path) -> Any:
         cores_per_worker=cluster.cpus,
         **({} if number is None else {"max_workers_per_node": number}),
         available_accelerators=cluster.gpus_per_node,  # each worker sees one
-        heartbeat_period=HEARTBEAT,
+        heartbeat_period=NEAR if cluster.scheduler == "local" else HEARTBEAT,
         heartbeat_threshold=SILENCE,
         block_error_handler=windowed_error_handler,  # several jobs in a row; one may be lost
         encrypted=True,  # tasks are pickles: nobody else on the network may send one

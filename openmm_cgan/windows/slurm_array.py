@@ -150,9 +150,9 @@ def _adopt(tasks: Iterable[_Task], root: Path, alive: set[tuple[str, int]]) -> N
         return
     places: dict[Path, tuple[tuple[str, int], int]] = {}
     for path in sorted((root / FOLDER).glob("*.json")):
-        for index, (name, attempts) in enumerate(read_json(path)["windows"]):
+        for index, (name, attempts) in enumerate(listed(path)):
             if (path.stem, index) in alive:
-                places[root / name] = (path.stem, index), int(attempts)
+                places[root / name] = (path.stem, index), attempts
     for task in left:
         if task.window in places:
             task.place, task.attempts = places[task.window]
@@ -282,6 +282,20 @@ def write_job(
     write_json(script.with_suffix(".json"), {"windows": rows, "machine": list(machine)})
     write_atomically(script, job_script(cluster, script, len(rows)))
     return script
+
+
+def listed(path: Path) -> list[tuple[str, int]]:
+    """The windows of a job, and how often each was begun before it.
+
+    Raises
+    ------
+    ValueError
+        If the list is damaged.
+    """
+    try:
+        return [(str(name), int(attempts)) for name, attempts in read_json(path)["windows"]]
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} lists no windows, or is damaged: {error!r}") from None
 
 
 def job_script(cluster: Cluster, script: Path, number: int) -> str:
