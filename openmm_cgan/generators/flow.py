@@ -319,17 +319,7 @@ class FlowGenerator(nn.Module):
         return torch.cat([noise.z, self._bent(noise, condition)[0]], dim=1)
 
     def to_latent(self, features: Tensor, condition: Tensor) -> Tensor:
-        """The latent numbers from which `from_latent` makes features.
-
-        Parameters
-        ----------
-        features : Tensor, shape (n, n_features)
-        condition : Tensor, shape (n, n_condition)
-
-        Returns
-        -------
-        Tensor, shape (n, n_normal + n_angles)
-        """
+        """Latent numbers (n, n_normal + n_angles) from which `from_latent` makes features."""
         noise, _ = self.to_noise(features, condition)
         return torch.cat([noise.z, self.torsions_of(features)], dim=1)
 
