@@ -81,7 +81,7 @@ def nothing(patch: pytest.MonkeyPatch) -> None:
 
 def work_of_a_stage(patch: pytest.MonkeyPatch) -> None:
     increments = Schedule.increments.fget
-    patch.setattr(Schedule, "increments", property(lambda own: increments(own) * [1, 0, 1]))
+    patch.setattr(Schedule, "increments", property(lambda own: increments(own) * [1, 1, 0]))
 
 
 def order_of_the_current_path(patch: pytest.MonkeyPatch) -> None:
