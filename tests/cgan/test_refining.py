@@ -352,9 +352,10 @@ def test_the_given_one_is_left_as_it_is_and_the_same_seed_repeats(cold):
     before = {k: v.clone() for k, v in cold.generator.state_dict().items()}
     energy = Chain(cold.features.z_matrix)
     settings = RefiningSettings(steps=3, batch=16)
-    one, two = (refine(cold, energy, CVS, settings)[0] for _ in range(2))
+    (one, history), (two, _) = (refine(cold, energy, CVS, settings) for _ in range(2))
     judged = 2 * PLACES * EACH  # before and after
     assert energy.calls == 2 * (3 * 16 + judged)
+    assert history[-1]["energies"] == 3 * 16 + judged
     assert all(torch.equal(v, before[k]) for k, v in cold.generator.state_dict().items())
     assert np.array_equal(one.sample([0.3], 5), two.sample([0.3], 5))
     assert not np.array_equal(one.sample([0.3], 5), cold.sample([0.3], 5))
