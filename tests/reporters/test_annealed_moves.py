@@ -17,7 +17,6 @@ from openmm_cgan.proposals.weights import noisy_conditions
 from openmm_cgan.reporters.moves import AnnealedMove, Schedule
 from openmm_cgan.reporters.moves.annealing import annealed
 from openmm_cgan.reporters.settings import ProposalSettings
-from openmm_cgan.testsystems import Chain
 from tests.cases.chain_flow import ChainPotential, chain_flow
 from tests.cases.chain_sampler import INPUTS, RANGES, internal_of
 from tests.cases.chain_targets import (
@@ -31,7 +30,7 @@ from tests.cases.chain_targets import (
     screen_of,
     weighted_p_value,
 )
-from tests.cases.exact_runs import CHAIN, HELD, make_run, propose
+from tests.cases.exact_runs import HELD, make_run, propose
 
 PATHS = Schedule(levels=(0.5,), steps=(0.7,))
 N = 6000
@@ -157,27 +156,25 @@ def test_a_flow_maps_back_to_where_it_came_from(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("chain", "cv"), [(CHAIN, "theta"), (HELD, "phi")])
-def test_populations_of_two_wells_are_the_analytic_ones_in_a_run(
-    chain: Chain, cv: str, tmp_path: Path
-) -> None:
-    run = make_run(tmp_path, INPUTS[cv] + f"PRINT ARG={cv} FILE=C STRIDE=100\n", chain)
+def test_populations_of_two_wells_are_the_analytic_ones_in_a_run(tmp_path: Path) -> None:
+    chain = HELD
+    run = make_run(tmp_path, INPUTS["phi"] + "PRINT ARG=phi FILE=C STRIDE=100\n", chain)
     settings = ProposalSettings(candidates=8, annealing_steps=1)
     flow = chain_flow(chain, run.bias.variables)
     reporter = propose(
         run, tmp_path / "p.csv", 20, mode="annealed", sampler=flow, settings=settings
     )
     positive = []
-    for _ in range(400):
+    for _ in range(300):
         run.simulation.step(20)
         x = run.simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
         positive.append(internal_of(x[None])["phi"][0] > 0)
-    moved = reporter.counts()["accepted"] / 400
+    moved = reporter.counts()["accepted"] / 300
     expected = chain.share_positive(T)
     # a frame is another one's copy, as to its well, unless a move came between
-    error = np.sqrt(expected * (1 - expected) * (2 - moved) / moved / 400)
+    error = np.sqrt(expected * (1 - expected) * (2 - moved) / moved / 300)
     assert abs(np.mean(positive) - expected) < 3.5 * error
-    assert error < 0.12
+    assert error < 0.15
     with (tmp_path / "p.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["mode"] for row in rows} == {"annealed"}
@@ -206,7 +203,7 @@ def test_exact_samples_stay_so_if_the_noise_of_conditions_is_weighed(
     with_noise: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not with_noise:  # as if the distance that was asked for had been met
-        name = "openmm_cgan.reporters.moves.exact.log_condition_noise"
+        name = "openmm_cgan.reporters.moves.weighing.log_condition_noise"
         monkeypatch.setattr(name, lambda conditions, cvs, *more: np.zeros(len(cvs)))
     case = CASES["auxiliary"]
     x = case.chain.sample(3000, T, seed=5)
