@@ -14,7 +14,7 @@ from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import GridConditions
 from openmm_cgan.proposals.selection import choose
 from openmm_cgan.proposals.weights import noisy_conditions
-from openmm_cgan.reporters.moves import AnnealedMove, Schedule
+from openmm_cgan.reporters.moves import AnnealedMove, Schedule, pilot
 from openmm_cgan.reporters.moves.annealing import annealed
 from openmm_cgan.reporters.settings import ProposalSettings
 from tests.cases.chain_flow import ChainPotential, chain_flow
@@ -211,3 +211,33 @@ def test_exact_samples_stay_so_if_the_noise_of_conditions_is_weighed(
     assert (after != x).any(axis=(1, 2)).mean() > 0.2
     assert (sampled_p_value(case, after) > RIGHT) == with_noise
     assert (sampled_p_value(case, after) < 0.01 * RIGHT) != with_noise
+
+
+# ---- the pilot
+
+
+def test_a_pilot_finds_the_same_again_and_takes_what_gives_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pilot, "PATHS", 128)
+    monkeypatch.setattr(pilot, "ROUNDS", 2)
+    move = move_of(CASES["biased"], tmp_path)
+    found = [
+        pilot.best_plan(lambda n, rng: move.evaluate(*move.drawn(n, rng)), move.space, (0, 1, 2))
+        for _ in range(2)
+    ]
+    assert found[0] == found[1]
+    best, plain = found[0]
+    assert plain.schedule == Schedule()
+    assert best.efficiency >= plain.efficiency > 0
+    assert best.candidates(500) * best.cost <= 500
+    assert pilot.Plan(Schedule(), 0.001, 1.0).candidates(500) == 500
+    assert pilot.Plan(Schedule(), 0.5, 1.0).candidates(500) == 8
+
+
+def test_a_threshold_lets_as_many_live_as_are_to() -> None:
+    first = np.random.default_rng(0).normal(size=100)
+    for survivors in (5.0, 50.0, 95.0):
+        threshold = pilot._threshold(first, survivors)
+        assert np.exp(np.minimum(first - threshold, 0)).sum() == pytest.approx(survivors)
+    assert pilot._threshold(first, 100.0) == -np.inf
