@@ -237,7 +237,6 @@ def dynamics(
     bias = peptide.bias(folder)
     simulation = peptide.simulation(bias, platform, options.seed)
     simulation.step(2000)
-    simulation.currentStep = 0
     table = folder / "moves.csv"
     if gan is not None:
         settings = ProposalSettings(candidates=options.candidates)

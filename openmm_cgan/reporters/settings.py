@@ -41,7 +41,7 @@ class ProposalSettings:
         than ``max_energy`` allows.
     heal_steps : int
         Steps of dynamics in the second Context, with the step size of the run. Among other atoms
-        two thirds of them push these aside while the generated ones go to their place; the rest,
+        half of them push these aside while the generated ones go to their place; the rest,
         or all where all atoms are generated, are run with the CVs restrained.
     max_energy : float
         A healed configuration is refused when its energy (bias included, where the bias is a
