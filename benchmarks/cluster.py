@@ -57,9 +57,9 @@ PRINT ARG=phi,psi STRIDE=100 FILE=COLVAR
 KILLED = 1 / 3  # of all attempts
 POLL = 0.1  # s: a killer that looks without rest would take the time of those who work
 CLUSTERS = {
-    "local": Cluster("local", workers=2),
+    "local": Cluster("local", workers=4),
     "slurm-array": Cluster("slurm-array"),
-    "parsl": Cluster("parsl", scheduler="local", workers=2),
+    "parsl": Cluster("parsl", scheduler="local", workers=4),
 }
 
 
@@ -118,10 +118,11 @@ class Killer:
 
 @contextlib.contextmanager
 def fake_slurm(folder: Path) -> Iterator[None]:
-    """A Slurm in the path whose nodes are two processes of this machine."""
+    """A Slurm in the path whose nodes are processes of this machine, four at a time."""
     folder.mkdir()
     before = dict(os.environ)
     os.environ |= {"PATH": f"{FAKE_SLURM}{os.pathsep}{before['PATH']}", "FAKE_SLURM": str(folder)}
+    os.environ.setdefault("FAKE_SLURM_NODES", "4")
     slurm_array.POLL = 0.2
     try:
         yield
@@ -166,7 +167,7 @@ def on(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--windows", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--executor", nargs="+", choices=list(CLUSTERS), default=list(CLUSTERS))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

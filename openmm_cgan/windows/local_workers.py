@@ -11,6 +11,8 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from queue import SimpleQueue
 from typing import Any
 
+from openmm_cgan.signals import end_with_parent
+
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 
 _Job = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -105,7 +107,8 @@ class _Worker:
         if self._pool is not None:
             return self._pool.submit(fn, *args, **kwargs)
         # spawn: a fork would copy torch's threads, one of which may hold a lock for ever
-        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, spawn, initializer=end_with_parent)
         with _sees(self._device):  # from its birth: libraries look once
             return self._pool.submit(fn, *args, **kwargs)
 

@@ -37,6 +37,8 @@ def chain_flow(
     cv_range = np.array([RANGES[variable.name]])
     placed = bool(features.placed_variables)
     cvs = torch.from_numpy(np.random.default_rng(seed).uniform(*cv_range[0], (FITTED, 1)))
+    if not placed:
+        cvs = (x[:, :1] - x[:, -1:]).norm(dim=2)
     conditions = ConditionEncoding.fit(variables, cvs)
     torch.manual_seed(seed)
     flow = FlowGenerator(

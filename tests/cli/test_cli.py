@@ -71,6 +71,7 @@ def test_run_keeps_frames_and_restarts(tmp_path: Path) -> None:
     (folder / "report.html").unlink()
     call_well(*run_options(folder), "--restart", "--no-report")
     assert not (folder / "report.html").exists()
+    assert call(*run_options(folder)).exit_code == 1  # refused, and not written down
     [first, again] = (folder / "commands.txt").read_text().splitlines()
     assert shlex.split(again) == [*shlex.split(first), "--restart", "--no-report"]
     assert shlex.split(first)[:3] == ["openmm-cgan", "run", str(STRUCTURE)]

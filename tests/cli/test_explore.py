@@ -125,7 +125,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
-    while not (out / "biased-1" / "run.chk").exists() and process.poll() is None:
+    while not (out / "look" / "run.chk").exists() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)

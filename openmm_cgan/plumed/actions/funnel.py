@@ -15,10 +15,10 @@ import numpy as np
 
 from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.external import External
-from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.files.tables import FieldTable
 
+MAX_NODES = 2_000_000  # of a file that is made here: seconds, and 140 MB
 _ROW = "%13.6f %13.6f %13.6f %13.6f %13.6f\n"
 
 
@@ -57,8 +57,8 @@ class Funnel(External):
             raise ValueError(f"a funnel is of two values, {len(self.arguments)} given")
         options = given.options
         bins = options["NBINS"], options["NBINZ"]
-        if min(bins) < 2 or (bins[0] + 1) * (bins[1] + 1) > MAX_GRID_POINTS:
-            raise ValueError(f"expected at least two bins, {MAX_GRID_POINTS} nodes at most")
+        if min(bins) < 2 or (bins[0] + 1) * (bins[1] + 1) > MAX_NODES:
+            raise ValueError(f"expected at least two bins, natively {MAX_NODES} nodes at most")
         a, b = (value.name for value in self.arguments)
         fields = [a, b, f"{self.label}.bias", f"der_{a}", f"der_{b}"]
         ends, nodes = _nodes(options)

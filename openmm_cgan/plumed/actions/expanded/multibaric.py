@@ -170,6 +170,8 @@ class EcvMultithermalMultibaric(Expansion):
                 (n, x, (self._temp / t * p - self._pressure) / self._kt) for (n, t, p), x in rows
             ]
         assert self._pressures is not None
+        if math.prod(self.counts) > MAX_STATES:
+            raise ValueError(self._told(f"more than {MAX_STATES} states; give fewer steps"))
         found = []
         for factor in self._factors.tolist():
             kt = self._kt / (factor * self._kt + 1)
@@ -202,10 +204,12 @@ class EcvMultithermalMultibaric(Expansion):
         if self._factors is None:
             ends = [self._factor(t) for t in self._limits["TEMP"]]
             enthalpy = energy + self._pressure * volume
-            self._take("TEMP", number_of_states(ends[0], ends[1], enthalpy, self._told("")))
+            number = number_of_states(ends[0], ends[1], enthalpy, self._told(""))
+            self._take("TEMP", min(number, MAX_STATES))
         if self._pressures is None:
             ends = [(p - self._pressure) / self._kt for p in self._limits["PRESSURE"]]
-            self._take("PRESSURE", number_of_states(ends[0], ends[1], volume, self._told("")))
+            number = number_of_states(ends[0], ends[1], volume, self._told(""))
+            self._take("PRESSURE", min(number, MAX_STATES))
 
     def choose_number(self, number: int, pressures: int = 0) -> None:
         if self._is_chosen:

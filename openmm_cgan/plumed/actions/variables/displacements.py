@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from openmm_cgan.plumed.input.expressions import namespace
 class RmsdOrDisplacement(Rmsd):
     """What the statement RMSD stands for."""
 
-    keywords = (
+    keywords: ClassVar[tuple[Keyword, ...]] = (
         *Rmsd.keywords,
         Keyword("DISPLACEMENT", "flag", "values .dist and, to print, the vector .disp"),
     )
