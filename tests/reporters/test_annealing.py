@@ -196,15 +196,14 @@ def test_a_pilot_anneals_where_the_error_is_spread_over_many_stiff_coordinates()
         lambda n, rng: narrower(rng.standard_normal((n, n_normal)), np.zeros((n, 0))),
         Space(n_normal, narrower),
     )
-    assert (width * np.sqrt(2 - width**2)) ** n_normal < 2e-4, "what is exact of fresh ones"
-    assert plain.effective < 0.01
+    exact = (width * np.sqrt(2 - width**2)) ** n_normal
+    assert exact < 2e-4, "of fresh candidates; the pilot cannot see how bad that is"
     assert len(best.schedule.levels) >= 4
-    assert best.efficiency > 3 * 2e-4
-    # what it promises is what there is
-    rng = np.random.default_rng(9)
-    begun = narrower(rng.standard_normal((20_000, n_normal)), np.zeros((20_000, 0)))
-    paths = annealed(begun, np.zeros(20_000, bool), best.schedule, Space(n_normal, narrower), rng)
+    assert best.efficiency > plain.efficiency
+    n, rng = 20_000, np.random.default_rng(9)
+    begun = narrower(rng.standard_normal((n, n_normal)), np.zeros((n, 0)))
+    paths = annealed(begun, np.zeros(n, bool), best.schedule, Space(n_normal, narrower), rng)
     weights = np.exp(paths.log_weights)
-    assert abs(weights.mean() - 1) < 5 * weights.std() / np.sqrt(20_000)
-    found = weights.sum() ** 2 / (weights**2).sum() / 20_000
-    assert 0.3 * best.effective < found < 3 * best.effective
+    assert abs(weights.mean() - 1) < 5 * weights.std() / np.sqrt(n)
+    found = weights.sum() ** 2 / (weights**2).sum() / n
+    assert found / best.cost > 5 * exact
