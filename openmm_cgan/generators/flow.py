@@ -244,6 +244,12 @@ class FlowGenerator(nn.Module):
 
     def from_noise(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Features (n, n_features) of noise and conditions (n, n_condition), log densities (n,)."""
+        torsions_BP, log_prob = self.bent_torsions(noise, condition)
+        features, log_prob_of_stiff = self.at_torsions(torsions_BP, noise.z, condition)
+        return features, log_prob + log_prob_of_stiff
+
+    def bent_torsions(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Torsions (n, n_pairs) [rad] of noise, as `from_noise`, and their log densities (n,)."""
         log_prob = condition.new_full((len(condition),), -self.n_pairs * LOG_2PI)
         torsions_BP = condition.new_zeros(len(condition), 0)
         for k, network in enumerate(self.splines):
@@ -252,8 +258,7 @@ class FlowGenerator(nn.Module):
             log_prob = log_prob - log_slope
             torsion = _wrapped((folded + 2 * math.pi * noise.wells[:, k]) / self.folds[k])
             torsions_BP = torch.cat([torsions_BP, torsion[:, None]], dim=1)
-        features, log_prob_of_stiff = self.at_torsions(torsions_BP, noise.z, condition)
-        return features, log_prob + log_prob_of_stiff
+        return torsions_BP, log_prob
 
     def at_torsions(self, torsions: Tensor, z: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Features whose torsions are given, and the log density of what is stiff.
