@@ -78,24 +78,26 @@ def dipeptide() -> Solute:
     return Solute(made.topology, made.positions, (4, 6, 8, 14), (6, 8, 14, 16))
 
 
-def peptide() -> Solute:
-    """ACE-ALA21-NME, a helix: that of five alanines continued by its own screw."""
+def peptide(n_residues: int = N_RESIDUES) -> Solute:
+    """ACE-ALAn-NME, a helix: that of five alanines continued by its own screw, or cut short."""
     short = alanine_pentapeptide()
     residues = list(short.topology.residues())
     places = [short.positions[[atom.index for atom in residue.atoms()]] for residue in residues]
     turn, shift = _motion(places[3], places[4])
-    while len(places) < N_RESIDUES + 2:
+    while len(places) < n_residues + 2:
         places[-1:] = [places[-2] @ turn + shift, places[-1] @ turn + shift]
+    while len(places) > n_residues + 2:
+        places[-2:] = [(places[-1] - shift) @ turn.T]
     topology = app.Topology()
     chain = topology.addChain()
-    kinds = [residues[0], *[residues[3]] * N_RESIDUES, residues[-1]]
+    kinds = [residues[0], *[residues[3]] * n_residues, residues[-1]]
     for kind in kinds:
         residue = topology.addResidue(kind.name, chain)
         for atom in kind.atoms():
             topology.addAtom(atom.name, atom.element, residue)
     topology.createStandardBonds()
     names = {(a.residue.index, a.name): a.index for a in topology.atoms()}
-    k = 1 + N_RESIDUES // 2
+    k = 1 + n_residues // 2
     phi = (names[k - 1, "C"], names[k, "N"], names[k, "CA"], names[k, "C"])
     psi = (names[k, "N"], names[k, "CA"], names[k, "C"], names[k + 1, "N"])
     return Solute(topology, np.concatenate(places), phi, psi)
@@ -129,7 +131,7 @@ class Library:
 def _held(solute: Solute, folder: Path) -> Iterator[NDArray[np.float64]]:
     """Frames of each place, (FRAMES, n_atoms, 3)."""
     for k, place in enumerate(PLACES):
-        system = _implicit(solute.topology)
+        system = in_implicit(solute.topology)
         bias = PlumedBias(solute.plumed(), solute.topology, temperature=300, directory=folder)
         restraint = bias.restrained(bias.cv_values(solute.positions), 500.0)
         restraint.add_to(system)
@@ -150,9 +152,14 @@ def _held(solute: Solute, folder: Path) -> Iterator[NDArray[np.float64]]:
         yield np.array(frames)
 
 
-def _implicit(topology: app.Topology) -> openmm.System:
-    """With OBC2 by OpenMM's own force, which is quicker than that of its force-field file."""
-    system = app.ForceField(EXPLICIT[0]).createSystem(topology, constraints=app.HBonds)
+def in_implicit(topology: app.Topology, hydrogen_mass: float | None = None) -> openmm.System:
+    """With OBC2 by OpenMM's own force, which is quicker than that of its force-field file.
+
+    Masses are in dalton; those of the force field by default.
+    """
+    system = app.ForceField(EXPLICIT[0]).createSystem(
+        topology, constraints=app.HBonds, hydrogenMass=hydrogen_mass
+    )
     charges = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
     solvent = openmm.GBSAOBCForce()
     for i, (radius, scale) in enumerate(GBSAOBC2Force.getStandardParameters(topology)):

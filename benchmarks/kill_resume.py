@@ -36,7 +36,7 @@ from openmm_cgan.frames import read_frames
 
 COLUMNS = ("positions", "cvs", "bias", "step", "time", "segment", "settling")
 NOT_COMPARED = (".chk", ".old", ".log", ".png", ".journal", ".lock")
-VOLATILE = ("seconds", "seconds_of_stages", "attempts")
+VOLATILE = ("seconds", "seconds_of_stages", "attempts", "worker")
 PATIENCE = 600.0  # s that a run may take
 
 

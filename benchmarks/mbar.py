@@ -4,7 +4,8 @@ Sets: 2 to 12 harmonic biases on a Gaussian, from none at all to 2,000 kT, with 
 samples of each. A set counts as unsolved where the weights of a state, made from all frames by the
 dense formula, do not add up to 1 within 1e-9, and as wrong where a free energy differs from that of
 pymbar by more than 1e-4 kT between states that share frames. Many windows: 500 of 10,000 frames
-each, all of them in the equations, in a process of its own, whose largest memory is counted.
+each, all of them in the equations, in a process of its own, whose largest memory is counted; with
+--windows other numbers of them, and what N frames of K windows take is fitted by their logarithms.
 """
 
 from __future__ import annotations
@@ -74,11 +75,11 @@ def judge(seed: int) -> tuple[str, float, float]:
     return "unsolved" if error >= 1e-9 else "wrong" if apart > 1e-4 else "", error, apart
 
 
-def many_windows() -> dict[str, float]:
+def many_windows(number: int, frames: int) -> dict[str, float]:
     """Seconds and GiB that the solution of many windows takes, and how well it is solved."""
     rng = np.random.default_rng(0)
-    centres, stiffness = np.linspace(0.0, 500.0, WINDOWS), 1.0
-    x = np.concatenate([rng.normal(c, stiffness**-0.5, FRAMES) for c in centres])
+    centres, stiffness = np.arange(number) * (500.0 / (WINDOWS - 1)), 1.0
+    x = np.concatenate([rng.normal(c, stiffness**-0.5, frames) for c in centres])
 
     def reduced_bias(rows: NDArray) -> NDArray:
         u_kn = x[rows] - centres[:, None]
@@ -87,12 +88,39 @@ def many_windows() -> dict[str, float]:
         return u_kn
 
     pymbar_quietly()
-    start = time.perf_counter()
-    weights_nk, _ = solve_mbar(reduced_bias, np.repeat(np.arange(WINDOWS), FRAMES))
-    seconds = time.perf_counter() - start
+    start, begun = time.perf_counter(), time.process_time()
+    weights_nk, _ = solve_mbar(reduced_bias, np.repeat(np.arange(number), frames))
+    seconds, processor = time.perf_counter() - start, time.process_time() - begun
     gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     error = float(np.abs(weights_nk.sum(axis=0) - 1.0).max())
-    return {"seconds": seconds, "GiB": gib, "error": error}
+    found = {"windows": number, "frames": frames}
+    return found | {"seconds": seconds, "processor": processor, "GiB": gib, "error": error}
+
+
+def in_a_process_of_its_own(number: int, frames: int) -> dict[str, float]:
+    """As `many_windows`, with a memory that nothing else was in."""
+    command = [sys.executable, __file__, "--many", f"{number},{frames}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def growth(numbers: list[int], frames: int) -> None:
+    """Print what numbers of windows take, and with which power of their number that grows."""
+    print(f"{'windows':>8} {'frames each':>12} {'seconds':>8} {'processor s':>11} {'GiB':>6} "
+          f"{'columns within':>15}")  # fmt: skip
+    table = []
+    for number in numbers:
+        each = in_a_process_of_its_own(number, frames)
+        table.append([number, each["processor"], each["GiB"]])
+        times = f"{each['seconds']:8.1f} {each['processor']:11.1f}"
+        print(f"{number:8d} {frames:12d} {times} {each['GiB']:6.2f} {each['error']:15.1g}")
+    if len(table) > 1:
+        logs = np.log(np.array(table))
+        powers = [np.polyfit(logs[:, 0], logs[:, i], 1)[0] for i in (1, 2)]
+        print(
+            f"processor seconds grow as windows^{powers[0]:.2f}, memory as windows^{powers[1]:.2f}"
+        )
 
 
 def rows() -> list[dict[str, object]]:
@@ -105,8 +133,7 @@ def rows() -> list[dict[str, object]]:
             print(f"set {seed}: {why} (columns {error:.1g}, pymbar {apart:.1g} kT)", flush=True)
         worst, farthest = max(worst, error), max(farthest, apart)
     print(f"{SETS} sets: columns within {worst:.1g}, pymbar within {farthest:.1g} kT", flush=True)
-    command = [sys.executable, __file__, "--many"]
-    many = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    many = in_a_process_of_its_own(WINDOWS, FRAMES)
     return [
         row(f"MBAR, {SETS} random sets: wrong or unsolved", len(bad), "sets", "0", not bad),
         row(f"MBAR, {WINDOWS} windows of {FRAMES} frames", many["seconds"], "s", "<= 60",
@@ -125,10 +152,16 @@ def row(name: str, value: float, unit: str, target: str, met: bool) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the rows there")
-    parser.add_argument("--many", action="store_true", help="only the many windows, as JSON")
+    parser.add_argument("--many", metavar="K,N", help="only K windows of N frames, as JSON")
+    parser.add_argument("--windows", type=int, nargs="+", help="only such numbers of windows")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of each, with --windows")
     options = parser.parse_args()
     if options.many:
-        print(json.dumps(many_windows()))
+        number, frames = map(int, options.many.split(","))
+        print(json.dumps(many_windows(number, frames)))
+        return
+    if options.windows:
+        growth(options.windows, options.frames)
         return
     found = rows()
     for each in found:

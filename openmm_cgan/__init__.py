@@ -10,8 +10,10 @@ The modules in the order in which the data pass through them:
 quantities            what is given with units, in the package's own
 topologies            what a topology may be given as
 atom_selection        which atoms are meant: a selection of MDAnalysis, indices, the solute
+attached_parts        what a part of a molecule hangs on
 platforms             OpenMM's platforms by name
 short_reprs           records of large arrays in one line
+notebooks             the tables that notebooks show of objects
 thermostats           the temperature of a simulation, wherever OpenMM keeps it
 collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays
@@ -23,12 +25,13 @@ json_files            records in JSON
 claims                files that one process alone writes to
 signals               how a process ends: by a signal between two steps, or with its parent
 stepping              what is to happen before and after simulation.step
+run_folders           what the files of a run are called
 fingerprints          what tells Systems and integrators apart
 checkpoints           a run on disk
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
 potentials            energies of many configurations beside a running simulation
-internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions
+internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions, also of a part
 large_arrays          arrays that lie in temporary files
 radii                 van der Waals radii
 rotors                equivalent hydrogens, which frames may exchange
@@ -42,7 +45,8 @@ closures              averages at CV values, drift and diffusion, the reduced dy
 diffusion_maps        coarse variables that nobody gave
 learned_variable      they as TorchScript files that PLUMED inputs run
 windows               many seeded umbrella windows over a concurrent.futures.Executor
-metrics, report       how good the generator is; plots
+metrics, report       how good the generator is, a judge; plots, and report.html of a whole folder
+explore               from a structure to a free energy: what is done next, and why
 testsystems           systems with known answers, multiscale equations among them
 cli, __main__         the openmm-cgan command: runs, driver, the whole job on alanine dipeptide
 

@@ -196,6 +196,17 @@ class LearnedVariable:
                 scripted.save(temporary, _extra_files={"made_by": f"openmm_cgan {__version__}"})
         return path
 
+    def variable_lines(self, path: str | os.PathLike[str], label: str = "learned") -> str:
+        """The lines of PLUMED that make the variable alone: inputs and PYTORCH_MODEL.
+
+        Parameters
+        ----------
+        path, label
+            As of `plumed_lines`.
+        """
+        inputs = self.inputs.lines.rstrip("\n")
+        return f"{inputs}\n{label}: PYTORCH_MODEL FILE={path} ARG={','.join(self.inputs.names)}\n"
+
     def plumed_lines(
         self,
         path: str | os.PathLike[str],
@@ -215,8 +226,7 @@ class LearnedVariable:
             KAPPA of the wall [energy unit of the input], half of its square per unit of the log
             of the density; None for no wall.
         """
-        lines = [self.inputs.lines.rstrip("\n")]
-        lines += [f"{label}: PYTORCH_MODEL FILE={path} ARG={','.join(self.inputs.names)}"]
+        lines = self.variable_lines(path, label)
         density = f"{label}.node-{self.n_coordinates}"
         if wall is None:
             log.warning(
@@ -227,10 +237,9 @@ class LearnedVariable:
                 "%s: a wall of KAPPA=%g holds it where the log of the density of the frames is "
                 "above %.3f; leave it out by wall=None", label, wall, self.low_density,
             )  # fmt: skip
-            lines += [
-                f"{label}_wall: LOWER_WALLS ARG={density} AT={self.low_density:.6f} KAPPA={wall:g}"
-            ]
-        return "\n".join(lines) + "\n"
+            at = f"AT={self.low_density:.6f} KAPPA={wall:g}"
+            lines += f"{label}_wall: LOWER_WALLS ARG={density} {at}\n"
+        return lines
 
 
 def learn_variable(

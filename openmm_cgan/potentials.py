@@ -349,7 +349,10 @@ class Potential:
 
 
 def potential_beside(
-    simulation: Any, leave_out: Collection[int] = frozenset(), n_contexts: int | None = None
+    simulation: Any,
+    leave_out: Collection[int] = frozenset(),
+    n_contexts: int | None = None,
+    system: openmm.System | None = None,
 ) -> Potential:
     """A Potential with the forces, the platform and the parameters of a running simulation.
 
@@ -360,13 +363,15 @@ def potential_beside(
     leave_out : collection of int
         Force groups to leave out.
     n_contexts : int, optional
+    system : openmm.System, optional
+        In place of the simulation's, of the same particles.
     """
     context = simulation.context
     platform = context.getPlatform()
     names = platform.getPropertyNames()
     properties = {name: platform.getPropertyValue(context, name) for name in names}
     made = Potential(
-        simulation.system,
+        simulation.system if system is None else system,
         leave_out=leave_out,
         platform=platform,
         properties=properties,

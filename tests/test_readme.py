@@ -7,7 +7,7 @@ import pytest
 from openmm_cgan.frames import read_frames
 from tests.cases import ROOT
 
-PAGES = ("README.md", "docs/exact_proposals.md", "docs/going_on.md")
+PAGES = ("README.md", "docs/exact_proposals.md", "docs/cluster.md", "docs/going_on.md")
 BLOCKS = [
     block
     for page in PAGES
@@ -16,6 +16,7 @@ BLOCKS = [
 WITH_LINKS = [p.relative_to(ROOT) for p in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])]
 LINKS = re.compile(r"\]\((?!http|#)([^)]+)\)")
 SHORTER = {
+    "steps=50_000, settle_steps=5_000": "steps=40, settle_steps=4",
     "step(500_000)": "step(2000)",
     "step(100_000)": "step(1000)",
     "steps=8000": "steps=5",
@@ -54,13 +55,13 @@ def test_the_snippets_run_in_the_order_of_the_page(tmp_path, monkeypatch) -> Non
     for folder in ("plumed_inputs", "openmm_cgan"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     names: dict = {}
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 6
     for block in BLOCKS:
         exec(shortened(block), names)
     rows = {name: len((tmp_path / name).read_text().splitlines()) - 1
-            for name in ("proposals.csv", "moves.csv")}  # fmt: skip
-    assert rows == {"proposals.csv": 2, "moves.csv": 4}
-    assert len(read_frames("frames", settling=True)) == 60
+            for name in ("proposals.csv", "moves.csv", "local.csv")}  # fmt: skip
+    assert rows == {"proposals.csv": 2, "moves.csv": 4, "local.csv": 5}
+    assert len(read_frames("frames", settling=True)) == 65
     names["simulation"].reporters.clear()
     names["reporter"].close()
     names["bias"].close()

@@ -11,7 +11,7 @@ References
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,20 +32,21 @@ from openmm_cgan.cgan.artefact import (
 )
 from openmm_cgan.cgan.consistency import Restriction, inconsistency, require_restriction
 from openmm_cgan.cgan.dataset import Dataset
+from openmm_cgan.cgan.latent_map import LatentMap
 from openmm_cgan.cgan.networks import initial_networks
 from openmm_cgan.cgan.settings import TrainingSettings
-from openmm_cgan.cgan.targets import checked_targets
+from openmm_cgan.cgan.targets import checked_targets, portions
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import train
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import FEATURIZATIONS, ConditionEncoding, Featurization, Featurize
+from openmm_cgan.features.z_matrix_features import ZMatrixFeatures
 from openmm_cgan.frames import Frames, frames_to_learn, hashes_of, require_molecule
 from openmm_cgan.generators import Generator, density_of, made_again
+from openmm_cgan.notebooks import generator_html
 from openmm_cgan.quantities import nanometers, numbers_of
 from openmm_cgan.short_reprs import cv_ranges
 from openmm_cgan.topologies import openmm_topology
-
-CHUNK = 2048  # configurations made at a time: enough for speed, few enough for the caches
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,6 +94,7 @@ class ConditionalGenerator:
     versions: dict[str, str]
     molecule_hash: str = ""
     system_hash: str = ""
+    _repr_html_ = generator_html
 
     @classmethod
     def fit(
@@ -130,8 +132,7 @@ class ConditionalGenerator:
         Raises
         ------
         ValueError
-            If there are too few frames or no CVs, if frames and topology do not belong together, or
-            if the checkpoint belongs to another training.
+            If frames are too few, without CVs or of another topology, or the checkpoint is not its.
         RuntimeError
             If training diverges.
         """
@@ -182,6 +183,16 @@ class ConditionalGenerator:
         return self.features.keeps_place
 
     @property
+    def rest(self) -> np.ndarray:
+        """Indices (n_rest,) of what a part hangs on; none of a whole molecule."""
+        return self.features.rest if isinstance(self.features, ZMatrixFeatures) else np.arange(0)
+
+    def among(self, held: np.ndarray) -> "ConditionalGenerator":
+        """The same generator of a part where the atoms that it hangs on are at (n_rest, 3) [nm]."""
+        assert isinstance(self.features, ZMatrixFeatures), "nothing else hangs on a rest"
+        return replace(self, features=self.features.among(held))
+
+    @property
     def constant_bonds(self) -> np.ndarray:
         """Atoms (k, 2) of the bonds that do not vary, as numbers in the whole topology."""
         return self.features.constant_bonds
@@ -218,7 +229,7 @@ class ConditionalGenerator:
         rng = torch.Generator().manual_seed(seed)
         positions = np.empty((len(targets), self.n_atoms, 3))
         with torch.no_grad():
-            for rows in _pieces(len(targets)):
+            for rows in portions(len(targets)):
                 made = self.generator.sample(self.conditions.encode(targets[rows]).float(), rng)
                 positions[rows] = self.features.decode(made, targets[rows]).numpy()
         return positions
@@ -246,26 +257,22 @@ class ConditionalGenerator:
         ValueError
             As for `sample`, and if the generator has no density.
         """
-        density_of(self.generator)
+        generator = density_of(self.generator)
         targets = self._targets(cvs, n)
         rng = torch.Generator().manual_seed(seed)
-        positions = np.empty((len(targets), self.n_atoms, 3))
-        log_prob = np.empty(len(targets))
+        positions, log_prob = np.empty((len(targets), self.n_atoms, 3)), np.empty(len(targets))
         with torch.no_grad():
-            for rows in _pieces(len(targets)):
-                x, log_q = self.draw(targets[rows], rng)
-                positions[rows], log_prob[rows] = x.numpy(), log_q.numpy()
+            for rows in portions(len(targets)):
+                condition = self.conditions.encode(targets[rows]).float()
+                features, log_q = generator.sample_with_log_prob(condition, rng)
+                x, log_det = self.features.decode_with_log_det(features, targets[rows])
+                positions[rows] = x.numpy()
+                log_prob[rows] = self._log_prob(features, log_q, log_det).numpy()
         return positions, log_prob
 
-    def draw(self, cvs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What `sample_with_log_prob` does, without its checks, on tensors, differentiable.
-
-        CVs (m, n_cvs) [CV units] to positions (m, n_atoms, 3) [nm] and log densities (m,).
-        """
-        condition = self.conditions.encode(cvs).float()
-        features, log_q = density_of(self.generator).sample_with_log_prob(condition, rng)
-        positions, log_det = self.features.decode_with_log_det(features, cvs)
-        return positions, self._log_prob(features, log_q, log_det)
+    def latent_map(self) -> LatentMap:
+        """Its latent numbers as coordinates; ValueError if the generator is no flow."""
+        return LatentMap(self)
 
     def log_prob(self, positions: Any, cvs: Any) -> np.ndarray:
         """Log density of configurations given CV values.
@@ -302,7 +309,7 @@ class ConditionalGenerator:
             )
         log_prob = np.empty(len(x))
         with torch.no_grad():
-            for part in _pieces(len(x)):
+            for part in portions(len(x)):
                 condition = self.conditions.encode(torch.from_numpy(values[part]))
                 encoded, log_det = self.features.encode_with_log_det(torch.from_numpy(x[part]))
                 log_q = generator.log_prob(encoded.float(), condition.float())
@@ -343,9 +350,8 @@ class ConditionalGenerator:
             "conditions": self.conditions.arrays(),
             "generator": {k: v.numpy() for k, v in self.generator.state_dict().items()},
         }
-        own = {"cv_range": self.cv_range, "condition_noise": self.condition_noise}
-        written = artefact_path(path)
-        write_artefact(written, metadata, own | prefixed(parts))
+        arrays = {"cv_range": self.cv_range, "condition_noise": self.condition_noise}
+        write_artefact(written := artefact_path(path), metadata, arrays | prefixed(parts))
         return written
 
     @classmethod
@@ -383,15 +389,10 @@ class ConditionalGenerator:
                 metadata["history"], metadata["temperature"], arrays["condition_noise"],
                 metadata["versions"], *hashes,
             )  # fmt: skip
-            made = gan.sample(gan.cv_range.mean(axis=1))  # wrong sizes and indices show themselves
-            if not np.isfinite(made).all():
+            if not np.isfinite(gan.sample(gan.cv_range.mean(axis=1))).all():  # shows wrong sizes
                 raise ValueError("it generates positions that are not finite")
         except Exception as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
         if topology is not None:
             require_molecule(topology, gan.atoms, gan.molecule_hash, found, str(path))
         return gan
-
-
-def _pieces(n: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK) for start in range(0, n, CHUNK))

@@ -95,6 +95,8 @@ class Dataset:
             _require_topology(frames, topology)
         _check_frames(frames, topology)
         featurize = featurize or default_featurize(frames, topology, settings)
+        if (narrowed := getattr(featurize, "narrowed", None)) is not None:  # to what it looks at
+            frames = narrowed(frames, topology)
         rng = np.random.default_rng(settings.seed)
         if len(frames) > settings.max_frames:
             frames = frames.select(np.sort(rng.permutation(len(frames))[: settings.max_frames]))
@@ -152,8 +154,9 @@ def _say_cut_bonds(topology: Any, atoms: set[int]) -> None:
     if cut := sum((one in atoms) != (other in atoms) for one, other in ends):
         logger.warning(
             "%d bonds join the atoms that are learned to others of their molecule, and are not "
-            "learned: for a part that fits among the rest give featurize=AlignedFeatures.of_part("
-            "atoms) and frames of the part and what is around it", cut,
+            "learned: for a part that fits among the rest give featurize=ZMatrixFeatures.of_part("
+            "atoms) for exact moves where one bond holds it, else AlignedFeatures.of_part(atoms) "
+            "for seeds, and frames of the part and what is around it", cut,
         )  # fmt: skip
 
 
@@ -234,6 +237,8 @@ def _rotors(
     if not settings.symmetrise or topology is None or alike:
         return []
     told_apart = {a for variable in frames.variables for a in variable.atoms}
+    if (held := getattr(featurize, "held", None)) is not None:  # what a part hangs on
+        told_apart |= set(held(frames, topology).tolist())
     return find_rotors(topology, frames.atoms.tolist(), told_apart)
 
 

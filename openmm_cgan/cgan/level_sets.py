@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openmm_cgan.cgan.conditional_generator import CHUNK, ConditionalGenerator
+from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 from openmm_cgan.cgan.consistency import Restriction, off_target
+from openmm_cgan.cgan.targets import CHUNK
 
 STEPS = 12  # of Newton's method, which doubles the digits with each
 ARRIVED = 1e-9  # of the deviation of a CV

@@ -1,6 +1,6 @@
 """CV values that a trained generator is asked for: how far they may be from those trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.quantities import numbers_of
 
+CHUNK = 2048  # configurations made at a time: enough for speed, few enough for the caches
 MARGIN = 0.25  # conditions may lie outside the range trained on by this part of its width
 
 
@@ -76,3 +77,8 @@ def _limits(
     margin = MARGIN * (high - low)
     least, most = placeable
     return max(low - margin, least), min(high + margin, most)
+
+
+def portions(n: int) -> Iterator[slice]:
+    """Rows of n configurations, as many as are made at a time."""
+    return (slice(start, start + CHUNK) for start in range(0, n, CHUNK))

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from openmm_cgan import __version__
+from openmm_cgan.cli.config_file import config_option, told_of_file
 from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
+from openmm_cgan.cli.explore import explore
 from openmm_cgan.cli.free_energies import free_energy
+from openmm_cgan.cli.init import init
+from openmm_cgan.cli.judge import judge
 from openmm_cgan.cli.options import (
     ATOMS,
     BACKENDS,
-    CONSTRAINTS,
     FILE,
     NEW,
     THERE,
     cv_values,
+    molecule_options,
     require_parent,
     set_threads,
 )
 from openmm_cgan.cli.refine import refine
+from openmm_cgan.cli.reports import WORDS, leave_report, leaves_report, recording, report
 from openmm_cgan.cli.stopping import stopping
+from openmm_cgan.cli.tensor_board import tensor_board
 from openmm_cgan.cli.windows import windows
 
 # Every room is imported where it is used: --help should not wait for OpenMM and torch.
@@ -35,10 +40,23 @@ from openmm_cgan.cli.windows import windows
 class Commands(click.Group):
     """A group whose commands end with one line and exit code 1 where they fail."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what was typed: folders remember by which commands they were made."""
+        ctx.meta[WORDS] = list(args)
+        return super().parse_args(ctx, args)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command, which then takes --config."""
+        if cmd.name != "init":
+            cmd.params.append(config_option())
+        super().add_command(cmd, name)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; errors become one line unless --debug."""
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            raise told_of_file(error) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -72,6 +90,9 @@ def main(debug: bool, verbose: bool) -> None:
         openmm-cgan windows run --cv phi --model model.npz --steps 50000 --out windows
         openmm-cgan free-energy windows/window-* --cv phi --out profile.csv
 
+    One file for all of these: openmm-cgan init molecule.pdb > run.toml, then --config run.toml.
+    Completion of words in a shell: openmm-cgan doctor says how.
+
     Units: nm, ps, kJ/mol, rad, K; CV values in the units of the PLUMED input.
     """
     logging.basicConfig(format="%(levelname)s %(message)s")
@@ -87,8 +108,15 @@ def main(debug: bool, verbose: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in --out.")
 @click.option("--quick", is_flag=True, help="A short run that shows the steps; no good numbers.")
 @click.option("--resume", is_flag=True, help="Continue the demo in --out where it was stopped.")
+@leaves_report
 def demo(
-    out: Path, seed: int, workers: int | None, overwrite: bool, quick: bool, resume: bool
+    out: Path,
+    seed: int,
+    workers: int | None,
+    overwrite: bool,
+    quick: bool,
+    resume: bool,
+    with_report: bool,
 ) -> None:
     """Run the whole job on alanine dipeptide in vacuum.
 
@@ -102,25 +130,20 @@ def demo(
     set_threads(1)
     settings = DemoSettings.quick() if quick else DemoSettings()
     asked: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "say": click.echo}
-    with stopping(out / RECORD):
+    with stopping(out / RECORD), recording(out):
         result = run_demo(out, settings, seed=seed, workers=workers, **asked)
     click.echo(result.text())
+    if with_report:
+        leave_report(out)
 
 
 @main.command()
-@click.argument("structure", type=FILE)
+@molecule_options
 @click.option("--plumed", "plumed_input", type=FILE, required=True, help="PLUMED input file.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps to run; all but with --resume.")
 @click.option("--out", type=NEW, default="run", show_default=True, help="Folder of the run.")
-@click.option(
-    "--forcefield",
-    multiple=True,
-    default=["amber14-all.xml", "amber14/tip3pfb.xml"],
-    show_default=True,
-    help="OpenMM force-field file; give it once for each file.",
-)
-@click.option("--constraints", type=CONSTRAINTS, default="HBonds", show_default=True)
 @click.option("--temperature", default=300.0, show_default=True, help="[K]")
+@click.option("--pressure", type=float, help="[bar] With a box; default: constant volume.")
 @click.option("--timestep", default=0.002, show_default=True, help="[ps]")
 @click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")
 @click.option(
@@ -139,45 +162,55 @@ def demo(
 @click.option("--model", type=FILE, help="What this model makes is proposed to the run.")
 @click.option("--proposals-every", type=click.IntRange(min=1), default=500, show_default=True,
               help="With --model: steps between two proposals.")  # fmt: skip
-@click.option("--mode", type=click.Choice(["auto", "exact", "seed"]), default="auto",
+@click.option("--mode", default="auto",
+              type=click.Choice(["auto", "exact", "annealed", "local", "seed"]),
               show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
+@leaves_report
 def run(
-    structure: Path,
     plumed_input: Path,
     steps: int | None,
     out: Path,
-    forcefield: Sequence[str],
-    constraints: str,
+    pressure: float | None,
     restart: bool,
     resume: bool,
+    with_report: bool,
     **options: Any,
 ) -> None:
-    """Run STRUCTURE (a PDB file) under a PLUMED input and keep frames with their CVs.
+    """Run a molecule under a PLUMED input and keep frames with their CVs.
+
+    It is STRUCTURE (a PDB file) with a force field, or comes from AMBER, CHARMM or GROMACS files,
+    or is a System that OpenMM serialized, with the PDB file of its atoms.
 
     \b
     Example:
         openmm-cgan run alanine.pdb --forcefield amber96.xml \\
             --plumed plumed_inputs/alanine_phi_psi_metad.dat --steps 1500000 --platform Reference
+        openmm-cgan run --prmtop my.prmtop --inpcrd my.rst7 --plumed metad.dat --steps 1500000
 
     Writes OUT/frames (H5MD, MDAnalysis opens it), OUT/COLVAR and what else the input asks for,
     OUT/topology.pdb, OUT/plumed.dat, with --model OUT/proposals.csv, and from time to time
     OUT/run.chk: killed at any moment the run goes on from there with the same command and --resume,
     as if it had never stopped.
     """
-    from openmm_cgan.cli.molecules import load_molecule
+    from openmm_cgan.cli.molecule_files import MoleculeFiles, add_barostat, molecule_of
     from openmm_cgan.cli.simulations import CHECKPOINT, RunSettings, run_biased
 
     if (steps is None) != resume:
         raise click.UsageError("give --steps, or --resume for those that the run in --out has left")
+    files = MoleculeFiles(**{f.name: options.pop(f.name) for f in fields(MoleculeFiles)})
     given, settings = None if resume else steps, RunSettings(**options)
-    with stopping(out / CHECKPOINT):
-        molecule = load_molecule(structure, forcefield, constraints)
+    with stopping(out / CHECKPOINT), recording(out):
+        molecule = molecule_of(files)
+        if pressure is not None:
+            add_barostat(molecule, pressure, settings.temperature, settings.seed)
         bias = run_biased(molecule, plumed_input, given, out, settings, restart or resume)
     names = ", ".join(variable.name for variable in bias.variables)
     count = "the rest of its" if steps is None else str(steps)
     click.echo(f"{count} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
+    if with_report:
+        leave_report(out)
 
 
 @main.command()
@@ -189,11 +222,11 @@ def run(
 @click.option(
     "--generator",
     type=click.Choice(["MLPGenerator", "FlowGenerator"]),
-    default="MLPGenerator",
-    show_default=True,
-    help="The paper's, or one whose density is known (exact proposals).",
+    help="The paper's MLPGenerator (default), or a FlowGenerator, whose density is known (exact "
+    "proposals; default with --local).",
 )
 @click.option("--atoms", help=f"{ATOMS} make; default: the solute of frames with a box, else all.")
+@click.option("--local", is_flag=True, help="--atoms hang on the others: for run --mode local.")
 @click.option("--steps", type=int, help="Training steps; default: the package's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
@@ -203,12 +236,14 @@ def run(
 )
 @click.option("--resume", is_flag=True, help="Continue the training that was stopped.")
 @click.option("--plot", type=NEW, help="PNG file for the training curves.")
+@click.option("--tensorboard", type=NEW, help="Folder for TensorBoard, written as it goes.")
 def train(
     frames: tuple[Path, ...],
     topology: Path,
     out: Path,
-    generator: str,
+    generator: str | None,
     atoms: str | None,
+    local: bool,
     steps: int | None,
     seed: int,
     threads: int,
@@ -216,6 +251,7 @@ def train(
     checkpoint_every: int,
     resume: bool,
     plot: Path | None,
+    tensorboard: Path | None,
 ) -> None:
     """Train a conditional GAN on FRAMES (folders or files that a run wrote).
 
@@ -226,22 +262,33 @@ def train(
     The model holds the CVs with their units, the topology's fingerprint and the range it was
     trained on, and refuses another molecule. Killed at any moment the training goes on with the
     same command and --resume, as if it had never stopped; its checkpoint goes when the model is
-    there, unless --checkpoint names it.
+    there, unless --checkpoint names it. Of a side chain, a rotor or the end of a chain:
+
+    \b
+        openmm-cgan train run/frames --topology run/topology.pdb --out chi.npz \\
+            --local --atoms "resid 5 and not name N H CA HA C O"
     """
     from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
+    from openmm_cgan.features import ZMatrixFeatures
 
+    if local and atoms is None:
+        raise click.UsageError("--local needs --atoms: which hang on the others")
     require_parent(out, plot, checkpoint)
     kept = checkpoint or out.with_suffix(".chk")
     if resume and not kept.exists():
         raise FileNotFoundError(f"{kept} is not there: no training to go on with")
     if not resume and checkpoint is None and kept.exists():
         raise FileExistsError(f"{kept} is of a training that was stopped: --resume, or remove it")
+    generator = generator or ("FlowGenerator" if local else "MLPGenerator")
     settings = TrainingSettings(generator=generator, seed=seed, report_every=checkpoint_every)
     if steps is not None:
         settings = replace(settings, steps=steps)
-    with stopping(kept):
+    with stopping(kept), tensor_board(tensorboard):
+        part = (
+            {"featurize": ZMatrixFeatures.of_part(atoms)} if local and atoms else {"atoms": atoms}
+        )
         gan = ConditionalGAN.fit(
-            list(frames), topology, settings, checkpoint=kept, threads=threads, atoms=atoms
+            list(frames), topology, settings, checkpoint=kept, threads=threads, **part
         )
         written = gan.save(out)
     if checkpoint is None:
@@ -322,8 +369,12 @@ def propose(
     click.echo(f"{counts}: {out}, {csv}")
 
 
+main.add_command(init)
 main.add_command(refine)
 main.add_command(windows)
 main.add_command(driver)
+main.add_command(report)
 main.add_command(doctor)
+main.add_command(judge)
+main.add_command(explore)
 main.add_command(free_energy)

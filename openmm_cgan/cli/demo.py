@@ -39,6 +39,7 @@ from openmm_cgan.cli.shipped import plumed_input, read_reference
 from openmm_cgan.cli.simulations import RunSettings, is_begun, run_biased
 from openmm_cgan.frames import read_frames
 from openmm_cgan.proposals import Proposals, Screen, propose
+from openmm_cgan.run_folders import COMMANDS
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 from openmm_cgan.windows import WindowSettings, run_windows, umbrella_windows
 
@@ -54,7 +55,7 @@ STAGES = ("metadynamics", "training", "proposals", "windows", "analysis")
 RECORD = "demo.json"  # what the demo was asked for
 TRAINING = "training.chk"
 OUTPUTS = (RECORD, "md", "windows", TRAINING, "model.npz", "summary.json", "ramachandran.png",
-           "free_energy.png", "training.png", "proposals.png")  # fmt: skip
+           "free_energy.png", "training.png", "proposals.png", "report.html", COMMANDS)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from typing import Any
 
 import click
 
-from openmm_cgan.cli.options import CONSTRAINTS, FILE
+from openmm_cgan.cli.options import molecule_options
 
 PACKAGES = (
     "openmm_cgan", "openmm", "torch", "numpy", "scipy", "MDAnalysis", "pymbar", "h5py",
-    "openmmplumed", "mlcolvar",
+    "openmmplumed", "mlcolvar", "parsl",
 )  # fmt: skip
 
 
 @click.command()
-@click.argument("structure", type=FILE, required=False)
-@click.option("--forcefield", multiple=True, default=["amber14-all.xml", "amber14/tip3pfb.xml"],
-              show_default=True, help="OpenMM force-field file; repeat it.")  # fmt: skip
-@click.option("--constraints", type=CONSTRAINTS, default="HBonds", show_default=True)
-def doctor(structure: Path | None, forcefield: Sequence[str], constraints: str) -> None:
+@molecule_options
+def doctor(**files: Any) -> None:
     """Say what is installed, and how quick each OpenMM platform is on STRUCTURE.
 
     \b
@@ -33,7 +30,7 @@ def doctor(structure: Path | None, forcefield: Sequence[str], constraints: str) 
     """
     for line in installed():
         click.echo(line)
-    for line in speeds(structure, forcefield, constraints):
+    for line in speeds(files):
         click.echo(line)
 
 
@@ -57,20 +54,21 @@ def installed() -> Iterator[str]:
         yield f"libplumed: {error}"
     yield f"openmm-plumed: {'yes' if available() else 'not installed (conda only)'}"
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    yield (
+        'completion: eval "$(_OPENMM_CGAN_COMPLETE=bash_source openmm-cgan)" in ~/.bashrc; '
+        "zsh_source, fish_source for those shells"
+    )
     yield f"torch: {', '.join(devices) or 'no GPU'}, {torch.get_num_threads()} threads"
 
 
-def speeds(structure: Path | None, forcefield: Sequence[str], constraints: str) -> Iterator[str]:
+def speeds(files: dict[str, Any]) -> Iterator[str]:
     """Steps a second of each OpenMM platform that runs here, a line each, the quickest first."""
-    from openmm_cgan.cli.molecules import load_molecule
+    from openmm_cgan.cli.molecule_files import MoleculeFiles, molecule_of
     from openmm_cgan.testsystems import alanine_dipeptide
     from openmm_cgan.windows.platforms import steps_per_second
 
-    molecule = (
-        alanine_dipeptide()
-        if structure is None
-        else load_molecule(structure, forcefield, constraints)
-    )
+    given = MoleculeFiles(**files)
+    molecule = molecule_of(given) if given.given else alanine_dipeptide()
     rates = steps_per_second(molecule.system, molecule.positions)
     n_atoms = molecule.system.getNumParticles()
     yield f"{n_atoms} atoms, unbiased, by OpenMM platform:"

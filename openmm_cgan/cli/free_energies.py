@@ -31,7 +31,10 @@ PROFILE_BINS, SURFACE_BINS = 72, 36
 @click.option("--model", type=FILE, help="A FlowGenerator's model file: weigh what it makes.")
 @click.option("--structure", type=FILE, help="With --model: PDB file of its molecule.")
 @click.option(
-    "--plumed", "plumed_input", type=FILE, help="With --model: PLUMED input with its CVs."
+    "--plumed",
+    "plumed_input",
+    type=FILE,
+    help="PLUMED input that defines CVs which the frames did not record; with --model: its CVs.",
 )
 @click.option(
     "--forcefield", multiple=True, help="With --model: OpenMM force-field file; repeat it."
@@ -70,7 +73,8 @@ def free_energy(
     add up to stands beside it. Or they are those of umbrella windows, which MBAR joins; settle
     windows and failed windows are left out. A model needs neither: its configurations are weighed
     by their energies, each against the density that it was made with. With windows and a model,
-    the model is one more state of MBAR.
+    the model is one more state of MBAR. A CV that the frames did not record is computed from their
+    positions, if the run's input or --plumed defines it.
 
     \b
         openmm-cgan free-energy --model model.npz --structure run/topology.pdb \\
@@ -78,6 +82,7 @@ def free_energy(
     """
     from openmm_cgan.cli.exports import estimate_text
     from openmm_cgan.cli.importance import reweight_files
+    from openmm_cgan.cli.other_cvs import run_with, samples_with
     from openmm_cgan.free_energy import basin_difference
 
     require_parent(out, plot)
@@ -91,7 +96,13 @@ def free_energy(
         raise ValueError(
             "give folders of runs, or windows and a model; runs are not joined to them"
         )
-    samples, source = _weighed(runs, skip, seed) if runs else reweight_files(folders, seed, **model)
+    if runs:
+        runs = [run_with(run, names, model["plumed_input"]) for run in runs]
+        samples, source = _weighed(runs, skip, seed)
+    else:
+        samples, source = reweight_files(folders, seed, **model)
+        if model["model"] is None:
+            samples = samples_with(samples, folders, names, model["plumed_input"])
     if samples.unknown and not _bias_tells(runs, names):
         raise ValueError(f"no free energy from {source}: {samples.unknown}")
     shape = bins or (PROFILE_BINS if len(names) == 1 else SURFACE_BINS)
@@ -113,9 +124,9 @@ def free_energy(
 
 def _runs(folders: Sequence[Path]) -> list[BiasedRun]:
     """The folders that `openmm-cgan run` wrote."""
-    from openmm_cgan.cli.simulations import FRAMES, INPUT, RECORD
     from openmm_cgan.frames import read_frames
     from openmm_cgan.free_energy.biased_runs import BiasedRun
+    from openmm_cgan.run_folders import FRAMES, INPUT, RECORD
     from openmm_cgan.windows.run_files import RECORD as WINDOW
 
     found = [f for f in folders if (f / RECORD).is_file() and not (f / WINDOW).exists()]

@@ -95,7 +95,7 @@ def reweight_model(
     )
     from openmm_cgan.windows.run_files import FRAMES
 
-    weigher = _weigher(model, molecule, plumed_input)
+    weigher = weigher_of(model, molecule, plumed_input)
     made = generate_frames(weigher, n, seed)
     if not windows:
         return reweight_generated(made, seed=seed)
@@ -108,7 +108,7 @@ def reweight_model(
     return reweight_with_generated(windows, logs, made, seed=seed)
 
 
-def _weigher(model: Path, molecule: Molecule, plumed_input: Path) -> ExactMove:
+def weigher_of(model: Path, molecule: Molecule, plumed_input: Path) -> ExactMove:
     """What weighs configurations of a model, after a check that the weights are exact."""
     import openmm
     from openmm import app

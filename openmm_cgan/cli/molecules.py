@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openmm
-from openmm import app, unit
+from openmm import unit
 
+from openmm_cgan.cli.molecule_files import MoleculeFiles, molecule_of
 from openmm_cgan.openmm_xml import from_xml
+from openmm_cgan.run_folders import BONDS, SYSTEM, TOPOLOGY
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.topologies import read_configuration
-
-TOPOLOGY, SYSTEM = "topology.pdb", "system.xml"  # of a run
-CONSTRAINTS = {
-    "None": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles,
-}  # fmt: skip
+from openmm_cgan.windows.run_files import read_topology
 
 
 def read_molecule(folder: Path) -> Molecule:
@@ -34,7 +31,9 @@ def read_molecule(folder: Path) -> Molecule:
     structure = read_configuration(folder / TOPOLOGY)
     system = from_xml((folder / SYSTEM).read_text(), openmm.System, folder / SYSTEM)
     positions = np.array(structure.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-    return Molecule(structure.topology, system, positions)
+    known = (folder / BONDS).is_file()  # runs of earlier versions have none
+    topology = read_topology(folder) if known else structure.topology
+    return Molecule(topology, system, positions)
 
 
 def load_molecule(
@@ -59,14 +58,6 @@ def load_molecule(
         If OpenMM cannot read a file, the force field does not cover the molecule, or there are no
         such constraints.
     """
-    if constraints not in CONSTRAINTS:
-        raise ValueError(f"constraints {constraints!r}: expected one of {', '.join(CONSTRAINTS)}")
-    pdb = read_configuration(structure)
-    positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-    options: dict[str, Any] = {"nonbondedMethod": app.NoCutoff}
-    if (box := pdb.topology.getUnitCellDimensions()) is not None:
-        shortest = min(box.value_in_unit(unit.nanometer))
-        options = {"nonbondedMethod": app.PME, "nonbondedCutoff": min(1.0, 0.45 * shortest)}
-    options["constraints"] = CONSTRAINTS[constraints]
-    system = app.ForceField(*forcefield).createSystem(pdb.topology, **options)
-    return Molecule(pdb.topology, system, positions)
+    return molecule_of(
+        MoleculeFiles(Path(structure), forcefield=forcefield, constraints=constraints)
+    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,8 +13,106 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW = click.Path(path_type=Path)
 THERE = click.Path(exists=True, path_type=Path)
 ATOMS = "A selection of MDAnalysis ('protein', 'resname LIG', 'all'), the atoms to"
-CONSTRAINTS = click.Choice(["None", "HBonds", "AllBonds", "HAngles"])
+CONSTRAINTS = click.Choice(["HBonds", "AllBonds", "HAngles", "None"])
+IMPLICIT = click.Choice(["HCT", "OBC1", "OBC2", "GBn", "GBn2"])
 BACKENDS = click.Choice(["auto", "native", "kernel", "plugin"])
+
+
+EXECUTORS = click.Choice(["local", "parsl", "slurm-array"])
+SCHEDULERS = click.Choice(["local", "slurm", "pbs", "lsf"])
+
+
+class ForceFieldFile(click.ParamType):
+    """A file of OpenMM's own, or a path."""
+
+    name = "file"
+
+
+class SharedOption(click.Option):
+    """An option that stands in a table of its own of a configuration file, for all commands.
+
+    Parameters
+    ----------
+    table : str
+        The table; other arguments are click's.
+    """
+
+    def __init__(self, *words: Any, table: str, **options: Any) -> None:
+        super().__init__(*words, **options)
+        self.table = table
+
+
+class SharedArgument(click.Argument):
+    """An argument that stands in a table of its own, as a SharedOption does."""
+
+    def __init__(self, *words: Any, table: str, **options: Any) -> None:
+        super().__init__(*words, **options)
+        self.table = table
+
+
+def molecule_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the files of a molecule, as `MoleculeFiles` takes them."""
+    positive = click.FloatRange(min=0, min_open=True)
+    several: dict[str, Any] = {"multiple": True}
+    options: dict[str, dict[str, Any]] = {
+        "prmtop": {"type": FILE, "help": "AMBER, with --inpcrd."},
+        "inpcrd": {"type": FILE, "help": "AMBER coordinates or restart."},
+        "psf": {"type": FILE, "help": "CHARMM, with --crd and --params."},
+        "crd": {"type": FILE, "help": "CHARMM coordinates: .crd, .pdb or .cif."},
+        "params": {"type": FILE, "help": "CHARMM .prm, .rtf, .str; repeat it.", **several},
+        "top": {"type": FILE, "help": "GROMACS, with --gro."},
+        "gro": {"type": FILE, "help": "GROMACS coordinates."},
+        "system": {"type": FILE, "help": "A System serialized by OpenMM, with STRUCTURE."},
+        "forcefield": {
+            "type": ForceFieldFile(),
+            "help": "Of STRUCTURE: OpenMM force-field file, once for each; default: "
+            "amber14-all.xml amber14/tip3pfb.xml.",
+            **several,
+        },
+        "constraints": {"type": CONSTRAINTS, "help": "Default: HBonds."},
+        "implicit-solvent": {"type": IMPLICIT, "help": "Of AMBER and CHARMM files."},
+        "hydrogen-mass": {"type": positive, "help": "[amu]"},
+        "cutoff": {"type": positive, "help": "[nm] With a box; default: 1, less in a small one."},
+        "switch-distance": {"type": positive, "help": "[nm] With a box; default: no switch."},
+        "box": {"help": "Three lengths [nm], where no file has them."},
+    }
+    for name, about in reversed(options.items()):
+        command = click.option(f"--{name}", cls=SharedOption, table="system", **about)(command)
+    structure = click.argument(
+        "structure", type=FILE, required=False, cls=SharedArgument, table="system"
+    )
+    return structure(command)
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what `Cluster` takes."""
+    count, some = click.IntRange(min=1), click.IntRange(min=0)
+    options: dict[str, dict[str, Any]] = {
+        "executor": {
+            "type": EXECUTORS, "default": "local",
+            "help": "Processes of this machine, Parsl's workers, or an array of Slurm jobs, which "
+            "is submitted and waited for by --collect.",
+        },
+        "workers": {"type": some, "help": "Of a machine; default: its GPUs, or cores; 0: none."},
+        "devices": {"help": "GPUs of this machine, 0,1: one for each worker."},
+        "scheduler": {"type": SCHEDULERS, "default": "slurm", "help": "With parsl."},
+        "partition": {"help": "Or queue."},
+        "account": {"help": "That pays."},
+        "walltime": {"default": "1:00:00", "help": "Of a job; windows go on in the next."},
+        "gpus-per-node": {"type": some, "default": 0, "help": "Of a job, one for each worker."},
+        "cpus": {"type": count, "default": 1, "help": "Cores of a worker."},
+        "max-blocks": {"type": count, "default": 10, "help": "Jobs at the same time."},
+        "worker-init": {"help": "Shell commands before a worker: modules, an environment."},
+        "scheduler-options": {"help": "Further lines of the job script."},
+        "max-losses": {
+            "type": some, "default": 5,
+            "help": "How often in a row a window may lose its worker and come no further.",
+        },
+    }  # fmt: skip
+    for name, about in reversed(options.items()):
+        about |= {"cls": SharedOption, "table": "cluster", "show_default": True}
+        command = click.option(f"--{name}", **about)(command)
+    return command
 
 
 def set_threads(number: int) -> None:

@@ -37,9 +37,9 @@ def refine(
     from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, rows_for
     from openmm_cgan.cgan import refine as refined_on
     from openmm_cgan.cli.molecules import read_molecule
-    from openmm_cgan.cli.simulations import FRAMES
     from openmm_cgan.frames import read_frames
     from openmm_cgan.potentials import Potential
+    from openmm_cgan.run_folders import FRAMES
 
     require_parent(out)
     molecule = read_molecule(run)

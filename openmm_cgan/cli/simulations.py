@@ -20,26 +20,24 @@ from tqdm import tqdm
 from openmm_cgan.atom_selection import check_selection, selected_atoms
 from openmm_cgan.atomic_files import replacing, write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
-from openmm_cgan.cli.molecules import SYSTEM, TOPOLOGY
-from openmm_cgan.json_files import read_json
+from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
+from openmm_cgan.run_folders import BONDS, FRAMES, INPUT, PROPOSALS, RECORD, SYSTEM, TOPOLOGY
 from openmm_cgan.signals import between_steps
 from openmm_cgan.states import NotFiniteError, is_finite
 from openmm_cgan.stepping import step_and_look
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows.platforms import fastest_platform
+from openmm_cgan.windows.run_files import topology_record
 
 logger = logging.getLogger("openmm_cgan")
 
 STATE = "state.xml"  # for programs, platforms and versions other than that of the checkpoint
 CHECKPOINT = "run.chk"
-RECORD = "run.json"
-FRAMES, INPUT = "frames", "plumed.dat"
 NOT_FINITE = "not_finite.xml"
-PROPOSALS = "proposals.csv"
 
 
 @dataclass(frozen=True)
@@ -356,6 +354,7 @@ def _simulation(molecule: Molecule, settings: RunSettings) -> app.Simulation:
 
 
 def _write_start(folder: Path, molecule: Molecule, bias: PlumedBias) -> None:
+    write_json(folder / BONDS, topology_record(molecule.topology))
     with (folder / TOPOLOGY).open("w") as file:
         positions = molecule.positions * unit.nanometer
         app.PDBFile.writeFile(molecule.topology, positions, file, keepIds=True)

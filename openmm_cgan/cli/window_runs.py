@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.array_files import read_array
 from openmm_cgan.cgan import ConditionalGAN
 from openmm_cgan.cli.molecules import read_molecule
-from openmm_cgan.cli.simulations import FRAMES, INPUT
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy import (
     FreeEnergy,
@@ -25,11 +21,27 @@ from openmm_cgan.free_energy import (
     free_energy_surface,
 )
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
+from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, cv_differences, propose
+from openmm_cgan.run_folders import FRAMES, INPUT
 from openmm_cgan.testsystems import Molecule
-from openmm_cgan.windows import Window, WindowResult, WindowSettings, run_windows, umbrella_windows
+from openmm_cgan.windows import (
+    Cluster,
+    Window,
+    WindowResult,
+    WindowSettings,
+    executor_of,
+    run_prepared,
+    run_windows,
+    umbrella_windows,
+)
+from openmm_cgan.windows.parsl_workers import parsl_config
 from openmm_cgan.windows.placement import Placement, window_template, windows_needed
+from openmm_cgan.windows.platforms import fastest_platform
+from openmm_cgan.windows.run_files import START, is_finished, read_record, read_system
+from openmm_cgan.windows.runs import ANY, folders_of, prepare_windows
+from openmm_cgan.windows.slurm_array import job_script, submit_windows
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -211,14 +223,54 @@ def windows_of(
 
 
 def run_all(
-    windows: Sequence[Window], molecule: Molecule, platform: str | None, workers: int | None
+    windows: Sequence[Window], molecule: Molecule, cluster: Cluster, platform: str | None
 ) -> list[WindowResult]:
-    """Run windows on a pool of processes, one thread each; 0 workers: in this process."""
-    workers = (os.cpu_count() or 1) if workers is None else workers
-    # spawn: a fork would copy torch's threads, one of which may hold a lock for ever
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn) if workers else nullcontext() as pool:
+    """Run windows where a cluster says, until all have ended."""
+    root = windows[0].folder.parent
+    with executor_of(cluster, root) as workers:
         return run_windows(
-            windows, molecule.system, molecule.topology, pool,
-            platform=platform, reference=molecule.positions,
+            windows, molecule.system, molecule.topology, workers,
+            platform=platform or (None if cluster.is_here else ANY), reference=molecule.positions,
+            threads=cluster.cpus, max_losses=cluster.max_losses,
         )  # fmt: skip
+
+
+def submit_all(
+    windows: Sequence[Window], molecule: Molecule, cluster: Cluster, platform: str | None
+) -> int:
+    """Submit windows as arrays of Slurm jobs; how many were not done or in the queue before."""
+    root = prepare_windows(
+        windows, molecule.system, molecule.topology, reference=molecule.positions
+    )
+    folders = [window.folder for window in windows]
+    return submit_windows(cluster, root, folders, (_named(platform), cluster.cpus))
+
+
+def go_on(root: Path, cluster: Cluster, platform: str | None) -> list[WindowResult]:
+    """Go on with all windows in a folder until they have ended."""
+    folders = folders_of(root)
+    if platform is None and cluster.is_here:
+        platform = fastest_platform(read_system(root), read_array(folders[0] / START))
+    with executor_of(cluster, root) as workers:
+        return run_prepared(
+            folders, root, workers, platform=platform or ANY,
+            threads=cluster.cpus, max_losses=cluster.max_losses,
+        )  # fmt: skip
+
+
+def states(root: Path) -> str:
+    """How many windows of a folder are in which state, in words."""
+    records = [read_record(folder) for folder in folders_of(root)]
+    words = ["finished" if is_finished(r) else f"not finished ({r['status']})" for r in records]
+    return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
+
+
+def what_is_submitted(cluster: Cluster, root: Path, number: int) -> str:
+    """What a batch system would be given for so many windows."""
+    if cluster.executor == "slurm-array":
+        return job_script(cluster, root.resolve() / "slurm" / "cgan.sh", number)
+    return str(parsl_config(cluster, root)) if cluster.executor == "parsl" else ""
+
+
+def _named(platform: str | None) -> str | None:
+    return None if platform in (None, ANY) else platform_named(str(platform)).getName()

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from openmm_cgan.cli.options import ATOMS, FILE, NEW, THERE, cv_names, require_parent, set_threads
+from openmm_cgan.cli.options import (
+    ATOMS,
+    FILE,
+    NEW,
+    THERE,
+    cluster_options,
+    cv_names,
+    require_parent,
+    set_threads,
+)
+from openmm_cgan.cli.reports import leave_report, leaves_report, recording
 from openmm_cgan.cli.stopping import stopping
+
+if TYPE_CHECKING:
+    from openmm_cgan.cli.window_runs import Run
+    from openmm_cgan.windows import Cluster, Window, WindowResult
 
 NUMBERS = 24, 12  # windows along one CV, along each of two
 
 
 @click.command()
-@click.argument("run", type=THERE)
-@click.option("--cv", required=True, help="CV that windows restrain; two: phi,psi.")
+@click.argument("run", type=THERE, required=False)
+@click.option("--cv", help="CV that windows restrain; two: phi,psi.")
 @click.option("--model", type=FILE, help="Makes where windows start; else the nearest frames do.")
 @click.option(
     "--number", type=click.IntRange(min=2), help="Of windows along each CV over the run's range "
@@ -28,29 +44,33 @@ NUMBERS = 24, 12  # windows along one CV, along each of two
     "--below", default=60.0, show_default=True,
     type=click.FloatRange(min=0, min_open=True), help="The run's own free energy [kJ/mol].",
 )  # fmt: skip
-@click.option("--steps", type=click.IntRange(min=2), required=True, help="Of each window.")
-@click.option("--settle-steps", type=click.IntRange(min=0), help="Left out; default: a tenth.")
+@click.option("--steps", type=click.IntRange(min=2), help="Of each window.")
+@click.option("--settle-steps", type=click.IntRange(min=0), help="Left out; default: a tenth. Not "
+              "measured: free-energy says where windows still drift behind it.")  # fmt: skip
 @click.option("--plumed", type=FILE, help="The run's input, where it names files beside it.")
 @click.option("--timestep", default=0.002, show_default=True, help="[ps]")
 @click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")
 @click.option("--atoms", help=f"{ATOMS} keep; default: the solute where there is a box.")
 @click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes; default: the cores.")
 @click.option("--seed", default=1, show_default=True)
-@click.option("--dry-run", is_flag=True, help="Say where windows would stand; run none.")
+@click.option("--checkpoint-every", default=50_000, show_default=True,
+              help="Steps between checkpoints: what a lost worker costs at most.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say where windows would stand, and what would be "
+              "submitted; run none.")  # fmt: skip
+@click.option("--collect", is_flag=True, help="Go on with the windows in --out, lost ones anew, "
+              "until all have ended; RUN is not needed.")  # fmt: skip
 @click.option("--out", type=NEW, default="windows", show_default=True)
+@cluster_options
+@leaves_report
 def windows(
-    run: Path,
-    cv: str,
-    model: Path | None,
-    number: int | None,
-    kappa: str | None,
-    below: float,
-    plumed: Path | None,
+    run: Path | None,
+    cv: str | None,
+    steps: int | None,
     platform: str | None,
-    workers: int | None,
     dry_run: bool,
+    collect: bool,
     out: Path,
+    with_report: bool,
     **options: Any,
 ) -> None:
     """Umbrella windows along one or two CVs of RUN, the folder of `openmm-cgan run`.
@@ -63,43 +83,106 @@ def windows(
     They stand where the run's own free energy is low, as stiff as neighbours allow, and start from
     what MODEL makes at their centres. The run's other CVs are columns of their frames. Killed at
     any moment, the same command goes on.
+
+    \b
+    On a cluster with Slurm:
+        openmm-cgan windows run --cv phi --steps 5000000 --platform CUDA --out windows \\
+            --executor slurm-array --partition gpu --gpus-per-node 1 --walltime 12:00:00
+        openmm-cgan windows --collect --out windows --executor slurm-array --partition gpu ...
     """
+    require_parent(out)
+    set_threads(1)
+    cluster = _cluster(options)
+    with stopping(out, "the same command"), nullcontext() if dry_run else recording(out):
+        if collect:
+            results = _collected(out, cluster, platform, dry_run)
+        elif run is None or cv is None or steps is None:
+            raise click.UsageError("give RUN, --cv and --steps, or --collect")
+        else:
+            found, made = _placed(run, cv, steps, out, dry_run, options)
+            results = _run(found, made, cluster, platform, dry_run)
+    if results is None:
+        return
+    failed = [result for result in results if result.status != "finished"]
+    click.echo(f"{len(results) - len(failed)} of {len(results)} windows finished in {out}")
+    if len(failed) == len(results):
+        raise RuntimeError(f"all windows failed; the first: {failed[0].error}")
+    if with_report:
+        leave_report(out)
+
+
+def _collected(
+    out: Path, cluster: Cluster, platform: str | None, dry_run: bool
+) -> list[WindowResult] | None:
+    """Go on with windows that were prepared; in a dry run only say how far they are."""
+    from openmm_cgan.cli.window_runs import go_on, states
+
+    if dry_run:
+        click.echo(f"{out}: {states(out)}")
+        return None
+    return go_on(out, cluster, platform)
+
+
+def _run(
+    found: Run, made: list[Window], cluster: Cluster, platform: str | None, dry_run: bool
+) -> list[WindowResult] | None:
+    """Run windows, or have Slurm run them; in a dry run only say what would be submitted."""
+    from openmm_cgan.cli.window_runs import run_all, submit_all, what_is_submitted
+
+    out = made[0].folder.parent
+    if dry_run:
+        click.echo(what_is_submitted(cluster, out, len(made)), nl=False)
+        return None
+    if cluster.executor != "slurm-array":
+        return run_all(made, found.molecule, cluster, platform)
+    number = submit_all(made, found.molecule, cluster, platform)
+    click.echo(f"{number} windows submitted; with --collect in place of RUN the same waits for all")
+    return None
+
+
+def _cluster(options: dict[str, Any]) -> Cluster:
+    """Where windows are to be run; what was not said is as `Cluster` has it."""
+    from openmm_cgan.windows import Cluster
+
+    given = {f.name: options.pop(f.name) for f in fields(Cluster)}
+    if given["devices"] is not None:
+        given["devices"] = tuple(given["devices"].split(","))
+    return Cluster(**{name: value for name, value in given.items() if value is not None})
+
+
+def _placed(
+    run: Path, cv: str, steps: int, out: Path, dry_run: bool, options: dict[str, Any]
+) -> tuple[Run, list[Window]]:
+    """The windows of a run, and a word on where they are."""
     from openmm_cgan.cli.window_runs import (
         enough_windows,
         read_run,
         rough_free_energy,
-        run_all,
         samples_of,
         windows_of,
     )
     from openmm_cgan.windows.placement import place_windows
 
-    require_parent(out)
-    set_threads(1)
     names = cv_names(cv)
-    with stopping(out, "the same command"):
-        found = read_run(run, plumed)
-        temperature = found.frames.temperature
-        assert temperature is not None, "looked at when the run was read"
-        rough = (
-            enough_windows(found, names, below, NUMBERS[len(names) - 1])
-            if number is None
-            else rough_free_energy(found, samples_of(found), names, number)
-        )
-        placement = place_windows(rough, temperature, below, _numbers(kappa, names))
-        stiff = ", ".join(f"{k:.4g}" for k in placement.kappa)
-        click.echo(f"{len(placement.centres)} windows along {cv}, KAPPA={stiff}")
-        if dry_run:
-            return
-        settings = _settings(temperature, **options)
-        made = windows_of(found, placement, model, settings, out)
+    number, below, kappa = (options.pop(name) for name in ("number", "below", "kappa"))
+    model, plumed = options.pop("model"), options.pop("plumed")
+    found = read_run(run, plumed)
+    temperature = found.frames.temperature
+    assert temperature is not None, "looked at when the run was read"
+    rough = (
+        enough_windows(found, names, below, NUMBERS[len(names) - 1])
+        if number is None
+        else rough_free_energy(found, samples_of(found), names, number)
+    )
+    placement = place_windows(rough, temperature, below, _numbers(kappa, names))
+    stiff = ", ".join(f"{k:.4g}" for k in placement.kappa)
+    click.echo(f"{len(placement.centres)} windows along {cv}, KAPPA={stiff}")
+    settings = _settings(temperature, steps, **options)
+    made = windows_of(found, placement, None if dry_run else model, settings, out)
+    if not dry_run:
         seeded = sum(window.origin == "seeded" for window in made)
         click.echo(f"{seeded} start from the model, {len(made) - seeded} from frames")
-        results = run_all(made, found.molecule, platform, workers)
-    failed = [result for result in results if result.status != "finished"]
-    click.echo(f"{len(results) - len(failed)} of {len(results)} windows finished in {out}")
-    if len(failed) == len(results):
-        raise RuntimeError(f"all windows failed; the first: {failed[0].error}")
+    return found, made
 
 
 def _numbers(text: str | None, names: Sequence[str]) -> list[float] | None:
@@ -121,6 +204,7 @@ def _settings(
     settle_steps: int | None,
     timestep: float,
     frames_every: int,
+    checkpoint_every: int,
     seed: int,
     atoms: str | None,
 ) -> Any:
@@ -128,5 +212,6 @@ def _settings(
 
     settle = steps // 10 if settle_steps is None else settle_steps
     return WindowSettings(
-        temperature, steps, settle, frames_every, timestep=timestep, seed=seed, atoms=atoms
-    )
+        temperature, steps, settle, frames_every, checkpoint_every,
+        timestep=timestep, seed=seed, atoms=atoms,
+    )  # fmt: skip

@@ -2,7 +2,8 @@
 
 `featurization` is the contract of whatever turns positions into features, with log|J|;
 `condition_encoding` is what the networks are told of CVs, whatever the featurization;
-`z_matrix_features` is the featurization of a molecule, over bonds, angles and torsions;
+`z_matrix_features` is the featurization of a molecule, or of a part that hangs on the rest, over
+bonds, angles and torsions: `part_of_frames` finds what, `scaling` centres and widths;
 `aligned_features` that of large ones, over principal `modes` of aligned Cartesian coordinates;
 `plain_features` that of particles without bonds, or of any table. All is fitted to frames once and
 kept with the trained artefact. A further featurization is a file here and a row in

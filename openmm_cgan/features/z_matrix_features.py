@@ -1,8 +1,12 @@
-"""ZMatrixFeatures: bonds, angles and torsions of a molecule, scaled for a network.
+"""ZMatrixFeatures: bonds, angles and torsions of a molecule or a part of it, scaled for a network.
 
 What hardly varies (constrained bonds) becomes a constant; a CV that is a coordinate of the Z-matrix
 is left out and put back exactly at decoding; a torsion that stays near one value is standardised
 like bonds and angles, and one that turns round becomes the pair (cos, sin).
+
+A part (a side chain, a rotor of a ligand, the end of a chain) hangs on the rest, which is held:
+`ZMatrixFeatures.of_part`. Its density is known as that of a molecule is, so that moves of the part
+alone are exact, whatever stands around.
 """
 
 import math
@@ -14,45 +18,50 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from openmm_cgan.atom_selection import Atoms, check_selection
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.internal_coordinates import Internal, ZMatrix
-from openmm_cgan.large_arrays import pieces
+from openmm_cgan.features.featurization import Featurize
+from openmm_cgan.features.part_of_frames import PartOfFrames, first_positions
+from openmm_cgan.features.scaling import (
+    Scaling,
+    internals_of,
+    placed_coordinates,
+    require_whole,
+    wrapped,
+)
+from openmm_cgan.internal_coordinates import Internal, PartZMatrix, ZMatrix
 from openmm_cgan.rotors import Rotor
 
 if TYPE_CHECKING:
     from openmm_cgan.frames import Frames
 
-CONSTANT = 1e-4  # nm or rad; the stiffest bonds of force fields vary by 2e-3 nm at 300 K
-NARROW = 0.3  # rad: a torsion with a smaller deviation is standardised; phi of a peptide has 0.45
-REACH = 2.0  # rad: ... if it never strays further from its mean (a rare cis peptide bond does)
 STRAIGHT = 0.02  # rad: decoded angles stay that far from 0 and pi, where torsions are undefined
-BROKEN = 0.6  # nm: a longer bond means a molecule cut by the periodic boundary
 DISAGREE = 1e-3  # rad or nm: between a CV of the frames and the same one of their positions
-CHUNK = 2048  # frames turned into internal coordinates at a time
 
 
 class ZMatrixFeatures:
     """A `Featurization` over the internal coordinates of a Z-matrix.
+
+    Of a part all is relative to the atoms of the rest that it hangs on, as they stand in a frame;
+    `decode` places it where they stood in the first frame, or where `among` says.
 
     A feature vector holds ``n_linear`` standardised bonds, angles and narrow torsions, then the
     cosines and then the sines of ``n_pairs`` wide torsions. All is done in float64.
 
     Parameters
     ----------
-    z_matrix : ZMatrix
+    z_matrix : ZMatrix or PartZMatrix
     variables : sequence of CollectiveVariable
         Columns of the CVs.
-    centre, scale : Tensor, shape (3 n_atoms - 6,)
+    centre, scale : Tensor, shape (3 n_atoms - 6,), of a part (3 n_atoms,)
         Mean, circular for torsions, and standard deviation of each coordinate [nm, rad].
     linear, wide : Tensor of int, shape (n_linear,), (n_pairs,)
         Columns that are standardised, and columns (torsions) that are pairs.
     """
 
-    keeps_place = False
-
     def __init__(
         self,
-        z_matrix: ZMatrix,
+        z_matrix: ZMatrix | PartZMatrix,
         variables: Sequence[CollectiveVariable],
         *,
         centre: Tensor,
@@ -64,8 +73,7 @@ class ZMatrixFeatures:
         self.variables = tuple(variables)
         self.centre, self.scale, self.linear, self.wide = centre, scale, linear, wide
         self.n_linear, self.n_pairs = len(linear), len(wide)
-        n = z_matrix.n_atoms
-        self.widths = [max(n - k, 0) for k in (1, 2, 3)]
+        self.widths = list(z_matrix.widths)
         n_bonds, n_angles, n_torsions = self.widths
         # Bounds of a decoded geometry; a network that strays must not turn an angle inside out,
         # which would change torsions that are placed exactly.
@@ -73,7 +81,7 @@ class ZMatrixFeatures:
         upper = [*[math.inf] * n_bonds, *[math.pi - STRAIGHT] * n_angles]
         self._lower = torch.tensor(lower + [-math.inf] * n_torsions, dtype=torch.float64)
         self._upper = torch.tensor(upper + [math.inf] * n_torsions, dtype=torch.float64)
-        self._placed = list(_placed(z_matrix, self.variables))
+        self._placed = list(placed_coordinates(z_matrix, self.variables))
         self.placed_variables = tuple(cv for cv, _, _ in self._placed)
 
     @classmethod
@@ -98,17 +106,41 @@ class ZMatrixFeatures:
                 "one atom has no internal coordinates: a particle in an external field is trained"
                 " on by its plain coordinates, featurize=PlainFeatures.fit"
             )
-        reference = np.zeros((1 + int(frames.atoms.max()), 3))
-        reference[frames.atoms] = frames.positions[0]
-        z_matrix = ZMatrix.from_topology(topology, frames.atoms, frames.variables, reference)
-        scaling = _Scaling(z_matrix)
-        for internal, _ in _internals(z_matrix, frames):
-            _require_whole(internal)
+        z_matrix = ZMatrix.from_topology(
+            topology, frames.atoms, frames.variables, first_positions(frames)
+        )
+        return cls._fit(z_matrix, frames)
+
+    @classmethod
+    def of_part(cls, part: Atoms) -> Featurize:
+        """What featurizes frames by a part of their atoms, hanging on the others.
+
+        Parameters
+        ----------
+        part : str or sequence of int
+            Atoms, for `selected_atoms`. Bonds join each piece of it to the rest at one place. The
+            frames must hold them and the atoms that these bonds, their angles and torsions refer
+            to: those within three bonds.
+
+        Returns
+        -------
+        callable
+            For ``ConditionalGenerator.fit(frames, topology, featurize=...)``. It raises ValueError
+            where a piece is attached at several places or none, or the frames lack atoms.
+        """
+        check_selection(part)
+        return PartOfFrames(part, cls._fit)
+
+    @classmethod
+    def _fit(cls, z_matrix: ZMatrix | PartZMatrix, frames: "Frames") -> Self:
+        scaling = Scaling(z_matrix)
+        for internal, _ in internals_of(z_matrix, frames):
+            require_whole(internal)
             scaling.centre_on(internal)
-        for internal, _ in _internals(z_matrix, frames):
+        for internal, _ in internals_of(z_matrix, frames):
             scaling.deviate(internal)
         features = cls(z_matrix, frames.variables, **scaling.found(frames.variables))
-        for internal, cvs in _internals(z_matrix, frames):
+        for internal, cvs in internals_of(z_matrix, frames):
             features._require_agreement(internal, cvs)
         return features
 
@@ -125,7 +157,7 @@ class ZMatrixFeatures:
         internal : Internal
             Of all frames, float64: bonds (n_frames, n_atoms - 1) [nm] and so on.
         """
-        scaling = _Scaling(z_matrix)
+        scaling = Scaling(z_matrix)
         scaling.centre_on(internal)
         scaling.deviate(internal)
         return cls(z_matrix, variables, **scaling.found(variables))
@@ -148,9 +180,57 @@ class ZMatrixFeatures:
         return self.z_matrix.atoms
 
     @property
+    def rest(self) -> NDArray[np.int64]:
+        """Atoms, in the whole topology, that a part hangs on; none where it is no part."""
+        none = np.zeros(0, dtype=np.int64)
+        return self.z_matrix.rest if isinstance(self.z_matrix, PartZMatrix) else none
+
+    @property
     def encoded_atoms(self) -> NDArray[np.int64]:
-        """The same atoms."""
-        return self.atoms
+        """The atoms, and those that a part hangs on."""
+        return np.concatenate([self.atoms, self.rest])
+
+    @property
+    def keeps_place(self) -> bool:
+        """Whether it is a part, which stands among the rest."""
+        return isinstance(self.z_matrix, PartZMatrix)
+
+    def among(self, held: NDArray[np.float64]) -> Self:
+        """The same features of a part where the atoms that it hangs on stand at (n_rest, 3) [nm].
+
+        Raises
+        ------
+        ValueError
+            If it is no part.
+        """
+        if not isinstance(self.z_matrix, PartZMatrix):
+            raise ValueError(
+                "a whole molecule hangs on nothing: featurize by ZMatrixFeatures.of_part"
+            )
+        names = ("centre", "scale", "linear", "wide")
+        scaling = {name: getattr(self, name) for name in names}
+        return type(self)(self.z_matrix.among(held), self.variables, **scaling)
+
+    def place(
+        self, positions: NDArray[np.float64], rest: NDArray[np.float64], cvs: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Put a part among the rest as it stands: the same bonds, angles and torsions there.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (n, n_atoms, 3)
+            As `decode` gives them [nm].
+        rest : ndarray, shape (n_rest, 3)
+            Where the atoms stand that it hangs on [nm].
+        cvs : ndarray, shape (n, n_cvs)
+            Of no use to it.
+
+        Returns
+        -------
+        ndarray, shape (n, n_atoms, 3)
+        """
+        internal = self.z_matrix.to_internal(torch.from_numpy(positions))
+        return self.among(rest).z_matrix.to_cartesian(internal).numpy()
 
     @property
     def n_atoms(self) -> int:
@@ -172,21 +252,28 @@ class ZMatrixFeatures:
     @property
     def constant_bonds(self) -> NDArray[np.int64]:
         """Atoms (k, 2) of the bonds that do not vary, as numbers in the whole topology."""
-        rows, n_bonds = self.z_matrix.rows, self.widths[0]
-        bonds = [rows[column + 1, :2] for column in self.constant if column < n_bonds]
-        return self.atoms[np.array(bonds, dtype=np.int64).reshape(-1, 2)]
+        bonded, _, _ = self._rows
+        bonds = [bonded[column, :2] for column in self.constant if column < len(bonded)]
+        return self.encoded_atoms[np.array(bonds, dtype=np.int64).reshape(-1, 2)]
 
     @property
     def constant_others(self) -> list[str]:
         """Angles and torsions that do not vary, by their atoms in the whole topology."""
-        rows, (n_bonds, n_angles, _) = self.z_matrix.rows, self.widths
+        (_, angled, turned), (n_bonds, n_angles, _) = self._rows, self.widths
         names = []
         for column in self.constant:
             if column >= n_bonds + n_angles:
-                names.append(("torsion", rows[column - n_bonds - n_angles + 3, :4]))
+                names.append(("torsion", turned[column - n_bonds - n_angles, :4]))
             elif column >= n_bonds:
-                names.append(("angle", rows[column - n_bonds + 2, :3]))
-        return [f"{kind} {'-'.join(str(a) for a in self.atoms[row])}" for kind, row in names]
+                names.append(("angle", angled[column - n_bonds, :3]))
+        atoms = self.encoded_atoms
+        return [f"{kind} {'-'.join(str(a) for a in atoms[row])}" for kind, row in names]
+
+    @property
+    def _rows(self) -> list[NDArray[np.int64]]:
+        """Rows that have a bond, those that have an angle, and those that have a torsion."""
+        rows = self.z_matrix.rows
+        return [rows[len(rows) - width :] for width in self.widths]
 
     def encode(self, positions: Tensor) -> Tensor:
         """Features (n, n_features) of positions (n, n_atoms, 3) [nm]."""
@@ -211,7 +298,7 @@ class ZMatrixFeatures:
         q = torch.cat(internal, dim=-1).double()
         deviation = q[:, self.linear] - self.centre[self.linear]
         torsion = self.linear >= sum(self.widths[:2])
-        deviation = torch.where(torsion, _wrapped(deviation), deviation)
+        deviation = torch.where(torsion, wrapped(deviation), deviation)
         turning = q[:, self.wide]
         return torch.cat([deviation / self.scale[self.linear], turning.cos(), turning.sin()], dim=1)
 
@@ -234,7 +321,7 @@ class ZMatrixFeatures:
         q = q.index_copy(1, torch.cat(columns), torch.cat(values, dim=1))
         q = q.clamp(self._lower, self._upper)
         bonds, angles, torsions = q.split(self.widths, dim=1)
-        return Internal(bonds, angles, _wrapped(torsions))
+        return Internal(bonds, angles, wrapped(torsions))
 
     def within(self, features: Tensor) -> Tensor:
         """Whether (n,) decoding keeps features (n, n_features) as they are: no bound is met.
@@ -263,8 +350,8 @@ class ZMatrixFeatures:
 
     def folds(self, rotors: Sequence[Rotor]) -> list[int]:
         """3 for each torsion by which a rotor turns, 1 for the other torsions that turn."""
-        rows, first = self.z_matrix.rows, sum(self.widths[:2])
-        wide = [rows[column - first + 3].tolist() for column in self.wide.tolist()]
+        first = sum(self.widths[:2])
+        wide = [self._rows[2][column - first].tolist() for column in self.wide.tolist()]
         turning = [{*rotor} for rotor in rotors]
         return [
             3 if any(row[0] in rotor and row[3] not in rotor for rotor in turning) else 1
@@ -278,12 +365,16 @@ class ZMatrixFeatures:
         -------
         dict of str to ndarray
             ``rows`` (n_atoms, 4) and ``atoms`` (n_atoms,), ``centre`` and ``scale``
-            (3 n_atoms - 6,) [nm, rad], ``linear`` (n_linear,), ``wide`` (n_pairs,).
+            (3 n_atoms - 6,) [nm, rad], ``linear`` (n_linear,), ``wide`` (n_pairs,); of a part also
+            ``rest`` (n_rest,) and ``held`` (n_rest, 3) [nm].
         """
         scaling = {"centre": self.centre, "scale": self.scale}
         scaling |= {"linear": self.linear, "wide": self.wide}
         own = {name: tensor.numpy() for name, tensor in scaling.items()}
-        return {"rows": self.z_matrix.rows, "atoms": self.atoms, **own}
+        own |= {"rows": self.z_matrix.rows, "atoms": self.atoms}
+        if isinstance(self.z_matrix, PartZMatrix):
+            own |= {"rest": self.rest, "held": self.z_matrix.held}
+        return own
 
     @classmethod
     def from_arrays(
@@ -292,89 +383,7 @@ class ZMatrixFeatures:
         """Make it again from its `arrays`, of the shapes that stand there."""
         names = ("centre", "scale", "linear", "wide")
         scaling = {name: torch.from_numpy(arrays[name]) for name in names}
-        return cls(ZMatrix(arrays["rows"], arrays["atoms"]), variables, **scaling)
-
-
-class _Scaling:
-    """Centre and scale of each internal coordinate, of frames that are seen piece by piece, twice.
-
-    Parameters
-    ----------
-    z_matrix : ZMatrix
-    """
-
-    def __init__(self, z_matrix: ZMatrix) -> None:
-        self.z_matrix = z_matrix
-        n_bonds, n_angles, n_torsions = (max(z_matrix.n_atoms - k, 0) for k in (1, 2, 3))
-        n = n_bonds + n_angles + n_torsions
-        self.torsion = torch.arange(n) >= n_bonds + n_angles
-        self.n = 0
-        self.plain, self.cosine, self.sine, self.square = torch.zeros(4, n, dtype=torch.float64)
-        self.off, self.farthest = torch.zeros(2, n, dtype=torch.float64)
-
-    def centre_on(self, internal: Internal) -> None:
-        """Take in a piece, the first time."""
-        q = torch.cat(internal, dim=-1)
-        self.n += len(q)
-        self.plain += q.sum(0)
-        self.cosine += q.cos().sum(0)
-        self.sine += q.sin().sum(0)
-
-    @property
-    def centre(self) -> Tensor:
-        """Mean, circular for torsions."""
-        return torch.where(self.torsion, torch.atan2(self.sine, self.cosine), self.plain / self.n)
-
-    def deviate(self, internal: Internal) -> None:
-        """Take in a piece, the second time."""
-        deviation = torch.cat(internal, dim=-1) - self.centre
-        deviation = torch.where(self.torsion, _wrapped(deviation), deviation)
-        self.off += deviation.sum(0)
-        self.square += (deviation**2).sum(0)
-        self.farthest = torch.maximum(self.farthest, deviation.abs().amax(0))
-
-    def found(self, variables: Sequence[CollectiveVariable]) -> dict[str, Tensor]:
-        """``centre``, ``scale``, ``linear`` and ``wide`` of ZMatrixFeatures."""
-        scale = (self.square / self.n - (self.off / self.n) ** 2).clamp(min=0).sqrt()
-        free = scale > CONSTANT
-        free[[column for _, column, _ in _placed(self.z_matrix, variables)]] = False
-        wide = self.torsion & free & ((scale > NARROW) | (self.farthest > REACH))
-        columns = {"linear": (free & ~wide).nonzero()[:, 0], "wide": wide.nonzero()[:, 0]}
-        return {"centre": self.centre, "scale": scale, **columns}
-
-
-def _internals(z_matrix: ZMatrix, frames: "Frames") -> Iterator[tuple[Internal, NDArray]]:
-    """Internal coordinates and CVs of frames, piece by piece."""
-    for piece in pieces(frames.positions):
-        x, cvs = frames.positions[piece], frames.cvs[piece]
-        for start in range(0, len(x), CHUNK):
-            some = torch.from_numpy(np.array(x[start : start + CHUNK])).double()
-            yield z_matrix.to_internal(some), cvs[start : start + CHUNK]
-
-
-def _require_whole(internal: Internal) -> None:
-    longest = float(internal.bonds.max()) if internal.bonds.numel() else 0.0
-    if longest > BROKEN:
-        raise ValueError(
-            f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary."
-            " Write frames with whole molecules"
-        )
-
-
-def _placed(
-    z_matrix: ZMatrix, variables: Sequence[CollectiveVariable]
-) -> Iterator[tuple[int, int, float]]:
-    """(CV, column among all internal coordinates, scale) of the CVs that are coordinates."""
-    n = z_matrix.n_atoms
-    first = {"bond": 0, "angle": n - 1, "torsion": 2 * n - 3}
-    taken = set()
-    for k, variable in enumerate(variables):
-        found = z_matrix.coordinate_of(variable)
-        if found is not None and found[:2] not in taken:
-            taken.add(found[:2])
-            yield k, first[found.kind] + found.column, found.scale
-
-
-def _wrapped(angles: Tensor) -> Tensor:
-    """Angles [rad] brought into [-pi, pi)."""
-    return angles - 2 * math.pi * torch.floor(angles / (2 * math.pi) + 0.5)
+        table = arrays["rows"], arrays["atoms"]
+        part = "rest" in arrays
+        z_matrix = PartZMatrix(*table, arrays["rest"], arrays["held"]) if part else ZMatrix(*table)
+        return cls(z_matrix, variables, **scaling)

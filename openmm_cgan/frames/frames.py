@@ -27,6 +27,7 @@ from openmm_cgan.frames.h5md import (
 )
 from openmm_cgan.frames.segments import PATTERN, flush_writers
 from openmm_cgan.large_arrays import IN_MEMORY, forget, joined_rows, room
+from openmm_cgan.notebooks import frames_html
 from openmm_cgan.short_reprs import cv_ranges
 from openmm_cgan.topologies import openmm_topology
 
@@ -86,6 +87,7 @@ class Frames:
     topology_hash: str = ""
     molecule_hash: str = ""
     system_hash: str = ""
+    _repr_html_ = frames_html
 
     def __post_init__(self) -> None:
         n = len(self.positions)
@@ -103,8 +105,8 @@ class Frames:
 
     def __repr__(self) -> str:
         kT = "" if self.temperature is None else f", {self.temperature:g} K"
-        cvs = cv_ranges(self.variables, self.cvs)
-        return f"Frames({len(self)} of {len(self.atoms)} atoms; {cvs}{kT})"
+        cvs = cv_ranges(self.variables, self.cvs) + kT
+        return f"Frames({len(self)} of {len(self.atoms)} atoms; {cvs})"
 
     @classmethod
     def of_arrays(
@@ -253,7 +255,10 @@ def topology_hash(topology: Any) -> str:
 
 
 def read_frames(
-    paths: str | Path | Sequence[str | Path], settling: bool = False, stride: int = 1
+    paths: str | Path | Sequence[str | Path],
+    settling: bool = False,
+    stride: int = 1,
+    positions: bool = True,
 ) -> Frames:
     """Read frames that a `FrameReporter` wrote, from a live or a killed run as well.
 
@@ -266,6 +271,8 @@ def read_frames(
         Keep the frames of settle windows, which are not drawn from the ensemble of the run.
     stride : int
         Keep every ``stride``-th frame of each file.
+    positions : bool
+        False: CVs, bias and times only, of no atoms.
 
     Returns
     -------
@@ -281,8 +288,7 @@ def read_frames(
     """
     if stride < 1:
         raise ValueError(f"stride is {stride}, expected 1 or more")
-    parts: list[Frames] = []
-    shift, top, folder = 0, 0, None
+    parts, shift, top, folder = list[Frames](), 0, 0, None
     files = segment_files(paths)
     # of many frames each file's lie in a file as well, until they are joined
     size = sum(path.stat().st_size for path in files if path.is_file())
@@ -292,7 +298,7 @@ def read_frames(
             shift = top
         folder = path.parent
         with open_segment(path) as file:
-            part = _frames_of(path, file, settling, stride, limit)
+            part = _frames_of(path, file, settling, stride, limit if positions else None)
         part = replace(part, segment=part.segment + shift)
         try:
             _require_alike(parts[0] if parts else part, part)
@@ -322,11 +328,8 @@ def read_segments(paths: str | Path | Sequence[str | Path]) -> list[dict[str, An
         with open_segment(path) as file:
             for number, step, settled, origin in read_segment_table(file):
                 rows[path.parent, number] = {
-                    "segment": number,
-                    "step": step,
-                    "settled": settled,
-                    "origin": origin,
-                }
+                    "segment": number, "step": step, "settled": settled, "origin": origin,
+                }  # fmt: skip
     return list(rows.values())
 
 
@@ -345,8 +348,10 @@ def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int, limit: int) -> Frames:
-    header = read_header(file)
+def _frames_of(
+    path: Path, file: h5py.File, settling: bool, stride: int, limit: int | None
+) -> Frames:
+    header = read_header(file)  # no limit to what is in memory: no positions
     steps = file[f"{POSITION}/step"][:]
     n = len(steps)
     if (np.diff(steps) <= 0).any():
@@ -360,8 +365,10 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int, limit: 
     cvs = np.empty((int(keep.sum()), len(header.variables)))
     for i, variable in enumerate(header.variables):
         cvs[:, i] = column[variable.name][keep]
+    none = np.empty((len(cvs), 0, 3), np.float32)
+    x = none if limit is None else _read_rows(file[f"{POSITION}/value"], keep, limit)
     return Frames(
-        positions=_read_rows(file[f"{POSITION}/value"], keep, limit),
+        positions=x,
         cvs=cvs,
         bias=column["bias"][keep],
         step=steps[keep],
@@ -369,7 +376,7 @@ def _frames_of(path: Path, file: h5py.File, settling: bool, stride: int, limit: 
         segment=column["segment"][keep],
         settling=column["settling"][keep].astype(bool),
         variables=header.variables,
-        atoms=np.array(header.atoms, np.int64),
+        atoms=np.array(header.atoms[: x.shape[1]], np.int64),
         box=_read_rows(file[f"{EDGES}/value"], keep, IN_MEMORY) if header.periodic else None,
         temperature=header.temperature,
         topology_hash=header.topology_hash,

@@ -7,8 +7,9 @@ side, are a box length apart in some frames and together in others.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -50,12 +51,7 @@ def molecules_together(frames: Frames, topology: Any) -> Frames:
     if frames.box is None or len(molecules) < 2 or not len(frames):
         return frames
     box, x = frames.box.astype(float), frames.positions
-    shifts, farthest = np.zeros((len(frames), len(frames.atoms), 3)), 0.0
-    for one, other, molecule in _ties(x[0].astype(float), box[0], molecules):
-        way = x[:, other].astype(float) + shifts[:, other] - x[:, one] - shifts[:, one]
-        short = np.stack(shortest_image((way[:, 0], way[:, 1], way[:, 2]), box), axis=-1)
-        shifts[:, molecule] += (short - way)[:, None]
-        farthest = max(farthest, float(np.linalg.norm(short, axis=1).max()))
+    shifts, farthest = shifts_by(ties_among(x[0].astype(float), box[0], molecules), x, box)
     if farthest > APART * np.linalg.norm(box, axis=2).min():
         log.warning(
             "molecules of the frames come %.3g nm apart, half a box: where they are to each other "
@@ -66,17 +62,79 @@ def molecules_together(frames: Frames, topology: Any) -> Frames:
     return replace(frames, positions=(x + shifts).astype(x.dtype))
 
 
-def _ties(
-    x: NDArray[np.float64], box: NDArray[np.float64], molecules: list[NDArray[np.int64]]
-) -> list[tuple[int, int, NDArray[np.int64]]]:
-    """An atom that is placed, the nearest one of a molecule that is not, and that molecule."""
-    number = np.empty(len(x), dtype=np.int64)
+class Tie(NamedTuple):
+    """What brings a molecule next to others.
+
+    Attributes
+    ----------
+    anchor, atom : int
+        An atom that is in its place, and the one of the molecule that is nearest to it.
+    molecule : ndarray of int
+        All atoms that are moved with it.
+    """
+
+    anchor: int
+    atom: int
+    molecule: NDArray[np.int64]
+
+
+def shifts_by(
+    ties: Sequence[Tie], x: NDArray, box: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Multiples of the box vectors that bring molecules next to each other.
+
+    Parameters
+    ----------
+    ties : sequence of Tie
+        Each to what an earlier one has put in its place.
+    x : ndarray, shape (n, n_atoms, 3)
+        Positions [nm].
+    box : ndarray, shape (n, 3, 3)
+        [nm]
+
+    Returns
+    -------
+    shifts : ndarray, shape (n, n_atoms, 3)
+        What is to be added [nm].
+    farthest : float
+        The longest way between two atoms that are tied [nm].
+    """
+    shifts, farthest = np.zeros(x.shape), 0.0
+    for anchor, atom, molecule in ties:
+        way = x[:, atom].astype(float) + shifts[:, atom] - x[:, anchor] - shifts[:, anchor]
+        short = np.stack(shortest_image((way[:, 0], way[:, 1], way[:, 2]), box), axis=-1)
+        shifts[:, molecule] += (short - way)[:, None]
+        farthest = max(farthest, float(np.linalg.norm(short, axis=1).max()))
+    return shifts, farthest
+
+
+def ties_among(
+    x: NDArray[np.float64],
+    box: NDArray[np.float64],
+    molecules: Sequence[NDArray[np.int64]],
+    placed: Sequence[NDArray[np.int64]] = (),
+) -> list[Tie]:
+    """Tie each molecule to one that is nearest to it, by their two nearest atoms.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_atoms, 3)
+        Positions [nm].
+    box : ndarray, shape (3, 3)
+        [nm]
+    molecules : sequence of ndarray of int
+        Their atoms.
+    placed : sequence of ndarray of int
+        Molecules that are in their place; by default the one of most atoms is.
+    """
+    if not len(molecules):
+        return []
+    number, left = np.full(len(x), -1), np.zeros(len(x), dtype=bool)
     for k, molecule in enumerate(molecules):
-        number[molecule] = k
+        number[molecule], left[molecule] = k, True
     square, nearest = np.full(len(x), np.inf), np.zeros(len(x), dtype=np.int64)
-    newest = max(molecules, key=len)
-    ties: list[tuple[int, int, NDArray[np.int64]]] = []
-    left = np.ones(len(x), dtype=bool)
+    newest = np.concatenate(placed) if len(placed) else max(molecules, key=len)
+    ties: list[Tie] = []
     while True:
         left[newest] = False
         if not left.any():
@@ -88,4 +146,4 @@ def _ties(
             square[nearer], nearest[nearer] = found[nearer], atom
         other = int(np.argmin(np.where(left, square, np.inf)))
         newest = molecules[number[other]]
-        ties.append((int(nearest[other]), other, newest))
+        ties.append(Tie(int(nearest[other]), other, newest))

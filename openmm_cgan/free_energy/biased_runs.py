@@ -121,6 +121,10 @@ class BiasedRun:
         Bias over kT; for metadynamics less c(t), the growth that is the same everywhere (Tiwary
         and Parrinello, doi 10.1021/jp504920s).
         """
+        return self._log_weights
+
+    @cached_property
+    def _log_weights(self) -> NDArray[np.float64]:
         temperature = self.frames.temperature
         assert temperature is not None, "looked at when it was made"
         table = self.table
@@ -129,7 +133,9 @@ class BiasedRun:
         times, bias = self.frames.time, self.frames.bias
         return tiwary_log_weights(times, bias, table, temperature, self.plumed)
 
-    def free_energy_of_bias(self, name: str, points: NDArray) -> NDArray[np.float64] | None:
+    def free_energy_of_bias(
+        self, name: str, points: NDArray, share: float = 1.0
+    ) -> NDArray[np.float64] | None:
         """What the sum of hills or of kernels says, without the frames.
 
         Parameters
@@ -138,6 +144,8 @@ class BiasedRun:
             A CV.
         points : ndarray, shape (n,)
             Values of it [CV unit].
+        share : float
+            Of the hills or kernels, the first ones: what was known that early.
 
         Returns
         -------
@@ -152,6 +160,7 @@ class BiasedRun:
         names = hill_variables(table) if metad else read_opes(table).names
         if name not in names or len(names) > 2:
             return None
+        table = table.first(max(1, round(share * len(table))))
         axes = [points if one == name else _axis(table, one) for one in names]
         grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(names))
         surface = (

@@ -95,7 +95,7 @@ class GeneratedFrames:
 
 
 class Weighed(Protocol):
-    """Configurations with their weights: `openmm_cgan.reporters.moves.exact.Weighed`.
+    """Configurations with their weights: `openmm_cgan.reporters.moves.Weighed`.
 
     Attributes
     ----------
@@ -176,13 +176,50 @@ def generate_frames(weigher: Weigher, n: int, seed: int = 0) -> GeneratedFrames:
     cvs, logs = [], []
     for start in range(0, n, CHUNK):
         drawn = weigher.conditions.draw(min(CHUNK, n - start), rng)
-        made = weigher.sampler.sample_with_log_prob(drawn, seed=int(rng.integers(2**31)))
-        weighed = weigher.weigh(made[0], drawn, made[1])
-        cvs.append(weighed.cvs)
-        logs.append(_without_bias(weighed, weigher.kT))
+        values, found = _weighed(weigher, drawn, int(rng.integers(2**31)))
+        cvs.append(values)
+        logs.append(found)
     temperature = weigher.kT / GAS_CONSTANT
     variables = tuple(weigher.sampler.variables)
     return GeneratedFrames(np.concatenate(cvs), np.concatenate(logs), temperature, variables)
+
+
+def weighed_at(
+    weigher: Weigher, conditions: NDArray, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Make one configuration at each of given conditions, and weigh it without their density.
+
+    Parameters
+    ----------
+    weigher : Weigher
+    conditions : ndarray, shape (n, n_cvs)
+        Within what the weigher draws from [CV unit].
+    seed : int
+
+    Returns
+    -------
+    cvs : ndarray, shape (n, n_cvs)
+        Of the configurations; NaN where not measured [CV unit].
+    log_weights : ndarray, shape (n,)
+        As of `generate_frames`, log g(c) left out; -inf for weight zero.
+    """
+    rng = np.random.default_rng(seed)
+    parts = []
+    for start in range(0, len(conditions), CHUNK):
+        drawn = conditions[start : start + CHUNK]
+        cvs, logs = _weighed(weigher, drawn, int(rng.integers(2**31)))
+        parts.append((cvs, logs + weigher.conditions.log_density(drawn)))
+    cvs, logs = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return cvs, logs
+
+
+def _weighed(
+    weigher: Weigher, conditions: NDArray, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """CVs and log weights of one configuration at each of the conditions."""
+    x, log_prob = weigher.sampler.sample_with_log_prob(conditions, seed=seed)
+    weighed = weigher.weigh(x, conditions, log_prob)
+    return weighed.cvs, _without_bias(weighed, weigher.kT)
 
 
 def log_weights_of_frames(

@@ -37,7 +37,7 @@ def hill_variables(hills: FieldTable) -> list[str]:
     return names
 
 
-def _units(units: str | Path | UnitSystem | None) -> UnitSystem:
+def units_of_input(units: str | Path | UnitSystem | None) -> UnitSystem:
     """Units as given, or those of the input that made the file; PLUMED's with a warning if None."""
     if isinstance(units, UnitSystem):
         return units
@@ -80,7 +80,7 @@ def hills_bias(
     ValueError
         If shapes do not fit, or the columns are not those of diagonal Gaussians.
     """
-    return _units(units).energy * _sum(hills, cvs, _deposited_fraction(hills))
+    return units_of_input(units).energy * _sum(hills, cvs, _deposited_fraction(hills))
 
 
 def hills_free_energy(
@@ -111,7 +111,7 @@ def hills_free_energy(
     ValueError
         As for `hills_bias`.
     """
-    return -_units(units).energy * _sum(hills, cvs, np.ones(len(hills)))
+    return -units_of_input(units).energy * _sum(hills, cvs, np.ones(len(hills)))
 
 
 def _sum(hills: FieldTable, cvs: NDArray, fractions: NDArray) -> NDArray[np.float64]:
@@ -160,7 +160,7 @@ def tiwary_log_weights(
     ----------
     Tiwary and Parrinello, doi 10.1021/jp504920s.
     """
-    system = _units(units)
+    system = units_of_input(units)
     kT = GAS_CONSTANT * positive(temperature, "K", "temperature")
     offsets = system.energy * _hills_offsets(hills, kT / system.energy)
     laid_at = system.time * hills.columns["time"]

@@ -36,6 +36,7 @@ LEAST_SHARE = 1e-16  # of a state in the mixture at a sample: less is lost in ro
 REPLICATE_TOLERANCE = 1e-6  # of the same in a replicate, whose spread is larger by far
 REPLICATE_SHARE = 1e-10  # of a state in the mixture at a sample, for replicates
 CHUNK = 2**21  # numbers of u_kn held at once
+START_CHUNK = 2**25  # the same in the steps before Newton's: larger, for each asks all biases anew
 PYMBAR_NUMBERS = 2**26  # of u_kn that pymbar is given, which holds several copies
 
 
@@ -117,13 +118,23 @@ def _few_of_each(states: NDArray, number: int) -> NDArray[np.int64]:
 def _start(reduced_bias: ReducedBias, states: NDArray) -> NDArray[np.float64]:
     """Free energies of a few samples: some steps of self-consistency, then Newton's."""
     n_k = np.bincount(states).astype(float)
-    u_kn = reduced_bias(np.arange(len(states)))
     f_k = np.zeros(len(n_k))
     for _ in range(SELF_CONSISTENT):
-        log_mixture = _log_sum((f_k + np.log(n_k))[:, None] - u_kn, axis=0)
-        f_k = -_log_sum(-u_kn - log_mixture, axis=1)
+        f_k = _self_consistent(reduced_bias, n_k, f_k)
         f_k = f_k - f_k[0]
-    return _refined(lambda rows: u_kn[:, rows], n_k, f_k).f_k
+    return _refined(reduced_bias, n_k, f_k).f_k
+
+
+def _self_consistent(reduced_bias: ReducedBias, n_k: NDArray, f_k: NDArray) -> NDArray[np.float64]:
+    """One step of self-consistency; few samples of thousands of states are many numbers still."""
+    n_samples, step = int(n_k.sum()), max(1, START_CHUNK // len(n_k))
+    logs_k = (f_k + np.log(n_k))[:, None]
+    sums = np.full(len(n_k), -np.inf)
+    for begin in range(0, n_samples, step):
+        u_kn = reduced_bias(np.arange(begin, min(begin + step, n_samples)))
+        log_mixture = _log_sum(logs_k - u_kn, axis=0)
+        sums = np.logaddexp(sums, _log_sum(-u_kn - log_mixture, axis=1))
+    return -sums
 
 
 def _log_sum(logs: NDArray, axis: int) -> NDArray[np.float64]:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.opes.kernels import Kernels
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.files.tables import FieldTable, kernel_variables
 from openmm_cgan.quantities import positive
 from openmm_cgan.short_reprs import short_repr

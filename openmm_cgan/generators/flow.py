@@ -26,13 +26,13 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from openmm_cgan.generators.couplings import scaled, scaled_back
 from openmm_cgan.generators.mlp import fitted_gaussian, perceptron
 from openmm_cgan.generators.splines import circular_spline, n_parameters
 
 HARMONICS = 3  # of the torsions, as the networks see them: methyl groups have three wells
 SPLINE_WIDTH = 64  # hidden layers of the spline networks
 SMALL = 0.02  # factor on the last layers at the start: close to the Gaussian
-REACH = 1.5  # largest logarithm of a scale in one coupling: training does not run away
 LOG_2PI = math.log(2 * math.pi)
 
 
@@ -232,11 +232,11 @@ class FlowGenerator(nn.Module):
         z_BL = torch.linalg.solve_triangular(self.spread, z_BL.T, upper=False).T
         log_prob = log_prob - self.spread.diagonal().log().sum()
         for network in self.scalings:
-            z_BL, log_scale = _scaled_back(z_BL, network(given_BG))
+            z_BL, log_scale = scaled_back(z_BL, network(given_BG))
             log_prob = log_prob - log_scale
         for k, network in enumerate(self.couplings):
             kept, moved = self._halves(z_BL[:, self.permutations[k]], k)
-            moved, log_scale = _scaled_back(moved, network(torch.cat([kept, given_BG], dim=1)))
+            moved, log_scale = scaled_back(moved, network(torch.cat([kept, given_BG], dim=1)))
             log_prob = log_prob - log_scale
             z_BL = torch.cat([kept, moved], dim=1)
         log_prob = log_prob - 0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
@@ -247,18 +247,6 @@ class FlowGenerator(nn.Module):
         torsions_BP, log_prob = self.bent_torsions(noise, condition)
         features, log_prob_of_stiff = self.at_torsions(torsions_BP, noise.z, condition)
         return features, log_prob + log_prob_of_stiff
-
-    def bent_torsions(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Torsions (n, n_pairs) [rad] of noise, as `from_noise`, and their log densities (n,)."""
-        log_prob = condition.new_full((len(condition),), -self.n_pairs * LOG_2PI)
-        torsions_BP = condition.new_zeros(len(condition), 0)
-        for k, network in enumerate(self.splines):
-            given = _given(torsions_BP, condition)
-            folded, log_slope = circular_spline(noise.angles[:, k], network(given), inverse=True)
-            log_prob = log_prob - log_slope
-            torsion = _wrapped((folded + 2 * math.pi * noise.wells[:, k]) / self.folds[k])
-            torsions_BP = torch.cat([torsions_BP, torsion[:, None]], dim=1)
-        return torsions_BP, log_prob
 
     def at_torsions(self, torsions: Tensor, z: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Features whose torsions are given, and the log density of what is stiff.
@@ -282,11 +270,11 @@ class FlowGenerator(nn.Module):
         for k in reversed(range(len(self.couplings))):
             kept, moved = z_BL.tensor_split([self._n_kept(k)], dim=1)
             parameters = self.couplings[k](torch.cat([kept, given_BG], dim=1))
-            moved, log_scale = _scaled(moved, parameters)
+            moved, log_scale = scaled(moved, parameters)
             log_prob = log_prob - log_scale
             z_BL = torch.cat([kept, moved], dim=1)[:, self.permutations[k].argsort()]
         for network in self.scalings:
-            z_BL, log_scale = _scaled(z_BL, network(given_BG))
+            z_BL, log_scale = scaled(z_BL, network(given_BG))
             log_prob = log_prob - log_scale
         log_prob = log_prob - self.spread.diagonal().log().sum()
         mean_BL = torch.addmm(self.mean[0], given_BG, self.mean[1:])
@@ -314,6 +302,59 @@ class FlowGenerator(nn.Module):
     def sample(self, condition: Tensor, rng: torch.Generator) -> Tensor:
         """Features (n, n_features), one row for each condition (n, n_condition)."""
         return self.sample_with_log_prob(condition, rng)[0]
+
+    @property
+    def n_normal(self) -> int:
+        """How many latent numbers are standard normal."""
+        return self.n_linear
+
+    @property
+    def n_angles(self) -> int:
+        """How many angles follow them: the torsions themselves."""
+        return self.n_pairs
+
+    def draw_latent(self, condition: Tensor, rng: torch.Generator) -> Tensor:
+        """Latent numbers (n, n_normal + n_angles), one row for each condition."""
+        noise = self.draw_noise(condition, rng)
+        return torch.cat([noise.z, self.bent_torsions(noise, condition)[0]], dim=1)
+
+    def to_latent(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Latent numbers (n, n_normal + n_angles) from which `from_latent` makes features."""
+        noise, _ = self.to_noise(features, condition)
+        return torch.cat([noise.z, self.torsions_of(features)], dim=1)
+
+    def from_latent(self, latent: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of latent numbers, differentiable.
+
+        Parameters
+        ----------
+        latent : Tensor, shape (n, n_normal + n_angles)
+        condition : Tensor, shape (n, n_condition)
+
+        Returns
+        -------
+        features : Tensor, shape (n, n_features)
+        log_prob : Tensor, shape (n,)
+            Log densities of the features, as `log_prob` has them.
+        log_angles : Tensor, shape (n,)
+            Those of the angles among the latent numbers [1/rad].
+        """
+        z_BL, torsions_BP = latent.split([self.n_linear, self.n_pairs], dim=1)
+        log_angles = self._unbent(torsions_BP, condition)[1]
+        features, log_normal = self.at_torsions(torsions_BP, z_BL, condition)
+        return features, log_angles + log_normal, log_angles
+
+    def bent_torsions(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Torsions (n, P) of noise, and their log density (n,)."""
+        log_prob = condition.new_full((len(condition),), -self.n_pairs * LOG_2PI)
+        torsions_BP = condition.new_zeros(len(condition), 0)
+        for k, network in enumerate(self.splines):
+            given = _given(torsions_BP, condition)
+            folded, log_slope = circular_spline(noise.angles[:, k], network(given), inverse=True)
+            log_prob = log_prob - log_slope
+            torsion = _wrapped((folded + 2 * math.pi * noise.wells[:, k]) / self.folds[k])
+            torsions_BP = torch.cat([torsions_BP, torsion[:, None]], dim=1)
+        return torsions_BP, log_prob
 
     def _unbent(
         self, torsions_BP: Tensor, condition: Tensor
@@ -353,20 +394,3 @@ def _given(torsions: Tensor, condition: Tensor) -> Tensor:
 def _wrapped(angles: Tensor) -> Tensor:
     """Angles [rad] brought into [-pi, pi)."""
     return angles - 2 * math.pi * torch.floor(angles / (2 * math.pi) + 0.5)
-
-
-def _shift_and_log_scale(parameters: Tensor) -> tuple[Tensor, Tensor]:
-    shift, log_scale = parameters.chunk(2, dim=1)
-    return shift, REACH * torch.tanh(log_scale / REACH)
-
-
-def _scaled(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """From noise towards data, and the log of the volume's growth (n,)."""
-    shift, log_scale = _shift_and_log_scale(parameters)
-    return z * log_scale.exp() + shift, log_scale.sum(1)
-
-
-def _scaled_back(y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse of `_scaled`, and the same logarithm."""
-    shift, log_scale = _shift_and_log_scale(parameters)
-    return (y - shift) * (-log_scale).exp(), log_scale.sum(1)

@@ -178,8 +178,32 @@ class MoleculeGraph:
         order = {a: i for i, a in enumerate(start)}  # placed atoms
         # The bond about which an atom's children turn, and the child that the others follow.
         lead = {start[1]: (start[0], start[2])} if len(start) == 3 else {}
+        return self._grown(rows, order, lead, wanted)
+
+    def place_on(self, held: list[int], wanted: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Rows of the atoms that hang on held ones, with the CVs that they can take in.
+
+        An atom on a held one that has two held neighbours is placed relative to these, so that
+        its torsion is a stiff one whatever the rest does.
+        """
+        order = {a: i for i, a in enumerate(held)}
+        lead = {}
+        for atom in held:
+            near = [n for n in self.neighbours[atom] if n in order]
+            if len(near) > 1 and not self._linear(near[0], atom, near[1]):
+                lead[atom] = (near[0], near[1])
+        return self._grown([], order, lead, wanted)
+
+    def _grown(
+        self,
+        rows: list[tuple[int, ...]],
+        order: dict[int, int],
+        lead: dict[int, tuple[int, int]],
+        wanted: list[tuple[int, ...]],
+    ) -> list[tuple[int, ...]]:
+        """Rows with those of all atoms that are not placed yet."""
         frontier = _Frontier(self, order, wanted)
-        while len(rows) < len(self.atoms):
+        while len(order) < len(self.atoms):
             pending = frontier.pending
             ready = (self._wanted_row(w, order) for w in sorted(pending, key=len, reverse=True))
             row = next((r for r in ready if r), ()) or frontier.next_atom()

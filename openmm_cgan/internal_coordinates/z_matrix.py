@@ -109,6 +109,12 @@ class ZMatrix:
         """Number of atoms."""
         return len(self.rows)
 
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Number of bonds, angles and torsions."""
+        n = self.n_atoms
+        return max(n - 1, 0), max(n - 2, 0), max(n - 3, 0)
+
     def to_internal(self, positions: Tensor) -> Internal:
         """Measure bonds, angles and torsions.
 
@@ -135,16 +141,7 @@ class ZMatrix:
         # (3, atom, batch): gathers then copy whole rows and every operation runs over the batch.
         x = positions.reshape(-1, self.n_atoms, 3).permute(2, 1, 0).contiguous()
         atom, p, g, t = (x.index_select(1, column.to(x.device)) for column in self._gather)
-        u = p - atom[:, 1:]
-        v = g - p[:, 1:]
-        w = t - g[:, 1:]
-        uv = _cross(u[:, 1:], v)
-        vw = _cross(v[:, 1:], w)
-        angles = torch.atan2(_norm(uv), -(u[:, 1:] * v).sum(0))
-        sine = _norm(v[:, 1:]) * (u[:, 2:] * vw).sum(0)
-        torsions = torch.atan2(sine, (uv[:, 1:] * vw).sum(0))
-        bonds = _norm(u)
-        return Internal(*(c.T.reshape(*batch, len(c)) for c in (bonds, angles, torsions)))
+        return Internal(*(c.T.reshape(*batch, len(c)) for c in measured(atom, p, g, t)))
 
     def to_cartesian(self, internal: Internal) -> Tensor:
         """Build positions: first atom at the origin, second on x, third in the xy plane.
@@ -167,9 +164,10 @@ class ZMatrix:
         """
         batch = internal.bonds.shape[:-1]
         widths = tuple(c.shape[-1] for c in internal)
-        expected = tuple(max(self.n_atoms - k, 0) for k in (1, 2, 3))
-        if widths != expected:
-            raise ValueError(f"internal has {widths} bonds, angles, torsions, expected {expected}")
+        if widths != self.widths:
+            raise ValueError(
+                f"internal has {widths} bonds, angles, torsions, expected {self.widths}"
+            )
         n = int(np.prod(batch))
         r, angle, torsion = (c.reshape(n, c.shape[-1]).T.contiguous() for c in internal)
         bent = r[1:] * angle.sin()
@@ -180,13 +178,8 @@ class ZMatrix:
         refs = self._refs.to(x.device)
         for i, j in pairwise(self.levels):
             p, g, t = (x.index_select(1, refs[k, i:j]) for k in (1, 2, 3))
-            e1 = p - g
-            e1 = e1 / _norm(e1)
-            e3 = _cross(g - t, e1)
-            e3 = e3 / _norm(e3)
-            e2 = _cross(e3, e1)
             bonded, turned = slice(i - 2, j - 2), slice(i - 3, j - 3)
-            new = p + along[bonded] * e1 + across[turned] * e2 + out[turned] * e3
+            new = placed(p, g, t, along[bonded], across[turned], out[turned])
             x = torch.cat([x, new], dim=1)
         x = x.index_select(1, self._place.to(x.device))
         return x.permute(2, 1, 0).reshape(*batch, self.n_atoms, 3)
@@ -216,15 +209,7 @@ class ZMatrix:
         A torsion read backwards is the same torsion; with its ends or its axis exchanged it has
         the other sign. Lengths are scaled to the unit of the CV.
         """
-        if variable.action not in ("TORSION", "ANGLE", "DISTANCE"):
-            return None
-        local = {int(a): i for i, a in enumerate(self.atoms)}
-        atoms = tuple(local.get(a, -1) for a in variable.atoms)
-        found = None if -1 in atoms else find_coordinate(self.rows.tolist(), atoms)
-        if found is None or found.kind != "bond":
-            return found
-        length = _length(variable.unit)
-        return None if length is None else found._replace(scale=1.0 / length)
+        return coordinate_among(self.rows, self.atoms, variable)
 
     def _first_atoms(self, r: Tensor, along: Tensor, bent: Tensor) -> Tensor:
         """Positions (3, <= 3 rows, batch) of the first three rows."""
@@ -239,6 +224,66 @@ class ZMatrix:
             third = x[:, parent] + torch.stack([sign * along[0], bent[0], zero])
             x = torch.cat([x, third[:, None]], dim=1)
         return x
+
+
+def coordinate_among(
+    rows: NDArray[np.int64],
+    atoms: NDArray[np.int64],
+    variable: CollectiveVariable,
+    lacking: tuple[int, int, int] = (1, 2, 3),
+) -> Coordinate | None:
+    """The coordinate of some rows that a CV is, or None: see `ZMatrix.coordinate_of`.
+
+    Parameters
+    ----------
+    rows : ndarray of int, shape (n_rows, 4)
+    atoms : ndarray of int
+        What their numbers mean in the full topology.
+    variable : CollectiveVariable
+    lacking : (int, int, int)
+        As for `find_coordinate`.
+    """
+    if variable.action not in ("TORSION", "ANGLE", "DISTANCE"):
+        return None
+    local = {int(a): i for i, a in enumerate(atoms)}
+    own = tuple(local.get(a, -1) for a in variable.atoms)
+    found = None if -1 in own else find_coordinate(rows.tolist(), own, lacking)
+    if found is None or found.kind != "bond":
+        return found
+    length = _length(variable.unit)
+    return None if length is None else found._replace(scale=1.0 / length)
+
+
+def measured(atom: Tensor, p: Tensor, g: Tensor, t: Tensor) -> Internal:
+    """Bonds, angles and torsions (coordinate, batch) of atoms and references (3, row, batch).
+
+    The first rows may lack references: then there are fewer of these.
+    """
+    n = atom.shape[1]
+    u = p - atom[:, n - p.shape[1] :]
+    v = g - p[:, p.shape[1] - g.shape[1] :]
+    w = t - g[:, g.shape[1] - t.shape[1] :]
+    n_bonds, n_angles, n_torsions = u.shape[1], v.shape[1], w.shape[1]
+    uv = _cross(u[:, n_bonds - n_angles :], v)
+    vw = _cross(v[:, n_angles - n_torsions :], w)
+    angles = torch.atan2(_norm(uv), -(u[:, n_bonds - n_angles :] * v).sum(0))
+    sine = _norm(v[:, n_angles - n_torsions :]) * (u[:, n_bonds - n_torsions :] * vw).sum(0)
+    torsions = torch.atan2(sine, (uv[:, n_angles - n_torsions :] * vw).sum(0))
+    return Internal(_norm(u), angles, torsions)
+
+
+def placed(p: Tensor, g: Tensor, t: Tensor, along: Tensor, across: Tensor, out: Tensor) -> Tensor:
+    """Atoms (3, row, batch) in the frames of their references (3, row, batch).
+
+    ``along`` the bond, ``across`` it in the plane of the references, and ``out`` of that plane,
+    each (row, batch).
+    """
+    e1 = p - g
+    e1 = e1 / _norm(e1)
+    e3 = _cross(g - t, e1)
+    e3 = e3 / _norm(e3)
+    e2 = _cross(e3, e1)
+    return p + along * e1 + across * e2 + out * e3
 
 
 # torch.linalg's norm and cross along the first of three axes cost 50 and 3 times as much.

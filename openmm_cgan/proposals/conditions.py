@@ -201,4 +201,4 @@ def _fractions(
         # measured from the middle of the range, so that +pi and -pi are the same place
         away = variable.difference((low + high) / 2, cvs[:, k])
         columns.append(0.5 + away / (high - low))
-    return np.stack(columns, axis=-1)
+    return np.stack(columns, axis=-1) if columns else np.zeros((len(cvs), 0))

@@ -50,8 +50,8 @@ class ScreenSettings:
     Parameters
     ----------
     cv_tolerance : float or tuple of float, optional
-        Largest |restriction(x) - target| of every CV, or of each [CV units]. By default that of
-        `cv_tolerances`: a fraction of the range that the sampler knows.
+        Largest distance of restriction(x) from the target, of all CVs or of each [CV units]. By
+        default that of `cv_tolerances`: a fraction of the range that the sampler knows.
     clash_fraction : float
         Atoms more than ``excluded_bonds`` bonds apart clash when they are closer than this fraction
         of the sum of their van der Waals radii. A hydrogen bond of 0.16 nm is at 0.61; alanine
@@ -91,10 +91,13 @@ class Rest:
         Of the topology, none of the part.
     positions : callable
         Gives the whole system's positions (n_topology_atoms, 3) [nm], as they are now.
+    is_judged : bool
+        Whether what is of the rest alone is looked at, too.
     """
 
     atoms: Sequence[int]
     positions: Callable[[], NDArray[np.float64]]
+    is_judged: bool = True
 
 
 class Screen:
@@ -147,10 +150,12 @@ class Screen:
         fraction, excluded = self.settings.clash_fraction, self.settings.excluded_bonds
         self._clashes = ClashCheck(self.graph, fraction, excluded)
         none = np.zeros((0, 5), dtype=int)
-        self.stereocentres = self.graph.stereocentres() if self.settings.chirality else none
+        centres = self.graph.stereocentres() if self.settings.chirality else none
         planar = self.settings.cis_trans
-        self.amides = self.graph.amides() if planar else none[:, :4]
-        self.double_bonds = self.graph.double_bonds(reference) if planar else none[:, :4]
+        self.stereocentres = self._judged(centres)
+        self.amides = self._judged(self.graph.amides() if planar else none[:, :4])
+        double = self.graph.double_bonds(reference) if planar else none[:, :4]
+        self.double_bonds = self._judged(double)
         volumes = self._volumes(reference[None])[0]
         self._hands = np.sign(volumes)
         self._isomers = np.sign(self._cosines(reference[None])[0])
@@ -177,6 +182,12 @@ class Screen:
         held = (self.rest.positions() if whole is None else whole)[list(self.rest.atoms)]
         return np.concatenate([x, np.broadcast_to(held, (len(x), *held.shape))], axis=1)
 
+    def _judged(self, groups: NDArray) -> NDArray:
+        """Those of groups of atoms, one a row, that are looked at."""
+        if self.rest is None or self.rest.is_judged:
+            return groups
+        return groups[(groups < self.n_atoms).any(axis=1)]
+
     def _check_reference(self, reference: NDArray, volumes: NDArray) -> None:
         flat = np.abs(volumes) < FLAT
         if flat.any():
@@ -200,7 +211,7 @@ class Screen:
 
     def _set_bond_limits(self, reference: NDArray) -> None:
         factors = np.maximum(1 + self.settings.bond_tolerance * np.array([[-1.0], [1.0]]), 0.0)
-        self._bonds = self.graph.bonds
+        self._bonds = self._judged(self.graph.bonds)
         lengths2 = squared_distances(reference[None], self._bonds)[:, 0]
         self._bond_limits2 = factors**2 * lengths2
 

@@ -48,7 +48,9 @@ log = logging.getLogger("openmm_cgan")
 
 FORCE_TOLERANCE = 10.0  # kJ/mol/nm: where minimisation may stop, OpenMM's default
 LARGEST_PHASE = 0.5  # of a vibration, in one step of Verlet's, which is stable below 2
-PUSHING = 2 / 3  # of the steps of healing
+# Of the steps of healing. What has arrived among other atoms is some 1 kJ/mol an atom too high, and
+# that goes within 0.1 ps: the other half is for it.
+PUSHING = 1 / 2
 
 
 class HealingContext:
@@ -84,6 +86,7 @@ class HealingContext:
         self.kappa = self._force_constants(simulation)
         system = system_without(simulation.system, surroundings.bias.force_groups())
         self._followed = global_parameters(system)
+        self._rest = RestEnergy(simulation, system, surroundings.atoms)  # the restraint is not yet
         centres = surroundings.bias.cv_values(surroundings.positions, surroundings.box)
         self._restraint = surroundings.bias.restrained(centres, self.kappa)
         self._restraint.add_to(system)
@@ -92,7 +95,6 @@ class HealingContext:
         self._context = context_like(simulation, system)
         self._bath = Bath(system)
         self._insertion = self._insertion_into(simulation)
-        self._rest = RestEnergy(simulation, system, surroundings.atoms)
         self.n_dof = degrees_of_freedom(system, surroundings.atoms.tolist())
         if self._rest.is_any:
             self.n_dof *= 2  # how they touch their surroundings varies as much as they themselves
@@ -199,6 +201,7 @@ class HealingContext:
         openmm.LocalEnergyMinimizer.minimize(
             self._context, FORCE_TOLERANCE, self.settings.minimise_iterations
         )
+        self._context.setVelocities(np.zeros_like(positions))  # of no step that was made
         return self._run(np.ones(len(positions), dtype=bool), self.settings.heal_steps, rng)
 
     def _pushed_and_run(

@@ -4,7 +4,9 @@ A configuration that was generated without its solvent would lie among molecules
 themselves push these away: they go in straight lines from where they are to where they are to be,
 under the forces of the system as they are, but with a mass that nothing turns aside. They may pass
 through one another, for what they feel does not move them, and nothing is taken out of a force or
-put into it: what is around them feels a whole molecule all the time, its charges included.
+put into it: what is around them feels a whole molecule all the time, its charges included. They
+begin fast and come to rest, the way that is left falling with the square of the time that is left:
+what is around them lags behind by what they went of late, and has then caught up when they arrive.
 """
 
 from __future__ import annotations
@@ -186,7 +188,8 @@ class Insertion:
         step = integrator.getStepSize()._value
         (taken, left), (warmed, temperature, rng) = steps, heat
         way = goal - moment.positions[self._pistons]
-        moment.velocities[self._pistons] = way / (left * step)
+        share = 1 - ((left - taken) / left) ** 2
+        moment.velocities[self._pistons] = way * share / (taken * step)
         self._context.setVelocities(moment.velocities)
         self._bath.touch(self._context, warmed, temperature, taken * step, rng, self._pistons)
         integrator.step(taken)

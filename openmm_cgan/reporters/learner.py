@@ -169,10 +169,17 @@ class Learner:
         from openmm_cgan.generators import KINDS
 
         name = self._settings.generator
-        if self._proposals.mode == "exact" and not KINDS[name].has_density:
+        if self._proposals.mode == "local":
+            raise ValueError(
+                "the Learner trains whole molecules, and proposals are in mode 'local': train a "
+                "part by ConditionalGAN.fit(..., featurize=ZMatrixFeatures.of_part(...)) and give "
+                "it to ProposalReporter.sampler"
+            )
+        if self._proposals.mode in ("exact", "annealed") and not KINDS[name].has_density:
             raise ValueError(
                 f"the Learner would train a {name}, whose density is not known, and proposals are "
-                "in mode 'exact': give it TrainingSettings(generator='FlowGenerator')"
+                f"in mode {self._proposals.mode!r}: give it "
+                "TrainingSettings(generator='FlowGenerator')"
             )
 
     # ---- with a checkpoint

@@ -113,7 +113,7 @@ def terms_among(force: openmm.Force, numbers: dict[int, int]) -> openmm.Force:
     Parameters
     ----------
     force : openmm.Force
-        Of `BONDED` or `PAIRWISE`; only read.
+        Of `BONDED` or `PAIRWISE`, or a CustomExternalForce; only read.
     numbers : dict of int to int
         Atoms, and what they are called in the terms that are given.
     """
@@ -126,7 +126,9 @@ def terms_among(force: openmm.Force, numbers: dict[int, int]) -> openmm.Force:
             for found in root.findall(name):
                 found[:] = []
     for terms in root:
-        if terms.tag in ("Particles", "Maps", "Functions"):
+        if terms.tag in ("Maps", "Functions") or (
+            terms.tag == "Particles" and isinstance(force, PAIRWISE)
+        ):
             continue
         terms[:] = [term for term in terms if _renumbered(term, numbers)]
     return openmm.XmlSerializer.deserialize(ElementTree.tostring(root, encoding="unicode"))
@@ -143,8 +145,8 @@ def _renumbered(term: ElementTree.Element, numbers: dict[int, int]) -> bool:
 
 
 def _is_atom(name: str) -> bool:
-    """Whether an attribute numbers an atom: p1, p2 ..., of CMAP a1 to b4."""
-    return len(name) == 2 and name[0] in "pab" and name[1].isdigit()
+    """Whether an attribute numbers an atom: p1, p2 ..., of CMAP a1 to b4; index of one alone."""
+    return name == "index" or (len(name) == 2 and name[0] in "pab" and name[1].isdigit())
 
 
 def _child(root: ElementTree.Element, name: str) -> Any:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.proposals import Rest, Sampler
+from openmm_cgan.proposals import Rest, Sampler, generated_atoms, keeps_place
 from openmm_cgan.reporters.surroundings import Surroundings
+from openmm_cgan.reporters.tied_molecules import TiedMolecules
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
 
 
 @runtime_checkable
 class PartFeatures(Protocol):
-    """Features of a part, that can be placed: `AlignedFeatures.of_part`."""
+    """Features of a part, that can be placed: of `AlignedFeatures` and `ZMatrixFeatures`."""
 
     @property
     def rest(self) -> NDArray[np.int64]:
@@ -66,6 +70,28 @@ def rest_of(sampler: Sampler, surroundings: Surroundings) -> Rest | None:
     if features is None:
         return None
     return Rest(features.rest.tolist(), lambda: surroundings.positions)
+
+
+def tied_in(
+    sampler: Sampler,
+    simulation: Simulation,
+    positions: NDArray[np.float64],
+    box: NDArray[np.float64] | None,
+) -> TiedMolecules | None:
+    """What is made and what it stands among, tied together.
+
+    None if it is one molecule, or stands where it does for other reasons than its neighbours.
+    """
+    features = _part_features(sampler)
+    if box is None or (features is None and keeps_place(sampler)):
+        return None
+    atoms = generated_atoms(sampler, simulation.topology)
+    rest = np.zeros(0, dtype=np.int64) if features is None else np.asarray(features.rest)
+    wanted = np.concatenate([atoms, rest])
+    molecules = [m for m in simulation.context.getMolecules() if np.isin(m, wanted).any()]
+    if len(molecules) < 2:
+        return None
+    return TiedMolecules(molecules, atoms, rest, positions, box)
 
 
 def _part_features(sampler: Any) -> PartFeatures | None:

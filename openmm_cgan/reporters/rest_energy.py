@@ -8,29 +8,38 @@ energy, what remains is that of the generated atoms, among themselves and with t
 from __future__ import annotations
 
 import copy
+import logging
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app
 
-from openmm_cgan.potentials import global_parameters
+from openmm_cgan.potentials import LEFT_OUT, global_parameters
 from openmm_cgan.reporters.contexts import context_like, follow_parameters
 from openmm_cgan.reporters.parts import BONDED, terms_among
 
+log = logging.getLogger("openmm_cgan")
+
+CHARGE, SCALE = "charge", "sr"  # parameters of OpenMM's implicit solvents
+NOTHING = 1e-12  # of a scale that must be positive
+
 
 class RestEnergy:
-    """Energy of all other atoms among themselves, by copies of NonbondedForces and bonded forces.
+    """Energy of all other atoms among themselves, by copies of forces that lack the generated ones.
 
-    Interactions by other forces (implicit solvents among them) are not told apart, and count for
-    the generated atoms.
+    NonbondedForce and CustomNonbondedForce (CHARMM's NBFIX among them), bonded forces,
+    CustomExternalForce, and implicit solvents: GBSAOBCForce, and CustomGBForces with the parameters
+    of OpenMM's, of which the surface term stays that of all atoms, and the neck of GBn and GBn2
+    sees all. What other forces do is not told apart and counts for the generated atoms: the log
+    names them. Long-range corrections are constant in a box and left out of CustomNonbondedForces.
 
     Parameters
     ----------
     simulation : openmm.app.Simulation
         Only read: platform and its properties.
     system : openmm.System
-        Only read.
+        Without restraints and bias; only read.
     atoms : ndarray of int, shape (n_generated,)
     """
 
@@ -39,15 +48,10 @@ class RestEnergy:
     ) -> None:
         self._context: openmm.Context | None = None
         own, n_atoms = set(atoms.tolist()), system.getNumParticles()
-        others = {i: i for i in range(n_atoms) if i not in own}
-        forces = [
-            _muted(force, own)
-            if isinstance(force, openmm.NonbondedForce)
-            else terms_among(force, others)
-            for force in system.getForces()
-            if isinstance(force, (openmm.NonbondedForce, *BONDED))
-        ]
-        if not forces or not others:
+        if len(own) == n_atoms:
+            return
+        forces = [made for force in system.getForces() if (made := _without(force, own, n_atoms))]
+        if not forces:
             return
         rest = openmm.System()
         rest.setDefaultPeriodicBoxVectors(*system.getDefaultPeriodicBoxVectors())
@@ -57,6 +61,7 @@ class RestEnergy:
             rest.addForce(force)
         self._followed = global_parameters(rest)
         self._context = context_like(simulation, rest)
+        _say_what_is_left_out(system, own, n_atoms)
 
     @property
     def is_any(self) -> bool:
@@ -76,6 +81,78 @@ class RestEnergy:
             self._context.setPeriodicBoxVectors(*box)
         self._context.setPositions(positions)
         return float(self._context.getState(energy=True).getPotentialEnergy()._value)
+
+
+def _without(force: openmm.Force, atoms: set[int], n_atoms: int) -> openmm.Force | None:
+    """A copy of a force without some of the atoms; None of forces that cannot be taken apart."""
+    if isinstance(force, openmm.NonbondedForce):
+        return _muted(force, atoms)
+    if isinstance(force, openmm.CustomNonbondedForce):
+        return _switched_off(force, atoms)
+    if isinstance(force, openmm.GBSAOBCForce):
+        return _uncharged(force, atoms)
+    if isinstance(force, openmm.CustomGBForce):
+        return _unsolvated(force, atoms)
+    if isinstance(force, (openmm.CustomExternalForce, *BONDED)):
+        return terms_among(force, {i: i for i in range(n_atoms) if i not in atoms})
+    return None
+
+
+def _say_what_is_left_out(system: openmm.System, atoms: set[int], n_atoms: int) -> None:
+    names = {
+        type(force).__name__
+        for force in system.getForces()
+        if not isinstance(force, LEFT_OUT) and _without(force, atoms, n_atoms) is None
+    }
+    if names:
+        log.warning(
+            "the energy by which healed configurations are judged holds what %s changes around "
+            "them: more may be refused as too high than should be (max_energy in the settings)",
+            ", ".join(sorted(names)),
+        )
+
+
+def _switched_off(
+    force: openmm.CustomNonbondedForce, atoms: set[int]
+) -> openmm.CustomNonbondedForce:
+    """A copy in which pairs with some atoms have no energy, by a parameter of one for the others.
+
+    Not by interaction groups: the CPU platform keeps a list of all their pairs.
+    """
+    made = copy.deepcopy(force)
+    energy, _, definitions = made.getEnergyFunction().partition(";")
+    # select, not a product: where atoms lie on each other zero times infinity is not a number
+    made.setEnergyFunction(f"select(is_rest1*is_rest2, {energy}, 0);{definitions}")
+    made.addPerParticleParameter("is_rest")
+    for k in range(made.getNumParticles()):
+        made.setParticleParameters(k, [*force.getParticleParameters(k), float(k not in atoms)])
+    made.setUseLongRangeCorrection(False)
+    return made
+
+
+def _uncharged(force: openmm.GBSAOBCForce, atoms: set[int]) -> openmm.GBSAOBCForce:
+    """A copy in which some atoms have no charge and keep no solvent away from the others."""
+    made = copy.deepcopy(force)
+    for atom in atoms:
+        _, radius, _ = made.getParticleParameters(atom)
+        made.setParticleParameters(atom, 0.0, radius, NOTHING)
+    return made
+
+
+def _unsolvated(force: openmm.CustomGBForce, atoms: set[int]) -> openmm.CustomGBForce | None:
+    """The same of a CustomGBForce with the parameters of OpenMM's implicit solvents."""
+    names = [
+        force.getPerParticleParameterName(k) for k in range(force.getNumPerParticleParameters())
+    ]
+    if not {CHARGE, SCALE} <= set(names):
+        return None
+    made = copy.deepcopy(force)
+    for atom in atoms:
+        values = list(made.getParticleParameters(atom))
+        for name in (CHARGE, SCALE):
+            values[names.index(name)] = 0.0
+        made.setParticleParameters(atom, values)
+    return made
 
 
 def _muted(force: openmm.NonbondedForce, atoms: set[int]) -> openmm.NonbondedForce:

@@ -19,29 +19,39 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("openmm_cgan")
 
-INJECTIONS = 20  # that are watched
+INJECTIONS = 20  # that are watched before it is measured first
+AGAIN = (40, 80, 160)  # and again: errors of means become 2.8 times smaller
 LOOKS = 40  # at the run after each of them, evenly spaced
 LONGEST = 10  # times the settle window that is assumed: watched for no longer
 N_COMPARED = 3  # of the observables are compared with the undisturbed run: energies and volume
 ROUNDING = 1e-9  # of means of what is constant
 BEYOND = 4.0  # standard errors: white noise has one beyond by chance in one run of six
+BEYOND_AT_FIRST = 3.0  # the same of the few means that begin where a window may end
 
 
 class SettleWatch:
-    """Looks at a run after each of the first 20 injections, and says how long it takes to settle.
+    """Looks at a run after each of the first injections, and says how long it takes to settle.
 
     **The rule.** Each observable (potential energy, kinetic energy, volume, CVs) is looked at 40
     times, evenly spaced, until the next attempt, or for ten times the window that is assumed if
     that is sooner. The run is least disturbed where the injection is longest ago: the mean of the
     second half of the looks is taken off each injection's own. Of what is left the mean over the
     injections, and over 1, 2, 4 ... looks that follow each other, has a standard error from the
-    scatter of the injections. The settle window ends at the first look after which all these means
-    are within 4 standard errors of zero: their own noise. What has not settled in the first half,
-    or is still on its way in the second (its two halves differ by as much), takes the whole time;
-    a warning says so. So it does where the second half is not that of the undisturbed run: energies
-    and volume were looked at in the same way before the first injection, and the means of these
-    stretches must agree with those of the second halves within 4 standard errors, from the scatter
-    of the latter. CVs need not: seeds go where the run was not.
+    scatter of the injections. The settle window ends at the first look from which on all these
+    means are their own noise: those that begin there within 3 standard errors of zero, all later
+    ones within 4. What has not settled in the first half, or is still on its way in the second (its
+    two halves differ by 4), takes the whole time; a warning says so. Energies and volume were
+    looked at in the same way before the first injection, too. From where the window ends they must
+    agree with the means of these stretches within 4 standard errors, from the scatter of the looks;
+    where their second half does not, the whole time is taken. CVs need not: seeds go where the run
+    was not.
+
+    **When.** After 20 injections, and again after 40, 80 and 160, each time by all of them. A mean
+    over n injections shows what is larger than 3 or 4 standard deviations over the root of n: 0.7
+    to 0.9 of the deviation of an observable after 20, 0.25 to 0.35 after 160, and less where it
+    lasts for several looks. What 20 do not show may be there all the same: until 160 are seen, no
+    window is shorter than the one that is assumed (what a thermostat needs), if there is time for
+    it.
 
     Parameters
     ----------
@@ -66,6 +76,7 @@ class SettleWatch:
         watched = min(interval, LONGEST * max(1, assumed))
         self._stride = max(1, watched // LOOKS)
         self._n_looks = max(2, watched // self._stride)
+        self._least = min(assumed, watched)
         self.steps = watched if cautious else assumed
         self.how = "assumed"
         self._seen: list[NDArray[np.float64]] = []  # (n_looks, n_observables) of each injection
@@ -81,7 +92,7 @@ class SettleWatch:
 
     def injected(self, step: int, cvs: NDArray[np.float64]) -> None:
         """A configuration has been put into the run, with some CVs (n_cvs,)."""
-        if self.how == "assumed":
+        if len(self._seen) < AGAIN[-1]:
             self._begun, self._now, self.origin = step, [], cvs
             self._is_alone = False
 
@@ -109,8 +120,13 @@ class SettleWatch:
                 self._begun = end
             return
         self._seen.append(looks)
-        if len(self._seen) == INJECTIONS:
+        if len(self._seen) in (INJECTIONS, *AGAIN):
             self._measure()
+
+    @property
+    def n_seen(self) -> int:
+        """Injections that were watched."""
+        return len(self._seen)
 
     def _measure(self) -> None:
         alone = np.array(self._alone).reshape(len(self._alone), self._width)
@@ -121,13 +137,17 @@ class SettleWatch:
             log.warning(
                 "the run had not settled %d steps after its first %d injections: all that time is "
                 "left out; with more steps between attempts the window could be measured",
-                self.steps, INJECTIONS,
+                self.steps, self.n_seen,
             )  # fmt: skip
             return
-        self.steps = self._stride * looks
+        measured = self._stride * looks
+        is_last = self.n_seen == AGAIN[-1]
+        self.steps = measured if is_last else max(measured, self._least)
         log.info(
-            "settle window %d steps, measured on the first %d injections", self.steps, INJECTIONS
-        )
+            "settle window %d steps, measured on the first %d injections%s", measured, self.n_seen,
+            "" if self.steps == measured else
+            f"; {self.steps} are taken, as assumed, until {AGAIN[-1]} are seen",
+        )  # fmt: skip
 
     # ---- with a checkpoint
 
@@ -230,22 +250,34 @@ def settled_after(
     seen = seen - zero
     half = seen.shape[1] // 2
     late = seen[:, half:]
-    if alone is not None and _are_apart(late.mean(axis=1), alone - zero[: alone.shape[1]]):
-        return None
+    if alone is not None:
+        alone = alone - zero[: alone.shape[1]]
+        if _are_apart(late.mean(axis=1), alone):
+            return None
     middle = late.shape[1] // 2
     if _is_beyond(late[:, :middle].mean(axis=1) - late[:, middle:].mean(axis=1)).any():
         return None
-    early = seen[:, :half] - late.mean(axis=1, keepdims=True)
-    settled = 0
-    width = 1
-    while width <= half:
-        sums = np.cumsum(np.concatenate([np.zeros_like(early[:, :1]), early], axis=1), axis=1)
+    settled = _noise_from(seen[:, :half] - late.mean(axis=1, keepdims=True))
+    while alone is not None and settled < half and _are_apart(seen[:, settled], alone):
+        settled += 1
+    return settled if settled < half else None
+
+
+def _noise_from(early: NDArray[np.float64]) -> int:
+    """First of looks (n_injections, n_looks, n_observables) from which on all means are noise."""
+    n_looks, settled, width = early.shape[1], 0, 1
+    begins_beyond = np.zeros(n_looks, dtype=bool)
+    sums = np.cumsum(np.concatenate([np.zeros_like(early[:, :1]), early], axis=1), axis=1)
+    while width <= n_looks:
         means = (sums[:, width:] - sums[:, :-width]) / width
         beyond = np.flatnonzero(_is_beyond(means).any(axis=-1))
         if len(beyond):
             settled = max(settled, int(beyond[-1]) + 1)
+        begins_beyond[: means.shape[1]] |= _is_beyond(means, BEYOND_AT_FIRST).any(axis=-1)
         width *= 2
-    return settled if settled < half else None
+    while settled < n_looks and begins_beyond[settled]:
+        settled += 1
+    return settled
 
 
 def _are_apart(late: NDArray[np.float64], alone: NDArray[np.float64]) -> bool:
@@ -258,8 +290,8 @@ def _are_apart(late: NDArray[np.float64], alone: NDArray[np.float64]) -> bool:
     return bool((away > BEYOND * scatter + ROUNDING * np.abs(alone).max(axis=0)).any())
 
 
-def _is_beyond(differences: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _is_beyond(differences: NDArray[np.float64], errors_away: float = BEYOND) -> NDArray[np.bool_]:
     """Whether means over the injections (first axis) are further from zero than their noise."""
     errors = differences.std(axis=0, ddof=1) / np.sqrt(len(differences))
-    found: NDArray[np.bool_] = np.abs(differences.mean(axis=0)) > BEYOND * errors
+    found: NDArray[np.bool_] = np.abs(differences.mean(axis=0)) > errors_away * errors
     return found

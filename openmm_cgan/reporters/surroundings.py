@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.plumed.geometry.lattices import nearest_image
 from openmm_cgan.proposals import cv_differences
+from openmm_cgan.reporters.tied_molecules import TiedMolecules
 
 if TYPE_CHECKING:
     from openmm_cgan.plumed.bias import PlumedBias
@@ -89,6 +90,8 @@ class Surroundings:
         Box vectors [nm].
     placed : bool
         Whether generated atoms stand where they belong, and are not superposed.
+    tied : TiedMolecules, optional
+        Molecules that are brought together in each configuration that is taken.
     """
 
     def __init__(
@@ -98,16 +101,23 @@ class Surroundings:
         positions: NDArray,
         box: NDArray | None,
         placed: bool = False,
+        tied: TiedMolecules | None = None,
     ) -> None:
-        self.bias, self.placed = bias, placed
+        self.bias, self.placed, self._tied = bias, placed, tied
         self.variables = tuple(bias.variables)
         self.atoms = atoms
         self.move(positions, box)
 
     def move(self, positions: NDArray, box: NDArray | None) -> None:
         """Take another configuration of the whole system: positions (n_atoms, 3) and box [nm]."""
-        self.positions = positions
-        self.box = box
+        self.positions, self.box, self._shifts = positions, box, None
+        if self._tied is not None and box is not None:
+            self._shifts = self._tied.shifts(positions, box)
+            self.positions = positions + self._shifts
+
+    def back(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Positions (n_atoms, 3) with each molecule in the image where the run has it [nm]."""
+        return positions if self._shifts is None else positions - self._shifts
 
     def fill(self, generated: NDArray) -> NDArray:
         """Put generated atoms in the place of the current ones.

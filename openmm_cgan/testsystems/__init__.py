@@ -1,9 +1,10 @@
 """Small systems with known answers, to test and to show the package on.
 
 `peptides`: `alanine_dipeptide` is a real molecule with a hidden barrier, `alanine_pentapeptide` a
-larger one. `double_well`: `DoubleWell2D` has everything in closed form: its free energy along x,
-the conditional density of y given x, and exact samples. `chain`: `Chain` is a molecule whose
-internal coordinates have known densities, also with constraints.
+larger one, `valine_dipeptide` hides its chi1. `double_well`: `DoubleWell2D` has everything in
+closed form: its free energy along x, the conditional density of y given x, and exact samples.
+`chain`: `Chain` is a molecule whose internal coordinates have known densities, also with
+constraints.
 
 `openmm_cgan.testsystems.multiscale` holds stochastic differential equations with a slow variable;
 it loads torch, and so is imported by its own name.
@@ -19,6 +20,7 @@ from openmm_cgan.testsystems.peptides import (
     alanine_dipeptide,
     alanine_pentapeptide,
     torsion,
+    valine_dipeptide,
 )
 
 __all__ = [
@@ -31,4 +33,5 @@ __all__ = [
     "alanine_dipeptide",
     "alanine_pentapeptide",
     "torsion",
+    "valine_dipeptide",
 ]

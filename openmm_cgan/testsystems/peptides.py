@@ -1,4 +1,4 @@
-"""Alanine dipeptide, with its hidden barrier, and a peptide of five residues."""
+"""Alanine and valine dipeptide, with their hidden barriers, and a peptide of five residues."""
 
 from __future__ import annotations
 
@@ -88,6 +88,36 @@ def alanine_dipeptide(basin: str | None = None, constraints: Any = app.HBonds) -
     positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
     if basin is not None:
         positions = _minimised(system, _turned(positions, *BASINS[basin]))
+    return Molecule(pdb.topology, system, positions)
+
+
+def valine_dipeptide(constraints: Any = app.HBonds) -> Molecule:
+    """Valine dipeptide (ACE-VAL-NME) in vacuum, AMBER ff96: chi1 hides behind phi and psi.
+
+    28 atoms. phi is the torsion of the zero-based atoms 4, 6, 8, 12, psi of 6, 8, 12, 22 and chi1
+    of 6, 8, 10, 14. The start is alanine dipeptide's PDB structure with the other side chain,
+    minimised.
+
+    Parameters
+    ----------
+    constraints : optional
+        As in ``ForceField.createSystem``.
+
+    Returns
+    -------
+    Molecule
+
+    Examples
+    --------
+    >>> valine_dipeptide().topology
+    <Topology; 1 chains, 3 residues, 28 atoms, 27 bonds>
+    """
+    with files("openmm_cgan").joinpath("data/valine_dipeptide.pdb").open() as file:
+        pdb = app.PDBFile(file)
+    system = app.ForceField("amber96.xml").createSystem(
+        pdb.topology, nonbondedMethod=app.NoCutoff, constraints=constraints
+    )
+    positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
     return Molecule(pdb.topology, system, positions)
 
 

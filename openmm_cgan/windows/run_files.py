@@ -28,6 +28,7 @@ SYSTEM, TOPOLOGY, REFERENCE = "system.xml", "topology.json", "reference.npy"
 RECORD, INPUT, START, CHECKPOINT, FRAMES = (
     "window.json", "plumed.dat", "start.npy", "run.chk", "frames",
 )  # fmt: skip
+LOCK = "window.lock"  # held by the process that runs the window
 STATE = "checkpoint.xml"  # in place of CHECKPOINT where PLUMED itself keeps the bias
 
 
@@ -64,6 +65,11 @@ def read_record(folder: Path) -> dict[str, Any]:
         if type(record.get(name, 0)) is not int or record.get(name, 0) < 0:
             raise ValueError(f"{folder / RECORD}: {name} is {record[name]}, expected a number")
     return record
+
+
+def is_finished(record: dict[str, Any]) -> bool:
+    """Whether the window of a record is at its end, which may have been put off since."""
+    return bool(record["status"] == "finished" and record["step"] >= record.get("steps", 0))
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

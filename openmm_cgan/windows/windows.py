@@ -1,52 +1,19 @@
-"""Umbrella windows: made from a template, started from seeds or dragged, run anywhere, resumable.
-
-Each window is a folder (run_files.py says what is in it); the folder above is shared.  A worker
-is given the name of a folder and nothing else, so any ``concurrent.futures.Executor`` will do, or
-an array of batch jobs that each call `run_window`.
-"""
+"""Umbrella windows before they are run: how, where they start, and made from a template."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from collections.abc import Sequence
-from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import numpy as np
-import openmm
 from numpy.typing import ArrayLike, NDArray
-from openmm import app, unit
-from tqdm import tqdm
+from openmm import unit
 
-from openmm_cgan.atom_selection import check_selection, selected_atoms
-from openmm_cgan.atomic_files import write_atomically
-from openmm_cgan.platforms import platform_named
-from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.atom_selection import check_selection
 from openmm_cgan.plumed.input.language import lines_of, read_text
 from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
 from openmm_cgan.short_reprs import short_repr
-from openmm_cgan.signals import StoppedBySignalError, at_once
-from openmm_cgan.topologies import openmm_topology
-from openmm_cgan.windows.jobs import records_of
-from openmm_cgan.windows.platforms import fastest_platform
-from openmm_cgan.windows.run_files import (
-    INPUT,
-    RECORD,
-    START,
-    read_record,
-    write_array,
-    write_record,
-    write_shared,
-)
-from openmm_cgan.windows.worker import can_watch_isomers
-
-logger = logging.getLogger("openmm_cgan")
-
-MAY_CHANGE = ("steps", "retries")  # of the settings of a window that was begun
 
 
 @dataclass(frozen=True)
@@ -60,7 +27,10 @@ class WindowSettings:
     steps : int
         Length of each window, its settle window included.
     settle_steps : int
-        Frames of the first so many steps are marked as settling; analysis leaves them out.
+        Frames of the first so many steps are marked as settling; analysis leaves them out. It is
+        given, where ProposalReporter measures it on many injections: each window begins once, and
+        what it begins from is minimised, in solvent all of it, which takes some 3 ps to warm.
+        `read_windows` says where ten windows or more still drift behind it.
     report_interval : int
         Steps between frames.
     checkpoint_interval : int
@@ -139,27 +109,6 @@ class Window:
     __repr__ = short_repr
 
 
-@dataclass(frozen=True)
-class WindowResult:
-    """What became of a window.
-
-    Attributes
-    ----------
-    folder : Path
-    status : str
-        "finished" or "failed".
-    step : int
-        How far it got.
-    error : str
-        Why it failed, empty if it did not.
-    """
-
-    folder: Path
-    status: str
-    step: int
-    error: str
-
-
 def umbrella_windows(
     template: str | Path,
     centres: ArrayLike,
@@ -227,155 +176,3 @@ def umbrella_windows(
         path = Path(folder) / f"window-{i:03d}"
         windows.append(Window(path, plumed, start, centre, origin, int(seeds[i]), settings))
     return windows
-
-
-def run_windows(
-    windows: Sequence[Window],
-    system: openmm.System,
-    topology: Any,
-    executor: Executor | None = None,
-    *,
-    platform: str | None = None,
-    reference: ArrayLike | None = None,
-) -> list[WindowResult]:
-    """Run windows, here or on the workers of an executor; continue those that were begun.
-
-    Call it again after a kill: finished windows are passed over, the others go on from their
-    checkpoints. SIGTERM and SIGINT have those that run saved first. A window that fails does not
-    stop the others, nor does a worker that dies: its window goes on with another one.
-
-    Parameters
-    ----------
-    windows : sequence of Window
-        All in folders of one folder, which gets the shared files.
-    system : openmm.System
-        Without the PLUMED bias, which each window adds to its own copy.
-    topology : openmm.app.Topology, or what `openmm_topology` finds one in
-    executor : concurrent.futures.Executor, optional
-        Its workers must see the folder. None: one after the other, here.
-    platform : str, optional
-        OpenMM platform; by default the one that `fastest_platform` measures here.
-    reference : array_like, shape (n_atoms, 3), optional
-        The right molecule [nm], molecules whole: a window whose stereocentres or amides become
-        others has failed. By default the start of the first window.
-
-    Returns
-    -------
-    list of WindowResult
-        In the order of `windows`.
-
-    Raises
-    ------
-    ValueError
-        Before anything is run: if windows share a folder or do not fit the system, or a folder
-        holds another window than the one to be run.
-    StoppedBySignalError
-        If a signal came.
-    """
-    topology = openmm_topology(topology)
-    root = _common_folder(windows, system, topology)
-    platform = (
-        platform_named(platform).getName()
-        if platform
-        else fastest_platform(system, windows[0].positions)
-    )
-    for window in windows:
-        if window.settings.atoms is not None:
-            selected_atoms(topology, window.settings.atoms)
-        _require_same_window(window)
-    right = windows[0].positions if reference is None else nanometers(reference)
-    write_shared(root, system, topology, right if can_watch_isomers(topology, right) else None)
-    for window in windows:
-        _prepare(window)
-    folders = [str(window.folder) for window in windows]
-    threads = 1 if executor is not None else None
-    made = records_of(folders, platform, threads, executor)
-    try:
-        with at_once():
-            bar = tqdm(made, total=len(folders), desc="windows", unit="window", disable=None)
-            records = dict(bar)
-    except StoppedBySignalError as stopped:
-        logger.warning("%s; all is saved in %s: run_windows again goes on", stopped, root)
-        raise
-    results = [
-        WindowResult(Path(f), records[f]["status"], records[f]["step"], records[f]["error"])
-        for f in folders
-    ]
-    failed = [result for result in results if result.status == "failed"]
-    for result in failed:
-        logger.error("%s failed at step %d: %s", result.folder, result.step, result.error)
-    logger.info("%d windows finished, %d failed", len(results) - len(failed), len(failed))
-    return results
-
-
-def _common_folder(
-    windows: Sequence[Window], system: openmm.System, topology: app.Topology
-) -> Path:
-    if not windows:
-        raise ValueError("there are no windows to run")
-    folders = [window.folder.resolve() for window in windows]
-    if len(set(folders)) < len(folders) or len({folder.parent for folder in folders}) > 1:
-        raise ValueError("windows need a folder each, all in one folder")
-    shape = (system.getNumParticles(), 3)
-    if topology.getNumAtoms() != shape[0]:
-        raise ValueError(
-            f"the topology has {topology.getNumAtoms()} atoms, the system {shape[0]} particles"
-        )
-    for window in windows:
-        if window.positions.shape != shape or not np.isfinite(window.positions).all():
-            raise ValueError(
-                f"{window.folder} starts from positions of shape {window.positions.shape}, "
-                f"expected finite ones of shape {shape}"
-            )
-        PlumedBias(
-            window.plumed,
-            topology,
-            temperature=window.settings.temperature,
-            backend=window.settings.backend,
-        )
-    return folders[0].parent
-
-
-def _new_record(window: Window) -> dict[str, Any]:
-    start = np.ascontiguousarray(window.positions, dtype=float)
-    return {
-        "format": 1,
-        "status": "prepared",
-        "step": 0,
-        "attempts": 0,
-        "error": "",
-        "origin": window.origin,
-        "centre": window.centre,
-        "box": None if window.box is None else np.asarray(window.box, dtype=float).tolist(),
-        "start_sha256": hashlib.sha256(start.tobytes()).hexdigest(),
-        "plumed_sha256": hashlib.sha256(window.plumed.encode()).hexdigest(),
-        **asdict(window.settings),
-        "seed": window.seed,
-    }
-
-
-def _require_same_window(window: Window) -> None:
-    """A folder that was begun goes on only as the window that it is; it may become longer."""
-    if not (window.folder / RECORD).exists():
-        return
-    old, new = read_record(window.folder), _new_record(window)
-    for name in new.keys() - {"status", "step", "attempts", "error", *MAY_CHANGE}:
-        if old.get(name) != new[name]:
-            raise ValueError(
-                f"{window.folder} holds another window: its {name} is {old.get(name)}, now "
-                f"{new[name]}. Give another folder, or remove this one"
-            )
-
-
-def _prepare(window: Window) -> None:
-    """Write the folder of a window, or only how long it is to be if it was begun."""
-    if (window.folder / RECORD).exists():
-        record = read_record(window.folder)
-        wanted = {name: asdict(window.settings)[name] for name in MAY_CHANGE}
-        if wanted != {name: record.get(name) for name in MAY_CHANGE}:
-            write_record(window.folder, record | wanted)
-        return
-    window.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(window.folder / INPUT, window.plumed)
-    write_array(window.folder / START, np.asarray(window.positions, dtype=float))
-    write_record(window.folder, _new_record(window))

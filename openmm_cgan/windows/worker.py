@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import socket
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +22,7 @@ from openmm_cgan.array_files import read_array
 from openmm_cgan.atom_selection import solute_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
+from openmm_cgan.claims import Claim
 from openmm_cgan.frames import frames_of_atoms, read_frames
 from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.plumed.bias import PlumedBias
@@ -34,9 +36,11 @@ from openmm_cgan.windows.run_files import (
     CHECKPOINT,
     FRAMES,
     INPUT,
+    LOCK,
     REFERENCE,
     START,
     STATE,
+    is_finished,
     read_record,
     read_system,
     read_topology,
@@ -47,6 +51,10 @@ logger = logging.getLogger("openmm_cgan")
 
 HEALING_KAPPA = 500.0  # [kJ/mol per CV unit squared]: holds the CVs while bonds and clashes relax
 HEALING_ITERATIONS = 200
+
+
+class WindowTakenError(RuntimeError):
+    """Another process runs this window: a node that was given up may live still."""
 
 
 @runtime_checkable
@@ -81,16 +89,34 @@ def run_window(
     ------
     StoppedBySignalError
         If a signal came, and this process is no worker of a pool.
+    WindowTakenError
+        If another process runs it.
     """
     _end_with_the_pool()
     path = Path(folder)
-    record = read_record(path)
-    if record["status"] == "finished" and record["step"] >= record["steps"]:
+    if is_finished(record := read_record(path)):
         return record
+    (path / LOCK).touch()
+    try:
+        claim = Claim(path / LOCK)
+    except RuntimeError as error:
+        raise WindowTakenError(str(error)) from None
+    try:
+        record = read_record(path)  # who had it before may have come to its end
+        return record if is_finished(record) else _run_claimed(path, record, (platform, threads))
+    finally:
+        claim.release()
+
+
+def _run_claimed(
+    path: Path, record: dict[str, Any], machine: tuple[str | None, int | None]
+) -> dict[str, Any]:
+    """Run a window that is nobody else's; its record."""
     record |= {"status": "running", "error": "", "attempts": record["attempts"] + 1}
+    record["worker"] = f"{socket.gethostname()}:{os.getpid()}"  # where to look if it is lost
     write_record(path, record)
     try:
-        _run_until_finite(path, record, (platform, threads))
+        _run_until_finite(path, record, machine)
         record["status"] = "finished"
     except StoppedBySignalError as stopped:
         if multiprocessing.parent_process() is None:

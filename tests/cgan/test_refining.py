@@ -316,7 +316,7 @@ def test_wells_visited_out_of_proportion_come_to_their_weights():
     )  # fmt: skip
     even = ConditionalGAN.fit(frames, chain(), replace(FLOW, steps=150))
     energy = Wells(even.features.z_matrix)
-    settings = RefiningSettings(steps=200, batch=128, learning_rate=1e-2)
+    settings = RefiningSettings(steps=200, batch=64, learning_rate=1e-2)
     made, _ = refine(even, energy, settings=settings, frames=rows_for(even, frames, chain()))
 
     def log_odds(gan):

@@ -1,6 +1,8 @@
 """The command line as a user meets it: help, errors of one line, and each command on small data."""
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +21,9 @@ from tests.cases import ROOT
 
 INPUTS = ROOT / "plumed_inputs"
 STRUCTURE = ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
-COMMANDS = ["demo", "run", "train", "propose", "refine", "windows", "free-energy", "driver"]
+COMMANDS = [
+    "demo", "run", "train", "propose", "refine", "windows", "free-energy", "driver", "report",
+]  # fmt: skip
 
 
 def call(*words: object) -> Result:
@@ -63,7 +67,14 @@ def test_run_keeps_frames_and_restarts(tmp_path: Path) -> None:
     assert {p.name for p in folder.iterdir()} >= {
         "frames", "COLVAR", "topology.pdb", "plumed.dat", "run.json", "state.xml", "system.xml",
     }  # fmt: skip
-    call_well(*run_options(folder), "--restart")
+    assert "native" in (folder / "report.html").read_text()
+    (folder / "report.html").unlink()
+    call_well(*run_options(folder), "--restart", "--no-report")
+    assert not (folder / "report.html").exists()
+    assert call(*run_options(folder)).exit_code == 1  # refused, and not written down
+    [first, again] = (folder / "commands.txt").read_text().splitlines()
+    assert shlex.split(again) == [*shlex.split(first), "--restart", "--no-report"]
+    assert shlex.split(first)[:3] == ["openmm-cgan", "run", str(STRUCTURE)]
     steps = read_frames(folder / "frames").step
     np.testing.assert_array_equal(steps, np.arange(100, 1201, 100))
     assert json.loads((folder / "run.json").read_text())["temperature"] == 300.0
@@ -265,6 +276,37 @@ def test_windows_of_a_run(restrained: Path, tmp_path: Path) -> None:
     again = call_well(*options, "--model", restrained / "model.npz", "--frames-every", 10,
                       "--workers", 0, "--platform", "Reference", "--kappa", 150)  # fmt: skip
     assert f"{number} of {number} windows finished" in again
+
+
+def test_windows_are_submitted_and_collected(
+    restrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a Slurm whose nodes are processes here; a file says where, the command line what."""
+    commands = ROOT / "tests" / "cases" / "fake_slurm"
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(tmp_path))
+    monkeypatch.setattr("openmm_cgan.windows.slurm_array.POLL", 0.1)
+    config = tmp_path / "run.toml"
+    config.write_text('[cluster]\nexecutor = "slurm-array"\npartition = "short"\ncpus = 3\n')
+    out = tmp_path / "windows"
+    options = ["windows", restrained / "run", "--config", config, "--cv", "phi", "--number", 24,
+               "--steps", 200, "--kappa", 150, "--below", 1, "--platform", "Reference",
+               "--out", out]  # fmt: skip
+    dry = call_well(*options, "--dry-run", "--partition", "long")
+    number = int(dry.split()[0])
+    assert "#SBATCH --partition=long\n" in dry
+    assert f"#SBATCH --array=0-{number - 1}%10\n#SBATCH --time=1:00:00\n" in dry
+    assert not out.exists()
+    assert f"{number} windows submitted; with --collect" in call_well(*options)
+    collect = ["windows", "--collect", "--config", config, "--platform", "Reference", "--out", out]
+    assert f"{number} of {number} windows finished" in call_well(*collect)
+    assert "0 windows submitted" in call_well(*options)
+    assert f"{number} finished" in call_well(*collect, "--dry-run")
+    here = ["windows", "--collect", "--workers", 0, "--platform", "Reference", "--out", out]
+    assert f"{number} of {number} windows finished" in call_well(*here)
+    [script] = (out / "slurm").glob("*.sh")
+    assert "#SBATCH --partition=short\n" in script.read_text()
+    assert "give RUN, --cv and --steps, or --collect" in call("windows", "--out", out).output
 
 
 def test_windows_say_what_is_wrong_before_they_run(restrained: Path, tmp_path: Path) -> None:

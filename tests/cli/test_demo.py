@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from openmm_cgan.cli.shipped import plumed_input, read_reference
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import Estimate
 from openmm_cgan.proposals import Proposals
+from openmm_cgan.report.page import write_report
+from tests.cases.browser import Browser
 
 SHORT = DemoSettings(
     md_steps=100_000,
@@ -65,6 +69,45 @@ def test_text_shows_the_profile_and_the_reference(demo: DemoResult) -> None:
     assert "inf" not in text
     assert ("standard errors" in text) == bool(np.isfinite(ours.error))
     assert "-172.5" in text
+
+
+@pytest.fixture(scope="module")
+def page(demo: DemoResult) -> Path:
+    return write_report(demo.folder)
+
+
+def test_the_page_has_a_section_for_each_part_of_the_demo(page: Path) -> None:
+    text = page.read_text()
+    assert len(text) < 5e6
+    for start in ("summary", "windows-", "energy-", "overlap-", "training-", "generated-",
+                  "course-", "input-", "costs", "again"):  # fmt: skip
+        assert f'<section id="{start}' in text, start
+    assert re.findall("Left out: ([^<]*)", text) == ["there is no proposals.csv."]
+
+
+def test_the_page_opens_in_a_browser_without_complaint(page: Path, tmp_path: Path) -> None:
+    """All figures are drawn, all links lead somewhere, structures of each reason are shown."""
+    with closing(Browser(tmp_path / "browser")) as browser:
+        browser.open(page)
+        links = "[...document.querySelectorAll('a[href^=\"#\"]')]"
+        broken = f"{links}.filter(a => !document.getElementById(a.hash.slice(1))).length"
+        assert browser.ask(f"{links}.length") > 20
+        assert browser.ask(broken) == 0
+        plots = browser.ask("document.querySelectorAll('.plot').length")
+        browser.ask("window.dispatchEvent(new Event('beforeprint'))")  # draws those below too
+        browser.wait_for(f"document.querySelectorAll('.plot .main-svg').length >= {plots}")
+        buttons = "document.querySelectorAll('.structures button:not([disabled])')"
+        assert browser.ask(f"{buttons}.length") >= 1
+        for k in range(browser.ask(f"{buttons}.length")):
+            reason = browser.ask(f"{buttons}[{k}].dataset.reason")
+            browser.ask(f"{buttons}[{k}].click()")
+            said = browser.ask("document.querySelector('.structures .said').textContent")
+            assert said.startswith(f"{reason}: 1 of ")
+            assert "shows no structures" not in said
+        assert browser.ask("document.querySelectorAll('.viewer canvas').length") == 1
+        assert browser.complaints == []
+        away = [u for u in browser.asked_for if not u.startswith(("file:", "data:", "blob:"))]
+        assert away == []
 
 
 def test_windows_are_seeded_with_proposals_and_settle(demo: DemoResult) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from openmm_cgan.cli.demo import STAGES, _Stages
 from openmm_cgan.cli.driver import _molfiles
-from openmm_cgan.cli.molecules import CONSTRAINTS, load_molecule
+from openmm_cgan.cli.molecule_files import CONSTRAINTS
+from openmm_cgan.cli.molecules import load_molecule
 from openmm_cgan.cli.options import cv_values, interval, require_parent
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.windows import read_windows

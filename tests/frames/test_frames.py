@@ -155,6 +155,24 @@ def test_positions_read_piece_by_piece_are_the_same(tmp_path, monkeypatch):
     np.testing.assert_array_equal(whole.positions[:, 0, 0], whole.step)
 
 
+def test_frames_are_read_without_positions(tmp_path):
+    """Of several files too, and of a box."""
+    header = SegmentHeader((PHI,), (0, 1), periodic=True, temperature=300.0)
+    writer = SegmentWriter(tmp_path / "run", header)
+    for step in range(4):
+        row = Row(step, 0.1 * step, np.full((2, 3), step, np.float32), np.eye(3), [step], 1.0)
+        writer.append(row)
+    writer.close()
+    write_folder(tmp_path / "other", range(4))
+    for name, copies in (("run", 1), ("other", 2)):
+        folders = [tmp_path / name] * copies
+        whole, bare = read_frames(folders), read_frames(folders, positions=False)
+        assert bare.positions.shape == (4 * copies, 0, 3)
+        assert len(bare.atoms) == 0
+        for column in ("cvs", "bias", "step", "time", "segment", "settling"):
+            np.testing.assert_array_equal(getattr(bare, column), getattr(whole, column))
+
+
 def test_segments_of_two_runs_stay_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "FILE_BYTES", 1)
     one = write_folder(tmp_path / "one", [1, 2], settle=1, size=1)

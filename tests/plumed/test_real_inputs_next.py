@@ -68,6 +68,13 @@ RUNS = {
     "RESTRAINT ARG=@5.1,@5.2,m AT=0,0,0.1 KAPPA=2,5,30\n",
     "ABMD": "UNITS ENERGY=kcal/mol\nt: TORSION ATOMS=1,2,3,4\nd: DISTANCE ATOMS=1,5\n"
     "a: ABMD ARG=t,d TO=2.5,0.1 KAPPA=3,400 MIN=1e-12,1e-12\n",
+    "ABMD with NOISE": "e: DISTANCE ATOMS=2,5\nd: DISTANCE ATOMS=1,5\n"
+    "a: ABMD ARG=e,d TO=30,20 KAPPA=3e-5,4e-5 MIN=500,200 NOISE=9,2 SEED=12,7\n"
+    "b: ABMD ARG=d TO=9 MIN=1 KAPPA=4e-4 NOISE=0.01 SEED=0\n",
+    "CELL below FIT_TO_TEMPLATE": "FIT_TO_TEMPLATE REFERENCE={weighted} TYPE=OPTIMAL\nc: CELL\nv: VOLUME\n"
+    "RESTRAINT ARG=c.ay,c.bx,c.cz,v AT=0.2,0.3,1,2 KAPPA=1,2,3,4\n",
+    "a flat reference and an atom twice": "r: RMSD REFERENCE={flat} TYPE=OPTIMAL\nFIT_TO_TEMPLATE REFERENCE={flat} TYPE=OPTIMAL\n"
+    "p: POSITION ATOM=8\nRESTRAINT ARG=r,p.x,p.z AT=0,0,0 KAPPA=30,4,5\n",
     "DUMPATOMS": "UNITS LENGTH=A\nc: COM ATOMS=1-4\nf: FIXEDATOM AT=1,2,3\nDUMPATOMS ATOMS=2,c,8,f FILE=MORE PRECISION=5 STRIDE=2\n"
     "WHOLEMOLECULES ENTITY0=1-8\nFIT_TO_TEMPLATE REFERENCE={pdb} TYPE=OPTIMAL\nDUMPATOMS ATOMS=1-3 FILE=b.gro\n"
     "DUMPATOMS ATOMS=1-8 FILE=c.xyz UNITS=nm UPDATE_FROM=0.004\nd: DISTANCE ATOMS=1,2\n",
@@ -84,6 +91,9 @@ RUNS = {
     "STRIDE of biases": "d: DISTANCE ATOMS=1,5\nt: TORSION ATOMS=1,2,3,4\nu: UPPER_WALLS ARG=d AT=0.1 KAPPA=70 STRIDE=2\n"
     "l: LOWER_WALLS ARG=d,t AT=1,3 KAPPA=70,4 EXP=2,4 STRIDE=3\nr: RESTRAINT ARG=t AT=1 KAPPA=3 STRIDE=2\n"
     "b: BIASVALUE ARG=d STRIDE=4\ne: EXTERNAL ARG=t,d FILE={grid} STRIDE=3\n",
+    "STRIDE of MOVINGRESTRAINT": "d: DISTANCE ATOMS=1,5\nt: TORSION ATOMS=1,2,3,4\n"
+    "m: MOVINGRESTRAINT ARG=d,t STEP0=1 AT0=0,1 KAPPA0=3,4 STEP1=5 AT1=1,2 KAPPA1=30,2 STRIDE=2\n"
+    "PRINT ARG=d,m.* STRIDE=4 FILE=COLVAR FMT=%12.6f\nPRINT ARG=m.bias,m.d_cntr STRIDE=2 FILE=MORE\n",
     "virtual atoms of virtual atoms": "c: COM ATOMS=1-3\ne: CENTER ATOMS=5,6 SET_MASS=30\nm: COM ATOMS=c,4,e\n"
     "n: CENTER ATOMS=m,e,7,1 WEIGHTS=1,2,3,0.5\nd: DISTANCE ATOMS=m,8\nt: TORSION ATOMS=n,c,8,2\ng: GROUP ATOMS=m,n\n"
     "k: COORDINATION GROUPA=g GROUPB=2,6 R_0=0.3\nRESTRAINT ARG=d,t,k AT=0,1,0 KAPPA=30,4,5\n",
@@ -104,6 +114,12 @@ RUNS = {
         for k in range(1, 5)
     ) + "p: FUNCPATHMSD ARG=c1,c2,c3,c4 LAMBDA=4\nDUMPDERIVATIVES ARG=p.s,p.z FILE=c.xyz FMT=%12.6f\n"
     "RESTRAINT ARG=p.s,p.z AT=1,0 KAPPA=30,40\n",
+    "FUNCPATHMSD with a list": "".join(
+        f"c{k}: CONTACTMAP ATOMS1=1,5 ATOMS2=2,6 ATOMS3=3,8 SWITCH={{RATIONAL R_0=0.3}} CMDIST REFERENCE1=0.{k} REFERENCE2=0.5 REFERENCE3=0.{9 - k}\n"
+        for k in range(1, 6)
+    ) + "p: FUNCPATHMSD ARG=c1,c2,c3,c4,c5 LAMBDA=4 NEIGH_SIZE=2 NEIGH_STRIDE=0.0061\n"
+    "DUMPDERIVATIVES ARG=p.s,p.z FILE=c.xyz FMT=%12.6f\nf: CUSTOM ARG=p.s,c1 FUNC=x*y PERIODIC=NO\n"
+    "RESTRAINT ARG=c1 AT=1 KAPPA=3\nPRINT ARG=p.*,f FILE=COLVAR FMT=%12.6f\n",
     "more variables than a CustomCVForce holds": MANY + "RESTRAINT ARG=f AT=1 KAPPA=0.3\n"
     "METAD ARG=f,d21 SIGMA=0.5,0.1 HEIGHT=2 PACE=1 GRID_MIN=-90,-9 GRID_MAX=90,9 GRID_BIN=200,200 FILE=MORE\n"
     "PRINT ARG=f,*.bias FILE=COLVAR FMT=%12.6f\n",
@@ -120,6 +136,14 @@ def frames_in(box, n=8, seed=2):
     rng = np.random.default_rng(seed)
     frames = random_frames(box, rng, n, torn=False)
     return frames if box is None else frames + rng.integers(-1, 2, size=(n, 1, 3)) @ box
+
+
+def write_flat(path):
+    """Atoms in a plane, one of them in two lines, and one that counts for the deviation only."""
+    rows = ((1, 0, 0, 0, 1, 0), (2, 1, 0, 0, 1, 0), (3, 0, 1, 0, 0.5, 0), (3, 0, 1, 0, 0.5, 0))
+    line = "ATOM  {:5d}  C   ALA     1    {:8.3f}{:8.3f}{:8.3f}{:6.2f}{:6.2f}\n"
+    path.write_text("".join(line.format(*row) for row in (*rows, (8, 2, 3, 4, 0, 1))) + "END\n")
+    return path
 
 
 def write_grid(path):
@@ -146,6 +170,7 @@ def test_forces_virials_and_files_are_plumeds(text, box, tmp_path):
     files = reference_pdbs(tmp_path)
     lines = files["weighted"].read_text().splitlines()
     (tmp_path / "three.pdb").write_text("\n".join(sorted(lines[1:-1])[:3]) + "\nEND\n")
+    files["flat"] = write_flat(tmp_path / "flat.pdb")
     files["three"], files["grid"] = tmp_path / "three.pdb", write_grid(tmp_path / "grid.dat")
     for name, path in files.items():
         text = text.replace(f"{{{name}}}", str(path))
@@ -177,21 +202,6 @@ def test_a_smooth_minimum_does_not_overflow(tmp_path):
         assert ratio < 1e-12 or np.isclose(smallest[0], smallest[1], rtol=0.1)
         found = action.value(frame)
         assert 0.9 * smallest[0] < found <= smallest[0] * (1 + 1e-12)
-
-
-VECTORS = {
-    "PRINT ARG=d": "'d' is a vector",
-    "PRINT ARG=*": "vectors of d",
-    "PRINT ARG=d_lt.1": "'d_lt.1' is a vector",
-}
-
-
-@pytest.mark.parametrize("line", VECTORS)
-def test_vectors_are_for_plumed(line):
-    text = f"d: DISTANCES GROUP=1-3 MEAN LESS_THAN={{RATIONAL R_0=1}}\n{line}\n"
-    with pytest.raises(PlumedInputError, match=VECTORS[line]) as refused:
-        read_actions(read_statements(text, "<input>"))
-    assert not any(problem.is_mistake for problem in refused.value.problems)
 
 
 GRIDDED = (

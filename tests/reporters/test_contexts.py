@@ -5,9 +5,7 @@ import openmm
 import pytest
 from openmm import app, unit
 
-from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.potentials import system_without
-from openmm_cgan.reporters.bath import Bath
 from openmm_cgan.reporters.contexts import (
     context_like,
     inject,
@@ -15,6 +13,7 @@ from openmm_cgan.reporters.contexts import (
     velocity_temperature,
 )
 from openmm_cgan.testsystems import alanine_dipeptide
+from openmm_cgan.thermostats import temperature_of
 
 
 def test_a_second_context_leaves_the_noise_of_the_first_alone() -> None:
@@ -73,26 +72,6 @@ def held_at(integrator: openmm.Integrator, *forces: openmm.Force) -> app.Simulat
     return app.Simulation(topology, system, integrator, platform)
 
 
-def test_redrawn_velocities_are_those_of_half_a_step_before() -> None:
-    """Verlet's are; a draw that forgets it adds (dt/2)^2 F^2 / 2m to the kinetic energy."""
-    n, stiffness, step, mass = 500, 3e5, 0.004, 12.0
-    system, springs = openmm.System(), openmm.CustomExternalForce("0.5*k*(x^2+y^2+z^2)")
-    springs.addGlobalParameter("k", stiffness)
-    for i in range(n):
-        system.addParticle(mass)
-        springs.addParticle(i)
-    system.addForce(springs)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    context = openmm.Context(system, openmm.VerletIntegrator(step), platform)
-    context.setPositions(np.full((n, 3), 0.01))
-    Bath(system).touch(context, np.ones(n, dtype=bool), 300.0, 0.1, np.random.default_rng(5))
-    kinetic = context.getState(energy=True).getKineticEnergy()._value  # of the full step
-    expected = 1.5 * n * GAS_CONSTANT * 300
-    error = expected * np.sqrt(2 / (3 * n))
-    assert 3 * n * (step / 2 * stiffness * 0.01) ** 2 / (2 * mass) > 20 * error
-    assert abs(kinetic - expected) < 4 * error
-
-
 def test_temperature_is_the_one_given_or_that_which_the_simulation_is_held_at() -> None:
     langevin = held_at(openmm.LangevinMiddleIntegrator(310, 2.0, 0.002))
     assert velocity_temperature(langevin, None) == 310
@@ -123,6 +102,30 @@ def test_temperature_is_the_one_given_or_that_which_the_simulation_is_held_at() 
 def test_a_temperature_is_found_wherever_openmm_keeps_it(simulation: app.Simulation) -> None:
     assert velocity_temperature(simulation, None) == pytest.approx(290, rel=1e-9)
     assert settle_steps_of(simulation.integrator, None) > 0
+
+
+@pytest.mark.parametrize(
+    "barostat",
+    [
+        openmm.MonteCarloBarostat(1, 290, 25),
+        openmm.MonteCarloAnisotropicBarostat((1, 1, 1), 290),
+        openmm.MonteCarloMembraneBarostat(
+            1, 0, 290, openmm.MonteCarloMembraneBarostat.XYIsotropic,
+            openmm.MonteCarloMembraneBarostat.ZFree,
+        ),
+        openmm.MonteCarloFlexibleBarostat(1, 290),
+    ],
+    ids=lambda force: type(force).__name__,
+)  # fmt: skip
+def test_a_temperature_that_only_a_barostat_knows_is_found(barostat: openmm.Force) -> None:
+    periodic = openmm.NonbondedForce()
+    periodic.setNonbondedMethod(periodic.CutoffPeriodic)
+    periodic.setCutoffDistance(0.5)
+    periodic.addParticle(0.0, 0.3, 0.1)
+    simulation = held_at(
+        openmm.VerletIntegrator(0.001), periodic, openmm.XmlSerializer.clone(barostat)
+    )
+    assert temperature_of(simulation) == pytest.approx(290)
 
 
 def test_settle_window_is_what_velocities_remember() -> None:

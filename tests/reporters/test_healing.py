@@ -1,6 +1,5 @@
 """Superposition, and the second Context against the forces of the first."""
 
-import copy
 import dataclasses
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import openmm
 import pytest
 from numpy.typing import NDArray
-from openmm import app, unit
+from openmm import app
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
@@ -16,9 +15,7 @@ from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import masses_of
 from openmm_cgan.proposals import ScreenSettings
 from openmm_cgan.reporters.attempts import Attempt, AttemptTable
-from openmm_cgan.reporters.contexts import degrees_of_freedom
 from openmm_cgan.reporters.healing import HealingContext
-from openmm_cgan.reporters.rest_energy import RestEnergy
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.reporters.surroundings import Surroundings, superpose
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
@@ -179,93 +176,3 @@ def test_attempts_are_read_back_to_the_last_digit(tmp_path: Path) -> None:
     header, row = (tmp_path / "a.csv").read_text().splitlines()
     assert header.startswith("step,time,phi_target,d.x_target,phi_generated,d.x_generated")
     assert row.endswith(',0,"a, b",4000000000,seed,2,0,,0,nan,nan')
-
-
-@pytest.fixture(scope="module")
-def in_water() -> tuple[app.Simulation, openmm.System, np.ndarray]:
-    """Alanine dipeptide among 60 rigid waters, the System of the waters alone, positions [nm]."""
-    molecule = alanine_dipeptide("C7eq")
-    field = app.ForceField("amber96.xml", "tip3p.xml")
-    modeller = app.Modeller(molecule.topology, molecule.positions * unit.nanometer)
-    modeller.addSolvent(field, model="tip3p", numAdded=60)
-    options = {"nonbondedMethod": app.PME, "nonbondedCutoff": 0.5, "constraints": app.HBonds}
-    systems = [field.createSystem(modeller.topology, **options)]
-    positions = np.array(modeller.positions.value_in_unit(unit.nanometer))
-    topology = modeller.topology
-    modeller.delete(list(modeller.topology.atoms())[:22])
-    systems.append(field.createSystem(modeller.topology, **options))
-    for system in systems:
-        for force in system.getForces():
-            if isinstance(force, openmm.NonbondedForce):
-                force.setUseDispersionCorrection(False)  # it averages over all particles
-    integrator = openmm.VerletIntegrator(0.001)
-    reference = openmm.Platform.getPlatformByName("Reference")
-    return app.Simulation(topology, systems[0], integrator, reference), systems[1], positions
-
-
-def test_the_rest_energy_is_that_of_the_waters_alone(in_water) -> None:
-    simulation, waters, positions = in_water
-    rest = RestEnergy(simulation, simulation.system, np.arange(22))
-    assert rest.is_any
-    alone = openmm.Context(
-        waters, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
-    )
-    box = simulation.system.getDefaultPeriodicBoxVectors()
-    alone.setPeriodicBoxVectors(*box)
-    alone.setPositions(positions[22:])
-    expected = alone.getState(energy=True).getPotentialEnergy()._value
-    vectors = np.array(box.value_in_unit(unit.nanometer) if unit.is_quantity(box)
-                       else [v.value_in_unit(unit.nanometer) for v in box])  # fmt: skip
-    assert rest(positions, vectors) == pytest.approx(expected, abs=1e-4)
-    moved = positions.copy()
-    moved[:22] += 0.1
-    assert rest(moved, vectors) == pytest.approx(expected, abs=1e-4)
-    assert degrees_of_freedom(simulation.system, range(22)) == 3 * 22 - 12
-    whole = RestEnergy(simulation, simulation.system, np.arange(22 + 180))
-    assert not whole.is_any
-    assert whole(positions, vectors) == 0.0
-
-
-def test_the_rest_energy_of_a_molecule_has_its_bonded_terms() -> None:
-    """Of a part of a molecule the rest has bonds, angles and torsions, which vary by themselves."""
-    molecule, own = alanine_dipeptide(), set(range(6))
-    simulation = app.Simulation(
-        molecule.topology,
-        molecule.system,
-        openmm.VerletIntegrator(0.001),
-        openmm.Platform.getPlatformByName("Reference"),
-    )
-    rest = RestEnergy(simulation, molecule.system, np.array(sorted(own)))
-    quiet = copy.deepcopy(molecule.system)
-    for force in quiet.getForces():
-        if isinstance(force, openmm.HarmonicBondForce):
-            for k in range(force.getNumBonds()):
-                a, b, length, _ = force.getBondParameters(k)
-                if own & {a, b}:
-                    force.setBondParameters(k, a, b, length, 0.0)
-        elif isinstance(force, openmm.HarmonicAngleForce):
-            for k in range(force.getNumAngles()):
-                a, b, c, angle, _ = force.getAngleParameters(k)
-                if own & {a, b, c}:
-                    force.setAngleParameters(k, a, b, c, angle, 0.0)
-        elif isinstance(force, openmm.PeriodicTorsionForce):
-            for k in range(force.getNumTorsions()):
-                *four, period, phase, _ = force.getTorsionParameters(k)
-                if own & set(four):
-                    force.setTorsionParameters(k, *four, period, phase, 0.0)
-        elif isinstance(force, openmm.NonbondedForce):
-            for atom in own:
-                force.setParticleParameters(atom, 0.0, 0.1, 0.0)
-            for k in range(force.getNumExceptions()):
-                a, b, *_ = force.getExceptionParameters(k)
-                if own & {a, b}:
-                    force.setExceptionParameters(k, a, b, 0.0, 0.1, 0.0)
-    alone = openmm.Context(
-        quiet, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
-    )
-    shaken = molecule.positions + np.random.default_rng(3).normal(0, 0.01, (22, 3))
-    for positions in (molecule.positions, shaken):
-        alone.setPositions(positions)
-        expected = alone.getState(energy=True).getPotentialEnergy()._value
-        assert rest(positions, None) == pytest.approx(expected, abs=1e-6)
-    assert abs(rest(shaken, None) - rest(molecule.positions, None)) > 100

@@ -18,6 +18,8 @@ from openmm_cgan.proposals.targets import LeastVisited, least_visited_targets
 from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Chain
+from tests.cases.chain_end import ChainEnd
+from tests.cases.chain_flow import chain_flow
 from tests.cases.chain_sampler import INPUTS, ChainSampler
 from tests.cases.exact_runs import CHAIN, FEW, T
 
@@ -50,7 +52,10 @@ def begin(
     simulation.context.setPositions(chain.sample(1, T, seed=1)[0])
     simulation.context.setVelocitiesToTemperature(T, 12)
     goes_on = (folder / "run.chk").exists()
-    sampler = ChainSampler(chain, bias.variables)
+    kind = ChainEnd if mode == "local" else ChainSampler
+    sampler: Any = kind(chain, bias.variables)
+    if mode == "annealed":
+        sampler = chain_flow(chain, bias.variables)
     frames = FrameReporter(folder / "frames", 7, bias, append=goes_on)
     proposals = ProposalReporter(
         folder / "proposals.csv",
@@ -60,7 +65,7 @@ def begin(
         targets="least_visited" if mode == "seed" else "uniform",
         mode=mode,
         append=goes_on,
-        settings=seeds if mode == "seed" else FEW,
+        settings=seeds if mode == "seed" else replace(FEW, annealing_steps=2),
     )
     keepers = {"bias": bias, "frames": frames, "proposals": proposals}
     if goes_on:
@@ -95,8 +100,11 @@ def columns(folder: Path) -> dict[str, NDArray]:
     return {name: np.asarray(getattr(found, name)) for name in names}
 
 
-@pytest.mark.parametrize("mode", ["seed", "exact"])
-@pytest.mark.parametrize("killed_at", [61, 119, 120, 158])
+@pytest.mark.parametrize(
+    ("mode", "killed_at"),
+    [(mode, step) for mode in ("seed", "exact") for step in (61, 119, 120, 158)]
+    + [("local", 61), ("local", 158), ("annealed", 119)],
+)
 def test_a_run_goes_on_as_if_it_had_never_stopped(
     mode: str, killed_at: int, tmp_path: Path
 ) -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from openmm_cgan.reporters.settling import INJECTIONS, LOOKS, SettleWatch, settled_after
+from openmm_cgan.reporters.settling import AGAIN, INJECTIONS, LOOKS, SettleWatch, settled_after
 
 
-def noise(rng: np.random.Generator, memory: float, n_observables: int = 4) -> NDArray:
-    """Stationary noise that is forgotten in so many looks: (injections, looks, observables)."""
-    x = rng.standard_normal((INJECTIONS, LOOKS, n_observables))
+def noise(rng: np.random.Generator, memory: float, n: int = INJECTIONS) -> NDArray:
+    """Stationary noise that is forgotten in so many looks: (n injections, looks, 4 observables)."""
+    x = rng.standard_normal((n, LOOKS, 4))
     kept = np.exp(-1 / memory)
     for k in range(1, LOOKS):
         x[:, k] = kept * x[:, k - 1] + np.sqrt(1 - kept**2) * x[:, k]
@@ -19,11 +19,45 @@ def noise(rng: np.random.Generator, memory: float, n_observables: int = 4) -> ND
 
 
 @pytest.mark.parametrize("memory", [0.1, 3.0, 30.0])
-def test_a_run_that_nothing_disturbed_is_settled_at_once(memory: float) -> None:
+@pytest.mark.parametrize("n", [INJECTIONS, AGAIN[-1]])
+def test_a_run_that_nothing_disturbed_is_settled_at_once(memory: float, n: int) -> None:
     rng = np.random.default_rng(1)
-    found = [settled_after(noise(rng, memory)) for _ in range(100)]
-    assert sum(looks == 0 for looks in found) >= 70
+    found = [
+        settled_after(noise(rng, memory, n), noise(rng, memory).mean(axis=1)[:, :3])
+        for _ in range(100)
+    ]
+    assert sum(looks == 0 for looks in found) >= 65
     assert sum(looks is None for looks in found) <= 5
+
+
+def test_half_a_deviation_is_seen_in_160_injections_if_not_in_20() -> None:
+    """As the energy of a box into which a molecule was put: at first 0.5 off, then less."""
+    rng = np.random.default_rng(11)
+    off = np.zeros((LOOKS, 4))
+    off[:, 0] = 0.5 * np.exp(-np.arange(LOOKS) / 8)
+    few, many = (
+        np.array([settled_after(noise(rng, 3.0, n) + off) for _ in range(30)], dtype=float)
+        for n in (INJECTIONS, AGAIN[-1])
+    )
+    assert (few == 0).sum() >= 10, "20 are too few: else this test shows nothing"
+    assert not (many == 0).any(), "4 standard errors"
+    # where it is 3 standard errors of a look it is not over, nor far beyond where it is one
+    three, one = (8 * np.log(0.5 / (k / np.sqrt(AGAIN[-1]))) for k in (3, 1))
+    assert np.floor(three) <= np.median(many) <= one
+
+
+def test_energies_are_held_against_the_undisturbed_run_where_the_window_ends() -> None:
+    """A first look 2.8 standard errors off the later ones, but more than 4 off the run before."""
+    rng = np.random.default_rng(12)
+    own = rng.standard_normal((INJECTIONS, 1, 3))  # of each injection, for ever
+    own = (own - own.mean(axis=0)) / own.std(axis=0, ddof=1)
+    fast = 0.3 * noise(rng, 0.1)[:, :, :3]
+    seen = own + fast - fast.mean(axis=0)
+    alone = own[:, 0] - 1.2  # off by 3.8
+    off = 2.8 * (seen[:, 0] - seen[:, LOOKS // 2 :].mean(axis=1)).std(axis=0) / INJECTIONS**0.5
+    seen[:, 0] += off
+    assert settled_after(seen) == 0
+    assert settled_after(seen, alone) == 1
 
 
 @pytest.mark.parametrize("size", [3.0, 10.0, -10.0])
@@ -129,11 +163,28 @@ def test_the_window_is_measured_in_steps(caplog: pytest.LogCaptureFixture) -> No
     with caplog.at_level(logging.INFO, "openmm_cgan"):
         watch, steps = watched(watch, seen, 400)
     assert steps == list(range(10, 400 * INJECTIONS + 1, 10))
-    assert (watch.steps, watch.how) == (60, "measured")
-    assert "settle window 60 steps, measured on the first 20 injections" in caplog.text
+    assert (watch.steps, watch.how) == (100, "measured")
+    assert "settle window 60 steps, measured on the first 20 injections; 100 are taken, as" in (
+        caplog.text
+    )
     assert watch.next_look(10**6) is None
     watch.injected(10**6, np.zeros(1))
-    assert watch.next_look(10**6) is None, "it is measured once"
+    assert watch.next_look(10**6) == 10, "it is measured again"
+
+
+def test_the_window_is_measured_again_until_160_are_seen(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(4)
+    seen = noise(rng, 0.1, AGAIN[-1])
+    seen[:, :6] += 20.0
+    with caplog.at_level(logging.INFO, "openmm_cgan"):
+        watch, steps = watched(SettleWatch(400, 100), seen, 400)
+    assert steps == list(range(10, 400 * AGAIN[-1] + 1, 10))
+    assert watch.steps == 60
+    assert [int(r.message.split(" injections")[0].split()[-1]) for r in caplog.records] == [
+        INJECTIONS, *AGAIN
+    ]  # fmt: skip
+    watch.injected(10**6, np.zeros(1))
+    assert watch.next_look(10**6) is None, "and no more"
 
 
 @pytest.mark.parametrize("save_at", [0, 5, 10, 399, 400, 4003])
@@ -143,7 +194,7 @@ def test_a_saved_watch_goes_on_as_if_nothing_had_been(save_at: int) -> None:
     whole, steps = watched(SettleWatch(400, 100), seen, 400)
     again, others = watched(SettleWatch(400, 100), seen, 400, save_at)
     assert (again.steps, again.how, others) == (whole.steps, whole.how, steps)
-    assert (whole.steps, whole.how) == (40, "measured")
+    assert (whole.steps, whole.how) == (100, "measured")
 
 
 def test_a_watch_of_another_interval_is_refused() -> None:
@@ -163,8 +214,8 @@ def test_what_has_not_settled_takes_all_the_time(caplog: pytest.LogCaptureFixtur
 
 
 def test_an_interval_shorter_than_the_looks_is_looked_at_step_by_step() -> None:
-    watch, steps = watched(SettleWatch(13, 100), np.zeros((INJECTIONS, 13, 1)), 13)
-    assert steps == list(range(1, 13 * INJECTIONS + 1))
+    watch, steps = watched(SettleWatch(13, 100), np.zeros((AGAIN[-1], 13, 1)), 13)
+    assert steps == list(range(1, 13 * AGAIN[-1] + 1))
     assert (watch.steps, watch.how) == (0, "measured")
 
 

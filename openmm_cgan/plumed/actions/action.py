@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,14 +10,13 @@ import numpy as np
 
 from openmm_cgan.plumed.actions.names import regular_expression, told
 from openmm_cgan.plumed.actions.units import UnitSystem
-from openmm_cgan.plumed.input.expressions import namespace
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.input.index_files import read_index_file
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 from openmm_cgan.plumed.input.pdb import MolInfo
 from openmm_cgan.plumed.input.words import (
     NotNativeError,
     SerialError,
-    read_real,
     read_serials,
     unbrace,
 )
@@ -29,56 +28,6 @@ SHORTCUTS = frozenset(
     """DISTANCE ANGLE TORSION POSITION CENTER GYRATION RMSD COMBINE CUSTOM MATHEVAL SORT
     RESTRAINT UPPER_WALLS LOWER_WALLS""".split()  # noqa: SIM905  readable
 )
-
-
-@dataclass(frozen=True)
-class Value:
-    """One number that an action gives: its full name, unit and periodic domain.
-
-    `domain_text` is the domain as it was written, which is how PLUMED prints it.
-    """
-
-    name: str
-    unit: str = ""
-    domain: tuple[float, float] | None = None
-    domain_text: tuple[str, str] | None = None
-
-    @property
-    def period(self) -> float | None:
-        """Length of the periodic domain, or None."""
-        return None if self.domain is None else self.domain[1] - self.domain[0]
-
-    def difference(self, reference: Any, value: Any) -> Any:
-        """``value - reference``, the shortest way round.
-
-        Parameters
-        ----------
-        reference, value : float, ndarray or tensor, shapes that broadcast
-            [unit of the value]
-
-        Returns
-        -------
-        float, ndarray or tensor
-            Of the broadcast shape [unit of the value].
-        """
-        delta = value - reference
-        if self.period is None:
-            return delta
-        return delta - self.period * namespace(delta).floor(delta / self.period + 0.5)
-
-    def wrap(self, value: Any) -> Any:
-        """Bring a float, ndarray or tensor of any shape into the domain [unit of the value]."""
-        if self.domain is None:
-            return value
-        lower, period = self.domain[0], self.domain[1] - self.domain[0]
-        return value - period * namespace(value).floor((value - lower) / period)
-
-    def difference_text(self, reference: str, value: str) -> str:
-        """The same difference as an expression of OpenMM's."""
-        delta = f"({value}-{reference})"
-        if self.period is None:
-            return delta
-        return f"({delta}-{self.period!r}*floor({delta}/{self.period!r}+0.5))"
 
 
 @dataclass(frozen=True)
@@ -176,6 +125,7 @@ class Action:
     keywords: ClassVar[tuple[Keyword, ...]] = ()
     calculates: ClassVar[bool] = True  # something that has derivatives
     sets_up: ClassVar[bool] = False  # a setting, which UNITS and RESTART may stand below
+    takes_vectors: ClassVar[bool] = False  # whether elements of vectors may be its arguments
 
     def __init__(self, given: Given) -> None:
         self.label = given.label
@@ -198,12 +148,32 @@ class Action:
         """
         scope.actions[self.label] = self
         scope.named.update((value.name, value) for value in self.outputs)
-        scope.count += 2 if self.name in SHORTCUTS else 1
+        scope.count += self.count_in_plumed
 
     @property
     def outputs(self) -> tuple[Value, ...]:
         """The values it gives, in PLUMED's order."""
         return ()
+
+    @property
+    def vectors_in_star(self) -> tuple[str, ...]:
+        """Names of vectors that ``label.*`` means besides its values."""
+        return ()
+
+    @property
+    def count_in_plumed(self) -> int:
+        """How many actions PLUMED makes of it, those counted that have entered a scope."""
+        return 2 if self.name in SHORTCUTS else 1
+
+    def vector(self, name: str) -> tuple[Value, ...]:
+        """The elements of a vector that it gives, which are among its outputs from now on.
+
+        Parameters
+        ----------
+        name : str
+            One that it has told `Scope.vectors`.
+        """
+        raise NotImplementedError
 
     def saved(self) -> dict[str, np.ndarray]:
         """What it has gathered during a run, for a checkpoint: arrays of any shapes by name."""
@@ -248,12 +218,17 @@ class Scope:
         Their values, by name.
     other_names : dict of str to Value
         By which some of them are known too.
-    vectors : set of str
-        Labels whose values, or those of what PLUMED makes of them, are vectors: not native.
+    vectors : dict of str to Action
+        By the names of vectors, what gives them.
+    shortcuts : dict of str to set of str
+        Labels of what PLUMED makes several actions of, whose names are not known natively; and the
+        components that some of these have.
     count : int
         How many actions they are in PLUMED.
     groups : dict of str to tuple of int or VirtualAtom
     virtual_atoms : dict of str to VirtualAtom
+    unplaced : set of str
+        Labels of what PLUMED makes virtual atoms for that are not native.
     molinfo : MolInfo, optional
     molinfo_whole, molinfo_broken : bool
         Whether it has WHOLE; whether one has problems, and nothing is known of selectors.
@@ -271,10 +246,12 @@ class Scope:
     actions: dict[str, Action] = field(default_factory=dict)
     named: dict[str, Value] = field(default_factory=dict)
     other_names: dict[str, Value] = field(default_factory=dict)
-    vectors: set[str] = field(default_factory=set)
+    vectors: dict[str, Action] = field(default_factory=dict)
+    shortcuts: dict[str, set[str]] = field(default_factory=dict)
     count: int = 0
     groups: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     virtual_atoms: dict[str, Action] = field(default_factory=dict)
+    unplaced: set[str] = field(default_factory=set)
     molinfo: MolInfo | None = None
     molinfo_whole: bool = False
     molinfo_broken: bool = False
@@ -299,13 +276,20 @@ class Scope:
             pattern = regular_expression(element)
             named = [value for value in everything if pattern.fullmatch(value.name)]
         elif element.endswith(".*"):
+            if "*" in self.shortcuts.get(element[:-2], ()):
+                raise NotNativeError(f"'{element}' names values inside {element[:-2]} in PLUMED")
             owner = self.actions.get(element[:-2])
-            named = list(owner.outputs) if owner else []
+            named = [v for v in owner.outputs if not v.vector] if owner else []
+            meant = [element[:-2]] if not named else owner.vectors_in_star if owner else ()
+            for name in meant:
+                named += self.vectors[name].vector(name) if name in self.vectors else ()
+        elif element in self.vectors:
+            named = list(self.vectors[element].vector(element))
         else:
             value = self.named.get(element) or self.other_names.get(element)
             named = [] if value is None else [value]
-        if self.vectors and (element.startswith(("*", "(")) or not named):
-            self._refuse_vectors(element)
+        if element.startswith(("*", "(")) or not named:
+            self._refuse_unknown(element)
         if self._may_be_broken(element, bool(named)):
             raise BrokenAboveError
         if not named:
@@ -313,12 +297,17 @@ class Scope:
             raise ValueError(f"no value '{element}' above this line; there are: {known}")
         return named
 
-    def _refuse_vectors(self, element: str) -> None:
+    def _refuse_unknown(self, element: str) -> None:
         """Refuse what may name vectors, or what PLUMED makes of a shortcut on the way."""
-        if element.startswith(("*", "(")):
-            raise NotNativeError(f"'{element}' names vectors of {told(self.vectors)} in PLUMED")
-        if element in self.vectors or element.startswith(tuple(f"{x}_" for x in self.vectors)):
-            raise NotNativeError(f"'{element}' is a vector, or a part of what PLUMED makes of it")
+        if element.startswith("*.") and element != "*.*":
+            hidden = [x for x, parts in self.shortcuts.items() if element[2:] in parts]
+        else:
+            hidden = list(dict.fromkeys([*self.vectors, *self.shortcuts]))
+        if element.startswith(("*", "(")) and hidden:
+            raise NotNativeError(f"'{element}' names values inside {told(hidden)} in PLUMED")
+        for label in self.shortcuts:
+            if element.startswith(f"{label}_"):
+                raise NotNativeError(f"'{element}' is a part of what PLUMED makes of {label}")
 
     def _may_be_broken(self, element: str, is_named: bool) -> bool:
         """Whether what an element of ARG names may come from a statement with problems."""
@@ -344,6 +333,10 @@ class Scope:
             return [self.virtual_atoms[element]]
         if element in self.broken:
             raise BrokenAboveError
+        if element in self.unplaced or (element == "@allatoms" and self.unplaced):
+            raise NotNativeError(
+                f"the centres of the pairs of {told(self.unplaced)} are not native"
+            )
         if element in ("@mdatoms", "@allatoms") and self.n_atoms is not None:
             virtual = self.virtual_atoms.values() if element == "@allatoms" else ()
             return [*range(self.n_atoms), *virtual]
@@ -378,11 +371,3 @@ class Scope:
         if self.molinfo is None:
             raise ValueError(f"the selector '@{selector}' needs a MOLINFO above this line")
         return self.present(self.molinfo.select(selector), f"@{selector}")
-
-
-def domain_value(name: str, unit: str, limits: tuple[str, str] | None) -> Value:
-    """Build the value with the domain that a PERIODIC keyword declares."""
-    value = Value(name, unit)
-    if limits is None:
-        return value
-    return replace(value, domain=(read_real(limits[0]), read_real(limits[1])), domain_text=limits)

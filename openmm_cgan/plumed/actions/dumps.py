@@ -140,6 +140,8 @@ class DumpDerivatives(DumpRows):
             if not isinstance(owner, Variable | Function | Bias):
                 message = "natively the derivatives of variables, functions and biases"
                 raise self.not_native(value.name, message)
+            if getattr(owner, "has_repeats", False):
+                raise self.not_native(value.name, "its reference has an atom twice")
             owners.append(owner)
         self.owners = tuple(owners)
         super().enter(scope)
@@ -150,6 +152,7 @@ class DumpForces(DumpRows):
 
     name = "DUMPFORCES"
     summary = "forces of the biases on values"
+    takes_vectors = True
 
 
 class DumpProjections(DumpRows):

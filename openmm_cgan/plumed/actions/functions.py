@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value, domain_value
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Scope
+from openmm_cgan.plumed.actions.values import Value, domain_value, elements_of, spans_of
 from openmm_cgan.plumed.input.expression_slopes import expression_slopes
 from openmm_cgan.plumed.input.expressions import read_expression
 from openmm_cgan.plumed.input.words import NotNativeError
@@ -32,7 +33,78 @@ class Function(Action):
         raise NotImplementedError
 
 
-class Combine(Function):
+class FunctionOfVectors(Function):
+    """A function of numbers that is one of vectors too, for each of their elements.
+
+    Attributes
+    ----------
+    output : Value
+        Of numbers.
+    rows : list of list of int
+        Which arguments each output is of.
+    """
+
+    takes_vectors = True
+    output: Value
+    rows: list[list[int]]
+
+    def _take_rows(self) -> None:
+        """Find the arguments of each output.
+
+        Raises
+        ------
+        PlumedInputError
+            If vectors are not of one length.
+        """
+        spans = spans_of(self.arguments)
+        is_vector = [bool(self.arguments[span.start].vector) for span in spans]
+        lengths = {len(span) for span, it_is in zip(spans, is_vector, strict=True) if it_is}
+        if len(lengths) > 1:
+            raise self.error("ARG", f"vectors of different lengths: {sorted(lengths)}")
+        self.of_vectors, n = any(is_vector), max(lengths, default=1)
+        each = list(zip(spans, is_vector, strict=True))
+        self.rows = [[span[k] if it_is else span[0] for span, it_is in each] for k in range(n)]
+        if self.of_vectors and self.output.domain is not None:
+            raise self.not_native("PERIODIC", "of vectors it is natively NO")
+
+    def enter(self, scope: Scope) -> None:
+        super().enter(scope)
+        if self.of_vectors:
+            scope.vectors[self.label] = self
+            for value in self.outputs:
+                del scope.named[value.name]
+
+    def vector(self, name: str) -> tuple[Value, ...]:
+        return self.outputs
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        if not self.of_vectors:
+            return (self.output,)
+        return elements_of(self.label, self.output.unit, len(self.rows))
+
+    def values(self, arguments: list[Any]) -> tuple[Any, ...]:
+        return tuple(self.value([arguments[i] for i in row]) for row in self.rows)
+
+    def slopes(self, index: int, arguments: list[float]) -> list[float]:
+        row, found = self.rows[index], [0.0] * len(arguments)
+        for i, own in zip(row, self.own_slopes([arguments[i] for i in row]), strict=True):
+            found[i] += own
+        return found
+
+    def own_slopes(self, arguments: list[float]) -> list[float]:
+        """Slopes along the arguments of one output."""
+        raise NotImplementedError
+
+    def expression(self, arguments: list[str], index: int = 0) -> str:
+        return self.own_expression([arguments[i] for i in self.rows[index]])
+
+    def own_expression(self, arguments: list[str]) -> str:
+        """An output as an expression of OpenMM's in expressions of its own arguments."""
+        raise NotImplementedError
+
+
+class Combine(FunctionOfVectors):
     """Sum of ``COEFFICIENTS * (ARG - PARAMETERS) ** POWERS``."""
 
     name = "COMBINE"
@@ -50,36 +122,36 @@ class Combine(Function):
         super().__init__(given)
         options = given.options
         self.output = domain_value(self.label, _common_unit(self.arguments), options["PERIODIC"])
-        self.parameters: tuple[float, ...] = options["PARAMETERS"]
-        self.powers: tuple[float, ...] = options["POWERS"]
-        total = sum(options["COEFFICIENTS"]) if options["NORMALIZE"] else 1.0
+        self._take_rows()
+        first = self.rows[0]
+        self._own = [self.arguments[i] for i in first]
+        self.parameters = tuple(options["PARAMETERS"][i] for i in first)
+        self.powers = tuple(options["POWERS"][i] for i in first)
+        coefficients = [options["COEFFICIENTS"][i] for i in first]
+        total = sum(coefficients) if options["NORMALIZE"] else 1.0
         if total == 0:
             raise self.error("NORMALIZE", "the coefficients add up to zero")
-        self.coefficients = tuple(c / total for c in options["COEFFICIENTS"])
-
-    @property
-    def outputs(self) -> tuple[Value, ...]:
-        return (self.output,)
+        self.coefficients = tuple(c / total for c in coefficients)
 
     def value(self, arguments: list[Any]) -> Any:
         total = 0.0
-        for i, argument in enumerate(self.arguments):
+        for i, argument in enumerate(self._own):
             shifted = argument.difference(self.parameters[i], arguments[i])
             total = total + self.coefficients[i] * shifted ** self.powers[i]
         return self.output.wrap(total)
 
-    def slopes(self, index: int, arguments: list[float]) -> list[float]:
+    def own_slopes(self, arguments: list[float]) -> list[float]:
         found = []
-        for i, argument in enumerate(self.arguments):
+        for i, argument in enumerate(self._own):
             shifted = np.float64(argument.difference(self.parameters[i], arguments[i]))
             power = self.powers[i]
             with np.errstate(all="ignore"):  # infinite or NaN where PLUMED's is
                 found.append(float(self.coefficients[i] * power * shifted ** (power - 1)))
         return found
 
-    def expression(self, arguments: list[str], index: int = 0) -> str:
+    def own_expression(self, arguments: list[str]) -> str:
         terms = []
-        for i, argument in enumerate(self.arguments):
+        for i, argument in enumerate(self._own):
             shifted = argument.difference_text(f"({self.parameters[i]!r})", arguments[i])
             power = "" if self.powers[i] == 1 else f"^({self.powers[i]!r})"
             terms.append(f"({self.coefficients[i]!r})*{shifted}{power}")
@@ -91,7 +163,7 @@ def _common_unit(arguments: tuple[Value, ...]) -> str:
     return units.pop() if len(units) == 1 else ""
 
 
-class Custom(Function):
+class Custom(FunctionOfVectors):
     """Any function of other values, in the language of OpenMM's custom forces."""
 
     name = "CUSTOM"
@@ -107,11 +179,14 @@ class Custom(Function):
         super().__init__(given)
         options = given.options
         self.output = domain_value(self.label, "", options["PERIODIC"])
+        self._take_rows()
         names = options["VAR"]
         if names is None:
-            if len(self.arguments) > 3:
+            if len(self.rows[0]) > 3:
                 raise self.error("VAR", "more than three arguments need names: VAR=a,b,c,d")
-            names = ("x", "y", "z")[: len(self.arguments)]
+            names = ("x", "y", "z")[: len(self.rows[0])]
+        else:
+            names = tuple(names[i] for i in self.rows[0])
         self.names: tuple[str, ...] = names
         try:
             self.function = read_expression(options["FUNC"], names)
@@ -120,18 +195,14 @@ class Custom(Function):
         except ValueError as error:
             raise self.error(f"FUNC={options['FUNC']}", str(error)) from None
 
-    @property
-    def outputs(self) -> tuple[Value, ...]:
-        return (self.output,)
-
     def value(self, arguments: list[Any]) -> Any:
         named = dict(zip(self.names, arguments, strict=True))
         return self.output.wrap(self.function.value(named) + arguments[0] * 0)
 
-    def slopes(self, index: int, arguments: list[float]) -> list[float]:
+    def own_slopes(self, arguments: list[float]) -> list[float]:
         return expression_slopes(self.function, self.names, arguments)
 
-    def expression(self, arguments: list[str], index: int = 0) -> str:
+    def own_expression(self, arguments: list[str]) -> str:
         text = self.function.text(dict(zip(self.names, arguments, strict=True)))
         return _wrapped(f"({text})", self.output)
 

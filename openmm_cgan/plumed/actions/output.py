@@ -21,6 +21,7 @@ class Print(Action):
     calculates = False
     name = "PRINT"
     summary = "rows of values in a file"
+    takes_vectors = True
     keywords = (
         Keyword("ARG", "arguments", "the values to print", compulsory=True),
         Keyword("STRIDE", "integer", "steps between rows", default=1),

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.shapes import NOPBC, GroupVariable
 from openmm_cgan.plumed.files.torch_models import TorchModel
 from openmm_cgan.plumed.input.expressions import namespace

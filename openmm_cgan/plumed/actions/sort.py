@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.functions import Function
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.input.expressions import namespace
 
 

@@ -12,9 +12,10 @@ from openmm_cgan.plumed.actions.action import (
     Given,
     Keyword,
     Scope,
-    Value,
     uncovered,
 )
+from openmm_cgan.plumed.actions.names import told
+from openmm_cgan.plumed.actions.values import Value, spans_of
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 from openmm_cgan.plumed.input.words import (
     MAX_ATOMS_IN_LIST,
@@ -71,6 +72,9 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
             continue
         try:
             options[keyword.key] = _read_option(keyword, raw, scope, options)
+            if keyword.kind == "arguments":
+                found = options[keyword.key]
+                _check_ranks(cls, found if keyword.first is None else sum(found, ()))
         except BrokenAboveError:
             broken = True
         except ValueError as error:
@@ -98,6 +102,13 @@ def _read_option(
     while (name := f"{keyword.name}{keyword.first + len(numbered)}") in raw:
         numbered.append(read(raw[name], scope, options))
     return tuple(numbered)
+
+
+def _check_ranks(cls: type[Action], arguments: tuple[Value, ...]) -> None:
+    """Raise ValueError where vectors are not taken natively."""
+    vectors = dict.fromkeys(value.vector for value in arguments if value.vector)
+    if vectors and not cls.takes_vectors:
+        raise NotNativeError(f"{told(vectors)}: {cls.name} takes no vectors natively")
 
 
 def _find_keyword(cls: type[Action], key: str) -> tuple[Keyword | None, int]:
@@ -208,10 +219,12 @@ def _read_backbone(text: str, scope: Scope, _: dict[str, Any]) -> tuple[tuple[in
 def _read_vector(read: Callable[[str], Any]) -> Callable[[str, Scope, dict[str, Any]], Any]:
     def read_vector(text: str, _: Scope, options: dict[str, Any]) -> tuple[Any, ...]:
         numbers = tuple(read(element) for element in split_vector(text))
-        expected = len(options.get("ARG", numbers))  # no ARG here: it has a problem of its own
-        if len(numbers) != expected:
-            raise ValueError(f"{len(numbers)} numbers for {expected} arguments in ARG")
-        return numbers
+        if "ARG" not in options:  # it has a problem of its own
+            return numbers
+        spans = spans_of(options["ARG"])
+        if len(numbers) != len(spans):
+            raise ValueError(f"{len(numbers)} numbers for {len(spans)} arguments in ARG")
+        return tuple(x for x, span in zip(numbers, spans, strict=True) for _ in span)
 
     return read_vector
 

@@ -72,10 +72,12 @@ def run_driver(
         raise ValueError("the trajectory holds no frames")
     settings.directory.mkdir(parents=True, exist_ok=True)
     engine = _engine(plumed_input, len(first.positions), settings)
+    # PLUMED's driver begins this file before the actions theirs, which back up one of their name
     writer = None if settings.forces is None else ForcesFile(settings)
     debug = None if settings.debug_forces is None else DebugFile(settings)
     count = 0
     try:
+        engine.begin()
         for frame in chain([first], frames):
             if len(frame.positions) != len(first.positions):
                 raise ValueError(
@@ -150,8 +152,12 @@ class _NativeEngine:
         self._had_box = False
         self._wanted = settings.forces is not None or settings.debug_forces is not None
         self._wanted |= any(isinstance(a, Metad | Pbmetad) and a.needs_gradients for a in actions)
+        self._timestep = settings.timestep
+
+    def begin(self) -> None:
+        """Open the files of the actions."""
         try:
-            self._backend.start(settings.timestep, first_step_written=False)
+            self._backend.start(self._timestep, first_step_written=False)
         except NoTemperatureError as error:
             raise ValueError(
                 f"{error.who} needs a temperature: give --kt (kT in kJ/mol; 2.494 is that of "
@@ -196,18 +202,21 @@ class _KernelEngine:
     def __init__(
         self, statements: Sequence[Statement], n_atoms: int, settings: DriverSettings
     ) -> None:
-        self._plumed = Plumed(
-            MDSettings(
-                settings.directory.absolute(),
-                _placed(settings.masses, n_atoms),
-                _placed(settings.charges, n_atoms),
-                kT=settings.kt,
-                timestep=settings.timestep,
-                restart=settings.restart,
-                virial=True,
-            ),
-            list(statements),
+        self._settings = MDSettings(
+            settings.directory.absolute(),
+            _placed(settings.masses, n_atoms),
+            _placed(settings.charges, n_atoms),
+            kT=settings.kt,
+            timestep=settings.timestep,
+            restart=settings.restart,
+            virial=True,
         )
+        self._statements = list(statements)
+        self._plumed: Any = None
+
+    def begin(self) -> None:
+        """Hand the input to PLUMED, which opens the files of the actions."""
+        self._plumed = Plumed(self._settings, self._statements)
 
     def calculate(self, positions: NDArray, box: NDArray | None, step: int) -> None:
         """Take one frame."""
@@ -234,7 +243,8 @@ class _KernelEngine:
         self._plumed.update()
 
     def close(self) -> None:
-        self._plumed.close()
+        if self._plumed is not None:
+            self._plumed.close()
 
 
 def _placed(numbers: NDArray | None, n_atoms: int) -> NDArray[np.float64]:

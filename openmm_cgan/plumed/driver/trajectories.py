@@ -80,6 +80,8 @@ def read_trajectory(
         raise FileNotFoundError(f"{path}: no such trajectory")
     if kind == "ixyz":
         frames = _read_xyz(path, boxless)
+    elif kind in ("mf_crd", "mf_crdbox"):
+        frames = _read_crd(path, n_atoms, kind == "mf_crdbox")
     elif kind in _READERS:
         frames = _READERS[kind](path)
     else:
@@ -213,6 +215,30 @@ def _read_pdb(path: Path) -> Iterator[Frame]:
             rows = []
 
 
+def _read_crd(path: Path, n_atoms: int | None, has_box: bool) -> Iterator[Frame]:
+    """Amber's formatted trajectory: a title, then ten numbers of eight columns a line [Angstrom].
+
+    MDAnalysis tells whether there are boxes from the second frame, which need not be there.
+    """
+    if n_atoms is None:
+        raise ValueError(f"{path}: a crd file does not tell the number of atoms: give --natoms")
+    n_lines = -(-3 * n_atoms // 10)
+    with path.open() as file:
+        file.readline()
+        while lines := list(islice(file, n_lines)):
+            row = [
+                float(line[k : k + 8]) for line in lines for k in range(0, len(line.rstrip()), 8)
+            ]
+            if len(row) != 3 * n_atoms:
+                raise ValueError(f"{len(row)} numbers in a frame of {n_atoms} atoms")
+            box = None
+            if has_box:
+                lengths = [float(word) for word in file.readline().split()[:3]]
+                box = _cell_vectors(np.array([*lengths, 90, 90, 90], dtype=np.float32))
+            points = np.array(row, dtype=np.float32).astype(float)  # as VMD's reader has them
+            yield Frame(points.reshape(n_atoms, 3) / 10, box)
+
+
 def _read_any(path: Path, suffix: str, n_atoms: int | None) -> Iterator[Frame]:
     """Any format that MDAnalysis has a reader for, in Angstrom."""
     from MDAnalysis.coordinates.core import get_reader_for
@@ -230,7 +256,7 @@ def _read_any(path: Path, suffix: str, n_atoms: int | None) -> Iterator[Frame]:
             yield Frame(ts.positions.astype(float) / 10, box)
 
 
-_VMD_NAMES = {"crd": "TRJ", "netcdf": "NCDF", "lammpstrj": "LAMMPSDUMP"}
+_VMD_NAMES = {"netcdf": "NCDF", "lammpstrj": "LAMMPSDUMP"}
 _READERS = {
     "igro": _read_gro,
     "mf_gro": lambda path: _through_angstrom(_read_gro(path)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,6 +59,12 @@ class FieldTable:
             places_of(list(self.columns), names)
             return np.stack([self.columns[name] for name in names], axis=-1)
         return self.values[:, places_of(self.fields, names)]
+
+    def first(self, n: int) -> FieldTable:
+        """Its first rows."""
+        columns = {name: column[:n] for name, column in self.columns.items()}
+        values = None if self.values is None else self.values[:n]
+        return replace(self, columns=columns, lines=self.lines[:n], values=values)
 
     def header(self) -> list[str]:
         """All names in the order of the file."""

@@ -109,7 +109,7 @@ def mean_square_deviation(points: Any, references: References) -> Any:
         return _weighted_square(displace, x - y)
     overlap = x.swapaxes(-1, -2) @ (align[..., None] * y)
     left, stretches, right = xp.linalg.svd(overlap)
-    sign = xp.where(xp.linalg.det(overlap) < 0, -1.0, 1.0)
+    sign = _handedness(xp, left, right)
     if references.alike:  # without the rotation, whose gradient torch has only for unlike stretches
         best = stretches[..., 0] + stretches[..., 1] + sign * stretches[..., 2]
         square = _weighted_square(align, x) + _weighted_square(align, y) - 2 * best
@@ -136,8 +136,44 @@ def best_rotation(points: Any, references: References) -> Any:
     xp = namespace(points)
     overlap = points.swapaxes(-1, -2) @ xp.asarray(references.weighted[0])
     left, _, right = xp.linalg.svd(overlap)
-    sign = xp.where(xp.linalg.det(overlap) < 0, -1.0, 1.0)
+    sign = _handedness(xp, left, right)
     return (left * xp.stack([sign**2, sign**2, sign], -1)[..., None, :]) @ right
+
+
+def _handedness(xp: Any, left: Any, right: Any) -> Any:
+    """1 where a product of orthogonal matrices is a rotation, -1 where it reflects.
+
+    From the matrices and not from the determinant of the overlap, which is nothing but rounding
+    where all atoms lie in a plane.
+    """
+    return xp.where(xp.linalg.det(left) * xp.linalg.det(right) < 0, -1.0, 1.0)
+
+
+def pulled_by_turn(
+    turned: np.ndarray, y: np.ndarray, weights: np.ndarray, torque: np.ndarray
+) -> np.ndarray:
+    """What the turn of the best rotation pulls at the points that it is found from.
+
+    A small turn omega of it keeps ``sum_i w_i u_i x y_i`` at zero, so
+    ``(tr S - S) omega = sum_i w_i du_i x y_i``, with ``S = sum_i w_i u_i y_i^T``.
+
+    Parameters
+    ----------
+    turned, y : ndarray, shape (n_atoms, 3)
+        Points u, centred and rotated, and the reference, centred [nm].
+    weights : ndarray, shape (n_atoms, 1)
+        Of the superposition.
+    torque : ndarray, shape (3,)
+        What a turn about the centre adds [unit].
+
+    Returns
+    -------
+    ndarray, shape (n_atoms, 3)
+        Gradient by `turned` [unit / nm].
+    """
+    overlap = (weights * turned).T @ y
+    stiff = np.trace(overlap) * np.eye(3) - overlap
+    return weights * np.cross(y, np.linalg.solve(stiff.T, torque))
 
 
 def _weighted_square(weights: Any, vectors: Any) -> Any:
@@ -168,7 +204,7 @@ def deviation_gradient(points: np.ndarray, references: References) -> tuple[np.n
         return square, slope - references.align[..., None] * slope.sum(axis=1, keepdims=True)
     overlap = x.swapaxes(-1, -2) @ references.weighted
     left, _, right = np.linalg.svd(overlap)
-    left[np.linalg.det(overlap) < 0, :, 2] *= -1
+    left[_handedness(np, left, right) < 0, :, 2] *= -1
     rotation = left @ right  # as a factor from the right
     turned = x @ rotation
     deviation = turned - y

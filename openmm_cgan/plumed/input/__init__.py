@@ -6,6 +6,7 @@ named_files  where the files that it names are looked for, and their text
 language     text to statements; PlumedInputError
 expressions  Lepton: read once, for numpy, torch and OpenMM
 expression_slopes  their slopes at a point
+selections   @mda: and @mdt: of MOLINFO, by the packages of those names
 pdb          MOLINFO's selectors, references, models
 index_files  groups of GROMACS index files
 """

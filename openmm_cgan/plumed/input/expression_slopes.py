@@ -99,7 +99,7 @@ def _chained(function: str, x: Sequence[Any], f: Any, dx: Sequence[Any]) -> Any:
         return _times(x[1] / square, dx[0]) - _times(x[0] / square, dx[1])
     if function == "select":
         return dx[1] if x[0] != 0 else dx[2]
-    first = x[0] <= x[1] if function == "min" else x[0] >= x[1]  # where they tie, as Lepton
+    first = x[0] < x[1] if function == "min" else x[0] >= x[1]  # where they tie, as Lepton
     return dx[0] if first else dx[1]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from openmm_cgan.atomic_files import require_readable
 from openmm_cgan.plumed.input.language import lines_of
+from openmm_cgan.plumed.input.selections import PACKAGES, select_by_package
 from openmm_cgan.plumed.input.words import NotNativeError
 
 MAX_PDB_BYTES = 512 * 1024**2
@@ -108,6 +109,8 @@ class MolInfo:
         ValueError
             If it is not known, or names what the file does not have.
         """
+        if selector.partition(":")[0] in PACKAGES:
+            return select_by_package(self.path, selector)
         if selector in (*_KINDS, "nonhydrogens", "hydrogens"):
             return self._many(selector)
         match = re.fullmatch(r"([A-Za-z0-9'*]+)-([A-Za-z0-9]*_|[A-Za-z]?)(-?\d+)", selector)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from openmm_cgan.plumed.actions import Action, Print
 from openmm_cgan.plumed.actions.biases.bias import Bias
+from openmm_cgan.plumed.actions.function_path import FuncPathMsd
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
@@ -53,6 +54,11 @@ def is_listed(action: Action, _: str = "") -> bool:
     return isinstance(action, PathMsd) and action.nearest is not None
 
 
+def is_listed_function(action: Action, _: str = "") -> bool:
+    """Whether it is a FUNCPATHMSD with a list of the nearest."""
+    return isinstance(action, FuncPathMsd) and action.is_listed
+
+
 def is_time(action: Action, _: str = "") -> bool:
     """Whether it is the time of the run."""
     return isinstance(action, Time)
@@ -64,9 +70,14 @@ def is_observed(action: Action, _: str = "") -> bool:
 
 
 def default_variables(actions: list[Action]) -> tuple[str, ...]:
-    """Arguments of the biases, each once, in order; of PRINT where there is no bias."""
-    biases: list[Action] = [action for action in actions if isinstance(action, Bias)]
-    users = biases or [action for action in actions if isinstance(action, Print)]
-    names = dict.fromkeys(value.name for action in users for value in action.arguments)
+    """Arguments of the biases, each once, in order; of PRINT where there is no bias.
+
+    The elements of vectors, which PLUMED knows no names of, are left out.
+    """
+    for kind in (Bias, Print):
+        users = [action for action in actions if isinstance(action, kind)]
+        values = [value for action in users for value in action.arguments]
+        if names := dict.fromkeys(value.name for value in values if not value.vector):
+            break
     of_run = depending(actions, lambda a, _: isinstance(a, Bias) or is_observed(a))
     return tuple(name for name in names if name not in of_run)

@@ -8,39 +8,31 @@ that interacts.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.potentials import potential_beside
 from openmm_cgan.proposals import (
     PASSED,
     DensitySampler,
     Sampler,
     Screen,
-    cv_differences,
     keeps_place,
     knows_density,
 )
 from openmm_cgan.proposals.conditions import Conditions, UniformConditions
-from openmm_cgan.proposals.screening import CV_ERROR
 from openmm_cgan.proposals.selection import CURRENT, choose
 from openmm_cgan.proposals.targets import trained_range
-from openmm_cgan.proposals.weights import (
-    LogWeights,
-    kish_effective_sample_size,
-    log_condition_noise,
-    noisy_conditions,
-)
-from openmm_cgan.reporters.attempts import ENERGY_NOT_FINITE, Attempt, Candidates
+from openmm_cgan.proposals.weights import noisy_conditions
+from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.moves import exactness
+from openmm_cgan.reporters.moves.candidate_record import CandidateRecord
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
-from openmm_cgan.reporters.moves.remembered import Remembered
+from openmm_cgan.reporters.moves.weighing import Made, Target, Weighed, WithGradients
 from openmm_cgan.reporters.surroundings import superpose
 
 if TYPE_CHECKING:
@@ -54,38 +46,9 @@ log = logging.getLogger("openmm_cgan")
 
 KEPT_CURRENT = "kept current"
 OUTSIDE_CONDITIONS = "outside conditions"
-OUTSIDE_GENERATOR = "outside generator"
 
-PLACED_WITHIN = 1e-4  # CV units: of a CV that is a coordinate of the generator
-REMEMBERED = 200_000  # candidates
+CANDIDATES = 100  # of a move, where nothing else is asked for
 TRIED = 64  # conditions, before anything moves
-WINDOW = 20  # moves that the warning looks back on
-DOMINATED = 0.5  # of the weight of all candidates, in one
-
-
-@dataclass(frozen=True)
-class Weighed:
-    """Configurations with their weights.
-
-    Attributes
-    ----------
-    reasons : ndarray of str, shape (n,)
-        Why a weight is zero, or empty.
-    cvs : ndarray, shape (n, n_cvs)
-        NaN where not measured.
-    energies, bias : ndarray, shape (n,)
-        Potential energy without the bias, and the bias [kJ/mol]; NaN where not evaluated.
-    log_weights : ndarray, shape (n,)
-    evaluated : int
-        Number of energies evaluated.
-    """
-
-    reasons: NDArray
-    cvs: NDArray
-    energies: NDArray
-    bias: NDArray
-    log_weights: NDArray
-    evaluated: int
 
 
 class ExactMove:
@@ -123,45 +86,27 @@ class ExactMove:
         potential: Potential,
         screen: Screen,
         kT: float,
-        n_candidates: int = 100,
+        n_candidates: int = CANDIDATES,
         conditions: str | Conditions = "uniform",
     ) -> None:
         self.bias, self.potential, self.screen = bias, potential, screen
-        self.kT, self.n_candidates = kT, n_candidates
+        self.kT = kT
         self._given = conditions
         self._running_energy = np.nan  # of the present frame, without the bias, once it is known
-        self._recent: deque[float] = deque(maxlen=WINDOW)
-        self._sizes: deque[float] = deque(maxlen=100)
-        self._memory = Remembered(len(sampler.variables), max(1, REMEMBERED // n_candidates))
-        self._moves, self._quiet_until = 0, WINDOW
+        self._n_cvs = len(sampler.variables)
+        self._set_candidates(n_candidates)
         self.replace_sampler(sampler)
 
     @classmethod
     def refusal(cls, asked: Asked) -> Refusal | None:
         """Why the sampler cannot make exact proposals, or the targets ask for seeds."""
-        kind = type(asked.sampler).__name__
-        if not knows_density(asked.sampler):
-            return Refusal(
-                f"the generator of {kind} has no density",
-                "mode='exact' needs the density of what is proposed, and the generator of "
-                f"{kind} has none; use mode='seed', which marks a settle window after each "
-                "injection",
-            )
-        if not (isinstance(asked.targets, str) and asked.targets == "uniform"):
-            return Refusal(
-                "targets are given",
-                "targets are for seeds; mode='exact' draws CV values from a known density: leave "
-                "targets out, and give one by settings=ProposalSettings(conditions=...)",
-            )
-        if isinstance(asked.settings.conditions, str):
-            trained_range(asked.sampler)
-        return None
+        return exactness.refusal_of_given(asked, cls.mode)
 
     @classmethod
     def refusal_in(cls, asked: Asked, simulation: Simulation) -> Refusal | None:
         """Why proposals cannot be exact in a simulation."""
         reason = exactness.why_not_exact(asked.sampler, simulation, asked.bias)
-        error = f"mode='exact' is not possible: {reason}; use mode='seed'"
+        error = f"mode={cls.mode!r} is not possible: {reason}; use mode='seed'"
         return Refusal(reason, error) if reason else None
 
     @classmethod
@@ -183,7 +128,7 @@ class ExactMove:
             potential_beside(start.simulation, asked.bias.force_groups()),
             Screen(topology, start.positions[atoms], None, kept, atoms.tolist()),
             GAS_CONSTANT * start.temperature,
-            asked.settings.candidates,
+            asked.settings.candidates or CANDIDATES,
             asked.settings.conditions,
         )
         if not keeps_place(asked.sampler):
@@ -212,11 +157,16 @@ class ExactMove:
         drawn = made.draw(TRIED, np.random.default_rng(0))
         tried, _ = sampler.sample_with_log_prob(drawn, seed=0)  # refuses what it was not made for
         exactness.require_lengths(self.potential, sampler, tried)
-        self._memory.clear()  # another density: other weights
+        self._record.clear()  # another density: other weights
         self.sampler: DensitySampler = sampler
         self.conditions: Conditions = made
         self.atoms = np.asarray(sampler.atoms, dtype=int)
         self.noise = np.asarray(sampler.condition_noise, dtype=float)
+
+    def _set_candidates(self, n_candidates: int) -> None:
+        """Have so many fresh candidates from now on; what is remembered is gone."""
+        self.n_candidates = n_candidates
+        self._record = CandidateRecord(self._n_cvs, n_candidates, self.mode)
 
     def follow(self, context: openmm.Context, temperature: float) -> None:
         """Take over the parameters of the running Context, its energy, and the temperature [K]."""
@@ -228,7 +178,7 @@ class ExactMove:
         if kT != self.kT:
             log.warning("exact proposals go on at %.1f K", temperature)
             self.kT = kT
-            self._memory.clear()  # other weights
+            self._record.clear()  # other weights
 
     def attempt(
         self,
@@ -251,11 +201,10 @@ class ExactMove:
         Attempt
             With positions, superposed on the current ones, if a candidate was chosen.
         """
-        current = positions[None, self.atoms]
-        cvs = self.bias.cv_values(positions)[None]
-        here = noisy_conditions(cvs, self.noise, self.sampler.variables, rng)
+        cvs, here = self._conditioned(positions, rng)
         if not np.isfinite(self.conditions.log_density(here)[0]):
-            return self._kept(cvs[0], here[0], OUTSIDE_CONDITIONS)
+            return self._kept(cvs, here[0], OUTSIDE_CONDITIONS)
+        current = positions[None, self.atoms]
         drawn = self.conditions.draw(self.n_candidates, rng)
         seed = int(rng.integers(1, 2**31 - 1))
         made, log_prob = self.sampler.sample_with_log_prob(drawn, seed=seed)
@@ -267,8 +216,19 @@ class ExactMove:
         chosen = int(choose(weighed.log_weights[0], weighed.log_weights[1:], rng))
         return self._attempt(x, conditions, weighed, chosen, positions)
 
+    def _conditioned(
+        self, positions: NDArray[np.float64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """CVs (n_cvs,) of the current configuration, and a condition (1, n_cvs) drawn for them."""
+        cvs = self.bias.cv_values(positions)[None]
+        return cvs[0], noisy_conditions(cvs, self.noise, self.sampler.variables, rng)
+
     def weigh(
-        self, x: NDArray[np.float64], conditions: NDArray[np.float64], log_prob: NDArray[np.float64]
+        self,
+        x: NDArray[np.float64],
+        conditions: NDArray[np.float64],
+        log_prob: NDArray[np.float64],
+        with_slopes: bool = False,
     ) -> Weighed:
         """Weights of configurations of the sampler.
 
@@ -280,38 +240,26 @@ class ExactMove:
             For which they were made.
         log_prob : ndarray, shape (n,)
             Log density of the sampler.
+        with_slopes : bool
+            Whether to evaluate forces as well.
         """
-        n, n_cvs = conditions.shape
-        reasons = self.screen.check(x).astype("U24")
-        reasons[(reasons == PASSED) & ~np.isfinite(log_prob)] = OUTSIDE_GENERATOR
-        terms = {name: np.full(n, np.nan) for name in ("energy", "bias", "fixman", "noise")}
-        cvs, rows = np.full((n, n_cvs), np.nan), np.flatnonzero(reasons == PASSED)
-        if len(rows):
-            whole = np.empty((len(rows), *x.shape[1:]))
-            whole[:, self.atoms] = x[rows]
-            cvs[rows] = self.bias.cv_values(whole)
-            reasons[rows[self._misplaced(cvs[rows], conditions[rows])]] = CV_ERROR
-            terms["energy"][rows] = self.potential.energies(whole)
-            terms["bias"][rows] = self.bias.bias_of_cvs(cvs[rows])
-            terms["fixman"][rows] = self.potential.half_log_det(whole)
-            terms["noise"][rows] = log_condition_noise(
-                conditions[rows], cvs[rows], self.noise, self.sampler.variables
-            )
-            reasons[rows[np.isinf(terms["energy"][rows])]] = ENERGY_NOT_FINITE
-        log_weights = LogWeights(
-            reduced_energy=(terms["energy"] + terms["bias"]) / self.kT,
-            log_prob=log_prob,
-            log_density=self.conditions.log_density(conditions),
-            fixman=terms["fixman"],
-            log_noise=terms["noise"],
-        ).total()
-        log_weights[reasons != PASSED] = -np.inf
-        return Weighed(reasons, cvs, terms["energy"], terms["bias"], log_weights, len(rows))
+        noise, variables = self.noise, self.sampler.variables
+        potential = WithGradients(self.potential) if with_slopes else self.potential
+        target = Target(self.bias, potential, self.screen, self.kT, variables, noise, self._whole)
+        log_density = self.conditions.log_density(conditions)
+        weighed = target.weigh(Made(x, conditions, log_prob, log_density))
+        if not isinstance(potential, WithGradients):
+            return weighed
+        slopes = np.full(x.shape, np.nan)
+        slopes[~np.isnan(weighed.energies)] = -potential.gradients[:, self.atoms] / self.kT
+        slopes[np.isneginf(weighed.log_weights)] = np.nan
+        return replace(weighed, slopes=slopes)
 
-    def _misplaced(self, cvs: NDArray, conditions: NDArray) -> NDArray:
-        """Whether a CV that is a coordinate has not the value asked for."""
-        away = np.abs(cv_differences(self.sampler.variables, conditions, cvs))
-        return ~(away[:, self.noise == 0] <= PLACED_WITHIN).all(axis=1)
+    def _whole(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Configurations (n, n_atoms, 3) in the order of the System."""
+        whole = np.empty_like(x)
+        whole[:, self.atoms] = x
+        return whole
 
     def _kept(self, cvs: NDArray, condition: NDArray, reason: str) -> Attempt:
         return Attempt(condition, cvs, cvs, reason=f"{KEPT_CURRENT}: {reason}")
@@ -320,8 +268,6 @@ class ExactMove:
         self, x: NDArray, conditions: NDArray, weighed: Weighed, chosen: int, positions: NDArray
     ) -> Attempt:
         """What became of a move, in the words of the table."""
-        fresh = weighed.log_weights[1:]
-        self._remember(weighed, conditions)
         row = 1 + chosen
         energy, cvs = float(weighed.energies[row]), weighed.cvs[row]
         reason, moved = PASSED, None
@@ -332,54 +278,16 @@ class ExactMove:
             own, onto = x[row][None], positions[self.atoms]
             moved = np.empty_like(positions)
             moved[self.atoms] = own if keeps_place(self.sampler) else superpose(own, onto)
-        best = fresh.max()
-        largest = float(1 / np.exp(fresh - best).sum()) if np.isfinite(best) else np.nan
-        self._watch(largest)
-        self._sizes.append(kish_effective_sample_size(fresh))
-        counted = Counter(str(reason) for reason in weighed.reasons[1:] if reason)
-        candidates = Candidates(
-            len(fresh), dict(counted), weighed.evaluated, self._sizes[-1], largest
-        )
+        candidates = self._record.add(weighed.without_first(), conditions[1:], self.kT)
         return Attempt(conditions[row], cvs, cvs, energy, energy, reason, moved, candidates)
-
-    def _watch(self, largest: float) -> None:
-        """Say so when the weights are dominated by a few; again only after ten times as long."""
-        self._recent.append(1.0 if np.isnan(largest) else largest)
-        self._moves += 1
-        if self.n_candidates < 10 or self._moves < self._quiet_until:
-            return
-        if (typical := float(np.median(self._recent))) > DOMINATED:
-            log.warning(
-                "exact proposals are dominated by a few: over the last %d moves the best of %d "
-                "candidates typically had %.0f %% of their weight; train the generator longer, or "
-                "on frames from where the run is, or draw conditions from where the free energy is "
-                "low (GridConditions)",
-                len(self._recent), self.n_candidates, 100 * typical,
-            )  # fmt: skip
-            self._quiet_until = 10 * self._moves
 
     def summary(self) -> str:
         """How many of the candidates count, in words."""
-        typical = np.median(self._sizes) if self._sizes else np.nan
-        return f"effective sample size {typical:.3g} of {self.n_candidates} candidates (median)"
-
-    def _remember(self, weighed: Weighed, conditions: NDArray) -> None:
-        """Keep the weights without the bias, for the diagnostics."""
-        logs, cvs = weighed.log_weights[1:].copy(), weighed.cvs[1:]
-        alive = np.isfinite(logs)
-        logs[alive] += weighed.bias[1:][alive] / self.kT
-        self._memory.add(np.where(np.isfinite(cvs), cvs, conditions[1:]), logs)
+        return self._record.summary()
 
     def saved(self) -> dict[str, NDArray]:
-        """What it remembers (see `Remembered`), and what its warning looks back on.
-
-        ``recent`` and ``sizes`` (n,); ``moves`` (2,): their number, and until when it is quiet.
-        """
-        return self._memory.saved() | {
-            "recent": np.array(self._recent),
-            "sizes": np.array(self._sizes),
-            "moves": np.array([self._moves, self._quiet_until]),
-        }
+        """What its `CandidateRecord` saves."""
+        return self._record.saved()
 
     def restore_saved(self, arrays: dict[str, NDArray]) -> None:
         """Take over what `saved` gave.
@@ -389,12 +297,8 @@ class ExactMove:
         ValueError
             If it does not fit.
         """
-        self._memory.restore_saved(arrays)
-        for name, kept in (("recent", self._recent), ("sizes", self._sizes)):
-            kept.clear()
-            kept.extend(saved_array(arrays, name, (None,)).tolist())
-        self._moves, self._quiet_until = map(int, saved_array(arrays, "moves", (2,)))
+        self._record.restore_saved(arrays)
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:
         """CVs (n, n_cvs) and log weights (n,) of candidates, against the unbiased ensemble."""
-        return self._memory.all()
+        return self._record.weighed_candidates()

@@ -8,10 +8,20 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from openmm_cgan.attached_parts import attachments
+from openmm_cgan.frames import topology_hash
 from openmm_cgan.plumed.bias.watch import integrated_groups
 from openmm_cgan.potentials import constraints_of, masses_of
-from openmm_cgan.proposals import DensitySampler, Sampler, generated_atoms, knows_density
-from openmm_cgan.states import positions_of
+from openmm_cgan.proposals import (
+    DensitySampler,
+    Sampler,
+    generated_atoms,
+    hangs_on_rest,
+    knows_density,
+)
+from openmm_cgan.proposals.targets import trained_range
+from openmm_cgan.reporters.contexts import present_of
+from openmm_cgan.reporters.moves.move import Asked, Refusal
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -47,24 +57,106 @@ def why_not_exact(sampler: Sampler, simulation: Simulation, bias: PlumedBias) ->
         return "the System has a periodic box; exact proposals are for vacuum and implicit solvent"
     missing = system.getNumParticles() - len(generated_atoms(sampler, simulation.topology))
     if missing:
-        return f"{missing} of the System's particles are not generated, and all that interact must"
+        return (
+            f"{missing} of the System's particles are not generated, and all that interact must; "
+            "a part that hangs on the rest is moved exactly by mode='local', with a generator "
+            "trained by featurize=ZMatrixFeatures.of_part(...)"
+        )
     if (masses_of(system) == 0).any():
         return "the System has virtual sites or fixed particles (mass 0)"
     if sampler.constant_others:
         return f"the generator does not vary {', '.join(map(str, sampler.constant_others))}"
-    held = _pairs(sampler.constant_bonds)
     constrained = _pairs(constraints_of(system)[0])
-    if held != constrained:
-        return (
-            f"the System constrains {len(constrained)} distances and the generator holds "
-            f"{len(held)} bonds, which differ, first in the atoms "
-            f"{sorted(min(held ^ constrained, key=sorted))}"
-        )
+    return _why_held_otherwise(sampler, constrained) or _why_run_forbids(simulation, bias)
+
+
+def why_not_local(sampler: Sampler, simulation: Simulation, bias: PlumedBias) -> str:
+    """Why a part can not be moved exactly among the rest of a simulation; empty if it can.
+
+    Parameters
+    ----------
+    sampler : Sampler
+    simulation : openmm.app.Simulation
+        Only read.
+    bias : PlumedBias
+    """
+    system = simulation.system
+    if not hangs_on_rest(sampler):
+        return "the generator does not make a part that hangs on the rest"
+    atoms = generated_atoms(sampler, simulation.topology).tolist()
+    try:
+        ends = attachments(simulation.topology, atoms)
+    except ValueError as error:
+        return str(error)
+    strange = sorted({b for _, b in ends} - set(sampler.rest.tolist()))
+    if strange or max(sampler.rest) >= system.getNumParticles():
+        return f"the part hangs on the atoms {strange} here, and on others where it was trained"
+    whole = sampler.topology_hash
+    if not ends and whole and whole != topology_hash(simulation.topology):
+        return "the part is a molecule by itself, and was trained among others than are here"
+    if reason := _why_particles_forbid(system, set(atoms)):
+        return reason
+    if sampler.constant_others:
+        return f"the generator does not vary {', '.join(map(str, sampler.constant_others))}"
+    touching = {pair for pair in _pairs(constraints_of(system)[0]) if pair & set(atoms)}
+    return _why_held_otherwise(sampler, touching) or _why_run_forbids(simulation, bias)
+
+
+def _why_particles_forbid(system: openmm.System, part: set[int]) -> str:
+    """Why some particles of a System do not let a part of it be moved."""
+    masses = masses_of(system)
+    if massless := sorted(atom for atom in part if masses[atom] == 0):
+        return f"the atoms {massless} of the part are virtual sites or fixed (mass 0)"
+    for site in np.flatnonzero(masses == 0).tolist():
+        if system.isVirtualSite(site):
+            made = system.getVirtualSite(site)
+            if part & {made.getParticle(k) for k in range(made.getNumParticles())}:
+                return f"the virtual site {site} goes with atoms of the part"
+    if any(isinstance(force, openmm.DrudeForce) for force in system.getForces()):
+        return "the System has Drude particles, which are colder than the rest"
+    return ""
+
+
+def _why_held_otherwise(sampler: DensitySampler, constrained: set[frozenset[int]]) -> str:
+    """Why the bonds that a generator holds are not some constraints."""
+    held = _pairs(sampler.constant_bonds)
+    if held == constrained:
+        return ""
+    return (
+        f"the System constrains {len(constrained)} distances of the generated atoms and the "
+        f"generator holds {len(held)} bonds, which differ, first in the atoms "
+        f"{sorted(min(held ^ constrained, key=sorted))}"
+    )
+
+
+def _why_run_forbids(simulation: Simulation, bias: PlumedBias) -> str:
+    """Why the run's own density is not known: by its integrator, its bias, or other forces."""
     if reason := _why_integrator_forbids(simulation) or _why_bias_forbids(bias, simulation):
         return reason
-    if changing := _changing_forces(system, bias.force_groups()):
+    if changing := _changing_forces(simulation.system, bias.force_groups()):
         return f"the System has a force that may change during the run: {changing[0]}"
     return ""
+
+
+def refusal_of_given(asked: Asked, mode: str) -> Refusal | None:
+    """Why a sampler cannot be weighed, or the targets ask for seeds, whatever the simulation."""
+    kind = type(asked.sampler).__name__
+    if not knows_density(asked.sampler):
+        return Refusal(
+            f"the generator of {kind} has no density",
+            f"mode={mode!r} needs the density of what is proposed, and the generator of "
+            f"{kind} has none; use mode='seed', which marks a settle window after each "
+            "injection",
+        )
+    if not (isinstance(asked.targets, str) and asked.targets == "uniform"):
+        return Refusal(
+            "targets are given",
+            f"targets are for seeds; mode={mode!r} draws CV values from a known density: leave "
+            "targets out, and give one by settings=ProposalSettings(conditions=...)",
+        )
+    if isinstance(asked.settings.conditions, str):
+        trained_range(asked.sampler)
+    return None
 
 
 def why_not_replaced(sampler: Sampler, now: Sampler) -> str:
@@ -125,11 +217,23 @@ def require_lengths(potential: Potential, sampler: DensitySampler, made: NDArray
     ValueError
         If one is longer or shorter by more than a thousandth.
     """
-    pairs, lengths = potential.constraints, potential.constraint_lengths
-    if len(pairs) == 0:
-        return
     x = np.empty_like(made)
     x[:, np.asarray(sampler.atoms, dtype=int)] = made
+    require_held(potential.constraints, potential.constraint_lengths, x)
+
+
+def require_held(
+    pairs: NDArray[np.int64], lengths: NDArray[np.float64], x: NDArray[np.float64]
+) -> None:
+    """Check that pairs of atoms (k, 2) are at distances (k,) [nm] in all of (n, n_atoms, 3) [nm].
+
+    Raises
+    ------
+    ValueError
+        If one is longer or shorter by more than a thousandth.
+    """
+    if len(pairs) == 0:
+        return
     found = np.linalg.norm(x[:, pairs[:, 0]] - x[:, pairs[:, 1]], axis=-1)
     wrong = np.abs(found / lengths - 1).max(axis=0)
     worst = int(wrong.argmax())
@@ -197,10 +301,9 @@ def _why_integrator_forbids(simulation: Simulation) -> str:
 def _why_bias_forbids(bias: PlumedBias, simulation: Simulation) -> str:
     if bias.remembers:
         return "the bias depends on the steps before, through the list of models of NEIGH_SIZE"
-    state = simulation.context.getState(positions=True)
-    positions = positions_of(state)
+    positions, box = present_of(simulation)
     try:
-        bias.bias_of_cvs(bias.cv_values(positions)[None])
+        bias.bias_of_cvs(bias.cv_values(positions, box)[None])
     except ValueError as error:
         return f"the bias is not known as a function of the CVs ({error})"
     return ""

@@ -28,7 +28,7 @@ from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, Candidates
 from openmm_cgan.reporters.contexts import settle_steps_of
 from openmm_cgan.reporters.healing import HealingContext
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
-from openmm_cgan.reporters.placing import placed, rest_of
+from openmm_cgan.reporters.placing import placed, rest_of, tied_in
 from openmm_cgan.reporters.settling import SettleWatch
 from openmm_cgan.reporters.surroundings import Surroundings
 
@@ -123,15 +123,16 @@ class SeedMove:
         """Make the screen and the second Context, in which seeds are healed."""
         settings = asked.settings
         surroundings = Surroundings(
-            asked.bias, start.atoms, start.positions, start.box, keeps_place(asked.sampler)
-        )
+            asked.bias, start.atoms, start.positions, start.box, keeps_place(asked.sampler),
+            tied_in(asked.sampler, start.simulation, start.positions, start.box),
+        )  # fmt: skip
         tolerances = cv_tolerances(settings.screen, surroundings.variables, asked.sampler.cv_range)
         # those of the first sampler stay: the force constant of the healing goes by them
         screened = replace(settings.screen, cv_tolerance=tuple(tolerances.tolist()))
         settings = replace(settings, screen=screened)
         screen = Screen(
             start.simulation.topology,
-            start.positions[start.atoms],
+            surroundings.positions[start.atoms],
             surroundings,
             settings.screen,
             start.atoms.tolist(),
@@ -195,7 +196,9 @@ class SeedMove:
         counts = proposals.counts()
         passed = counts.pop(ACCEPTED)
         candidates = Candidates(len(proposals), counts, energies=passed)
-        return replace(self._healing.judge(proposals, self._screen, rng), candidates=candidates)
+        attempt = self._healing.judge(proposals, self._screen, rng)
+        healed = None if attempt.positions is None else here.back(attempt.positions)
+        return replace(attempt, positions=healed, candidates=candidates)
 
     def _visit(self, cvs: NDArray[np.float64]) -> None:
         if self._n_visited == len(self._visited):

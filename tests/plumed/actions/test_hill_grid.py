@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from openmm_cgan.plumed.actions import read_actions
-from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.metad.axis import Axis
 from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, STRETCH
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.input.language import read_statements
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from openmm_cgan.plumed.actions import ACTIONS, read_actions, read_known
-from openmm_cgan.plumed.actions.action import Given, Value
+from openmm_cgan.plumed.actions.action import Given
 from openmm_cgan.plumed.actions.metad.axis import Axis
 from openmm_cgan.plumed.actions.metad.heights import HeightOptions
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
@@ -17,6 +17,7 @@ from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.metad.totals import rct_of
 from openmm_cgan.plumed.actions.opes.settings import settings_at
 from openmm_cgan.plumed.actions.units import UnitSystem
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.chains import Distance, Torsion, TorsionOfVectors
 from openmm_cgan.plumed.actions.variables.components import DistanceComponents
 from openmm_cgan.plumed.input.language import PlumedInputError, read_statements

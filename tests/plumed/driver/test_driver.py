@@ -437,3 +437,36 @@ def test_hills_by_gradients_are_refused_in_a_box_in_another_form(positions, tmp_
     frames = (Frame(frame, SKEW) for frame in positions)
     with pytest.raises(ValueError, match="ADAPTIVE=GEOM in this box needs --backend kernel"):
         run_driver(tmp_path / "plumed.dat", frames, settings)
+
+
+@pytest.mark.plumed
+def test_forces_of_the_driver_and_of_an_action_in_one_file(xyz: Path, tmp_path: Path) -> None:
+    """The action backs up the file that the driver has begun, which the driver goes on with."""
+    text = (
+        "d: DISTANCE ATOMS=1,5\nRESTRAINT ARG=d AT=0 KAPPA=2\nDUMPFORCES ARG=d FILE=f FMT=%9.4f\n"
+    )
+    for backend in ("native", "kernel"):
+        folder = tmp_path / backend
+        settings = DriverSettings(
+            forces="f", forces_format="%9.4f", backend=backend, directory=folder
+        )
+        run_driver(text, read_trajectory(xyz, "ixyz"), settings)
+    for name in ("f", "bck.0.f"):
+        assert (tmp_path / "native" / name).read_text() == (tmp_path / "kernel" / name).read_text()
+
+
+@pytest.mark.plumed
+@pytest.mark.parametrize("kind", ["mf_crd", "mf_crdbox"])
+def test_a_crd_file_of_one_frame_is_read_as_plumed_reads_it(kind: str, tmp_path: Path) -> None:
+    numbers = np.random.default_rng(1).normal(scale=90, size=(7, 3)).round(3).ravel()
+    texts = [f"{x:8.3f}" for x in numbers]
+    rows = ["".join(texts[k : k + 10]) for k in range(0, 21, 10)]
+    box = [] if kind == "mf_crd" else ["  90.000  91.500  92.250"]
+    (tmp_path / "t.crd").write_text("\n".join(["title", *rows, *box, ""]))
+    (tmp_path / "p.dat").write_text("DUMPATOMS ATOMS=1-7 FILE=a.xyz\n")
+    command = [plumed_command(), "driver", "--plumed", "p.dat", f"--{kind}", "t.crd"]
+    done = [*command, "--natoms", "7"]
+    subprocess.run(done, cwd=tmp_path, check=True, capture_output=True)
+    frames = read_trajectory(tmp_path / "t.crd", kind, n_atoms=7)
+    run_driver(tmp_path / "p.dat", frames, DriverSettings(directory=tmp_path / "ours"))
+    assert (tmp_path / "ours" / "a.xyz").read_text() == (tmp_path / "a.xyz").read_text()

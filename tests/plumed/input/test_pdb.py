@@ -25,17 +25,21 @@ END
         ("@phi-2", (0, 1, 3, 5)),
         ("@psi-A2", (1, 3, 5, 6)),
         ("@CB-A_2,@C-1,@N-2,@H-2", (4, 0, 1, 2)),
+        ("{@mda:{name CB or name H} @mda:{resid 1} 2}", (2, 4, 0, 1)),
+        ("{@mdt:{resname ALA and not name C} @mda:{resname ACE}}", (1, 2, 3, 4, 0)),
     ],
 )
 def test_selectors_of_molinfo(tmp_path, selector, atoms):
+    if "@mdt" in selector:
+        pytest.importorskip("mdtraj")
     (tmp_path / "ala.pdb").write_text(MOLECULE)
-    text = f"MOLINFO STRUCTURE=ala.pdb\nt: TORSION ATOMS={selector}\n"
+    text = f"MOLINFO STRUCTURE=ala.pdb\nt: GROUP ATOMS={selector}\n"
     actions = read_actions(read_statements(text), folder=tmp_path)
     assert actions[-1].atoms == atoms
 
 
 @pytest.mark.parametrize(
-    "selector", ["@phi-1", "@phi-9", "@XX-2", "@phi-B2", "@nothing", "@mdt:{x}"]
+    "selector", ["@phi-1", "@phi-9", "@XX-2", "@phi-B2", "@nothing", "@mda:{x}", "@mda:{resid 7}"]
 )
 def test_selectors_that_select_nothing_are_errors(tmp_path, selector):
     (tmp_path / "ala.pdb").write_text(MOLECULE)

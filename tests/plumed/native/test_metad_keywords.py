@@ -7,11 +7,11 @@ import pytest
 
 from benchmarks.eight_atoms import BOXES, deviation, random_frames
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.metad.adaptive import from_columns, to_columns
 from openmm_cgan.plumed.actions.metad.axis import Axis
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.tempering import highest_pass
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.driver.driver import run_driver
 from openmm_cgan.plumed.driver.settings import DriverSettings

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.eight_atoms import BOXES, random_frames
 from openmm_cgan.plumed.actions import read_actions
-from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.opes.kernels import Kernels
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields, read_tables
 from openmm_cgan.plumed.input.language import PlumedInputError, read_statements

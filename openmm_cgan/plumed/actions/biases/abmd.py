@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.biases.bias import ARG, Bias
+from openmm_cgan.plumed.actions.biases.noise import NormalDeviates
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.input.expressions import namespace
 
 
@@ -23,6 +25,8 @@ class Abmd(Bias):
     ----------
     least : list of float
         That for each argument; negative before the first step.
+    noise : list of float
+        What is added to it where it holds at the step that comes.
     """
 
     in_python = True
@@ -33,15 +37,21 @@ class Abmd(Bias):
         Keyword("TO", "reals", "target for each argument", compulsory=True),
         Keyword("KAPPA", "reals", "force constant for each argument", compulsory=True),
         Keyword("MIN", "reals", "the least squared distance to begin with"),
-        Keyword("NOISE", "reals", "natively none"),
-        Keyword("SEED", "reals", "natively none"),
+        Keyword(
+            "NOISE", "reals", "how much the least is moved at random at each step", default=0.0
+        ),
+        Keyword("SEED", "integers", "of the random numbers of each argument"),
     )
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
         options = given.options
-        if any(options["NOISE"] or ()):
-            raise self.not_native("NOISE", "noise is not native")
+        self._strength: list[float] = list(options["NOISE"])
+        if any(self._strength) and options["SEED"] is None:
+            message = "natively with SEED=: without one PLUMED takes the time of the day"
+            raise self.not_native("NOISE", message)
+        self._deviates = [NormalDeviates(seed) for seed in options["SEED"] or ()]
+        self.noise = [self._draw(i) for i in range(len(self.arguments))]
         self.to: tuple[float, ...] = options["TO"]
         self.kappa: tuple[float, ...] = options["KAPPA"]
         self.least = list(options["MIN"] or (-1.0,) * len(self.arguments))
@@ -51,12 +61,16 @@ class Abmd(Bias):
         least = (Value(f"{self.label}.{value.name}_min") for value in self.arguments)
         return (*super().outputs, *least, Value(f"{self.label}.force2"))
 
+    def _draw(self, i: int) -> float:
+        strength = self._strength[i]
+        return 2 * self._deviates[i].draw() * strength if strength > 0 else 0.0
+
     def _away(self, i: int, x: Any) -> tuple[Any, Any, Any]:
-        """Distance from the target, its square, and how far that is above the least."""
+        """Distance from the target, its square, and how far that is above the least that holds."""
         way = self.arguments[i].difference(self.to[i], x)
         square = way * way
-        above = square - self.least[i]
-        held = (above > 0) & (self.least[i] >= 0)
+        held = (square >= self.least[i]) & (self.least[i] >= 0)
+        above = square - (self.least[i] + self.noise[i])
         return way, square, namespace(above).where(held, above, above * 0)
 
     def energy(self, arguments: list[Any]) -> Any:
@@ -86,12 +100,28 @@ class Abmd(Bias):
             square = float(self.arguments[i].difference(self.to[i], x)) ** 2
             if self.least[i] < 0 or square < self.least[i]:
                 self.least[i] = square
+            else:
+                self.least[i] += self.noise[i]
+            if square <= self._strength[i]:  # so near there is none any more
+                self._strength[i] = 0.0
+            self.noise[i] = self._draw(i)
 
     def saved(self) -> dict[str, np.ndarray]:
-        return {"least": np.array(self.least)}
+        kept = {"least": np.array(self.least)}
+        if self._deviates:
+            kept |= {"noise": np.array(self.noise), "strength": np.array(self._strength)}
+            kept["deviates"] = np.array([one.saved() for one in self._deviates])
+        return kept
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
-        self.least = saved_array(arrays, "least", (len(self.arguments),)).tolist()
+        n = len(self.arguments)
+        self.least = saved_array(arrays, "least", (n,)).tolist()
+        if self._deviates:
+            self.noise = saved_array(arrays, "noise", (n,)).tolist()
+            self._strength = saved_array(arrays, "strength", (n,)).tolist()
+            states = saved_array(arrays, "deviates", (n, None))
+            for one, state in zip(self._deviates, states, strict=True):
+                one.restore_saved(state)
 
 
 def _arrays(arguments: list[Any]) -> list[Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword
+from openmm_cgan.plumed.actions.values import Value, spans_of
 
 ARG = Keyword("ARG", "arguments", "the values that it acts on", compulsory=True)
 AT = Keyword("AT", "reals", "centre for each argument", compulsory=True)
@@ -42,6 +43,11 @@ class Bias(Action):
     @property
     def outputs(self) -> tuple[Value, ...]:
         return (Value(f"{self.label}.bias", "energy"),)
+
+    @property
+    def of_vectors(self) -> bool:
+        """Whether its arguments are elements of vectors, which it adds up over."""
+        return any(value.vector for value in self.arguments)
 
     def energy(self, arguments: list[Any]) -> Any:
         """Energy for values of the arguments.
@@ -127,3 +133,21 @@ class SeparableBias(Bias):
         """
         slopes = [-float(self.force(i, x)) for i, x in enumerate(arguments)]
         return float(self.energy(arguments)), slopes
+
+
+def check_vectors(bias: SeparableBias) -> None:
+    """Check that all arguments are numbers or all are vectors, each vector once.
+
+    Raises
+    ------
+    PlumedInputError
+    """
+    names = [bias.arguments[span.start].vector for span in spans_of(bias.arguments)]
+    if not any(names):
+        return
+    if not all(names):
+        raise bias.error("ARG", "vectors and numbers together; give each a bias of its own")
+    if len(set(names)) < len(names):
+        raise bias.error("ARG", "a vector is named twice")
+    if bias.stride != 1:
+        raise bias.not_native("STRIDE", "of a bias on a vector it is natively 1")

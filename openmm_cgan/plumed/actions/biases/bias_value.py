@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.biases.bias import ARG, STRIDE, SeparableBias
+from openmm_cgan.plumed.actions.values import Value
 
 
 class BiasValue(SeparableBias):

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from openmm_cgan.plumed.actions.action import Given, Keyword
-from openmm_cgan.plumed.actions.biases.bias import ARG, AT, STRIDE, SeparableBias
+from openmm_cgan.plumed.actions.action import Given, Keyword, Scope
+from openmm_cgan.plumed.actions.biases.bias import (
+    ARG,
+    AT,
+    STRIDE,
+    SeparableBias,
+    check_vectors,
+)
+from openmm_cgan.plumed.actions.values import Value, spans_of
 from openmm_cgan.plumed.input.expressions import namespace
 
 
@@ -22,6 +29,7 @@ class _Wall(SeparableBias):
         STRIDE,
     )
     side = 1.0  # +1 acts above AT, -1 below
+    takes_vectors = True
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
@@ -33,6 +41,24 @@ class _Wall(SeparableBias):
         self.eps: tuple[float, ...] = options["EPS"]
         if any(eps == 0 for eps in self.eps):
             raise self.error("EPS", "must not be zero")
+        check_vectors(self)
+
+    def enter(self, scope: Scope) -> None:
+        super().enter(scope)
+        if self.of_vectors:
+            scope.shortcuts[self.label] = {"bias"}  # of a BIASVALUE without a label
+            names = (f"{self.label}.bias", f"{self.label}.force2")
+            scope.other_names.update(zip(names, self.outputs, strict=True))
+
+    @property
+    def count_in_plumed(self) -> int:
+        return 6 + 14 * len(spans_of(self.arguments)) if self.of_vectors else 2
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        if not self.of_vectors:
+            return super().outputs
+        return Value(f"{self.label}_bias", "energy"), Value(f"{self.label}_force2")
 
     def _depth(self, i: int, x: Any) -> Any:
         delta = self.arguments[i].difference(self.at[i], x)

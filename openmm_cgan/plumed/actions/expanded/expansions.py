@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.run_keywords import TEMP
+from openmm_cgan.plumed.actions.values import Value
 
 EXPANSION_KEYWORDS = (
     Keyword("ARG", "arguments", "the values that are expanded", compulsory=True),
@@ -78,8 +79,19 @@ class Expansion(Function):
         observed : ndarray, shape (n_observations, n_arguments)
         """
 
+    n_counts: ClassVar[int] = 1  # numbers that tell how many states there are
+
+    @property
+    def counts(self) -> list[int]:
+        """These numbers, of length `n_counts`."""
+        return [len(self.names or ())]
+
     def choose_number(self, number: int) -> None:
-        """Choose as many states as an earlier run has chosen."""
+        """Choose as many states as an earlier run has chosen: by its `counts`."""
+
+    def choose_like(self, names: list[str]) -> None:
+        """Choose the states whose names an earlier run has written."""
+        self.choose_number(len(names))
 
     def reduced(self, arguments: Sequence[Any]) -> list[Any]:
         """What each value adds to the reduced energies of the states.

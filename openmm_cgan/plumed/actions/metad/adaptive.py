@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, STRETCHED, Kernel, reach_of
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
+from openmm_cgan.plumed.actions.values import Value
 
 THINNEST = 1e-14  # ratio of squared widths, below which rounding is all there is of the smaller
 

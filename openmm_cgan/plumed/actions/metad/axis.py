@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Given, Value
+from openmm_cgan.plumed.actions.action import Action, Given
 from openmm_cgan.plumed.actions.metad.gaussian import reach_of
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.input.words import read_real
 
 MAX_GRID_POINTS = 8_000_000

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
 from openmm_cgan.plumed.actions.neighbour_lists import PATIENCE, REACH, largest_patience
+from openmm_cgan.plumed.actions.values import Value
 
 LIST_KEYWORDS = (
     Keyword("NLIST", "flag", "without a grid, sum the near hills only; gives nlker and nlsteps"),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.metad.gaussian import CUTOFF, STRETCHED, Kernel
+from openmm_cgan.plumed.actions.values import Value
 
 BLOCK = 1_000_000  # hills times points that one step of a batch works on
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.metad.adaptive import WideHillSum
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.hill_lists import ListedHillSum
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
 from openmm_cgan.plumed.actions.metad.options import MetadOptions
+from openmm_cgan.plumed.actions.values import Value
 
 log = logging.getLogger("openmm_cgan")
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Given, Value
+from openmm_cgan.plumed.actions.action import Given
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.metad.acceleration import Acceleration, AdaptivePace
 from openmm_cgan.plumed.actions.metad.adaptive import (
@@ -38,6 +38,7 @@ from openmm_cgan.plumed.actions.metad.options import (
 from openmm_cgan.plumed.actions.metad.tempering import Transition
 from openmm_cgan.plumed.actions.metad.totals import HillTotals, rct_of
 from openmm_cgan.plumed.actions.update_window import UpdateWindow
+from openmm_cgan.plumed.actions.values import Value
 
 
 class Metad(Bias):

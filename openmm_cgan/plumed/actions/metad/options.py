@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.metad.acceleration import (
     ACCELERATION_KEYWORDS,
     AccelerationOptions,
@@ -35,6 +35,7 @@ from openmm_cgan.plumed.actions.run_keywords import (
     read_restart,
 )
 from openmm_cgan.plumed.actions.update_window import WINDOW_KEYWORDS, read_window
+from openmm_cgan.plumed.actions.values import Value
 
 _NUMBERS = ("nlker", "nlsteps", "acc", "pace")  # outputs that are no energies
 MAX_AXES = 3  # of a grid

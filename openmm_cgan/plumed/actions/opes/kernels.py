@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Value
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.input.expressions import namespace
 
 BLOCK = 1_000_000  # numbers that one step of a batch works on

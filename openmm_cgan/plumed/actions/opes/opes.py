@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.opes.kernels import Kernels
 from openmm_cgan.plumed.actions.opes.neighbours import Neighbours
 from openmm_cgan.plumed.actions.opes.options import EXTRA_BIAS, OPES_KEYWORDS, read_opes
 from openmm_cgan.plumed.actions.opes.settings import OpesSettings, settings_at
 from openmm_cgan.plumed.actions.opes.widths import KernelWidths
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.input.expressions import namespace
 
 # What is summed up during a run, besides the kernels

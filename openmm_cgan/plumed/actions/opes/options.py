@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.biases.bias import STRIDE
 from openmm_cgan.plumed.actions.neighbour_lists import PATIENCE, REACH, largest_patience
 from openmm_cgan.plumed.actions.run_keywords import (
@@ -15,6 +15,7 @@ from openmm_cgan.plumed.actions.run_keywords import (
     check_format,
     read_restart,
 )
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.input.words import read_real
 
 OPES_KEYWORDS = (

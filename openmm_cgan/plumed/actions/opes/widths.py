@@ -11,8 +11,8 @@ import math
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.opes.options import SigmaOptions
+from openmm_cgan.plumed.actions.values import Value
 
 log = logging.getLogger("openmm_cgan")
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.metad.adaptive import (
     WideHillSum,
     Widths,
@@ -21,6 +20,7 @@ from openmm_cgan.plumed.actions.metad.gaussian import CUT
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.metad.hill_sums import HillSum
 from openmm_cgan.plumed.actions.pbmetad.options import FamilyOptions, PbmetadOptions
+from openmm_cgan.plumed.actions.values import Value
 
 
 class Family:

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.metad.adaptive import ADAPTIVE_KEYWORDS, WidthOptions, read_widths
 from openmm_cgan.plumed.actions.metad.axis import Axis, read_axis, require_room
 from openmm_cgan.plumed.actions.metad.heights import HeightOptions
 from openmm_cgan.plumed.actions.metad.options import WALKER_KEYWORDS, Walkers, read_walkers
 from openmm_cgan.plumed.actions.run_keywords import RESTART, TEMP, check_format, read_restart
 from openmm_cgan.plumed.actions.update_window import WINDOW_KEYWORDS, read_window
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.input.words import split_vector
 
 log = logging.getLogger("openmm_cgan")

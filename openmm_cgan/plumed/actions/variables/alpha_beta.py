@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
-from openmm_cgan.plumed.actions.variables.many import ManyVariable
+from openmm_cgan.plumed.actions.action import Given, Keyword
+from openmm_cgan.plumed.actions.values import Value
+from openmm_cgan.plumed.actions.variables.many import EACH, ManyVariable
 from openmm_cgan.plumed.actions.variables.reductions import Reduction
 from openmm_cgan.plumed.geometry.vectors import cross, dot
 from openmm_cgan.plumed.input.expressions import namespace
@@ -29,6 +30,7 @@ class AlphaBeta(ManyVariable):
         Keyword("NOPBC", "flag", "ignore the periodic box"),
     )
     makes_whole = True
+    vector_name = ""
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
@@ -55,17 +57,21 @@ class AlphaBeta(ManyVariable):
         return np.array(each or [default if common is None else common] * n, dtype=float)
 
     @property
+    def count_in_plumed(self) -> int:
+        return 10
+
+    @property
     def outputs(self) -> tuple[Value, ...]:
         return (Value(self.label),)
 
-    def elements(self, vectors: Any) -> Any:
+    def elements(self, vectors: Any, rows: slice = EACH) -> Any:
         a, b, c = (tuple(vectors[..., k, axis] for axis in range(3)) for k in range(3))
         across, length2 = cross(b, c), dot(b, b)
         cosine = dot(a, b) * dot(b, c) - dot(a, c) * length2
         xp = namespace(vectors)
         return xp.atan2(xp.sqrt(length2) * dot(a, across), cosine)
 
-    def element_slopes(self, vectors: np.ndarray) -> np.ndarray:
+    def element_slopes(self, vectors: np.ndarray, rows: slice = EACH) -> np.ndarray:
         # Blondel, Karplus, J. Comput. Chem. 17, 1132 (1996)
         a, b, c = (vectors[:, k] for k in range(3))
         m, n = np.cross(a, b), np.cross(b, c)

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.components import (
     DISTANCE_KEYWORDS,
     NOPBC,

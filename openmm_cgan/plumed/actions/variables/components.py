@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.variable import (
     BoxEdge,
     BoxKind,

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.contacts import PairSum
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Name, Term
 from openmm_cgan.plumed.geometry.switching import Switch, read_switch

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Given, Keyword
+from openmm_cgan.plumed.actions.action import Given, Keyword, Scope
 from openmm_cgan.plumed.actions.variables.contacts import switch_of
-from openmm_cgan.plumed.actions.variables.many import ManyVariable, lengths_of
+from openmm_cgan.plumed.actions.variables.many import EACH, ManyVariable, lengths_of
 from openmm_cgan.plumed.actions.variables.reductions import (
     REDUCTION_KEYWORDS,
     Reduction,
@@ -51,8 +51,17 @@ class CoordinationNumber(ManyVariable):
         self.switch = switch_of(self, options)
         moments = [_moment(self, number) for number in options["MOMENTS"] or ()]
         self.reductions = (*moments, *read_reductions(self, given))
-        if not self.reductions:
-            raise self.not_native(self.name, "a vector is not native; MEAN and others are")
+        self._species = tuple(atoms)
+
+    def enter(self, scope: Scope) -> None:
+        """Tell its atoms too, which PLUMED takes its label for as a group."""
+        scope.groups[self.label] = scope.groups[f"{self.label}_grp"] = self._species
+        super().enter(scope)
+
+    @property
+    def count_in_plumed(self) -> int:
+        moments = any(made.name.startswith("moment") for made in self.reductions)
+        return 8 + moments + sum(made.n_actions for made in self.reductions)
 
     @property
     def unit(self) -> str:
@@ -63,15 +72,15 @@ class CoordinationNumber(ManyVariable):
         """Which pairs are not an atom and itself, shape (n_elements, n_vectors)."""
         return self._ends[..., 0] != self._ends[..., 1]
 
-    def elements(self, vectors: Any) -> Any:
+    def elements(self, vectors: Any, rows: slice = EACH) -> Any:
         r = lengths_of(vectors) / self.units.length
         xp = namespace(vectors)
-        return xp.where(xp.asarray(self._counted), self.switch.value(r), r * 0).sum(-1)
+        return xp.where(xp.asarray(self._counted[rows]), self.switch.value(r), r * 0).sum(-1)
 
-    def element_slopes(self, vectors: np.ndarray) -> np.ndarray:
+    def element_slopes(self, vectors: np.ndarray, rows: slice = EACH) -> np.ndarray:
         unit = self.units.length**2
         squared = (vectors * vectors).sum(-1) / unit
-        slopes = np.where(self._counted, self.switch.with_slopes(squared)[1], 0.0)
+        slopes = np.where(self._counted[rows], self.switch.with_slopes(squared)[1], 0.0)
         return slopes[..., None] * vectors / unit
 
 

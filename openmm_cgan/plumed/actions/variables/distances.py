@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Given, Keyword
+from openmm_cgan.plumed.actions.action import Given, Keyword, Scope
+from openmm_cgan.plumed.actions.variables.centers import Center
 from openmm_cgan.plumed.actions.variables.many import (
+    EACH,
     MAX_VECTORS,
     ManyVariable,
     directions_of,
     lengths_of,
 )
 from openmm_cgan.plumed.actions.variables.reductions import REDUCTION_KEYWORDS, read_reductions
-from openmm_cgan.plumed.actions.variables.variable import Site
+from openmm_cgan.plumed.actions.variables.variable import BoxKind, CalledBack, Name, Site, Term
+from openmm_cgan.plumed.input.language import PlumedInputError
 
 _KEYWORDS = (
     Keyword("GROUP", "atoms", "all pairs of these"),
@@ -40,10 +44,34 @@ class Distances(ManyVariable):
         super().__init__(given)
         self.arrows = [[pair] for pair in self._pairs(given.options)]
         self.reductions = read_reductions(self, given)
-        if not self.reductions:
-            raise self.not_native(self.name, "a vector is not native; MIN=, MEAN and others are")
         if any(a == b for [(a, b)] in self.arrows):
             raise self.not_native(self.name, "the distance of an atom from itself")
+        self._given, self._has_centres = given, bool(given.options["ATOMSi"])
+
+    def enter(self, scope: Scope) -> None:
+        """Make the centres of the pairs of ATOMSi, which PLUMED takes its label for as a group."""
+        if self._has_centres:
+            try:
+                centres = [self._centre(k, pair) for k, [pair] in enumerate(self.arrows, start=1)]
+            except PlumedInputError:
+                scope.unplaced.add(self.label)
+                scope.count += 2 * len(self.arrows)
+            else:
+                for centre in centres:
+                    centre.enter(scope)
+                scope.groups[self.label] = scope.groups[f"{self.label}_grp"] = tuple(centres)
+        super().enter(scope)
+
+    @property
+    def count_in_plumed(self) -> int:
+        return 3 + self._has_centres + sum(made.n_actions for made in self.reductions)
+
+    def _centre(self, number: int, pair: tuple[Site, Site]) -> Center:
+        given, label = self._given, f"{self.label}_vatom{number}"
+        statement = replace(given.statement, action=Center.name, label=label)
+        absent = {"WEIGHTS": None, "SET_MASS": None, "SET_CHARGE": None}
+        options = absent | {"ATOMS": pair, "MASS": False, "PHASES": False, "NOPBC": False}
+        return Center(replace(given, label=label, statement=statement, options=options))
 
     def _pairs(self, options: dict[str, Any]) -> list[tuple[Site, Site]]:
         group, a, b = (options[word] for word in ("GROUP", "GROUPA", "GROUPB"))
@@ -71,24 +99,49 @@ class Distances(ManyVariable):
         if count > MAX_VECTORS:
             raise self.not_native(word, f"{count} pairs, natively {MAX_VECTORS} at most")
 
-    def elements(self, vectors: Any) -> Any:
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        row = index - len(self.reductions)
+        if row < 0:
+            return super().expression(index, name, box)
+        [pair] = self.arrows[row]
+        if (self.periodic and box.takes_other_images(pair)) or box.cannot_place(pair):
+            return super().expression(index, name, box)
+        return self._near_expression(name, Term(pair, "distance", periodic=self._near(box)))
+
+    def _near(self, box: BoxKind) -> bool:
+        """Whether OpenMM takes nearest images."""
+        return self.periodic and box.periodic
+
+    def _near_expression(self, name: Name, term: Term) -> str:
+        r = name(term)
+        return r if self.units.length == 1 else f"({r}*{1 / self.units.length!r})"
+
+    def elements(self, vectors: Any, rows: slice = EACH) -> Any:
         return lengths_of(vectors[..., 0, :]) / self.units.length
 
-    def element_slopes(self, vectors: np.ndarray) -> np.ndarray:
+    def element_slopes(self, vectors: np.ndarray, rows: slice = EACH) -> np.ndarray:
         return directions_of(vectors) / self.units.length
 
 
 class _Components(Distances):
+    def enter(self, scope: Scope) -> None:
+        super().enter(scope)
+        if not self.reductions:  # then label.* is the vectors along all three axes
+            scope.shortcuts[self.label].add("*")
+
     axis: ClassVar[int]
 
     @property
     def is_rigid(self) -> bool:
         return False
 
-    def elements(self, vectors: Any) -> Any:
+    def expression(self, index: int, name: Name, box: BoxKind) -> str:
+        return name(CalledBack(self, index))
+
+    def elements(self, vectors: Any, rows: slice = EACH) -> Any:
         return vectors[..., 0, self.axis] / self.units.length
 
-    def element_slopes(self, vectors: np.ndarray) -> np.ndarray:
+    def element_slopes(self, vectors: np.ndarray, rows: slice = EACH) -> np.ndarray:
         return np.broadcast_to(np.eye(3)[self.axis] / self.units.length, vectors.shape)
 
 
@@ -96,6 +149,7 @@ class XDistances(_Components):
     """Numbers made of many distances along x."""
 
     name, axis = "XDISTANCES", 0
+    vector_name = "{label}.x"
     summary = "the same of distances along x"
 
 
@@ -103,6 +157,7 @@ class YDistances(_Components):
     """Numbers made of many distances along y."""
 
     name, axis = "YDISTANCES", 1
+    vector_name = "{label}.y"
     summary = "the same of distances along y"
 
 
@@ -110,4 +165,5 @@ class ZDistances(_Components):
     """Numbers made of many distances along z."""
 
     name, axis = "ZDISTANCES", 2
+    vector_name = "{label}.z"
     summary = "the same of distances along z"

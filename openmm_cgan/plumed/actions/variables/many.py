@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Scope, Value
+from openmm_cgan.plumed.actions.action import Scope
+from openmm_cgan.plumed.actions.values import Value, elements_of
 from openmm_cgan.plumed.actions.variables.reductions import Reduction
 from openmm_cgan.plumed.actions.variables.variable import (
     BoxKind,
@@ -17,8 +18,11 @@ from openmm_cgan.plumed.actions.variables.variable import (
 )
 from openmm_cgan.plumed.geometry.vectors import shortest_image
 from openmm_cgan.plumed.input.expressions import namespace
+from openmm_cgan.plumed.input.words import NotNativeError
 
 MAX_VECTORS = 2_000_000
+EACH = slice(None)  # of the elements
+MAX_ELEMENTS = 1000  # that others may take one by one
 
 
 class ManyVariable(Variable):
@@ -30,17 +34,37 @@ class ManyVariable(Variable):
         Where the vectors of each element begin and end, shape (n_elements, n_vectors).
     reductions : tuple of Reduction
         One for each output.
+    is_vector : bool
+        Whether its elements are outputs too, behind the others: something takes them.
     """
 
     arrows: list[list[tuple[Site, Site]]]
     reductions: tuple[Reduction, ...]
+    is_vector = False
+    vector_name: ClassVar[str] = "{label}"  # empty where PLUMED makes none
 
     def enter(self, scope: Scope) -> None:
-        """Tell its other names, and those of vectors, which are not native."""
+        """Tell its other names, and that of the vector of its elements."""
         super().enter(scope)
-        scope.vectors.add(self.label)
+        scope.shortcuts[self.label] = {"x", "y", "z"}
+        if name := self.vector_name.format(label=self.label):
+            scope.vectors[name] = self
         for value in self.outputs:
             scope.other_names[value.name.replace(f"{self.label}_", f"{self.label}.", 1)] = value
+
+    def vector(self, name: str) -> tuple[Value, ...]:
+        """The elements, under PLUMED's names, which are outputs from now on.
+
+        Raises
+        ------
+        ValueError
+            If they are too many.
+        """
+        if len(self.arrows) > MAX_ELEMENTS:
+            message = f"'{name}' has {len(self.arrows)} elements, natively {MAX_ELEMENTS} at most"
+            raise NotNativeError(message)
+        self.is_vector = True
+        return self._element_values
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -55,18 +79,24 @@ class ManyVariable(Variable):
     def outputs(self) -> tuple[Value, ...]:
         units = (self.unit if reduction.is_kept else "" for reduction in self.reductions)
         names = (reduction.name for reduction in self.reductions)
-        return tuple(Value(f"{self.label}_{x}", u) for x, u in zip(names, units, strict=True))
+        made = tuple(Value(f"{self.label}_{x}", u) for x, u in zip(names, units, strict=True))
+        return (*made, *self._element_values) if self.is_vector else made
+
+    @cached_property
+    def _element_values(self) -> tuple[Value, ...]:
+        name = self.vector_name.format(label=self.label)
+        return elements_of(name, self.unit, len(self.arrows))
 
     # ---- the elements
 
-    def elements(self, vectors: Any) -> Any:
+    def elements(self, vectors: Any, rows: slice = EACH) -> Any:
         """The elements, shape (..., n_elements), of vectors (..., n_elements, n_vectors, 3) [nm].
 
-        In the units of the input.
+        In the units of the input; `rows` tells which elements the vectors are of.
         """
         raise NotImplementedError
 
-    def element_slopes(self, vectors: np.ndarray) -> np.ndarray:
+    def element_slopes(self, vectors: np.ndarray, rows: slice = EACH) -> np.ndarray:
         """Gradient of each element by its vectors, shape (n_elements, n_vectors, 3) [unit / nm]."""
         raise NotImplementedError
 
@@ -81,15 +111,16 @@ class ManyVariable(Variable):
         real = all(isinstance(site, int) for site in self.sites)
         return np.array(self.sites, dtype=np.intp) if real else None
 
-    def _vectors(self, positions: Any, box: Any) -> Any:
-        """The vectors, shape (..., n_elements, n_vectors, 3) [nm]."""
+    def _vectors(self, positions: Any, box: Any, rows: slice = EACH) -> Any:
+        """The vectors of some elements, shape (..., n_elements, n_vectors, 3) [nm]."""
         xp = namespace(positions)
         if self._atoms is not None:
             points = positions[..., self._atoms, :]
         else:
             placed = [site_position(site, positions, box) for site in self.sites]
             points = xp.stack([xp.stack([xp.asarray(c) for c in p], -1) for p in placed], -2)
-        v = points[..., self._ends[..., 1], :] - points[..., self._ends[..., 0], :]
+        ends = self._ends[rows]
+        v = points[..., ends[..., 1], :] - points[..., ends[..., 0], :]
         if box is None or not self.periodic:
             return v
         edges = box if box.ndim == 2 else box[..., None, None, :, :]
@@ -99,16 +130,29 @@ class ManyVariable(Variable):
 
     def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
         elements = self.elements(self._vectors(positions, box))
-        return tuple(reduction.value(elements) for reduction in self.reductions)
+        made = tuple(reduction.value(elements) for reduction in self.reductions)
+        if not self.is_vector:
+            return made
+        return (*made, *(elements[..., k] for k in range(len(self.arrows))))
 
     def _pulls(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
     ) -> tuple[float, np.ndarray, np.ndarray]:
-        """An output, the vectors, and its gradient by these; shapes (n_elements, n_vectors, 3)."""
+        """An output, its vectors, and its gradient by these; shapes (n_elements, n_vectors, 3)."""
+        if index >= len(self.reductions):
+            row = self._row(index)
+            vectors = self._vectors(positions, box, row)
+            slopes = self.element_slopes(vectors, row)
+            return float(self.elements(vectors, row)[0]), vectors, slopes
         vectors = self._vectors(positions, box)
         elements, reduction = self.elements(vectors), self.reductions[index]
         slopes = reduction.slopes(elements)[:, None, None] * self.element_slopes(vectors)
         return float(reduction.value(elements)), vectors, slopes
+
+    def _row(self, index: int) -> slice:
+        """Which elements an output is of."""
+        row = index - len(self.reductions)
+        return EACH if row < 0 else slice(row, row + 1)
 
     def gradient(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
@@ -116,7 +160,7 @@ class ManyVariable(Variable):
         value, _, slopes = self._pulls(index, positions, box)
         total, n = np.zeros((len(self.sites), 3)), len(self.sites)
         for end, sign in ((0, -1.0), (1, 1.0)):
-            rows = self._ends[..., end].ravel()
+            rows = self._ends[self._row(index), :, end].ravel()
             for axis in range(3):
                 total[:, axis] += np.bincount(rows, sign * slopes[..., axis].ravel(), n)
         return value, total

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Action, Given, Keyword
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
 from openmm_cgan.plumed.geometry.vectors import torsion_slopes
 from openmm_cgan.plumed.input.expressions import namespace

@@ -53,12 +53,15 @@ class Reduction:
         Of an ndarray, shape (n,), to the same shape: the derivative by each.
     is_kept : bool
         Whether it has the unit of the values.
+    n_actions : int
+        How many actions it is in PLUMED.
     """
 
     name: str
     value: Callable[[Any], Any]
     slopes: Callable[[np.ndarray], np.ndarray]
     is_kept: bool = False
+    n_actions: int = 3
 
 
 def read_reductions(action: Action, given: Given) -> tuple[Reduction, ...]:
@@ -186,7 +189,7 @@ def _beta(text: str) -> float:
 
 def _alt_min(name: str, text: str) -> Reduction:
     beta = _beta(text)
-    return Reduction(name, partial(_lowered, beta), partial(_lowered_slopes, beta))
+    return Reduction(name, partial(_lowered, beta), partial(_lowered_slopes, beta), n_actions=5)
 
 
 def _lowered(beta: float, x: Any) -> Any:
@@ -199,7 +202,7 @@ def _lowered_slopes(beta: float, x: np.ndarray) -> np.ndarray:
 
 def _max(name: str, text: str) -> Reduction:
     beta = _beta(text)
-    return Reduction(name, partial(_raised, beta), partial(_raised_slopes, beta))
+    return Reduction(name, partial(_raised, beta), partial(_raised_slopes, beta), n_actions=5)
 
 
 def _raised(beta: float, x: Any) -> Any:
@@ -212,7 +215,7 @@ def _raised_slopes(beta: float, x: np.ndarray) -> np.ndarray:
 
 def _min(name: str, text: str) -> Reduction:
     beta = _beta(text)
-    return Reduction(name, partial(_least, beta), partial(_least_slopes, beta))
+    return Reduction(name, partial(_least, beta), partial(_least_slopes, beta), n_actions=5)
 
 
 def _least(beta: float, x: Any) -> Any:
@@ -266,8 +269,8 @@ def _equal_shares(x: np.ndarray) -> np.ndarray:
 
 
 _PLAIN = {
-    "HIGHEST": Reduction("highest", _highest, _at_highest, True),
-    "LOWEST": Reduction("lowest", _lowest, _at_lowest, True),
-    "SUM": Reduction("sum", _sum, np.ones_like, True),
-    "MEAN": Reduction("mean", _mean, _equal_shares, True),
+    "HIGHEST": Reduction("highest", _highest, _at_highest, True, 2),
+    "LOWEST": Reduction("lowest", _lowest, _at_lowest, True, 2),
+    "SUM": Reduction("sum", _sum, np.ones_like, True, 1),
+    "MEAN": Reduction("mean", _mean, _equal_shares, True, 1),
 }

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Scope, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword, Scope
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.ideal_structures import (
     ALPHA,
     ANTIPARALLEL,
@@ -101,9 +102,14 @@ class SecondaryStructure(Variable):
 
     def enter(self, scope: Scope) -> None:
         super().enter(scope)
-        scope.vectors.add(self.label)
+        scope.shortcuts[self.label] = {f"struct-{k}" for k in range(1, len(self.ideals) + 1)}
         for value in self.outputs[: len(self.reduction.name)]:
             scope.other_names[f"{self.label}.lessthan"] = value
+
+    @property
+    def count_in_plumed(self) -> int:
+        nearest = 2 if len(self.ideals) > 1 else 0
+        return 5 + nearest + (0 if self.cutoff is None else 6)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Given, Keyword, Value
+from openmm_cgan.plumed.actions.action import Given, Keyword
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.centers import mass_weights
 from openmm_cgan.plumed.actions.variables.variable import (
     BoxKind,
@@ -49,6 +51,7 @@ class GroupVariable(Variable):
 
     makes_whole = True
     atoms: tuple[int, ...]
+    has_repeats = False  # whether PLUMED has atoms twice that are here once
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -192,7 +195,7 @@ class Rmsd(GroupVariable):
 
     name = "RMSD"
     summary = "deviation from a reference"
-    keywords = (
+    keywords: ClassVar[tuple[Keyword, ...]] = (
         Keyword("REFERENCE", "text", "a PDB file of one model", compulsory=True),
         Keyword("TYPE", "text", "OPTIMAL or SIMPLE", default="SIMPLE"),
         Keyword("SQUARED", "flag", "the mean square deviation"),
@@ -246,7 +249,7 @@ class Rmsd(GroupVariable):
         return name(CalledBack(self, index))
 
 
-def read_references(action: Variable, given: Given) -> list[list[PdbAtom]]:
+def read_references(action: GroupVariable, given: Given) -> list[list[PdbAtom]]:
     """The models of the PDB file that REFERENCE names.
 
     Raises
@@ -258,11 +261,13 @@ def read_references(action: Variable, given: Given) -> list[list[PdbAtom]]:
     if given.units.natural:
         raise action.not_native("REFERENCE", "a PDB file in natural units is not native")
     try:
-        return read_models(given.folder / name)
+        models = read_models(given.folder / name)
     except NotNativeError as error:
         raise action.not_native(f"REFERENCE={name}", str(error)) from None
     except ValueError as error:
         raise action.error(f"REFERENCE={name}", str(error)) from None
+    action.has_repeats = any(len({a.serial for a in model}) < len(model) for model in models)
+    return [_without_repeats(action, m) for m in models] if action.has_repeats else models
 
 
 def references_of(
@@ -281,13 +286,11 @@ def references_of(
     Raises
     ------
     PlumedInputError
-        If the atoms are not the same, or one stands twice.
+        If the atoms are not the same.
     """
     atoms = tuple(atom.serial - 1 for atom in models[0])
     if any(tuple(atom.serial - 1 for atom in model) != atoms for model in models):
         raise action.error("REFERENCE", "the models do not have the same atoms in the same order")
-    if len(set(atoms)) != len(atoms):
-        raise action.not_native("REFERENCE", "an atom number stands twice")
     if rotate and len(atoms) < 3:
         raise action.not_native("REFERENCE", "a superposition needs three atoms at least")
     points = np.array([[atom.position for atom in model] for model in models])
@@ -296,3 +299,28 @@ def references_of(
     if np.any(occupancy < 0) or np.any(beta < 0):
         raise action.not_native("REFERENCE", "a weight (occupancy or B factor) is negative")
     return atoms, make_references(points, occupancy, beta, rotate)
+
+
+def _without_repeats(action: GroupVariable, model: list[PdbAtom]) -> list[PdbAtom]:
+    """A model whose atoms stand once, with the sum of their weights: that is the same.
+
+    Raises
+    ------
+    PlumedInputError
+        If it is not: lines of an atom are apart, or at different places, or weights are all zero.
+    """
+    found: list[PdbAtom] = []
+    for atom in model:
+        if not found or found[-1].serial != atom.serial:
+            found.append(atom)
+            continue
+        before = found[-1]
+        if before.position != atom.position:
+            raise action.not_native("REFERENCE", f"atom {atom.serial} stands at two places")
+        weights = before.occupancy + atom.occupancy, before.beta + atom.beta
+        found[-1] = replace(before, occupancy=weights[0], beta=weights[1])
+    if len({atom.serial for atom in found}) < len(found):
+        raise action.not_native("REFERENCE", "an atom number stands twice, with others between")
+    if not all(any(getattr(atom, name) for atom in found) for name in ("occupancy", "beta")):
+        raise action.not_native("REFERENCE", "an atom number stands twice, and weights are zero")
+    return found

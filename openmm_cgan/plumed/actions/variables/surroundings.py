@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Value
+from openmm_cgan.plumed.actions.action import Action
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.variable import BoxEdge, BoxKind, Name, Variable
 from openmm_cgan.plumed.input.expressions import namespace
 
@@ -102,3 +103,7 @@ class Energy(Observed):
     name = "ENERGY"
     summary = "potential energy without the biases of this input"
     unit = "energy"
+
+    @property
+    def count_in_plumed(self) -> int:
+        return 0  # it is there from the beginning

@@ -233,6 +233,8 @@ class Compiler:
         functions = [self._function(value.name) for value in bias.arguments]
         if any(isinstance(function, InputFunction) for function in functions):
             return True
+        if bias.of_vectors and None not in functions:
+            return True
         modelled = any(isinstance(function, NodeFunction) for function in functions)
         known = any(isinstance(function, GradientFunction) for function in functions)
         return modelled or (self._box.large and known and None not in functions)

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from openmm_cgan.atomic_files import replacing
-from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.files.contents import open_rows, packed, rows_of
 from openmm_cgan.plumed.files.fields import domain_constants, keep_last, row_of
 from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines, read_grid

@@ -7,8 +7,8 @@ import logging
 import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
-from openmm_cgan.plumed.actions.action import Value
 from openmm_cgan.plumed.actions.output import Flush, Print
+from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.files.fields import FieldWriter, domain_constants
 from openmm_cgan.plumed.files.output_files import Header
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step

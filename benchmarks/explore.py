@@ -1,0 +1,170 @@
+"""openmm-cgan explore from one structure and CVs without a bias: what is claimed, is it true?
+
+* alanine dipeptide, vacuum: free energy of 0 < phi < 2.3 rad (C7ax) less that of the rest, against
+  benchmarks/reference;
+* valine dipeptide, vacuum, CVs phi and psi, chi1 hidden: the same interval, against metadynamics on
+  phi, psi and chi1 (--reference makes it and keeps it in the JSON file).
+
+For each seed: force evaluations of everything, training apart from none, the claim and how far it
+is off in claimed errors; or why nothing is claimed. Rows are added to the JSON file as seeds end,
+and those that it has are not run again.
+
+    python benchmarks/explore.py [--system alanine|valine] [--seeds N] [--first SEED]
+                                 [--reference STEPS] [--json FILE] [--folder FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from provenance import in_words, provenance
+
+from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.cli.exploration import Workshop
+from openmm_cgan.cli.exploration_folder import ExplorationFolder
+from openmm_cgan.cli.shipped import read_reference
+from openmm_cgan.cli.simulations import RunSettings, run_biased
+from openmm_cgan.explore.circle import explore
+from openmm_cgan.explore.settings import ExploreSettings
+from openmm_cgan.frames import read_frames
+from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
+from openmm_cgan.free_energy.differences import StateDifference
+from openmm_cgan.testsystems import alanine_dipeptide, valine_dipeptide
+
+MOLECULES = {"alanine": alanine_dipeptide, "valine": valine_dipeptide}
+CVS = {
+    "alanine": "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\nPRINT ARG=phi,psi\n",
+    "valine": "phi: TORSION ATOMS=5,7,9,13\npsi: TORSION ATOMS=7,9,13,23\nPRINT ARG=phi,psi\n",
+}
+CHI1 = CVS["valine"].replace("PRINT", "chi1: TORSION ATOMS=7,9,11,15\nPRINT") + (
+    "METAD ARG=phi,psi,chi1 SIGMA=0.35,0.35,0.35 HEIGHT=1.2 BIASFACTOR=12 PACE=250 "
+    "GRID_MIN=-pi,-pi,-pi GRID_MAX=pi,pi,pi GRID_BIN=60,60,60 FILE=HILLS\n"
+)
+DIFFERENCE = "phi:0..2.3"
+RESULTS = Path(__file__).parent / "results" / "explore.json"
+PLATFORM = "Reference"
+
+
+def one_seed(system: str, seed: int, folder: Path, budget: int) -> dict[str, object]:
+    """One exploration, or what is left of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plumed = folder / "cvs.dat"
+    plumed.write_text(CVS[system])
+    settings = ExploreSettings(DIFFERENCE, seed=seed, budget_steps=budget)
+    place = ExplorationFolder(
+        MOLECULES[system](), plumed, folder / "explored", settings, PLATFORM, workers=0
+    )
+    place.folder.mkdir(exist_ok=True)
+    started = time.process_time()
+    outcome = explore(
+        Workshop(place), settings, place.folder, say=lambda line: print(" ", line, flush=True)
+    )
+    return {
+        "system": system,
+        "seed": seed,
+        "converged": outcome.converged,
+        "value": round(outcome.value, 3),
+        "error": round(outcome.error, 3),
+        "evaluations": outcome.evaluations,
+        "reason": outcome.reason,
+        "decisions": [step.decision.action for step in outcome.steps],
+        "processor seconds": round(time.process_time() - started),
+        **provenance(),
+    }
+
+
+def _say(line: str) -> None:
+    print(" ", line, flush=True)
+
+
+def valine_reference(steps: int, folder: Path) -> dict[str, object]:
+    """Metadynamics on all three torsions, reweighted."""
+    run = RunSettings(platform=PLATFORM, seed=7, frames_every=250)
+    begun = (folder / "run.json").exists()
+    run_biased(valine_dipeptide(), CHI1, None if begun else steps, folder, run, begun)
+    found = BiasedRun.of(read_frames(folder / "frames"), folder / "plumed.dat", folder)
+    samples = reweight_runs([found])
+    value, error = StateDifference.of(DIFFERENCE).estimate(samples)
+    return {"value": round(value, 3), "error": round(error, 3), "steps": steps, **provenance()}
+
+
+def read_results(path: Path) -> dict[str, object]:
+    """What the file has so far."""
+    return json.loads(path.read_text()) if path.exists() else {"rows": []}
+
+
+def print_table(results: dict[str, object]) -> None:
+    """Claims beside references."""
+    references = {"valine": results.get("valine reference")}
+    shipped = read_reference().difference
+    references["alanine"] = {"value": shipped.value, "error": shipped.error}
+    for system, reference in references.items():
+        rows = [row for row in results["rows"] if row["system"] == system]  # type: ignore[attr-defined]
+        if not rows:
+            continue
+        known = "none" if reference is None else f"{reference['value']} +- {reference['error']}"
+        print(f"{system}, F({DIFFERENCE}) [kJ/mol]; reference {known}")
+        good = 0
+        for row in rows:
+            claim = f"{row['value']:6.2f} +- {row['error']:.2f}"
+            off = ""
+            if reference is not None and row["converged"]:
+                both = float(np.hypot(row["error"], reference["error"]))
+                sigmas = abs(row["value"] - reference["value"]) / both
+                good += sigmas <= 2
+                off = f"{sigmas:.1f} errors off"
+            words = off if row["converged"] else row["reason"]
+            print(f"  seed {row['seed']:2d} {row['evaluations']:9,d} evaluations  {claim}  {words}")
+        claimed = [row for row in rows if row["converged"]]
+        median = np.median([row["evaluations"] for row in claimed]) if claimed else float("nan")
+        print(
+            f"  {len(claimed)} of {len(rows)} claimed, {good} within 2 errors; {median:,.0f} "
+            "evaluations in the median"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--system", choices=MOLECULES, default="alanine")
+    parser.add_argument("--seeds", type=int, default=0, help="how many; 0: print only")
+    parser.add_argument("--first", type=int, default=1, help="the first of them")
+    parser.add_argument("--budget", type=int, default=1_000_000, help="force evaluations")
+    parser.add_argument("--reference", type=int, help="steps of the reference of valine")
+    parser.add_argument("--json", type=Path, default=RESULTS)
+    parser.add_argument("--folder", type=Path, help="of the explorations; default: temporary")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = arguments.folder or Path(name)
+        if arguments.reference:
+            found = valine_reference(arguments.reference, folder / "valine-reference")
+            _keep(arguments.json, {"valine reference": found})
+        for seed in range(arguments.first, arguments.first + arguments.seeds):
+            rows = read_results(arguments.json)["rows"]
+            if any(r["system"] == arguments.system and r["seed"] == seed for r in rows):  # type: ignore[attr-defined]
+                continue
+            made = provenance()
+            print(f"{arguments.system}, seed {seed}; {in_words(made)}")
+            there = folder / f"{arguments.system}-{seed}"
+            row = one_seed(arguments.system, seed, there, arguments.budget) | made
+            _keep(arguments.json, {"rows": [row]})
+    print_table(read_results(arguments.json))
+
+
+def _keep(path: Path, new: dict[str, object]) -> None:
+    """Add to the file as it is now: another process may have."""
+    results = read_results(path)
+    rows = [*results["rows"], *new.pop("rows", [])]  # type: ignore[misc]
+    results |= new | {"rows": rows, "command": f"python {' '.join(sys.argv)}"}
+    write_atomically(path, json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

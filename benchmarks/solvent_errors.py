@@ -1,0 +1,185 @@
+"""What the runs of solvent_free_energy.py say: free energies, and errors by steps.
+
+Errors are seen, not estimated: how far a run is from the mean of the other runs of windows, of both
+kinds and all repeats, at their full length; so one repeat of each kind tells no more than how far
+they are from each other. Errors that MBAR's bootstrap gives stand beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.free_energy import basin_difference, free_energy_profile, reweight_windows
+from openmm_cgan.free_energy.hills import hills_free_energy
+from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples
+from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.windows import read_windows
+
+RESULTS = Path(__file__).parent / "results" / "solvent_free_energy.json"
+BASIN = (0.0, 2.3)  # rad, of phi
+BINS = 36
+HIGHEST = 30.0  # kJ/mol: where profiles are compared
+FRACTIONS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+SHARES = (0.5, 0.75, 1.0)  # of a metadynamics: what its hills then say
+KINDS = ("seeded", "dragged")
+
+
+class Lengths(NamedTuple):
+    """Steps: of a window, its settle window, between windows dragged, before, and of the METAD."""
+
+    window: int
+    settle: int
+    drag: int
+    alone: int
+    metad: int
+
+
+def in_basin(cvs: NDArray) -> NDArray[np.bool_]:
+    """Whether phi is right of 0, (n, 2) to (n,)."""
+    return (cvs[:, 0] > BASIN[0]) & (cvs[:, 0] < BASIN[1])
+
+
+def report(folder: Path, lengths: Lengths, kT: float) -> dict[str, Any]:
+    """Print and return what is there of all repeats."""
+    repeats = sorted(folder.glob("repeat-*"))
+    windows = {
+        (kind, k): read_windows(sorted((repeat / kind).glob("window-*")))
+        for kind in KINDS
+        for k, repeat in enumerate(repeats)
+        if _is_whole(repeat, kind)
+    }
+    found: dict[str, Any] = {"repeats": len(repeats), "lengths": lengths._asdict()}
+    over = [repeat for repeat in repeats if (repeat / "metad" / "state.xml").exists()]
+    metad = [[_by_hills(repeat / "metad", share, kT) for share in SHARES] for repeat in over]
+    found["metad"] = {
+        "basin, by parts of the run": [[d for d, _ in one] for one in metad],
+        "profiles": [one[-1][1].tolist() for one in metad],
+    }
+    print("free energy of 0 < phi < 2.3 over the rest [kJ/mol]")
+    for one in metad:
+        parts = ", ".join(f"{d:.2f} after {s:g}" for s, (d, _) in zip(SHARES, one, strict=True))
+        print(f"  metadynamics, by its hills, {parts} of the run")
+    for kind in KINDS:
+        own = [w for (name, _), w in windows.items() if name == kind]
+        found[kind] = [_whole(w) for w in own]
+        print(f"  {kind}:", *(f"{r['basin'][0]:.2f} +- {r['basin'][1]:.2f}" for r in found[kind]))
+        if len(own) > 1:
+            both = found[f"{kind}, all"] = _whole([window for one in own for window in one])
+            print(f"  all {kind}: {both['basin'][0]:.2f} +- {both['basin'][1]:.2f}")
+    if len(windows) > 1:
+        found["errors"] = _errors_by_steps(windows, lengths)
+    return found
+
+
+def write_results(case: str, found: dict[str, Any]) -> None:
+    """Keep what was found of a case, beside that of others."""
+    there = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    write_atomically(RESULTS, json.dumps(there | {case: found}) + "\n")
+
+
+def _is_whole(repeat: Path, kind: str) -> bool:
+    """Whether all windows of a kind are finished."""
+    paths = (repeat / kind).glob("window-*/window.json")
+    records = [json.loads(path.read_text()) for path in paths]
+    return (
+        bool(records)
+        and all(r["status"] != "prepared" for r in records)
+        and all(r["step"] == r["steps"] or r["status"] == "failed" for r in records)
+    )
+
+
+def _by_hills(folder: Path, share: float, kT: float) -> tuple[float, NDArray[np.float64]]:
+    """Free energy of the basin, and along phi (BINS,), by the first hills [kJ/mol]."""
+    whole, plumed = read_fields(folder / "HILLS"), folder / "plumed.dat"
+    kept = round(share * len(whole.columns["time"]))
+    hills = replace(
+        whole,
+        columns={name: column[:kept] for name, column in whole.columns.items()},
+        lines=whole.lines[:kept],
+        values=None if whole.values is None else whole.values[:kept],
+    )
+    fine = 8 * BINS
+    axes = [-np.pi + 2 * np.pi * (np.arange(n) + 0.5) / n for n in (fine, 72)]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    shares = np.exp(-hills_free_energy(hills, grid, plumed) / kT).reshape(fine, 72).sum(axis=1)
+    inside = in_basin(axes[0][:, None])
+    profile = -kT * np.log(shares.reshape(BINS, -1).sum(axis=1))
+    basin = -kT * np.log(shares[inside].sum() / shares[~inside].sum())
+    return float(basin), profile - profile.min()
+
+
+def _weighed(windows: list[BiasedFrames], fraction: float, n_bootstrap: int) -> WeightedSamples:
+    parts = [window.part(0.0, fraction) for window in windows]
+    return reweight_windows(parts, n_bootstrap=n_bootstrap, max_samples=20_000)
+
+
+def _whole(windows: list[BiasedFrames]) -> dict[str, Any]:
+    """The basin's free energy and the profile of one run of windows, with MBAR's errors."""
+    samples = _weighed(windows, 1.0, 100)
+    profile = free_energy_profile(samples, "phi", BINS)
+    return {
+        "basin": [float(number) for number in basin_difference(samples, in_basin)],
+        "profile": profile.free_energy.tolist(),
+        "error": profile.error.tolist(),
+        "smallest overlap": float(np.diag(samples.overlap, 1).min()),
+    }
+
+
+def _estimates(windows: list[BiasedFrames], fraction: float) -> tuple[float, NDArray[np.float64]]:
+    samples = _weighed(windows, fraction, 0)
+    profile = free_energy_profile(samples, "phi", BINS).free_energy
+    return basin_difference(samples, in_basin).value, profile
+
+
+def _errors_by_steps(
+    windows: dict[tuple[str, int], list[BiasedFrames]], lengths: Lengths
+) -> dict[str, Any]:
+    """Root mean square errors of each kind by the steps of one run, printed and returned."""
+    estimates = {
+        key: [_estimates(own, fraction) for fraction in FRACTIONS] for key, own in windows.items()
+    }
+    found: dict[str, Any] = {}
+    print("      steps   with training   off: basin   profile [kJ/mol], by the other runs")
+    for kind in KINDS:
+        keys = [key for key in windows if key[0] == kind]
+        rows = []
+        for k, fraction in enumerate(FRACTIONS):
+            off = np.array([_off(estimates, key, k) for key in keys])
+            errors = np.sqrt((off**2).mean(axis=0))
+            steps = _steps(kind, lengths, fraction, len(windows[keys[0]]))
+            rows.append([*steps, *errors.tolist()])
+            print(f"{kind:8s}{steps[0]:11,d}{steps[1]:12,d}{errors[0]:12.2f}{errors[1]:12.2f}")
+        found[kind] = rows
+    return found
+
+
+def _off(
+    estimates: dict[tuple[str, int], list[tuple[float, NDArray]]], key: tuple[str, int], k: int
+) -> tuple[float, float]:
+    """How far an estimate is from the mean of the others: basin, profile (root mean square)."""
+    others = [own[-1] for other, own in estimates.items() if other != key]
+    basin, profile = estimates[key][k]
+    mean = np.mean([p - np.nanmin(p) for _, p in others], axis=0)
+    where = np.isfinite(mean) & np.isfinite(profile) & (mean < HIGHEST)
+    difference = (profile - mean)[where]
+    return (
+        basin - float(np.mean([b for b, _ in others])),
+        float((difference - difference.mean()).std()),
+    )
+
+
+def _steps(kind: str, lengths: Lengths, fraction: float, n_windows: int) -> tuple[int, int]:
+    """Steps of one run, without and with the metadynamics that the model was trained on."""
+    window = lengths.settle + round(fraction * (lengths.window - lengths.settle))
+    steps = n_windows * window
+    if kind == "dragged":
+        steps += n_windows * lengths.drag + lengths.alone
+        return steps, steps
+    return steps, steps + lengths.metad

@@ -1,0 +1,146 @@
+"""The explore command: from a structure and CVs to a free energy, or why there is none."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from openmm_cgan.cli.options import FILE, NEW, molecule_options, require_parent, set_threads
+from openmm_cgan.cli.stopping import stopping
+
+if TYPE_CHECKING:
+    from openmm_cgan.explore.settings import ExploreSettings
+
+NOT_CONVERGED = 3  # exit code
+NOWHERE = "none:0..1"  # where no difference is wanted
+
+
+@click.command()
+@molecule_options
+@click.option("--plumed", "plumed_input", type=FILE,
+              help="PLUMED input: CVs with a PRINT, or with a bias on them; with --cvs "
+              "diffusion-map the CV of the difference, which is not biased.")  # fmt: skip
+@click.option("--cvs", type=click.Choice(["given", "diffusion-map"]), default="given",
+              show_default=True, help="Those of the input, or learned from the torsions that "
+              "turn.")  # fmt: skip
+@click.option("--difference", help="The free energy that is wanted: of the second "
+              "interval of a CV less the first's, phi:-pi..0|0..pi, or of one, phi:0..2.3, less "
+              "that of the rest.")  # fmt: skip
+@click.option("--tolerance", default=0.5, show_default=True, help="Its standard error [kJ/mol].")
+@click.option("--budget-steps", type=click.IntRange(min=1), default=5_000_000, show_default=True,
+              help="Force evaluations of everything together.")  # fmt: skip
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=float("inf"),
+              help="Of work, after which nothing new is begun.")  # fmt: skip
+@click.option("--barrier", default=60.0, show_default=True,
+              help="That an added bias is to get over [kJ/mol].")  # fmt: skip
+@click.option("--biased-steps", type=click.IntRange(min=1000), default=150_000, show_default=True,
+              help="Of the first biased run.")  # fmt: skip
+@click.option("--temperature", default=300.0, show_default=True, help="[K]")
+@click.option("--timestep", default=0.002, show_default=True, help="[ps]")
+@click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes of windows; default: cores.")
+@click.option("--seed", default=1, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with the exploration in --out.")
+@click.option("--out", type=NEW, default="explored", show_default=True, help="Folder.")
+def explore(
+    plumed_input: Path | None,
+    cvs: str,
+    difference: str | None,
+    platform: str | None,
+    workers: int | None,
+    resume: bool,
+    out: Path,
+    **options: Any,
+) -> None:
+    """From a structure and CVs to a free-energy difference, or why there is none.
+
+    The molecule is given as to `openmm-cgan run`.
+
+    \b
+    Example:
+        openmm-cgan explore alanine.pdb --forcefield amber96.xml --plumed cvs.dat \\
+            --difference "phi:0..2.3" --out explored
+
+    No CVs are needed with --cvs diffusion-map: coordinates are learned in short biased rounds until
+    the molecule shows nothing new; OUT/cvs.dat names them. With a --difference metadynamics along
+    them goes on until it is known, and --plumed defines its CV.
+
+    \b
+        openmm-cgan explore alanine.pdb --forcefield amber96.xml --cvs diffusion-map \\
+            --plumed cvs.dat --difference "phi:0..2.3" --out explored
+
+    With CVs: a biased run (metadynamics on them is added where the input has no bias); a generator
+    trained on its frames, refined and judged; weights of what it makes where they are exact and
+    good, else umbrella windows from two starts each; and again, until the error is below
+    --tolerance, halves agree, and chains or windows from opposite starts have come together. Each
+    decision is a line with its reason, and a row of OUT/decisions.csv. Killed at any moment, the
+    same command with --resume goes on. The exit code is 3 where nothing can be claimed.
+    """
+    from openmm_cgan.cli.exploration import Workshop
+    from openmm_cgan.cli.exploration_folder import ExplorationFolder
+    from openmm_cgan.cli.explored_coordinates import (
+        explore_without_cvs,
+        find_coordinates,
+        rounds_of,
+    )
+    from openmm_cgan.cli.molecule_files import MoleculeFiles, molecule_of
+    from openmm_cgan.explore.circle import RECORD
+    from openmm_cgan.explore.circle import explore as explored
+    from openmm_cgan.explore.settings import ExploreSettings
+
+    require_parent(out)
+    set_threads(1)
+    files = MoleculeFiles(**{f.name: options.pop(f.name) for f in fields(MoleculeFiles)})
+    learned = cvs != "given"
+    if plumed_input is None or difference is None:
+        if not learned or plumed_input is not None or difference is not None:
+            raise click.UsageError("give --plumed and --difference, or --cvs diffusion-map alone")
+        plumed_input, difference = Path(), NOWHERE
+    settings = ExploreSettings(difference, **options)
+    molecule = molecule_of(files)
+    place = ExplorationFolder(molecule, plumed_input, out, settings, platform, workers)
+    if difference != NOWHERE:
+        place.check()
+    _begin(out, settings, resume)
+    with stopping(out / RECORD):
+        if difference == NOWHERE:
+            find_coordinates(molecule, out, rounds_of(place), click.echo)
+            return
+        if learned:
+            outcome = explore_without_cvs(place, rounds_of(place), click.echo)
+        else:
+            outcome = explored(Workshop(place), settings, out, say=click.echo)
+    click.echo(f"{outcome.evaluations:,} force evaluations; see {out / 'decisions.csv'}")
+    if not outcome.converged:
+        sys.exit(NOT_CONVERGED)
+
+
+def _begin(out: Path, settings: ExploreSettings, resume: bool) -> None:
+    """Take the folder: a new one, or one that was begun with the same settings.
+
+    The budget may be another: what was decided before is decided again, and goes on.
+    """
+    from openmm_cgan.explore.circle import RECORD
+    from openmm_cgan.json_files import read_json, write_json
+
+    path, asked = out / RECORD, asdict(settings)
+    asked["hours"] = min(asked["hours"], 1e9)  # JSON has no infinity
+    if not resume:
+        if path.exists() or (out.exists() and any(out.iterdir())):
+            raise FileExistsError(f"{out} holds something already: --resume, or another --out")
+        out.mkdir(exist_ok=True)
+    elif not path.exists():
+        raise FileNotFoundError(f"{path} is not there: no exploration to go on with")
+    else:
+        before = read_json(path)
+        free = ("budget_steps", "hours")
+        if other := [k for k in asked if k not in free and before.get(k) != asked[k]]:
+            raise ValueError(
+                f"the exploration in {out} has other {', '.join(other)}: go on with the options "
+                "that it was begun with (only --budget-steps and --hours may be others)"
+            )
+    write_json(path, asked)

@@ -1,0 +1,89 @@
+"""Where biased runs have been: states, cells, wells of torsions that no CV is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.explore.evidence import Coverage
+from openmm_cgan.explore.torsions import TurningTorsion, hops, never_seen, wells
+from openmm_cgan.frames import Frames
+from openmm_cgan.free_energy.differences import StateDifference
+
+CELLS = 12  # along each CV
+OFTEN = 0.02  # of the hot frames, in a place that no biased run has seen
+
+
+def coverage_of(
+    runs: Sequence[Frames], difference: StateDifference, hidden: Sequence[TurningTorsion]
+) -> Coverage:
+    """Where runs have been.
+
+    Parameters
+    ----------
+    runs : sequence of Frames
+        Each in the order of time.
+    difference : StateDifference
+        Between two states.
+    hidden : sequence of TurningTorsion
+    """
+    sides = [difference.sides(run.cvs, run.variables) for run in runs]
+    visited = {side for of_run in sides for side in of_run.tolist()}
+    counts = {}
+    for torsion in hidden:
+        angles = [torsion.values(run.positions) for run in runs]
+        borders = wells(np.concatenate(angles))
+        if len(borders) > 1:
+            counts[torsion.name] = sum(hops(of_run, borders) for of_run in angles)
+    return Coverage(
+        frames=sum(len(run) for run in runs),
+        crossings=sum(crossings(of_run) for of_run in sides),
+        missing=[name for side, name in enumerate(("first", "second")) if side not in visited],
+        new_share=new_share(runs[0].cvs, runs[0].variables),
+        hops=counts,
+    )
+
+
+def crossings(sides: NDArray[np.int64]) -> int:
+    """How often a run went from state 0 to state 1 or back; what is in neither is on its way."""
+    return int((np.diff(sides[sides >= 0]) != 0).sum())
+
+
+def new_share(cvs: NDArray[np.float64], variables: Sequence[CollectiveVariable]) -> float:
+    """Share of the cells visited that were first visited in the last third of the frames.
+
+    Parameters
+    ----------
+    cvs : ndarray, shape (n, n_cvs)
+        In the order of time [CV units].
+    variables : sequence of CollectiveVariable
+    """
+    bins = CELLS if len(variables) < 3 else max(3, int(CELLS ** (2 / len(variables))))
+    low = np.array([v.domain[0] if v.domain else cvs[:, k].min() for k, v in enumerate(variables)])
+    high = np.array([v.domain[1] if v.domain else cvs[:, k].max() for k, v in enumerate(variables)])
+    places = np.floor(bins * (cvs - low) / np.maximum(high - low, 1e-12)).astype(int)
+    _, first = np.unique(np.minimum(places, bins - 1), axis=0, return_index=True)
+    return float((first >= 2 * len(cvs) / 3).mean())
+
+
+def unseen_wells(
+    hidden: Sequence[TurningTorsion], hot: NDArray, runs: Sequence[Frames]
+) -> list[str]:
+    """Torsions of which a hot run has seen what no biased run has.
+
+    Parameters
+    ----------
+    hidden : sequence of TurningTorsion
+    hot : ndarray, shape (n, n_atoms, 3)
+        Frames of a hot run [nm].
+    runs : sequence of Frames
+    """
+    found = []
+    for torsion in hidden:
+        visited = np.concatenate([torsion.values(run.positions) for run in runs])
+        if never_seen(torsion.values(hot), visited).mean() > OFTEN:
+            found.append(torsion.name)
+    return found

@@ -1,0 +1,93 @@
+"""Configurations generated in rounds, each drawn where those before it found the weight.
+
+All are weighed by the mixture of the densities that their conditions were drawn from: the balance
+heuristic of E. Veach and L. Guibas, doi 10.1145/218380.218498.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+
+from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.free_energy.generated import GeneratedFrames, Weigher, weighed_at
+from openmm_cgan.proposals.conditions import Conditions, GridConditions, UniformConditions
+
+BINS = 18  # of the grid that later rounds are drawn from, along one of one or two CVs
+POWER = 0.5  # of the density found: rare basins are drawn from as well
+
+
+def generate_in_rounds(
+    weigher: Weigher,
+    sizes: Sequence[int],
+    cv_range: ArrayLike,
+    seed: int = 0,
+    states: Callable[[NDArray], NDArray] | None = None,
+) -> tuple[GeneratedFrames, NDArray[np.int64]]:
+    """Make configurations in rounds and weigh them against the unbiased ensemble.
+
+    Parameters
+    ----------
+    weigher : Weigher
+    sizes : sequence of int
+        Configurations of each round; the first is uniform over the range of CVs, each of the others
+        follows the square root of the density that all before it found.
+    cv_range : array_like, shape (n_cvs, 2)
+        [CV units]
+    seed : int
+    states : callable, optional
+        CVs (n, n_cvs) to the number of the state that each is in, (n,), negative in none: later
+        rounds are drawn from all states alike, however rare one is.
+
+    Returns
+    -------
+    GeneratedFrames
+        All of them, in the order in which they were made.
+    ndarray of int, shape (n,)
+        The round that each is of.
+    """
+    rng = np.random.default_rng(seed)
+    variables = tuple(weigher.sampler.variables)
+    bins = BINS if len(variables) < 3 else max(3, int(BINS ** (2 / len(variables))))
+    drawn_from: list[Conditions] = [UniformConditions(cv_range, variables)]
+    nothing = np.zeros((0, len(variables)))
+    cvs, conditions, own, total = nothing, nothing, np.zeros(0), np.zeros(0)
+    for number, size in enumerate(sizes):
+        if number and np.isfinite(total).any():
+            balanced = total if states is None else _balanced(total, states(cvs))
+            grid = GridConditions.from_weights(
+                conditions, balanced, cv_range, variables, bins, power=POWER
+            )
+            drawn_from.append(grid)
+        elif number:
+            drawn_from.append(drawn_from[0])
+        fresh = drawn_from[-1].draw(size, rng)
+        values, found = weighed_at(weigher, fresh, int(rng.integers(2**31)))
+        cvs, own = np.concatenate([cvs, values]), np.append(own, found)
+        conditions = np.concatenate([conditions, fresh])
+        total = _of_mixture(own, conditions, drawn_from, sizes)
+    temperature = weigher.kT / GAS_CONSTANT
+    frames = GeneratedFrames(cvs, total, temperature, variables)
+    return frames, np.repeat(np.arange(len(sizes)), sizes)
+
+
+def _balanced(log_weights: NDArray, states: NDArray) -> NDArray[np.float64]:
+    """Log weights (n,) with which all states weigh alike; what is in none keeps its own."""
+    logs = log_weights - logsumexp(log_weights)
+    for state in np.unique(states[states >= 0]):
+        inside = states == state
+        if np.isfinite(logs[inside]).any():
+            logs[inside] -= logsumexp(logs[inside])
+    return logs
+
+
+def _of_mixture(
+    own: NDArray, conditions: NDArray, drawn_from: Sequence[Conditions], sizes: Sequence[int]
+) -> NDArray[np.float64]:
+    """Log weights (n,) less the log of the density that all rounds together were drawn from."""
+    densities = np.stack([density.log_density(conditions) for density in drawn_from])
+    shares = np.log(np.asarray(sizes[: len(drawn_from)], dtype=float) / len(own))
+    return own - np.logaddexp.reduce(densities + shares[:, None], axis=0)

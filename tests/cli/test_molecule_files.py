@@ -1,0 +1,152 @@
+"""Files of AMBER, CHARMM, GROMACS and OpenMM give the Systems that OpenMM's own scripts make."""
+
+from pathlib import Path
+
+import numpy as np
+import openmm
+import pytest
+from click.testing import CliRunner
+from openmm import app, unit
+
+from openmm_cgan.cli import main
+from openmm_cgan.cli.molecule_files import MoleculeFiles, add_barostat, molecule_of
+from openmm_cgan.cli.molecules import read_molecule
+from openmm_cgan.cli.simulations import _write_start
+from openmm_cgan.frames import topology_hash
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.testsystems import Molecule
+from tests.cases import ROOT
+
+pytestmark = pytest.mark.filterwarnings(  # OpenMM leaves GROMACS files open
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+DATA = ROOT / "examples" / "data"
+STRUCTURE = ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
+TORSION = "t: TORSION ATOMS=1,5,8,11\nRESTRAINT ARG=t AT=0 KAPPA=10\n"
+CHARMM = MoleculeFiles(
+    psf=DATA / "butane.psf", crd=DATA / "butane.pdb", params=(DATA / "butane.prm",)
+)
+GROMACS = MoleculeFiles(top=DATA / "butane_water.top", gro=DATA / "butane_water.gro")
+
+
+def xml(system: openmm.System) -> str:
+    return openmm.XmlSerializer.serialize(system)
+
+
+def amber_files(kind: str) -> tuple[Path, Path]:
+    from openmmtools.testsystems import get_data_filename
+
+    name = f"data/alanine-dipeptide-{kind}/alanine-dipeptide"
+    return Path(get_data_filename(f"{name}.prmtop")), Path(get_data_filename(f"{name}.crd"))
+
+
+@pytest.mark.filterwarnings("ignore")  # openmmtools'
+def test_amber_files_are_those_of_openmms_script() -> None:
+    prmtop, inpcrd = amber_files("gbsa")
+    script = app.AmberPrmtopFile(str(prmtop)).createSystem(
+        implicitSolvent=app.OBC2, constraints=app.HBonds, hydrogenMass=3 * unit.amu
+    )
+    files = MoleculeFiles(prmtop=prmtop, inpcrd=inpcrd, implicit_solvent="OBC2", hydrogen_mass=3.0)
+    ours = molecule_of(files)
+    assert xml(ours.system) == xml(script)
+    prmtop, inpcrd = amber_files("explicit")
+    found = app.AmberInpcrdFile(str(inpcrd))
+    script = app.AmberPrmtopFile(
+        str(prmtop), periodicBoxVectors=found.boxVectors
+    ).createSystem(nonbondedMethod=app.PME, nonbondedCutoff=0.9, constraints=app.HBonds,
+                   switchDistance=0.8 * unit.nanometer)  # fmt: skip
+    ours = molecule_of(MoleculeFiles(prmtop=prmtop, inpcrd=inpcrd, cutoff=0.9, switch_distance=0.8))
+    assert xml(ours.system) == xml(script)
+    np.testing.assert_array_equal(ours.positions, found.getPositions(asNumpy=True)._value)
+
+
+def test_charmm_files_are_those_of_openmms_script() -> None:
+    psf = app.CharmmPsfFile(str(DATA / "butane.psf"))
+    script = psf.createSystem(
+        app.CharmmParameterSet(str(DATA / "butane.prm")), nonbondedMethod=app.NoCutoff,
+        constraints=app.HBonds,
+    )  # fmt: skip
+    assert xml(molecule_of(CHARMM).system) == xml(script)
+
+
+def test_gromacs_files_are_those_of_openmms_script() -> None:
+    gro = app.GromacsGroFile(str(DATA / "butane_water.gro"))
+    box = gro.getPeriodicBoxVectors()
+    top = app.GromacsTopFile(str(DATA / "butane_water.top"), periodicBoxVectors=box)
+    cutoff = 0.45 * min(box[i][i]._value for i in range(3))
+    script = top.createSystem(
+        nonbondedMethod=app.PME, nonbondedCutoff=min(1.0, cutoff) * unit.nanometer,
+        constraints=app.HBonds,
+    )  # fmt: skip
+    assert xml(molecule_of(GROMACS).system) == xml(script)
+
+
+def test_a_run_keeps_the_molecule_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "plumed.dat").write_text(TORSION)
+    words = ["run", "--psf", CHARMM.psf, "--crd", CHARMM.crd, "--params", CHARMM.params[0],
+             "--plumed", tmp_path / "plumed.dat", "--steps", 4, "--platform", "Reference",
+             "--out", tmp_path / "run", "--frames-every", 2]  # fmt: skip
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    require_kept(tmp_path / "run", molecule_of(CHARMM))
+    result = CliRunner().invoke(main, [str(word) for word in [*words, "--pressure", 1]])
+    assert result.exit_code == 1
+    assert "the molecule has no box" in result.output
+
+
+def test_a_run_keeps_the_bonds_of_its_files(tmp_path: Path) -> None:
+    """Reading its PDB file gives those of water too, which GROMACS's constraints stand for."""
+    water = molecule_of(GROMACS)
+    add_barostat(water, 1.0, 300.0, 1)
+    _write_start(tmp_path, water, PlumedBias(TORSION, water.topology))
+    (tmp_path / "system.xml").write_text(xml(water.system))
+    require_kept(tmp_path, water)
+    other = app.PDBFile(str(tmp_path / "topology.pdb")).topology
+    assert topology_hash(other) != topology_hash(water.topology)
+
+
+def require_kept(folder: Path, given: Molecule) -> None:
+    kept = read_molecule(folder)
+    assert topology_hash(kept.topology) == topology_hash(given.topology)
+    assert xml(kept.system) == xml(given.system)
+    np.testing.assert_allclose(kept.positions, given.positions, atol=1e-4)  # as a PDB file has it
+
+
+def test_a_serialized_system_is_taken_as_it_is(tmp_path: Path) -> None:
+    pdb = app.PDBFile(str(STRUCTURE))
+    system = app.ForceField("amber96.xml").createSystem(pdb.topology, hydrogenMass=2 * unit.amu)
+    (tmp_path / "system.xml").write_text(xml(system))
+    ours = molecule_of(MoleculeFiles(STRUCTURE, system=tmp_path / "system.xml"))
+    assert xml(ours.system) == xml(system)
+    files = MoleculeFiles(STRUCTURE, system=tmp_path / "system.xml", constraints="HBonds")
+    with pytest.raises(ValueError, match="--constraints: the System says that itself"):
+        molecule_of(files)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (MoleculeFiles(), "no molecule: got no file, expected --system STRUCTURE|no file"),
+        (MoleculeFiles(psf=DATA / "butane.psf"), "no molecule: got --psf"),
+        (MoleculeFiles(STRUCTURE, implicit_solvent="OBC2"), "not taken together .*implicit"),
+        (MoleculeFiles(STRUCTURE, forcefield=("amber96.xml",), cutoff=0.9), "no box"),
+        (MoleculeFiles(STRUCTURE, forcefield=("amber96.xml",), box="3,3"), "three lengths"),
+        (MoleculeFiles(STRUCTURE, forcefield=("amber96.xml",), box="3,3,3", cutoff=2.0),
+         "half of the box"),
+        (MoleculeFiles(top=GROMACS.top, gro=DATA / "butane.pdb"), "can not be read"),
+        (MoleculeFiles(psf=CHARMM.psf, crd=STRUCTURE, params=CHARMM.params), "belong together"),
+    ],
+)  # fmt: skip
+def test_files_that_make_no_molecule_are_refused(files: MoleculeFiles, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        molecule_of(files)
+
+
+def test_a_pressure_needs_a_box_and_no_other_barostat() -> None:
+    water = molecule_of(GROMACS)
+    add_barostat(water, 1.0, 300.0, 1)
+    with pytest.raises(ValueError, match="barostat already"):
+        add_barostat(water, 1.0, 300.0, 1)
+    with pytest.raises(ValueError, match="no box"):
+        add_barostat(molecule_of(CHARMM), 1.0, 300.0, 1)

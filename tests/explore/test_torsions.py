@@ -1,0 +1,69 @@
+"""Torsions that no CV is: which, their wells, and how often they changed them."""
+
+import numpy as np
+import pytest
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.explore.torsions import hops, never_seen, turning_torsions, wells
+from openmm_cgan.testsystems import PHI_ATOMS, alanine_dipeptide, alanine_pentapeptide, torsion
+
+
+def cv(atoms: tuple[int, ...]) -> CollectiveVariable:
+    return CollectiveVariable("cv", "rad", (-np.pi, np.pi), "TORSION", atoms)
+
+
+def test_amides_methyls_and_cvs_are_left_out() -> None:
+    molecule = alanine_dipeptide()
+    found = turning_torsions(molecule.topology, [])
+    assert {frozenset(t.atoms[1:3]) for t in found} == {frozenset((6, 8)), frozenset((8, 14))}
+    assert all(t.name.startswith("ALA2:") for t in found)
+    left = turning_torsions(molecule.topology, [cv(PHI_ATOMS)])
+    assert len(left) == 1
+    assert set(left[0].atoms[1:3]) == {8, 14}
+    assert len(turning_torsions(alanine_pentapeptide().topology, [])) == 10
+
+
+def test_values_are_those_of_the_torsion() -> None:
+    molecule = alanine_pentapeptide()
+    for found in turning_torsions(molecule.topology, [])[:3]:
+        value = found.values(molecule.positions[None])[0]
+        assert value == pytest.approx(torsion(molecule.positions, found.atoms))
+
+
+def three_wells(n: int, rng: np.random.Generator) -> np.ndarray:
+    """In each of three wells a tenth of the time at once, in turn."""
+    centres = np.repeat(np.arange(30) % 3, n // 30) * 2 * np.pi / 3 - 2.0
+    return np.mod(centres + rng.normal(0, 0.25, len(centres)) + np.pi, 2 * np.pi) - np.pi
+
+
+def test_three_wells_are_found_and_hops_counted() -> None:
+    angles = three_wells(6000, np.random.default_rng(2))
+    borders = wells(angles)
+    assert len(borders) == 3
+    expected = np.sort(np.mod(np.array([-2.0, 0.09, 2.19]) + np.pi / 3 + np.pi, 2 * np.pi) - np.pi)
+    assert np.abs(borders - expected).max() < 0.35
+    assert hops(angles, borders) == 29
+
+
+def test_one_well_has_no_borders_even_across_pi() -> None:
+    rng = np.random.default_rng(3)
+    angles = np.mod(rng.normal(np.pi, 0.4, 3000) + np.pi, 2 * np.pi) - np.pi
+    assert len(wells(angles)) == 0
+    assert hops(angles, wells(angles)) == 0
+    assert len(wells(rng.uniform(-np.pi, np.pi, 3000))) == 0  # noise makes none
+
+
+def test_a_glimpse_of_a_barrier_is_no_hop() -> None:
+    angles = np.concatenate([np.full(500, -2.0), np.full(500, 1.0)])
+    angles[::7] += 0.1
+    borders = wells(angles)
+    assert len(borders) == 2
+    looked_over = angles.copy()
+    looked_over[100] = borders[np.abs(borders + 0.5).argmin()] + 0.05
+    assert hops(looked_over, borders) == hops(angles, borders) == 1
+
+
+def test_what_was_never_seen_is_60_degrees_away_from_all() -> None:
+    visited = np.array([3.0, -3.0, 1.0])
+    asked = np.array([np.pi, 2.0, -1.0, -2.2, 0.0])
+    assert never_seen(asked, visited).tolist() == [False, False, True, False, False]
