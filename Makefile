@@ -3,6 +3,7 @@
 # make lint   ruff and mypy only        make format  let ruff lay out the code
 # make bench  every benchmark, one table
 # make soak   memory, handles and threads of runs of 20 minutes; runs of each kind killed 50 times
+# make docs   the documentation with its tutorials run, in docs/_build/html
 # make dist   wheel and sdist; the wheel alone in an environment of its own runs the quick demo
 # make clean  remove the virtual environment and what the demo wrote
 
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint format bench soak dist clean
+.PHONY: demo test lint format bench soak docs dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/openmm-cgan demo --out demo --overwrite
@@ -38,6 +39,10 @@ soak: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kill_resume.py
 
+docs: $(VENV)/.installed
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	OMP_NUM_THREADS=1 $(BIN)/python docs/build.py
+
 # Outside the tree, so that nothing of it can be imported by accident.
 dist: $(VENV)/.installed
 	rm -rf dist build
@@ -49,7 +54,7 @@ dist: $(VENV)/.installed
 	ls -l dist
 
 clean:
-	rm -rf $(VENV) demo bench dist build
+	rm -rf $(VENV) demo bench dist build docs/_build
 
 # An environment is made once and again only when what it installs has changed.
 $(BIN)/python:

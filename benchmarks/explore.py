@@ -9,8 +9,8 @@ For each seed: force evaluations of everything, training apart from none, the cl
 is off in claimed errors; or why nothing is claimed. Rows are added to the JSON file as seeds end,
 and those that it has are not run again.
 
-    python benchmarks/explore.py [--system alanine|valine] [--seeds N] [--reference STEPS]
-                                 [--json FILE] [--folder FOLDER]
+    python benchmarks/explore.py [--system alanine|valine] [--seeds N] [--first SEED]
+                                 [--reference STEPS] [--json FILE] [--folder FOLDER]
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def one_seed(system: str, seed: int, folder: Path, budget: int) -> dict[str, obj
     )
     place.folder.mkdir(exist_ok=True)
     started = time.process_time()
-    outcome = explore(Workshop(place), settings, place.folder, say=lambda line: print(" ", line))
+    outcome = explore(
+        Workshop(place), settings, place.folder, say=lambda line: print(" ", line, flush=True)
+    )
     return {
         "system": system,
         "seed": seed,
@@ -76,6 +78,10 @@ def one_seed(system: str, seed: int, folder: Path, budget: int) -> dict[str, obj
         "processor seconds": round(time.process_time() - started),
         **provenance(),
     }
+
+
+def _say(line: str) -> None:
+    print(" ", line, flush=True)
 
 
 def valine_reference(steps: int, folder: Path) -> dict[str, object]:
@@ -127,7 +133,8 @@ def print_table(results: dict[str, object]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--system", choices=MOLECULES, default="alanine")
-    parser.add_argument("--seeds", type=int, default=0, help="how many, from 1; 0: print only")
+    parser.add_argument("--seeds", type=int, default=0, help="how many; 0: print only")
+    parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--budget", type=int, default=1_000_000, help="force evaluations")
     parser.add_argument("--reference", type=int, help="steps of the reference of valine")
     parser.add_argument("--json", type=Path, default=RESULTS)
@@ -139,7 +146,7 @@ def main() -> None:
         if arguments.reference:
             found = valine_reference(arguments.reference, folder / "valine-reference")
             _keep(arguments.json, {"valine reference": found})
-        for seed in range(1, arguments.seeds + 1):
+        for seed in range(arguments.first, arguments.first + arguments.seeds):
             rows = read_results(arguments.json)["rows"]
             if any(r["system"] == arguments.system and r["seed"] == seed for r in rows):  # type: ignore[attr-defined]
                 continue

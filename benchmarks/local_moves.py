@@ -49,6 +49,7 @@ METAD = (
     "metad: METAD ARG=chi1 SIGMA=0.25 HEIGHT=0.6 PACE=250 BIASFACTOR=6 TEMP=300 CALC_RCT"
     " GRID_MIN=-pi GRID_MAX=pi GRID_BIN=120\nPRINT ARG=chi1,metad.rbias STRIDE=50 FILE=REWEIGHT\n"
 )
+BLOCKS = 4  # of each metadynamics, whose weights count alike
 SKIPPED = 0.2  # of a metadynamics, while its bias still grows fast
 CORE = np.radians(40.0)
 CENTRES = np.radians([-60.0, 60.0, 180.0])
@@ -89,7 +90,7 @@ def in_water(molecule: Molecule) -> Molecule:
     """It in a box of TIP3P, PME, at 1 bar."""
     field = app.ForceField("amber96.xml", "tip3p.xml")
     modeller = app.Modeller(molecule.topology, molecule.positions * unit.nanometer)
-    modeller.addSolvent(field, model="tip3p", padding=0.75 * unit.nanometer)
+    modeller.addSolvent(field, model="tip3p", boxSize=openmm.Vec3(2.6, 2.6, 2.6))
     system = field.createSystem(
         modeller.topology,
         nonbondedMethod=app.PME,
@@ -236,7 +237,6 @@ def dynamics(
     bias = peptide.bias(folder)
     simulation = peptide.simulation(bias, platform, options.seed)
     simulation.step(2000)
-    simulation.currentStep = 0
     table = folder / "moves.csv"
     if gan is not None:
         settings = ProposalSettings(candidates=options.candidates)
@@ -271,13 +271,15 @@ def dynamics(
 
 
 def reference(folders: list[Path]) -> list[tuple[float, float]]:
-    """Populations of metadynamics by exp((V - c(t))/kT), and errors from one run to another."""
+    """Populations of metadynamics by exp((V - c(t))/kT), and errors from a block to another."""
     found = []
     for folder in folders:
         columns = read_fields(folder / "REWEIGHT").columns
         late = slice(int(SKIPPED * len(columns["chi1"])), None)
-        logs = columns["metad.rbias"][late] / (GAS_CONSTANT * TEMPERATURE)
-        found.append(np.average(thirds(columns["chi1"][late]), axis=0, weights=np.exp(logs)))
+        weights = np.exp(columns["metad.rbias"][late] / (GAS_CONSTANT * TEMPERATURE))
+        members = thirds(columns["chi1"][late])
+        for rows in np.array_split(np.arange(len(weights)), BLOCKS):
+            found.append(np.average(members[rows], axis=0, weights=weights[rows]))
     spread = np.std(found, axis=0, ddof=1) / np.sqrt(len(found))
     return list(zip(np.mean(found, axis=0).tolist(), spread.tolist(), strict=True))
 

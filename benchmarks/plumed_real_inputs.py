@@ -74,7 +74,14 @@ def is_of_missing_file(problem: Problem) -> bool:
     """Whether a problem is that a file is not here, or what follows from it."""
     words = f"{problem.word} {problem.message}"
     return any(
-        x in words for x in ("missing input file", "No such file", "needs a MOLINFO", "not there")
+        x in words
+        for x in (
+            "missing input file",
+            "No such file",
+            "no PDB file",
+            "needs a MOLINFO",
+            "not there",
+        )
     )
 
 

@@ -8,6 +8,7 @@ they are from each other. Errors that MBAR's bootstrap gives stand beside them.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ BASIN = (0.0, 2.3)  # rad, of phi
 BINS = 36
 HIGHEST = 30.0  # kJ/mol: where profiles are compared
 FRACTIONS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+SHARES = (0.5, 0.75, 1.0)  # of a metadynamics: what its hills then say
 KINDS = ("seeded", "dragged")
 
 
@@ -54,14 +56,23 @@ def report(folder: Path, lengths: Lengths, kT: float) -> dict[str, Any]:
         if _is_whole(repeat, kind)
     }
     found: dict[str, Any] = {"repeats": len(repeats), "lengths": lengths._asdict()}
-    over = [repeat for repeat in repeats if (repeat / "starts.npz").exists()]
-    metad = [_by_hills(repeat / "metad", kT) for repeat in over]
-    found["metad"] = {"basin": [d for d, _ in metad], "profiles": [p.tolist() for _, p in metad]}
+    over = [repeat for repeat in repeats if (repeat / "metad" / "state.xml").exists()]
+    metad = [[_by_hills(repeat / "metad", share, kT) for share in SHARES] for repeat in over]
+    found["metad"] = {
+        "basin, by parts of the run": [[d for d, _ in one] for one in metad],
+        "profiles": [one[-1][1].tolist() for one in metad],
+    }
     print("free energy of 0 < phi < 2.3 over the rest [kJ/mol]")
-    print("  metadynamics, by its hills:", *(f"{d:.2f}" for d, _ in metad))
+    for one in metad:
+        parts = ", ".join(f"{d:.2f} after {s:g}" for s, (d, _) in zip(SHARES, one, strict=True))
+        print(f"  metadynamics, by its hills, {parts} of the run")
     for kind in KINDS:
-        found[kind] = [_whole(w) for (name, _), w in windows.items() if name == kind]
+        own = [w for (name, _), w in windows.items() if name == kind]
+        found[kind] = [_whole(w) for w in own]
         print(f"  {kind}:", *(f"{r['basin'][0]:.2f} +- {r['basin'][1]:.2f}" for r in found[kind]))
+        if len(own) > 1:
+            both = found[f"{kind}, all"] = _whole([window for one in own for window in one])
+            print(f"  all {kind}: {both['basin'][0]:.2f} +- {both['basin'][1]:.2f}")
     if len(windows) > 1:
         found["errors"] = _errors_by_steps(windows, lengths)
     return found
@@ -84,9 +95,16 @@ def _is_whole(repeat: Path, kind: str) -> bool:
     )
 
 
-def _by_hills(folder: Path, kT: float) -> tuple[float, NDArray[np.float64]]:
-    """Free energy of the basin, and along phi (BINS,), by the sum of hills [kJ/mol]."""
-    hills, plumed = read_fields(folder / "HILLS"), folder / "plumed.dat"
+def _by_hills(folder: Path, share: float, kT: float) -> tuple[float, NDArray[np.float64]]:
+    """Free energy of the basin, and along phi (BINS,), by the first hills [kJ/mol]."""
+    whole, plumed = read_fields(folder / "HILLS"), folder / "plumed.dat"
+    kept = round(share * len(whole.columns["time"]))
+    hills = replace(
+        whole,
+        columns={name: column[:kept] for name, column in whole.columns.items()},
+        lines=whole.lines[:kept],
+        values=None if whole.values is None else whole.values[:kept],
+    )
     fine = 8 * BINS
     axes = [-np.pi + 2 * np.pi * (np.arange(n) + 0.5) / n for n in (fine, 72)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)

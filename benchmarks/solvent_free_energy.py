@@ -7,12 +7,13 @@ sampled, so that F(phi) and the free energy of the basin 0 < phi < 2.3 rad over 
 compared.
 
 Each repeat has its own metadynamics on phi and psi, a flow trained on its frames (for the dipeptide
-on frames from OBC2), one seed a window; and its own dragged starts, taken row by row from a run
+on frames from OBC2), one seed a window (with --shared all have those of the first, and other
+seeds); and its own dragged starts, taken row by row from a run
 that was left alone before. Where the windows stand is taken from the metadynamics of the first
 repeat, by the rule of windows/placement. Seeds are drawn at a psi from the metadynamics' own
 exp(-F/kT) at the phi of the window.
 
-    python benchmarks/solvent_free_energy.py CASE [--repeats N] [--folder FOLDER]
+    python benchmarks/solvent_free_energy.py CASE [--repeats N] [--shared] [--folder FOLDER]
 
 A killed run goes on where it was. Results go to results/solvent_free_energy.json beside this file.
 """
@@ -21,8 +22,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import multiprocessing
 import os
 import tempfile
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +38,7 @@ from injection import Solute, dipeptide, in_implicit, peptide
 from numpy.typing import NDArray
 from openmm import app, unit
 from provenance import provenance
-from solvent_errors import Lengths, report, write_results
+from solvent_errors import KINDS, Lengths, report, write_results
 
 from openmm_cgan import GAS_CONSTANT, ConditionalGAN, PlumedBias, ProposalReporter
 from openmm_cgan.cgan import TrainingSettings
@@ -301,40 +304,66 @@ def dragged(
 # ---- the runs
 
 
-def run_repeat(name: str, molecule: Molecule, folder: Path, repeat: int) -> None:
-    """Everything of one repeat that is not there yet."""
+def molecule_of(name: str, folder: Path) -> Molecule:
+    """What is run."""
+    solute = solute_of(name)
+    return in_tip3p(solute, folder) if name == "dipeptide" else in_obc2(solute)
+
+
+def prepare_seeds(name: str, folder: Path, repeat: int, shared: bool) -> None:
+    """Metadynamics, model and seeds of one repeat that are not there yet.
+
+    Repeats that share take the metadynamics and the model of the first one.
+    """
     solute, case, seed = solute_of(name), CASES[name], 1000 * (repeat + 1)
-    own = folder / f"repeat-{repeat}"
-    metadynamics(molecule, solute, case, own / "metad", seed)
+    own, molecule = folder / f"repeat-{repeat}", molecule_of(name, folder)
+    teaching = folder / "repeat-0" if shared else own
+    metadynamics(molecule, solute, case, teaching / "metad", seed)
     placed = placement_of(molecule, folder / "repeat-0" / "metad", folder, case)
-    if not (own / "starts.npz").exists():
-        teacher = own / "metad"
-        if name == "dipeptide":  # a run in implicit solvent teaches the model, quick beside water
-            teacher = own / "obc2"
-            quick = replace(case, metad=400_000, platform="Reference")
-            metadynamics(in_obc2(solute), solute, quick, teacher, seed)
-        gan = model_of(teacher, solute.topology, seed)
-        targets = targets_of(own / "metad", placed.centres, seed)
-        attempts = 0
-        if name == "dipeptide":
-            seeds, attempts = seeded_in_water(molecule, solute, gan, targets, seed)
-        else:
-            seeds = seeded(gan, solute, targets, seed)
-        drags = dragged(molecule, solute, case, placed.centres, seed)
-        np.savez(own / "starts.npz", seeded=seeds, dragged=drags, attempts=attempts)
-    bias = _restraint(solute, molecule.topology)
-    template = window_template(bias, {"phi": float(placed.kappa[0])})
+    own.mkdir(exist_ok=True)
+    if (own / "seeded.npy").exists():
+        return
+    teacher = teaching / "metad"
+    if name == "dipeptide":  # a run in implicit solvent teaches the model, quick beside water
+        teacher = teaching / "obc2"
+        quick = replace(case, metad=400_000, platform="Reference")
+        metadynamics(in_obc2(solute), solute, quick, teacher, seed)
+    gan = model_of(teacher, solute.topology, seed)
+    targets = targets_of(teaching / "metad", placed.centres, seed)
+    if name == "dipeptide":
+        seeds, attempts = seeded_in_water(molecule, solute, gan, targets, seed)
+        print(f"{attempts} attempts to put {len(seeds)} seeds into water")
+    else:
+        seeds = seeded(gan, solute, targets, seed)
+    np.save(own / "seeded.npy", seeds)
+
+
+def prepare_drags(name: str, folder: Path, repeat: int) -> None:
+    """The dragged starts of one repeat, if they are not there yet."""
+    path = folder / f"repeat-{repeat}" / "dragged.npy"
+    if not path.exists():
+        with np.load(folder / "placement.npz") as kept:
+            centres = kept["centres"]
+        job = molecule_of(name, folder), solute_of(name), CASES[name], centres
+        np.save(path, dragged(*job, seed=1000 * (repeat + 1)))
+
+
+def run_all(name: str, folder: Path, repeat: int, pool: Executor) -> None:
+    """The windows of one repeat from both kinds of start."""
+    solute, case, own = solute_of(name), CASES[name], folder / f"repeat-{repeat}"
+    molecule = molecule_of(name, folder)
+    with np.load(folder / "placement.npz") as kept:
+        centres, kappa = kept["centres"], kept["kappa"]
+    template = window_template(_restraint(solute, molecule.topology), {"phi": float(kappa[0])})
     settings = WindowSettings(TEMPERATURE, case.window, case.settle, 50, timestep=TIMESTEP,
-                              seed=seed)  # fmt: skip
-    with np.load(own / "starts.npz") as starts:
-        for origin in ("seeded", "dragged"):
-            windows = umbrella_windows(
-                template, placed.centres, starts[origin], settings, own / origin, origin
-            )
-            run_windows(
-                windows, molecule.system, molecule.topology, platform=case.platform,
-                reference=molecule.positions,
-            )  # fmt: skip
+                              seed=1000 * (repeat + 1))  # fmt: skip
+    for origin in KINDS:
+        starts = np.load(own / f"{origin}.npy")
+        windows = umbrella_windows(template, centres, starts, settings, own / origin, origin)
+        run_windows(
+            windows, molecule.system, molecule.topology, pool, platform=case.platform,
+            reference=molecule.positions,
+        )  # fmt: skip
 
 
 def main() -> None:
@@ -342,24 +371,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", choices=list(CASES))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--shared", action="store_true", help="one metadynamics for all repeats")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--folder", type=Path, help="keep the runs; go on with those begun")
     parser.add_argument("--only-report", action="store_true", help="of what is there")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     torch.set_num_threads(1)
-    made = provenance()
-    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="solvent_free_energy-"))
-    folder = folder / arguments.case
+    made, name = provenance(), arguments.case
+    folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="solvent-"))) / name
     folder.mkdir(parents=True, exist_ok=True)
-    solute = solute_of(arguments.case)
-    water = arguments.case == "dipeptide"
-    molecule = in_tip3p(solute, folder) if water else in_obc2(solute)
-    for repeat in range(0 if arguments.only_report else arguments.repeats):
-        run_repeat(arguments.case, molecule, folder, repeat)
-    case = CASES[arguments.case]
+    repeats = range(0 if arguments.only_report else arguments.repeats)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.workers, spawn) as pool:
+        for repeat in repeats:
+            prepare_seeds(name, folder, repeat, arguments.shared)
+        drags = [pool.submit(prepare_drags, name, folder, repeat) for repeat in repeats]
+        for drag_done in drags:
+            drag_done.result()
+        for repeat in repeats:
+            run_all(name, folder, repeat, pool)
+    case = CASES[name]
     lengths = Lengths(case.window, case.settle, case.drag, case.alone, case.metad)
     found = report(folder, lengths, KT)
-    write_results(arguments.case, found | {"made": made})
+    write_results(name, found | {"shared": arguments.shared, "made": made})
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 Alanine dipeptide in TIP3P at constant pressure; replace the first block by the setup of your own
 molecule. Frames hold the solute alone, and the GAN makes the solute alone: what it proposes is
 pushed to its place through the water, which makes room at temperature. How long the run takes to
-settle is measured on the first 20 seeds; frames of that time are marked, and analysis leaves them
-out.
+settle is measured on the first 20 to 160 seeds; frames of that time are marked, and analysis leaves
+them out.
 
     python examples/explicit_solvent.py [STEPS]
 """

@@ -13,6 +13,7 @@ atom_selection        which atoms are meant: a selection of MDAnalysis, indices,
 attached_parts        what a part of a molecule hangs on
 platforms             OpenMM's platforms by name
 short_reprs           records of large arrays in one line
+notebooks             the tables that notebooks show of objects
 thermostats           the temperature of a simulation, wherever OpenMM keeps it
 collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays

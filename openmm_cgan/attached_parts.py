@@ -13,6 +13,8 @@ REFERENCES = 3  # bonds from a part: the atoms of the rest that bonds, angles, t
 def attachments(topology: Any, part: Iterable[int]) -> list[tuple[int, int]]:
     """Bonds from a part to the rest, one for each piece of the part that bonds hold together.
 
+    None where the part is one whole molecule.
+
     Parameters
     ----------
     topology : openmm.app.Topology
@@ -26,7 +28,7 @@ def attachments(topology: Any, part: Iterable[int]) -> list[tuple[int, int]]:
     Raises
     ------
     ValueError
-        If a piece is attached at several places, or at none.
+        If a piece is attached at several places, or at none where there are others.
     """
     neighbours, names = _neighbours(topology), atom_names(topology)
     own, seen = set(part), set[int]()
@@ -37,6 +39,8 @@ def attachments(topology: Any, part: Iterable[int]) -> list[tuple[int, int]]:
         piece = _reached(neighbours, start, own)
         seen |= piece
         ends = sorted((a, b) for a in piece for b in neighbours.get(a, ()) if b not in own)
+        if not ends and len(piece) == len(own):
+            return []
         if len(ends) != 1:
             listed = ", ".join(f"{names[a]}-{names[b]}" for a, b in ends) or "none"
             raise ValueError(

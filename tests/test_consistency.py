@@ -61,7 +61,8 @@ def test_a_shift_and_a_narrow_law_are_seen(frames: Frames) -> None:
 
 def test_the_page_is_drawn(frames: Frames, tmp_path: Path) -> None:
     found = consistency(frames)
-    path = plot_consistency(found, tmp_path / "page.png", Z)
+    path = tmp_path / "page.png"
+    plot_consistency(found, path, Z)
     assert path.read_bytes().startswith(b"\x89PNG")
 
 

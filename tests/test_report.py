@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -41,8 +42,9 @@ def profile(shift: float = 0.0) -> Profile:
 def test_ramachandran_counts_every_frame_once(tmp_path, rng, drawn) -> None:
     md = rng.uniform(-np.pi, np.pi, size=(400, 2))
     md[0] = np.pi, 3 * np.pi  # at the seam, and one turn further
-    path = report.plot_ramachandran(md, md[:100], tmp_path / "rama.png")
-    assert path == tmp_path / "rama.png"
+    path = tmp_path / "rama.png"
+    axes = report.plot_ramachandran(md, md[:100], path)
+    assert axes.tolist() == drawn[0].axes[:2]
     assert imread(path).shape[2] == 4
     panels = [axis.collections[0].get_array() for axis in drawn[0].axes[:2]]
     assert [float(panel.sum()) for panel in panels] == pytest.approx([1.0, 1.0])
@@ -55,7 +57,8 @@ def test_ramachandran_counts_every_frame_once(tmp_path, rng, drawn) -> None:
 def test_ramachandran_of_nothing_is_an_empty_panel(tmp_path, rng) -> None:
     nothing = np.empty((0, 2))
     md = rng.uniform(-3, 3, size=(10, 2))
-    assert report.plot_ramachandran(md, nothing, tmp_path / "a.png").exists()
+    report.plot_ramachandran(md, nothing, tmp_path / "a.png")
+    assert (tmp_path / "a.png").exists()
 
 
 def test_ramachandran_wants_two_torsions(tmp_path) -> None:
@@ -99,7 +102,8 @@ def test_unknown_free_energies_leave_gaps(tmp_path) -> None:
     ours = profile()
     ours.free_energy[:3] = np.inf, np.nan, -np.inf
     ours.error[:3] = np.inf, np.nan, np.nan
-    assert report.plot_free_energy(ours, tmp_path / "f.png").exists()
+    report.plot_free_energy(ours, tmp_path / "f.png")
+    assert (tmp_path / "f.png").exists()
 
 
 def test_what_has_no_error_bar_is_drawn_as_unknown(tmp_path, drawn) -> None:
@@ -134,7 +138,8 @@ def test_proposals_are_counted_by_reason(tmp_path, drawn) -> None:
         for t, b in zip(axis.get_yticklabels(), axis.patches, strict=True)
     }
     assert bars == {"chirality": 2, "clash": 8, "accepted": 90}
-    assert report.plot_proposals({}, tmp_path / "none.png").exists()
+    report.plot_proposals({}, tmp_path / "none.png")
+    assert (tmp_path / "none.png").exists()
 
 
 def test_a_failed_drawing_leaves_the_old_file(tmp_path, monkeypatch) -> None:
@@ -154,7 +159,8 @@ def test_a_surface_is_drawn_with_its_error_and_what_is_unknown(
     free_energy = np.array([[0.0, 1.0], [2.0, np.nan], [3.0, 4.0]])
     error = np.array([[0.1, 0.2], [np.inf, np.nan], [0.3, 0.4]])
     surface = FreeEnergy(variables, centres, free_energy, error)
-    path = report.plot_surface(surface, tmp_path / "surface.png")
+    path = tmp_path / "surface.png"
+    report.plot_surface(surface, path)
     assert imread(path).ndim == 3
     left, right = drawn[0].axes[:2]
     np.testing.assert_allclose(
@@ -170,3 +176,25 @@ def test_a_profile_is_no_surface(tmp_path: Path) -> None:
     one = FreeEnergy((CollectiveVariable("d", "nm"),), (np.arange(2.0),), np.zeros(2), np.zeros(2))
     with pytest.raises(ValueError, match="this is of 1"):
         report.plot_surface(one, tmp_path / "surface.png")
+
+
+def test_plots_are_axes_that_can_be_drawn_on_further(tmp_path, rng) -> None:
+    """Without a path nothing is written."""
+    torsions = rng.uniform(-3, 3, size=(50, 2))
+    variables = (CollectiveVariable("a"), CollectiveVariable("b"))
+    grid = np.linspace(0, 1, 4), np.linspace(0, 1, 5)
+    surface = FreeEnergy(variables, grid, np.ones((4, 5)), np.ones((4, 5)))
+    axis = report.plot_free_energy(profile())
+    axis.set_title("mine")
+    axis.figure.savefig(tmp_path / "mine.png")
+    history = [{"step": i, "critic": 1.0, "generator": 2.0} for i in range(3)]
+    made = {
+        "free_energy": [axis],
+        "proposals": [report.plot_proposals({"accepted": 3})],
+        "ramachandran": report.plot_ramachandran(torsions, torsions),
+        "surface": report.plot_surface(surface),
+        "training": report.plot_training(history),
+    }
+    for what, axes in made.items():
+        assert all(isinstance(one, Axes) for one in axes), what
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]

@@ -1,5 +1,8 @@
 """What a notebook shows of records: a line, whatever their size."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,6 +72,10 @@ def test_each_is_a_line_that_tells_what_it_holds(tmp_path):
         "features=torch.float32 (57, 7)": Dataset.prepare(frames(), topology, settings).rows,
         "label='ours'": Profile(*np.zeros((3, 50)), "ours"),
     }
+    table = records["MLPGenerator of 4 atoms"]._repr_html_()
+    assert "MLPGenerator of 4 atoms" in table
+    assert "not known: seeds" in table
+    assert "<td>theta</td><td>1.7</td><td>2.1</td><td>rad</td>" in table
     for told, record in records.items():
         shown = repr(record)
         assert told in shown
@@ -80,3 +87,31 @@ def test_each_is_a_line_that_tells_what_it_holds(tmp_path):
 @pytest.mark.parametrize("n", [0, 1])
 def test_frames_of_no_number_are_shown(n):
     assert repr(frames(60).select(slice(n))).startswith(f"Frames({n} of 4 atoms; theta")
+
+
+def test_notebooks_get_short_tables_with_all_texts_escaped(tmp_path):
+    name = "<script>alert(1)</script>"
+    variable = CollectiveVariable(name, "<b>nm", None, "<i>")
+    n = 200
+    values = np.random.default_rng(1).normal(size=(n, 1))
+    hostile = Frames.of_arrays(np.zeros((n, 4, 3)), values, [variable], temperature=300.0)
+    samples = reweight_windows([BiasedFrames(values, unbiased, 300.0, (variable,))])
+    two = replace(samples, cvs=np.repeat(samples.cvs, 2, axis=1), variables=(variable, TURN))
+    bias = PlumedBias("a: DISTANCE ATOMS=1,2\nRESTRAINT ARG=a AT=1 KAPPA=2\n", directory=tmp_path)
+    shown = {
+        "frames": hostile._repr_html_(),
+        "profile": free_energy_profile(samples, name)._repr_html_(),
+        "surface": free_energy_surface(two, (0, 1), 6)._repr_html_(),
+        "bias": bias._repr_html_(),
+        "none": hostile.select(slice(0, 0))._repr_html_(),
+    }
+    for what, text in shown.items():
+        assert text.startswith("<table>"), what
+        assert text.count("<tr>") <= 15, what
+        assert not re.search(r"<(script|b|i)>", text), what
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown["frames"]
+    assert f"<td>{values.min():.4g}</td><td>{values.max():.4g}</td>" in shown["frames"]
+    assert "native backend" in shown["bias"]
+    assert "<td>a</td><td>DISTANCE</td><td>nm</td><td>no</td>" in shown["bias"]
+    profile = free_energy_profile(samples, name)
+    assert f"<td>{profile.free_energy[0]:.2f}</td>" in shown["profile"]

@@ -3,14 +3,17 @@
 `critic` judges, `training` is the loop, as `settings` say, over the rows of `training_data`.
 `dataset` makes frames into such rows, `networks` are those to be trained on them, `consistency` is
 a loss for CVs that nothing places exactly. `artefact` is the file of a trained generator, `targets`
-the CV values that it may be asked for, `conditional_generator` the generator itself. `level_sets`
-moves what it makes onto the CV values asked for, `refining` trains a flow further on the energy.
+the CV values that it may be asked for, `latent_map` its latent numbers as coordinates,
+`conditional_generator` the generator itself. `level_sets` moves what it makes onto the CV values
+asked for. `refining` trains a flow further on the energy, with `rows` of frames beside it, down the
+`divergences`, and keeps what has the best `effective_share`.
 """
 
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 from openmm_cgan.cgan.dataset import flat_weights
 from openmm_cgan.cgan.level_sets import sample_on_level_sets
 from openmm_cgan.cgan.refining import RefiningSettings, refine
+from openmm_cgan.cgan.rows import rows_for
 from openmm_cgan.cgan.settings import TrainingSettings
 
 ConditionalGAN = ConditionalGenerator  # its name where a GAN is meant
@@ -22,5 +25,6 @@ __all__ = [
     "TrainingSettings",
     "flat_weights",
     "refine",
+    "rows_for",
     "sample_on_level_sets",
 ]

@@ -32,6 +32,7 @@ from openmm_cgan.cgan.artefact import (
 )
 from openmm_cgan.cgan.consistency import Restriction, inconsistency, require_restriction
 from openmm_cgan.cgan.dataset import Dataset
+from openmm_cgan.cgan.latent_map import LatentMap
 from openmm_cgan.cgan.networks import initial_networks
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.targets import checked_targets, portions
@@ -42,6 +43,7 @@ from openmm_cgan.features import FEATURIZATIONS, ConditionEncoding, Featurizatio
 from openmm_cgan.features.z_matrix_features import ZMatrixFeatures
 from openmm_cgan.frames import Frames, frames_to_learn, hashes_of, require_molecule
 from openmm_cgan.generators import Generator, density_of, made_again
+from openmm_cgan.notebooks import generator_html
 from openmm_cgan.quantities import nanometers, numbers_of
 from openmm_cgan.short_reprs import cv_ranges
 from openmm_cgan.topologies import openmm_topology
@@ -92,6 +94,7 @@ class ConditionalGenerator:
     versions: dict[str, str]
     molecule_hash: str = ""
     system_hash: str = ""
+    _repr_html_ = generator_html
 
     @classmethod
     def fit(
@@ -129,8 +132,7 @@ class ConditionalGenerator:
         Raises
         ------
         ValueError
-            If there are too few frames or no CVs, if frames and topology do not belong together, or
-            if the checkpoint belongs to another training.
+            If frames are too few, without CVs or of another topology, or the checkpoint is not its.
         RuntimeError
             If training diverges.
         """
@@ -255,26 +257,22 @@ class ConditionalGenerator:
         ValueError
             As for `sample`, and if the generator has no density.
         """
-        density_of(self.generator)
+        generator = density_of(self.generator)
         targets = self._targets(cvs, n)
         rng = torch.Generator().manual_seed(seed)
-        positions = np.empty((len(targets), self.n_atoms, 3))
-        log_prob = np.empty(len(targets))
+        positions, log_prob = np.empty((len(targets), self.n_atoms, 3)), np.empty(len(targets))
         with torch.no_grad():
             for rows in portions(len(targets)):
-                x, log_q = self.draw(targets[rows], rng)
-                positions[rows], log_prob[rows] = x.numpy(), log_q.numpy()
+                condition = self.conditions.encode(targets[rows]).float()
+                features, log_q = generator.sample_with_log_prob(condition, rng)
+                x, log_det = self.features.decode_with_log_det(features, targets[rows])
+                positions[rows] = x.numpy()
+                log_prob[rows] = self._log_prob(features, log_q, log_det).numpy()
         return positions, log_prob
 
-    def draw(self, cvs: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What `sample_with_log_prob` does, without its checks, on tensors, differentiable.
-
-        CVs (m, n_cvs) [CV units] to positions (m, n_atoms, 3) [nm] and log densities (m,).
-        """
-        condition = self.conditions.encode(cvs).float()
-        features, log_q = density_of(self.generator).sample_with_log_prob(condition, rng)
-        positions, log_det = self.features.decode_with_log_det(features, cvs)
-        return positions, self._log_prob(features, log_q, log_det)
+    def latent_map(self) -> LatentMap:
+        """Its latent numbers as coordinates; ValueError if the generator is no flow."""
+        return LatentMap(self)
 
     def log_prob(self, positions: Any, cvs: Any) -> np.ndarray:
         """Log density of configurations given CV values.

@@ -1,17 +1,17 @@
 """Refining a flow on the energy: what biased data lack, the force field knows.
 
-The reverse Kullback-Leibler distance E_q[u(x) + log q(x|c)] at random conditions c falls by its
-path gradient [1]_: the derivative of the density at a fixed configuration, which is zero on average
-but not in a batch, is left out, and the noise of what remains vanishes as q becomes right. It
-needs no data and makes no new wells: a flow must have learned before where they are. A flow that
-cannot be quite right grows too narrow by it, for what it leaves out costs nothing; where that
-matters the likelihood of the frames is mixed in, as Boltzmann generators have it [2]_. Of a
-peptide of 62 atoms the energy alone cost unseen frames 6 nats, half and half 0.3.
+The reverse Kullback-Leibler distance E_q[u(x) + log q(x|c)] falls by its path gradient, and the
+weights of wells by the score (`divergences`). Alone it makes no new wells, and a flow that cannot
+be quite right grows too narrow by it, for what it leaves out costs nothing: frames are taken beside
+it, as Boltzmann generators do [1]_. They need not have been visited in proportion: the stiff
+coordinates of a frame are learned given its torsions, and torsions by what frames weigh among
+configurations that the flow makes at the same CVs; only in the beginning by how often they came.
+
+The weights that are kept are those with the best `effective_share`, or those of the start.
 
 References
 ----------
-.. [1] G. Roeder, Y. Wu, D. Duvenaud, Sticking the Landing, NeurIPS 2017, arXiv 1703.09194.
-.. [2] F. Noé, S. Olsson, J. Köhler, H. Wu, Science 365, eaaw1147 (2019),
+.. [1] F. Noé, S. Olsson, J. Köhler, H. Wu, Science 365, eaaw1147 (2019),
    doi 10.1126/science.aaw1147.
 """
 
@@ -19,35 +19,35 @@ import logging
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
+from openmm_cgan.cgan.divergences import (
+    Divergence,
+    Energy,
+    Target,
+    divergence,
+    loss_of_wells,
+    moved_frames,
+)
+from openmm_cgan.cgan.effective_share import PLACES, Places, effective_share
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
 from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.quantities import kelvin, numbers_of
 
-TOO_HIGH = 30.0  # above the median of a batch: a clash, whose gradient would be all there is
+JUDGED = 0.25  # part of the refining after which the flow is judged again
+WARM_UP = 20  # steps over which the learning rate rises
+GROUP = 8  # configurations made at each CV value of a step, which are compared
 
 logger = logging.getLogger("openmm_cgan")
-
-
-class Energy(Protocol):
-    """What knows the energy of configurations, such as a Potential."""
-
-    def energies_and_gradients(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Energies (n,) [kJ/mol], gradients (n, n_atoms, 3) [kJ/mol/nm]; positions so too [nm]."""
-
-    def half_log_det(self, positions: Any) -> Any:
-        """log of the Fixman factor (n,); of tensors, differentiable."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,15 @@ class RefiningSettings:
     Parameters
     ----------
     steps, batch : int
-        Each step costs one energy and its forces for each of a batch.
+        Each step costs one energy and its forces for each of a batch, twice with frames. What is
+        made by a batch is made in groups, each at one value of the CVs.
     learning_rate : float
-        It falls along a cosine to a fiftieth.
+        It rises over the first steps, and then falls along a cosine to a fiftieth.
     average : float
         Decay of the moving average of the weights, which is what is kept.
-    likelihood : float
-        Share of the likelihood of frames, where `refine` is given any; from 0 to 1.
+    frames_share : float
+        Share of frames, where `refine` is given any, in what is learned of stiff coordinates, from
+        0 to 1; the rest are configurations that the flow makes.
     max_seconds : float, optional
         Stop after this time.
     report_every : int
@@ -73,9 +75,9 @@ class RefiningSettings:
 
     steps: int = 1000
     batch: int = 256
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-3
     average: float = 0.99
-    likelihood: float = 0.5
+    frames_share: float = 0.5
     max_seconds: float | None = None
     report_every: int = 50
     seed: int = 0
@@ -89,14 +91,14 @@ class RefiningSettings:
             raise ValueError(
                 f"RefiningSettings(learning_rate={self.learning_rate}): expected a positive number"
             )
-        if not 0 <= self.likelihood <= 1:
-            raise ValueError(f"RefiningSettings(likelihood={self.likelihood}): expected 0 to 1")
+        if not 0 <= self.frames_share <= 1:
+            raise ValueError(f"RefiningSettings(frames_share={self.frames_share}): expected 0 to 1")
 
 
 def refine(
     gan: ConditionalGenerator,
     energy: Energy,
-    conditions: Any,
+    conditions: Any = None,
     settings: RefiningSettings | None = None,
     temperature: Any = None,
     frames: TrainingData | None = None,
@@ -111,14 +113,13 @@ def refine(
         internal coordinates, and its atoms all that interact.
     energy : Energy
         Potential energy of its atoms.
-    conditions : array_like, shape (m, n_cvs)
-        CV values to refine at, drawn from at random.
+    conditions : array_like, shape (m, n_cvs), optional
+        CV values to refine at, drawn from at random; those of the frames if omitted.
     settings : RefiningSettings, optional
     temperature : float or Quantity, optional
         [K]; that of the frames if omitted.
     frames : TrainingData, optional
-        What the generator was trained on, ``Dataset.prepare(frames, topology, settings).rows``,
-        for a share of the likelihood.
+        ``rows_for(gan, frames, topology)``: without them a well that the flow forgets is not seen.
     threads : int
         Of torch, while it trains.
 
@@ -128,7 +129,9 @@ def refine(
         The refined one.
     list of dict
         ``step``, ``loss`` (mean of u + log q: free energies apart, the Kullback-Leibler distance),
-        ``too_high`` (share of configurations left out), ``seconds``.
+        ``too_high`` (share of configurations left out), ``energies`` (how many, since the start),
+        ``seconds``; in some rows ``effective``: Kish's share of what is made at fixed CVs, by which
+        the weights are chosen that are kept.
 
     Raises
     ------
@@ -137,7 +140,11 @@ def refine(
     """
     settings = settings or RefiningSettings()
     kT = GAS_CONSTANT * _checked(gan, temperature)
-    asked = torch.as_tensor(numbers_of(conditions, "conditions"))
+    if conditions is None and frames is None:
+        raise ValueError("refine(...): expected conditions, or frames whose CVs they are")
+    asked = None
+    if conditions is not None:
+        asked = torch.as_tensor(numbers_of(conditions, "conditions"))
     with torch_threads(threads):
         return _refined(_Refining(gan, energy, kT, asked, settings, frames))
 
@@ -148,6 +155,8 @@ def _refined(refining: "_Refining") -> tuple[ConditionalGenerator, list[dict[str
     history: list[dict[str, float]] = []
     rows: list[tuple[float, float]] = []
     started = time.perf_counter()
+    refining.judge(0)
+    judged = 0.0
     bar = tqdm(range(1, settings.steps + 1), desc="refining", disable=None)
     for step in bar:
         seconds = time.perf_counter() - started
@@ -159,6 +168,9 @@ def _refined(refining: "_Refining") -> tuple[ConditionalGenerator, list[dict[str
         if late or step == settings.steps or step % settings.report_every == 0:
             loss, too_high = np.mean(rows, axis=0)
             row = {"step": step, "loss": float(loss), "too_high": float(too_high)}
+            if late or step == settings.steps or progress >= judged + JUDGED:
+                judged, row["effective"] = progress, refining.judge(step)
+            row["energies"] = refining.counted.n
             history.append(row | {"seconds": time.perf_counter() - started})
             bar.set_postfix(loss=f"{loss:.3f}")
             rows.clear()
@@ -185,16 +197,28 @@ def _checked(gan: ConditionalGenerator, temperature: Any) -> float:
     return temperature
 
 
-class _Density(nn.Module):
-    """A generator as a function of its parameters."""
+class _Counted:
+    """An Energy that knows of how many configurations it was asked."""
 
-    def __init__(self, generator: Any) -> None:
-        super().__init__()
-        self.generator = generator
+    def __init__(self, energy: Energy) -> None:
+        self.energy, self.n = energy, 0
 
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Log density (n,) of features (n, n_features) given conditions (n, n_condition)."""
-        return self.generator.log_prob(features, condition)
+    def energies_and_gradients(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the energy."""
+        self.n += len(positions)
+        return self.energy.energies_and_gradients(positions)
+
+    def half_log_det(self, positions: Any) -> Any:
+        """That of the energy."""
+        return self.energy.half_log_det(positions)
+
+
+class _Best(NamedTuple):
+    """The weights that are kept."""
+
+    share: float
+    step: int
+    weights: dict[str, Tensor]
 
 
 class _Refining:
@@ -205,82 +229,112 @@ class _Refining:
         gan: ConditionalGenerator,
         energy: Energy,
         kT: float,
-        conditions: Tensor,
+        conditions: Tensor | None,
         settings: RefiningSettings,
         frames: TrainingData | None = None,
     ) -> None:
-        self.gan, self.energy, self.kT = gan, energy, kT
-        self.conditions, self.settings, self.frames = conditions, settings, frames
+        self.counted = _Counted(energy)
+        self.gan, self.target = gan, Target(gan.features, self.counted, kT)
+        self.settings, self.frames = settings, frames
+        self.share = 0.0 if frames is None else settings.frames_share
+        self.seen = frames if conditions is None else None  # at the conditions
+        if conditions is None:
+            assert frames is not None, "else refused"
+            conditions = frames.cvs
+        self.conditions = conditions
         self.rng = torch.Generator().manual_seed(settings.seed)
         kind: Any = type(gan.generator)
         self.generator = kind(**gan.generator.settings)
         self.generator.load_state_dict(gan.generator.state_dict())
-        self.density = _Density(self.generator)
         decay = get_ema_multi_avg_fn(settings.average)
         self.averaged: Any = AveragedModel(self.generator, multi_avg_fn=decay)
         self.optimiser = torch.optim.Adam(
             self.generator.parameters(), settings.learning_rate, fused=True
         )
+        self.step = 0
+        self.places = self._places()
+        self.best = _Best(-1.0, 0, {})
+
+    def _places(self) -> Places:
+        """Where is judged: at frames held out, else at some of the conditions."""
+        rng = torch.Generator().manual_seed(self.settings.seed)
+        if self.frames is not None and len(self.frames.held_features):
+            rows = torch.randperm(len(self.frames.held_features), generator=rng)[:PLACES]
+            held = self.frames.held_cvs[rows], self.frames.held_condition[rows]
+            return Places(*held, self.frames.held_features[rows])
+        cvs = self.conditions[torch.randperm(len(self.conditions), generator=rng)[:PLACES]]
+        condition = self.gan.conditions.encode(cvs).float()
+        return Places(cvs, condition, torch.zeros(0, 0))
 
     def improve(self, progress: float) -> tuple[float, float]:
         """One step; the loss and the share of configurations that were left out."""
         fall = 0.02 + 0.49 * (1 + math.cos(math.pi * progress))
-        self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * fall
-        rows = torch.randint(len(self.conditions), (self.settings.batch,), generator=self.rng)
-        loss, kept = self.loss(self.conditions[rows])
+        rise = min(1.0, (self.step + 1) / WARM_UP)
+        self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * rise * fall
+        self.step += 1
+        places = max(1, self.settings.batch // GROUP)
+        rows = torch.randint(len(self.conditions), (places,), generator=self.rng)
+        loss, found = self.loss(rows)
         self.optimiser.zero_grad()
-        self._mixed(loss).backward()
+        (loss + self._of_frames(progress)).backward()
         parameters = list(self.generator.parameters())
         steepness = nn.utils.clip_grad_norm_(parameters, STEEPEST)
         if torch.isfinite(steepness):  # one clash too many is no reason to stop
             self.optimiser.step()
             self.averaged.update_parameters(self.generator)
-        return loss.item(), 1.0 - float(kept)
+        return found.mean().item(), 1.0 - float(found.kept.double().mean())
 
-    def loss(self, cvs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean of u + log q over configurations made at CVs (n, n_cvs); share that was kept."""
-        features = self.gan.features
+    def loss(self, rows: Tensor) -> tuple[Tensor, Divergence]:
+        """Of configurations made at rows (n,) of the conditions, a group at each, and of what."""
+        cvs = self.conditions[rows].repeat_interleave(GROUP, 0)
         condition = self.gan.conditions.encode(cvs).float()
         made = self.generator.sample(condition, self.rng)
-        frozen = {f"generator.{k}": v.detach() for k, v in self.generator.named_parameters()}
-        log_q = functional_call(self.density, frozen, (made, condition)).double()
-        x, log_det = features.decode_with_log_det(made, cvs)
-        u: Tensor = _EnergyOf.apply(x, self.energy) / self.kT
-        u = u - self.energy.half_log_det(x) - log_det
-        each = u + log_q
-        finite = torch.isfinite(each.detach()) & features.within(made.detach())
-        median = each.detach()[finite].median() if finite.any() else each.new_zeros(())
-        kept = finite & (each.detach() < median + TOO_HIGH)
-        return torch.where(kept, each, 0.0).sum() / kept.sum().clamp(min=1), kept.double().mean()
+        found = divergence(self.generator, self.target, made, condition, cvs)
+        log_q = self.generator.log_prob_of_torsions(made.detach(), condition).view(-1, GROUP)
+        each = found.bounded().view(-1, GROUP)
+        if self.seen is not None:  # the frame of each place among what is made there
+            frame = self.seen.features[rows], self.seen.condition[rows]
+            with torch.no_grad():
+                own = divergence(self.generator, self.target, *frame, self.conditions[rows])
+            each = torch.cat([each, own.bounded()[:, None]], dim=1)
+            of_frame = self.generator.log_prob_of_torsions(*frame)[:, None]
+            log_q = torch.cat([log_q, of_frame], dim=1)
+        return (1 - self.share) * found.mean() + loss_of_wells(each, log_q), found
 
-    def _mixed(self, loss: Tensor) -> Tensor:
-        """The loss with its share of the likelihood."""
-        if self.frames is None:
-            return loss
-        n, share = len(self.frames.features), self.settings.likelihood
+    def _of_frames(self, progress: float) -> Tensor:
+        """The part of the frames in the loss."""
+        if self.frames is None or not self.share:
+            return torch.zeros(())
+        n = len(self.frames.features)
         rows = torch.randint(n, (self.settings.batch,), generator=self.rng)
-        features, condition = self.frames.features[rows], self.frames.condition[rows]
-        likelihood = self.generator.log_prob(features, condition).mean()
-        return (1 - share) * loss - share * likelihood
+        stiff, unlikely = self.loss_of_frames(self.frames, rows)
+        return self.share * (stiff + 0.5 * (1 - progress) * unlikely)
+
+    def loss_of_frames(self, frames: TrainingData, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Of rows: u + log q along the path of what is stiff, -log q of the torsions."""
+        features, condition, cvs = (
+            part[rows] for part in (frames.features, frames.condition, frames.cvs)
+        )
+        moved = moved_frames(self.generator, features, condition)
+        stiff = divergence(self.generator, self.target, moved, condition, cvs).mean()
+        return stiff, -self.generator.log_prob_of_torsions(features, condition).mean()
+
+    def judge(self, step: int) -> float:
+        """How good the averaged weights are, which are kept if none before were better."""
+        found = effective_share(self.averaged.module, self.target, self.places)
+        if found > self.best.share:
+            state = self.averaged.module.state_dict()
+            self.best = _Best(found, step, {name: t.clone() for name, t in state.items()})
+        return found
 
     def result(self) -> ConditionalGenerator:
-        """The generator with averaged weights."""
-        self.generator.load_state_dict(self.averaged.module.state_dict())
+        """The generator with the best of the averaged weights."""
+        text = "refined: a share of %.3f of what is made at fixed CVs is effective (step %d)"
+        logger.info(text, self.best.share, self.best.step)
+        if self.best.step == 0:
+            logger.warning(
+                "refining did not make the generator better (a share of %.3f of what it makes at "
+                "fixed CVs is effective): it stays as it was", self.best.share,
+            )  # fmt: skip
+        self.generator.load_state_dict(self.best.weights)
         return self.gan.with_generator(self.generator)
-
-
-class _EnergyOf(torch.autograd.Function):
-    """Energies of positions, with the forces of the engine as derivatives."""
-
-    @staticmethod
-    def forward(ctx: Any, positions: Tensor, energy: Energy) -> Tensor:
-        """Energies (n,) [kJ/mol] of positions (n, n_atoms, 3) [nm]."""
-        energies, gradients = energy.energies_and_gradients(positions.detach().numpy())
-        ctx.save_for_backward(torch.from_numpy(np.asarray(gradients)))
-        return torch.from_numpy(np.asarray(energies))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        """Their derivatives, the gradients (n, n_atoms, 3) [kJ/mol/nm] of the engine."""
-        (gradients,) = ctx.saved_tensors
-        return grads[0][:, None, None] * gradients, None

@@ -42,7 +42,7 @@ class TrainingSettings:
     learning_rate : float
         Of both networks; it falls along a cosine to a fiftieth.
     penalty, slope : float
-        Weight of the gradient penalty, and the norm of the gradient that costs nothing (1 in [1]_).
+        Weight of the gradient penalty, and the gradient norm that costs nothing (1 in the paper).
     energy_score : float
         Weight of the energy score beside the critic in what the generator is trained for. It keeps
         the width of p(x | cv), about which generator and critic alone circle. 0 for the paper's

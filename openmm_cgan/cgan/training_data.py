@@ -30,7 +30,9 @@ class TrainingData:
     held_features, held_condition : Tensor, shape (n_held, n_features), (n_held, n_condition)
         Rows that are never trained on, float32.
     cvs : Tensor, shape (n, n_cvs)
-        CVs of the conditions [CV units], for a loss of consistency; n_cvs 0 where none are given.
+        CVs of the conditions [CV units]; n_cvs 0 where none are given.
+    held_cvs : Tensor, shape (n_held, n_cvs)
+        Those of the rows held out.
     """
 
     features: Tensor
@@ -39,6 +41,7 @@ class TrainingData:
     held_features: Tensor
     held_condition: Tensor
     cvs: Tensor
+    held_cvs: Tensor
 
     __repr__ = short_repr
 
@@ -85,6 +88,7 @@ class TrainingData:
         condition, n = condition.float(), len(held)
         return cls(
             features[n:], condition[kept], weights[kept], features[:n], condition[held], cvs[kept],
+            cvs[held],
         )  # fmt: skip
 
     def fingerprint(self) -> str:

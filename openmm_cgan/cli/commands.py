@@ -31,6 +31,7 @@ from openmm_cgan.cli.options import (
 from openmm_cgan.cli.refine import refine
 from openmm_cgan.cli.reports import WORDS, leave_report, leaves_report, recording, report
 from openmm_cgan.cli.stopping import stopping
+from openmm_cgan.cli.tensor_board import tensor_board
 from openmm_cgan.cli.windows import windows
 
 # Every room is imported where it is used: --help should not wait for OpenMM and torch.
@@ -161,7 +162,8 @@ def demo(
 @click.option("--model", type=FILE, help="What this model makes is proposed to the run.")
 @click.option("--proposals-every", type=click.IntRange(min=1), default=500, show_default=True,
               help="With --model: steps between two proposals.")  # fmt: skip
-@click.option("--mode", type=click.Choice(["auto", "exact", "local", "seed"]), default="auto",
+@click.option("--mode", default="auto",
+              type=click.Choice(["auto", "exact", "annealed", "local", "seed"]),
               show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
@@ -234,6 +236,7 @@ def run(
 )
 @click.option("--resume", is_flag=True, help="Continue the training that was stopped.")
 @click.option("--plot", type=NEW, help="PNG file for the training curves.")
+@click.option("--tensorboard", type=NEW, help="Folder for TensorBoard, written as it goes.")
 def train(
     frames: tuple[Path, ...],
     topology: Path,
@@ -248,6 +251,7 @@ def train(
     checkpoint_every: int,
     resume: bool,
     plot: Path | None,
+    tensorboard: Path | None,
 ) -> None:
     """Train a conditional GAN on FRAMES (folders or files that a run wrote).
 
@@ -279,7 +283,7 @@ def train(
     settings = TrainingSettings(generator=generator, seed=seed, report_every=checkpoint_every)
     if steps is not None:
         settings = replace(settings, steps=steps)
-    with stopping(kept):
+    with stopping(kept), tensor_board(tensorboard):
         part = (
             {"featurize": ZMatrixFeatures.of_part(atoms)} if local and atoms else {"atoms": atoms}
         )

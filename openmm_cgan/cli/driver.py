@@ -67,8 +67,8 @@ def driver(plumed_input: Path, **options: Any) -> None:
         openmm-cgan driver --plumed plumed.dat --mf_xtc run.xtc --timestep 0.002 \\
             --trajectory-stride 500
 
-    Writes COLVAR, HILLS and whatever else the input asks for. Options are named as PLUMED's; after
-    --mf_ comes the suffix of any format that MDAnalysis reads without a topology.
+    Writes COLVAR, HILLS and whatever else the input asks for. Options are named as PLUMED's; the
+    SUFFIX of --mf_SUFFIX is that of any format that MDAnalysis reads without a topology.
     """
     from openmm_cgan.plumed.driver.driver import run_driver
     from openmm_cgan.plumed.driver.settings import driver_settings

@@ -1,7 +1,8 @@
 """What carries out the decisions of an exploration: runs, trainings, weights, windows, in folders.
 
 Each folder is complete in itself, as the commands leave theirs: ``look``, ``hot``, ``biased-1``
-..., ``model-1.npz``, ``chains-1``, ``windows``. A phase that was killed goes on from what it left.
+..., ``model-1.npz``, ``chains-1``, ``windows-1``. A phase that was killed goes on from what it has
+left.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_cgan.atomic_files import write_atomically
-from openmm_cgan.cli.exploration_folder import HOT, INPUT, LOOK, ExplorationFolder
-from openmm_cgan.cli.explored_numbers import claim_of_generated, claim_of_windows
+from openmm_cgan.cli.exploration_folder import GENTLE, HOT, INPUT, LOOK, ExplorationFolder
+from openmm_cgan.cli.explored_numbers import claim_of_generated, claim_of_runs, claim_of_windows
 from openmm_cgan.cli.judging import judge_model
 from openmm_cgan.explore.added_bias import widths_of, with_metadynamics
 from openmm_cgan.explore.circle import Step
@@ -72,6 +73,7 @@ class Workshop:
             "refine": self._refine,
             "weigh": self._weigh,
             "chains": self._chains,
+            "moves": self._moves,
             "windows": self._windows,
         }
         return phases[step.decision.action](step)
@@ -98,6 +100,11 @@ class Workshop:
                 place.settings.barrier,
             )  # fmt: skip
             write_atomically(place.folder / INPUT, text)
+            gentle, _ = with_metadynamics(
+                place.plumed_input, frames.variables, widths, place.settings.temperature,
+                place.settings.barrier, gently=True,
+            )  # fmt: skip
+            write_atomically(place.folder / GENTLE, gentle)
             logger.info("the input has no bias, added: %s", action)
         return {"widths": True, "cost": cost}
 
@@ -215,17 +222,37 @@ class Workshop:
 
     def _chains(self, step: Step) -> dict[str, Any]:
         """Dynamics without a bias, with exact moves, from both states."""
-        place = self.place
-        before = step.known.chains.steps if step.known.chains is not None else 0
-        number, end = step.known.trainings, before + step.decision.steps
-        starts = self._starts_of_chains()
-        for name, start in zip(("first", "second"), starts, strict=True):
+        place, before = self.place, step.known.chains
+        end = step.decision.steps + (0 if before is None else before.steps)
+        folders = self._moved("chains", step.known.trainings, place.cvs().text, end)
+        cost = int(2 * step.decision.steps * (1 + CANDIDATES / place.settings.proposals_every))
+        return {"chains": self._together(folders, step.known.trainings, end), "cost": cost}
+
+    def _moves(self, step: Step) -> dict[str, Any]:
+        """The biased run with exact moves, from both states, its frames weighed."""
+        place, number = self.place, step.known.trainings
+        end = step.known.moves_steps + step.decision.steps
+        plumed = place.folder / GENTLE if self.needs_bias else place.plumed_input
+        folders = self._moved("moves", number, plumed, end)
+        claim = claim_of_runs(folders, place.difference, place.settings.seed, place.folder)
+        chains = self._together(folders, number, end)
+        cost = int(2 * step.decision.steps * (1 + CANDIDATES / place.settings.proposals_every))
+        return {"claim": vars(claim), "chains": chains, "moves_steps": end, "cost": cost}
+
+    def _moved(self, kind: str, number: int, plumed: str | Path, end: int) -> list[Path]:
+        """Two runs with exact moves, one from each state; their folders."""
+        place, made = self.place, []
+        for name, start in zip(("first", "second"), self._starts_of_chains(), strict=True):
             place.run(
-                f"chains-{number}/{name}", place.cvs().text, end, start=start,
+                f"{kind}-{number}/{name}", plumed, end, start=start,
                 model=place.model(number), mode="exact", frames_every=50,
                 proposals_every=place.settings.proposals_every,
             )  # fmt: skip
-        folders = [place.folder / f"chains-{number}" / name for name in ("first", "second")]
+            made.append(place.folder / f"{kind}-{number}" / name)
+        return made
+
+    def _together(self, folders: list[Path], number: int, steps: int) -> dict[str, Any]:
+        """Whether runs have come together, in CVs and in what is none."""
         runs = [read_frames(folder / FRAMES) for folder in folders]
         late = [run.select(slice(round(LEFT_OUT * len(run)), None)) for run in runs]
         apart = {
@@ -233,18 +260,12 @@ class Workshop:
             for k, v in enumerate(late[0].variables)
         }
         circle = (-np.pi, np.pi)
-        apart |= {
-            t.name: r_hat([t.values(run.positions) for run in late], circle) for t in place.hidden()
-        }
+        for torsion in self.place.hidden():
+            apart[torsion.name] = r_hat([torsion.values(r.positions) for r in late], circle)
         tried = [row for folder in folders for row in _accepted(folder / "proposals.csv")]
-        chains = {
-            "steps": end,
-            "accepted": float(np.mean(tried)),
-            "r_hat": apart,
-            "missed": self._missed(number, Frames.concatenate(late)),
-        }
-        cost = 2 * step.decision.steps * (1 + CANDIDATES / place.settings.proposals_every)
-        return {"chains": chains, "cost": int(cost)}
+        missed = self._missed(number, Frames.concatenate(late))
+        accepted = float(np.mean(tried))
+        return {"steps": steps, "accepted": accepted, "r_hat": apart, "missed": missed}
 
     def _missed(self, number: int, frames: Frames) -> float:
         """Share of frames that the generator misses, in the state where it is larger."""
@@ -263,21 +284,26 @@ class Workshop:
 
     def _windows(self, step: Step) -> dict[str, Any]:
         """Umbrella windows along the CV of the difference, from two starts each."""
-        place = self.place
         from openmm_cgan.cli.explored_windows import run_explored_windows
 
+        place = self.place
         number = step.known.trainings
         model = place.model(number)
         whole = place.molecule.system.getNumParticles()
         steps = step.known.window_steps + step.decision.steps
-        folders, total = run_explored_windows(
-            place.folder / "biased-1", place.folder / "windows", place.difference.name,
+        folders, all_steps = run_explored_windows(
+            place.folder / "biased-1", place.folder / f"windows-{number}",
             model if _makes_all(model, place.molecule, whole) else None, place.hidden(), steps,
             place.settings, (place.platform, place.workers),
         )  # fmt: skip
         claim = claim_of_windows(folders, place.difference, place.settings.seed, place.folder)
-        cost = total * step.decision.steps
-        return {"claim": vars(claim), "n_windows": total, "window_steps": steps, "cost": cost}
+        before = step.known.window_steps / steps
+        return {
+            "claim": vars(claim),
+            "n_windows": round(all_steps / steps),
+            "window_steps": steps,
+            "cost": round(all_steps * (1 - before)),
+        }
 
     def _starts_of_chains(self) -> list[NDArray[np.float64]]:
         """A frame of each state, as unlike in the torsions that no CV is as can be."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LOOK, HOT, INPUT = "look", "hot", "plumed.dat"
-BIASED, CHAINS = "biased-{}", "chains-{}"
+GENTLE = "plumed_gentle.dat"  # for frames that are weighed
 RETRIES = 3
 
 
@@ -130,6 +130,7 @@ class ExplorationFolder:
         found = sorted(self.folder.glob("biased-*"))
         for earlier in range(1, number):
             found += sorted((self.folder / f"chains-{earlier}").glob("*"))
+            found += sorted((self.folder / f"moves-{earlier}").glob("*"))
         return found
 
     def best(self, number: int) -> Path:

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from openmm_cgan.explore.settings import ExploreSettings
 
 NOT_CONVERGED = 3  # exit code
+NOWHERE = "none:0..1"  # where no difference is wanted
 
 
 @click.command()
 @molecule_options
-@click.option("--plumed", "plumed_input", type=FILE, required=True,
-              help="PLUMED input: CVs with a PRINT, or with a bias on them.")  # fmt: skip
-@click.option("--difference", required=True, help="The free energy that is wanted: of the second "
+@click.option("--plumed", "plumed_input", type=FILE,
+              help="PLUMED input: CVs with a PRINT, or with a bias on them; with --cvs "
+              "diffusion-map the CV of the difference, which is not biased.")  # fmt: skip
+@click.option("--cvs", type=click.Choice(["given", "diffusion-map"]), default="given",
+              show_default=True, help="Those of the input, or learned from the torsions that "
+              "turn.")  # fmt: skip
+@click.option("--difference", help="The free energy that is wanted: of the second "
               "interval of a CV less the first's, phi:-pi..0|0..pi, or of one, phi:0..2.3, less "
               "that of the rest.")  # fmt: skip
 @click.option("--tolerance", default=0.5, show_default=True, help="Its standard error [kJ/mol].")
@@ -42,7 +47,9 @@ NOT_CONVERGED = 3  # exit code
 @click.option("--resume", is_flag=True, help="Go on with the exploration in --out.")
 @click.option("--out", type=NEW, default="explored", show_default=True, help="Folder.")
 def explore(
-    plumed_input: Path,
+    plumed_input: Path | None,
+    cvs: str,
+    difference: str | None,
     platform: str | None,
     workers: int | None,
     resume: bool,
@@ -58,7 +65,15 @@ def explore(
         openmm-cgan explore alanine.pdb --forcefield amber96.xml --plumed cvs.dat \\
             --difference "phi:0..2.3" --out explored
 
-    A biased run (metadynamics on the CVs is added where the input has no bias); a generator
+    No CVs are needed with --cvs diffusion-map: coordinates are learned in short biased rounds until
+    the molecule shows nothing new; OUT/cvs.dat names them. With a --difference metadynamics along
+    them goes on until it is known, and --plumed defines its CV.
+
+    \b
+        openmm-cgan explore alanine.pdb --forcefield amber96.xml --cvs diffusion-map \\
+            --plumed cvs.dat --difference "phi:0..2.3" --out explored
+
+    With CVs: a biased run (metadynamics on them is added where the input has no bias); a generator
     trained on its frames, refined and judged; weights of what it makes where they are exact and
     good, else umbrella windows from two starts each; and again, until the error is below
     --tolerance, halves agree, and chains or windows from opposite starts have come together. Each
@@ -67,6 +82,11 @@ def explore(
     """
     from openmm_cgan.cli.exploration import Workshop
     from openmm_cgan.cli.exploration_folder import ExplorationFolder
+    from openmm_cgan.cli.explored_coordinates import (
+        explore_without_cvs,
+        find_coordinates,
+        rounds_of,
+    )
     from openmm_cgan.cli.molecule_files import MoleculeFiles, molecule_of
     from openmm_cgan.explore.circle import RECORD
     from openmm_cgan.explore.circle import explore as explored
@@ -75,13 +95,25 @@ def explore(
     require_parent(out)
     set_threads(1)
     files = MoleculeFiles(**{f.name: options.pop(f.name) for f in fields(MoleculeFiles)})
-    settings = ExploreSettings(**options)
+    learned = cvs != "given"
+    if plumed_input is None or difference is None:
+        if not learned or plumed_input is not None or difference is not None:
+            raise click.UsageError("give --plumed and --difference, or --cvs diffusion-map alone")
+        plumed_input, difference = Path(), NOWHERE
+    settings = ExploreSettings(difference, **options)
     molecule = molecule_of(files)
     place = ExplorationFolder(molecule, plumed_input, out, settings, platform, workers)
-    place.check()
+    if difference != NOWHERE:
+        place.check()
     _begin(out, settings, resume)
     with stopping(out / RECORD):
-        outcome = explored(Workshop(place), settings, out, say=click.echo)
+        if difference == NOWHERE:
+            find_coordinates(molecule, out, rounds_of(place), click.echo)
+            return
+        if learned:
+            outcome = explore_without_cvs(place, rounds_of(place), click.echo)
+        else:
+            outcome = explored(Workshop(place), settings, out, say=click.echo)
     click.echo(f"{outcome.evaluations:,} force evaluations; see {out / 'decisions.csv'}")
     if not outcome.converged:
         sys.exit(NOT_CONVERGED)

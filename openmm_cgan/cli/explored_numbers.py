@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from openmm_cgan.cli.exports import profile_columns, write_table
 from openmm_cgan.cli.importance import weigher_of
-from openmm_cgan.explore.claims import claim_by_weights, claim_by_windows
+from openmm_cgan.cli.simulations import FRAMES, INPUT
+from openmm_cgan.explore.claims import claim_by_runs, claim_by_weights, claim_by_windows
 from openmm_cgan.explore.evidence import Claim
+from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import WeightedSamples, free_energy_profile
+from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.rounds import generate_in_rounds
+from openmm_cgan.proposals.targets import trained_range
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows import read_windows
 
@@ -33,8 +39,25 @@ def claim_of_generated(
     weigher = weigher_of(model, molecule, plumed)
     sizes = [n // ROUNDS] * (ROUNDS - 1)
     sizes.append(n - sum(sizes))
-    made, rounds = generate_in_rounds(weigher, sizes, weigher.sampler.cv_range, seed)
+    variables = weigher.sampler.variables
+    made, rounds = generate_in_rounds(
+        weigher,
+        sizes,
+        trained_range(weigher.sampler),
+        seed,
+        lambda cvs: difference.sides(np.nan_to_num(cvs), variables),
+    )
     claim, samples = claim_by_weights(made, rounds, difference, seed)
+    _write_profile(samples, difference, folder)
+    return claim
+
+
+def claim_of_runs(
+    folders: Sequence[Path], difference: StateDifference, seed: int, folder: Path
+) -> Claim:
+    """Weigh the frames of two biased runs; the profile is written to a folder."""
+    runs = [BiasedRun.of(read_frames(f / FRAMES), f / INPUT, f) for f in folders]
+    claim, samples = claim_by_runs(runs, difference, seed)
     _write_profile(samples, difference, folder)
     return claim
 

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_cgan.cli.window_runs import Run, enough_windows, read_run, run_all, starts
+from openmm_cgan.cli.window_runs import (
+    Run,
+    enough_windows,
+    read_run,
+    rough_free_energy,
+    run_all,
+    samples_of,
+    starts,
+)
+from openmm_cgan.explore.allocation import between, error_of_windows, longer_windows
+from openmm_cgan.explore.passes import height_of_pass
 from openmm_cgan.explore.settings import ExploreSettings
+from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.proposals import cv_differences
-from openmm_cgan.windows import Cluster, Window, WindowSettings, umbrella_windows
+from openmm_cgan.windows import (
+    Cluster,
+    Window,
+    WindowSettings,
+    read_windows,
+    umbrella_windows,
+)
 from openmm_cgan.windows.placement import Placement, place_windows, window_template
 
 if TYPE_CHECKING:
@@ -21,22 +39,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("openmm_cgan")
 
-PLACES = "placement.json"
-SETTLING = 10  # a part of the first length
+PLACES, LENGTHS = "placement.json", "lengths.json"
+EVERY = 50  # steps between frames
+SETTLING = 20  # a part of the first length
+ABOVE = 5.0  # kJ/mol over the pass between the states: it is known roughly
 NEAR = 100  # frames nearest to a centre: the most unlike of them is the second start
 
 
 def run_explored_windows(
     run: Path,
     folder: Path,
-    name: str,
     model: Path | None,
     hidden: Sequence[Any],
     steps: int,
     settings: ExploreSettings,
     machine: tuple[str | None, int | None],
 ) -> tuple[list[tuple[Path, Path]], int]:
-    """Run windows along a CV, or run them longer.
+    """Run windows along the CV of the difference, or run them longer.
 
     Parameters
     ----------
@@ -44,14 +63,13 @@ def run_explored_windows(
         The biased run that they are placed by.
     folder : Path
         Of the windows.
-    name : str
-        The CV.
     model : Path or None
         Makes the first starts; else frames.
     hidden : sequence of TurningTorsion
         What the two starts are to differ in, beside the other CVs.
     steps : int
-        Of each window in all.
+        Of each window in all, where there are as many as the settings say; in the mean, for they
+        are longer where the error comes from.
     settings : ExploreSettings
     machine : (str or None, int or None)
         Platform, and processes.
@@ -61,32 +79,101 @@ def run_explored_windows(
     list of (Path, Path)
         Folders of each pair.
     int
-        Number of windows.
+        Steps of all windows together.
     """
     found = read_run(run)
-    placement = _placed(found, folder, name, settings)
-    length = WindowSettings(
-        settings.temperature, steps, settings.window_steps // SETTLING, 50,
+    placement = _placed(found, run, folder, settings)
+    number, total = len(placement.centres), 2 * len(placement.centres)
+    # more windows than were meant are shorter, so that all together cost what was meant
+    steps = int(steps * min(1.0, 2 * settings.windows / total))
+    lengths = _lengths(found, placement, folder, steps, settings)
+    first, _ = starts(found, placement, model, settings.seed)
+    second = _unlike(found, placement, first, hidden)
+    base = WindowSettings(
+        settings.temperature, steps, settings.window_steps // SETTLING, EVERY,
         timestep=settings.timestep, seed=settings.seed, retries=2,
     )  # fmt: skip
     pairs = []
-    first, _ = starts(found, placement, model, settings.seed)
-    second = _unlike(found, placement, first, hidden)
-    for part, positions, origin in (("a", first, "model"), ("b", second, "frame")):
-        made = _windows(found, placement, positions, length, folder / part, origin)
+    parts = ("a", first, "model", lengths[:number]), ("b", second, "frame", lengths[number:])
+    for part, positions, origin, long in parts:
+        made = _windows(found, placement, positions, base, folder / part, origin)
+        made = [
+            replace(w, settings=replace(base, steps=n)) for w, n in zip(made, long, strict=True)
+        ]
         results = run_all(made, found.molecule, Cluster(workers=machine[1]), machine[0])
         pairs.append([result.folder for result in results])
-    return list(zip(*pairs, strict=True)), 2 * len(placement.centres)
+    return list(zip(*pairs, strict=True)), sum(lengths)
 
 
-def _placed(found: Run, folder: Path, name: str, settings: ExploreSettings) -> Placement:
-    """Where windows stand: decided once, for the run may be longer when they are."""
-    path = folder / PLACES
+def _lengths(
+    found: Run, placement: Placement, folder: Path, steps: int, settings: ExploreSettings
+) -> list[int]:
+    """Steps of each window, first those of the first start; the mean of them is ``steps``.
+
+    Equal at first, later longer where the error comes from. Decided once, and kept: a killed
+    attempt goes on to the same ends.
+    """
+    path, number = folder / LENGTHS, 2 * len(placement.centres)
+    kept = read_json(path) if path.exists() else {}
+    if str(steps) not in kept:
+        before = max((int(name) for name in kept), default=0)
+        if not before:
+            lengths = [steps] * number
+        else:
+            old = np.array(kept[str(before)])
+            error = _errors(found, placement, folder, settings)
+            more = steps * number - int(old.sum())
+            lengths = longer_windows(old, error, more).tolist() if more > 0 else old.tolist()
+            longest = np.argsort(lengths)[-3:][::-1]
+            logger.info("longest windows: %s", ", ".join(
+                f"{placement.centres[k % len(placement.centres), 0]:.3g} ({lengths[k]:,} steps)"
+                for k in longest))  # fmt: skip
+        write_json(path, kept | {str(steps): lengths})
+        kept = read_json(path)
+    return [int(n) for n in kept[str(steps)]]
+
+
+def _errors(
+    found: Run, placement: Placement, folder: Path, settings: ExploreSettings
+) -> NDArray[np.float64]:
+    """What each window adds to the variance of the difference; the mean where it has failed."""
+    difference = StateDifference.of(settings.difference)
+    rough = rough_free_energy(found, samples_of(found), [difference.name], 2 * settings.windows)
+    sides = difference.sides(rough.centres[0][:, None], rough.variables)
+    depth = np.where(np.isfinite(rough.free_energy), rough.free_energy, np.inf)
+    ends = [float(rough.centres[0][np.where(sides == k, depth, np.inf).argmin()]) for k in (0, 1)]
+    period = rough.variables[0].period
+    way = between(placement.centres[:, 0], (ends[0], ends[1]), period)
+    paths = [p for part in ("a", "b") for p in sorted((folder / part).glob("window-*"))]
+    windows = {window.name: window for window in read_windows(paths)}
+    there = np.array([str(path) in windows for path in paths])
+    errors = np.zeros(len(paths))
+    found_windows = [windows[str(path)] for path in paths if str(path) in windows]
+    errors[there] = error_of_windows(found_windows, 0, np.tile(way, 2)[there])
+    errors[~there] = errors[there].mean()
+    return errors
+
+
+def _placed(found: Run, run: Path, folder: Path, settings: ExploreSettings) -> Placement:
+    """Where windows stand: decided once, for the run may be longer when they are.
+
+    Below the barrier of the settings, and on the way between the states whatever its height.
+    """
+    path, difference = folder / PLACES, StateDifference.of(settings.difference)
+    name = difference.name
     if path.exists():
         record = read_json(path)
         return Placement((name,), np.array(record["centres"]), np.array(record["kappa"]))
-    rough = enough_windows(found, [name], settings.barrier, settings.windows)
-    placement = place_windows(rough, settings.temperature, settings.barrier)
+    highest = settings.barrier
+    for _ in range(2):  # finer bins may see a higher pass
+        rough = enough_windows(found, [name], highest, settings.windows)
+        highest = max(highest, height_of_pass(rough, difference) + ABOVE)
+    if not np.isfinite(highest):
+        raise ValueError(
+            f"the run in {run} knows of no way between the two states of {difference.text}: run "
+            "it longer, or over a higher barrier (--barrier)"
+        )
+    placement = place_windows(rough, settings.temperature, highest)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, {"centres": placement.centres.tolist(), "kappa": placement.kappa.tolist()})
     return placement

@@ -31,10 +31,10 @@ def refine(
         openmm-cgan run alanine.pdb --forcefield amber96.xml --plumed metad.dat --steps 500000 \\
             --model refined.npz --mode exact --out exact
 
-    RUN is the folder of `openmm-cgan run`: its System without the bias, and the CV values of its
-    frames, at which is refined. MODEL stays as it is.
+    RUN is the folder of `openmm-cgan run`: its System without the bias, and its frames, at whose CV
+    values is refined, and beside which. MODEL stays as it is.
     """
-    from openmm_cgan.cgan import ConditionalGAN, RefiningSettings
+    from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, rows_for
     from openmm_cgan.cgan import refine as refined_on
     from openmm_cgan.cli.molecules import read_molecule
     from openmm_cgan.frames import read_frames
@@ -44,10 +44,15 @@ def refine(
     require_parent(out)
     molecule = read_molecule(run)
     gan = ConditionalGAN.load(model, molecule.topology)
-    conditions = read_frames(run / FRAMES).cvs
+    frames = read_frames(run / FRAMES)
     settings = RefiningSettings(steps=steps, batch=batch, seed=seed)
     made, history = refined_on(
-        gan, Potential(molecule.system), conditions, settings, threads=threads
+        gan,
+        Potential(molecule.system),
+        None,
+        settings,
+        frames=rows_for(gan, frames, molecule.topology),
+        threads=threads,
     )
     written = made.save(out)
     first, last = history[0]["loss"], history[-1]["loss"]

@@ -56,15 +56,22 @@ WORDS = "openmm_cgan.words"  # of the command line, in the meta of contexts
 
 @contextlib.contextmanager
 def recording(folder: Path) -> Iterator[None]:
-    """Write down what was typed in the folder that a command works in, however it ends."""
+    """Write down what was typed in the folder that a command has worked in.
+
+    A command that is stopped by a signal, or whose run becomes infinite, is written down too; one
+    that is refused is not.
+    """
     words = ["openmm-cgan", *click.get_current_context().meta.get(WORDS, [])]
-    there = folder.is_dir()
-    if there:
-        record_command(folder, words)
+    worked = True
     try:
         yield
+    except Exception as error:
+        from openmm_cgan.states import NotFiniteError  # OpenMM is loaded then anyway
+
+        worked = isinstance(error, NotFiniteError)
+        raise
     finally:
-        if not there and folder.is_dir():
+        if worked and folder.is_dir():
             record_command(folder, words)
 
 

@@ -45,7 +45,8 @@ NUMBERS = 24, 12  # windows along one CV, along each of two
     type=click.FloatRange(min=0, min_open=True), help="The run's own free energy [kJ/mol].",
 )  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=2), help="Of each window.")
-@click.option("--settle-steps", type=click.IntRange(min=0), help="Left out; default: a tenth.")
+@click.option("--settle-steps", type=click.IntRange(min=0), help="Left out; default: a tenth. Not "
+              "measured: free-energy says where windows still drift behind it.")  # fmt: skip
 @click.option("--plumed", type=FILE, help="The run's input, where it names files beside it.")
 @click.option("--timestep", default=0.002, show_default=True, help="[ps]")
 @click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")

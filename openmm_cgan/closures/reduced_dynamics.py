@@ -40,7 +40,7 @@ class ReducedDynamics:
     grid : Grid
     free_energy : ndarray, shape ``grid.shape``
         A [kJ/mol]; not finite in cells that do not take part.
-    diffusion : ndarray, shape (*grid.shape, k, k)
+    diffusion : ndarray, shape (n_cells, ..., k, k)
         sigma^2 [CV unit^2/ps]; NaN in cells that do not take part.
     kT : float
         Thermal energy [kJ/mol].
@@ -184,7 +184,7 @@ class ReducedDynamics:
         return float((last_in_start * arriving).sum() / last_in_start.sum())
 
     def drift(self) -> NDArray[np.float64]:
-        """b, shape (*grid.shape, k) [CV unit/ps], by the identity from A and sigma^2."""
+        """b, shape (n_cells, ..., k) [CV unit/ps], by the identity from A and sigma^2."""
         k = len(self.grid.shape)
         found = np.zeros((*self.grid.shape, k))
         for a, b in product(range(k), range(k)):

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from openmm_cgan.atomic_files import replacing
 from openmm_cgan.diffusion_maps.diffusion_map import DiffusionMap
 
 
-def plot_map(found: DiffusionMap, path: str | os.PathLike[str]) -> Path:
+def plot_map(
+    found: DiffusionMap, path: str | os.PathLike[str] | None = None
+) -> NDArray[np.object_]:
     """Draw log S over log eps with its slope and the choice, and the spectrum with its gap.
 
     Parameters
     ----------
     found : DiffusionMap
-    path : path
-        Of the PNG file.
+    path : path, optional
+        The PNG file; none is written if omitted.
 
     Returns
     -------
-    Path
+    ndarray of matplotlib.axes.Axes, shape (2,)
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -37,7 +39,7 @@ def plot_map(found: DiffusionMap, path: str | os.PathLike[str]) -> Path:
     right.axvline(found.gap + 0.5, color="#c8553d", label=f"largest gap: after {found.gap}")
     right.set(xlabel="coordinate", ylabel="eigenvalue", xticks=k)
     right.legend(frameon=False)
-    path = Path(path)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
-    return path
+    if path is not None:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
+    return np.array([left, right])

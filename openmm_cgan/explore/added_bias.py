@@ -16,6 +16,7 @@ from openmm_cgan.plumed.libplumed.statements import BIASES
 
 HEIGHT = 1.2  # kT: rough, for what is wanted first is that the run gets everywhere
 PACE = 100  # steps
+GENTLE_HEIGHT, GENTLE_PACE = 0.5, 500
 BLOCKS = 10  # of the short run: a CV that changed its basin in it is as wide as in one
 WIDEST = 1 / 12  # of a period
 FINE = 5  # grid points to a width
@@ -72,6 +73,7 @@ def with_metadynamics(
     widths: NDArray[np.float64],
     temperature: float,
     barrier: float,
+    gently: bool = False,
 ) -> tuple[str, str]:
     """An input with well-tempered metadynamics on its CVs.
 
@@ -87,6 +89,9 @@ def with_metadynamics(
         [K]
     barrier : float
         What the run is to get over: the bias factor is this over kT, 2 at least [kJ/mol].
+    gently : bool
+        Low hills, laid seldom: for a run whose frames are to be weighed, and which gets about by
+        other means.
 
     Returns
     -------
@@ -95,14 +100,14 @@ def with_metadynamics(
     """
     text, _ = read_text(plumed_input)
     kT = GAS_CONSTANT * temperature
-    height = HEIGHT * kT / units_of_input(plumed_input).energy
+    height = (GENTLE_HEIGHT if gently else HEIGHT) * kT / units_of_input(plumed_input).energy
     words = [
         f"ARG={','.join(v.name for v in variables)}",
         f"SIGMA={','.join(f'{width:.4g}' for width in widths)}",
         f"HEIGHT={height:.4g}",
-        f"BIASFACTOR={max(2.0, barrier / kT):.4g}",
+        f"BIASFACTOR={max(2.0, barrier / kT / (2 if gently else 1)):.4g}",
         f"TEMP={temperature:g}",
-        f"PACE={PACE}",
+        f"PACE={GENTLE_PACE if gently else PACE}",
         "FILE=HILLS",
     ]
     if all(v.domain is not None for v in variables) and len(variables) < 4:

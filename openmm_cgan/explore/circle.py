@@ -20,6 +20,7 @@ from openmm_cgan.explore.decisions import (
     BIAS,
     CHAINS,
     EXTEND,
+    MOVES,
     OPPOSITE,
     REFINE,
     STOP,
@@ -30,14 +31,19 @@ from openmm_cgan.explore.decisions import (
     claimed_error,
     decide,
 )
-from openmm_cgan.explore.evidence import Chains, Claim, Coverage, Evidence, Generator
+from openmm_cgan.explore.evidence import Chains, Claim, Coverage, Evidence, Generator, Record
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.json_files import read_json, write_json
 
 logger = logging.getLogger("openmm_cgan")
 
 MEASURED, TABLE, RECORD = "measured", "decisions.csv", "explore.json"
-RECORDS = {"coverage": Coverage, "generator": Generator, "claim": Claim, "chains": Chains}
+RECORDS: dict[str, type[Record]] = {
+    "coverage": Coverage,
+    "generator": Generator,
+    "claim": Claim,
+    "chains": Chains,
+}
 COLUMNS = ("number", "action", "steps", "evaluations", "seconds", "value", "error", "reason")
 
 
@@ -165,7 +171,7 @@ def with_measurement(known: Evidence, decision: Decision, found: Mapping[str, An
     }
     if decision.action in (BIAS, EXTEND, OPPOSITE):
         changes |= {"generator": None, "claim": None, "chains": None, "generated": 0}
-        changes |= {"n_windows": 0, "window_steps": 0}
+        changes |= {"n_windows": 0, "window_steps": 0, "moves_steps": 0}
     if decision.action == TRAIN:
         changes["trainings"] = known.trainings + 1
     if decision.action == WEIGH:
@@ -182,7 +188,8 @@ def _line(step: Step) -> str:
 
 
 def _unit(action: str) -> str:
-    units = {WEIGH: "configurations", WINDOWS: "steps each", CHAINS: "steps each"}
+    each = dict.fromkeys((WINDOWS, CHAINS, MOVES), "steps each")
+    units = {WEIGH: "configurations", **each}
     return units.get(action, "training steps" if action in (TRAIN, REFINE) else "steps")
 
 

@@ -18,6 +18,7 @@ from openmm_cgan.free_energy import (
     reweight_windows,
     start_disagreement,
 )
+from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.doubts import LEAST_EFFECTIVE
 from openmm_cgan.free_energy.overlap import weakest_link
@@ -26,6 +27,7 @@ from openmm_cgan.free_energy.pareto import pareto_k
 logger = logging.getLogger("openmm_cgan")
 
 UNKNOWN = float("nan")
+GROWS = 0.2  # of a run, at its beginning, while its bias grows fast
 
 
 def claim_by_weights(
@@ -99,6 +101,51 @@ def _kish(logs: NDArray[np.float64]) -> float:
         return 0.0
     weights = np.exp(logs - logs.max())
     return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def claim_by_runs(
+    runs: Sequence[BiasedRun], difference: StateDifference, seed: int = 0
+) -> tuple[Claim, WeightedSamples]:
+    """A claim of two biased runs that each reach everywhere, from different starts.
+
+    Parameters
+    ----------
+    runs : sequence of BiasedRun
+        Two.
+    difference : StateDifference
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    Claim, WeightedSamples
+    """
+    late = [replace(run, frames=run.frames.select(_part(run, GROWS, 1.0))) for run in runs]
+    samples = reweight_runs(late, 0.0, seed=seed)
+    halves = [
+        _loosely([replace(run, frames=run.frames.select(_part(run, *part))) for run in late],
+                 difference, seed)
+        for part in ((0.0, 0.5), (0.5, 1.0))
+    ]  # fmt: skip
+    one, two = (_loosely([run], difference, seed) for run in late)
+    apart = abs(one[0] - two[0]) / float(np.hypot(one[1], two[1]))
+    value, error, unknown = _number(samples, difference)
+    apart = apart if np.isfinite(apart) else float("inf")
+    effective = samples.effective_samples
+    return Claim("moves", value, error, halves, UNKNOWN, effective, unknown, apart), samples
+
+
+def _part(run: BiasedRun, start: float, stop: float) -> slice:
+    n = len(run.frames)
+    return slice(round(start * n), round(stop * n))
+
+
+def _loosely(runs: Sequence[BiasedRun], difference: StateDifference, seed: int) -> list[float]:
+    """What a part of the runs says, even if it is little: it is only compared."""
+    try:
+        return list(difference.estimate(replace(reweight_runs(runs, 0.0, seed=seed), unknown="")))
+    except ValueError:
+        return [UNKNOWN, UNKNOWN]
 
 
 def claim_by_windows(

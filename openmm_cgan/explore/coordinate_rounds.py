@@ -40,7 +40,7 @@ from openmm_cgan.stepping import step_and_look
 from openmm_cgan.testsystems import Molecule
 
 MODEL, INPUT, HILLS, COLVAR = "learned.ptc", "plumed.dat", "HILLS", "COLVAR"
-STATE, RECORD, ASKED = "state.xml", "round.json", "rounds.json"
+STATE, RECORD, ASKED, ROUND = "state.xml", "round.json", "rounds.json", "round-{:03d}"
 LABEL = "cv"
 WIDTH = 1 / 15  # of a hill, in the range of a coordinate
 FINE = 5  # grid points to a width
@@ -111,7 +111,7 @@ class RoundSettings:
 
 @dataclass(frozen=True)
 class Round:
-    """What a round has left in its folder.
+    """What a round left.
 
     Attributes
     ----------
@@ -215,13 +215,9 @@ def _begun(folder: Path, inputs: Inputs, settings: RoundSettings, resume: bool) 
             "take another folder"
         )
     rounds: list[Round] = []
-    while (_folder_of(folder, len(rounds)) / RECORD).exists():
-        rounds.append(_read_round(_folder_of(folder, len(rounds)), inputs))
+    while (folder / ROUND.format(len(rounds)) / RECORD).exists():
+        rounds.append(_read_round(folder / ROUND.format(len(rounds)), inputs))
     return rounds
-
-
-def _folder_of(folder: Path, number: int) -> Path:
-    return folder / f"round-{number:03d}"
 
 
 def _read_round(own: Path, inputs: Inputs) -> Round:
@@ -248,7 +244,7 @@ def _make_round(
     settings: RoundSettings,
 ) -> Round:
     """Learn from the rounds so far, run another."""
-    own = _folder_of(folder, len(rounds))
+    own = folder / ROUND.format(len(rounds))
     shutil.rmtree(own, ignore_errors=True)  # one that was not finished
     own.mkdir()
     learned, text = None, inputs.lines.rstrip("\n") + "\n"
@@ -257,7 +253,7 @@ def _make_round(
         text = _biased_text(learned, own, rounds, settings)
     text += f"PRINT ARG={','.join(inputs.names)} STRIDE={settings.pace} FILE={COLVAR}\n"
     (own / INPUT).write_text(text)
-    before = _folder_of(folder, len(rounds) - 1) / STATE if rounds else None
+    before = folder / ROUND.format(len(rounds) - 1) / STATE if rounds else None
     _simulate(molecule, text, own, before, settings, len(rounds))
     new, scales = 1.0, []
     if learned is not None:
@@ -286,27 +282,53 @@ def _biased_text(
 ) -> str:
     """Input of a round along coordinates; the model and the hills so far are written."""
     path = learned.save(own / MODEL).absolute()
-    steps = learned.found.coordinates / learned.found.eigenvalues  # no output is beyond these
-    low, high = steps.min(axis=0), steps.max(axis=0)
-    widths = WIDTH * np.ptp(learned.values_range, axis=1)
+    widths = hill_widths(learned)
     names = [f"{LABEL}.node-{k}" for k in range(learned.n_coordinates)]
     _write_hills(own / HILLS, names, learned, widths, rounds, settings)
     restart = "RESTART\n" if any(r.heights.any() for r in rounds) else ""
     height = settings.height * GAS_CONSTANT * settings.temperature
+    # no wall: the way to what is new leads over the edge
+    return (
+        restart
+        + learned.variable_lines(path, LABEL)
+        + metadynamics_along(learned, height, settings.pace, settings.bias_factor)
+    )
+
+
+def hill_widths(learned: LearnedVariable) -> NDArray[np.float64]:
+    """Width of hills along each coordinate, shape (n_coordinates,)."""
+    return WIDTH * np.ptp(learned.values_range, axis=1)
+
+
+def metadynamics_along(
+    learned: LearnedVariable, height: float, pace: int, bias_factor: float
+) -> str:
+    """The line of metadynamics on all coordinates of a variable that is called `LABEL`.
+
+    Parameters
+    ----------
+    learned : LearnedVariable
+    height : float
+        [energy unit of the input]
+    pace : int
+        Steps between hills.
+    bias_factor : float
+    """
+    steps = learned.found.coordinates / learned.found.eigenvalues  # no output is beyond these
+    low, high, widths = steps.min(axis=0), steps.max(axis=0), hill_widths(learned)
     words = {
-        "ARG": names,
+        "ARG": [f"{LABEL}.node-{k}" for k in range(learned.n_coordinates)],
         "SIGMA": [f"{w:.6g}" for w in widths],
         "GRID_MIN": [f"{x:.6g}" for x in low - widths],
         "GRID_MAX": [f"{x:.6g}" for x in high + widths],
         "GRID_SPACING": [f"{w / FINE:.6g}" for w in widths],
         "HEIGHT": [f"{height:.6g}"],
-        "PACE": [str(settings.pace)],
-        "BIASFACTOR": [f"{settings.bias_factor:g}"],
+        "PACE": [str(pace)],
+        "BIASFACTOR": [f"{bias_factor:g}"],
         "FILE": [HILLS],
     }
-    metad = " ".join(f"{word}={','.join(values)}" for word, values in words.items())
-    # no wall: the way to what is new leads over the edge
-    return f"{restart}{learned.variable_lines(path, LABEL)}METAD {metad}\n"
+    written = (f"{word}={','.join(values)}" for word, values in words.items())
+    return f"METAD {' '.join(written)}\n"
 
 
 def _write_hills(

@@ -18,7 +18,7 @@ from openmm_cgan.free_energy.pareto import LARGEST_K
 
 LOOK, BIAS, EXTEND, OPPOSITE = "look", "bias", "extend", "opposite"
 TRAIN, REFINE, WEIGH, CHAINS = "train", "refine", "weigh", "chains"
-WINDOWS, STOP = "windows", "stop"
+MOVES, WINDOWS, STOP = "moves", "windows", "stop"
 
 CROSSINGS = 4  # between the two states: there and back, twice
 HOPS = 6  # of a torsion that no CV is
@@ -29,8 +29,10 @@ MOST_MISSED = 0.05  # of the frames: kT times as much may a free energy be off
 TRAININGS = 3  # of generators, each on more data than the one before
 COME_TOGETHER = 1.1  # R-hat; A. Gelman and D. Rubin, doi 10.1214/ss/1177011136
 APART = 5.0  # standard errors, the worst of all windows
+RUNS_APART = 3.0  # standard errors, of two
 MOST_MORE = 8  # times as many configurations at once
 CANDIDATES = 103  # energies of an exact move
+LEAST_ACCEPTED = 0.05  # of exact moves
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def _of_claim(known: Evidence, settings: ExploreSettings) -> Decision | None:
     if claim is None:
         if why := why_not_weighed(made):
             again = None if made.why_not_exact else _again(known, settings, why, 2)
-            return again or _windows(known, settings, f"no weights by the generator: {why}")
+            return again or _instead(known, settings, f"no weights by the generator: {why}")
         why = (
             f"Kish/n {made.share:.2f}, {made.missed:.1%} of the frames missed: its configurations "
             "are weighed"
@@ -187,6 +189,10 @@ def _of_claim(known: Evidence, settings: ExploreSettings) -> Decision | None:
     doubts = doubts_of_claim(claim, settings.tolerance)
     if claim.route == "windows":
         return _windows(known, settings, "; ".join(doubts)) if doubts else None
+    if claim.route == "moves":
+        assert known.chains is not None, "measured together"
+        why = "; ".join([*doubts, *filter(None, [doubt_of_chains(known.chains)])])
+        return _instead(known, settings, why) if why else None
     if doubts:
         return _weighed_again(known, settings, "; ".join(doubts))
     chains = known.chains
@@ -218,15 +224,31 @@ def _weighed_again(known: Evidence, settings: ExploreSettings, why: str) -> Deci
     n = int(known.generated * min(MOST_MORE, max(2.0, 1.2 * more)))
     heavy = not claim.k_hat <= LARGEST_K
     if heavy and known.generated > settings.generated:
-        return _windows(known, settings, f"more configurations did not help: {why}")
+        why = f"more configurations did not help: {why}"
+        return _again(known, settings, why) or _instead(known, settings, why)
     if n > 2 * settings.windows * settings.window_steps:
-        return _windows(known, settings, f"it would take {n:,} configurations: {why}")
+        return _instead(known, settings, f"it would take {n:,} configurations: {why}")
     return Decision(WEIGH, why, n, n)
 
 
 def _chains(steps: int, settings: ExploreSettings, why: str) -> Decision:
     cost = 2 * steps * (1 + CANDIDATES / settings.proposals_every)
     return Decision(CHAINS, why, steps, int(cost))
+
+
+def _instead(known: Evidence, settings: ExploreSettings, why: str) -> Decision:
+    """What is done where weights do not give the number: exact moves that are accepted, or windows.
+
+    Moves are exact whatever the generator misses.
+    """
+    made, chains = known.generator, known.chains
+    assert made is not None, "asked for before"
+    refused = chains is not None and chains.accepted < LEAST_ACCEPTED
+    if made.why_not_exact or made.share < LEAST_SHARE or refused:
+        return _windows(known, settings, why)
+    steps = known.moves_steps or settings.moves_steps
+    cost = 2 * steps * (1 + CANDIDATES / settings.proposals_every)
+    return Decision(MOVES, why, steps, int(cost))
 
 
 def _windows(known: Evidence, settings: ExploreSettings, why: str) -> Decision:
@@ -244,9 +266,10 @@ def doubts_of_claim(claim: Claim, tolerance: float) -> list[str]:
         doubts.append(f"Pareto k is {claim.k_hat:.2f}, above {LARGEST_K}")
     if claim.overlap < LEAST_OVERLAP:
         doubts.append(f"windows overlap by {claim.overlap:.2g} only, less than {LEAST_OVERLAP}")
-    if claim.disagreement > APART:
+    if claim.disagreement > (APART if claim.route == "windows" else RUNS_APART):
+        what = "the same windows" if claim.route == "windows" else "runs"
         far = f"{claim.disagreement:.1f} standard errors apart"
-        doubts.append(f"the same windows from two starts are {far}: they remember their starts")
+        doubts.append(f"{what} from two starts are {far}: they remember their starts")
     if not claim.unknown and not claim.error <= tolerance:
         doubts.append(f"the error is {claim.error:.2f} kJ/mol, {tolerance:g} is wanted")
     if not claim.unknown and not claim.halves_apart <= max(tolerance, 2 * claim.halves_error):
@@ -277,11 +300,7 @@ def _stop(known: Evidence, settings: ExploreSettings) -> Decision:
     assert claim is not None, "there is always something to do before"
     if claim.route == "generated" and chains is not None and (why := doubt_of_chains(chains)):
         return Decision(STOP, f"not converged, because {why}")
-    _, useful = too_little(known.coverage) if known.coverage is not None else ([], [])
-    hidden = [] if chains is not None else [why for why in useful if "wells" in why]
-    if hidden and claim.route == "windows" and not claim.disagreement <= APART:
-        return Decision(STOP, f"not converged, because {hidden[0]}")
-    how = "chains" if claim.route == "generated" else "windows"
+    how = {"generated": "chains", "moves": "runs", "windows": "windows"}[claim.route]
     return Decision(
         STOP,
         f"converged: {claim.value:.2f} +- {claimed_error(claim):.2f} kJ/mol, halves agree, {how} "

@@ -84,7 +84,7 @@ class Claim(Record):
     Attributes
     ----------
     route : str
-        "generated" or "windows".
+        "generated", "moves" (runs with exact moves) or "windows".
     value, error : float
         [kJ/mol]; NaN where not known.
     halves : list of two lists [value, error]
@@ -94,9 +94,10 @@ class Claim(Record):
     unknown : str
         Why there is no number.
     disagreement : float
-        Of windows from two starts: how far the worst pair is apart [standard errors]; else NaN.
+        Of two runs, or of windows from two starts: how far the worst pair is apart [standard
+        errors]; else NaN.
     overlap : float
-        The least between neighbours; NaN for generated configurations.
+        The least between neighbours; NaN where there are no windows.
     """
 
     route: str
@@ -170,9 +171,9 @@ class Evidence:
     generator : Generator or None
     claim : Claim or None
     chains : Chains or None
-    biased_steps, generated, window_steps, n_windows : int
+    biased_steps, generated, moves_steps, window_steps, n_windows : int
         How long the first biased run was, how many configurations the claim was made of, how long
-        each window is, and how many there are.
+        each run with exact moves and each window is, and how many there are of that length.
     trainings : int
         How many generators have been trained.
     """
@@ -191,6 +192,7 @@ class Evidence:
     chains: Chains | None = None
     biased_steps: int = 0
     generated: int = 0
+    moves_steps: int = 0
     window_steps: int = 0
     n_windows: int = 0
     trainings: int = 0

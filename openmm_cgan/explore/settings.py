@@ -36,6 +36,8 @@ class ExploreSettings:
         Configurations weighed at first.
     chain_steps, proposals_every : int
         Of each of two chains with exact moves.
+    moves_steps : int
+        Of each of two biased runs with exact moves, at first.
     window_steps, windows : int
         Of each window at first; how many along the CV, from each of two starts.
     seed : int
@@ -57,6 +59,7 @@ class ExploreSettings:
     generated: int = 20_000
     chain_steps: int = 50_000
     proposals_every: int = 250
+    moves_steps: int = 150_000
     window_steps: int = 10_000
     windows: int = 24
     seed: int = 1
@@ -70,7 +73,7 @@ class ExploreSettings:
         for name in (
             "budget_steps", "look_steps", "biased_steps", "frames_every", "training_steps",
             "refining_steps", "refining_batch", "generated", "chain_steps", "proposals_every",
-            "window_steps", "windows",
+            "moves_steps", "window_steps", "windows",
         ):  # fmt: skip
             number_of_steps(vars(self)[name], name)
         if not self.hours > 0:

@@ -81,10 +81,10 @@ def turning_torsions(
         pair = frozenset((chosen[one], chosen[two]))
         if not all(ends) or ring or frozenset((one, two)) in kept or pair in steered:
             continue
-        four = tuple(chosen[a] for a in (ends[0][0], one, two, ends[1][0]))
-        names = "-".join(every[a].name for a in four)
-        residue = every[four[1]].residue
-        found.append(TurningTorsion(f"{residue.name}{residue.id}:{names}", four))
+        a, b, c, d = (chosen[k] for k in (ends[0][0], one, two, ends[1][0]))
+        names = "-".join(every[k].name for k in (a, b, c, d))
+        residue = every[b].residue
+        found.append(TurningTorsion(f"{residue.name}{residue.id}:{names}", (a, b, c, d)))
     return found
 
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from openmm_cgan.internal_coordinates.local_geometry import TOUCHING
 from openmm_cgan.internal_coordinates.molecule import MoleculeGraph
 from openmm_cgan.internal_coordinates.neighbours import near_pairs
 from openmm_cgan.internal_coordinates.superposition import superposed
@@ -64,7 +65,8 @@ def some_positions(frames: Frames, n: int, atoms: NDArray[np.int64]) -> NDArray[
 def around(frames: Frames, topology: Any, part: NDArray[np.int64]) -> NDArray[np.int64]:
     """Atoms of the residues around a part, and of those that CVs are measured to.
 
-    Of molecules larger than solvent's and ions.
+    Of molecules larger than solvent's, and metals that these hold: single atoms that one of their
+    heavy atoms touches in each of the frames looked at.
     """
     others = np.setdiff1d(frames.atoms, part)
     every = np.concatenate([part, others])
@@ -73,9 +75,9 @@ def around(frames: Frames, topology: Any, part: NDArray[np.int64]) -> NDArray[np
     large = np.bincount(number)[number] > SOLVENT
     residues = np.array([a.residue.index for a in openmm_topology(topology).atoms()])[every]
     own = np.arange(len(every)) < len(part)
-    pairs = near_pairs(
-        some_positions(frames, GLANCES, every), AROUND, own, np.zeros(0, dtype=np.int64)
-    )
+    x = some_positions(frames, GLANCES, every)
+    large |= _held(x, (number, np.array(molecule.elements)), large)
+    pairs = near_pairs(x, AROUND, own, np.zeros(0, dtype=np.int64))
     near = np.unique(pairs.numpy() % len(every))
     measured = {a for variable in frames.variables for a in variable.atoms}
     near = np.union1d(near, np.flatnonzero(np.isin(every, list(measured))))
@@ -87,6 +89,22 @@ def around(frames: Frames, topology: Any, part: NDArray[np.int64]) -> NDArray[np
             " is made among the rest, which frames must hold, with whole molecules near each other"
         )
     return rest
+
+
+def _held(
+    x: NDArray[np.float64],
+    kinds: tuple[NDArray[np.int64], NDArray[np.int64]],
+    large: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Which are single atoms, (n_atoms,), that large molecules hold in all of (n, n_atoms, 3)."""
+    number, elements = kinds
+    alone = np.flatnonzero((np.bincount(number)[number] == 1) & (elements > 1) & ~large)
+    holders = x[:, large & (elements > 1)]
+    found = np.zeros(len(number), dtype=bool)
+    for atom in alone if holders.size else []:
+        nearest = np.linalg.norm(holders - x[:, [atom]], axis=-1).min(axis=1)
+        found[atom] = nearest.max() < TOUCHING
+    return found
 
 
 def require_whole(molecule: MoleculeGraph, x: NDArray[np.float64]) -> None:

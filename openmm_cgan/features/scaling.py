@@ -107,6 +107,6 @@ def require_whole(internal: Internal) -> None:
     longest = float(internal.bonds.max()) if internal.bonds.numel() else 0.0
     if longest > BROKEN:
         raise ValueError(
-            f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary."
-            " Write frames with whole molecules"
+            f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary, or a"
+            " part strays from what it hangs on. Write frames with whole molecules"
         )

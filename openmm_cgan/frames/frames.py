@@ -27,6 +27,7 @@ from openmm_cgan.frames.h5md import (
 )
 from openmm_cgan.frames.segments import PATTERN, flush_writers
 from openmm_cgan.large_arrays import IN_MEMORY, forget, joined_rows, room
+from openmm_cgan.notebooks import frames_html
 from openmm_cgan.short_reprs import cv_ranges
 from openmm_cgan.topologies import openmm_topology
 
@@ -86,6 +87,7 @@ class Frames:
     topology_hash: str = ""
     molecule_hash: str = ""
     system_hash: str = ""
+    _repr_html_ = frames_html
 
     def __post_init__(self) -> None:
         n = len(self.positions)
@@ -103,8 +105,8 @@ class Frames:
 
     def __repr__(self) -> str:
         kT = "" if self.temperature is None else f", {self.temperature:g} K"
-        cvs = cv_ranges(self.variables, self.cvs)
-        return f"Frames({len(self)} of {len(self.atoms)} atoms; {cvs}{kT})"
+        cvs = cv_ranges(self.variables, self.cvs) + kT
+        return f"Frames({len(self)} of {len(self.atoms)} atoms; {cvs})"
 
     @classmethod
     def of_arrays(
@@ -286,8 +288,7 @@ def read_frames(
     """
     if stride < 1:
         raise ValueError(f"stride is {stride}, expected 1 or more")
-    parts: list[Frames] = []
-    shift, top, folder = 0, 0, None
+    parts, shift, top, folder = list[Frames](), 0, 0, None
     files = segment_files(paths)
     # of many frames each file's lie in a file as well, until they are joined
     size = sum(path.stat().st_size for path in files if path.is_file())

@@ -24,6 +24,7 @@ from openmm_cgan.free_energy.samples import (
     spread,
     statistical_inefficiency,
 )
+from openmm_cgan.notebooks import free_energy_html
 from openmm_cgan.short_reprs import short_repr
 
 
@@ -55,6 +56,7 @@ class FreeEnergy:
     error: NDArray[np.float64]
     effective_samples: NDArray[np.float64] | None = None
     part: NDArray[np.int64] | None = None
+    _repr_html_ = free_energy_html
 
     def __repr__(self) -> str:
         known = self.free_energy[np.isfinite(self.free_energy)]

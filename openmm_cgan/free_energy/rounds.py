@@ -6,10 +6,11 @@ heuristic of E. Veach and L. Guibas, doi 10.1145/218380.218498.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.free_energy.generated import GeneratedFrames, Weigher, weighed_at
@@ -20,7 +21,11 @@ POWER = 0.5  # of the density found: rare basins are drawn from as well
 
 
 def generate_in_rounds(
-    weigher: Weigher, sizes: Sequence[int], cv_range: ArrayLike, seed: int = 0
+    weigher: Weigher,
+    sizes: Sequence[int],
+    cv_range: ArrayLike,
+    seed: int = 0,
+    states: Callable[[NDArray], NDArray] | None = None,
 ) -> tuple[GeneratedFrames, NDArray[np.int64]]:
     """Make configurations in rounds and weigh them against the unbiased ensemble.
 
@@ -33,6 +38,9 @@ def generate_in_rounds(
     cv_range : array_like, shape (n_cvs, 2)
         [CV units]
     seed : int
+    states : callable, optional
+        CVs (n, n_cvs) to the number of the state that each is in, (n,), negative in none: later
+        rounds are drawn from all states alike, however rare one is.
 
     Returns
     -------
@@ -45,20 +53,17 @@ def generate_in_rounds(
     variables = tuple(weigher.sampler.variables)
     bins = BINS if len(variables) < 3 else max(3, int(BINS ** (2 / len(variables))))
     drawn_from: list[Conditions] = [UniformConditions(cv_range, variables)]
-    cvs, conditions, own = (
-        np.zeros((0, len(variables))),
-        np.zeros((0, len(variables))),
-        np.zeros(0),
-    )
-    total = own
+    nothing = np.zeros((0, len(variables)))
+    cvs, conditions, own, total = nothing, nothing, np.zeros(0), np.zeros(0)
     for number, size in enumerate(sizes):
-        if number:
-            known = np.isfinite(total).any()
-            drawn_from.append(
-                GridConditions.from_weights(
-                    conditions, total, cv_range, variables, bins, power=POWER
-                ) if known else drawn_from[0]
-            )  # fmt: skip
+        if number and np.isfinite(total).any():
+            balanced = total if states is None else _balanced(total, states(cvs))
+            grid = GridConditions.from_weights(
+                conditions, balanced, cv_range, variables, bins, power=POWER
+            )
+            drawn_from.append(grid)
+        elif number:
+            drawn_from.append(drawn_from[0])
         fresh = drawn_from[-1].draw(size, rng)
         values, found = weighed_at(weigher, fresh, int(rng.integers(2**31)))
         cvs, own = np.concatenate([cvs, values]), np.append(own, found)
@@ -67,6 +72,16 @@ def generate_in_rounds(
     temperature = weigher.kT / GAS_CONSTANT
     frames = GeneratedFrames(cvs, total, temperature, variables)
     return frames, np.repeat(np.arange(len(sizes)), sizes)
+
+
+def _balanced(log_weights: NDArray, states: NDArray) -> NDArray[np.float64]:
+    """Log weights (n,) with which all states weigh alike; what is in none keeps its own."""
+    logs = log_weights - logsumexp(log_weights)
+    for state in np.unique(states[states >= 0]):
+        inside = states == state
+        if np.isfinite(logs[inside]).any():
+            logs[inside] -= logsumexp(logs[inside])
+    return logs
 
 
 def _of_mixture(

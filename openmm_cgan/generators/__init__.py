@@ -23,6 +23,7 @@ __all__ = [
     "DensityGenerator",
     "FlowGenerator",
     "Generator",
+    "LatentGenerator",
     "MLPGenerator",
     "density_of",
     "knows_density",
@@ -100,6 +101,35 @@ class DensityGenerator(Generator, Protocol):
 
         Over the standardised features and the angles [rad] of the pairs.
         """
+        ...
+
+
+@runtime_checkable
+class LatentGenerator(DensityGenerator, Protocol):
+    """A generator that maps latent numbers of known density onto features, invertibly.
+
+    Attributes
+    ----------
+    n_normal, n_angles : int
+        Latent numbers: standard normal ones, then angles [rad] with a density of their own.
+    """
+
+    @property
+    def n_normal(self) -> int: ...
+
+    @property
+    def n_angles(self) -> int: ...
+
+    def draw_latent(self, condition: Tensor, rng: torch.Generator) -> Tensor:
+        """Latent numbers (n, n_normal + n_angles), one row for each condition."""
+        ...
+
+    def from_latent(self, latent: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of latent numbers, their log densities (n,), and those of the angles (n,)."""
+        ...
+
+    def to_latent(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Latent numbers (n, n_normal + n_angles) of features (n, n_features)."""
         ...
 
 

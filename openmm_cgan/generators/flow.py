@@ -21,19 +21,37 @@ References
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from openmm_cgan.generators.couplings import scaled, scaled_back
 from openmm_cgan.generators.mlp import fitted_gaussian, perceptron
 from openmm_cgan.generators.splines import circular_spline, n_parameters
 
 HARMONICS = 3  # of the torsions, as the networks see them: methyl groups have three wells
 SPLINE_WIDTH = 64  # hidden layers of the spline networks
 SMALL = 0.02  # factor on the last layers at the start: close to the Gaussian
-REACH = 1.5  # largest logarithm of a scale in one coupling: training does not run away
 LOG_2PI = math.log(2 * math.pi)
+
+
+class Noise(NamedTuple):
+    """What a FlowGenerator bends into features.
+
+    Attributes
+    ----------
+    angles : Tensor, shape (n, n_pairs)
+        Uniform in [-pi, pi].
+    wells : Tensor, shape (n, n_pairs)
+        Which of the alike wells of a torsion.
+    z : Tensor, shape (n, n_linear)
+        Normal deviates.
+    """
+
+    angles: Tensor
+    wells: Tensor
+    z: Tensor
 
 
 class FlowGenerator(nn.Module):
@@ -163,25 +181,105 @@ class FlowGenerator(nn.Module):
         -------
         Tensor, shape (n,)
         """
+        return self.to_noise(features, condition)[1]
+
+    def log_prob_of_torsions(self, features: Tensor, condition: Tensor) -> Tensor:
+        """The share of the torsions in `log_prob`: their density, whatever is stiff.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n, n_features)
+        condition : Tensor, shape (n, n_condition)
+
+        Returns
+        -------
+        Tensor, shape (n,)
+        """
+        return self._unbent(self.torsions_of(features), condition)[1]
+
+    def torsions_of(self, features: Tensor) -> Tensor:
+        """Torsions (n, n_pairs) [rad] of features (n, n_features)."""
+        return self._split(features)[1]
+
+    def draw_noise(self, condition: Tensor, rng: torch.Generator) -> Noise:
+        """What `from_noise` makes configurations of, one row for each condition (n, C)."""
+        n, dtype = len(condition), condition.dtype
+        uniform = torch.rand(n, self.n_pairs, generator=rng, dtype=dtype)
+        z_BL = torch.randn(n, self.n_linear, generator=rng, dtype=dtype)
+        folds_P = torch.tensor(self.folds, dtype=dtype)
+        # which of the wells, and where in it: as likely in each
+        wells_BP = torch.floor(folds_P * uniform)
+        angles_BP = (2 * (folds_P * uniform - wells_BP) - 1) * math.pi
+        return Noise(angles_BP, wells_BP, z_BL)
+
+    def to_noise(self, features: Tensor, condition: Tensor) -> tuple[Noise, Tensor]:
+        """The noise of which `from_noise` makes these features, and their log density.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n, n_features)
+        condition : Tensor, shape (n, n_condition)
+
+        Returns
+        -------
+        noise : Noise
+        log_prob : Tensor, shape (n,)
+        """
         y_BL, torsions_BP = self._split(features)
-        log_prob = y_BL.new_full((len(y_BL),), -self.n_pairs * LOG_2PI)
-        for k, network in enumerate(self.splines):
-            given = _given(torsions_BP[:, :k], condition)
-            folded = _wrapped(self.folds[k] * torsions_BP[:, k])
-            log_prob = log_prob + circular_spline(folded, network(given))[1]
+        (angles_BP, wells_BP), log_prob = self._unbent(torsions_BP, condition)
         given_BG = _given(torsions_BP, condition)
         z_BL = y_BL - torch.addmm(self.mean[0], given_BG, self.mean[1:])
         z_BL = torch.linalg.solve_triangular(self.spread, z_BL.T, upper=False).T
         log_prob = log_prob - self.spread.diagonal().log().sum()
         for network in self.scalings:
-            z_BL, log_scale = _scaled_back(z_BL, network(given_BG))
+            z_BL, log_scale = scaled_back(z_BL, network(given_BG))
             log_prob = log_prob - log_scale
         for k, network in enumerate(self.couplings):
             kept, moved = self._halves(z_BL[:, self.permutations[k]], k)
-            moved, log_scale = _scaled_back(moved, network(torch.cat([kept, given_BG], dim=1)))
+            moved, log_scale = scaled_back(moved, network(torch.cat([kept, given_BG], dim=1)))
             log_prob = log_prob - log_scale
             z_BL = torch.cat([kept, moved], dim=1)
-        return log_prob - 0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
+        log_prob = log_prob - 0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
+        return Noise(angles_BP, wells_BP, z_BL), log_prob
+
+    def from_noise(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (n, n_features) of noise and conditions (n, n_condition), log densities (n,)."""
+        torsions_BP, log_prob = self._bent(noise, condition)
+        features, log_prob_of_stiff = self.at_torsions(torsions_BP, noise.z, condition)
+        return features, log_prob + log_prob_of_stiff
+
+    def at_torsions(self, torsions: Tensor, z: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Features whose torsions are given, and the log density of what is stiff.
+
+        Parameters
+        ----------
+        torsions : Tensor, shape (n, n_pairs)
+            [rad]
+        z : Tensor, shape (n, n_linear)
+            Normal deviates.
+        condition : Tensor, shape (n, n_condition)
+
+        Returns
+        -------
+        features : Tensor, shape (n, n_features)
+        log_prob : Tensor, shape (n,)
+        """
+        z_BL = z
+        log_prob = -0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
+        given_BG = _given(torsions, condition)
+        for k in reversed(range(len(self.couplings))):
+            kept, moved = z_BL.tensor_split([self._n_kept(k)], dim=1)
+            parameters = self.couplings[k](torch.cat([kept, given_BG], dim=1))
+            moved, log_scale = scaled(moved, parameters)
+            log_prob = log_prob - log_scale
+            z_BL = torch.cat([kept, moved], dim=1)[:, self.permutations[k].argsort()]
+        for network in self.scalings:
+            z_BL, log_scale = scaled(z_BL, network(given_BG))
+            log_prob = log_prob - log_scale
+        log_prob = log_prob - self.spread.diagonal().log().sum()
+        mean_BL = torch.addmm(self.mean[0], given_BG, self.mean[1:])
+        y_BL = torch.addmm(mean_BL, z_BL, self.spread.T)
+        return torch.cat([y_BL, torsions.cos(), torsions.sin()], dim=1), log_prob
 
     def sample_with_log_prob(
         self, condition: Tensor, rng: torch.Generator
@@ -199,38 +297,80 @@ class FlowGenerator(nn.Module):
         features : Tensor, shape (n, n_features)
         log_prob : Tensor, shape (n,)
         """
-        n, dtype = len(condition), condition.dtype
-        uniform = torch.rand(n, self.n_pairs, generator=rng, dtype=dtype)
-        z_BL = torch.randn(n, self.n_linear, generator=rng, dtype=dtype)
-        log_prob = -0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI) - self.n_pairs * LOG_2PI
-        torsions_BP = condition.new_zeros(n, 0)
-        for k, network in enumerate(self.splines):
-            given = _given(torsions_BP, condition)
-            # which of the wells, and where in it: as likely in each
-            well = torch.floor(self.folds[k] * uniform[:, k])
-            angle = (2 * (self.folds[k] * uniform[:, k] - well) - 1) * math.pi
-            folded, log_slope = circular_spline(angle, network(given), inverse=True)
-            log_prob = log_prob - log_slope
-            torsion = _wrapped((folded + 2 * math.pi * well) / self.folds[k])
-            torsions_BP = torch.cat([torsions_BP, torsion[:, None]], dim=1)
-        given_BG = _given(torsions_BP, condition)
-        for k in reversed(range(len(self.couplings))):
-            kept, moved = z_BL.tensor_split([self._n_kept(k)], dim=1)
-            parameters = self.couplings[k](torch.cat([kept, given_BG], dim=1))
-            moved, log_scale = _scaled(moved, parameters)
-            log_prob = log_prob - log_scale
-            z_BL = torch.cat([kept, moved], dim=1)[:, self.permutations[k].argsort()]
-        for network in self.scalings:
-            z_BL, log_scale = _scaled(z_BL, network(given_BG))
-            log_prob = log_prob - log_scale
-        log_prob = log_prob - self.spread.diagonal().log().sum()
-        mean_BL = torch.addmm(self.mean[0], given_BG, self.mean[1:])
-        y_BL = torch.addmm(mean_BL, z_BL, self.spread.T)
-        return torch.cat([y_BL, torsions_BP.cos(), torsions_BP.sin()], dim=1), log_prob
+        return self.from_noise(self.draw_noise(condition, rng), condition)
 
     def sample(self, condition: Tensor, rng: torch.Generator) -> Tensor:
         """Features (n, n_features), one row for each condition (n, n_condition)."""
         return self.sample_with_log_prob(condition, rng)[0]
+
+    @property
+    def n_normal(self) -> int:
+        """How many latent numbers are standard normal."""
+        return self.n_linear
+
+    @property
+    def n_angles(self) -> int:
+        """How many angles follow them: the torsions themselves."""
+        return self.n_pairs
+
+    def draw_latent(self, condition: Tensor, rng: torch.Generator) -> Tensor:
+        """Latent numbers (n, n_normal + n_angles), one row for each condition."""
+        noise = self.draw_noise(condition, rng)
+        return torch.cat([noise.z, self._bent(noise, condition)[0]], dim=1)
+
+    def to_latent(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Latent numbers (n, n_normal + n_angles) from which `from_latent` makes features."""
+        noise, _ = self.to_noise(features, condition)
+        return torch.cat([noise.z, self.torsions_of(features)], dim=1)
+
+    def from_latent(self, latent: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of latent numbers, differentiable.
+
+        Parameters
+        ----------
+        latent : Tensor, shape (n, n_normal + n_angles)
+        condition : Tensor, shape (n, n_condition)
+
+        Returns
+        -------
+        features : Tensor, shape (n, n_features)
+        log_prob : Tensor, shape (n,)
+            Log densities of the features, as `log_prob` has them.
+        log_angles : Tensor, shape (n,)
+            Those of the angles among the latent numbers [1/rad].
+        """
+        z_BL, torsions_BP = latent.split([self.n_linear, self.n_pairs], dim=1)
+        log_angles = self._unbent(torsions_BP, condition)[1]
+        features, log_normal = self.at_torsions(torsions_BP, z_BL, condition)
+        return features, log_angles + log_normal, log_angles
+
+    def _bent(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Torsions (n, P) of noise, and their log density (n,)."""
+        log_prob = condition.new_full((len(condition),), -self.n_pairs * LOG_2PI)
+        torsions_BP = condition.new_zeros(len(condition), 0)
+        for k, network in enumerate(self.splines):
+            given = _given(torsions_BP, condition)
+            folded, log_slope = circular_spline(noise.angles[:, k], network(given), inverse=True)
+            log_prob = log_prob - log_slope
+            torsion = _wrapped((folded + 2 * math.pi * noise.wells[:, k]) / self.folds[k])
+            torsions_BP = torch.cat([torsions_BP, torsion[:, None]], dim=1)
+        return torsions_BP, log_prob
+
+    def _unbent(
+        self, torsions_BP: Tensor, condition: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Angles and wells (n, P) of which torsions (n, P) are made, and their log density (n,)."""
+        log_prob = torsions_BP.new_full((len(torsions_BP),), -self.n_pairs * LOG_2PI)
+        angles, wells = [torsions_BP[:, :0]], [torsions_BP[:, :0]]
+        for k, network in enumerate(self.splines):
+            given = _given(torsions_BP[:, :k], condition)
+            turned = self.folds[k] * torsions_BP[:, k]
+            folded = _wrapped(turned)
+            angle, log_slope = circular_spline(folded, network(given))
+            log_prob = log_prob + log_slope
+            angles.append(angle[:, None])
+            wells.append(torch.round((turned - folded) / (2 * math.pi))[:, None])
+        return (torch.cat(angles, dim=1), torch.cat(wells, dim=1)), log_prob
 
     def _split(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Stiff features (n, L) and torsions (n, P) [rad]."""
@@ -254,20 +394,3 @@ def _given(torsions: Tensor, condition: Tensor) -> Tensor:
 def _wrapped(angles: Tensor) -> Tensor:
     """Angles [rad] brought into [-pi, pi)."""
     return angles - 2 * math.pi * torch.floor(angles / (2 * math.pi) + 0.5)
-
-
-def _shift_and_log_scale(parameters: Tensor) -> tuple[Tensor, Tensor]:
-    shift, log_scale = parameters.chunk(2, dim=1)
-    return shift, REACH * torch.tanh(log_scale / REACH)
-
-
-def _scaled(z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """From noise towards data, and the log of the volume's growth (n,)."""
-    shift, log_scale = _shift_and_log_scale(parameters)
-    return z * log_scale.exp() + shift, log_scale.sum(1)
-
-
-def _scaled_back(y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse of `_scaled`, and the same logarithm."""
-    shift, log_scale = _shift_and_log_scale(parameters)
-    return (y - shift) * (-log_scale).exp(), log_scale.sum(1)

@@ -204,7 +204,7 @@ def energy_distance(
 ) -> float:
     """Energy distance between two samples in many dimensions.
 
-    sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|), zero only for equal distributions [1]_. The means
+    ``sqrt(2 E|X - Y| - E|X - X'| - E|Y - Y'|)``, zero only for equal distributions [1]_. The means
     are over distinct frames, so that the square is zero on average for equal distributions; a
     negative square is given as 0.
 

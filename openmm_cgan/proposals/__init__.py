@@ -10,6 +10,8 @@ from openmm_cgan.proposals.conditions import GridConditions, UniformConditions
 from openmm_cgan.proposals.propose import Proposals, propose
 from openmm_cgan.proposals.samplers import (
     DensitySampler,
+    LatentMap,
+    LatentSampler,
     LocalSampler,
     Sampler,
     TiedSampler,
@@ -34,6 +36,8 @@ __all__ = [
     "PASSED",
     "DensitySampler",
     "GridConditions",
+    "LatentMap",
+    "LatentSampler",
     "LocalSampler",
     "Proposals",
     "Rest",

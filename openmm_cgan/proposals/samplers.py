@@ -99,6 +99,71 @@ class DensitySampler(Sampler, Protocol):
         ...
 
 
+class Mapped(Protocol):
+    """Configurations made of latent numbers.
+
+    Attributes
+    ----------
+    positions : ndarray, shape (n, n_atoms, 3)
+        [nm]
+    log_prob : ndarray, shape (n,)
+        As `DensitySampler.log_prob`.
+    log_angles : ndarray, shape (n,)
+        Log density of the angles among the latent numbers [1/rad].
+    """
+
+    positions: NDArray[np.float64]
+    log_prob: NDArray[np.float64]
+    log_angles: NDArray[np.float64]
+
+    def angle_slopes(self) -> NDArray[np.float64]:
+        """Gradient (n, n_latent) of ``log_angles`` by the latent numbers."""
+        ...
+
+    def pulled_back(self, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Gradient (n, n_latent) of log target - log q by the latent numbers.
+
+        Of the slopes (n, n_atoms, 3) of the log target by positions [1/nm]; zero in rows of NaN.
+        """
+        ...
+
+
+class LatentMap(Protocol):
+    """A map from latent numbers of known density to configurations, and back.
+
+    Attributes
+    ----------
+    n_normal, n_angles : int
+        Latent numbers: standard normal ones, then angles [rad] with a density of their own.
+    """
+
+    n_normal: int
+    n_angles: int
+
+    def draw(self, cvs: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+        """Latent numbers (n, n_latent) for conditions (n, n_cvs)."""
+        ...
+
+    def mapped(self, latent: NDArray[np.float64], cvs: NDArray[np.float64]) -> Mapped:
+        """Configurations of latent numbers (n, n_latent) at conditions (n, n_cvs)."""
+        ...
+
+    def latent(
+        self, positions: NDArray[np.float64], cvs: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Latent numbers (n, n_latent) of configurations (n, n_atoms, 3) [nm]."""
+        ...
+
+
+@runtime_checkable
+class LatentSampler(DensitySampler, Protocol):
+    """A DensitySampler that maps latent numbers: what annealed proposals need."""
+
+    def latent_map(self) -> LatentMap:
+        """Its latent numbers as coordinates; ValueError if it has none."""
+        ...
+
+
 @runtime_checkable
 class PlacedSampler(Sampler, Protocol):
     """A Sampler that says whether its configurations stand where they belong.

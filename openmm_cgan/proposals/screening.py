@@ -50,8 +50,8 @@ class ScreenSettings:
     Parameters
     ----------
     cv_tolerance : float or tuple of float, optional
-        Largest |restriction(x) - target| of every CV, or of each [CV units]. By default that of
-        `cv_tolerances`: a fraction of the range that the sampler knows.
+        Largest distance of restriction(x) from the target, of all CVs or of each [CV units]. By
+        default that of `cv_tolerances`: a fraction of the range that the sampler knows.
     clash_fraction : float
         Atoms more than ``excluded_bonds`` bonds apart clash when they are closer than this fraction
         of the sum of their van der Waals radii. A hydrogen bond of 0.16 nm is at 0.61; alanine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -58,9 +57,8 @@ def without_frame(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def write_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write whole or not at all: a reader never meets half a picture."""
-    path = Path(path)
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=150)
-    return path
+def write_png(figure: Figure, path: str | os.PathLike[str] | None) -> None:
+    """Write whole or not at all: a reader never meets half a picture; without a path nothing."""
+    if path is not None:
+        with replacing(path) as unfinished:
+            figure.savefig(unfinished, format="png", dpi=150)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -54,12 +54,12 @@ class Profile:
 
 def plot_free_energy(
     ours: Profile,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     reference: Profile | None = None,
     basin: tuple[float, float] | None = None,
     label: str = "φ",
     variable: CollectiveVariable | None = None,
-) -> Path:
+) -> Axes:
     """A free-energy profile with error bars of two standard errors, beside a reference.
 
     The reference is shifted to agree with ours on average where both are below 20 kJ/mol: only
@@ -69,8 +69,8 @@ def plot_free_energy(
     ----------
     ours : Profile
         Drawn as points with error bars, as grey crosses where the error is not known.
-    path : path
-        The PNG file.
+    path : path, optional
+        The PNG file; none is written if omitted.
     reference : Profile, optional
         Drawn as a line within its band of two standard errors.
     basin : (float, float), optional
@@ -82,8 +82,7 @@ def plot_free_energy(
 
     Returns
     -------
-    Path
-        The file written.
+    matplotlib.axes.Axes
     """
     variable = variable or CollectiveVariable(label, "rad", (-np.pi, np.pi))
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
@@ -122,10 +121,13 @@ def plot_free_energy(
     axis.set_ylabel("free energy / (kJ/mol)")
     axis.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     without_frame(axis)
-    return write_png(figure, path)
+    write_png(figure, path)
+    return axis
 
 
-def plot_surface(surface: FreeEnergy, path: str | os.PathLike[str]) -> Path:
+def plot_surface(
+    surface: FreeEnergy, path: str | os.PathLike[str] | None = None
+) -> NDArray[np.object_]:
     """A free-energy surface over two CVs beside its standard error, both in kJ/mol.
 
     Parameters
@@ -133,13 +135,12 @@ def plot_surface(surface: FreeEnergy, path: str | os.PathLike[str]) -> Path:
     surface : FreeEnergy
         Of two CVs. White where nothing was sampled; hatched in the right panel where the free
         energy is known and its error is not.
-    path : path
-        The PNG file.
+    path : path, optional
+        The PNG file; none is written if omitted.
 
     Returns
     -------
-    Path
-        The file written.
+    ndarray of matplotlib.axes.Axes, shape (n_panels,)
 
     Raises
     ------
@@ -165,7 +166,8 @@ def plot_surface(surface: FreeEnergy, path: str | os.PathLike[str]) -> Path:
         label_cv(axis, surface.variables[1], vertical=True)
     unknown = np.ma.masked_where(~(known & ~np.isfinite(surface.error)).T, known.T)
     panels[1].pcolor(edges[0], edges[1], unknown, hatch="///", alpha=0.0)
-    return write_png(figure, path)
+    write_png(figure, path)
+    return np.asarray(panels)
 
 
 def _shift(reference: Profile, ours: Profile, period: float | None) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
@@ -34,24 +34,23 @@ if TYPE_CHECKING:
 def plot_ramachandran(
     md: ArrayLike,
     generated: ArrayLike,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
     labels: tuple[str, str] = ("φ", "ψ"),
-) -> Path:
+) -> NDArray[np.object_]:
     """Densities of MD frames and of generated frames over two torsions, side by side.
 
     Parameters
     ----------
     md, generated : array_like, shapes (n, 2) and (m, 2)
         Torsions [rad].
-    path : path
-        The PNG file.
+    path : path, optional
+        The PNG file; none is written if omitted.
     labels : (str, str)
         Names of the torsions.
 
     Returns
     -------
-    Path
-        The file written.
+    ndarray of matplotlib.axes.Axes, shape (n_panels,)
 
     Raises
     ------
@@ -74,22 +73,23 @@ def plot_ramachandran(
         square_degrees(axis, labels[0], title)
     axes[0].set_ylabel(f"{labels[1]} / degrees")
     figure.colorbar(mesh, ax=axes, label="share of frames per cell")
-    return write_png(figure, path)
+    write_png(figure, path)
+    return np.asarray(axes)
 
 
 def plot_consistency(
     consistency: MicroMacroConsistency,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None,
     variable: CollectiveVariable,
     identity: Identity | None = None,
-) -> Path:
+) -> NDArray[np.object_]:
     """Micro-macro consistency along one CV on one page.
 
     Parameters
     ----------
     consistency : MicroMacroConsistency
-    path : path
-        The PNG file.
+    path : path, optional
+        The PNG file; none is written if omitted.
     variable : CollectiveVariable
         The first CV, along which everything is drawn.
     identity : Identity, optional
@@ -97,8 +97,7 @@ def plot_consistency(
 
     Returns
     -------
-    Path
-        The file written.
+    ndarray of matplotlib.axes.Axes, shape (n_panels,)
     """
     figure = Figure(figsize=(10.0, 3.4), layout="constrained")
     panels = figure.subplots(1, 2 if identity is None else 3)
@@ -123,27 +122,29 @@ def plot_consistency(
     for panel in panels:
         label_cv(panel, variable)
         without_frame(panel)
-    return write_png(figure, path)
+    write_png(figure, path)
+    return np.asarray(panels)
 
 
 def plot_training(
-    history: Sequence[Mapping[str, float]], path: str | os.PathLike[str], x: str = "step"
-) -> Path:
+    history: Sequence[Mapping[str, float]],
+    path: str | os.PathLike[str] | None = None,
+    x: str = "step",
+) -> NDArray[np.object_]:
     """Training curves: one panel for each quantity that the history records.
 
     Parameters
     ----------
     history : sequence of mappings
         Rows as ConditionalGAN.history keeps them; seconds and what is no number are left out.
-    path : path
-        The PNG file.
+    path : path, optional
+        The PNG file; none is written if omitted.
     x : str
         The key that counts the training.
 
     Returns
     -------
-    Path
-        The file written.
+    ndarray of matplotlib.axes.Axes, shape (n_panels,)
 
     Raises
     ------
@@ -167,23 +168,23 @@ def plot_training(
         without_frame(axis)
     for axis in panels[len(names) :]:
         axis.set_axis_off()
-    return write_png(figure, path)
+    write_png(figure, path)
+    return np.asarray(panels)
 
 
-def plot_proposals(counts: Mapping[str, int], path: str | os.PathLike[str]) -> Path:
+def plot_proposals(counts: Mapping[str, int], path: str | os.PathLike[str] | None = None) -> Axes:
     """Proposals accepted and refused, one bar for each reason.
 
     Parameters
     ----------
     counts : mapping of str to int
         Number of proposals by reason of refusal and "accepted", as Proposals.counts gives them.
-    path : path
-        The PNG file.
+    path : path, optional
+        The PNG file; none is written if omitted.
 
     Returns
     -------
-    Path
-        The file written.
+    matplotlib.axes.Axes
     """
     reasons = sorted((count, reason) for reason, count in counts.items() if reason != "accepted")
     rows = [(reason, count) for count, reason in reasons] + [
@@ -200,7 +201,8 @@ def plot_proposals(counts: Mapping[str, int], path: str | os.PathLike[str]) -> P
     axis.set_xlabel("proposals")
     without_frame(axis)
     axis.tick_params(left=False)
-    return write_png(figure, path)
+    write_png(figure, path)
+    return axis
 
 
 def _torsion_pairs(torsions: ArrayLike, name: str) -> NDArray[np.float64]:

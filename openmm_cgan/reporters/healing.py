@@ -48,7 +48,9 @@ log = logging.getLogger("openmm_cgan")
 
 FORCE_TOLERANCE = 10.0  # kJ/mol/nm: where minimisation may stop, OpenMM's default
 LARGEST_PHASE = 0.5  # of a vibration, in one step of Verlet's, which is stable below 2
-PUSHING = 2 / 3  # of the steps of healing
+# Of the steps of healing. What has arrived among other atoms is some 1 kJ/mol an atom too high, and
+# that goes within 0.1 ps: the other half is for it.
+PUSHING = 1 / 2
 
 
 class HealingContext:

@@ -175,10 +175,11 @@ class Learner:
                 "part by ConditionalGAN.fit(..., featurize=ZMatrixFeatures.of_part(...)) and give "
                 "it to ProposalReporter.sampler"
             )
-        if self._proposals.mode == "exact" and not KINDS[name].has_density:
+        if self._proposals.mode in ("exact", "annealed") and not KINDS[name].has_density:
             raise ValueError(
                 f"the Learner would train a {name}, whose density is not known, and proposals are "
-                "in mode 'exact': give it TrainingSettings(generator='FlowGenerator')"
+                f"in mode {self._proposals.mode!r}: give it "
+                "TrainingSettings(generator='FlowGenerator')"
             )
 
     # ---- with a checkpoint

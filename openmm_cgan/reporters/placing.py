@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class PartFeatures(Protocol):
-    """Features of a part, that can be placed: `AlignedFeatures.of_part`."""
+    """Features of a part, that can be placed: of `AlignedFeatures` and `ZMatrixFeatures`."""
 
     @property
     def rest(self) -> NDArray[np.int64]:

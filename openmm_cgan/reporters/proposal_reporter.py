@@ -52,16 +52,15 @@ class ProposalReporter:
     """Puts generated configurations into a running simulation.
 
     In mode "exact" the current configuration and fresh candidates compete every ``reportInterval``
-    steps by their importance weights (see `ExactMove`); in mode "local" those of a part, the rest
-    staying where it is (`LocalMove`). What the run samples stays exactly what it was, only faster.
-    Every FrameReporter starts a new segment, without settle window.
+    steps by their weights (`ExactMove`), in mode "annealed" after some steps that mend each
+    (`AnnealedMove`), in mode "local" those of a part, the rest staying where it is (`LocalMove`).
+    What is sampled stays exactly what it was; there is no settle window.
 
     In mode "seed" a target is chosen every ``reportInterval`` steps, a batch of configurations is
     generated at it and screened, and one that passed is healed in a second Context and judged
-    again. If it passes, the simulation goes on from it: positions replaced, velocities redrawn from
-    the Maxwell-Boltzmann distribution, constraints kept; step, time and box stay. Every
-    FrameReporter of the simulation then starts a new segment with a settle window. If it does not
-    pass, the simulation goes on as if nothing had been tried, bit for bit.
+    again. If it passes, the simulation goes on from it: positions replaced, velocities redrawn,
+    constraints kept; step, time and box stay. Every FrameReporter of the simulation then starts a
+    new segment with a settle window. Else it goes on as if nothing had been tried, bit for bit.
 
     Seeds are no samples: they start the exploration elsewhere, and what the run samples after the
     settle window is weighed by its bias (MBAR). With explicit solvent the sampler makes the atoms
@@ -81,10 +80,10 @@ class ProposalReporter:
     targets : "uniform", "least_visited", ndarray of shape (m, n_cvs), or callable
         Where seeds go: drawn uniformly over the range that the sampler was trained on, where the
         run has been least, listed, or a function ``(visited, rng) -> target``.
-    mode : {"auto", "seed", "exact", "local"}
-        "exact" needs a sampler whose density is known and that makes all atoms, no periodic box,
-        and a bias that is a function of the CVs, "local" one of a part that hangs on the rest, in
-        any box; "auto" takes "exact" where it can be, else "seed", and logs why.
+    mode : {"auto", "exact", "annealed", "local", "seed"}
+        "exact" needs a known density of all atoms, no periodic box, and a bias that is a function
+        of the CVs, "annealed" a flow as well, "local" a density of a part, in any box. "auto" takes
+        of the first two what gives most for an energy in a pilot, else the next, and logs why.
     append : bool
         Append to the file of an earlier run. If that is gone on with from an earlier step, rows
         later than the step are left out, and all are kept in ``later.NAME``.
@@ -98,7 +97,7 @@ class ProposalReporter:
         If sampler and bias do not speak of the same CVs, a listed target is outside the sampler's
         range, or an argument is wrong; also, once the bias is attached and else before the first
         step, if the sampler was made for other atoms, the integrator has no temperature and none is
-        given, or mode="exact" cannot be.
+        given, or a mode asked for cannot be.
     TypeError
         If the sampler is none.
     RuntimeError
@@ -268,7 +267,7 @@ class ProposalReporter:
         if self._move is not None:
             arrays |= {f"move/{name}": array for name, array in self._move.saved().items()}
             positions, box = self._first  # with which molecules are compared
-            arrays |= {"reporter/positions": positions}
+            arrays |= {"reporter/positions": positions, "reporter/mode": text_array(self.mode)}
             arrays |= {} if box is None else {"reporter/box": box}
         files = {self._table.path.name: self._table.length()}
         return SavedState(0, self._last, files, arrays, self._fingerprint)
@@ -294,6 +293,7 @@ class ProposalReporter:
         attempts, candidates = json.loads(saved_text(own, "counts"))
         self._attempts, self._candidates = Counter(attempts), Counter(candidates)
         if moved := state.of("move"):
+            self._wanted = [MOVES[saved_text(own, "mode")]]  # a pilot now might find another
             n_atoms = simulation.system.getNumParticles()
             positions = saved_array(own, "positions", (n_atoms, 3))
             self._move = self._prepare(simulation, positions, own.get("box"))

@@ -16,8 +16,9 @@ from openmm_cgan.quantities import has_units, kelvin, number_of_steps, numbers_o
 class ProposalSettings:
     """How a ProposalReporter proposes, heals and judges.
 
-    Exact moves look at ``temperature``, ``candidates``, ``conditions``, and at ``chirality`` and
-    ``cis_trans`` of ``screen``; seeds at all but ``candidates`` and ``conditions``.
+    Exact and annealed moves look at ``temperature``, ``candidates``, ``conditions``, and at
+    ``chirality`` and ``cis_trans`` of ``screen``, the latter also at ``annealing_steps``; seeds at
+    all others.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class ProposalSettings:
         than ``max_energy`` allows.
     heal_steps : int
         Steps of dynamics in the second Context, with the step size of the run. Among other atoms
-        two thirds of them push these aside while the generated ones go to their place; the rest,
+        half of them push these aside while the generated ones go to their place; the rest,
         or all where all atoms are generated, are run with the CVs restrained.
     max_energy : float
         A healed configuration is refused when its energy (bias included, where the bias is a
@@ -55,11 +56,16 @@ class ProposalSettings:
         20th it is ``1 / friction`` of the integrator, or 1 ps where it has none; among other atoms
         ten times as long, or until the next attempt if that is sooner. Before the 160th it is no
         shorter than ``1 / friction``.
-    candidates : int
-        Fresh configurations of an exact move.
+    candidates : int, optional
+        Fresh configurations of an exact move, by default 100, or of an annealed one, by default as
+        many as a pilot finds to be enough for four moves of five, at most so many that they cost
+        what the steps between two moves do.
     conditions : "uniform" or Conditions
         Where exact moves draw CV values from: uniformly over the range that the sampler was trained
         on, or an object with ``draw`` and ``log_density`` (GridConditions).
+    annealing_steps : int, optional
+        Steps by which annealed moves mend each candidate, by default as many as a pilot finds to
+        give most for an energy.
     """
 
     temperature: float | unit.Quantity | None = None
@@ -71,13 +77,17 @@ class ProposalSettings:
     heal_steps: int = 350
     max_energy: float = 5.0
     settle_steps: int | None = None
-    candidates: int = 100
+    candidates: int | None = None
     conditions: str | Conditions = "uniform"
+    annealing_steps: int | None = None
 
     def __post_init__(self) -> None:
         kelvin(self.temperature)
-        for name in ("batch", "choose_from", "candidates"):
+        for name in ("batch", "choose_from"):
             number_of_steps(vars(self)[name], name, what="a whole number")
+        for name, least in (("candidates", 1), ("annealing_steps", 0)):
+            if (value := vars(self)[name]) is not None:
+                number_of_steps(value, name, least, "a whole number")
         number_of_steps(self.heal_steps, "heal_steps")
         number_of_steps(self.minimise_iterations, "minimise_iterations", least=0)
         if self.settle_steps is not None:

@@ -27,7 +27,10 @@ class WindowSettings:
     steps : int
         Length of each window, its settle window included.
     settle_steps : int
-        Frames of the first so many steps are marked as settling; analysis leaves them out.
+        Frames of the first so many steps are marked as settling; analysis leaves them out. It is
+        given, where ProposalReporter measures it on many injections: each window begins once, and
+        what it begins from is minimised, in solvent all of it, which takes some 3 ps to warm.
+        `read_windows` says where ten windows or more still drift behind it.
     report_interval : int
         Steps between frames.
     checkpoint_interval : int

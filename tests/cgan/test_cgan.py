@@ -15,7 +15,6 @@ from openmm_cgan.cgan import (
     ConditionalGAN,
     TrainingSettings,
     artefact,
-    conditional_generator,
     flat_weights,
 )
 from openmm_cgan.cgan.dataset import default_featurize
@@ -107,7 +106,7 @@ def test_the_same_seed_gives_the_same_configurations(gan):
 
 
 def test_configurations_made_in_chunks_are_as_good(gan, monkeypatch):
-    monkeypatch.setattr(conditional_generator, "CHUNK", 7)
+    monkeypatch.setattr("openmm_cgan.cgan.targets.CHUNK", 7)
     asked = targets(20)
     x = gan.sample(asked)
     assert np.isfinite(x).all()

@@ -9,9 +9,12 @@ import pytest
 import torch
 from openmm import app
 
-from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, TrainingSettings, refine
+from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, TrainingSettings, refine, rows_for
 from openmm_cgan.cgan.dataset import Dataset
-from openmm_cgan.cgan.refining import _Refining
+from openmm_cgan.cgan.divergences import Target, loss_of_wells
+from openmm_cgan.cgan.effective_share import EACH, PLACES, Places, effective_share
+from openmm_cgan.cgan.refining import GROUP, _Refining
+from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
@@ -77,6 +80,27 @@ def too_cold(n=4000):
     )  # fmt: skip
 
 
+def right(n, turn=None):
+    """Positions of the chain at the temperature, with the Jacobian, by rejection; torsions."""
+    rng = np.random.default_rng(1)
+    z_matrix = ZMatrix.from_topology(chain(), variables=[TURN])
+    turn = rng.uniform(-math.pi, math.pi, n) if turn is None else turn
+    turn = turn[:, None]
+
+    def drawn(centre, stiffness, jacobian):
+        x = np.full(np.broadcast_shapes(np.shape(centre), (n, 3)), np.nan)
+        while (left := np.isnan(x)).any():
+            tried = centre + math.sqrt(KT / stiffness) * rng.standard_normal(x.shape)
+            taken = left & (rng.random(x.shape) < jacobian(tried))
+            x[taken] = tried[taken]
+        return x
+
+    bonds = drawn(LENGTH, STIFF_BOND, lambda r: (r / 0.25) ** 2)
+    angles = drawn(ANGLE + 0.1 * np.cos(turn), STIFF_ANGLE, np.sin)[:, :2]
+    internal = Internal(*(torch.from_numpy(a) for a in (bonds, angles, turn)))
+    return z_matrix.to_cartesian(internal), torch.from_numpy(turn)
+
+
 @pytest.fixture(scope="module")
 def cold():
     return ConditionalGAN.fit(too_cold(), chain(), FLOW)
@@ -124,14 +148,13 @@ def test_the_normalisation_is_the_known_one(refined):
 def test_the_path_gradient_is_the_gradient(cold):
     """On average: the loss with the whole derivative, by finite differences of one weight."""
     energy = Chain(cold.features.z_matrix)
-    settings = RefiningSettings(batch=20_000)
-    refining = _Refining(cold, energy, KT, torch.from_numpy(CVS), settings)
+    refining = _Refining(cold, energy, KT, torch.from_numpy(CVS), RefiningSettings())
     bias = refining.generator.scalings[0][-1].bias
-    cvs = torch.from_numpy(np.tile(CVS, (40, 1)))
+    rows = torch.arange(len(CVS)).repeat(20_000 // GROUP // len(CVS))
 
     def loss():
         refining.rng.manual_seed(5)
-        return refining.loss(cvs)[0]
+        return refining.loss(rows)[0]
 
     (gradient,) = torch.autograd.grad(loss(), bias)
     with torch.no_grad():
@@ -146,29 +169,196 @@ def test_the_path_gradient_is_the_gradient(cold):
             assert abs(difference - gradient[k].item()) < 4 * 2 / math.sqrt(20_000) + 0.02
 
 
+def gradients_of_frames(gan, batches=40, batch=250):
+    """Of the last biases of the stiff part: path gradient and that of -log q, for each batch."""
+    x, cvs = right(batches * batch)
+    features, condition = gan.features.encode(x).float(), gan.conditions.encode(cvs).float()
+    none = torch.zeros(0, 1)
+    frames = TrainingData(features, condition, none, features[:0], condition[:0], cvs, cvs[:0])
+    energy = Chain(gan.features.z_matrix)
+    refining = _Refining(gan, energy, KT, cvs, RefiningSettings(), frames)
+    stiff = (*refining.generator.scalings, *refining.generator.couplings)
+    biases = [network[-1].bias for network in stiff]
+    found = []
+    for rows in torch.arange(len(x)).split(batch):
+        log_q = refining.generator.log_prob(features[rows], condition[rows])
+        for loss in (refining.loss_of_frames(frames, rows)[0], -log_q.mean()):
+            found.append(torch.cat(torch.autograd.grad(loss, biases)))
+    by_path, by_likelihood = torch.stack(found).double().unflatten(0, (batches, 2)).unbind(1)
+    return by_path, by_likelihood
+
+
+def test_the_path_gradient_of_frames_is_that_of_their_likelihood(cold):
+    by_path, by_likelihood = gradients_of_frames(cold)
+    off, n = by_path - by_likelihood, len(by_path)
+    error = off.std(0) / math.sqrt(n)
+    assert float((off.mean(0).abs() / error).max()) < 4.5  # of some hundred
+    size = by_likelihood.mean(0).abs() / (by_likelihood.std(0) / math.sqrt(n))
+    assert float(size.max()) > 20  # there is something to agree about
+
+
+def test_at_the_right_density_the_path_gradient_of_frames_has_little_noise(refined):
+    by_path, by_likelihood = gradients_of_frames(refined[0])
+    assert float(by_path.var(0).mean()) < 0.1 * float(by_likelihood.var(0).mean())
+
+
+class TwoWells:
+    """A generator of one torsion that stays within the wells it is given, and its features."""
+
+    n_pairs = 1
+
+    def __init__(self, share):
+        self.share = share  # of its density in the right half of the circle
+
+    def sample_with_log_prob(self, condition, rng):
+        n = len(condition)
+        right = torch.rand(n, generator=rng) < self.share
+        angle = math.pi * torch.rand(n, generator=rng, dtype=torch.float64)
+        features = torch.where(right, angle, -angle)[:, None]
+        return features, self.log_prob(features, condition)
+
+    def log_prob(self, features, condition):
+        share = torch.where(features[:, 0] > 0, self.share, 1 - self.share)
+        return (share / math.pi).log()
+
+    def decode_with_log_det(self, features, cvs):
+        return features, features[:, 0] * 0
+
+    def within(self, features):
+        return torch.ones(len(features), dtype=torch.bool)
+
+
+class Flat:
+    """An energy that is the same everywhere."""
+
+    def energies_and_gradients(self, positions):
+        return np.zeros(len(positions)), np.zeros_like(positions)
+
+    def half_log_det(self, positions):
+        return positions[:, 0] * 0
+
+
+def test_the_effective_share_is_that_of_the_weights_and_sees_a_lost_well():
+    frames = torch.tensor([[1.0], [-1.0]] * 200, dtype=torch.float64)
+    places = Places(torch.zeros(400, 1), torch.zeros(400, 1), frames)
+    alone = Places(places.cvs, places.condition, frames[:0])
+
+    def share(of_right, where):
+        generator = TwoWells(of_right)
+        return effective_share(generator, Target(generator, Flat(), KT), where)
+
+    assert share(0.5, places) == pytest.approx(1.0)
+    assert share(0.5, alone) == pytest.approx(1.0)
+    # weights 1 / (2 s) in a share s: Kish's is 1 / (1 / (4 s) + 1 / (4 (1 - s)))
+    assert share(0.8, alone) == pytest.approx(4 * 0.8 * 0.2, rel=0.05)
+    lost = 1 - 1e-9
+    assert share(lost, alone) == pytest.approx(1.0)
+    # half of the places have a frame that outweighs all
+    assert share(lost, places) == pytest.approx((EACH + 1) ** -0.5, rel=0.01)
+
+
+def gradient_of_wells(right, target, k=4, n=20_000, frames=None):
+    """By the logit of the share in the right well, for each of n groups of k."""
+    rng = torch.Generator().manual_seed(7)
+    inside = torch.rand(n, k, generator=rng, dtype=torch.float64) < right
+    if frames is not None:
+        inside = torch.cat([inside, frames[:, None]], dim=1)
+    logit = torch.logit(torch.full((n, 1), right, dtype=torch.float64)).requires_grad_()
+    log_q = torch.where(inside, logit.sigmoid().log(), (-logit).sigmoid().log())
+    share = torch.tensor(target, dtype=torch.float64)
+    log_p = torch.where(inside, share, 1 - share).log()
+    loss = loss_of_wells((log_q - log_p).detach(), log_q)
+    (gradient,) = torch.autograd.grad(loss, logit)
+    return n * gradient[:, 0]
+
+
+def test_the_gradient_of_wells_is_that_of_the_reverse_distance():
+    right, target = 0.7, 0.2
+    found = gradient_of_wells(right, target)
+    slope = math.log(right / target) - math.log((1 - right) / (1 - target))
+    exact = right * (1 - right) * slope  # of s log(s/p) + (1 - s) log((1 - s)/(1 - p))
+    error = found.std().item() / math.sqrt(len(found))
+    assert abs(found.mean().item() - exact) < 4 * error
+    assert exact > 20 * error
+
+
+def test_right_wells_are_left_alone_and_a_lost_one_comes_back():
+    frames = torch.arange(20_000) % 2 == 0
+    assert float(gradient_of_wells(0.3, 0.3, frames=frames).abs().max()) < 1e-12
+    lost = 1e-9
+    assert float(gradient_of_wells(lost, 0.5).abs().max()) == 0.0  # nothing is made there
+    assert float(gradient_of_wells(lost, 0.5, frames=frames).mean()) < -0.1  # likelier by descent
+
+
+STRETCH = CollectiveVariable("stretch", "nm", None, "DISTANCE", (0, 1))
+BARRIER, TILT = 25 * KT, 0.75 * KT  # between wells at -pi/2 and pi/2, which differ by 2 TILT
+
+
+class Wells(Chain):
+    """The chain with two wells of its torsion, which nothing passes between."""
+
+    def energies_and_gradients(self, positions):
+        x = torch.from_numpy(positions).requires_grad_()
+        with torch.enable_grad():
+            torsion = self.z_matrix.to_internal(x).torsions[:, 0]
+            energy = energy_of(self.z_matrix, x)
+            energy = energy + BARRIER * torsion.cos().square() + TILT * torsion.sin()
+            (gradient,) = torch.autograd.grad(energy.sum(), x)
+        return energy.detach().numpy(), gradient.numpy()
+
+
+def test_wells_visited_out_of_proportion_come_to_their_weights():
+    rng, n = np.random.default_rng(2), 3000
+    x = right(n, np.where(rng.random(n) < 0.5, 0.5, -0.5) * math.pi + rng.normal(0, 0.14, n))[0]
+    frames = replace(
+        too_cold(n), positions=x.numpy().astype(np.float32), variables=(STRETCH,),
+        cvs=(x[:, 1] - x[:, 0]).norm(dim=1)[:, None].numpy(),
+    )  # fmt: skip
+    even = ConditionalGAN.fit(frames, chain(), replace(FLOW, steps=150))
+    energy = Wells(even.features.z_matrix)
+    settings = RefiningSettings(steps=80, batch=128, learning_rate=5e-3)
+    made, _ = refine(even, energy, settings=settings, frames=rows_for(even, frames, chain()))
+    phi = np.linspace(0, math.pi, 2001)
+    well = [
+        np.exp(-(BARRIER * np.cos(phi) ** 2 + s * TILT * np.sin(phi)) / KT).sum() for s in (1, -1)
+    ]
+    odds = []
+    for gan in (even, made):
+        torsions = even.features.z_matrix.to_internal(
+            torch.from_numpy(gan.sample(frames.cvs, seed=1))
+        ).torsions
+        share = float((torsions > 0).double().mean())
+        odds.append(math.log(share / (1 - share)))
+    exact = math.log(well[0] / well[1])
+    error = math.sqrt(4 / n)  # of the logarithm of odds near 1
+    assert abs(odds[0]) < 5 * error + 0.1  # as they were visited
+    assert exact < -1.3
+    assert abs(odds[1] - exact) < 5 * error + 0.1
+
+
+def test_refining_that_would_make_it_worse_leaves_it_as_it_was(refined, caplog):
+    good = refined[0]
+    rows = Dataset.prepare(too_cold(), chain(), FLOW).rows
+    settings = RefiningSettings(steps=40, batch=64, learning_rate=0.5, average=0.5)
+    energy = Chain(good.features.z_matrix)
+    with caplog.at_level("WARNING", "openmm_cgan"):
+        kept, history = refine(good, energy, CVS, settings, frames=rows)
+    assert history[-1]["effective"] < 0.5  # such a learning rate does harm
+    assert np.array_equal(kept.sample([0.3], 5), good.sample([0.3], 5))
+    assert "it stays as it was" in caplog.text
+
+
 def test_the_given_one_is_left_as_it_is_and_the_same_seed_repeats(cold):
     before = {k: v.clone() for k, v in cold.generator.state_dict().items()}
     energy = Chain(cold.features.z_matrix)
     settings = RefiningSettings(steps=3, batch=16)
-    one, two = (refine(cold, energy, CVS, settings)[0] for _ in range(2))
-    assert energy.calls == 2 * 3 * 16
+    (one, history), (two, _) = (refine(cold, energy, CVS, settings) for _ in range(2))
+    judged = 2 * PLACES * EACH  # before and after
+    assert energy.calls == 2 * (3 * 16 + judged)
+    assert history[-1]["energies"] == 3 * 16 + judged
     assert all(torch.equal(v, before[k]) for k, v in cold.generator.state_dict().items())
     assert np.array_equal(one.sample([0.3], 5), two.sample([0.3], 5))
     assert not np.array_equal(one.sample([0.3], 5), cold.sample([0.3], 5))
-
-
-def test_a_share_of_the_likelihood_holds_it_to_the_frames(cold, refined):
-    rows = Dataset.prepare(too_cold(), chain(), FLOW).rows
-    likelihoods = []
-    for share in (0.0, 0.5, 1.0):
-        settings = RefiningSettings(steps=80, batch=128, learning_rate=3e-3, likelihood=share)
-        energy = Chain(cold.features.z_matrix)
-        mixed, _ = refine(refined[0], energy, CVS, settings, frames=rows)
-        with torch.no_grad():
-            log_q = mixed.generator.log_prob(rows.held_features, rows.held_condition)
-        likelihoods.append(float(log_q.mean()))
-    # five standardised coordinates of a third of the variance: wide, between, and as narrow
-    assert likelihoods[0] + 0.3 < likelihoods[1] < likelihoods[2] - 0.1
 
 
 def test_energies_that_cannot_be_had_are_left_out(cold):
@@ -201,6 +391,6 @@ def test_what_cannot_be_refined_is_refused(cold):
         refine(replace(cold, condition_noise=np.array([0.1])), energy, CVS)
     with pytest.raises(ValueError, match="no temperature"):
         refine(replace(cold, temperature=None), energy, CVS)
-    for wrong in ({"steps": 0}, {"learning_rate": -1.0}, {"batch": 0}, {"likelihood": 1.5}):
+    for wrong in ({"steps": 0}, {"learning_rate": -1.0}, {"batch": 0}, {"frames_share": 1.5}):
         with pytest.raises(ValueError, match="expected"):
             RefiningSettings(**wrong)

@@ -283,7 +283,7 @@ def test_by_likelihood_the_weights_that_held_out_rows_liked_best_are_kept(tmp_pa
     rows, held = slice(76), slice(76, None)
     data = TrainingData(
         features[rows], condition[rows], torch.ones(76), features[held], condition[held],
-        torch.zeros(76, 0),
+        torch.zeros(76, 0), torch.zeros(200, 0),
     )  # fmt: skip
     checkpoint = tmp_path / "checkpoint"
 
@@ -312,8 +312,9 @@ def noise(n: int, n_held: int, seed: int = 3) -> TrainingData:
     features = torch.randn(n + n_held, 6, generator=rng)
     condition = torch.randn(n + n_held, 2, generator=rng)
     return TrainingData(
-        features[:n], condition[:n], torch.ones(n), features[n:], condition[n:], torch.zeros(n, 0)
-    )
+        features[:n], condition[:n], torch.ones(n), features[n:], condition[n:],
+        torch.zeros(n, 0), torch.zeros(n_held, 0),
+    )  # fmt: skip
 
 
 def trained_on_noise(settings: TrainingSettings, checkpoint=None):

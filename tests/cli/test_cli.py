@@ -21,7 +21,9 @@ from tests.cases import ROOT
 
 INPUTS = ROOT / "plumed_inputs"
 STRUCTURE = ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
-COMMANDS = ["demo", "run", "train", "propose", "refine", "windows", "free-energy", "driver"]
+COMMANDS = [
+    "demo", "run", "train", "propose", "refine", "windows", "free-energy", "driver", "report",
+]  # fmt: skip
 
 
 def call(*words: object) -> Result:
@@ -69,6 +71,7 @@ def test_run_keeps_frames_and_restarts(tmp_path: Path) -> None:
     (folder / "report.html").unlink()
     call_well(*run_options(folder), "--restart", "--no-report")
     assert not (folder / "report.html").exists()
+    assert call(*run_options(folder)).exit_code == 1  # refused, and not written down
     [first, again] = (folder / "commands.txt").read_text().splitlines()
     assert shlex.split(again) == [*shlex.split(first), "--restart", "--no-report"]
     assert shlex.split(first)[:3] == ["openmm-cgan", "run", str(STRUCTURE)]

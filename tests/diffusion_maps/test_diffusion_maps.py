@@ -83,7 +83,8 @@ def test_the_sum_criterion_finds_the_dimension_of_the_data(tmp_path):
     grid = np.log(found.tried)
     slopes = np.gradient(found.log_sums, grid)
     np.testing.assert_allclose(slopes[1:-1], found.slopes[1:-1], atol=0.03)
-    path = plot_map(diffusion_map(plane[:300]), tmp_path / "map.png")
+    path = tmp_path / "map.png"
+    plot_map(diffusion_map(plane[:300]), path)
     assert path.read_bytes().startswith(b"\x89PNG")
 
 

@@ -9,6 +9,7 @@ from openmm_cgan.explore.decisions import (
     CHAINS,
     EXTEND,
     LOOK,
+    MOVES,
     OPPOSITE,
     REFINE,
     STOP,
@@ -95,11 +96,14 @@ def test_where_there_are_no_weights_windows_are_run() -> None:
     assert made.cost == 48 * 10_000
 
 
-@pytest.mark.parametrize("poor", [{"share": 0.004}, {"missed": 0.3}])
-def test_a_poor_generator_gets_more_data_once_and_then_windows(poor: dict[str, float]) -> None:
+@pytest.mark.parametrize(("poor", "then"), [({"share": 0.004}, WINDOWS), ({"missed": 0.3}, MOVES)])
+def test_a_poor_generator_gets_more_data_once_and_then_moves_or_windows(
+    poor: dict[str, float], then: str
+) -> None:
+    """Moves are exact whatever the generator misses, but not where none is accepted."""
     made = replace(FLOW, refined=True, **poor)
     assert decide(replace(REFINED, generator=made), SETTINGS).action == EXTEND
-    assert decide(replace(REFINED, generator=made, trainings=2), SETTINGS).action == WINDOWS
+    assert decide(replace(REFINED, generator=made, trainings=2), SETTINGS).action == then
 
 
 CLAIMS = {
@@ -122,9 +126,34 @@ def test_a_claim_in_doubt_is_not_made(reason: str) -> None:
     assert reason in spent.reason
 
 
-def test_a_heavy_tail_that_stays_leads_to_windows() -> None:
+def test_a_heavy_tail_that_stays_leads_to_other_generators_and_then_to_moves() -> None:
     heavy = replace(WEIGHED, claim=CLAIMS["Pareto k is 0.80"], generated=80_000)
-    assert decide(heavy, SETTINGS).action == WINDOWS
+    assert decide(heavy, SETTINGS).action == EXTEND
+    last = replace(heavy, trainings=TRAININGS)
+    assert decide(last, SETTINGS).action == MOVES
+    refused = replace(TOGETHER, accepted=0.01)
+    assert decide(replace(last, chains=refused), SETTINGS).action == WINDOWS
+
+
+MOVED = replace(
+    TRIED, trainings=TRAININGS, moves_steps=150_000,
+    claim=Claim("moves", 11.9, 0.3, [[11.8, 0.4], [12.0, 0.4]], NAN, 500.0, "", 0.7),
+)  # fmt: skip
+
+
+def test_runs_with_moves_are_made_longer_until_they_agree() -> None:
+    assert decide(MOVED, SETTINGS).converged
+    assert "runs from opposite starts" in decide(MOVED, SETTINGS).reason
+    for changes in ({"error": 0.9}, {"disagreement": 4.0}):
+        claim = replace(MOVED.claim, **changes)  # type: ignore[type-var]
+        made = decide(replace(MOVED, claim=claim), SETTINGS)
+        assert (made.action, made.steps) == (MOVES, 150_000)
+    apart = replace(TOGETHER, r_hat={"phi": 1.0, "chi1": 1.6})
+    made = decide(replace(MOVED, chains=apart), SETTINGS)
+    assert made.action == MOVES
+    assert "chi1 (R-hat 1.60" in made.reason
+    spent = decide(replace(MOVED, chains=apart, spent=2_900_000), SETTINGS)
+    assert spent.reason.startswith("not converged, because chains from opposite starts")
 
 
 def test_chains_that_do_not_come_together_forbid_the_claim() -> None:

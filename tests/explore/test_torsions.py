@@ -50,6 +50,7 @@ def test_one_well_has_no_borders_even_across_pi() -> None:
     angles = np.mod(rng.normal(np.pi, 0.4, 3000) + np.pi, 2 * np.pi) - np.pi
     assert len(wells(angles)) == 0
     assert hops(angles, wells(angles)) == 0
+    assert len(wells(rng.uniform(-np.pi, np.pi, 3000))) == 0  # noise makes none
 
 
 def test_a_glimpse_of_a_barrier_is_no_hop() -> None:

@@ -6,13 +6,14 @@ import pytest
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.free_energy import reweight_generated
 from openmm_cgan.free_energy.differences import StateDifference
+from openmm_cgan.free_energy.generated import weighed_at
 from openmm_cgan.free_energy.rounds import generate_in_rounds
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import Potential
-from openmm_cgan.proposals import Screen, ScreenSettings
+from openmm_cgan.proposals import GridConditions, Screen, ScreenSettings
 from openmm_cgan.reporters.moves import ExactMove
 from openmm_cgan.testsystems import Chain
-from tests.cases.chain_sampler import INPUTS, ChainSampler
+from tests.cases.chain_sampler import INPUTS, RANGES, ChainSampler
 
 T = 300.0
 KT = GAS_CONSTANT * T
@@ -20,14 +21,20 @@ CHAIN = Chain(barrier=12.0, tilt=4.0)
 SIDES = StateDifference.of("phi:-3.1..0|0..3.1")
 
 
-def chain_move() -> ExactMove:
+def exact_difference(chain: Chain) -> float:
+    phi = np.linspace(-3.1, 3.1, 20001)
+    density = chain.torsion_density(phi, T)
+    return float(-KT * np.log(density[phi >= 0].sum() / density[phi < 0].sum()))
+
+
+def chain_move(chain: Chain = CHAIN) -> ExactMove:
     text = INPUTS["phi"] + "RESTRAINT ARG=phi AT=0 KAPPA=0\n"
-    bias = PlumedBias(text, CHAIN.topology(), temperature=T)
+    bias = PlumedBias(text, chain.topology(), temperature=T)
     loose = ScreenSettings(clash_fraction=0.0, bond_tolerance=np.inf)
-    positions = CHAIN.sample(1, T, seed=1)[0]
-    screen = Screen(CHAIN.topology(), positions, settings=loose)
-    sampler = ChainSampler(CHAIN, bias.variables)
-    return ExactMove(sampler, bias, Potential(CHAIN.system()), screen, KT)
+    positions = chain.sample(1, T, seed=1)[0]
+    screen = Screen(chain.topology(), positions, settings=loose)
+    sampler = ChainSampler(chain, bias.variables)
+    return ExactMove(sampler, bias, Potential(chain.system()), screen, KT)
 
 
 def test_all_rounds_together_give_the_exact_difference() -> None:
@@ -35,12 +42,29 @@ def test_all_rounds_together_give_the_exact_difference() -> None:
     move = chain_move()
     made, rounds = generate_in_rounds(move, [2000, 2000, 2000], move.sampler.cv_range, seed=3)
     assert np.bincount(rounds).tolist() == [2000, 2000, 2000]
-    phi = np.linspace(-3.1, 3.1, 20001)
-    density = CHAIN.torsion_density(phi, T)
-    exact = -KT * np.log(density[phi >= 0].sum() / density[phi < 0].sum())
+    exact = exact_difference(CHAIN)
     found = SIDES.estimate(reweight_generated(made, seed=1))
     assert abs(found.value - exact) < 3.5 * found.error
     assert found.error < 0.15
+
+
+def test_the_density_that_a_weigher_draws_from_is_no_part_of_what_rounds_weigh() -> None:
+    uniform, uneven = chain_move(), chain_move()
+    uneven.conditions = GridConditions([1.0, 3.0], [RANGES["phi"]], uniform.sampler.variables)
+    asked = uniform.conditions.draw(50, np.random.default_rng(1))
+    logs = [weighed_at(move, asked, seed=2)[1] for move in (uniform, uneven)]
+    assert logs[0] == pytest.approx(logs[1])
+
+
+def test_a_rare_state_is_drawn_as_often_as_the_other_and_weighed_as_little() -> None:
+    move, rare = chain_move(tilted := Chain(barrier=12.0, tilt=8.0)), []
+    for states in (None, lambda cvs: SIDES.sides(cvs, move.sampler.variables)):
+        made, rounds = generate_in_rounds(move, [1500, 3000], move.sampler.cv_range, 5, states)
+        rare.append((made.cvs[rounds == 1, 0] > 0).mean())
+        found = SIDES.estimate(reweight_generated(made, seed=1))
+        assert abs(found.value - exact_difference(tilted)) < 3.5 * found.error
+    assert rare[1] == pytest.approx(0.5, abs=0.06)
+    assert rare[0] < 0.2
 
 
 def test_later_rounds_are_drawn_where_the_weight_is() -> None:

@@ -138,6 +138,19 @@ class TestFlow:
         x, log_prob = flow.sample_with_log_prob(condition, torch.Generator().manual_seed(1))
         assert torch.allclose(flow.log_prob(x, condition), log_prob, atol=1e-9)
 
+    @pytest.mark.parametrize(("n_linear", "n_pairs"), [(3, 2), (0, 1), (1, 0)])
+    def test_noise_makes_the_features_that_it_came_from(self, n_linear, n_pairs):
+        flow = scrambled_flow(n_linear, n_pairs, folds=[3] * n_pairs)
+        condition = torch.randn(50, 4, dtype=torch.float64)
+        x, log_prob = flow.sample_with_log_prob(condition, torch.Generator().manual_seed(1))
+        noise, again = flow.to_noise(x, condition)
+        assert torch.allclose(again, log_prob, atol=1e-9)
+        assert torch.allclose(flow.from_noise(noise, condition)[0], x, atol=1e-9)
+        moved, of_stiff = flow.at_torsions(flow.torsions_of(x), noise.z, condition)
+        assert torch.allclose(moved, x, atol=1e-9)
+        of_torsions = flow.log_prob_of_torsions(x, condition)
+        assert torch.allclose(of_torsions + of_stiff, log_prob, atol=1e-9)
+
     def test_density_is_the_change_of_variables_of_autograd(self):
         flow, rng = scrambled_flow(), torch.Generator()
         condition = torch.randn(1, 4, dtype=torch.float64)

@@ -13,6 +13,7 @@ from openmm_cgan.reporters.contexts import (
     velocity_temperature,
 )
 from openmm_cgan.testsystems import alanine_dipeptide
+from openmm_cgan.thermostats import temperature_of
 
 
 def test_a_second_context_leaves_the_noise_of_the_first_alone() -> None:
@@ -101,6 +102,30 @@ def test_temperature_is_the_one_given_or_that_which_the_simulation_is_held_at() 
 def test_a_temperature_is_found_wherever_openmm_keeps_it(simulation: app.Simulation) -> None:
     assert velocity_temperature(simulation, None) == pytest.approx(290, rel=1e-9)
     assert settle_steps_of(simulation.integrator, None) > 0
+
+
+@pytest.mark.parametrize(
+    "barostat",
+    [
+        openmm.MonteCarloBarostat(1, 290, 25),
+        openmm.MonteCarloAnisotropicBarostat((1, 1, 1), 290),
+        openmm.MonteCarloMembraneBarostat(
+            1, 0, 290, openmm.MonteCarloMembraneBarostat.XYIsotropic,
+            openmm.MonteCarloMembraneBarostat.ZFree,
+        ),
+        openmm.MonteCarloFlexibleBarostat(1, 290),
+    ],
+    ids=lambda force: type(force).__name__,
+)  # fmt: skip
+def test_a_temperature_that_only_a_barostat_knows_is_found(barostat: openmm.Force) -> None:
+    periodic = openmm.NonbondedForce()
+    periodic.setNonbondedMethod(periodic.CutoffPeriodic)
+    periodic.setCutoffDistance(0.5)
+    periodic.addParticle(0.0, 0.3, 0.1)
+    simulation = held_at(
+        openmm.VerletIntegrator(0.001), periodic, openmm.XmlSerializer.clone(barostat)
+    )
+    assert temperature_of(simulation) == pytest.approx(290)
 
 
 def test_settle_window_is_what_velocities_remember() -> None:

@@ -12,6 +12,7 @@ from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.segments import Row, SegmentWriter
 from openmm_cgan.free_energy import BiasedFrames
 from openmm_cgan.windows import read_windows
+from openmm_cgan.windows.results import _warn_of_drift, unsettled_share
 
 INPUT = "d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=0.3 KAPPA=100\n"
 CVS = np.array([0.25, 0.3, 0.45, 0.35])
@@ -74,3 +75,36 @@ def test_frames_of_other_cvs_than_the_input_biases_are_refused(tmp_path: Path) -
     folder = a_window(tmp_path / "window-000", name="other")
     with pytest.raises(ValueError, match=r"frames of \['other'\], but plumed.dat biases \['d'\]"):
         read_windows([folder])
+
+
+def drifting(rng: np.random.Generator, n_windows: int, size: float) -> list[BiasedFrames]:
+    """Windows along an angle that begin off by so much and forget it in eight frames."""
+    angle = CollectiveVariable("phi", "rad", (-np.pi, np.pi))
+    windows = []
+    for centre in np.linspace(-3, 3, n_windows):
+        off = size * np.exp(-np.arange(80) / 8)
+        values = centre + 0.1 * rng.standard_normal(80) + off
+        cvs = ((values + np.pi) % (2 * np.pi) - np.pi)[:, None]
+        bias = lambda x, c=centre: 100 * (1 - np.cos(x[:, 0] - c))  # noqa: E731
+        windows.append(BiasedFrames(cvs, bias, 300.0, (angle,), f"{centre:.1f}"))
+    return windows
+
+
+def test_a_drift_behind_the_settle_window_is_seen() -> None:
+    rng = np.random.default_rng(1)
+    assert [unsettled_share(drifting(rng, 24, 0.0)) for _ in range(20)].count(0.0) >= 14
+    shares = [unsettled_share(drifting(rng, 24, 0.3)) for _ in range(20)]
+    # 0.3 exp(-t/8) is three errors of the mean, 0.1 / sqrt(24), at t = 13 of 80, one at 22
+    assert 13 / 80 <= np.median(shares) <= 22 / 80
+    assert unsettled_share(drifting(rng, 9, 0.3)) == 0.0, "too few to tell"
+    steady = [
+        BiasedFrames(w.cvs + np.linspace(0.5, 0, 80)[:, None], w.bias, 300.0, w.variables)
+        for w in drifting(rng, 24, 0.0)
+    ]
+    assert unsettled_share(steady) == 1.0
+
+
+def test_a_drift_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    _warn_of_drift(drifting(np.random.default_rng(2), 24, 0.3))
+    assert "of the frames of the 24 windows are not like the later ones" in caplog.text
+    assert "was given (settle_steps), not measured" in caplog.text

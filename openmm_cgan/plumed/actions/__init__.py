@@ -18,8 +18,8 @@ pytorch_model    PYTORCH_MODEL
 biases           RESTRAINT, walls, BIASVALUE, MOVINGRESTRAINT, ABMD
 opes, metad      OPES; METAD
 pbmetad          PBMETAD
-expanded         OPES_EXPANDED, ECV_MULTITHERMAL, ECV_LINEAR, ECV_UMBRELLAS_LINE
-external         EXTERNAL
+expanded         OPES_EXPANDED and the ECV_ actions
+external, funnel EXTERNAL; FUNNEL
 committor        COMMITTOR
 dumps            DUMPATOMS, DUMPDERIVATIVES, DUMPFORCES, DUMPPROJECTIONS, DUMPMASSCHARGE
 
@@ -45,12 +45,15 @@ from openmm_cgan.plumed.actions.dumps import (
     DumpMassCharge,
     DumpProjections,
 )
+from openmm_cgan.plumed.actions.expanded.energies import EcvCustom
 from openmm_cgan.plumed.actions.expanded.linear import EcvLinear, EcvMultithermal
+from openmm_cgan.plumed.actions.expanded.multibaric import EcvMultithermalMultibaric
 from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
-from openmm_cgan.plumed.actions.expanded.umbrellas import EcvUmbrellasLine
+from openmm_cgan.plumed.actions.expanded.umbrellas import EcvUmbrellasFile, EcvUmbrellasLine
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.function_path import FuncPathMsd
 from openmm_cgan.plumed.actions.functions import Combine, Constant, Custom, Matheval
+from openmm_cgan.plumed.actions.funnel import Funnel
 from openmm_cgan.plumed.actions.help import action_help, help_text
 from openmm_cgan.plumed.actions.ignored import Debug, RandomExchanges
 from openmm_cgan.plumed.actions.metad.metad import Metad
@@ -68,6 +71,7 @@ from openmm_cgan.plumed.actions.variables.components import Position
 from openmm_cgan.plumed.actions.variables.contact_maps import ContactMap
 from openmm_cgan.plumed.actions.variables.contacts import Coordination
 from openmm_cgan.plumed.actions.variables.coordination_numbers import CoordinationNumber
+from openmm_cgan.plumed.actions.variables.displacements import RmsdOrDisplacement
 from openmm_cgan.plumed.actions.variables.distances import (
     Distances,
     XDistances,
@@ -75,6 +79,7 @@ from openmm_cgan.plumed.actions.variables.distances import (
     ZDistances,
 )
 from openmm_cgan.plumed.actions.variables.ermsd import Ermsd
+from openmm_cgan.plumed.actions.variables.funnel_place import FunnelPlace
 from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, WrapAround, as_moved
 from openmm_cgan.plumed.actions.variables.paths import PathMsd, PropertyMap
 from openmm_cgan.plumed.actions.variables.projection import ProjectionOnAxis
@@ -84,7 +89,7 @@ from openmm_cgan.plumed.actions.variables.secondary import (
     AntibetaRmsd,
     ParabetaRmsd,
 )
-from openmm_cgan.plumed.actions.variables.shapes import Gyration, Rmsd
+from openmm_cgan.plumed.actions.variables.shapes import Gyration
 from openmm_cgan.plumed.actions.variables.surroundings import Cell, Energy, Time, Volume
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 
@@ -115,8 +120,9 @@ ACTIONS: dict[str, type[Action]] = {
         CoordinationNumber,
         Puckering,
         ProjectionOnAxis,
+        FunnelPlace,
         Gyration,
-        Rmsd,
+        RmsdOrDisplacement,
         Ermsd,
         PathMsd,
         PropertyMap,
@@ -146,9 +152,13 @@ ACTIONS: dict[str, type[Action]] = {
         OpesExplore,
         EcvMultithermal,
         EcvLinear,
+        EcvMultithermalMultibaric,
         EcvUmbrellasLine,
+        EcvUmbrellasFile,
+        EcvCustom,
         OpesExpanded,
         External,
+        Funnel,
         Committor,
         Print,
         DumpAtoms,

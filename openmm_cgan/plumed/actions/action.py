@@ -156,6 +156,11 @@ class Action:
         return ()
 
     @property
+    def vectors_in_star(self) -> tuple[str, ...]:
+        """Names of vectors that ``label.*`` means besides its values."""
+        return ()
+
+    @property
     def count_in_plumed(self) -> int:
         """How many actions PLUMED makes of it, those counted that have entered a scope."""
         return 2 if self.name in SHORTCUTS else 1
@@ -275,8 +280,9 @@ class Scope:
                 raise NotNativeError(f"'{element}' names values inside {element[:-2]} in PLUMED")
             owner = self.actions.get(element[:-2])
             named = [v for v in owner.outputs if not v.vector] if owner else []
-            if not named and element[:-2] in self.vectors:
-                named = list(self.vectors[element[:-2]].vector(element[:-2]))
+            meant = [element[:-2]] if not named else owner.vectors_in_star if owner else ()
+            for name in meant:
+                named += self.vectors[name].vector(name) if name in self.vectors else ()
         elif element in self.vectors:
             named = list(self.vectors[element].vector(element))
         else:

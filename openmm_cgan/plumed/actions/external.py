@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS, Axis, require
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.files.fields import read_fields
-from openmm_cgan.plumed.files.grid_files import GridAxis, read_grid
+from openmm_cgan.plumed.files.grid_files import GridAxis, grid_of
 from openmm_cgan.plumed.files.tables import FieldTable
 from openmm_cgan.plumed.input.words import read_integer, read_real
 
@@ -30,7 +31,7 @@ class External(Bias):
 
     name = "EXTERNAL"
     summary = "a bias from a grid file, to 3-D"
-    keywords = (
+    keywords: ClassVar[tuple[Keyword, ...]] = (
         ARG,
         Keyword("FILE", "text", "the grid file", compulsory=True),
         Keyword("NOSPLINE", "flag", "no interpolation between nodes"),
@@ -44,9 +45,10 @@ class External(Bias):
         options = given.options
         if len(self.arguments) > MAX_DIMENSIONS:
             raise self.not_native("ARG", f"natively {MAX_DIMENSIONS} arguments at most")
-        path = given.folder / options["FILE"]
+        self.file: str = options["FILE"]
+        path = given.folder / self.file
         try:
-            table = read_fields(path)
+            table = self._table(path, given)
             axes = [_axis(table, value) for value in self.arguments]
             if np.prod([float(axis.nodes) for axis in axes]) > MAX_GRID_POINTS:
                 raise ValueError(f"{path} has more than {MAX_GRID_POINTS} nodes")
@@ -54,9 +56,13 @@ class External(Bias):
             described = [
                 GridAxis(a.value.name, a.texts, a.lower, a.step, a.nodes, a.periodic) for a in axes
             ]
-            self.grid.take(options["SCALE"] * read_grid(path, self.label, described))
+            self.grid.take(options["SCALE"] * grid_of(table, self.label, described))
         except (OSError, ValueError) as error:
             raise self.error(f"FILE={options['FILE']}", str(error)) from None
+
+    def _table(self, path: Path, given: Given) -> FieldTable:
+        """The grid as it stands in the file."""
+        return read_fields(path)
 
     def energy(self, arguments: list[Any]) -> Any:
         if all(isinstance(x, float) for x in arguments):

@@ -28,6 +28,15 @@ def action_help(cls: type[Action]) -> str:
     return "\n".join([f"{cls.name}: {cls.summary}", *map(_keyword_line, cls.keywords)])
 
 
+def keyword_rows(cls: type[Action]) -> list[tuple[str, str, str, str]]:
+    """Each keyword of an action: its name, type, meaning, and default or that it must be given."""
+    return [
+        (k.key if k.kind == "flag" else f"{k.key}=", _type_text(k), k.help,
+         _default_text(k).strip().strip("[]"))
+        for k in cls.keywords
+    ]  # fmt: skip
+
+
 def help_text(classes: Iterable[type[Action]]) -> str:
     """Many actions, with an empty line between them."""
     return "\n\n".join([*map(action_help, classes), _READ_BEFORE])

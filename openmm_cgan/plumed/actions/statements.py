@@ -73,7 +73,8 @@ def read_action(cls: type[Action], statement: Statement, scope: Scope) -> Action
         try:
             options[keyword.key] = _read_option(keyword, raw, scope, options)
             if keyword.kind == "arguments":
-                _check_ranks(cls, options[keyword.key])
+                found = options[keyword.key]
+                _check_ranks(cls, found if keyword.first is None else sum(found, ()))
         except BrokenAboveError:
             broken = True
         except ValueError as error:

@@ -14,6 +14,7 @@ from openmm import unit
 from openmm_cgan.checkpoints import BIAS, SavedState, require_files, restore_run, save_run
 from openmm_cgan.claims import Claim
 from openmm_cgan.collective_variable import CollectiveVariable, cv_rows
+from openmm_cgan.notebooks import bias_html
 from openmm_cgan.plumed.backends import (
     BACKENDS,
     Backend,
@@ -103,8 +104,7 @@ class PlumedBias:
         if backend not in BACKENDS:
             raise ValueError(f"backend is '{backend}'; expected auto, native, kernel or plugin")
         self.text, self.source = read_text(plumed_input)
-        self.directory = Path(directory)
-        self.temperature = kelvin(temperature)
+        self.directory, self.temperature = Path(directory), kelvin(temperature)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
         self.restart = restart if (said := self._input.restarts) is None else said
         known = topology_beside(self._input.followed, self.directory, topology)
@@ -127,9 +127,11 @@ class PlumedBias:
         """Whether it depends on the steps before, as on PATHMSD with NEIGH_SIZE."""
         return self._engine.remembers
 
+    _repr_html_ = bias_html
+
     def __repr__(self) -> str:
-        names = [variable.name for variable in self.variables]
-        return f"PlumedBias({self.source}: {', '.join(names)}; backend {self.backend!r})"
+        names = ", ".join(variable.name for variable in self.variables)
+        return f"PlumedBias({self.source}: {names}; backend {self.backend!r})"
 
     def _take_backend(self, names: tuple[str, ...], native: NativeBackend | None) -> None:
         self._engine: Backend = make_backend(
@@ -205,8 +207,7 @@ class PlumedBias:
     def attach(self, simulation: Simulation, checkpoint: str | Path | None = None) -> None:
         """Let the bias act between the steps of a Simulation: lay hills, write COLVAR.
 
-        Appends a reporter of its own to ``simulation.reporters``; call it before you append
-        reporters that record the bias.
+        Appends a reporter of its own: call it before you append others that record the bias.
 
         Parameters
         ----------
@@ -218,8 +219,7 @@ class PlumedBias:
         Raises
         ------
         RuntimeError
-            If `add_to` was not called, or was called after the Simulation was made (its Context
-            would not contain the bias, silently).
+            If `add_to` was not called, or after the Simulation was made: it would not act.
         ValueError
             If a temperature is missing, the integrator does not feel the bias, or the checkpoint
             is of another input.

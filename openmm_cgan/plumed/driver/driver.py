@@ -74,10 +74,10 @@ def run_driver(
     engine = _engine(plumed_input, len(first.positions), settings)
     # PLUMED's driver begins this file before the actions theirs, which back up one of their name
     writer = None if settings.forces is None else ForcesFile(settings)
-    engine.begin()
     debug = None if settings.debug_forces is None else DebugFile(settings)
     count = 0
     try:
+        engine.begin()
         for frame in chain([first], frames):
             if len(frame.positions) != len(first.positions):
                 raise ValueError(
@@ -212,6 +212,7 @@ class _KernelEngine:
             virial=True,
         )
         self._statements = list(statements)
+        self._plumed: Any = None
 
     def begin(self) -> None:
         """Hand the input to PLUMED, which opens the files of the actions."""
@@ -242,7 +243,8 @@ class _KernelEngine:
         self._plumed.update()
 
     def close(self) -> None:
-        self._plumed.close()
+        if self._plumed is not None:
+            self._plumed.close()
 
 
 def _placed(numbers: NDArray | None, n_atoms: int) -> NDArray[np.float64]:

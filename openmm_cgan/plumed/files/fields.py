@@ -161,7 +161,8 @@ class FieldWriter:
     append : bool
         Continue the file, as after PLUMED's RESTART.
     header : bool
-        Write the header now; not where a file goes on as if the run had never stopped.
+        Write the header, with the first row; not where a file goes on as if the run had never
+        stopped.
 
     Raises
     ------
@@ -191,9 +192,7 @@ class FieldWriter:
         self._claim = Claim(path)
         before.release()
         self._header = _header_lines(fields, constants)
-        self._ended = False
-        if header:
-            self._write_header()
+        self._ended = header  # it comes with the first row, as in PLUMED
         self.flush()
 
     def write(self, formatted: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.files.tables import FieldTable
 
 GRID_FORMAT = " %14.9f"
 
@@ -105,7 +106,12 @@ def read_grid(path: Path, label: str, axes: Sequence[GridAxis]) -> np.ndarray:
     FileNotFoundError, ValueError
         If it is missing, or of another grid.
     """
-    table = read_fields(path)
+    return grid_of(read_fields(path), label, axes)
+
+
+def grid_of(table: FieldTable, label: str, axes: Sequence[GridAxis]) -> np.ndarray:
+    """The same of a file that has been read; parameters, result and errors as of `read_grid`."""
+    path = table.source
     names = [axis.name for axis in axes]
     needed = [*names, f"{label}.bias", *(f"der_{name}" for name in names)]
     table.require_columns(needed)
@@ -114,7 +120,7 @@ def read_grid(path: Path, label: str, axes: Sequence[GridAxis]) -> np.ndarray:
     for axis in axes:
         words, wanted = list(axis.constants), tuple(axis.constants.values())
         found = tuple(table.constants.get(word, "nothing") for word in words)
-        if found != wanted:
+        if any(not _alike(a, b) for a, b in zip(found, wanted, strict=True)):
             raise ValueError(f"{path}: {words} are {found}, but METAD {label} has {wanted}")
         place = (table.columns[axis.name] - axis.lower) / axis.step
         nearest = np.floor(place + 0.5)
@@ -125,3 +131,11 @@ def read_grid(path: Path, label: str, axes: Sequence[GridAxis]) -> np.ndarray:
     for plane, name in zip(bias, needed[len(names) :], strict=True):
         plane[tuple(index)] = table.columns[name]
     return bias
+
+
+def _alike(found: str, wanted: str) -> bool:
+    """Whether two words of a header are the same, or whole numbers that are: 500.000000 is 500."""
+    try:
+        return found == wanted or (wanted.isdigit() and float(found) == float(wanted))
+    except ValueError:
+        return False

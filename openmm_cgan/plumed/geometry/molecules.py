@@ -59,10 +59,8 @@ def entities_made_whole(entities: tuple[Entity, ...], positions: Any, box: Any) 
     return positions
 
 
-def wrapped_around(
-    groups: np.ndarray, around: np.ndarray, pair: bool, positions: Any, box: Any
-) -> Any:
-    """Positions with the first of each group at its image nearest to another atom.
+def wrapped_around(groups: np.ndarray, around: Any, pair: bool, positions: Any, box: Any) -> Any:
+    """Positions with the first of each group at its image nearest to another point.
 
     The rest of the group follows it.
 
@@ -70,8 +68,8 @@ def wrapped_around(
     ----------
     groups : ndarray, shape (n_groups, n_together)
         Atoms.
-    around : ndarray, shape (n_around,)
-        Those that stay; each group goes to the one that is nearest to its first atom.
+    around : ndarray or tensor, shape (..., n_around, 3)
+        Points that stay [nm]; each group goes to the one that is nearest to its first atom.
     pair : bool
         Whether each group goes to one of its own instead.
     positions : ndarray or tensor, shape (..., n_atoms, 3)
@@ -86,7 +84,7 @@ def wrapped_around(
     """
     xp = namespace(positions)
     moved = positions.copy() if isinstance(positions, np.ndarray) else positions.clone()
-    fixed, first = positions[..., around, :], positions[..., groups[:, 0], :]
+    fixed, first = around, positions[..., groups[:, 0], :]
     if pair:
         steps = _nearest_steps(first - fixed, box)
     else:

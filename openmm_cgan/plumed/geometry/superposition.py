@@ -149,6 +149,33 @@ def _handedness(xp: Any, left: Any, right: Any) -> Any:
     return xp.where(xp.linalg.det(left) * xp.linalg.det(right) < 0, -1.0, 1.0)
 
 
+def pulled_by_turn(
+    turned: np.ndarray, y: np.ndarray, weights: np.ndarray, torque: np.ndarray
+) -> np.ndarray:
+    """What the turn of the best rotation pulls at the points that it is found from.
+
+    A small turn omega of it keeps ``sum_i w_i u_i x y_i`` at zero, so
+    ``(tr S - S) omega = sum_i w_i du_i x y_i``, with ``S = sum_i w_i u_i y_i^T``.
+
+    Parameters
+    ----------
+    turned, y : ndarray, shape (n_atoms, 3)
+        Points u, centred and rotated, and the reference, centred [nm].
+    weights : ndarray, shape (n_atoms, 1)
+        Of the superposition.
+    torque : ndarray, shape (3,)
+        What a turn about the centre adds [unit].
+
+    Returns
+    -------
+    ndarray, shape (n_atoms, 3)
+        Gradient by `turned` [unit / nm].
+    """
+    overlap = (weights * turned).T @ y
+    stiff = np.trace(overlap) * np.eye(3) - overlap
+    return weights * np.cross(y, np.linalg.solve(stiff.T, torque))
+
+
 def _weighted_square(weights: Any, vectors: Any) -> Any:
     return (weights * (vectors * vectors).sum(-1)).sum(-1)
 

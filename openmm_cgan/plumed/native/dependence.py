@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from openmm_cgan.plumed.actions import Action, Print
 from openmm_cgan.plumed.actions.biases.bias import Bias
+from openmm_cgan.plumed.actions.function_path import FuncPathMsd
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
 from openmm_cgan.plumed.actions.variables.paths import PathMsd
@@ -51,6 +52,11 @@ def written_lengths(actions: list[Action]) -> dict[str, int]:
 def is_listed(action: Action, _: str = "") -> bool:
     """Whether it is a PATHMSD with a list of nearest models."""
     return isinstance(action, PathMsd) and action.nearest is not None
+
+
+def is_listed_function(action: Action, _: str = "") -> bool:
+    """Whether it is a FUNCPATHMSD with a list of the nearest."""
+    return isinstance(action, FuncPathMsd) and action.is_listed
 
 
 def is_time(action: Action, _: str = "") -> bool:

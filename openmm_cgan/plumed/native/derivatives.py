@@ -9,6 +9,7 @@ import numpy as np
 from openmm_cgan.plumed.actions.variables.chains import ChainVariable
 from openmm_cgan.plumed.actions.variables.contact_maps import ContactMap
 from openmm_cgan.plumed.actions.variables.contacts import Coordination
+from openmm_cgan.plumed.actions.variables.funnel_place import FunnelPlace
 from openmm_cgan.plumed.actions.variables.variable import Variable
 
 # Steps of central differences. The first has less rounding; the second is taken where they differ
@@ -55,7 +56,7 @@ def by_positions(
     rows = np.zeros((0, 3))
     if isinstance(variable, ChainVariable):
         rows = variable.gradient_of_ends(seen, box)
-    elif isinstance(variable, ContactMap | Coordination):
+    elif isinstance(variable, ContactMap | Coordination | FunnelPlace):
         rows = variable.gradient_of_ends(index, seen, box)
     elif variable.sites:
         rows = variable.gradient(index, seen, box)[1]

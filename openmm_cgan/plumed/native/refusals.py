@@ -10,18 +10,26 @@ import numpy as np
 from openmm_cgan.plumed.actions import Action, Print
 from openmm_cgan.plumed.actions.action import uncovered
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
+from openmm_cgan.plumed.actions.biases.moving import MovingRestraint
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom, VirtualAtom
 from openmm_cgan.plumed.actions.variables.components import VectorVariable
-from openmm_cgan.plumed.actions.variables.moved import FitToTemplate
+from openmm_cgan.plumed.actions.variables.displacements import Displacement
+from openmm_cgan.plumed.actions.variables.moved import FitToTemplate, Moved
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable
 from openmm_cgan.plumed.geometry.lattices import BoxForm, form_of_box
 from openmm_cgan.plumed.input.language import Problem
-from openmm_cgan.plumed.native.dependence import depending, is_listed, is_time, written_lengths
+from openmm_cgan.plumed.native.dependence import (
+    depending,
+    is_listed,
+    is_listed_function,
+    is_time,
+    written_lengths,
+)
 
 MAX_WRITTEN = 2_000_000  # characters of one expression: OpenMM parses them in some seconds
 
@@ -33,6 +41,8 @@ def forceless(actions: list[Action]) -> list[Problem]:
     problems = []
     whole = [action for action in actions if isinstance(action, WholeMolecules)]
     listed, timed = (depending(actions, holds) for holds in (is_listed, is_time))
+    displaced = depending(actions, _is_displacement)
+    listed_functions = depending(actions, is_listed_function)
     lengths = written_lengths(actions)
     fitted = depending(actions, lambda a, _: isinstance(a, FitToTemplate))
     stiff = depending(actions, lambda a, name: isinstance(a, Bias) and not _known_slopes(a, name))
@@ -56,13 +66,26 @@ def forceless(actions: list[Action]) -> list[Problem]:
                 complain(action, value.name, what)
             if value.name in fitted:
                 complain(action, value.name, "a bias acting on FIT_TO_TEMPLATE is not native")
+            if value.name in displaced:
+                complain(action, value.name, "a bias on displacements is not native")
+            if value.name in listed_functions:
+                complain(action, value.name, "a bias on FUNCPATHMSD with NEIGH_SIZE is not native")
             if value.name in timed:
                 complain(action, value.name, "a bias acting on TIME is not native")
     return problems + _looked_at_between(actions)
 
 
+def _is_displacement(action: Action, name: str) -> bool:
+    """Whether a value is one of the displacements of an RMSD."""
+    shown = action.inner if isinstance(action, Moved) else action
+    return isinstance(shown, Displacement) and name != shown.outputs[0].name
+
+
 def _looked_at_between(actions: list[Action]) -> list[Problem]:
-    """OPES with STRIDE that measures widths, where PLUMED does so also whenever it is printed."""
+    """OPES with STRIDE that measures widths, and the work of a MOVINGRESTRAINT with STRIDE.
+
+    PLUMED measures both also where they are printed between.
+    """
     problems = []
     for opes in (a for a in actions if isinstance(a, Opes) and a.stride > 1):
         names = {value.name for value in opes.outputs}
@@ -72,6 +95,11 @@ def _looked_at_between(actions: list[Action]) -> list[Problem]:
         ):
             what = "with an adaptive SIGMA natively where PRINT has a multiple of it"
             problems.append(uncovered(opes.statement, "STRIDE", what))
+    for moving in (a for a in actions if isinstance(a, MovingRestraint) and a.stride > 1):
+        users = [a for a in actions if any(v.name in moving.work_names for v in a.arguments)]
+        if any(getattr(a, "stride", 1) % moving.stride for a in users):
+            what = "natively the work is read at multiples of it only"
+            problems.append(uncovered(moving.statement, "STRIDE", what))
     return problems
 
 

@@ -13,6 +13,7 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.external import External
+from openmm_cgan.plumed.actions.function_path import FuncPathMsd
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.names import told
@@ -51,6 +52,8 @@ class InputValues:
         self._observers = [action for action in actions if isinstance(action, Time | Energy)]
         paths = [action for action in actions if isinstance(action, PathMsd)]
         self._listed = [path for path in paths if path.nearest is not None]
+        functions = [action for action in actions if isinstance(action, FuncPathMsd)]
+        self._listed_functions = [f for f in functions if f.is_listed]
         self._computed = [a for a in actions if isinstance(a, Variable | Function | Bias)]
         self._told: set[str] = set()  # METADs that were asked off their grids
         self.timestep = math.nan
@@ -85,6 +88,12 @@ class InputValues:
                 found[action.label] = step * self.timestep / action.units.time
             else:
                 found[action.label] = self.potential / action.units.energy
+        for function in self._listed_functions:
+            for value in function.arguments:
+                self.add(value.name, found, positions, box)
+            listed = function.values_of_list([found[v.name] for v in function.arguments], step)
+            found |= zip((value.name for value in function.outputs), listed, strict=True)
+            found[function.label] = listed
         return found
 
     def add_all(self, found: dict[str, Any], positions: np.ndarray, box: np.ndarray | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,7 +151,7 @@ def candidates_of(rows: Sequence[dict[str, str]]) -> Counter[str]:
     return counts + Counter({ACCEPTED: max(0, made - sum(counts.values()))})
 
 
-def numbers(rows: Sequence[dict[str, str]], name: str) -> NDArray[np.float64]:
+def numbers(rows: Sequence[Mapping[str, str]], name: str) -> NDArray[np.float64]:
     """A column as numbers, shape (n_rows,); NaN where there is none."""
 
     def number(text: str | None) -> float:

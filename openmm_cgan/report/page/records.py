@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from openmm_cgan import __version__
 from openmm_cgan.json_files import read_json
 from openmm_cgan.report.page.blocks import DOUBT, GOOD, Block, Figure, Finding, Section, Table, Text
 from openmm_cgan.report.page.course import numbers
-from openmm_cgan.report.page.figures import INK, plain
+from openmm_cgan.report.page.figures import INK, named_axis, plain, points
 from openmm_cgan.report.page.found import DEMO, Found
 from openmm_cgan.run_folders import recorded_commands
 
@@ -29,12 +29,35 @@ def decisions_section(found: Found) -> Section:
     if not rows:
         return Section(anchor, title, left_out="there is no decisions.csv: nothing was explored")
     head = list(rows[0])
-    shown = [[row[name] for name in head] for row in rows[-MOST_DECISIONS:]]
-    last = "; ".join(f"{name} {rows[-1][name]}" for name in head if rows[-1][name])
-    words = f"the last of {len(rows)} decisions: {last}"
-    unsure = "not converged" in last.lower()
+    shown = [[_short(row[name]) for name in head] for row in rows[-MOST_DECISIONS:]]
+    last = ": ".join(rows[-1].get(name, "") for name in ("action", "reason"))
+    words = f"the last of {len(rows)} decisions: {last.strip(': ') or ', '.join(rows[-1].values())}"
+    unsure = "not converged" in words.lower()
     finding = Finding(DOUBT if unsure else GOOD, words, anchor)
-    return Section(anchor, title, [Text(f"{len(rows)} decisions."), Table(head, shown)], [finding])
+    blocks: list[Block] = [Text(f"{len(rows)} decisions.")]
+    if (course := _value_in_time(rows)) is not None:
+        blocks.append(course)
+    return Section(anchor, title, [*blocks, Table(head, shown)], [finding])
+
+
+def _short(text: str) -> str:
+    """A number with fewer digits; any other text as it is."""
+    try:
+        return f"{float(text):.6g}" if "." in text else text
+    except ValueError:
+        return text
+
+
+def _value_in_time(rows: Sequence[Mapping[str, str]]) -> Figure | None:
+    """The difference that is looked for, with its error, against force evaluations."""
+    spent, value = numbers(rows, "evaluations"), numbers(rows, "value")
+    known = np.isfinite(spent) & np.isfinite(value)
+    if not known.any():
+        return None
+    error = np.nan_to_num(numbers(rows, "error")[known], nan=0.0, posinf=0.0)
+    trace = points(spent[known], value[known], "value", error=error)
+    layout = {"xaxis": named_axis("force evaluations"), "yaxis": named_axis("value / (kJ/mol)")}
+    return Figure([trace], layout, "The difference asked for, with its claimed error.", 280)
 
 
 def summary_section(found: Found) -> Section:

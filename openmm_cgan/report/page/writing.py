@@ -151,9 +151,9 @@ def _of_windows(windows: WindowsFound, name: str) -> list[Section]:
 
 
 def _of_run(found: Found, run: RunFound, name: str) -> Section:
-    """Of a run whose windows are there its own free energy is a rough one: no ground for doubt."""
+    """Beside windows or decisions a run's own free energy is a rough one: no ground for doubt."""
     section = energy_section(weigh_run(run, name))
-    if not found.windows:
+    if not found.windows and not found.decisions:
         return section
     return replace(section, findings=[replace(f, level=NOTE) for f in section.findings])
 

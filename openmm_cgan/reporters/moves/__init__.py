@@ -2,11 +2,14 @@
 
 `move` is the contract. `exactness` says where proposals can be exact, `exact` chooses by importance
 weights: `weighing` has their terms, `candidate_record` what they were worth, with the last of them
-in `remembered`. `local` does the same with a part among the rest as it is: `held_rest`. `seed`
-starts the exploration elsewhere. `choice` is the table of moves by mode: a further move is a file
-here and a row there.
+in `remembered`. `annealed` mends candidates by the paths of `annealing` first, as a `pilot` finds
+best; `local` does as `exact` with a part among the rest as it is: `held_rest`. `seed` starts the
+exploration elsewhere. `choice` is the table of moves by mode: a further move is a file here and a
+row there.
 """
 
+from openmm_cgan.reporters.moves.annealed import AnnealedMove
+from openmm_cgan.reporters.moves.annealing import Schedule
 from openmm_cgan.reporters.moves.choice import MOVES, possible_moves, prepared_move, settled_moves
 from openmm_cgan.reporters.moves.exact import ExactMove
 from openmm_cgan.reporters.moves.exactness import why_not_exact
@@ -17,11 +20,13 @@ from openmm_cgan.reporters.moves.weighing import Weighed
 
 __all__ = [
     "MOVES",
+    "AnnealedMove",
     "Asked",
     "ExactMove",
     "LocalMove",
     "Move",
     "Refusal",
+    "Schedule",
     "SeedMove",
     "Start",
     "Weighed",

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from openmm_cgan.reporters.moves.annealed import AnnealedMove
 from openmm_cgan.reporters.moves.exact import ExactMove
 from openmm_cgan.reporters.moves.local import LocalMove
 from openmm_cgan.reporters.moves.move import Asked, Move, Refusal, Start
@@ -14,8 +15,15 @@ from openmm_cgan.reporters.moves.seed import SeedMove
 if TYPE_CHECKING:
     from openmm.app import Simulation
 
-MOVES: dict[str, type[Move]] = {"seed": SeedMove, "exact": ExactMove, "local": LocalMove}
-AUTO = ("exact", "seed")  # of these mode="auto" takes the first that can be made
+MOVES: dict[str, type[Move]] = {
+    "seed": SeedMove,
+    "exact": ExactMove,
+    "annealed": AnnealedMove,
+    "local": LocalMove,
+}
+# of these mode="auto" takes the first that can be made, of the first two by what a pilot finds
+AUTO = ("exact", "annealed", "local", "seed")
+BETTER = 1.5  # times as many effective candidates for an energy: else what is simple is taken
 
 log = logging.getLogger("openmm_cgan")
 
@@ -49,7 +57,7 @@ def settled_moves(
 
 
 def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> Move:
-    """The first of some moves that can be made in a simulation.
+    """The best of some moves that can be made in a simulation.
 
     Raises
     ------
@@ -57,12 +65,31 @@ def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> M
         If there is none.
     """
     *firsts, last = settled_moves(wanted, asked, start.simulation)
-    for move in firsts:
+    while firsts:
+        kind = firsts.pop(0)
         try:
-            return move.prepare(asked, start)
-        except ValueError as error:  # of forces that only their energies tell
-            log.warning("mode='auto' takes %r: %s", last.mode, error)
+            made = kind.prepare(asked, start)
+            if kind is ExactMove and AnnealedMove in firsts:
+                made = _exact_or_annealed(made, AnnealedMove.prepare(asked, start))
+            return made
+        except ValueError as error:  # of forces that only their energies tell, or without weight
+            firsts = [other for other in firsts if other is not AnnealedMove]  # as the exact one
+            log.warning("mode='auto' takes %r: %s", (*firsts, last)[0].mode, error)
     return last.prepare(asked, start)
+
+
+def _exact_or_annealed(exact: Move, annealed: AnnealedMove) -> Move:
+    """What the pilot of annealed moves finds better; both leave the distribution unchanged."""
+    assert annealed.plans is not None, "there was a pilot"
+    best, plain = annealed.plans
+    pays = best.efficiency > BETTER * plain.efficiency
+    taken = annealed if pays else exact
+    log.info(
+        "mode='auto' takes %r: of candidates that are not annealed %.2g %% count, %.3g in 1,000 "
+        "energies; best %s",
+        taken.mode, 100 * plain.effective, 1000 * plain.efficiency, best,
+    )  # fmt: skip
+    return taken
 
 
 def _not_refused(

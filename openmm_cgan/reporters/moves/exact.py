@@ -32,7 +32,7 @@ from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.candidate_record import CandidateRecord
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
-from openmm_cgan.reporters.moves.weighing import Made, Target, Weighed
+from openmm_cgan.reporters.moves.weighing import Made, Target, Weighed, WithGradients
 from openmm_cgan.reporters.surroundings import superpose
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ log = logging.getLogger("openmm_cgan")
 KEPT_CURRENT = "kept current"
 OUTSIDE_CONDITIONS = "outside conditions"
 
+CANDIDATES = 100  # of a move, where nothing else is asked for
 TRIED = 64  # conditions, before anything moves
 
 
@@ -85,14 +86,15 @@ class ExactMove:
         potential: Potential,
         screen: Screen,
         kT: float,
-        n_candidates: int = 100,
+        n_candidates: int = CANDIDATES,
         conditions: str | Conditions = "uniform",
     ) -> None:
         self.bias, self.potential, self.screen = bias, potential, screen
-        self.kT, self.n_candidates = kT, n_candidates
+        self.kT = kT
         self._given = conditions
         self._running_energy = np.nan  # of the present frame, without the bias, once it is known
-        self._record = CandidateRecord(len(sampler.variables), n_candidates, self.mode)
+        self._n_cvs = len(sampler.variables)
+        self._set_candidates(n_candidates)
         self.replace_sampler(sampler)
 
     @classmethod
@@ -104,7 +106,7 @@ class ExactMove:
     def refusal_in(cls, asked: Asked, simulation: Simulation) -> Refusal | None:
         """Why proposals cannot be exact in a simulation."""
         reason = exactness.why_not_exact(asked.sampler, simulation, asked.bias)
-        error = f"mode='exact' is not possible: {reason}; use mode='seed'"
+        error = f"mode={cls.mode!r} is not possible: {reason}; use mode='seed'"
         return Refusal(reason, error) if reason else None
 
     @classmethod
@@ -126,7 +128,7 @@ class ExactMove:
             potential_beside(start.simulation, asked.bias.force_groups()),
             Screen(topology, start.positions[atoms], None, kept, atoms.tolist()),
             GAS_CONSTANT * start.temperature,
-            asked.settings.candidates,
+            asked.settings.candidates or CANDIDATES,
             asked.settings.conditions,
         )
         if not keeps_place(asked.sampler):
@@ -161,6 +163,11 @@ class ExactMove:
         self.atoms = np.asarray(sampler.atoms, dtype=int)
         self.noise = np.asarray(sampler.condition_noise, dtype=float)
 
+    def _set_candidates(self, n_candidates: int) -> None:
+        """Have so many fresh candidates from now on; what is remembered is gone."""
+        self.n_candidates = n_candidates
+        self._record = CandidateRecord(self._n_cvs, n_candidates, self.mode)
+
     def follow(self, context: openmm.Context, temperature: float) -> None:
         """Take over the parameters of the running Context, its energy, and the temperature [K]."""
         self.potential.follow(context)
@@ -194,11 +201,10 @@ class ExactMove:
         Attempt
             With positions, superposed on the current ones, if a candidate was chosen.
         """
-        current = positions[None, self.atoms]
-        cvs = self.bias.cv_values(positions)[None]
-        here = noisy_conditions(cvs, self.noise, self.sampler.variables, rng)
+        cvs, here = self._conditioned(positions, rng)
         if not np.isfinite(self.conditions.log_density(here)[0]):
-            return self._kept(cvs[0], here[0], OUTSIDE_CONDITIONS)
+            return self._kept(cvs, here[0], OUTSIDE_CONDITIONS)
+        current = positions[None, self.atoms]
         drawn = self.conditions.draw(self.n_candidates, rng)
         seed = int(rng.integers(1, 2**31 - 1))
         made, log_prob = self.sampler.sample_with_log_prob(drawn, seed=seed)
@@ -210,8 +216,19 @@ class ExactMove:
         chosen = int(choose(weighed.log_weights[0], weighed.log_weights[1:], rng))
         return self._attempt(x, conditions, weighed, chosen, positions)
 
+    def _conditioned(
+        self, positions: NDArray[np.float64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """CVs (n_cvs,) of the current configuration, and a condition (1, n_cvs) drawn for them."""
+        cvs = self.bias.cv_values(positions)[None]
+        return cvs[0], noisy_conditions(cvs, self.noise, self.sampler.variables, rng)
+
     def weigh(
-        self, x: NDArray[np.float64], conditions: NDArray[np.float64], log_prob: NDArray[np.float64]
+        self,
+        x: NDArray[np.float64],
+        conditions: NDArray[np.float64],
+        log_prob: NDArray[np.float64],
+        with_slopes: bool = False,
     ) -> Weighed:
         """Weights of configurations of the sampler.
 
@@ -223,13 +240,20 @@ class ExactMove:
             For which they were made.
         log_prob : ndarray, shape (n,)
             Log density of the sampler.
+        with_slopes : bool
+            Whether to evaluate forces as well.
         """
         noise, variables = self.noise, self.sampler.variables
-        target = Target(
-            self.bias, self.potential, self.screen, self.kT, variables, noise, self._whole
-        )
+        potential = WithGradients(self.potential) if with_slopes else self.potential
+        target = Target(self.bias, potential, self.screen, self.kT, variables, noise, self._whole)
         log_density = self.conditions.log_density(conditions)
-        return target.weigh(Made(x, conditions, log_prob, log_density))
+        weighed = target.weigh(Made(x, conditions, log_prob, log_density))
+        if not isinstance(potential, WithGradients):
+            return weighed
+        slopes = np.full(x.shape, np.nan)
+        slopes[~np.isnan(weighed.energies)] = -potential.gradients[:, self.atoms] / self.kT
+        slopes[np.isneginf(weighed.log_weights)] = np.nan
+        return replace(weighed, slopes=slopes)
 
     def _whole(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Configurations (n, n_atoms, 3) in the order of the System."""

@@ -9,6 +9,7 @@ import openmm
 from numpy.typing import NDArray
 
 from openmm_cgan.attached_parts import attachments
+from openmm_cgan.frames import topology_hash
 from openmm_cgan.plumed.bias.watch import integrated_groups
 from openmm_cgan.potentials import constraints_of, masses_of
 from openmm_cgan.proposals import (
@@ -90,6 +91,9 @@ def why_not_local(sampler: Sampler, simulation: Simulation, bias: PlumedBias) ->
     strange = sorted({b for _, b in ends} - set(sampler.rest.tolist()))
     if strange or max(sampler.rest) >= system.getNumParticles():
         return f"the part hangs on the atoms {strange} here, and on others where it was trained"
+    whole = sampler.topology_hash
+    if not ends and whole and whole != topology_hash(simulation.topology):
+        return "the part is a molecule by itself, and was trained among others than are here"
     if reason := _why_particles_forbid(system, set(atoms)):
         return reason
     if sampler.constant_others:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.plumed.geometry.lattices import nearest_image
 from openmm_cgan.potentials import half_log_det_constraints
 from openmm_cgan.proposals import cv_differences
 from openmm_cgan.reporters.moves import exactness
@@ -125,6 +126,14 @@ def _connected(atoms: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np
         if len(more) == len(found):
             return found
         found = more
+
+
+def image_of(way: NDArray[np.float64], box: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """What brings ways (n, 3) [nm] from their shortest images to what they are: lattice vectors."""
+    if box is None:
+        return np.zeros_like(way)
+    x, y, z = np.asarray(way, dtype=float).T
+    return way - np.stack(nearest_image((x, y, z), box), axis=-1)
 
 
 def moved_variables(

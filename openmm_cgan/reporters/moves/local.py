@@ -44,7 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.attached_parts import molecule_around, references_of
+from openmm_cgan.attached_parts import attachments, molecule_around, references_of
 from openmm_cgan.potentials import potential_beside, system_without
 from openmm_cgan.proposals import (
     PASSED,
@@ -61,8 +61,13 @@ from openmm_cgan.proposals.weights import noisy_conditions
 from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.candidate_record import CandidateRecord
-from openmm_cgan.reporters.moves.exact import KEPT_CURRENT, OUTSIDE_CONDITIONS, TRIED
-from openmm_cgan.reporters.moves.held_rest import HeldRest, moved_variables
+from openmm_cgan.reporters.moves.exact import (
+    CANDIDATES,
+    KEPT_CURRENT,
+    OUTSIDE_CONDITIONS,
+    TRIED,
+)
+from openmm_cgan.reporters.moves.held_rest import HeldRest, image_of, moved_variables
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
 from openmm_cgan.reporters.moves.quick_energies import quick_system
 from openmm_cgan.reporters.moves.weighing import Made, Target, Weighed
@@ -76,6 +81,8 @@ if TYPE_CHECKING:
     from openmm_cgan.potentials import Potential
 
 log = logging.getLogger("openmm_cgan")
+
+LATTICE = 1e-6  # nm: an image further away is another one
 
 
 class LocalMove:
@@ -104,9 +111,11 @@ class LocalMove:
     def __init__(self, asked: Asked, start: Start, potential: HeldRest, screen: Screen) -> None:
         settings = asked.settings
         self.bias, self.potential, self.screen = asked.bias, potential, screen
-        self.kT, self.n_candidates = GAS_CONSTANT * start.temperature, settings.candidates
+        self.kT = GAS_CONSTANT * start.temperature
+        self.n_candidates = settings.candidates or CANDIDATES
         self.variables = tuple(asked.bias.variables)
         self.atoms = start.atoms
+        self._is_bonded = bool(attachments(start.simulation.topology, start.atoms.tolist()))
         self.is_moved = moved_variables(asked.bias, start.atoms, start.positions, start.box)
         self._given, self._running = settings.conditions, start.simulation.context
         self._record = CandidateRecord(len(self.variables), self.n_candidates, self.mode, True)
@@ -237,7 +246,7 @@ class LocalMove:
         if not self._are_drawn(here):
             reason = f"{KEPT_CURRENT}: {OUTSIDE_CONDITIONS}"
             return Attempt(here[0], cvs[0], cvs[0], reason=reason)
-        x, conditions, log_prob = self._made(positions, here, rng)
+        x, conditions, log_prob = self._made(positions, box, here, rng)
         weighed = self.weigh(x, conditions, log_prob, box)
         chosen = int(choose(weighed.log_weights[0], weighed.log_weights[1:], rng))
         if self.potential.quick is None:
@@ -272,18 +281,27 @@ class LocalMove:
         return bool(np.isfinite(free[0]) and np.isfinite(held[0]))
 
     def _made(
-        self, positions: NDArray[np.float64], here: NDArray[np.float64], rng: np.random.Generator
+        self,
+        positions: NDArray[np.float64],
+        box: NDArray[np.float64] | None,
+        here: NDArray[np.float64],
+        rng: np.random.Generator,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """The current part, whose condition is here (1, n_cvs), and candidates among the rest.
 
-        Their positions, conditions and log densities.
+        Their positions, conditions and log densities. A part that is a molecule by itself hangs
+        on the image of the rest that is nearest to its first atom.
         """
         drawn = np.repeat(here, self.n_candidates, axis=0)
         drawn[:, self.is_moved] = self._draw(self.conditions, self.n_candidates, rng)
         seed = int(rng.integers(1, 2**31 - 1))
-        sampler = self.sampler.among(positions[self.sampler.rest])
-        current = positions[None, self.atoms]
+        current, rest = positions[None, self.atoms], positions[self.sampler.rest]
+        free_box = None if self._is_bonded else box
+        rest = rest + image_of(current[:, 0] - rest[0], free_box)
+        sampler = self.sampler.among(rest)
         fresh, log_prob = sampler.sample_with_log_prob(drawn, seed=seed)
+        strays = np.abs(image_of(fresh[:, 0] - rest[0], free_box)).max(axis=1) > LATTICE
+        log_prob[strays] = np.inf  # from there another image of the rest is the nearest
         log_prob = np.concatenate([sampler.log_prob(current, here), log_prob])
         return np.concatenate([current, fresh]), np.concatenate([here, drawn]), log_prob
 

@@ -22,6 +22,7 @@ from openmm_cgan.short_reprs import short_repr
 if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
     from openmm_cgan.plumed.bias import PlumedBias
+    from openmm_cgan.potentials import Potential
 
 OUTSIDE_GENERATOR = "outside generator"
 
@@ -39,6 +40,34 @@ class Energies(Protocol):
     def half_log_det(self, positions: Any) -> Any:
         """Logarithm of Fixman's factor (n,)."""
         ...
+
+
+class WithGradients:
+    """A Potential that keeps the gradients of the energies that it was asked for.
+
+    Parameters
+    ----------
+    potential : Potential
+    """
+
+    def __init__(self, potential: Potential) -> None:
+        self._potential = potential
+        self._found = [np.zeros((0, potential.n_atoms, 3))]
+
+    @property
+    def gradients(self) -> NDArray[np.float64]:
+        """Of all configurations so far, (n, n_atoms, 3) [kJ/mol/nm]."""
+        return np.concatenate(self._found)
+
+    def energies(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies (n,) [kJ/mol] of positions (n, n_atoms, 3) [nm]."""
+        energies, gradients = self._potential.energies_and_gradients(positions)
+        self._found.append(gradients)
+        return energies
+
+    def half_log_det(self, positions: Any) -> Any:
+        """Logarithm of Fixman's factor (n,)."""
+        return self._potential.half_log_det(positions)
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,6 +109,8 @@ class Weighed:
     log_weights : ndarray, shape (n,)
     evaluated : int
         Number of energies evaluated.
+    slopes : ndarray, shape (n, n_made, 3), or None
+        Of -U/kT by positions [1/nm], where they were asked for; NaN where the weight is zero.
     """
 
     reasons: NDArray
@@ -88,6 +119,7 @@ class Weighed:
     bias: NDArray
     log_weights: NDArray
     evaluated: int
+    slopes: NDArray | None = None
 
     __repr__ = short_repr
 

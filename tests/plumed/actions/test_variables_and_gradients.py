@@ -17,8 +17,15 @@ from openmm_cgan.plumed.input.language import PlumedInputError
 from openmm_cgan.plumed.native.forces import system_box
 from openmm_cgan.testsystems import alanine_dipeptide
 
-# test_secondary_structure, native/test_pytorch_model
-ELSEWHERE = {"ALPHARMSD", "ANTIBETARMSD", "PARABETARMSD", "PYTORCH_MODEL", "FUNCPATHMSD"}
+# test_secondary_structure, test_funnel, native/test_pytorch_model
+ELSEWHERE = {
+    "FUNNEL_PS",
+    "ALPHARMSD",
+    "ANTIBETARMSD",
+    "PARABETARMSD",
+    "PYTORCH_MODEL",
+    "FUNCPATHMSD",
+}
 ELSEWHERE |= {"ECV_MULTITHERMAL", "ECV_LINEAR", "ECV_UMBRELLAS_LINE"}
 STATIC = {name: text for name, text in (CASES | MOLECULES).items() if "METAD" not in text}
 

@@ -29,19 +29,31 @@ CASES = {
     "windows": "x: ECV_UMBRELLAS_LINE ARG=d,t CV_MIN=0.1,-3 CV_MAX=0.9,2 SIGMA=0.5 SPACING=1.5 BARRIER=2 ADD_P0\no: OPES_EXPANDED ARG=x.* PACE=2 OBSERVATION_STEPS=3 PRINT_STRIDE=1",
     "windows all round": "x: ECV_UMBRELLAS_LINE ARG=t CV_MIN=-pi CV_MAX=pi SIGMA=0.4 LOWER_HALF_ONLY\no: OPES_EXPANDED ARG=x.t PACE=2 OBSERVATION_STEPS=3 PRINT_STRIDE=1",
     "each with each": "x: ECV_MULTITHERMAL ARG=e TEMP_MAX=500 TEMP_STEPS=3\ny: ECV_UMBRELLAS_LINE ARG=t CV_MIN=-1 CV_MAX=2 SIGMA=0.6\no: OPES_EXPANDED ARG=x.*,y.* PACE=2 OBSERVATION_STEPS=4 PRINT_STRIDE=2 CALC_WORK",
+    "windows of a file": "x: ECV_UMBRELLAS_FILE ARG=d,t FILE={windows} BARRIER=3\no: OPES_EXPANDED ARG=x.* PACE=2 OBSERVATION_STEPS=3 PRINT_STRIDE=1",
+    "lower halves of a file": "x: ECV_UMBRELLAS_FILE ARG=d,t FILE={windows} ADD_P0 LOWER_HALF_ONLY\no: OPES_EXPANDED ARG=x.* PACE=1 OBSERVATION_STEPS=3 PRINT_STRIDE=1",
+    "energies": "f: CUSTOM ARG=t FUNC=4*cos(x) PERIODIC=NO\nx: ECV_CUSTOM ARG=e,f,d BARRIER=9 ADD_P0\no: OPES_EXPANDED ARG=x.* PACE=2 OBSERVATION_STEPS=3 PRINT_STRIDE=1",
+    "plain energies": "f: CUSTOM ARG=t FUNC=4*cos(x) PERIODIC=NO\nx: ECV_CUSTOM ARG=f,d,e DIMENSIONLESS\no: OPES_EXPANDED ARG=x.* PACE=2 OBSERVATION_STEPS=3 PRINT_STRIDE=1",
+    "pressures": "f: CUSTOM ARG=t FUNC=20+x PERIODIC=NO\nx: ECV_MULTITHERMAL_MULTIBARIC ARG=e,f TEMP=300 TEMP_MIN=250 TEMP_MAX=900 PRESSURE=0.1 PRESSURE_MAX=3\no: OPES_EXPANDED ARG=x.* PACE=2 OBSERVATION_STEPS=5 PRINT_STRIDE=2",
+    "pressures without a corner": "f: CUSTOM ARG=t FUNC=20+x PERIODIC=NO\nx: ECV_MULTITHERMAL_MULTIBARIC ARG=e,f TEMP=300 TEMP_SET_ALL=280,300,350,500 PRESSURE=1 PRESSURE_MIN=0.2 PRESSURE_MAX=3 PRESSURE_STEPS=5 CUT_CORNER=300,0.3,500,2\no: OPES_EXPANDED ARG=x.* PACE=1 OBSERVATION_STEPS=5 PRINT_STRIDE=2 CALC_WORK",
+    "points": "f: CUSTOM ARG=t FUNC=20+x PERIODIC=NO\nx: ECV_MULTITHERMAL_MULTIBARIC ARG=e,f TEMP=300 PRESSURE=1 SET_ALL_TEMP_PRESSURE=280_1,300_2.5,400_1,500_3\no: OPES_EXPANDED ARG=x.* PACE=1 OBSERVATION_STEPS=5 PRINT_STRIDE=2",
 }
 # fmt: on
+WINDOWS = "#! FIELDS time d t sigma_d sigma_t height\n0 0.3 1 0.1 0.5 1\n1 0.6 -2 0.2 0.6 2\n2 0.9 3 0.3 0.7 1\n"
 
 
 @pytest.mark.parametrize("box", [None, BOXES["triclinic"]], ids=["no box", "triclinic"])
 @pytest.mark.parametrize("text", CASES.values(), ids=CASES.keys())
 def test_forces_virials_and_free_energies_are_plumeds(text, box, tmp_path):
     frames = walk(30, step=0.02)
+    (tmp_path / "windows").write_text(WINDOWS)
+    text = text.format(windows=tmp_path / "windows")
     driven(f"{HEAD}{text}\n{TAIL}", tmp_path, frames, box, full_virial=True)
     compare(tmp_path, "COLVAR", "forces", "DELTAFS", tolerance=3e-6)
 
 
-@pytest.mark.parametrize("case", ["temperatures", "windows", "each with each"])
+@pytest.mark.parametrize(
+    "case", ["temperatures", "windows", "each with each", "pressures", "energies"]
+)
 @pytest.mark.parametrize("state", [False, True], ids=["free energies", "state"])
 def test_a_restarted_run_is_plumeds(case, state, tmp_path):
     frames = walk(40, step=0.02)

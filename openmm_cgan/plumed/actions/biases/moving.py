@@ -17,7 +17,7 @@ import numpy as np
 
 from openmm_cgan.checkpoints import saved_array
 from openmm_cgan.plumed.actions.action import Given, Keyword
-from openmm_cgan.plumed.actions.biases.bias import ARG, SeparableBias
+from openmm_cgan.plumed.actions.biases.bias import ARG, STRIDE, SeparableBias
 from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.input.expressions import namespace
 
@@ -49,6 +49,7 @@ class MovingRestraint(SeparableBias):
         Keyword("AT", "reals", "centre at that step", first=0, sparse=True),
         Keyword("KAPPA", "reals", "force constant at that step", first=0, sparse=True),
         Keyword("VERSE", "texts", "B, or only above (U) or below (L) the centre"),
+        STRIDE,
     )
 
     def __init__(self, given: Given) -> None:

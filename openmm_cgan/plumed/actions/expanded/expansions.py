@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -79,8 +79,19 @@ class Expansion(Function):
         observed : ndarray, shape (n_observations, n_arguments)
         """
 
+    n_counts: ClassVar[int] = 1  # numbers that tell how many states there are
+
+    @property
+    def counts(self) -> list[int]:
+        """These numbers, of length `n_counts`."""
+        return [len(self.names or ())]
+
     def choose_number(self, number: int) -> None:
-        """Choose as many states as an earlier run has chosen."""
+        """Choose as many states as an earlier run has chosen: by its `counts`."""
+
+    def choose_like(self, names: list[str]) -> None:
+        """Choose the states whose names an earlier run has written."""
+        self.choose_number(len(names))
 
     def reduced(self, arguments: Sequence[Any]) -> list[Any]:
         """What each value adds to the reduced energies of the states.

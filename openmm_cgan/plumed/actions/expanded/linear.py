@@ -98,19 +98,8 @@ class LinearExpansion(Expansion):
         return f"{self.statement.location}: {self.name} {self.label}: {what}"
 
     def _spaced(self, number: int) -> np.ndarray:
-        first, last = self._limits
-        if number == 1:
-            log.warning("%s", self._told("one state only"))
-            return np.array([(first + last) / 2])
-        if first == last:
-            raise ValueError(self._told("several steps between equal limits"))
-        if not self.geometric:
-            return np.array([first + k * (last - first) / (number - 1) for k in range(number)])
-        if min(first, last) + self._shift <= 0:
-            raise ValueError(self._told("its limits can not be spaced geometrically"))
-        low, high = (math.log(x + self._shift) for x in (first, last))
-        steps = (low + k * (high - low) / (number - 1) for k in range(number))
-        return np.array([math.exp(x) - self._shift for x in steps])
+        shift = self._shift if self.geometric else None
+        return spaced(*self._limits, number, shift, self._told(""))
 
     @property
     def names(self) -> list[str] | None:
@@ -205,6 +194,37 @@ class EcvLinear(LinearExpansion):
 
     def _name(self, factor: float) -> float:
         return factor / self._beta + self._own
+
+
+def spaced(first: float, last: float, number: int, shift: float | None, who: str) -> np.ndarray:
+    """Numbers from one to another.
+
+    Parameters
+    ----------
+    first, last : float
+    number : int
+        Of them; one alone is in the middle.
+    shift : float or None
+        Added to them where they are even in the logarithm; None where they are even.
+    who : str
+        For messages.
+
+    Returns
+    -------
+    ndarray, shape (number,)
+    """
+    if number == 1:
+        log.warning("%sone state only", who)
+        return np.array([(first + last) / 2])
+    if first == last:
+        raise ValueError(f"{who}several steps between equal limits")
+    if shift is None:
+        return np.array([first + k * (last - first) / (number - 1) for k in range(number)])
+    if min(first, last) + shift <= 0:
+        raise ValueError(f"{who}its limits can not be spaced geometrically")
+    low, high = (math.log(x + shift) for x in (first, last))
+    steps = (low + k * (high - low) / (number - 1) for k in range(number))
+    return np.array([math.exp(x) - shift for x in steps])
 
 
 def number_of_states(first: float, last: float, observed: np.ndarray, who: str) -> int:

@@ -214,7 +214,7 @@ class OpesExpanded(Bias):
             If they are of other expansions.
         """
         for i, expansion in enumerate(self.expansions):
-            expansion.choose_number(len({name[i] for name in names}))
+            expansion.choose_like(list(dict.fromkeys(name[i] for name in names)))
         if self.state_names != names:
             raise ValueError(f"{source} has other states than {self.name} {self.label}")
         self.free_energies = np.array(numbers, dtype=float)
@@ -224,7 +224,8 @@ class OpesExpanded(Bias):
 
     def saved(self) -> dict[str, np.ndarray]:
         n = len(self.arguments)
-        sizes = [len(e.names or ()) for e in self.expansions] if len(self.free_energies) else []
+        known = self.expansions if len(self.free_energies) else ()
+        sizes = [count for expansion in known for count in expansion.counts]
         return {
             "free_energies": self.free_energies,
             "sizes": np.array(sizes, dtype=int),
@@ -234,9 +235,11 @@ class OpesExpanded(Bias):
 
     def restore_saved(self, arrays: dict[str, np.ndarray]) -> None:
         sizes = saved_array(arrays, "sizes", (None,)).astype(int).tolist()
-        for expansion, size in zip(self.expansions, sizes, strict=False):
-            expansion.choose_number(size)
-        expected = math.prod(sizes) if sizes else 0
+        expected = 1 if sizes else 0
+        for expansion in self.expansions if sizes else ():
+            own, sizes = sizes[: expansion.n_counts], sizes[expansion.n_counts :]
+            expansion.choose_number(*own)
+            expected *= len(expansion.names or ())
         self.free_energies = saved_array(arrays, "free_energies", (expected,), finite=True)
         n = len(self.arguments)
         self._observed = saved_array(arrays, "observed", (None, n), finite=True).tolist()

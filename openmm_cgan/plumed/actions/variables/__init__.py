@@ -14,7 +14,9 @@ alpha_beta    ALPHABETA
 coordination_numbers
               COORDINATIONNUMBER
 projection    PROJECTION_ON_AXIS
-shapes, ermsd GYRATION, RMSD; ERMSD
+funnel_place  FUNNEL_PS
+shapes, displacements, ermsd
+              GYRATION, RMSD; ERMSD
 ideal_structures, secondary
               ALPHARMSD, ANTIBETARMSD, PARABETARMSD
 moved         FIT_TO_TEMPLATE, WRAPAROUND, and variables of atoms that they have moved

@@ -124,6 +124,11 @@ class Distances(ManyVariable):
 
 
 class _Components(Distances):
+    def enter(self, scope: Scope) -> None:
+        super().enter(scope)
+        if not self.reductions:  # then label.* is the vectors along all three axes
+            scope.shortcuts[self.label].add("*")
+
     axis: ClassVar[int]
 
     @property

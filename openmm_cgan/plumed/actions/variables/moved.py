@@ -19,7 +19,7 @@ import numpy as np
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Scope
 from openmm_cgan.plumed.actions.setup import WholeMolecules
 from openmm_cgan.plumed.actions.values import Value
-from openmm_cgan.plumed.actions.variables.centers import Centroid
+from openmm_cgan.plumed.actions.variables.centers import Centroid, FixedAtom
 from openmm_cgan.plumed.actions.variables.shapes import (
     GroupVariable,
     read_references,
@@ -30,6 +30,7 @@ from openmm_cgan.plumed.geometry.molecules import wrapped_around
 from openmm_cgan.plumed.geometry.superposition import (
     best_rotation,
     mean_square_deviation,
+    pulled_by_turn,
 )
 from openmm_cgan.plumed.input.expressions import namespace
 
@@ -71,8 +72,10 @@ class WrapAround(Action):
         options = given.options
         around, wrapped = options["AROUND"], options["ATOMS"]
         _refuse_stride(self, options["STRIDE"])
-        if not all(isinstance(atom, int) for atom in (*around, *wrapped)):
+        if not all(isinstance(atom, int) for atom in wrapped):
             raise self.not_native("ATOMS", "virtual atoms are not wrapped natively")
+        if not all(isinstance(atom, int | FixedAtom) for atom in around):
+            raise self.not_native("AROUND", "natively atoms and fixed points")
         self.size: int = options["GROUPBY"]
         if self.size < 1 or len(wrapped) % self.size:
             raise self.error("GROUPBY", f"{len(wrapped)} atoms can not be grouped by {self.size}")
@@ -84,7 +87,8 @@ class WrapAround(Action):
         if not self.pair and self.size == 1:  # as PLUMED does
             wrapped = tuple(sorted(set(wrapped)))
         self.around, self.wrapped = around, wrapped
-        self.atoms = tuple(dict.fromkeys([*around, *wrapped]))
+        real = (atom for atom in (*around, *wrapped) if isinstance(atom, int))
+        self.atoms = tuple(dict.fromkeys(real))
 
     def enter(self, scope: Scope) -> None:
         scope.movers += (self,)
@@ -95,7 +99,20 @@ class WrapAround(Action):
         if box is None:
             return positions, box
         groups = np.reshape(self.wrapped, (-1, self.size))
-        return wrapped_around(groups, np.array(self.around), self.pair, positions, box), box
+        return wrapped_around(groups, self._points(positions, box), self.pair, positions, box), box
+
+    def _points(self, positions: Any, box: Any) -> Any:
+        """Where the points that stay are, shape (..., n_around, 3) [nm]."""
+        if all(isinstance(atom, int) for atom in self.around):
+            return positions[..., np.array(self.around), :]
+        stack = namespace(positions).stack
+        placed = [
+            positions[..., atom, :]
+            if isinstance(atom, int)
+            else stack(atom.position(positions, box), -1)
+            for atom in self.around
+        ]
+        return stack(placed, -2)
 
 
 class FitToTemplate(GroupVariable):
@@ -214,9 +231,7 @@ class FitToTemplate(GroupVariable):
         u = (self._whole(positions, box) - centre) @ turn
         if not self.rotates:
             return u, np.zeros_like(u)
-        overlap = (weights * u).T @ y
-        stiff = np.trace(overlap) * np.eye(3) - overlap
-        return u, weights * np.cross(y, np.linalg.solve(stiff.T, torque))
+        return u, pulled_by_turn(u, y, weights, torque)
 
 
 class Moved(Variable):
@@ -249,6 +264,10 @@ class Moved(Variable):
     @property
     def outputs(self) -> tuple[Value, ...]:
         return self.inner.outputs
+
+    @property
+    def vectors_in_star(self) -> tuple[str, ...]:
+        return self.inner.vectors_in_star
 
     def _as_seen(self, movers: tuple[Mover, ...], positions: Any, box: Any) -> tuple[Any, Any]:
         for mover in movers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -195,7 +195,7 @@ class Rmsd(GroupVariable):
 
     name = "RMSD"
     summary = "deviation from a reference"
-    keywords = (
+    keywords: ClassVar[tuple[Keyword, ...]] = (
         Keyword("REFERENCE", "text", "a PDB file of one model", compulsory=True),
         Keyword("TYPE", "text", "OPTIMAL or SIMPLE", default="SIMPLE"),
         Keyword("SQUARED", "flag", "the mean square deviation"),

@@ -25,6 +25,8 @@ from openmm_cgan.plumed.actions.dumps import (
 )
 from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
 from openmm_cgan.plumed.actions.external import External
+from openmm_cgan.plumed.actions.function_path import FuncPathMsd
+from openmm_cgan.plumed.actions.funnel import Funnel
 from openmm_cgan.plumed.actions.metad.metad import Metad
 from openmm_cgan.plumed.actions.opes.opes import Opes
 from openmm_cgan.plumed.actions.output import Flush, Print
@@ -40,13 +42,13 @@ from openmm_cgan.plumed.native.runs.dumped_rows import (
     DumpProjectionsRun,
 )
 from openmm_cgan.plumed.native.runs.dumps import DumpAtomsRun
-from openmm_cgan.plumed.native.runs.external import ExternalRun
+from openmm_cgan.plumed.native.runs.external import ExternalRun, FunnelRun
 from openmm_cgan.plumed.native.runs.metad import MetadRun
 from openmm_cgan.plumed.native.runs.model import ModelRun
 from openmm_cgan.plumed.native.runs.moving import MovingRun
 from openmm_cgan.plumed.native.runs.opes import OpesRun
 from openmm_cgan.plumed.native.runs.opes_expanded import OpesExpandedRun
-from openmm_cgan.plumed.native.runs.path import PathRun
+from openmm_cgan.plumed.native.runs.path import FunctionPathRun, PathRun
 from openmm_cgan.plumed.native.runs.pbmetad import PbmetadRun
 from openmm_cgan.plumed.native.runs.print import FlushRun, PrintRun
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings
@@ -55,6 +57,7 @@ RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
     PytorchModel: ModelRun,
     PytorchPositions: ModelRun,
     PathMsd: PathRun,
+    FuncPathMsd: FunctionPathRun,
     Committor: CommittorRun,
     MovingRestraint: MovingRun,
     Abmd: AbmdRun,
@@ -63,6 +66,7 @@ RUNS: dict[type[Action], Callable[[Any, RunSettings], ActionRun]] = {
     Opes: OpesRun,
     OpesExpanded: OpesExpandedRun,
     External: ExternalRun,
+    Funnel: FunnelRun,
     Print: PrintRun,
     DumpAtoms: DumpAtomsRun,
     DumpDerivatives: DumpDerivativesRun,

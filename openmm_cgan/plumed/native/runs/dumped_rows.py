@@ -14,6 +14,7 @@ from openmm_cgan.plumed.actions.dumps import (
     DumpProjections,
     DumpRows,
 )
+from openmm_cgan.plumed.actions.function_path import FuncPathMsd
 from openmm_cgan.plumed.actions.functions import Function
 from openmm_cgan.plumed.files.fields import FieldWriter
 from openmm_cgan.plumed.native.derivatives import by_positions
@@ -74,7 +75,9 @@ class DumpDerivativesRun(_RowsRun):
         action, columns = self.action, []
         for value, owner in zip(action.arguments, action.owners, strict=True):
             index = [output.name for output in owner.outputs].index(value.name)
-            if isinstance(owner, Function):
+            if isinstance(owner, FuncPathMsd):
+                columns.append(np.array(owner.dumped_slopes(index, step.at(owner), step.number)))
+            elif isinstance(owner, Function):
                 columns.append(np.array(owner.slopes(index, step.at(owner))))
             elif isinstance(owner, Bias):
                 below = slopes_below([owner], step.values, {value.name: 1.0}, step.number)

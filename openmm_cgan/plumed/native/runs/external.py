@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openmm_cgan.plumed.actions.external import External
+from openmm_cgan.plumed.actions.funnel import Funnel
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step
 
 PATIENCE = 10  # steps; PLUMED looks at each, which would ask a GPU for the positions at each
@@ -29,3 +30,16 @@ class ExternalRun(ActionRun):
         """
         self.check(step)
         return False
+
+
+class FunnelRun(ExternalRun):
+    """A FUNNEL, which writes its file where there is none."""
+
+    action: Funnel
+
+    def __init__(self, action: Funnel, settings: RunSettings) -> None:
+        super().__init__(action, settings)
+        self._files = settings.files
+
+    def begin(self) -> None:
+        self.action.write(self._files.path(self.action.file))

@@ -18,7 +18,8 @@ class MovingRun(ActionRun):
 
     @property
     def own_strides(self) -> tuple[int, ...]:
-        return (1,) if self._is_read and not self.action.has_arrived else ()
+        moves = self._is_read and not self.action.has_arrived
+        return (self.action.stride,) if moves else ()
 
     @property
     def needs_arguments(self) -> bool:
@@ -28,7 +29,7 @@ class MovingRun(ActionRun):
         self.action.move_to(number)
 
     def act(self, step: Step) -> bool:
-        """Add the work of the step."""
-        if self._is_read:
+        """Add the work since the last step at which it acts."""
+        if self._is_read and step.number % self.action.stride == 0:
             self.action.accumulate_work([step.values[v.name] for v in self.action.arguments])
         return False

@@ -1,0 +1,228 @@
+"""An exploration without CVs: coordinates are learned, biased, and asked for a difference."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.atom_selection import solute_atoms
+from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.cli.exploration_folder import ExplorationFolder
+from openmm_cgan.cli.other_cvs import run_with
+from openmm_cgan.explore.circle import Outcome
+from openmm_cgan.explore.coordinate_rounds import (
+    LABEL,
+    MODEL,
+    RoundSettings,
+    learn_in_rounds,
+    metadynamics_along,
+)
+from openmm_cgan.explore.torsions import turning_torsions
+from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
+from openmm_cgan.free_energy.samples import Estimate
+from openmm_cgan.learned_variable import Inputs, LearnedVariable
+from openmm_cgan.run_folders import INPUT
+from openmm_cgan.testsystems import Molecule
+from openmm_cgan.windows.platforms import fastest_platform
+
+logger = logging.getLogger("openmm_cgan")
+
+COORDINATES, BIASED, BIAS, CVS = "coordinates", "biased-1", "biased.dat", "cvs.dat"
+HEIGHT, PACE = 0.5, 250  # kT, steps
+LEFT_OUT = 0.2  # of the run, while its bias grew
+AGREEMENT = 2.0  # standard errors by which halves may differ
+CROSSINGS = 10  # between the states: fewer, and no error is known
+FRAMES_EVERY = 100
+STAYED = 5  # frames in a state that make an arrival
+
+
+def torsion_inputs(molecule: Molecule) -> Inputs:
+    """The torsions about all bonds of the solute that turn, as lines of PLUMED.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    found = turning_torsions(molecule.topology, (), solute_atoms(molecule.topology).tolist())
+    if not found:
+        raise ValueError(
+            "no bond of the molecule turns that has heavy atoms at both ends: no coordinates are "
+            "learned of torsions; give CVs by --plumed"
+        )
+    names = tuple(f"t{k}" for k in range(1, len(found) + 1))
+    lines = [
+        f"{name}: TORSION ATOMS={','.join(str(a + 1) for a in torsion.atoms)}  # {torsion.name}"
+        for name, torsion in zip(names, found, strict=True)
+    ]
+    return Inputs("\n".join(lines) + "\n", names, (2 * np.pi,) * len(found))
+
+
+def find_coordinates(
+    molecule: Molecule, folder: Path, settings: RoundSettings, say: Callable[[str], None]
+) -> LearnedVariable:
+    """Learn coordinates from one structure, and write the file that names them, ``cvs.dat``.
+
+    The rounds that the folder holds already are gone on with.
+    """
+    inputs = torsion_inputs(molecule)
+    say(f"coordinates are learned of {len(inputs.names)} torsions: a diffusion map in rounds")
+    place = folder / COORDINATES
+    learned = learn_in_rounds(molecule, inputs, place, settings, resume=True)
+    path = learned.save(place / MODEL).absolute()
+    names = ",".join(f"{LABEL}.node-{k}" for k in range(learned.n_coordinates))
+    lines = learned.variable_lines(path, LABEL)
+    wall = learned.plumed_lines(path, LABEL).splitlines()[-1]
+    remark = f"# a bias along them needs a wall where nothing was learned:\n# {wall}\n"
+    write_atomically(folder / CVS, f"{lines}{remark}PRINT ARG={names} STRIDE=100 FILE=COLVAR\n")
+    rounds = len(list(place.glob("round-*")))
+    say(
+        f"{learned.n_coordinates} coordinates after {rounds} rounds of {settings.steps} steps; "
+        f"eigenvalues {learned.found.eigenvalues.round(3).tolist()}; {folder / CVS} names them"
+    )
+    return learned
+
+
+def rounds_of(place: ExplorationFolder) -> RoundSettings:
+    """Rounds under the conditions of an exploration, on the platform that is the quickest."""
+    settings = place.settings
+    return RoundSettings(
+        temperature=settings.temperature,
+        timestep=settings.timestep,
+        platform=place.platform
+        or fastest_platform(place.molecule.system, place.molecule.positions),
+        seed=settings.seed,
+    )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a run along the coordinates says of the difference.
+
+    Attributes
+    ----------
+    whole : Estimate
+    halves : (Estimate, Estimate)
+    crossings : int
+        From one state to the other, by frames.
+    unknown : str
+        Why there is no number; empty where there is one.
+    """
+
+    whole: Estimate
+    halves: tuple[Estimate, Estimate]
+    crossings: int
+    unknown: str = ""
+
+    def why_not(self, tolerance: float) -> str:
+        """Why it is no number yet; empty where it is."""
+        error = self.whole[1]
+        if self.crossings < CROSSINGS:
+            return f"the run went {self.crossings} times between the states, {CROSSINGS} needed"
+        if self.unknown:
+            return self.unknown
+        if not error <= tolerance:
+            return f"its error is {error:.2f} kJ/mol, {tolerance:g} wanted"
+        first, second = self.halves
+        apart = abs(first[0] - second[0]) / np.hypot(first[1], second[1])
+        if not apart <= AGREEMENT:
+            return f"its halves differ by {apart:.1f} standard errors"
+        return ""
+
+
+def explore_without_cvs(
+    place: ExplorationFolder, rounds: RoundSettings, say: Callable[[str], None]
+) -> Outcome:
+    """Learn coordinates, run metadynamics along them until the difference is known.
+
+    Parameters
+    ----------
+    place : ExplorationFolder
+        Its input defines the CV of the difference, which is not biased.
+    rounds : RoundSettings
+    say : callable
+        Told of what is done and why.
+
+    Returns
+    -------
+    Outcome
+    """
+    settings = place.settings
+    learned = find_coordinates(place.molecule, place.folder, rounds, say)
+    spent = len(list((place.folder / COORDINATES).glob("round-*"))) * rounds.steps
+    path = (place.folder / COORDINATES / MODEL).absolute()
+    height = HEIGHT * GAS_CONSTANT * settings.temperature
+    factor = max(2.0, settings.barrier / (GAS_CONSTANT * settings.temperature))
+    text = learned.plumed_lines(path, LABEL) + metadynamics_along(learned, height, PACE, factor)
+    write_atomically(place.folder / BIAS, text)
+    for end in _ends(settings.biased_steps, settings.budget_steps - spent):
+        say(f"metadynamics along the coordinates, to step {end:,}")
+        place.run(BIASED, place.folder / BIAS, end, frames_every=FRAMES_EVERY)
+        seen = look(place)
+        why = seen.why_not(settings.tolerance)
+        value, error = seen.whole
+        if not why:
+            said = f"{settings.difference}: {value:.2f} +- {error:.2f} kJ/mol"
+            say(f"{said}; {seen.crossings} crossings, halves agree")
+            return Outcome(True, value, error, said, spent + end)
+        say(f"not yet {value:.2f} +- {error:.2f} kJ/mol: {why}")
+    reason = f"not converged, because the budget is spent and {why}"
+    say(reason)
+    return Outcome(False, value, error, reason, spent + end)
+
+
+def _ends(first: int, budget: int) -> Iterator[int]:
+    """Lengths of the run at which it is looked at: each half as long again, within the budget."""
+    end = min(first, max(1, budget))
+    yield end
+    while end < budget:
+        end = min(budget, end + max(end // 2, first))
+        yield end
+
+
+def look(place: ExplorationFolder) -> Seen:
+    """What the run so far says of the difference."""
+    folder = place.folder / BIASED
+    run = BiasedRun.of(place.frames(BIASED), folder / INPUT, folder)
+    difference = place.difference
+    run = run_with(run, [difference.name], place.plumed_input)
+    sides = difference.sides(run.frames.cvs, run.frames.variables)
+    n, late = len(run.frames), round(LEFT_OUT * len(run.frames))
+    middle = (late + n) // 2
+    whole, unknown = _estimate(run, late, n, place)
+    halves = _estimate(run, late, middle, place)[0], _estimate(run, middle, n, place)[0]
+    return Seen(whole, halves, crossings(sides), unknown)
+
+
+def crossings(sides: NDArray[np.int64]) -> int:
+    """How often a run went from one state to the other and stayed.
+
+    Parameters
+    ----------
+    sides : ndarray of int, shape (n_frames,)
+        0 and 1, -1 in neither, in the order of time.
+    """
+    if len(sides) < STAYED:
+        return 0
+    windows = np.lib.stride_tricks.sliding_window_view(sides, STAYED)
+    arrived = windows[(windows == windows[:, :1]).all(axis=1), 0]
+    arrived = arrived[arrived >= 0]
+    return int((np.diff(arrived) != 0).sum())
+
+
+def _estimate(
+    run: BiasedRun, first: int, last: int, place: ExplorationFolder
+) -> tuple[Estimate, str]:
+    """The difference of some frames, and why there is none."""
+    part = replace(run, frames=run.frames.select(slice(first, last)))
+    try:
+        samples = reweight_runs([part], skip=0.0, seed=place.settings.seed)
+        return place.difference.estimate(samples), samples.unknown
+    except ValueError as none:  # a state was not visited
+        return Estimate(float("nan"), float("nan")), str(none)

@@ -1,0 +1,118 @@
+"""Exploring without CVs: what is learned from, what is said of a run, what files are left."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from openmm import app
+
+from openmm_cgan.cli.commands import main
+from openmm_cgan.cli.exploration_folder import ExplorationFolder
+from openmm_cgan.cli.explored_coordinates import (
+    Seen,
+    crossings,
+    explore_without_cvs,
+    torsion_inputs,
+)
+from openmm_cgan.explore.coordinate_rounds import RoundSettings
+from openmm_cgan.explore.settings import ExploreSettings
+from openmm_cgan.free_energy.samples import Estimate
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.testsystems import Molecule, alanine_dipeptide
+
+NAN = float("nan")
+PHI = "phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi FILE=COLVAR STRIDE=100\n"
+
+
+def test_torsions_of_alanine_dipeptide_are_phi_and_psi() -> None:
+    """Amides are kept as they are, methyl groups are told apart by nobody."""
+    inputs = torsion_inputs(alanine_dipeptide())
+    assert inputs.names == ("t1", "t2")
+    middle = [
+        set(line.split("=")[1].split()[0].split(",")[1:3]) for line in inputs.lines.splitlines()
+    ]
+    assert sorted(map(sorted, middle)) == [["15", "9"], ["7", "9"]]
+
+
+def test_what_does_not_turn_is_refused() -> None:
+    topology = app.Topology()
+    residue = topology.addResidue("AR", topology.addChain())
+    topology.addAtom("AR", app.element.argon, residue)
+    with pytest.raises(ValueError, match="no bond of the molecule turns"):
+        torsion_inputs(Molecule(topology, alanine_dipeptide().system, np.zeros((1, 3))))
+
+
+@pytest.mark.parametrize(
+    ("sides", "expected"),
+    [
+        ([0] * 5 + [1] * 5 + [0] * 5, 2),
+        ([0] * 5 + [1, 0, 1, 0] + [1] * 5, 1),  # at the top it goes to and fro
+        ([0] * 5 + [-1] * 20 + [0] * 5, 0),
+        ([0] * 5 + [1] * 4 + [0] * 5, 0),  # it did not stay
+        ([0, 1], 0),
+    ],
+)
+def test_crossings_are_arrivals(sides: list[int], expected: int) -> None:
+    assert crossings(np.array(sides)) == expected
+
+
+@pytest.mark.parametrize(
+    ("whole", "halves", "n", "words"),
+    [
+        ((11.9, 0.3), ((11.8, 0.4), (12.1, 0.4)), 20, ""),
+        ((11.9, 0.3), ((11.8, 0.4), (12.1, 0.4)), 9, "9 times between the states"),
+        ((11.9, 0.8), ((11.8, 0.4), (12.1, 0.4)), 20, "error is 0.80 kJ/mol, 0.5 wanted"),
+        ((11.9, 0.3), ((10.8, 0.3), (12.1, 0.4)), 20, "halves differ by 2.6 standard errors"),
+        ((NAN, NAN), ((NAN, NAN), (NAN, NAN)), 20, "error is nan"),
+        ((11.9, NAN), ((11.8, 0.4), (12.1, 0.4)), 20, "error is nan"),
+        ((11.9, 0.3), ((11.8, NAN), (12.1, 0.4)), 20, "halves differ by nan"),
+    ],
+)
+def test_a_number_is_claimed_only_where_all_speaks_for_it(
+    whole: tuple[float, float], halves: tuple[tuple[float, float], ...], n: int, words: str
+) -> None:
+    first, second = halves
+    seen = Seen(Estimate(*whole), (Estimate(*first), Estimate(*second)), n)
+    assert words in seen.why_not(0.5)
+    assert bool(seen.why_not(0.5)) == bool(words)
+
+
+def test_why_weights_tell_nothing_is_passed_on() -> None:
+    nothing = Estimate(NAN, NAN)
+    seen = Seen(nothing, (nothing, nothing), 20, "worth 8 frames")
+    assert seen.why_not(0.5) == "worth 8 frames"
+
+
+def test_too_short_it_says_why_and_leaves_a_cv_that_inputs_name(tmp_path: Path) -> None:
+    (tmp_path / "phi.dat").write_text(PHI)
+    settings = ExploreSettings("phi:0..2.3", biased_steps=1000, budget_steps=3000)
+    out = tmp_path / "explored"
+    out.mkdir()
+    molecule = alanine_dipeptide("C7eq")
+    place = ExplorationFolder(molecule, tmp_path / "phi.dat", out, settings, "Reference")
+    rounds = RoundSettings(steps=1000, pace=50, n_landmarks=20, most=2)
+    told: list[str] = []
+    outcome = explore_without_cvs(place, rounds, told.append)
+    assert not outcome.converged
+    assert outcome.evaluations == 3000, "two rounds, and all that was left"
+    assert "because the budget is spent and the run went 0 times" in told[-1]
+    bias = PlumedBias(out / "cvs.dat", molecule.topology)
+    assert [v.name for v in bias.variables][:2] == ["cv.node-0", "cv.node-1"]
+    assert np.isfinite(bias.cv_values(molecule.positions)).all()
+    again: list[str] = []
+    assert repr(explore_without_cvs(place, rounds, again.append)) == repr(outcome)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--plumed", "phi.dat"], ["--cvs", "diffusion-map", "--difference", "phi:0..2.3"]],
+)
+def test_what_belongs_together_is_asked_for_together(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "phi.dat").write_text(PHI)
+    words = [str(tmp_path / w) if w.endswith(".dat") else w for w in words]
+    pdb = "openmm_cgan/data/alanine_dipeptide.pdb"
+    told = CliRunner().invoke(main, ["explore", pdb, *words, "--out", str(tmp_path / "out")])
+    assert told.exit_code == 2
+    assert "give --plumed and --difference, or --cvs diffusion-map alone" in told.output
+    assert not (tmp_path / "out").exists()
