@@ -22,13 +22,13 @@ log = logging.getLogger("openmm_cgan")
 
 Draw = Callable[[int, np.random.Generator], Points]  # so many fresh candidates, evaluated
 
-PATHS = 256  # of each trial
-LENGTHS = (0, 1, 2, 4, 8)  # numbers of levels that are tried
+PATHS = 512  # of each trial: where few of them count, the best of many trials is chance
+LENGTHS = (0, 1, 2, 4)  # numbers of levels that are tried
 ROUNDS, TUNING = 6, 64  # of finding the lengths of steps, and paths of each
 TUNED = 8  # levels at which they are found
 ACCEPTED = 0.75  # by the test of Metropolis, of steps as long as they should be
 SHORTEST, FIRST, LONGEST = 0.01, 0.3, math.pi / 2  # steps; a quarter turn forgets a normal number
-SURVIVORS = (1.0, 0.5, 0.25, 0.12, 0.06)  # shares of paths that may outlive their first factor
+SURVIVORS = (1.0, 0.5, 0.25)  # shares of paths that may outlive their first factor
 GOOD = 1 / 3  # of candidates that count: to evaluate each once more could gain half as many at most
 ENOUGH = 4.0  # effective candidates of a move: four moves of five are accepted then
 
