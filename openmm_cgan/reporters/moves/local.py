@@ -259,7 +259,7 @@ class LocalMove:
         return self._attempt(x, conditions, weighed, chosen, rng)
 
     def _watch(self, log_prob: NDArray[np.float64]) -> None:
-        """Say so where the present part is none that the generator makes: it then stays for good."""
+        """Say so where the generator never makes the present part, which then stays for good."""
         made = log_prob[1:][np.isfinite(log_prob[1:])]
         is_foreign = len(made) > 0 and log_prob[0] < made.min() - FOREIGN
         self._foreign = self._foreign + 1 if is_foreign else 0
