@@ -270,6 +270,14 @@ def dynamics(
     }
 
 
+def alone(options: argparse.Namespace) -> Peptide:
+    """The peptide in vacuum, as it was built first: hydrogens are called in a random order."""
+    path, molecule = options.data / "valine.npy", valine()
+    if not path.exists():
+        np.save(path, molecule.positions)
+    return Peptide(Molecule(molecule.topology, molecule.system, np.load(path)))
+
+
 def reference(folders: list[Path]) -> list[tuple[float, float]]:
     """Populations of metadynamics by exp((V - c(t))/kT), and errors from a block to another."""
     found = []
@@ -286,7 +294,7 @@ def reference(folders: list[Path]) -> list[tuple[float, float]]:
 
 def vacuum(options: argparse.Namespace) -> dict[str, Any]:
     """Populations in vacuum."""
-    peptide = Peptide(valine())
+    peptide = alone(options)
     folders = [options.data / f"metad-{k}" for k in range(options.walkers)]
     for k, folder in enumerate(folders):
         metadynamics(peptide, folder, options.metad, seed=k + 1)
@@ -298,9 +306,9 @@ def vacuum(options: argparse.Namespace) -> dict[str, Any]:
 
 def water(options: argparse.Namespace) -> dict[str, Any]:
     """Populations in water."""
-    alone = Peptide(valine())
-    gan = trained(alone, options.data, options.train_seconds, options.threads)
-    peptide, steps = Peptide(in_water(alone.molecule)), options.water_steps
+    dry = alone(options)
+    gan = trained(dry, options.data, options.train_seconds, options.threads)
+    peptide, steps = Peptide(in_water(dry.molecule)), options.water_steps
     plain = dynamics(peptide, options.data / "water-plain", None, steps, options, "CPU")
     local = dynamics(peptide, options.data / "water-local", gan, steps, options, "CPU")
     atoms = len(peptide.molecule.positions)
@@ -309,10 +317,10 @@ def water(options: argparse.Namespace) -> dict[str, Any]:
 
 def energies(options: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds an energy, of the whole System and of what depends on the side chain."""
-    alone = Peptide(valine())
-    gan = trained(alone, options.data, options.train_seconds, options.threads)
+    dry = alone(options)
+    gan = trained(dry, options.data, options.train_seconds, options.threads)
     found: dict[str, Any] = {}
-    peptide = Peptide(in_water(alone.molecule))
+    peptide = Peptide(in_water(dry.molecule))
     bias = peptide.bias(options.data / "energies")
     simulation = peptide.simulation(bias, "CPU", options.seed)
     simulation.step(200)
@@ -348,7 +356,7 @@ def energies(options: argparse.Namespace) -> dict[str, Any]:
 
 def flux(options: argparse.Namespace) -> dict[str, Any]:
     """Moves between the thirds, each way."""
-    peptide = Peptide(valine())
+    peptide = alone(options)
     gan = trained(peptide, options.data, options.train_seconds, options.threads)
     bias = peptide.bias(options.data / "flux")
     simulation = peptide.simulation(bias, "Reference", options.seed)

@@ -146,6 +146,22 @@ def test_where_the_rest_is_not_as_trained_it_stays(tmp_path: Path) -> None:
     assert reporter.counts() == {"accepted": 0, "kept current: outside conditions": 3}
 
 
+def test_a_part_that_the_generator_never_makes_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, reporter = local_run(tmp_path)
+    log_prob = reporter.sampler.log_prob
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(
+        ChainEnd, "log_prob",
+        lambda self, x, c: log_prob(x, c) - (500.0 if len(x) == 1 else 0.0),
+    )  # fmt: skip
+    run.simulation.step(250)
+    monkeypatch.undo()
+    assert [r for r in caplog.records if "all but never makes" in r.message]
+    assert reporter.counts()["accepted"] == 0
+
+
 def test_a_force_that_is_changed_behind_a_local_move_stops_it(tmp_path: Path) -> None:
     run, _ = local_run(tmp_path)
     bonds = run.simulation.system.getForce(0)

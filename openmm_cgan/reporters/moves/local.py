@@ -83,6 +83,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("openmm_cgan")
 
 LATTICE = 1e-6  # nm: an image further away is another one
+FOREIGN, IN_A_ROW = 50.0, 20  # log density below all candidates, and moves before that is said
 
 
 class LocalMove:
@@ -119,6 +120,7 @@ class LocalMove:
         self.is_moved = moved_variables(asked.bias, start.atoms, start.positions, start.box)
         self._given, self._running = settings.conditions, start.simulation.context
         self._record = CandidateRecord(len(self.variables), self.n_candidates, self.mode, True)
+        self._foreign = 0  # moves in a row
         assert hangs_on_rest(asked.sampler), "refusal comes first"
         self.replace_sampler(asked.sampler)
 
@@ -247,6 +249,7 @@ class LocalMove:
             reason = f"{KEPT_CURRENT}: {OUTSIDE_CONDITIONS}"
             return Attempt(here[0], cvs[0], cvs[0], reason=reason)
         x, conditions, log_prob = self._made(positions, box, here, rng)
+        self._watch(log_prob)
         weighed = self.weigh(x, conditions, log_prob, box)
         chosen = int(choose(weighed.log_weights[0], weighed.log_weights[1:], rng))
         if self.potential.quick is None:
@@ -254,6 +257,18 @@ class LocalMove:
         else:
             weighed, chosen = self._corrected(x, weighed, chosen, rng)
         return self._attempt(x, conditions, weighed, chosen, rng)
+
+    def _watch(self, log_prob: NDArray[np.float64]) -> None:
+        """Say so where the generator never makes the present part, which then stays for good."""
+        made = log_prob[1:][np.isfinite(log_prob[1:])]
+        is_foreign = len(made) > 0 and log_prob[0] < made.min() - FOREIGN
+        self._foreign = self._foreign + 1 if is_foreign else 0
+        if self._foreign == IN_A_ROW:
+            log.warning(
+                "the part has been one that the generator all but never makes for %d moves, and "
+                "stays: are its hydrogens numbered round the other way than in the frames that "
+                "were learned, or is it another isomer?", IN_A_ROW,
+            )  # fmt: skip
 
     def _corrected(
         self, x: NDArray[np.float64], weighed: Weighed, chosen: int, rng: np.random.Generator
