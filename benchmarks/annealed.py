@@ -152,7 +152,7 @@ def worth(name: str, model: Path, energies: int) -> list[dict[str, object]]:
                 "peers": {key: round(value, 2) for key, value in found.items()}
                 | {
                     "levels": len(plan.schedule.levels),
-                    "energies of a candidate": round(plan.cost, 2),
+                    "energies of a candidate": round(float(plan.cost), 2),
                 }
                 | {"pilot, energies": pilot}
                 | {"energies each": energies, "seconds": round(time.perf_counter() - begun)},
