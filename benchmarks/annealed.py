@@ -131,11 +131,11 @@ def effective(move: AnnealedMove, plan: Plan, energies: int, seed: int) -> tuple
     return kish_effective_sample_size(paths.log_weights), move.evaluated - counted
 
 
-def worth(name: str, model: Path, energies: int) -> list[dict[str, object]]:
+def worth(name: str, model: Path, energies: int, places: list[str]) -> list[dict[str, object]]:
     """A row for each place."""
     move, rows = move_of(name, model), []
-    for place, values in PLACES.items():
-        move.conditions, begun = At(values), time.perf_counter()
+    for place in places:
+        move.conditions, begun = At(PLACES[place]), time.perf_counter()
         counted = move.evaluated
         plan, _ = best_plan(
             lambda n, rng: move.evaluate(*move.drawn(n, rng)), move.space, (1, 2, 4)
@@ -207,15 +207,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--molecule", choices=["ala", "val", "ala5"])
     parser.add_argument("--model", type=Path, help="a flow of it, given phi and psi")
+    parser.add_argument("--places", nargs="+", choices=PLACES, default=list(PLACES))
     parser.add_argument("--energies", type=int, default=4000, help="at each place, of each way")
     parser.add_argument("--flux", type=int, default=0, help="moves")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     made = provenance()
-    rows = (
-        worth(arguments.molecule, arguments.model, arguments.energies) if arguments.molecule else []
-    )
+    rows = []
+    if arguments.molecule:
+        rows = worth(arguments.molecule, arguments.model, arguments.energies, arguments.places)
     if arguments.flux:
         rows.append(flux(arguments.flux, double_well))
         print(rows[-1])
