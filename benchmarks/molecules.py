@@ -259,10 +259,13 @@ def printed(rows: list[dict[str, Any]]) -> None:
             off = "" if share["off"] is None else f"{share['off']:+.1f} standard errors"
             print(f"    {share['third']:12s} {share['generator']:20s} {share['METAD']:20s} {off}")
     if rows:
+        names = ("median", "10th percentile", "accepted")
         table = np.array(
-            [[row[k][f] for k in ("trained", "refined") for f in row[k]] for row in rows]
+            [[[row[k][f] for f in names] for k in ("trained", "refined")] for row in rows]
         )
-        print("median molecule, worst:", np.median(table, axis=0), table.min(axis=0))
+        for label, found in (("median molecule", np.median(table, 0)), ("worst", table.min(0))):
+            trained, refined = (" ".join(f"{x:.2f}" for x in stage) for stage in found)
+            print(f"{label:24s} {trained:34s} {refined}")
 
 
 def main() -> None:
