@@ -138,7 +138,7 @@ def worth(name: str, model: Path, energies: int) -> list[dict[str, object]]:
         move.conditions, begun = At(values), time.perf_counter()
         counted = move.evaluated
         plan, _ = best_plan(
-            lambda n, rng: move.evaluate(*move.drawn(n, rng)), move.space, (1, 2, 4, 8)
+            lambda n, rng: move.evaluate(*move.drawn(n, rng)), move.space, (1, 2, 4)
         )
         pilot = move.evaluated - counted
         found = {}
@@ -150,7 +150,11 @@ def worth(name: str, model: Path, energies: int) -> list[dict[str, object]]:
                 "name": f"{name} at {place}: effective samples of 1,000 energies, annealed/plain",
                 "value": round(found["annealed"] / found["plain"], 2),
                 "peers": {key: round(value, 2) for key, value in found.items()}
-                | {"levels": len(plan.schedule.levels), "pilot, energies": pilot}
+                | {
+                    "levels": len(plan.schedule.levels),
+                    "energies of a candidate": round(float(plan.cost), 2),
+                }
+                | {"pilot, energies": pilot}
                 | {"energies each": energies, "seconds": round(time.perf_counter() - begun)},
             }
         )

@@ -288,7 +288,10 @@ class _Refining:
         """Of configurations made at rows (n,) of the conditions, a group at each, and of what."""
         cvs = self.conditions[rows].repeat_interleave(GROUP, 0)
         condition = self.gan.conditions.encode(cvs).float()
-        made = self.generator.sample(condition, self.rng)
+        noise = self.generator.draw_noise(condition, self.rng)
+        with torch.no_grad():
+            torsions, _ = self.generator.bent_torsions(noise, condition)
+        made, _ = self.generator.at_torsions(torsions, noise.z, condition)
         found = divergence(self.generator, self.target, made, condition, cvs)
         log_q = self.generator.log_prob_of_torsions(made.detach(), condition).view(-1, GROUP)
         each = found.bounded().view(-1, GROUP)
