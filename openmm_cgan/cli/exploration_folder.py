@@ -91,6 +91,7 @@ class ExplorationFolder:
             frames_every=settings.frames_every,
             seed=settings.seed + sum(name.encode()),
             retries=RETRIES,
+            atoms="all" if self.molecule.system.usesPeriodicBoundaryConditions() else None,
         )
         system = openmm.XmlSerializer.clone(self.molecule.system)
         molecule = replace(self.molecule, system=system)

@@ -188,7 +188,9 @@ def _of_claim(known: Evidence, settings: ExploreSettings) -> Decision | None:
         return Decision(WEIGH, why, settings.generated, settings.generated)
     doubts = doubts_of_claim(claim, settings.tolerance)
     if claim.route == "windows":
-        return _windows(known, settings, "; ".join(doubts)) if doubts else None
+        gap = claim.overlap < LEAST_OVERLAP and known.window_steps > settings.window_steps
+        # what longer windows did not join, still longer ones will not
+        return _windows(known, settings, "; ".join(doubts)) if doubts and not gap else None
     if claim.route == "moves":
         assert known.chains is not None, "measured together"
         why = "; ".join([*doubts, *filter(None, [doubt_of_chains(known.chains)])])
@@ -299,6 +301,9 @@ def _stop(known: Evidence, settings: ExploreSettings) -> Decision:
     claim, chains = known.claim, known.chains
     assert claim is not None, "there is always something to do before"
     if claim.route == "generated" and chains is not None and (why := doubt_of_chains(chains)):
+        return Decision(STOP, f"not converged, because {why}")
+    if claim.route == "windows" and (doubts := doubts_of_claim(claim, settings.tolerance)):
+        why = f"{'; '.join(doubts)}. A longer biased run (--biased-steps) places them better"
         return Decision(STOP, f"not converged, because {why}")
     how = {"generated": "chains", "moves": "runs", "windows": "windows"}[claim.route]
     return Decision(

@@ -189,6 +189,13 @@ def test_windows_in_doubt_are_run_longer(reason: str) -> None:
     assert reason in spent.reason
 
 
+def test_windows_that_do_not_join_when_longer_end_in_words() -> None:
+    claim = replace(WINDOWED.claim, overlap=0.01)  # type: ignore[type-var]
+    made = decide(replace(WINDOWED, claim=claim, window_steps=20_000), SETTINGS)
+    assert (made.action, made.converged) == (STOP, False)
+    assert made.reason.startswith("not converged, because windows overlap by 0.01")
+
+
 def test_windows_are_shortened_to_what_is_left_down_to_half() -> None:
     claim = replace(WINDOWED.claim, error=0.9)  # type: ignore[type-var]
     left = replace(WINDOWED, claim=claim, spent=2_700_000)
