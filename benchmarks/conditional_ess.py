@@ -48,12 +48,12 @@ def train(frames: Frames) -> tuple[ConditionalGAN, dict[str, float]]:
     bias = free_bias(molecule)
     conditions = UniformConditions(gan.cv_range, gan.variables)
     drawn = conditions.draw(50_000, np.random.default_rng(0))
-    refined, _ = refine(gan, Weigher(gan, bias).potential, drawn, REFINING)
+    refined, history = refine(gan, Weigher(gan, bias).potential, drawn, REFINING)
     end = time.perf_counter()
     return refined, {
         "training, s": round(trained - start),
         "refining, s": round(end - trained),
-        "energies for refining": REFINING.steps * REFINING.batch,
+        "energies for refining": history[-1]["energies"],
         "held-out log-likelihood": round(gan.history[-1]["log_likelihood"], 3),
     }
 

@@ -90,8 +90,8 @@ def generator(folder: Path, seed: int) -> tuple[ConditionalGAN, int]:
     molecule = alanine_dipeptide("C7eq")
     gan = ConditionalGAN.fit(Frames.concatenate(parts), molecule.topology, TRAINING)
     psi = np.random.default_rng(seed).uniform(-np.pi, np.pi, (10_000, 1))
-    refined, _ = refine(gan, Potential(molecule.system), psi, REFINING)
-    return refined, spent + REFINING.steps * REFINING.batch
+    refined, history = refine(gan, Potential(molecule.system), psi, REFINING)
+    return refined, spent + int(history[-1]["energies"])
 
 
 def curve(folder: Path, frames: Frames, before: int, total: int) -> Curve:

@@ -90,7 +90,7 @@ def in_water(molecule: Molecule) -> Molecule:
     """It in a box of TIP3P, PME, at 1 bar."""
     field = app.ForceField("amber96.xml", "tip3p.xml")
     modeller = app.Modeller(molecule.topology, molecule.positions * unit.nanometer)
-    modeller.addSolvent(field, model="tip3p", padding=0.75 * unit.nanometer)
+    modeller.addSolvent(field, model="tip3p", boxSize=openmm.Vec3(2.6, 2.6, 2.6))
     system = field.createSystem(
         modeller.topology,
         nonbondedMethod=app.PME,
@@ -237,7 +237,6 @@ def dynamics(
     bias = peptide.bias(folder)
     simulation = peptide.simulation(bias, platform, options.seed)
     simulation.step(2000)
-    simulation.currentStep = 0
     table = folder / "moves.csv"
     if gan is not None:
         settings = ProposalSettings(candidates=options.candidates)

@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from openmm import app
 
 from openmm_cgan import GAS_CONSTANT, ConditionalGAN, FrameReporter, PlumedBias
-from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
-from openmm_cgan.cgan.dataset import Dataset
+from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine, rows_for
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.metrics import kish_effective_sample_size, marginal_distances
 from openmm_cgan.potentials import Potential
@@ -207,8 +206,8 @@ def figures(
     if refine_seconds > 0:
         potential = Potential(molecule.system, leave_out=bias.force_groups(), platform=PLATFORM)
         refining = RefiningSettings(steps=300, batch=128, max_seconds=refine_seconds)
-        rows_seen = Dataset.prepare(seen, molecule.topology, settings).rows
-        gan, _ = refine(gan, potential, seen.cvs, refining, frames=rows_seen)
+        rows_seen = rows_for(gan, seen, molecule.topology)
+        gan, _ = refine(gan, potential, settings=refining, frames=rows_seen)
         label = "refined on energy and frames"
         rows += rows_of(label, evaluate(gan, molecule, bias, unseen), time.perf_counter() - begun)
     return rows

@@ -98,9 +98,9 @@ def ours(folder: Path, seed: int) -> Curve:
     molecule = alanine_dipeptide("C7eq")
     gan = ConditionalGAN.fit(frames, molecule.topology, TRAINING)
     weigher = Weigher(gan, free_bias(molecule))
-    gan, _ = refine(gan, weigher.potential, frames.cvs, REFINING)
+    gan, history = refine(gan, weigher.potential, frames.cvs, REFINING)
     weigher = Weigher(gan, free_bias(molecule))
-    spent = FILL + REFINING.steps * REFINING.batch
+    spent = FILL + int(history[-1]["energies"])
     return importance_sampling(gan, weigher, spent, seed)
 
 

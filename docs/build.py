@@ -75,7 +75,8 @@ def lay_out() -> None:
         (SOURCE / page.name).write_text(with_links(page.read_text(encoding="utf-8")), "utf-8")
     for name in PICTURES:
         shutil.copy(ROOT / "examples" / name, SOURCE / name)
-    shutil.copy(ROOT / "CHANGELOG.md", SOURCE / "changelog.md")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    (SOURCE / "changelog.md").write_text(changes.replace("](docs/", "]("), "utf-8")
     write_actions(SOURCE / "actions")
     write_rooms(SOURCE / "api")
     (SOURCE / "messages.md").write_text(messages(), "utf-8")

@@ -272,7 +272,7 @@ class ConditionalGenerator:
 
     def latent_map(self) -> LatentMap:
         """Its latent numbers as coordinates; ValueError if the generator is no flow."""
-        return LatentMap(self)
+        return LatentMap(self.generator, self.features, self.conditions)
 
     def log_prob(self, positions: Any, cvs: Any) -> np.ndarray:
         """Log density of configurations given CV values.

@@ -4,9 +4,10 @@ Both Kullback-Leibler distances fall by their path gradients [1]_, [2]_: where l
 same everywhere they vanish, whatever the batch. Of configurations that the flow makes that is the
 reverse distance. Of frames it is the forward one: the noise of which the flow would make a frame is
 held, and the frame moves with the weights; forces then say of each frame how the density goes on
-around it, so that frames are not learned by heart. Torsions stay where they are meanwhile, for
-forces do not know how much one well of them weighs against another across a barrier; what a
-configuration weighs among others at the same CVs does [3]_.
+around it, so that frames are not learned by heart. Torsions stay where they are in both, for forces
+do not know how much one well of them weighs against another across a barrier, and are steep where
+atoms meet; what a configuration weighs among others at the same CVs does know [3]_. Of
+ACE-VAL-NME the path gradient of the torsions had 18 times the noise of the score.
 
 References
 ----------
@@ -122,10 +123,10 @@ def divergence(
 def loss_of_wells(each: Tensor, log_q: Tensor) -> Tensor:
     """The reverse distance as a function of how the torsions are distributed.
 
-    A path does not lead from well to well, and its gradient does not know their weights. Here the
-    score is taken: where u + log q lies below the mean of what was made at the same CVs, torsions
-    become likelier. The mean of the others is the baseline [3]_; that of a group to which a frame
-    was added makes it the gradient of the log-variance, which knows the wells that a flow has lost.
+    Paths do not lead from well to well, and their gradient is noise. Here the score is taken: where
+    u + log q lies below the mean of what was made at the same CVs, torsions become likelier. The
+    mean of the others is the baseline [3]_; that of a group to which a frame was added makes it the
+    gradient of the log-variance, which knows the wells that a flow has lost.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from torch import Tensor
 from openmm_cgan.cgan.divergences import Target
 from openmm_cgan.short_reprs import short_repr
 
-PLACES, EACH = 48, 48  # CV values looked at, and configurations made at each
+PLACES, EACH = 32, 32  # CV values looked at, and configurations made at each
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from openmm_cgan.features import ConditionEncoding, Featurization
 from openmm_cgan.generators import Generator, LatentGenerator
-
-if TYPE_CHECKING:
-    from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 
 
 def invertible(generator: Generator) -> LatentGenerator:
@@ -38,8 +36,12 @@ class LatentMap:
 
     Parameters
     ----------
-    gan : ConditionalGenerator
+    generator : Generator
         It is left as it is.
+    features : Featurization
+        What its features mean.
+    conditions : ConditionEncoding
+        What it is told of CVs.
 
     Attributes
     ----------
@@ -53,9 +55,11 @@ class LatentMap:
         If its generator can not be inverted.
     """
 
-    def __init__(self, gan: ConditionalGenerator) -> None:
-        self._generator = invertible(gan.generator)
-        self._features, self._conditions = gan.features, gan.conditions
+    def __init__(
+        self, generator: Generator, features: Featurization, conditions: ConditionEncoding
+    ) -> None:
+        self._generator = invertible(generator)
+        self._features, self._conditions = features, conditions
         self.n_normal, self.n_angles = self._generator.n_normal, self._generator.n_angles
 
     def draw(self, cvs: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

@@ -43,6 +43,8 @@ from openmm_cgan.cgan.training import STEEPEST
 from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.quantities import kelvin, numbers_of
 
+JUDGED = 0.25  # part of the refining after which the flow is judged again
+WARM_UP = 20  # steps over which the learning rate rises
 GROUP = 8  # configurations made at each CV value of a step, which are compared
 
 logger = logging.getLogger("openmm_cgan")
@@ -58,7 +60,7 @@ class RefiningSettings:
         Each step costs one energy and its forces for each of a batch, twice with frames. What is
         made by a batch is made in groups, each at one value of the CVs.
     learning_rate : float
-        It falls along a cosine to a fiftieth.
+        It rises over the first steps, and then falls along a cosine to a fiftieth.
     average : float
         Decay of the moving average of the weights, which is what is kept.
     frames_share : float
@@ -73,7 +75,7 @@ class RefiningSettings:
 
     steps: int = 1000
     batch: int = 256
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-3
     average: float = 0.99
     frames_share: float = 0.5
     max_seconds: float | None = None
@@ -127,8 +129,9 @@ def refine(
         The refined one.
     list of dict
         ``step``, ``loss`` (mean of u + log q: free energies apart, the Kullback-Leibler distance),
-        ``too_high`` (share of configurations left out), ``effective`` (Kish's share of what is
-        made at fixed CVs, by which the weights are chosen that are kept), ``seconds``.
+        ``too_high`` (share of configurations left out), ``energies`` (how many, since the start),
+        ``seconds``; in some rows ``effective``: Kish's share of what is made at fixed CVs, by which
+        the weights are chosen that are kept.
 
     Raises
     ------
@@ -153,6 +156,7 @@ def _refined(refining: "_Refining") -> tuple[ConditionalGenerator, list[dict[str
     rows: list[tuple[float, float]] = []
     started = time.perf_counter()
     refining.judge(0)
+    judged = 0.0
     bar = tqdm(range(1, settings.steps + 1), desc="refining", disable=None)
     for step in bar:
         seconds = time.perf_counter() - started
@@ -164,7 +168,9 @@ def _refined(refining: "_Refining") -> tuple[ConditionalGenerator, list[dict[str
         if late or step == settings.steps or step % settings.report_every == 0:
             loss, too_high = np.mean(rows, axis=0)
             row = {"step": step, "loss": float(loss), "too_high": float(too_high)}
-            row["effective"] = refining.judge(step)
+            if late or step == settings.steps or progress >= judged + JUDGED:
+                judged, row["effective"] = progress, refining.judge(step)
+            row["energies"] = refining.counted.n
             history.append(row | {"seconds": time.perf_counter() - started})
             bar.set_postfix(loss=f"{loss:.3f}")
             rows.clear()
@@ -191,6 +197,22 @@ def _checked(gan: ConditionalGenerator, temperature: Any) -> float:
     return temperature
 
 
+class _Counted:
+    """An Energy that knows of how many configurations it was asked."""
+
+    def __init__(self, energy: Energy) -> None:
+        self.energy, self.n = energy, 0
+
+    def energies_and_gradients(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the energy."""
+        self.n += len(positions)
+        return self.energy.energies_and_gradients(positions)
+
+    def half_log_det(self, positions: Any) -> Any:
+        """That of the energy."""
+        return self.energy.half_log_det(positions)
+
+
 class _Best(NamedTuple):
     """The weights that are kept."""
 
@@ -211,7 +233,8 @@ class _Refining:
         settings: RefiningSettings,
         frames: TrainingData | None = None,
     ) -> None:
-        self.gan, self.target = gan, Target(gan.features, energy, kT)
+        self.counted = _Counted(energy)
+        self.gan, self.target = gan, Target(gan.features, self.counted, kT)
         self.settings, self.frames = settings, frames
         self.share = 0.0 if frames is None else settings.frames_share
         self.seen = frames if conditions is None else None  # at the conditions
@@ -228,6 +251,7 @@ class _Refining:
         self.optimiser = torch.optim.Adam(
             self.generator.parameters(), settings.learning_rate, fused=True
         )
+        self.step = 0
         self.places = self._places()
         self.best = _Best(-1.0, 0, {})
 
@@ -245,7 +269,9 @@ class _Refining:
     def improve(self, progress: float) -> tuple[float, float]:
         """One step; the loss and the share of configurations that were left out."""
         fall = 0.02 + 0.49 * (1 + math.cos(math.pi * progress))
-        self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * fall
+        rise = min(1.0, (self.step + 1) / WARM_UP)
+        self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * rise * fall
+        self.step += 1
         places = max(1, self.settings.batch // GROUP)
         rows = torch.randint(len(self.conditions), (places,), generator=self.rng)
         loss, found = self.loss(rows)
@@ -262,7 +288,10 @@ class _Refining:
         """Of configurations made at rows (n,) of the conditions, a group at each, and of what."""
         cvs = self.conditions[rows].repeat_interleave(GROUP, 0)
         condition = self.gan.conditions.encode(cvs).float()
-        made = self.generator.sample(condition, self.rng)
+        noise = self.generator.draw_noise(condition, self.rng)
+        with torch.no_grad():
+            torsions, _ = self.generator.bent_torsions(noise, condition)
+        made, _ = self.generator.at_torsions(torsions, noise.z, condition)
         found = divergence(self.generator, self.target, made, condition, cvs)
         log_q = self.generator.log_prob_of_torsions(made.detach(), condition).view(-1, GROUP)
         each = found.bounded().view(-1, GROUP)

@@ -47,7 +47,6 @@ WARM_UP = 100  # steps over which the learning rate rises
 Inconsistency = Callable[[Tensor, Tensor], Tensor]
 
 logger = logging.getLogger("openmm_cgan")
-rows_told = logging.getLogger("openmm_cgan.training")  # for who listens: TensorBoard
 
 
 def train(
@@ -106,7 +105,7 @@ def train(
             training.require_finite(checkpoint)
             if training.progress() >= 1 or training.step % settings.report_every == 0:
                 training.report()
-                rows_told.debug("a row of the history", extra={"row": training.history[-1]})
+                logger.getChild("training").debug("a row", extra={"row": training.history[-1]})
                 bar.set_postfix(held_out=f"{training.history[-1]['held_out']:.4f}")
                 if checkpoint is not None:
                     training.save(checkpoint)

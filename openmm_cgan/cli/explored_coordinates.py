@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,17 +111,22 @@ class Seen:
     halves : (Estimate, Estimate)
     crossings : int
         From one state to the other, by frames.
+    unknown : str
+        Why there is no number; empty where there is one.
     """
 
     whole: Estimate
     halves: tuple[Estimate, Estimate]
     crossings: int
+    unknown: str = ""
 
     def why_not(self, tolerance: float) -> str:
         """Why it is no number yet; empty where it is."""
-        value, error = self.whole
-        if not np.isfinite(value) or self.crossings < CROSSINGS:
+        error = self.whole[1]
+        if self.crossings < CROSSINGS:
             return f"the run went {self.crossings} times between the states, {CROSSINGS} needed"
+        if self.unknown:
+            return self.unknown
         if not error <= tolerance:
             return f"its error is {error:.2f} kJ/mol, {tolerance:g} wanted"
         first, second = self.halves
@@ -191,11 +195,9 @@ def look(place: ExplorationFolder) -> Seen:
     sides = difference.sides(run.frames.cvs, run.frames.variables)
     n, late = len(run.frames), round(LEFT_OUT * len(run.frames))
     middle = (late + n) // 2
-    return Seen(
-        _estimate(run, late, n, place),
-        (_estimate(run, late, middle, place), _estimate(run, middle, n, place)),
-        crossings(sides),
-    )
+    whole, unknown = _estimate(run, late, n, place)
+    halves = _estimate(run, late, middle, place)[0], _estimate(run, middle, n, place)[0]
+    return Seen(whole, halves, crossings(sides), unknown)
 
 
 def crossings(sides: NDArray[np.int64]) -> int:
@@ -214,10 +216,13 @@ def crossings(sides: NDArray[np.int64]) -> int:
     return int((np.diff(arrived) != 0).sum())
 
 
-def _estimate(run: BiasedRun, first: int, last: int, place: ExplorationFolder) -> Estimate:
-    part: Any = replace(run, frames=run.frames.select(slice(first, last)))
+def _estimate(
+    run: BiasedRun, first: int, last: int, place: ExplorationFolder
+) -> tuple[Estimate, str]:
+    """The difference of some frames, and why there is none."""
+    part = replace(run, frames=run.frames.select(slice(first, last)))
     try:
         samples = reweight_runs([part], skip=0.0, seed=place.settings.seed)
-        return place.difference.estimate(samples)
-    except ValueError:
-        return Estimate(float("nan"), float("nan"))  # a state was not visited
+        return place.difference.estimate(samples), samples.unknown
+    except ValueError as none:  # a state was not visited
+        return Estimate(float("nan"), float("nan")), str(none)

@@ -244,7 +244,7 @@ class FlowGenerator(nn.Module):
 
     def from_noise(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Features (n, n_features) of noise and conditions (n, n_condition), log densities (n,)."""
-        torsions_BP, log_prob = self._bent(noise, condition)
+        torsions_BP, log_prob = self.bent_torsions(noise, condition)
         features, log_prob_of_stiff = self.at_torsions(torsions_BP, noise.z, condition)
         return features, log_prob + log_prob_of_stiff
 
@@ -316,7 +316,7 @@ class FlowGenerator(nn.Module):
     def draw_latent(self, condition: Tensor, rng: torch.Generator) -> Tensor:
         """Latent numbers (n, n_normal + n_angles), one row for each condition."""
         noise = self.draw_noise(condition, rng)
-        return torch.cat([noise.z, self._bent(noise, condition)[0]], dim=1)
+        return torch.cat([noise.z, self.bent_torsions(noise, condition)[0]], dim=1)
 
     def to_latent(self, features: Tensor, condition: Tensor) -> Tensor:
         """Latent numbers (n, n_normal + n_angles) from which `from_latent` makes features."""
@@ -344,7 +344,7 @@ class FlowGenerator(nn.Module):
         features, log_normal = self.at_torsions(torsions_BP, z_BL, condition)
         return features, log_angles + log_normal, log_angles
 
-    def _bent(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def bent_torsions(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Torsions (n, P) of noise, and their log density (n,)."""
         log_prob = condition.new_full((len(condition),), -self.n_pairs * LOG_2PI)
         torsions_BP = condition.new_zeros(len(condition), 0)

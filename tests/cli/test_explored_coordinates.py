@@ -64,7 +64,7 @@ def test_crossings_are_arrivals(sides: list[int], expected: int) -> None:
         ((11.9, 0.3), ((11.8, 0.4), (12.1, 0.4)), 9, "9 times between the states"),
         ((11.9, 0.8), ((11.8, 0.4), (12.1, 0.4)), 20, "error is 0.80 kJ/mol, 0.5 wanted"),
         ((11.9, 0.3), ((10.8, 0.3), (12.1, 0.4)), 20, "halves differ by 2.6 standard errors"),
-        ((NAN, NAN), ((NAN, NAN), (NAN, NAN)), 20, "20 times between the states"),
+        ((NAN, NAN), ((NAN, NAN), (NAN, NAN)), 20, "error is nan"),
         ((11.9, NAN), ((11.8, 0.4), (12.1, 0.4)), 20, "error is nan"),
         ((11.9, 0.3), ((11.8, NAN), (12.1, 0.4)), 20, "halves differ by nan"),
     ],
@@ -76,6 +76,12 @@ def test_a_number_is_claimed_only_where_all_speaks_for_it(
     seen = Seen(Estimate(*whole), (Estimate(*first), Estimate(*second)), n)
     assert words in seen.why_not(0.5)
     assert bool(seen.why_not(0.5)) == bool(words)
+
+
+def test_why_weights_tell_nothing_is_passed_on() -> None:
+    nothing = Estimate(NAN, NAN)
+    seen = Seen(nothing, (nothing, nothing), 20, "worth 8 frames")
+    assert seen.why_not(0.5) == "worth 8 frames"
 
 
 def test_too_short_it_says_why_and_leaves_a_cv_that_inputs_name(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Annealed moves of chains with a flow: weights against densities in closed form, and live runs."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import GridConditions
 from openmm_cgan.proposals.selection import choose
 from openmm_cgan.proposals.weights import noisy_conditions
-from openmm_cgan.reporters.moves import AnnealedMove, Schedule
+from openmm_cgan.reporters.moves import AnnealedMove, Schedule, pilot
 from openmm_cgan.reporters.moves.annealing import annealed
+from openmm_cgan.reporters.settings import ProposalSettings
 from tests.cases.chain_flow import ChainPotential, chain_flow
-from tests.cases.chain_sampler import INPUTS, RANGES
+from tests.cases.chain_sampler import INPUTS, RANGES, internal_of
 from tests.cases.chain_targets import (
     CASES,
     KT,
@@ -28,6 +30,7 @@ from tests.cases.chain_targets import (
     screen_of,
     weighted_p_value,
 )
+from tests.cases.exact_runs import HELD, make_run, propose
 
 PATHS = Schedule(levels=(0.5,), steps=(0.7,))
 N = 6000
@@ -131,6 +134,57 @@ def test_a_factor_left_out_fails_the_same_test(
 # ---- moves
 
 
+def test_a_flow_maps_back_to_where_it_came_from(tmp_path: Path) -> None:
+    """And slopes by its latent numbers are those of differences."""
+    move = move_of(CASES["auxiliary"], tmp_path)
+    latent, conditions = move.drawn(50, np.random.default_rng(1))
+    points = move.evaluate(latent, conditions)
+    alive = np.isfinite(points.log_ratios)
+    assert alive.sum() > 30
+    back = move._map.latent(points.positions, conditions)
+    np.testing.assert_allclose(back[alive], latent[alive], atol=1e-8)
+    step = 1e-6 * np.random.default_rng(2).standard_normal(latent.shape)
+    ahead, behind = (move.evaluate(latent + s * step, conditions) for s in (1, -1))
+    rows = alive & np.isfinite(ahead.log_ratios) & np.isfinite(behind.log_ratios)
+    rise = (ahead.log_ratios[rows] - behind.log_ratios[rows]) / 2e-6
+    np.testing.assert_allclose(
+        rise, (points.gradients * step).sum(axis=1)[rows] / 1e-6, rtol=1e-4, atol=1e-3
+    )
+    rise = (ahead.log_angles[rows] - behind.log_angles[rows]) / 2e-6
+    np.testing.assert_allclose(
+        rise, (points.angle_slopes * step).sum(axis=1)[rows] / 1e-6, rtol=1e-4, atol=1e-3
+    )
+
+
+def test_populations_of_two_wells_are_the_analytic_ones_in_a_run(tmp_path: Path) -> None:
+    chain = HELD
+    run = make_run(tmp_path, INPUTS["phi"] + "PRINT ARG=phi FILE=C STRIDE=100\n", chain)
+    settings = ProposalSettings(candidates=8, annealing_steps=1)
+    flow = chain_flow(chain, run.bias.variables)
+    reporter = propose(
+        run, tmp_path / "p.csv", 20, mode="annealed", sampler=flow, settings=settings
+    )
+    positive = []
+    for _ in range(300):
+        run.simulation.step(20)
+        x = run.simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
+        positive.append(internal_of(x[None])["phi"][0] > 0)
+    moved = reporter.counts()["accepted"] / 300
+    expected = chain.share_positive(T)
+    # a frame is another one's copy, as to its well, unless a move came between
+    error = np.sqrt(expected * (1 - expected) * (2 - moved) / moved / 300)
+    assert abs(np.mean(positive) - expected) < 3.5 * error
+    assert error < 0.15
+    with (tmp_path / "p.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["mode"] for row in rows} == {"annealed"}
+    energies = [int(row["energies"]) for row in rows]
+    assert max(energies) <= 2 * 9, (
+        "each candidate and the current one, and once more unless dropped"
+    )
+    assert np.mean(energies) > 9
+
+
 def moved(move: AnnealedMove, x: NDArray, n_moves: int) -> NDArray:
     """Many chains at once, each moved in the way of AnnealedMove.attempt."""
     rng, n = np.random.default_rng(7), len(x)
@@ -149,11 +203,41 @@ def test_exact_samples_stay_so_if_the_noise_of_conditions_is_weighed(
     with_noise: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not with_noise:  # as if the distance that was asked for had been met
-        name = "openmm_cgan.reporters.moves.exact.log_condition_noise"
+        name = "openmm_cgan.reporters.moves.weighing.log_condition_noise"
         monkeypatch.setattr(name, lambda conditions, cvs, *more: np.zeros(len(cvs)))
     case = CASES["auxiliary"]
     x = case.chain.sample(3000, T, seed=5)
     after = moved(move_of(case, tmp_path), x, 15)
     assert (after != x).any(axis=(1, 2)).mean() > 0.2
     assert (sampled_p_value(case, after) > RIGHT) == with_noise
-    assert (sampled_p_value(case, after) < WRONG) != with_noise
+    assert (sampled_p_value(case, after) < 0.01 * RIGHT) != with_noise
+
+
+# ---- the pilot
+
+
+def test_a_pilot_finds_the_same_again_and_takes_what_gives_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pilot, "PATHS", 128)
+    monkeypatch.setattr(pilot, "ROUNDS", 2)
+    move = move_of(CASES["biased"], tmp_path)
+    found = [
+        pilot.best_plan(lambda n, rng: move.evaluate(*move.drawn(n, rng)), move.space, (0, 1, 2))
+        for _ in range(2)
+    ]
+    assert found[0] == found[1]
+    best, plain = found[0]
+    assert plain.schedule == Schedule()
+    assert best.efficiency >= plain.efficiency > 0
+    assert best.candidates(500) * best.cost <= 500
+    assert pilot.Plan(Schedule(), 0.001, 1.0).candidates(500) == 500
+    assert pilot.Plan(Schedule(), 0.5, 1.0).candidates(500) == 8
+
+
+def test_a_threshold_lets_as_many_live_as_are_to() -> None:
+    first = np.random.default_rng(0).normal(size=100)
+    for survivors in (5.0, 50.0, 95.0):
+        threshold = pilot._threshold(first, survivors)
+        assert np.exp(np.minimum(first - threshold, 0)).sum() == pytest.approx(survivors)
+    assert pilot._threshold(first, 100.0) == -np.inf

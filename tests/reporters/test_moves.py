@@ -23,8 +23,11 @@ from openmm_cgan.reporters.moves import (
     possible_moves,
     settled_moves,
 )
+from openmm_cgan.reporters.moves.annealing import Schedule
+from openmm_cgan.reporters.moves.pilot import Plan
 from openmm_cgan.reporters.settings import ProposalSettings
-from tests.cases.exact_runs import Run, make_run
+from tests.cases.chain_flow import chain_flow
+from tests.cases.exact_runs import CHAIN, Run, make_run
 
 
 def asked_of(run: Run, targets: Any = "uniform") -> Asked:
@@ -50,6 +53,41 @@ def test_auto_prefers_what_is_exact(tmp_path: Path, caplog: pytest.LogCaptureFix
         "mode='auto' takes 'seed': targets are given",
         "mode='auto' takes 'seed': the generator of ChainSampler has no density",
     ]
+
+
+PLAIN = Plan(Schedule(), 0.02, 1.0)  # 20 effective candidates in 1,000 energies
+
+
+@pytest.mark.parametrize(
+    ("best", "mode", "words"),
+    [
+        (Plan(Schedule((0.5,), (0.3,)), 0.2, 2.0), "annealed", "takes 'annealed': of candidates"),
+        (Plan(Schedule((0.5,), (0.3,)), 0.05, 2.0), "exact", "takes 'exact': of candidates"),
+        (Plan(Schedule(), 0.0, 1.0), "seed", "takes 'seed': no configuration of the pilot had"),
+    ],
+)
+def test_auto_takes_what_a_pilot_finds_and_says_why(
+    best: Plan, mode: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    run = make_run(tmp_path)
+    flow = chain_flow(CHAIN, run.bias.variables)
+    name = "openmm_cgan.reporters.moves.annealed.best_plan"
+    monkeypatch.setattr(name, lambda *given: (best, PLAIN))
+    with caplog.at_level(logging.INFO, "openmm_cgan"):
+        made = ProposalReporter(tmp_path / "p.csv", 20, flow, run.bias)
+    assert made.mode == mode
+    told = [record for record in caplog.records if words in record.message]
+    assert len(told) == 1
+    assert (told[0].levelno == logging.WARNING) == (mode == "seed"), "no biased mode silently"
+
+
+def test_annealed_moves_need_latent_numbers(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    with pytest.raises(ValueError, match="ChainSampler has none: it needs latent_map"):
+        possible_moves("annealed", asked_of(run))
+    with pytest.raises(ValueError, match="targets are for seeds; mode='annealed'"):
+        possible_moves("annealed", asked_of(run, "least_visited"))
 
 
 def test_a_mode_asked_for_is_made_or_refused_in_words(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpoint
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Chain
 from tests.cases.chain_end import ChainEnd
+from tests.cases.chain_flow import chain_flow
 from tests.cases.chain_sampler import INPUTS, ChainSampler
 from tests.cases.exact_runs import CHAIN, FEW, T
 
@@ -52,7 +53,9 @@ def begin(
     simulation.context.setVelocitiesToTemperature(T, 12)
     goes_on = (folder / "run.chk").exists()
     kind = ChainEnd if mode == "local" else ChainSampler
-    sampler = kind(chain, bias.variables)
+    sampler: Any = kind(chain, bias.variables)
+    if mode == "annealed":
+        sampler = chain_flow(chain, bias.variables)
     frames = FrameReporter(folder / "frames", 7, bias, append=goes_on)
     proposals = ProposalReporter(
         folder / "proposals.csv",
@@ -62,7 +65,7 @@ def begin(
         targets="least_visited" if mode == "seed" else "uniform",
         mode=mode,
         append=goes_on,
-        settings=seeds if mode == "seed" else FEW,
+        settings=seeds if mode == "seed" else replace(FEW, annealing_steps=2),
     )
     keepers = {"bias": bias, "frames": frames, "proposals": proposals}
     if goes_on:
@@ -100,7 +103,7 @@ def columns(folder: Path) -> dict[str, NDArray]:
 @pytest.mark.parametrize(
     ("mode", "killed_at"),
     [(mode, step) for mode in ("seed", "exact") for step in (61, 119, 120, 158)]
-    + [("local", 61), ("local", 158)],
+    + [("local", 61), ("local", 158), ("annealed", 119)],
 )
 def test_a_run_goes_on_as_if_it_had_never_stopped(
     mode: str, killed_at: int, tmp_path: Path

@@ -267,7 +267,7 @@ def overlap_section(weighed: Weighed) -> Section:
     numbers = np.arange(len(shown))
     logs = np.where(shown > 1e-4, np.log10(np.maximum(shown, 1e-4)), np.nan)
     trace = heat_map(numbers, numbers, logs, "log10 of overlap")
-    layout = {"xaxis": named_axis("window"),
+    layout = {"xaxis": named_axis("window", constrain="domain"),
               "yaxis": named_axis("window", autorange="reversed", scaleanchor="x")}  # fmt: skip
     caption = "How many of the frames of one window could be of another; rows add up to 1."
     blocks: list[Block] = [Text(words if n_parts > 1 else findings[0].text + "."),

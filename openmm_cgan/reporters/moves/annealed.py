@@ -74,7 +74,7 @@ class AnnealedMove(ExactMove):
         schedule: Schedule | None = None,
     ) -> None:
         self.schedule = schedule or Schedule()
-        self._evaluated = 0
+        self.evaluated = 0
         self._asked: tuple[int | None, int | None, int] | None = None
         super().__init__(sampler, bias, potential, screen, kT, n_candidates, conditions)
 
@@ -172,7 +172,7 @@ class AnnealedMove(ExactMove):
         made = self._map.mapped(latent, conditions)
         weighed = self.weigh(made.positions, conditions, made.log_prob, with_slopes=True)
         assert weighed.slopes is not None
-        self._evaluated += weighed.evaluated
+        self.evaluated += weighed.evaluated
         slopes = weighed.slopes + self._cv_slopes(made.positions, weighed.cvs, conditions)
         angle_slopes, gradients = made.angle_slopes(), made.pulled_back(slopes)
         return Points(
@@ -190,7 +190,7 @@ class AnnealedMove(ExactMove):
         cvs, here = self._conditioned(positions, rng)
         if not np.isfinite(self.conditions.log_density(here)[0]):
             return self._kept(cvs, here[0], OUTSIDE_CONDITIONS)
-        self._evaluated = 0
+        self.evaluated = 0
         begun = self.begun(positions[None, self.atoms], here, rng)
         exactness.require_same_energy(self._running_energy, begun.energies[0], self.kT)
         paths = self.ends(begun, 1, rng)
@@ -200,7 +200,7 @@ class AnnealedMove(ExactMove):
         dropped = (ends.reasons == PASSED) & np.isneginf(paths.log_weights)
         weighed = Weighed(
             np.where(dropped, DROPPED, ends.reasons), ends.cvs, ends.energies, ends.bias,
-            paths.log_weights, self._evaluated,
+            paths.log_weights, self.evaluated,
         )  # fmt: skip
         return self._attempt(ends.positions, ends.conditions, weighed, chosen, positions)
 

@@ -64,18 +64,18 @@ def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> M
     ValueError
         If there is none.
     """
-    possible = settled_moves(wanted, asked, start.simulation)
-    first, last = possible[0], possible[-1]
-    try:
-        made = first.prepare(asked, start)
-        if first is ExactMove and AnnealedMove in possible:
-            made = _exact_or_annealed(made, AnnealedMove.prepare(asked, start))
-    except ValueError as error:  # of forces that only their energies tell, or without any weight
-        if first is last:
-            raise
-        log.warning("mode='auto' takes %r: %s", last.mode, error)
-        return last.prepare(asked, start)
-    return made
+    *firsts, last = settled_moves(wanted, asked, start.simulation)
+    while firsts:
+        kind = firsts.pop(0)
+        try:
+            made = kind.prepare(asked, start)
+            if kind is ExactMove and AnnealedMove in firsts:
+                made = _exact_or_annealed(made, AnnealedMove.prepare(asked, start))
+            return made
+        except ValueError as error:  # of forces that only their energies tell, or without weight
+            firsts = [other for other in firsts if other is not AnnealedMove]  # as the exact one
+            log.warning("mode='auto' takes %r: %s", (*firsts, last)[0].mode, error)
+    return last.prepare(asked, start)
 
 
 def _exact_or_annealed(exact: Move, annealed: AnnealedMove) -> Move:

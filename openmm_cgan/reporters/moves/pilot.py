@@ -22,13 +22,15 @@ log = logging.getLogger("openmm_cgan")
 
 Draw = Callable[[int, np.random.Generator], Points]  # so many fresh candidates, evaluated
 
-PATHS = 256  # of each trial
-LENGTHS = (0, 1, 2, 4, 8)  # numbers of levels that are tried
+PATHS = 512  # of each trial: where few of them count, the best of many trials is chance
+LENGTHS = (0, 1, 2, 4)  # numbers of levels that are tried, and twice as many while that is best
+LONGEST_PATH = 32  # levels
+UNKNOWN = 0.01  # paths
 ROUNDS, TUNING = 6, 64  # of finding the lengths of steps, and paths of each
 TUNED = 8  # levels at which they are found
 ACCEPTED = 0.75  # by the test of Metropolis, of steps as long as they should be
 SHORTEST, FIRST, LONGEST = 0.01, 0.3, math.pi / 2  # steps; a quarter turn forgets a normal number
-SURVIVORS = (1.0, 0.5, 0.25, 0.12, 0.06)  # shares of paths that may outlive their first factor
+SURVIVORS = (1.0, 0.5, 0.25)  # shares of paths that may outlive their first factor
 GOOD = 1 / 3  # of candidates that count: to evaluate each once more could gain half as many at most
 ENOUGH = 4.0  # effective candidates of a move: four moves of five are accepted then
 
@@ -118,7 +120,8 @@ def tried(schedule: Schedule, draw: Draw, space: Space, rng: np.random.Generator
         threshold = -math.inf if share == 1 else _threshold(first, share * PATHS)
         log_chances = np.minimum(first - threshold, 0.0)
         squares = np.exp(2 * (logs - logs.max()) - log_chances)
-        effective = float(weights.sum() ** 2 / squares.sum() / PATHS)
+        # of paths of which one has all the weight none is known to count
+        effective = max(float(weights.sum() ** 2 / squares.sum()) - 1.0, UNKNOWN) / PATHS
         chances = np.exp(log_chances)
         cost = (len(first) + n_levels * schedule.leaps * chances.sum()) / PATHS
         plans.append(Plan(replace(schedule, log_threshold=threshold), effective, cost))
@@ -157,9 +160,13 @@ def best_plan(draw: Draw, space: Space, lengths: Sequence[int] = LENGTHS) -> tup
     plans = [plain] if 0 in lengths else []
     longer = [n for n in lengths if n > 0]
     tuned = tuned_steps(draw, space, rng) if longer else np.full(TUNED, FIRST)
-    for n in longer:
+    while longer:
+        n = longer.pop(0)
         levels = levels_of(n)
         found = tried(Schedule(levels, steps_at(levels, tuned)), draw, space, rng)
         log.debug("pilot: %s", max(found, key=lambda plan: plan.efficiency))
         plans += found
+        best = max(plans, key=lambda plan: plan.efficiency)
+        if not longer and len(lengths) > 1 and best in found and 2 * n <= LONGEST_PATH:
+            longer = [2 * n]
     return max(plans, key=lambda plan: plan.efficiency), plain
