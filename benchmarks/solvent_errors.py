@@ -55,7 +55,7 @@ def report(folder: Path, lengths: Lengths, kT: float) -> dict[str, Any]:
         for k, repeat in enumerate(repeats)
         if _is_whole(repeat, kind)
     }
-    found: dict[str, Any] = {"repeats": len(repeats), "lengths": lengths._asdict()}
+    found: dict[str, Any] = {"lengths": lengths._asdict()}
     over = [repeat for repeat in repeats if (repeat / "metad" / "state.xml").exists()]
     metad = [[_by_hills(repeat / "metad", share, kT) for share in SHARES] for repeat in over]
     found["metad"] = {
