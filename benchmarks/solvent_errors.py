@@ -55,7 +55,7 @@ def report(folder: Path, lengths: Lengths, kT: float) -> dict[str, Any]:
         for k, repeat in enumerate(repeats)
         if _is_whole(repeat, kind)
     }
-    found: dict[str, Any] = {"repeats": len(repeats), "lengths": lengths._asdict()}
+    found: dict[str, Any] = {"lengths": lengths._asdict()}
     over = [repeat for repeat in repeats if (repeat / "metad" / "state.xml").exists()]
     metad = [[_by_hills(repeat / "metad", share, kT) for share in SHARES] for repeat in over]
     found["metad"] = {
@@ -81,7 +81,17 @@ def report(folder: Path, lengths: Lengths, kT: float) -> dict[str, Any]:
 def write_results(case: str, found: dict[str, Any]) -> None:
     """Keep what was found of a case, beside that of others."""
     there = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    write_atomically(RESULTS, json.dumps(there | {case: found}) + "\n")
+    text = json.dumps(there | {case: _known(found)}, allow_nan=False)
+    write_atomically(RESULTS, text + "\n")
+
+
+def _known(found: Any) -> Any:
+    """The same with None in place of what is infinite or NaN, which JSON has no words for."""
+    if isinstance(found, dict):
+        return {name: _known(value) for name, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_known(value) for value in found]
+    return found if not isinstance(found, float) or np.isfinite(found) else None
 
 
 def _is_whole(repeat: Path, kind: str) -> bool:

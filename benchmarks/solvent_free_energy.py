@@ -15,6 +15,9 @@ exp(-F/kT) at the phi of the window.
 
     python benchmarks/solvent_free_energy.py CASE [--repeats N] [--shared] [--folder FOLDER]
 
+A window of 55 ps is short: psi turns in it once or not at all, and errors are infinite where
+windows do not overlap by what is independent in them. Longer windows (CASES) cost accordingly.
+
 A killed run goes on where it was. Results go to results/solvent_free_energy.json beside this file.
 """
 
