@@ -33,6 +33,7 @@ from kill_runs import KINDS, Kind, prepare
 from provenance import in_words, provenance
 
 from openmm_cgan.frames import read_frames
+from openmm_cgan.run_folders import COMMANDS
 
 COLUMNS = ("positions", "cvs", "bias", "step", "time", "segment", "settling")
 NOT_COMPARED = (".chk", ".old", ".log", ".png", ".journal", ".lock")
@@ -134,7 +135,7 @@ def contents(root: Path) -> dict[str, str]:
             found |= {f"{name}.{key}": digest(array) for key, array in arrays.items()}
         if not path.is_file() or path.suffix in (".h5md", *NOT_COMPARED):
             continue
-        if path.name.startswith((".", "bck.", "later.")):
+        if path.name.startswith((".", "bck.", "later.")) or path.name == COMMANDS:
             continue
         if path.suffix == ".npz":
             with np.load(path) as archive:

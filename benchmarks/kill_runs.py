@@ -224,7 +224,7 @@ def _run_command(folder: Path, prepared: Path) -> None:
     _command(
         "run", prepared / "start.pdb", "--plumed", prepared / "plumed.dat", "--out", folder / "run",
         "--forcefield", "amber96.xml", "--platform", "Reference", "--frames-every", 70,
-        "--checkpoint-every", 400, *what,
+        "--checkpoint-every", 400, "--no-report", *what,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def place_by_plumed():
     """What FUNNEL_PS gives, from other actions of PLUMED's."""
     axis = (B - A) / np.linalg.norm(B - A)
     along = "+".join(
-        f"({n!r})*({c}-({a!r}))" for c, n, a in zip("xyz", axis.tolist(), A, strict=True)
+        f"({n!r})*({c}-({a!r}))" for c, n, a in zip("xyz", axis.tolist(), A.tolist(), strict=True)
     )
     square = "+".join(f"({c}-({a!r}))^2" for c, a in zip("xyz", A.tolist(), strict=True))
     return (

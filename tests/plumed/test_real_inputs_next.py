@@ -266,7 +266,7 @@ def test_the_record_of_a_ratchet_is_plumeds(tmp_path):
     )
     driven(text + PRINTED, tmp_path, frames_in(None, 40), forces=None)
     compare(tmp_path, "COLVAR", tolerance=2e-6)
-    refused = PlumedInputError, "noise is not native"
+    refused = PlumedInputError, "NOISE: natively with SEED="
     with pytest.raises(refused[0], match=refused[1]):
         read_actions(read_statements("d: DISTANCE ATOMS=1,5\nABMD ARG=d TO=1 KAPPA=1 NOISE=1", "x"))
 
