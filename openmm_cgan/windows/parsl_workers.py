@@ -71,21 +71,22 @@ def parsl_config(cluster: Cluster, root: Path) -> Any:
         number = os.cpu_count()
     # Parsl itself looks for its scripts in PATH, which has no environment that was not activated
     python = "python" if cluster.worker_init else shlex.quote(sys.executable)
-    here = {"address": "127.0.0.1", "loopback_address": "127.0.0.1"}
+    some: dict[str, Any] = {} if number is None else {"max_workers_per_node": number}
+    if cluster.scheduler == "local":
+        some |= {"address": "127.0.0.1", "loopback_address": "127.0.0.1"}
     workers = HighThroughputExecutor(
         label="windows",
         provider=_provider(cluster),
         launch_cmd=DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", f"{python} -m {POOL}", 1),
         interchange_launch_cmd=[sys.executable, "-m", INTERCHANGE],
         cores_per_worker=cluster.cpus,
-        **({} if number is None else {"max_workers_per_node": number}),
         available_accelerators=cluster.gpus_per_node,  # each worker sees one
         heartbeat_period=NEAR if cluster.scheduler == "local" else HEARTBEAT,
         heartbeat_threshold=SILENCE,
         block_error_handler=windowed_error_handler,  # several jobs in a row; one may be lost
         encrypted=True,  # tasks are pickles: nobody else on the network may send one
         worker_logdir_root=str(folder),
-        **(here if cluster.scheduler == "local" else {}),
+        **some,
     )
     return Config([workers], retries=0, run_dir=str(folder), strategy_period=1)
 
