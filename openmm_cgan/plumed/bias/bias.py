@@ -28,7 +28,7 @@ from openmm_cgan.plumed.backends import (
 from openmm_cgan.plumed.bias.presence import Presence, free_force_group, require_no_foreign
 from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
 from openmm_cgan.plumed.bias.serials import topology_beside
-from openmm_cgan.plumed.bias.watch import RunWatch, require_begun, require_felt
+from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import restrained_text
 from openmm_cgan.plumed.native.backend import NativeBackend
@@ -376,11 +376,11 @@ class PlumedBias:
         Raises
         ------
         ValueError
-            If it depends on more than `variables`, on hills that `attach` is to read, or on PLUMED.
+            If a bias depends on something else than `variables`, or only PLUMED itself knows it.
         """
-        require_begun(self)
-        step = self.simulation.currentStep if self.simulation else 0
-        return self._engine.bias_of_cvs(cv_rows(cvs, self.variables), step)
+        cvs = cv_rows(cvs, self.variables)
+        step = 0 if self.simulation is None else self.simulation.currentStep
+        return self._engine.bias_of_cvs(cvs, step)
 
     def move_restraint(self, context: openmm.Context, centres: Any) -> None:
         """Move the centre of the restraint of a `restrained` bias, in a living Context.

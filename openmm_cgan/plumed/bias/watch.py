@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import openmm
 
@@ -69,25 +69,6 @@ def require_felt(integrator: openmm.Integrator, groups: set[int]) -> None:
             f"groups {sorted(felt)} only: it would not act. Name its group in the integrator, as "
             f"MTSLangevinIntegrator(..., [..., ({left[0]}, 1)]), or choose one that is integrated "
             "and has no other force: bias.add_to(system, force_group=1)"
-        )
-
-
-def require_begun(bias: Any) -> None:
-    """Raise where a bias grows, goes on from an earlier run, and has not read what that left.
-
-    Parameters
-    ----------
-    bias : PlumedBias
-
-    Raises
-    ------
-    ValueError
-    """
-    if bias.restart and not bias.static and bias.simulation is None:
-        raise ValueError(
-            f"{bias.source} goes on from an earlier run, whose hills are read when the bias is "
-            "attached: before that its bias is not known; attach it first, or make it without "
-            "restart (RESTART in the input) for a bias that begins at zero"
         )
 
 
