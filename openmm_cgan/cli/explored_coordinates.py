@@ -81,12 +81,16 @@ def find_coordinates(
     wall = learned.plumed_lines(path, LABEL).splitlines()[-1]
     remark = f"# a bias along them needs a wall where nothing was learned:\n# {wall}\n"
     write_atomically(folder / CVS, f"{lines}{remark}PRINT ARG={names} STRIDE=100 FILE=COLVAR\n")
-    rounds = len(list(place.glob("round-*")))
     say(
-        f"{learned.n_coordinates} coordinates after {rounds} rounds of {settings.steps} steps; "
-        f"eigenvalues {learned.found.eigenvalues.round(3).tolist()}; {folder / CVS} names them"
+        f"{learned.n_coordinates} coordinates after {_rounds_made(folder)} rounds of "
+        f"{settings.steps} steps; eigenvalues {learned.found.eigenvalues.round(3).tolist()}; "
+        f"{folder / CVS} names them"
     )
     return learned
+
+
+def _rounds_made(folder: Path) -> int:
+    return len(list((folder / COORDINATES).glob("round-*")))
 
 
 def rounds_of(place: ExplorationFolder) -> RoundSettings:
@@ -155,8 +159,8 @@ def explore_without_cvs(
     """
     settings = place.settings
     learned = find_coordinates(place.molecule, place.folder, rounds, say)
-    spent = len(list((place.folder / COORDINATES).glob("round-*"))) * rounds.steps
     path = (place.folder / COORDINATES / MODEL).absolute()
+    spent = _rounds_made(place.folder) * rounds.steps
     height = HEIGHT * GAS_CONSTANT * settings.temperature
     factor = max(2.0, settings.barrier / (GAS_CONSTANT * settings.temperature))
     text = learned.plumed_lines(path, LABEL) + metadynamics_along(learned, height, PACE, factor)

@@ -80,15 +80,11 @@ def alanine_dipeptide(basin: str | None = None, constraints: Any = app.HBonds) -
     """
     if basin is not None and basin not in BASINS:
         raise ValueError(f"basin is {basin!r}, expected one of {', '.join(BASINS)} or None")
-    with files("openmm_cgan").joinpath("data/alanine_dipeptide.pdb").open() as file:
-        pdb = app.PDBFile(file)
-    system = app.ForceField("amber96.xml").createSystem(
-        pdb.topology, nonbondedMethod=app.NoCutoff, constraints=constraints
-    )
-    positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-    if basin is not None:
-        positions = _minimised(system, _turned(positions, *BASINS[basin]))
-    return Molecule(pdb.topology, system, positions)
+    made = _in_vacuum("alanine_dipeptide", constraints)
+    if basin is None:
+        return made
+    turned = _turned(made.positions, *BASINS[basin])
+    return Molecule(made.topology, made.system, _minimised(made.system, turned))
 
 
 def valine_dipeptide(constraints: Any = app.HBonds) -> Molecule:
@@ -112,7 +108,12 @@ def valine_dipeptide(constraints: Any = app.HBonds) -> Molecule:
     >>> valine_dipeptide().topology
     <Topology; 1 chains, 3 residues, 28 atoms, 27 bonds>
     """
-    with files("openmm_cgan").joinpath("data/valine_dipeptide.pdb").open() as file:
+    return _in_vacuum("valine_dipeptide", constraints)
+
+
+def _in_vacuum(name: str, constraints: Any) -> Molecule:
+    """The molecule of a PDB file of ours under AMBER ff96."""
+    with files("openmm_cgan").joinpath(f"data/{name}.pdb").open() as file:
         pdb = app.PDBFile(file)
     system = app.ForceField("amber96.xml").createSystem(
         pdb.topology, nonbondedMethod=app.NoCutoff, constraints=constraints

@@ -51,6 +51,11 @@ CANDIDATES = 100  # of a move, where nothing else is asked for
 TRIED = 64  # conditions, before anything moves
 
 
+def kept_because(why: str) -> str:
+    """What the table says of a move that kept the current configuration."""
+    return f"{KEPT_CURRENT}: {why}" if why else KEPT_CURRENT
+
+
 class ExactMove:
     """Chooses between the current configuration and fresh candidates.
 
@@ -262,7 +267,7 @@ class ExactMove:
         return whole
 
     def _kept(self, cvs: NDArray, condition: NDArray, reason: str) -> Attempt:
-        return Attempt(condition, cvs, cvs, reason=f"{KEPT_CURRENT}: {reason}")
+        return Attempt(condition, cvs, cvs, reason=kept_because(reason))
 
     def _attempt(
         self, x: NDArray, conditions: NDArray, weighed: Weighed, chosen: int, positions: NDArray
@@ -272,8 +277,7 @@ class ExactMove:
         energy, cvs = float(weighed.energies[row]), weighed.cvs[row]
         reason, moved = PASSED, None
         if chosen == CURRENT:
-            why = str(weighed.reasons[0])
-            reason = f"{KEPT_CURRENT}: {why}" if why else KEPT_CURRENT
+            reason = kept_because(str(weighed.reasons[0]))
         else:
             own, onto = x[row][None], positions[self.atoms]
             moved = np.empty_like(positions)

@@ -63,9 +63,9 @@ from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.candidate_record import CandidateRecord
 from openmm_cgan.reporters.moves.exact import (
     CANDIDATES,
-    KEPT_CURRENT,
     OUTSIDE_CONDITIONS,
     TRIED,
+    kept_because,
 )
 from openmm_cgan.reporters.moves.held_rest import HeldRest, image_of, moved_variables
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
@@ -246,8 +246,7 @@ class LocalMove:
         cvs = self.bias.cv_values(positions, box)[None]
         here = noisy_conditions(cvs, self.noise, self.variables, rng)
         if not self._are_drawn(here):
-            reason = f"{KEPT_CURRENT}: {OUTSIDE_CONDITIONS}"
-            return Attempt(here[0], cvs[0], cvs[0], reason=reason)
+            return Attempt(here[0], cvs[0], cvs[0], reason=kept_because(OUTSIDE_CONDITIONS))
         x, conditions, log_prob = self._made(positions, box, here, rng)
         self._watch(log_prob)
         weighed = self.weigh(x, conditions, log_prob, box)
@@ -358,8 +357,7 @@ class LocalMove:
         energy, cvs = float(weighed.energies[row]), weighed.cvs[row]
         reason, moved, velocities = PASSED, None, None
         if chosen == CURRENT:
-            why = str(weighed.reasons[0])
-            reason = f"{KEPT_CURRENT}: {why}" if why else KEPT_CURRENT
+            reason = kept_because(str(weighed.reasons[0]))
         else:
             moved = self.potential.whole(x[row : row + 1])[0]
             now = velocities_of(self._running.getState(velocities=True))
