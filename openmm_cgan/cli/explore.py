@@ -88,7 +88,7 @@ def explore(
         rounds_of,
     )
     from openmm_cgan.cli.molecule_files import MoleculeFiles, molecule_of
-    from openmm_cgan.explore.circle import RECORD
+    from openmm_cgan.explore.circle import RECORD, TABLE
     from openmm_cgan.explore.circle import explore as explored
     from openmm_cgan.explore.settings import ExploreSettings
 
@@ -114,7 +114,8 @@ def explore(
             outcome = explore_without_cvs(place, rounds_of(place), click.echo)
         else:
             outcome = explored(Workshop(place), settings, out, say=click.echo)
-    click.echo(f"{outcome.evaluations:,} force evaluations; see {out / 'decisions.csv'}")
+    what = out if learned else out / TABLE
+    click.echo(f"{outcome.evaluations:,} force evaluations; see {what}")
     if not outcome.converged:
         sys.exit(NOT_CONVERGED)
 

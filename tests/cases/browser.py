@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import select
@@ -90,11 +89,6 @@ class Browser:
         while not self.ask(expression):
             assert time.monotonic() < end, f"{expression} is not true after {seconds} s"
             time.sleep(0.05)
-
-    def screenshot(self, path: Path) -> None:
-        """What the page looks like, whole, as a PNG file."""
-        shot = self._call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
 
     def close(self) -> None:
         """End the browser."""
