@@ -70,8 +70,9 @@ def molecule_around(topology: Any, part: Iterable[int]) -> list[int]:
     """All atoms of the molecules that a part belongs to, the part left out, in order."""
     own, neighbours = set(part), _neighbours(topology)
     reached = set[int]()
-    for start in own - reached:
-        reached |= _reached(neighbours, start, None)
+    for start in own:
+        if start not in reached:
+            reached |= _reached(neighbours, start, None)
     return sorted(reached - own)
 
 

@@ -151,9 +151,9 @@ def moved_frames(generator: Any, features: Tensor, condition: Tensor) -> Tensor:
     The normal deviates of which the generator would make them are held, and their torsions.
     """
     with torch.no_grad():
-        noise, _ = generator.to_noise(features, condition)
+        z = generator.deviates_of(features, condition)
     torsions = generator.torsions_of(features)
-    moved: Tensor = generator.at_torsions(torsions, noise.z, condition)[0]
+    moved: Tensor = generator.at_torsions(torsions, z, condition)[0]
     return moved
 
 

@@ -24,12 +24,12 @@ from openmm_cgan.cli.judging import judge_model
 from openmm_cgan.explore.added_bias import widths_of, with_metadynamics
 from openmm_cgan.explore.circle import Step
 from openmm_cgan.explore.coverage import coverage_of, unseen_wells
-from openmm_cgan.explore.decisions import CANDIDATES, MOST_MISSED
+from openmm_cgan.explore.decisions import MOST_MISSED
 from openmm_cgan.explore.torsions import never_seen
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.metrics.judging import Judgement
 from openmm_cgan.metrics.sampling import r_hat
-from openmm_cgan.run_folders import FRAMES
+from openmm_cgan.run_folders import FRAMES, PROPOSALS
 from openmm_cgan.testsystems import Molecule
 
 if TYPE_CHECKING:
@@ -225,8 +225,8 @@ class Workshop:
         place, before = self.place, step.known.chains
         end = step.decision.steps + (0 if before is None else before.steps)
         folders = self._moved("chains", step.known.trainings, place.cvs().text, end)
-        cost = int(2 * step.decision.steps * (1 + CANDIDATES / place.settings.proposals_every))
-        return {"chains": self._together(folders, step.known.trainings, end), "cost": cost}
+        return {"chains": self._together(folders, step.known.trainings, end),
+                "cost": step.decision.cost}  # fmt: skip
 
     def _moves(self, step: Step) -> dict[str, Any]:
         """The biased run with exact moves, from both states, its frames weighed."""
@@ -236,8 +236,8 @@ class Workshop:
         folders = self._moved("moves", number, plumed, end)
         claim = claim_of_runs(folders, place.difference, place.settings.seed, place.folder)
         chains = self._together(folders, number, end)
-        cost = int(2 * step.decision.steps * (1 + CANDIDATES / place.settings.proposals_every))
-        return {"claim": vars(claim), "chains": chains, "moves_steps": end, "cost": cost}
+        return {"claim": vars(claim), "chains": chains, "moves_steps": end,
+                "cost": step.decision.cost}  # fmt: skip
 
     def _moved(self, kind: str, number: int, plumed: str | Path, end: int) -> list[Path]:
         """Two runs with exact moves, one from each state; their folders."""
@@ -262,7 +262,7 @@ class Workshop:
         circle = (-np.pi, np.pi)
         for torsion in self.place.hidden():
             apart[torsion.name] = r_hat([torsion.values(r.positions) for r in late], circle)
-        tried = [row for folder in folders for row in _accepted(folder / "proposals.csv")]
+        tried = [row for folder in folders for row in _accepted(folder / PROPOSALS)]
         missed = self._missed(number, Frames.concatenate(late))
         accepted = float(np.mean(tried))
         return {"steps": steps, "accepted": accepted, "r_hat": apart, "missed": missed}

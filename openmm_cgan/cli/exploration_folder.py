@@ -93,18 +93,16 @@ class ExplorationFolder:
             retries=RETRIES,
             atoms="all" if self.molecule.system.usesPeriodicBoundaryConditions() else None,
         )
-        system = openmm.XmlSerializer.clone(self.molecule.system)
-        molecule = replace(self.molecule, system=system)
-        if start is not None:
-            molecule = replace(molecule, positions=start)
+        run = replace(run, **changes)
+        molecule = self.molecule if start is None else replace(self.molecule, positions=start)
         folder = self.folder / name
         begun = (folder / RECORD).exists()
         before = int(read_json(folder / RECORD)["end_step"]) if begun else 0
         folder.parent.mkdir(parents=True, exist_ok=True)
         asked = None if before == end else end - before
         if begun and before < end:
-            run_biased(_fresh(molecule), plumed, None, folder, replace(run, **changes), True)
-        run_biased(molecule, plumed, asked, folder, replace(run, **changes), begun)
+            run_biased(_fresh(molecule), plumed, None, folder, run, True)
+        run_biased(_fresh(molecule), plumed, asked, folder, run, begun)
 
     def input(self) -> str | Path:
         """The input of biased runs."""
@@ -112,7 +110,7 @@ class ExplorationFolder:
 
     def cvs_file(self) -> Path:
         """The CVs alone, as a file."""
-        return self.folder / LOOK / "plumed.dat"
+        return self.folder / LOOK / INPUT
 
     def hidden(self) -> list[TurningTorsion]:
         """Torsions that no CV is."""

@@ -13,7 +13,6 @@ import click
 from openmm_cgan.cli.config_file import Key, schema_of
 from openmm_cgan.cli.options import FILE
 
-TABLES = ("system", "run", "train", "windows", "free-energy", "explore", "cluster")
 HEADS = {
     "system": "The molecule. Paths are those of this file's folder.",
     "run": "Biased MD that keeps frames: openmm-cgan run --config FILE",
@@ -23,6 +22,7 @@ HEADS = {
     "explore": "Or all of it by one command: openmm-cgan explore --config FILE",
     "cluster": "Where the windows are run.",
 }
+TABLES = tuple(HEADS)
 ENDINGS = {
     ".pdb": "structure", ".ent": "structure", ".cif": "structure", ".mmcif": "structure",
     ".pdbx": "structure", ".prmtop": "prmtop", ".parm7": "prmtop", ".inpcrd": "inpcrd",

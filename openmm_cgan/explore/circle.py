@@ -11,7 +11,7 @@ import csv
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -167,7 +167,7 @@ def with_measurement(known: Evidence, decision: Decision, found: Mapping[str, An
     changes: dict[str, Any] = {
         name: RECORDS[name].of(value) if name in RECORDS and value is not None else value
         for name, value in found.items()
-        if name in asdict(known) and name not in ("spent", "seconds")
+        if name in vars(known) and name not in ("spent", "seconds")
     }
     if decision.action in (BIAS, EXTEND, OPPOSITE):
         changes |= {"generator": None, "claim": None, "chains": None, "generated": 0}

@@ -23,6 +23,7 @@ from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.doubts import LEAST_EFFECTIVE
 from openmm_cgan.free_energy.overlap import weakest_link
 from openmm_cgan.free_energy.pareto import pareto_k
+from openmm_cgan.proposals.weights import kish_effective_sample_size
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -59,7 +60,7 @@ def claim_by_weights(
     sides = difference.sides(samples.cvs, samples.variables)
     value, error, unknown = _number(samples, difference)
     states = [samples.log_weights[sides == side] for side in (0, 1)]
-    effective = min(_kish(logs) for logs in states)
+    effective = min(kish_effective_sample_size(logs) for logs in states)
     # of each state by itself: one that is rare has a tail of its own
     heavy = max((pareto_k(logs) if len(logs) else np.inf) for logs in states)
     if not unknown and effective < LEAST_EFFECTIVE:
@@ -94,13 +95,6 @@ def _number(samples: WeightedSamples, difference: StateDifference) -> tuple[floa
     except ValueError as none:
         return UNKNOWN, UNKNOWN, str(none)
     return value, error, "" if np.isfinite(error) else "windows do not all overlap"
-
-
-def _kish(logs: NDArray[np.float64]) -> float:
-    if not len(logs):
-        return 0.0
-    weights = np.exp(logs - logs.max())
-    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def claim_by_runs(

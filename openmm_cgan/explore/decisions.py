@@ -200,11 +200,11 @@ def _of_claim(known: Evidence, settings: ExploreSettings) -> Decision | None:
     chains = known.chains
     if chains is None:
         why = f"+-{claim.error:.2f} kJ/mol, halves agree: chains from opposite starts try it"
-        return _chains(settings.chain_steps, settings, why)
+        return _with_moves(CHAINS, settings.chain_steps, settings, why)
     if not (why := doubt_of_chains(chains)):
         return None
     if chains.missed <= MOST_MISSED and chains.steps < LONGEST * settings.chain_steps:
-        return _chains(chains.steps, settings, why)
+        return _with_moves(CHAINS, chains.steps, settings, why)
     return _again(known, settings, why)
 
 
@@ -233,9 +233,10 @@ def _weighed_again(known: Evidence, settings: ExploreSettings, why: str) -> Deci
     return Decision(WEIGH, why, n, n)
 
 
-def _chains(steps: int, settings: ExploreSettings, why: str) -> Decision:
+def _with_moves(action: str, steps: int, settings: ExploreSettings, why: str) -> Decision:
+    """Two runs with exact moves."""
     cost = 2 * steps * (1 + CANDIDATES / settings.proposals_every)
-    return Decision(CHAINS, why, steps, int(cost))
+    return Decision(action, why, steps, int(cost))
 
 
 def _instead(known: Evidence, settings: ExploreSettings, why: str) -> Decision:
@@ -248,9 +249,7 @@ def _instead(known: Evidence, settings: ExploreSettings, why: str) -> Decision:
     refused = chains is not None and chains.accepted < LEAST_ACCEPTED
     if made.why_not_exact or made.share < LEAST_SHARE or refused:
         return _windows(known, settings, why)
-    steps = known.moves_steps or settings.moves_steps
-    cost = 2 * steps * (1 + CANDIDATES / settings.proposals_every)
-    return Decision(MOVES, why, steps, int(cost))
+    return _with_moves(MOVES, known.moves_steps or settings.moves_steps, settings, why)
 
 
 def _windows(known: Evidence, settings: ExploreSettings, why: str) -> Decision:

@@ -12,6 +12,7 @@ from torch import Tensor
 from openmm_cgan.internal_coordinates.local_geometry import TOUCHING
 from openmm_cgan.internal_coordinates.molecule import MoleculeGraph
 from openmm_cgan.internal_coordinates.neighbours import near_pairs
+from openmm_cgan.internal_coordinates.part_rows import SOLVENT
 from openmm_cgan.internal_coordinates.superposition import superposed
 from openmm_cgan.topologies import openmm_topology
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 ROUNDS = 4  # of moving frames onto their mean
 AROUND, GLANCES = 0.6, 20  # nm from a part, in any of so many frames: what it stands among
-SOLVENT = 3  # atoms: molecules of no more are no rest to stand among
 BROKEN = 0.6  # nm: a longer bond means a molecule cut by the periodic boundary
 
 

@@ -227,6 +227,18 @@ class FlowGenerator(nn.Module):
         """
         y_BL, torsions_BP = self._split(features)
         (angles_BP, wells_BP), log_prob = self._unbent(torsions_BP, condition)
+        z_BL, log_prob = self._straightened(y_BL, torsions_BP, condition, log_prob)
+        return Noise(angles_BP, wells_BP, z_BL), log_prob
+
+    def deviates_of(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Normal deviates (n, n_linear) of which `at_torsions` makes features."""
+        y_BL, torsions_BP = self._split(features)
+        return self._straightened(y_BL, torsions_BP, condition, torsions_BP.new_zeros(()))[0]
+
+    def _straightened(
+        self, y_BL: Tensor, torsions_BP: Tensor, condition: Tensor, log_prob: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Deviates (n, L) of stiff features, and their log density beside that of torsions."""
         given_BG = _given(torsions_BP, condition)
         z_BL = y_BL - torch.addmm(self.mean[0], given_BG, self.mean[1:])
         z_BL = torch.linalg.solve_triangular(self.spread, z_BL.T, upper=False).T
@@ -240,7 +252,7 @@ class FlowGenerator(nn.Module):
             log_prob = log_prob - log_scale
             z_BL = torch.cat([kept, moved], dim=1)
         log_prob = log_prob - 0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
-        return Noise(angles_BP, wells_BP, z_BL), log_prob
+        return z_BL, log_prob
 
     def from_noise(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Features (n, n_features) of noise and conditions (n, n_condition), log densities (n,)."""
@@ -320,24 +332,14 @@ class FlowGenerator(nn.Module):
 
     def to_latent(self, features: Tensor, condition: Tensor) -> Tensor:
         """Latent numbers (n, n_normal + n_angles) from which `from_latent` makes features."""
-        noise, _ = self.to_noise(features, condition)
-        return torch.cat([noise.z, self.torsions_of(features)], dim=1)
+        z_BL = self.deviates_of(features, condition)
+        return torch.cat([z_BL, self.torsions_of(features)], dim=1)
 
     def from_latent(self, latent: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features of latent numbers, differentiable.
+        """Features of latent numbers (n, n_normal + n_angles), differentiable.
 
-        Parameters
-        ----------
-        latent : Tensor, shape (n, n_normal + n_angles)
-        condition : Tensor, shape (n, n_condition)
-
-        Returns
-        -------
-        features : Tensor, shape (n, n_features)
-        log_prob : Tensor, shape (n,)
-            Log densities of the features, as `log_prob` has them.
-        log_angles : Tensor, shape (n,)
-            Those of the angles among the latent numbers [1/rad].
+        With them their log densities (n,) as `log_prob` has them, and those of the angles among
+        the latent numbers (n,) [1/rad].
         """
         z_BL, torsions_BP = latent.split([self.n_linear, self.n_pairs], dim=1)
         log_angles = self._unbent(torsions_BP, condition)[1]

@@ -48,13 +48,7 @@ def choose_rows(
     chosen = None if atoms is None else [int(a) for a in atoms]
     molecule = MoleculeGraph.from_topology(topology, chosen, reference)
     molecule.require_connected()
-    wanted = [
-        tuple(molecule.local[a] for a in v.atoms)
-        for v in variables
-        if v.action in ("TORSION", "ANGLE", "DISTANCE")
-        and len(set(v.atoms)) == len(v.atoms)
-        and all(a in molecule.local for a in v.atoms)
-    ]
+    wanted = molecule.wanted(variables)
     best: list[tuple[int, ...]] = []
     merit = (-1, 0)
     for start in molecule.starts(wanted):
@@ -109,6 +103,16 @@ class MoleculeGraph:
     def local(self) -> dict[int, int]:
         """Local index of an atom of the full topology."""
         return {a: i for i, a in enumerate(self.atoms)}
+
+    def wanted(self, variables: Iterable[CollectiveVariable]) -> list[tuple[int, ...]]:
+        """Atoms of the CVs that may be coordinates."""
+        return [
+            tuple(self.local[a] for a in v.atoms)
+            for v in variables
+            if v.action in ("TORSION", "ANGLE", "DISTANCE")
+            and len(set(v.atoms)) == len(v.atoms)
+            and all(a in self.local for a in v.atoms)
+        ]
 
     @cached_property
     def hydrogen(self) -> list[bool]:

@@ -12,7 +12,7 @@ from openmm_cgan.internal_coordinates.molecule import MoleculeGraph
 from openmm_cgan.internal_coordinates.part_z_matrix import PartZMatrix
 from openmm_cgan.topologies import openmm_topology
 
-SOLVENT = 3  # atoms: nothing hangs on molecules of no more
+SOLVENT = 3  # atoms: nothing hangs on molecules of no more, or stands among them
 
 
 def part_z_matrix(
@@ -67,13 +67,7 @@ def part_z_matrix(
         one, other = local[line[0]], local[line[1]]
         molecule.neighbours[one].append(other)
         molecule.neighbours[other].append(one)
-    wanted = [
-        tuple(local[a] for a in v.atoms)
-        for v in variables
-        if v.action in ("TORSION", "ANGLE", "DISTANCE")
-        and len(set(v.atoms)) == len(v.atoms)
-        and all(a in local for a in v.atoms)
-    ]
+    wanted = molecule.wanted(variables)
     rows = molecule.place_on(list(range(n, n + len(held))), wanted)
     molecule.warn_of_linear(rows)
     used = sorted({a for row in rows for a in row if a >= n})

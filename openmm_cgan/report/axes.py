@@ -24,11 +24,16 @@ def drawn(values: ArrayLike, variable: CollectiveVariable) -> NDArray[np.float64
     return np.degrees(values) if variable.unit == "rad" else np.asarray(values, dtype=float)
 
 
+def cv_label(variable: CollectiveVariable) -> str:
+    """Name and unit of a CV as it is drawn."""
+    unit = "degrees" if variable.unit == "rad" else variable.unit
+    return f"{variable.name} / {unit}" if unit else variable.name
+
+
 def label_cv(axis: Axes, variable: CollectiveVariable, vertical: bool = False) -> None:
     """The axis of a CV: its unit, and its whole domain where it is periodic."""
-    unit = "degrees" if variable.unit == "rad" else variable.unit
     one, name = (axis.yaxis, "y") if vertical else (axis.xaxis, "x")
-    one.set_label_text(f"{variable.name} / {unit}" if unit else variable.name)
+    one.set_label_text(cv_label(variable))
     if variable.domain is None:
         return
     low, high = drawn(variable.domain, variable)

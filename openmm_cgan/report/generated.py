@@ -88,8 +88,8 @@ def plot_consistency(
     Parameters
     ----------
     consistency : MicroMacroConsistency
-    path : path, optional
-        The PNG file; none is written if omitted.
+    path : path or None
+        The PNG file; None: none is written.
     variable : CollectiveVariable
         The first CV, along which everything is drawn.
     identity : Identity, optional

@@ -40,7 +40,8 @@ class Candidates:
     refused : dict of str to int
         Those refused, by reason.
     energies : int
-        Potential energies evaluated, each without forces; healing is not counted.
+        Potential energies evaluated, of annealed moves with forces; of local moves those of the
+        whole System, where a quick one weighs. Healing is not counted.
     effective_sample_size : float
         Kish's, of their importance weights; NaN where they have none (seeds).
     largest_weight : float

@@ -59,6 +59,12 @@ def follow_parameters(names: Set[str], running: openmm.Context, own: openmm.Cont
         own.setParameter(name, values[name])
 
 
+def energy_without(context: openmm.Context, groups: Set[int]) -> float:
+    """Potential energy [kJ/mol] in a Context, some force groups left out."""
+    state = context.getState(energy=True, groups=set(range(32)) - groups)
+    return float(state.getPotentialEnergy()._value)
+
+
 def verlet_step(integrator: openmm.Integrator) -> float:
     """A time step [ps] for Verlet's integrator of what another one integrates.
 

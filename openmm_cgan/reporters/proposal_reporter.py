@@ -181,7 +181,7 @@ class ProposalReporter:
         return {ACCEPTED: 0, **self._candidates}
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:
-        """CVs and log weights of the last candidates of exact moves.
+        """CVs and log weights of the last candidates, of moves that weigh.
 
         The bias of the run is taken out, so that they are importance weights against the unbiased
         ensemble: `metrics.effective_sample_sizes` makes of them how good the generator is, region

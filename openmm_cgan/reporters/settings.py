@@ -16,9 +16,9 @@ from openmm_cgan.quantities import has_units, kelvin, number_of_steps, numbers_o
 class ProposalSettings:
     """How a ProposalReporter proposes, heals and judges.
 
-    Exact and annealed moves look at ``temperature``, ``candidates``, ``conditions``, and at
-    ``chirality`` and ``cis_trans`` of ``screen``, the latter also at ``annealing_steps``; seeds at
-    all others.
+    Exact, annealed and local moves look at ``temperature``, ``candidates``, ``conditions``, and at
+    ``chirality`` and ``cis_trans`` of ``screen``, annealed ones also at ``annealing_steps``; seeds
+    at all but ``candidates``, ``conditions`` and ``annealing_steps``.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,14 @@ CASES = {
 }
 
 
+class Flat:
+    """Conditions that do not say how they are drawn."""
+
+    def __init__(self, drawn: Any) -> None:
+        self.draw = drawn.draw
+        self.log_density = lambda cvs: np.where(np.isfinite(drawn.log_density(cvs)), 0.0, -np.inf)
+
+
 def screen_of(chain: Chain) -> Screen:
     loose = ScreenSettings(clash_fraction=0.0, bond_tolerance=np.inf)
     return Screen(chain.topology(), chain.sample(1, T, 0)[0], None, loose)
@@ -86,22 +95,28 @@ def varied(case: Case, x: NDArray) -> dict[str, NDArray]:
 
 
 def weighted_p_value(case: Case, x: NDArray, log_weights: NDArray) -> float:
-    """p of weighted configurations: chi-square over 20 bins, each of the same probability.
+    """p of weighted configurations: the smallest of the coordinates' times their number.
 
-    The covariance of the self-normalised estimates is that of the delta method; the smallest of
-    the coordinates' p times their number (Bonferroni).
+    That is Bonferroni's correction.
     """
     w = np.exp(log_weights - log_weights.max())
     w /= w.sum()
     found = []
     for name, values in varied(case, x).items():
-        inside = np.minimum((20 * cumulative_of(case, name)(values)).astype(int), 19)
-        members = np.eye(20)[inside][:, :19]
-        difference = w @ members - 0.05
-        errors = w[:, None] * (members - 0.05)
-        chi2 = difference @ np.linalg.solve(errors.T @ errors, difference)
-        found.append(stats.chi2(19).sf(chi2))
+        found.append(chi_square_p_value(w, cumulative_of(case, name)(values)))
     return min(1.0, len(found) * min(found))
+
+
+def chi_square_p_value(w: NDArray, fractions: NDArray) -> float:
+    """p of weights (n,) that add up to 1 and cumulative probabilities (n,): 20 equal bins.
+
+    The covariance of the self-normalised estimates is that of the delta method.
+    """
+    members = np.eye(20)[np.minimum((20 * fractions).astype(int), 19)][:, :19]
+    difference = w @ members - 0.05
+    errors = w[:, None] * (members - 0.05)
+    chi2 = difference @ np.linalg.solve(errors.T @ errors, difference)
+    return float(stats.chi2(19).sf(chi2))
 
 
 def sampled_p_value(case: Case, x: NDArray) -> float:

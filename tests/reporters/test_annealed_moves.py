@@ -25,6 +25,7 @@ from tests.cases.chain_targets import (
     RIGHT,
     WRONG,
     Case,
+    Flat,
     T,
     sampled_p_value,
     screen_of,
@@ -80,14 +81,6 @@ def q(move: AnnealedMove, patch: pytest.MonkeyPatch) -> None:
         return features, 0.0 * log_prob, log_angles
 
     patch.setattr(generator, "from_latent", without)
-
-
-class Flat:
-    """Conditions that do not say how they are drawn."""
-
-    def __init__(self, drawn: Any) -> None:
-        self.draw = drawn.draw
-        self.log_density = lambda cvs: np.where(np.isfinite(drawn.log_density(cvs)), 0.0, -np.inf)
 
 
 def g(move: AnnealedMove, patch: pytest.MonkeyPatch) -> None:

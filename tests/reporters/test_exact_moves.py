@@ -22,6 +22,7 @@ from tests.cases.chain_targets import (
     RIGHT,
     WRONG,
     Case,
+    Flat,
     T,
     sampled_p_value,
     screen_of,
@@ -42,14 +43,6 @@ def move_of(case: Case, folder: Path, n_candidates: int = 100) -> ExactMove:
 
 
 # ---- what is left out of the formula
-
-
-class Flat:
-    """Conditions that do not say how they are drawn."""
-
-    def __init__(self, drawn: Any) -> None:
-        self.draw = drawn.draw
-        self.log_density = lambda cvs: np.where(np.isfinite(drawn.log_density(cvs)), 0.0, -np.inf)
 
 
 def no_jacobian(move: ExactMove) -> None:

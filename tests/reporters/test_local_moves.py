@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from openmm import app
 from scipy import stats
 
-from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import Potential, half_log_det_constraints
 from openmm_cgan.proposals import GridConditions, hangs_on_rest
@@ -25,10 +24,8 @@ from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Chain
 from tests.cases.chain_end import INPUTS, RANGES, ChainEnd
 from tests.cases.chain_sampler import internal_of
+from tests.cases.chain_targets import FLEXIBLE, KT, RIGHT, WRONG, Flat, T, chi_square_p_value
 
-T = 300.0
-KT = GAS_CONSTANT * T
-FLEXIBLE = Chain(barrier=3.0)
 # a light atom between heavy ones, where Fixman's factor is largest; angles that roam
 HELD = Chain(
     masses=(30.0, 30.0, 1.0, 30.0),
@@ -37,7 +34,6 @@ HELD = Chain(
     angle_stiffness=15.0,
     barrier=3.0,
 )
-RIGHT, WRONG = 1e-3, 1e-9  # levels: p of the right formula is above, of a wrong one below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +85,6 @@ def move_of(case: Case, folder: Path, x: NDArray, n_candidates: int = 20) -> Loc
 
 
 # ---- what is left out of the formula
-
-
-class Flat:
-    """Conditions that do not say how they are drawn."""
-
-    def __init__(self, drawn: Any) -> None:
-        self.draw = drawn.draw
-        self.log_density = lambda cvs: np.where(np.isfinite(drawn.log_density(cvs)), 0.0, -np.inf)
 
 
 def no_jacobian(move: LocalMove) -> None:
@@ -152,11 +140,7 @@ def density_of(case: Case, name: str, rest: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def weighted_p_value(case: Case, x: NDArray, log_weights: NDArray, rest: NDArray) -> float:
-    """p of weighted configurations: chi-square over 20 bins, each of the same probability.
-
-    The covariance of the self-normalised estimates is that of the delta method; the smallest of
-    the coordinates' p times their number (Bonferroni).
-    """
+    """p of weighted configurations: the smallest of the coordinates' times their number."""
     w = np.exp(log_weights - log_weights.max())
     w /= w.sum()
     found, internal = [], internal_of(x)
@@ -166,12 +150,7 @@ def weighted_p_value(case: Case, x: NDArray, log_weights: NDArray, rest: NDArray
     for name, values in named.items():
         grid, density = density_of(case, name, rest)
         total = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
-        cumulative = np.interp(values, grid, total / total[-1])
-        members = np.eye(20)[np.minimum((20 * cumulative).astype(int), 19)][:, :19]
-        difference = w @ members - 0.05
-        errors = w[:, None] * (members - 0.05)
-        chi2 = difference @ np.linalg.solve(errors.T @ errors, difference)
-        found.append(stats.chi2(19).sf(chi2))
+        found.append(chi_square_p_value(w, np.interp(values, grid, total / total[-1])))
     return min(1.0, len(found) * min(found))
 
 

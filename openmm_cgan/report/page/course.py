@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,9 @@ def proposals_section(run: RunFound, name: str) -> Section:
              f"were made for them, {energies:,} energies evaluated."),
         Table(["what became of a proposal", "how often", "share"],
               [[r, f"{n:,}", f"{n / len(rows):.1%}"] for r, n in attempts.most_common()]),
-        _as_caption(bars(candidates, ACCEPTED), "What the screens said of each configuration."),
+        replace(
+            bars(candidates, ACCEPTED), caption="What the screens said of each configuration."
+        ),
     ]  # fmt: skip
     names = [variable.name for variable in run.header.variables]
     if (worth := _worth_map(rows, names, run.header.variables)) is not None:
@@ -238,7 +241,3 @@ def _places(records: Sequence[dict[str, Any]]) -> Figure | None:
 
 def _colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
-
-
-def _as_caption(figure: Figure, caption: str) -> Figure:
-    return Figure(figure.traces, figure.layout, caption, figure.height)

@@ -16,7 +16,7 @@ from openmm_cgan.free_energy import (
     free_energy_surface,
 )
 from openmm_cgan.free_energy.overlap import weakest_link
-from openmm_cgan.report.axes import drawn
+from openmm_cgan.report.axes import cv_label, drawn, edges_of
 from openmm_cgan.report.page.blocks import (
     BAD,
     DOUBT,
@@ -110,9 +110,7 @@ def _along(
         profile = free_energy_profile(samples, variable.name, PROFILE_BINS)
     except ValueError as error:
         return [Text(f"{variable.name}: {error}", quiet=True)], []
-    centres = profile.centres[0]
-    half = (centres[1] - centres[0]) / 2
-    edges = np.append(centres - half, centres[-1] + half)
+    edges = edges_of(profile.centres[0])
     parts = profiles_in_time(weighed, variable.name, edges, QUARTERS + HALVES)
     shown = profile_figure(weighed, profile, parts[: len(QUARTERS)])
     halves = halves_of(profile, parts[-2:], kT)
@@ -199,8 +197,7 @@ def wells_table(weighed: Weighed, profile: FreeEnergy) -> list[Block]:
             basin_difference(samples, inside))  # fmt: skip
         rows.append([f"{x[well.lowest]:.4g}", f"{profile.free_energy[well.lowest]:.2f}",
                      plus_minus(found)])  # fmt: skip
-    unit = "degrees" if variable.unit == "rad" else variable.unit
-    head = [f"lowest at {variable.name} / {unit}".rstrip(" /"), "F there / (kJ/mol)",
+    head = [f"lowest at {cv_label(variable)}", "F there / (kJ/mol)",
             "F of the whole well over all else / (kJ/mol)"]  # fmt: skip
     return [Table(head, rows)]
 

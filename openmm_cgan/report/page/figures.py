@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.report.axes import ACCEPTED, INK, OURS, REFERENCE
+from openmm_cgan.report.axes import ACCEPTED, INK, OURS, REFERENCE, cv_label
 from openmm_cgan.report.page.blocks import Figure
 
 COLOURS = (OURS, INK, ACCEPTED, REFERENCE, "#b08968", "#6d597a")
@@ -37,8 +37,7 @@ def packed(values: ArrayLike) -> dict[str, str]:
 
 def axis_of(variable: CollectiveVariable) -> dict[str, Any]:
     """The axis of a CV: its unit, and its whole domain where it is periodic."""
-    unit = "degrees" if variable.unit == "rad" else variable.unit
-    axis: dict[str, Any] = {"title": {"text": plain(f"{variable.name} / {unit}".rstrip(" /"))}}
+    axis: dict[str, Any] = {"title": {"text": plain(cv_label(variable))}}
     if variable.domain is not None:
         low, high = (float(np.degrees(end)) if variable.unit == "rad" else end
                      for end in variable.domain)  # fmt: skip

@@ -40,7 +40,7 @@ class RunFound:
     @cached_property
     def frames(self) -> Frames:
         """Its frames without positions, settle windows left out."""
-        return read_frames(self.folder / FRAMES, positions=False)
+        return self.all_frames.select(~self.all_frames.settling)
 
     @cached_property
     def all_frames(self) -> Frames:

@@ -201,13 +201,12 @@ def anchor_of(text: str) -> str:
 
 
 def _with_anchors(sections: Sequence[Section]) -> list[Section]:
-    return [Section(anchor_of(s.anchor), s.title, s.blocks, (), s.left_out) for s in sections]
+    return [replace(s, anchor=anchor_of(s.anchor), findings=()) for s in sections]
 
 
 def _linked(verdict: Verdict) -> Verdict:
-    findings = [Finding(f.level, f.text, f.anchor and anchor_of(f.anchor))
-                for f in verdict.findings]  # fmt: skip
-    return Verdict(verdict.level, verdict.headline, findings, verdict.remark)
+    findings = [replace(f, anchor=f.anchor and anchor_of(f.anchor)) for f in verdict.findings]
+    return replace(verdict, findings=findings)
 
 
 def _json(data: Any) -> str:

@@ -13,6 +13,7 @@ no step leads there.
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -27,7 +28,7 @@ from openmm_cgan.proposals.weights import log_condition_noise
 from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.annealing import Paths, Points, Schedule, Space, annealed
-from openmm_cgan.reporters.moves.exact import OUTSIDE_CONDITIONS, ExactMove, Weighed
+from openmm_cgan.reporters.moves.exact import CANDIDATES, OUTSIDE_CONDITIONS, ExactMove, Weighed
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
 from openmm_cgan.reporters.moves.pilot import Plan, best_plan
 
@@ -69,7 +70,7 @@ class AnnealedMove(ExactMove):
         potential: Potential,
         screen: Screen,
         kT: float,
-        n_candidates: int = 100,
+        n_candidates: int = CANDIDATES,
         conditions: str | Conditions = "uniform",
         schedule: Schedule | None = None,
     ) -> None:
@@ -126,7 +127,7 @@ class AnnealedMove(ExactMove):
         if not isinstance(sampler, LatentSampler):
             raise ValueError(f"{type(sampler).__name__} has no latent numbers")
         made = sampler.latent_map()
-        before = vars(self).copy()
+        before = vars(self) | {"_record": copy.deepcopy(self._record)}
         super().replace_sampler(sampler)
         self._map: LatentMap = made
         self.space = Space(made.n_normal, self.evaluate)

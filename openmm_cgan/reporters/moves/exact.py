@@ -21,6 +21,7 @@ from openmm_cgan.proposals import (
     DensitySampler,
     Sampler,
     Screen,
+    ScreenSettings,
     keeps_place,
     knows_density,
 )
@@ -29,6 +30,7 @@ from openmm_cgan.proposals.selection import CURRENT, choose
 from openmm_cgan.proposals.targets import trained_range
 from openmm_cgan.proposals.weights import noisy_conditions
 from openmm_cgan.reporters.attempts import Attempt
+from openmm_cgan.reporters.contexts import energy_without
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.candidate_record import CandidateRecord
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
@@ -54,6 +56,11 @@ TRIED = 64  # conditions, before anything moves
 def kept_because(why: str) -> str:
     """What the table says of a move that kept the current configuration."""
     return f"{KEPT_CURRENT}: {why}" if why else KEPT_CURRENT
+
+
+def chemistry_of(screen: ScreenSettings) -> ScreenSettings:
+    """What the energy cannot tell: which molecule was given. Bonds and clashes it judges."""
+    return replace(screen, clash_fraction=0.0, bond_tolerance=np.inf)
 
 
 class ExactMove:
@@ -124,8 +131,7 @@ class ExactMove:
             If it is not, and as for the class.
         """
         assert knows_density(asked.sampler), "refusal comes first"
-        # the energy judges bonds and clashes; what it cannot tell is which molecule was given
-        kept = replace(asked.settings.screen, clash_fraction=0.0, bond_tolerance=np.inf)
+        kept = chemistry_of(asked.settings.screen)
         topology, atoms = start.simulation.topology, start.atoms
         move = cls(
             asked.sampler,
@@ -176,12 +182,10 @@ class ExactMove:
     def follow(self, context: openmm.Context, temperature: float) -> None:
         """Take over the parameters of the running Context, its energy, and the temperature [K]."""
         self.potential.follow(context)
-        others = set(range(32)) - self.bias.force_groups()
-        state = context.getState(energy=True, groups=others)
-        self._running_energy = state.getPotentialEnergy()._value
+        self._running_energy = energy_without(context, self.bias.force_groups())
         kT = GAS_CONSTANT * temperature
         if kT != self.kT:
-            log.warning("exact proposals go on at %.1f K", temperature)
+            log.warning("%s proposals go on at %.1f K", self.mode, temperature)
             self.kT = kT
             self._record.clear()  # other weights
 

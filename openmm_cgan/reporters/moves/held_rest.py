@@ -77,12 +77,6 @@ class HeldRest:
         """Energies (n,) [kJ/mol] of whole systems (n, n_atoms, 3) [nm], all that interacts."""
         return self.potential.energies(positions)
 
-    def energy_in(self, context: openmm.Context, but: set[int]) -> float:
-        """Energy [kJ/mol] in a running Context, but for some force groups."""
-        groups = set(range(32)) - set(but)
-        state = context.getState(energy=True, groups=groups)
-        return float(state.getPotentialEnergy()._value)
-
     def half_log_det(self, positions: Any) -> Any:
         """Logarithm of Fixman's factor (n,) of the constraints that are connected with the part.
 

@@ -59,12 +59,14 @@ from openmm_cgan.proposals.selection import CURRENT, choose
 from openmm_cgan.proposals.targets import trained_range
 from openmm_cgan.proposals.weights import noisy_conditions
 from openmm_cgan.reporters.attempts import Attempt
+from openmm_cgan.reporters.contexts import energy_without
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.candidate_record import CandidateRecord
 from openmm_cgan.reporters.moves.exact import (
     CANDIDATES,
     OUTSIDE_CONDITIONS,
     TRIED,
+    chemistry_of,
     kept_because,
 )
 from openmm_cgan.reporters.moves.held_rest import HeldRest, image_of, moved_variables
@@ -154,8 +156,7 @@ class LocalMove:
         ValueError
             As for the class.
         """
-        # the energy judges bonds and clashes; what it cannot tell is which molecule was given
-        kept = replace(asked.settings.screen, clash_fraction=0.0, bond_tolerance=np.inf)
+        kept = chemistry_of(asked.settings.screen)
         topology, atoms = start.simulation.topology, start.atoms.tolist()
         potential = potential_beside(start.simulation, asked.bias.force_groups())
         held = HeldRest(potential, start.atoms, start.positions, _quick(asked, start))
@@ -285,7 +286,7 @@ class LocalMove:
         return replace(weighed, energies=energies, evaluated=len(rows)), chosen
 
     def _require_same_energy(self, copied: float) -> None:
-        running = self.potential.energy_in(self._running, self.bias.force_groups())
+        running = energy_without(self._running, self.bias.force_groups())
         exactness.require_same_energy(running, copied, self.kT)
 
     def _are_drawn(self, conditions: NDArray[np.float64]) -> bool:

@@ -1,4 +1,4 @@
-"""The last candidates of exact moves with their weights: what diagnostics look at."""
+"""The last candidates of moves that weigh, with their weights: what diagnostics look at."""
 
 from __future__ import annotations
 
