@@ -96,6 +96,11 @@ def explore(
     set_threads(1)
     files = MoleculeFiles(**{f.name: options.pop(f.name) for f in fields(MoleculeFiles)})
     learned = cvs != "given"
+    if learned and (typed := _typed("hours", "workers")):
+        raise click.UsageError(
+            f"{' and '.join(typed)}: for windows and decisions, which --cvs diffusion-map has none "
+            "of; limit it by --budget-steps"
+        )
     if plumed_input is None or difference is None:
         if not learned or plumed_input is not None or difference is not None:
             raise click.UsageError("give --plumed and --difference, or --cvs diffusion-map alone")
@@ -105,7 +110,7 @@ def explore(
     place = ExplorationFolder(molecule, plumed_input, out, settings, platform, workers)
     if difference != NOWHERE:
         place.check()
-    _begin(out, settings, resume)
+    _begin(out, settings, cvs, resume)
     with stopping(out / RECORD):
         if difference == NOWHERE:
             find_coordinates(molecule, out, rounds_of(place), click.echo)
@@ -120,7 +125,14 @@ def explore(
         sys.exit(NOT_CONVERGED)
 
 
-def _begin(out: Path, settings: ExploreSettings, resume: bool) -> None:
+def _typed(*names: str) -> list[str]:
+    """Those of some options that somebody has given."""
+    context = click.get_current_context()
+    source = click.core.ParameterSource.DEFAULT
+    return [f"--{name}" for name in names if context.get_parameter_source(name) != source]
+
+
+def _begin(out: Path, settings: ExploreSettings, cvs: str, resume: bool) -> None:
     """Take the folder: a new one, or one that was begun with the same settings.
 
     The budget may be another: what was decided before is decided again, and goes on.
@@ -128,7 +140,7 @@ def _begin(out: Path, settings: ExploreSettings, resume: bool) -> None:
     from openmm_cgan.explore.circle import RECORD
     from openmm_cgan.json_files import read_json, write_json
 
-    path, asked = out / RECORD, asdict(settings)
+    path, asked = out / RECORD, {**asdict(settings), "cvs": cvs}
     asked["hours"] = min(asked["hours"], 1e9)  # JSON has no infinity
     if not resume:
         if path.exists() or (out.exists() and any(out.iterdir())):

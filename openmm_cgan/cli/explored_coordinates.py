@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ LEFT_OUT = 0.2  # of the run, while its bias grew
 AGREEMENT = 2.0  # standard errors by which halves may differ
 CROSSINGS = 10  # between the states: fewer, and no error is known
 FRAMES_EVERY = 100
+FEWEST = 10 * FRAMES_EVERY  # steps, of a run along the coordinates
 STAYED = 5  # frames in a state that make an arrival
 
 
@@ -94,9 +96,22 @@ def _rounds_made(folder: Path) -> int:
 
 
 def rounds_of(place: ExplorationFolder) -> RoundSettings:
-    """Rounds under the conditions of an exploration, on the platform that is the quickest."""
+    """Rounds under the conditions of an exploration, on the platform that is the quickest.
+
+    Raises
+    ------
+    ValueError
+        If the budget is less than one round.
+    """
     settings = place.settings
+    most = min(RoundSettings.most, settings.budget_steps // RoundSettings.steps)
+    if most == 0:
+        raise ValueError(
+            f"a budget of {settings.budget_steps:,} steps is less than one round, which has "
+            f"{RoundSettings.steps:,}: give more by --budget-steps"
+        )
     return RoundSettings(
+        most=most,
         temperature=settings.temperature,
         timestep=settings.timestep,
         platform=place.platform
@@ -165,6 +180,8 @@ def explore_without_cvs(
     factor = max(2.0, settings.barrier / (GAS_CONSTANT * settings.temperature))
     text = learned.plumed_lines(path, LABEL) + metadynamics_along(learned, height, PACE, factor)
     write_atomically(place.folder / BIAS, text)
+    last = 0
+    value, error, why = math.nan, math.nan, "nothing is left for a run along the coordinates"
     for end in _ends(settings.biased_steps, settings.budget_steps - spent):
         say(f"metadynamics along the coordinates, to step {end:,}")
         place.run(BIASED, place.folder / BIAS, end, frames_every=FRAMES_EVERY)
@@ -176,16 +193,16 @@ def explore_without_cvs(
             say(f"{said}; {seen.crossings} crossings, halves agree")
             return Outcome(True, value, error, said, spent + end)
         say(f"not yet {value:.2f} +- {error:.2f} kJ/mol: {why}")
+        last = end
     reason = f"not converged, because the budget is spent and {why}"
     say(reason)
-    return Outcome(False, value, error, reason, spent + end)
+    return Outcome(False, value, error, reason, spent + last)
 
 
 def _ends(first: int, budget: int) -> Iterator[int]:
     """Lengths of the run at which it is looked at: each half as long again, within the budget."""
-    end = min(first, max(1, budget))
-    yield end
-    while end < budget:
+    end = 0
+    while end < budget and budget >= FEWEST:
         end = min(budget, end + max(end // 2, first))
         yield end
 

@@ -13,6 +13,7 @@ from openmm_cgan.cli.explored_coordinates import (
     Seen,
     crossings,
     explore_without_cvs,
+    rounds_of,
     torsion_inputs,
 )
 from openmm_cgan.explore.coordinate_rounds import RoundSettings
@@ -102,6 +103,45 @@ def test_too_short_it_says_why_and_leaves_a_cv_that_inputs_name(tmp_path: Path) 
     assert np.isfinite(bias.cv_values(molecule.positions)).all()
     again: list[str] = []
     assert repr(explore_without_cvs(place, rounds, again.append)) == repr(outcome)
+
+
+def test_rounds_that_take_the_whole_budget_leave_no_number(tmp_path: Path) -> None:
+    (tmp_path / "phi.dat").write_text(PHI)
+    settings = ExploreSettings("phi:0..2.3", biased_steps=1000, budget_steps=2500)
+    out = tmp_path / "explored"
+    out.mkdir()
+    place = ExplorationFolder(
+        alanine_dipeptide("C7eq"), tmp_path / "phi.dat", out, settings, "Reference"
+    )
+    rounds = RoundSettings(steps=1000, pace=50, n_landmarks=20, most=2)
+    told: list[str] = []
+    outcome = explore_without_cvs(place, rounds, told.append)
+    assert (outcome.converged, outcome.evaluations) == (False, 2000)
+    assert np.isnan(outcome.value)
+    assert told[-1].endswith("nothing is left for a run along the coordinates")
+
+
+def test_rounds_are_not_more_than_the_budget_pays(tmp_path: Path) -> None:
+    (tmp_path / "phi.dat").write_text(PHI)
+    molecule, steps = alanine_dipeptide("C7eq"), RoundSettings.steps
+    for budget, most in ((3 * steps + 1, 3), (10**9, RoundSettings.most)):
+        settings = ExploreSettings("phi:0..2.3", budget_steps=budget)
+        place = ExplorationFolder(molecule, tmp_path / "phi.dat", tmp_path, settings, "Reference")
+        assert rounds_of(place).most == most
+    settings = ExploreSettings("phi:0..2.3", budget_steps=steps - 1)
+    place = ExplorationFolder(molecule, tmp_path / "phi.dat", tmp_path, settings, "Reference")
+    with pytest.raises(ValueError, match="less than one round"):
+        rounds_of(place)
+
+
+@pytest.mark.parametrize("words", [["--hours", "1"], ["--workers", "2"]])
+def test_options_that_nothing_heeds_are_refused(words: list[str], tmp_path: Path) -> None:
+    pdb = "openmm_cgan/data/alanine_dipeptide.pdb"
+    asked = ["explore", pdb, "--cvs", "diffusion-map", "--out", str(tmp_path / "out"), *words]
+    told = CliRunner().invoke(main, asked)
+    assert told.exit_code == 2
+    assert f"{words[0]}: for windows and decisions" in told.output
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class OutputFiles:
         if key not in self._writers:
             path, goes_on = self.path(name), self.goes_on_in(name)
             self._require_own(path, key)
-            append = self.restart if append is None else append
+            append = self.continues(append)
             if goes_on:
                 cut_to(path, self._lengths[self._name(path)])
             begun = goes_on and self._lengths[self._name(path)] > 0
@@ -67,6 +67,10 @@ class OutputFiles:
         for other, writer in self._writers.items():
             if writer.path == path and replaceable(path):  # not /dev/null, nor a pipe
                 raise ValueError(f"{path}: {other} and {key} both write to it; give each its FILE=")
+
+    def continues(self, own: bool | None) -> bool:
+        """Whether an action goes on with what is there: as its RESTART says, else as the run."""
+        return self.restart if own is None else own
 
     def path(self, name: str) -> Path:
         """Where the file of a name is."""

@@ -36,7 +36,7 @@ from openmm_cgan.plumed.native.refusals import (
     wandering,
 )
 from openmm_cgan.plumed.native.runs import runs_of
-from openmm_cgan.plumed.native.runs.run import RunSettings, Step
+from openmm_cgan.plumed.native.runs.run import RunSettings, Step, require_no_earlier
 from openmm_cgan.plumed.native.values import ArgumentValues, InputValues
 
 
@@ -84,10 +84,9 @@ class NativeBackend:
         self._box = BoxKind()  # that the forces are made for
         self._forces: dict[str, list[BiasForce]] = {}  # of each bias
         self._changed: set[str] = set()  # biases that are others than those uploaded
-        self.checks_always = self._updated_once = False
+        self.checks_always = self._updated_once = self._told = False
         self._updated = -1  # the last step that was
         self._energy: openmm.Force | None = None  # that a bias acts on
-        self._told = False
         if problems := forceless(actions):
             raise PlumedInputError(problems)
 
@@ -262,8 +261,7 @@ class NativeBackend:
             If a temperature is needed and missing.
         """
         self._settle(timestep)
-        restart = self._files.restart
-        self._updated_once = restart if first_step_written is None else first_step_written
+        self._updated_once = self._files.continues(first_step_written)
         self._changed |= {run.action.label for run in self._runs if run.read()}
         for run in self._runs:
             run.begin()
@@ -350,6 +348,8 @@ class NativeBackend:
             raise stop
 
     def _move_to(self, number: int) -> None:
+        if not self._values.begun:
+            require_no_earlier(self._runs)
         for run in self._runs:
             run.move_to(number)
 

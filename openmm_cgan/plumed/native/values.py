@@ -56,8 +56,13 @@ class InputValues:
         self._listed_functions = [f for f in functions if f.is_listed]
         self._computed = [a for a in actions if isinstance(a, Variable | Function | Bias)]
         self._told: set[str] = set()  # METADs that were asked off their grids
-        self.timestep = math.nan
+        self.timestep = math.nan  # until a run begins
         self.potential = 0.0
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run has begun."""
+        return not math.isnan(self.timestep)
 
     @cached_property
     def needs_energy(self) -> bool:

@@ -315,6 +315,37 @@ def test_two_biases_in_one_system_add_up():
         assert state.getPotentialEnergy()._value == pytest.approx(expected, rel=1e-10)
 
 
+def test_hills_that_nobody_has_read_yet_are_no_bias_of_zero(tmp_path):
+    for restart in (False, True):
+        bias = PlumedBias(metad_text(), temperature=300, directory=tmp_path, restart=restart)
+        if restart:
+            with pytest.raises(ValueError, match="files are read when the bias is attached"):
+                bias.bias_of_cvs([[0.0, 0.0]])
+        else:
+            assert bias.bias_of_cvs([[0.0, 0.0]]) == 0, "none yet"
+        simulation = make_simulation(bias)
+        bias.attach(simulation)
+        here = bias.cv_values(alanine_dipeptide().positions)[None]
+        assert (bias.bias_of_cvs(here)[0] > 0) == restart
+        simulation.step(60)
+        bias.close()
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [
+        "METAD ARG=phi PACE=5 HEIGHT=1 SIGMA=0.3 RESTART=YES",
+        "METAD ARG=phi PACE=5 HEIGHT=1 SIGMA=0.3 WALKERS_N=2 WALKERS_ID=0",
+        "PBMETAD ARG=phi PACE=5 HEIGHT=1 SIGMA=0.3 RESTART=YES",
+        "OPES_METAD ARG=phi PACE=5 BARRIER=20 SIGMA=0.3 RESTART=YES",
+    ],
+)
+def test_no_bias_is_asked_before_its_files_are_read(bias):
+    text = f"phi: TORSION ATOMS=5,7,9,15\nb: {bias}\n"
+    with pytest.raises(ValueError, match=r":2: .* goes on from an earlier run, or with other"):
+        PlumedBias(text, temperature=300).bias_of_cvs([[0.0]])
+
+
 def test_a_run_that_ended_before_its_first_hill_goes_on(tmp_path):
     for restart in (False, True):
         bias = PlumedBias(metad_text(), temperature=300, directory=tmp_path, restart=restart)

@@ -25,8 +25,7 @@ class CommittorRun(ActionRun):
         return (self.action.stride,)
 
     def begin(self) -> None:
-        restarts = self.action.restarts
-        self._writer(self._files.restart if restarts is None else restarts)
+        self._writer(self._files.continues(self.action.restarts))
 
     def go_on(self) -> None:
         self._writer(append=True)

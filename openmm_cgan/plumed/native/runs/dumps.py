@@ -50,9 +50,8 @@ class DumpAtomsRun(DumpRun):
     action: DumpAtoms
 
     def begin(self) -> None:
-        restarts, path = self.action.restarts, self._files.path(self.action.file)
-        if not (self._files.restart if restarts is None else restarts):
-            begin_file(path, append=False)
+        if not self._files.continues(self.action.restarts):
+            begin_file(self._files.path(self.action.file), append=False)
         self._files.watch(self.action.file)
 
     def go_on(self) -> None:

@@ -70,10 +70,16 @@ class MetadRun(ActionRun):
 
     # ---- a beginning
 
+    @property
+    def reads_bias(self) -> bool:
+        options = self.action.options
+        others = options.walkers.number > 1 or options.grid_files.read is not None
+        return others or self._files.continues(options.restarts)
+
     def read(self) -> bool:
         """Read hills and grids that an earlier run or PLUMED has left."""
-        action, restarts = self.action, self.action.options.restarts
-        self._appends = self._files.restart if restarts is None else restarts
+        action = self.action
+        self._appends = self._files.continues(action.options.restarts)
         reads_grid = action.options.grid_files.read is not None
         if reads_grid:
             self._read_grid()

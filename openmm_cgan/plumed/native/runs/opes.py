@@ -61,10 +61,13 @@ class OpesRun(ActionRun):
 
     # ---- a beginning
 
+    @property
+    def reads_bias(self) -> bool:
+        return self._files.continues(self.action.options.restarts)
+
     def read(self) -> bool:
         """Read the kernels or the state that an earlier run has left."""
-        restarts = self.action.options.restarts
-        self._appends = self._files.restart if restarts is None else restarts
+        self._appends = self._files.continues(self.action.options.restarts)
         if self._appends:
             self._restart()
         return True

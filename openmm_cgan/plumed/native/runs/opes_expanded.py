@@ -41,10 +41,14 @@ class OpesExpandedRun(ActionRun):
 
     # ---- a beginning
 
+    @property
+    def reads_bias(self) -> bool:
+        return self._files.continues(self.action.options.restarts)
+
     def read(self) -> bool:
         """Read the free energies or the state that an earlier run has left."""
-        action, restarts = self.action, self.action.options.restarts
-        self._appends = self._files.restart if restarts is None else restarts
+        action = self.action
+        self._appends = self._files.continues(action.options.restarts)
         state = action.options.state.read
         if not self._appends:
             if state is not None:

@@ -76,10 +76,15 @@ class PbmetadRun(ActionRun):
 
     # ---- a beginning
 
+    @property
+    def reads_bias(self) -> bool:
+        options, families = self.action.options, self.action.families
+        others = options.walkers.number > 1 or any(f.options.grid_read for f in families)
+        return others or self._files.continues(options.restarts)
+
     def read(self) -> bool:
         """Read hills and grids that an earlier run or PLUMED has left."""
-        restarts = self.action.options.restarts
-        self._appends = self._files.restart if restarts is None else restarts
+        self._appends = self._files.continues(self.action.options.restarts)
         reads_grids = False
         for family in self.action.families:
             if (name := family.options.grid_read) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -170,6 +170,11 @@ class ActionRun(Protocol):
 
     # ---- a beginning
 
+    @property
+    def reads_bias(self) -> bool:
+        """Whether `read` is to bring the bias of an earlier run or of other walkers."""
+        return False
+
     def read(self) -> bool:
         """Read what an earlier run has left; return whether the bias is another now.
 
@@ -222,3 +227,21 @@ class ActionRun(Protocol):
 
     def go_on(self) -> None:
         """Open the files of the action where the saved run had left them."""
+
+
+def require_no_earlier(runs: Iterable[ActionRun]) -> None:
+    """Raise where a bias is that of an earlier run, which is read when this one begins.
+
+    Raises
+    ------
+    ValueError
+    """
+    for run in runs:
+        if run.reads_bias:
+            action = run.action
+            raise ValueError(
+                f"{action.statement.location}: {action.name} {action.label} goes on from an "
+                "earlier run, or with other walkers, whose files are read when the bias is "
+                "attached: before that its bias is not known; call attach first, or make it "
+                "without restart for a bias that begins at zero"
+            )
