@@ -20,7 +20,7 @@ demo: $(VENV)/.installed
 # A process for each core, of one thread: on molecules and networks this small, threads mostly wait
 # for each other.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
