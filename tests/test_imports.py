@@ -67,6 +67,7 @@ ORDER = [
     "plumed.geometry.single_frame",
     "plumed.geometry.superposition",
     "plumed.geometry.switching",
+    "plumed.geometry.near_pairs",
     "plumed.geometry.pair_blocks",
     "plumed.geometry",
     "plumed.actions.units",
