@@ -23,7 +23,7 @@ from openmm_cgan.plumed.actions.variables.shapes import (
 )
 from openmm_cgan.plumed.geometry.superposition import (
     References,
-    deviation_gradient,
+    deviations,
     mean_square_deviation,
 )
 from openmm_cgan.plumed.input.expressions import namespace
@@ -149,9 +149,8 @@ class PathMsd(GroupVariable):
     def gradient(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
     ) -> tuple[float, np.ndarray]:
-        points = self._whole(positions, box)
         references, places = self._counted()
-        square, slopes = deviation_gradient(points, references)
+        square, pulled = deviations(self._whole(positions, box), references)
         square = square / self.units.length**2
         likeness = np.exp(-self.smoothing * (square - square.min()))
         shares = likeness / likeness.sum()
@@ -160,8 +159,7 @@ class PathMsd(GroupVariable):
             factors = self.smoothing * shares * (value - places[index])
         else:
             value, factors = square.min() - np.log(likeness.sum()) / self.smoothing, shares
-        factors = factors / self.units.length**2
-        return float(value), np.tensordot(factors, slopes, 1)
+        return float(value), pulled(factors / self.units.length**2)
 
     # ---- between steps
 
