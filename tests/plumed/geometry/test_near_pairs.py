@@ -161,3 +161,19 @@ def test_with_nlist_openmm_has_the_forces_of_all_pairs(box, tmp_path, monkeypatc
     forces = [state.getForces(asNumpy=True)._value for state in (plain, listed)]
     assert np.abs(forces[0]).max() > 1
     np.testing.assert_allclose(*forces, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("words", "level"),
+    [
+        ("R_0=0.3 NLIST NL_CUTOFF=0.5 NL_STRIDE=10", "WARNING"),
+        ("R_0=0.3 NLIST NL_CUTOFF=1.0 NL_STRIDE=10", "INFO"),
+        ("SWITCH={RATIONAL R_0=0.3 D_MAX=0.5} NLIST NL_CUTOFF=0.5 NL_STRIDE=10", None),
+        ("R_0=0.3 NL_CUTOFF=0.5", None),
+    ],
+)
+def test_a_list_that_plumed_cuts_short_is_told(words, level, caplog):
+    caplog.set_level("INFO", "openmm_cgan")
+    read_actions(read_statements(f"c: COORDINATION GROUPA=1-4 GROUPB=5-9 {words}", "<input>"))
+    assert [record.levelname for record in caplog.records] == ([level] if level else [])
+    assert all("NL_CUTOFF" in record.getMessage() for record in caplog.records)

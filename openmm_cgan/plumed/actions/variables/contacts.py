@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from functools import cached_property
 from typing import Any
@@ -26,10 +27,13 @@ from openmm_cgan.plumed.geometry.switching import Switch, rational, read_switch
 from openmm_cgan.plumed.geometry.vectors import Vector, dot
 from openmm_cgan.plumed.input.expressions import namespace
 
+log = logging.getLogger("openmm_cgan")
+
 MAX_PAIRS = 2_000_000
 # With NLIST and at least so many pairs, a list of the near ones is kept: as a force of OpenMM's
 # each pair takes 20 to 100 ns of a processor at every step, near or not
 LISTED_PAIRS = 100_000
+TOO_MUCH = 0.01  # of a contact at NL_CUTOFF, above which it is a fault of the input
 FILLED = 0.7  # reach of a list, in halves of the box, up to which few pairs of it are near
 
 
@@ -199,6 +203,20 @@ class Coordination(PairSum):
         self._count = self._number_of_pairs(*groups)
         self._refuse_fixed_pairs("GROUPA")
         self.switch = switch_of(self, options)
+        self._tell_of_cutoff(options["NL_CUTOFF"])
+
+    def _tell_of_cutoff(self, cutoff: float | None) -> None:
+        """Say where PLUMED's list leaves out pairs that count."""
+        if not self._listed or cutoff is None or cutoff <= 0 or cutoff >= self.switch.d_max:
+            return
+        left = float(self.switch.value(np.asarray(cutoff)))
+        log.log(
+            logging.WARNING if left > TOO_MUCH else logging.INFO,
+            "%s: COORDINATION %s counts pairs beyond NL_CUTOFF=%g too, each %.2g there and less "
+            "farther away, which PLUMED's list leaves out; give SWITCH a D_MAX of that length for "
+            "a sum that ends there smoothly",
+            self.statement.location, self.label, cutoff, left,
+        )  # fmt: skip
 
     def _number_of_pairs(self, a: tuple[Site, ...], b: tuple[Site, ...] | None) -> int:
         """About how many there are.
