@@ -66,6 +66,7 @@ ORDER = [
     "plumed.geometry.trees",
     "plumed.geometry.single_frame",
     "plumed.geometry.superposition",
+    "plumed.geometry.last_frames",
     "plumed.geometry.switching",
     "plumed.geometry.near_pairs",
     "plumed.geometry.pair_blocks",

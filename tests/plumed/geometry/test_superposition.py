@@ -1,10 +1,13 @@
 """Superpositions of many frames on many references at once are those of scipy, one by one."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from openmm_cgan.plumed.geometry.last_frames import LastFrame
 from openmm_cgan.plumed.geometry.superposition import (
     deviation_gradient,
     deviations,
@@ -76,3 +79,32 @@ def test_a_frame_on_its_reference_has_a_gradient_of_zero():
     (slopes,) = torch.autograd.grad(square, frame)
     assert 0 <= float(square.detach()) < 1e-14
     assert float(slopes.abs().max()) < 1e-12
+
+
+def test_the_last_frame_is_kept_for_all_copies_and_no_other():
+    calls = []
+
+    def counted(points, references):
+        calls.append(len(references.points))
+        return points.sum()
+
+    frames, references = made("of any shape")
+    last = LastFrame(deviations)
+    last._function = counted
+    copied = last.__reduce__()[0](*last.__reduce__()[1])
+    assert copied is last
+    assert last(frames[0], references) == copied(frames[0].copy(), references) == frames[0].sum()
+    assert len(calls) == 1
+    moved = frames[0].copy()
+    assert last(moved, references) == moved.sum()
+    moved += 1e-9  # in place, as positions are filled in at each step
+    assert last(moved, references) == moved.sum()
+    some, index = references.some(np.array([1, 2])), np.array([1, 2])
+    last(moved, some, index)
+    last(moved, some, index.copy())
+    last(moved, some, np.array([1, 3]))
+    assert calls == [N_REFERENCES] * 2 + [2, 2]
+    again = pickle.loads(pickle.dumps(LastFrame(deviations)))
+    np.testing.assert_array_equal(
+        again(frames[0], references)[0], deviations(frames[0], references)[0]
+    )

@@ -21,6 +21,7 @@ from openmm_cgan.plumed.actions.variables.shapes import (
     read_references,
     references_of,
 )
+from openmm_cgan.plumed.geometry.last_frames import LastFrame
 from openmm_cgan.plumed.geometry.superposition import (
     References,
     deviations,
@@ -100,6 +101,7 @@ class PathMsd(GroupVariable):
         self.atoms, self.references = references_of(self, models, rotate=True)
         self.n_models = len(models)
         self.names, self.places = self._read_places(given)
+        self._deviations = LastFrame(deviations)
         self._some: tuple[np.ndarray, References, np.ndarray] | None = None
         self.nearest = self._read_list(options["NEIGH_SIZE"], options["NEIGH_STRIDE"])
 
@@ -150,7 +152,8 @@ class PathMsd(GroupVariable):
         self, index: int, positions: np.ndarray, box: np.ndarray | None
     ) -> tuple[float, np.ndarray]:
         references, places = self._counted()
-        square, pulled = deviations(self._whole(positions, box), references)
+        listed = None if self.nearest is None else self.nearest.index
+        square, pulled = self._deviations(self._whole(positions, box), references, listed)
         square = square / self.units.length**2
         likeness = np.exp(-self.smoothing * (square - square.min()))
         shares = likeness / likeness.sum()
