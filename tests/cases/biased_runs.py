@@ -21,6 +21,14 @@ def biased_alanine(text, folder, backend="native", *, seed=11, restart=False, ch
     return bias, simulation
 
 
+def gone_on(text, folder, checkpoint, until, out):
+    """Go on from a checkpoint to a step and write the phase point there."""
+    bias, simulation = biased_alanine(text, folder, checkpoint=checkpoint)
+    simulation.step(until - simulation.currentStep)
+    bias.close()
+    np.save(out, phase_point(simulation))
+
+
 def langevin(topology, system, seed):
     """Langevin dynamics at 300 K on the Reference platform."""
     integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.001)
