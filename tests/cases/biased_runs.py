@@ -4,6 +4,7 @@ import numpy as np
 import openmm
 from openmm import app
 
+from openmm_cgan import claims
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import alanine_dipeptide
 
@@ -27,6 +28,15 @@ def gone_on(text, folder, checkpoint, until, out):
     simulation.step(until - simulation.currentStep)
     bias.close()
     np.save(out, phase_point(simulation))
+
+
+def refused_alanine(text, folder, checkpoint, said):
+    """Begin a run that is refused, without waiting for its files, and write what is said."""
+    claims.PATIENCE = 0.1
+    try:
+        biased_alanine(text, folder, checkpoint=checkpoint)
+    except RuntimeError as error:
+        said.write_text(str(error))
 
 
 def langevin(topology, system, seed):
