@@ -21,7 +21,7 @@ from openmm_cgan.free_energy import (
     free_energy_surface,
 )
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
-from openmm_cgan.platforms import platform_named
+from openmm_cgan.platforms import platform_name_anywhere
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, cv_differences, propose
 from openmm_cgan.run_folders import FRAMES, INPUT
@@ -274,11 +274,13 @@ def submit_all(
     windows: Sequence[Window], molecule: Molecule, cluster: Cluster, platform: str | None
 ) -> int:
     """Submit windows as arrays of Slurm jobs; how many were not done or in the queue before."""
+    # of a node: the machine that submits may have no GPU
+    name = None if platform in (None, ANY) else platform_name_anywhere(str(platform))
     root = prepare_windows(
         windows, molecule.system, molecule.topology, reference=molecule.positions
     )
     folders = [window.folder for window in windows]
-    return submit_windows(cluster, root, folders, (_named(platform), cluster.cpus))
+    return submit_windows(cluster, root, folders, (name, cluster.cpus))
 
 
 def go_on(root: Path, cluster: Cluster, platform: str | None) -> list[WindowResult]:
@@ -305,7 +307,3 @@ def what_is_submitted(cluster: Cluster, root: Path, number: int) -> str:
     if cluster.executor == "slurm-array":
         return job_script(cluster, root.resolve() / "slurm" / "cgan.sh", number)
     return str(parsl_config(cluster, root)) if cluster.executor == "parsl" else ""
-
-
-def _named(platform: str | None) -> str | None:
-    return None if platform in (None, ANY) else platform_named(str(platform)).getName()

@@ -75,14 +75,14 @@ def decide(known: Evidence, settings: ExploreSettings) -> Decision:
     wanted = _wanted(known, settings)
     if wanted.action == STOP:
         return wanted
-    left = known.budget - known.spent
+    budget, left = settings.budget_steps, settings.budget_steps - known.spent
     if wanted.action == WINDOWS and wanted.cost > left:
         wanted = _shortened(wanted, left)
     over = ""
     if wanted.cost > left:
-        over = f"{left:,} of {known.budget:,} force evaluations are left, {wanted.cost:,} needed"
-    elif known.seconds >= known.most_seconds:
-        over = f"{known.seconds / 3600:.2f} hours are spent of {known.most_seconds / 3600:.2f}"
+        over = f"{left:,} of {budget:,} force evaluations are left, {wanted.cost:,} needed"
+    elif known.seconds >= 3600 * settings.hours:
+        over = f"{known.seconds / 3600:.2f} hours are spent of {settings.hours:.2f}"
     if not over:
         return wanted
     return Decision(STOP, f"not converged, because {wanted.reason}; but {over}")
