@@ -36,6 +36,7 @@ import openmm
 from alanine import bias_variables
 from biased_md import (
     CALLED_BACK,
+    LATER,
     METAD,
     ON_ENERGY,
     PACE,
@@ -49,9 +50,11 @@ from biased_md import (
     plain,
     solvated,
     vacuum,
+    write_path,
     write_solute,
 )
 from openmm import app, unit
+from provenance import provenance
 
 from openmm_cgan.plumed.input.language import read_statements
 from openmm_cgan.plumed.libplumed import plugin
@@ -236,11 +239,11 @@ def energy_rows(rounds: int) -> list[dict[str, Any]]:
 def evaluation_rows(repeats: int) -> list[dict[str, Any]]:
     rows = []
     folder = Path(tempfile.mkdtemp())
-    solute = write_solute(folder)
-    for name, text in SOLVATED.items():
+    files = {"pdb": write_solute(folder), "path": write_path(folder)}
+    for name, text in (SOLVATED | LATER).items():
         times = {}
         for backend in ("native", "kernel"):
-            ask = evaluated(text.format(pdb=solute), backend, solvated(), "CPU")
+            ask = evaluated(text.format(**files), backend, solvated(), "CPU")
             ask(1)
             found = []
             for _ in range(repeats):
@@ -337,12 +340,14 @@ def main() -> None:
         "hills": lambda: hill_rows(rounds),
         "callbacks": lambda: callback_rows(rounds),
         "energy": lambda: energy_rows(rounds),
-        "evaluations": lambda: evaluation_rows(200),
+        "evaluations": lambda: evaluation_rows(60),
         "kernel": lambda: kernel_rows(rounds),
         "large": lambda: large_rows(rounds),
     }
+    made_by = provenance()
     rows = [each for name in arguments.only or groups for each in groups[name]()]
     for each in rows:
+        each["made"] = made_by
         each["command"] = f"python {' '.join(sys.argv)}"
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
