@@ -286,6 +286,8 @@ class Coordination(PairSum):
     def value(self, positions: Any, box: Any = None) -> Any:
         if self.zipped or not isinstance(positions, np.ndarray):
             return super().value(positions, box)
+        if positions.ndim > 2 and self._blocks.are_few:
+            return super().value(positions, box)
         if positions.ndim > 2:
             return self._value_of_frames(positions, box)
         points, blocks = self._points(positions, box), self._blocks

@@ -130,7 +130,7 @@ class CoordinationNumber(ManyVariable):
         return np.bincount(near.first, values, len(self._species)), slopes / unit
 
     def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
-        if isinstance(positions, np.ndarray) and positions.ndim > 2:
+        if isinstance(positions, np.ndarray) and positions.ndim > 2 and not self._pairs.are_few:
             return self._values_of_frames(positions, box)
         if (near := self._near(positions, box)) is None:
             return super().values(positions, box)
