@@ -182,6 +182,44 @@ def rate_rows(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def product_of_torsions(molecule: Molecule, platform: str) -> Step:
+    """A CustomCVForce of phi and psi that is next to nothing: the least that METAD can cost."""
+    force = openmm.CustomCVForce("1e-3*phi*psi")
+    for name, atoms in (("phi", (4, 6, 8, 14)), ("psi", (6, 8, 14, 16))):
+        torsion = openmm.CustomTorsionForce("theta")
+        torsion.addTorsion(*atoms)
+        force.addCollectiveVariable(name, torsion)
+    molecule.system.addForce(force)
+    return make_simulation(molecule, platform).step
+
+
+def limit_rows(rounds: int) -> list[dict[str, Any]]:
+    """What METAD costs in vacuum, part by part, in turns of one run."""
+    runs = {
+        "plain MD": plain(vacuum(), "Reference"),
+        "RESTRAINT": biased(RESTRAINT, "native", vacuum(), "Reference"),
+        "a CustomCVForce of both torsions": product_of_torsions(vacuum(), "Reference"),
+        "METAD before its first hill": biased(
+            METAD.format(pace=NEVER), "native", vacuum(), "Reference"
+        ),
+        f"METAD, PACE={PACE}": biased(METAD.format(pace=PACE), "native", vacuum(), "Reference"),
+    }
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(2 * rounds + 1):
+        for name, run in runs.items():
+            taken = microseconds(run, 5 * PACE)
+            if turn:
+                times[name].append(taken)
+    rows = []
+    for name, taken in list(times.items())[1:]:
+        pairs = list(zip(times["plain MD"], taken, strict=True))
+        ratio = statistics.median(one / other for one, other in pairs)
+        cost = statistics.median(other - one for one, other in pairs)
+        title = f"MD rate over plain MD, vacuum, Reference platform, in one run: {name}"
+        rows.append(row(title, ratio, "ratio", "", None, {"us a step more": cost}))
+    return rows
+
+
 def hill_rows(rounds: int) -> list[dict[str, Any]]:
     def cost(make: Callable[[int], Step]) -> float:
         return compare(make(HILL_PACE), make(NEVER), rounds, 1000)[1] * HILL_PACE / 1000
@@ -329,7 +367,16 @@ def main() -> None:
     parser.add_argument(
         "--only",
         nargs="*",
-        choices=("rates", "hills", "callbacks", "energy", "evaluations", "kernel", "large"),
+        choices=(
+            "rates",
+            "limits",
+            "hills",
+            "callbacks",
+            "energy",
+            "evaluations",
+            "kernel",
+            "large",
+        ),
     )
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
@@ -337,6 +384,7 @@ def main() -> None:
     rounds = arguments.rounds
     groups: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "rates": lambda: rate_rows(rounds),
+        "limits": lambda: limit_rows(rounds),
         "hills": lambda: hill_rows(rounds),
         "callbacks": lambda: callback_rows(rounds),
         "energy": lambda: energy_rows(rounds),
