@@ -22,6 +22,7 @@ from openmm_cgan.plumed.geometry.superposition import (
     make_references,
     pulled_by_turn,
 )
+from openmm_cgan.plumed.geometry.vectors import vector_product
 from openmm_cgan.plumed.input.expressions import namespace
 
 
@@ -118,7 +119,7 @@ class FunnelPlace(GroupVariable):
         n, y = len(self.atoms), self.references.points[0]
         turned = (points[:-1] - points[:-1].mean(axis=0)) @ turn
         weights = np.full((n, 1), 1 / n)
-        inner = pulled_by_turn(turned, y, weights, np.cross(ligand, pull)) - pull / n
+        inner = pulled_by_turn(turned, y, weights, vector_product(ligand, pull)) - pull / n
         slopes = np.vstack([inner, pull]) @ turn.T / self.units.length
         value = float(along) if index == 0 else distance
         return value / self.units.length, points, slopes
