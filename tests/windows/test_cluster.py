@@ -355,11 +355,12 @@ def test_parsl_that_does_not_start_leaves_no_process(
 ) -> None:
     begun = subprocess.Popen(["sleep", "600"])
 
-    def unreachable(config: Any) -> None:
-        config.executors[0].interchange_proc = begun
-        raise Exception("Interchange failed to start")
+    class Unreachable:
+        def __init__(self, config: Any) -> None:
+            config.executors[0].interchange_proc = begun
+            raise OSError("Interchange failed to start")
 
-    monkeypatch.setattr("parsl.DataFlowKernel", unreachable)
+    monkeypatch.setattr("parsl.DataFlowKernel", Unreachable)
     with (
         pytest.raises(RuntimeError, match=r"Parsl did not start \(Interchange failed"),
         executor_of(Cluster("parsl", scheduler="local", workers=1), tmp_path),
