@@ -63,8 +63,8 @@ class SlurmArray(Executor):
     cluster : Cluster
     root : Path
         The folder of the windows, which all nodes must see.
-    poll : float
-        Seconds between two looks at the queue.
+    poll : float, optional
+        Seconds between two looks at the queue, by default `POLL`.
 
     Raises
     ------
@@ -72,9 +72,10 @@ class SlurmArray(Executor):
         If there is no sbatch or squeue.
     """
 
-    def __init__(self, cluster: Cluster, root: Path, poll: float = POLL) -> None:
+    def __init__(self, cluster: Cluster, root: Path, poll: float | None = None) -> None:
         _require_slurm()
-        self._cluster, self._root, self._poll = cluster, root.resolve(), poll
+        self._cluster, self._root = cluster, root.resolve()
+        self._poll = POLL if poll is None else poll
         self._new: list[_Task] = []
         self._tasks: list[_Task] = []
         self._refused = 0
