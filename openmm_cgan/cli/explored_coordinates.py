@@ -77,7 +77,9 @@ def find_coordinates(
     say(f"coordinates are learned of {len(inputs.names)} torsions: a diffusion map in rounds")
     place = folder / COORDINATES
     learned = learn_in_rounds(molecule, inputs, place, settings, resume=True)
-    path = learned.save(place / MODEL).absolute()
+    path = (place / MODEL).absolute()
+    if not learned.is_in(path):  # a run goes on with the very file that it began with
+        learned.save(path)
     names = ",".join(f"{LABEL}.node-{k}" for k in range(learned.n_coordinates))
     lines = learned.variable_lines(path, LABEL)
     wall = learned.plumed_lines(path, LABEL).splitlines()[-1]
