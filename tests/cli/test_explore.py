@@ -18,11 +18,13 @@ from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cli import main
 from openmm_cgan.cli.exploration import Workshop
 from openmm_cgan.cli.exploration_folder import ExplorationFolder
+from openmm_cgan.cli.explore import NOT_CONVERGED
 from openmm_cgan.cli.explored_numbers import claim_of_windows
 from openmm_cgan.cli.explored_windows import run_explored_windows
 from openmm_cgan.explore.circle import Outcome, explore
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.free_energy.differences import StateDifference
+from openmm_cgan.run_folders import recorded_commands
 from openmm_cgan.testsystems import Chain, Molecule
 from tests.cases import ROOT
 
@@ -109,6 +111,22 @@ def test_what_does_not_belong_together_is_refused_before_any_work(tmp_path: Path
     assert "holds something already" in result.output
     result = CliRunner().invoke(main, [*asked, "--difference", "phi:0..1", "--resume"])
     assert "no exploration to go on with" in result.output
+
+
+def test_what_was_typed_is_written_down(tmp_path: Path) -> None:
+    (tmp_path / "cvs.dat").write_text("phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi\n")
+    out = tmp_path / "out"
+    asked = ["explore", str(ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb")]
+    asked += ["--forcefield", "amber96.xml", "--plumed", str(tmp_path / "cvs.dat")]
+    asked += ["--difference", "phi:0..2.3", "--out", str(out), "--budget-steps"]
+    assert CliRunner().invoke(main, [*asked, "10"]).exit_code == NOT_CONVERGED
+    assert CliRunner().invoke(main, [*asked, "20", "--resume"]).exit_code == NOT_CONVERGED
+    first, second = recorded_commands(out)
+    assert first.startswith("openmm-cgan explore")
+    assert second.endswith("--budget-steps 20 --resume")
+    wrong = CliRunner().invoke(main, [*asked, "20", "--resume", "--seed", "2"])
+    assert "has other seed" in wrong.output
+    assert len(recorded_commands(out)) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
