@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -111,11 +112,17 @@ def valine_dipeptide(constraints: Any = app.HBonds) -> Molecule:
     return _in_vacuum("valine_dipeptide", constraints)
 
 
+@cache
+def _force_field(name: str) -> app.ForceField:
+    """Read once: that takes longer than all else here."""
+    return app.ForceField(name)
+
+
 def _in_vacuum(name: str, constraints: Any) -> Molecule:
     """The molecule of a PDB file of ours under AMBER ff96."""
     with files("openmm_cgan").joinpath(f"data/{name}.pdb").open() as file:
         pdb = app.PDBFile(file)
-    system = app.ForceField("amber96.xml").createSystem(
+    system = _force_field("amber96.xml").createSystem(
         pdb.topology, nonbondedMethod=app.NoCutoff, constraints=constraints
     )
     positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
@@ -146,7 +153,7 @@ def alanine_pentapeptide(constraints: Any = app.HBonds, hydrogen_mass: float = 2
     """
     with files("openmm_cgan").joinpath("data/alanine_pentapeptide.pdb").open() as file:
         pdb = app.PDBFile(file)
-    system = app.ForceField("amber14/protein.ff14SB.xml").createSystem(
+    system = _force_field("amber14/protein.ff14SB.xml").createSystem(
         pdb.topology,
         nonbondedMethod=app.NoCutoff,
         constraints=constraints,

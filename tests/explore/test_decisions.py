@@ -189,6 +189,12 @@ def test_windows_in_doubt_are_run_longer(reason: str) -> None:
     assert reason in spent.reason
 
 
+@pytest.mark.parametrize("unknown", ["error", "disagreement", "overlap"])
+def test_what_is_not_known_speaks_against_a_number(unknown: str) -> None:
+    claim = replace(WINDOWED.claim, **{unknown: float("nan")})  # type: ignore[type-var]
+    assert not decide(replace(WINDOWED, claim=claim), SETTINGS).converged
+
+
 def test_windows_that_do_not_join_when_longer_end_in_words() -> None:
     claim = replace(WINDOWED.claim, overlap=0.01)  # type: ignore[type-var]
     made = decide(replace(WINDOWED, claim=claim, window_steps=20_000), SETTINGS)
