@@ -100,11 +100,19 @@ def test_what_does_not_belong_together_is_refused_before_any_work(tmp_path: Path
     out = tmp_path / "out"
     asked = ["explore", str(pdb), "--forcefield", "amber96.xml", "--out", str(out)]
     asked += ["--plumed", str(tmp_path / "cvs.dat")]
-    for difference, words in {"psi:0..1": "no CV 'psi'", "phi:0": "expected such as"}.items():
+    wrong = {
+        "psi:0..1": "no CV 'psi'", "phi:0": "expected such as",
+        "phi:0..2|1.5..3": "its two states overlap", "phi:-pi..pi": "leaves no rest",
+        "phi:-120..-30|0..90": "longer than its period of 6.283 rad: give both ends in its unit",
+    }  # fmt: skip
+    for difference, words in wrong.items():
         result = CliRunner().invoke(main, [*asked, "--difference", difference])
         assert result.exit_code == 1
         assert words in result.output
         assert not out.exists()
+    result = CliRunner().invoke(main, [*asked, "--difference", "phi:0..1", "--platform", "cudda"])
+    assert "platform 'cudda'" in result.output
+    assert not out.exists()
     out.mkdir()
     (out / "notes.txt").write_text("mine")
     result = CliRunner().invoke(main, [*asked, "--difference", "phi:0..1"])
