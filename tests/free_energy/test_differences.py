@@ -47,7 +47,7 @@ def test_states_that_make_no_sense_are_refused() -> None:
         StateDifference.of("psi:0..1").sides(np.zeros((1, 1)), [PHI])
     for text, words in (  # of values that are nowhere near, too
         ("d:0..2|1..3", "overlap"), ("d:1..3|0..2", "overlap"), ("phi:2..-2|3..3.1", "overlap"),
-        ("phi:-pi..pi", "leaves no rest"), ("phi:0..120", "give both ends in rad"),
+        ("phi:-pi..pi", "leaves no rest"), ("phi:0..120", "give both ends in its unit"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             StateDifference.of(text).sides(np.array([[-1.0]]), [D, PHI][text[0] == "p" :])
