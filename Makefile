@@ -3,6 +3,7 @@
 # make lint   ruff and mypy only        make format  let ruff lay out the code
 # make bench  every benchmark, one table
 # make soak   memory, handles and threads of runs of 20 minutes; runs of each kind killed 50 times
+# make test-cluster   windows on a real Slurm of this machine, where slurm-wlm and munge are installed
 # make docs   the documentation with its tutorials run, in docs/_build/html
 # make dist   wheel and sdist; the wheel alone in an environment of its own runs the quick demo
 # make clean  remove the virtual environment and what the demo wrote
@@ -12,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint format bench soak docs dist clean
+.PHONY: demo test lint format bench soak test-cluster docs dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/openmm-cgan demo --out demo --overwrite
@@ -38,6 +39,11 @@ bench: $(VENV)/.installed-test
 soak: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kill_resume.py
+
+# Not part of test: the daemons are Debian's, and their minutes are mostly waited through.
+test-cluster: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/cluster.py --steps 1000 \
+		--executor slurm parsl-slurm slurm-node slurm-walltime --json benchmarks/results/cluster.json
 
 docs: $(VENV)/.installed
 	$(PIP) install -c constraints.txt -e '.[docs]'

@@ -19,10 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import openmm
 import torch
 from numpy.typing import NDArray
-from openmm import app, unit
+from openmm import app
 from provenance import provenance
 
 from openmm_cgan import GAS_CONSTANT, ConditionalGAN, PlumedBias
@@ -40,40 +39,12 @@ from openmm_cgan.testsystems import (
     Molecule,
     alanine_dipeptide,
     alanine_pentapeptide,
+    valine_dipeptide,
 )
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE
 PLACES = {"beta": (-2.4, 2.6), "PPII": (-1.2, 2.5), "alpha": (-1.1, -0.7)}
-
-
-def valine() -> Molecule:
-    """ACE-VAL-NME in vacuum, AMBER ff96, from alanine's: two hydrogens become methyl groups."""
-    given = alanine_dipeptide()
-    topology, positions = app.Topology(), []
-    chain = topology.addChain()
-    for residue in given.topology.residues():
-        names = {atom.name: given.positions[atom.index] for atom in residue.atoms()}
-        made = topology.addResidue("VAL" if residue.name == "ALA" else residue.name, chain)
-        for atom in residue.atoms():
-            x = names[atom.name]
-            if atom.name in ("HB2", "HB3"):
-                arm = x - names["CB"]
-                topology.addAtom(f"CG{int(atom.name[-1]) - 1}", app.element.carbon, made)
-                positions.append(names["CB"] + 0.153 * arm / np.linalg.norm(arm))
-            elif atom.element is not app.element.hydrogen:
-                topology.addAtom(atom.name, atom.element, made)
-                positions.append(x)
-    topology.createStandardBonds()
-    forces, platform = app.ForceField("amber96.xml"), openmm.Platform.getPlatformByName("Reference")
-    model = app.Modeller(topology, np.array(positions) * unit.nanometer)
-    model.addHydrogens(forces, platform=platform)
-    system = forces.createSystem(model.topology, constraints=app.HBonds)
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
-    context.setPositions(model.positions)
-    openmm.LocalEnergyMinimizer.minimize(context, 1.0)
-    x = context.getState(positions=True).getPositions(asNumpy=True)._value
-    return Molecule(model.topology, system, np.array(x))
 
 
 def of_valine(topology: app.Topology) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -90,7 +61,7 @@ def molecule_of(name: str) -> tuple[Molecule, tuple[tuple[int, ...], ...], str]:
     if name == "ala5":
         return alanine_pentapeptide(), MIDDLE_ATOMS, "CPU"
     if name == "val":
-        molecule = valine()
+        molecule = valine_dipeptide()
         return molecule, of_valine(molecule.topology), "Reference"
     return alanine_dipeptide("C7eq"), (PHI_ATOMS, PSI_ATOMS), "Reference"
 

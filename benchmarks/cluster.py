@@ -8,8 +8,17 @@ values are not those of the serial run, bit for bit.
 
     python benchmarks/cluster.py [--windows N] [--steps N] [--executor NAME ...] [--json FILE]
 
-Slurm is the stand-in of the tests (tests/cases/fake_slurm), whose nodes are processes here; Parsl
-is its own HighThroughputExecutor with local blocks, where it is installed.
+Of those that are named:
+
+* local: processes; parsl: its HighThroughputExecutor with local blocks, where it is installed;
+* slurm-stand-in: job arrays of the tests' stand-in (tests/cases/fake_slurm), whose nodes are
+  processes here;
+* slurm, parsl-slurm: job arrays and Parsl's jobs of a real Slurm of one node, which slurm_here.py
+  starts where it is installed;
+* slurm-node: no worker is killed but the whole node of that Slurm, once, which then comes back;
+* slurm-walltime: a window that takes longer than the minute that each of its tasks may.
+
+``make test-cluster`` runs the last four.
 """
 
 from __future__ import annotations
@@ -25,6 +34,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,6 +43,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from kill_resume import contents, differences
 from provenance import in_words, provenance
+from slurm_here import Slurm, missing, slurm_here
 
 from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.windows import (
@@ -56,11 +67,32 @@ PRINT ARG=phi,psi STRIDE=100 FILE=COLVAR
 """
 KILLED = 1 / 3  # of all attempts
 POLL = 0.1  # s: a killer that looks without rest would take the time of those who work
-CLUSTERS = {
-    "local": Cluster("local", workers=4),
-    "slurm-array": Cluster("slurm-array"),
-    "parsl": Cluster("parsl", scheduler="local", workers=4),
+POLLS = {"slurm-stand-in": 0.2, "slurm": 1.0}  # s between two looks at the queue
+
+
+@dataclass(frozen=True)
+class Case:
+    """Workers, and what befalls them; windows and steps where not those that were asked for."""
+
+    cluster: Cluster
+    slurm: str = ""  # key of POLLS
+    trouble: str = "kills"
+    windows: int | None = None
+    steps: int | None = None
+
+
+CASES = {
+    "local": Case(Cluster("local", workers=4)),
+    "slurm-stand-in": Case(Cluster("slurm-array"), "slurm-stand-in"),
+    "parsl": Case(Cluster("parsl", scheduler="local", workers=4)),
+    "slurm": Case(Cluster("slurm-array"), "slurm"),
+    "parsl-slurm": Case(Cluster("parsl", scheduler="slurm", workers=4, max_blocks=1), "slurm"),
+    "slurm-node": Case(Cluster("slurm-array"), "slurm", "node", windows=8),
+    "slurm-walltime": Case(
+        Cluster("slurm-array", walltime="0:01:00"), "slurm", "walltime", windows=1, steps=200_000
+    ),
 }
+EVERYWHERE = ["local", "slurm-stand-in", "parsl"]
 
 
 def prepare(folder: Path, number: int, steps: int) -> list[Path]:
@@ -116,6 +148,31 @@ class Killer:
                         self.kills += 1
 
 
+class NodeKiller:
+    """Kills the node of a Slurm once, when windows run on it, and has it come back."""
+
+    def __init__(self, folders: list[Path], slurm: Slurm) -> None:
+        self.kills = 0
+        self._folders, self._slurm, self._ends = folders, slurm, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> NodeKiller:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ends.wait(POLL):
+            if any(read_record(folder)["status"] == "running" for folder in self._folders):
+                self._slurm.kill_node()
+                self.kills = 1
+                self._slurm.start_node()
+                return
+
+
 @contextlib.contextmanager
 def fake_slurm(folder: Path) -> Iterator[None]:
     """A Slurm in the path whose nodes are processes of this machine, four at a time."""
@@ -123,12 +180,33 @@ def fake_slurm(folder: Path) -> Iterator[None]:
     before = dict(os.environ)
     os.environ |= {"PATH": f"{FAKE_SLURM}{os.pathsep}{before['PATH']}", "FAKE_SLURM": str(folder)}
     os.environ.setdefault("FAKE_SLURM_NODES", "4")
-    slurm_array.POLL = 0.2
     try:
         yield
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextlib.contextmanager
+def troubled(
+    case: Case, folder: Path, folders: list[Path], usual: float
+) -> Iterator[Killer | NodeKiller | None]:
+    """The Slurm of a case, and what kills in it."""
+    with contextlib.ExitStack() as stack:
+        slurm = None
+        if case.slurm:
+            slurm_array.POLL = POLLS[case.slurm]
+        if case.slurm == "slurm-stand-in":
+            stack.enter_context(fake_slurm(folder.with_suffix(".slurm")))
+        elif case.slurm:
+            slurm = stack.enter_context(slurm_here())
+        if case.trouble == "kills":
+            yield stack.enter_context(Killer(folders, usual, seed=len(folders)))
+        elif case.trouble == "node":
+            assert slurm is not None
+            yield stack.enter_context(NodeKiller(folders, slurm))
+        else:
+            yield None
 
 
 def attempts_after_the_end(folders: list[Path]) -> int:
@@ -138,25 +216,36 @@ def attempts_after_the_end(folders: list[Path]) -> int:
     return sum(b != read_record(f)["attempts"] for b, f in zip(before, folders, strict=True))
 
 
+def serial_run(folder: Path, number: int, steps: int) -> tuple[dict[str, str], float]:
+    """Contents of the windows of one process, and the seconds of each."""
+    folders = prepare(folder, number, steps)
+    began = time.monotonic()
+    run_prepared(folders, folder, platform="Reference")
+    seconds = time.monotonic() - began
+    print(f"serial, {number} windows of {steps:,} steps: {seconds:.1f} s", flush=True)
+    whole = {k: v for k, v in contents(folder).items() if k.startswith("window-")}
+    return whole, seconds / number
+
+
 def on(
     name: str, folder: Path, number: int, steps: int, serial: tuple[dict[str, str], float]
 ) -> dict[str, object]:
-    """One executor: what became of the windows. `serial`: their contents, and seconds of each."""
+    """One executor: what became of the windows."""
     whole, usual = serial
-    folders = prepare(folder, number, steps)
+    case, folders = CASES[name], prepare(folder, number, steps)
     began = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        if name == "slurm-array":
-            stack.enter_context(fake_slurm(folder.with_suffix(".slurm")))
-        workers = stack.enter_context(executor_of(CLUSTERS[name], folder))
-        killer = stack.enter_context(Killer(folders, usual, seed=number))
+    with (
+        troubled(case, folder, folders, usual) as killer,
+        executor_of(case.cluster, folder) as workers,
+    ):
         results = run_prepared(folders, folder, workers, platform="Reference", max_losses=20)
-    seconds = time.monotonic() - began
+        seconds = time.monotonic() - began
     records = [read_record(f) for f in folders]
     ours = {k: v for k, v in contents(folder).items() if k.startswith("window-")}
     wrong = {difference.split("/")[0] for difference in differences(ours, whole)}
     return {
-        "executor": name, "windows": number, "steps": steps, "kills": killer.kills,
+        "executor": name, "windows": number, "steps": steps,
+        "kills": 0 if killer is None else killer.kills,
         "finished": sum(r.status == "finished" for r in results),
         "attempts": sum(r["attempts"] for r in records),
         "begun after their end": attempts_after_the_end(folders),
@@ -164,35 +253,42 @@ def on(
     }  # fmt: skip
 
 
+def absent(name: str) -> str:
+    """What a case needs that is not here; nothing where all is."""
+    case = CASES[name]
+    if case.cluster.executor == "parsl" and find_spec("parsl") is None:
+        return "Parsl is not installed (pip install 'openmm_cgan[parsl]')"
+    if case.slurm == "slurm" and (commands := missing()):
+        return f"no {', '.join(commands)} here (Debian: apt-get install slurm-wlm munge)"
+    return ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--windows", type=int, default=50)
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--executor", nargs="+", choices=list(CLUSTERS), default=list(CLUSTERS))
+    parser.add_argument("--executor", nargs="+", choices=list(CASES), default=EVERYWHERE)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     made = provenance()
     print(f"{in_words(made)}, every attempt killed with a chance of 1/3", flush=True)
-    rows = []
+    rows: list[dict[str, object]] = []
+    serial: dict[tuple[int, int], tuple[dict[str, str], float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        serial = Path(temporary) / "serial"
-        folders = prepare(serial, args.windows, args.steps)
-        began = time.monotonic()
-        run_prepared(folders, serial, platform="Reference")
-        seconds = time.monotonic() - began
-        print(f"serial: {seconds:.1f} s", flush=True)
-        whole = {k: v for k, v in contents(serial).items() if k.startswith("window-")}
         for name in args.executor:
-            if name == "parsl" and find_spec("parsl") is None:
-                print("parsl is not installed")
+            if why := absent(name):
+                print(f"{name} skipped: {why}", flush=True)
                 continue
-            folder, alone = Path(temporary) / name, (whole, seconds / args.windows)
-            rows.append(on(name, folder, args.windows, args.steps, alone))
+            size = CASES[name].windows or args.windows, CASES[name].steps or args.steps
+            if size not in serial:
+                serial[size] = serial_run(Path(temporary) / f"serial-{len(serial)}", *size)
+            rows.append(on(name, Path(temporary) / name, *size, serial[size]))
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(made | {"rows": rows}, indent=1) + "\n")
+    if args.json and rows:
+        command = f"python {' '.join(sys.argv)}"
+        args.json.write_text(json.dumps(made | {"command": command, "rows": rows}, indent=1) + "\n")
     sys.exit(any(
-        row["finished"] < row["windows"] or row["not as the serial run"]
+        row["finished"] != row["windows"] or row["not as the serial run"]
         or row["begun after their end"] for row in rows
     ))  # fmt: skip
 

@@ -76,10 +76,10 @@ def made(text, backend, box, folder, frames, bonded=False):
     return bias, context
 
 
-def deviation(text, box, folder, seed=0, bonded=False):
-    """Largest disagreement of the native backend and libplumed over random frames."""
+def deviation(text, box, folder, seed=0, bonded=False, n=N_FRAMES):
+    """Largest disagreement of the native backend and libplumed over n random frames."""
     rng = np.random.default_rng(seed)
-    laid, frames = random_frames(box, rng, 40), random_frames(box, rng, torn=not bonded)
+    laid, frames = random_frames(box, rng, n), random_frames(box, rng, n, torn=not bonded)
     laid = laid if "METAD" in text else laid[:0]
     both = [made(text, backend, box, folder, laid, bonded) for backend in ("native", "kernel")]
     worst = np.zeros(3)

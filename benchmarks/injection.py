@@ -29,12 +29,11 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
-from openmm.app.internal.customgbforces import GBSAOBC2Force
 from provenance import provenance
 
 from openmm_cgan import GAS_CONSTANT, PlumedBias, ProposalReporter
 from openmm_cgan.atomic_files import write_atomically
-from openmm_cgan.testsystems import alanine_dipeptide, alanine_pentapeptide
+from openmm_cgan.testsystems import add_obc2, alanine_dipeptide, alanine_pentapeptide
 
 RESULTS = Path(__file__).parent / "results" / "injection.json"
 TEMPERATURE = 300.0
@@ -160,11 +159,7 @@ def in_implicit(topology: app.Topology, hydrogen_mass: float | None = None) -> o
     system = app.ForceField(EXPLICIT[0]).createSystem(
         topology, constraints=app.HBonds, hydrogenMass=hydrogen_mass
     )
-    charges = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
-    solvent = openmm.GBSAOBCForce()
-    for i, (radius, scale) in enumerate(GBSAOBC2Force.getStandardParameters(topology)):
-        solvent.addParticle(charges.getParticleParameters(i)[0], radius, scale)
-    system.addForce(solvent)
+    add_obc2(system, topology)
     return system
 
 

@@ -73,6 +73,16 @@ def ends_within(child: int, seconds: float) -> int | None:
         time.sleep(0.001)
 
 
+def ended(child: int) -> int:
+    """Exit code of a process that has to end; one that hangs is killed, and is an error."""
+    code = ends_within(child, PATIENCE)
+    if code is None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise RuntimeError(f"it has not ended in {PATIENCE:.0f} s, and was killed")
+    return code
+
+
 @dataclass
 class Tally:
     """What became of the runs of a kind."""
@@ -99,11 +109,11 @@ def kill_until_it_ends(
             shutil.rmtree(folder, ignore_errors=True)  # as a user would, where nothing was saved
         folder.mkdir(exist_ok=True)
         child = start(kind, folder, prepared, told)
-        code = ends_within(child, rng.uniform(0, usual) if kills < most else PATIENCE)
+        code = ends_within(child, rng.uniform(0, usual)) if kills < most else ended(child)
         if code is None:
             os.kill(child, number)
             kills += 1
-            code = ends_within(child, PATIENCE)
+            code = ended(child)
             if code in (-number, 128 + number):
                 continue
         if code != 0:

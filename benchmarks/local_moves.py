@@ -42,7 +42,7 @@ from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.reporters.contexts import present_of
 from openmm_cgan.reporters.moves import MOVES, Asked, LocalMove, Start
 from openmm_cgan.reporters.settings import ProposalSettings
-from openmm_cgan.testsystems import Molecule, alanine_dipeptide, torsion
+from openmm_cgan.testsystems import Molecule, torsion, valine_dipeptide
 
 TEMPERATURE, TIMESTEP = 300.0, 0.002
 METAD = (
@@ -54,36 +54,6 @@ SKIPPED = 0.2  # of a metadynamics, while its bias still grows fast
 CORE = np.radians(40.0)
 CENTRES = np.radians([-60.0, 60.0, 180.0])
 NAMES = ("g-", "g+", "t")
-
-
-def valine() -> Molecule:
-    """ACE-VAL-NME in vacuum: alanine dipeptide with methyl groups in place of two hydrogens."""
-    alanine = alanine_dipeptide("C7eq")
-    x, made, positions = alanine.positions, app.Topology(), []
-    chain, new = made.addChain(), {}
-    for residue in alanine.topology.residues():
-        name = "VAL" if residue.name == "ALA" else residue.name
-        own = made.addResidue(name, chain)
-        atoms = {atom.name: atom for atom in residue.atoms()}
-        for atom in residue.atoms():
-            if atom.element.symbol != "H":
-                new[atom] = made.addAtom(atom.name, atom.element, own)
-                positions.append(x[atom.index])
-        if name == "VAL":
-            beta = atoms["CB"]
-            for methyl, hydrogen in (("CG1", "HB2"), ("CG2", "HB3")):
-                way = x[atoms[hydrogen].index] - x[beta.index]
-                new[methyl] = made.addAtom(methyl, app.element.carbon, own)
-                made.addBond(new[beta], new[methyl])
-                positions.append(x[beta.index] + 0.153 * way / np.linalg.norm(way))
-    for one, two in alanine.topology.bonds():
-        if one in new and two in new:
-            made.addBond(new[one], new[two])
-    field = app.ForceField("amber96.xml")
-    modeller = app.Modeller(made, np.array(positions) * unit.nanometer)
-    modeller.addHydrogens(field)
-    system = field.createSystem(modeller.topology, constraints=app.HBonds)
-    return _relaxed(modeller, system)
 
 
 def in_water(molecule: Molecule) -> Molecule:
@@ -272,7 +242,7 @@ def dynamics(
 
 def alone(options: argparse.Namespace) -> Peptide:
     """The peptide in vacuum, as it was built first: hydrogens are called in a random order."""
-    path, molecule = options.data / "valine.npy", valine()
+    path, molecule = options.data / "valine.npy", valine_dipeptide()
     if not path.exists():
         np.save(path, molecule.positions)
     return Peptide(Molecule(molecule.topology, molecule.system, np.load(path)))

@@ -27,7 +27,6 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
-from openmm.app.internal.customgbforces import GBSAOBC2Force
 from provenance import in_words, provenance
 
 from openmm_cgan import ConditionalGAN, PlumedBias
@@ -37,6 +36,7 @@ from openmm_cgan.frames import Frames
 from openmm_cgan.reporters.moves.move import Asked, Start
 from openmm_cgan.reporters.moves.seed import SeedMove
 from openmm_cgan.reporters.settings import ProposalSettings
+from openmm_cgan.testsystems import add_obc2
 
 TEMPERATURE, TIMESTEP = 300.0, 0.004  # K, ps
 FRAMES_EVERY = 50  # steps
@@ -64,12 +64,7 @@ def implicit(topology: app.Topology) -> openmm.System:
         constraints=app.HBonds,
         hydrogenMass=3 * unit.dalton,
     )
-    charges = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
-    solvent = openmm.GBSAOBCForce()
-    solvent.setSolventDielectric(78.5)
-    for i, (radius, scale) in enumerate(GBSAOBC2Force.getStandardParameters(topology)):
-        solvent.addParticle(charges.getParticleParameters(i)[0], radius, scale)
-    system.addForce(solvent)
+    add_obc2(system, topology)
     return system
 
 

@@ -16,10 +16,9 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
-from openmm.app.internal.customgbforces import GBSAOBC2Force
 
 from openmm_cgan.states import positions_of
-from openmm_cgan.testsystems import Molecule, torsion
+from openmm_cgan.testsystems import Molecule, add_obc2, torsion
 
 SMALL = Path(__file__).parent / "small_molecules.xml"
 TRIES = 30
@@ -153,7 +152,7 @@ def build(name: str, solvent: str = "vacuum") -> Built:
     loose = field.createSystem(topology, nonbondedMethod=app.NoCutoff)
     positions = _start(topology, loose, system, recipe.residues)
     if solvent == "obc2":
-        _add_obc2(system, topology)
+        add_obc2(system, topology)
     numbers = {f"{a.residue.index}:{a.name}": a.index for a in topology.atoms()}
     named = [
         {key: tuple(numbers[a] for a in atoms) for key, atoms in group.items()}
@@ -251,13 +250,3 @@ def _is_right(topology: app.Topology, x: NDArray[np.float64]) -> bool:
         if abs(torsion(x, (*atoms, last))) < TRANS:
             return False
     return all(hand > 0 for hand in _handedness(topology, x))
-
-
-def _add_obc2(system: openmm.System, topology: app.Topology) -> None:
-    """Implicit solvent, as testsystems.alanine_pentapeptide has it."""
-    charges = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
-    solvent = openmm.GBSAOBCForce()
-    solvent.setSolventDielectric(78.5)
-    for i, (radius, scale) in enumerate(GBSAOBC2Force.getStandardParameters(topology)):
-        solvent.addParticle(charges.getParticleParameters(i)[0], radius, scale)
-    system.addForce(solvent)

@@ -91,3 +91,32 @@ def cv_rows(cvs: Any, variables: Sequence[CollectiveVariable]) -> NDArray[np.flo
         names = ", ".join(variable.name for variable in variables)
         raise ValueError(f"cvs have shape {rows.shape}; expected (n, {len(variables)}): {names}")
     return rows
+
+
+def first_of_each_cell(
+    cvs: NDArray[np.float64], variables: Sequence[CollectiveVariable], bins: int, fewest: int
+) -> NDArray[np.int64]:
+    """The first row in each cell of a grid over the CVs, of cells that hold one.
+
+    Parameters
+    ----------
+    cvs : ndarray, shape (n, n_cvs)
+        n > 0 [CV units]. The grid is over the domains of periodic CVs, over the range of others.
+    variables : sequence of CollectiveVariable
+    bins : int
+        Along each of one or two CVs; along each of more as many as give bins^2 cells in all.
+    fewest : int
+        Bins along each of three or more CVs, at least.
+
+    Returns
+    -------
+    ndarray of int, shape (n_cells,)
+        In no order.
+    """
+    if len(variables) > 2:
+        bins = max(fewest, int(bins ** (2 / len(variables))))
+    low = np.array([v.domain[0] if v.domain else cvs[:, k].min() for k, v in enumerate(variables)])
+    high = np.array([v.domain[1] if v.domain else cvs[:, k].max() for k, v in enumerate(variables)])
+    places = np.floor(bins * (cvs - low) / np.maximum(high - low, 1e-12)).astype(int)
+    _, first = np.unique(np.minimum(places, bins - 1), axis=0, return_index=True)
+    return first

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from openmm_cgan.atomic_files import replacing, write_atomically
+from tests.cases.other_processes import PATIENCE
 
 PACKAGE = Path(__file__).parent.parent / "openmm_cgan"
 
@@ -77,7 +78,7 @@ with replacing(sys.argv[1]) as unfinished, unfinished.open("w") as file:
 def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path):
     path = tmp_path / "segment-00001.h5md"
     path.write_text("old")
-    run = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    run = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False, timeout=PATIENCE)
     assert run.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
     # what is left is under a name that no pattern of a run's files finds

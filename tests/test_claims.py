@@ -10,24 +10,14 @@ import pytest
 from openmm_cgan.claims import Claim
 from openmm_cgan.plumed.files.fields import FieldWriter
 from tests.cases import ROOT
-from tests.cases.biased_runs import biased_alanine
+from tests.cases.biased_runs import biased_alanine, refused_alanine
+from tests.cases.other_processes import PATIENCE, in_another_process
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks")
 
 TEXT = """phi: TORSION ATOMS=5,7,9,15
 METAD ARG=phi SIGMA=0.3 HEIGHT=1.2 PACE=20
 PRINT ARG=phi STRIDE=10 FILE=COLVAR
-"""
-SECOND = """
-import sys
-sys.path.insert(0, {root!r})
-from openmm_cgan import claims
-from tests.cases import biased_runs as t
-claims.PATIENCE = 0.1
-try:
-    t.biased_alanine({text!r}, {folder!r}, checkpoint={checkpoint!r})
-except RuntimeError as error:
-    print(error)
 """
 
 
@@ -66,7 +56,9 @@ def test_a_closed_writer_has_no_claim(tmp_path: Path) -> None:
 def refused(path: Path) -> bool:
     code = "from pathlib import Path; from openmm_cgan import claims; claims.PATIENCE = 0.1; "
     code += f"claims.Claim(Path({str(path)!r}))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, cwd=ROOT, timeout=PATIENCE
+    )
     return b"another process is writing" in ran.stderr
 
 
@@ -78,11 +70,9 @@ def test_a_second_process_changes_nothing_of_a_living_run(goes_on: bool, tmp_pat
     simulation.step(100)
     bias.saved()  # all rows are on the disk
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    checkpoint = str(tmp_path / "run.chk") if goes_on else None
-    names = {"root": str(ROOT), "text": TEXT, "folder": str(tmp_path), "checkpoint": checkpoint}
-    ran = subprocess.run(
-        [sys.executable, "-c", SECOND.format(**names)], capture_output=True, text=True, check=True
-    )
-    assert "another process is writing to" in ran.stdout
+    checkpoint = tmp_path / "run.chk" if goes_on else None
+    said = tmp_path.with_name(f"{tmp_path.name}-said")
+    in_another_process(refused_alanine, TEXT, tmp_path, checkpoint, said)
+    assert "another process is writing to" in said.read_text()
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     bias.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cases import ROOT
+from tests.cases.other_processes import PATIENCE
 
 PACKAGE = ROOT / "openmm_cgan"
 
@@ -642,7 +643,9 @@ def test_the_package_docstring_names_every_room() -> None:
 
 def test_importing_the_package_is_quick() -> None:
     code = "import sys, openmm_cgan; print(sorted(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
     heavy = {"torch", "openmm", "numpy", "h5py", "MDAnalysis", "pymbar", "matplotlib"}
     assert not heavy & set(ast.literal_eval(run.stdout))
 
@@ -650,7 +653,9 @@ def test_importing_the_package_is_quick() -> None:
 @pytest.mark.parametrize("room", ["reporters", "windows", "proposals", "free_energy", "frames"])
 def test_torch_is_not_in_the_import_path_of(room: str) -> None:
     code = f"import sys, openmm_cgan.{room}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=False, timeout=PATIENCE).returncode == 0
+    )
 
 
 def test_public_names_are_found_and_unknown_ones_refused() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from openmm_cgan.cli.options import FILE, NEW, molecule_options, require_parent, set_threads
+from openmm_cgan.cli.reports import recording
 from openmm_cgan.cli.stopping import stopping
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def explore(
     if difference != NOWHERE:
         place.check()
     _begin(out, settings, cvs, resume)
-    with stopping(out / RECORD):
+    with stopping(out / RECORD), recording(out):
         if difference == NOWHERE:
             find_coordinates(molecule, out, rounds_of(place), click.echo)
             return

@@ -12,12 +12,14 @@ import numpy as np
 
 from openmm_cgan.cli.window_runs import (
     Run,
+    Starts,
     enough_windows,
     read_run,
     rough_free_energy,
     run_all,
     samples_of,
     starts,
+    windows_from,
 )
 from openmm_cgan.explore.allocation import between, error_of_windows, longer_windows
 from openmm_cgan.explore.passes import height_of_pass
@@ -27,12 +29,10 @@ from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.proposals import cv_differences
 from openmm_cgan.windows import (
     Cluster,
-    Window,
     WindowSettings,
     read_windows,
-    umbrella_windows,
 )
-from openmm_cgan.windows.placement import Placement, place_windows, window_template
+from openmm_cgan.windows.placement import Placement, place_windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,16 +87,15 @@ def run_explored_windows(
     # more windows than were meant are shorter, so that all together cost what was meant
     steps = int(steps * min(1.0, 2 * settings.windows / total))
     lengths = _lengths(found, placement, folder, steps, settings)
-    first, _ = starts(found, placement, model, settings.seed)
+    first = starts(found, placement, model, settings.seed)
     second = _unlike(found, placement, first, hidden)
     base = WindowSettings(
         settings.temperature, steps, settings.window_steps // SETTLING, EVERY,
         timestep=settings.timestep, seed=settings.seed, retries=2,
     )  # fmt: skip
     pairs = []
-    parts = ("a", first, "model", lengths[:number]), ("b", second, "frame", lengths[number:])
-    for part, positions, origin, long in parts:
-        made = _windows(found, placement, positions, base, folder / part, origin)
+    for part, begun, long in (("a", first, lengths[:number]), ("b", second, lengths[number:])):
+        made = windows_from(begun, found.bias, placement, base, folder / part)
         made = [
             replace(w, settings=replace(base, steps=n)) for w, n in zip(made, long, strict=True)
         ]
@@ -179,29 +178,14 @@ def _placed(found: Run, run: Path, folder: Path, settings: ExploreSettings) -> P
     return placement
 
 
-def _windows(
-    found: Run,
-    placement: Placement,
-    positions: NDArray,
-    settings: WindowSettings,
-    folder: Path,
-    origin: str,
-) -> list[Window]:
-    kappa = dict(zip(placement.names, placement.kappa.tolist(), strict=True))
-    template = window_template(found.bias, kappa)
-    return umbrella_windows(template, placement.centres, positions, settings, folder, origin)
-
-
-def _unlike(
-    found: Run, placement: Placement, first: NDArray, hidden: Sequence[Any]
-) -> NDArray[np.float64]:
+def _unlike(found: Run, placement: Placement, first: Starts, hidden: Sequence[Any]) -> Starts:
     """Of the frames near each centre the one most unlike the first start."""
     frames, chosen = found.frames, []
     column = [v.name for v in frames.variables].index(placement.names[0])
     others = [k for k in range(len(frames.variables)) if k != column]
     variables = [frames.variables[k] for k in others]
     spread = np.maximum(frames.cvs[:, others].std(axis=0), 1e-12)
-    for centre, start in zip(placement.centres, first, strict=True):
+    for k, (centre, start) in enumerate(zip(placement.centres, first.positions, strict=True)):
         away = np.abs(frames.variables[column].difference(centre[0], frames.cvs[:, column]))
         near = np.argsort(away, kind="stable")[:NEAR]
         apart = np.zeros(len(near))
@@ -209,8 +193,8 @@ def _unlike(
             here = torsion.values(start[None])[0]
             apart += 1 - np.cos(torsion.values(frames.positions[near]) - here)
         if others:
-            own = found.bias.cv_values(start)[others]
+            own = found.bias.cv_values(start, first.box(k))[others]
             off = cv_differences(variables, own, frames.cvs[near][:, others]) / spread
             apart += np.linalg.norm(off, axis=1)
         chosen.append(near[int(apart.argmax())])
-    return frames.positions[chosen].astype(float)
+    return Starts.of_frames(frames, np.array(chosen))

@@ -93,7 +93,11 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "help": "Processes of this machine, Parsl's workers, or an array of Slurm jobs, which "
             "is submitted and waited for by --collect.",
         },
-        "workers": {"type": some, "help": "Of a machine; default: its GPUs, or cores; 0: none."},
+        "workers": {
+            "type": some,
+            "help": "Processes of a machine; default: one for each of --devices or "
+            "--gpus-per-node, else for each core; 0: none, windows are run here.",
+        },
         "devices": {"help": "GPUs of this machine, 0,1: one for each worker."},
         "scheduler": {"type": SCHEDULERS, "default": "slurm", "help": "With parsl."},
         "partition": {"help": "Or queue."},

@@ -21,7 +21,7 @@ from openmm_cgan.free_energy import (
     free_energy_surface,
 )
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
-from openmm_cgan.platforms import platform_named
+from openmm_cgan.platforms import platform_name_anywhere
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, cv_differences, propose
 from openmm_cgan.run_folders import FRAMES, INPUT
@@ -146,9 +146,36 @@ def rough_free_energy(
     return replace(found, free_energy=np.where(np.isfinite(found.free_energy), alone, np.nan))
 
 
-def starts(
-    run: Run, placement: Placement, model: Path | None, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class Starts:
+    """Where n windows start.
+
+    Attributes
+    ----------
+    positions : ndarray, shape (n, n_atoms, 3)
+        [nm]
+    boxes : ndarray, shape (n, 3, 3), or None
+        Box vectors [nm]: under a barostat each frame has its own.
+    seeded : ndarray of bool, shape (n,)
+        Which are of a model.
+    """
+
+    positions: NDArray[np.float64]
+    boxes: NDArray[np.float64] | None
+    seeded: NDArray[np.bool_]
+
+    @classmethod
+    def of_frames(cls, frames: Frames, rows: NDArray[np.int64]) -> Starts:
+        """Frames of a run."""
+        boxes = None if frames.box is None else frames.box[rows].astype(float)
+        return cls(frames.positions[rows].astype(float), boxes, np.zeros(len(rows), dtype=bool))
+
+    def box(self, k: int) -> NDArray[np.float64] | None:
+        """Of one."""
+        return None if self.boxes is None else self.boxes[k]
+
+
+def starts(run: Run, placement: Placement, model: Path | None, seed: int) -> Starts:
     """Where windows start: from what a model makes at their centres, else from the nearest frame.
 
     Parameters
@@ -162,10 +189,7 @@ def starts(
 
     Returns
     -------
-    positions : ndarray, shape (n, n_atoms, 3)
-        [nm]
-    seeded : ndarray of bool, shape (n,)
-        Which are of the model.
+    Starts
 
     Raises
     ------
@@ -178,9 +202,9 @@ def starts(
     nearest = np.array([
         _distances(run, variables, chosen, centre).argmin() for centre in placement.centres
     ])  # fmt: skip
-    positions = run.frames.positions[nearest].astype(float)
+    found = Starts.of_frames(run.frames, nearest)
     if model is None:
-        return positions, np.zeros(len(nearest), dtype=bool)
+        return found
     gan = ConditionalGAN.load(model, run.molecule.topology)
     if gan.n_atoms != len(run.frames.atoms):
         raise ValueError(
@@ -194,12 +218,12 @@ def starts(
     targets[:, chosen] = placement.centres
     screen = Screen(run.molecule.topology, run.molecule.positions, run.bias)
     made = propose(gan, np.repeat(targets, TRIES, axis=0), screen, seed=seed)
-    rng, seeded = np.random.default_rng(seed), np.zeros(len(nearest), dtype=bool)
+    rng = np.random.default_rng(seed)
     for i, rows in enumerate(np.split(np.arange(len(made)), len(nearest))):
         if len(passed := rows[made.accepted[rows]]):
-            positions[i], seeded[i] = made.positions[rng.choice(passed)], True
+            found.positions[i], found.seeded[i] = made.positions[rng.choice(passed)], True
     logger.info("proposals: %s", made.counts())
-    return positions, seeded
+    return found
 
 
 def _distances(
@@ -214,12 +238,23 @@ def windows_of(
     run: Run, placement: Placement, model: Path | None, settings: WindowSettings, folder: Path
 ) -> list[Window]:
     """The windows, ready to be run."""
-    positions, seeded = starts(run, placement, model, settings.seed)
+    return windows_from(
+        starts(run, placement, model, settings.seed), run.bias, placement, settings, folder
+    )
+
+
+def windows_from(
+    begun: Starts, bias: PlumedBias, placement: Placement, settings: WindowSettings, folder: Path
+) -> list[Window]:
+    """Windows at given starts, each in the box of its own."""
     kappa = dict(zip(placement.names, placement.kappa.tolist(), strict=True))
-    template = window_template(run.bias, kappa)
-    windows = umbrella_windows(template, placement.centres, positions, settings, folder, "frame")
-    origins = np.where(seeded, "seeded", "frame").tolist()
-    return [replace(w, origin=o) for w, o in zip(windows, origins, strict=True)]
+    windows = umbrella_windows(
+        window_template(bias, kappa), placement.centres, begun.positions, settings, folder, "frame"
+    )
+    return [
+        replace(window, origin="seeded" if begun.seeded[k] else "frame", box=begun.box(k))
+        for k, window in enumerate(windows)
+    ]
 
 
 def run_all(
@@ -239,11 +274,13 @@ def submit_all(
     windows: Sequence[Window], molecule: Molecule, cluster: Cluster, platform: str | None
 ) -> int:
     """Submit windows as arrays of Slurm jobs; how many were not done or in the queue before."""
+    # of a node: the machine that submits may have no GPU
+    name = None if platform in (None, ANY) else platform_name_anywhere(str(platform))
     root = prepare_windows(
         windows, molecule.system, molecule.topology, reference=molecule.positions
     )
     folders = [window.folder for window in windows]
-    return submit_windows(cluster, root, folders, (_named(platform), cluster.cpus))
+    return submit_windows(cluster, root, folders, (name, cluster.cpus))
 
 
 def go_on(root: Path, cluster: Cluster, platform: str | None) -> list[WindowResult]:
@@ -270,7 +307,3 @@ def what_is_submitted(cluster: Cluster, root: Path, number: int) -> str:
     if cluster.executor == "slurm-array":
         return job_script(cluster, root.resolve() / "slurm" / "cgan.sh", number)
     return str(parsl_config(cluster, root)) if cluster.executor == "parsl" else ""
-
-
-def _named(platform: str | None) -> str | None:
-    return None if platform in (None, ANY) else platform_named(str(platform)).getName()

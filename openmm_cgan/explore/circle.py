@@ -131,12 +131,7 @@ def explore(
     Outcome
     """
     (folder / MEASURED).mkdir(parents=True, exist_ok=True)
-    known = Evidence(
-        needs_bias=laboratory.needs_bias,
-        spent=0,
-        budget=settings.budget_steps,
-        most_seconds=3600 * settings.hours,
-    )
+    known = Evidence(needs_bias=laboratory.needs_bias, spent=0)
     steps: list[Step] = []
     while True:
         step = Step(len(steps) + 1, decide(known, settings), known)

@@ -58,7 +58,7 @@ def claim_by_weights(
         part = replace(made, cvs=made.cvs[rows], log_weights=made.log_weights[rows])
         halves.append(_known_part(part, difference, seed))
     sides = difference.sides(samples.cvs, samples.variables)
-    value, error, unknown = _number(samples, difference)
+    value, error, unknown = _number(samples, difference, "configurations")
     states = [samples.log_weights[sides == side] for side in (0, 1)]
     effective = min(kish_effective_sample_size(logs) for logs in states)
     # of each state by itself: one that is rare has a tail of its own
@@ -86,15 +86,21 @@ def _known_part(part: GeneratedFrames, difference: StateDifference, seed: int) -
         return [UNKNOWN, UNKNOWN]
 
 
-def _number(samples: WeightedSamples, difference: StateDifference) -> tuple[float, float, str]:
-    """Value, error and why there is none."""
+def _number(
+    samples: WeightedSamples, difference: StateDifference, what: str
+) -> tuple[float, float, str]:
+    """Value, error and why there is none; ``what`` the samples are of, in words."""
     if samples.unknown:
         return UNKNOWN, UNKNOWN, samples.unknown
     try:
         value, error = difference.estimate(samples)
     except ValueError as none:
         return UNKNOWN, UNKNOWN, str(none)
-    return value, error, "" if np.isfinite(error) else "windows do not all overlap"
+    if np.isfinite(error):
+        return value, error, ""
+    if np.isinf(error):  # the weight of one part over another is not known
+        return value, error, f"the {what} do not all overlap"
+    return value, error, f"so few {what} are in one of the states that no error is known"
 
 
 def claim_by_runs(
@@ -123,7 +129,7 @@ def claim_by_runs(
     ]  # fmt: skip
     one, two = (_loosely([run], difference, seed) for run in late)
     apart = abs(one[0] - two[0]) / float(np.hypot(one[1], two[1]))
-    value, error, unknown = _number(samples, difference)
+    value, error, unknown = _number(samples, difference, "runs")
     apart = apart if np.isfinite(apart) else float("inf")
     effective = samples.effective_samples
     return Claim("moves", value, error, halves, UNKNOWN, effective, unknown, apart), samples
@@ -167,10 +173,10 @@ def claim_by_windows(
     halves = []
     for part in ((0.0, 0.5), (0.5, 1.0)):
         some = reweight_windows([w.part(*part) for w in windows], seed=seed, n_bootstrap=50)
-        halves.append(list(_number(some, difference)[:2]))
+        halves.append(list(_number(some, difference, "windows")[:2]))
     first, second = ([windows[pair[k]] for pair in pairs] for k in (0, 1))
     apart = float(start_disagreement(first, second).max()) if pairs else float("inf")
-    value, error, unknown = _number(samples, difference)
+    value, error, unknown = _number(samples, difference, "windows")
     overlap, _ = weakest_link(samples.overlap)
     return (
         Claim(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable, first_of_each_cell
 from openmm_cgan.explore.evidence import Coverage
 from openmm_cgan.explore.torsions import TurningTorsion, hops, never_seen, wells
 from openmm_cgan.frames import Frames
@@ -61,11 +61,7 @@ def new_share(cvs: NDArray[np.float64], variables: Sequence[CollectiveVariable])
         In the order of time [CV units].
     variables : sequence of CollectiveVariable
     """
-    bins = CELLS if len(variables) < 3 else max(3, int(CELLS ** (2 / len(variables))))
-    low = np.array([v.domain[0] if v.domain else cvs[:, k].min() for k, v in enumerate(variables)])
-    high = np.array([v.domain[1] if v.domain else cvs[:, k].max() for k, v in enumerate(variables)])
-    places = np.floor(bins * (cvs - low) / np.maximum(high - low, 1e-12)).astype(int)
-    _, first = np.unique(np.minimum(places, bins - 1), axis=0, return_index=True)
+    first = first_of_each_cell(cvs, variables, CELLS, 3)
     return float((first >= 2 * len(cvs) / 3).mean())
 
 

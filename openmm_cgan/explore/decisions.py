@@ -75,14 +75,14 @@ def decide(known: Evidence, settings: ExploreSettings) -> Decision:
     wanted = _wanted(known, settings)
     if wanted.action == STOP:
         return wanted
-    left = known.budget - known.spent
+    budget, left = settings.budget_steps, settings.budget_steps - known.spent
     if wanted.action == WINDOWS and wanted.cost > left:
         wanted = _shortened(wanted, left)
     over = ""
     if wanted.cost > left:
-        over = f"{left:,} of {known.budget:,} force evaluations are left, {wanted.cost:,} needed"
-    elif known.seconds >= known.most_seconds:
-        over = f"{known.seconds / 3600:.2f} hours are spent of {known.most_seconds / 3600:.2f}"
+        over = f"{left:,} of {budget:,} force evaluations are left, {wanted.cost:,} needed"
+    elif known.seconds >= 3600 * settings.hours:
+        over = f"{known.seconds / 3600:.2f} hours are spent of {settings.hours:.2f}"
     if not over:
         return wanted
     return Decision(STOP, f"not converged, because {wanted.reason}; but {over}")
@@ -168,7 +168,7 @@ def why_not_weighed(made: Generator) -> str:
         return made.why_not_exact
     if not made.share >= LEAST_SHARE:
         return f"Kish/n is {made.share:.3f} in the median region, below {LEAST_SHARE}"
-    if made.missed > MOST_MISSED:
+    if not made.missed <= MOST_MISSED:
         return f"it misses {made.missed:.1%} of the frames, more than {MOST_MISSED:.0%}"
     return ""
 
@@ -265,9 +265,10 @@ def doubts_of_claim(claim: Claim, tolerance: float) -> list[str]:
     doubts = [claim.unknown] if claim.unknown else []
     if claim.route == "generated" and not claim.k_hat <= LARGEST_K:
         doubts.append(f"Pareto k is {claim.k_hat:.2f}, above {LARGEST_K}")
-    if claim.overlap < LEAST_OVERLAP:
+    if claim.route == "windows" and not claim.overlap >= LEAST_OVERLAP:
         doubts.append(f"windows overlap by {claim.overlap:.2g} only, less than {LEAST_OVERLAP}")
-    if claim.disagreement > (APART if claim.route == "windows" else RUNS_APART):
+    most = APART if claim.route == "windows" else RUNS_APART
+    if claim.route != "generated" and not claim.disagreement <= most:
         what = "the same windows" if claim.route == "windows" else "runs"
         far = f"{claim.disagreement:.1f} standard errors apart"
         doubts.append(f"{what} from two starts are {far}: they remember their starts")
@@ -282,7 +283,7 @@ def doubts_of_claim(claim: Claim, tolerance: float) -> list[str]:
 def doubt_of_chains(chains: Chains) -> str:
     """Why chains from opposite starts have not come together; empty if they have."""
     name, worst = chains.worst
-    if chains.missed > MOST_MISSED:
+    if not chains.missed <= MOST_MISSED:
         return (
             f"the generator misses {chains.missed:.1%} of what chains find in a state, more than "
             f"{MOST_MISSED:.0%}"

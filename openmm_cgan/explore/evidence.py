@@ -158,9 +158,9 @@ class Evidence:
     ----------
     needs_bias : bool
         Whether the input has none of its own.
-    spent, budget : int
+    spent : int
         Force evaluations.
-    seconds, most_seconds : float
+    seconds : float
     widths : bool
         Whether the short run without a bias has been made.
     unseen : list of str
@@ -180,9 +180,7 @@ class Evidence:
 
     needs_bias: bool
     spent: int
-    budget: int
     seconds: float = 0.0
-    most_seconds: float = float("inf")
     widths: bool = False
     unseen: list[str] = field(default_factory=list)
     opposite: int = 0

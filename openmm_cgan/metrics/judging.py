@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable, first_of_each_cell
 from openmm_cgan.free_energy.generated import log_weights_of_frames
 from openmm_cgan.free_energy.pareto import LARGEST_K, pareto_k
 from openmm_cgan.metrics.consistency import MicroMacroConsistency
@@ -166,7 +166,8 @@ def weights_worth(
     rng = np.random.default_rng(seed)
     inside = np.flatnonzero(np.isfinite(move.conditions.log_density(cvs)))
     inside = rng.permutation(inside)
-    points = inside[_one_of_each(cvs[inside], tuple(move.sampler.variables), n // (2 * FEW))]
+    first = first_of_each_cell(cvs[inside], tuple(move.sampler.variables), CELLS, 2)
+    points = inside[np.sort(first)[: max(1, n // (2 * FEW))]]
     each = n // (2 * max(1, len(points)))
     if each < FEW:
         raise ValueError(f"{n} configurations: expected {2 * FEW} or more")
@@ -246,18 +247,6 @@ def _k_hat(logs: NDArray) -> float:
 def _log_mean(logs: NDArray) -> float:
     top = logs.max()
     return float(top + np.log(np.exp(logs - top).mean())) if np.isfinite(top) else -np.inf
-
-
-def _one_of_each(
-    cvs: NDArray, variables: Sequence[CollectiveVariable], most: int
-) -> NDArray[np.int64]:
-    """The first row in each cell of a grid over the CVs, `most` of them at most."""
-    bins = CELLS if len(variables) < 3 else max(2, int(CELLS ** (2 / len(variables))))
-    low = np.array([v.domain[0] if v.domain else cvs[:, k].min() for k, v in enumerate(variables)])
-    high = np.array([v.domain[1] if v.domain else cvs[:, k].max() for k, v in enumerate(variables)])
-    places = np.floor(bins * (cvs - low) / np.maximum(high - low, 1e-12)).astype(int)
-    _, first = np.unique(np.minimum(places, bins - 1), axis=0, return_index=True)
-    return np.sort(first)[: max(1, most)]
 
 
 def _missed(theirs: NDArray, expected: NDArray) -> float:

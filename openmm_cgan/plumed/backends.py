@@ -41,9 +41,12 @@ class Backend(Protocol):
     ----------
     read : tuple of str
         Names of the values that `evaluate`, `update`, `cv_values` and `cv_columns` return: n_read.
+    temperature : float or None
+        [K]; may become known as late as before `start` or `go_on`.
     """
 
     read: tuple[str, ...]
+    temperature: float | None
 
     @property
     def strides(self) -> list[int]:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("openmm_cgan")
 
 NICENESS = 10  # the simulation goes first
+PATIENCE = 10.0  # s that a worker may take to end when it is told to
 WORKER = "from openmm_cgan.reporters.learner import train_from_stdin; train_from_stdin()"
 
 
@@ -286,7 +287,10 @@ class Learner:
 def _end(worker: subprocess.Popen[bytes]) -> None:
     if worker.poll() is None:
         worker.terminate()
-        worker.wait()
+        try:
+            worker.wait(PATIENCE)
+        except subprocess.TimeoutExpired:  # it does not hear, as where a disk does not answer
+            worker.kill()
 
 
 def train_from_stdin() -> None:

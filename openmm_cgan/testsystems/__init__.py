@@ -1,7 +1,8 @@
 """Small systems with known answers, to test and to show the package on.
 
 `peptides`: `alanine_dipeptide` is a real molecule with a hidden barrier, `alanine_pentapeptide` a
-larger one, `valine_dipeptide` hides its chi1. `double_well`: `DoubleWell2D` has everything in
+larger one, `valine_dipeptide` hides its chi1; `add_obc2` puts
+one into implicit solvent. `double_well`: `DoubleWell2D` has everything in
 closed form: its free energy along x, the conditional density of y given x, and exact samples.
 `chain`: `Chain` is a molecule whose internal coordinates have known densities, also with
 constraints.
@@ -17,6 +18,7 @@ from openmm_cgan.testsystems.peptides import (
     PHI_ATOMS,
     PSI_ATOMS,
     Molecule,
+    add_obc2,
     alanine_dipeptide,
     alanine_pentapeptide,
     torsion,
@@ -30,6 +32,7 @@ __all__ = [
     "Chain",
     "DoubleWell2D",
     "Molecule",
+    "add_obc2",
     "alanine_dipeptide",
     "alanine_pentapeptide",
     "torsion",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -111,11 +112,17 @@ def valine_dipeptide(constraints: Any = app.HBonds) -> Molecule:
     return _in_vacuum("valine_dipeptide", constraints)
 
 
+@cache
+def _force_field(name: str) -> app.ForceField:
+    """Read once: that takes longer than all else here."""
+    return app.ForceField(name)
+
+
 def _in_vacuum(name: str, constraints: Any) -> Molecule:
     """The molecule of a PDB file of ours under AMBER ff96."""
     with files("openmm_cgan").joinpath(f"data/{name}.pdb").open() as file:
         pdb = app.PDBFile(file)
-    system = app.ForceField("amber96.xml").createSystem(
+    system = _force_field("amber96.xml").createSystem(
         pdb.topology, nonbondedMethod=app.NoCutoff, constraints=constraints
     )
     positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
@@ -125,9 +132,8 @@ def _in_vacuum(name: str, constraints: Any) -> Molecule:
 def alanine_pentapeptide(constraints: Any = app.HBonds, hydrogen_mass: float = 2.0) -> Molecule:
     """Five alanines with capped ends (ACE-ALA5-NME) in implicit solvent: AMBER ff14SB with OBC2.
 
-    62 atoms. OpenMM's implicit/obc2.xml makes a CustomGBForce; the GBSAOBCForce made here has the
-    same parameters and the same energy, and runs four to nine times faster on small molecules. The
-    start is an alpha helix, minimised from ideal internal coordinates.
+    62 atoms, the solvent by `add_obc2`. The start is an alpha helix, minimised from ideal internal
+    coordinates.
 
     Parameters
     ----------
@@ -147,20 +153,43 @@ def alanine_pentapeptide(constraints: Any = app.HBonds, hydrogen_mass: float = 2
     """
     with files("openmm_cgan").joinpath("data/alanine_pentapeptide.pdb").open() as file:
         pdb = app.PDBFile(file)
-    system = app.ForceField("amber14/protein.ff14SB.xml").createSystem(
+    system = _force_field("amber14/protein.ff14SB.xml").createSystem(
         pdb.topology,
         nonbondedMethod=app.NoCutoff,
         constraints=constraints,
         hydrogenMass=hydrogen_mass * unit.dalton,
     )
-    charges = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
-    solvent = openmm.GBSAOBCForce()
-    solvent.setSolventDielectric(78.5)
-    for i, (radius, scale) in enumerate(GBSAOBC2Force.getStandardParameters(pdb.topology)):
-        solvent.addParticle(charges.getParticleParameters(i)[0], radius, scale)
-    system.addForce(solvent)
+    add_obc2(system, pdb.topology)
     positions = np.array(pdb.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
     return Molecule(pdb.topology, system, positions)
+
+
+def add_obc2(system: openmm.System, topology: app.Topology) -> None:
+    """Add the implicit solvent OBC2 to a System, as OpenMM's own force.
+
+    OpenMM's implicit/obc2.xml makes a CustomGBForce; the GBSAOBCForce made here has the same
+    parameters and the same energy, and runs four to nine times faster on small molecules.
+
+    Parameters
+    ----------
+    system : openmm.System
+        With a NonbondedForce, whose charges are taken.
+    topology : openmm.app.Topology
+        Its elements and bonds tell the radii.
+
+    Raises
+    ------
+    ValueError
+        If the System has no NonbondedForce.
+    """
+    charges = next((f for f in system.getForces() if isinstance(f, openmm.NonbondedForce)), None)
+    if charges is None:
+        raise ValueError("the System has no NonbondedForce: OBC2 takes the charges of one")
+    solvent = openmm.GBSAOBCForce()
+    solvent.setSolventDielectric(78.5)
+    for i, (radius, scale) in enumerate(GBSAOBC2Force.getStandardParameters(topology)):
+        solvent.addParticle(charges.getParticleParameters(i)[0], radius, scale)
+    system.addForce(solvent)
 
 
 def torsion(positions: NDArray[np.float64], atoms: tuple[int, ...]) -> float:

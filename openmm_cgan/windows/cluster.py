@@ -21,7 +21,9 @@ class Cluster:
     executor : str
         One of `EXECUTORS`.
     workers : int, optional
-        Processes of a machine; by default one for each GPU, else one for each core.
+        Processes of a machine; by default one for each of `devices` ("local") or
+        `gpus_per_node` ("parsl"), else one for each core. 0, of "local" alone: none, windows are
+        run in the process that asks.
     devices : tuple of str
         GPUs of this machine, as in CUDA_VISIBLE_DEVICES, one for each worker; for "local".
     scheduler : str
@@ -75,6 +77,8 @@ class Cluster:
         for name, lowest in least.items():
             if (value := vars(self)[name]) is not None and value < lowest:
                 raise ValueError(f"{name} is {value}, expected {lowest} or more")
+        if self.workers == 0 and not self.is_here:
+            raise ValueError(f"workers is 0, which the executor {self.executor} can not do without")
 
     @property
     def seconds(self) -> int:

@@ -90,7 +90,9 @@ def drag(
         If shapes do not fit, or the molecule blew up on the way.
     """
     positions, centres = nanometers(positions), numbers_of(centres, "centres")
-    here = bias.cv_values(positions)
+    periodic = system.usesPeriodicBoundaryConditions()
+    box = [vector._value for vector in system.getDefaultPeriodicBoxVectors()] if periodic else None
+    here = bias.cv_values(positions, box)
     if centres.ndim != 2 or centres.shape[1] != len(here):
         raise ValueError(f"centres has shape {centres.shape}, expected (n, {len(here)})")
     copied = system_without(system, set())

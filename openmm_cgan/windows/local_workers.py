@@ -8,12 +8,15 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from multiprocessing.connection import wait as wait_for
 from queue import SimpleQueue
 from typing import Any
 
 from openmm_cgan.signals import end_with_parent
 
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+
+PATIENCE = 30.0  # s that a process without a job may take to end
 
 _Job = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 _environment = threading.Lock()  # of this process, which what it starts inherits
@@ -113,9 +116,15 @@ class _Worker:
             return self._pool.submit(fn, *args, **kwargs)
 
     def _close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        """End the process; one that will not end is killed."""
+        if self._pool is None:
+            return
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False)  # it waits for ever for a process that hangs as it ends
+        self._pool = None
+        for process in processes:
+            if not wait_for([process.sentinel], PATIENCE):
+                process.kill()
 
 
 @contextlib.contextmanager

@@ -43,6 +43,8 @@ def parsl_workers(cluster: Cluster, root: Path) -> Iterator[Executor]:
     ------
     ModuleNotFoundError
         If Parsl is not installed.
+    RuntimeError
+        If it does not start, as where its own processes can not reach each other.
     """
     try:
         import parsl
@@ -51,7 +53,15 @@ def parsl_workers(cluster: Cluster, root: Path) -> Iterator[Executor]:
         raise ModuleNotFoundError(
             f"{error}: the executor parsl needs Parsl, pip install 'openmm_cgan[parsl]'"
         ) from error
-    kernel = parsl.DataFlowKernel(parsl_config(cluster, root))
+    config = parsl_config(cluster, root)
+    try:
+        kernel = parsl.DataFlowKernel(config)
+    except Exception as error:
+        for executor in config.executors:
+            executor.shutdown()  # Parsl leaves the process that it could not reach
+        raise RuntimeError(
+            f"Parsl did not start ({error}); its logs are in {root.resolve() / FOLDER}"
+        ) from error
     try:
         yield ParslPoolExecutor(dfk=kernel)
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from tqdm import tqdm
 
 from openmm_cgan.atom_selection import selected_atoms
 from openmm_cgan.atomic_files import write_atomically
-from openmm_cgan.platforms import platform_named
+from openmm_cgan.platforms import platform_name_anywhere, platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.quantities import nanometers
 from openmm_cgan.signals import StoppedBySignalError, at_once
 from openmm_cgan.topologies import openmm_topology
 from openmm_cgan.windows.jobs import MAX_LOSSES, records_of
+from openmm_cgan.windows.local_workers import LocalWorkers
 from openmm_cgan.windows.platforms import fastest_platform
 from openmm_cgan.windows.run_files import (
     INPUT,
@@ -114,12 +115,14 @@ def run_windows(
     Raises
     ------
     ValueError
-        Before anything is run: if windows share a folder or do not fit the system, or a folder
-        holds another window than the one to be run.
+        Before anything is run: if windows share a folder or do not fit the system, a folder
+        holds another window than the one to be run, or there is no such platform.
     StoppedBySignalError
         If a signal came.
     """
     topology = openmm_topology(topology)
+    if platform is not None:
+        _platform_for(platform, executor)  # an error comes before anything is written
     root = prepare_windows(windows, system, topology, reference=reference)
     if platform is None:
         platform = fastest_platform(system, windows[0].positions)
@@ -196,10 +199,12 @@ def run_prepared(
     ------
     FileNotFoundError
         If a folder is no window.
+    ValueError
+        If there is no such platform: here, or anywhere where workers may be on other machines.
     StoppedBySignalError
         If a signal came.
     """
-    name = None if platform == ANY else platform_named(platform).getName()
+    name = _platform_for(platform, executor)
     places = [str(Path(folder).resolve()) for folder in folders]
     made = records_of(places, name, None if executor is None else threads, executor, max_losses)
     try:
@@ -218,6 +223,15 @@ def run_prepared(
         logger.error("%s failed at step %d: %s", result.folder, result.step, result.error)
     logger.info("%d windows finished, %d failed", len(results) - len(failed), len(failed))
     return results
+
+
+def _platform_for(name: str, executor: Executor | None) -> str | None:
+    """A platform as workers are told it; None where each takes what OpenMM chooses."""
+    if name == ANY:
+        return None
+    if executor is None or isinstance(executor, LocalWorkers | ProcessPoolExecutor):
+        return platform_named(name).getName()
+    return platform_name_anywhere(name)
 
 
 def folders_of(root: Path) -> list[Path]:

@@ -39,6 +39,7 @@ GATHER = 0.2  # s in which nothing more is submitted: what came becomes one arra
 LARGEST_ARRAY = 1000  # tasks; Slurm's MaxArraySize is 1001 unless a site says otherwise
 SUBMISSIONS = 30  # tries, one each POLL, where sbatch refuses: a queue may be full
 ABSENCES = 2  # looks at the queue, one after another, without a task that has left no result
+PATIENCE = 120.0  # s in which a command of Slurm has to answer
 GRACE = 120  # s before the end of the walltime
 
 
@@ -62,8 +63,8 @@ class SlurmArray(Executor):
     cluster : Cluster
     root : Path
         The folder of the windows, which all nodes must see.
-    poll : float
-        Seconds between two looks at the queue.
+    poll : float, optional
+        Seconds between two looks at the queue, by default `POLL`.
 
     Raises
     ------
@@ -71,9 +72,10 @@ class SlurmArray(Executor):
         If there is no sbatch or squeue.
     """
 
-    def __init__(self, cluster: Cluster, root: Path, poll: float = POLL) -> None:
+    def __init__(self, cluster: Cluster, root: Path, poll: float | None = None) -> None:
         _require_slurm()
-        self._cluster, self._root, self._poll = cluster, root.resolve(), poll
+        self._cluster, self._root = cluster, root.resolve()
+        self._poll = POLL if poll is None else poll
         self._new: list[_Task] = []
         self._tasks: list[_Task] = []
         self._refused = 0
@@ -85,13 +87,13 @@ class SlurmArray(Executor):
         """Have a task run a window; those that come together become one array."""
         if fn is not run_window or kwargs:
             raise ValueError("tasks of an array run windows (run_window), nothing else")
-        if self._broken is not None:
-            raise BrokenExecutor(f"{type(self._broken).__name__}: {self._broken}")
         folder, platform, threads = args
         record = read_record(Path(folder))
         task = _Task(Future(), Path(folder), (platform, threads), record["attempts"])
         task.future.set_running_or_notify_cancel()
         with self._lock:
+            if self._broken is not None:  # nobody would look at it
+                raise BrokenExecutor(f"{type(self._broken).__name__}: {self._broken}")
             self._new.append(task)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, daemon=True, name="squeue")
@@ -118,8 +120,10 @@ class SlurmArray(Executor):
                     self._look(alive)
                 self._ends.wait(self._poll)
         except Exception as error:  # a full disk: who waits for a result has to hear of it
-            self._broken = error
-            for task in self._tasks + self._new:
+            with self._lock:
+                self._broken = error
+                left = [task for task in self._tasks + self._new if not task.future.done()]
+            for task in left:
                 task.future.set_exception(error)
 
     def _look(self, alive: set[tuple[str, int]]) -> None:
@@ -333,9 +337,7 @@ def job_script(cluster: Cluster, script: Path, number: int) -> str:
 
 def submit_job(script: Path) -> str:
     """Submit a job script; what sbatch says against it, or nothing."""
-    done = subprocess.run(
-        ["sbatch", "--parsable", str(script)], capture_output=True, text=True, check=False
-    )
+    done = _told(["sbatch", "--parsable", str(script)])
     if done.returncode == 0:
         logger.info("%s is job %s", script, done.stdout.strip())
         return ""
@@ -343,10 +345,21 @@ def submit_job(script: Path) -> str:
     return done.stderr.strip() or f"exit code {done.returncode}"
 
 
+def _told(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """What a command of Slurm says; one that hangs, as where slurmctld is down, has failed."""
+    try:
+        return subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(words, 1, "", f"no answer in {PATIENCE:.0f} s")
+
+
 def living() -> set[tuple[str, int]] | None:
     """Tasks of the user's arrays that wait or run, by job name and index; None if none can say."""
     words = ["squeue", "--noheader", "--array", "--format=%i|%j", f"--user={getpass.getuser()}"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = _told(words)
     if done.returncode != 0:
         logger.warning("squeue: %s", done.stderr.strip() or f"exit code {done.returncode}")
         return None

@@ -4,6 +4,7 @@ import numpy as np
 import openmm
 from openmm import app
 
+from openmm_cgan import claims
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import alanine_dipeptide
 
@@ -19,6 +20,23 @@ def biased_alanine(text, folder, backend="native", *, seed=11, restart=False, ch
         simulation.context.setVelocitiesToTemperature(300, 5)
     bias.attach(simulation, checkpoint=checkpoint)
     return bias, simulation
+
+
+def gone_on(text, folder, checkpoint, until, out):
+    """Go on from a checkpoint to a step and write the phase point there."""
+    bias, simulation = biased_alanine(text, folder, checkpoint=checkpoint)
+    simulation.step(until - simulation.currentStep)
+    bias.close()
+    np.save(out, phase_point(simulation))
+
+
+def refused_alanine(text, folder, checkpoint, said):
+    """Begin a run that is refused, without waiting for its files, and write what is said."""
+    claims.PATIENCE = 0.1
+    try:
+        biased_alanine(text, folder, checkpoint=checkpoint)
+    except RuntimeError as error:
+        said.write_text(str(error))
 
 
 def langevin(topology, system, seed):

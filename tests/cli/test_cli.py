@@ -18,6 +18,7 @@ from openmm_cgan.free_energy import reweighting
 from openmm_cgan.plumed.actions import actions_help
 from openmm_cgan.windows import read_window_frames
 from tests.cases import ROOT
+from tests.cases.other_processes import PATIENCE
 
 INPUTS = ROOT / "plumed_inputs"
 STRUCTURE = ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
@@ -250,7 +251,10 @@ def test_free_energy_of_a_metadynamics_run(tmp_path: Path, monkeypatch: pytest.M
 
 def test_python_m_is_the_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "openmm_cgan", "--version"], capture_output=True, text=True
+        [sys.executable, "-m", "openmm_cgan", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0
     assert done.stdout.startswith("openmm-cgan, version ")

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.testsystems import Chain, Molecule
 from tests.cases import ROOT
+from tests.cases.other_processes import PATIENCE, wait_until
 
 CHAIN = Chain(barrier=15.0, tilt=2.0)
 CVS = "phi: TORSION ATOMS=1,2,3,4\nPRINT ARG=phi\n"
@@ -125,10 +125,9 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
-    while not (out / "look" / "run.chk").exists() and process.poll() is None:
-        time.sleep(0.02)
+    wait_until((out / "look" / "run.chk").exists, process, "a checkpoint")
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
     last = told.strip().splitlines()[-1]
     assert re.fullmatch(r"stopped by SIGTERM; all is saved in .*--resume goes on", last)

@@ -6,13 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.kill_resume import contents, differences
+from benchmarks.kill_resume import contents, differences, ended
 from tests.cases import ROOT
+from tests.cases.other_processes import PATIENCE, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 SCRIPT = ROOT / "benchmarks" / "kill_resume.py"
@@ -25,11 +25,21 @@ def test_a_killed_run_ends_as_the_one_that_was_left_alone(tmp_path: Path) -> Non
     kinds = ["metad", "seeds", "windows", "run", "train"]
     command = [sys.executable, SCRIPT, "--repeats", "1", "--kills", "1"]
     command += ["--json", tmp_path / "rows.json", "--kind", *kinds]
-    ran = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    ran = subprocess.run(
+        command, capture_output=True, text=True, env=ENVIRONMENT, timeout=2 * PATIENCE
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
     assert [row["kind"] for row in rows] == kinds
     assert all(row["equal"] == row["runs"] == row["kills"] == 1 for row in rows)
+
+
+def test_a_run_that_hangs_is_an_error_and_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.kill_resume.PATIENCE", 0.05)
+    child = subprocess.Popen(["sleep", "600"])
+    with pytest.raises(RuntimeError, match="has not ended"):
+        ended(child.pid)
+    assert child.poll() is not None
 
 
 def test_the_comparison_sees_what_is_lost(tmp_path: Path) -> None:
@@ -53,10 +63,9 @@ def test_a_signal_saves_and_says_how_to_go_on(number: int, tmp_path: Path) -> No
         env=ENVIRONMENT,
     )
     checkpoint = tmp_path / "demo" / "md" / "run.chk"
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.02)
+    wait_until(checkpoint.exists, process, "a checkpoint")
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + number
     last = told.strip().splitlines()[-1]
     name = signal.Signals(number).name

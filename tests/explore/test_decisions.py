@@ -25,7 +25,7 @@ from openmm_cgan.explore.settings import ExploreSettings
 
 NAN = float("nan")
 SETTINGS = ExploreSettings("phi:0..2.3", budget_steps=3_000_000)
-NOTHING = Evidence(needs_bias=True, spent=0, budget=3_000_000)
+NOTHING = Evidence(needs_bias=True, spent=0)
 LOOKED = replace(NOTHING, widths=True)
 WELL = Coverage(frames=6000, crossings=12, new_share=0.02, hops={"chi1": 20})
 COVERED = replace(LOOKED, coverage=WELL, biased_steps=150_000)
@@ -189,6 +189,12 @@ def test_windows_in_doubt_are_run_longer(reason: str) -> None:
     assert reason in spent.reason
 
 
+@pytest.mark.parametrize("unknown", ["error", "disagreement", "overlap"])
+def test_what_is_not_known_speaks_against_a_number(unknown: str) -> None:
+    claim = replace(WINDOWED.claim, **{unknown: float("nan")})  # type: ignore[type-var]
+    assert not decide(replace(WINDOWED, claim=claim), SETTINGS).converged
+
+
 def test_windows_that_do_not_join_when_longer_end_in_words() -> None:
     claim = replace(WINDOWED.claim, overlap=0.01)  # type: ignore[type-var]
     made = decide(replace(WINDOWED, claim=claim, window_steps=20_000), SETTINGS)
@@ -204,8 +210,8 @@ def test_windows_are_shortened_to_what_is_left_down_to_half() -> None:
 
 
 def test_hours_end_it_too() -> None:
-    late = replace(REFINED, seconds=7200.0, most_seconds=3600.0)
-    made = decide(late, SETTINGS)
+    late = replace(REFINED, seconds=7200.0)
+    made = decide(late, replace(SETTINGS, hours=1.0))
     assert (made.action, made.converged) == (STOP, False)
     assert "2.00 hours are spent of 1.00" in made.reason
 

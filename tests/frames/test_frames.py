@@ -15,6 +15,7 @@ from openmm_cgan.frames import Frames, read_frames, segments, topology_hash
 from openmm_cgan.frames.h5md import OURS, POSITION, SegmentHeader
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
 from openmm_cgan.testsystems import alanine_dipeptide
+from tests.cases.other_processes import PATIENCE
 
 PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi), "TORSION", (4, 6, 8, 14))
 
@@ -306,7 +307,7 @@ for step in range(1, 10**9):
     try:
         seen = 0
         reads = 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while reads < 40 and time.monotonic() < deadline:
             assert child.poll() is None
             if not next(tmp_path.glob(PATTERN), None):
@@ -322,6 +323,6 @@ for step in range(1, 10**9):
         assert reads == 40
     finally:
         child.kill()
-        child.wait()
+        child.wait(PATIENCE)
     # and after the kill nothing of it is lost
     assert len(read_frames(tmp_path)) >= seen

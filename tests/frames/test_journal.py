@@ -13,6 +13,7 @@ import pytest
 
 from openmm_cgan.frames import journal
 from openmm_cgan.frames.journal import JOURNAL, Change, Journal, open_snapshot, read_change, redo
+from tests.cases.other_processes import PATIENCE, next_line
 
 
 @pytest.fixture
@@ -309,7 +310,8 @@ def test_plain_readers_beside_a_writer_see_whole_changes_or_are_refused(folder):
         assert x == y == list(range(len(x)))
         whole += 1
     ended.set()
-    writer.join()
+    writer.join(PATIENCE)
+    assert not writer.is_alive()
     held.close()
     assert whole
 
@@ -329,11 +331,11 @@ def test_a_second_process_is_refused_until_the_first_has_ended(folder):
     child = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert child.stdout.readline() == "held\n"
+    assert next_line(child) == "held\n"
     with pytest.raises(RuntimeError, match="another process is writing"):
         Journal(folder)
     child.kill()
-    child.communicate()
+    child.communicate(timeout=PATIENCE)
     Journal(folder).close()
 
 

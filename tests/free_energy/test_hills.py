@@ -19,6 +19,7 @@ from openmm_cgan.free_energy.reweighting import reweight
 from openmm_cgan.free_energy.samples import BiasedFrames, unbiased
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.files.tables import FieldTable
+from tests.cases.other_processes import PATIENCE
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE
@@ -53,7 +54,7 @@ def test_the_sum_of_hills_is_that_of_plumed(tmp_path: Path) -> None:
     hills = hills_file(tmp_path / "HILLS")
     command = [program, "sum_hills", "--hills", "HILLS", "--bin", "20,20",
                "--min", "-pi,-pi", "--max", "pi,pi"]  # fmt: skip
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE)
     reference = read_fields(tmp_path / "fes.dat").columns
     points = np.stack([reference["phi"], reference["psi"]], axis=1)
     free_energy = hills_free_energy(read_fields(hills), points)

@@ -14,6 +14,7 @@ from openmm_cgan.free_energy.mbar import resampled_log_weights, solve_mbar
 from openmm_cgan.free_energy.overlap import weakest_link
 from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
 from openmm_cgan.free_energy.samples import BiasedFrames, statistical_inefficiency, unbiased
+from tests.cases.other_processes import PATIENCE
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE
@@ -242,5 +243,7 @@ def test_pymbar_prints_nothing_on_the_users_terminal() -> None:
         "from openmm_cgan.free_energy.mbar import pymbar_quietly as p; import logging; p(); "
         "logging.getLogger('pymbar.mbar_solvers').warning('real trouble')"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
     assert run.stdout + run.stderr == "real trouble\n"

@@ -63,7 +63,7 @@ def test_a_rare_state_is_drawn_as_often_as_the_other_and_weighed_as_little() -> 
         rare.append((made.cvs[rounds == 1, 0] > 0).mean())
         found = SIDES.estimate(reweight_generated(made, seed=1))
         assert abs(found.value - exact_difference(tilted)) < 3.5 * found.error
-    assert rare[1] == pytest.approx(0.5, abs=0.06)
+    assert 0.4 < rare[1] < 0.6, "not half: roots of two densities of unlike widths"
     assert rare[0] < 0.2
 
 
@@ -72,5 +72,6 @@ def test_later_rounds_are_drawn_where_the_weight_is() -> None:
     made, rounds = generate_in_rounds(move, [1500, 1500], move.sampler.cv_range, seed=5)
     uniform, later = (made.cvs[rounds == k, 0] for k in (0, 1))
     wells = [np.abs(np.abs(phi) - np.pi / 2) < 0.5 for phi in (uniform, later)]
-    assert wells[0].mean() == pytest.approx(2 / 6.2, abs=0.05)
+    share = 2 / np.ptp(RANGES["phi"])
+    assert wells[0].mean() == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 1500))
     assert wells[1].mean() > 1.4 * wells[0].mean()

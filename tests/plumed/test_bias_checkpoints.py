@@ -2,8 +2,7 @@
 
 import logging
 import os
-import subprocess
-import sys
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -22,9 +21,9 @@ from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.testsystems import alanine_dipeptide
-from tests.cases import ROOT
-from tests.cases.biased_runs import biased_alanine, langevin, phase_point
+from tests.cases.biased_runs import biased_alanine, gone_on, langevin, phase_point
 from tests.cases.checkpoints import write_version_1
+from tests.cases.other_processes import in_another_process
 
 PHI_PSI = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
 GRID = "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=50,50"
@@ -53,49 +52,33 @@ INPUTS = {
 FILES = ("COLVAR", "HILLS", "KERNELS", "STATE", "COMMIT", "GRID", "TURNS")
 
 
-SECOND = """
-import sys
-import numpy as np
-sys.path.insert(0, {root!r})
-from tests.cases import biased_runs as t
-bias, simulation = t.biased_alanine(open({text!r}).read(), {folder!r}, checkpoint={checkpoint!r})
-simulation.step({steps})
-bias.close()
-np.save({out!r}, t.phase_point(simulation))
-"""
+PLACES = (1000, 1007)  # where rows and hills are due, and where not
 
 
-@pytest.mark.parametrize("at", [1000, 1007])  # where rows and hills are due, and where not
 @pytest.mark.parametrize("kind", INPUTS)
-def test_a_run_in_two_processes_is_bitwise_the_run_in_one(kind, at, tmp_path):
+def test_a_run_in_two_processes_is_bitwise_the_run_in_one(kind, tmp_path):
     text = PHI_PSI + INPUTS[kind] + PRINT.format(b="b")
-    (tmp_path / "input.dat").write_text(text)
     bias, simulation = biased_alanine(text, tmp_path / "one")
     simulation.step(2000)
     bias.close()
     expected = phase_point(simulation)
 
-    bias, simulation = biased_alanine(text, tmp_path / "two")
-    simulation.step(at)
-    bias.save_checkpoint(tmp_path / "run.chk")
+    bias, simulation = biased_alanine(text, tmp_path / "begun")
+    for at in PLACES:
+        simulation.step(at - simulation.currentStep)
+        bias.save_checkpoint(tmp_path / f"{at}.chk")
     simulation.step(333)  # lost, with its rows
     bias.close()
-    names = {
-        "root": str(ROOT),
-        "text": str(tmp_path / "input.dat"),
-        "folder": str(tmp_path / "two"),
-        "checkpoint": str(tmp_path / "run.chk"),
-        "steps": 2000 - at,
-        "out": str(tmp_path / "positions.npy"),
-    }
-    subprocess.run([sys.executable, "-c", SECOND.format(**names)], check=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "positions.npy"), expected)
     files = [file for file in FILES if (tmp_path / "one" / file).exists()]
     assert {"COLVAR"} < set(files)
-    for file in files:
-        ours, whole = ((tmp_path / f / file).read_bytes() for f in ("two", "one"))
-        assert ours == whole, file
-    assert not list((tmp_path / "two").glob("bck.*"))
+    for at in PLACES:
+        two, checkpoint = tmp_path / f"two-{at}", tmp_path / f"{at}.chk"
+        shutil.copytree(tmp_path / "begun", two)
+        in_another_process(gone_on, text, two, checkpoint, 2000, tmp_path / "end.npy")
+        np.testing.assert_array_equal(np.load(tmp_path / "end.npy"), expected)
+        for file in files:
+            assert (two / file).read_bytes() == (tmp_path / "one" / file).read_bytes(), (at, file)
+        assert not list(two.glob("bck.*"))
 
 
 def test_hills_of_other_walkers_are_read_on_from_where_they_were(tmp_path):
@@ -369,13 +352,21 @@ def test_arrays_of_the_wrong_shape_are_refused(kind, tmp_path):
     bias.close()
     run = read_run(tmp_path / "run.chk")
     state = run.keepers["bias"]
+    molecule = alanine_dipeptide("C7eq")
+    bias = PlumedBias(text, temperature=300.0, directory=tmp_path)
+    bias.add_to(molecule.system)
+    simulation = langevin(molecule.topology, molecule.system, 11)
     for name, array in state.arrays.items():
         if array.ndim == 0:
             continue
         broken = replace(state, arrays=state.arrays | {name: array[None]})
         write_run(tmp_path / "broken", replace(run, keepers={"bias": broken}))
         with pytest.raises(ValueError, match="shape"):
-            biased_alanine(text, tmp_path, checkpoint=tmp_path / "broken")
+            bias.attach(simulation, checkpoint=tmp_path / "broken")
+    bias.attach(simulation, checkpoint=tmp_path / "run.chk")  # no refusal has changed anything
+    assert simulation.currentStep == 40
+    simulation.step(1)
+    bias.close()
 
 
 @pytest.mark.plumed

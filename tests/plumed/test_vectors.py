@@ -10,6 +10,7 @@ from benchmarks.eight_atoms import BOXES, TOLERANCE, deviation, random_frames, r
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
 from tests.cases.driver_runs import compare, driven
+from tests.cases.other_processes import PATIENCE
 from tests.cases.plumed_command import plumed_command
 
 pytestmark = pytest.mark.plumed
@@ -118,6 +119,8 @@ def test_labels_of_what_has_none_are_plumeds(tmp_path):
     (tmp_path / "p.dat").write_text(COUNTED)
     (tmp_path / "t.xyz").write_text("8\n0 0 0\n" + 8 * "X 0 0 0\n")
     command = [plumed_command(), "driver", "--plumed", "p.dat", "--ixyz", "t.xyz"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     [number] = re.findall(r"Action FLUSH\s+PLUMED:\s+with label (@\d+)", done.stdout)
     assert read_actions(read_statements(COUNTED, "<input>"))[-1].label == number

@@ -26,6 +26,7 @@ from openmm_cgan.testsystems import (
 )
 from tests.cases import ROOT
 from tests.cases.frame_runs import PhiPsi, make_alanine
+from tests.cases.other_processes import PATIENCE, next_line
 
 INPUT = """phi: TORSION ATOMS=5,7,9,15
 psi: TORSION ATOMS=7,9,15,17
@@ -564,14 +565,14 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(tmp_path):
     try:
         seen = 0
         while seen < 3:  # frames come to disk while the run goes on
-            child.stdout.readline()
+            assert next_line(child), "the run has ended"
             with contextlib.suppress(FileNotFoundError):
                 seen = len(read_frames(tmp_path / "frames"))
         time.sleep(moment)
         seen = len(read_frames(tmp_path / "frames"))
     finally:
         child.send_signal(signal.SIGKILL)
-        child.communicate()
+        child.communicate(timeout=PATIENCE)
     frames = read_frames(tmp_path / "frames")
     assert len(frames) >= seen
     assert frames.step.tolist() == [100 * (i + 1) for i in range(len(frames))]
@@ -602,8 +603,8 @@ def test_frames_come_to_disk_though_no_further_report_comes(tmp_path):
     """A program that stands still after its steps (training, waiting) is killed: all is there."""
     child = start_child(tmp_path, end=1000, afterwards="import time; time.sleep(1000)")
     try:
-        assert child.stdout.readline() == "ready\n"
-        deadline = time.monotonic() + 60
+        assert next_line(child) == "ready\n"
+        deadline = time.monotonic() + PATIENCE
         steps = []
         while len(steps) < 10 and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -611,13 +612,13 @@ def test_frames_come_to_disk_though_no_further_report_comes(tmp_path):
                 steps = read_frames(tmp_path / "frames").step.tolist()
     finally:
         child.kill()
-        child.communicate()
+        child.communicate(timeout=PATIENCE)
     assert steps == list(range(100, 1001, 100))
 
 
 def test_the_end_of_the_program_writes_everything(tmp_path):
     child = start_child(tmp_path, end=1000, afterwards="raise SystemExit")
-    child.communicate(timeout=60)
+    child.communicate(timeout=PATIENCE)
     assert read_frames(tmp_path / "frames").step.tolist() == list(range(100, 1001, 100))
     assert sorted(os.listdir(tmp_path / "frames")) == ["segment-00001.h5md"]
 

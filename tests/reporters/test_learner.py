@@ -21,6 +21,7 @@ from openmm_cgan.reporters import FrameReporter, Learner, ProposalReporter
 from tests.cases import ROOT
 from tests.cases.chain_sampler import ChainSampler
 from tests.cases.exact_runs import CHAIN, HELD, PLAIN, Run, T, make_run, propose
+from tests.cases.other_processes import PATIENCE
 
 SHORT = TrainingSettings(generator="FlowGenerator", steps=10, batch=32, width=16, report_every=10)
 
@@ -35,7 +36,7 @@ class Learning:
         """Run until a training has begun, wait for its end, and look."""
         while self.learner._worker is None:
             self.run.simulation.step(10)
-        self.learner._worker.wait(timeout=120)
+        self.learner._worker.wait(PATIENCE)
         self.run.simulation.step(10)
 
 
@@ -110,11 +111,13 @@ def test_a_worker_does_not_run_the_users_script_again(tmp_path: Path) -> None:
         "proposals = types.SimpleNamespace(mode='seed', sampler=sampler)\n"
         "made = learner.Learner('made', 1, proposals, 'frames', TrainingSettings(), 1)\n"
         "made._start(None, 1)\n"
-        "made._worker.wait()\n"
+        "made._worker.wait(60)\n"
     )
     root = str(ROOT)
     environment = {**os.environ, "PYTHONPATH": root}
-    subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True, env=environment)
+    subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, check=True, env=environment, timeout=PATIENCE
+    )
     assert (tmp_path / "times").read_text() == "x"
 
 

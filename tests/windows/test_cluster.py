@@ -37,6 +37,12 @@ from openmm_cgan.windows.runs import folders_of, prepare_windows
 from openmm_cgan.windows.slurm_array import SlurmArray, job_script, submit_windows
 from openmm_cgan.windows.worker import WindowTakenError
 from tests.cases import ROOT
+from tests.cases.other_processes import (
+    PATIENCE,
+    loopback_answers,
+    never_ending,
+    next_line,
+)
 
 TEMPLATE = """
 phi: TORSION ATOMS=5,7,9,15
@@ -45,7 +51,6 @@ PRINT ARG=phi STRIDE=100 FILE=COLVAR
 """
 SHORT = WindowSettings(300.0, steps=400, settle_steps=100, report_interval=10,
                        checkpoint_interval=100, seed=5)  # fmt: skip
-PATIENCE = 120.0  # s; only a test that hangs needs them
 ARRAY = Cluster("slurm-array", max_blocks=3)
 
 
@@ -221,6 +226,52 @@ def test_each_local_worker_sees_a_device_of_its_own_for_all_its_life() -> None:
         assert len(workers._workers) == 2
 
 
+def test_a_local_worker_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openmm_cgan.windows.local_workers.PATIENCE", 0.2)
+    with LocalWorkers(1) as workers:
+        number = workers.submit(never_ending).result(PATIENCE)
+        [pool] = [worker._pool for worker in workers._workers]
+        [process] = pool._processes.values()
+        assert process.pid == number
+    process.join(PATIENCE)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_a_slurm_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in ("squeue", "sbatch"):
+        (tmp_path / command).write_text("#!/bin/sh\nexec sleep 600\n")
+        (tmp_path / command).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(slurm_array, "PATIENCE", 0.2)
+    assert slurm_array.living() is None
+    (tmp_path / "job.json").touch()
+    assert "no answer" in slurm_array.submit_job(tmp_path / "job.sh")
+    assert not (tmp_path / "job.json").exists()
+
+
+def test_who_waits_for_an_array_that_breaks_hears_of_it_beside_what_has_ended(
+    alanine: Molecule, slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at the queue gives a result, and fails before it has put the task aside."""
+
+    def breaking(task: Any, alive: Any) -> bool:
+        if task.window.name.endswith("0"):
+            task.future.set_result({})
+            return True
+        raise OSError("stale file handle")
+
+    monkeypatch.setattr(slurm_array, "_has_ended", breaking)
+    monkeypatch.setattr(slurm_array, "_submit", lambda *_: "")
+    folders = prepared(alanine, tmp_path / "windows", 2)
+    with SlurmArray(ARRAY, folders[0].parent, poll=0.05) as array:
+        futures = [array.submit(run_window, str(folder), None, 1) for folder in folders]
+        assert futures[0].result(PATIENCE) == {}
+        with pytest.raises(OSError, match="stale"):
+            futures[1].result(PATIENCE)
+
+
 TAKES = """
 import fcntl, sys
 file = open(sys.argv[1], "r+")
@@ -242,13 +293,13 @@ def test_a_window_that_another_process_runs_is_left_to_it(
     other = subprocess.Popen(
         [sys.executable, "-c", TAKES, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    assert other.stdout.readline() == b"taken\n"
+    assert next_line(other) == b"taken\n"
     with pytest.raises(WindowTakenError, match="another process"):
         run_window(str(folder), "Reference")
     [result] = run_prepared([folder], tmp_path, platform="Reference")
     assert (result.status, "another process" in result.error) == ("failed", True)
     assert (folder / "window.json").read_bytes() == before
-    other.communicate()
+    other.communicate(timeout=PATIENCE)
     [result] = run_prepared([folder], tmp_path, platform="Reference")
     assert result.status == "finished"
 
@@ -294,7 +345,31 @@ def kill_the_worker_of(folder: Path, killed: list[int]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.skipif(find_spec("parsl") is None, reason="needs Parsl")
+needs_parsl = pytest.mark.skipif(find_spec("parsl") is None, reason="needs Parsl")
+
+
+@needs_parsl
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_parsl_that_does_not_start_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = subprocess.Popen(["sleep", "600"])
+
+    def unreachable(config: Any) -> None:
+        config.executors[0].interchange_proc = begun
+        raise Exception("Interchange failed to start")
+
+    monkeypatch.setattr("parsl.DataFlowKernel", unreachable)
+    with (
+        pytest.raises(RuntimeError, match=r"Parsl did not start \(Interchange failed"),
+        executor_of(Cluster("parsl", scheduler="local", workers=1), tmp_path),
+    ):
+        pass
+    assert begun.poll() is not None
+
+
+@needs_parsl
+@pytest.mark.skipif(not loopback_answers(), reason="no process here reaches 127.0.0.1")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_parsl_runs_a_window_again_whose_worker_died(
     alanine: Molecule, alone: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -304,7 +379,7 @@ def test_parsl_runs_a_window_again_whose_worker_died(
     killer.start()
     with executor_of(Cluster("parsl", scheduler="local", workers=1), tmp_path) as workers:
         results = run_prepared(folders, tmp_path, workers, platform="Reference")
-    killer.join()
+    killer.join(PATIENCE)
     assert len(killed) == 1
     assert [result.status for result in results] == ["finished"] * 3
     assert [read_record(folder)["attempts"] for folder in folders] == [2, 1, 1]

@@ -316,6 +316,23 @@ def test_dragged_starts_arrive_at_their_centres(alanine: Molecule) -> None:
         assert np.abs(variable.difference(np.array(centres)[:, i], cvs[:, i])).max() < 0.35
 
 
+def test_a_drag_begins_where_the_cv_is_in_the_box() -> None:
+    """Through the wall of the box the atoms are 0.2 nm apart, and 1.8 nm without it."""
+    system = openmm.System()
+    for _ in range(2):
+        system.addParticle(1000.0)
+    system.setDefaultPeriodicBoxVectors(*(2.0 * np.eye(3)))
+    force = openmm.CustomNonbondedForce("0")
+    force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffPeriodic)
+    for _ in range(2):
+        force.addParticle([])
+    system.addForce(force)
+    bias = PlumedBias("d: DISTANCE ATOMS=1,2\nPRINT ARG=d\n")
+    settings = DragSettings(300.0, kappa=1e4, steps=10, stages=1, platform="Reference")
+    [start] = drag(bias, system, [[0.1, 1, 1], [1.9, 1, 1]], [[0.2]], settings)
+    assert abs(bias.cv_values(start, 2.0 * np.eye(3))[0] - 0.2) < 0.05
+
+
 def test_the_topology_survives_its_file(alanine: Molecule, tmp_path: Path) -> None:
     box = np.diag([2.0, 3.0, 4.0])
     alanine.topology.setPeriodicBoxVectors(box * unit.nanometer)

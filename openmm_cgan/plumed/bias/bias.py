@@ -28,7 +28,7 @@ from openmm_cgan.plumed.backends import (
 from openmm_cgan.plumed.bias.presence import Presence, free_force_group, require_no_foreign
 from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
 from openmm_cgan.plumed.bias.serials import topology_beside
-from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
+from openmm_cgan.plumed.bias.watch import RunWatch, require_felt, with_temperature
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import restrained_text
 from openmm_cgan.plumed.native.backend import NativeBackend
@@ -50,7 +50,7 @@ class PlumedBias:
     topology : openmm.app.Topology, or what has one, optional
         Checks the atoms of the input; else `add_to` does.
     temperature : float or Quantity, optional
-        Temperature of the run [K], for what needs kT and does not say TEMP.
+        Temperature [K] for what needs kT and does not say TEMP; by default the Simulation's.
     backend : {"auto", "native", "kernel", "plugin"}
         "native" compiles the input to OpenMM forces; "kernel" runs libplumed through
         ``openmm.PythonForce``; "plugin" uses openmm-plumed. "auto" takes native where it covers
@@ -225,6 +225,7 @@ class PlumedBias:
             is of another input.
         """
         self._require_attachable(simulation)
+        self.temperature = with_temperature(self._engine, simulation)
         if checkpoint is not None:
             refuse(self._engine.why_not_saved)
             restore_run(Path(checkpoint), simulation, {BIAS: self})
@@ -378,9 +379,8 @@ class PlumedBias:
         ValueError
             If a bias depends on something else than `variables`, or only PLUMED itself knows it.
         """
-        cvs = cv_rows(cvs, self.variables)
         step = 0 if self.simulation is None else self.simulation.currentStep
-        return self._engine.bias_of_cvs(cvs, step)
+        return self._engine.bias_of_cvs(cv_rows(cvs, self.variables), step)
 
     def move_restraint(self, context: openmm.Context, centres: Any) -> None:
         """Move the centre of the restraint of a `restrained` bias, in a living Context.

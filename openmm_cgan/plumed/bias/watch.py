@@ -19,6 +19,8 @@ from openmm_cgan.thermostats import temperature_of
 if TYPE_CHECKING:
     from openmm.app import Simulation
 
+    from openmm_cgan.plumed.backends import Backend
+
 log = logging.getLogger("openmm_cgan")
 
 ALL_GROUPS = frozenset(range(32))
@@ -70,6 +72,14 @@ def require_felt(integrator: openmm.Integrator, groups: set[int]) -> None:
             f"MTSLangevinIntegrator(..., [..., ({left[0]}, 1)]), or choose one that is integrated "
             "and has no other force: bias.add_to(system, force_group=1)"
         )
+
+
+def with_temperature(engine: Backend, simulation: Simulation) -> float | None:
+    """Have a bias that was told no temperature count with that of its Simulation [K]."""
+    if engine.temperature is None and (held := temperature_of(simulation)) is not None:
+        engine.temperature = held
+        log.info("the bias counts with the temperature of the simulation, %g K", held)
+    return engine.temperature
 
 
 class RunWatch:

@@ -86,6 +86,8 @@ def shortest_image(vector: Vector, box: Any) -> Vector:
     xp = namespace(vector[0])
     x, y, z = vector
     best, best_length = vector, dot(vector, vector)
+    if xp is np and np.all(best_length <= _inner_square(box)):
+        return vector
     for j, k in ((j, k) for j in (-1, 0, 1) for k in (-1, 0, 1) if j or k):
         u, v, w = (
             c + j * box[..., 1, axis] + k * box[..., 2, axis] for axis, c in enumerate((x, y, z))
@@ -100,6 +102,14 @@ def shortest_image(vector: Vector, box: Any) -> Vector:
         )
         best_length = xp.where(nearer, length, best_length)
     return best
+
+
+def _inner_square(box: np.ndarray) -> Any:
+    """Squared half of a length that no lattice vector of boxes in OpenMM's form is below [nm^2].
+
+    A vector up to half as long as the shortest of the lattice has no shorter image.
+    """
+    return 0.25 * np.min(np.abs(box.diagonal(0, -2, -1)), axis=-1) ** 2
 
 
 def _image_in_turned(vector: Vector, box: Any) -> Vector:

@@ -88,7 +88,7 @@ class KernelBackend(RunByPlumed, Callback):
         self.statements = list(plumed_input.followed)
         self.folder = plumed_input.folder.absolute()
         self.restart = restart
-        self._kT = None if temperature is None else GAS_CONSTANT * temperature
+        self.temperature = temperature
         self._timestep: float | None = None
         self._masses: np.ndarray | None = None
         self._charges: np.ndarray | None = None
@@ -149,7 +149,8 @@ class KernelBackend(RunByPlumed, Callback):
         charges = np.zeros(n_atoms) if self._charges is None else self._charges
         if len(masses) != n_atoms:
             raise ValueError(f"got {n_atoms} atoms; the System has {len(masses)}")
-        return MDSettings(self.folder, masses, charges, kT=self._kT, restart=self.restart)
+        kT = None if self.temperature is None else GAS_CONSTANT * self.temperature
+        return MDSettings(self.folder, masses, charges, kT=kT, restart=self.restart)
 
     # ---- in a system
 

@@ -114,7 +114,7 @@ class PluginBackend(RunByPlumed):
         if problems:
             raise PlumedInputError(problems)
         self._text = plumed_input.text
-        self._temperature = temperature
+        self.temperature = temperature
         self._restart = restart
         self._observer = observer or KernelBackend(
             plumed_input, temperature=temperature, restart=restart, read=read
@@ -147,8 +147,8 @@ class PluginBackend(RunByPlumed):
 
         self._observer.forces(system)  # tells it the masses; its forces are not used
         force = PlumedForce(self._text)
-        if self._temperature is not None:
-            force.setTemperature(self._temperature)
+        if self.temperature is not None:
+            force.setTemperature(self.temperature)
         force.setRestart(self._restart)
         force.setName("PLUMED plugin")
         self._force = force

@@ -71,7 +71,7 @@ class NativeBackend:
     def __init__(
         self, actions: list[Action], directory: Path, temperature: float | None, restart: bool
     ) -> None:
-        self.actions = actions
+        self.actions, self.temperature = actions, temperature
         self.prints = [action for action in actions if isinstance(action, Print)]
         self.read: tuple[str, ...] = ()
         self._values = InputValues(actions)
@@ -270,7 +270,7 @@ class NativeBackend:
         """Fix what depends on the run."""
         self._values.timestep = timestep
         for run in self._runs:
-            run.settle(timestep)
+            run.settle(timestep, self.temperature)
 
     @property
     def static(self) -> bool:

@@ -37,12 +37,12 @@ from openmm_cgan.report.page.figures import (
     thinned,
 )
 from openmm_cgan.report.page.found import RunFound, WindowsFound
+from openmm_cgan.reporters.attempts import ACCEPTED
 from openmm_cgan.run_folders import FRAMES
 
 MOST_CVS = 4
 MOST_MARKS = 2000  # injections and settle windows that are drawn
 MAP_BINS = 24
-ACCEPTED = "accepted"
 FEW_ACCEPTED = 0.01
 
 

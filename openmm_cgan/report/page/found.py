@@ -209,3 +209,8 @@ def _folders(path: Path) -> list[Path]:
         if len(found) > MOST_FOLDERS:
             raise ValueError(f"{path} holds more than {MOST_FOLDERS} folders: give one of them")
     return found
+
+
+def number_in(value: Any) -> float:
+    """A number of a record; NaN where it is none."""
+    return float(value) if isinstance(value, int | float) else float("nan")

@@ -36,7 +36,8 @@ from openmm_cgan.report.page.figures import (
     plain,
     subplots,
 )
-from openmm_cgan.report.page.found import Found, RunFound
+from openmm_cgan.report.page.found import Found, RunFound, number_in
+from openmm_cgan.reporters.attempts import ACCEPTED
 from openmm_cgan.run_folders import BONDS, INPUT, TOPOLOGY
 from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.topologies import read_configuration
@@ -45,7 +46,6 @@ from openmm_cgan.windows.run_files import read_topology
 if TYPE_CHECKING:
     from openmm_cgan.cgan import ConditionalGenerator
 
-ACCEPTED = "accepted"
 MOST_PROPOSALS, MOST_ATOMS_MADE = 2000, 400_000  # made for a page, atoms of all of them
 FEWEST = 50
 MOST_ATOMS_SHOWN = 5000
@@ -116,7 +116,7 @@ def training_figure(history: Sequence[Mapping[str, Any]]) -> Figure | None:
     traces = []
     for i, key in enumerate(names):
         number = "" if i == 0 else str(i + 1)
-        values = np.array([_number(row.get(key)) for row in rows])
+        values = np.array([number_in(row.get(key)) for row in rows])
         place = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
         traces.append(line(steps, values, key, 1, **place))
         layout["annotations"].append({
@@ -289,7 +289,3 @@ def _folded(variable: CollectiveVariable, values: NDArray) -> NDArray[np.float64
     if variable.domain is None or variable.period is None:
         return values
     return np.asarray(variable.domain[0] + np.mod(values - variable.domain[0], variable.period))
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")

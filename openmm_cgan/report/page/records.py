@@ -15,7 +15,7 @@ from openmm_cgan.json_files import read_json
 from openmm_cgan.report.page.blocks import DOUBT, GOOD, Block, Figure, Finding, Section, Table, Text
 from openmm_cgan.report.page.course import numbers
 from openmm_cgan.report.page.figures import INK, named_axis, plain, points
-from openmm_cgan.report.page.found import DEMO, Found
+from openmm_cgan.report.page.found import DEMO, Found, number_in
 from openmm_cgan.run_folders import recorded_commands
 
 AGREE = 2.0  # standard errors
@@ -66,7 +66,7 @@ def summary_section(found: Found) -> Section:
     if not summary:
         return Section(anchor, title, left_out="there is no summary.json")
     value, error, other, other_error = (
-        _float(summary.get(name))
+        number_in(summary.get(name))
         for name in ("delta_f", "delta_f_error", "reference", "reference_error")
     )
     findings: list[Finding] = []
@@ -96,7 +96,7 @@ def costs_section(found: Found) -> Section:
                      _size(run.folder)])  # fmt: skip
     for windows in found.windows:
         steps = sum(int(record.get("step", 0)) for record in windows.records)
-        time = sum(record.get("step", 0) * _float(record.get("timestep"))
+        time = sum(record.get("step", 0) * number_in(record.get("timestep"))
                    for record in windows.records)  # fmt: skip
         rows.append([found.name_of(windows.folder), f"{steps:,} steps", f"{time / 1000:.4g} ns",
                      f"{len(windows.records)} windows", "", _size(windows.folder)])  # fmt: skip
@@ -108,7 +108,7 @@ def costs_section(found: Found) -> Section:
 
 
 def _stages(stages: Mapping[str, Any]) -> Figure:
-    seconds = [_float(value) for value in stages.values()]
+    seconds = [number_in(value) for value in stages.values()]
     trace = {"type": "bar", "orientation": "h", "y": [plain(name) for name in stages],
              "x": seconds, "text": [f"{s:.1f} s" for s in seconds], "textposition": "auto",
              "marker": {"color": INK}, "hoverinfo": "y+text"}  # fmt: skip
@@ -161,10 +161,6 @@ def _flat(record: Mapping[str, Any], before: str = "") -> list[list[Any]]:
         name = f"{before}{key}"
         rows += _flat(value, f"{name}: ") if isinstance(value, dict) else [[name, value]]
     return rows
-
-
-def _float(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 def _size(folder: Path) -> str:

@@ -14,6 +14,7 @@ from openmm_cgan.plumed.driver.settings import DriverSettings, read_masses
 from openmm_cgan.plumed.driver.trajectories import Frame, read_trajectory
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases import ROOT
+from tests.cases.other_processes import PATIENCE
 from tests.cases.plumed_command import plumed_command
 
 INPUTS = ROOT / "plumed_inputs"
@@ -48,7 +49,13 @@ def test_files_are_those_of_plumed_driver(name: str, xyz: Path, tmp_path: Path) 
     theirs.mkdir()
     options = ["--timestep", "0.002", "--trajectory-stride", "250", "--kt", str(KT)]
     command = [plumed_command(), "driver", "--plumed", str(INPUTS / f"{name}.dat"), "--ixyz"]
-    subprocess.run([*command, str(xyz), *options], cwd=theirs, check=True, capture_output=True)
+    subprocess.run(
+        [*command, str(xyz), *options],
+        cwd=theirs,
+        check=True,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
     settings = DriverSettings(timestep=0.002, trajectory_stride=250, kt=KT, directory=ours)
     assert run_driver(INPUTS / f"{name}.dat", read_trajectory(xyz, "ixyz"), settings) == N_FRAMES
     assert (ours / "COLVAR").read_text() == (theirs / "COLVAR").read_text()
@@ -150,7 +157,13 @@ def test_masses_are_read_as_plumed_driver_reads_them(
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     command = [plumed_command(), "driver", "--plumed", str(plumed), "--ixyz", str(xyz)]
-    subprocess.run([*command, option, str(masses)], cwd=theirs, check=True, capture_output=True)
+    subprocess.run(
+        [*command, option, str(masses)],
+        cwd=theirs,
+        check=True,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
     settings = DriverSettings(directory=tmp_path / "ours", masses=read_masses(masses)[0])
     run_driver(plumed, read_trajectory(xyz, "ixyz"), settings)
     assert (tmp_path / "ours" / "COLVAR").read_text() == (theirs / "COLVAR").read_text()
@@ -466,7 +479,7 @@ def test_a_crd_file_of_one_frame_is_read_as_plumed_reads_it(kind: str, tmp_path:
     (tmp_path / "p.dat").write_text("DUMPATOMS ATOMS=1-7 FILE=a.xyz\n")
     command = [plumed_command(), "driver", "--plumed", "p.dat", f"--{kind}", "t.crd"]
     done = [*command, "--natoms", "7"]
-    subprocess.run(done, cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(done, cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE)
     frames = read_trajectory(tmp_path / "t.crd", kind, n_atoms=7)
     run_driver(tmp_path / "p.dat", frames, DriverSettings(directory=tmp_path / "ours"))
     assert (tmp_path / "ours" / "a.xyz").read_text() == (tmp_path / "a.xyz").read_text()

@@ -11,6 +11,7 @@ from openmm_cgan.plumed.driver.driver import run_driver
 from openmm_cgan.plumed.driver.settings import DriverSettings
 from openmm_cgan.plumed.driver.trajectories import Frame
 from openmm_cgan.plumed.files.fields import read_fields
+from tests.cases.other_processes import PATIENCE
 
 TEXT = (
     "phi: TORSION ATOMS=1,2,3,4\nd: DISTANCE ATOMS=1,4\n"
@@ -53,7 +54,9 @@ def test_plumed_sums_the_hills(files: Path) -> None:
     command = Path(sys.executable).with_name("plumed")
     words = ["--no-mpi", "sum_hills", "--hills", "HILLS", "--bin", "40,40", "--min", "-pi,0",
              "--max", "pi,3", "--outfile", "fes.dat"]  # fmt: skip
-    subprocess.run([str(command), *words], cwd=files, check=True, capture_output=True)
+    subprocess.run(
+        [str(command), *words], cwd=files, check=True, capture_output=True, timeout=PATIENCE
+    )
     surface = np.loadtxt(files / "fes.dat", comments="#!")
     assert surface[:, 2].min() < -1
 

@@ -10,6 +10,7 @@ from openmm_cgan.free_energy.hills import hills_free_energy
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import read_fields
 from tests.cases.biased_runs import biased_alanine
+from tests.cases.other_processes import PATIENCE
 from tests.cases.plumed_command import plumed_command
 
 BIAS_FACTOR = 6.0
@@ -37,7 +38,7 @@ def test_sum_hills_gives_the_bias(run, tmp_path):
     folder, bias = run
     command = [plumed_command(), "sum_hills", "--hills", str(folder / "HILLS")]
     command += ["--min", "-pi,-pi", "--max", "pi,pi", "--bin", "60,60", "--outfile", "fes.dat"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=PATIENCE)
     fes = read_fields(tmp_path / "fes.dat").columns
     bias_there = bias.bias_of_cvs(np.stack([fes["phi"], fes["psi"]], axis=-1))
     expected = -bias_there * BIAS_FACTOR / (BIAS_FACTOR - 1)

@@ -22,6 +22,7 @@ from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed, find_kerne
 from openmm_cgan.plumed.libplumed.kernel import KernelBackend
 from openmm_cgan.plumed.libplumed.schedule import NEVER_UPDATED, UPDATE_STRIDES, update_strides
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, alanine_dipeptide, torsion
+from tests.cases.other_processes import PATIENCE
 
 pytestmark = pytest.mark.plumed
 
@@ -625,7 +626,9 @@ def test_a_copy_of_the_system_asks_the_same_plumed(molecule, tmp_path):
         "context.getState(energy=True)\n"
     )
     command = [sys.executable, "-c", code, str(file)]
-    elsewhere = subprocess.run(command, capture_output=True, text=True, check=False)
+    elsewhere = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     assert elsewhere.returncode == 1
     assert "OpenMMException: this System was copied from a process where" in elsewhere.stderr
 

@@ -105,6 +105,7 @@ def test_the_driver_stops_where_plumed_does(grid, backend, tmp_path):
 def test_what_is_asked_off_the_grid_is_said_once(tmp_path, caplog):
     hills("d", tmp_path)
     bias = PlumedBias(text_of("d"), directory=tmp_path, backend="native")
+    bias._engine.start(0.002)  # the hills are read
     with caplog.at_level(logging.WARNING):
         assert list(bias.bias_of_cvs([[0.7], [0.75]])) == [0.0, 0.0]
         bias.bias_of_cvs([[0.7]])

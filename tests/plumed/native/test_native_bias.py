@@ -214,12 +214,50 @@ def test_atoms_beyond_the_system_are_refused():
         PlumedBias(text, alanine_dipeptide().topology, backend="native")
 
 
+def in_bath(bias, integrator, force=None):
+    """Alanine dipeptide with a bias, held at 310 K by an integrator or a force, or by nothing."""
+    made = alanine_dipeptide()
+    bias.add_to(made.system)
+    if force is not None:
+        made.system.addForce(force)
+    platform = openmm.Platform.getPlatformByName(REFERENCE)
+    simulation = app.Simulation(made.topology, made.system, integrator, platform)
+    simulation.context.setPositions(made.positions)
+    return simulation
+
+
 def test_a_missing_temperature_is_an_error_before_anything_runs(tmp_path):
     bias = PlumedBias(metad_text(), directory=tmp_path)
-    simulation = make_simulation(bias)
+    simulation = in_bath(bias, openmm.VerletIntegrator(0.001))
     with pytest.raises(ValueError, match=re.escape("needs a temperature")):
         bias.attach(simulation)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bath", ["Langevin", "MTS", "Andersen"])
+def test_where_no_temperature_is_given_that_of_the_simulation_counts(bath, tmp_path):
+    """BIASFACTOR scales hills by a factor that depends on kT."""
+    hills = []
+    for given in (None, 310.0):
+        integrator, force = {
+            "Langevin": (openmm.LangevinMiddleIntegrator(310, 1, 0.001), None),
+            "MTS": (openmm.MTSLangevinIntegrator(310, 1, 0.001, [(0, 1), (31, 1)]), None),
+            "Andersen": (openmm.VerletIntegrator(0.001), openmm.AndersenThermostat(310, 1)),
+        }[bath]
+        folder = tmp_path / str(given)
+        folder.mkdir()
+        bias = PlumedBias(metad_text(), directory=folder, temperature=given)
+        simulation = in_bath(bias, integrator, force)
+        bias.attach(simulation)
+        for _ in range(3):  # hills upon each other: the same positions again and again
+            simulation.context.setPositions(alanine_dipeptide().positions)
+            simulation.context.setVelocities(np.zeros((22, 3)))
+            simulation.step(20)
+        bias.close()
+        assert bias.temperature == pytest.approx(310)
+        hills.append(read_fields(folder / "HILLS").columns["height"])
+    assert hills[0][-1] < hills[0][0]
+    np.testing.assert_allclose(hills[0], hills[1], rtol=1e-3)
 
 
 def test_a_restraint_moves_in_a_living_context():

@@ -34,7 +34,7 @@ class MetadRun(ActionRun):
 
     def __init__(self, action: Metad, settings: RunSettings) -> None:
         self.action: Metad = action
-        self._files, self._temperature = settings.files, settings.temperature
+        self._files = settings.files
         walkers = range(action.options.walkers.number)
         self._readers = [HillsReader(self._files.path(self._file(k)), action) for k in walkers]
         self._appends = False
@@ -60,8 +60,8 @@ class MetadRun(ActionRun):
     def needs_arguments(self) -> bool:
         return self.action.needs_every_step
 
-    def settle(self, timestep: float) -> None:
-        kt = kt_of(self.action, self._temperature, self.action.needs_temperature)
+    def settle(self, timestep: float, temperature: float | None) -> None:
+        kt = kt_of(self.action, temperature, self.action.needs_temperature)
         self.action.start(kt, timestep)
 
     def take_gradients(self, compiler: Compiler) -> None:

@@ -34,7 +34,7 @@ class OpesRun(ActionRun):
 
     def __init__(self, action: Opes, settings: RunSettings) -> None:
         self.action: Opes = action
-        self._files, self._temperature = settings.files, settings.temperature
+        self._files = settings.files
         self._appends = False
         if (kt := kt_of(action, settings.temperature, needed=False)) is not None:
             action.start(kt)  # values are asked for before a run
@@ -54,8 +54,8 @@ class OpesRun(ActionRun):
     def needs_arguments(self) -> bool:
         return self.action.options.sigma.measured or self.action.neighbours is not None
 
-    def settle(self, timestep: float) -> None:
-        kt = kt_of(self.action, self._temperature, needed=True)
+    def settle(self, timestep: float, temperature: float | None) -> None:
+        kt = kt_of(self.action, temperature, needed=True)
         assert kt is not None
         self.action.start(kt)
 

@@ -24,15 +24,15 @@ class OpesExpandedRun(ActionRun):
 
     def __init__(self, action: OpesExpanded, settings: RunSettings) -> None:
         self.action: OpesExpanded = action
-        self._files, self._temperature = settings.files, settings.temperature
+        self._files = settings.files
         self._appends = False
 
     @property
     def strides(self) -> list[int]:
         return [s for s in (self.action.options.pace, self.action.options.state.stride) if s > 0]
 
-    def settle(self, timestep: float) -> None:
-        found = {kt_of(e, self._temperature, needed=True) for e in self.action.expansions}
+    def settle(self, timestep: float, temperature: float | None) -> None:
+        found = {kt_of(e, temperature, needed=True) for e in self.action.expansions}
         kts = [kt for kt in found if kt is not None]
         if max(kts) - min(kts) > 1e-4:
             where = f"{self.action.statement.location}: {self.action.name} {self.action.label}"

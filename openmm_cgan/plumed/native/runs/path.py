@@ -53,7 +53,7 @@ class FunctionPathRun(ActionRun):
     def strides(self) -> tuple[int, ...]:
         return tuple(self._used)
 
-    def settle(self, timestep: float) -> None:
+    def settle(self, timestep: float, temperature: float | None) -> None:
         if self.action.is_listed:
             self.action.settle(timestep / self.action.units.time)
 

@@ -35,7 +35,7 @@ class PbmetadRun(ActionRun):
 
     def __init__(self, action: Pbmetad, settings: RunSettings) -> None:
         self.action: Pbmetad = action
-        self._files, self._temperature = settings.files, settings.temperature
+        self._files = settings.files
         action.kt = kt_of(action, settings.temperature, needed=False)
         self._readers = [
             [
@@ -67,8 +67,8 @@ class PbmetadRun(ActionRun):
     def needs_arguments(self) -> bool:
         return self.action.needs_every_step
 
-    def settle(self, timestep: float) -> None:
-        self.action.start(kt_of(self.action, self._temperature, needed=True), timestep)
+    def settle(self, timestep: float, temperature: float | None) -> None:
+        self.action.start(kt_of(self.action, temperature, needed=True), timestep)
 
     def take_gradients(self, compiler: Compiler) -> None:
         if self.action.needs_gradients:

@@ -156,8 +156,8 @@ class ActionRun(Protocol):
         """Whether `act` reads its arguments at `own_strides`."""
         return False
 
-    def settle(self, timestep: float) -> None:
-        """Fix what depends on the time step [ps] and the temperature.
+    def settle(self, timestep: float, temperature: float | None) -> None:
+        """Fix what depends on the time step [ps] and the temperature [K].
 
         Raises
         ------
