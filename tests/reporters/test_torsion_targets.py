@@ -110,7 +110,7 @@ def test_alike_hydrogens_stay_and_the_others_are_given_them(sampler: Any) -> Non
     assert (np.abs(drawn - now).min(axis=0)[[0, 1, 3]] > 0).all()
     # the last torsion is the only one on which no other depends: its own density, integrated
     shares = density_of(targets, now, 3) * 2 * np.pi / 180
-    others = density_of(targets, now + [0, 0, 2.1, 0], 3) * 2 * np.pi / 180
+    others = density_of(targets, np.add(now, [0, 0, 2.1, 0]), 3) * 2 * np.pi / 180
     assert np.abs(shares / shares.sum() - others / others.sum()).max() > 1e-4, "it is given them"
     # of all that is drawn the density integrates to one: by draws from a uniform density
     uniform = rng.uniform(-np.pi, np.pi, (1000, 4))
