@@ -56,7 +56,7 @@ def begin(
     goes_on = (folder / "run.chk").exists()
     kind = ChainEnd if mode == "local" else ChainSampler
     sampler: Any = kind(chain, bias.variables)
-    if mode == "annealed":
+    if mode in ("annealed", "steered"):
         sampler = chain_flow(chain, bias.variables)
     frames = FrameReporter(folder / "frames", 7, bias, append=goes_on)
     proposals = ProposalReporter(
@@ -119,7 +119,7 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tupl
 @pytest.mark.parametrize(
     ("mode", "killed_at"),
     [(mode, step) for mode in ("seed", "exact") for step in (61, 119, 120, 158)]
-    + [("local", 61), ("local", 158), ("annealed", 119)],
+    + [("local", 61), ("local", 158), ("annealed", 119), ("steered", 119)],
 )
 def test_a_run_goes_on_as_if_it_had_never_stopped(
     mode: str, killed_at: int, tmp_path: Path, whole_runs: Callable[[str], tuple[Path, dict]]

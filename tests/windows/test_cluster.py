@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from openmm_cgan.cli.molecules import runs_in
 from openmm_cgan.frames import read_frames
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 from openmm_cgan.windows import (
@@ -350,6 +351,45 @@ def test_losses_count_only_where_a_window_came_no_further(
     assert losing.calls == 7  # two of them after the last step
 
 
+def test_windows_are_judged_on_as_runs_are(alanine: Molecule, tmp_path: Path) -> None:
+    folders = prepared(alanine, tmp_path / "windows")
+    for asked in ([tmp_path / "windows"], folders):
+        molecule, found = runs_in(asked)
+        assert found == folders
+        assert molecule.system.getNumParticles() == 22
+        np.testing.assert_array_equal(molecule.positions, alanine.positions)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="give the folder of a run"):
+        runs_in([tmp_path / "empty"])
+
+
+class Telling(Executor):
+    """Says what platform its workers are told."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future:
+        future: Future = Future()
+        future.set_exception(RuntimeError(f"told {args[1]}"))
+        return future
+
+
+def test_platforms_of_other_machines_are_known_by_name(alanine: Molecule, tmp_path: Path) -> None:
+    """Who submits may have no GPU."""
+    [folder] = prepared(alanine, tmp_path, 1)
+    for named, told in (("cuda", "CUDA"), ("reference", "Reference"), ("any", "None")):
+        [result] = run_prepared([folder], tmp_path, Telling(), platform=named, max_losses=0)
+        assert f"told {told}" in result.error
+
+
+@pytest.mark.parametrize("executor", [None, Telling()], ids=["here", "elsewhere"])
+def test_a_platform_that_nobody_has_is_refused_before_anything_is_written(
+    executor: Executor | None, alanine: Molecule, tmp_path: Path
+) -> None:
+    windows = some_windows(alanine, tmp_path / "windows", 1)
+    with pytest.raises(ValueError, match="platform 'cudda': OpenMM has none of that name"):
+        run_windows(windows, alanine.system, alanine.topology, executor, platform="cudda")
+    assert not (tmp_path / "windows").exists()
+
+
 def kill_the_worker_of(folder: Path, killed: list[int]) -> None:
     """SIGKILL for the process that runs a window, once it has begun."""
     until = time.monotonic() + PATIENCE
@@ -412,6 +452,7 @@ def test_parsl_runs_a_window_again_whose_worker_died(
         ({"walltime": "1h"}, "walltime is '1h', expected H:MM:SS"),
         ({"walltime": "0:00:00"}, "walltime"),
         ({"max_blocks": 0}, "max_blocks is 0, expected 1 or more"),
+        ({"executor": "parsl", "workers": 0}, "workers is 0, which the executor parsl"),
     ],
 )
 def test_a_cluster_that_makes_no_sense_is_refused(wrong: dict, message: str) -> None:
