@@ -58,8 +58,8 @@ def test_the_snippets_run_in_the_order_of_the_page(tmp_path, monkeypatch) -> Non
     assert len(BLOCKS) == 8
     for block in BLOCKS:
         exec(shortened(block), names)
-    rows = {name: len((tmp_path / name).read_text().splitlines()) - 1
-            for name in ("proposals.csv", "moves.csv", "annealed.csv", "steered.csv", "local.csv")}  # fmt: skip
+    tables = [f"{name}.csv" for name in ("proposals", "moves", "annealed", "steered", "local")]
+    rows = {table: len((tmp_path / table).read_text().splitlines()) - 1 for table in tables}
     assert rows == {
         "proposals.csv": 2,
         "moves.csv": 4,

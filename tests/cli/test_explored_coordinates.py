@@ -125,6 +125,7 @@ def test_too_short_it_says_why_and_leaves_a_cv_that_inputs_name(
     assert outcome.evaluations == 3000, "two rounds, and all that was left"
     assert "because the budget is spent and the run went 0 times" in told[-1]
     molecule = alanine_dipeptide("C7eq")
+    molecule = alanine_dipeptide("C7eq")
     bias = PlumedBias(out / "cvs.dat", molecule.topology)
     assert [v.name for v in bias.variables][:2] == ["cv.node-0", "cv.node-1"]
     assert np.isfinite(bias.cv_values(molecule.positions)).all()
