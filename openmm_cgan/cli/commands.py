@@ -163,7 +163,7 @@ def demo(
 @click.option("--proposals-every", type=click.IntRange(min=1), default=500, show_default=True,
               help="With --model: steps between two proposals.")  # fmt: skip
 @click.option("--mode", default="auto",
-              type=click.Choice(["auto", "exact", "annealed", "local", "seed"]),
+              type=click.Choice(["auto", "exact", "annealed", "local", "steered", "seed"]),
               show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")

@@ -138,7 +138,7 @@ def test_what_was_typed_is_written_down(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_sigint_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "cvs.dat").write_text("phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi\n")
     out = tmp_path / "out"
     asked = ["explore", str(ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb")]
@@ -152,8 +152,8 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
     wait_until((out / "look" / "run.chk").exists, process, "a checkpoint")
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + signal.SIGINT
     last = told.strip().splitlines()[-1]
-    assert re.fullmatch(r"stopped by SIGTERM; all is saved in .*--resume goes on", last)
+    assert re.fullmatch(r"stopped by SIGINT; all is saved in .*--resume goes on", last)

@@ -273,6 +273,23 @@ def test_who_waits_for_an_array_that_breaks_hears_of_it_beside_what_has_ended(
             futures[1].result(PATIENCE)
 
 
+@pytest.mark.parametrize("answers", [0, 2])
+def test_a_queue_that_says_nothing_is_not_waited_for(
+    answers: int, alanine: Molecule, slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the beginning, or for longer than a cluster is mended."""
+    said: list[set | None] = [set()] * answers
+    monkeypatch.setattr(slurm_array, "living", lambda: said.pop() if said else None)
+    monkeypatch.setattr(slurm_array, "_submit", lambda *_: "")
+    monkeypatch.setattr(slurm_array, "SILENCE", 0.1)
+    [folder] = prepared(alanine, tmp_path / "windows", 1)
+    with SlurmArray(ARRAY, folder.parent, poll=0.05) as array:
+        future = array.submit(run_window, str(folder), None, 1)
+        with pytest.raises(RuntimeError, match="squeue does not say"):
+            future.result(PATIENCE)
+    assert not said
+
+
 TAKES = """
 import fcntl, sys
 file = open(sys.argv[1], "r+")
@@ -405,11 +422,12 @@ def test_parsl_that_does_not_start_leaves_no_process(
 ) -> None:
     begun = subprocess.Popen(["sleep", "600"])
 
-    def unreachable(config: Any) -> None:
-        config.executors[0].interchange_proc = begun
-        raise Exception("Interchange failed to start")
+    class Unreachable:
+        def __init__(self, config: Any) -> None:
+            config.executors[0].interchange_proc = begun
+            raise OSError("Interchange failed to start")
 
-    monkeypatch.setattr("parsl.DataFlowKernel", unreachable)
+    monkeypatch.setattr("parsl.DataFlowKernel", Unreachable)
     with (
         pytest.raises(RuntimeError, match=r"Parsl did not start \(Interchange failed"),
         executor_of(Cluster("parsl", scheduler="local", workers=1), tmp_path),

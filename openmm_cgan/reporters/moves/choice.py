@@ -11,6 +11,7 @@ from openmm_cgan.reporters.moves.exact import ExactMove
 from openmm_cgan.reporters.moves.local import LocalMove
 from openmm_cgan.reporters.moves.move import Asked, Move, Refusal, Start
 from openmm_cgan.reporters.moves.seed import SeedMove
+from openmm_cgan.reporters.moves.steered import SteeredMove
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -20,8 +21,10 @@ MOVES: dict[str, type[Move]] = {
     "exact": ExactMove,
     "annealed": AnnealedMove,
     "local": LocalMove,
+    "steered": SteeredMove,
 }
-# of these mode="auto" takes the first that can be made, of the first two by what a pilot finds
+# Of these mode="auto" takes the first that can be made, of the first two by what a pilot finds.
+# Steered moves it never takes: what they cost in a solvent is not known before a long trial.
 AUTO = ("exact", "annealed", "local", "seed")
 BETTER = 1.5  # times as many effective candidates for an energy: else what is simple is taken
 

@@ -107,6 +107,11 @@ def why_not_local(sampler: Sampler, simulation: Simulation, bias: PlumedBias) ->
     return _why_held_otherwise(sampler, touching) or _why_run_forbids(simulation, bias)
 
 
+def why_not_steered(simulation: Simulation, bias: PlumedBias) -> str:
+    """Why torsions can not be steered exactly in a simulation, which is only read; or empty."""
+    return _why_colder(simulation.system) or _why_run_forbids(simulation, bias)
+
+
 def _why_particles_forbid(system: openmm.System, part: set[int]) -> str:
     """Why some particles of a System do not let a part of it be moved."""
     masses = masses_of(system)
@@ -117,6 +122,10 @@ def _why_particles_forbid(system: openmm.System, part: set[int]) -> str:
             made = system.getVirtualSite(site)
             if part & {made.getParticle(k) for k in range(made.getNumParticles())}:
                 return f"the virtual site {site} goes with atoms of the part"
+    return _why_colder(system)
+
+
+def _why_colder(system: openmm.System) -> str:
     if any(isinstance(force, openmm.DrudeForce) for force in system.getForces()):
         return "the System has Drude particles, which are colder than the rest"
     return ""
