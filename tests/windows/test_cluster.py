@@ -364,6 +364,16 @@ def test_windows_are_judged_on_as_runs_are(alanine: Molecule, tmp_path: Path) ->
         runs_in([tmp_path / "empty"])
 
 
+def test_windows_that_have_ended_are_given_to_no_worker(
+    alone: list[Path], slurm: Path, tmp_path: Path
+) -> None:
+    """Their tasks would wait in a queue to be told so."""
+    with SlurmArray(ARRAY, alone[0].parent, poll=0.05) as array:
+        results = run_prepared(alone, alone[0].parent, array, platform="Reference")
+    assert [result.status for result in results] == ["finished"] * 3
+    assert submissions(slurm) == 0
+
+
 class Telling(Executor):
     """Says what platform its workers are told."""
 
