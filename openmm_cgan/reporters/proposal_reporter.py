@@ -82,8 +82,8 @@ class ProposalReporter:
         run has been least, listed, or a function ``(visited, rng) -> target``.
     mode : {"auto", "exact", "annealed", "local", "steered", "seed"}
         "exact" needs a known density of all atoms, no periodic box, and a bias that is a function
-        of the CVs, "annealed" a flow as well, "local" a density of a part, "steered" of torsions, in
-        any box. "auto" takes what gives most for an energy of the first two, else "local", "seed".
+        of the CVs, "annealed" a flow as well; "local" a density of a part, "steered" of torsions.
+        "auto" takes of the first two what gives most for an energy, else "local", "seed", and logs.
     append : bool
         Append to the file of an earlier run. If that is gone on with from an earlier step, rows
         later than the step are left out, and all are kept in ``later.NAME``.
