@@ -53,8 +53,8 @@ class ProposalReporter:
 
     In mode "exact" the current configuration and fresh candidates compete every ``reportInterval``
     steps by their weights (`ExactMove`), in mode "annealed" after some steps that mend each
-    (`AnnealedMove`), in mode "local" those of a part, the rest staying where it is (`LocalMove`); in
-    mode "steered" torsions are led by force (`SteeredMove`). All are exact, nothing need settle.
+    (`AnnealedMove`), in mode "local" those of a part, the rest staying where it is (`LocalMove`).
+    In mode "steered" torsions are led by force (`SteeredMove`). All are exact, nothing need settle.
 
     In mode "seed" a target is chosen every ``reportInterval`` steps, a batch of configurations is
     generated at it and screened, and one that passed is healed in a second Context and judged
