@@ -9,10 +9,14 @@ that both are met, and is weighed by it.
                    then moves of each length from its frames
     water          TIP3P, PME, smallest legal box: moves of each length between stretches of 0.4 ps
 
+    --flux N       moves of a chain of four atoms, one each from N exact samples: from the one well
+                   to the other and back
+
 `accepted` is the mean probability, `crossed` that of ends on the other side of phi = 0 or 2.3, an
 attempt; the cost is the median of -kT log(ratio), nearly what was dissipated.
 
     python benchmarks/steered.py vacuum obc2 water [--moves N] [--lengths STEPS ...] [--json FILE]
+    python benchmarks/steered.py --flux 100000 [--json FILE]
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import openmm
-from alanine import KT, TEMPERATURE, TIME_STEP, Umbrella, in_basin, umbrella_frames
+from alanine import KT, TEMPERATURE, TIME_STEP, Umbrella, frames_of, in_basin, umbrella_frames
 from numpy.typing import NDArray
 from openmm import app, unit
 from provenance import in_words, provenance
@@ -42,7 +46,7 @@ from openmm_cgan.free_energy.samples import statistical_inefficiency
 from openmm_cgan.proposals import GridConditions
 from openmm_cgan.reporters.moves import Asked, Start, SteeredMove
 from openmm_cgan.reporters.settings import ProposalSettings
-from openmm_cgan.testsystems import Molecule, alanine_dipeptide
+from openmm_cgan.testsystems import Chain, Molecule, alanine_dipeptide
 
 TORSIONS = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
 METAD = TORSIONS + (
@@ -86,8 +90,10 @@ class Run:
     bias: PlumedBias
 
 
-def run_of(molecule: Molecule, text: str, folder: Path, seed: int) -> Run:
-    given = {"temperature": TEMPERATURE, "directory": folder, "cvs": ["phi", "psi"]}
+def run_of(
+    molecule: Molecule, text: str, folder: Path, seed: int, cvs: tuple[str, ...] = ("phi", "psi")
+) -> Run:
+    given = {"temperature": TEMPERATURE, "directory": folder, "cvs": list(cvs)}
     bias = PlumedBias(text, molecule.topology, **given)
     bias.add_to(molecule.system)
     integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, TIME_STEP)
@@ -167,7 +173,7 @@ def populations(
         run.bias.close()
     inside, weights = in_basin(cvs[:, 0]), np.exp(log_weights - log_weights.max())
     share = float((weights * inside).sum() / weights.sum())
-    g = statistical_inefficiency(inside.astype(float)) if inside.any() else float(len(inside))
+    g = statistical_inefficiency(inside[:, None].astype(float)) if inside.any() else float(len(inside))
     off = weights * (inside - share)
     error = float(off.std() * np.sqrt(g / len(off)) / weights.mean())
     found = {
@@ -231,18 +237,56 @@ def of_length(
     }  # fmt: skip
 
 
+def flux(moves: int) -> dict[str, Any]:
+    """Moves from the left to the right well of a chain and back, from independent samples."""
+    chain = Chain(barrier=10.0, tilt=1.0)
+    samples = chain.sample(moves, TEMPERATURE, 1)
+    with tempfile.TemporaryDirectory() as name:
+        molecule = Molecule(chain.topology(), chain.system(), samples[0])
+        text = "phi: TORSION ATOMS=1,2,3,4\nPRINT ARG=phi FILE=COLVAR STRIDE=10000\n"
+        run = run_of(molecule, text, Path(name), 1, ("phi",))
+        run.simulation.integrator.setStepSize(0.01)
+        few = frames_of(samples[:400], run.bias, molecule)
+        tiny = TrainingSettings(generator="FlowGenerator", steps=2, width=8)
+        flow = ConditionalGAN.fit(few, molecule.topology, tiny)
+        side = np.linspace(-np.pi, np.pi, 24, endpoint=False) + np.pi / 24
+        density = chain.torsion_density(side, TEMPERATURE)
+        conditions = GridConditions(density, [(-np.pi, np.pi)], run.bias.variables)
+        settings = ProposalSettings(switching_steps=25, steering_kappa=100, conditions=conditions)
+        asked = Asked(flow, run.bias, "uniform", settings, 25)
+        start = Start(run.simulation, np.arange(4), samples[0], None, TEMPERATURE)
+        move, rng = SteeredMove.prepare(asked, start), np.random.default_rng(2)
+        right = left = accepted = 0
+        for x, before in zip(samples, run.bias.cv_values(samples)[:, 0] > 0, strict=True):
+            end = move.attempt(x, None, rng)
+            if end.positions is None:
+                continue
+            accepted += 1
+            after = end.generated[0] > 0
+            right, left = right + bool(after and not before), left + bool(before and not after)
+        run.bias.close()
+    off = (right - left) / np.sqrt(right + left)
+    return {"moves": moves, "accepted": accepted, "right": right, "left": left, "off": off}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("solvents", nargs="+", choices=["vacuum", "obc2", "water"])
+    parser.add_argument("solvents", nargs="*", help="of vacuum, obc2, water")
     parser.add_argument("--moves", type=int, default=400, help="of a run in vacuum or OBC2")
     parser.add_argument("--metad", type=int, default=500_000, help="steps of metadynamics")
     parser.add_argument("--lengths", type=int, nargs="+", default=[250, 1000, 4000])
     parser.add_argument("--attempts", type=int, nargs="+", default=[200, 200, 80])
+    parser.add_argument("--flux", type=int, default=0, help="moves")
     parser.add_argument("--json", type=Path, help="add the rows to this file")
     given = parser.parse_args()
     made = provenance()
     print(in_words(made))
-    flow = flow_of()
+    if given.flux:
+        row = flux(given.flux)
+        print(json.dumps(row, default=float))
+        if given.json:
+            add_to(given.json, {**made, "command": " ".join(sys.argv[1:]), "rows": [row]})
+    flow = flow_of() if given.solvents else None
     for solvent in given.solvents:
         rows: list[dict[str, Any]] = []
         surface = metadynamics("obc2" if solvent == "water" else solvent, given.metad, 3)

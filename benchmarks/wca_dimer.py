@@ -11,7 +11,7 @@ z ~ Normal(r, kT/kappa), z' near one state or the other, judged by min(1, q(z)/q
                  between stretches of dynamics, and from a run without barrier, reweighted
     acceptance   changes of state an attempt, at once and by switches of more and more steps
 
-    python benchmarks/wca_dimer.py [--moves 150] [--json FILE]
+    python benchmarks/wca_dimer.py [--moves 60] [--json FILE]
 
 .. [1] J. P. Nilmeier, G. E. Crooks, D. D. L. Minh, J. D. Chodera, Proc. Natl. Acad. Sci. USA 108,
    E1009 (2011), doi 10.1073/pnas.1106094108.
@@ -44,7 +44,7 @@ BOX = (N / 0.96) ** (1 / 3) * SIGMA
 TOUCH = 2 ** (1 / 6) * SIGMA  # nm: the compact bond; the extended one is twice as long
 HALF, HEIGHT = 0.5 * TOUCH, 5 * KT
 BETWEEN = TOUCH + HALF  # nm: top of the barrier
-TIME_STEP = 0.002 * SIGMA * (MASS / EPSILON) ** 0.5  # ps
+TIME_STEP = 0.005 * SIGMA * (MASS / EPSILON) ** 0.5  # ps
 KAPPA = 100 * KT / HALF**2  # kJ/mol/nm^2: places a tenth of half the way about the bond
 NEAR = 0.2 * HALF  # nm: how far from a state it is drawn
 WALL = 1e4  # kJ/mol/nm^2
@@ -160,7 +160,7 @@ def at_once(simulation: app.Simulation, x: NDArray, rng: np.random.Generator) ->
 
 def with_error(values: NDArray[np.float64]) -> tuple[float, float]:
     """Mean of a series and its standard error, correlation counted."""
-    g = statistical_inefficiency(values) if values.std() > 0 else float(len(values))
+    g = statistical_inefficiency(values[:, None]) if values.std() > 0 else float(len(values))
     return float(values.mean()), float(values.std() * np.sqrt(g / len(values)))
 
 
@@ -193,7 +193,7 @@ def without_barrier(steps: int, seed: int) -> tuple[float, float]:
     weights = np.where(inside, np.exp(-well(bonds) / KT), 0.0)
     share = float((weights * (bonds > BETWEEN)).sum() / weights.sum())
     off = weights * ((bonds > BETWEEN) - share)
-    g = statistical_inefficiency(bonds)
+    g = statistical_inefficiency(bonds[:, None])
     return share, float(off.std() * np.sqrt(g / len(off)) / weights.mean())
 
 
@@ -237,7 +237,7 @@ def measured(moves: int, n_steps: int, steps: int, lengths: list[int]) -> list[d
     rows.append({"from": "without barrier", "extended": share, "error": error, "steps": steps})
     print(rows[-1], flush=True)
     for length in lengths:
-        attempts = 20 * moves if length == 0 else max(40, min(2 * moves, 160 * moves // length))
+        attempts = 20 * moves if length == 0 else max(24, min(2 * moves, 160 * moves // length))
         rows.append(acceptance(frames, length, attempts))
         print(rows[-1], flush=True)
     return rows
@@ -245,10 +245,10 @@ def measured(moves: int, n_steps: int, steps: int, lengths: list[int]) -> list[d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--moves", type=int, default=150, help="of each of two runs")
-    parser.add_argument("--switch", type=int, default=1000, help="steps of a switch in these runs")
-    parser.add_argument("--steps", type=int, default=200_000, help="of the run without barrier")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[0, 32, 128, 512, 2048])
+    parser.add_argument("--moves", type=int, default=60, help="of each of two runs")
+    parser.add_argument("--switch", type=int, default=2000, help="steps of a switch in these runs")
+    parser.add_argument("--steps", type=int, default=150_000, help="of the run without barrier")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[0, 32, 128, 512, 2048, 8192])
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     given = parser.parse_args()
     made = provenance()
