@@ -173,7 +173,7 @@ def populations(
         run.bias.close()
     inside, weights = in_basin(cvs[:, 0]), np.exp(log_weights - log_weights.max())
     share = float((weights * inside).sum() / weights.sum())
-    g = statistical_inefficiency(inside[:, None].astype(float)) if inside.any() else float(len(inside))
+    g = statistical_inefficiency(inside[:, None].astype(float)) if inside.any() else len(inside)
     off = weights * (inside - share)
     error = float(off.std() * np.sqrt(g / len(off)) / weights.mean())
     found = {
