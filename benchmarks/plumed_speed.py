@@ -8,7 +8,8 @@
 * What OPES and MOVINGRESTRAINT add to a step; what a bias on the potential energy and PBMETAD do.
 * One evaluation of the bias alone in explicit water on the CPU platform.
 * What the kernel backend adds to an empty PythonForce.
-* Many pairs of COORDINATION, frames with forces in the driver, inputs of many actions.
+* Many pairs of COORDINATION, superpositions on many models and of many frames, frames with forces
+  in the driver, inputs of many actions.
 
 Blocks of each run are alternated with blocks of the run that it is compared with; each number is
 the median over rounds of a block against the mean of its two neighbours, in CPU time.
@@ -297,6 +298,14 @@ def large_rows(rounds: int) -> list[dict[str, Any]]:
         peers = {"native": native, "kernel backend": kernel}
         title = f"{name}: ms a step by libplumed over native"
         rows.append(row(title, ratio, "ratio", f">= {target}", ratio >= target, peers))
+    native, kernel = large_inputs.superposition_times(max(rounds // 3, 2))
+    title = "PATHMSD of 30 models of 100 atoms: ms a step by libplumed over native"
+    peers = {"native": native, "kernel backend": kernel}
+    rows.append(row(title, kernel / native, "ratio", "", None, peers))
+    for name, (at_once, each) in large_inputs.frames_times().items():
+        title = f"{name}, 100 atoms, 200 frames at once: one by one over that"
+        peers = {"us a frame at once": at_once, "us a frame one by one": each}
+        rows.append(row(title, each / at_once, "ratio", "", None, peers))
     native, kernel = large_inputs.driver_times(max(rounds // 3, 2))
     title = "driver --dump-forces, COORDINATION of 60 x 100: ms a frame natively over libplumed"
     peers = {"native": native, "kernel backend": kernel}

@@ -56,6 +56,11 @@ def why_not_exact(sampler: Sampler, simulation: Simulation, bias: PlumedBias) ->
     if system.usesPeriodicBoundaryConditions():
         return "the System has a periodic box; exact proposals are for vacuum and implicit solvent"
     missing = system.getNumParticles() - len(generated_atoms(sampler, simulation.topology))
+    if missing and hangs_on_rest(sampler):
+        return (
+            "the generator makes a part that hangs on the rest, which is moved exactly by "
+            "mode='local'"
+        )
     if missing:
         return (
             f"{missing} of the System's particles are not generated, and all that interact must; "

@@ -15,6 +15,7 @@ from openmm_cgan.plumed.actions.variables.reductions import (
     Reduction,
     read_reductions,
 )
+from openmm_cgan.plumed.geometry.pair_blocks import NearVectors, PointPairs
 from openmm_cgan.plumed.input.expressions import namespace
 
 MAX_PAIRS = 500_000
@@ -51,7 +52,7 @@ class CoordinationNumber(ManyVariable):
         self.switch = switch_of(self, options)
         moments = [_moment(self, number) for number in options["MOMENTS"] or ()]
         self.reductions = (*moments, *read_reductions(self, given))
-        self._species = tuple(atoms)
+        self._species, self._others = tuple(atoms), tuple(others)
 
     def enter(self, scope: Scope) -> None:
         """Tell its atoms too, which PLUMED takes its label for as a group."""
@@ -82,6 +83,67 @@ class CoordinationNumber(ManyVariable):
         squared = (vectors * vectors).sum(-1) / unit
         slopes = np.where(self._counted[rows], self.switch.with_slopes(squared)[1], 0.0)
         return slopes[..., None] * vectors / unit
+
+    # ---- of one frame, where few pairs are near
+
+    @cached_property
+    def _pairs(self) -> PointPairs:
+        row = {site: i for i, site in enumerate(self.sites)}
+        first, second = ([row[s] for s in group] for group in (self._species, self._others))
+        return PointPairs(np.array(first, dtype=np.intp), np.array(second, dtype=np.intp), False)
+
+    def _near(self, positions: Any, box: Any) -> NearVectors | None:
+        """The near pairs of one frame; None where all pairs are as quick, and of many frames."""
+        if not isinstance(positions, np.ndarray) or positions.ndim > 2:
+            return None
+        points, pairs = self._points(positions, box), self._pairs
+        reach = self.switch.d_max * self.units.length
+        ends = points[pairs.first], points[pairs.second]
+        box = box if self.periodic else None
+        return None if pairs.is_dense(*ends, box, reach) else pairs.near(*ends, box, reach)
+
+    def _counts(self, near: NearVectors) -> tuple[np.ndarray, np.ndarray]:
+        """The coordination numbers, and the slopes of the pairs over their distance [1/nm^2]."""
+        unit = self.units.length**2
+        values, slopes = self.switch.with_slopes(near.squared / unit)
+        return np.bincount(near.first, values, len(self._species)), slopes / unit
+
+    def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
+        if (near := self._near(positions, box)) is None:
+            return super().values(positions, box)
+        return self._outputs_of(self._counts(near)[0])
+
+    def _listed_pulls(
+        self, index: int, near: NearVectors
+    ) -> tuple[float, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """An output, its gradient by the near vectors (n_near, 3), and their sites."""
+        counts, strengths = self._counts(near)
+        weights = np.zeros(len(counts))
+        if (row := index - len(self.reductions)) >= 0:
+            weights[row] = 1.0
+        else:
+            weights = self.reductions[index].slopes(counts)
+        pulls = (weights[near.first] * strengths)[:, None] * np.transpose(near.vectors)
+        sites = self._pairs.first[near.first], self._pairs.second[near.second]
+        return float(self._outputs_of(counts)[index]), pulls, sites
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        if (near := self._near(positions, box)) is None:
+            return super().gradient(index, positions, box)
+        value, pulls, sites = self._listed_pulls(index, near)
+        n = len(self.sites)
+        columns = [
+            np.bincount(sites[1], pull, n) - np.bincount(sites[0], pull, n) for pull in pulls.T
+        ]
+        return value, np.stack(columns, -1)
+
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        near = self._near(positions, box)
+        if near is None or not self.strains_evenly:
+            return super().strain_slope(index, positions, box)
+        return np.array(near.vectors) @ self._listed_pulls(index, near)[1]
 
 
 def _moment(action: CoordinationNumber, number: float) -> Reduction:

@@ -111,14 +111,17 @@ class ManyVariable(Variable):
         real = all(isinstance(site, int) for site in self.sites)
         return np.array(self.sites, dtype=np.intp) if real else None
 
+    def _points(self, positions: Any, box: Any) -> Any:
+        """Positions of the sites, shape (..., n_sites, 3) [nm]."""
+        if self._atoms is not None:
+            return positions[..., self._atoms, :]
+        xp = namespace(positions)
+        placed = [site_position(site, positions, box) for site in self.sites]
+        return xp.stack([xp.stack([xp.asarray(c) for c in p], -1) for p in placed], -2)
+
     def _vectors(self, positions: Any, box: Any, rows: slice = EACH) -> Any:
         """The vectors of some elements, shape (..., n_elements, n_vectors, 3) [nm]."""
-        xp = namespace(positions)
-        if self._atoms is not None:
-            points = positions[..., self._atoms, :]
-        else:
-            placed = [site_position(site, positions, box) for site in self.sites]
-            points = xp.stack([xp.stack([xp.asarray(c) for c in p], -1) for p in placed], -2)
+        xp, points = namespace(positions), self._points(positions, box)
         ends = self._ends[rows]
         v = points[..., ends[..., 1], :] - points[..., ends[..., 0], :]
         if box is None or not self.periodic:
@@ -129,7 +132,10 @@ class ManyVariable(Variable):
     # ---- values and gradients
 
     def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
-        elements = self.elements(self._vectors(positions, box))
+        return self._outputs_of(self.elements(self._vectors(positions, box)))
+
+    def _outputs_of(self, elements: Any) -> tuple[Any, ...]:
+        """All outputs, of the elements (..., n_elements)."""
         made = tuple(reduction.value(elements) for reduction in self.reductions)
         if not self.is_vector:
             return made
