@@ -51,67 +51,57 @@ SUMMARY_EVERY = 100  # proposals between two lines in the log
 class ProposalReporter:
     """Puts generated configurations into a running simulation.
 
-        In mode "exact" the current configuration and fresh candidates compete every ``reportInterval``
-        steps by their weights (`ExactMove`), in mode "annealed" after some steps that mend each
-    <<<<<<< HEAD
-        (`AnnealedMove`), in mode "local" those of a part, the rest staying where it is (`LocalMove`).
-        In mode "steered" torsions are led by force (`SteeredMove`). All are exact, nothing need settle.
-    =======
-        (`AnnealedMove`), in mode "local" those of a part, the rest staying where it is (`LocalMove`);
-        in "steered" torsions are led by force (`SteeredMove`). All are exact, nothing need settle.
-    >>>>>>> main
+    In mode "exact" the current configuration and fresh candidates compete every ``reportInterval``
+    steps by their weights (`ExactMove`), in mode "annealed" after some steps that mend each
+    (`AnnealedMove`), in mode "local" those of a part, the rest staying where it is (`LocalMove`);
+    in "steered" torsions are led by force (`SteeredMove`). All are exact, nothing need settle.
 
-        In mode "seed" a target is chosen every ``reportInterval`` steps, a batch of configurations is
-        generated at it and screened, and one that passed is healed in a second Context and judged
-        again. If it passes, the simulation goes on from it: positions replaced, velocities redrawn,
-        constraints kept; step, time and box stay. Every FrameReporter of the simulation then starts a
-        new segment with a settle window. Else it goes on as if nothing had been tried, bit for bit.
+    In mode "seed" a target is chosen every ``reportInterval`` steps, a batch of configurations is
+    generated at it and screened, and one that passed is healed in a second Context and judged
+    again. If it passes, the simulation goes on from it: positions replaced, velocities redrawn,
+    constraints kept; step, time and box stay. Every FrameReporter of the simulation then starts a
+    new segment with a settle window. Else it goes on as if nothing had been tried, bit for bit.
 
-        Seeds are no samples: they start the exploration elsewhere, and what the run samples after the
-        settle window is weighed by its bias (MBAR). With explicit solvent the sampler makes the atoms
-        ``sampler.atoms``. These are superposed on the current ones and pushed to their place through
-        the solvent, which makes room at temperature (`insertion`); what is far goes on as it went.
+    Seeds are no samples: they start the exploration elsewhere, and what the run samples after the
+    settle window is weighed by its bias (MBAR). With explicit solvent the sampler makes the atoms
+    ``sampler.atoms``. These are superposed on the current ones and pushed to their place through
+    the solvent, which makes room at temperature (`insertion`); what is far goes on as it went.
 
-        Parameters
-        ----------
-        file : str or Path
-            CSV with one row for each attempt, written at once.
-        reportInterval : int
-            Steps between two attempts.
-        sampler : Sampler
-            What makes configurations, such as a ConditionalGenerator.
-        bias : PlumedBias
-            The bias of the simulation; it measures the CVs.
-        targets : "uniform", "least_visited", ndarray of shape (m, n_cvs), or callable
-            Where seeds go: drawn uniformly over the range that the sampler was trained on, where the
-            run has been least, listed, or a function ``(visited, rng) -> target``.
-        mode : {"auto", "exact", "annealed", "local", "steered", "seed"}
-            "exact" needs a known density of all atoms, no periodic box, and a bias that is a function
-    <<<<<<< HEAD
-            of the CVs, "annealed" a flow as well; "local" a density of a part, "steered" of torsions.
-            "auto" takes of the first two what gives most for an energy, else "local", "seed", and logs.
-    =======
-            of the CVs, "annealed" a flow as well; in any box "local" needs a density of a part,
-            "steered" one of torsions. "auto" takes the best of the first two, else "local", "seed".
-    >>>>>>> main
-        append : bool
-            Append to the file of an earlier run. If that is gone on with from an earlier step, rows
-            later than the step are left out, and all are kept in ``later.NAME``.
-        seed : int
-            Each attempt has a seed of its own, from this one and the step; it stands in the file.
-        settings : ProposalSettings, optional
+    Parameters
+    ----------
+    file : str or Path
+        CSV with one row for each attempt, written at once.
+    reportInterval : int
+        Steps between two attempts.
+    sampler : Sampler
+        What makes configurations, such as a ConditionalGenerator.
+    bias : PlumedBias
+        The bias of the simulation; it measures the CVs.
+    targets : "uniform", "least_visited", ndarray of shape (m, n_cvs), or callable
+        Where seeds go: drawn uniformly over the range that the sampler was trained on, where the
+        run has been least, listed, or a function ``(visited, rng) -> target``.
+    mode : {"auto", "exact", "annealed", "local", "steered", "seed"}
+        "exact" needs a known density of all atoms, no periodic box, and a bias that is a function
+        of the CVs, "annealed" a flow as well; in any box "local" needs a density of a part,
+        "steered" one of torsions. "auto" takes the best of the first two, else "local", "seed".
+    append : bool
+        Append to the file of an earlier run. If that is gone on with from an earlier step, rows
+        later than the step are left out, and all are kept in ``later.NAME``.
+    seed : int
+        Each attempt has a seed of its own, from this one and the step; it stands in the file.
+    settings : ProposalSettings, optional
 
-        Raises
-        ------
-        ValueError
-            If sampler and bias do not speak of the same CVs, a listed target is outside the sampler's
-            range, or an argument is wrong; also, once the bias is attached and else before the first
-            step, if the sampler was made for other atoms, the integrator has no temperature and none is
-            given, or a mode asked for cannot be.
-        TypeError
-            If the sampler is none.
-        RuntimeError
-            If reporters that ask for positions come after it: they would see positions that are gone.
+    Raises
+    ------
+    ValueError
+        If sampler and bias do not speak of the same CVs, a listed target is outside the sampler's
+        range, or an argument is wrong; also, once the bias is attached and else before the first
+        step, if the sampler was made for other atoms, the integrator has no temperature and none is
+        given, or a mode asked for cannot be.
+    TypeError
+        If the sampler is none.
+    RuntimeError
+        If reporters that ask for positions come after it: they would see positions that are gone.
     """
 
     def __init__(
