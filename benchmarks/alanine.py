@@ -19,6 +19,7 @@ from openmm_cgan import GAS_CONSTANT, ConditionalGAN, PlumedBias
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import Screen
+from openmm_cgan.proposals.conditions import Conditions
 from openmm_cgan.proposals.screening import ScreenSettings
 from openmm_cgan.reporters.moves import ExactMove
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, Molecule, alanine_dipeptide
@@ -118,15 +119,20 @@ class Weigher:
     gan : ConditionalGAN
     bias : PlumedBias
         Its CVs, and what is to be weighted for beside the energy.
+    conditions : Conditions, optional
+        That CV values are drawn from; evenly if omitted.
     """
 
-    def __init__(self, gan: ConditionalGAN, bias: PlumedBias) -> None:
+    def __init__(
+        self, gan: ConditionalGAN, bias: PlumedBias, conditions: Conditions | None = None
+    ) -> None:
         molecule = alanine_dipeptide("C7eq")
         self.gan = gan
         self.potential = Potential(molecule.system)
         settings = replace(ScreenSettings(), clash_fraction=0.0, bond_tolerance=np.inf)
         self.screen = Screen(molecule.topology, molecule.positions, settings=settings)
-        self.move = ExactMove(gan, bias, self.potential, self.screen, KT)
+        given = conditions or "uniform"
+        self.move = ExactMove(gan, bias, self.potential, self.screen, KT, conditions=given)
 
     def log_weights(self, cvs: NDArray, seed: int) -> NDArray[np.float64]:
         """log of exp(-u) |J| |H|^(1/2) / q for one configuration at each row of CVs (n, n_cvs)."""

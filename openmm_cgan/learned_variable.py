@@ -90,10 +90,14 @@ class Encoding(torch.nn.Module):
 
 
 class LearnedModel(torch.nn.Module):
-    """The coordinates of a diffusion map for PLUMED values, and the log of the kernel density."""
+    """The coordinates of a diffusion map for PLUMED values, and the log of the kernel density.
+
+    Written so that a step of a run costs few calls: each is paid for again on the way back.
+    """
 
     landmarks: torch.Tensor
     squares: torch.Tensor
+    directions: torch.Tensor
     log_masses: torch.Tensor
     log_shares: torch.Tensor
     steps: torch.Tensor
@@ -107,32 +111,35 @@ class LearnedModel(torch.nn.Module):
         self.encoding = encoding
         self.smooth = ridge is not None
         ridge = ridge or KernelInterpolant(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros(1), 1.0)
-        shares = np.log(found.counts / found.counts.sum())
+        width, squares = 4 * found.bandwidth.chosen, (found.landmarks**2).sum(axis=1)
+        masses = found.log_masses - found.log_masses.max()
         for name, array in {
             "landmarks": found.landmarks,
-            "squares": (found.landmarks**2).sum(axis=1),
-            "log_masses": found.log_masses - found.log_masses.max(),
-            "log_shares": shares,
+            "squares": squares,
+            # of -|x - landmark|^2 / width what differs between landmarks is linear in x
+            "directions": 2 / width * found.landmarks.T,
+            "log_masses": masses - squares / width,
+            "log_shares": np.log(found.counts / found.counts.sum()) - masses,
             "steps": found.coordinates / found.eigenvalues,
             "coefficients": ridge.coefficients,
             "mean": ridge.mean,
         }.items():
             self.register_buffer(name, torch.tensor(array, dtype=torch.float64))
-        self.width = 4 * found.bandwidth.chosen
+        self.width = width
         self.ridge_width = 4 * ridge.bandwidth
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Outputs (n, n_coordinates + 1) for values (n, n_values)."""
         x = self.encoding(values.to(torch.float64))
-        square = (x * x).sum(1, keepdim=True) + self.squares - 2.0 * torch.mm(x, self.landmarks.t())
-        near = -square / self.width
-        density = torch.logsumexp(near + self.log_shares, 1, True)
+        own = (x * x).sum(1, keepdim=True)
+        logs = torch.addmm(self.log_masses, x, self.directions)
+        density = torch.logsumexp(logs + self.log_shares, 1, True) - own / self.width
         if self.smooth:
+            square = own + self.squares - 2.0 * torch.mm(x, self.landmarks.t())
             kernel = torch.exp(-square / self.ridge_width)
             coordinates = torch.mm(kernel, self.coefficients) + self.mean
         else:
-            shares = torch.softmax(near + self.log_masses, 1)
-            coordinates = torch.mm(shares, self.steps)
+            coordinates = torch.mm(torch.softmax(logs, 1), self.steps)
         return torch.cat([coordinates, density], 1)
 
 
@@ -195,6 +202,28 @@ class LearnedVariable:
             with replacing(path) as temporary:
                 scripted.save(temporary, _extra_files={"made_by": f"openmm_cgan {__version__}"})
         return path
+
+    def is_in(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a file that `save` has written is of this variable, whoever wrote it.
+
+        The bytes depend on where the package and torch are, so the outputs are compared.
+
+        Parameters
+        ----------
+        path : path
+            Of a file of one's own: what is in it is run.
+        """
+        if not Path(path).exists():
+            return False
+        inputs = np.random.default_rng(0).uniform(-np.pi, np.pi, (100, len(self.inputs.names)))
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
+                there = _in_blocks(torch.jit.load(path), inputs)
+        except RuntimeError:  # damaged, or of other inputs
+            return False
+        own = self(inputs)
+        return there.shape == own.shape and np.allclose(there, own, 1e-9, 1e-9)
 
     def variable_lines(self, path: str | os.PathLike[str], label: str = "learned") -> str:
         """The lines of PLUMED that make the variable alone: inputs and PYTORCH_MODEL.

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 
 from benchmarks.eight_atoms import N_ATOMS, made, random_frames
@@ -11,6 +12,7 @@ from openmm_cgan.diffusion_maps import DiffusionMapSettings
 from openmm_cgan.learned_variable import Inputs, learn_variable
 from openmm_cgan.plumed.bias import PlumedBias
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 LINES = "t: TORSION ATOMS=2,4,5,8\nd: DISTANCE ATOMS=1,5\ne: DISTANCE ATOMS=2,7\n"
 INPUTS = Inputs(LINES, ("t", "d", "e"), (2 * np.pi, None, None))
 SETTINGS = DiffusionMapSettings(n_coordinates=2, max_landmarks=80)
@@ -55,6 +57,28 @@ def test_the_file_is_run_natively_with_its_forces_and_its_wall(surrogate, frames
         ends = [bias._engine.evaluate(frame + s * move, None, 5)[1] for s in (1e-6, -1e-6)]
         slope = (ends[1] - ends[0]) / 2e-6
         assert np.sum(forces * move) == pytest.approx(slope, rel=1e-5, abs=1e-5)
+
+
+def test_the_last_output_is_the_log_of_the_density_of_the_frames(frames, tmp_path):
+    table = table_of(frames, tmp_path)
+    learned = learn_variable(INPUTS, table, settings=SETTINGS)
+    features = learned.model.encoding(torch.from_numpy(table)).numpy()
+    expected = learned.found.log_density(features)
+    off = learned(table)[:, -1] - expected
+    np.testing.assert_allclose(off, off[0], atol=1e-9)  # up to a constant
+
+
+def test_a_file_is_known_by_what_it_says_not_by_its_bytes(frames, tmp_path):
+    table = table_of(frames, tmp_path)
+    learned = learn_variable(INPUTS, table, settings=SETTINGS)
+    other = learn_variable(INPUTS, table[::2], settings=SETTINGS)
+    path = tmp_path / "learned.ptc"
+    assert not learned.is_in(path), "there is none"
+    torch.jit.load(learned.save(path)).save(path, _extra_files={"made_by": "another version"})
+    assert learned.is_in(path)
+    assert not other.is_in(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert not learned.is_in(path), "it is damaged"
 
 
 def test_far_from_all_frames_the_wall_pushes_back(frames, tmp_path):

@@ -26,7 +26,7 @@ from openmm_cgan.explore.coordinate_rounds import (
 )
 from openmm_cgan.explore.torsions import turning_torsions
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
-from openmm_cgan.free_energy.samples import Estimate
+from openmm_cgan.free_energy.samples import Estimate, WeightedSamples
 from openmm_cgan.learned_variable import Inputs, LearnedVariable
 from openmm_cgan.run_folders import INPUT
 from openmm_cgan.testsystems import Molecule
@@ -41,6 +41,7 @@ AGREEMENT = 2.0  # standard errors by which halves may differ
 CROSSINGS = 10  # between the states: fewer, and no error is known
 FRAMES_EVERY = 100
 FEWEST = 10 * FRAMES_EVERY  # steps, of a run along the coordinates
+NOTHING = Estimate(math.nan, math.nan)
 STAYED = 5  # frames in a state that make an arrival
 
 
@@ -77,7 +78,9 @@ def find_coordinates(
     say(f"coordinates are learned of {len(inputs.names)} torsions: a diffusion map in rounds")
     place = folder / COORDINATES
     learned = learn_in_rounds(molecule, inputs, place, settings, resume=True)
-    path = learned.save(place / MODEL).absolute()
+    path = (place / MODEL).absolute()
+    if not learned.is_in(path):  # a run goes on with the very file that it began with
+        learned.save(path)
     names = ",".join(f"{LABEL}.node-{k}" for k in range(learned.n_coordinates))
     lines = learned.variable_lines(path, LABEL)
     wall = learned.plumed_lines(path, LABEL).splitlines()[-1]
@@ -213,12 +216,36 @@ def look(place: ExplorationFolder) -> Seen:
     run = BiasedRun.of(place.frames(BIASED), folder / INPUT, folder)
     difference = place.difference
     run = run_with(run, [difference.name], place.plumed_input)
-    sides = difference.sides(run.frames.cvs, run.frames.variables)
-    n, late = len(run.frames), round(LEFT_OUT * len(run.frames))
-    middle = (late + n) // 2
-    whole, unknown = _estimate(run, late, n, place)
-    halves = _estimate(run, late, middle, place)[0], _estimate(run, middle, n, place)[0]
-    return Seen(whole, halves, crossings(sides), unknown)
+    between = crossings(difference.sides(run.frames.cvs, run.frames.variables))
+    try:
+        samples = reweight_runs([run], skip=LEFT_OUT, seed=place.settings.seed)
+        whole = difference.estimate(samples)
+        halves = tuple(difference.estimate(half) for half in halves_of(samples))
+    except ValueError as none:  # a state was not visited
+        return Seen(NOTHING, (NOTHING, NOTHING), between, str(none))
+    return Seen(whole, (halves[0], halves[1]), between, samples.unknown)
+
+
+def halves_of(samples: WeightedSamples) -> list[WeightedSamples]:
+    """The earlier and the later samples of one run.
+
+    Neither is refused for being worth few: errors that are then too small make it harder for them
+    to agree, not easier.
+    """
+    order = np.argsort(samples.frame)
+    middle = len(order) // 2
+    return [
+        replace(
+            samples,
+            cvs=samples.cvs[rows],
+            log_weights=samples.log_weights[rows],
+            replicates=samples.replicates[:, rows],
+            window=samples.window[rows],
+            frame=samples.frame[rows],
+            unknown="",
+        )
+        for rows in (order[:middle], order[middle:])
+    ]
 
 
 def crossings(sides: NDArray[np.int64]) -> int:
@@ -235,15 +262,3 @@ def crossings(sides: NDArray[np.int64]) -> int:
     arrived = windows[(windows == windows[:, :1]).all(axis=1), 0]
     arrived = arrived[arrived >= 0]
     return int((np.diff(arrived) != 0).sum())
-
-
-def _estimate(
-    run: BiasedRun, first: int, last: int, place: ExplorationFolder
-) -> tuple[Estimate, str]:
-    """The difference of some frames, and why there is none."""
-    part = replace(run, frames=run.frames.select(slice(first, last)))
-    try:
-        samples = reweight_runs([part], skip=0.0, seed=place.settings.seed)
-        return place.difference.estimate(samples), samples.unknown
-    except ValueError as none:  # a state was not visited
-        return Estimate(float("nan"), float("nan")), str(none)

@@ -151,7 +151,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "_softmax_backward_data": _softmax_backward,
     "logsumexp": _logsumexp,
 }
-_SAME = frozenset({"detach", "alias", "clone"})
+_SAME = frozenset({"detach", "alias", "clone", "lift_fresh_copy"})
 # These ask for the shape of a tensor only
 _FILLED: dict[str, Callable[..., Any]] = {
     "ones_like": lambda x: 1,
@@ -222,6 +222,7 @@ class _Written:
         self.names: dict[Any, str] = {}
         self.lines: list[str] = []
         self._used: dict[str, Any] = {}  # what the lines name
+        self._made: dict[str, str] = {}  # the name of each call's result
 
     def add(self, node: Any) -> bool:
         """Add a call of torch; return whether it is known."""
@@ -251,9 +252,12 @@ class _Written:
             return True
         name = f"{name}_{len(self.lines)}" if name == "_to_copy" else name
         self._used[name] = call
-        self.names[node] = f"v{len(self.lines)}"
         arguments = ", ".join(self._text(argument) for argument in node.args)
-        self.lines.append(f"{self.names[node]} = {name}({arguments})")
+        line = f"{name}({arguments})"
+        if line not in self._made:  # what goes back asks again for what went forward
+            self._made[line] = f"v{len(self.lines)}"
+            self.lines.append(f"{self._made[line]} = {line}")
+        self.names[node] = self._made[line]
         return True
 
     def _text(self, argument: Any) -> str:

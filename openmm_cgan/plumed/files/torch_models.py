@@ -148,17 +148,24 @@ class TorchModel:
             return self._slopes[nodes, encoding]
 
         def by_autograd(inputs: torch.Tensor) -> torch.Tensor:
-            x = inputs.detach().requires_grad_(True)
-            encoded = x if encoding is None else encoding.inputs(x)
-            y = self._model(encoded.to(self.dtype)).reshape(-1)
+            x, y = self._followed(inputs, encoding)
             rows = [torch.autograd.grad(y[k], x, retain_graph=True)[0] for k in nodes]
             return torch.cat([y.detach(), *(row.reshape(-1) for row in rows)])
+
+        picked = torch.eye(self.n_outputs, dtype=self.dtype)[list(nodes)]
+
+        def at_once(inputs: torch.Tensor) -> torch.Tensor:
+            x, y = self._followed(inputs, encoding)
+            [rows] = torch.autograd.grad(y, x, picked, is_grads_batched=True)
+            return torch.cat([y.detach(), rows.reshape(-1)])
 
         if encoding is None:
             kind, trials = self.dtype, self._trial_frames()
         else:  # in double precision up to the model
             kind, trials = torch.float64, _drawn((encoding.n_numbers,), torch.float64)
         program = self._written_out(by_autograd, trials)
+        if program is not None and len(nodes) > 1:  # one way back for all is shorter
+            program = self._written_out(at_once, trials) or program
         kind = torch.empty(0, dtype=kind).numpy().dtype
 
         def slopes(inputs: Any) -> np.ndarray:
@@ -171,6 +178,14 @@ class TorchModel:
 
         self._slopes[nodes, encoding] = slopes
         return slopes
+
+    def _followed(
+        self, inputs: torch.Tensor, encoding: Encoding | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs or numbers of a frame that autograd follows, and the outputs (n_outputs,)."""
+        x = inputs.detach().requires_grad_(True)
+        encoded = x if encoding is None else encoding.inputs(x)
+        return x, self._model(encoded.to(self.dtype)).reshape(-1)
 
     def _written_out(
         self, function: Any, frames: torch.Tensor

@@ -161,9 +161,30 @@ class FrameValues:
             [nm]
         """
         _, gradients = self(positions[self.atoms], box)
-        n = self._n_values
-        flat = [self.forces(row, gradients).ravel() for row in np.eye(n).tolist()]
-        return np.array([[float(a @ b) for b in flat] for a in flat])
+        flat = self.jacobian(gradients).reshape(self._n_values, -1)
+        return flat @ flat.T
+
+    def jacobian(self, gradients: list[tuple[list[int], Any]]) -> np.ndarray:
+        """Gradients of all values on `atoms`, of those that a call gives.
+
+        Returns
+        -------
+        ndarray, shape (n_values, n_needed, 3)
+        """
+        n = len(self.atoms)
+        found: list[Any] = []
+        for rows, gradient in gradients:
+            if isinstance(gradient, np.ndarray):
+                found.append(gradient.ravel())
+                continue
+            flat = [0.0] * (3 * n)
+            for row, (x, y, z) in zip(rows, gradient, strict=True):
+                k = 3 * row
+                flat[k] += x
+                flat[k + 1] += y
+                flat[k + 2] += z
+            found.append(flat)
+        return np.array(found).reshape(len(found), n, 3)
 
     def forces(self, slopes: Sequence[float], gradients: list[tuple[list[int], Any]]) -> np.ndarray:
         """Forces on `atoms`, of an energy with these slopes along the values.

@@ -44,7 +44,7 @@ class ModelFunction:
         self._nodes: list[int] = []
         self._slopes: Callable[[list[float]], np.ndarray]
         self._asked: tuple[bytes, bytes] | None = None
-        self._found: tuple[np.ndarray, list[np.ndarray]] = np.zeros(0), []
+        self._found: tuple[np.ndarray, np.ndarray] = np.zeros(0), np.zeros((0, 0, 3))
 
     def use(self, node: int) -> NodeFunction:
         """Have it give the gradient of an output too."""
@@ -54,9 +54,7 @@ class ModelFunction:
             self._asked = None
         return NodeFunction(self, node, self._nodes.index(node))
 
-    def evaluate(
-        self, some: np.ndarray, box: np.ndarray | None
-    ) -> tuple[np.ndarray, list[np.ndarray]]:
+    def evaluate(self, some: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """All outputs, and the gradients of those in use.
 
         Parameters
@@ -69,7 +67,7 @@ class ModelFunction:
         Returns
         -------
         ndarray, shape (n_outputs,)
-        list of ndarray, shape (n_needed, 3)
+        ndarray, shape (n_used, n_needed, 3)
             [1/nm]
         """
         asked = some.tobytes(), b"" if box is None else box.tobytes()
@@ -78,8 +76,8 @@ class ModelFunction:
             found = self._slopes(inputs)
             require_finite(found, self._owner)
             n = self._owner.model.n_outputs
-            chain = found[n:].reshape(-1, len(inputs)).tolist()
-            slopes = [-self._arguments.forces(row, gradients) for row in chain]
+            chain, ends = found[n:].reshape(-1, len(inputs)), self._arguments.jacobian(gradients)
+            slopes = (chain @ ends.reshape(len(inputs), -1)).reshape(-1, *ends.shape[1:])
             self._found, self._asked = (found[:n], slopes), asked
         return self._found
 
