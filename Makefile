@@ -19,9 +19,9 @@ demo: $(VENV)/.installed
 	$(BIN)/openmm-cgan demo --out demo --overwrite
 
 # A process for each core, of one thread: on molecules and networks this small, threads mostly wait
-# for each other.
+# for each other. Compiled files are kept: each process that a test starts would compile them anew.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -284,9 +284,9 @@ def main() -> None:
                 serial[size] = serial_run(Path(temporary) / f"serial-{len(serial)}", *size)
             rows.append(on(name, Path(temporary) / name, *size, serial[size]))
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-    if args.json and rows:
-        command = f"python {' '.join(sys.argv)}"
-        args.json.write_text(json.dumps(made | {"command": command, "rows": rows}, indent=1) + "\n")
+            if args.json:
+                found = made | {"command": f"python {' '.join(sys.argv)}", "rows": rows}
+                args.json.write_text(json.dumps(found, indent=1) + "\n")
     sys.exit(any(
         row["finished"] != row["windows"] or row["not as the serial run"]
         or row["begun after their end"] for row in rows

@@ -63,6 +63,65 @@ def pair_times(switch: str, rounds: int) -> tuple[float, float]:
     return native, kernel
 
 
+def superposition_times(rounds: int) -> tuple[float, float]:
+    """Milliseconds a step under PATHMSD of 30 models of 100 atoms, native and by libplumed."""
+    folder = Path(tempfile.mkdtemp())
+    rng = np.random.default_rng(0)
+    models = rng.random((100, 3)) + 0.02 * np.cumsum(rng.normal(size=(30, 100, 3)), axis=0)
+    path = write_models(folder / "path.pdb", models)
+    text = f"p: PATHMSD REFERENCE={path} LAMBDA=100\nRESTRAINT ARG=p.sss,p.zzz AT=9,0 KAPPA=1,1\n"
+    found = [
+        [milliseconds_a_step(text, backend, 100, 100) for backend in ("native", "kernel")]
+        for _ in range(rounds)
+    ]
+    native, kernel = (statistics.median(column) for column in zip(*found, strict=True))
+    return native, kernel
+
+
+def write_models(path: Path, models: np.ndarray) -> Path:
+    """A PDB file of models, shape (n, n_atoms, 3) [nm]; its own path."""
+    lines = []
+    for model in 10 * models:
+        for serial, (x, y, z) in enumerate(model, start=1):
+            place = f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  1.00"
+            lines.append(f"ATOM  {serial:5d}  C   ALA A   1    {place}")
+        lines.append("END")
+    path.write_text("\n".join([*lines, ""]))
+    return path
+
+
+def frames_times() -> dict[str, tuple[float, float]]:
+    """Microseconds a frame of 200, all at once and one by one, for what is superposed."""
+    rng = np.random.default_rng(0)
+    frames = rng.random((100, 3)) + 0.02 * rng.normal(size=(200, 100, 3))
+    folder = Path(tempfile.mkdtemp())
+    path = write_models(folder / "path.pdb", frames[:30])
+    one = write_models(folder / "one.pdb", frames[:1])
+    inputs = {
+        "PATHMSD of 30 models": f"p: PATHMSD REFERENCE={path} LAMBDA=100\nPRINT ARG=p.sss",
+        "RMSD": f"r: RMSD REFERENCE={one} TYPE=OPTIMAL\nPRINT ARG=r",
+        "FIT_TO_TEMPLATE": f"FIT_TO_TEMPLATE REFERENCE={one} TYPE=OPTIMAL\n"
+        "d: DISTANCE ATOMS=7,90 COMPONENTS\nPRINT ARG=d.x,d.y",
+    }
+    found = {}
+    for name, text in inputs.items():
+        bias = PlumedBias(text + " FILE=COLVAR\n", backend="native", directory=folder)
+        times = []
+        for ask in (
+            lambda bias=bias: bias.cv_values(frames, None),
+            lambda bias=bias: [bias.cv_values(frame[None], None) for frame in frames],
+        ):
+            ask()
+            best = np.inf
+            for _ in range(5):
+                start = time.process_time()
+                ask()
+                best = min(best, time.process_time() - start)
+            times.append(1e6 * best / len(frames))
+        found[name] = (times[0], times[1])
+    return found
+
+
 def driver_times(rounds: int) -> tuple[float, float]:
     """Milliseconds a frame of ``--dump-forces`` of a COORDINATION of 60 x 100, both backends."""
     rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ import pytest
 
 from openmm_cgan.atomic_files import replacing, write_atomically
 from tests.cases.other_processes import PATIENCE
+from tests.cases.sources import tree_of
 
 PACKAGE = Path(__file__).parent.parent / "openmm_cgan"
 
@@ -131,6 +132,6 @@ def test_no_other_room_replaces_files_by_itself():
         room = path.relative_to(PACKAGE).as_posix()
         if room == "atomic_files.py":
             continue
-        calls = renames(ast.parse(path.read_text()))
+        calls = renames(tree_of(path))
         others += [f"{room}: {call}" for call in calls if not ("bck." in call or "backup" in call)]
     assert not others

@@ -22,6 +22,7 @@ SHORTER = {
     "steps=8000": "steps=5",
     "steps=4000": "steps=5",
     "steps=1200": "steps=2",
+    "steps=1500": "steps=15",
     "step(50_000)": "step(1000)",
     "10_000": "500",
 }
@@ -54,13 +55,19 @@ def test_the_snippets_run_in_the_order_of_the_page(tmp_path, monkeypatch) -> Non
     for folder in ("plumed_inputs", "openmm_cgan"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     names: dict = {}
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
     for block in BLOCKS:
         exec(shortened(block), names)
-    rows = {name: len((tmp_path / name).read_text().splitlines()) - 1
-            for name in ("proposals.csv", "moves.csv", "annealed.csv", "local.csv")}  # fmt: skip
-    assert rows == {"proposals.csv": 2, "moves.csv": 4, "annealed.csv": 2, "local.csv": 5}
-    assert len(read_frames("frames", settling=True)) == 75
+    tables = {
+        "proposals.csv": 2,
+        "moves.csv": 4,
+        "annealed.csv": 2,
+        "steered.csv": 2,
+        "local.csv": 5,
+    }
+    for name, n in tables.items():
+        assert len((tmp_path / name).read_text().splitlines()) - 1 == n, name
+    assert len(read_frames("frames", settling=True)) == 85
     names["simulation"].reporters.clear()
     names["reporter"].close()
     names["bias"].close()

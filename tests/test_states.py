@@ -9,6 +9,7 @@ import pytest
 from openmm import unit
 
 from openmm_cgan.states import box_of, copy_positions, forces_of, positions_and_box, positions_of
+from tests.cases.sources import tree_of
 
 PACKAGE = Path(__file__).parent.parent / "openmm_cgan"
 BOX = np.array([[3.0, 0.0, 0.0], [0.5, 2.5, 0.0], [-0.3, 0.4, 2.0]])
@@ -71,7 +72,7 @@ def test_no_other_room_reads_the_vectors_of_a_state():
     """`states` alone knows OpenMM's way around units."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Attribute) and node.attr == "_getVectorAsNumpy":
                 found.add(path.relative_to(PACKAGE).as_posix())
     assert found == {"states.py"}

@@ -37,6 +37,7 @@ from openmm_cgan.cgan.networks import initial_networks
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.targets import checked_targets, portions
 from openmm_cgan.cgan.threads import torch_threads
+from openmm_cgan.cgan.torsion_map import TorsionMap
 from openmm_cgan.cgan.training import train
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import FEATURIZATIONS, ConditionEncoding, Featurization, Featurize
@@ -274,6 +275,10 @@ class ConditionalGenerator:
         """Its latent numbers as coordinates; ValueError if the generator is no flow."""
         return LatentMap(self.generator, self.features, self.conditions)
 
+    def torsion_map(self) -> TorsionMap:
+        """Its torsions, of known density by themselves; ValueError if there are none."""
+        return TorsionMap(self.generator, self.features, self.conditions)
+
     def log_prob(self, positions: Any, cvs: Any) -> np.ndarray:
         """Log density of configurations given CV values.
 
@@ -325,10 +330,6 @@ class ConditionalGenerator:
         """Checked CV values (m, n_cvs), one row for each configuration."""
         placeable = [self.features.placeable(k) for k in range(len(self.variables))]
         return torch.from_numpy(checked_targets(cvs, n, self.variables, self.cv_range, placeable))
-
-    def with_generator(self, generator: Generator) -> "ConditionalGenerator":
-        """The same artefact with another generator of the same kind."""
-        return replace(self, generator=generator)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the artefact, ``model.npz`` of "model" (other endings stay); give its path."""

@@ -18,7 +18,7 @@ References
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -340,4 +340,4 @@ class _Refining:
                 "fixed CVs is effective): it stays as it was", self.best.share,
             )  # fmt: skip
         self.generator.load_state_dict(self.best.weights)
-        return self.gan.with_generator(self.generator)
+        return replace(self.gan, generator=self.generator)

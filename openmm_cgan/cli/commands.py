@@ -163,7 +163,7 @@ def demo(
 @click.option("--proposals-every", type=click.IntRange(min=1), default=500, show_default=True,
               help="With --model: steps between two proposals.")  # fmt: skip
 @click.option("--mode", default="auto",
-              type=click.Choice(["auto", "exact", "annealed", "local", "seed"]),
+              type=click.Choice(["auto", "exact", "annealed", "local", "steered", "seed"]),
               show_default=True, help="With --model.")  # fmt: skip
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
@@ -344,6 +344,7 @@ def propose(
         write_structures,
         write_table,
     )
+    from openmm_cgan.cli.molecules import require_whole
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.proposals import Screen, ScreenSettings
     from openmm_cgan.proposals import propose as propose_configurations
@@ -353,6 +354,10 @@ def propose(
     require_parent(out, csv)
     pdb = read_configuration(topology)
     gan = ConditionalGAN.load(model, pdb.topology)
+    require_whole(
+        model, gan, pdb.topology.getNumAtoms(),
+        f"openmm-cgan run --model {model} --mode seed proposes them among the others",
+    )  # fmt: skip
     names = [variable.name for variable in gan.variables]
     targets = [cv_values(text, names) for text in at for _ in range(number)]
     bias = PlumedBias(plumed_input, pdb.topology, backend=backend, cvs=tuple(names))

@@ -97,14 +97,8 @@ def explore(
     set_threads(1)
     files = MoleculeFiles(**{f.name: options.pop(f.name) for f in fields(MoleculeFiles)})
     learned = cvs != "given"
-    if learned and (typed := _typed("hours", "workers")):
-        raise click.UsageError(
-            f"{' and '.join(typed)}: for windows and decisions, which --cvs diffusion-map has none "
-            "of; limit it by --budget-steps"
-        )
+    _require_sense(learned, plumed_input, difference, platform)
     if plumed_input is None or difference is None:
-        if not learned or plumed_input is not None or difference is not None:
-            raise click.UsageError("give --plumed and --difference, or --cvs diffusion-map alone")
         plumed_input, difference = Path(), NOWHERE
     settings = ExploreSettings(difference, **options)
     molecule = molecule_of(files)
@@ -124,6 +118,24 @@ def explore(
     click.echo(f"{outcome.evaluations:,} force evaluations; see {what}")
     if not outcome.converged:
         sys.exit(NOT_CONVERGED)
+
+
+def _require_sense(
+    learned: bool, plumed_input: Path | None, difference: str | None, platform: str | None
+) -> None:
+    """Refuse options that do not go together, and a platform that is not here."""
+    from openmm_cgan.platforms import platform_named
+
+    if learned and (typed := _typed("hours", "workers")):
+        raise click.UsageError(
+            f"{' and '.join(typed)}: for windows and decisions, which --cvs diffusion-map has none "
+            "of; limit it by --budget-steps"
+        )
+    given = {plumed_input is not None, difference is not None}
+    if given != {True} and not (learned and given == {False}):
+        raise click.UsageError("give --plumed and --difference, or --cvs diffusion-map alone")
+    if platform is not None:
+        platform_named(platform)
 
 
 def _typed(*names: str) -> list[str]:

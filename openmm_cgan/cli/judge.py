@@ -31,10 +31,10 @@ def judge(
     Example:
         openmm-cgan judge model.npz run --out judged.csv
 
-    RUNS are folders of `openmm-cgan run` of the molecule. Printed are the effective number of
-    samples by region of the CVs (Kish over n, Pareto k), the share of the run's frames that the
-    model misses, what the screens refuse, how far healing takes seeds, what a sample costs each
-    way, and how its configurations at given CVs differ from frames, beside the floor.
+    RUNS are folders of `openmm-cgan run`, or `windows`, of the molecule. Printed are the effective
+    number of samples by region of the CVs (Kish over n, Pareto k), the share of the run's frames
+    that the model misses, what the screens refuse, how far healing takes seeds, what a sample costs
+    each way, and how its configurations at given CVs differ from frames, beside the floor.
     """
     from openmm_cgan.cli.exports import write_table
     from openmm_cgan.cli.judging import judge_model
@@ -94,14 +94,15 @@ def _of_weights(worth: WeightsWorth, names: list[str]) -> list[str]:
 
 
 def _of_seeds(seeds: SeedsWorth, names: list[tuple[str, str]]) -> list[str]:
+    passed = f"seeds: {seeds.accepted} of {seeds.attempts} pass{_counts(seeds.reasons)}"
+    if not seeds.accepted:
+        return [passed]
     drift = ", ".join(
         f"{name} {x:.3g} {unit}".rstrip()
         for (name, unit), x in zip(names, seeds.drift, strict=True)
     )
-    return [
-        f"seeds: {seeds.accepted} of {seeds.attempts} pass{_counts(seeds.reasons)}; "
-        f"{seeds.steps:.0f} steps of healing for each; CVs healed less those asked for: {drift}"
-    ]
+    healed = f"{seeds.steps:.0f} steps of healing for each"
+    return [f"{passed}; {healed}; CVs healed less those asked for: {drift}"]
 
 
 def _counts(reasons: dict[str, int]) -> str:

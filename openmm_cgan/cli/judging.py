@@ -13,7 +13,7 @@ from openmm import app
 
 from openmm_cgan.cgan import ConditionalGAN
 from openmm_cgan.cli.importance import weigher_of
-from openmm_cgan.cli.molecules import read_molecule
+from openmm_cgan.cli.molecules import runs_in
 from openmm_cgan.frames import Frames, frames_of_atoms, read_frames
 from openmm_cgan.metrics.consistency import MicroMacroConsistency, micro_macro_consistency
 from openmm_cgan.metrics.judging import Judgement, SeedsWorth, seeds_worth, weights_worth
@@ -52,7 +52,7 @@ def judge_model(
     ----------
     model : Path
     folders : list of Path
-        Of runs of its molecule; the System is that of the first.
+        Of runs or umbrella windows of its molecule; the System is that of the first.
     n : int
         Configurations to weigh, one energy each.
     seeds : int
@@ -64,7 +64,7 @@ def judge_model(
     ValueError
         If model and run do not belong together.
     """
-    molecule = read_molecule(folders[0])
+    molecule, folders = runs_in(folders)
     gan = ConditionalGAN.load(model, molecule.topology)
     frames = frames_of_atoms(read_frames([f / FRAMES for f in folders]), gan.atoms)
     rotors = find_rotors(molecule.topology, gan.atoms.tolist())

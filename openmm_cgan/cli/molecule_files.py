@@ -22,6 +22,10 @@ CONSTRAINTS = {
 FORCEFIELD = ("amber14-all.xml", "amber14/tip3pfb.xml")
 IMPLICIT = ("HCT", "OBC1", "OBC2", "GBn", "GBn2")
 CUTOFF = 1.0  # nm
+OTHER_KINDS = {  # of files that are not a STRUCTURE by themselves
+    ".prmtop": "--prmtop and --inpcrd", ".parm7": "--prmtop and --inpcrd",
+    ".psf": "--psf, --crd and --params", ".top": "--top and --gro", ".gro": "--top and --gro",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def molecule_of(files: MoleculeFiles) -> Molecule:
             if too_many := given - needed - allowed:
                 raise ValueError(
                     f"{_flags(needed)} {'is' if len(needed) == 1 else 'are'} not taken together "
-                    f"with {_flags(too_many)}: {_says(needed)}"
+                    f"with {_flags(too_many)}: {_says(needed, too_many)}"
                 )
             return make(files)
     ways = "; or ".join(_flags(needed) for needed, _, _ in _kinds())
@@ -118,8 +122,13 @@ def _kinds() -> list[Kind]:
     ]
 
 
-def _says(needed: set[str]) -> str:
-    return "the System says that itself" if "system" in needed else "give one kind of files"
+def _says(needed: set[str], too_many: set[str]) -> str:
+    """What to do instead."""
+    if "system" in needed:
+        return "the System says that itself"
+    if too_many == {"implicit_solvent"} and "structure" in needed:
+        return "it is a force-field file there, --forcefield implicit/obc2.xml beside the others"
+    return "give one kind of files"
 
 
 def _flags(names: set[str]) -> str:
@@ -131,6 +140,8 @@ def _flags(names: set[str]) -> str:
 
 def _of_structure(files: MoleculeFiles) -> Molecule:
     assert files.structure is not None
+    if kind := OTHER_KINDS.get(files.structure.suffix.lower()):
+        raise ValueError(f"{files.structure} is no PDB or mmCIF file: give {kind}")
     pdb = read_configuration(files.structure)
     topology = pdb.topology
     if files.box is not None:

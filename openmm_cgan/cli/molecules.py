@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openmm
 from openmm import unit
 
+from openmm_cgan.array_files import read_array
 from openmm_cgan.cli.molecule_files import MoleculeFiles, molecule_of
 from openmm_cgan.openmm_xml import from_xml
+from openmm_cgan.proposals import hangs_on_rest
 from openmm_cgan.run_folders import BONDS, SYSTEM, TOPOLOGY
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.topologies import read_configuration
-from openmm_cgan.windows.run_files import read_topology
+from openmm_cgan.windows.run_files import RECORD as WINDOW
+from openmm_cgan.windows.run_files import START, read_system, read_topology
+from openmm_cgan.windows.runs import folders_of
+
+if TYPE_CHECKING:
+    from openmm_cgan.cgan import ConditionalGenerator
 
 
 def read_molecule(folder: Path) -> Molecule:
@@ -34,6 +42,66 @@ def read_molecule(folder: Path) -> Molecule:
     known = (folder / BONDS).is_file()  # runs of earlier versions have none
     topology = read_topology(folder) if known else structure.topology
     return Molecule(topology, system, positions)
+
+
+def runs_in(folders: Sequence[Path]) -> tuple[Molecule, list[Path]]:
+    """The molecule of runs and of umbrella windows, and the folder of each run or window.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Of runs, of single windows, or of all windows of `openmm-cgan windows`.
+
+    Returns
+    -------
+    Molecule
+        That of the first.
+    list of Path
+        Each has frames and an input.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a file is missing or damaged.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        windows = any(folder.glob(f"*/{WINDOW}"))
+        found += folders_of(folder) if windows else [folder]
+    first = found[0]
+    if not (first / WINDOW).is_file():
+        return read_molecule(first), found
+    system, topology = read_system(first.parent), read_topology(first.parent)
+    return Molecule(topology, system, read_array(first / START)), found
+
+
+def require_whole(model: Path, gan: ConditionalGenerator, n_atoms: int, why: str) -> None:
+    """Refuse a model of a part of the atoms where the whole is made.
+
+    Parameters
+    ----------
+    model : Path
+        Its file.
+    gan : ConditionalGenerator
+    n_atoms : int
+        Of the whole System.
+    why : str
+        What a part of the System by itself cannot be used for, and what to do.
+
+    Raises
+    ------
+    ValueError
+        If it makes fewer.
+    """
+    if gan.n_atoms == n_atoms:
+        return
+    makes = f"{model} makes {gan.n_atoms} of {n_atoms} atoms"
+    if hangs_on_rest(gan):
+        raise ValueError(
+            f"{makes}, a part that hangs on the others: openmm-cgan run --model {model} --mode "
+            "local proposes it among them as they stand, nothing else can use it"
+        )
+    raise ValueError(f"{makes}: {why}")
 
 
 def load_molecule(

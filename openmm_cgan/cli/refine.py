@@ -36,7 +36,7 @@ def refine(
     """
     from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, rows_for
     from openmm_cgan.cgan import refine as refined_on
-    from openmm_cgan.cli.molecules import read_molecule
+    from openmm_cgan.cli.molecules import read_molecule, require_whole
     from openmm_cgan.frames import read_frames
     from openmm_cgan.potentials import Potential
     from openmm_cgan.run_folders import FRAMES
@@ -44,6 +44,10 @@ def refine(
     require_parent(out)
     molecule = read_molecule(run)
     gan = ConditionalGAN.load(model, molecule.topology)
+    require_whole(
+        model, gan, molecule.system.getNumParticles(),
+        "it is refined on its energy, which the others have a part in",
+    )  # fmt: skip
     frames = read_frames(run / FRAMES)
     settings = RefiningSettings(steps=steps, batch=batch, seed=seed)
     made, history = refined_on(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.array_files import read_array
 from openmm_cgan.cgan import ConditionalGAN
-from openmm_cgan.cli.molecules import read_molecule
+from openmm_cgan.cli.molecules import read_molecule, require_whole
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy import (
     FreeEnergy,
@@ -206,11 +206,10 @@ def starts(run: Run, placement: Placement, model: Path | None, seed: int) -> Sta
     if model is None:
         return found
     gan = ConditionalGAN.load(model, run.molecule.topology)
-    if gan.n_atoms != len(run.frames.atoms):
-        raise ValueError(
-            f"{model} makes {gan.n_atoms} of {len(run.frames.atoms)} atoms: windows of a solvated "
-            "system start from frames here, leave --model out"
-        )
+    require_whole(
+        model, gan, len(run.frames.atoms),
+        "windows of a solvated system start from frames here, leave --model out",
+    )  # fmt: skip
     known = [v.name for v in gan.variables]
     if known != columns:
         raise ValueError(f"{model} is of the CVs {', '.join(known)}, the run has {columns}")

@@ -86,15 +86,26 @@ class StateDifference:
         ------
         ValueError
             If the CV is not among them, an interval ends before it begins and the CV is not
-            periodic, or the states overlap.
+            periodic, one is longer than the period, the states overlap, or nothing is left for
+            the rest: whatever the values are.
         """
         column = self.column(variables)
         values, variable = np.asarray(cvs, dtype=float)[:, column], variables[column]
+        self._require_states(variable)
         second = _inside(values, self.second, variable)
         first = ~second if self.first is None else _inside(values, self.first, variable)
-        if (first & second).any():
-            raise ValueError(f"difference {self.text!r}: its two states overlap")
         return np.where(first, 0, np.where(second, 1, -1))
+
+    def _require_states(self, variable: CollectiveVariable) -> None:
+        """Refuse two states that are none, before there are values in them."""
+        if self.first is None:
+            lower, upper = self.second
+            if variable.period is not None and not np.mod(upper - lower, variable.period):
+                raise ValueError(f"difference {self.text!r} leaves no rest: it is all of the CV")
+            return
+        for one, other in ((self.first, self.second), (self.second, self.first)):
+            if _inside(np.array([one[0]]), other, variable).any():
+                raise ValueError(f"difference {self.text!r}: its two states overlap")
 
     def column(self, variables: Sequence[CollectiveVariable]) -> int:
         """Position of the CV among those of a run.
@@ -163,5 +174,10 @@ def _inside(
                 "the CV is not periodic"
             )
         return (values >= lower) & (values < upper)
+    if upper - lower > variable.period * (1 + 1e-6):
+        raise ValueError(
+            f"the interval {lower:g}..{upper:g} of {variable.name} is longer than its period of "
+            f"{variable.period:.4g} {variable.unit}: give both ends in its unit"
+        )
     width = np.mod(upper - lower, variable.period) or variable.period
     return np.asarray(np.mod(values - lower, variable.period) < width)

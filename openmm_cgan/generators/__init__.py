@@ -5,7 +5,8 @@ class: `MLPGenerator` meets `Generator`; `FlowGenerator` meets `DensityGenerator
 it makes can be weighted exactly. A feature vector holds standardised numbers, then cosines and then
 sines of angles (see `features.featurization`).
 
-`mlp` is the paper's generator, `splines` bend the torsions of `flow`, whose density is known.
+`mlp` is the paper's generator. The density of `flow` is known: `splines` bend its torsions, one
+after another (`bending`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ __all__ = [
     "Generator",
     "LatentGenerator",
     "MLPGenerator",
+    "TurningGenerator",
     "density_of",
     "knows_density",
     "made_again",
@@ -130,6 +132,32 @@ class LatentGenerator(DensityGenerator, Protocol):
 
     def to_latent(self, features: Tensor, condition: Tensor) -> Tensor:
         """Latent numbers (n, n_normal + n_angles) of features (n, n_features)."""
+        ...
+
+
+@runtime_checkable
+class TurningGenerator(DensityGenerator, Protocol):
+    """A generator that knows the density of its torsions by themselves, one after another.
+
+    Attributes
+    ----------
+    n_pairs : int
+        Torsions.
+    folds : list of int
+        Symmetry of each: 3 where angles a third of a circle apart are equally likely.
+    """
+
+    n_pairs: int
+    folds: list[int]
+
+    def draw_torsions(
+        self, condition: Tensor, rng: torch.Generator, kept: Tensor | None = None
+    ) -> Tensor:
+        """Torsions (n, n_pairs) [rad] for conditions; of ``kept`` those that are no NaN."""
+        ...
+
+    def log_prob_of_each_torsion(self, torsions: Tensor, condition: Tensor) -> Tensor:
+        """Log density (n, n_pairs) [1/rad] of each torsion given those before it."""
         ...
 
 

@@ -19,21 +19,19 @@ References
    arXiv 1605.08803.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
+from openmm_cgan.generators.bending import HARMONICS, LOG_2PI, bent, given, unbent, uniform_angles
 from openmm_cgan.generators.couplings import scaled, scaled_back
 from openmm_cgan.generators.mlp import fitted_gaussian, perceptron
-from openmm_cgan.generators.splines import circular_spline, n_parameters
+from openmm_cgan.generators.splines import n_parameters
 
-HARMONICS = 3  # of the torsions, as the networks see them: methyl groups have three wells
 SPLINE_WIDTH = 64  # hidden layers of the spline networks
 SMALL = 0.02  # factor on the last layers at the start: close to the Gaussian
-LOG_2PI = math.log(2 * math.pi)
 
 
 class Noise(NamedTuple):
@@ -165,7 +163,7 @@ class FlowGenerator(nn.Module):
         condition : Tensor, shape (n, n_condition)
         """
         y_BL, torsions_BP = self._split(features)
-        mean, spread = fitted_gaussian(y_BL, _given(torsions_BP, condition))
+        mean, spread = fitted_gaussian(y_BL, given(torsions_BP, condition))
         self.mean.copy_(mean)
         self.spread.copy_(spread)
 
@@ -204,12 +202,8 @@ class FlowGenerator(nn.Module):
     def draw_noise(self, condition: Tensor, rng: torch.Generator) -> Noise:
         """What `from_noise` makes configurations of, one row for each condition (n, C)."""
         n, dtype = len(condition), condition.dtype
-        uniform = torch.rand(n, self.n_pairs, generator=rng, dtype=dtype)
+        angles_BP, wells_BP = uniform_angles(n, self.folds, rng, dtype)
         z_BL = torch.randn(n, self.n_linear, generator=rng, dtype=dtype)
-        folds_P = torch.tensor(self.folds, dtype=dtype)
-        # which of the wells, and where in it: as likely in each
-        wells_BP = torch.floor(folds_P * uniform)
-        angles_BP = (2 * (folds_P * uniform - wells_BP) - 1) * math.pi
         return Noise(angles_BP, wells_BP, z_BL)
 
     def to_noise(self, features: Tensor, condition: Tensor) -> tuple[Noise, Tensor]:
@@ -239,7 +233,7 @@ class FlowGenerator(nn.Module):
         self, y_BL: Tensor, torsions_BP: Tensor, condition: Tensor, log_prob: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Deviates (n, L) of stiff features, and their log density beside that of torsions."""
-        given_BG = _given(torsions_BP, condition)
+        given_BG = given(torsions_BP, condition)
         z_BL = y_BL - torch.addmm(self.mean[0], given_BG, self.mean[1:])
         z_BL = torch.linalg.solve_triangular(self.spread, z_BL.T, upper=False).T
         log_prob = log_prob - self.spread.diagonal().log().sum()
@@ -278,7 +272,7 @@ class FlowGenerator(nn.Module):
         """
         z_BL = z
         log_prob = -0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
-        given_BG = _given(torsions, condition)
+        given_BG = given(torsions, condition)
         for k in reversed(range(len(self.couplings))):
             kept, moved = z_BL.tensor_split([self._n_kept(k)], dim=1)
             parameters = self.couplings[k](torch.cat([kept, given_BG], dim=1))
@@ -348,31 +342,27 @@ class FlowGenerator(nn.Module):
 
     def bent_torsions(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Torsions (n, P) of noise, and their log density (n,)."""
-        log_prob = condition.new_full((len(condition),), -self.n_pairs * LOG_2PI)
-        torsions_BP = condition.new_zeros(len(condition), 0)
-        for k, network in enumerate(self.splines):
-            given = _given(torsions_BP, condition)
-            folded, log_slope = circular_spline(noise.angles[:, k], network(given), inverse=True)
-            log_prob = log_prob - log_slope
-            torsion = _wrapped((folded + 2 * math.pi * noise.wells[:, k]) / self.folds[k])
-            torsions_BP = torch.cat([torsions_BP, torsion[:, None]], dim=1)
-        return torsions_BP, log_prob
+        angles_wells = noise.angles, noise.wells
+        torsions_BP, log_prob = bent(self.splines, self.folds, *angles_wells, condition)
+        return torsions_BP, log_prob.sum(1)
+
+    def draw_torsions(
+        self, condition: Tensor, rng: torch.Generator, kept: Tensor | None = None
+    ) -> Tensor:
+        """Torsions (n, P) [rad], one row for each condition; those of `kept` that are no NaN."""
+        drawn = uniform_angles(len(condition), self.folds, rng, condition.dtype)
+        return bent(self.splines, self.folds, *drawn, condition, kept)[0]
+
+    def log_prob_of_each_torsion(self, torsions: Tensor, condition: Tensor) -> Tensor:
+        """Log density (n, P) [1/rad] of each of the torsions (n, P) given those before it."""
+        return unbent(self.splines, self.folds, torsions, condition)[1]
 
     def _unbent(
         self, torsions_BP: Tensor, condition: Tensor
     ) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Angles and wells (n, P) of which torsions (n, P) are made, and their log density (n,)."""
-        log_prob = torsions_BP.new_full((len(torsions_BP),), -self.n_pairs * LOG_2PI)
-        angles, wells = [torsions_BP[:, :0]], [torsions_BP[:, :0]]
-        for k, network in enumerate(self.splines):
-            given = _given(torsions_BP[:, :k], condition)
-            turned = self.folds[k] * torsions_BP[:, k]
-            folded = _wrapped(turned)
-            angle, log_slope = circular_spline(folded, network(given))
-            log_prob = log_prob + log_slope
-            angles.append(angle[:, None])
-            wells.append(torch.round((turned - folded) / (2 * math.pi))[:, None])
-        return (torch.cat(angles, dim=1), torch.cat(wells, dim=1)), log_prob
+        angles_wells, log_prob = unbent(self.splines, self.folds, torsions_BP, condition)
+        return angles_wells, log_prob.sum(1)
 
     def _split(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Stiff features (n, L) and torsions (n, P) [rad]."""
@@ -385,14 +375,3 @@ class FlowGenerator(nn.Module):
 
     def _halves(self, z: Tensor, coupling: int) -> tuple[Tensor, ...]:
         return z.tensor_split([self._n_kept(coupling)], dim=1)
-
-
-def _given(torsions: Tensor, condition: Tensor) -> Tensor:
-    """Condition, and harmonics of torsions (n, k)."""
-    multiples = torch.cat([m * torsions for m in range(1, HARMONICS + 1)], dim=1)
-    return torch.cat([condition, multiples.cos(), multiples.sin()], dim=1)
-
-
-def _wrapped(angles: Tensor) -> Tensor:
-    """Angles [rad] brought into [-pi, pi)."""
-    return angles - 2 * math.pi * torch.floor(angles / (2 * math.pi) + 0.5)

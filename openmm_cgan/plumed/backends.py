@@ -297,7 +297,7 @@ def variables_to_read(
             asked.check(kernel.PROBE_ATOMS)
         raise ValueError(
             f"{plumed_input.source} names no collective variables: no bias and no PRINT has one in "
-            "ARG; say which with cvs=('phi', 'psi')"
+            "ARG; add a line PRINT ARG=..., or say which with cvs=('phi', 'psi')"
         )
     return names
 

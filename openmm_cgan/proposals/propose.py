@@ -11,9 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from openmm_cgan.proposals.samplers import Sampler
+from openmm_cgan.proposals.samplers import Sampler, hangs_on_rest
 from openmm_cgan.proposals.screening import PASSED, Screen
 from openmm_cgan.quantities import numbers_of
+
+LOCAL = (
+    "It makes a part that hangs on the others, which mode='local' of a ProposalReporter proposes "
+    "among them as they stand"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,6 +98,7 @@ def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) 
         raise ValueError(
             f"the sampler gave configurations of shape {positions.shape}; expected "
             f"({len(targets)}, {screen.n_atoms}, 3), the atoms that the screen was made for"
+            + (". " + LOCAL if hangs_on_rest(sampler) else "")
         )
     cvs = screen.cv_values(positions)
     reasons = screen.check(positions, targets, cvs, sampler.cv_range)

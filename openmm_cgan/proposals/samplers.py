@@ -164,6 +164,48 @@ class LatentSampler(DensitySampler, Protocol):
         ...
 
 
+class TorsionMap(Protocol):
+    """The torsions that turn in what a sampler makes, with their density by themselves.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (n_torsions, 4)
+        Their atoms in the whole topology: first the CVs that are torsions, then the others.
+    placed : ndarray of int, shape (n_placed,)
+        The CVs that the first torsions are.
+    scales : ndarray, shape (n_placed,)
+        CV units in a radian of each.
+    folds : ndarray of int, shape (n_torsions,)
+        Symmetry of each: 3 where thirds of a turn exchange hydrogens that nothing tells apart.
+    """
+
+    rows: NDArray[np.int64]
+    placed: NDArray[np.int64]
+    scales: NDArray[np.float64]
+    folds: NDArray[np.int64]
+
+    def draw(
+        self, cvs: NDArray[np.float64], kept: NDArray[np.float64], seed: int
+    ) -> NDArray[np.float64]:
+        """Torsions (n, n_torsions) [rad] at conditions; those of ``kept`` that are no NaN."""
+        ...
+
+    def log_prob(
+        self, torsions: NDArray[np.float64], cvs: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Log density (n, n_torsions) of each given those before it; zero of those placed."""
+        ...
+
+
+@runtime_checkable
+class TorsionSampler(DensitySampler, Protocol):
+    """A DensitySampler that knows the density of its torsions: what steered proposals need."""
+
+    def torsion_map(self) -> TorsionMap:
+        """Its torsions that turn; ValueError if it has none."""
+        ...
+
+
 @runtime_checkable
 class PlacedSampler(Sampler, Protocol):
     """A Sampler that says whether its configurations stand where they belong.

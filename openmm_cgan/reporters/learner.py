@@ -176,7 +176,7 @@ class Learner:
                 "part by ConditionalGAN.fit(..., featurize=ZMatrixFeatures.of_part(...)) and give "
                 "it to ProposalReporter.sampler"
             )
-        if self._proposals.mode in ("exact", "annealed") and not KINDS[name].has_density:
+        if self._proposals.mode in ("exact", "annealed", "steered") and not KINDS[name].has_density:
             raise ValueError(
                 f"the Learner would train a {name}, whose density is not known, and proposals are "
                 f"in mode {self._proposals.mode!r}: give it "

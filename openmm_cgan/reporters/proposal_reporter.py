@@ -53,8 +53,8 @@ class ProposalReporter:
 
     In mode "exact" the current configuration and fresh candidates compete every ``reportInterval``
     steps by their weights (`ExactMove`), in mode "annealed" after some steps that mend each
-    (`AnnealedMove`), in mode "local" those of a part, the rest staying where it is (`LocalMove`).
-    What is sampled stays exactly what it was; there is no settle window.
+    (`AnnealedMove`), in mode "local" those of a part, the rest staying where it is (`LocalMove`);
+    in "steered" torsions are led by force (`SteeredMove`). All are exact, nothing need settle.
 
     In mode "seed" a target is chosen every ``reportInterval`` steps, a batch of configurations is
     generated at it and screened, and one that passed is healed in a second Context and judged
@@ -80,10 +80,10 @@ class ProposalReporter:
     targets : "uniform", "least_visited", ndarray of shape (m, n_cvs), or callable
         Where seeds go: drawn uniformly over the range that the sampler was trained on, where the
         run has been least, listed, or a function ``(visited, rng) -> target``.
-    mode : {"auto", "exact", "annealed", "local", "seed"}
+    mode : {"auto", "exact", "annealed", "local", "steered", "seed"}
         "exact" needs a known density of all atoms, no periodic box, and a bias that is a function
-        of the CVs, "annealed" a flow as well, "local" a density of a part, in any box. "auto" takes
-        of the first two what gives most for an energy in a pilot, else the next, and logs why.
+        of the CVs, "annealed" a flow as well; in any box "local" needs a density of a part,
+        "steered" one of torsions. "auto" takes the best of the first two, else "local", "seed".
     append : bool
         Append to the file of an earlier run. If that is gone on with from an earlier step, rows
         later than the step are left out, and all are kept in ``later.NAME``.

@@ -17,8 +17,9 @@ class ProposalSettings:
     """How a ProposalReporter proposes, heals and judges.
 
     Exact, annealed and local moves look at ``temperature``, ``candidates``, ``conditions``, and at
-    ``chirality`` and ``cis_trans`` of ``screen``, annealed ones also at ``annealing_steps``; seeds
-    at all but ``candidates``, ``conditions`` and ``annealing_steps``.
+    ``chirality`` and ``cis_trans`` of ``screen``, annealed ones also at ``annealing_steps``.
+    Steered moves look at the same but ``candidates``, at ``switching_steps`` and at
+    ``steering_kappa``; seeds at all others.
 
     Parameters
     ----------
@@ -66,6 +67,11 @@ class ProposalSettings:
     annealing_steps : int, optional
         Steps by which annealed moves mend each candidate, by default as many as a pilot finds to
         give most for an energy.
+    switching_steps : int, optional
+        Steps of a steered move, each of the length of the run's own; by default as many as there
+        are between two moves. Twice as many dissipate about half.
+    steering_kappa : float
+        Force constant by which steered moves hold torsions [kJ/mol/rad^2].
     """
 
     temperature: float | unit.Quantity | None = None
@@ -80,12 +86,14 @@ class ProposalSettings:
     candidates: int | None = None
     conditions: str | Conditions = "uniform"
     annealing_steps: int | None = None
+    switching_steps: int | None = None
+    steering_kappa: float = 300.0
 
     def __post_init__(self) -> None:
         kelvin(self.temperature)
         for name in ("batch", "choose_from"):
             number_of_steps(vars(self)[name], name, what="a whole number")
-        for name, least in (("candidates", 1), ("annealing_steps", 0)):
+        for name, least in (("candidates", 1), ("annealing_steps", 0), ("switching_steps", 1)):
             if (value := vars(self)[name]) is not None:
                 number_of_steps(value, name, least, "a whole number")
         number_of_steps(self.heal_steps, "heal_steps")
@@ -97,13 +105,16 @@ class ProposalSettings:
                 f"max_energy is {self.max_energy}; expected a plain number: it counts standard "
                 "deviations of an energy, kT * sqrt(n_dof)"
             )
-        for name, unit_name in (("kappa", "kJ/mol per CV unit squared"), ("max_energy", "1")):
+        expected = {"kappa": "kJ/mol per CV unit squared", "max_energy": "1"}
+        for name, unit_name in (expected | {"steering_kappa": "kJ/mol/rad^2"}).items():
             value = vars(self)[name]
             if value is None:
                 continue
             numbers = numbers_of(value, name, unit_name)
             if not (np.isfinite(numbers) & (numbers > 0)).all():
                 raise ValueError(f"{name} is {value}; expected a positive number")
+        if np.ndim(self.steering_kappa) > 0:
+            raise ValueError(f"steering_kappa is {self.steering_kappa}; expected one number")
         if isinstance(self.conditions, str) and self.conditions != "uniform":
             raise ValueError(
                 f"conditions is {self.conditions!r}; expected 'uniform' or an object with draw and "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.plumed.geometry.lattices import nearest_image
+from openmm_cgan.plumed.geometry.near_pairs import pairs_within
 from openmm_cgan.proposals import cv_differences
 from openmm_cgan.reporters.tied_molecules import TiedMolecules
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 DIFFERENCE = 1e-5  # nm: of a central difference
 FITS = 30  # of superpositions one after another
-BLOCK = 3_000_000  # numbers that are worked on at once
 SHORT = 0.01  # nm: atoms less far from each other are thought to be in one place
 
 
@@ -162,11 +161,7 @@ class Surroundings:
         """
         sites = np.concatenate([self.positions[self.atoms], positions[self.atoms]])
         found = np.zeros(len(self.positions), dtype=bool)
-        for block in np.array_split(sites, -(-sites.size * len(found) // BLOCK)):
-            x, y, z = self.positions.T[:, None] - block.T[:, :, None]  # each (n_block, n_atoms)
-            if self.box is not None:
-                x, y, z = nearest_image((x, y, z), self.box)
-            found |= (x * x + y * y + z * z < reach**2).any(axis=0)
+        found[pairs_within(sites, self.positions, self.box, reach)[1]] = True
         return found
 
     def cv_masses(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:

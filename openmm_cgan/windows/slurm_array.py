@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ LARGEST_ARRAY = 1000  # tasks; Slurm's MaxArraySize is 1001 unless a site says o
 SUBMISSIONS = 30  # tries, one each POLL, where sbatch refuses: a queue may be full
 ABSENCES = 2  # looks at the queue, one after another, without a task that has left no result
 PATIENCE = 120.0  # s in which a command of Slurm has to answer
+SILENCE = 24 * 3600.0  # s that squeue may fail, once it has answered: a cluster is mended
 GRACE = 120  # s before the end of the walltime
 
 
@@ -114,10 +116,14 @@ class SlurmArray(Executor):
         seen = 0
         while not self._ends.wait(GATHER) and len(self._new) > seen:
             seen = len(self._new)
+        heard: float | None = None
         try:
             while not self._ends.is_set():
                 if (alive := living()) is not None:
+                    heard = time.monotonic()
                     self._look(alive)
+                elif heard is None or time.monotonic() > heard + SILENCE:
+                    raise RuntimeError("squeue does not say what is in the queue: try again later")
                 self._ends.wait(self._poll)
         except Exception as error:  # a full disk: who waits for a result has to hear of it
             with self._lock:
@@ -180,7 +186,8 @@ def _has_ended(task: _Task, alive: set[tuple[str, int]]) -> bool:
         return False
     job, index = task.place
     task.future.set_exception(RuntimeError(
-        f"task {index} of {job} ended before its window did (status {record['status']}); see "
+        f"task {index} of {job} ended before its window did, which is {record['status']} "
+        f"at step {record['step']:,}; see "
         f"{task.window.parent / FOLDER / job}-{index}.out"
     ))  # fmt: skip
     return True

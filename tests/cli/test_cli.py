@@ -263,7 +263,7 @@ def test_python_m_is_the_command() -> None:
 def test_windows_of_a_run(restrained: Path, tmp_path: Path) -> None:
     """Placed by what the run saw, started from a model or from frames, joined by MBAR."""
     run, out = restrained / "run", tmp_path / "windows"
-    options = ["windows", run, "--cv", "phi", "--number", 24, "--steps", 200, "--out", out]
+    options = ["windows", run, "--cv", "phi", "--number", 12, "--steps", 200, "--out", out]
     dry = call_well(*options, "--dry-run")
     assert " windows along phi, KAPPA=" in dry
     assert not out.exists()
@@ -293,7 +293,7 @@ def test_windows_are_submitted_and_collected(
     config = tmp_path / "run.toml"
     config.write_text('[cluster]\nexecutor = "slurm-array"\npartition = "short"\ncpus = 3\n')
     out = tmp_path / "windows"
-    options = ["windows", restrained / "run", "--config", config, "--cv", "phi", "--number", 24,
+    options = ["windows", restrained / "run", "--config", config, "--cv", "phi", "--number", 12,
                "--steps", 200, "--kappa", 150, "--below", 1, "--platform", "Reference",
                "--out", out]  # fmt: skip
     dry = call_well(*options, "--dry-run", "--partition", "long")

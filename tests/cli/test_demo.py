@@ -25,7 +25,7 @@ from openmm_cgan.report.page import write_report
 from tests.cases.browser import Browser
 
 SHORT = DemoSettings(
-    md_steps=100_000,
+    md_steps=70_000,
     training=TrainingSettings(steps=60),
     grid=(6, 3),
     highest=1000.0,

@@ -17,11 +17,13 @@ from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cli import main
 from openmm_cgan.cli.exploration import Workshop
 from openmm_cgan.cli.exploration_folder import ExplorationFolder
+from openmm_cgan.cli.explore import NOT_CONVERGED
 from openmm_cgan.cli.explored_numbers import claim_of_windows
 from openmm_cgan.cli.explored_windows import run_explored_windows
 from openmm_cgan.explore.circle import Outcome, explore
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.free_energy.differences import StateDifference
+from openmm_cgan.run_folders import recorded_commands
 from openmm_cgan.testsystems import Chain, Molecule
 from tests.cases import ROOT
 from tests.cases.other_processes import PATIENCE, wait_until
@@ -98,11 +100,19 @@ def test_what_does_not_belong_together_is_refused_before_any_work(tmp_path: Path
     out = tmp_path / "out"
     asked = ["explore", str(pdb), "--forcefield", "amber96.xml", "--out", str(out)]
     asked += ["--plumed", str(tmp_path / "cvs.dat")]
-    for difference, words in {"psi:0..1": "no CV 'psi'", "phi:0": "expected such as"}.items():
+    wrong = {
+        "psi:0..1": "no CV 'psi'", "phi:0": "expected such as",
+        "phi:0..2|1.5..3": "its two states overlap", "phi:-pi..pi": "leaves no rest",
+        "phi:-120..-30|0..90": "longer than its period of 6.283 rad: give both ends in its unit",
+    }  # fmt: skip
+    for difference, words in wrong.items():
         result = CliRunner().invoke(main, [*asked, "--difference", difference])
         assert result.exit_code == 1
         assert words in result.output
         assert not out.exists()
+    result = CliRunner().invoke(main, [*asked, "--difference", "phi:0..1", "--platform", "cudda"])
+    assert "platform 'cudda'" in result.output
+    assert not out.exists()
     out.mkdir()
     (out / "notes.txt").write_text("mine")
     result = CliRunner().invoke(main, [*asked, "--difference", "phi:0..1"])
@@ -111,8 +121,24 @@ def test_what_does_not_belong_together_is_refused_before_any_work(tmp_path: Path
     assert "no exploration to go on with" in result.output
 
 
+def test_what_was_typed_is_written_down(tmp_path: Path) -> None:
+    (tmp_path / "cvs.dat").write_text("phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi\n")
+    out = tmp_path / "out"
+    asked = ["explore", str(ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb")]
+    asked += ["--forcefield", "amber96.xml", "--plumed", str(tmp_path / "cvs.dat")]
+    asked += ["--difference", "phi:0..2.3", "--out", str(out), "--budget-steps"]
+    assert CliRunner().invoke(main, [*asked, "10"]).exit_code == NOT_CONVERGED
+    assert CliRunner().invoke(main, [*asked, "20", "--resume"]).exit_code == NOT_CONVERGED
+    first, second = recorded_commands(out)
+    assert first.startswith("openmm-cgan explore")
+    assert second.endswith("--budget-steps 20 --resume")
+    wrong = CliRunner().invoke(main, [*asked, "20", "--resume", "--seed", "2"])
+    assert "has other seed" in wrong.output
+    assert len(recorded_commands(out)) == 2
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+def test_sigint_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "cvs.dat").write_text("phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi\n")
     out = tmp_path / "out"
     asked = ["explore", str(ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb")]
@@ -126,8 +152,8 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
     wait_until((out / "look" / "run.chk").exists, process, "a checkpoint")
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == 128 + signal.SIGINT
     last = told.strip().splitlines()[-1]
-    assert re.fullmatch(r"stopped by SIGTERM; all is saved in .*--resume goes on", last)
+    assert re.fullmatch(r"stopped by SIGINT; all is saved in .*--resume goes on", last)

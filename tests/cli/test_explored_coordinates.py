@@ -1,5 +1,6 @@
 """Exploring without CVs: what is learned from, what is said of a run, what files are left."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from openmm_cgan.cli.explored_coordinates import (
     torsion_inputs,
 )
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.explore.circle import Outcome
 from openmm_cgan.explore.coordinate_rounds import RoundSettings
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.free_energy.differences import StateDifference
@@ -109,44 +111,51 @@ def test_halves_are_earlier_and_later_frames_and_few_of_them_may_speak() -> None
     assert difference.estimate(early).error == pytest.approx(kT * ratios.std(ddof=1))
 
 
-def test_too_short_it_says_why_and_leaves_a_cv_that_inputs_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "phi.dat").write_text(PHI)
-    settings = ExploreSettings("phi:0..2.3", biased_steps=1000, budget_steps=3000)
-    out = tmp_path / "explored"
-    out.mkdir()
+ROUNDS = RoundSettings(steps=1000, pace=50, n_landmarks=20, most=2)
+
+
+def place_of(out: Path, budget: int) -> ExplorationFolder:
+    settings = ExploreSettings("phi:0..2.3", biased_steps=1000, budget_steps=budget)
     molecule = alanine_dipeptide("C7eq")
-    place = ExplorationFolder(molecule, tmp_path / "phi.dat", out, settings, "Reference")
-    rounds = RoundSettings(steps=1000, pace=50, n_landmarks=20, most=2)
+    return ExplorationFolder(molecule, out.parent / "phi.dat", out, settings, "Reference")
+
+
+@pytest.fixture(scope="module")
+def two_rounds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome, list[str]]:
+    """A folder whose two rounds took the whole budget, what was found, and what was told."""
+    out = tmp_path_factory.mktemp("rounds") / "explored"
+    out.mkdir()
+    (out.parent / "phi.dat").write_text(PHI)
     told: list[str] = []
-    outcome = explore_without_cvs(place, rounds, told.append)
+    return out, explore_without_cvs(place_of(out, 2500), ROUNDS, told.append), told
+
+
+def test_rounds_that_take_the_whole_budget_leave_no_number(two_rounds) -> None:
+    _, outcome, told = two_rounds
+    assert (outcome.converged, outcome.evaluations) == (False, 2000)
+    assert np.isnan(outcome.value)
+    assert told[-1].endswith("nothing is left for a run along the coordinates")
+
+
+def test_too_short_it_says_why_and_leaves_a_cv_that_inputs_name(
+    two_rounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on with the two rounds, of a larger budget."""
+    shutil.copytree(two_rounds[0].parent, tmp_path / "again")
+    out = tmp_path / "again" / "explored"
+    told: list[str] = []
+    outcome = explore_without_cvs(place_of(out, 3000), ROUNDS, told.append)
     assert not outcome.converged
     assert outcome.evaluations == 3000, "two rounds, and all that was left"
     assert "because the budget is spent and the run went 0 times" in told[-1]
+    molecule = alanine_dipeptide("C7eq")
     bias = PlumedBias(out / "cvs.dat", molecule.topology)
     assert [v.name for v in bias.variables][:2] == ["cv.node-0", "cv.node-1"]
     assert np.isfinite(bias.cv_values(molecule.positions)).all()
     # saved anew by another version its model would have other bytes, with which no run goes on
     monkeypatch.setattr("openmm_cgan.learned_variable.__version__", "another")
     again: list[str] = []
-    assert repr(explore_without_cvs(place, rounds, again.append)) == repr(outcome)
-
-
-def test_rounds_that_take_the_whole_budget_leave_no_number(tmp_path: Path) -> None:
-    (tmp_path / "phi.dat").write_text(PHI)
-    settings = ExploreSettings("phi:0..2.3", biased_steps=1000, budget_steps=2500)
-    out = tmp_path / "explored"
-    out.mkdir()
-    place = ExplorationFolder(
-        alanine_dipeptide("C7eq"), tmp_path / "phi.dat", out, settings, "Reference"
-    )
-    rounds = RoundSettings(steps=1000, pace=50, n_landmarks=20, most=2)
-    told: list[str] = []
-    outcome = explore_without_cvs(place, rounds, told.append)
-    assert (outcome.converged, outcome.evaluations) == (False, 2000)
-    assert np.isnan(outcome.value)
-    assert told[-1].endswith("nothing is left for a run along the coordinates")
+    assert repr(explore_without_cvs(place_of(out, 3000), ROUNDS, again.append)) == repr(outcome)
 
 
 def test_rounds_are_not_more_than_the_budget_pays(tmp_path: Path) -> None:

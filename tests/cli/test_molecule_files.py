@@ -129,7 +129,8 @@ def test_a_serialized_system_is_taken_as_it_is(tmp_path: Path) -> None:
     [
         (MoleculeFiles(), "no molecule: got no file, expected --system STRUCTURE|no file"),
         (MoleculeFiles(psf=DATA / "butane.psf"), "no molecule: got --psf"),
-        (MoleculeFiles(STRUCTURE, implicit_solvent="OBC2"), "not taken together .*implicit"),
+        (MoleculeFiles(STRUCTURE, implicit_solvent="OBC2"), "--forcefield implicit/obc2.xml"),
+        (MoleculeFiles(Path("a.top")), "a.top is no PDB or mmCIF file: give --top and --gro"),
         (MoleculeFiles(STRUCTURE, forcefield=("amber96.xml",), cutoff=0.9), "no box"),
         (MoleculeFiles(STRUCTURE, forcefield=("amber96.xml",), box="3,3"), "three lengths"),
         (MoleculeFiles(STRUCTURE, forcefield=("amber96.xml",), box="3,3,3", cutoff=2.0),

@@ -45,8 +45,22 @@ def test_states_that_make_no_sense_are_refused() -> None:
         StateDifference.of("d:0.5..0.2").sides(np.zeros((1, 1)), [D])
     with pytest.raises(ValueError, match="no CV 'psi'"):
         StateDifference.of("psi:0..1").sides(np.zeros((1, 1)), [PHI])
-    with pytest.raises(ValueError, match="overlap"):
-        StateDifference.of("d:0..2|1..3").sides(np.array([[1.5]]), [D])
+    for text, words in (  # of values that are nowhere near, too
+        ("d:0..2|1..3", "overlap"), ("d:1..3|0..2", "overlap"), ("phi:2..-2|3..3.1", "overlap"),
+        ("phi:-pi..pi", "leaves no rest"), ("phi:0..120", "give both ends in its unit"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            StateDifference.of(text).sides(np.array([[-1.0]]), [D, PHI][text[0] == "p" :])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["phi:-pi..0|0..pi", "phi:-2pi/3..2pi/3|2pi/3..-2pi/3", "phi:2..-2|-2..2", "d:0..1|1..2"],
+)
+def test_states_that_touch_do_not_overlap(text: str) -> None:
+    variable = D if text[0] == "d" else PHI
+    sides = StateDifference.of(text).sides(np.linspace(-3.1, 3.1, 50)[:, None], [variable])
+    assert set(sides) >= {0, 1}
 
 
 def test_the_number_is_that_of_the_weights() -> None:

@@ -26,6 +26,17 @@ from tests.cases.other_processes import PATIENCE
 SHORT = TrainingSettings(generator="FlowGenerator", steps=10, batch=32, width=16, report_every=10)
 
 
+EAGER = (
+    "from openmm_cgan.reporters import learner; learner.NICENESS = 0; learner.train_from_stdin()"
+)
+
+
+@pytest.fixture(autouse=True)
+def eager_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tests fill all cores, a worker that lets everybody go first waits for minutes."""
+    monkeypatch.setattr("openmm_cgan.reporters.learner.WORKER", EAGER)
+
+
 @dataclasses.dataclass
 class Learning:
     run: Run
@@ -47,24 +58,6 @@ def learning(folder: Path, settings: TrainingSettings = SHORT, first: int = 2000
     learner = Learner(folder / "made", 10, proposals, folder / "frames", settings, first)
     run.simulation.reporters += [learner, proposals]
     return Learning(run, proposals, learner)
-
-
-def test_a_trained_generator_takes_over_and_intervals_grow(tmp_path: Path) -> None:
-    made = learning(tmp_path)
-    made.run.simulation.step(1990)
-    time.sleep(1.1)  # frames are on disk a second after they are made
-    made.until_trained()
-    assert (made.learner.replaced, made.learner.failed) == (1, 0)
-    assert made.learner._due == made.run.simulation.currentStep + 4000
-    new = made.proposals.sampler
-    assert isinstance(new, ConditionalGAN)
-    assert isinstance(made.proposals._move.sampler, ChainSampler), "not within an attempt"
-    kept = ConditionalGAN.load(tmp_path / "made/generator-0001.npz", CHAIN.topology())
-    cvs = np.array([[1.9]])
-    np.testing.assert_array_equal(kept.sample(cvs), new.sample(cvs))
-    made.run.simulation.step(200)
-    assert made.proposals._move.sampler is new
-    assert made.proposals.counts()["accepted"] + made.proposals.counts().get("kept current", 0) > 0
 
 
 def test_a_failed_training_is_told_and_the_old_generator_stays(
@@ -166,13 +159,28 @@ def test_intervals_that_do_not_grow_are_refused(tmp_path: Path) -> None:
             Learner(tmp_path, 10, None, tmp_path, SHORT, **arguments)
 
 
-def test_a_learner_goes_on_with_a_saved_run(tmp_path: Path) -> None:
+def require_taken_over(made: Learning, folder: Path) -> None:
+    """A generator was trained from the frames so far, and proposes from the next attempt on."""
+    assert (made.learner.replaced, made.learner.failed) == (1, 0)
+    assert made.learner._due == made.run.simulation.currentStep + 4000
+    new = made.proposals.sampler
+    assert isinstance(new, ConditionalGAN)
+    assert isinstance(made.proposals._move.sampler, ChainSampler), "not within an attempt"
+    kept = ConditionalGAN.load(folder / "made/generator-0001.npz", CHAIN.topology())
+    cvs = np.array([[1.9]])
+    np.testing.assert_array_equal(kept.sample(cvs), new.sample(cvs))
+    made.run.simulation.step(200)
+    assert made.proposals._move.sampler is new
+    assert made.proposals.counts()["accepted"] + made.proposals.counts().get("kept current", 0) > 0
+
+
+def test_a_trained_generator_takes_over_and_goes_on_with_a_saved_run(tmp_path: Path) -> None:
     """The generator that had taken over proposes again, and what is remembered is its."""
     made = learning(tmp_path)
     made.run.simulation.step(1990)
-    time.sleep(1.1)
+    time.sleep(1.1)  # frames are on disk a second after they are made
     made.until_trained()
-    made.run.simulation.step(200)
+    require_taken_over(made, tmp_path)
     [frames] = [r for r in made.run.simulation.reporters if isinstance(r, FrameReporter)]
     keepers = {"bias": made.run.bias, "frames": frames}
     keepers |= {"learner": made.learner, "proposals": made.proposals}

@@ -3,24 +3,30 @@
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import openmm
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from openmm import app
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cgan import ConditionalGenerator, TrainingSettings
+from openmm_cgan.cli import main
+from openmm_cgan.cli.window_runs import starts
 from openmm_cgan.features import ZMatrixFeatures
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.proposals import hangs_on_rest
+from openmm_cgan.proposals import Screen, hangs_on_rest
+from openmm_cgan.proposals import propose as propose_configurations
 from openmm_cgan.reporters import FrameReporter, Learner, ProposalReporter
 from openmm_cgan.reporters.moves import quick_energies
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
+from openmm_cgan.windows.placement import Placement
 from tests.cases.chain_end import INPUTS, ChainEnd
 from tests.cases.exact_runs import CHAIN, FEW, HELD, Run, T, make_run, propose
 from tests.cases.water import dipeptide_in_water
@@ -224,6 +230,30 @@ def test_a_flow_of_a_part_knows_what_it_hangs_on(
     np.testing.assert_allclose(lengths, 0.153, atol=0.02), "CB stands beside CA of that frame"
     others = flow.among(x[0][flow.rest] + 1.0).log_prob(made + 1.0, np.repeat(cvs[:1], 5, axis=0))
     np.testing.assert_allclose(others, log_prob, atol=1e-3)
+
+
+def test_commands_that_make_whole_molecules_refuse_it_in_words(
+    flow: ConditionalGenerator, frames: Frames, tmp_path: Path
+) -> None:
+    molecule, model = alanine_dipeptide(), str(flow.save(tmp_path / "methyl.npz"))
+    pdb, system = tmp_path / "topology.pdb", tmp_path / "system.xml"
+    with pdb.open("w") as file:
+        app.PDBFile.writeFile(molecule.topology, molecule.positions * 10, file)
+    system.write_text(openmm.XmlSerializer.serialize(molecule.system))
+    (tmp_path / "cvs.dat").write_text(PHI_PSI)
+    asked = ["--topology", str(pdb), "--plumed", str(tmp_path / "cvs.dat"), "--at", "phi=1,psi=1"]
+    for words in (["propose", model, *asked], ["refine", model, str(tmp_path)]):
+        said = CliRunner().invoke(main, words).output
+        assert "makes 4 of 22 atoms, a part that hangs on the others" in said
+        assert f"run --model {model} --mode local" in said
+    bias = PlumedBias(PHI_PSI, molecule.topology, temperature=T)
+    run = SimpleNamespace(frames=frames, molecule=molecule, bias=bias)
+    place = Placement(("phi",), np.array([[1.0]]), np.array([10.0]))
+    with pytest.raises(ValueError, match="a part that hangs on the others"):
+        starts(run, place, Path(model), seed=1)
+    screen = Screen(molecule.topology, molecule.positions, bias)
+    with pytest.raises(ValueError, match="mode='local' of a ProposalReporter"):
+        propose_configurations(flow, frames.cvs[:2], screen, seed=1)
 
 
 def water_run(

@@ -98,7 +98,7 @@ def test_a_mode_asked_for_is_made_or_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"mode='exact' is not possible: .* angle 1-2-3; use mode"):
         settled_moves([ExactMove], asked_of(run), run.simulation)
     assert settled_moves([ExactMove, SeedMove], asked_of(run), run.simulation) == [SeedMove]
-    with pytest.raises(ValueError, match=r"expected .auto., .*, .annealed. or .local."):
+    with pytest.raises(ValueError, match=r"expected .auto., .*, .local. or .steered."):
         possible_moves("precise", asked_of(run))
 
 

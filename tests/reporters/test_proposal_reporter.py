@@ -654,7 +654,11 @@ PHI, PSI = (CollectiveVariable(name, "rad", (-math.pi, math.pi)) for name in ("p
             "deg, the bias has",
         ),
         (None, {"mode": "exact"}, "mode='exact' needs the density"),
-        (None, {"mode": "precise"}, "expected 'auto', 'seed', 'exact', 'annealed' or 'local'"),
+        (
+            None,
+            {"mode": "precise"},
+            "expected 'auto', 'seed', 'exact', 'annealed', 'local' or 'steered'",
+        ),
         (None, {"targets": np.array([[4.0, 0.0, 1.0]])}, r"expected \(m, 2\)"),
         (None, {"targets": "here"}, "expected 'uniform'"),
         (None, {"reportInterval": 0}, "expected a number of steps >= 1"),

@@ -1,7 +1,9 @@
 """A run that was stopped anywhere and goes on from its checkpoint is the run that never was."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ def begin(
     goes_on = (folder / "run.chk").exists()
     kind = ChainEnd if mode == "local" else ChainSampler
     sampler: Any = kind(chain, bias.variables)
-    if mode == "annealed":
+    if mode in ("annealed", "steered"):
         sampler = chain_flow(chain, bias.variables)
     frames = FrameReporter(folder / "frames", 7, bias, append=goes_on)
     proposals = ProposalReporter(
@@ -100,27 +102,39 @@ def columns(folder: Path) -> dict[str, NDArray]:
     return {name: np.asarray(getattr(found, name)) for name in names}
 
 
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, dict]]:
+    """Folder and end of a run in a mode that was never stopped, made once."""
+
+    @cache
+    def made(mode: str) -> tuple[Path, dict[str, Any]]:
+        folder = tmp_path_factory.mktemp("whole")
+        run = begin(folder, mode, 240)
+        leave(run)
+        return folder, run
+
+    return made
+
+
 @pytest.mark.parametrize(
     ("mode", "killed_at"),
     [(mode, step) for mode in ("seed", "exact") for step in (61, 119, 120, 158)]
-    + [("local", 61), ("local", 158), ("annealed", 119)],
+    + [("local", 61), ("local", 158), ("annealed", 119), ("steered", 119)],
 )
 def test_a_run_goes_on_as_if_it_had_never_stopped(
-    mode: str, killed_at: int, tmp_path: Path
+    mode: str, killed_at: int, tmp_path: Path, whole_runs: Callable[[str], tuple[Path, dict]]
 ) -> None:
-    whole = begin(tmp_path / "whole", mode, 240)
+    folder, whole = whole_runs(mode)
     leave(begin(tmp_path / "cut", mode, killed_at))
     with (tmp_path / "cut" / "proposals.csv").open("a") as file:
         file.write("160,0.1")  # half a row, as a kill may leave it
     cut = begin(tmp_path / "cut", mode, 240)
     np.testing.assert_array_equal(cut["x"], whole["x"])
     np.testing.assert_array_equal(cut["v"], whole["v"])
-    for run in (whole, cut):
-        leave(run)
+    leave(cut)
     for name in ("HILLS", "COLVAR", "proposals.csv"):
-        files = [(tmp_path / folder / name).read_bytes() for folder in ("whole", "cut")]
-        assert files[0] == files[1], name
-    frames = [columns(tmp_path / folder) for folder in ("whole", "cut")]
+        assert (tmp_path / "cut" / name).read_bytes() == (folder / name).read_bytes(), name
+    frames = [columns(own) for own in (folder, tmp_path / "cut")]
     assert len(frames[0]["step"]) == 34
     for name, array in frames[0].items():
         np.testing.assert_array_equal(frames[1][name], array, err_msg=name)

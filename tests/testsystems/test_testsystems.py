@@ -10,6 +10,7 @@ from openmm_cgan.testsystems import (
     PHI_ATOMS,
     PSI_ATOMS,
     DoubleWell2D,
+    add_obc2,
     alanine_dipeptide,
     alanine_pentapeptide,
     torsion,
@@ -183,6 +184,11 @@ def test_pentapeptide_has_the_energy_of_openmms_implicit_solvent(rng):
     frames = [ours.positions, *(ours.positions + rng.normal(0, 0.003, (4, 62, 3)))]
     assert np.abs(energies(ours.system, frames) - energies(theirs, frames)).max() < 1e-3
     assert ours.system.getNumConstraints() == theirs.getNumConstraints() == 32
+
+
+def test_the_implicit_solvent_needs_charges() -> None:
+    with pytest.raises(ValueError, match="no NonbondedForce"):
+        add_obc2(openmm.System(), alanine_pentapeptide().topology)
 
 
 def test_pentapeptide_is_of_l_alanines_with_trans_amides_and_heavy_hydrogens():

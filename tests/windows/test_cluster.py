@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from openmm_cgan.cli.molecules import runs_in
 from openmm_cgan.frames import read_frames
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 from openmm_cgan.windows import (
@@ -241,7 +242,7 @@ def test_a_slurm_that_does_not_answer_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for command in ("squeue", "sbatch"):
-        (tmp_path / command).write_text("#!/bin/sh\nexec sleep 600\n")
+        (tmp_path / command).write_text(f"#!{sys.executable}\nimport time\ntime.sleep(600)\n")
         (tmp_path / command).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(slurm_array, "PATIENCE", 0.2)
@@ -263,6 +264,7 @@ def test_who_waits_for_an_array_that_breaks_hears_of_it_beside_what_has_ended(
         raise OSError("stale file handle")
 
     monkeypatch.setattr(slurm_array, "_has_ended", breaking)
+    monkeypatch.setattr(slurm_array, "living", set)
     monkeypatch.setattr(slurm_array, "_submit", lambda *_: "")
     folders = prepared(alanine, tmp_path / "windows", 2)
     with SlurmArray(ARRAY, folders[0].parent, poll=0.05) as array:
@@ -270,6 +272,23 @@ def test_who_waits_for_an_array_that_breaks_hears_of_it_beside_what_has_ended(
         assert futures[0].result(PATIENCE) == {}
         with pytest.raises(OSError, match="stale"):
             futures[1].result(PATIENCE)
+
+
+@pytest.mark.parametrize("answers", [0, 2])
+def test_a_queue_that_says_nothing_is_not_waited_for(
+    answers: int, alanine: Molecule, slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the beginning, or for longer than a cluster is mended."""
+    said: list[set | None] = [set()] * answers
+    monkeypatch.setattr(slurm_array, "living", lambda: said.pop() if said else None)
+    monkeypatch.setattr(slurm_array, "_submit", lambda *_: "")
+    monkeypatch.setattr(slurm_array, "SILENCE", 0.1)
+    [folder] = prepared(alanine, tmp_path / "windows", 1)
+    with SlurmArray(ARRAY, folder.parent, poll=0.05) as array:
+        future = array.submit(run_window, str(folder), None, 1)
+        with pytest.raises(RuntimeError, match="squeue does not say"):
+            future.result(PATIENCE)
+    assert not said
 
 
 TAKES = """
@@ -333,6 +352,55 @@ def test_losses_count_only_where_a_window_came_no_further(
     assert losing.calls == 7  # two of them after the last step
 
 
+def test_windows_are_judged_on_as_runs_are(alanine: Molecule, tmp_path: Path) -> None:
+    folders = prepared(alanine, tmp_path / "windows")
+    for asked in ([tmp_path / "windows"], folders):
+        molecule, found = runs_in(asked)
+        assert found == folders
+        assert molecule.system.getNumParticles() == 22
+        np.testing.assert_array_equal(molecule.positions, alanine.positions)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="give the folder of a run"):
+        runs_in([tmp_path / "empty"])
+
+
+def test_windows_that_have_ended_are_given_to_no_worker(
+    alone: list[Path], slurm: Path, tmp_path: Path
+) -> None:
+    """Their tasks would wait in a queue to be told so."""
+    with SlurmArray(ARRAY, alone[0].parent, poll=0.05) as array:
+        results = run_prepared(alone, alone[0].parent, array, platform="Reference")
+    assert [result.status for result in results] == ["finished"] * 3
+    assert submissions(slurm) == 0
+
+
+class Telling(Executor):
+    """Says what platform its workers are told."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future:
+        future: Future = Future()
+        future.set_exception(RuntimeError(f"told {args[1]}"))
+        return future
+
+
+def test_platforms_of_other_machines_are_known_by_name(alanine: Molecule, tmp_path: Path) -> None:
+    """Who submits may have no GPU."""
+    [folder] = prepared(alanine, tmp_path, 1)
+    for named, told in (("cuda", "CUDA"), ("reference", "Reference"), ("any", "None")):
+        [result] = run_prepared([folder], tmp_path, Telling(), platform=named, max_losses=0)
+        assert f"told {told}" in result.error
+
+
+@pytest.mark.parametrize("executor", [None, Telling()], ids=["here", "elsewhere"])
+def test_a_platform_that_nobody_has_is_refused_before_anything_is_written(
+    executor: Executor | None, alanine: Molecule, tmp_path: Path
+) -> None:
+    windows = some_windows(alanine, tmp_path / "windows", 1)
+    with pytest.raises(ValueError, match="platform 'cudda': OpenMM has none of that name"):
+        run_windows(windows, alanine.system, alanine.topology, executor, platform="cudda")
+    assert not (tmp_path / "windows").exists()
+
+
 def kill_the_worker_of(folder: Path, killed: list[int]) -> None:
     """SIGKILL for the process that runs a window, once it has begun."""
     until = time.monotonic() + PATIENCE
@@ -353,13 +421,14 @@ needs_parsl = pytest.mark.skipif(find_spec("parsl") is None, reason="needs Parsl
 def test_parsl_that_does_not_start_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = subprocess.Popen(["sleep", "600"])
+    begun = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
-    def unreachable(config: Any) -> None:
-        config.executors[0].interchange_proc = begun
-        raise Exception("Interchange failed to start")
+    class Unreachable:
+        def __init__(self, config: Any) -> None:
+            config.executors[0].interchange_proc = begun
+            raise OSError("Interchange failed to start")
 
-    monkeypatch.setattr("parsl.DataFlowKernel", unreachable)
+    monkeypatch.setattr("parsl.DataFlowKernel", Unreachable)
     with (
         pytest.raises(RuntimeError, match=r"Parsl did not start \(Interchange failed"),
         executor_of(Cluster("parsl", scheduler="local", workers=1), tmp_path),
@@ -394,6 +463,7 @@ def test_parsl_runs_a_window_again_whose_worker_died(
         ({"walltime": "1h"}, "walltime is '1h', expected H:MM:SS"),
         ({"walltime": "0:00:00"}, "walltime"),
         ({"max_blocks": 0}, "max_blocks is 0, expected 1 or more"),
+        ({"executor": "parsl", "workers": 0}, "workers is 0, which the executor parsl"),
     ],
 )
 def test_a_cluster_that_makes_no_sense_is_refused(wrong: dict, message: str) -> None:

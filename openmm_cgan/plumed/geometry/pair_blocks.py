@@ -1,17 +1,21 @@
 """Sums over all pairs of two groups of points, for one frame: in blocks that stay in the cache.
 
-The blocks are always the same and only pairs within reach are added, in their order: the same
-positions give the same sum to the last digit, whatever came before.
+Where the reach is short in what the points fill, the pairs come from a list of near ones. The
+blocks are always the same, the volume alone says which way is taken, and only pairs within reach
+are added, in their order: the same positions give the same sum to the last digit, whatever came
+before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from openmm_cgan.plumed.geometry.near_pairs import PairList, is_crowded
 from openmm_cgan.plumed.geometry.vectors import shortest_image
 
 BLOCK = 16_384  # pairs: a dozen such arrays fit into the second cache of a core
@@ -35,6 +39,25 @@ class PairSlopes(NamedTuple):
     first: np.ndarray
     second: np.ndarray
     strain: np.ndarray
+
+
+class NearVectors(NamedTuple):
+    """The pairs within reach.
+
+    Attributes
+    ----------
+    first, second : ndarray of int, shape (n_near,)
+        Which points they are of, in ascending order.
+    squared : ndarray, shape (n_near,)
+        Their squared distances [nm^2].
+    vectors : list of three ndarray, shape (n_near,)
+        From the first to the second [nm].
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    squared: np.ndarray
+    vectors: list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,8 @@ class PointPairs:
         slopes : PairSlopes, optional
             What the gradient is added to.
         """
+        if not self.is_dense(a, b, box, reach):
+            return self._listed(a, b, box, pull, reach, slopes)
         height = max(BLOCK // max(len(b), 1), 1)
         total = 0.0
         for top in range(0, len(a), height):
@@ -89,6 +114,53 @@ class PointPairs:
                 ends = PairSlopes(slopes.first[rows], slopes.second[columns], slopes.strain)
             total += _added(vectors, self._kept(rows, columns), pull, reach, ends)
         return total
+
+    @cached_property
+    def _list(self) -> PairList:
+        return PairList(self.first, self.second, self.once)
+
+    def _listed(
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        box: np.ndarray | None,
+        pull: Pull,
+        reach: float,
+        slopes: PairSlopes | None,
+    ) -> float:
+        """The same, over a list of near pairs."""
+        near = self.near(a, b, box, reach)
+        values, strengths = pull(near.squared)
+        if slopes is not None:
+            _add_slopes(slopes, near.first, near.second, strengths, near.vectors)
+        return float(values.sum())
+
+    def is_dense(self, a: np.ndarray, b: np.ndarray, box: np.ndarray | None, reach: float) -> bool:
+        """Whether `near` would save nothing; the positions and the box of this frame alone say."""
+        return self.are_few or is_crowded(a, b, box, reach)
+
+    @property
+    def are_few(self) -> bool:
+        """Whether all pairs are one block; of many frames they are quicker all at once."""
+        return len(self.first) * len(self.second) <= BLOCK
+
+    def near(
+        self, a: np.ndarray, b: np.ndarray, box: np.ndarray | None, reach: float
+    ) -> NearVectors:
+        """The pairs within reach, from a list of those that may be; parameters are `total`'s."""
+        first, second = self._list.pairs(a, b, box, reach)
+        near: list[tuple[np.ndarray, ...]] = []
+        for start in range(0, max(len(first), 1), BLOCK):
+            i, j = first[start : start + BLOCK], second[start : start + BLOCK]
+            vectors = [b[j, k] - a[i, k] for k in range(3)]
+            if box is not None:
+                vectors = list(shortest_image((vectors[0], vectors[1], vectors[2]), box))
+            x, y, z = vectors
+            squared = x * x + y * y + z * z
+            within = np.flatnonzero(squared < reach * reach)
+            near.append((i[within], j[within], squared[within], *(v[within] for v in vectors)))
+        i, j, squared, *vectors = (np.concatenate(column) for column in zip(*near, strict=True))
+        return NearVectors(i, j, squared, vectors)
 
     def no_slopes(self) -> PairSlopes:
         """Slopes of zero, for `total` to add to."""
@@ -131,9 +203,20 @@ def _added(
     if slopes is not None:
         row, column = np.divmod(index, squared.shape[1])
         near_vectors = [component.ravel()[index] for component in vectors]
-        for k, component in enumerate(near_vectors):
-            strength = strengths * component
-            slopes.first[:, k] -= np.bincount(row, strength, squared.shape[0])
-            slopes.second[:, k] += np.bincount(column, strength, squared.shape[1])
-            slopes.strain[:, k] += [other @ strength for other in near_vectors]
+        _add_slopes(slopes, row, column, strengths, near_vectors)
     return float(values.sum())
+
+
+def _add_slopes(
+    slopes: PairSlopes,
+    row: np.ndarray,
+    column: np.ndarray,
+    strengths: np.ndarray,
+    vectors: list[np.ndarray],
+) -> None:
+    """Add what pairs pull at their ends."""
+    for k, component in enumerate(vectors):
+        strength = strengths * component
+        slopes.first[:, k] -= np.bincount(row, strength, len(slopes.first))
+        slopes.second[:, k] += np.bincount(column, strength, len(slopes.second))
+        slopes.strain[:, k] += [other @ strength for other in vectors]

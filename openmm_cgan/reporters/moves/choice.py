@@ -11,6 +11,7 @@ from openmm_cgan.reporters.moves.exact import ExactMove
 from openmm_cgan.reporters.moves.local import LocalMove
 from openmm_cgan.reporters.moves.move import Asked, Move, Refusal, Start
 from openmm_cgan.reporters.moves.seed import SeedMove
+from openmm_cgan.reporters.moves.steered import SteeredMove
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -20,8 +21,10 @@ MOVES: dict[str, type[Move]] = {
     "exact": ExactMove,
     "annealed": AnnealedMove,
     "local": LocalMove,
+    "steered": SteeredMove,
 }
-# of these mode="auto" takes the first that can be made, of the first two by what a pilot finds
+# Of these mode="auto" takes the first that can be made, of the first two by what a pilot finds.
+# Steered moves it never takes: what they cost in a solvent is not known before a long trial.
 AUTO = ("exact", "annealed", "local", "seed")
 BETTER = 1.5  # times as many effective candidates for an energy: else what is simple is taken
 
@@ -75,7 +78,13 @@ def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> M
         except ValueError as error:  # of forces that only their energies tell, or without weight
             firsts = [other for other in firsts if other is not AnnealedMove]  # as the exact one
             log.warning("mode='auto' takes %r: %s", (*firsts, last)[0].mode, error)
+    if last is SeedMove and len(wanted) > 1 and _can_steer(asked, start.simulation):
+        log.info("mode='steered' would be exact, and may take long: docs/exact_proposals.md")
     return last.prepare(asked, start)
+
+
+def _can_steer(asked: Asked, simulation: Simulation) -> bool:
+    return SteeredMove.refusal(asked) is None and SteeredMove.refusal_in(asked, simulation) is None
 
 
 def _exact_or_annealed(exact: Move, annealed: AnnealedMove) -> Move:

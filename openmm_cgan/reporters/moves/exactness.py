@@ -56,6 +56,11 @@ def why_not_exact(sampler: Sampler, simulation: Simulation, bias: PlumedBias) ->
     if system.usesPeriodicBoundaryConditions():
         return "the System has a periodic box; exact proposals are for vacuum and implicit solvent"
     missing = system.getNumParticles() - len(generated_atoms(sampler, simulation.topology))
+    if missing and hangs_on_rest(sampler):
+        return (
+            "the generator makes a part that hangs on the rest, which is moved exactly by "
+            "mode='local'"
+        )
     if missing:
         return (
             f"{missing} of the System's particles are not generated, and all that interact must; "
@@ -102,6 +107,11 @@ def why_not_local(sampler: Sampler, simulation: Simulation, bias: PlumedBias) ->
     return _why_held_otherwise(sampler, touching) or _why_run_forbids(simulation, bias)
 
 
+def why_not_steered(simulation: Simulation, bias: PlumedBias) -> str:
+    """Why torsions can not be steered exactly in a simulation, which is only read; or empty."""
+    return _why_colder(simulation.system) or _why_run_forbids(simulation, bias)
+
+
 def _why_particles_forbid(system: openmm.System, part: set[int]) -> str:
     """Why some particles of a System do not let a part of it be moved."""
     masses = masses_of(system)
@@ -112,6 +122,10 @@ def _why_particles_forbid(system: openmm.System, part: set[int]) -> str:
             made = system.getVirtualSite(site)
             if part & {made.getParticle(k) for k in range(made.getNumParticles())}:
                 return f"the virtual site {site} goes with atoms of the part"
+    return _why_colder(system)
+
+
+def _why_colder(system: openmm.System) -> str:
     if any(isinstance(force, openmm.DrudeForce) for force in system.getForces()):
         return "the System has Drude particles, which are colder than the rest"
     return ""

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.eight_atoms import BOXES, random_frames
 from openmm_cgan.plumed.actions import read_actions
-from openmm_cgan.plumed.geometry import pair_blocks
+from openmm_cgan.plumed.geometry import near_pairs, pair_blocks
 from openmm_cgan.plumed.input.language import read_statements
 
 SWITCHES = (
@@ -18,11 +18,14 @@ SWITCHES = (
 GROUPS = ("GROUPA=1-4 GROUPB=3-8", "GROUPA=1-8", "GROUPA=v,2,3 GROUPB=4,v,8", "GROUPA=1-3,v")
 
 
-@pytest.mark.parametrize("block", [1, 5, 10**6])
+@pytest.mark.parametrize(
+    ("block", "crowded"), [(1, 0), (5, 0), (10**6, 0), (5, 1e9)], ids=["1", "5", "one", "listed"]
+)
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("groups", GROUPS)
-def test_sums_in_blocks_are_those_over_the_pairs(groups, box, block, monkeypatch):
+def test_sums_in_blocks_are_those_over_the_pairs(groups, box, block, crowded, monkeypatch):
     monkeypatch.setattr(pair_blocks, "BLOCK", block)
+    monkeypatch.setattr(near_pairs, "CROWDED", crowded)  # lists where the reach is finite
     frames = random_frames(box, np.random.default_rng(block % 1000), 2)
     tensors = torch.tensor(frames, requires_grad=True)
     edges = None if box is None else torch.tensor(box).expand(2, 3, 3)

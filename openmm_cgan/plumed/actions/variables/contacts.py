@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from functools import cached_property
 from typing import Any
 
@@ -19,12 +21,21 @@ from openmm_cgan.plumed.actions.variables.variable import (
     Variable,
     site_position,
 )
+from openmm_cgan.plumed.geometry.near_pairs import SKIN
 from openmm_cgan.plumed.geometry.pair_blocks import PairSlopes, PointPairs
 from openmm_cgan.plumed.geometry.switching import Switch, rational, read_switch
 from openmm_cgan.plumed.geometry.vectors import Vector, dot
 from openmm_cgan.plumed.input.expressions import namespace
 
-MAX_PAIRS = 2_000_000
+log = logging.getLogger("openmm_cgan")
+
+MAX_PAIRS = 2_000_000  # all at once
+MOST_PAIRS = 200_000_000  # of which the near ones are listed
+# With NLIST and at least so many pairs, a list of the near ones is kept: as a force of OpenMM's
+# each pair takes 20 to 100 ns of a processor at every step, near or not
+LISTED_PAIRS = 100_000
+TOO_MUCH = 0.01  # of a contact at NL_CUTOFF, above which it is a fault of the input
+FILLED = 0.7  # reach of a list, in halves of the box, up to which few pairs of it are near
 
 
 class PairSum(Variable):
@@ -176,10 +187,10 @@ class Coordination(PairSum):
         Keyword("MM", "integer", "its second exponent, 2 NN if 0", default=0),
         Keyword("PAIR", "flag", "the first of A with the first of B, and so on"),
         Keyword("NOPBC", "flag", "ignore the periodic box"),
-        Keyword("NLIST", "flag", "accepted: the sum here is exact without a list"),
-        Keyword("NLISTCELLS", "flag", "accepted, as NLIST"),
-        Keyword("NL_CUTOFF", "real", "accepted"),
-        Keyword("NL_STRIDE", "integer", "accepted"),
+        Keyword("NLIST", "flag", "keep a list of near pairs, if many; the sum stays exact"),
+        Keyword("NLISTCELLS", "flag", "the same"),
+        Keyword("NL_CUTOFF", "real", "accepted: the list has all that count"),
+        Keyword("NL_STRIDE", "integer", "accepted: it is made anew when atoms have moved"),
         Keyword("SERIAL", "flag", "accepted"),
     )
 
@@ -189,25 +200,67 @@ class Coordination(PairSum):
         groups = options["GROUPA"], options["GROUPB"]
         self.zipped: bool = options["PAIR"]
         self.groups: tuple[tuple[Site, ...], tuple[Site, ...] | None] = groups
-        self.pairs = self._pairs(*groups, self.zipped)
-        self._refuse_fixed_pairs("GROUPA")
+        self._listed = bool(options["NLIST"] or options["NLISTCELLS"]) and not self.zipped
         self.switch = switch_of(self, options)
+        self._count = self._number_of_pairs(*groups)
+        self._refuse_fixed_pairs("GROUPA")
+        self._tell_of_cutoff(options["NL_CUTOFF"])
 
-    def _pairs(
-        self, a: tuple[Site, ...], b: tuple[Site, ...] | None, zipped: bool
-    ) -> list[tuple[Site, Site]]:
+    def _tell_of_cutoff(self, cutoff: float | None) -> None:
+        """Say where PLUMED's list leaves out pairs that count."""
+        if not self._listed or cutoff is None or cutoff <= 0 or cutoff >= self.switch.d_max:
+            return
+        left = float(self.switch.value(np.asarray(cutoff)))
+        log.log(
+            logging.WARNING if left > TOO_MUCH else logging.INFO,
+            "%s: COORDINATION %s counts pairs beyond NL_CUTOFF=%g too, each %.2g there and less "
+            "farther away, which PLUMED's list leaves out; give SWITCH a D_MAX of that length for "
+            "a sum that ends there smoothly",
+            self.statement.location, self.label, cutoff, left,
+        )  # fmt: skip
+
+    def _number_of_pairs(self, a: tuple[Site, ...], b: tuple[Site, ...] | None) -> int:
+        """About how many there are.
+
+        Raises
+        ------
+        PlumedInputError
+            If they are too many, or two groups do not make pairs.
+        """
+        if self.zipped and (b is None or len(a) != len(b)):
+            raise self.error("PAIR", "GROUPA and GROUPB must have as many atoms")
         count = len(a) * (len(a) if b is None else len(b))
-        if not zipped and count > MAX_PAIRS:
-            raise self.not_native("GROUPA", f"{count} pairs, natively {MAX_PAIRS} at most")
-        if zipped:
-            if b is None or len(a) != len(b):
-                raise self.error("PAIR", "GROUPA and GROUPB must have as many atoms")
-            pairs = list(zip(a, b, strict=True))
-        elif b is None:
+        most = MOST_PAIRS if math.isfinite(self.reach) else MAX_PAIRS
+        if not self.zipped and count > most:
+            raise self.not_native("GROUPA", f"{count} pairs, natively {most} at most")
+        return count
+
+    @property
+    def _is_too_long(self) -> bool:
+        """Whether all pairs at once are too many."""
+        return not self.zipped and self._count > MAX_PAIRS
+
+    @cached_property
+    def pairs(self) -> list[tuple[Site, Site]]:  # type: ignore[override]
+        a, b = self.groups
+        if self._is_too_long:
+            raise ValueError(
+                f"{self.statement.location}: COORDINATION {self.label}: {self._count} pairs are "
+                f"too many to be worked out all at once, as tensors are; {MAX_PAIRS} at most"
+            )
+        if b is None:
             pairs = [(a[i], a[j]) for i in range(len(a)) for j in range(i + 1, len(a))]
+        elif self.zipped:
+            pairs = list(zip(a, b, strict=True))
         else:
             pairs = [(x, y) for x in a for y in b]
         return [pair for pair in pairs if pair[0] != pair[1]]  # PLUMED leaves the others out
+
+    def _in_python(self, box: BoxKind) -> bool:
+        near = self.reach + SKIN < FILLED * box.safe and math.isfinite(self.reach)
+        if self._is_too_long or (self._listed and near and self._count >= LISTED_PAIRS):
+            return True
+        return super()._in_python(box)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -231,9 +284,12 @@ class Coordination(PairSum):
         return values, slopes / unit if unit != 1 else slopes
 
     def value(self, positions: Any, box: Any = None) -> Any:
-        single = isinstance(positions, np.ndarray) and positions.ndim == 2
-        if self.zipped or not single:
+        if self.zipped or not isinstance(positions, np.ndarray):
             return super().value(positions, box)
+        if positions.ndim > 2 and self._blocks.are_few:
+            return super().value(positions, box)
+        if positions.ndim > 2:
+            return self._value_of_frames(positions, box)
         points, blocks = self._points(positions, box), self._blocks
         ends = points[blocks.first], points[blocks.second]
         return blocks.total(*ends, box if self.periodic else None, self._pulled, self.reach)
@@ -249,6 +305,15 @@ class Coordination(PairSum):
         if not self._blocks.once:
             np.add.at(total, self._blocks.second, slopes.second)
         return value, total
+
+    def _value_of_frames(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """One after the other, for what stays in the cache is quicker than all at once."""
+        frames = positions.reshape(-1, *positions.shape[-2:])
+        boxes: Any = [None] * len(frames)
+        if box is not None:
+            boxes = np.broadcast_to(box, (*positions.shape[:-2], 3, 3)).reshape(-1, 3, 3)
+        values = [self.value(frame, edges) for frame, edges in zip(frames, boxes, strict=True)]
+        return np.array(values).reshape(positions.shape[:-2])
 
     def gradient_of_ends(
         self, index: int, positions: np.ndarray, box: np.ndarray | None

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import Given, Keyword, Scope
-from openmm_cgan.plumed.actions.variables.contacts import switch_of
+from openmm_cgan.plumed.actions.variables.contacts import MOST_PAIRS, switch_of
 from openmm_cgan.plumed.actions.variables.many import EACH, ManyVariable, lengths_of
 from openmm_cgan.plumed.actions.variables.reductions import (
     REDUCTION_KEYWORDS,
     Reduction,
     read_reductions,
 )
+from openmm_cgan.plumed.actions.variables.variable import Site
+from openmm_cgan.plumed.geometry.pair_blocks import NearVectors, PointPairs
 from openmm_cgan.plumed.input.expressions import namespace
 
-MAX_PAIRS = 500_000
+MAX_PAIRS = 500_000  # all at once
 
 
 class CoordinationNumber(ManyVariable):
@@ -45,13 +48,32 @@ class CoordinationNumber(ManyVariable):
         if (single is None) == (a is None) or (a is None) != (b is None):
             raise self.error(self.name, "give SPECIES, or SPECIESA and SPECIESB")
         atoms, others = (single, single) if a is None else (a, b)
-        if len(atoms) * len(others) > MAX_PAIRS:
-            raise self.not_native("SPECIES", f"more than {MAX_PAIRS} pairs")
-        self.arrows = [[(x, y) for y in others] for x in atoms]
         self.switch = switch_of(self, options)
+        most = MOST_PAIRS if math.isfinite(self.switch.d_max) else MAX_PAIRS
+        self._count = len(atoms) * len(others)
+        if self._count > most:
+            raise self.not_native("SPECIES", f"more than {most} pairs")
         moments = [_moment(self, number) for number in options["MOMENTS"] or ()]
         self.reductions = (*moments, *read_reductions(self, given))
-        self._species = tuple(atoms)
+        self._species, self._others = tuple(atoms), tuple(others)
+
+    @cached_property
+    def arrows(self) -> list[list[tuple[Site, Site]]]:  # type: ignore[override]
+        if self._count > MAX_PAIRS:
+            raise ValueError(
+                f"{self.statement.location}: {self.name} {self.label}: of its {self._count} pairs "
+                f"too many are near, or are asked for all at once; {MAX_PAIRS} at most"
+            )
+        return [[(x, y) for y in self._others] for x in self._species]
+
+    @property
+    def n_elements(self) -> int:
+        return len(self._species)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        first, *rest = self._species
+        return tuple(dict.fromkeys([first, *self._others, *rest]))
 
     def enter(self, scope: Scope) -> None:
         """Tell its atoms too, which PLUMED takes its label for as a group."""
@@ -82,6 +104,78 @@ class CoordinationNumber(ManyVariable):
         squared = (vectors * vectors).sum(-1) / unit
         slopes = np.where(self._counted[rows], self.switch.with_slopes(squared)[1], 0.0)
         return slopes[..., None] * vectors / unit
+
+    # ---- of one frame, where few pairs are near
+
+    @cached_property
+    def _pairs(self) -> PointPairs:
+        row = {site: i for i, site in enumerate(self.sites)}
+        first, second = ([row[s] for s in group] for group in (self._species, self._others))
+        return PointPairs(np.array(first, dtype=np.intp), np.array(second, dtype=np.intp), False)
+
+    def _near(self, positions: Any, box: Any) -> NearVectors | None:
+        """The near pairs of one frame; None where all pairs are as quick, and of many frames."""
+        if not isinstance(positions, np.ndarray) or positions.ndim > 2:
+            return None
+        points, pairs = self._points(positions, box), self._pairs
+        reach = self.switch.d_max * self.units.length
+        ends = points[pairs.first], points[pairs.second]
+        box = box if self.periodic else None
+        return None if pairs.is_dense(*ends, box, reach) else pairs.near(*ends, box, reach)
+
+    def _counts(self, near: NearVectors) -> tuple[np.ndarray, np.ndarray]:
+        """The coordination numbers, and the slopes of the pairs over their distance [1/nm^2]."""
+        unit = self.units.length**2
+        values, slopes = self.switch.with_slopes(near.squared / unit)
+        return np.bincount(near.first, values, len(self._species)), slopes / unit
+
+    def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
+        if isinstance(positions, np.ndarray) and positions.ndim > 2 and not self._pairs.are_few:
+            return self._values_of_frames(positions, box)
+        if (near := self._near(positions, box)) is None:
+            return super().values(positions, box)
+        return self._outputs_of(self._counts(near)[0])
+
+    def _values_of_frames(self, positions: np.ndarray, box: np.ndarray | None) -> tuple[Any, ...]:
+        """One after the other: all pairs of all frames would not stay in the cache."""
+        shape, frames = positions.shape[:-2], positions.reshape(-1, *positions.shape[-2:])
+        boxes: Any = [None] * len(frames)
+        if box is not None:
+            boxes = np.broadcast_to(box, (*shape, 3, 3)).reshape(-1, 3, 3)
+        rows = [self.values(frame, edges) for frame, edges in zip(frames, boxes, strict=True)]
+        return tuple(np.array(column).reshape(shape) for column in zip(*rows, strict=True))
+
+    def _listed_pulls(
+        self, index: int, near: NearVectors
+    ) -> tuple[float, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """An output, its gradient by the near vectors (n_near, 3), and their sites."""
+        counts, strengths = self._counts(near)
+        weights = np.zeros(len(counts))
+        if (row := index - len(self.reductions)) >= 0:
+            weights[row] = 1.0
+        else:
+            weights = self.reductions[index].slopes(counts)
+        pulls = (weights[near.first] * strengths)[:, None] * np.transpose(near.vectors)
+        sites = self._pairs.first[near.first], self._pairs.second[near.second]
+        return float(self._outputs_of(counts)[index]), pulls, sites
+
+    def gradient(
+        self, index: int, positions: np.ndarray, box: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        if (near := self._near(positions, box)) is None:
+            return super().gradient(index, positions, box)
+        value, pulls, sites = self._listed_pulls(index, near)
+        n = len(self.sites)
+        columns = [
+            np.bincount(sites[1], pull, n) - np.bincount(sites[0], pull, n) for pull in pulls.T
+        ]
+        return value, np.stack(columns, -1)
+
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        near = self._near(positions, box)
+        if near is None or not self.strains_evenly:
+            return super().strain_slope(index, positions, box)
+        return np.array(near.vectors) @ self._listed_pulls(index, near)[1]
 
 
 def _moment(action: CoordinationNumber, number: float) -> Reduction:

@@ -60,11 +60,16 @@ class ManyVariable(Variable):
         ValueError
             If they are too many.
         """
-        if len(self.arrows) > MAX_ELEMENTS:
-            message = f"'{name}' has {len(self.arrows)} elements, natively {MAX_ELEMENTS} at most"
+        if self.n_elements > MAX_ELEMENTS:
+            message = f"'{name}' has {self.n_elements} elements, natively {MAX_ELEMENTS} at most"
             raise NotNativeError(message)
         self.is_vector = True
         return self._element_values
+
+    @property
+    def n_elements(self) -> int:
+        """How many elements there are."""
+        return len(self.arrows)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -85,7 +90,7 @@ class ManyVariable(Variable):
     @cached_property
     def _element_values(self) -> tuple[Value, ...]:
         name = self.vector_name.format(label=self.label)
-        return elements_of(name, self.unit, len(self.arrows))
+        return elements_of(name, self.unit, self.n_elements)
 
     # ---- the elements
 
@@ -111,14 +116,17 @@ class ManyVariable(Variable):
         real = all(isinstance(site, int) for site in self.sites)
         return np.array(self.sites, dtype=np.intp) if real else None
 
+    def _points(self, positions: Any, box: Any) -> Any:
+        """Positions of the sites, shape (..., n_sites, 3) [nm]."""
+        if self._atoms is not None:
+            return positions[..., self._atoms, :]
+        xp = namespace(positions)
+        placed = [site_position(site, positions, box) for site in self.sites]
+        return xp.stack([xp.stack([xp.asarray(c) for c in p], -1) for p in placed], -2)
+
     def _vectors(self, positions: Any, box: Any, rows: slice = EACH) -> Any:
         """The vectors of some elements, shape (..., n_elements, n_vectors, 3) [nm]."""
-        xp = namespace(positions)
-        if self._atoms is not None:
-            points = positions[..., self._atoms, :]
-        else:
-            placed = [site_position(site, positions, box) for site in self.sites]
-            points = xp.stack([xp.stack([xp.asarray(c) for c in p], -1) for p in placed], -2)
+        xp, points = namespace(positions), self._points(positions, box)
         ends = self._ends[rows]
         v = points[..., ends[..., 1], :] - points[..., ends[..., 0], :]
         if box is None or not self.periodic:
@@ -129,11 +137,14 @@ class ManyVariable(Variable):
     # ---- values and gradients
 
     def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
-        elements = self.elements(self._vectors(positions, box))
+        return self._outputs_of(self.elements(self._vectors(positions, box)))
+
+    def _outputs_of(self, elements: Any) -> tuple[Any, ...]:
+        """All outputs, of the elements (..., n_elements)."""
         made = tuple(reduction.value(elements) for reduction in self.reductions)
         if not self.is_vector:
             return made
-        return (*made, *(elements[..., k] for k in range(len(self.arrows))))
+        return (*made, *(elements[..., k] for k in range(self.n_elements)))
 
     def _pulls(
         self, index: int, positions: np.ndarray, box: np.ndarray | None

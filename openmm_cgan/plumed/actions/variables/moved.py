@@ -26,6 +26,7 @@ from openmm_cgan.plumed.actions.variables.shapes import (
     references_of,
 )
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, Variable, real_atoms
+from openmm_cgan.plumed.geometry.last_frames import LastFrame
 from openmm_cgan.plumed.geometry.molecules import wrapped_around
 from openmm_cgan.plumed.geometry.superposition import (
     best_rotation,
@@ -140,6 +141,7 @@ class FitToTemplate(GroupVariable):
         if weights.sum() == 0:
             raise self.error("REFERENCE", "the weights (the occupancies) are all zero")
         self.atoms, self.references = references_of(self, models, kind != "SIMPLE")
+        self._rotation = LastFrame(best_rotation)
         points = np.array([atom.position for atom in models[0]])
         self.centre = self.references.align[0] @ points
 
@@ -163,7 +165,9 @@ class FitToTemplate(GroupVariable):
         centre = (xp.asarray(self.references.align[0])[:, None] * points).sum(-2)
         if not self.rotates:
             return centre, xp.asarray(np.eye(3))
-        return centre, best_rotation(points, self.references)
+        single = isinstance(points, np.ndarray) and points.ndim == 2
+        rotation = self._rotation if single else best_rotation
+        return centre, rotation(points, self.references)
 
     def moved(self, positions: Any, box: Any) -> tuple[Any, Any]:
         """Positions and box below it; of `Mover`'s shapes."""

@@ -21,9 +21,10 @@ from openmm_cgan.plumed.actions.variables.shapes import (
     read_references,
     references_of,
 )
+from openmm_cgan.plumed.geometry.last_frames import LastFrame
 from openmm_cgan.plumed.geometry.superposition import (
     References,
-    deviation_gradient,
+    deviations,
     mean_square_deviation,
 )
 from openmm_cgan.plumed.input.expressions import namespace
@@ -100,6 +101,7 @@ class PathMsd(GroupVariable):
         self.atoms, self.references = references_of(self, models, rotate=True)
         self.n_models = len(models)
         self.names, self.places = self._read_places(given)
+        self._deviations = LastFrame(deviations)
         self._some: tuple[np.ndarray, References, np.ndarray] | None = None
         self.nearest = self._read_list(options["NEIGH_SIZE"], options["NEIGH_STRIDE"])
 
@@ -149,9 +151,9 @@ class PathMsd(GroupVariable):
     def gradient(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
     ) -> tuple[float, np.ndarray]:
-        points = self._whole(positions, box)
         references, places = self._counted()
-        square, slopes = deviation_gradient(points, references)
+        listed = None if self.nearest is None else self.nearest.index
+        square, pulled = self._deviations(self._whole(positions, box), references, listed)
         square = square / self.units.length**2
         likeness = np.exp(-self.smoothing * (square - square.min()))
         shares = likeness / likeness.sum()
@@ -160,8 +162,7 @@ class PathMsd(GroupVariable):
             factors = self.smoothing * shares * (value - places[index])
         else:
             value, factors = square.min() - np.log(likeness.sum()) / self.smoothing, shares
-        factors = factors / self.units.length**2
-        return float(value), np.tensordot(factors, slopes, 1)
+        return float(value), pulled(factors / self.units.length**2)
 
     # ---- between steps
 

@@ -132,17 +132,32 @@ class SecondaryStructure(Variable):
         points = positions[..., atoms, :]
         if box is None:
             return points
-        a, b = (points[..., k, :] for k in _HELD)
-        gap, edges = b - a, box if box.ndim == 2 else box[..., None, :, :]
-        near = shortest_image((gap[..., 0], gap[..., 1], gap[..., 2]), edges)
+        gap, near = self._gaps(positions, box, pieces)
+        shift = (near - gap)[..., None, :]
         xp = namespace(points)
-        shift = (xp.stack(list(near), -1) - gap)[..., None, :]
         return xp.concatenate([points[..., :15, :], points[..., 15:, :] + shift], -2)
 
-    def _far(self, points: Any) -> Any:
+    def _gaps(self, positions: Any, box: Any, pieces: np.ndarray) -> tuple[Any, Any]:
+        """Vectors between the strands of pieces, and their nearest images, (..., n_pieces, 3)."""
+        held = np.array(self.sites, dtype=np.intp)[pieces[:, _HELD]]
+        gap = positions[..., held[:, 1], :] - positions[..., held[:, 0], :]
+        if box is None:
+            return gap, gap
+        edges = box if box.ndim == 2 else box[..., None, :, :]
+        near = shortest_image((gap[..., 0], gap[..., 1], gap[..., 2]), edges)
+        return gap, namespace(gap).stack(list(near), -1)
+
+    def _far(self, positions: Any, box: Any) -> Any:
         """Which pieces are of strands too far apart, shape (..., n_pieces)."""
-        gap = points[..., _HELD[1], :] - points[..., _HELD[0], :]
+        gap = self._gaps(positions, box, self.pieces)[1]
         return (gap * gap).sum(-1) > (self.cutoff or np.inf) ** 2
+
+    def _near_pieces(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        """The pieces of one frame that may count, shape (n_near, 30): a small part, with a cutoff.
+
+        So the other atoms of the rest need not be looked at.
+        """
+        return self.pieces if self.cutoff is None else self.pieces[~self._far(positions, box)]
 
     @cached_property
     def _targets(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -193,23 +208,23 @@ class SecondaryStructure(Variable):
     # ---- values and gradients
 
     def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
-        points = self._points(positions, box, self.pieces)
+        single = isinstance(positions, np.ndarray) and positions.ndim == 2
+        pieces = self._near_pieces(positions, box) if single else self.pieces
+        points = self._points(positions, box, pieces)
         xp = namespace(points)
         each = xp.stack([self._deviation(k, points) for k in range(len(self.ideals))], -1)
         counted = xp.amin(each, -1) / self.units.length
-        if self.cutoff is None:
+        if self.cutoff is None or single:
             return (self.reduction.value(counted),)
-        far = self._far(points)  # so far off that they count for nothing
+        far = self._far(positions, box)  # so far off that they count for nothing
         return (self.reduction.value(xp.where(far, counted * 0 + 1e9, counted)),)
 
     def _pulls(
         self, positions: np.ndarray, box: np.ndarray | None
     ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
         """Value, the pieces that count, their positions and the gradient by these."""
-        points, pieces = self._points(positions, box, self.pieces), self.pieces
-        if self.cutoff is not None:
-            near = ~self._far(points)
-            points, pieces = points[near], pieces[near]
+        pieces = self._near_pieces(positions, box)
+        points = self._points(positions, box, pieces)
         each = np.array([self._deviation(k, points) for k in range(len(self.ideals))])
         nearest = each.argmin(axis=0)
         counted = each.min(axis=0) / self.units.length
