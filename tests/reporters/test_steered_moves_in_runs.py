@@ -10,13 +10,14 @@ import openmm
 import pytest
 from openmm import app
 
-from openmm_cgan.cgan import TrainingSettings
+from openmm_cgan.cgan import ConditionalGenerator, TrainingSettings
+from openmm_cgan.frames import Frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import GridConditions
 from openmm_cgan.reporters import Learner, ProposalReporter
-from openmm_cgan.reporters.moves import Asked, SteeredMove, possible_moves, switching
+from openmm_cgan.reporters.moves import Asked, Start, SteeredMove, possible_moves, switching
 from openmm_cgan.reporters.settings import ProposalSettings
-from openmm_cgan.testsystems import Chain
+from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, Chain, alanine_dipeptide
 from tests.cases.chain_flow import chain_flow
 from tests.cases.chain_sampler import INPUTS, ChainSampler, internal_of
 from tests.cases.exact_runs import CHAIN, Run, T, make_run
@@ -225,3 +226,78 @@ def test_auto_never_takes_steered_moves(tmp_path: Path) -> None:
     assert SteeredMove.refusal_in(asked, run.simulation) is None
     assert SteeredMove not in possible_moves("auto", asked)
     assert possible_moves("steered", asked) == [SteeredMove]
+
+
+def test_auto_says_that_steered_moves_would_be_exact(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = []
+    for folder, is_flow in (("flow", True), ("other", False)):
+        system = CHAIN.system()
+        system.getForce(0).setUsesPeriodicBoundaryConditions(True)  # nothing is exact but these
+        run = make_run(tmp_path / folder, system=system)
+        sampler: Any = chain_flow(CHAIN, run.bias.variables) if is_flow else run.sampler
+        caplog.clear()
+        with caplog.at_level("INFO", "openmm_cgan"):
+            made = ProposalReporter(tmp_path / f"{folder}.csv", 20, sampler, run.bias)
+        assert made.mode == "seed"
+        told.append("mode='steered' would be exact" in caplog.text)
+    assert told == [True, False]
+
+
+# ---- a molecule
+
+
+def test_a_dipeptide_is_led_and_its_methyl_groups_stay(tmp_path: Path) -> None:
+    molecule, rng = alanine_dipeptide("C7eq"), np.random.default_rng(0)
+    text = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\nPRINT ARG=phi,psi FILE=C\n"
+    bias = PlumedBias(text, molecule.topology, temperature=T, directory=tmp_path)
+    bias.add_to(molecule.system)
+    integrator = openmm.LangevinMiddleIntegrator(T, 5.0, 0.002)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
+    simulation.context.setPositions(molecule.positions)
+    simulation.context.setVelocitiesToTemperature(T, 1)
+    bias.attach(simulation)
+    x = np.repeat(molecule.positions[None], 200, axis=0)
+    x += 0.003 * rng.standard_normal(x.shape)
+    frames = Frames.of_arrays(x, bias.cv_values(x), variables=bias.variables, temperature=T)
+    tiny = TrainingSettings(generator="FlowGenerator", steps=2, width=8, batch=16)
+    flow = ConditionalGenerator.fit(_turned(frames, rng), molecule.topology, tiny)
+    made = flow.torsion_map()
+    assert made.rows[:2].tolist() in (
+        [[*PHI_ATOMS], [*PSI_ATOMS]],
+        [[*PHI_ATOMS[::-1]], [*PSI_ATOMS[::-1]]],
+    )
+    assert sorted(made.folds.tolist()) == [1, 1, 3, 3, 3]
+    anywhere = dataclasses.replace(flow, cv_range=np.array([(-np.pi, np.pi)] * 2))
+    settings = ProposalSettings(switching_steps=300)
+    asked = Asked(anywhere, bias, "uniform", settings, 20)
+    start = Start(simulation, np.arange(22), molecule.positions, None, T)
+    move = SteeredMove.prepare(asked, start)
+    simulation.step(200)
+    here = simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
+    led, torsions = [], move.steering.values(here)
+    remembered = move.switching.made
+
+    def made_and_kept(*given: Any) -> Any:
+        led.append((given[3], remembered(*given)))
+        return led[-1][1]
+
+    move.switching.made = made_and_kept
+    for _ in range(4):
+        move.attempt(here, None, rng)
+    for places, switched in led:
+        found = move.steering.values(switched.positions)
+        assert np.abs(move.steering.ways(places, found))[:2].max() < 0.6
+        assert np.abs(move.steering.ways(torsions, found))[2:].max() < 1.0
+        assert abs(switched.change) < 400
+
+
+def _turned(frames: Frames, rng: np.random.Generator) -> Frames:
+    """Frames whose methyl groups are turned by a third of a circle at random."""
+    x = frames.positions.copy()
+    for hydrogens in ((0, 2, 3), (11, 12, 13), (19, 20, 21)):
+        for k in range(len(x)):
+            x[k, list(hydrogens)] = x[k, list(np.roll(hydrogens, rng.integers(3)))]
+    return dataclasses.replace(frames, positions=x)

@@ -78,7 +78,13 @@ def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> M
         except ValueError as error:  # of forces that only their energies tell, or without weight
             firsts = [other for other in firsts if other is not AnnealedMove]  # as the exact one
             log.warning("mode='auto' takes %r: %s", (*firsts, last)[0].mode, error)
+    if last is SeedMove and len(wanted) > 1 and _can_steer(asked, start.simulation):
+        log.info("mode='steered' would be exact, and may take long: docs/exact_proposals.md")
     return last.prepare(asked, start)
+
+
+def _can_steer(asked: Asked, simulation: Simulation) -> bool:
+    return SteeredMove.refusal(asked) is None and SteeredMove.refusal_in(asked, simulation) is None
 
 
 def _exact_or_annealed(exact: Move, annealed: AnnealedMove) -> Move:

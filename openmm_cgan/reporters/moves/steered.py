@@ -240,6 +240,11 @@ class SteeredMove:
             return PASSED
         return str(self.screen.check(positions[None, self._molecule])[0])
 
+    @property
+    def last_cost(self) -> float:
+        """-kT log of the last ratio that was judged [kJ/mol], negative where it was above one."""
+        return self._costs[-1] if self._costs else np.nan
+
     def summary(self) -> str:
         """How likely the last switches were accepted, and what they cost, in words."""
         if not self._costs:
