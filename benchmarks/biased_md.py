@@ -55,6 +55,40 @@ SOLVATED = {
     "METAD on two torsions": METAD.format(pace=PACE),
 }
 
+# actions that are native since, each alone; oxygens of 500 waters are 23-1522:3
+LATER = {
+    "COORDINATION of 500 oxygens, D_MAX, NLIST": "c: COORDINATION GROUPA=23-1522:3 "
+    "SWITCH={{RATIONAL R_0=0.3 D_MAX=0.6}} NLIST NL_CUTOFF=0.8 NL_STRIDE=10\n"
+    "RESTRAINT ARG=c AT=100 KAPPA=0.01\n",
+    "COORDINATIONNUMBER of 500 oxygens": "c: COORDINATIONNUMBER SPECIES=23-1522:3 "
+    "SWITCH={{RATIONAL R_0=0.3 D_MAX=0.6}} MEAN\nRESTRAINT ARG=c.mean AT=4 KAPPA=1\n",
+    "DISTANCES of the solute to 100 oxygens": "d: DISTANCES GROUPA=1-22 GROUPB=23-322:3 "
+    "MIN={{BETA=50}}\nRESTRAINT ARG=d.min AT=0.2 KAPPA=1\n",
+    "CONTACTMAP": "c: CONTACTMAP ATOMS1=1,15 ATOMS2=5,19 SWITCH={{RATIONAL R_0=0.4}} SUM\n"
+    "RESTRAINT ARG=c AT=1 KAPPA=1\n",
+    "PATHMSD of 20 models of the solute": "p: PATHMSD REFERENCE={path} LAMBDA=500\n"
+    "RESTRAINT ARG=p.sss,p.zzz AT=9,0 KAPPA=1,1\n",
+    "FIT_TO_TEMPLATE and a POSITION": "FIT_TO_TEMPLATE REFERENCE={pdb} TYPE=OPTIMAL\n"
+    "q: POSITION ATOM=23\nRESTRAINT ARG=q.x,q.y AT=1,1 KAPPA=1,1\n",
+    "WRAPAROUND and a distance": "WRAPAROUND AROUND=9 ATOMS=23-322 GROUPBY=3\n"
+    "d: DISTANCE ATOMS=9,23 NOPBC\nRESTRAINT ARG=d AT=1 KAPPA=1\n",
+    "FUNNEL_PS": "f: FUNNEL_PS LIGAND=23 REFERENCE={pdb} ANCHOR=9 POINTS=0,0,0,1,1,1\n"
+    "RESTRAINT ARG=f.lp,f.ld AT=1,1 KAPPA=1,1\n",
+    "ALPHABETA": "a: ALPHABETA ATOMS1=5,7,9,15 ATOMS2=7,9,15,17 REFERENCE=1\n"
+    "RESTRAINT ARG=a AT=1 KAPPA=1\n",
+    "PUCKERING": "p: PUCKERING ATOMS=5,7,9,11,15\nRESTRAINT ARG=p.amp AT=0.04 KAPPA=1\n",
+    "PROJECTION_ON_AXIS": "p: PROJECTION_ON_AXIS AXIS_ATOMS=5,15 ATOM=23\n"
+    "RESTRAINT ARG=p.proj,p.ext AT=1,1 KAPPA=1,1\n",
+    "ERMSD": "e: ERMSD REFERENCE={pdb} ATOMS=2,5,6,9,11,15\nRESTRAINT ARG=e AT=0.1 KAPPA=1\n",
+    "SORT": "d: DISTANCE ATOMS=1,15\ne: DISTANCE ATOMS=5,19\ns: SORT ARG=d,e\n"
+    "RESTRAINT ARG=s.1 AT=0.4 KAPPA=1\n",
+    "ABMD": TORSIONS + "ABMD ARG=phi,psi TO=1,1 KAPPA=1,1\n",
+    "PBMETAD on grids": TORSIONS + "PBMETAD ARG=phi,psi SIGMA=0.3,0.3 HEIGHT=1 BIASFACTOR=10 "
+    f"PACE={PACE} GRID_MIN=-pi,-pi GRID_MAX=pi,pi\n",
+    "OPES_EXPANDED of umbrellas": TORSIONS + "x: ECV_UMBRELLAS_LINE ARG=phi,psi SIGMA=0.3 "
+    "CV_MIN=-2,-1 CV_MAX=-1,2\nOPES_EXPANDED ARG=x.phi,x.psi PACE=500\n",
+}  # fmt: skip
+
 Step = Callable[[int], Any]
 
 
@@ -118,6 +152,20 @@ def evaluated(text: str, backend: str, molecule: Molecule, platform: str) -> Ste
             ask()
 
     return repeat
+
+
+def write_path(folder: Path) -> Path:
+    """The PDB file of 20 models of the solute, each a little farther from it."""
+    path, rng = folder / "path.pdb", np.random.default_rng(0)
+    model, lines = 10 * vacuum().positions, []
+    for _ in range(20):
+        for serial, (x, y, z) in enumerate(model, start=1):
+            place = f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00  1.00"
+            lines.append(f"ATOM  {serial:5d}  C   ALA A   1    {place}")
+        lines.append("END")
+        model = model + 0.1 * rng.normal(size=model.shape)
+    path.write_text("\n".join([*lines, ""]))
+    return path
 
 
 def write_solute(folder: Path) -> Path:

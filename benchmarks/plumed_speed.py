@@ -36,6 +36,7 @@ import openmm
 from alanine import bias_variables
 from biased_md import (
     CALLED_BACK,
+    LATER,
     METAD,
     ON_ENERGY,
     PACE,
@@ -49,9 +50,11 @@ from biased_md import (
     plain,
     solvated,
     vacuum,
+    write_path,
     write_solute,
 )
 from openmm import app, unit
+from provenance import provenance
 
 from openmm_cgan.plumed.input.language import read_statements
 from openmm_cgan.plumed.libplumed import plugin
@@ -179,6 +182,44 @@ def rate_rows(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def product_of_torsions(molecule: Molecule, platform: str) -> Step:
+    """A CustomCVForce of phi and psi that is next to nothing: the least that METAD can cost."""
+    force = openmm.CustomCVForce("1e-3*phi*psi")
+    for name, atoms in (("phi", (4, 6, 8, 14)), ("psi", (6, 8, 14, 16))):
+        torsion = openmm.CustomTorsionForce("theta")
+        torsion.addTorsion(*atoms)
+        force.addCollectiveVariable(name, torsion)
+    molecule.system.addForce(force)
+    return make_simulation(molecule, platform).step
+
+
+def limit_rows(rounds: int) -> list[dict[str, Any]]:
+    """What METAD costs in vacuum, part by part, in turns of one run."""
+    runs = {
+        "plain MD": plain(vacuum(), "Reference"),
+        "RESTRAINT": biased(RESTRAINT, "native", vacuum(), "Reference"),
+        "a CustomCVForce of both torsions": product_of_torsions(vacuum(), "Reference"),
+        "METAD before its first hill": biased(
+            METAD.format(pace=NEVER), "native", vacuum(), "Reference"
+        ),
+        f"METAD, PACE={PACE}": biased(METAD.format(pace=PACE), "native", vacuum(), "Reference"),
+    }
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(2 * rounds + 1):
+        for name, run in runs.items():
+            taken = microseconds(run, 5 * PACE)
+            if turn:
+                times[name].append(taken)
+    rows = []
+    for name, taken in list(times.items())[1:]:
+        pairs = list(zip(times["plain MD"], taken, strict=True))
+        ratio = statistics.median(one / other for one, other in pairs)
+        cost = statistics.median(other - one for one, other in pairs)
+        title = f"MD rate over plain MD, vacuum, Reference platform, in one run: {name}"
+        rows.append(row(title, ratio, "ratio", "", None, {"us a step more": cost}))
+    return rows
+
+
 def hill_rows(rounds: int) -> list[dict[str, Any]]:
     def cost(make: Callable[[int], Step]) -> float:
         return compare(make(HILL_PACE), make(NEVER), rounds, 1000)[1] * HILL_PACE / 1000
@@ -236,11 +277,11 @@ def energy_rows(rounds: int) -> list[dict[str, Any]]:
 def evaluation_rows(repeats: int) -> list[dict[str, Any]]:
     rows = []
     folder = Path(tempfile.mkdtemp())
-    solute = write_solute(folder)
-    for name, text in SOLVATED.items():
+    files = {"pdb": write_solute(folder), "path": write_path(folder)}
+    for name, text in (SOLVATED | LATER).items():
         times = {}
         for backend in ("native", "kernel"):
-            ask = evaluated(text.format(pdb=solute), backend, solvated(), "CPU")
+            ask = evaluated(text.format(**files), backend, solvated(), "CPU")
             ask(1)
             found = []
             for _ in range(repeats):
@@ -326,7 +367,16 @@ def main() -> None:
     parser.add_argument(
         "--only",
         nargs="*",
-        choices=("rates", "hills", "callbacks", "energy", "evaluations", "kernel", "large"),
+        choices=(
+            "rates",
+            "limits",
+            "hills",
+            "callbacks",
+            "energy",
+            "evaluations",
+            "kernel",
+            "large",
+        ),
     )
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
@@ -334,15 +384,18 @@ def main() -> None:
     rounds = arguments.rounds
     groups: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "rates": lambda: rate_rows(rounds),
+        "limits": lambda: limit_rows(rounds),
         "hills": lambda: hill_rows(rounds),
         "callbacks": lambda: callback_rows(rounds),
         "energy": lambda: energy_rows(rounds),
-        "evaluations": lambda: evaluation_rows(200),
+        "evaluations": lambda: evaluation_rows(60),
         "kernel": lambda: kernel_rows(rounds),
         "large": lambda: large_rows(rounds),
     }
+    made_by = provenance()
     rows = [each for name in arguments.only or groups for each in groups[name]()]
     for each in rows:
+        each["made"] = made_by
         each["command"] = f"python {' '.join(sys.argv)}"
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -14,6 +14,7 @@ from openmm_cgan.frames import Frames
 from openmm_cgan.free_energy.differences import StateDifference
 
 CELLS = 12  # along each CV
+STAYED = 5  # frames in a state that make an arrival
 OFTEN = 0.02  # of the hot frames, in a place that no biased run has seen
 
 
@@ -48,8 +49,21 @@ def coverage_of(
 
 
 def crossings(sides: NDArray[np.int64]) -> int:
-    """How often a run went from state 0 to state 1 or back; what is in neither is on its way."""
-    return int((np.diff(sides[sides >= 0]) != 0).sum())
+    """How often a run went from one state to the other and stayed.
+
+    A run on the border of two states is in each by turns, and goes nowhere.
+
+    Parameters
+    ----------
+    sides : ndarray of int, shape (n_frames,)
+        0 and 1, -1 in neither, in the order of time.
+    """
+    if len(sides) < STAYED:
+        return 0
+    windows = np.lib.stride_tricks.sliding_window_view(sides, STAYED)
+    arrived = windows[(windows == windows[:, :1]).all(axis=1), 0]
+    arrived = arrived[arrived >= 0]
+    return int((np.diff(arrived) != 0).sum())
 
 
 def new_share(cvs: NDArray[np.float64], variables: Sequence[CollectiveVariable]) -> float:

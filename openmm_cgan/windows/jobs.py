@@ -11,7 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol, runtime_checkable
 
-from openmm_cgan.windows.run_files import read_record
+from openmm_cgan.windows.run_files import is_finished, read_record
 from openmm_cgan.windows.worker import run_window
 
 logger = logging.getLogger("openmm_cgan")
@@ -43,10 +43,16 @@ def records_of(
             except RuntimeError as error:  # another process has it
                 yield folder, read_record(Path(folder)) | _failed(str(error))
         return
+    waiting = []
+    for folder in folders:  # who has ended waits in no queue to be told so
+        if (record := _finished(folder)) is None:
+            waiting.append(folder)
+        else:
+            yield folder, record
     with contextlib.ExitStack() as pools:
         jobs = _Jobs(executor, pools, (platform, threads))
-        losses = _Losses(folders, max_losses)
-        for folder in folders:
+        losses = _Losses(waiting, max_losses)
+        for folder in waiting:
             jobs.begin(folder)
         try:
             yield from _ended(jobs, losses)
@@ -68,6 +74,14 @@ def _ended(jobs: _Jobs, losses: _Losses) -> Iterator[tuple[str, dict[str, Any]]]
                 continue
             record = read_record(Path(folder)) | _failed(f"its worker was lost: {why}")
         yield folder, record
+
+
+def _finished(folder: str) -> dict[str, Any] | None:
+    """The record of a window that is at its end; None of one that is not, or can not be read."""
+    with contextlib.suppress(OSError, ValueError):
+        if is_finished(record := read_record(Path(folder))):
+            return record
+    return None
 
 
 def _failed(why: str) -> dict[str, Any]:

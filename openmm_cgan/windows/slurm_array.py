@@ -186,7 +186,8 @@ def _has_ended(task: _Task, alive: set[tuple[str, int]]) -> bool:
         return False
     job, index = task.place
     task.future.set_exception(RuntimeError(
-        f"task {index} of {job} ended before its window did (status {record['status']}); see "
+        f"task {index} of {job} ended before its window did, which is {record['status']} "
+        f"at step {record['step']:,}; see "
         f"{task.window.parent / FOLDER / job}-{index}.out"
     ))  # fmt: skip
     return True

@@ -36,7 +36,7 @@ def test_a_killed_run_ends_as_the_one_that_was_left_alone(tmp_path: Path) -> Non
 
 def test_a_run_that_hangs_is_an_error_and_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.kill_resume.PATIENCE", 0.05)
-    child = subprocess.Popen(["sleep", "600"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     with pytest.raises(RuntimeError, match="has not ended"):
         ended(child.pid)
     assert child.poll() is not None

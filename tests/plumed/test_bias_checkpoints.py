@@ -293,6 +293,33 @@ def test_nothing_is_changed_where_one_keeper_can_not_go_on(tmp_path):
     assert (simulation.currentStep, simulation.reporters) == (0, [])
 
 
+def test_a_restored_run_counts_with_the_temperature_of_its_simulation(tmp_path):
+    """As one that is attached: nothing else says one."""
+    text = PHI_PSI + INPUTS["METAD"]
+
+    def begun():
+        molecule = alanine_dipeptide("C7eq")
+        bias = PlumedBias(text, directory=tmp_path)
+        bias.add_to(molecule.system)
+        simulation = langevin(molecule.topology, molecule.system, 11)
+        simulation.context.setPositions(molecule.positions)
+        return bias, simulation
+
+    bias, simulation = begun()
+    bias.attach(simulation)
+    simulation.step(70)
+    save_run(tmp_path / "run.chk", simulation, {"bias": bias})
+    simulation.step(50)
+    expected = phase_point(simulation)
+    bias.close()
+    bias, simulation = begun()
+    restore_run(tmp_path / "run.chk", simulation, {"bias": bias})
+    assert bias.temperature == 300
+    simulation.step(50)
+    bias.close()
+    np.testing.assert_array_equal(phase_point(simulation), expected)
+
+
 def test_what_is_left_in_a_checkpoint_is_told(tmp_path, caplog):
     text = PHI_PSI + INPUTS["METAD"]
     bias, simulation, rows = run_with_rows(text, tmp_path)

@@ -26,6 +26,17 @@ from tests.cases.other_processes import PATIENCE
 SHORT = TrainingSettings(generator="FlowGenerator", steps=10, batch=32, width=16, report_every=10)
 
 
+EAGER = (
+    "from openmm_cgan.reporters import learner; learner.NICENESS = 0; learner.train_from_stdin()"
+)
+
+
+@pytest.fixture(autouse=True)
+def eager_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where tests fill all cores, a worker that lets everybody go first waits for minutes."""
+    monkeypatch.setattr("openmm_cgan.reporters.learner.WORKER", EAGER)
+
+
 @dataclasses.dataclass
 class Learning:
     run: Run

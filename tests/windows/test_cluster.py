@@ -242,7 +242,7 @@ def test_a_slurm_that_does_not_answer_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for command in ("squeue", "sbatch"):
-        (tmp_path / command).write_text("#!/bin/sh\nexec sleep 600\n")
+        (tmp_path / command).write_text(f"#!{sys.executable}\nimport time\ntime.sleep(600)\n")
         (tmp_path / command).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(slurm_array, "PATIENCE", 0.2)
@@ -264,6 +264,7 @@ def test_who_waits_for_an_array_that_breaks_hears_of_it_beside_what_has_ended(
         raise OSError("stale file handle")
 
     monkeypatch.setattr(slurm_array, "_has_ended", breaking)
+    monkeypatch.setattr(slurm_array, "living", set)
     monkeypatch.setattr(slurm_array, "_submit", lambda *_: "")
     folders = prepared(alanine, tmp_path / "windows", 2)
     with SlurmArray(ARRAY, folders[0].parent, poll=0.05) as array:
@@ -363,6 +364,16 @@ def test_windows_are_judged_on_as_runs_are(alanine: Molecule, tmp_path: Path) ->
         runs_in([tmp_path / "empty"])
 
 
+def test_windows_that_have_ended_are_given_to_no_worker(
+    alone: list[Path], slurm: Path, tmp_path: Path
+) -> None:
+    """Their tasks would wait in a queue to be told so."""
+    with SlurmArray(ARRAY, alone[0].parent, poll=0.05) as array:
+        results = run_prepared(alone, alone[0].parent, array, platform="Reference")
+    assert [result.status for result in results] == ["finished"] * 3
+    assert submissions(slurm) == 0
+
+
 class Telling(Executor):
     """Says what platform its workers are told."""
 
@@ -410,7 +421,7 @@ needs_parsl = pytest.mark.skipif(find_spec("parsl") is None, reason="needs Parsl
 def test_parsl_that_does_not_start_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = subprocess.Popen(["sleep", "600"])
+    begun = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
     class Unreachable:
         def __init__(self, config: Any) -> None:

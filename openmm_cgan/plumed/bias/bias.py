@@ -225,7 +225,6 @@ class PlumedBias:
             is of another input.
         """
         self._require_attachable(simulation)
-        self.temperature = with_temperature(self._engine, simulation)
         if checkpoint is not None:
             refuse(self._engine.why_not_saved)
             restore_run(Path(checkpoint), simulation, {BIAS: self})
@@ -242,6 +241,7 @@ class PlumedBias:
         self._presence.require_in(simulation)
         self._presence.require_own_groups()
         require_felt(simulation.integrator, self.force_groups())
+        self.temperature = with_temperature(self._engine, simulation)
 
     def _begin(self, simulation: Simulation, begun: bool) -> None:
         """Act from now on; the step where the Simulation stands may have been updated before."""

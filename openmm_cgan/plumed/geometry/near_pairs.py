@@ -166,9 +166,11 @@ def _holds(
     listed: _Listed, a: np.ndarray, b: np.ndarray, box: np.ndarray | None, reach: float
 ) -> bool:
     """Whether no pair can have come within reach since a list was made."""
-    if listed.reach != reach or (listed.box is None) != (box is None):
-        return False
-    if box is not None and listed.box is not None and not np.array_equal(listed.box, box):
+    if box is None or listed.box is None:
+        is_other = box is not listed.box
+    else:
+        is_other = not np.array_equal(listed.box, box)
+    if is_other or listed.reach != reach:
         return False
     ends = ((a, listed.a),) if a is b else ((a, listed.a), (b, listed.b))
     return all(((x - y) ** 2).sum(axis=1).max(initial=0.0) < SKIN**2 / 4 for x, y in ends)

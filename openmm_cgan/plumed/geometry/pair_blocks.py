@@ -137,7 +137,12 @@ class PointPairs:
 
     def is_dense(self, a: np.ndarray, b: np.ndarray, box: np.ndarray | None, reach: float) -> bool:
         """Whether `near` would save nothing; the positions and the box of this frame alone say."""
-        return len(a) * len(b) <= BLOCK or is_crowded(a, b, box, reach)
+        return self.are_few or is_crowded(a, b, box, reach)
+
+    @property
+    def are_few(self) -> bool:
+        """Whether all pairs are one block; of many frames they are quicker all at once."""
+        return len(self.first) * len(self.second) <= BLOCK
 
     def near(
         self, a: np.ndarray, b: np.ndarray, box: np.ndarray | None, reach: float

@@ -31,16 +31,32 @@ ELSEWHERE |= {"ECV_MULTITHERMAL_MULTIBARIC", "ECV_UMBRELLAS_FILE", "ECV_CUSTOM"}
 STATIC = {name: text for name, text in (CASES | MOLECULES).items() if "METAD" not in text}
 
 
-@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def serialised(force):
+    """What tells whether two forces are the same; nothing does for some in Python."""
+    try:
+        return openmm.XmlSerializer.serialize(force)
+    except openmm.OpenMMException:
+        return None
+
+
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("text", STATIC.values(), ids=STATIC.keys())
-def test_gradients_of_the_torch_values_are_the_forces(text, box, large, tmp_path, monkeypatch):
-    if large:  # other forces are chosen for large systems
-        monkeypatch.setattr(system_box, "LARGE", 0)
+def test_gradients_of_the_torch_values_are_the_forces(text, box, tmp_path, monkeypatch):
     text = text.format(pbc="", **reference_pdbs(tmp_path))
-    bias = PlumedBias(text + "\n", backend="native")
-    system = make_system(box)
-    bias.add_to(system)
+    seen = []
+    for large in (False, True):
+        if large:  # other forces are chosen for large systems, of some variables
+            monkeypatch.setattr(system_box, "LARGE", 0)
+        bias = PlumedBias(text + "\n", backend="native")
+        system = make_system(box)
+        bias.add_to(system)
+        forces = [serialised(force) for force in system.getForces()]
+        if forces != seen or None in forces:
+            require_gradients(bias, system, box)
+        seen = forces
+
+
+def require_gradients(bias, system, box):
     platform = openmm.Platform.getPlatformByName("Reference")
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
     frames = random_frames(box, np.random.default_rng(7), 4)

@@ -11,7 +11,7 @@ from openmm_cgan.plumed.actions.variables import contacts
 from openmm_cgan.plumed.geometry import near_pairs, pair_blocks
 from openmm_cgan.plumed.geometry.lattices import nearest_image
 from openmm_cgan.plumed.geometry.near_pairs import PairList, is_crowded, pairs_within
-from openmm_cgan.plumed.input.language import read_statements
+from openmm_cgan.plumed.input.language import PlumedInputError, read_statements
 
 EDGES = np.array([2.2, 2.6, 3.0])
 TILTED = np.diag(EDGES) + np.array([[0, 0, 0], [0.7, 0, 0], [-0.9, 0.8, 0]])
@@ -177,3 +177,33 @@ def test_a_list_that_plumed_cuts_short_is_told(words, level, caplog):
     read_actions(read_statements(f"c: COORDINATION GROUPA=1-4 GROUPB=5-9 {words}", "<input>"))
     assert [record.levelname for record in caplog.records] == ([level] if level else [])
     assert all("NL_CUTOFF" in record.getMessage() for record in caplog.records)
+
+
+LIQUID = (
+    "c: COORDINATION GROUPA=1-4000 SWITCH={CUBIC D_0=0.3 D_MAX=0.4}",
+    "c: COORDINATIONNUMBER SPECIES=1-4000 SWITCH={CUBIC D_0=0.3 D_MAX=0.4} SUM",
+)
+
+
+@pytest.mark.parametrize("text", LIQUID)
+def test_of_millions_of_pairs_the_near_ones_are_listed(text):
+    """Against all pairs of one atom after the other."""
+    (action,) = read_actions(read_statements(text, "<input>"))
+    positions, edge = np.random.default_rng(6).random((4000, 3)) * 4.0, 4.0
+    expected = 0.0
+    for k in range(3999):
+        gaps = positions[k + 1 :] - positions[k]
+        gaps -= edge * np.round(gaps / edge)
+        x = (np.sqrt((gaps**2).sum(axis=1)).clip(0.3, 0.4) - 0.3) / 0.1
+        expected += ((x - 1) ** 2 * (1 + 2 * x)).sum()
+    expected *= 2 if "NUMBER" in text else 1
+    value, gradient = action.gradient(0, positions, np.eye(3) * edge)
+    assert value == pytest.approx(expected, rel=1e-10)
+    assert abs(gradient.sum()) < 1e-6 < abs(gradient).max()
+    frames = np.stack([positions, positions + 1.0])
+    assert action.values(frames, np.eye(3) * edge)[0] == pytest.approx([value] * 2, rel=1e-10)
+    with pytest.raises(ValueError, match="all at once"):
+        action.values(torch.tensor(positions))
+    spread = text.replace("CUBIC D_0=0.3 D_MAX=0.4", "RATIONAL R_0=0.3")
+    with pytest.raises(PlumedInputError, match="000 pairs"):
+        read_actions(read_statements(spread, "<input>"))

@@ -29,7 +29,8 @@ from openmm_cgan.plumed.input.expressions import namespace
 
 log = logging.getLogger("openmm_cgan")
 
-MAX_PAIRS = 2_000_000
+MAX_PAIRS = 2_000_000  # all at once
+MOST_PAIRS = 200_000_000  # of which the near ones are listed
 # With NLIST and at least so many pairs, a list of the near ones is kept: as a force of OpenMM's
 # each pair takes 20 to 100 ns of a processor at every step, near or not
 LISTED_PAIRS = 100_000
@@ -200,9 +201,9 @@ class Coordination(PairSum):
         self.zipped: bool = options["PAIR"]
         self.groups: tuple[tuple[Site, ...], tuple[Site, ...] | None] = groups
         self._listed = bool(options["NLIST"] or options["NLISTCELLS"]) and not self.zipped
+        self.switch = switch_of(self, options)
         self._count = self._number_of_pairs(*groups)
         self._refuse_fixed_pairs("GROUPA")
-        self.switch = switch_of(self, options)
         self._tell_of_cutoff(options["NL_CUTOFF"])
 
     def _tell_of_cutoff(self, cutoff: float | None) -> None:
@@ -229,13 +230,24 @@ class Coordination(PairSum):
         if self.zipped and (b is None or len(a) != len(b)):
             raise self.error("PAIR", "GROUPA and GROUPB must have as many atoms")
         count = len(a) * (len(a) if b is None else len(b))
-        if not self.zipped and count > MAX_PAIRS:
-            raise self.not_native("GROUPA", f"{count} pairs, natively {MAX_PAIRS} at most")
+        most = MOST_PAIRS if math.isfinite(self.reach) else MAX_PAIRS
+        if not self.zipped and count > most:
+            raise self.not_native("GROUPA", f"{count} pairs, natively {most} at most")
         return count
+
+    @property
+    def _is_too_long(self) -> bool:
+        """Whether all pairs at once are too many."""
+        return not self.zipped and self._count > MAX_PAIRS
 
     @cached_property
     def pairs(self) -> list[tuple[Site, Site]]:  # type: ignore[override]
         a, b = self.groups
+        if self._is_too_long:
+            raise ValueError(
+                f"{self.statement.location}: COORDINATION {self.label}: {self._count} pairs are "
+                f"too many to be worked out all at once, as tensors are; {MAX_PAIRS} at most"
+            )
         if b is None:
             pairs = [(a[i], a[j]) for i in range(len(a)) for j in range(i + 1, len(a))]
         elif self.zipped:
@@ -246,7 +258,7 @@ class Coordination(PairSum):
 
     def _in_python(self, box: BoxKind) -> bool:
         near = self.reach + SKIN < FILLED * box.safe and math.isfinite(self.reach)
-        if self._listed and near and self._count >= LISTED_PAIRS:
+        if self._is_too_long or (self._listed and near and self._count >= LISTED_PAIRS):
             return True
         return super()._in_python(box)
 
@@ -273,6 +285,8 @@ class Coordination(PairSum):
 
     def value(self, positions: Any, box: Any = None) -> Any:
         if self.zipped or not isinstance(positions, np.ndarray):
+            return super().value(positions, box)
+        if positions.ndim > 2 and self._blocks.are_few:
             return super().value(positions, box)
         if positions.ndim > 2:
             return self._value_of_frames(positions, box)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import Given, Keyword, Scope
-from openmm_cgan.plumed.actions.variables.contacts import switch_of
+from openmm_cgan.plumed.actions.variables.contacts import MOST_PAIRS, switch_of
 from openmm_cgan.plumed.actions.variables.many import EACH, ManyVariable, lengths_of
 from openmm_cgan.plumed.actions.variables.reductions import (
     REDUCTION_KEYWORDS,
     Reduction,
     read_reductions,
 )
+from openmm_cgan.plumed.actions.variables.variable import Site
 from openmm_cgan.plumed.geometry.pair_blocks import NearVectors, PointPairs
 from openmm_cgan.plumed.input.expressions import namespace
 
-MAX_PAIRS = 500_000
+MAX_PAIRS = 500_000  # all at once
 
 
 class CoordinationNumber(ManyVariable):
@@ -46,13 +48,32 @@ class CoordinationNumber(ManyVariable):
         if (single is None) == (a is None) or (a is None) != (b is None):
             raise self.error(self.name, "give SPECIES, or SPECIESA and SPECIESB")
         atoms, others = (single, single) if a is None else (a, b)
-        if len(atoms) * len(others) > MAX_PAIRS:
-            raise self.not_native("SPECIES", f"more than {MAX_PAIRS} pairs")
-        self.arrows = [[(x, y) for y in others] for x in atoms]
         self.switch = switch_of(self, options)
+        most = MOST_PAIRS if math.isfinite(self.switch.d_max) else MAX_PAIRS
+        self._count = len(atoms) * len(others)
+        if self._count > most:
+            raise self.not_native("SPECIES", f"more than {most} pairs")
         moments = [_moment(self, number) for number in options["MOMENTS"] or ()]
         self.reductions = (*moments, *read_reductions(self, given))
         self._species, self._others = tuple(atoms), tuple(others)
+
+    @cached_property
+    def arrows(self) -> list[list[tuple[Site, Site]]]:  # type: ignore[override]
+        if self._count > MAX_PAIRS:
+            raise ValueError(
+                f"{self.statement.location}: {self.name} {self.label}: of its {self._count} pairs "
+                f"too many are near, or are asked for all at once; {MAX_PAIRS} at most"
+            )
+        return [[(x, y) for y in self._others] for x in self._species]
+
+    @property
+    def n_elements(self) -> int:
+        return len(self._species)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        first, *rest = self._species
+        return tuple(dict.fromkeys([first, *self._others, *rest]))
 
     def enter(self, scope: Scope) -> None:
         """Tell its atoms too, which PLUMED takes its label for as a group."""
@@ -109,9 +130,20 @@ class CoordinationNumber(ManyVariable):
         return np.bincount(near.first, values, len(self._species)), slopes / unit
 
     def values(self, positions: Any, box: Any = None) -> tuple[Any, ...]:
+        if isinstance(positions, np.ndarray) and positions.ndim > 2 and not self._pairs.are_few:
+            return self._values_of_frames(positions, box)
         if (near := self._near(positions, box)) is None:
             return super().values(positions, box)
         return self._outputs_of(self._counts(near)[0])
+
+    def _values_of_frames(self, positions: np.ndarray, box: np.ndarray | None) -> tuple[Any, ...]:
+        """One after the other: all pairs of all frames would not stay in the cache."""
+        shape, frames = positions.shape[:-2], positions.reshape(-1, *positions.shape[-2:])
+        boxes: Any = [None] * len(frames)
+        if box is not None:
+            boxes = np.broadcast_to(box, (*shape, 3, 3)).reshape(-1, 3, 3)
+        rows = [self.values(frame, edges) for frame, edges in zip(frames, boxes, strict=True)]
+        return tuple(np.array(column).reshape(shape) for column in zip(*rows, strict=True))
 
     def _listed_pulls(
         self, index: int, near: NearVectors

@@ -60,11 +60,16 @@ class ManyVariable(Variable):
         ValueError
             If they are too many.
         """
-        if len(self.arrows) > MAX_ELEMENTS:
-            message = f"'{name}' has {len(self.arrows)} elements, natively {MAX_ELEMENTS} at most"
+        if self.n_elements > MAX_ELEMENTS:
+            message = f"'{name}' has {self.n_elements} elements, natively {MAX_ELEMENTS} at most"
             raise NotNativeError(message)
         self.is_vector = True
         return self._element_values
+
+    @property
+    def n_elements(self) -> int:
+        """How many elements there are."""
+        return len(self.arrows)
 
     @cached_property
     def sites(self) -> tuple[Site, ...]:
@@ -85,7 +90,7 @@ class ManyVariable(Variable):
     @cached_property
     def _element_values(self) -> tuple[Value, ...]:
         name = self.vector_name.format(label=self.label)
-        return elements_of(name, self.unit, len(self.arrows))
+        return elements_of(name, self.unit, self.n_elements)
 
     # ---- the elements
 
@@ -139,7 +144,7 @@ class ManyVariable(Variable):
         made = tuple(reduction.value(elements) for reduction in self.reductions)
         if not self.is_vector:
             return made
-        return (*made, *(elements[..., k] for k in range(len(self.arrows))))
+        return (*made, *(elements[..., k] for k in range(self.n_elements)))
 
     def _pulls(
         self, index: int, positions: np.ndarray, box: np.ndarray | None
