@@ -53,13 +53,8 @@ class ProposalReporter:
 
     In mode "exact" the current configuration and fresh candidates compete every ``reportInterval``
     steps by their weights (`ExactMove`), in mode "annealed" after some steps that mend each
-<<<<<<< HEAD
-    (`AnnealedMove`), in mode "local" those of a part, the rest staying where it is (`LocalMove`).
-    In mode "steered" torsions are led by force (`SteeredMove`). All are exact, nothing need settle.
-=======
     (`AnnealedMove`), in mode "local" those of a part, the rest staying where it is (`LocalMove`);
     in "steered" torsions are led by force (`SteeredMove`). All are exact, nothing need settle.
->>>>>>> main
 
     In mode "seed" a target is chosen every ``reportInterval`` steps, a batch of configurations is
     generated at it and screened, and one that passed is healed in a second Context and judged
@@ -87,13 +82,8 @@ class ProposalReporter:
         run has been least, listed, or a function ``(visited, rng) -> target``.
     mode : {"auto", "exact", "annealed", "local", "steered", "seed"}
         "exact" needs a known density of all atoms, no periodic box, and a bias that is a function
-<<<<<<< HEAD
-        of the CVs, "annealed" a flow as well; "local" a density of a part, "steered" of torsions.
-        "auto" takes of the first two what gives most for an energy, else "local", "seed", and logs.
-=======
         of the CVs, "annealed" a flow as well; in any box "local" needs a density of a part,
         "steered" one of torsions. "auto" takes the best of the first two, else "local", "seed".
->>>>>>> main
     append : bool
         Append to the file of an earlier run. If that is gone on with from an earlier step, rows
         later than the step are left out, and all are kept in ``later.NAME``.
