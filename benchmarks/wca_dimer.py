@@ -1,22 +1,11 @@
 """Nilmeier's dimer in a dense WCA fluid: switches of its bond beside moves at once, and the truth.
 
-<<<<<<< HEAD
 Two of 216 particles that only repel each other (WCA with argon's size, reduced density 0.96, 0.824
 kT) are bonded in two states, compact and extended, 5 kT of the bond between them [1]_. A bond that
 is stretched at once meets a neighbour; led there while the fluid makes room it is accepted.
 
 The switches are those of mode="steered", of a distance in place of torsions: beside the bond r
 z ~ Normal(r, kT/kappa), z' near one state or the other, judged by min(1, q(z)/q(z') exp(-dH/kT)).
-=======
-Two particles of a fluid of 216 that only repel each other (WCA, argon's size, reduced density
-0.96, 0.824 kT) are bonded in two states, compact and extended, with a barrier of 5 kT between
-them. Dynamics alone rarely goes from one to the other; a move at once of the bond by the distance
-of the two states meets a neighbour; one that is led there while the fluid makes room is accepted
-[1]_.
-
-The bond is led by the switches of mode="steered" with places z for a distance: q(z') draws the
-other state evenly, and all is judged by min(1, q(z)/q(z') exp(-dH/kT)).
->>>>>>> main
 
     bond         shares of the extended state in runs that start in either state, with switches
                  between stretches of dynamics, and from a run without barrier, reweighted
