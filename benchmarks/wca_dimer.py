@@ -8,10 +8,10 @@ The switches are those of mode="steered", of a distance in place of torsions: be
 z ~ Normal(r, kT/kappa), z' near one state or the other, judged by min(1, q(z)/q(z') exp(-dH/kT)).
 
     bond         shares of the extended state in runs that start in either state, with switches
-                 between stretches of dynamics, and from a run without barrier, reweighted
+                 between stretches of dynamics, and from umbrella windows by MBAR
     acceptance   changes of state an attempt, at once and by switches of more and more steps
 
-    python benchmarks/wca_dimer.py [--moves 60] [--json FILE]
+    python benchmarks/wca_dimer.py [--moves 100] [--json FILE]
 
 .. [1] J. P. Nilmeier, G. E. Crooks, D. D. L. Minh, J. D. Chodera, Proc. Natl. Acad. Sci. USA 108,
    E1009 (2011), doi 10.1073/pnas.1106094108.
@@ -31,6 +31,7 @@ from openmm import app, unit
 from provenance import in_words, provenance
 
 from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.free_energy.mbar import solve_mbar
 from openmm_cgan.free_energy.samples import statistical_inefficiency
 from openmm_cgan.potentials import system_without
 from openmm_cgan.reporters.moves.steering import Steering
@@ -47,8 +48,9 @@ BETWEEN = TOUCH + HALF  # nm: top of the barrier
 TIME_STEP = 0.005 * SIGMA * (MASS / EPSILON) ** 0.5  # ps
 KAPPA = 100 * KT / HALF**2  # kJ/mol/nm^2: places a tenth of half the way about the bond
 NEAR = 0.2 * HALF  # nm: how far from a state it is drawn
-WALL = 1e4  # kJ/mol/nm^2
-FREE, PACE = 200, 20  # steps between two moves, and between two distances of a run without barrier
+HOLD = 40 * KT / HALF**2  # kJ/mol/nm^2: force constant of windows
+WINDOWS, PARTS = 13, 4  # windows, and parts of each whose spread is the error
+FREE, PACE = 200, 10  # steps between two moves, and between two distances of a window
 
 
 def well(r: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -69,6 +71,8 @@ def system_of(form: str) -> openmm.System:
         system.addParticle(MASS)
         repulsion.addParticle()
     repulsion.addExclusion(0, 1)
+    if "centre" in form:
+        bond.addGlobalParameter("centre", TOUCH)
     bond.addBond(0, 1)
     system.addForce(repulsion)
     system.addForce(bond)
@@ -76,8 +80,7 @@ def system_of(form: str) -> openmm.System:
 
 
 DOUBLE_WELL = f"{HEIGHT}*(1 - (r - {BETWEEN})^2/{HALF}^2)^2"
-LOW, HIGH = TOUCH - 0.7 * HALF, TOUCH + 2.7 * HALF  # of the run without barrier
-FLAT = f"0.5*{WALL}*(min(r - {LOW}, 0)^2 + max(r - {HIGH}, 0)^2)"
+HELD = f"0.5*{HOLD}*(r - centre)^2"
 
 
 def simulation_of(form: str, seed: int, extended: bool = False) -> app.Simulation:
@@ -181,20 +184,29 @@ def chain(
     return kept, np.array([bond_of(x) > BETWEEN for x in kept])
 
 
-def without_barrier(steps: int, seed: int) -> tuple[float, float]:
-    """Share of the extended state from a run between walls, weighted by the bond's energy."""
-    simulation = simulation_of(FLAT, seed)
-    r = []
-    for _ in range(steps // PACE):
-        simulation.step(PACE)
-        r.append(bond_of(positions_of(simulation)))
-    bonds = np.array(r)
-    inside = (bonds > LOW) & (bonds < HIGH)  # beyond them the bond's energy is above 16 kT
-    weights = np.where(inside, np.exp(-well(bonds) / KT), 0.0)
-    share = float((weights * (bonds > BETWEEN)).sum() / weights.sum())
-    off = weights * ((bonds > BETWEEN) - share)
-    g = statistical_inefficiency(bonds[:, None])
-    return share, float(off.std() * np.sqrt(g / len(off)) / weights.mean())
+def by_windows(steps: int, seed: int) -> tuple[float, float]:
+    """Share of the extended state from windows along a bond without energy, joined by MBAR."""
+    simulation = simulation_of(HELD, seed)
+    centres = np.linspace(TOUCH - 0.4 * HALF, TOUCH + 2.4 * HALF, WINDOWS)
+    bonds = np.zeros((WINDOWS, steps // PACE))
+    for window, centre in enumerate(centres):
+        simulation.context.setParameter("centre", centre)
+        simulation.step(steps // 5)
+        for k in range(bonds.shape[1]):
+            simulation.step(PACE)
+            bonds[window, k] = bond_of(positions_of(simulation))
+    parts = [_share(part, centres) for part in np.array_split(bonds, PARTS, axis=1)]
+    return _share(bonds, centres), float(np.std(parts, ddof=1) / np.sqrt(PARTS))
+
+
+def _share(bonds: NDArray[np.float64], centres: NDArray[np.float64]) -> float:
+    """Of the extended state, of bonds (n_windows, n) [nm] that were held at centres."""
+    r, states = bonds.ravel(), np.repeat(np.arange(len(bonds)), bonds.shape[1])
+    held = 0.5 * HOLD * (r - centres[:, None]) ** 2 / KT
+    _, log_weights = solve_mbar(lambda rows: held[:, rows], states)
+    log_weights = log_weights - well(r) / KT
+    weights = np.exp(log_weights - log_weights.max())
+    return float(weights[r > BETWEEN].sum() / weights.sum())
 
 
 def acceptance(frames: list[NDArray[np.float64]], n_steps: int, attempts: int) -> dict[str, object]:
@@ -233,8 +245,8 @@ def measured(moves: int, n_steps: int, steps: int, lengths: list[int]) -> list[d
             }
         )  # fmt: skip
         print(rows[-1], flush=True)
-    share, error = without_barrier(steps, 5)
-    rows.append({"from": "without barrier", "extended": share, "error": error, "steps": steps})
+    share, error = by_windows(steps, 5)
+    rows.append({"from": "windows", "extended": share, "error": error, "steps": steps * WINDOWS})
     print(rows[-1], flush=True)
     for length in lengths:
         attempts = 20 * moves if length == 0 else max(24, min(2 * moves, 160 * moves // length))
@@ -245,9 +257,9 @@ def measured(moves: int, n_steps: int, steps: int, lengths: list[int]) -> list[d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--moves", type=int, default=60, help="of each of two runs")
+    parser.add_argument("--moves", type=int, default=100, help="of each of two runs")
     parser.add_argument("--switch", type=int, default=2000, help="steps of a switch in these runs")
-    parser.add_argument("--steps", type=int, default=150_000, help="of the run without barrier")
+    parser.add_argument("--steps", type=int, default=15_000, help="of each window")
     parser.add_argument("--lengths", type=int, nargs="+", default=[0, 32, 128, 512, 2048, 8192])
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     given = parser.parse_args()

@@ -635,6 +635,14 @@ def code_lines(function: ast.FunctionDef) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
+@pytest.mark.parametrize("folder", ["openmm_cgan", "tests", "benchmarks", "examples", "docs", "."])
+def test_nothing_holds_the_marks_of_a_merge(folder: str) -> None:
+    depth = "*" if folder == "." else "**/*"
+    for path in (ROOT / folder).glob(depth):
+        if path.suffix in (".py", ".md", ".toml", ".dat"):
+            assert not re.search(r"^\s*(<{7}|>{7}) ", path.read_text(), re.MULTILINE), path
+
+
 def test_the_package_docstring_names_every_room() -> None:
     lines = (ast.get_docstring(tree_of(PACKAGE / "__init__.py")) or "").splitlines()
     # names begin a line, joined by commas; what they hold follows after blanks

@@ -285,7 +285,7 @@ def test_a_dipeptide_is_led_and_its_methyl_groups_stay(tmp_path: Path) -> None:
         return led[-1][1]
 
     move.switching.made = made_and_kept
-    for _ in range(4):
+    for _ in range(2):
         move.attempt(here, None, rng)
     for places, switched in led:
         found = move.steering.values(switched.positions)
