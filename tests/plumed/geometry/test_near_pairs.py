@@ -67,18 +67,20 @@ def test_a_list_never_misses_a_pair_while_points_move(box, once, monkeypatch):
     b = a if once else rng.random((60, 3)) * EDGES
     listed = PairList(np.arange(50), np.arange(50) if once else np.arange(20, 80), once)
     for step in range(60):
+        before = a, b
         far = step % 20 == 19  # now and then an atom jumps, or the box breathes
-        a = a + rng.normal(0, 0.002, a.shape) + far * (rng.random((50, 1)) < 0.1) * 0.9
-        b = a if once else b + rng.normal(0, 0.002, b.shape)
+        a = a + rng.normal(0, 0.01, a.shape) + far * (rng.random((50, 1)) < 0.1) * 0.9
+        b = a if once else b + rng.normal(0, 0.01, b.shape)
         if box is not None and step == 30:
-            box = box * 1.01
+            box = box * 0.9
+            a, b = before
         first, second = listed.pairs(a, b, box, 0.6)
         i, j = all_within(a, b, box, 0.6)
         counts = i < j if once else i != 20 + j
         expected = set(zip(i[counts], j[counts], strict=True))
         assert expected <= set(zip(first, second, strict=True))
         assert np.all(np.diff(first * 1000 + second) > 0)
-    assert 4 <= len(made) < 30
+    assert 4 <= len(made) < 40
 
 
 def test_a_sum_over_a_list_does_not_hang_on_the_steps_before(monkeypatch):
