@@ -4,7 +4,7 @@ Umbrella windows drawn exactly give the closure (1 and 2), the full dynamics is 
 walkers. The reduced dynamics is that of infinite scale separation: how near it comes at 100 and at
 1000 is the question.
 
-    OMP_NUM_THREADS=1 python benchmarks/first_passage.py
+    OMP_NUM_THREADS=1 python benchmarks/first_passage.py [--system HalfMoon] [--separation 1000]
 """
 
 import argparse
@@ -55,16 +55,25 @@ def reduced(system: ReversibleDiffusion, start: float, end: float, frames: int, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--walkers", type=int, default=1000)
+    parser.add_argument("--system", choices=[k.__name__ for k in SYSTEMS], help="only this one")
+    parser.add_argument("--separation", type=int, choices=SEPARATIONS, help="only this one")
+    parser.add_argument("--step", type=float, default=STEP, help="of the limit of stability")
     parser.add_argument("--frames", type=int, default=1000, help="of each of 16 windows")
     arguments = parser.parse_args()
     logging.getLogger("openmm_cgan").setLevel(logging.ERROR)
     print(f"{in_words(provenance())}; {arguments.walkers} walkers, times in ps")
     for kind, stiffest in SYSTEMS.items():
+        if arguments.system not in (None, kind.__name__):
+            continue
         for separation in SEPARATIONS:
+            if arguments.separation not in (None, separation):
+                continue
             system = replace(kind(), eps=1.0 / separation)
             low, high = ends(system)
             limit = 2.0 / (system.slow_mobility * separation * stiffest)
-            times = system.simulate_first_passage(low, high, arguments.walkers, STEP * limit, 1)
+            times = system.simulate_first_passage(
+                low, high, arguments.walkers, arguments.step * limit, 1
+            )
             full, error = times.mean(), times.std(ddof=1) / np.sqrt(len(times))
             found = reduced(system, low, high, arguments.frames, 1)
             both = np.hypot(error / full, found.error / found.value)

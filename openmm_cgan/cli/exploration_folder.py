@@ -114,7 +114,7 @@ class ExplorationFolder:
 
     def hidden(self) -> list[TurningTorsion]:
         """Torsions that no CV is."""
-        return turning_torsions(self.molecule.topology, self.cvs().variables)
+        return turning_torsions(self.molecule.topology, self.cvs().variables, hydroxyls=True)
 
     def frames(self, name: str) -> Frames:
         """Of a run."""

@@ -36,6 +36,7 @@ logger = logging.getLogger("openmm_cgan")
 
 COORDINATES, BIASED, BIAS, CVS = "coordinates", "biased-1", "biased.dat", "cvs.dat"
 HEIGHT, PACE = 0.5, 250  # kT, steps
+GENTLY = 2  # less bias than gets over the barrier by itself: its frames are to be weighed
 LEFT_OUT = 0.2  # of the run, while its bias grew
 AGREEMENT = 2.0  # standard errors by which halves may differ
 CROSSINGS = 10  # between the states: fewer, and no error is known
@@ -180,7 +181,7 @@ def explore_without_cvs(
     path = (place.folder / COORDINATES / MODEL).absolute()
     spent = _rounds_made(place.folder) * rounds.steps
     height = HEIGHT * GAS_CONSTANT * settings.temperature
-    factor = max(2.0, settings.barrier / (GAS_CONSTANT * settings.temperature))
+    factor = max(2.0, settings.barrier / (GAS_CONSTANT * settings.temperature) / GENTLY)
     text = learned.plumed_lines(path, LABEL) + metadynamics_along(learned, height, PACE, factor)
     write_atomically(place.folder / BIAS, text)
     last = 0

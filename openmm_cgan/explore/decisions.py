@@ -308,8 +308,8 @@ def _stop(known: Evidence, settings: ExploreSettings) -> Decision:
     how = {"generated": "chains", "moves": "runs", "windows": "windows"}[claim.route]
     return Decision(
         STOP,
-        f"converged: {claim.value:.2f} +- {claimed_error(claim):.2f} kJ/mol, halves agree, {how} "
-        "from opposite starts have come together",
+        f"converged: {settings.difference} is {claim.value:.2f} +- {claimed_error(claim):.2f} "
+        f"kJ/mol, halves agree, {how} from opposite starts have come together",
         converged=True,
     )
 

@@ -21,6 +21,7 @@ from openmm_cgan.topologies import openmm_topology
 BINS = 36  # of the circle
 DEEP = 3.0  # times as many frames at the top of the lower of two wells as between them
 RARE = 0.01  # of the frames: fewer make no well
+CHALCOGENS = (8, 16, 34)
 NEW = np.radians(60.0)  # from what has been visited
 
 
@@ -51,7 +52,10 @@ class TurningTorsion:
 
 
 def turning_torsions(
-    topology: Any, variables: Sequence[CollectiveVariable], atoms: Sequence[int] | None = None
+    topology: Any,
+    variables: Sequence[CollectiveVariable],
+    atoms: Sequence[int] | None = None,
+    hydroxyls: bool = False,
 ) -> list[TurningTorsion]:
     """Torsions about bonds outside rings, with heavy atoms at both ends, that no CV is.
 
@@ -65,6 +69,9 @@ def turning_torsions(
         A TORSION about the same bond is the torsion.
     atoms : sequence of int, optional
         Those that are looked at, all if omitted.
+    hydroxyls : bool
+        Also those that end in a hydrogen alone, of hydroxyls, acids and thiols: they hold hydrogen
+        bonds, and an acid's is as slow as an amide's.
     """
     topology = openmm_topology(topology)
     every = list(topology.atoms())
@@ -76,7 +83,7 @@ def turning_torsions(
     }
     found = []
     for one, two in graph.bonds.tolist():
-        ends = [_heavy(graph, a, b) for a, b in ((one, two), (two, one))]
+        ends = [_ends(graph, a, b, hydroxyls) for a, b in ((one, two), (two, one))]
         ring = any(graph.joined(end, two, one) for end in ends[0])
         pair = frozenset((chosen[one], chosen[two]))
         if not all(ends) or ring or frozenset((one, two)) in kept or pair in steered:
@@ -88,9 +95,12 @@ def turning_torsions(
     return found
 
 
-def _heavy(graph: BondGraph, atom: int, other: int) -> list[int]:
-    """Heavy neighbours of an atom but for one."""
-    return [k for k in graph.neighbours[atom] if k != other and graph.elements[k] > 1]
+def _ends(graph: BondGraph, atom: int, other: int, hydroxyls: bool) -> list[int]:
+    """Heavy neighbours of an atom but for one; or the hydrogen of a hydroxyl or thiol."""
+    others = [k for k in graph.neighbours[atom] if k != other]
+    if hydroxyls and graph.elements[atom] in CHALCOGENS:
+        return others
+    return [k for k in others if graph.elements[k] > 1]
 
 
 def wells(angles: NDArray[np.float64]) -> NDArray[np.float64]:

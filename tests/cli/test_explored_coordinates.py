@@ -14,13 +14,16 @@ from openmm_cgan.cli.explored_coordinates import (
     Seen,
     crossings,
     explore_without_cvs,
+    halves_of,
     rounds_of,
     torsion_inputs,
 )
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.explore.circle import Outcome
 from openmm_cgan.explore.coordinate_rounds import RoundSettings
 from openmm_cgan.explore.settings import ExploreSettings
-from openmm_cgan.free_energy.samples import Estimate
+from openmm_cgan.free_energy.differences import StateDifference
+from openmm_cgan.free_energy.samples import Estimate, WeightedSamples
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 
@@ -87,6 +90,27 @@ def test_why_weights_tell_nothing_is_passed_on() -> None:
     assert seen.why_not(0.5) == "worth 8 frames"
 
 
+def test_halves_are_earlier_and_later_frames_and_few_of_them_may_speak() -> None:
+    """Their differences are those of their own weights, known here."""
+    times = np.array([3, 0, 2, 1])  # whatever the order
+    weights = np.array([0.1, 0.3, 0.4, 0.2])
+    phi = np.array([1.0, 1.0, -1.0, -1.0])
+    drawn = np.log(np.array([[0.2, 0.3, 0.3, 0.2], [0.1, 0.4, 0.4, 0.1]]))
+    variable = CollectiveVariable("phi", domain=(-np.pi, np.pi))
+    samples = WeightedSamples(
+        phi[:, None], np.log(weights), drawn, 300.0, (variable,), np.zeros(4, int), times,
+        np.ones(1), np.ones((1, 1)), unknown="worth 4 frames",
+    )  # fmt: skip
+    early, late = halves_of(samples)
+    difference = StateDifference.of("phi:0..2.3")
+    assert np.isnan(difference.estimate(samples).value)
+    kT = samples.kT
+    assert difference.estimate(early).value == pytest.approx(kT * np.log(0.2 / 0.3))
+    assert difference.estimate(late).value == pytest.approx(kT * np.log(0.4 / 0.1))
+    ratios = np.log([0.2 / 0.3, 0.1 / 0.4])
+    assert difference.estimate(early).error == pytest.approx(kT * ratios.std(ddof=1))
+
+
 ROUNDS = RoundSettings(steps=1000, pace=50, n_landmarks=20, most=2)
 
 
@@ -124,7 +148,6 @@ def test_too_short_it_says_why_and_leaves_a_cv_that_inputs_name(
     assert not outcome.converged
     assert outcome.evaluations == 3000, "two rounds, and all that was left"
     assert "because the budget is spent and the run went 0 times" in told[-1]
-    molecule = alanine_dipeptide("C7eq")
     molecule = alanine_dipeptide("C7eq")
     bias = PlumedBias(out / "cvs.dat", molecule.topology)
     assert [v.name for v in bias.variables][:2] == ["cv.node-0", "cv.node-1"]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from openmm import app
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.explore.torsions import hops, never_seen, turning_torsions, wells
@@ -21,6 +22,22 @@ def test_amides_methyls_and_cvs_are_left_out() -> None:
     assert len(left) == 1
     assert set(left[0].atoms[1:3]) == {8, 14}
     assert len(turning_torsions(alanine_pentapeptide().topology, [])) == 10
+
+
+def test_a_hydroxyl_turns_where_it_is_asked_for_and_a_methyl_does_not() -> None:
+    """CH3-CH2-OH."""
+    topology = app.Topology()
+    residue = topology.addResidue("EOH", topology.addChain())
+    names = ["C1", "C2", "O", "HO", "H1", "H2", "H3", "H4", "H5"]
+    elements = [app.element.carbon] * 2 + [app.element.oxygen] + [app.element.hydrogen] * 6
+    atoms = [topology.addAtom(n, e, residue) for n, e in zip(names, elements, strict=True)]
+    for one, two in ((0, 1), (1, 2), (2, 3), (0, 4), (0, 5), (0, 6), (1, 7), (1, 8)):
+        topology.addBond(atoms[one], atoms[two])
+    assert turning_torsions(topology, []) == []
+    [found] = turning_torsions(topology, [], hydroxyls=True)
+    assert found.atoms == (0, 1, 2, 3)
+    assert turning_torsions(topology, [cv((3, 2, 1, 0))], hydroxyls=True) == []
+    assert len(turning_torsions(alanine_dipeptide().topology, [], hydroxyls=True)) == 2
 
 
 def test_values_are_those_of_the_torsion() -> None:

@@ -22,6 +22,7 @@ _CLASSES = [
 ]
 _EDGE = 1 + 1e-12  # of rounding, in which of two images is nearer
 
+_LEAST = 1e-12  # of a squared length, by which a shorter one is one
 _SLACK = 1 + 1e-6  # of rounding, in what is reduced
 
 
@@ -168,12 +169,24 @@ def shortest_vectors(box: np.ndarray) -> np.ndarray:
 def _reduced(box: bytes) -> bytes:
     """The same lattice by its shortest vectors (Minkowski-reduced, as bytes)."""
     rows = np.frombuffer(box).reshape(3, 3).copy()
-    changed = True
-    while changed:
-        changed = False
-        for i, j, k in permutations(range(3)):
-            for m, n in product((-1, 0, 1), repeat=2):
-                trial = rows[i] + m * rows[j] + n * rows[k]
-                if trial @ trial < (rows[i] @ rows[i]) * (1 - 1e-12):
-                    rows[i], changed = trial, True
+    while (shorter := _shorter(rows)) is not None:
+        i, row = shorter
+        rows[i] = row
     return rows.tobytes()
+
+
+def _shorter(rows: np.ndarray) -> tuple[int, np.ndarray] | None:
+    """Which row is longer than itself with others added, and that sum; None if none is.
+
+    Sought in plain floats, by the products of the rows, for it is asked of every new box.
+    """
+    products = (rows @ rows.T).tolist()
+    for i, j, k in permutations(range(3)):
+        ii, ij, ik = (products[i][other] for other in (i, j, k))
+        jj, jk, kk = products[j][j], products[j][k], products[k][k]
+        for m, n in product((-1, 0, 1), repeat=2):
+            if m * m * jj + n * n * kk + 2 * (m * ij + n * ik + m * n * jk) < -_LEAST * ii:
+                trial = rows[i] + m * rows[j] + n * rows[k]
+                if trial @ trial < ii * (1 - _LEAST):  # so that it ends, whatever is rounded
+                    return i, trial
+    return None

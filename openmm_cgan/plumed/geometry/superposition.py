@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from openmm_cgan.plumed.geometry.vectors import vector_product
 from openmm_cgan.plumed.input.expressions import namespace
 
 
@@ -289,7 +290,7 @@ def pulled_by_turn(
     """
     overlap = (weights * turned).T @ y
     stiff = np.trace(overlap) * np.eye(3) - overlap
-    return weights * np.cross(y, np.linalg.solve(stiff.T, torque))
+    return weights * vector_product(y, np.linalg.solve(stiff.T, torque))
 
 
 def _weighted_square(weights: Any, vectors: Any) -> Any:

@@ -73,6 +73,33 @@ def require_gradients(bias, system, box):
         np.testing.assert_allclose(forces / scale, -slope.numpy() / scale, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("form", "pbc"), [("triclinic", ""), ("triclinic", " NOPBC"), ("no box", "")]
+)
+def test_slopes_by_strain_are_those_of_differences(form, pbc, tmp_path):
+    """Of each variable of all cases, against the differences that others fall back on."""
+    files, box = reference_pdbs(tmp_path), BOXES[form]
+    frame = random_frames(box, np.random.default_rng(8), 1)[0]
+    known = set()
+    for text in STATIC.values():
+        own = PlumedBias(text.format(pbc=pbc, **files) + "\n", backend="native")
+        own._engine.set_masses(np.arange(8) + 1.0, np.zeros(8))
+        for action in own._engine.actions:
+            if not isinstance(action, Variable) or not action.sites:
+                continue
+            if action.name == "FIT_TO_TEMPLATE":  # which nothing is biased on
+                continue
+            seen = action.whole_positions(frame, box)
+            for index in range(len(action.outputs)):
+                expected = Variable.strain_slope(action, index, seen, box)
+                found = action.strain_slope(index, seen, box)
+                scale = 1 + np.abs(expected).max()
+                np.testing.assert_allclose(found / scale, expected / scale, atol=3e-8)
+            if type(action).strain_slope is not Variable.strain_slope:
+                known.add(action.name)
+    assert known >= {"DISTANCE", "POSITION", "TORSION", "COORDINATION", "RMSD", "GYRATION"}
+
+
 def test_every_variable_and_function_is_in_a_case():
     tried = {word for text in STATIC.values() for word in text.replace(":", " ").split()}
     kinds = {name for name, cls in ACTIONS.items() if issubclass(cls, Variable | Function)}

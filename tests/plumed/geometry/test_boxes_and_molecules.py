@@ -10,7 +10,7 @@ from openmm_cgan.plumed.geometry.lattices import (
     shortest_vectors,
 )
 from openmm_cgan.plumed.geometry.molecules import Entity, entities_made_whole, whole
-from openmm_cgan.plumed.geometry.vectors import shortest_image
+from openmm_cgan.plumed.geometry.vectors import shortest_image, vector_product
 
 TRICLINIC = np.array([[3.0, 0, 0], [1.0, 2.8, 0], [-1.4, 1.2, 2.5]])
 FORMS = {
@@ -105,3 +105,9 @@ def test_a_torn_molecule_is_made_whole_at_the_image_of_its_first_atom(roots):
     made = entities_made_whole((Entity(atoms, roots),), torn, TRICLINIC)
     np.testing.assert_allclose(made, expected, atol=1e-12)
     assert not np.shares_memory(made, torn)
+
+
+@pytest.mark.parametrize("shapes", [((3,), (3,)), ((5, 3), (3,)), ((2, 1, 3), (4, 3))])
+def test_the_vector_product_is_numpys(shapes):
+    a, b = (np.random.default_rng(len(shape)).normal(size=shape) for shape in shapes)
+    np.testing.assert_array_equal(vector_product(a, b), np.cross(a, b))

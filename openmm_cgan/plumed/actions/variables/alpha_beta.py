@@ -12,7 +12,7 @@ from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.many import EACH, ManyVariable
 from openmm_cgan.plumed.actions.variables.reductions import Reduction
-from openmm_cgan.plumed.geometry.vectors import cross, dot
+from openmm_cgan.plumed.geometry.vectors import cross, dot, vector_product
 from openmm_cgan.plumed.input.expressions import namespace
 
 
@@ -74,7 +74,7 @@ class AlphaBeta(ManyVariable):
     def element_slopes(self, vectors: np.ndarray, rows: slice = EACH) -> np.ndarray:
         # Blondel, Karplus, J. Comput. Chem. 17, 1132 (1996)
         a, b, c = (vectors[:, k] for k in range(3))
-        m, n = np.cross(a, b), np.cross(b, c)
+        m, n = vector_product(a, b), vector_product(b, c)
         m2, n2 = ((x * x).sum(-1, keepdims=True) for x in (m, n))
         length = np.sqrt((b * b).sum(-1, keepdims=True))
         ab, bc = ((x * b).sum(-1, keepdims=True) for x in (a, c))

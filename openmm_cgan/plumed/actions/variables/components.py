@@ -154,6 +154,14 @@ class VectorVariable(Variable):
         slopes = np.outer(sides, slope)
         return float(self.values(positions, box)[index]), slopes
 
+    def strain_slope(self, index: int, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
+        if not self.strains_evenly:
+            return super().strain_slope(index, positions, box)
+        slope = np.zeros((3, 3))
+        if self.form != "scaled":  # along the box vectors nothing changes
+            slope[:, index] = self._nearest(self._vector(positions, box), box)
+        return slope * self.scale
+
 
 class DistanceComponents(VectorVariable):
     """The vector from one atom to another."""

@@ -13,6 +13,7 @@ import numpy as np
 from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable, read_references
+from openmm_cgan.plumed.geometry.vectors import vector_product
 from openmm_cgan.plumed.input.expressions import namespace
 
 # In the plane of a base, and across it, where distances weigh more [1/nm]: the paper's a = b = 0.5
@@ -172,13 +173,13 @@ def _slopes_of_frames(
         [1/nm]; zero for the third atom, which has no arm.
     """
     x, z, (a, b) = axes[:, 0], axes[:, 2], arms
-    by_x = by_axes[:, 0] + np.cross(by_axes[:, 1], z)
-    by_z = by_axes[:, 2] + np.cross(x, by_axes[:, 1])
+    by_x = by_axes[:, 0] + vector_product(by_axes[:, 1], z)
+    by_z = by_axes[:, 2] + vector_product(x, by_axes[:, 1])
     across = by_z - z * (z * by_z).sum(-1)[:, None]
     across /= np.linalg.norm(normal, axis=-1)[:, None]
     by_a = by_x - x * (x * by_x).sum(-1)[:, None]
     by_a /= np.linalg.norm(a, axis=-1)[:, None]
     slopes = np.zeros_like(axes)
-    slopes[:, 0] = by_a + np.cross(b, across)
-    slopes[:, 1] = np.cross(across, a)
+    slopes[:, 0] = by_a + vector_product(b, across)
+    slopes[:, 1] = vector_product(across, a)
     return slopes

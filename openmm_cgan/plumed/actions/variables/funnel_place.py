@@ -15,12 +15,14 @@ from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable, read_references
 from openmm_cgan.plumed.actions.variables.variable import BoxKind, Site, points_of, site_position
+from openmm_cgan.plumed.geometry.last_frames import LastFrame
 from openmm_cgan.plumed.geometry.molecules import whole
 from openmm_cgan.plumed.geometry.superposition import (
     best_rotation,
     make_references,
     pulled_by_turn,
 )
+from openmm_cgan.plumed.geometry.vectors import vector_product
 from openmm_cgan.plumed.input.expressions import namespace
 
 
@@ -61,6 +63,7 @@ class FunnelPlace(GroupVariable):
         flat = np.ones((1, len(model)))
         places = np.array([[atom.position for atom in model]])
         self.references = make_references(places, flat, flat, rotate=True)
+        self._rotation = LastFrame(best_rotation)
         self._start = points[:3] - places[0].mean(axis=0)  # from the centre of the reference
         self._axis = (points[3:] - points[:3]) / np.linalg.norm(points[3:] - points[:3])
         self._chain: tuple[Site, ...] = (*self.atoms, anchor, self._ligand)
@@ -92,7 +95,8 @@ class FunnelPlace(GroupVariable):
         """Rotation, the ligand from the centre, turned; its place along and from the axis [nm]."""
         xp = namespace(points)
         atoms, centre = points[..., :-1, :], points[..., :-1, :].mean(-2)
-        turn = best_rotation(atoms, self.references)
+        single = isinstance(atoms, np.ndarray) and atoms.ndim == 2
+        turn = (self._rotation if single else best_rotation)(atoms, self.references)
         ligand = ((points[..., -1, :] - centre)[..., None, :] @ turn)[..., 0, :]
         axis = xp.asarray(self._axis)
         from_start = ligand - xp.asarray(self._start)
@@ -115,7 +119,7 @@ class FunnelPlace(GroupVariable):
         n, y = len(self.atoms), self.references.points[0]
         turned = (points[:-1] - points[:-1].mean(axis=0)) @ turn
         weights = np.full((n, 1), 1 / n)
-        inner = pulled_by_turn(turned, y, weights, np.cross(ligand, pull)) - pull / n
+        inner = pulled_by_turn(turned, y, weights, vector_product(ligand, pull)) - pull / n
         slopes = np.vstack([inner, pull]) @ turn.T / self.units.length
         value = float(along) if index == 0 else distance
         return value / self.units.length, points, slopes

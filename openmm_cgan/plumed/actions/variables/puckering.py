@@ -13,7 +13,7 @@ import numpy as np
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword
 from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.actions.variables.shapes import GroupVariable
-from openmm_cgan.plumed.geometry.vectors import torsion_slopes
+from openmm_cgan.plumed.geometry.vectors import torsion_slopes, vector_product
 from openmm_cgan.plumed.input.expressions import namespace
 
 _COS, _SIN = 2 * math.cos(0.8 * math.pi), 2 * math.sin(0.8 * math.pi)
@@ -120,7 +120,7 @@ class SixPuckering(Puckering):
         arms = points - points.mean(axis=0)
         sine, cosine = np.sin(_AROUND), np.cos(_AROUND)
         p, q = sine @ arms, cosine @ arms
-        normal = np.cross(p, q)
+        normal = vector_product(p, q)
         size = np.linalg.norm(normal)
         normal /= size
         sums, parts = [], []
@@ -128,7 +128,9 @@ class SixPuckering(Puckering):
             v = weights @ arms
             across = (v - normal * (normal @ v)) / size
             slopes = np.outer(weights, normal)
-            slopes += np.outer(sine, np.cross(q, across)) + np.outer(cosine, np.cross(across, p))
+            slopes += np.outer(sine, vector_product(q, across)) + np.outer(
+                cosine, vector_product(across, p)
+            )
             sums.append(float(v @ normal))
             parts.append(slopes - slopes.mean(axis=0))
         (a, b, c), (da, db, dc) = sums, parts
