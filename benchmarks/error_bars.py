@@ -8,7 +8,8 @@ how many of the seeds that gave a number have the reference within one of their 
 own); the root mean square of (estimate - reference)/error, 1 if errors are right; and the spread of
 the estimates over the mean error.
 
-    python benchmarks/error_bars.py [--seeds 20] [--energies 1000 4000] [--steps 60 250] [--json FILE]
+    python benchmarks/error_bars.py [--seeds 20] [--energies 1000 4000] [--steps 60 250]
+                                    [--json FILE]
 """
 
 from __future__ import annotations
