@@ -643,6 +643,15 @@ def test_nothing_holds_the_marks_of_a_merge(folder: str) -> None:
             assert not re.search(r"^\s*(<{7}|>{7}) ", path.read_text(), re.MULTILINE), path
 
 
+def test_no_benchmark_hides_a_module_of_others() -> None:
+    """Their folder comes first in the path where one runs: a coverage.py broke numba."""
+    names = [path.stem for path in (ROOT / "benchmarks").glob("*.py")]
+    code = f"from importlib.util import find_spec; print([n for n in {names} if find_spec(n)])"
+    command = [sys.executable, "-I", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert run.stdout == "[]\n"
+
+
 def test_the_package_docstring_names_every_room() -> None:
     lines = (ast.get_docstring(tree_of(PACKAGE / "__init__.py")) or "").splitlines()
     # names begin a line, joined by commas; what they hold follows after blanks

@@ -8,7 +8,8 @@ how many of the seeds that gave a number have the reference within one of their 
 own); the root mean square of (estimate - reference)/error, 1 if errors are right; and the spread of
 the estimates over the mean error.
 
-    python benchmarks/coverage.py [--seeds 20] [--energies 1000 4000] [--steps 60 250] [--json FILE]
+    python benchmarks/error_bars.py [--seeds 20] [--energies 1000 4000] [--steps 60 250]
+                                    [--json FILE]
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def covered(gan: ConditionalGAN, energies: int, seeds: int, steps: int) -> dict[
     begun, reference = time.process_time(), read_reference().difference
     found = [estimated(gan, energies, 1000 * seed) for seed in range(seeds)]
     known = [one for one, _, _ in found if np.isfinite(one.value) and np.isfinite(one.error)]
-    values, errors = (np.array([vars(one)[k] for one in known]) for k in ("value", "error"))
+    values = np.array([one.value for one in known])
+    errors = np.array([one.error for one in known])
     scaled = (values - reference.value) / np.hypot(errors, reference.error)
     return {
         "training steps": steps, "energies": energies, "seeds": seeds, "not enough":
