@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.atom_selection import solute_atoms
@@ -24,6 +23,7 @@ from openmm_cgan.explore.coordinate_rounds import (
     learn_in_rounds,
     metadynamics_along,
 )
+from openmm_cgan.explore.coverage import crossings
 from openmm_cgan.explore.torsions import turning_torsions
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
 from openmm_cgan.free_energy.samples import Estimate, WeightedSamples
@@ -43,7 +43,6 @@ CROSSINGS = 10  # between the states: fewer, and no error is known
 FRAMES_EVERY = 100
 FEWEST = 10 * FRAMES_EVERY  # steps, of a run along the coordinates
 NOTHING = Estimate(math.nan, math.nan)
-STAYED = 5  # frames in a state that make an arrival
 
 
 def torsion_inputs(molecule: Molecule) -> Inputs:
@@ -247,19 +246,3 @@ def halves_of(samples: WeightedSamples) -> list[WeightedSamples]:
         )
         for rows in (order[:middle], order[middle:])
     ]
-
-
-def crossings(sides: NDArray[np.int64]) -> int:
-    """How often a run went from one state to the other and stayed.
-
-    Parameters
-    ----------
-    sides : ndarray of int, shape (n_frames,)
-        0 and 1, -1 in neither, in the order of time.
-    """
-    if len(sides) < STAYED:
-        return 0
-    windows = np.lib.stride_tricks.sliding_window_view(sides, STAYED)
-    arrived = windows[(windows == windows[:, :1]).all(axis=1), 0]
-    arrived = arrived[arrived >= 0]
-    return int((np.diff(arrived) != 0).sum())

@@ -12,7 +12,6 @@ from openmm_cgan.cli.commands import main
 from openmm_cgan.cli.exploration_folder import ExplorationFolder
 from openmm_cgan.cli.explored_coordinates import (
     Seen,
-    crossings,
     explore_without_cvs,
     halves_of,
     rounds_of,
@@ -47,20 +46,6 @@ def test_what_does_not_turn_is_refused() -> None:
     topology.addAtom("AR", app.element.argon, residue)
     with pytest.raises(ValueError, match="no bond of the molecule turns"):
         torsion_inputs(Molecule(topology, alanine_dipeptide().system, np.zeros((1, 3))))
-
-
-@pytest.mark.parametrize(
-    ("sides", "expected"),
-    [
-        ([0] * 5 + [1] * 5 + [0] * 5, 2),
-        ([0] * 5 + [1, 0, 1, 0] + [1] * 5, 1),  # at the top it goes to and fro
-        ([0] * 5 + [-1] * 20 + [0] * 5, 0),
-        ([0] * 5 + [1] * 4 + [0] * 5, 0),  # it did not stay
-        ([0, 1], 0),
-    ],
-)
-def test_crossings_are_arrivals(sides: list[int], expected: int) -> None:
-    assert crossings(np.array(sides)) == expected
 
 
 @pytest.mark.parametrize(
