@@ -75,10 +75,14 @@ def require_felt(integrator: openmm.Integrator, groups: set[int]) -> None:
 
 
 def with_temperature(engine: Backend, simulation: Simulation) -> float | None:
-    """Have a bias that was told no temperature count with that of its Simulation [K]."""
-    if engine.temperature is None and (held := temperature_of(simulation)) is not None:
-        engine.temperature = held
-        log.info("the bias counts with the temperature of the simulation, %g K", held)
+    """The temperature [K] of a bias: where none was told that of its Simulation.
+
+    A bias that never changes needs none.
+    """
+    if engine.temperature is None and not engine.static:
+        engine.temperature = temperature_of(simulation)
+        if engine.temperature is not None:
+            log.info("the bias counts with that of the simulation, %g K", engine.temperature)
     return engine.temperature
 
 

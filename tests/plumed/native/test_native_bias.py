@@ -260,6 +260,18 @@ def test_where_no_temperature_is_given_that_of_the_simulation_counts(bath, tmp_p
     np.testing.assert_allclose(hills[0], hills[1], rtol=1e-3)
 
 
+def test_a_bias_that_never_changes_needs_no_temperature(tmp_path, caplog):
+    """And says nothing where that of the run changes, as in annealing."""
+    bias = PlumedBias(PHI_PSI + "RESTRAINT ARG=phi AT=0 KAPPA=1\n", directory=tmp_path)
+    simulation = make_simulation(bias)
+    bias.attach(simulation)
+    simulation.integrator.setTemperature(400)
+    with caplog.at_level("WARNING", "openmm_cgan"):
+        simulation.step(1)
+    assert bias.temperature is None
+    assert not caplog.records
+
+
 def test_a_restraint_moves_in_a_living_context():
     bias = PlumedBias(PHI_PSI + "METAD ARG=phi,psi SIGMA=1,1 HEIGHT=1 PACE=9 " + GRID + "\n")
     restraint = bias.restrained([0.0, 0.0], 100.0)
