@@ -68,11 +68,11 @@ def covered(gan: ConditionalGAN, energies: int, seeds: int, steps: int) -> dict[
         "training steps": steps, "energies": energies, "seeds": seeds, "not enough":
         seeds - len(known), "effective samples": float(np.median([n for _, n, _ in found])),
         "k": float(np.median([k for _, _, k in found])),
-        "covered": float(np.mean(np.abs(scaled) < 1)) if known else np.nan,
-        "rms of errors": float(np.sqrt(np.mean(scaled**2))) if known else np.nan,
-        "mean": float(values.mean()) if known else np.nan,
-        "mean error": float(errors.mean()) if known else np.nan,
-        "spread": float(values.std(ddof=1)) if len(known) > 1 else np.nan,
+        "covered": float(np.mean(np.abs(scaled) < 1)) if known else None,
+        "rms of errors": float(np.sqrt(np.mean(scaled**2))) if known else None,
+        "mean": float(values.mean()) if known else None,
+        "mean error": float(errors.mean()) if known else None,
+        "spread": float(values.std(ddof=1)) if len(known) > 1 else None,
         "reference": reference.value, "seconds": time.process_time() - begun,
     }  # fmt: skip
 

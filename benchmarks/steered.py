@@ -180,8 +180,8 @@ def populations(
         "solvent": solvent, "moves": moves, "accepted": accepted, "summary": summary,
         "changes of basin": int(np.count_nonzero(np.diff(inside))),
         "steps": moves * (BETWEEN + SWITCH + 2), "share": share, "error of share": error,
-        "difference": -KT * np.log(share / (1 - share)) if 0 < share < 1 else np.nan,
-        "its error": KT * error / (share * (1 - share)) if 0 < share < 1 else np.nan,
+        "difference": -KT * np.log(share / (1 - share)) if 0 < share < 1 else None,
+        "its error": KT * error / (share * (1 - share)) if 0 < share < 1 else None,
         "metadynamics": difference(*surface),
     }  # fmt: skip
     if solvent == "vacuum":
@@ -232,7 +232,7 @@ def of_length(
         "solvent": solvent, "ps": n_steps * TIME_STEP, "attempts": len(costs),
         "accepted": likely.mean(), "error": likely.std() / np.sqrt(len(costs)),
         "crossed": changes.mean(), "tried to cross": int(np.sum(crossed)),
-        "accepted of these": float(likely[crossed].mean()) if np.any(crossed) else np.nan,
+        "accepted of these": float(likely[crossed].mean()) if np.any(crossed) else None,
         "cost": statistics.median(costs), "seconds": time.process_time() - begun,
     }  # fmt: skip
 
