@@ -114,22 +114,14 @@ class Killer:
     def __init__(self, folders: list[Path], usual: float, seed: int) -> None:
         self._usual = usual  # s that a window takes
         self.kills, self._rng = 0, random.Random(seed)
-        self._folders, self._ends = folders, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._folders = folders
 
-    def __enter__(self) -> Killer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
+    def watch(self, ends: threading.Event) -> None:
+        """Kill until that is set."""
         seen: dict[Path, int] = {}
         due: list[tuple[float, Path, int]] = []
         left = list(self._folders)
-        while not self._ends.wait(POLL):
+        while not ends.wait(POLL):
             records = {folder: read_record(folder) for folder in left}
             left = [folder for folder in left if records[folder]["status"] != "finished"]
             for folder, record in records.items():
@@ -153,19 +145,11 @@ class NodeKiller:
 
     def __init__(self, folders: list[Path], slurm: Slurm) -> None:
         self.kills = 0
-        self._folders, self._slurm, self._ends = folders, slurm, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._folders, self._slurm = folders, slurm
 
-    def __enter__(self) -> NodeKiller:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._ends.wait(POLL):
+    def watch(self, ends: threading.Event) -> None:
+        """Wait for a window to run, until that is set."""
+        while not ends.wait(POLL):
             if any(read_record(folder)["status"] == "running" for folder in self._folders):
                 self._slurm.kill_node()
                 self.kills = 1
@@ -188,6 +172,19 @@ def fake_slurm(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def beside(killer: Killer | NodeKiller) -> Iterator[Killer | NodeKiller]:
+    """Have it watch in a thread as long as the block lasts."""
+    ends = threading.Event()
+    thread = threading.Thread(target=killer.watch, args=(ends,), daemon=True)
+    thread.start()
+    try:
+        yield killer
+    finally:
+        ends.set()
+        thread.join()
+
+
+@contextlib.contextmanager
 def troubled(
     case: Case, folder: Path, folders: list[Path], usual: float
 ) -> Iterator[Killer | NodeKiller | None]:
@@ -201,10 +198,10 @@ def troubled(
         elif case.slurm:
             slurm = stack.enter_context(slurm_here())
         if case.trouble == "kills":
-            yield stack.enter_context(Killer(folders, usual, seed=len(folders)))
+            yield stack.enter_context(beside(Killer(folders, usual, seed=len(folders))))
         elif case.trouble == "node":
             assert slurm is not None
-            yield stack.enter_context(NodeKiller(folders, slurm))
+            yield stack.enter_context(beside(NodeKiller(folders, slurm)))
         else:
             yield None
 

@@ -118,6 +118,11 @@ def box_of(state: openmm.State) -> NDArray[np.float64]:
     return np.array(state.getPeriodicBoxVectors()._value)
 
 
+def default_box(system: openmm.System) -> NDArray[np.float64]:
+    """The box vectors that a System begins with, in rows, shape (3, 3) [nm]."""
+    return np.array([vector._value for vector in system.getDefaultPeriodicBoxVectors()])
+
+
 def positions_and_box(
     state: openmm.State, periodic: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:

@@ -31,16 +31,7 @@ class TorsionMap:
     conditions : ConditionEncoding
         What it is told of CVs.
 
-    Attributes
-    ----------
-    rows : ndarray of int, shape (n_torsions, 4)
-        Their atoms in the whole topology: first the CVs that are torsions, then the others.
-    placed : ndarray of int, shape (n_placed,)
-        The CVs that the first torsions are.
-    scales : ndarray, shape (n_placed,)
-        CV units in a radian of each.
-    folds : ndarray of int, shape (n_torsions,)
-        Symmetry of each: 3 where thirds of a turn exchange hydrogens that nothing tells apart.
+    Its attributes are those of `proposals.samplers.TorsionMap`.
 
     Raises
     ------

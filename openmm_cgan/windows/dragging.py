@@ -13,7 +13,7 @@ from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
-from openmm_cgan.states import positions_of
+from openmm_cgan.states import default_box, positions_of
 from openmm_cgan.windows.platforms import fastest_platform
 
 
@@ -90,8 +90,7 @@ def drag(
         If shapes do not fit, or the molecule blew up on the way.
     """
     positions, centres = nanometers(positions), numbers_of(centres, "centres")
-    periodic = system.usesPeriodicBoundaryConditions()
-    box = [vector._value for vector in system.getDefaultPeriodicBoxVectors()] if periodic else None
+    box = default_box(system) if system.usesPeriodicBoundaryConditions() else None
     here = bias.cv_values(positions, box)
     if centres.ndim != 2 or centres.shape[1] != len(here):
         raise ValueError(f"centres has shape {centres.shape}, expected (n, {len(here)})")

@@ -118,8 +118,7 @@ class ExactMove:
     def refusal_in(cls, asked: Asked, simulation: Simulation) -> Refusal | None:
         """Why proposals cannot be exact in a simulation."""
         reason = exactness.why_not_exact(asked.sampler, simulation, asked.bias)
-        error = f"mode={cls.mode!r} is not possible: {reason}; use mode='seed'"
-        return Refusal(reason, error) if reason else None
+        return Refusal.of(cls.mode, reason)
 
     @classmethod
     def prepare(cls, asked: Asked, start: Start) -> Self:

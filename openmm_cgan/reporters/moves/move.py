@@ -83,6 +83,12 @@ class Refusal(NamedTuple):
     reason: str
     error: str
 
+    @classmethod
+    def of(cls, mode: str, reason: str) -> Refusal | None:
+        """That of a mode for a reason; None where there is none."""
+        error = f"mode={mode!r} is not possible: {reason}; use mode='seed'"
+        return cls(reason, error) if reason else None
+
 
 class Move(Protocol):
     """What a ProposalReporter tries at an attempt.

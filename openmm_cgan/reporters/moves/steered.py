@@ -118,12 +118,12 @@ class SteeredMove:
                 TorsionTargets(asked.sampler, asked.settings.conditions)
             except ValueError as error:
                 reason = str(error)
-        return _refusal(reason)
+        return Refusal.of(cls.mode, reason)
 
     @classmethod
     def refusal_in(cls, asked: Asked, simulation: Simulation) -> Refusal | None:
         """Why torsions cannot be steered exactly in a simulation."""
-        return _refusal(exactness.why_not_steered(simulation, asked.bias))
+        return Refusal.of(cls.mode, exactness.why_not_steered(simulation, asked.bias))
 
     @classmethod
     def prepare(cls, asked: Asked, start: Start) -> Self:
@@ -268,8 +268,3 @@ class SteeredMove:
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:
         """None: a switch has no weight of its own."""
         return np.zeros((0, len(self.bias.variables))), np.zeros(0)
-
-
-def _refusal(reason: str) -> Refusal | None:
-    error = f"mode='steered' is not possible: {reason}; use mode='seed'"
-    return Refusal(reason, error) if reason else None

@@ -19,6 +19,7 @@ from openmm_cgan.plumed.actions.variables.variable import (
     OwnForce,
     Site,
     Variable,
+    one_by_one,
     site_position,
 )
 from openmm_cgan.plumed.geometry.near_pairs import SKIN
@@ -289,7 +290,8 @@ class Coordination(PairSum):
         if positions.ndim > 2 and self._blocks.are_few:
             return super().value(positions, box)
         if positions.ndim > 2:
-            return self._value_of_frames(positions, box)
+            values = [self.value(*frame) for frame in one_by_one(positions, box)]
+            return np.array(values).reshape(positions.shape[:-2])
         points, blocks = self._points(positions, box), self._blocks
         ends = points[blocks.first], points[blocks.second]
         return blocks.total(*ends, box if self.periodic else None, self._pulled, self.reach)
@@ -305,15 +307,6 @@ class Coordination(PairSum):
         if not self._blocks.once:
             np.add.at(total, self._blocks.second, slopes.second)
         return value, total
-
-    def _value_of_frames(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
-        """One after the other, for what stays in the cache is quicker than all at once."""
-        frames = positions.reshape(-1, *positions.shape[-2:])
-        boxes: Any = [None] * len(frames)
-        if box is not None:
-            boxes = np.broadcast_to(box, (*positions.shape[:-2], 3, 3)).reshape(-1, 3, 3)
-        values = [self.value(frame, edges) for frame, edges in zip(frames, boxes, strict=True)]
-        return np.array(values).reshape(positions.shape[:-2])
 
     def gradient_of_ends(
         self, index: int, positions: np.ndarray, box: np.ndarray | None

@@ -16,7 +16,7 @@ from openmm_cgan.plumed.actions.variables.reductions import (
     Reduction,
     read_reductions,
 )
-from openmm_cgan.plumed.actions.variables.variable import Site
+from openmm_cgan.plumed.actions.variables.variable import Site, one_by_one
 from openmm_cgan.plumed.geometry.pair_blocks import NearVectors, PointPairs
 from openmm_cgan.plumed.input.expressions import namespace
 
@@ -137,12 +137,8 @@ class CoordinationNumber(ManyVariable):
         return self._outputs_of(self._counts(near)[0])
 
     def _values_of_frames(self, positions: np.ndarray, box: np.ndarray | None) -> tuple[Any, ...]:
-        """One after the other: all pairs of all frames would not stay in the cache."""
-        shape, frames = positions.shape[:-2], positions.reshape(-1, *positions.shape[-2:])
-        boxes: Any = [None] * len(frames)
-        if box is not None:
-            boxes = np.broadcast_to(box, (*shape, 3, 3)).reshape(-1, 3, 3)
-        rows = [self.values(frame, edges) for frame, edges in zip(frames, boxes, strict=True)]
+        shape = positions.shape[:-2]
+        rows = [self.values(*frame) for frame in one_by_one(positions, box)]
         return tuple(np.array(column).reshape(shape) for column in zip(*rows, strict=True))
 
     def _listed_pulls(

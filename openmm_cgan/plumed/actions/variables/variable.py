@@ -7,7 +7,7 @@ Each has its batched value, which serves numpy and torch alike, and the same as 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -380,3 +380,17 @@ def describe(owner: Action, name: str) -> CollectiveVariable:
         return CollectiveVariable(name, value.unit, value.domain)
     action = owner.name if owner.real_chain else ""
     return CollectiveVariable(name, value.unit, value.domain, action, owner.real_chain)
+
+
+def one_by_one(
+    positions: np.ndarray, box: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Each frame of positions (..., n_atoms, 3) with its own of boxes (..., 3, 3) [nm].
+
+    For what works on all pairs: one frame stays in the cache, all at once would not.
+    """
+    frames = positions.reshape(-1, *positions.shape[-2:])
+    if box is None:
+        return zip(frames, [None] * len(frames), strict=True)
+    boxes = np.broadcast_to(box, (*positions.shape[:-2], 3, 3)).reshape(-1, 3, 3)
+    return zip(frames, boxes, strict=True)

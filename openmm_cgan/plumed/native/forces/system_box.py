@@ -6,6 +6,7 @@ import numpy as np
 import openmm
 
 from openmm_cgan.plumed.actions.variables.variable import BoxKind
+from openmm_cgan.states import default_box
 
 LARGE = 500  # particles, beyond which a CustomCVForce costs more than what it saves
 MARKER = "PLUMED marker"  # name of the empty force of a bias that has no other to be known by
@@ -16,7 +17,7 @@ def kind_of_box(system: openmm.System) -> BoxKind:
     large = system.getNumParticles() > LARGE
     if not system.usesPeriodicBoundaryConditions():
         return BoxKind(large=large)
-    vectors = [v._value for v in system.getDefaultPeriodicBoxVectors()]
+    vectors = default_box(system).tolist()
     bent = any(vectors[i][j] != 0 for i, j in ((1, 0), (2, 0), (2, 1)))
     bends = any(
         isinstance(force, openmm.MonteCarloFlexibleBarostat) for force in system.getForces()
