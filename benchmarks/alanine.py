@@ -7,7 +7,6 @@ window to window; weights of what a generator makes; the reference free energy.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +22,7 @@ from openmm_cgan.proposals.conditions import Conditions
 from openmm_cgan.proposals.screening import ScreenSettings
 from openmm_cgan.reporters.moves import ExactMove
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, Molecule, alanine_dipeptide
+from openmm_cgan.windows import LocalWorkers
 
 TEMPERATURE = 300.0  # K
 KT = GAS_CONSTANT * TEMPERATURE  # kJ/mol
@@ -69,7 +69,7 @@ def umbrella_frames(umbrella: Umbrella) -> Frames:
     """Frames of all windows, half of the rows of the grid in each of two processes."""
     half = umbrella.n_side // 2
     parts = [range(half), range(half, umbrella.n_side)]
-    with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+    with LocalWorkers(min(2, os.cpu_count() or 1)) as pool:
         made = list(pool.map(_dragged, [umbrella] * 2, parts))
     return Frames.concatenate(made)
 

@@ -14,7 +14,6 @@ import argparse
 import logging
 import os
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from openmm_cgan.reporters.moves import ExactMove
 from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.windows import (
     DragSettings,
+    LocalWorkers,
     WindowSettings,
     drag,
     read_window_frames,
@@ -107,7 +107,7 @@ def identity_of(case: Case, steps: int, folder: str, workers: int):
         folder,
         "dragged",
     )
-    with ProcessPoolExecutor(workers) as pool:
+    with LocalWorkers(workers) as pool:
         run_windows(windows, molecule.system, molecule.topology, pool, platform="Reference")
     folders = [window.folder for window in windows]
     samples = reweight_windows(read_windows(folders), max_samples=30_000)

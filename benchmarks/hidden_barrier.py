@@ -18,7 +18,6 @@ import json
 import os
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,7 @@ from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.potentials import Potential
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import alanine_dipeptide
+from openmm_cgan.windows import LocalWorkers
 
 METAD = """psi: TORSION ATOMS=7,9,15,17
 METAD ARG=psi SIGMA=0.35 HEIGHT=1.2 BIASFACTOR=10 PACE=500 GRID_MIN=-pi GRID_MAX=pi FILE=HILLS
@@ -138,7 +138,7 @@ def main() -> None:
     profile = json.loads(REFERENCE.read_text())["profiles"]["psi"]
     place = int(np.abs(np.array(profile["centres"]) - WHERE).argmin())
     reference = profile["free_energy"][place]
-    with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+    with LocalWorkers(min(2, os.cpu_count() or 1)) as pool:
         found = list(pool.map(one_seed, range(arguments.seeds)))
     print(f"F(psi = -72.5) [kJ/mol]; 2-D reference {reference} +- {profile['error'][place]}")
     points = np.linspace(250_000, TOTAL, 6)

@@ -29,6 +29,7 @@ from openmm_cgan.cli.demo import DemoSettings, run_demo
 from openmm_cgan.cli.simulations import is_begun
 from openmm_cgan.frames import read_frames
 from openmm_cgan.reporters import ProposalSettings
+from openmm_cgan.signals import end_with_parent
 from openmm_cgan.testsystems import Chain, alanine_dipeptide
 from openmm_cgan.windows import Window, WindowSettings, run_windows
 
@@ -196,8 +197,11 @@ def _pool(workers: int) -> Any:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    fork = multiprocessing.get_context("fork")  # nothing is imported again
-    return ProcessPoolExecutor(workers, fork) if workers else nullcontext()
+    if not workers:
+        return nullcontext()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["openmm_cgan.windows"])  # imported once, not by each
+    return ProcessPoolExecutor(workers, context, initializer=end_with_parent)
 
 
 def _pooled_windows(folder: Path, prepared: Path) -> None:

@@ -13,12 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import multiprocessing
-import os
 import re
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +46,7 @@ from openmm_cgan.proposals import Screen, propose
 from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.windows import (
     DragSettings,
+    LocalWorkers,
     WindowResult,
     WindowSettings,
     drag,
@@ -113,8 +111,7 @@ def run(
     windows = umbrella_windows(
         template, seeds.centres, seeds.positions, window, folder / origin, origin
     )
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), context) as pool:
+    with LocalWorkers() as pool:
         return run_windows(windows, molecule.system, molecule.topology, pool, platform="Reference")
 
 

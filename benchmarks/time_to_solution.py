@@ -17,7 +17,6 @@ import json
 import os
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +47,7 @@ from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.files.tables import FieldTable
 from openmm_cgan.proposals.conditions import Conditions, GridConditions, UniformConditions
 from openmm_cgan.testsystems import alanine_dipeptide
+from openmm_cgan.windows import LocalWorkers
 
 GRID = "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=90,90 FILE=HILLS"
 ROUGH = f"METAD ARG=phi,psi SIGMA=0.35,0.35 HEIGHT=3 BIASFACTOR=30 PACE=100 {GRID}\n"
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     reference = read_reference().difference.value
-    with ProcessPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+    with LocalWorkers(min(2, os.cpu_count() or 1)) as pool:
         found = list(pool.map(one_seed, range(arguments.seeds)))
     settled: dict[str, list[float]] = {}
     ends: dict[str, list[float]] = {}

@@ -9,7 +9,6 @@ C7eq as often as the molecule does.
 """
 
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,7 @@ from openmm_cgan.potentials import Potential
 from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.windows import (
     DragSettings,
+    LocalWorkers,
     WindowSettings,
     drag,
     read_window_frames,
@@ -64,7 +64,7 @@ def run_umbrella_windows(steps: int, workers: int, every: int) -> list[Path]:
         "windows",
         "dragged",
     )
-    with ProcessPoolExecutor(workers) as pool:
+    with LocalWorkers(workers) as pool:
         run_windows(windows, molecule.system, molecule.topology, pool, platform="Reference")
     return [window.folder for window in windows]
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,7 +39,7 @@ from openmm_cgan.frames import read_frames
 from openmm_cgan.proposals import Proposals, Screen, propose
 from openmm_cgan.run_folders import COMMANDS
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
-from openmm_cgan.windows import WindowSettings, run_windows, umbrella_windows
+from openmm_cgan.windows import LocalWorkers, WindowSettings, run_windows, umbrella_windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -320,9 +318,7 @@ def run_seeded_windows(
     template = plumed_input("alanine_phi_psi_umbrella.dat")
     windows = umbrella_windows(template, seeds.centres, seeds.positions, window, folder, "seeded")
     workers = (os.cpu_count() or 1) if workers is None else workers
-    # spawn: a fork would copy torch's threads, one of which may hold a lock for ever
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn) if workers else nullcontext() as pool:
+    with LocalWorkers(workers) if workers else nullcontext() as pool:
         run_windows(windows, molecule.system, molecule.topology, pool, platform="Reference")
 
 

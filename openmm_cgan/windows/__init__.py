@@ -9,6 +9,7 @@ says. `windows` makes windows, `runs` runs them all, `results` reads back what t
 from openmm_cgan.windows.cluster import Cluster
 from openmm_cgan.windows.dragging import DragSettings, drag
 from openmm_cgan.windows.executors import executor_of
+from openmm_cgan.windows.local_workers import LocalWorkers
 from openmm_cgan.windows.results import read_window_frames, read_windows
 from openmm_cgan.windows.runs import WindowResult, run_prepared, run_windows
 from openmm_cgan.windows.windows import Window, WindowSettings, umbrella_windows
@@ -17,6 +18,7 @@ from openmm_cgan.windows.worker import run_window
 __all__ = [
     "Cluster",
     "DragSettings",
+    "LocalWorkers",
     "Window",
     "WindowResult",
     "WindowSettings",

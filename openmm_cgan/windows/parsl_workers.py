@@ -8,6 +8,7 @@ that Parsl itself retries nothing.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shlex
 import sys
@@ -19,6 +20,8 @@ from typing import Any
 from openmm_cgan.windows.cluster import Cluster
 
 FOLDER = "parsl"  # in that of the windows: Parsl's logs and the scripts of its jobs
+LOG = "parsl.log"
+LOGGERS = ("parsl", "concurrent.futures")  # the second tells of what callbacks raise
 POOL = "parsl.executors.high_throughput.process_worker_pool"
 INTERCHANGE = "parsl.executors.high_throughput.interchange"
 HEARTBEAT, SILENCE = 10, 60  # s between two looks at workers, and after which a job is lost
@@ -54,18 +57,39 @@ def parsl_workers(cluster: Cluster, root: Path) -> Iterator[Executor]:
             f"{error}: the executor parsl needs Parsl, pip install 'openmm_cgan[parsl]'"
         ) from error
     config = parsl_config(cluster, root)
+    with _logged(root.resolve() / FOLDER):
+        try:
+            kernel = parsl.DataFlowKernel(config)
+        except Exception as error:
+            for executor in config.executors:
+                executor.shutdown()  # Parsl leaves the process that it could not reach
+            raise RuntimeError(
+                f"Parsl did not start ({error}); its logs are in {root.resolve() / FOLDER}"
+            ) from error
+        try:
+            yield ParslPoolExecutor(dfk=kernel)
+        finally:
+            kernel.cleanup()  # waits for no window: who stops wants the jobs cancelled
+
+
+@contextlib.contextmanager
+def _logged(folder: Path) -> Iterator[None]:
+    """Keep in a file what Parsl says in the block; its own way leaves the file open."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / LOG)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = loggers[0].level
+    loggers[0].setLevel(logging.DEBUG)
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
-        kernel = parsl.DataFlowKernel(config)
-    except Exception as error:
-        for executor in config.executors:
-            executor.shutdown()  # Parsl leaves the process that it could not reach
-        raise RuntimeError(
-            f"Parsl did not start ({error}); its logs are in {root.resolve() / FOLDER}"
-        ) from error
-    try:
-        yield ParslPoolExecutor(dfk=kernel)
+        yield
     finally:
-        kernel.cleanup()  # waits for no window: who stops wants the jobs cancelled
+        loggers[0].setLevel(before)
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
 
 
 def parsl_config(cluster: Cluster, root: Path) -> Any:
@@ -98,7 +122,9 @@ def parsl_config(cluster: Cluster, root: Path) -> Any:
         worker_logdir_root=str(folder),
         **some,
     )
-    return Config([workers], retries=0, run_dir=str(folder), strategy_period=1)
+    return Config(
+        [workers], retries=0, run_dir=str(folder), strategy_period=1, initialize_logging=False
+    )
 
 
 def _provider(cluster: Cluster) -> Any:

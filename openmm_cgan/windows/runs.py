@@ -116,11 +116,13 @@ def run_windows(
     ------
     ValueError
         Before anything is run: if windows share a folder or do not fit the system, a folder
-        holds another window than the one to be run, or there is no such platform.
+        holds another window than the one to be run, there is no such platform, or the executor
+        forks this process.
     StoppedBySignalError
         If a signal came.
     """
     topology = openmm_topology(topology)
+    _require_no_fork(executor)
     if platform is not None:
         _platform_for(platform, executor)  # an error comes before anything is written
     root = prepare_windows(windows, system, topology, reference=reference)
@@ -200,10 +202,12 @@ def run_prepared(
     FileNotFoundError
         If a folder is no window.
     ValueError
-        If there is no such platform: here, or anywhere where workers may be on other machines.
+        If there is no such platform: here, or anywhere where workers may be on other machines. If
+        the executor forks this process.
     StoppedBySignalError
         If a signal came.
     """
+    _require_no_fork(executor)
     name = _platform_for(platform, executor)
     places = [str(Path(folder).resolve()) for folder in folders]
     made = records_of(places, name, None if executor is None else threads, executor, max_losses)
@@ -223,6 +227,20 @@ def run_prepared(
         logger.error("%s failed at step %d: %s", result.folder, result.step, result.error)
     logger.info("%d windows finished, %d failed", len(results) - len(failed), len(failed))
     return results
+
+
+def _require_no_fork(executor: Executor | None) -> None:
+    """See that workers are no copies of this process, without the threads that hold its locks."""
+    if not isinstance(executor, ProcessPoolExecutor):
+        return
+    context = executor._mp_context
+    if context is not None and context.get_start_method() == "fork":
+        raise ValueError(
+            "the executor forks this process, and a copy without the threads of torch and OpenMM "
+            "may wait for ever for a lock that one of them held; expected processes of their own: "
+            "openmm_cgan.windows.LocalWorkers(n), or ProcessPoolExecutor(n, "
+            'multiprocessing.get_context("spawn"))'
+        )
 
 
 def _platform_for(name: str, executor: Executor | None) -> str | None:

@@ -115,6 +115,20 @@ def test_an_executor_gives_what_a_run_here_gives(alanine: Molecule, tmp_path: Pa
         np.testing.assert_array_equal(a.positions, b.positions)
 
 
+def test_an_executor_that_forks_is_refused_before_anything_is_written(
+    alanine: Molecule, tmp_path: Path
+) -> None:
+    """Copies without its threads may wait for ever for what one of those held."""
+    windows = two_windows(alanine, tmp_path)
+    fork = multiprocessing.get_context("fork")
+    with (
+        ProcessPoolExecutor(1, mp_context=fork) as pool,
+        pytest.raises(ValueError, match="LocalWorkers"),
+    ):
+        run(alanine, windows, pool)
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_killed_window_goes_on_from_its_checkpoint(
     alanine: Molecule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
