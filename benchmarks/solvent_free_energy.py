@@ -110,7 +110,7 @@ class Case:
 
 
 CASES = {
-    "tripeptide": Case(10_000_000, 100_000, 1_250, 2_500, 100_000, 24, 250, "Reference"),
+    "tripeptide": Case(8_000_000, 100_000, 1_250, 2_500, 100_000, 24, 250, "Reference"),
     "dipeptide": Case(100_000, 4_000, 1_000, 1_000, 5_000, 20, 100, "CPU", may_grow=False),
 }
 
