@@ -1,11 +1,14 @@
 """The command line as a user meets it: help, errors of one line, and each command on small data."""
 
+import csv
+import io
 import json
 import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from openmm_cgan.cli import main, simulations
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import reweighting
 from openmm_cgan.plumed.actions import actions_help
+from openmm_cgan.reporters.moves.switching import Switched, Switching
 from openmm_cgan.windows import read_window_frames
 from tests.cases import ROOT
 from tests.cases.other_processes import PATIENCE
