@@ -715,3 +715,13 @@ def test_a_bias_that_rests_is_not_taken_for_none(tmp_path):
             found.append(bias.values(simulation, state)[1] - whole.bias_of_cvs(known[None])[0])
     assert np.abs(found).max() < 1e-9
     bias.close()
+
+
+def test_masses_and_charges_are_dumped(tmp_path):
+    text = PHI_PSI + "RESTRAINT ARG=phi AT=1 KAPPA=10\nDUMPMASSCHARGE FILE=mc\n"
+    for backend in ("native", "kernel"):
+        bias, simulation = biased_alanine(text, tmp_path / backend, backend)
+        simulation.step(1)
+        bias.close()
+    ours, plumeds = ((tmp_path / b / "mc").read_text() for b in ("native", "kernel"))
+    assert ours == plumeds

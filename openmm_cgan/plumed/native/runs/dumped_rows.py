@@ -155,7 +155,7 @@ class DumpMassChargeRun(ActionRun):
             writer = self._files.writer(action.label, action.file, lambda: (fields, []))
             for index, mass, charge in action.rows():
                 numbers = {"mass": mass, "charge": charge}
-                texts = (f" {numbers[name]:23.16g}" for name in fields[1:])
+                texts = (f"{numbers[name]:23.16g}" for name in fields[1:])
                 writer.write([f" {index}", *texts])
             writer.flush()
         self._is_done = True
