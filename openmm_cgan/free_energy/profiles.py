@@ -301,7 +301,7 @@ def _edges(values: NDArray, variable: CollectiveVariable, bins: int | ArrayLike)
             )
         return edges
     if not isinstance(bins, int | np.integer) or bins < 1:
-        raise ValueError(f"bins is {bins}, expected a number of bins, 1 or more, or their edges")
+        raise ValueError(f"bins is {bins!r}, expected a number of bins, 1 or more, or their edges")
     lower, upper = variable.domain or (float(values.min()), float(values.max()))
     if not upper > lower:
         raise ValueError(f"{variable.name} has the one value {lower}; give bin edges")
