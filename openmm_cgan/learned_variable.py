@@ -25,6 +25,7 @@ from openmm_cgan.diffusion_maps.interpolation import KernelInterpolant, kernel_r
 
 SURROGATES = ("nystroem", "ridge")
 MAX_LANDMARKS = 500
+CONSTANT = 1e-6  # of the largest number of a value: what it varies by at least
 
 log = logging.getLogger("openmm_cgan")
 
@@ -70,8 +71,9 @@ class Encoding(torch.nn.Module):
         turning = [i for i, period in enumerate(inputs.periods) if period is not None]
         others = [i for i, period in enumerate(inputs.periods) if period is None]
         rates = [2 * np.pi / period for period in inputs.periods if period is not None]
-        spread = table[:, others].std(axis=0)
-        scales = 1 / np.where(spread > 0, spread, 1.0)
+        spread, size = table[:, others].std(axis=0), np.abs(table[:, others]).max(axis=0, initial=0)
+        # what varies less is constant but for rounding, as constrained distances are
+        scales = 1 / np.where(spread > CONSTANT * size, spread, np.maximum(size, 1.0))
         every = np.eye(len(inputs.names))
         self.turning, self.others = len(turning), len(others)
         self.register_buffer("rates", torch.tensor(every[:, turning] * rates))

@@ -116,6 +116,15 @@ def test_the_slow_value_is_learned_from_biased_frames(tmp_path):
     assert learned.n_coordinates == 1
 
 
+def test_rounding_of_a_constant_is_no_feature(frames, tmp_path):
+    """A constrained distance in single precision tells nothing, whatever it is scaled to."""
+    table = table_of(frames, tmp_path)
+    table[:, 2] = 0.109
+    noisy = table + [0, 0, 1] * np.random.default_rng(3).normal(scale=5e-9, size=table.shape)
+    plain, rounded = (learn_variable(INPUTS, t, settings=SETTINGS)(table) for t in (table, noisy))
+    np.testing.assert_allclose(rounded, plain, atol=1e-4)
+
+
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="the lines do not make b"):
         Inputs("a: DISTANCE ATOMS=1,2", ("a", "b"), (None, None))
