@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.samples import (
     BiasedFrames,
     check_windows,
@@ -41,7 +42,7 @@ class WindowDiffusion:
     Attributes
     ----------
     at : ndarray, shape (n_windows,)
-        Mean of the CV in each window [CV unit].
+        Mean of the CV in each window, within its domain [CV unit].
     diffusion, error : ndarray, shape (n_windows,)
         sigma^2, twice the diffusion coefficient, and its standard error [CV unit^2/ps]; NaN where
         a window is too short for it, or forgets in less than two intervals: a warning counts them.
@@ -105,12 +106,23 @@ def _of_window(
     pieces = np.array_split(z - z.mean(), parts)
     forgets = statistical_inefficiency(z[:, None])
     if len(z) < LEAST_TIMES * parts * forgets or forgets < 2.0 * LEAST_INTERVALS:
-        return float(z.mean()), float("nan"), float("nan")
+        return _in_domain(z.mean(), about), float("nan"), float("nan")
     whole = _diffusion(z, interval)
     others = np.array([_diffusion(np.concatenate(pieces[:i] + pieces[i + 1 :]), interval)
                        for i in range(parts)])  # fmt: skip
     error = np.sqrt((parts - 1) / parts * ((others - others.mean()) ** 2).sum())
-    return float(z.mean()), float(parts * whole - (parts - 1) * others.mean()), float(error)
+    return (
+        _in_domain(z.mean(), about),
+        float(parts * whole - (parts - 1) * others.mean()),
+        float(error),
+    )
+
+
+def _in_domain(value: float, variable: CollectiveVariable) -> float:
+    if variable.domain is None:
+        return float(value)
+    lower, upper = variable.domain
+    return float(lower + np.mod(value - lower, upper - lower))
 
 
 def _diffusion(z: NDArray[np.float64], interval: float) -> float:

@@ -153,6 +153,15 @@ def test_windows_forget_by_their_diffusion(caplog):
     assert "6 of 6 windows tell no diffusion" in caplog.text
 
 
+def test_the_mean_of_a_window_at_the_end_of_a_period_is_within_it():
+    angle = CollectiveVariable("phi", "rad", (-np.pi, np.pi))
+    path = np.pi + 0.1 + 0.2 * ornstein([1.0], 50, 0.04, 3)[0]
+    wrapped = [np.mod(path + np.pi, 2 * np.pi) - np.pi, path - 2 * np.pi, path]
+    windows = [BiasedFrames(z[:, None], lambda c: 0 * c[:, 0], 300.0, (angle,)) for z in wrapped]
+    expected = path.mean() - 2 * np.pi
+    np.testing.assert_allclose(window_diffusion(windows, 0.04).at, expected)
+
+
 def test_refusals():
     runs = trajectories(ornstein(np.zeros(3), 5, 0.1, 0), 0.1)
     with pytest.raises(ValueError, match="longest run has 6"):
