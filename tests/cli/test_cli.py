@@ -1,11 +1,14 @@
 """The command line as a user meets it: help, errors of one line, and each command on small data."""
 
+import csv
+import io
 import json
 import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from openmm_cgan.cli import main, simulations
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import reweighting
 from openmm_cgan.plumed.actions import actions_help
+from openmm_cgan.reporters.moves.switching import Switched, Switching
 from openmm_cgan.windows import read_window_frames
 from tests.cases import ROOT
 from tests.cases.other_processes import PATIENCE
@@ -242,6 +246,8 @@ def test_free_energy_of_a_metadynamics_run(tmp_path: Path, monkeypatch: pytest.M
     header, *rows = out.read_text().splitlines()
     assert header == "phi,free_energy,error,effective_samples,by_bias"
     assert min(float(row.split(",")[-1]) for row in rows) == 0.0
+    around = (call_well(*options, "phi", f"--basin={b}") for b in ("-2,-1", "4.283185,5.283185"))
+    assert len({told.rpartition(": ")[2] for told in around}) == 1  # the same interval
     call_well(*options, "phi,psi", "--bins", 9, "--plot", plot)
     assert len(out.read_text().splitlines()) == 82
     assert plot.exists()
@@ -370,6 +376,41 @@ def test_a_refined_model_makes_exact_moves_in_a_run_that_goes_on(
     assert len(rows[0].splitlines()) == 5
     assert ",exact," in rows[0]
     frames = [read_frames(tmp_path / folder / "frames") for folder in ("whole", "halves")]
+    np.testing.assert_array_equal(frames[0].positions, frames[1].positions)
+
+
+def test_steered_moves_go_on_where_a_run_broke_off_in_a_switch(
+    restrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the move of step 750, after the frames of that step: from the checkpoint of step 600."""
+    words = run_options(tmp_path / "whole", steps=1200)
+    words[words.index("--plumed") + 1] = restrained / "in.dat"
+    words += ["--model", restrained / "model.npz", "--mode", "steered"]
+    words += ["--proposals-every", 150, "--checkpoint-every", 300, "--no-report"]
+    call_well(*words)
+    words[words.index("--out") + 1] = tmp_path / "broken"
+    made, calls = Switching.made, []
+
+    def breaks(*given: Any) -> Switched:
+        calls.append(given)
+        if len(calls) == 5:
+            raise RuntimeError("the machine goes down")
+        return made(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Switching, "made", breaks)
+        assert "goes down" in call(*words).output
+    at = words.index("--steps")
+    del words[at : at + 2]
+    call_well(*words, "--resume")
+    whole, broken = (
+        (tmp_path / name / "proposals.csv").read_text() for name in ("whole", "broken")
+    )
+    assert broken == whole
+    rows = list(csv.DictReader(io.StringIO(whole)))
+    assert [int(row["step"]) for row in rows] == list(range(150, 1201, 150))
+    assert {(row["mode"], row["energies"]) for row in rows} == {("steered", "152")}
+    frames = [read_frames(tmp_path / name / "frames") for name in ("whole", "broken")]
     np.testing.assert_array_equal(frames[0].positions, frames[1].positions)
 
 
