@@ -196,8 +196,11 @@ class Custom(FunctionOfVectors):
             raise self.error(f"FUNC={options['FUNC']}", str(error)) from None
 
     def value(self, arguments: list[Any]) -> Any:
-        named = dict(zip(self.names, arguments, strict=True))
-        return self.output.wrap(self.function.value(named) + arguments[0] * 0)
+        named, first = dict(zip(self.names, arguments, strict=True)), arguments[0]
+        found = self.function.value(named)
+        if _kind_of(found) != _kind_of(first):  # a constant, say: one for each frame
+            found = found + first * 0
+        return self.output.wrap(found)
 
     def own_slopes(self, arguments: list[float]) -> list[float]:
         return expression_slopes(self.function, self.names, arguments)
@@ -205,6 +208,11 @@ class Custom(FunctionOfVectors):
     def own_expression(self, arguments: list[str]) -> str:
         text = self.function.text(dict(zip(self.names, arguments, strict=True)))
         return _wrapped(f"({text})", self.output)
+
+
+def _kind_of(x: Any) -> tuple[tuple[int, ...], bool]:
+    """The shape of a number or array, and whether autograd follows it."""
+    return tuple(getattr(x, "shape", ())), bool(getattr(x, "requires_grad", False))
 
 
 class Matheval(Custom):

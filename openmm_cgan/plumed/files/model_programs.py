@@ -34,7 +34,13 @@ def _slice(x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int =
 
 
 def _select(x: Any, dim: int, index: int) -> Any:
-    return np.take(x, index, axis=dim)
+    return x[(slice(None),) * (dim % x.ndim) + (index,)]  # np.take takes four times as long
+
+
+def _stack(parts: Any, dim: int = 0) -> Any:
+    if parts[0].ndim == 1 and dim in (1, -1):  # where np.stack spends its time on the axis
+        return np.array(parts).T
+    return np.stack(parts, dim)
 
 
 def _slice_backward(g: Any, shape: Any, dim: int, start: Any, end: Any, step: int) -> Any:
@@ -45,9 +51,7 @@ def _slice_backward(g: Any, shape: Any, dim: int, start: Any, end: Any, step: in
 
 def _select_backward(g: Any, shape: Any, dim: int, index: int) -> Any:
     found = np.zeros(shape, g.dtype)
-    place: list[Any] = [slice(None)] * len(shape)
-    place[dim] = index
-    found[tuple(place)] = g
+    found[(slice(None),) * (dim % len(shape)) + (index,)] = g
     return found
 
 
@@ -131,7 +135,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "amax": _reduced(np.max),
     "amin": _reduced(np.min),
     "cat": lambda parts, dim=0: np.concatenate(parts, dim),
-    "stack": lambda parts, dim=0: np.stack(parts, dim),
+    "stack": _stack,
     "t": np.transpose,
     "transpose": np.swapaxes,
     "permute": np.transpose,
@@ -152,6 +156,8 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "logsumexp": _logsumexp,
 }
 _SAME = frozenset({"detach", "alias", "clone", "lift_fresh_copy"})
+# Those that Python has signs for, which are quicker than a call
+_SIGNS = {"add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "div": "{} / {}", "neg": "-{}"}
 # These ask for the shape of a tensor only
 _FILLED: dict[str, Callable[..., Any]] = {
     "ones_like": lambda x: 1,
@@ -252,8 +258,14 @@ class _Written:
             return True
         name = f"{name}_{len(self.lines)}" if name == "_to_copy" else name
         self._used[name] = call
-        arguments = ", ".join(self._text(argument) for argument in node.args)
-        line = f"{name}({arguments})"
+        texts = [self._text(argument) for argument in node.args]
+        line = f"{name}({', '.join(texts)})"
+        if name in _SIGNS and len(texts) == _SIGNS[name].count("{}"):
+            line = _SIGNS[name].format(*texts)
+        elif name == "select":
+            source, axis, index = node.args
+            before = ":, " * (axis % source.meta["val"].ndim)
+            line = f"{texts[0]}[{before}{index}]"
         if line not in self._made:  # what goes back asks again for what went forward
             self._made[line] = f"v{len(self.lines)}"
             self.lines.append(f"{self._made[line]} = {line}")

@@ -76,8 +76,8 @@ class ModelFunction:
             found = self._slopes(inputs)
             require_finite(found, self._owner)
             n = self._owner.model.n_outputs
-            chain, ends = found[n:].reshape(-1, len(inputs)), self._arguments.jacobian(gradients)
-            slopes = (chain @ ends.reshape(len(inputs), -1)).reshape(-1, *ends.shape[1:])
+            chain = (-found[n:]).reshape(-1, len(inputs)).tolist()
+            slopes = np.array([self._arguments.forces(row, gradients) for row in chain])
             self._found, self._asked = (found[:n], slopes), asked
         return self._found
 
