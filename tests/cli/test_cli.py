@@ -1,11 +1,14 @@
 """The command line as a user meets it: help, errors of one line, and each command on small data."""
 
+import csv
+import io
 import json
 import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from openmm_cgan.cli import main, simulations
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import reweighting
 from openmm_cgan.plumed.actions import actions_help
+from openmm_cgan.reporters.moves.switching import Switched, Switching
 from openmm_cgan.windows import read_window_frames
 from tests.cases import ROOT
 from tests.cases.other_processes import PATIENCE
@@ -370,6 +374,42 @@ def test_a_refined_model_makes_exact_moves_in_a_run_that_goes_on(
     assert len(rows[0].splitlines()) == 5
     assert ",exact," in rows[0]
     frames = [read_frames(tmp_path / folder / "frames") for folder in ("whole", "halves")]
+    np.testing.assert_array_equal(frames[0].positions, frames[1].positions)
+
+
+def test_steered_moves_go_on_where_a_run_broke_off_in_a_switch(
+    restrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files are those of a run that was left alone."""
+    words = run_options(tmp_path / "whole", steps=400)
+    words[words.index("--plumed") + 1] = restrained / "in.dat"
+    words += ["--model", restrained / "model.npz", "--mode", "steered"]
+    words += ["--proposals-every", 50, "--checkpoint-every", 100, "--no-report"]
+    call_well(*words)
+    words[words.index("--out") + 1] = tmp_path / "broken"
+    made, calls = Switching.made, []
+
+    def breaks(*given: Any) -> Switched:
+        calls.append(given)
+        if len(calls) == 5:
+            raise RuntimeError("the machine goes down")
+        return made(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Switching, "made", breaks)
+        assert "goes down" in call(*words).output
+    at = words.index("--steps")
+    del words[at : at + 2]
+    call_well(*words, "--resume")
+    whole, broken = (
+        (tmp_path / name / "proposals.csv").read_text() for name in ("whole", "broken")
+    )
+    assert broken == whole
+    rows = list(csv.DictReader(io.StringIO(whole)))
+    assert [int(row["step"]) for row in rows] == list(range(50, 401, 50))
+    assert {row["mode"] for row in rows} == {"steered"}
+    assert 0 < sum(int(row["accepted"]) for row in rows) < len(rows)
+    frames = [read_frames(tmp_path / name / "frames") for name in ("whole", "broken")]
     np.testing.assert_array_equal(frames[0].positions, frames[1].positions)
 
 
