@@ -436,6 +436,7 @@ ORDER = [
     "cli.exports",
     "cli.molecule_files",
     "cli.molecules",
+    "cli.run_states",
     "cli.simulations",
     "cli.importance",
     "cli.shipped",
@@ -536,6 +537,7 @@ ALLOWED = {
     "cli.commands": {"click"},
     "cli.molecule_files": {"numpy", "openmm"},
     "cli.molecules": {"numpy", "openmm"},
+    "cli.run_states": {"openmm"},
     "cli.simulations": {"openmm", "tqdm"},
 }
 

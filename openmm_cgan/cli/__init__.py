@@ -1,9 +1,10 @@
 """The command line: `commands` parses, the other files do what is asked for.
 
-`exports` writes tables and configurations, `simulations` runs from files, `importance` weighs a
-model's configurations, `shipped` finds the files of the package, `demo_analysis` and `demo` are the
-whole job on alanine dipeptide; `options` are shared by the commands, `driver` is PLUMED's,
-`reports` leaves report.html, `tensor_board` the curves of a training.
+`exports` writes tables and configurations, `simulations` runs from files, `run_states` is what such
+a run saves and goes on from, `importance` weighs a model's configurations, `shipped` finds the
+files of the package, `demo_analysis` and `demo` are the whole job on alanine dipeptide; `options`
+are shared by the commands, `driver` is PLUMED's, `reports` leaves report.html, `tensor_board` the
+curves of a training.
 """
 
 from openmm_cgan.cli.commands import main

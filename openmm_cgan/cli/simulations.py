@@ -18,15 +18,22 @@ from openmm import app, unit
 from tqdm import tqdm
 
 from openmm_cgan.atom_selection import check_selection, selected_atoms
-from openmm_cgan.atomic_files import replacing, write_atomically
+from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
+from openmm_cgan.cli.run_states import (
+    CHECKPOINT,
+    STATE,
+    load_state,
+    save_broken,
+    save_end,
+    save_not_finite,
+)
 from openmm_cgan.json_files import read_json, write_json
-from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
 from openmm_cgan.run_folders import BONDS, FRAMES, INPUT, PROPOSALS, RECORD, SYSTEM, TOPOLOGY
-from openmm_cgan.signals import between_steps
+from openmm_cgan.signals import StoppedBySignalError, between_steps
 from openmm_cgan.states import NotFiniteError, is_finite
 from openmm_cgan.stepping import step_and_look
 from openmm_cgan.testsystems import Molecule
@@ -34,10 +41,6 @@ from openmm_cgan.windows.platforms import fastest_platform
 from openmm_cgan.windows.run_files import topology_record
 
 logger = logging.getLogger("openmm_cgan")
-
-STATE = "state.xml"  # for programs, platforms and versions other than that of the checkpoint
-CHECKPOINT = "run.chk"
-NOT_FINITE = "not_finite.xml"
 
 
 @dataclass(frozen=True)
@@ -226,19 +229,28 @@ def _to_the_end(
     left = max(0, end - simulation.currentStep)
     try:
         with closing(bias), closing(frames), between_steps() as raise_what_came:
+
+            def look() -> None:
+                try:
+                    raise_what_came()
+                except StoppedBySignalError:
+                    save_end(simulation, keepers, folder)
+                    raise
+
             try:
-                run_steps(simulation, left, "biased MD", raise_what_came)
-            finally:
-                _save_end(simulation, keepers, folder)
+                run_steps(simulation, left, "biased MD", look)
+            except Exception:
+                save_broken(simulation, folder)
+                raise
+            save_end(simulation, keepers, folder)
     except (ValueError, RuntimeError, openmm.OpenMMException) as error:
         if is_finite(simulation):
             raise
-        step, path = simulation.currentStep, folder / NOT_FINITE
-        state = simulation.context.getState(positions=True, velocities=True)
-        write_atomically(path, openmm.XmlSerializer.serialize(state))
+        path = save_not_finite(simulation, folder)
         raise NotFiniteError(
-            f"step {step} is not finite ({error}), see {path}: take a smaller time step or a "
-            "gentler bias; with retries (--retries) a run goes back to its last checkpoint"
+            f"step {simulation.currentStep} is not finite ({error}), see {path}: take a smaller "
+            "time step or a gentler bias; with retries (--retries) a run goes back to its last "
+            "checkpoint"
         ) from error
 
 
@@ -265,7 +277,7 @@ def _begin(
     bias, settings = keepers["bias"], job.settings
     assert isinstance(bias, PlumedBias)
     if restart:
-        _load_state(simulation, job.folder / STATE)
+        load_state(simulation, job.folder / STATE)
     else:
         _write_start(job.folder, job.molecule, bias)
         simulation.context.setPositions(job.molecule.positions)
@@ -288,16 +300,6 @@ def _keep_checkpoints(
         return
     every = settings.checkpoint_every
     simulation.reporters.append(RunCheckpointReporter(path, every, keepers))
-
-
-def _save_end(simulation: app.Simulation, keepers: dict[str, Keeper], folder: Path) -> None:
-    """Save where the run stands; what is not finite is not saved."""
-    if not is_finite(simulation):
-        logger.warning("step %d is not finite and not saved", simulation.currentStep)
-        return
-    _save_state(simulation, folder / STATE)
-    if (folder / CHECKPOINT).exists():
-        save_run(folder / CHECKPOINT, simulation, keepers)
 
 
 def run_steps(simulation: app.Simulation, steps: int, name: str, look: Callable[[], None]) -> None:
@@ -378,20 +380,3 @@ def _end_of(folder: Path) -> int:
         raise ValueError(
             f"{folder / RECORD} does not say where the run was to end: give the number of steps"
         ) from None
-
-
-def _load_state(simulation: app.Simulation, path: Path) -> None:
-    """Positions, velocities, box, time and step; parameters are the bias's own to restore."""
-    state = from_xml(path.read_text(), openmm.State, path)
-    context = simulation.context
-    context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())
-    context.setPositions(state.getPositions())
-    context.setVelocities(state.getVelocities())
-    context.setTime(state.getTime())
-    simulation.currentStep = state.getStepCount()
-
-
-def _save_state(simulation: app.Simulation, path: Path) -> None:
-    with replacing(path) as unfinished:
-        simulation.saveState(str(unfinished))
-    logger.info("state at step %d saved to %s", simulation.currentStep, path)
