@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import time
@@ -184,6 +185,7 @@ def metadynamics(
     """Frames of a metadynamics on chi1."""
     if (folder / "done").exists():
         return
+    shutil.rmtree(folder, ignore_errors=True)  # of one that was stopped
     bias = peptide.bias(folder, METAD)
     simulation = peptide.simulation(bias, platform, seed)
     simulation.reporters.append(FrameReporter(folder / "frames", 50, bias))
