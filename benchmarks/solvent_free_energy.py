@@ -24,6 +24,7 @@ A killed run goes on where it was. Results go to results/solvent_free_energy.jso
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import multiprocessing
 import os
@@ -53,6 +54,7 @@ from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.free_energy.hills import hills_free_energy
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.proposals import Screen, propose
+from openmm_cgan.run_folders import RECORD
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows import (
     DragSettings,
@@ -108,7 +110,7 @@ class Case:
 
 
 CASES = {
-    "tripeptide": Case(4_000_000, 100_000, 1_250, 2_500, 100_000, 24, 250, "Reference"),
+    "tripeptide": Case(8_000_000, 100_000, 1_250, 2_500, 100_000, 24, 250, "Reference"),
     "dipeptide": Case(100_000, 4_000, 1_000, 1_000, 5_000, 20, 100, "CPU", may_grow=False),
 }
 
@@ -192,7 +194,11 @@ def metadynamics(molecule: Molecule, solute: Solute, case: Case, folder: Path, s
     goes_on = is_begun(folder)
     copied = replace(molecule, system=openmm.XmlSerializer.clone(molecule.system))
     text = plumed_input(solute, case.pace)
-    run_biased(copied, text, None if goes_on else case.metad, folder, run, goes_on)
+    steps = case.metad
+    if goes_on:  # one that was shorter becomes longer
+        planned = json.loads((folder / RECORD).read_text())["end_step"]
+        steps = case.metad - planned if case.metad > planned else None
+    run_biased(copied, text, steps, folder, run, goes_on)
 
 
 def model_of(folder: Path, topology: app.Topology, seed: int) -> ConditionalGAN:

@@ -25,16 +25,8 @@ from openmm import unit
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.quantities import nanometers
 from openmm_cgan.states import forces_of
+from openmm_cgan.thermostats import WITHOUT_ENERGY
 
-# What moves the box or the velocities of a run by itself has no place beside it.
-LEFT_OUT = (
-    openmm.AndersenThermostat,
-    openmm.CMMotionRemover,
-    openmm.MonteCarloAnisotropicBarostat,
-    openmm.MonteCarloBarostat,
-    openmm.MonteCarloFlexibleBarostat,
-    openmm.MonteCarloMembraneBarostat,
-)
 # Threads cost more than they bring where an energy takes 10 us (22 atoms in vacuum, Reference).
 WORTH_A_THREAD = 1e-4  # s
 
@@ -54,7 +46,7 @@ def system_without(system: openmm.System, groups: Collection[int]) -> openmm.Sys
     for constraint in range(system.getNumConstraints()):
         made.addConstraint(*system.getConstraintParameters(constraint))
     for force in system.getForces():
-        if force.getForceGroup() not in groups and not isinstance(force, LEFT_OUT):
+        if force.getForceGroup() not in groups and not isinstance(force, WITHOUT_ENERGY):
             made.addForce(copy.deepcopy(force))
     return made
 

@@ -19,6 +19,13 @@ BAROSTATS = (
     openmm.MonteCarloMembraneBarostat,
     openmm.MonteCarloFlexibleBarostat,
 )
+# Forces without an energy, which move the box or the velocities of a run by themselves.
+WITHOUT_ENERGY = (
+    openmm.AndersenThermostat,
+    openmm.CMMotionRemover,
+    openmm.RPMDMonteCarloBarostat,
+    *BAROSTATS,
+)
 
 
 @runtime_checkable

@@ -234,15 +234,5 @@ def halves_of(samples: WeightedSamples) -> list[WeightedSamples]:
     """
     order = np.argsort(samples.frame)
     middle = len(order) // 2
-    return [
-        replace(
-            samples,
-            cvs=samples.cvs[rows],
-            log_weights=samples.log_weights[rows],
-            replicates=samples.replicates[:, rows],
-            window=samples.window[rows],
-            frame=samples.frame[rows],
-            unknown="",
-        )
-        for rows in (order[:middle], order[middle:])
-    ]
+    known = replace(samples, unknown="")
+    return [known.select(rows) for rows in (order[:middle], order[middle:])]

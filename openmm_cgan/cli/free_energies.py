@@ -83,7 +83,7 @@ def free_energy(
     from openmm_cgan.cli.exports import estimate_text
     from openmm_cgan.cli.importance import reweight_files
     from openmm_cgan.cli.other_cvs import run_with, samples_with
-    from openmm_cgan.free_energy import basin_difference
+    from openmm_cgan.free_energy.differences import StateDifference
 
     require_parent(out, plot)
     names = cv_names(cv)
@@ -117,8 +117,7 @@ def free_energy(
             "bias alone adds up to, without an error"
         )
     elif bounds is not None:
-        values = samples.cvs[:, samples.column(names[0])]
-        difference = basin_difference(samples, (values > bounds[0]) & (values < bounds[1]))
+        difference = StateDifference(names[0], None, bounds, f"--basin {basin}").estimate(samples)
         click.echo(f"basin {basin}: {estimate_text(difference)}")
 
 

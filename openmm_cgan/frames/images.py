@@ -62,6 +62,43 @@ def molecules_together(frames: Frames, topology: Any) -> Frames:
     return replace(frames, positions=(x + shifts).astype(x.dtype))
 
 
+def shifts_into_box(
+    x: NDArray[np.float64],
+    box: NDArray[np.float64],
+    molecules: Sequence[Sequence[int]],
+    atoms: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Multiples of the box vectors that put molecules by their centres into the box, as OpenMM.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, n_atoms, 3)
+        Positions [nm].
+    box : ndarray, shape (n, 3, 3)
+        Box vectors in rows, in OpenMM's reduced form [nm].
+    molecules : sequence of sequence of int
+        Their atoms; each of ``atoms`` is in one of them.
+    atoms : ndarray of int, shape (n_kept,)
+        Those that are asked for.
+
+    Returns
+    -------
+    ndarray, shape (n, n_kept, 3)
+        What is to be subtracted from the positions of ``atoms`` [nm].
+    """
+    lengths = np.array([len(molecule) for molecule in molecules])
+    members = np.concatenate([np.asarray(molecule) for molecule in molecules])
+    number = np.zeros(x.shape[1], dtype=np.int64)
+    number[members] = np.repeat(np.arange(len(molecules)), lengths)
+    sums = np.add.reduceat(x[:, members], np.cumsum(lengths) - lengths, axis=1)
+    centres = sums / lengths[:, None]
+    shifts = np.zeros(centres.shape)
+    for i in (2, 1, 0):
+        turns = np.floor((centres - shifts)[..., i] / box[:, None, i, i])
+        shifts += turns[..., None] * box[:, None, i]
+    return shifts[:, number[atoms]]
+
+
 class Tie(NamedTuple):
     """What brings a molecule next to others.
 

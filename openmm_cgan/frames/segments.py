@@ -66,6 +66,8 @@ class Row(NamedTuple):
 
 # The CVs and bias of many frames at once: from positions (n, n_atoms, 3) and boxes or None
 Evaluate = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
+# What is to be subtracted from the positions of the atoms that are kept, from the same
+Shifts = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class SegmentWriter:
@@ -85,6 +87,9 @@ class SegmentWriter:
     evaluate : callable, optional
         Gives the CVs and bias of frames that come without: all those of a write at once, which
         takes less time than two of them take one by one.
+    shifts : callable, optional
+        Of a periodic system, brings the atoms that are kept into the box when they are written;
+        CVs are of the positions as they were handed over.
 
     Attributes
     ----------
@@ -109,9 +114,10 @@ class SegmentWriter:
         step: int = 0,
         time: float = 0.0,
         evaluate: Evaluate | None = None,
+        shifts: Shifts | None = None,
     ) -> None:
         self.folder, self.header = folder.resolve(), header
-        self._evaluate = evaluate
+        self._evaluate, self._shifts = evaluate, shifts
         self._atoms = np.array(header.atoms)
         self.files: list[Path] = []
         self.last: tuple[int, float] | None = None
@@ -282,8 +288,11 @@ class SegmentWriter:
             values, energies = np.array(cvs), np.array(bias)
         else:
             values, energies = self._evaluate(x, boxes)
+        kept = x[:, self._atoms]
+        if self._shifts is not None and boxes is not None:
+            kept -= self._shifts(x, boxes)
         columns = {
-            f"{POSITION}/value": x[:, self._atoms].astype(np.float32),
+            f"{POSITION}/value": kept.astype(np.float32),
             f"{POSITION}/step": np.array(step),
             f"{POSITION}/time": np.array(times),
             "observables/bias/value": energies,

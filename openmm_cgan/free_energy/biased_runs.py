@@ -119,7 +119,12 @@ class BiasedRun:
         """What each frame weighs, log (n_frames,), up to a constant.
 
         Bias over kT; for metadynamics less c(t), the growth that is the same everywhere (Tiwary
-        and Parrinello, doi 10.1021/jp504920s).
+        and Parrinello, doi 10.1021/jp504920s). Hills of BIASFACTOR=1 are written and do not act.
+
+        Raises
+        ------
+        ValueError
+            As for `tiwary_log_weights`.
         """
         return self._log_weights
 
@@ -128,10 +133,16 @@ class BiasedRun:
         temperature = self.frames.temperature
         assert temperature is not None, "looked at when it was made"
         table = self.table
-        if table is None or self.growing[0].action != "METAD":
+        if table is None or self.growing[0].action != "METAD" or not self._hills_act:
             return self.frames.bias / (GAS_CONSTANT * temperature)
         times, bias = self.frames.time, self.frames.bias
         return tiwary_log_weights(times, bias, table, temperature, self.plumed)
+
+    @property
+    def _hills_act(self) -> bool:
+        given = [w for w in self.growing[0].words if w.upper().startswith("BIASFACTOR=")]
+        assert self.table is not None, "looked at before"
+        return not given or bool((self.table.columns["biasf"] != 1).any())
 
     def free_energy_of_bias(
         self, name: str, points: NDArray, share: float = 1.0

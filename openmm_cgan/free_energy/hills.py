@@ -154,7 +154,8 @@ def tiwary_log_weights(
     Raises
     ------
     ValueError
-        If the hills are of three CVs or more: c(t) is summed on a grid.
+        If the hills are of three CVs or more: c(t) is summed on a grid. If their times go back:
+        which of them a frame had met is then not known.
 
     References
     ----------
@@ -164,8 +165,23 @@ def tiwary_log_weights(
     kT = GAS_CONSTANT * positive(temperature, "K", "temperature")
     offsets = system.energy * _hills_offsets(hills, kT / system.energy)
     laid_at = system.time * hills.columns["time"]
+    _require_order(hills)
     laid = np.searchsorted(laid_at, np.asarray(times, dtype=float) - 1e-6)
     return (np.asarray(bias, dtype=float) - offsets[laid]) / kT
+
+
+def _require_order(hills: FieldTable) -> None:
+    """Refuse hills of a run that was continued with its clock set back."""
+    back = np.flatnonzero(np.diff(hills.columns["time"]) < 0)
+    if len(back):
+        i = int(back[0]) + 1
+        where = f"{hills.source}:{hills.lines[i]}" if hills.lines else f"row {i + 1} of the hills"
+        before, after = hills.columns["time"][i - 1 : i + 1]
+        raise ValueError(
+            f"{where}: the time goes back from {before:g} to {after:g}, so "
+            "which hills a frame had met is not known: let a run go on at the step that it ended "
+            "on (a checkpoint, or simulation.currentStep)"
+        )
 
 
 def _deposited_fraction(hills: FieldTable) -> NDArray[np.float64]:
@@ -184,7 +200,7 @@ def _rows(hills: FieldTable) -> NDArray[np.float64]:
 
 def _hill(hills: FieldTable, names: list[str], row: NDArray, cvs: NDArray) -> NDArray[np.float64]:
     """One hill at CV values (n, n_cvs), as printed, PLUMED's cutoff and stretching included."""
-    exponent, n = np.zeros(len(cvs)), len(names)
+    exponent, n, cvs = np.zeros(len(cvs)), len(names), _in_interval(hills, cvs)
     for i, name in enumerate(names):
         variable = CollectiveVariable(name, domain=hills.domain(name))
         exponent += 0.5 * (variable.difference(row[i], cvs[:, i]) / row[n + i]) ** 2
@@ -192,6 +208,13 @@ def _hill(hills: FieldTable, names: list[str], row: NDArray, cvs: NDArray) -> ND
     edge = np.exp(-HILL_CUTOFF) if stretched else 0.0
     kernel = (np.exp(-exponent) - edge) / (1.0 - edge)
     return row[2 * n] * np.where(exponent < HILL_CUTOFF, kernel, 0.0)
+
+
+def _in_interval(hills: FieldTable, cvs: NDArray) -> NDArray[np.float64]:
+    """CV values (n, n_cvs), those outside of METAD's INTERVAL at its ends: there it is flat."""
+    if "lower_int" not in hills.constants:
+        return cvs
+    return np.clip(cvs, hills.constant("lower_int"), hills.constant("upper_int"))
 
 
 def _hills_offsets(hills: FieldTable, kT: float) -> NDArray[np.float64]:

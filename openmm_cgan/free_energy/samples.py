@@ -8,7 +8,7 @@ frames, and its error the spread of the same sum over the replicates.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -145,6 +145,19 @@ class WeightedSamples:
         """Kish's effective number of samples, correlated frames counted by their inefficiency."""
         weights = np.exp(self.log_weights)
         return float(1.0 / (weights**2 * self.inefficiencies[self.window]).sum())
+
+    def select(self, rows: NDArray[np.intp]) -> WeightedSamples:
+        """Some of the samples; weights add up to 1 again, NaN in a replicate that drew none."""
+        with np.errstate(invalid="ignore"):  # -inf less -inf
+            replicates = normalised(self.replicates[:, rows])
+        return replace(
+            self,
+            cvs=self.cvs[rows],
+            log_weights=normalised(self.log_weights[rows]),
+            replicates=replicates,
+            window=self.window[rows],
+            frame=self.frame[rows],
+        )
 
     def average(self, values: ArrayLike) -> Estimate:
         """Unbiased average of a quantity.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ from openmm_cgan.claims import Claim
 from openmm_cgan.fingerprints import system_fingerprint
 from openmm_cgan.frames import molecule_hash, topology_hash
 from openmm_cgan.frames.h5md import SegmentHeader
+from openmm_cgan.frames.images import shifts_into_box
 from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
 from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.states import box_of, positions_of
@@ -77,7 +79,8 @@ class FrameReporter:
         simulation is restarted from are set aside as ``bck.N.segment-*.h5md``. If False, the folder
         must hold no frames.
     enforcePeriodicBox : bool, optional
-        Whether molecules are put into the box; by default if the system has one.
+        Whether molecules are put into the box, if the system has one; by default they are. CVs are
+        those of the positions as they are in the run, where the bias acts.
     atomSubset : sequence of int, optional
         OpenMM's word for ``atoms``, where they are indices.
     atoms : str or sequence of int, optional
@@ -148,7 +151,8 @@ class FrameReporter:
         if self._writer is None:
             self._begin(simulation)
         steps = self._interval - simulation.currentStep % self._interval
-        return {"steps": steps, "periodic": self._periodic, "include": ["positions"]}
+        # as they are: a CV with NOPBC is another one where molecules are put into the box
+        return {"steps": steps, "periodic": False, "include": ["positions"]}
 
     def report(self, simulation: Simulation, state: State) -> None:
         """Take a frame.
@@ -289,6 +293,7 @@ class FrameReporter:
             simulation.currentStep,
             time,
             self._evaluate if self._values_wait else None,
+            None if self._periodic is False else self._shifts_into_box(simulation, atoms),
         )
         self._simulation = weakref.ref(simulation)
         path = self.folder / ATOMS
@@ -300,6 +305,15 @@ class FrameReporter:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         cvs = self._bias.cv_values(positions, box)
         return cvs, self._bias.bias_of_cvs(cvs)
+
+    def _shifts_into_box(
+        self, simulation: Simulation, atoms: NDArray[np.int64]
+    ) -> Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]] | None:
+        if not self._keep_box:
+            return None
+        every, kept = simulation.context.getMolecules(), set(atoms.tolist())
+        molecules = [molecule for molecule in every if not kept.isdisjoint(molecule)]
+        return partial(shifts_into_box, molecules=molecules, atoms=atoms)
 
     def _stop(self, step: int, what: str) -> None:
         self.flush()

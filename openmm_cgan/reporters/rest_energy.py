@@ -15,9 +15,10 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
-from openmm_cgan.potentials import LEFT_OUT, global_parameters
+from openmm_cgan.potentials import global_parameters
 from openmm_cgan.reporters.contexts import context_like, follow_parameters
 from openmm_cgan.reporters.parts import BONDED, terms_among
+from openmm_cgan.thermostats import WITHOUT_ENERGY
 
 log = logging.getLogger("openmm_cgan")
 
@@ -102,7 +103,7 @@ def _say_what_is_left_out(system: openmm.System, atoms: set[int], n_atoms: int) 
     names = {
         type(force).__name__
         for force in system.getForces()
-        if not isinstance(force, LEFT_OUT) and _without(force, atoms, n_atoms) is None
+        if not isinstance(force, WITHOUT_ENERGY) and _without(force, atoms, n_atoms) is None
     }
     if names:
         log.warning(

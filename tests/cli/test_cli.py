@@ -246,6 +246,8 @@ def test_free_energy_of_a_metadynamics_run(tmp_path: Path, monkeypatch: pytest.M
     header, *rows = out.read_text().splitlines()
     assert header == "phi,free_energy,error,effective_samples,by_bias"
     assert min(float(row.split(",")[-1]) for row in rows) == 0.0
+    around = (call_well(*options, "phi", f"--basin={b}") for b in ("-2,-1", "4.283185,5.283185"))
+    assert len({told.rpartition(": ")[2] for told in around}) == 1  # the same interval
     call_well(*options, "phi,psi", "--bins", 9, "--plot", plot)
     assert len(out.read_text().splitlines()) == 82
     assert plot.exists()

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+import openmm
 import pytest
 from openmm import app
 
 from openmm_cgan.frames import Frames, frames_to_learn
-from openmm_cgan.frames.images import molecules_together
+from openmm_cgan.frames.images import molecules_together, shifts_into_box
 
 CUBE = 3.0 * np.eye(3)
 TRICLINIC = np.array([[3.0, 0, 0], [1.0, 2.8, 0], [-1.0, 1.3, 2.5]])
@@ -56,3 +57,27 @@ def test_molecules_that_part_are_said(caplog):
     frames.positions[:, 2:] += np.linspace(0, 1.5, 50)[:, None, None] * np.array([1, 0, 0])
     molecules_together(frames, chain_of_pairs(2))
     assert "depends on the image taken" in caplog.text
+
+
+@pytest.mark.parametrize("box", [CUBE, TRICLINIC], ids=["cube", "triclinic"])
+def test_molecules_are_put_into_the_box_where_openmm_puts_them(box):
+    _, frames = wandering(20, 7, box)
+    x = frames.positions.astype(float) + np.random.default_rng(5).normal(scale=6, size=(20, 1, 3))
+    system, bonds = openmm.System(), openmm.HarmonicBondForce()
+    bonds.setUsesPeriodicBoundaryConditions(True)
+    system.addForce(bonds)
+    for atom in range(14):
+        system.addParticle(1)
+        if atom % 2 == 0 and atom < 12:  # the last two are molecules of one atom
+            bonds.addBond(atom, atom + 1, 0.1, 0)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPeriodicBoxVectors(*box)
+    kept = np.array([0, 3, 12, 13])
+    molecules = [m for m in context.getMolecules() if not {0, 3, 12, 13}.isdisjoint(m)]
+    shifts = shifts_into_box(x, np.repeat(box[None], 20, axis=0), molecules, kept)
+    for positions, shift in zip(x, shifts, strict=True):
+        context.setPositions(positions)
+        state = context.getState(positions=True, enforcePeriodicBox=True)
+        wanted = state.getPositions(asNumpy=True)._value
+        np.testing.assert_allclose(positions[kept] - shift, wanted[kept], atol=1e-9)

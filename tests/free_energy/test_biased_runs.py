@@ -88,6 +88,16 @@ def test_the_sum_of_hills_stands_beside_it(tmp_path: Path) -> None:
     assert run.free_energy_of_bias("t", GRID) is None
 
 
+def test_hills_of_bias_factor_one_weigh_nothing(tmp_path: Path) -> None:
+    """They are written and do not act: the frames are those of no bias."""
+    run = metadynamics(tmp_path, n_hills=20)
+    hills = tmp_path / "MYHILLS"
+    hills.write_text(hills.read_text().replace(" 6.0\n", " 1\n"))
+    run.plumed.write_text(run.plumed.read_text().replace("BIASFACTOR=6", "BIASFACTOR=1"))
+    found = BiasedRun.of(frames_of(GRID, 0 * GRID), run.plumed, tmp_path)
+    assert (found.log_weights() == 0).all()
+
+
 def test_a_static_bias_is_weighed_from_its_first_frame_on(tmp_path: Path) -> None:
     bias = 0.5 * 2.0 * (GRID - 0.5) ** 2
     p = np.exp(-(TRUE + bias) / KT)

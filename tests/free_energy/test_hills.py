@@ -17,6 +17,9 @@ from openmm_cgan.free_energy.hills import (
 )
 from openmm_cgan.free_energy.reweighting import reweight
 from openmm_cgan.free_energy.samples import BiasedFrames, unbiased
+from openmm_cgan.plumed.driver.driver import run_driver
+from openmm_cgan.plumed.driver.settings import DriverSettings
+from openmm_cgan.plumed.driver.trajectories import Frame
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.files.tables import FieldTable
 from tests.cases.other_processes import PATIENCE
@@ -76,6 +79,27 @@ def test_a_plain_gaussian_hill_is_its_formula(tmp_path: Path) -> None:
     )
     expected = hills.columns["height"][0] * np.exp([0.0, -0.5, -0.5, 0.0, -np.inf])
     np.testing.assert_allclose(hills_free_energy(hills, points), -expected, atol=1e-12)
+
+
+@pytest.mark.plumed
+def test_hills_of_an_interval_are_flat_outside_of_it(tmp_path: Path) -> None:
+    """PLUMED's own bias at each frame is the sum of the hills before it."""
+    values = np.random.default_rng(2).uniform(0.2, 0.9, 40)
+    frames = (Frame(np.array([[0.0, 0, 0], [d, 0, 0]])) for d in values)
+    text = "METAD LABEL=m ARG=d SIGMA=0.05 HEIGHT=1 PACE=1 INTERVAL=0.4,0.6\n"
+    text = f"d: DISTANCE ATOMS=1,2\n{text}PRINT ARG=m.bias FILE=COLVAR FMT=%12.8f\n"
+    run_driver(text, frames, DriverSettings(backend="kernel", directory=tmp_path))
+    hills, biases = (read_fields(tmp_path / name) for name in ("HILLS", "COLVAR"))
+    for i in range(2, 40):  # none is laid at the first
+        found = hills_bias(hills.first(i - 1), values[i : i + 1, None], "UNITS TIME=ps\n")
+        assert found[0] == pytest.approx(biases.columns["m.bias"][i], abs=1e-6)
+
+
+def test_hills_whose_time_goes_back_weigh_no_frames() -> None:
+    hills = one_variable_hills(np.zeros(3), np.ones(3))
+    hills.columns["time"][2] = 1.0
+    with pytest.raises(ValueError, match="row 3 of the hills: the time goes back from 2 to 1"):
+        tiwary_log_weights([0.5, 1.5], [0.0, 0.0], hills, TEMPERATURE)
 
 
 def test_the_offset_of_one_hill_is_its_integral(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """FrameReporter in real simulations: OpenMM's protocol, kills, restarts, what others can read."""
 
 import contextlib
+import copy
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from openmm_cgan.testsystems import (
 from tests.cases import ROOT
 from tests.cases.frame_runs import PhiPsi, make_alanine
 from tests.cases.other_processes import PATIENCE, next_line
+from tests.cases.water import dipeptide_in_water
 
 INPUT = """phi: TORSION ATOMS=5,7,9,15
 psi: TORSION ATOMS=7,9,15,17
@@ -188,6 +190,41 @@ def test_box_vectors_of_a_periodic_system(tmp_path):
     universe.trajectory.close()
 
 
+@pytest.mark.parametrize(
+    "action", ["RESTRAINT ARG=p.x AT=3 KAPPA=1", "METAD ARG=p.x SIGMA=0.1 HEIGHT=1 PACE=4"]
+)
+def test_variables_are_those_of_the_run_where_molecules_are_put_into_the_box(tmp_path, action):
+    """A variable with NOPBC is another one there."""
+    molecule = dipeptide_in_water(40)
+    system, n_atoms = copy.deepcopy(molecule.system), len(molecule.positions)
+    length = system.getDefaultPeriodicBoxVectors()[0][0]._value
+    text = f"p: POSITION ATOM=5 NOPBC\n{action}\nPRINT ARG=p.x FILE=COLVAR STRIDE=2"
+    bias = PlumedBias(text, temperature=300.0, directory=tmp_path)
+    bias.add_to(system)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    integrator = openmm.LangevinMiddleIntegrator(300, 1, 0.001)
+    simulation = app.Simulation(molecule.topology, system, integrator, platform)
+    away = np.zeros((n_atoms, 3))
+    away[:] = [5.3 * length, 0, -0.8 * length]
+    away[22:, 1] = 2.1 * length
+    simulation.context.setPositions(molecule.positions + away)
+    bias.attach(simulation)
+    wrapped = FrameReporter(tmp_path / "wrapped", 2, bias, atoms="all")
+    whole = FrameReporter(tmp_path / "whole", 2, bias, enforcePeriodicBox=False, atoms="protein")
+    simulation.reporters += [wrapped, whole]
+    simulation.step(4)
+    for writer in (wrapped, whole, bias):
+        writer.close()
+    printed = np.loadtxt(tmp_path / "COLVAR")[1:, 1]
+    assert printed.min() > 4 * length
+    for folder, wraps, kept in (("wrapped", True, n_atoms), ("whole", False, 22)):
+        frames = read_frames(tmp_path / folder)
+        np.testing.assert_allclose(frames.cvs[:, 0], printed, atol=1e-5)
+        state = simulation.context.getState(positions=True, enforcePeriodicBox=wraps)
+        positions = state.getPositions(asNumpy=True)._value[:kept]
+        np.testing.assert_allclose(frames.positions[-1], positions, atol=1e-5)
+
+
 class Static(PlumedBias):
     """Says that it is a function of the positions alone, so that its values may wait."""
 
@@ -261,17 +298,13 @@ def test_the_next_report_is_described_as_openmm_wants_it(tmp_path):
     simulation = make_well()
     reporter = FrameReporter(tmp_path / "frames", 70, Height())
     described = reporter.describeNextReport(simulation)
-    assert described == {"steps": 70, "periodic": None, "include": ["positions"]}
+    assert described == {"steps": 70, "periodic": False, "include": ["positions"]}
     simulation.step(50)
     assert reporter.describeNextReport(simulation)["steps"] == 20
     simulation.step(20)
     assert reporter.describeNextReport(simulation)["steps"] == 70
     assert not list((tmp_path / "frames").glob(PATTERN))
     reporter.close()
-    with contextlib.closing(
-        FrameReporter(tmp_path / "other", 70, Height(), enforcePeriodicBox=False)
-    ) as unwrapped:
-        assert unwrapped.describeNextReport(simulation)["periodic"] is False
 
 
 def test_reports_follow_the_step_count_and_not_the_calls(tmp_path):

@@ -51,8 +51,9 @@ class UpdateReporter:
         self.energy = math.nan
 
     def has_seen(self, step: int, positions: np.ndarray) -> bool:
-        """Whether the last update was for this step and these positions (n_atoms, 3) [nm]."""
-        return step == self._step and np.array_equal(positions, self._positions)
+        """Whether the last update knew the bias of this step, at positions (n_atoms, 3) [nm]."""
+        same_step = step == self._step and not math.isnan(self.energy)
+        return same_step and np.array_equal(positions, self._positions)
 
     def require_not_back(self, simulation: Simulation) -> None:
         """Raise if a Simulation stands at a step before the last that was seen.

@@ -67,7 +67,8 @@ def read_tables(path: str | Path) -> list[FieldTable]:
     """
     path = Path(path)
     found: list[tuple[list[str], dict[str, str], list[list[float]], list[int]]] = []
-    for number, line in enumerate(text_of_rows(path).split("\n"), start=1):
+    text = text_of_rows(path)
+    for number, line in enumerate(text.split("\n"), start=1):
         words = line.split()
         if words[:2] == ["#!", "FIELDS"] and len(words) > 2:  # COMMITTOR ends with an empty one
             found.append((words[2:], {}, [], []))
@@ -77,6 +78,8 @@ def read_tables(path: str | Path) -> list[FieldTable]:
             row = row_of(path, number, words, found[-1][0] if found else None)
             found[-1][2].append(row)
             found[-1][3].append(number)
+    if not text.strip():
+        raise ValueError(f"{path} is empty: the run that began it has written no row")
     if not found:
         raise ValueError(f"{path} has no '#! FIELDS' line: it is not a PLUMED file")
     tables = []

@@ -8,6 +8,7 @@ PLUMED, whose output files are unlinked as soon as they are open.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from dataclasses import replace
@@ -39,7 +40,7 @@ from openmm_cgan.plumed.libplumed.instance import (
     flush_all,
 )
 from openmm_cgan.plumed.libplumed.run_by_plumed import RunByPlumed
-from openmm_cgan.plumed.libplumed.schedule import update_strides
+from openmm_cgan.plumed.libplumed.schedule import idle_step, update_strides
 from openmm_cgan.plumed.libplumed.statements import highest_serial, only_variables, with_centres
 from openmm_cgan.states import box_of, copy_positions
 
@@ -266,7 +267,10 @@ class KernelBackend(RunByPlumed, Callback):
         ------
         RuntimeError
             With what PLUMED says, for instance that a value has left the grid of METAD.
+        ValueError
+            By `require_bias`.
         """
+        self.require_bias(step)
         with self._lock:
             plumed = self._plumed or self._begin()
             return self._calculate(plumed, positions, box, step)
@@ -288,9 +292,9 @@ class KernelBackend(RunByPlumed, Callback):
     ) -> tuple[np.ndarray, float]:
         """Write the rows and lay the hills of this step; return what `evaluate` had before.
 
-        Positions (n_atoms, 3) and box (3, 3) are in nm, the values (n_read,) in CV units. Call it
-        at the first step of a run and then where one of `strides` is due. With `restart`, the
-        earlier run has already written the step that it ended on: call it first at the next.
+        Positions (n_atoms, 3) and box (3, 3) are in nm, the values (n_read,) in CV units; the bias
+        is NaN where `evaluate` refuses. Call it at the first step of a run, then where `strides` is
+        due; with `restart` first at the step after that which the earlier run has written last.
 
         Raises
         ------
@@ -303,27 +307,24 @@ class KernelBackend(RunByPlumed, Callback):
             if self.restart and not self._began:
                 self._skip_first(positions, box, step)
             self._began = True
-            result = self._calculate(self._plumed, positions, box, step)
+            values, energy = self._calculate(self._plumed, positions, box, step)
             self._plumed.update()
             if time.monotonic() - self._flushed > FLUSH_SECONDS:
                 flush_all()  # a killed run loses no more than that
                 self._flushed = time.monotonic()
-            return result
+            return values, energy if self.knows_bias(step) else math.nan
 
     def _skip_first(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> None:
         """Spend the update at which METAD and OPES never act on a step where nothing else is due.
 
         Not even the adaptive widths of OPES, which are measured at every other step, begin there.
         """
-        others = [s for s in self.statements if not s.action.startswith("OPES_METAD")]
-        strides = update_strides(others, self.folder)
-        for idle in range(step + 1, step + 1000):
-            if all(idle % stride for stride in strides):
-                assert self._plumed is not None
-                self._calculate(self._plumed, positions, box, idle)
-                self._plumed.update()
-                return
-        log.info("something is due at every step: PLUMED lays nothing at the first after a restart")
+        if (idle := idle_step(self.statements, self.folder, step)) is None:
+            log.info("something is due at all steps: PLUMED lays nothing at the first of a restart")
+            return
+        assert self._plumed is not None
+        self._calculate(self._plumed, positions, box, idle)
+        self._plumed.update()
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """The values in `read`, without the biases, leaving no trace.

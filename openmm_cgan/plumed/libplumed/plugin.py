@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 from pathlib import Path
 from typing import Protocol
 
@@ -113,7 +114,7 @@ class PluginBackend(RunByPlumed):
         ]
         if problems:
             raise PlumedInputError(problems)
-        self._text = plumed_input.text
+        self._text, self.statements = plumed_input.text, list(plumed_input.followed)
         self.temperature = temperature
         self._restart = restart
         self._observer = observer or KernelBackend(
@@ -186,7 +187,7 @@ class PluginBackend(RunByPlumed):
         ndarray, shape (n_read,)
             [CV units]
         float
-            [kJ/mol]
+            [kJ/mol]; NaN at a step at which a bias with STRIDE does not act.
 
         Raises
         ------
@@ -196,7 +197,8 @@ class PluginBackend(RunByPlumed):
         if self._context is None or self._force is None:
             raise RuntimeError("the bias is known to the running Context alone: call attach first")
         state = self._context.getState(energy=True, groups={self._force.getForceGroup()})
-        return self.cv_values(positions, box), state.getPotentialEnergy()._value
+        energy = state.getPotentialEnergy()._value
+        return self.cv_values(positions, box), energy if self.knows_bias(step) else math.nan
 
     update = evaluate  # PLUMED lays and writes at that force evaluation
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import openmm
 
 from openmm_cgan.checkpoints import SavedState
-from openmm_cgan.plumed.input.language import Problem
+from openmm_cgan.plumed.input.language import Problem, Statement
 from openmm_cgan.plumed.libplumed.instance import flush_all
+from openmm_cgan.plumed.libplumed.schedule import bias_strides
 
 
 class RunByPlumed:
@@ -19,9 +21,12 @@ class RunByPlumed:
     ----------
     name : str
         Of the backend.
+    statements : list of Statement
+        Of the input, those of included files in their places.
     """
 
     name: ClassVar[str]
+    statements: list[Statement]
     static = False  # for all that is known
     remembers = False
     needs_energy = False  # unless the kernel finds that it does
@@ -41,6 +46,28 @@ class RunByPlumed:
             f"the CVs are those of the {self.name} backend, which has no derivatives for"
             " torch; write the input with natively known actions"
         )
+
+    @cached_property
+    def _bias_strides(self) -> list[tuple[str, int]]:
+        return bias_strides(self.statements)
+
+    def knows_bias(self, step: int) -> bool:
+        """Whether all biases act at a step: those with STRIDE are not worked out at others."""
+        return not any(step % stride for _, stride in self._bias_strides)
+
+    def require_bias(self, step: int) -> None:
+        """Refuse a step at which PLUMED leaves out a bias.
+
+        Raises
+        ------
+        ValueError
+        """
+        for who, stride in self._bias_strides:
+            if step % stride:
+                raise ValueError(
+                    f"{who} has STRIDE={stride}: PLUMED does not work out its bias at step {step}; "
+                    f"take frames at multiples of {stride}, or MD steps with backend='native'"
+                )
 
     def flush(self) -> None:
         """Hand PLUMED's files to the operating system."""

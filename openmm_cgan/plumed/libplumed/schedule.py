@@ -7,6 +7,7 @@ from pathlib import Path
 
 from openmm_cgan.plumed.input.language import Statement, read_statements, read_text
 from openmm_cgan.plumed.input.words import read_integer, unbrace
+from openmm_cgan.plumed.libplumed.statements import BIASES
 
 log = logging.getLogger("openmm_cgan")
 
@@ -70,6 +71,35 @@ def update_strides(statements: list[Statement], folder: Path = Path()) -> list[i
     return [1] if 1 in found else sorted(found)
 
 
+def idle_step(statements: list[Statement], folder: Path, step: int) -> int | None:
+    """A step after one, at which nothing but an OPES is updated; None if there is none near."""
+    others = [s for s in statements if not s.action.startswith("OPES_METAD")]
+    strides = update_strides(others, folder)
+    later = range(step + 1, step + 1000)
+    return next((n for n in later if all(n % stride for stride in strides)), None)
+
+
+def bias_strides(statements: list[Statement]) -> list[tuple[str, int]]:
+    """Biases that act at some steps only, in words, and the number whose multiples these are.
+
+    Examples
+    --------
+    >>> from openmm_cgan.plumed.input.language import read_statements
+    >>> bias_strides(read_statements("RESTRAINT ARG=d AT=1 STRIDE=2*2\nPRINT ARG=d STRIDE=5"))
+    [('<input>:1: RESTRAINT', 4)]
+    """
+    found = []
+    for statement in statements:
+        words = {key.upper(): unbrace(value) for key, _, value in _parted(statement)}
+        if statement.action in BIASES and (stride := read_integer(words.get("STRIDE", "1"))) > 1:
+            found.append((f"{statement.location}: {statement.action}", stride))
+    return found
+
+
+def _parted(statement: Statement) -> list[tuple[str, str, str]]:
+    return [word.partition("=") for word in statement.words]
+
+
 def _strides_inside(statement: Statement, folder: Path) -> set[int]:
     """Strides of the actions in a file that is included; {0} where it can not be read."""
     path = folder / unbrace(statement.words[0].partition("=")[2]) if statement.words else folder
@@ -81,7 +111,7 @@ def _strides_inside(statement: Statement, folder: Path) -> set[int]:
 
 def _strides_of(statement: Statement) -> set[int]:
     """Strides of an action that is updated; {0} where they are not known."""
-    words = {key.upper(): value for key, _, value in (w.partition("=") for w in statement.words)}
+    words = {key.upper(): value for key, _, value in _parted(statement)}
     adaptive = "SIGMA" in words and words["SIGMA"].upper() == "ADAPTIVE"
     if statement.action.startswith("OPES") and (adaptive or "SIGMA" not in words):
         return {0}

@@ -12,6 +12,7 @@ import numpy as np
 
 from openmm_cgan.plumed.actions import read_known
 from openmm_cgan.plumed.actions.setup import Units
+from openmm_cgan.plumed.files.contents import text_of_rows
 from openmm_cgan.plumed.files.fields import read_tables
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
 from openmm_cgan.plumed.input.words import split_vector, unbrace
@@ -139,10 +140,17 @@ def require_tables(statements: Sequence[Statement], folder: Path, restart: bool)
         names += named.get("GRID_RFILES", "").split(",") if "GRID_RFILES" in named else []
         own = named.get("RESTART", "AUTO").upper()
         if statement.action in USUAL_FILES and (own == "YES" or (restart and own != "NO")):
-            names.append(named.get("FILE", USUAL_FILES[statement.action]))
+            left = named.get("FILE", USUAL_FILES[statement.action])
+            # METAD goes on from a file that no hill was written to yet, the others do not
+            if statement.action != "METAD" or not _is_empty(folder / left):
+                names.append(left)
         for path in (folder / name for name in names):
             if path.is_file():
                 _require_numbers(path)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and not text_of_rows(path).strip()
 
 
 def _require_numbers(path: Path) -> None:

@@ -194,21 +194,7 @@ class ExactMove:
         box: NDArray[np.float64] | None,
         rng: np.random.Generator,
     ) -> Attempt:
-        """Make one move.
-
-        Parameters
-        ----------
-        positions : ndarray, shape (n_atoms, 3)
-            The current configuration [nm].
-        box : None
-            Exact proposals are for what has no box.
-        rng : numpy Generator
-
-        Returns
-        -------
-        Attempt
-            With positions, superposed on the current ones, if a candidate was chosen.
-        """
+        """Make one move, as any `Move`: with positions superposed on the current ones; no box."""
         cvs, here = self._conditioned(positions, rng)
         if not np.isfinite(self.conditions.log_density(here)[0]):
             return self._kept(cvs, here[0], OUTSIDE_CONDITIONS)

@@ -228,21 +228,7 @@ class LocalMove:
         box: NDArray[np.float64] | None,
         rng: np.random.Generator,
     ) -> Attempt:
-        """Make one move.
-
-        Parameters
-        ----------
-        positions : ndarray, shape (n_atoms, 3)
-            The current configuration of the whole system [nm].
-        box : ndarray, shape (3, 3), or None
-            [nm]
-        rng : numpy Generator
-
-        Returns
-        -------
-        Attempt
-            With positions and velocities, those of the rest as they are, if a candidate was chosen.
-        """
+        """Make one move, as any `Move`: with positions and velocities, the rest's as they are."""
         self.potential.current = positions
         cvs = self.bias.cv_values(positions, box)[None]
         here = noisy_conditions(cvs, self.noise, self.variables, rng)

@@ -170,21 +170,7 @@ class SeedMove:
         box: NDArray[np.float64] | None,
         rng: np.random.Generator,
     ) -> Attempt:
-        """Propose, screen, heal and judge.
-
-        Parameters
-        ----------
-        positions : ndarray, shape (n_atoms, 3)
-            The current configuration [nm].
-        box : ndarray, shape (3, 3), or None
-            [nm]
-        rng : numpy Generator
-
-        Returns
-        -------
-        Attempt
-            With positions if a healed configuration passed.
-        """
+        """Propose, screen, heal and judge, as any `Move`: with positions if a healed one passed."""
         here = self._healing.surroundings
         here.move(positions, box)
         self._visit(here.bias.cv_values(here.positions, here.box))

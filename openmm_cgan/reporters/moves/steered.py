@@ -181,21 +181,7 @@ class SteeredMove:
         box: NDArray[np.float64] | None,
         rng: np.random.Generator,
     ) -> Attempt:
-        """Make one move.
-
-        Parameters
-        ----------
-        positions : ndarray, shape (n_atoms, 3)
-            The current configuration of the whole system [nm].
-        box : ndarray, shape (3, 3), or None
-            [nm]
-        rng : numpy Generator
-
-        Returns
-        -------
-        Attempt
-            With positions if the run is to go on from the end of the switch.
-        """
+        """Make one move, as any `Move`: with positions if the run goes on from the switch's end."""
         cvs = self.bias.cv_values(positions, box)
         places = self.steering.places(self.steering.values(positions), self.kT, rng)
         ends, condition = self.targets.drawn(places, rng)

@@ -256,3 +256,24 @@ def _simulation(text, folder):
     simulation = app.Simulation(app.Topology(), system, integrator, platform)
     simulation.context.setPositions(FRAMES[0])
     return simulation, bias
+
+
+# ---- a run that ended before its first row
+
+
+@pytest.mark.plumed
+@pytest.mark.parametrize("backend", ["native", "kernel"])
+def test_metadynamics_goes_on_from_hills_without_a_hill(backend, tmp_path):
+    driven(METAD + PRINT, tmp_path, FRAMES[:1], backend=backend)
+    assert (tmp_path / "HILLS").read_text() == ""
+    driven(METAD + PRINT, tmp_path, FRAMES[1:6], first=1, backend=backend, restart=True)
+    assert len(read_fields(tmp_path / "HILLS")) == 2
+
+
+@pytest.mark.parametrize(("text", "name"), [(OPES, "KERNELS"), (STATE_READ, "OLD")])
+def test_opes_says_that_there_is_nothing_to_go_on_from(text, name, tmp_path):
+    (tmp_path / name).write_text("")
+    with pytest.raises(ValueError, match=f"restart: .*{name} of OPES_METAD o is empty: .*without"):
+        driven(text, tmp_path, restart=True)
+    with pytest.raises(ValueError, match=f"{name} is empty: the run that began it has written no"):
+        read_fields(tmp_path / name)

@@ -22,6 +22,7 @@ from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed, find_kerne
 from openmm_cgan.plumed.libplumed.kernel import KernelBackend
 from openmm_cgan.plumed.libplumed.schedule import NEVER_UPDATED, UPDATE_STRIDES, update_strides
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, alanine_dipeptide, torsion
+from tests.cases.biased_runs import biased_alanine
 from tests.cases.other_processes import PATIENCE
 
 pytestmark = pytest.mark.plumed
@@ -695,3 +696,22 @@ def test_actions_said_to_do_nothing_between_steps_exist(tmp_path):
         pytest.skip("this PLUMED was built without its optional modules")
     names = NEVER_UPDATED | UPDATE_STRIDES.keys()
     assert [name for name in names if not known(name)] == []
+
+
+def test_a_bias_that_rests_is_not_taken_for_none(tmp_path):
+    """PLUMED leaves a bias with STRIDE out between its steps: no frame may weigh with that."""
+    text = PHI_PSI + "RESTRAINT ARG=phi AT=1 KAPPA=10 STRIDE=2\nPRINT ARG=psi STRIDE=3 FILE=C\n"
+    bias, simulation = biased_alanine(text, tmp_path, backend="kernel")
+    whole, _ = biased_alanine(text, tmp_path / "native")
+    found = []
+    for step in range(1, 7):
+        simulation.step(1)
+        state = simulation.context.getState(positions=True)
+        if step % 2:
+            with pytest.raises(ValueError, match=f"STRIDE=2: .* at step {step}; take frames at"):
+                bias.values(simulation, state)
+        else:
+            known = whole.cv_values(state.getPositions())
+            found.append(bias.values(simulation, state)[1] - whole.bias_of_cvs(known[None])[0])
+    assert np.abs(found).max() < 1e-9
+    bias.close()

@@ -11,25 +11,14 @@ import copy
 import openmm
 
 from openmm_cgan.plumed.native.forces.leaf_forces import sum_of_forces
-
-# Forces without an energy
-_WITHOUT = (
-    openmm.AndersenThermostat,
-    openmm.CMMotionRemover,
-    openmm.MonteCarloAnisotropicBarostat,
-    openmm.MonteCarloBarostat,
-    openmm.MonteCarloFlexibleBarostat,
-    openmm.MonteCarloMembraneBarostat,
-    openmm.RPMDMonteCarloBarostat,
-)
-
+from openmm_cgan.thermostats import WITHOUT_ENERGY
 
 TOLERANCE = 1e-4  # of an energy in single precision
 
 
 def energetic_forces(system: openmm.System) -> list[openmm.Force]:
     """The forces of a System that have an energy, but for those of biases."""
-    forces = [force for force in system.getForces() if not isinstance(force, _WITHOUT)]
+    forces = [force for force in system.getForces() if not isinstance(force, WITHOUT_ENERGY)]
     return [force for force in forces if not force.getName().startswith("PLUMED")]
 
 

@@ -21,7 +21,7 @@ from openmm_cgan.plumed.files.fields import (
     read_tables,
 )
 from openmm_cgan.plumed.files.tables import FieldTable
-from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step, kt_of
+from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step, kt_of, require_left
 
 log = logging.getLogger("openmm_cgan")
 
@@ -92,8 +92,7 @@ class OpesRun(ActionRun):
         action = self.action
         name = action.options.state.read or action.options.file
         path = self._files.path(name)
-        if not path.exists():
-            raise FileNotFoundError(f"restart: {path} of {action.name} {action.label} is not there")
+        require_left(path, f"{action.name} {action.label}")
         if action.options.state.read is None:
             table = read_fields(path)
             self._check(table, path, "kernels")

@@ -11,7 +11,7 @@ from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
 from openmm_cgan.plumed.files.contents import open_rows, packed, text_of_rows
 from openmm_cgan.plumed.files.fields import FieldWriter, begin_file, keep_last, read_tables
-from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step, kt_of
+from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step, kt_of, require_left
 
 log = logging.getLogger("openmm_cgan")
 
@@ -55,8 +55,7 @@ class OpesExpandedRun(ActionRun):
                 log.warning("%s %s: STATE_RFILE is for a restart", action.name, action.label)
             return False
         path = self._files.path(state or action.options.file)
-        if not path.exists():
-            raise FileNotFoundError(f"restart: {path} of {action.name} {action.label} is not there")
+        require_left(path, f"{action.name} {action.label}")
         (self._read_free_energies if state is None else self._read_state)(path)
         log.info("%s %s: restarted from %s", action.name, action.label, path)
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.units import UnitSystem
+from openmm_cgan.plumed.files.contents import text_of_rows
 from openmm_cgan.plumed.files.output_files import OutputFiles
 from openmm_cgan.plumed.input.language import Statement
 from openmm_cgan.plumed.native.forces.compiler import Compiler
@@ -227,6 +229,28 @@ class ActionRun(Protocol):
 
     def go_on(self) -> None:
         """Open the files of the action where the saved run had left them."""
+
+
+def require_left(path: Path, who: str) -> None:
+    """Refuse to go on from a file that an earlier run has not left, or wrote nothing to.
+
+    Parameters
+    ----------
+    path : Path
+    who : str
+        Name and label of the action.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"restart: {path} of {who} is not there")
+    if not text_of_rows(path).strip():
+        raise ValueError(
+            f"restart: {path} of {who} is empty: the run that began it ended before the first row; "
+            "begin without RESTART"
+        )
 
 
 def require_no_earlier(runs: Iterable[ActionRun]) -> None:
