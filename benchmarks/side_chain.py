@@ -220,7 +220,9 @@ def in_turn(options: argparse.Namespace, solvent: str, stretches: int) -> dict[s
         (options.data / f"{solvent}-{way}").mkdir(exist_ok=True)
     for k in range(stretches):
         for way, flow in ways.items():
-            stretch(peptide, options.data / f"{solvent}-{way}", k, options, flow, candidates)
+            n = options.longer if flow is None else 1
+            for j in range(k * n, k * n + n):
+                stretch(peptide, options.data / f"{solvent}-{way}", j, options, flow, candidates)
     found = {way: of_stretches(options.data / f"{solvent}-{way}") for way in ways}
     plain, local = found["plain"], found["local"]
     rate = local["changes in 1e5 evaluations"]
@@ -315,6 +317,9 @@ def main() -> None:
     parser.add_argument("--stretch", type=int, default=5000, help="steps")
     parser.add_argument("--stretches", type=int, default=20, help="in OBC2, of both ways")
     parser.add_argument("--water-stretches", type=int, default=20)
+    parser.add_argument(
+        "--longer", type=int, default=1, help="times as many stretches of dynamics as with moves"
+    )
     parser.add_argument("--interval", type=int, default=50)
     parser.add_argument("--candidates", type=int, help="default: 20 in OBC2, 100 in water")
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 100, 1000])
