@@ -9,7 +9,8 @@ is taught on metadynamics of chi1 in OBC2.
     water     the same in TIP3P, PME, 1 bar, a dodecahedron that leaves 0.6 nm (some 1,700 atoms);
               the flow knows nothing of water
     ablation  moves tried from the same frames of the dynamics in water: by the number of
-              candidates, and with OBC2 in the place of water, which has no molecules to meet
+              candidates, and with OBC2 in the place of water, which has no molecules to meet; with
+              the logarithm of what other rotamers weigh, all else held, over the present one
 
 All go on where they were stopped: in stretches, dynamics and moves in turn. A rotamer changes where
 chi1 goes from within 40 degrees of -60, 60 or 180 to within 40 degrees of another. Force
@@ -272,13 +273,14 @@ def ablation(options: argparse.Namespace) -> dict[str, Any]:
 def tried(
     options: argparse.Namespace, solvent: str, frames: NDArray, boxes: NDArray | None, n: int
 ) -> dict[str, Any]:
-    """One move from each frame with n candidates."""
+    """One move from each frame with n candidates, and what the other rotamers weigh there."""
     gan, peptide = ConditionalGAN.load(options.data / "side_chain.npz"), settled(options, solvent)
     bias = peptide.bias(options.data / "tried")
     simulation = peptide.simulation(bias, "CPU", 1)
     positions, box = present_of(simulation)
     asked = Asked(gan, bias, "uniform", ProposalSettings(candidates=n), 1)
-    move = LocalMove.prepare(asked, Start(simulation, gan.atoms, positions, box, TEMPERATURE))
+    move = Weighing.prepare(asked, Start(simulation, gan.atoms, positions, box, TEMPERATURE))
+    move.peptide, move.others = peptide, []
     rng, accepted, turned, effective = np.random.default_rng(1), [], [], []
     begun = time.process_time()
     for k, now in enumerate(frames):
@@ -288,10 +290,8 @@ def tried(
         simulation.context.setPositions(now)
         move.follow(simulation.context, TEMPERATURE)
         end = move.attempt(now, here, rng)
-        chi1 = [torsion(now, peptide.chi1)]
+        chi1 = [torsion(x, peptide.chi1) for x in (now, end.positions) if x is not None]
         accepted.append(end.positions is not None)
-        if end.positions is not None:
-            chi1.append(torsion(end.positions, peptide.chi1))
         turned.append(bool(np.ptp(thirds(np.array(chi1)), axis=0).any()))
         if end.candidates is not None:
             effective.append(end.candidates.effective_sample_size)
@@ -299,9 +299,26 @@ def tried(
     bias.close()
     return {
         "accepted": float(np.mean(accepted)), "turned": float(np.mean(turned)),
-        "effective candidates": float(np.nanmean(effective)),
+        "effective candidates": float(np.nanmean(effective)) if effective else None,
+        "log weight of other rotamers, median": float(np.median(move.others)),
+        "and where it is largest": float(np.max(move.others)),
         "processor seconds a move": seconds / len(frames),
     }  # fmt: skip
+
+
+class Weighing(LocalMove):
+    """Remembers what other rotamers weigh over the present one, each with its best candidates."""
+
+    peptide: Peptide
+    others: list[float]
+
+    def weigh(self, x: NDArray, *given: Any) -> Any:
+        weighed = super().weigh(x, *given)
+        chi1 = np.array([torsion(one, self.peptide.chi1) for one in self.potential.whole(x)])
+        is_same = (thirds(chi1) == thirds(chi1[:1])).all(axis=1)
+        same, other = (np.logaddexp.reduce(weighed.log_weights[k]) for k in (is_same, ~is_same))
+        self.others.append(float(other - same))
+        return weighed
 
 
 def main() -> None:
