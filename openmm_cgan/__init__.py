@@ -31,6 +31,7 @@ checkpoints           a run on disk
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
 potentials            energies of many configurations beside a running simulation
+devices               devices of torch: which there are, and what is moved there
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions, also of a part
 large_arrays          arrays that lie in temporary files
 radii                 van der Waals radii

@@ -65,6 +65,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:  # a full disk names no file
+            error.filename = str(path)
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
     _flush_folder(path.parent)

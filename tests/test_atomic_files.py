@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from openmm_cgan.atomic_files import replacing, write_atomically
+from tests.cases.full_disks import full_at
 from tests.cases.other_processes import PATIENCE
 from tests.cases.sources import tree_of
 
@@ -43,6 +44,14 @@ def write_half(path: Path, error: type[BaseException]) -> None:
         file.write("half of")
         file.flush()
         raise error
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    path = tmp_path / "run.chk"
+    path.write_text("old")
+    with full_at(100), pytest.raises(OSError, match=str(path)):
+        write_atomically(path, b"0" * 200)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"run.chk": "old"}
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

@@ -9,10 +9,11 @@ References
    21, 1122 (2023), doi 10.1137/22M1517834.
 """
 
+import copy
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,27 +24,23 @@ from torch import Tensor
 
 from openmm_cgan import __version__
 from openmm_cgan.atom_selection import Atoms
-from openmm_cgan.cgan.artefact import (
-    artefact_path,
-    prefixed,
-    read_artefact,
-    under,
-    write_artefact,
-)
+from openmm_cgan.cgan.artefact import artefact_path, read_artefact, write_artefact
 from openmm_cgan.cgan.consistency import Restriction, inconsistency, require_restriction
 from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.latent_map import LatentMap
 from openmm_cgan.cgan.networks import initial_networks
+from openmm_cgan.cgan.saved_generator import contents_of, fields_of
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.targets import checked_targets, portions
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.torsion_map import TorsionMap
 from openmm_cgan.cgan.training import train
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.features import FEATURIZATIONS, ConditionEncoding, Featurization, Featurize
+from openmm_cgan.devices import device_named, moved
+from openmm_cgan.features import ConditionEncoding, Featurization, Featurize
 from openmm_cgan.features.z_matrix_features import ZMatrixFeatures
 from openmm_cgan.frames import Frames, frames_to_learn, hashes_of, require_molecule
-from openmm_cgan.generators import Generator, density_of, made_again
+from openmm_cgan.generators import Generator, density_of
 from openmm_cgan.notebooks import generator_html
 from openmm_cgan.quantities import nanometers, numbers_of
 from openmm_cgan.short_reprs import cv_ranges
@@ -109,6 +106,7 @@ class ConditionalGenerator:
         featurize: Featurize | None = None,
         threads: int = 1,
         atoms: Atoms | None = None,
+        device: str | torch.device = "cpu",
     ) -> "ConditionalGenerator":
         """Train on the frames of a run.
 
@@ -129,22 +127,26 @@ class ConditionalGenerator:
         threads : int, of torch, while it trains
         atoms : str or sequence of int, optional
             What to make, for `selected_atoms`; the solute of frames with a box, else all they hold.
+        device : torch.device or str
+            Of the networks, while they train and afterwards: "cpu", "cuda", ... A checkpoint may
+            be gone on from on another one.
 
         Raises
         ------
         ValueError
-            If frames are too few, without CVs or of another topology, or the checkpoint is not its.
+            If frames are too few, without CVs or of another topology, or the checkpoint is not its,
+            or there is no such device.
         RuntimeError
             If training diverges.
         """
-        settings = settings or TrainingSettings()
+        settings, device = settings or TrainingSettings(), device_named(device)
         frames = frames_to_learn(frames, topology, atoms)
         topology = None if topology is None else openmm_topology(topology)
         require_restriction(settings, restriction)
         with torch_threads(threads):
             dataset = Dataset.prepare(frames, topology, settings, featurize)
-            features, conditions = dataset.features, dataset.conditions
-            generator, critic = initial_networks(dataset, settings)
+            features, conditions = moved((dataset.features, dataset.conditions), device)
+            generator, critic = initial_networks(dataset, settings, device)
             loss = restriction and partial(inconsistency, features, conditions, restriction)
             history = train(generator, critic, dataset.rows, settings, checkpoint, loss)
         whole, molecule, system = hashes_of(frames, topology, features.atoms)
@@ -162,6 +164,22 @@ class ConditionalGenerator:
     def variables(self) -> tuple[CollectiveVariable, ...]:
         """The CVs, in the order of the columns of ``cvs``."""
         return self.conditions.variables
+
+    @property
+    def device(self) -> torch.device:
+        """Where configurations and densities are computed."""
+        return self.conditions.centre.device
+
+    def to(self, device: str | torch.device) -> "ConditionalGenerator":
+        """The same on another device, "cpu" or "cuda"; ValueError if there is no such one here."""
+        device = device_named(device)
+        if device == self.device:
+            return self
+        generator: Any = copy.deepcopy(self.generator)
+        features, conditions = moved((self.features, self.conditions), device)
+        return replace(
+            self, features=features, conditions=conditions, generator=generator.to(device)
+        )
 
     @property
     def n_atoms(self) -> int:
@@ -232,7 +250,7 @@ class ConditionalGenerator:
         with torch.no_grad():
             for rows in portions(len(targets)):
                 made = self.generator.sample(self.conditions.encode(targets[rows]).float(), rng)
-                positions[rows] = self.features.decode(made, targets[rows]).numpy()
+                positions[rows] = self.features.decode(made, targets[rows]).cpu().numpy()
         return positions
 
     def sample_with_log_prob(
@@ -267,8 +285,8 @@ class ConditionalGenerator:
                 condition = self.conditions.encode(targets[rows]).float()
                 features, log_q = generator.sample_with_log_prob(condition, rng)
                 x, log_det = self.features.decode_with_log_det(features, targets[rows])
-                positions[rows] = x.numpy()
-                log_prob[rows] = self._log_prob(features, log_q, log_det).numpy()
+                positions[rows] = x.cpu().numpy()
+                log_prob[rows] = self._log_prob(features, log_q, log_det).cpu().numpy()
         return positions, log_prob
 
     def latent_map(self) -> LatentMap:
@@ -315,10 +333,11 @@ class ConditionalGenerator:
         log_prob = np.empty(len(x))
         with torch.no_grad():
             for part in portions(len(x)):
-                condition = self.conditions.encode(torch.from_numpy(values[part]))
-                encoded, log_det = self.features.encode_with_log_det(torch.from_numpy(x[part]))
+                some, given = (torch.from_numpy(a[part]).to(self.device) for a in (x, values))
+                condition = self.conditions.encode(given)
+                encoded, log_det = self.features.encode_with_log_det(some)
                 log_q = generator.log_prob(encoded.float(), condition.float())
-                log_prob[part] = self._log_prob(encoded, log_q, log_det).numpy()
+                log_prob[part] = self._log_prob(encoded, log_q, log_det).cpu().numpy()
         return log_prob
 
     def _log_prob(self, features: Tensor, log_q: Tensor, log_det: Tensor) -> Tensor:
@@ -329,34 +348,22 @@ class ConditionalGenerator:
     def _targets(self, cvs: Any, n: int | None) -> Tensor:
         """Checked CV values (m, n_cvs), one row for each configuration."""
         placeable = [self.features.placeable(k) for k in range(len(self.variables))]
-        return torch.from_numpy(checked_targets(cvs, n, self.variables, self.cv_range, placeable))
+        targets = checked_targets(cvs, n, self.variables, self.cv_range, placeable)
+        return torch.from_numpy(targets).to(self.device)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the artefact, ``model.npz`` of "model" (other endings stay); give its path."""
-        metadata = {
-            "versions": self.versions,
-            "units": {"length": "nm", "angle": "rad", "temperature": "K"},
-            "variables": [v.to_dict() for v in self.variables],
-            "topology_hash": self.topology_hash,
-            "molecule_hash": self.molecule_hash,
-            "system_hash": self.system_hash,
-            "temperature": self.temperature,
-            "featurization": type(self.features).__name__,
-            "generator": {"kind": type(self.generator).__name__, **self.generator.settings},
-            "settings": asdict(self.settings),
-            "history": [{k: v for k, v in row.items() if k != "seconds"} for row in self.history],
-        }
-        parts = {
-            "features": self.features.arrays(),
-            "conditions": self.conditions.arrays(),
-            "generator": {k: v.numpy() for k, v in self.generator.state_dict().items()},
-        }
-        arrays = {"cv_range": self.cv_range, "condition_noise": self.condition_noise}
-        write_artefact(written := artefact_path(path), metadata, arrays | prefixed(parts))
+        metadata, arrays = contents_of(self.to("cpu"))
+        write_artefact(written := artefact_path(path), metadata, arrays)
         return written
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], topology: Any = None) -> "ConditionalGenerator":
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        topology: Any = None,
+        device: str | torch.device = "cpu",
+    ) -> "ConditionalGenerator":
         """Read an artefact, also one of the version before.
 
         Parameters
@@ -365,35 +372,27 @@ class ConditionalGenerator:
             ``model.npz``, or "model" where no file has that name.
         topology : as for `fit`, optional
             Refused unless it has the molecule trained on at the same numbers.
+        device : torch.device or str
+            As of `to`, whichever it was trained on.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         ValueError
-            If the file is no artefact, is damaged, or belongs to another molecule.
+            If the file is no artefact, is damaged, or belongs to another molecule, or there is no
+            such device.
         """
+        device = device_named(device)
         path = Path(path) if Path(path).is_file() else artefact_path(path)
         metadata, arrays = read_artefact(path)
-        found, *hashes = (
-            str(metadata.get(f"{name}_hash") or "") for name in ("topology", "molecule", "system")
-        )
         try:
-            variables = [CollectiveVariable.from_dict(d) for d in metadata["variables"]]
-            featurization = FEATURIZATIONS[metadata["featurization"]]
-            features = featurization.from_arrays(under(arrays, "features."), variables)
-            conditions = ConditionEncoding.from_arrays(under(arrays, "conditions."), variables)
-            generator = made_again(metadata["generator"], under(arrays, "generator."))
-            settings = TrainingSettings(**metadata["settings"])
-            gan = cls(
-                features, conditions, generator, found, arrays["cv_range"], settings,
-                metadata["history"], metadata["temperature"], arrays["condition_noise"],
-                metadata["versions"], *hashes,
-            )  # fmt: skip
+            gan = cls(**fields_of(metadata, arrays))
             if not np.isfinite(gan.sample(gan.cv_range.mean(axis=1))).all():  # shows wrong sizes
                 raise ValueError("it generates positions that are not finite")
         except Exception as error:
             raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
         if topology is not None:
-            require_molecule(topology, gan.atoms, gan.molecule_hash, found, str(path))
-        return gan
+            hashes = gan.molecule_hash, gan.topology_hash
+            require_molecule(topology, gan.atoms, *hashes, str(path))
+        return gan.to(device)

@@ -58,9 +58,10 @@ def off_target(
 ) -> Tensor:
     """restriction(x) - c (n, n_cvs) [CV units] of positions (n, n_atoms, 3), the short way round.
 
-    Differentiable; ``cvs`` has the shape (n, n_cvs).
+    Differentiable; ``cvs`` has the shape (n, n_cvs). A restriction knows the processor only.
     """
-    off = restriction(positions) - cvs
-    periods = torch.tensor([v.period or math.inf for v in variables])
+    off = restriction(positions.cpu()).to(cvs.device) - cvs
+    turn = [v.period or math.inf for v in variables]
+    periods = torch.tensor(turn, dtype=torch.float64).to(off)
     turns = torch.floor(off / periods + 0.5)
     return off - torch.where(turns == 0, 0.0, turns * periods)

@@ -87,7 +87,7 @@ def gradient_penalty(
     Tensor, shape ()
         Differentiable with respect to the critic's weights.
     """
-    mix = torch.rand(len(real), 1, generator=rng, dtype=real.dtype)
+    mix = torch.rand(len(real), 1, generator=rng, dtype=real.dtype).to(real.device)
     between = torch.lerp(real, fake, mix).requires_grad_()
     score = critic(between, condition).sum()
     (gradient,) = torch.autograd.grad(score, between, create_graph=True)

@@ -176,9 +176,9 @@ class _EnergyOf(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, positions: Tensor, energy: Energy) -> Tensor:
         """Energies (n,) [kJ/mol] of positions (n, n_atoms, 3) [nm]."""
-        energies, gradients = energy.energies_and_gradients(positions.detach().numpy())
-        ctx.save_for_backward(torch.from_numpy(np.asarray(gradients)))
-        return torch.from_numpy(np.asarray(energies))
+        energies, gradients = energy.energies_and_gradients(positions.detach().cpu().numpy())
+        ctx.save_for_backward(torch.from_numpy(np.asarray(gradients)).to(positions.device))
+        return torch.from_numpy(np.asarray(energies)).to(positions.device)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

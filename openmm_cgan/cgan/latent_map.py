@@ -65,7 +65,8 @@ class LatentMap:
     def draw(self, cvs: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
         """Latent numbers (n, n_normal + n_angles), one row for each of the CVs (n, n_cvs)."""
         rng = torch.Generator().manual_seed(seed)
-        return self._generator.draw_latent(self._conditions.encode(torch.tensor(cvs)), rng).numpy()
+        condition = self._conditions.encode(self._there(cvs))
+        return self._generator.draw_latent(condition, rng).cpu().numpy()
 
     def latent(
         self, positions: NDArray[np.float64], cvs: NDArray[np.float64]
@@ -84,9 +85,9 @@ class LatentMap:
         ndarray, shape (n, n_normal + n_angles)
         """
         with torch.no_grad():
-            features = self._features.encode(torch.tensor(positions, dtype=torch.float64))
-            condition = self._conditions.encode(torch.tensor(cvs))
-            return self._generator.to_latent(features, condition).numpy()
+            features = self._features.encode(self._there(positions).double())
+            condition = self._conditions.encode(self._there(cvs))
+            return self._generator.to_latent(features, condition).cpu().numpy()
 
     def mapped(self, latent: NDArray[np.float64], cvs: NDArray[np.float64]) -> Mapped:
         """Configurations of latent numbers, with what leads back.
@@ -97,12 +98,16 @@ class LatentMap:
         cvs : ndarray, shape (n, n_cvs)
             Conditions [CV units].
         """
-        y, c = torch.tensor(latent, requires_grad=True), torch.tensor(cvs)
+        y, c = self._there(latent).requires_grad_(), self._there(cvs)
         condition = self._conditions.encode(c)
         features, log_q, log_angles = self._generator.from_latent(y, condition)
         x, log_det = self._features.decode_with_log_det(features, c)
         log_q = log_q - self._features.log_scale - log_det
         return Mapped(y, x, log_q, log_angles, self._features.within(features.detach()))
+
+    def _there(self, array: NDArray[np.float64]) -> Tensor:
+        """A copy of an array where the generator is."""
+        return torch.tensor(array, device=self._conditions.centre.device)
 
 
 class Mapped:
@@ -124,10 +129,10 @@ class Mapped:
     ) -> None:
         self._latent, self._positions, self._log_prob = latent, positions, log_prob
         self._log_angles = log_angles
-        self.positions: NDArray[np.float64] = positions.detach().numpy()
+        self.positions: NDArray[np.float64] = positions.detach().cpu().numpy()
         known = torch.where(kept, log_prob.detach(), math.inf)
-        self.log_prob: NDArray[np.float64] = known.numpy()
-        self.log_angles: NDArray[np.float64] = log_angles.detach().numpy()
+        self.log_prob: NDArray[np.float64] = known.cpu().numpy()
+        self.log_angles: NDArray[np.float64] = log_angles.detach().cpu().numpy()
 
     def angle_slopes(self) -> NDArray[np.float64]:
         """Gradient (n, n_normal + n_angles) of `log_angles` by the latent numbers."""
@@ -135,7 +140,7 @@ class Mapped:
             return np.zeros(self._latent.shape)
         total = self._log_angles.sum()
         (found,) = torch.autograd.grad(total, self._latent, retain_graph=True)
-        return found.nan_to_num().numpy()
+        return found.nan_to_num().cpu().numpy()
 
     def pulled_back(self, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
         r"""Gradient of log target(x) - log q(x\|c) by the latent numbers.
@@ -150,9 +155,10 @@ class Mapped:
         ndarray, shape (n, n_normal + n_angles)
             Zero in such rows, and where it is not finite.
         """
-        alive = torch.from_numpy(np.isfinite(slopes).all(axis=(1, 2)))
-        weights = torch.where(alive[:, None, None], torch.from_numpy(slopes), 0.0)
+        given = torch.from_numpy(slopes).to(self._positions.device)
+        alive = given.isfinite().all(dim=2).all(dim=1)
+        weights = torch.where(alive[:, None, None], given, 0.0)
         (found,) = torch.autograd.grad(
             [self._positions, self._log_prob], self._latent, [weights, -alive.double()]
         )
-        return torch.where(alive[:, None] & torch.isfinite(found), found, 0.0).numpy()
+        return torch.where(alive[:, None] & torch.isfinite(found), found, 0.0).cpu().numpy()

@@ -69,8 +69,10 @@ def sample_on_level_sets(
     missed = 0
     for start in range(0, len(positions), CHUNK):
         part = slice(start, start + CHUNK)
-        asked = torch.from_numpy(targets[part].copy())
-        moved, arrived = _onto(generator, torch.from_numpy(positions[part]), asked, restriction)
+        where = generator.conditions.scale.device
+        start_and_end = (torch.from_numpy(a[part].copy()) for a in (positions, targets))
+        made, asked = (a.to(where) for a in start_and_end)
+        moved, arrived = (a.cpu() for a in _onto(generator, made, asked, restriction))
         positions[part][arrived.numpy()] = moved[arrived].numpy()
         missed += int((~arrived).sum())
     if missed:

@@ -1,5 +1,7 @@
 """The two networks before they are trained: as large as the data ask for, seeded."""
 
+from typing import Any
+
 import torch
 
 from openmm_cgan.cgan.critic import Critic
@@ -8,18 +10,21 @@ from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.generators import KINDS, Generator
 
 
-def initial_networks(dataset: Dataset, settings: TrainingSettings) -> tuple[Generator, Critic]:
-    """A generator that starts from the Gaussian of the data, and a critic.
+def initial_networks(
+    dataset: Dataset, settings: TrainingSettings, device: torch.device
+) -> tuple[Generator, Critic]:
+    """A generator that starts from the Gaussian of the data, and a critic, on a device.
 
-    The same seed gives the same weights; torch's own stream of random numbers is left as it was.
+    The same seed gives the same weights, whatever the device; torch's own stream of random numbers
+    is left as it was.
     """
     features, conditions, rows = dataset.features, dataset.conditions, dataset.rows
     sizes = (features.n_linear, features.n_pairs, conditions.n_condition)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        generator = KINDS[settings.generator].of_size(
+        generator: Any = KINDS[settings.generator].of_size(
             *sizes, width=settings.width, depth=settings.depth, folds=dataset.folds
         )
         critic = Critic(*sizes, settings.width, settings.depth)
     generator.start_from(rows.features, rows.condition)
-    return generator, critic
+    return generator.to(device), critic.to(device)

@@ -41,6 +41,7 @@ from openmm_cgan.cgan.effective_share import PLACES, Places, effective_share
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
 from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.devices import adam
 from openmm_cgan.quantities import kelvin, numbers_of
 
 JUDGED = 0.25  # part of the refining after which the flow is judged again
@@ -103,6 +104,7 @@ def refine(
     temperature: Any = None,
     frames: TrainingData | None = None,
     threads: int = 1,
+    device: str | torch.device | None = None,
 ) -> tuple[ConditionalGenerator, list[dict[str, float]]]:
     """Train a flow further, on the energy instead of on frames.
 
@@ -122,6 +124,9 @@ def refine(
         ``rows_for(gan, frames, topology)``: without them a well that the flow forgets is not seen.
     threads : int
         Of torch, while it trains.
+    device : torch.device or str, optional
+        Where it is refined, and then is; where it is if omitted. Energies are the engine's, which
+        has platforms of its own.
 
     Returns
     -------
@@ -139,6 +144,7 @@ def refine(
         If the generator has no density, a CV is no internal coordinate, or there is no temperature.
     """
     settings = settings or RefiningSettings()
+    gan = gan if device is None else gan.to(device)
     kT = GAS_CONSTANT * _checked(gan, temperature)
     if conditions is None and frames is None:
         raise ValueError("refine(...): expected conditions, or frames whose CVs they are")
@@ -246,11 +252,10 @@ class _Refining:
         kind: Any = type(gan.generator)
         self.generator = kind(**gan.generator.settings)
         self.generator.load_state_dict(gan.generator.state_dict())
+        self.generator.to(gan.device)
         decay = get_ema_multi_avg_fn(settings.average)
         self.averaged: Any = AveragedModel(self.generator, multi_avg_fn=decay)
-        self.optimiser = torch.optim.Adam(
-            self.generator.parameters(), settings.learning_rate, fused=True
-        )
+        self.optimiser = adam(self.generator.parameters(), settings.learning_rate, (0.9, 0.999))
         self.step = 0
         self.places = self._places()
         self.best = _Best(-1.0, 0, {})
@@ -260,11 +265,16 @@ class _Refining:
         rng = torch.Generator().manual_seed(self.settings.seed)
         if self.frames is not None and len(self.frames.held_features):
             rows = torch.randperm(len(self.frames.held_features), generator=rng)[:PLACES]
-            held = self.frames.held_cvs[rows], self.frames.held_condition[rows]
-            return Places(*held, self.frames.held_features[rows])
-        cvs = self.conditions[torch.randperm(len(self.conditions), generator=rng)[:PLACES]]
+            held = self.frames.held_cvs, self.frames.held_condition, self.frames.held_features
+            return Places(*self._there(rows, *held))
+        rows = torch.randperm(len(self.conditions), generator=rng)[:PLACES]
+        (cvs,) = self._there(rows, self.conditions)
         condition = self.gan.conditions.encode(cvs).float()
-        return Places(cvs, condition, torch.zeros(0, 0))
+        return Places(cvs, condition, cvs.new_zeros(0, 0))
+
+    def _there(self, rows: Tensor, *parts: Tensor) -> list[Tensor]:
+        """Rows (n,) of what stays on the processor, where the generator is."""
+        return [part[rows].to(self.gan.device) for part in parts]
 
     def improve(self, progress: float) -> tuple[float, float]:
         """One step; the loss and the share of configurations that were left out."""
@@ -286,7 +296,8 @@ class _Refining:
 
     def loss(self, rows: Tensor) -> tuple[Tensor, Divergence]:
         """Of configurations made at rows (n,) of the conditions, a group at each, and of what."""
-        cvs = self.conditions[rows].repeat_interleave(GROUP, 0)
+        (seen_at,) = self._there(rows, self.conditions)
+        cvs = seen_at.repeat_interleave(GROUP, 0)
         condition = self.gan.conditions.encode(cvs).float()
         noise = self.generator.draw_noise(condition, self.rng)
         with torch.no_grad():
@@ -296,18 +307,18 @@ class _Refining:
         log_q = self.generator.log_prob_of_torsions(made.detach(), condition).view(-1, GROUP)
         each = found.bounded().view(-1, GROUP)
         if self.seen is not None:  # the frame of each place among what is made there
-            frame = self.seen.features[rows], self.seen.condition[rows]
+            features, seen = self._there(rows, self.seen.features, self.seen.condition)
             with torch.no_grad():
-                own = divergence(self.generator, self.target, *frame, self.conditions[rows])
+                own = divergence(self.generator, self.target, features, seen, seen_at)
             each = torch.cat([each, own.bounded()[:, None]], dim=1)
-            of_frame = self.generator.log_prob_of_torsions(*frame)[:, None]
+            of_frame = self.generator.log_prob_of_torsions(features, seen)[:, None]
             log_q = torch.cat([log_q, of_frame], dim=1)
         return (1 - self.share) * found.mean() + loss_of_wells(each, log_q), found
 
     def _of_frames(self, progress: float) -> Tensor:
         """The part of the frames in the loss."""
         if self.frames is None or not self.share:
-            return torch.zeros(())
+            return torch.zeros((), device=self.gan.device)
         n = len(self.frames.features)
         rows = torch.randint(n, (self.settings.batch,), generator=self.rng)
         stiff, unlikely = self.loss_of_frames(self.frames, rows)
@@ -315,9 +326,8 @@ class _Refining:
 
     def loss_of_frames(self, frames: TrainingData, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Of rows: u + log q along the path of what is stiff, -log q of the torsions."""
-        features, condition, cvs = (
-            part[rows] for part in (frames.features, frames.condition, frames.cvs)
-        )
+        parts = frames.features, frames.condition, frames.cvs
+        features, condition, cvs = self._there(rows, *parts)
         moved = moved_frames(self.generator, features, condition)
         stiff = divergence(self.generator, self.target, moved, condition, cvs).mean()
         return stiff, -self.generator.log_prob_of_torsions(features, condition).mean()

@@ -34,6 +34,7 @@ def rows_for(gan: ConditionalGenerator, frames: Frames, topology: Any) -> Traini
             f"the frames hold {len(frames.atoms)} atoms and the CVs {', '.join(theirs) or 'none'};"
             f" the generator makes {gan.n_atoms} atoms given {', '.join(ours)}"
         )
+    gan = gan.to("cpu")  # where rows are kept, from which batches are taken
     rows = Dataset.prepare(frames, topology, gan.settings, lambda *_: gan.features).rows
     conditions = (gan.conditions.encode(cvs).float() for cvs in (rows.cvs, rows.held_cvs))
     condition, held_condition = conditions

@@ -43,7 +43,7 @@ def energy_scores(made: Tensor, real: Tensor) -> Tensor:
     Tensor, shape (n,)
         In the unit of the rows. Differentiable; the gradient of a distance 0 is taken as 0.
     """
-    first, second = torch.triu_indices(len(made), len(made), offset=1)
+    first, second = torch.triu_indices(len(made), len(made), offset=1, device=made.device)
     to_real = (made - real).norm(dim=2).mean(0)
     between = (made[first] - made[second]).norm(dim=2).mean(0)
     return to_real - between / 2

@@ -12,7 +12,6 @@ References
    21, 1122 (2023), doi 10.1137/22M1517834.
 """
 
-import io
 import logging
 import math
 import os
@@ -29,16 +28,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from openmm_cgan.array_files import require_checksums
-from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cgan.critic import Critic, gradient_penalty
 from openmm_cgan.cgan.scores import clearly_more, energy_score, energy_scores
 from openmm_cgan.cgan.settings import TrainingSettings
+from openmm_cgan.cgan.training_checkpoint import read_checkpoint, write_checkpoint
 from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.devices import adam
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
-MAX_CHECKPOINT_BYTES = 2**33
 LEARNED_BY_HEART = 0.5  # nats that held-out rows lose before it is worth a word
 DRAWS = 2  # of each condition, for the energy score: four do no better, at twice the price
 WARM_UP = 100  # steps over which the learning rate rises
@@ -136,9 +134,14 @@ class _Training:
     ) -> None:
         self.generator, self.critic, self.settings, self.data = generator, critic, settings, data
         self.inconsistency = inconsistency
+        # Rows stay on the processor, however many they are, and batches go to the networks.
+        self.device = next(critic.parameters()).device
+        self.held = tuple(
+            part.to(self.device) for part in (data.held_features, data.held_condition)
+        )
         self.averaged: Any = AveragedModel(generator, multi_avg_fn=self._average)
         self.optimisers = [
-            torch.optim.Adam(network.parameters(), settings.learning_rate, (0.0, 0.9), fused=True)
+            adam(network.parameters(), settings.learning_rate, (0.0, 0.9))
             for network in (generator, critic)
         ]
         self.rng = torch.Generator().manual_seed(settings.seed)
@@ -155,6 +158,13 @@ class _Training:
         u = torch.rand(self.settings.batch, generator=self.rng, dtype=torch.float64)
         rows = torch.searchsorted(self.cumulative, u * self.cumulative[-1])
         return rows.clamp(max=len(self.cumulative) - 1)
+
+    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, conditions and CVs of rows drawn, where the networks are."""
+        rows, data = self.draw(), self.data
+        parts = (part[rows] for part in (data.features, data.condition, data.cvs))
+        features, condition, cvs = (part.to(self.device) for part in parts)
+        return features, condition, cvs
 
     def improve(self) -> None:
         """One step of the training."""
@@ -177,8 +187,7 @@ class _Training:
 
     def improve_critic(self) -> float:
         """One critic step: E D(fake) - E D(real) + penalty."""
-        rows = self.draw()
-        features, condition = self.data.features[rows], self.data.condition[rows]
+        features, condition, _ = self.batch()
         with torch.no_grad():
             real = self.critic.see(features)
             fake = self.critic.see(self.generator.sample(condition, self.rng))
@@ -195,8 +204,7 @@ class _Training:
         The loss is -E D(fake) and the energy score, mixed with -E log q(real) where the density q
         is known.
         """
-        rows = self.draw()
-        features, condition = self.data.features[rows], self.data.condition[rows]
+        features, condition, cvs = self.batch()
         share, weight = self.settings.likelihood_share, self.settings.consistency
         loss = features.new_zeros(())
         if share < 1 or weight > 0:
@@ -205,7 +213,7 @@ class _Training:
         if share < 1:
             loss = (1 - share) * self._judged(made, condition, features)
         if weight > 0 and self.inconsistency is not None:
-            loss = loss + weight * self.inconsistency(made[: len(rows)], self.data.cvs[rows])
+            loss = loss + weight * self.inconsistency(made[: len(cvs)], cvs)
         if share > 0:
             loss = loss - share * self.generator.log_prob(features, condition).mean()
         self._descend(0, loss)
@@ -275,7 +283,7 @@ class _Training:
         self.losses.clear()
         self.data.forget()
         made = self._made()
-        held, first = self.data.held_features.sort(0).values, made[0].sort(0).values
+        held, first = self.held[0].sort(0).values, made[0].sort(0).values
         row = {
             "step": self.step,
             "critic_loss": float(losses[0]),
@@ -287,10 +295,10 @@ class _Training:
             row["log_likelihood"] = float(likelihoods.mean())
         losses_of_rows = -likelihoods
         if self.settings.likelihood_share < 1:
-            losses_of_rows = energy_scores(made, self.data.held_features)
+            losses_of_rows = energy_scores(made, self.held[0])
             row["energy_score"] = float(losses_of_rows.mean())
         self.history.append(row)
-        self._judge(losses_of_rows)
+        self._judge(losses_of_rows.cpu())
 
     def _judge(self, losses: Tensor) -> None:
         """Keep the weights if held-out rows, with these losses (n_held,), are best off with them.
@@ -321,7 +329,7 @@ class _Training:
         if not self.best:
             return last
         if self.settings.likelihood_share < 1:
-            losses = energy_scores(self._made(), self.data.held_features)
+            losses = energy_scores(self._made(), self.held[0]).cpu()
             return self.best if clearly_more(losses, self.least) else last
         best, final = self._best_row(), self.history[-1]
         if best["log_likelihood"] - final["log_likelihood"] > LEARNED_BY_HEART:
@@ -334,7 +342,7 @@ class _Training:
         """Two draws at the condition of each held-out row, always with the same random numbers."""
         rng = torch.Generator().manual_seed(self.settings.seed)
         draws = 1 if self.settings.likelihood_share == 1 else 2
-        made = [self.averaged.module.sample(self.data.held_condition, rng) for _ in range(draws)]
+        made = [self.averaged.module.sample(self.held[1], rng) for _ in range(draws)]
         return torch.stack(made)
 
     @torch.no_grad()
@@ -342,9 +350,7 @@ class _Training:
         """Log likelihood of each held-out row, shape (n_held,); none without a density."""
         if not self.generator.has_density:
             return torch.zeros(0)
-        held: Tensor = self.averaged.module.log_prob(
-            self.data.held_features, self.data.held_condition
-        )
+        held: Tensor = self.averaged.module.log_prob(*self.held)
         return held
 
     def _networks(self) -> dict[str, Any]:
@@ -362,29 +368,11 @@ class _Training:
         state |= {"losses": self.losses}
         state |= {"history": self.history, "best": self.best, "belongs_to": self._belongs_to()}
         state |= {"least": self.least, "worse": self.worse}
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomically(path, buffer.getvalue())
+        write_checkpoint(path, state)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from a checkpoint."""
-        try:
-            require_checksums(Path(path), MAX_CHECKPOINT_BYTES)
-            state = torch.load(path, weights_only=True)
-            belongs_to = state["belongs_to"]
-        except Exception as error:
-            raise ValueError(
-                f"{path} is no checkpoint of a training, or is damaged ({error}): delete it or name"
-                " another to start afresh"
-            ) from error
-        for what, ours in self._belongs_to().items():
-            if what == "settings":  # what was not known then counts from now on
-                ours = {name: ours[name] for name in belongs_to[what] if name in ours}
-            if belongs_to[what] != ours:
-                raise ValueError(
-                    f"the checkpoint {path} was made with other {what}: {belongs_to[what]}, now"
-                    f" {ours}. Delete it or name another to start afresh"
-                )
+        state = read_checkpoint(Path(path), self._belongs_to())
         for name, part in self._networks().items():
             part.load_state_dict(state[name])
         self.rng.set_state(state["rng"])
@@ -395,6 +383,6 @@ class _Training:
             self.least, self.worse = state["least"], state["worse"]
         elif self.best:  # saved when the best was known by its mean only
             self.averaged.module.load_state_dict(self.best)
-            self.least = -self._log_likelihoods()
+            self.least = -self._log_likelihoods().cpu()
             self.averaged.load_state_dict(state["averaged"])
         logger.info("training goes on from step %d of %s", self.step, path)

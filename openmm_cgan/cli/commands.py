@@ -24,6 +24,7 @@ from openmm_cgan.cli.options import (
     NEW,
     THERE,
     cv_values,
+    device_option,
     molecule_options,
     require_parent,
     set_threads,
@@ -230,6 +231,7 @@ def run(
 @click.option("--steps", type=int, help="Training steps; default: the package's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
+@device_option("that the networks are trained on")
 @click.option("--checkpoint", type=NEW, help="What the training is saved to; default: OUT.chk.")
 @click.option(
     "--checkpoint-every", default=100, show_default=True, help="Steps between checkpoints."
@@ -247,6 +249,7 @@ def train(
     steps: int | None,
     seed: int,
     threads: int,
+    device: str,
     checkpoint: Path | None,
     checkpoint_every: int,
     resume: bool,
@@ -288,7 +291,13 @@ def train(
             {"featurize": ZMatrixFeatures.of_part(atoms)} if local and atoms else {"atoms": atoms}
         )
         gan = ConditionalGAN.fit(
-            list(frames), topology, settings, checkpoint=kept, threads=threads, **part
+            list(frames),
+            topology,
+            settings,
+            checkpoint=kept,
+            threads=threads,
+            device=device,
+            **part,
         )
         written = gan.save(out)
     if checkpoint is None:

@@ -158,7 +158,7 @@ class Workshop:
         checkpoint = place.folder / f"model-{number}.chk"
         gan = ConditionalGAN.fit(
             [run / FRAMES for run in place.data(number)], place.molecule.topology, training,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint, device=place.device,
         )  # fmt: skip
         gan.save(place.folder / f"model-{number}.npz")
         found = self._judged(place.folder / f"model-{number}.npz", number)
@@ -181,7 +181,10 @@ class Workshop:
         refining = RefiningSettings(
             steps=settings.refining_steps, batch=settings.refining_batch, seed=settings.seed
         )
-        made, _ = refine(gan, Potential(place.molecule.system), frames.cvs, refining, frames=rows)
+        made, _ = refine(
+            gan, Potential(place.molecule.system), frames.cvs, refining,
+            frames=rows, device=place.device,
+        )  # fmt: skip
         path = made.save(place.folder / f"refined-{number}.npz")
         before = step.known.generator
         assert before is not None, "it is there to be refined"

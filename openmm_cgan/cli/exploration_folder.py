@@ -42,6 +42,8 @@ class ExplorationFolder:
     platform : str or None
     workers : int or None
         Processes for windows.
+    device : str
+        Of torch, for generators.
     """
 
     molecule: Molecule
@@ -50,6 +52,7 @@ class ExplorationFolder:
     settings: ExploreSettings
     platform: str | None = None
     workers: int | None = None
+    device: str = "cpu"
 
     @property
     def needs_bias(self) -> bool:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from openmm_cgan.cli.options import FILE, NEW, molecule_options, require_parent, set_threads
+from openmm_cgan.cli.options import (
+    FILE,
+    NEW,
+    device_option,
+    molecule_options,
+    require_parent,
+    set_threads,
+)
 from openmm_cgan.cli.reports import recording
 from openmm_cgan.cli.stopping import stopping
 
@@ -44,6 +51,7 @@ NOWHERE = "none:0..1"  # where no difference is wanted
 @click.option("--timestep", default=0.002, show_default=True, help="[ps]")
 @click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes of windows; default: cores.")
+@device_option("that generators are trained on")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with the exploration in --out.")
 @click.option("--out", type=NEW, default="explored", show_default=True, help="Folder.")
@@ -53,6 +61,7 @@ def explore(
     difference: str | None,
     platform: str | None,
     workers: int | None,
+    device: str,
     resume: bool,
     out: Path,
     **options: Any,
@@ -102,7 +111,7 @@ def explore(
         plumed_input, difference = Path(), NOWHERE
     settings = ExploreSettings(difference, **options)
     molecule = molecule_of(files)
-    place = ExplorationFolder(molecule, plumed_input, out, settings, platform, workers)
+    place = ExplorationFolder(molecule, plumed_input, out, settings, platform, workers, device)
     if difference != NOWHERE:
         place.check()
     _begin(out, settings, cvs, resume)
@@ -126,10 +135,10 @@ def _require_sense(
     """Refuse options that do not go together, and a platform that is not here."""
     from openmm_cgan.platforms import platform_named
 
-    if learned and (typed := _typed("hours", "workers")):
+    if learned and (typed := _typed("hours", "workers", "device")):
         raise click.UsageError(
-            f"{' and '.join(typed)}: for windows and decisions, which --cvs diffusion-map has none "
-            "of; limit it by --budget-steps"
+            f"{' and '.join(typed)}: for windows, generators and decisions, which --cvs "
+            "diffusion-map has none of; limit it by --budget-steps"
         )
     given = {plumed_input is not None, difference is not None}
     if given != {True} and not (learned and given == {False}):

@@ -119,6 +119,23 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def device_option(what: str) -> Callable[..., Any]:
+    """--device of a command that trains: a device of torch, looked for before anything is done."""
+
+    def there(_: click.Context, __: click.Parameter, value: str) -> str:
+        if value != "cpu":  # torch is loaded for no other
+            from openmm_cgan.devices import device_named
+
+            try:
+                device_named(value)
+            except ValueError as error:
+                raise click.BadParameter(str(error)) from None
+        return value
+
+    about = f"Of torch, {what}: cpu, cuda, cuda:1."
+    return click.option("--device", default="cpu", show_default=True, callback=there, help=about)
+
+
 def set_threads(number: int) -> None:
     """Threads of torch: in networks this small they mostly wait for each other."""
     import torch

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from openmm_cgan.cli.options import FILE, NEW, THERE, require_parent
+from openmm_cgan.cli.options import FILE, NEW, THERE, device_option, require_parent
 
 
 @click.command()
@@ -16,10 +16,18 @@ from openmm_cgan.cli.options import FILE, NEW, THERE, require_parent
 @click.option("--batch", type=click.IntRange(min=1), default=256, show_default=True,
               help="Energies a step.")  # fmt: skip
 @click.option("--threads", default=1, show_default=True, help="Of torch.")
+@device_option("that it is refined on")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", type=NEW, default="refined.npz", show_default=True)
 def refine(
-    model: Path, run: Path, steps: int, batch: int, threads: int, seed: int, out: Path
+    model: Path,
+    run: Path,
+    steps: int,
+    batch: int,
+    threads: int,
+    device: str,
+    seed: int,
+    out: Path,
 ) -> None:
     """Train MODEL, a FlowGenerator, further on the energy of the System of RUN.
 
@@ -57,6 +65,7 @@ def refine(
         settings,
         frames=rows_for(gan, frames, molecule.topology),
         threads=threads,
+        device=device,
     )
     written = made.save(out)
     first, last = history[0]["loss"], history[-1]["loss"]

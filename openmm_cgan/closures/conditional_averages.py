@@ -228,7 +228,8 @@ def _random_fields(
         for i, v in enumerate(samples.variables)
     )
     strengths, modes = np.linalg.eigh(np.exp(-0.5 * far))
-    roots = modes * np.sqrt(np.maximum(strengths, 0.0))
+    # the symmetric root, which has no choice of signs as the modes have
+    roots = modes * np.sqrt(np.maximum(strengths, 0.0)) @ modes.T
     normal = np.random.default_rng(seed).normal(size=(shape[0], shape[2], shape[1]))
     return np.asarray((normal @ roots.T).transpose(0, 2, 1))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RegularGridInterpolator
+from scipy.interpolate import make_interp_spline
 from scipy.ndimage import distance_transform_edt
 
 from openmm_cgan.closures.drift_and_diffusion import Closure
@@ -179,21 +179,16 @@ def _refined(grid: Grid, fine: Grid, field: NDArray) -> NDArray[np.float64]:
     known = np.isfinite(field.reshape(*grid.shape, -1)).all(-1)
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
     filled = field[tuple(nearest)]
-    axes = []
+    # One axis after the other: a spline over all at once is solved to an absolute tolerance.
     for axis, (own, h) in enumerate(zip(grid.axes, grid.widths, strict=True)):
-        n, margin = len(own), min(4, len(own))
-        mode = "wrap" if grid.periodic[axis] else "edge"
-        if mode == "wrap":
+        if grid.periodic[axis]:
+            n, margin = len(own), min(4, len(own))
             pad = [(0, 0)] * filled.ndim
             pad[axis] = (margin, margin)
             filled = np.pad(filled, pad, mode="wrap")
             own = own[0] + h * np.arange(-margin, n + margin)
-        axes.append(own)
-    found = np.asarray(
-        RegularGridInterpolator(axes, filled, method="cubic", bounds_error=False, fill_value=None)(
-            fine.points
-        )
-    ).reshape(*fine.shape, *field.shape[len(grid.shape) :])
+        filled = make_interp_spline(own, filled, k=3, axis=axis)(fine.axes[axis])
+    found = np.asarray(filled)
     for axis, times in enumerate(np.array(fine.shape) // np.array(grid.shape)):
         known = np.repeat(known, times, axis)
     found[~known] = np.nan

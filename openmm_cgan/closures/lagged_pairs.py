@@ -65,7 +65,7 @@ class KramersMoyal:
         Whether there is a plateau; else the chosen lag is the one where the estimates change least.
     changes : ndarray, shape (n_lags - 2, 2)
         Of drift and diffusion from each lag to the two after it, the larger: median over values of
-        the CVs, in standard errors of the difference; 0 where it is below 5 % of their size.
+        the CVs, in standard errors of the difference; 0 where it is below 5 % of their sizes.
     """
 
     lags: NDArray[np.float64]
@@ -86,10 +86,10 @@ class KramersMoyal:
             self.changes[self.chosen], strict=True,
         ):  # fmt: skip
             own = averages[self.chosen]
-            size = np.sqrt(np.nanmean(own.value**2))
+            share = np.nanmedian(own.error / _sizes(own.value))
             parts.append(
                 f"{name} within {change:.1f} standard errors of the change (its own error is "
-                f"{np.nanmedian(own.error) / size:.0%} of its size)"
+                f"{share:.0%} of its size)"
             )
         return f"{words} from {start:g} to {end:g} ps: {', '.join(parts)}"
 
@@ -189,7 +189,8 @@ def plateau(
     They stay the same where the median over values of the CVs of the change, of either, to both
     later lags, is no more than 1.5 standard errors of the change (from the replicates, which share
     the runs they draw, so that what lags have in common cancels), or 5 % of the quantity's root
-    mean square at the first. Lags that tell little agree, too: look at the errors.
+    mean square at the first, each CV by itself. Lags that tell little agree, too: look at the
+    errors.
 
     Parameters
     ----------
@@ -226,15 +227,24 @@ def plateau(
 
 def _change(first: ConditionalAverage, second: ConditionalAverage) -> float:
     difference = (second.value - first.value).ravel()
-    flat = FLAT * np.sqrt(np.nanmean(first.value**2))
     replicates = (second.replicates - first.replicates).reshape(len(first.replicates), -1)
     errors = np.array([spread(column) for column in replicates.T])
     known = np.isfinite(difference) & (errors > 0)
     if not known.any():
         return float("inf")
-    if np.median(np.abs(difference[known])) <= flat:
+    beyond = np.abs(second.value - first.value) - FLAT * _sizes(first.value)
+    if (np.nanmedian(beyond, axis=0) <= 0.0).all():  # of each CV, whose units may differ
         return 0.0
     return median_in_errors(difference[known], errors[known])
+
+
+def _sizes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root mean squares of drifts (m, k) or diffusions (m, k, k) over values: (k,) or (k, k)."""
+    sizes = np.sqrt(np.nanmean(values**2, axis=0))
+    if sizes.ndim == 1:
+        return np.asarray(sizes)
+    own = np.sqrt(sizes.diagonal())
+    return np.asarray(own[:, None] * own)  # what mixes two CVs may be zero
 
 
 def _at_lag(

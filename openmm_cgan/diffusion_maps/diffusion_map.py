@@ -212,6 +212,8 @@ def _checked_weights(
     frames: NDArray[np.float64], weights: NDArray[np.float64] | None
 ) -> NDArray[np.float64]:
     """Weights of the frames that sum to 1, none of them zero."""
+    if frames.ndim < 2 or 0 in frames.shape:
+        raise ValueError(f"frames of shape {frames.shape}; expected (n, n_features) or positions")
     bad = np.flatnonzero(~np.isfinite(frames.reshape(len(frames), -1)).all(axis=1))
     if len(bad):
         raise ValueError(f"frame {bad[0]} has numbers that are not finite ({len(bad)} have)")

@@ -29,6 +29,8 @@ def feature_distances(frames: Any, others: Any) -> Any:
     ndarray or tensor, shape (n, m)
         [unit of the features squared]
     """
+    centre = others.mean(0)  # far from zero, the differences below would lose their digits
+    frames, others = frames - centre, others - centre
     square = (frames * frames).sum(1)[:, None] + (others * others).sum(1) - 2 * frames @ others.T
     return square.clip(0) if isinstance(square, np.ndarray) else square.clamp_min(0)
 
@@ -75,7 +77,8 @@ def mahalanobis_distances(frames: Any, others: Any) -> Any:
 
 def _by_metric_of(owners: Any, frames: Any, d: int) -> Any:
     """(x - y) M_y (x - y) for owners y, shape (n_frames, n_owners)."""
-    x, y, metric = frames[:, :d], owners[:, :d], owners[:, d:]
+    centre = owners[:, :d].mean(0)
+    x, y, metric = frames[:, :d] - centre, owners[:, :d] - centre, owners[:, d:]
     products = (x[:, :, None] * x[:, None, :]).reshape(len(x), d * d)
     turned = (metric.reshape(-1, d, d) @ y[:, :, None])[:, :, 0]
     return products @ metric.T - 2 * x @ turned.T + (y * turned).sum(1)

@@ -30,6 +30,8 @@ def farthest_landmarks(
     ndarray, shape (n_frames,)
         For each frame the landmark that is nearest, by its place among them.
     """
+    if square_distances is feature_distances:
+        frames = frames - frames.mean(axis=0)  # single precision is of what differs
     quick = np.ascontiguousarray(frames, np.float32)  # the last digits do not decide much
     if square_distances is feature_distances:  # whose squares need not be summed at each landmark
         sizes = (quick * quick).sum(1)
@@ -45,7 +47,7 @@ def farthest_landmarks(
         closer = square < nearest
         owner[closer] = len(chosen) - 1
         nearest[closer] = square[closer]
-        nearest[chosen[-1]] = 0.0
+        nearest[chosen[-1]], owner[chosen[-1]] = 0.0, len(chosen) - 1
         if len(chosen) == n or nearest.max() <= 0:
             return np.array(chosen), owner
         chosen.append(int(np.argmax(nearest)))

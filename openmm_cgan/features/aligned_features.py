@@ -259,12 +259,12 @@ class AlignedFeatures:
         -------
         ndarray, shape (n, n_atoms, 3)
         """
-        generated, held = torch.from_numpy(positions), torch.from_numpy(rest).double()
+        generated, held = (torch.from_numpy(a).to(self.mean) for a in (positions, rest))
         frame = torch.cat([generated, self._mean_rest.expand(len(generated), -1, -1)], dim=1)
         onto = held[self.fitted - self.n_atoms]
         moved = superposed(frame, onto, self.fitted)[:, : self.n_atoms]
         with torch.no_grad():
-            return self._mended(moved, held, torch.from_numpy(cvs)).numpy()
+            return self._mended(moved, held, torch.from_numpy(cvs)).cpu().numpy()
 
     @property
     def _mean_rest(self) -> Tensor:
@@ -280,7 +280,7 @@ class AlignedFeatures:
 
     def within(self, features: Tensor) -> Tensor:
         """All (n,): there are no bounds."""
-        return torch.ones(len(features), dtype=torch.bool)
+        return features.new_ones(len(features), dtype=torch.bool)
 
     def placeable(self, cv: int) -> tuple[float, float]:
         """Any value."""

@@ -160,7 +160,7 @@ class PlainFeatures:
 
     def encode_with_log_det(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         r"""Features (n, n_linear) of positions (n, n_atoms, 3) [nm], and zeros (n,)."""
-        return self.encode(positions), torch.zeros(len(positions), dtype=torch.float64)
+        return self.encode(positions), self.centre.new_zeros(len(positions))
 
     def decode(self, features: Tensor, cvs: Tensor) -> Tensor:
         """Positions (n, n_atoms, 3) [nm] of features (n, n_linear), linear CVs placed."""
@@ -175,12 +175,11 @@ class PlainFeatures:
 
     def decode_with_log_det(self, features: Tensor, cvs: Tensor) -> tuple[Tensor, Tensor]:
         r"""Positions (n, n_atoms, 3), and zeros (n,): log\|J\| is the same everywhere."""
-        zeros = torch.zeros(len(features), dtype=torch.float64)
-        return self.decode(features, cvs), zeros
+        return self.decode(features, cvs), self.centre.new_zeros(len(features))
 
     def within(self, features: Tensor) -> Tensor:
         """True (n,): no coordinate is ever stopped."""
-        return torch.ones(len(features), dtype=torch.bool)
+        return features.new_ones(len(features), dtype=torch.bool)
 
     def placeable(self, cv: int) -> tuple[float, float]:
         """Any value."""

@@ -79,8 +79,8 @@ class ZMatrixFeatures:
         # which would change torsions that are placed exactly.
         lower = [*(0.5 * self.centre[:n_bonds]).tolist(), *[STRAIGHT] * n_angles]
         upper = [*[math.inf] * n_bonds, *[math.pi - STRAIGHT] * n_angles]
-        self._lower = torch.tensor(lower + [-math.inf] * n_torsions, dtype=torch.float64)
-        self._upper = torch.tensor(upper + [math.inf] * n_torsions, dtype=torch.float64)
+        bounds = (lower + [-math.inf] * n_torsions, upper + [math.inf] * n_torsions)
+        self._lower, self._upper = torch.tensor(bounds, dtype=torch.float64).to(centre.device)
         self._placed = list(placed_coordinates(z_matrix, self.variables))
         self.placed_variables = tuple(cv for cv, _, _ in self._placed)
 
@@ -315,7 +315,7 @@ class ZMatrixFeatures:
         )
         columns, values = [*columns, self.wide], [*values, torch.atan2(sine, cosine)]
         for cv, column, scale in self._placed:
-            columns.append(torch.tensor([column]))
+            columns.append(torch.tensor([column]).to(self.linear))
             values.append(cvs[:, cv : cv + 1].double() / scale)
         q = self.centre.repeat(len(x), 1)
         q = q.index_copy(1, torch.cat(columns), torch.cat(values, dim=1))

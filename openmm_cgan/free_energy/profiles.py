@@ -108,7 +108,8 @@ def free_energy_profile(
     Raises
     ------
     ValueError
-        If there is no such CV, edges do not increase, or all frames have one value.
+        If there is no such CV, edges do not increase, exceed a period or hold no frame, or all
+        frames have one value.
     """
     return _free_energy(samples, [samples.column(variable)], bins)
 
@@ -258,6 +259,9 @@ def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | Array
         index[values == edge[-1]] = n - 1
         inside &= (index >= 0) & (index < n)
         flat = flat * n + np.clip(index, 0, n - 1)
+    if not inside.any():
+        names = " and ".join(variable.name for variable in variables)
+        raise ValueError(f"no frame lies within the bins of {names}: give edges in its unit")
     n_bins = int(np.prod(shape))
     flat = np.where(inside, flat, n_bins)  # outside: one bin more, which is dropped
     logs = _log_histogram(samples.log_weights[None], flat, n_bins)[0]
@@ -286,15 +290,22 @@ def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | Array
 
 
 def _edges(values: NDArray, variable: CollectiveVariable, bins: int | ArrayLike) -> NDArray:
-    if not isinstance(bins, int):
+    if np.ndim(bins) > 0:
         edges = np.asarray(bins, dtype=float)
-        if len(edges) < 2 or not (np.diff(edges) > 0).all():
+        if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
             raise ValueError("bin edges must increase and be 2 or more")
+        if variable.period is not None and np.ptp(edges) > variable.period * (1 + 1e-6):
+            raise ValueError(
+                f"bin edges from {edges[0]:g} to {edges[-1]:g} are more than the period of "
+                f"{variable.name}, {variable.period:.4g} {variable.unit}: give them in its unit"
+            )
         return edges
+    if not isinstance(bins, int | np.integer) or bins < 1:
+        raise ValueError(f"bins is {bins!r}, expected a number of bins, 1 or more, or their edges")
     lower, upper = variable.domain or (float(values.min()), float(values.max()))
     if not upper > lower:
         raise ValueError(f"{variable.name} has the one value {lower}; give bin edges")
-    return np.linspace(lower, upper, bins + 1)
+    return np.linspace(lower, upper, int(bins) + 1)
 
 
 def _parts_of_bins(parts: NDArray, flat: NDArray, n_bins: int) -> NDArray[np.int64]:

@@ -25,11 +25,12 @@ def given(torsions: Tensor, condition: Tensor) -> Tensor:
 
 
 def uniform_angles(
-    n: int, folds: Sequence[int], rng: torch.Generator, dtype: torch.dtype
+    condition: Tensor, folds: Sequence[int], rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Angles and wells (n, n_torsions) that `bent` makes torsions of."""
-    uniform = torch.rand(n, len(folds), generator=rng, dtype=dtype)
-    folds_P = torch.tensor(folds, dtype=dtype)
+    """Angles and wells (n, n_torsions) that `bent` makes torsions of, for conditions (n, C)."""
+    uniform = torch.rand(len(condition), len(folds), generator=rng, dtype=condition.dtype)
+    uniform = uniform.to(condition.device)
+    folds_P = torch.tensor(folds).to(condition)
     # which of the wells, and where in it: as likely in each
     wells_BP = torch.floor(folds_P * uniform)
     return (2 * (folds_P * uniform - wells_BP) - 1) * math.pi, wells_BP

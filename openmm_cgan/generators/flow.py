@@ -202,9 +202,9 @@ class FlowGenerator(nn.Module):
     def draw_noise(self, condition: Tensor, rng: torch.Generator) -> Noise:
         """What `from_noise` makes configurations of, one row for each condition (n, C)."""
         n, dtype = len(condition), condition.dtype
-        angles_BP, wells_BP = uniform_angles(n, self.folds, rng, dtype)
+        angles_BP, wells_BP = uniform_angles(condition, self.folds, rng)
         z_BL = torch.randn(n, self.n_linear, generator=rng, dtype=dtype)
-        return Noise(angles_BP, wells_BP, z_BL)
+        return Noise(angles_BP, wells_BP, z_BL.to(condition.device))
 
     def to_noise(self, features: Tensor, condition: Tensor) -> tuple[Noise, Tensor]:
         """The noise of which `from_noise` makes these features, and their log density.
@@ -350,7 +350,7 @@ class FlowGenerator(nn.Module):
         self, condition: Tensor, rng: torch.Generator, kept: Tensor | None = None
     ) -> Tensor:
         """Torsions (n, P) [rad], one row for each condition; those of `kept` that are no NaN."""
-        drawn = uniform_angles(len(condition), self.folds, rng, condition.dtype)
+        drawn = uniform_angles(condition, self.folds, rng)
         return bent(self.splines, self.folds, *drawn, condition, kept)[0]
 
     def log_prob_of_each_torsion(self, torsions: Tensor, condition: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ class MLPGenerator(nn.Module):
     def sample(self, condition: Tensor, rng: torch.Generator) -> Tensor:
         """Features (n, n_features), one row for each condition (n, n_condition)."""
         noise = torch.randn(len(condition), self.n_features, generator=rng)
-        return self(noise.to(condition.dtype), condition)
+        return self(noise.to(condition), condition)
 
 
 def fitted_gaussian(features: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,8 +121,8 @@ def fitted_gaussian(features: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         Cholesky factor of the covariance of what is left.
     """
     n, n_features = features.shape
-    given_BC = torch.cat([torch.ones(n, 1), given], dim=1).double()
-    normal = given_BC.T @ given_BC / n + RIDGE * torch.eye(given_BC.shape[1]).double()
+    given_BC = torch.cat([given.new_ones(n, 1), given], dim=1).double()
+    normal = given_BC.T @ given_BC / n + RIDGE * torch.eye(given_BC.shape[1]).to(given_BC)
     # a piece at a time: all of many large rows would not fit into memory in double precision
     crossed = normal.new_zeros(given_BC.shape[1], n_features)
     for rows in torch.arange(n).split(PIECE):

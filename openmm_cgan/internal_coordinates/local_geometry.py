@@ -119,15 +119,18 @@ class LocalGeometry:
         Returns
         -------
         Tensor, shape (n, n_atoms, 3)
-            Differentiable, the neighbours taken as they are. What is not finite stays so.
+            Differentiable, the neighbours taken as they are. What is not finite stays so. All is
+            done on the processor, where neighbours are looked for.
         """
+        device, x = x.device, x.cpu()
+        ties = [tie._replace(values=tie.values.cpu()) for tie in ties]
         rows = max(1, CHUNK // (4 * len(self.pairs) + len(self.corners) + 1))
         parts = []
         for start in range(0, len(x), rows):
             some = slice(start, start + rows)
             own = [tie._replace(values=tie.values[some]) for tie in ties]
             parts.append(_Mending(self, own, len(x[some])).run(x[some]))
-        return torch.cat(parts) if parts else x
+        return (torch.cat(parts) if parts else x).to(device)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Its attributes by name, for a file."""

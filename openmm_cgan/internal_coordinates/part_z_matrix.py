@@ -104,9 +104,11 @@ class PartZMatrix:
                 f" or with the held atoms (n, {self.n_atoms + n_rest}, 3)"
             )
         if x.shape[1] == self.n_atoms:
-            x = torch.cat([x, torch.from_numpy(self.held).expand(len(x), -1, -1)], dim=1)
+            held = torch.from_numpy(self.held).to(x)
+            x = torch.cat([x, held.expand(len(x), -1, -1)], dim=1)
         x = x.permute(2, 1, 0).contiguous()
-        return Internal(*(c.T for c in measured(*(x.index_select(1, k) for k in self._gather))))
+        gather = (x.index_select(1, column.to(x.device)) for column in self._gather)
+        return Internal(*(c.T for c in measured(*gather)))
 
     def to_cartesian(self, internal: Internal) -> Tensor:
         """Build positions (n, n_atoms, 3) [nm] among the held atoms, differentiable.
@@ -129,11 +131,12 @@ class PartZMatrix:
         r, angle, torsion = (c.double().T for c in internal)
         bent = r * angle.sin()
         along, across, out = -r * angle.cos(), bent * torsion.cos(), bent * torsion.sin()
-        x = torch.from_numpy(self.held).T[:, :, None].expand(-1, -1, r.shape[1])
+        x = torch.from_numpy(self.held).to(r).T[:, :, None].expand(-1, -1, r.shape[1])
+        all_refs = self._refs.to(x.device)
         for i, j in pairwise(self.levels):
-            p, g, t = (x.index_select(1, refs[i:j]) for refs in self._refs)
+            p, g, t = (x.index_select(1, refs[i:j]) for refs in all_refs)
             x = torch.cat([x, placed(p, g, t, along[i:j], across[i:j], out[i:j])], dim=1)
-        return x.index_select(1, self._place).permute(2, 1, 0)
+        return x.index_select(1, self._place.to(x.device)).permute(2, 1, 0)
 
     def log_det(self, internal: Internal) -> Tensor:
         r"""log\|J\| (n,) of internal -> Cartesian coordinates of the part, the rest held.

@@ -87,6 +87,8 @@ class Learner:
     takes_over_after : int, optional
         Steps from the beginning of a training to the look at which its generator takes over; there
         the simulation waits for it, if need be.
+    device : str
+        Of the worker's networks, "cuda" say; generators come back to the processor.
 
     Attributes
     ----------
@@ -96,8 +98,8 @@ class Learner:
     Raises
     ------
     ValueError
-        If intervals are not positive or do not grow, or exact proposals would be given a generator
-        without density.
+        If intervals are not positive or do not grow, exact proposals would be given a generator
+        without density, or there is no such device.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Learner:
         growth: float = 2.0,
         threads: int = 1,
         takes_over_after: int | None = None,
+        device: str = "cpu",
     ) -> None:
         self._reportInterval = number_of_steps(reportInterval, "reportInterval")
         self._interval = float(number_of_steps(first, "first"))
@@ -119,6 +122,11 @@ class Learner:
                 f"threads is {threads} and growth {growth}; expected at least 1, and a growth "
                 "above 1: adaptation must diminish"
             )
+        self._device = str(device)
+        if self._device != "cpu":  # torch is loaded for no other
+            from openmm_cgan.devices import device_named
+
+            device_named(self._device)
         self.folder = Path(file)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.replaced = self.failed = 0
@@ -238,7 +246,8 @@ class Learner:
             self._path.with_suffix(".chk").unlink(missing_ok=True)
         atoms = np.asarray(self._proposals.sampler.atoms).tolist()
         job = (
-            self._frames, step, topology, self._settings, self._path.resolve(), self._threads, atoms
+            self._frames, step, topology, self._settings, self._path.resolve(), self._threads,
+            atoms, self._device,
         )  # fmt: skip
         environment = {
             **os.environ,
@@ -295,7 +304,7 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 def train_from_stdin() -> None:
     """What the worker does: a job from standard input, a generator to a file."""
-    folder, step, topology, settings, path, threads, atoms = pickle.load(sys.stdin.buffer)
+    folder, step, topology, settings, path, threads, atoms, device = pickle.load(sys.stdin.buffer)
     end_with_parent()
     if sys.platform != "win32":
         os.nice(NICENESS)
@@ -306,8 +315,9 @@ def train_from_stdin() -> None:
     frames = frames.select(np.flatnonzero(frames.step < step))
     checkpoint = path.with_suffix(".chk")
     made = ConditionalGenerator.fit(
-        frames, topology, settings, checkpoint=checkpoint, threads=threads, atoms=atoms
-    )
+        frames, topology, settings,
+        checkpoint=checkpoint, threads=threads, atoms=atoms, device=device,
+    )  # fmt: skip
     made.save(path)
     checkpoint.unlink()
     print(json.dumps({"frames": str(folder), "history": made.history[-1:]}))

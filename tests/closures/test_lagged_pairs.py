@@ -46,6 +46,20 @@ def test_bursts_give_drift_and_diffusion():
         assert (np.abs(diffusion.value[:, 0, 0] - s) < 4 * diffusion.error[:, 0, 0]).all()
 
 
+def test_a_plateau_does_not_depend_on_the_units_of_the_cvs():
+    """The first CV forgets within the lags, the second does not: no unit may hide that."""
+    path = ornstein(np.zeros(60), 50, 0.3, 5), ornstein(np.zeros(60), 50, 0.01, 6)
+    found = []
+    for unit in (1.0, 1e3):
+        runs = tuple(np.stack([a * unit, b], 1) for a, b in zip(*path, strict=True))
+        cvs = (Z, CollectiveVariable("y"))
+        own = Trajectories(runs, 0.3, cvs)
+        at = np.array([[-0.2, 0.0], [0.2, 0.1]]) * [unit, 1]
+        found.append(kramers_moyal(own, at, [1, 2, 4], bandwidth=[unit, 1.0], n_bootstrap=20))
+    assert (found[0].changes > 0).all()  # the second CV's being flat is not enough
+    np.testing.assert_allclose(found[1].changes, found[0].changes, rtol=1e-6)
+
+
 def test_a_long_biased_run_gives_the_drift_without_its_bias():
     """A spring of 3 in a run whose dynamics is RATE's with it: what is left is RATE less."""
     kT = 1.0

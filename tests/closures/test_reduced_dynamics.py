@@ -56,6 +56,25 @@ def spreading(z):
 
 
 @pytest.mark.parametrize("by", ["mean_force", "drift"])
+def test_times_are_the_same_in_any_unit_of_the_cv(by):
+    """Of a distance that spreads by 1e-10 nm^2/ps, and of one in units of its own."""
+    times = []
+    for unit in (1.0, 1e-5):
+        grid = Grid.over((Z,), 20, [(-2.0 * unit, 2.0 * unit)])
+        plain = closure_of(Grid.over((Z,), 20, [(-2.0, 2.0)]), well, spreading)
+        scaled = replace(
+            plain,
+            at=grid.points,
+            drift=average(grid, plain.drift.value * unit),
+            diffusion=average(grid, plain.diffusion.value * unit**2),
+            mean_force=average(grid, plain.mean_force.value / unit),
+        )
+        dynamics = reduced_dynamics_of(grid, scaled, by)
+        times.append(dynamics.mean_first_passage_time(dynamics.grid.points[:, 0] > unit))
+    np.testing.assert_allclose(times[1], times[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize("by", ["mean_force", "drift"])
 def test_density_and_first_passage_are_those_of_quadrature(by):
     grid = Grid.over((Z,), 40, [(-2.0, 2.0)])
     found = reduced_dynamics_of(grid, closure_of(grid, well, spreading), by=by)

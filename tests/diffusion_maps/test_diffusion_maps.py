@@ -125,6 +125,28 @@ def test_landmarks_stand_for_all_frames():
     assert np.mean(frames[drawn, 0] > 0) > 0.99
 
 
+@pytest.mark.parametrize("n_landmarks", [60, 3000])
+def test_features_far_from_zero_give_the_same_map(n_landmarks):
+    """A volume of 1e5 that varies by 1, as a feature of variance 1 about 0."""
+    rng = np.random.default_rng(2)
+    frames = np.stack([np.linspace(-1, 1, 300), 0.1 * rng.normal(size=300)], 1)
+    settings = DiffusionMapSettings(n_coordinates=2, max_landmarks=n_landmarks)
+    near, far = (diffusion_map(f, settings=settings) for f in (frames, frames + 1e5))
+    np.testing.assert_array_equal(far.index, near.index)
+    np.testing.assert_allclose(far.coordinates, near.coordinates, atol=1e-6)
+    np.testing.assert_allclose(far.extend(frames + 1e5), near.extend(frames), atol=1e-6)
+
+
+def test_units_of_the_noise_do_not_depend_on_where_zero_is():
+    rng = np.random.default_rng(3)
+    frames, root = rng.normal(size=(20, 2)), rng.normal(size=(20, 2, 2))
+    covariances = root @ root.transpose(0, 2, 1) + np.eye(2)
+    near, far = (with_local_metric(f, covariances) for f in (frames, frames + 1e6))
+    np.testing.assert_allclose(
+        mahalanobis_distances(far, far), mahalanobis_distances(near, near), rtol=1e-6, atol=1e-6
+    )
+
+
 def test_superposed_distances_are_those_of_the_decomposition():
     rng = np.random.default_rng(4)
     frames = rng.normal(size=(30, 5, 3))
@@ -195,6 +217,7 @@ UNFIT = {
     "not finite": ({"frames": np.full((9, 2), np.nan)}, "frame 0 has numbers that are not finite"),
     "weights": ({"weights": np.ones(3)}, "weights of shape"),
     "no weight": ({"weights": np.zeros(9)}, "not all zero"),
+    "a column": ({"frames": np.ones(9)}, r"frames of shape \(9,\)"),
     "alike": ({"frames": np.ones((9, 2))}, "three different frames"),
     "few": ({"frames": np.eye(3)}, "too few for 4 coordinates"),
 }

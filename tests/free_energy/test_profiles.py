@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -171,3 +173,10 @@ def test_what_can_not_be_asked_for_is_refused() -> None:
         basin_difference(samples, np.ones(3, dtype=bool))
     with pytest.raises(ValueError, match="must increase"):
         free_energy_profile(samples, 0, bins=[1.0, 0.0])
+    with pytest.raises(ValueError, match="180 are more than the period of phi, 6"):
+        free_energy_profile(samples, 0, bins=np.linspace(-180, 180, 73))
+    with pytest.raises(ValueError, match="bins is 0, expected a number of bins, 1 or more"):
+        free_energy_profile(samples, 0, bins=0)
+    with pytest.raises(ValueError, match="no frame lies within the bins of d"):
+        free_energy_profile(replace(samples, variables=(CollectiveVariable("d"),)), 0, [50, 60])
+    assert free_energy_profile(samples, 0, np.int64(9)).free_energy.shape == (9,)

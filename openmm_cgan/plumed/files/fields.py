@@ -21,6 +21,7 @@ from openmm_cgan.plumed.files.tables import FieldTable, plain_number
 
 MAX_BACKUPS = 100
 FLUSH_SECONDS = 1.0
+FLUSH_ROWS = 1000
 
 
 def read_fields(path: str | Path) -> FieldTable:
@@ -192,6 +193,7 @@ class FieldWriter:
         self._is_regular = replaceable(path)
         self.path = path
         self._file = open_rows(path)
+        self._waiting: list[str] = []  # not in the file yet
         self._claim = Claim(path)
         before.release()
         self._header = _header_lines(fields, constants)
@@ -204,7 +206,8 @@ class FieldWriter:
             self._write_header()
             self._ended = False
         self._append("".join(formatted) + "\n")
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+        late = time.monotonic() - self._flushed > FLUSH_SECONDS
+        if late or len(self._waiting) > FLUSH_ROWS:
             self.flush()
 
     def end(self, remark: str) -> None:
@@ -227,12 +230,23 @@ class FieldWriter:
     def _append(self, text: str) -> None:
         if self._file.closed:
             self._file = open_rows(self.path)
-        self._file.write(text)
+        self._waiting.append(text)
 
     def flush(self) -> None:
-        """Hand everything to the operating system: a killed run loses nothing before this."""
+        """Hand everything to the operating system: a killed run loses nothing before this.
+
+        Raises
+        ------
+        OSError
+            If that fails, as on a full disk. Rows of a plain file then wait for the next time.
+        """
         if not self._file.closed:
+            rows = "".join(self._waiting)
+            if is_compressed(self.path) or not self._is_regular:  # some may be written already
+                self._waiting.clear()
+            self._file.write(rows)
             self._file.flush()
+            self._waiting.clear()
         self._flushed = time.monotonic()
 
     def complete(self) -> None:
@@ -243,8 +257,11 @@ class FieldWriter:
 
     def close(self) -> None:
         """Flush and close the file."""
-        self._file.close()
-        self._claim.release()
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+            self._claim.release()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
