@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import time
@@ -54,6 +55,8 @@ SKIPPED = 0.2  # of a metadynamics, while its bias still grows fast
 CORE = np.radians(40.0)
 CENTRES = np.radians([-60.0, 60.0, 180.0])
 NAMES = ("g-", "g+", "t")
+GAMMA = {"VAL": "CG1", "THR": "OG1", "SER": "OG"}  # the fourth atom of chi1; else CG
+UP_TO_CB = ("N", "H", "CA", "HA", "CB", "C", "O")
 
 
 def in_water(molecule: Molecule) -> Molecule:
@@ -82,25 +85,33 @@ def _relaxed(modeller: app.Modeller, system: openmm.System) -> Molecule:
 
 @dataclass
 class Peptide:
-    """A molecule, and which of its atoms count."""
+    """A molecule, and which of its residues counts."""
 
     molecule: Molecule
+    residue: int = 1
+    timestep: float = TIMESTEP  # ps
 
     def number(self, *names: str) -> tuple[int, ...]:
-        """Atoms of the valine by name, of its neighbours by -NAME and +NAME."""
+        """Atoms of the residue by name, of its neighbours by -NAME and +NAME."""
         residues = list(self.molecule.topology.residues())
         found = []
         for name in names:
-            residue = residues[{"-": 0, "+": 2}.get(name[0], 1)]
+            residue = residues[self.residue + {"-": -1, "+": 1}.get(name[0], 0)]
             own = {atom.name: atom.index for atom in residue.atoms()}
             found.append(own[name.lstrip("+-")])
         return tuple(found)
 
     @property
+    def chi1(self) -> tuple[int, ...]:
+        """Atoms of the torsion that is hidden."""
+        (residue,) = (r for r in self.molecule.topology.residues() if r.index == self.residue)
+        return self.number("N", "CA", "CB", GAMMA.get(residue.name, "CG"))
+
+    @property
     def side_chain(self) -> list[int]:
         """What is beyond CB."""
-        methyls = [f"HG{k}{n}" for k in (1, 2) for n in (1, 2, 3)]
-        return sorted(self.number("HB", "CG1", "CG2", *methyls))
+        (residue,) = (r for r in self.molecule.topology.residues() if r.index == self.residue)
+        return [atom.index for atom in residue.atoms() if atom.name not in UP_TO_CB]
 
     @property
     def torsions(self) -> str:
@@ -108,7 +119,7 @@ class Peptide:
         named = {
             "phi": self.number("-C", "N", "CA", "C"),
             "psi": self.number("N", "CA", "C", "+N"),
-            "chi1": self.number("N", "CA", "CB", "CG1"),
+            "chi1": self.chi1,
         }
         return "".join(
             f"{name}: TORSION ATOMS={','.join(str(a + 1) for a in atoms)}\n"
@@ -120,7 +131,7 @@ class Peptide:
         molecule = self.molecule
         system = openmm.XmlSerializer.clone(molecule.system)
         bias.add_to(system)
-        integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, TIMESTEP)
+        integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, self.timestep)
         integrator.setRandomNumberSeed(seed)
         properties = {"Threads": "1"} if platform == "CPU" else {}
         simulation = app.Simulation(
@@ -168,12 +179,15 @@ def with_error(members: NDArray[np.float64]) -> list[tuple[float, float]]:
     return found
 
 
-def metadynamics(peptide: Peptide, folder: Path, steps: int, seed: int) -> None:
+def metadynamics(
+    peptide: Peptide, folder: Path, steps: int, seed: int, platform: str = "Reference"
+) -> None:
     """Frames of a metadynamics on chi1."""
     if (folder / "done").exists():
         return
+    shutil.rmtree(folder, ignore_errors=True)  # of one that was stopped
     bias = peptide.bias(folder, METAD)
-    simulation = peptide.simulation(bias, "Reference", seed)
+    simulation = peptide.simulation(bias, platform, seed)
     simulation.reporters.append(FrameReporter(folder / "frames", 50, bias))
     simulation.step(steps)
     bias.close()
@@ -216,11 +230,10 @@ def dynamics(
         simulation.reporters.append(reporter)
     every = options.interval
     chi1, begun = [], time.process_time()
-    atoms = peptide.number("N", "CA", "CB", "CG1")
     for _ in range(steps // every):
         simulation.step(every)
         x = simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
-        chi1.append(torsion(x, atoms))
+        chi1.append(torsion(x, peptide.chi1))
     seconds = time.process_time() - begun
     series = np.array(chi1)
     _, changes = basins(series)
@@ -331,7 +344,6 @@ def flux(options: argparse.Namespace) -> dict[str, Any]:
     bias = peptide.bias(options.data / "flux")
     simulation = peptide.simulation(bias, "Reference", options.seed)
     counts = np.zeros((3, 3))
-    atoms = peptide.number("N", "CA", "CB", "CG1")
 
     class Watched(LocalMove):
         """Counts where each accepted move went."""
@@ -340,7 +352,7 @@ def flux(options: argparse.Namespace) -> dict[str, Any]:
             made = super().attempt(positions, box, rng)
             after = positions if made.positions is None else made.positions
             one, two = (
-                thirds(np.array([torsion(x, atoms)]))[0].argmax() for x in (positions, after)
+                thirds(np.array([torsion(x, peptide.chi1)]))[0].argmax() for x in (positions, after)
             )
             counts[one, two] += 1
             return made

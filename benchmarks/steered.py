@@ -9,6 +9,10 @@ that both are met, and is weighed by it.
                    then moves of each length from its frames
     water          TIP3P, PME, smallest legal box: moves of each length between stretches of 0.4 ps
 
+    --profile N    beside them: what is dissipated in each tenth of the way, by N moves of 2 ps from
+                   independent frames (of ends exchanged, so that free energies cancel), and how
+                   many times less a schedule would dissipate that evens it out, slow responses
+                   left aside: <d>/<sqrt d>^2 (Sivak, Crooks, Phys. Rev. Lett. 108, 190602, 2012)
     --flux N       moves of a chain of four atoms, one each from N exact samples: from the one well
                    to the other and back
 
@@ -27,6 +31,7 @@ import statistics
 import sys
 import tempfile
 import time
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +50,7 @@ from openmm_cgan.cli.shipped import read_reference
 from openmm_cgan.free_energy.samples import statistical_inefficiency
 from openmm_cgan.proposals import GridConditions
 from openmm_cgan.reporters.moves import Asked, Start, SteeredMove
+from openmm_cgan.reporters.moves.steering import SHARE
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Chain, Molecule, alanine_dipeptide
 
@@ -112,7 +118,8 @@ def run_of(
     return Run(simulation, bias)
 
 
-def positions_of(simulation: app.Simulation) -> NDArray[np.float64]:
+def positions_of(simulation: Any) -> NDArray[np.float64]:
+    """Of a Simulation, or of what else has a Context [nm]."""
     return simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
 
 
@@ -237,6 +244,77 @@ def of_length(
     }  # fmt: skip
 
 
+class Works:
+    """The work of the force that leads, step by step, of the switches of a move."""
+
+    def __init__(self, move: SteeredMove) -> None:
+        self._move, self._integrator = move, move.switching._integrator
+        self._made, self.work = move.switching.made, list[float]()
+        move.switching.made = self._begun
+        move.switching._integrator = types.SimpleNamespace(step=self._step)
+
+    def _begun(self, x: NDArray, v: NDArray, start: NDArray, end: NDArray) -> Any:
+        self.ends, self.work = (start, end), []
+        return self._made(x, v, start, end)
+
+    def _step(self, n: int) -> None:
+        self._integrator.step(n)
+        switching, steering = self._move.switching, self._move.steering
+        start, way = self.ends[0], steering.ways(*self.ends)
+        theta = steering.values(positions_of(switching))
+        share = switching.context.getParameter(SHARE)
+        led = [
+            0.5 * steering.kappa * (steering.ways(start + s * way, theta) ** 2).sum()
+            for s in (share, share + 1 / switching.n_steps)
+        ]
+        self.work.append(float(led[1] - led[0]))
+
+
+def spared(dissipated: NDArray[np.float64]) -> float:
+    """How many times less is dissipated where the time is spent as its root demands."""
+    each = np.maximum(dissipated, 0.0)  # below zero by noise
+    return float(each.mean() / np.sqrt(each).mean() ** 2)
+
+
+def profile(
+    solvent: str,
+    flow: ConditionalGAN,
+    surface: tuple[NDArray, NDArray],
+    moves: int,
+    frames: NDArray,
+) -> dict[str, Any]:
+    """Dissipated in tenths of the way, of all moves and of those between the basins."""
+    text, works, crossed = LIFTED if solvent == "vacuum" else PLAIN, [], []
+    with tempfile.TemporaryDirectory() as name:
+        run = run_of(molecule_in(solvent), text, Path(name), 2)
+        settings = settings_of(run, *surface, SWITCH)
+        asked = Asked(flow, run.bias, "uniform", settings, SWITCH)
+        start = Start(run.simulation, np.arange(22), frames[0], None, TEMPERATURE)
+        move, rng = SteeredMove.prepare(asked, start), np.random.default_rng(5)
+        watched = Works(move)
+        for x in frames[rng.integers(len(frames), size=moves)]:
+            run.simulation.context.setPositions(x)
+            move.follow(run.simulation.context, TEMPERATURE)
+            end = move.attempt(x, None, rng)
+            if np.isnan(end.energy_after):
+                continue
+            works.append(np.array(watched.work).reshape(10, -1).sum(axis=1))
+            ends = np.array([run.bias.cv_values(x)[0], end.generated[0]])
+            crossed.append(bool(np.diff(in_basin(ends))[0]))
+        run.bias.close()
+    each = 0.5 * (np.array(works) + np.array(works)[:, ::-1])
+    found: dict[str, Any] = {"solvent": solvent, "ps": SWITCH * TIME_STEP}
+    for name, rows in (("all", each), ("crossed", each[crossed])):
+        d, error = rows.mean(axis=0), rows.std(axis=0) / np.sqrt(max(1, len(rows)))
+        again = (rows[rng.integers(len(rows), size=len(rows))] for _ in range(200))
+        found[name] = {"moves": len(rows), "tenths": d.tolist(), "errors": error.tolist()}
+        found[name]["at best, times less"] = spared(d)
+        found[name]["one in six below, above"] = np.quantile(
+            [spared(r.mean(axis=0)) for r in again], [1 / 6, 5 / 6]
+        ).tolist()
+    return found
+
+
 def flux(moves: int) -> dict[str, Any]:
     """Moves from the left to the right well of a chain and back, from independent samples."""
     chain = Chain(barrier=10.0, tilt=1.0)
@@ -274,8 +352,9 @@ def main() -> None:
     parser.add_argument("solvents", nargs="*", help="of vacuum, obc2, water")
     parser.add_argument("--moves", type=int, default=400, help="of a run in vacuum or OBC2")
     parser.add_argument("--metad", type=int, default=500_000, help="steps of metadynamics")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[250, 1000, 4000])
-    parser.add_argument("--attempts", type=int, nargs="+", default=[200, 200, 80])
+    parser.add_argument("--lengths", type=int, nargs="*", default=[250, 1000, 4000])
+    parser.add_argument("--attempts", type=int, nargs="*", default=[200, 200, 80])
+    parser.add_argument("--profile", type=int, default=0, help="moves in vacuum or OBC2")
     parser.add_argument("--flux", type=int, default=0, help="moves")
     parser.add_argument("--json", type=Path, help="add the rows to this file")
     given = parser.parse_args()
@@ -295,6 +374,9 @@ def main() -> None:
             row, frames = populations(solvent, flow, surface, given.moves)
             rows.append(row)
             print(json.dumps(row, default=float), flush=True)
+            if given.profile:
+                rows.append(profile(solvent, flow, surface, given.profile, frames))
+                print(json.dumps(rows[-1], default=float), flush=True)
         for n_steps, attempts in zip(given.lengths, given.attempts, strict=True):
             rows.append(of_length(solvent, flow, surface, n_steps, attempts, frames))
             print(json.dumps(rows[-1], default=float), flush=True)

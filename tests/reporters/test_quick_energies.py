@@ -25,8 +25,13 @@ def shaken(x: NDArray, n: int, size: float) -> NDArray:
     return made
 
 
-@pytest.mark.parametrize("switched", [False, True])
-def test_with_a_cutoff_the_differences_are_those_of_the_whole_system(switched: bool) -> None:
+@pytest.mark.parametrize(
+    ("switched", "most"), [(False, 500_000), (True, 500_000), (True, 0), (False, 0)]
+)
+def test_with_a_cutoff_the_differences_are_those_of_the_whole_system(
+    switched: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick_energies, "AS_BONDS", most)
     molecule = dipeptide_in_water()
     system = openmm.XmlSerializer.clone(molecule.system)
     nonbonded = next(f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
@@ -35,6 +40,8 @@ def test_with_a_cutoff_the_differences_are_those_of_the_whole_system(switched: b
     near = [*METHYL, *references_of(molecule.topology, METHYL.tolist())]
     quick = quick_system(system_without(system, ()), METHYL, near)
     assert quick is not None
+    kinds = {type(force) for force in quick.getForces()}
+    assert (openmm.CustomNonbondedForce in kinds) == (most == 0)
     x = shaken(molecule.positions, 12, 0.02)
     whole, part = (Potential(s, n_contexts=1).energies(x) for s in (system, quick))
     assert np.ptp(whole) > 100, "kJ/mol"
