@@ -119,7 +119,7 @@ class AttemptTable:
     def __init__(
         self, path: str | Path, variables: Sequence[CollectiveVariable], append: bool = False
     ) -> None:
-        self.path = path = Path(path)
+        self.path = path = Path(path).absolute()  # a script may change its folder
         stages = ("target", "generated", "healed")
         columns = ["step", "time"]
         columns += [f"{variable.name}_{stage}" for stage in stages for variable in variables]

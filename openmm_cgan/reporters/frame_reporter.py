@@ -120,7 +120,7 @@ class FrameReporter:
         self._interval = number_of_steps(reportInterval, "reportInterval")
         if not isinstance(bias, Measuring):
             raise TypeError(f"bias is {type(bias).__name__}, expected a PlumedBias")
-        self.folder = Path(file)
+        self.folder = Path(file).absolute()
         self._bias = bias
         self._append = append
         self._periodic = enforcePeriodicBox

@@ -127,7 +127,7 @@ class Learner:
             from openmm_cgan.devices import device_named
 
             device_named(self._device)
-        self.folder = Path(file)
+        self.folder = Path(file).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.replaced = self.failed = 0
         self._proposals = proposals

@@ -53,7 +53,7 @@ class RunCheckpointReporter:
         reportInterval: int,
         keepers: Mapping[str, Keeper],
     ) -> None:
-        self._path = Path(file)
+        self._path = Path(file).absolute()
         self._interval = number_of_steps(reportInterval, "reportInterval")
         self._keepers = dict(keepers)
         self._due: int | None = None

@@ -102,6 +102,26 @@ def columns(folder: Path) -> dict[str, NDArray]:
     return {name: np.asarray(getattr(found, name)) for name in names}
 
 
+def test_a_script_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths are those of the folder where the objects were made."""
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(tmp_path)
+    more = "DUMPATOMS ATOMS=1-3 FILE=d.xyz STRIDE=30\n"
+    monkeypatch.setitem(globals(), "METAD", METAD + more)
+    run = begin(Path("run"), "exact", 0)
+    monkeypatch.chdir(other)
+    run["simulation"].step(61)
+    monkeypatch.chdir(tmp_path)
+    run["simulation"].step(60)
+    leave(run)
+    assert not list(other.iterdir())
+    assert columns(tmp_path / "run")["step"].tolist() == list(range(7, 121, 7))
+    lengths = {name: len(Path("run", name).read_text().splitlines()) for name in ("d.xyz", "HILLS")}
+    assert lengths == {"d.xyz": 5 * 5, "HILLS": 4 + 3}
+    assert read_run(Path("run/run.chk")).step == 120
+
+
 @pytest.fixture(scope="module")
 def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, dict]]:
     """Folder and end of a run in a mode that was never stopped, made once."""

@@ -104,7 +104,7 @@ class PlumedBias:
         if backend not in BACKENDS:
             raise ValueError(f"backend is '{backend}'; expected auto, native, kernel or plugin")
         self.text, self.source = read_text(plumed_input)
-        self.directory, self.temperature = Path(directory), kelvin(temperature)
+        self.directory, self.temperature = Path(directory).absolute(), kelvin(temperature)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
         self.restart = restart if (said := self._input.restarts) is None else said
         known = topology_beside(self._input.followed, self.directory, topology)

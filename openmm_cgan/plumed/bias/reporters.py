@@ -161,7 +161,7 @@ class BiasCheckpointReporter:
         reportInterval: int,  # noqa: N803  as OpenMM's reporters have it
         bias: Any,
     ) -> None:
-        self._file, self._bias = Path(file), bias
+        self._file, self._bias = Path(file).absolute(), bias
         self._interval = number_of_steps(reportInterval, "reportInterval")
 
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:  # noqa: N802
