@@ -1,0 +1,169 @@
+"""Coefficients of drift and diffusion in a basis from the moments of lagged pairs.
+
+What the equations are is said in `lagged_regression`; here they are solved, for all replicates at
+once, by least squares in the metric of the basis's overlap. After a long lag little is left of what
+varies fast with z, and the equations alone would answer with noise: the second differences of
+neighbouring coefficients are held small as well (P. H. C. Eilers and B. D. Marx, Stat. Sci. 11, 89
+(1996)), with a weight that the equations' own noise tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+from numpy.typing import NDArray
+
+from openmm_cgan.closures.lagged_moments import LaggedMoments
+from openmm_cgan.closures.spline_basis import SplineBasis
+
+# Weights of the second differences that are tried, in the equations' own size; the first decides
+# only where the pairs say nothing.
+WEIGHTS = tuple(10.0**power for power in range(-8, 3))
+LESS=0
+DEAR = 1.4
+PILOT = 6  # number of the weight to begin with
+
+
+@dataclass(frozen=True)
+class LaggedFit:
+    """Coefficients in a basis of m functions, of each of r replicates.
+
+    Attributes
+    ----------
+    drift : ndarray, shape (r, k, m)
+        [CV unit/ps]
+    diffusion : ndarray, shape (r, k, k, m)
+        sigma^2 [CV unit^2/ps]
+    density_slope : ndarray, shape (r, k, m)
+        Of the logarithm of the density of the starts [1/CV unit].
+    """
+
+    drift: NDArray[np.float64]
+    diffusion: NDArray[np.float64]
+    density_slope: NDArray[np.float64]
+
+
+def fit_of_moments(moments: LaggedMoments, basis: SplineBasis) -> LaggedFit:
+    """Drift from what moved, diffusion from its squares.
+
+    Parameters
+    ----------
+    moments : LaggedMoments
+        Of the frames and of each replicate.
+    basis : SplineBasis
+    """
+    equations = _Equations(moments.lagged, moments.overlap, basis)
+    drift = equations.solved(moments.moved)
+    with_drift = np.einsum("raij,rbj->rabi", moments.moved_lagged, drift)
+    right = moments.squares - with_drift - with_drift.swapaxes(1, 2)
+    r, k, _, m = right.shape
+    diffusion = equations.solved(right.reshape(r, k * k, m)).reshape(right.shape)
+    _, slope = _density_slope(moments, basis)
+    return LaggedFit(drift, diffusion, slope)
+
+
+def fit_of_score(moments: LaggedMoments, basis: SplineBasis) -> LaggedFit:
+    """Diffusion from the squares, with the drift that it and the density of the starts give.
+
+    Parameters are those of `fit_of_moments`.
+    """
+    r, k, _, m = moments.squares.shape
+    pairs = [*combinations_with_replacement(range(k), 2)]
+    number = {(a, b): i for i, (a, b) in enumerate(pairs)}
+    number |= {(b, a): i for (a, b), i in number.items()}
+    overlaps, slope = _density_slope(moments, basis)
+    # tie[c] makes the coefficients of b_a from those of sigma^2_ac.
+    tie = -0.5 * np.linalg.solve(overlaps, moments.slope_overlap)
+    matrix = np.zeros((r, len(pairs), m, len(pairs), m))
+    for row, (a, b) in enumerate(pairs):
+        matrix[:, row, :, row] += moments.lagged
+        for one, other in ((a, b), (b, a)):
+            for c in range(k):
+                matrix[:, row, :, number[other, c]] += moments.moved_lagged[:, one] @ tie[:, c]
+    right = np.concatenate([moments.squares[:, a, b] for a, b in pairs], 1)
+    n = len(pairs) * m
+    equations = _Equations(matrix.reshape(r, n, n), moments.overlap, basis)
+    found = equations.solved(right[:, None]).reshape(r, len(pairs), m)
+    rows = [[found[:, number[a, b]] for b in range(k)] for a in range(k)]
+    diffusion = np.moveaxis(np.array(rows), 2, 0)
+    return LaggedFit(np.einsum("rcij,racj->rai", tie, diffusion), diffusion, slope)
+
+
+@dataclass(frozen=True)
+class _Equations:
+    """Matrix (r, n, n) over coefficients, n being some times the basis's m."""
+
+    matrix: NDArray[np.float64]
+    overlap: NDArray[np.float64]
+    basis: SplineBasis
+
+    def solved(self, right: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Coefficients (r, q, n) for right sides (r, q, n)."""
+        return self.smoothed(right)[1]
+
+    def smoothed(self, right: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The weight of the second differences as well.
+
+        It is that of the least expected error of what the equations predict: least squares of what
+        is left, in the covariance of the replicates, and twice the number of coefficients that are
+        free (C. L. Mallows, Technometrics 15, 661 (1973)); and one step less, since errors know
+        nothing of what smoothing takes away.
+        """
+        n, m = self.matrix.shape[1], self.basis.size
+        metric = self.overlap + WEIGHTS[0] * _size(self.overlap)[:, None, None] * np.eye(m)
+        transposed = _times(metric, self.matrix).swapaxes(1, 2)
+        normal = transposed @ self.matrix
+        rough = np.kron(np.eye(n // m), self.basis.roughness())
+        sizes = _size(normal)[:, None, None]
+
+        def at(weight: float, rows: slice) -> NDArray[np.float64]:
+            """What makes coefficients of right sides."""
+            return np.linalg.solve(normal[rows] + weight * sizes[rows] * rough, transposed[rows])
+
+        own = slice(0, 1)
+        makers = [at(weight, own)[0] for weight in WEIGHTS]
+        best = PILOT
+        for _ in range(2):  # the covariance is that about a fit, first about a pilot
+            noise = self._noise(right, right[0] @ makers[best].T)
+            best = int(np.argmin([self._criterion(right[0], maker, noise) for maker in makers]))
+        weight = WEIGHTS[max(best - LESS, 0)]
+        return weight, right @ at(weight, slice(None)).swapaxes(1, 2)
+
+    def _noise(self, right: NDArray, fit: NDArray) -> NDArray[np.float64]:
+        """Inverse covariance (q, n, n) of what a fit (q, n) leaves of the equations."""
+        left = right[1:] - fit @ self.matrix[1:].swapaxes(1, 2)
+        left = left - left.mean(0)
+        r, n = len(left), left.shape[2]
+        covariance = np.einsum("rqi,rqj->qij", left, left) / (r - 1)
+        # Replicates fewer than equations tell no covariance: their correlations are shrunk.
+        shrunk = covariance * (1.0 - n / (n + r) * (1.0 - np.eye(n)))
+        scale = np.sqrt(np.maximum(np.einsum("qii->qi", covariance), 1e-300))
+        outer = scale[:, :, None] * scale[:, None]
+        return np.linalg.inv(shrunk / outer + WEIGHTS[0] * np.eye(n)) / outer
+
+    def _criterion(self, right: NDArray, maker: NDArray, noise: NDArray) -> float:
+        left = right - right @ (self.matrix[0] @ maker).T
+        free = np.trace(self.matrix[0] @ maker) * len(right)
+        return float(np.einsum("qi,qij,qj->", left, noise, left) + 2.0 * DEAR * free)
+
+
+def _times(metric: NDArray, matrix: NDArray) -> NDArray[np.float64]:
+    """The inverse of a metric (r, m, m) on the rows of (r, n, n), n some times m."""
+    r, n, _ = matrix.shape
+    rows = matrix.reshape(r, -1, metric.shape[1], n)
+    return np.linalg.solve(metric[:, None], rows).reshape(r, n, n)
+
+
+def _density_slope(
+    moments: LaggedMoments, basis: SplineBasis
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Score matching by least squares, <r phi_i> = -<phi_i'>: its matrix and coefficients."""
+    weight, slope = _Equations(moments.overlap, moments.overlap, basis).smoothed(-moments.slope)
+    little = weight * _size(moments.overlap)[:, None, None] * basis.roughness()
+    return (moments.overlap + little)[:, None], slope
+
+
+def _size(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.trace(matrix, axis1=1, axis2=2) / matrix.shape[1]
