@@ -341,7 +341,6 @@ ORDER = [
     "closures.projection",
     "closures.observables",
     "closures.local_polynomial",
-    "closures.smearing",
     "closures.conditional_averages",
     "closures.drift_and_diffusion",
     "closures.grid",

@@ -21,7 +21,6 @@ from openmm_cgan.closures.local_polynomial import (
     n_coefficients,
     neighbourhood,
 )
-from openmm_cgan.closures.smearing import random_fields, smearing_left
 from openmm_cgan.free_energy.samples import WeightedSamples, spread
 from openmm_cgan.quantities import numbers_of
 
@@ -120,11 +119,8 @@ def conditional_average(
     rows, effective = _averages(samples, relative, flat, at, widths, degree)
     few = relative[: 1 + ENOUGH_REPLICATES]
     narrow, _ = _averages(samples, few, flat, at, NARROWER * widths, degree)
-    variables = samples.variables
-    # Smearing grows with the second power of the width above the degree where that is even.
-    share = 1.0 - NARROWER ** (degree + 2 - degree % 2)
-    left = smearing_left(variables, rows[: len(narrow)] - narrow, at, widths, share)
-    replicates = rows[1:] + left * random_fields(variables, at, widths, rows[1:].shape, seed)
+    left = _smearing(samples, rows[: len(narrow)] - narrow, at, widths, degree)
+    replicates = rows[1:] + left * _random_fields(samples, at, widths, rows[1:].shape, seed)
     error = np.array([[spread(r) for r in column] for column in replicates.transpose(1, 2, 0)])
     shape = (len(at), *values.shape[1:])
     found = ConditionalAverage(
@@ -196,10 +192,45 @@ def choose_bandwidth(
     first = int(np.argmax(known >= KNOWN * known[-1]))
     best = first
     for wider in range(first + 1, STEPS):
-        if any(disagreement(tried[wider], rows) > AGREEMENT for rows in tried[first:wider]):
+        if any(_disagreement(tried[wider], rows) > AGREEMENT for rows in tried[first:wider]):
             break
         best = wider
     return np.asarray(extent * parts[max(first, best - 1)])
+
+
+def _smearing(
+    samples: WeightedSamples, change: NDArray, at: NDArray, widths: NDArray, degree: int
+) -> NDArray[np.float64]:
+    """What smearing leaves (m, n_values), from the change to a narrower kernel and its replicates.
+
+    It grows with the second power of the width above the degree where that is even.
+    """
+    errors = change[1:].std(axis=0, ddof=1) if len(change) > 2 else np.zeros(change.shape[1:])
+    beyond = change[0] ** 2 - errors**2
+    far = np.stack([v.difference(at[:, None, i], at[None, :, i]) / widths[i]
+                    for i, v in enumerate(samples.variables)])  # fmt: skip
+    near = (np.abs(far) <= 2.0).all(0)
+    known = np.isfinite(beyond)
+    pooled = near @ np.where(known, beyond, 0.0) / np.maximum(near @ known.astype(float), 1.0)
+    share = 1.0 - NARROWER ** (degree + 2 - degree % 2)
+    return np.sqrt(np.maximum(pooled, 0.0)) / share
+
+
+def _random_fields(
+    samples: WeightedSamples, at: NDArray, widths: NDArray, shape: tuple[int, ...], seed: int
+) -> NDArray[np.float64]:
+    """Gaussian fields of variance 1 on values of the CVs, shape (n_bootstrap, m, n_values).
+
+    They are alike within two bandwidths, as what smearing leaves is.
+    """
+    far = sum(
+        (v.difference(at[:, None, i], at[None, :, i]) / (2.0 * widths[i])) ** 2
+        for i, v in enumerate(samples.variables)
+    )
+    strengths, modes = np.linalg.eigh(np.exp(-0.5 * far))
+    roots = modes * np.sqrt(np.maximum(strengths, 0.0))
+    normal = np.random.default_rng(seed).normal(size=(shape[0], shape[2], shape[1]))
+    return np.asarray((normal @ roots.T).transpose(0, 2, 1))
 
 
 def relative_weights(samples: WeightedSamples) -> NDArray[np.float64]:
@@ -230,14 +261,8 @@ def median_in_errors(differences: NDArray, errors: NDArray) -> float:
     return float(np.sqrt(np.median((differences / errors) ** 2) / NORMAL_MEDIAN))
 
 
-def disagreement(rows: NDArray, narrower: NDArray) -> float:
-    """Difference of two estimates in standard errors of the difference: median over all values.
-
-    Parameters
-    ----------
-    rows, narrower : ndarray, shape (1 + n_replicates, m, n_values)
-        The two, each followed by its replicates.
-    """
+def _disagreement(rows: NDArray, narrower: NDArray) -> float:
+    """Difference of two estimates in standard errors of the difference: median over all values."""
     difference = rows - narrower
     known = np.isfinite(difference).all(0)
     if len(rows) < 3 or not known.any():

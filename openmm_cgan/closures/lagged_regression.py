@@ -16,8 +16,8 @@ pairs; two-stage least squares, as econometrics calls them. Nothing before the f
 that what forgets faster than it (momenta, fast coordinates) leaves no trace, while Kramers and
 Moyal's estimate keeps its displacement, divided by the lag. That is ``by="moments"``.
 
-In equilibrium more is known. The transition density p(z_t | z_0) obeys the backward equation in z_0,
-and integrating by parts once brings in its logarithm's gradient, the conditional score s,
+In equilibrium more is known. The transition density p(z_t | z_0) obeys the backward equation in
+z_0, and integrating by parts once brings in its logarithm's gradient, the conditional score s,
 
 .. math::
 
@@ -37,9 +37,9 @@ learn s. In a basis none is needed: for any vector field h integration by parts 
 
 the normal equations of score matching (A. Hyvarinen, J. Mach. Learn. Res. 6, 695 (2005)), so that a
 conditional score fitted by least squares would give back just the right side. With h of the
-identity above this is :math:`\langle (L f)(z_0) g(z_t) \rangle`, L the generator whose drift is tied
-to the diffusion and to the score of the density; read backward in time it is Dynkin's formula. So
-``by="score"`` solves the second equation above for :math:`\sigma^2` alone, with
+identity above this is :math:`\langle (L f)(z_0) g(z_t) \rangle`, L the generator whose drift is
+tied to the diffusion and to the score of the density; read backward in time it is Dynkin's formula.
+So ``by="score"`` solves the second equation above for :math:`\sigma^2` alone, with
 
 .. math::
 
@@ -65,12 +65,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.closures.bursts import Trajectories
-from openmm_cgan.closures.conditional_averages import (
-    AGREEMENT,
-    ENOUGH_REPLICATES,
-    ConditionalAverage,
-    disagreement,
-)
+from openmm_cgan.closures.conditional_averages import ConditionalAverage
 from openmm_cgan.closures.drift_and_diffusion import Closure
 from openmm_cgan.closures.lag_plateau import LAGS_OF_PLATEAU, plateau, plateau_in_words
 from openmm_cgan.closures.lagged_fits import LaggedFit, fit_of_moments, fit_of_score
@@ -81,7 +76,6 @@ from openmm_cgan.closures.lagged_moments import (
     lagged_pairs_between,
 )
 from openmm_cgan.closures.local_polynomial import LEAST_EFFECTIVE, n_coefficients, neighbourhood
-from openmm_cgan.closures.smearing import random_fields, smearing_left
 from openmm_cgan.closures.spline_basis import SplineBasis
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.samples import spread
@@ -168,8 +162,8 @@ def lagged_regression(
     bias_slope : callable, optional
         Slope (n, k) [kJ/mol/CV unit] of a bias on the CVs (n, k) that acted in all runs.
     intervals : int, optional
-        Of the spline along each CV, 4 or more; if omitted the coarsest that no finer one differs
-        from by more than 2.5 standard errors, and one step finer, between the first two lags.
+        Of the spline along each CV, 4 or more; 20, or 7 for two CVs, if omitted. How smooth it is
+        the pairs decide (`lagged_fits`): this only bounds what it can resolve.
     n_bootstrap, seed : int
         Replicates for the errors.
 
@@ -212,15 +206,17 @@ class _Question:
     variables: tuple[CollectiveVariable, ...]
     at: NDArray[np.float64]
     kT: float
-    fit: Callable[[LaggedMoments, SplineBasis], LaggedFit]
+    fit: Callable[[LaggedMoments, SplineBasis, np.random.Generator], LaggedFit]
     by_score: bool
     bias_slope: Callable[[NDArray], NDArray] | None
 
-    def rows(self, pairs: LaggedPairs, basis: SplineBasis, counts: NDArray) -> NDArray[np.float64]:
-        """Drift, diffusion and mean force as columns, (1 + n_replicates, m, 2 k + k^2)."""
-        own = np.concatenate([np.ones((1, counts.shape[1])), counts])
+    def answered(self, pairs: LaggedPairs, basis: SplineBasis, seed: int) -> dict[str, NDArray]:
+        """Drift, diffusion and mean force, rows (m, ...) as of `LaggedFit`."""
+        counts = pairs.blocks.counts
+        once = np.ones((1, counts.shape[1]))
+        moments = lagged_moments(pairs, basis).drawn(np.concatenate([once, counts, once]))
+        fit = self.fit(moments, basis, np.random.default_rng(seed))
         functions = basis.values(self.at).toarray()
-        fit = self.fit(lagged_moments(pairs, basis).drawn(own), basis)
         drift = np.einsum("pm,ram->rpa", functions, fit.drift)
         diffusion = np.einsum("pm,rabm->rpab", functions, fit.diffusion)
         if self.by_score:
@@ -234,31 +230,27 @@ class _Question:
             slope = np.asarray(self.bias_slope(self.at), dtype=float).reshape(self.at.shape)
             drift = drift + 0.5 * (diffusion @ slope[..., None])[..., 0] / self.kT
             mean_force = mean_force - slope
-        flat = diffusion.reshape(*diffusion.shape[:2], -1)
-        return np.concatenate([drift, flat, mean_force], 2)
+        return {"drift": drift, "diffusion": diffusion, "mean_force": mean_force}
 
 
 def _closure(asked: _Question, pairs: LaggedPairs, n: int, seed: int) -> Closure:
     basis = SplineBasis.over(asked.variables, pairs.starts, n)
-    rows = asked.rows(pairs, basis, pairs.blocks.counts)
     effective = _effective(asked, pairs, basis.spacing)
-    rows[:, ~_known(effective, asked.at.shape[1])] = np.nan
-    left = np.zeros_like(rows[0])
-    replicates = rows[1:]
-    k = asked.at.shape[1]
-    parts = {"drift": (0, (k,)), "diffusion": (k, (k, k)), "mean_force": (k + k * k, (k,))}
+    unknown = effective < LEAST_EFFECTIVE * n_coefficients(asked.at.shape[1], 2)
+    if unknown.any():
+        logger.warning(
+            "nothing is said at %d of %d values of the CVs: fewer than %g independent pairs start "
+            "within %s of them, or on one side only",
+            unknown.sum(), len(unknown), LEAST_EFFECTIVE * n_coefficients(asked.at.shape[1], 2),
+            basis.spacing.round(4).tolist(),
+        )  # fmt: skip
     averages = {}
-    for name, (start, shape) in parts.items():
-        own = slice(start, start + int(np.prod(shape)))
-        drawn = replicates[..., own].reshape(-1, len(asked.at), *shape)
+    for name, rows in asked.answered(pairs, basis, seed).items():
+        rows[:, unknown] = np.nan
+        own, drawn = rows[0], rows[1:-1]
+        error, left = np.apply_along_axis(spread, 0, drawn), np.abs(rows[-1] - own)
         averages[name] = ConditionalAverage(
-            asked.at,
-            rows[0, :, own].reshape(-1, *shape),
-            np.apply_along_axis(spread, 0, drawn),
-            left[:, own].reshape(-1, *shape),
-            drawn,
-            effective,
-            basis.spacing,
+            asked.at, own, error, left, drawn, effective, basis.spacing
         )
     return Closure(asked.variables, asked.kT, asked.at, **averages)
 
@@ -274,10 +266,6 @@ def _effective(
             own = pairs.blocks.inefficiencies[pairs.window[near.rows]]
             found[j] = near.kernel.sum() ** 2 / (near.kernel**2 * own).sum()
     return found
-
-
-def _known(effective: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
-    return effective >= LEAST_EFFECTIVE * n_coefficients(k, 2)
 
 
 def _checked(
