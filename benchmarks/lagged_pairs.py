@@ -124,6 +124,7 @@ def summary(runs: list[dict], method: str) -> dict[str, list[float]]:
     off = errors[:, :, :, 0] / scales[:, None]
     squared = (errors[:, :, :, 0] / errors[:, :, :, 1]) ** 2
     ratios = np.array([run[method][2] for run in runs])
+    known = np.isfinite(ratios)
     return {
         "sigma^2 bias": np.nanmean(off[:, :, 1], (0, 2)).tolist(),
         "sigma^2 rms": np.sqrt(np.nanmean(off[:, :, 1] ** 2, (0, 2))).tolist(),
@@ -131,7 +132,7 @@ def summary(runs: list[dict], method: str) -> dict[str, list[float]]:
         "b z^2": np.nanmean(squared[:, :, 0], (0, 2)).tolist(),
         "sigma^2 z^2": np.nanmean(squared[:, :, 1], (0, 2)).tolist(),
         "chosen": [int(run[method][3]) for run in runs],
-        "first passage": [float(np.nanmean(ratios)), float(np.nanstd(ratios))],
+        "first passage": [] if not known.any() else [ratios[known].mean(), ratios[known].std()],
     }
 
 
@@ -160,7 +161,7 @@ def main() -> None:
             print(f"{name}, {method}: chosen lags {[LAGS[i] for i in rows['chosen']]}")
             for what in ("sigma^2 bias", "sigma^2 rms", "b rms", "sigma^2 z^2", "b z^2"):
                 print(f"    {what:13s}", "".join(f"{value:9.3f}" for value in rows[what]))
-            if np.isfinite(rows["first passage"][0]):
+            if rows["first passage"]:
                 print(
                     "    first passage over exact: {:.3f} +- {:.3f}".format(*rows["first passage"])
                 )
