@@ -18,6 +18,7 @@ from openmm_cgan.closures.drift_and_diffusion import Closure, Identity, closure,
 from openmm_cgan.closures.from_closure import reduced_dynamics_of, with_error
 from openmm_cgan.closures.grid import Grid
 from openmm_cgan.closures.lagged_pairs import KramersMoyal, kramers_moyal
+from openmm_cgan.closures.lagged_regression import LaggedRegression, lagged_regression
 from openmm_cgan.closures.local_quantities import LocalDynamics
 from openmm_cgan.closures.mean_force import integrate_mean_force
 from openmm_cgan.closures.observables import of_atoms, of_positions, of_samples
@@ -36,6 +37,7 @@ __all__ = [
     "Grid",
     "Identity",
     "KramersMoyal",
+    "LaggedRegression",
     "LocalDynamics",
     "ReducedDynamics",
     "Trajectories",
@@ -46,6 +48,7 @@ __all__ = [
     "identity",
     "integrate_mean_force",
     "kramers_moyal",
+    "lagged_regression",
     "local_dynamics",
     "local_dynamics_of_frames",
     "local_dynamics_of_sde",

@@ -25,26 +25,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.closures.bursts import Trajectories
-from openmm_cgan.closures.conditional_averages import (
-    ConditionalAverage,
-    conditional_average,
-    median_in_errors,
-)
-from openmm_cgan.free_energy.bootstrap import blocks_of, draws_of
-from openmm_cgan.free_energy.samples import (
-    WeightedSamples,
-    normalised,
-    spread,
-    statistical_inefficiency,
-)
+from openmm_cgan.closures.conditional_averages import ConditionalAverage, conditional_average
+from openmm_cgan.closures.lag_plateau import LAGS_OF_PLATEAU, plateau, plateau_in_words
+from openmm_cgan.closures.pair_blocks import pair_blocks
+from openmm_cgan.free_energy.samples import WeightedSamples, normalised, spread
 
 logger = logging.getLogger("openmm_cgan")
 
-AGREEMENT = 1.5  # standard errors by which lags of a plateau may differ, as the median has it
-FLAT = 0.05  # or this part of the quantity's size
 MAX_PAIRS = 100_000  # bounds memory and time
 PAIRS_A_LAG = 4  # more in the time of one lag tell little more
-LAGS_OF_PLATEAU = 3
 
 
 @dataclass(frozen=True)
@@ -76,22 +65,10 @@ class KramersMoyal:
     changes: NDArray[np.float64]
 
     def __str__(self) -> str:
-        if len(self.lags) < LAGS_OF_PLATEAU:
-            return f"{len(self.lags)} lags: a plateau takes {LAGS_OF_PLATEAU}"
-        start, end = self.lags[self.chosen], self.lags[self.chosen + LAGS_OF_PLATEAU - 1]
-        words = "plateau" if self.flat else "no plateau; the least change is"
-        parts = []
-        for name, averages, change in zip(
-            ("drift", "diffusion"), (self.drift, self.diffusion),
-            self.changes[self.chosen], strict=True,
-        ):  # fmt: skip
-            own = averages[self.chosen]
-            share = np.nanmedian(own.error / _sizes(own.value))
-            parts.append(
-                f"{name} within {change:.1f} standard errors of the change (its own error is "
-                f"{share:.0%} of its size)"
-            )
-        return f"{words} from {start:g} to {end:g} ps: {', '.join(parts)}"
+        spans = np.stack([self.lags, self.lags], 1)
+        return plateau_in_words(
+            spans, self.drift, self.diffusion, (self.chosen, self.flat, self.changes)
+        )
 
     def plot(self, axes: Any, point: int = 0) -> Any:
         """Draw drift and diffusion of the first CV against the lag, the chosen one marked.
@@ -181,72 +158,6 @@ def kramers_moyal(
     return found
 
 
-def plateau(
-    averages: Sequence[tuple[ConditionalAverage, ...]],
-) -> tuple[int, bool, NDArray[np.float64]]:
-    """The first lag from which on drift and diffusion stay the same for two lags more.
-
-    They stay the same where the median over values of the CVs of the change, of either, to both
-    later lags, is no more than 1.5 standard errors of the change (from the replicates, which share
-    the runs they draw, so that what lags have in common cancels), or 5 % of the quantity's root
-    mean square at the first, each CV by itself. Lags that tell little agree, too: look at the
-    errors.
-
-    Parameters
-    ----------
-    averages : sequence of tuple of ConditionalAverage
-        Of one lag each, the shortest first; same values of the CVs and replicates in all.
-
-    Returns
-    -------
-    int
-        Number of the lag; if there is no plateau that after which the change is least.
-    bool
-        Whether there is one.
-    ndarray, shape (n_lags - 2, n_averages)
-        The changes from each lag on.
-    """
-    n, own = len(averages) - LAGS_OF_PLATEAU + 1, len(averages[0])
-    if n < 1:
-        return 0, False, np.empty((0, own))
-    changes = np.array(
-        [
-            [
-                max(_change(averages[i][a], averages[i + later][a])
-                    for later in range(1, LAGS_OF_PLATEAU))
-                for a in range(own)
-            ]
-            for i in range(n)
-        ]
-    )  # fmt: skip
-    agree = (changes <= AGREEMENT).all(1)
-    if agree.any():
-        return int(agree.argmax()), True, changes
-    return int(changes.max(1).argmin()), False, changes
-
-
-def _change(first: ConditionalAverage, second: ConditionalAverage) -> float:
-    difference = (second.value - first.value).ravel()
-    replicates = (second.replicates - first.replicates).reshape(len(first.replicates), -1)
-    errors = np.array([spread(column) for column in replicates.T])
-    known = np.isfinite(difference) & (errors > 0)
-    if not known.any():
-        return float("inf")
-    beyond = np.abs(second.value - first.value) - FLAT * _sizes(first.value)
-    if (np.nanmedian(beyond, axis=0) <= 0.0).all():  # of each CV, whose units may differ
-        return 0.0
-    return median_in_errors(difference[known], errors[known])
-
-
-def _sizes(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Root mean squares of drifts (m, k) or diffusions (m, k, k) over values: (k,) or (k, k)."""
-    sizes = np.sqrt(np.nanmean(values**2, axis=0))
-    if sizes.ndim == 1:
-        return np.asarray(sizes)
-    own = np.sqrt(sizes.diagonal())
-    return np.asarray(own[:, None] * own)  # what mixes two CVs may be zero
-
-
 def _at_lag(
     trajectories: Trajectories,
     at: ArrayLike,
@@ -305,9 +216,9 @@ def _pairs(
     )
     sizes = np.array([-(-(len(run) - lag) // stride) for run in runs])
     window = np.repeat(np.arange(len(runs)), sizes)
-    inefficiencies, draws = _resampled(runs, sizes, lag / stride, trajectories, n_bootstrap, seed)
+    blocks = pair_blocks(runs, sizes, lag / stride, variables, n_bootstrap, seed)
     with np.errstate(divide="ignore"):
-        replicates = np.log(draws, dtype=float)
+        replicates = np.log(blocks.counts[:, blocks.block], dtype=float)
     samples = WeightedSamples(
         starts,
         normalised(np.zeros(len(starts))),
@@ -316,34 +227,7 @@ def _pairs(
         variables,
         window,
         np.concatenate([np.arange(size) for size in sizes]),
-        inefficiencies,
+        blocks.inefficiencies,
         np.eye(1),
     )
     return samples, moved
-
-
-def _resampled(
-    runs: Sequence[NDArray],
-    sizes: NDArray,
-    lag: float,
-    trajectories: Trajectories,
-    n_bootstrap: int,
-    seed: int,
-) -> tuple[NDArray[np.float64], NDArray]:
-    """Inefficiency of each run's pairs, and how often each replicate draws each pair.
-
-    Many runs are drawn whole. A few long ones are cut into blocks, which are long against the lag
-    (counted in pairs) and the time in which the CVs forget.
-    """
-    if len(runs) >= 50:
-        rng = np.random.default_rng(seed)
-        drawn = rng.integers(0, len(runs), (n_bootstrap, len(runs)))
-        counts = np.stack([np.bincount(row, minlength=len(runs)) for row in drawn])
-        return np.clip(sizes, 1.0, max(lag, 1.0)), np.repeat(counts, sizes, axis=1)
-    own = [
-        statistical_inefficiency(run, trajectories.variables) * size / len(run)
-        for run, size in zip(runs, sizes, strict=True)
-    ]
-    inefficiencies = np.minimum(np.maximum(own, max(lag, 1.0)), sizes)
-    blocks = blocks_of(sizes, inefficiencies)
-    return inefficiencies, draws_of(blocks, inefficiencies, n_bootstrap, seed)

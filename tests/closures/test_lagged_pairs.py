@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from openmm_cgan.closures import Trajectories, kramers_moyal, run_bursts, window_diffusion
-from openmm_cgan.closures.lagged_pairs import plateau
+from openmm_cgan.closures.lag_plateau import plateau
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy import BiasedFrames
 from openmm_cgan.testsystems.multiscale import HalfMoon
