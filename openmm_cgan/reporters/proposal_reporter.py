@@ -324,7 +324,7 @@ class ProposalReporter:
         if names:
             raise RuntimeError(
                 f"{', '.join(names)} comes after ProposalReporter in simulation.reporters; append "
-                "ProposalReporter last, else those after it see positions that are no longer there"
+                "ProposalReporter last, and one alone: who comes after it sees positions of before"
             )
 
     def _prepare_early(self, simulation: Simulation) -> None:

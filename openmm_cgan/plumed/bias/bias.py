@@ -237,7 +237,7 @@ class PlumedBias:
             require_no_foreign(simulation.system)
             raise RuntimeError("call bias.add_to(system) before Simulation(...), then attach")
         if self._reporter is not None:
-            raise RuntimeError("this PlumedBias is attached already")
+            raise RuntimeError("attached already: each Simulation takes its own System and bias")
         self._presence.require_in(simulation)
         self._presence.require_own_groups()
         require_felt(simulation.integrator, self.force_groups())
