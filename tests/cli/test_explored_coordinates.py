@@ -156,13 +156,13 @@ def test_rounds_are_not_more_than_the_budget_pays(tmp_path: Path) -> None:
         rounds_of(place)
 
 
-@pytest.mark.parametrize("words", [["--hours", "1"], ["--workers", "2"]])
+@pytest.mark.parametrize("words", [["--hours", "1"], ["--workers", "2"], ["--device", "cpu"]])
 def test_options_that_nothing_heeds_are_refused(words: list[str], tmp_path: Path) -> None:
     pdb = "openmm_cgan/data/alanine_dipeptide.pdb"
     asked = ["explore", pdb, "--cvs", "diffusion-map", "--out", str(tmp_path / "out"), *words]
     told = CliRunner().invoke(main, asked)
     assert told.exit_code == 2
-    assert f"{words[0]}: for windows and decisions" in told.output
+    assert f"{words[0]}: for windows, generators and decisions" in told.output
     assert not (tmp_path / "out").exists()
 
 

@@ -17,7 +17,7 @@ from openmm_cgan.closures.lagged_moments import lagged_moments, lagged_pairs_bet
 from openmm_cgan.closures.spline_basis import SplineBasis
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.testsystems.multiscale import AngleRadius
-from tests.closures.test_lagged_pairs import RATE, SIGMA2, Z, expected_at, ornstein, trajectories
+from tests.cases.ornstein_uhlenbeck import RATE, SIGMA2, Z, expected_at, ornstein, trajectories
 
 PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi))
 AT = np.linspace(-1.0, 1.0, 5)

@@ -85,8 +85,8 @@ def bias_strides(statements: list[Statement]) -> list[tuple[str, int]]:
     Examples
     --------
     >>> from openmm_cgan.plumed.input.language import read_statements
-    >>> bias_strides(read_statements("RESTRAINT ARG=d AT=1 STRIDE=2*2\nPRINT ARG=d STRIDE=5"))
-    [('<input>:1: RESTRAINT', 4)]
+    >>> bias_strides(read_statements("RESTRAINT ARG=d AT=1 STRIDE=2*2\\nPRINT ARG=d STRIDE=5"))
+    [('plumed.dat:1: RESTRAINT', 4)]
     """
     found = []
     for statement in statements:
