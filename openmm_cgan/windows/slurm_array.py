@@ -139,6 +139,7 @@ class SlurmArray(Executor):
             self._tasks += self._new
             self._new = []
         _adopt(self._tasks, self._root, alive)
+        self._tasks = [task for task in self._tasks if not _was_ended(task)]
         error = _submit(self._cluster, self._root, _without_place(self._tasks))
         left = _without_place(self._tasks)
         self._refused = self._refused + 1 if error else 0
@@ -167,6 +168,14 @@ def _adopt(tasks: Iterable[_Task], root: Path, alive: set[tuple[str, int]]) -> N
         if task.window in places:
             task.place, task.attempts = places[task.window]
             logger.info("%s is in the queue already", task.window)
+
+
+def _was_ended(task: _Task) -> bool:
+    """Whether a window without a place is done: a task of an earlier process left the queue."""
+    if task.place is not None or not is_finished(record := read_record(task.window)):
+        return False
+    task.future.set_result(record)
+    return True
 
 
 def _has_ended(task: _Task, alive: set[tuple[str, int]]) -> bool:

@@ -146,6 +146,23 @@ def test_who_comes_later_finds_the_tasks_in_the_queue(
     require_equal(folders, alone[:1])
 
 
+def test_a_window_whose_task_has_left_the_queue_is_not_submitted_again(
+    alanine: Molecule, slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was in the queue when it was handed over, and ends before the queue is asked."""
+    [folder] = prepared(alanine, tmp_path / "windows", 1)
+
+    def asked_late() -> set[tuple[str, int]]:
+        run_window(str(folder), "Reference", 1)
+        return set()
+
+    monkeypatch.setattr(slurm_array, "living", asked_late)
+    with SlurmArray(ARRAY, folder.parent, poll=0.05) as array:
+        found = array.submit(run_window, str(folder), "Reference", 1).result(PATIENCE)
+    assert found["status"] == "finished"
+    assert submissions(slurm) == 0
+
+
 def test_a_window_that_always_loses_its_worker_is_given_up(
     alanine: Molecule, slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
