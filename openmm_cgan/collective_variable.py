@@ -61,6 +61,14 @@ class CollectiveVariable:
             return delta
         return delta - self.period * np.floor(delta / self.period + 0.5)
 
+    def in_domain(self, values: Any) -> NDArray[np.float64]:
+        """Values [CV unit] of any shape, within the domain where the CV is periodic."""
+        values = np.asarray(values, dtype=float)
+        if self.domain is None:
+            return values
+        lower, upper = self.domain
+        return np.asarray(lower + np.mod(values - lower, upper - lower))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         return asdict(self)

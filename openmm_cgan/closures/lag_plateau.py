@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.closures.conditional_averages import ConditionalAverage, median_in_errors
 from openmm_cgan.free_energy.samples import spread
+
+logger = logging.getLogger("openmm_cgan")
 
 AGREEMENT = 1.5  # standard errors by which lags of a plateau may differ, as the median has it
 FLAT = 0.05  # or this part of the quantity's size
@@ -57,6 +61,18 @@ def plateau(
     if agree.any():
         return int(agree.argmax()), True, changes
     return int(changes.max(1).argmin()), False, changes
+
+
+def say_whether_flat(found: Any, n_lags: int, flat: bool) -> None:
+    """Log estimates at n lags in words: as a warning where they show no plateau."""
+    if n_lags < LAGS_OF_PLATEAU:
+        logger.warning("%s; the shortest is chosen, unseen what longer ones would give", found)
+    elif not flat:
+        logger.warning(
+            "%s: the CVs miss something slow, or the lags are too short or too long", found
+        )
+    else:
+        logger.info("%s", found)
 
 
 def plateau_in_words(

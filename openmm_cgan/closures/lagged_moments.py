@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 
 from openmm_cgan.closures.bursts import Trajectories
-from openmm_cgan.closures.pair_blocks import PairBlocks, pair_blocks
+from openmm_cgan.closures.pair_blocks import PairBlocks, pair_blocks, pairs_of
 from openmm_cgan.closures.spline_basis import SplineBasis
 
-MAX_PAIRS = 100_000  # bounds memory and time
-PAIRS_A_LAG = 4  # more in the time of one lag tell little more
 MOST_BLOCKS = 200
 NODES = 5  # lags at which an integral from one lag to another is taken
 
@@ -103,27 +101,14 @@ def lagged_pairs_between(
     ValueError
         If no run is longer than the lag.
     """
-    runs = [run for run in trajectories.cvs if len(run) > last]
-    if not runs:
-        longest = max(map(len, trajectories.cvs))
-        raise ValueError(f"the lag is {last} intervals, the longest run has {longest} frames")
+    pairs = pairs_of(trajectories, last)
     nodes, weights = _quadrature(first, last)
-    apart = max(1, last // PAIRS_A_LAG)
-    stride = apart * -(-sum(-(-(len(run) - last) // apart) for run in runs) // MAX_PAIRS)
-    sizes = np.array([-(-(len(run) - last) // stride) for run in runs])
-
-    def at(lag: int) -> NDArray[np.float64]:
-        return np.concatenate([run[lag : len(run) - last + lag : stride] for run in runs])
-
-    blocks = pair_blocks(
-        runs, sizes, last / stride, trajectories.variables, n_bootstrap, seed, MOST_BLOCKS
-    )
     return LaggedPairs(
-        at(0),
-        tuple(at(node) for node in nodes),
+        pairs.after(0),
+        tuple(pairs.after(node) for node in nodes),
         weights * trajectories.interval,
-        blocks,
-        np.repeat(np.arange(len(runs)), sizes),
+        pair_blocks(pairs, trajectories.variables, n_bootstrap, seed, MOST_BLOCKS),
+        pairs.run,
     )
 
 

@@ -15,10 +15,8 @@ come from resampling whole runs, so that correlated pairs do not pass for indepe
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,14 +24,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.closures.bursts import Trajectories
 from openmm_cgan.closures.conditional_averages import ConditionalAverage, conditional_average
-from openmm_cgan.closures.lag_plateau import LAGS_OF_PLATEAU, plateau, plateau_in_words
-from openmm_cgan.closures.pair_blocks import pair_blocks
+from openmm_cgan.closures.lag_plateau import plateau, plateau_in_words, say_whether_flat
+from openmm_cgan.closures.pair_blocks import checked_lags, pair_blocks, pairs_of
 from openmm_cgan.free_energy.samples import WeightedSamples, normalised, spread
-
-logger = logging.getLogger("openmm_cgan")
-
-MAX_PAIRS = 100_000  # bounds memory and time
-PAIRS_A_LAG = 4  # more in the time of one lag tell little more
 
 
 @dataclass(frozen=True)
@@ -131,10 +124,7 @@ def kramers_moyal(
     ValueError
         If a lag is longer than every run, lags do not increase, or as of `conditional_average`.
     """
-    lags = list(lags)
-    whole = all(isinstance(lag, int | np.integer) for lag in lags)
-    if not lags or not whole or lags[0] < 1 or any(b <= a for a, b in pairwise(lags)):
-        raise ValueError(f"lags are {lags}; expected whole numbers from 1 on that increase")
+    lags = checked_lags(lags, first=1, least=1)
     if bias_slope is not None and not kT > 0:
         raise ValueError("a bias needs kT, the thermal energy [kJ/mol]")
     if bandwidth is None:  # one for all lags, which are then compared alike
@@ -147,15 +137,15 @@ def kramers_moyal(
     times = np.array(lags) * trajectories.interval
     chosen, flat, changes = plateau([*zip(drift, diffusion, strict=True)])
     found = KramersMoyal(times, drift, diffusion, chosen, flat, changes)
-    if len(times) < LAGS_OF_PLATEAU:
-        logger.warning("%s; the shortest is chosen, unseen what longer ones would give", found)
-    elif not flat:
-        logger.warning(
-            "%s: the CVs miss something slow, or the lags are too short or too long", found
-        )
-    else:
-        logger.info("%s", found)
+    say_whether_flat(found, len(times), flat)
     return found
+
+
+def drift_without_bias(
+    drift: NDArray, diffusion: NDArray, slope: NDArray, kT: float
+) -> NDArray[np.float64]:
+    """Drift (..., m, k) less that by a bias on the CVs, -sigma^2 slope / 2kT, slope (m, k)."""
+    return np.asarray(drift + 0.5 * (diffusion @ slope[..., None])[..., 0] / kT)
 
 
 def _at_lag(
@@ -184,8 +174,8 @@ def _at_lag(
     drifts, diffusions = parts(joint.replicates)
     if bias_slope is not None:
         slope = np.asarray(bias_slope(joint.at), dtype=float).reshape(joint.at.shape)
-        drift = drift + 0.5 * (diffusion @ slope[..., None])[..., 0] / kT
-        drifts = drifts + 0.5 * (diffusions @ slope[..., None])[..., 0] / kT
+        drift = drift_without_bias(drift, diffusion, slope, kT)
+        drifts = drift_without_bias(drifts, diffusions, slope, kT)
     left = joint.smearing
 
     def average(value: NDArray, rows: NDArray, smearing: NDArray) -> ConditionalAverage:
@@ -202,21 +192,12 @@ def _pairs(
     trajectories: Trajectories, lag: int, n_bootstrap: int, seed: int
 ) -> tuple[WeightedSamples, NDArray[np.float64]]:
     """Pairs at a lag as samples of equal weight, and how far each moved, shape (n, k)."""
-    runs = [run for run in trajectories.cvs if len(run) > lag]
-    if not runs:
-        longest = max(map(len, trajectories.cvs))
-        raise ValueError(f"the lag is {lag} intervals, the longest run has {longest} frames")
-    variables = trajectories.variables
-    wanted = sum(-(-(len(run) - lag) // max(1, lag // PAIRS_A_LAG)) for run in runs)
-    stride = max(1, lag // PAIRS_A_LAG) * -(-wanted // MAX_PAIRS)
-    starts = np.concatenate([run[:-lag:stride] for run in runs])
-    ends = np.concatenate([run[lag::stride] for run in runs])
+    pairs, variables = pairs_of(trajectories, lag), trajectories.variables
+    starts, ends = pairs.after(0), pairs.after(lag)
     moved = np.column_stack(
         [v.difference(starts[:, i], ends[:, i]) for i, v in enumerate(variables)]
     )
-    sizes = np.array([-(-(len(run) - lag) // stride) for run in runs])
-    window = np.repeat(np.arange(len(runs)), sizes)
-    blocks = pair_blocks(runs, sizes, lag / stride, variables, n_bootstrap, seed)
+    blocks = pair_blocks(pairs, variables, n_bootstrap, seed)
     with np.errstate(divide="ignore"):
         replicates = np.log(blocks.counts[:, blocks.block], dtype=float)
     samples = WeightedSamples(
@@ -225,8 +206,8 @@ def _pairs(
         normalised(replicates),
         float("nan"),
         variables,
-        window,
-        np.concatenate([np.arange(size) for size in sizes]),
+        pairs.run,
+        np.concatenate([np.arange(size) for size in pairs.sizes]),
         blocks.inefficiencies,
         np.eye(1),
     )

@@ -67,7 +67,7 @@ from numpy.typing import ArrayLike, NDArray
 from openmm_cgan.closures.bursts import Trajectories
 from openmm_cgan.closures.conditional_averages import ConditionalAverage
 from openmm_cgan.closures.drift_and_diffusion import Closure
-from openmm_cgan.closures.lag_plateau import LAGS_OF_PLATEAU, plateau, plateau_in_words
+from openmm_cgan.closures.lag_plateau import plateau, plateau_in_words, say_whether_flat
 from openmm_cgan.closures.lagged_fits import LaggedFit, fit_of_moments, fit_of_score
 from openmm_cgan.closures.lagged_moments import (
     LaggedMoments,
@@ -75,7 +75,9 @@ from openmm_cgan.closures.lagged_moments import (
     lagged_moments,
     lagged_pairs_between,
 )
+from openmm_cgan.closures.lagged_pairs import drift_without_bias
 from openmm_cgan.closures.local_polynomial import LEAST_EFFECTIVE, n_coefficients, neighbourhood
+from openmm_cgan.closures.pair_blocks import checked_lags
 from openmm_cgan.closures.spline_basis import SplineBasis
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.samples import spread
@@ -190,14 +192,7 @@ def lagged_regression(
         *plateau([(c.drift, c.diffusion) for c in closures]),
         n,
     )
-    if len(spans) < LAGS_OF_PLATEAU:
-        logger.warning("%s; the shortest is chosen, unseen what longer ones would give", found)
-    elif not found.flat:
-        logger.warning(
-            "%s: the CVs miss something slow, or the lags are too short or too long", found
-        )
-    else:
-        logger.info("%s", found)
+    say_whether_flat(found, len(spans), found.flat)
     return found
 
 
@@ -228,7 +223,7 @@ class _Question:
             mean_force = self.kT * np.linalg.solve(diffusion, right)[..., 0]
         if self.bias_slope is not None:
             slope = np.asarray(self.bias_slope(self.at), dtype=float).reshape(self.at.shape)
-            drift = drift + 0.5 * (diffusion @ slope[..., None])[..., 0] / self.kT
+            drift = drift_without_bias(drift, diffusion, slope, self.kT)
             mean_force = mean_force - slope
         return {"drift": drift, "diffusion": diffusion, "mean_force": mean_force}
 
@@ -276,12 +271,7 @@ def _checked(
     intervals: int | None,
 ) -> tuple[list[tuple[int, int]], NDArray[np.float64]]:
     """Spans of lags, and values of the CVs as rows."""
-    lags, k = list(lags), len(trajectories.variables)
-    whole = all(isinstance(lag, int | np.integer) for lag in lags)
-    if len(lags) < 2 or not whole or lags[0] < 0 or any(b <= a for a, b in pairwise(lags)):
-        raise ValueError(
-            f"lags are {lags}; expected two or more whole numbers from 0 on that increase"
-        )
+    lags, k = checked_lags(lags, first=0, least=2), len(trajectories.variables)
     if by not in FITS:
         raise ValueError(f"by is {by!r}; expected one of {[*FITS]}")
     if k > 2:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.samples import (
     BiasedFrames,
     check_windows,
@@ -102,27 +101,17 @@ def _of_window(
     about = window.variables[variable]
     first = window.cvs[0, variable]
     z = first + about.difference(first, window.cvs[:, variable])
+    at = float(about.in_domain(z.mean()))
     # Leaving one part out at a time: the jackknife, whose mean also takes off the first bias.
     pieces = np.array_split(z - z.mean(), parts)
     forgets = statistical_inefficiency(z[:, None])
     if len(z) < LEAST_TIMES * parts * forgets or forgets < 2.0 * LEAST_INTERVALS:
-        return _in_domain(z.mean(), about), float("nan"), float("nan")
+        return at, float("nan"), float("nan")
     whole = _diffusion(z, interval)
     others = np.array([_diffusion(np.concatenate(pieces[:i] + pieces[i + 1 :]), interval)
                        for i in range(parts)])  # fmt: skip
     error = np.sqrt((parts - 1) / parts * ((others - others.mean()) ** 2).sum())
-    return (
-        _in_domain(z.mean(), about),
-        float(parts * whole - (parts - 1) * others.mean()),
-        float(error),
-    )
-
-
-def _in_domain(value: float, variable: CollectiveVariable) -> float:
-    if variable.domain is None:
-        return float(value)
-    lower, upper = variable.domain
-    return float(lower + np.mod(value - lower, upper - lower))
+    return at, float(parts * whole - (parts - 1) * others.mean()), float(error)
 
 
 def _diffusion(z: NDArray[np.float64], interval: float) -> float:

@@ -91,9 +91,8 @@ def noisy_conditions(
     """
     drawn = cvs + noise * rng.standard_normal(cvs.shape)
     for k, variable in enumerate(variables):
-        if variable.domain is not None and noise[k] > 0:
-            low, high = variable.domain
-            drawn[:, k] = low + np.mod(drawn[:, k] - low, high - low)
+        if noise[k] > 0:
+            drawn[:, k] = variable.in_domain(drawn[:, k])
     return drawn
 
 

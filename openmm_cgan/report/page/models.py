@@ -259,7 +259,7 @@ def _map(variables: Sequence[CollectiveVariable], panels: Mapping[str, NDArray])
     x, y = (drawn((e[1:] + e[:-1]) / 2, v) for e, v in zip(edges, variables, strict=True))
     for i, values in enumerate(panels.values()):
         number = "" if i == 0 else str(i + 1)
-        folded = [_folded(v, values[:, k]) for k, v in enumerate(variables)]
+        folded = [v.in_domain(values[:, k]) for k, v in enumerate(variables)]
         counts = np.histogram2d(folded[0], folded[1], bins=(edges[0], edges[1]))[0]
         share = np.log10(np.where(counts > 0, counts, np.nan) / max(1, len(values)))
         traces.append(heat_map(
@@ -278,14 +278,8 @@ def _along(variable: CollectiveVariable, panels: Mapping[str, NDArray]) -> Figur
     whole = np.concatenate(list(panels.values()))[:, 0]
     edges, traces = _edges(variable, whole), []
     for number, (title, values) in enumerate(panels.items()):
-        density = np.histogram(_folded(variable, values[:, 0]), edges)[0] / max(1, len(values))
+        density = np.histogram(variable.in_domain(values[:, 0]), edges)[0] / max(1, len(values))
         x = drawn((edges[1:] + edges[:-1]) / 2, variable)
         traces.append(line(x, density, title, number))
     layout = {"xaxis": axis_of(variable), "yaxis": named_axis("share")}
     return Figure(traces, layout, "Share of the configurations in each bin.", 320)
-
-
-def _folded(variable: CollectiveVariable, values: NDArray) -> NDArray[np.float64]:
-    if variable.domain is None or variable.period is None:
-        return values
-    return np.asarray(variable.domain[0] + np.mod(values - variable.domain[0], variable.period))

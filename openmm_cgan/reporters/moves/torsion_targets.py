@@ -109,7 +109,5 @@ class TorsionTargets:
         """Values (n_placed,) of the CVs that are torsions, within their domains [CV units]."""
         made = values.copy()
         for k, cv in enumerate(self._map.placed.tolist()):
-            if (domain := self._variables[cv].domain) is not None:
-                low, high = domain
-                made[k] = low + np.mod(values[k] - low, high - low)
+            made[k] = self._variables[cv].in_domain(values[k])
         return made
