@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextlib.contextmanager
@@ -157,6 +158,22 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | memory
             unfinished.write_text(content)
         else:
             unfinished.write_bytes(content)
+
+
+class WholeWrites(io.FileIO):
+    """A file to append to: what is written is in it whole, or not at all."""
+
+    def write(self, content: Any) -> int:
+        """Write all of it; what a full disk has taken of it is taken back, and the file named."""
+        end, left = self.seek(0, io.SEEK_END), memoryview(content)
+        try:
+            while left:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.truncate(end)
+            error.filename = str(self.name)
+            raise
+        return len(content)
 
 
 def keep_older(path: str | os.PathLike[str]) -> None:

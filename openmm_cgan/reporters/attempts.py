@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.atomic_files import flush_to_disk, open_special, replaceable
+from openmm_cgan.atomic_files import WholeWrites, flush_to_disk, open_special, replaceable
 from openmm_cgan.checkpoints import cut_to
 from openmm_cgan.claims import Claim
 from openmm_cgan.plumed.files.contents import cut_half_row
@@ -133,7 +133,7 @@ class AttemptTable:
         elif not append:
             back_up(path)
         self._file = file = (
-            path.open("a" if append else "w", newline="")
+            io.TextIOWrapper(WholeWrites(path, "ab"), newline="")
             if replaceable(path)
             else io.TextIOWrapper(open_special(path), newline="")
         )

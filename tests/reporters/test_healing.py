@@ -19,6 +19,7 @@ from openmm_cgan.reporters.healing import HealingContext
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.reporters.surroundings import Surroundings, superpose
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
+from tests.cases.full_disks import full_at
 
 INPUT = """phi: TORSION ATOMS=5,7,9,15
 RESTRAINT ARG=phi AT=0.0 KAPPA=500
@@ -176,3 +177,18 @@ def test_attempts_are_read_back_to_the_last_digit(tmp_path: Path) -> None:
     header, row = (tmp_path / "a.csv").read_text().splitlines()
     assert header.startswith("step,time,phi_target,d.x_target,phi_generated,d.x_generated")
     assert row.endswith(',0,"a, b",4000000000,seed,2,0,,0,nan,nan')
+
+
+def test_a_row_of_attempts_that_a_full_disk_refuses_leaves_no_half_behind(tmp_path: Path) -> None:
+    path, numbers = tmp_path / "a.csv", np.arange(8) / 7
+    attempt = Attempt(numbers[:1], numbers[1:2], numbers[2:3], numbers[6], numbers[7], "")
+    table = AttemptTable(path, [CollectiveVariable("phi", "rad")])
+    table.write(1, 0.1, attempt, 5, "exact", 1)
+    whole = path.read_text()
+    with full_at(len(whole) + 20), pytest.raises(OSError, match=r"a\.csv"):
+        table.write(2, 0.2, attempt, 5, "exact", 1)
+    assert path.read_text() == whole
+    table.write(3, 0.3, attempt, 5, "exact", 1)
+    steps = [row.split(",")[0] for row in path.read_text().splitlines()]
+    assert steps == ["step", "1", "3"]
+    table.close()

@@ -7,9 +7,15 @@ import io
 import logging
 import zlib
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from openmm_cgan.atomic_files import open_special, replaceable, require_readable, write_atomically
+from openmm_cgan.atomic_files import (
+    WholeWrites,
+    open_special,
+    replaceable,
+    require_readable,
+    write_atomically,
+)
 
 MAX_FILE_BYTES = 4 * 1024**3  # also once unpacked
 
@@ -27,23 +33,12 @@ def open_rows(path: Path) -> TextIO:
         return io.TextIOWrapper(open_special(path), encoding="utf-8")
     if is_compressed(path):
         return io.TextIOWrapper(gzip.GzipFile(path, "ab"), encoding="utf-8")
-    return io.TextIOWrapper(_WholeWrites(path, "ab"), encoding="utf-8")
+    return io.TextIOWrapper(WholeWrites(path, "ab"), encoding="utf-8")
 
 
-class _WholeWrites(io.FileIO):
-    """A file to append to: what is written is in it whole, or not at all."""
-
-    def write(self, content: Any) -> int:
-        """Write all of it; what a full disk has taken of it is taken back, and the file named."""
-        end, left = self.seek(0, io.SEEK_END), memoryview(content)
-        try:
-            while left:
-                left = left[super().write(left) :]
-        except OSError as error:
-            self.truncate(end)
-            error.filename = str(self.name)
-            raise
-        return len(content)
+def has_text(path: Path) -> bool:
+    """Whether more than blanks is in a file of rows."""
+    return bool(text_of_rows(path).strip())
 
 
 def packed(text: str, path: Path) -> bytes:
