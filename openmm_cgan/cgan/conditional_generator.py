@@ -168,7 +168,7 @@ class ConditionalGenerator:
     @property
     def device(self) -> torch.device:
         """Where configurations and densities are computed."""
-        return self.conditions.centre.device
+        return self.conditions.device
 
     def to(self, device: str | torch.device) -> "ConditionalGenerator":
         """The same on another device, "cpu" or "cuda"; ValueError if there is no such one here."""

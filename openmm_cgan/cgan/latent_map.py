@@ -65,7 +65,7 @@ class LatentMap:
     def draw(self, cvs: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
         """Latent numbers (n, n_normal + n_angles), one row for each of the CVs (n, n_cvs)."""
         rng = torch.Generator().manual_seed(seed)
-        condition = self._conditions.encode(self._there(cvs))
+        condition = self._conditions.encode(self._conditions.copied(cvs))
         return self._generator.draw_latent(condition, rng).cpu().numpy()
 
     def latent(
@@ -85,8 +85,8 @@ class LatentMap:
         ndarray, shape (n, n_normal + n_angles)
         """
         with torch.no_grad():
-            features = self._features.encode(self._there(positions).double())
-            condition = self._conditions.encode(self._there(cvs))
+            features = self._features.encode(self._conditions.copied(positions))
+            condition = self._conditions.encode(self._conditions.copied(cvs))
             return self._generator.to_latent(features, condition).cpu().numpy()
 
     def mapped(self, latent: NDArray[np.float64], cvs: NDArray[np.float64]) -> Mapped:
@@ -98,16 +98,12 @@ class LatentMap:
         cvs : ndarray, shape (n, n_cvs)
             Conditions [CV units].
         """
-        y, c = self._there(latent).requires_grad_(), self._there(cvs)
+        y, c = self._conditions.copied(latent).requires_grad_(), self._conditions.copied(cvs)
         condition = self._conditions.encode(c)
         features, log_q, log_angles = self._generator.from_latent(y, condition)
         x, log_det = self._features.decode_with_log_det(features, c)
         log_q = log_q - self._features.log_scale - log_det
         return Mapped(y, x, log_q, log_angles, self._features.within(features.detach()))
-
-    def _there(self, array: NDArray[np.float64]) -> Tensor:
-        """A copy of an array where the generator is."""
-        return torch.tensor(array, device=self._conditions.centre.device)
 
 
 class Mapped:

@@ -69,9 +69,7 @@ def sample_on_level_sets(
     missed = 0
     for start in range(0, len(positions), CHUNK):
         part = slice(start, start + CHUNK)
-        where = generator.conditions.scale.device
-        start_and_end = (torch.from_numpy(a[part].copy()) for a in (positions, targets))
-        made, asked = (a.to(where) for a in start_and_end)
+        made, asked = (generator.conditions.copied(a[part]) for a in (positions, targets))
         moved, arrived = (a.cpu() for a in _onto(generator, made, asked, restriction))
         positions[part][arrived.numpy()] = moved[arrived].numpy()
         missed += int((~arrived).sum())

@@ -81,9 +81,9 @@ class TorsionMap:
             [rad]
         """
         n_placed = len(self.placed)
-        condition = self._conditions.encode(self._there(cvs))
+        condition = self._conditions.encode(self._conditions.copied(cvs))
         rng = torch.Generator().manual_seed(seed)
-        others = self._there(kept[:, n_placed:])
+        others = self._conditions.copied(kept[:, n_placed:])
         made = self._generator.draw_torsions(condition, rng, others).cpu().numpy()
         return np.concatenate([cvs[:, self.placed] / self.scales, made], axis=1)
 
@@ -102,13 +102,9 @@ class TorsionMap:
             Conditions [CV units].
         """
         n_placed = len(self.placed)
-        condition = self._conditions.encode(self._there(cvs))
-        others = self._there(torsions[:, n_placed:])
+        condition = self._conditions.encode(self._conditions.copied(cvs))
+        others = self._conditions.copied(torsions[:, n_placed:])
         known = np.zeros_like(torsions)
         found = self._generator.log_prob_of_each_torsion(others, condition)
         known[:, n_placed:] = found.cpu().numpy()
         return known
-
-    def _there(self, array: NDArray[np.float64]) -> torch.Tensor:
-        """A copy of an array where the generator is."""
-        return torch.tensor(array, device=self._conditions.centre.device)

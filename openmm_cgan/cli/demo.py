@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +37,7 @@ from openmm_cgan.frames import read_frames
 from openmm_cgan.proposals import Proposals, Screen, propose
 from openmm_cgan.run_folders import COMMANDS
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
-from openmm_cgan.windows import LocalWorkers, WindowSettings, run_windows, umbrella_windows
+from openmm_cgan.windows import Cluster, WindowSettings, executor_of, run_windows, umbrella_windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -317,8 +315,7 @@ def run_seeded_windows(
     )
     template = plumed_input("alanine_phi_psi_umbrella.dat")
     windows = umbrella_windows(template, seeds.centres, seeds.positions, window, folder, "seeded")
-    workers = (os.cpu_count() or 1) if workers is None else workers
-    with LocalWorkers(workers) if workers else nullcontext() as pool:
+    with executor_of(Cluster(workers=workers), folder) as pool:
         run_windows(windows, molecule.system, molecule.topology, pool, platform="Reference")
 
 

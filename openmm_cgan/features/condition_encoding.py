@@ -40,6 +40,15 @@ class ConditionEncoding:
         """Length of a condition vector."""
         return self.encode(self.centre[None]).shape[1]
 
+    @property
+    def device(self) -> torch.device:
+        """Where it lies, and with it the generator."""
+        return self.centre.device
+
+    def copied(self, array: NDArray[Any]) -> Tensor:
+        """A copy of an array there, float64."""
+        return self.centre.new_tensor(array)
+
     def encode(self, cvs: Tensor) -> Tensor:
         """What the networks are told.
 

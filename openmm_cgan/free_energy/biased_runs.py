@@ -25,6 +25,7 @@ from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples, unbia
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.files.tables import FieldTable
 from openmm_cgan.plumed.input.language import Statement, include_files, read_statements
+from openmm_cgan.plumed.input.words import keywords_of
 from openmm_cgan.short_reprs import short_repr
 
 logger = logging.getLogger("openmm_cgan")
@@ -140,9 +141,9 @@ class BiasedRun:
 
     @property
     def _hills_act(self) -> bool:
-        given = [w for w in self.growing[0].words if w.upper().startswith("BIASFACTOR=")]
         assert self.table is not None, "looked at before"
-        return not given or bool((self.table.columns["biasf"] != 1).any())
+        tempered = "BIASFACTOR" in keywords_of(self.growing[0].words)
+        return not tempered or bool((self.table.columns["biasf"] != 1).any())
 
     def free_energy_of_bias(
         self, name: str, points: NDArray, share: float = 1.0

@@ -163,9 +163,9 @@ def tiwary_log_weights(
     """
     system = units_of_input(units)
     kT = GAS_CONSTANT * positive(temperature, "K", "temperature")
+    _require_order(hills)
     offsets = system.energy * _hills_offsets(hills, kT / system.energy)
     laid_at = system.time * hills.columns["time"]
-    _require_order(hills)
     laid = np.searchsorted(laid_at, np.asarray(times, dtype=float) - 1e-6)
     return (np.asarray(bias, dtype=float) - offsets[laid]) / kT
 

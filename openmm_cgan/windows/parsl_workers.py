@@ -56,16 +56,14 @@ def parsl_workers(cluster: Cluster, root: Path) -> Iterator[Executor]:
         raise ModuleNotFoundError(
             f"{error}: the executor parsl needs Parsl, pip install 'openmm_cgan[parsl]'"
         ) from error
-    config = parsl_config(cluster, root)
-    with _logged(root.resolve() / FOLDER):
+    config, logs = parsl_config(cluster, root), root.resolve() / FOLDER
+    with _logged(logs):
         try:
             kernel = parsl.DataFlowKernel(config)
         except Exception as error:
             for executor in config.executors:
                 executor.shutdown()  # Parsl leaves the process that it could not reach
-            raise RuntimeError(
-                f"Parsl did not start ({error}); its logs are in {root.resolve() / FOLDER}"
-            ) from error
+            raise RuntimeError(f"Parsl did not start ({error}); its logs are in {logs}") from error
         try:
             yield ParslPoolExecutor(dfk=kernel)
         finally:

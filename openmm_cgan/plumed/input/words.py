@@ -6,7 +6,7 @@ import ast
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 MAX_ATOMS_IN_LIST = 10_000_000
 MAX_EXPRESSION_LENGTH = 1000
@@ -61,6 +61,18 @@ def unbrace(value: str) -> str:
     if start < 0 or end < start:
         return value
     return value[:start] + value[start + 1 : end] + value[end + 1 :]
+
+
+def keywords_of(words: Iterable[str]) -> dict[str, str]:
+    """Values by keyword in capitals, braces dropped; of a word without a value an empty one.
+
+    Examples
+    --------
+    >>> keywords_of(["arg={phi psi}", "RESTART", "STRIDE=10"])
+    {'ARG': 'phi psi', 'RESTART': '', 'STRIDE': '10'}
+    """
+    parts = (word.partition("=") for word in words)
+    return {key.upper(): unbrace(value) for key, _, value in parts}
 
 
 def split_vector(value: str) -> list[str]:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from openmm_cgan.plumed.input.language import Statement, read_statements, read_text
-from openmm_cgan.plumed.input.words import read_integer, unbrace
+from openmm_cgan.plumed.input.words import keywords_of, read_integer, unbrace
 from openmm_cgan.plumed.libplumed.statements import BIASES
 
 log = logging.getLogger("openmm_cgan")
@@ -90,14 +90,10 @@ def bias_strides(statements: list[Statement]) -> list[tuple[str, int]]:
     """
     found = []
     for statement in statements:
-        words = {key.upper(): unbrace(value) for key, _, value in _parted(statement)}
+        words = keywords_of(statement.words)
         if statement.action in BIASES and (stride := read_integer(words.get("STRIDE", "1"))) > 1:
             found.append((f"{statement.location}: {statement.action}", stride))
     return found
-
-
-def _parted(statement: Statement) -> list[tuple[str, str, str]]:
-    return [word.partition("=") for word in statement.words]
 
 
 def _strides_inside(statement: Statement, folder: Path) -> set[int]:
@@ -111,7 +107,7 @@ def _strides_inside(statement: Statement, folder: Path) -> set[int]:
 
 def _strides_of(statement: Statement) -> set[int]:
     """Strides of an action that is updated; {0} where they are not known."""
-    words = {key.upper(): value for key, _, value in _parted(statement)}
+    words = keywords_of(statement.words)
     adaptive = "SIGMA" in words and words["SIGMA"].upper() == "ADAPTIVE"
     if statement.action.startswith("OPES") and (adaptive or "SIGMA" not in words):
         return {0}
@@ -120,6 +116,6 @@ def _strides_of(statement: Statement) -> set[int]:
         return {0}
     keywords = UPDATE_STRIDES.get(statement.action, ())
     try:
-        return {read_integer(unbrace(words[key])) for key in keywords if key in words} or {0}
+        return {read_integer(words[key]) for key in keywords if key in words} or {0}
     except ValueError:
         return {0}

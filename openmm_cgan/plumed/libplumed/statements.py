@@ -12,10 +12,10 @@ import numpy as np
 
 from openmm_cgan.plumed.actions import read_known
 from openmm_cgan.plumed.actions.setup import Units
-from openmm_cgan.plumed.files.contents import text_of_rows
+from openmm_cgan.plumed.files.contents import has_text
 from openmm_cgan.plumed.files.fields import read_tables
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
-from openmm_cgan.plumed.input.words import split_vector, unbrace
+from openmm_cgan.plumed.input.words import keywords_of, split_vector, unbrace
 from openmm_cgan.quantities import numbers_of
 
 # Actions of PLUMED that only bias or write: left out when only the variables are wanted
@@ -99,8 +99,7 @@ def require_regular_files(statements: Sequence[Statement], folder: Path) -> None
         With the first; /dev/null alone PLUMED knows and leaves in place.
     """
     for statement in statements:
-        words = [word.partition("=") for word in statement.words]
-        named = {key.upper(): unbrace(value) for key, _, value in words}
+        named = keywords_of(statement.words)
         named = {key: value for key, value in named.items() if "FILE" in key and value}
         if (usual := USUAL_FILES.get(statement.action)) is not None:
             named.setdefault("FILE", usual)
@@ -132,8 +131,7 @@ def require_tables(statements: Sequence[Statement], folder: Path, restart: bool)
     for statement in statements:
         if statement.action == "RESTART":
             restart = "NO" not in statement.words
-        words = [word.partition("=") for word in statement.words]
-        named = {key.upper(): unbrace(value) for key, _, value in words}
+        named = keywords_of(statement.words)
         words_in_state = statement.action == "OPES_EXPANDED"  # names of its states
         keys = ("GRID_RFILE",) if words_in_state else ("GRID_RFILE", "STATE_RFILE")
         names = [named[key] for key in keys if key in named]
@@ -141,16 +139,13 @@ def require_tables(statements: Sequence[Statement], folder: Path, restart: bool)
         own = named.get("RESTART", "AUTO").upper()
         if statement.action in USUAL_FILES and (own == "YES" or (restart and own != "NO")):
             left = named.get("FILE", USUAL_FILES[statement.action])
+            path = folder / left
             # METAD goes on from a file that no hill was written to yet, the others do not
-            if statement.action != "METAD" or not _is_empty(folder / left):
+            if statement.action != "METAD" or (path.is_file() and has_text(path)):
                 names.append(left)
         for path in (folder / name for name in names):
             if path.is_file():
                 _require_numbers(path)
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_file() and not text_of_rows(path).strip()
 
 
 def _require_numbers(path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.units import UnitSystem
-from openmm_cgan.plumed.files.contents import text_of_rows
+from openmm_cgan.plumed.files.contents import has_text
 from openmm_cgan.plumed.files.output_files import OutputFiles
 from openmm_cgan.plumed.input.language import Statement
 from openmm_cgan.plumed.native.forces.compiler import Compiler
@@ -246,7 +246,7 @@ def require_left(path: Path, who: str) -> None:
     """
     if not path.exists():
         raise FileNotFoundError(f"restart: {path} of {who} is not there")
-    if not text_of_rows(path).strip():
+    if not has_text(path):
         raise ValueError(
             f"restart: {path} of {who} is empty: the run that began it ended before the first row; "
             "begin without RESTART"
