@@ -8,7 +8,6 @@ they are from each other. Errors that MBAR's bootstrap gives stand beside them.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,13 +107,7 @@ def _is_whole(repeat: Path, kind: str) -> bool:
 def _by_hills(folder: Path, share: float, kT: float) -> tuple[float, NDArray[np.float64]]:
     """Free energy of the basin, and along phi (BINS,), by the first hills [kJ/mol]."""
     whole, plumed = read_fields(folder / "HILLS"), folder / "plumed.dat"
-    kept = round(share * len(whole.columns["time"]))
-    hills = replace(
-        whole,
-        columns={name: column[:kept] for name, column in whole.columns.items()},
-        lines=whole.lines[:kept],
-        values=None if whole.values is None else whole.values[:kept],
-    )
+    hills = whole.first(round(share * len(whole)))
     fine = 8 * BINS
     axes = [-np.pi + 2 * np.pi * (np.arange(n) + 0.5) / n for n in (fine, 72)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)

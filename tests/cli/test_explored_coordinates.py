@@ -87,6 +87,9 @@ def test_halves_are_earlier_and_later_frames_and_few_of_them_may_speak() -> None
         np.ones(1), np.ones((1, 1)), unknown="worth 4 frames",
     )  # fmt: skip
     early, late = halves_of(samples)
+    for half in (early, late):
+        np.testing.assert_allclose(np.exp(half.log_weights).sum(), 1.0)
+        np.testing.assert_allclose(np.exp(half.replicates).sum(axis=1), 1.0)
     difference = StateDifference.of("phi:0..2.3")
     assert np.isnan(difference.estimate(samples).value)
     kT = samples.kT

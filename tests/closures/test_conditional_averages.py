@@ -45,6 +45,19 @@ def test_nothing_is_extrapolated(caplog):
     assert "3 of 4 values" in caplog.text
 
 
+def test_errors_do_not_hang_on_the_unit_of_a_cv():
+    """What smearing leaves is drawn by a root of a matrix, which must have no choice of signs."""
+    turn = np.random.default_rng(5).uniform(-0.5, 0.5, 4000)
+    at = (np.arange(36) + 0.5) / 36 - 0.5  # round the circle, where modes come in pairs
+    found = []
+    for period in (2 * np.pi, 360.0):
+        angle = CollectiveVariable("phi", "", (-period / 2, period / 2))
+        samples = samples_of(turn * period, (angle,))
+        values = np.cos(4 * np.pi * turn)
+        found.append(conditional_average(samples, values, at * period, 0.05 * period).replicates)
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-6)
+
+
 def test_few_frames_say_nothing():
     z = np.random.default_rng(2).uniform(0, 1, 60)
     found = conditional_average(samples_of(z), z, [0.5], 0.05)

@@ -466,8 +466,13 @@ def test_parsl_runs_a_window_again_whose_worker_died(
     killer = threading.Thread(target=kill_the_worker_of, args=(folders[0], killed))
     killer.start()
     with executor_of(Cluster("parsl", scheduler="local", workers=1), tmp_path) as workers:
+        handlers = logging.getLogger("parsl").handlers
+        [told] = [handler for handler in handlers if isinstance(handler, logging.FileHandler)]
         results = run_prepared(folders, tmp_path, workers, platform="Reference")
     killer.join(PATIENCE)
+    assert told not in handlers
+    assert told.stream is None or told.stream.closed  # collected as garbage it would complain
+    assert "Starting DataFlowKernel" in (tmp_path / "parsl" / "parsl.log").read_text()
     assert len(killed) == 1
     assert [result.status for result in results] == ["finished"] * 3
     assert [read_record(folder)["attempts"] for folder in folders] == [2, 1, 1]
