@@ -400,6 +400,7 @@ def test_steered_moves_go_on_where_a_run_broke_off_in_a_switch(
     with monkeypatch.context() as patched:
         patched.setattr(Switching, "made", breaks)
         assert "goes down" in call(*words).output
+    assert not (tmp_path / "broken" / "state.xml").exists()  # of step 750, which is half done
     at = words.index("--steps")
     del words[at : at + 2]
     call_well(*words, "--resume")

@@ -13,6 +13,7 @@ from openmm_cgan.closures import (
     lagged_regression,
     with_error,
 )
+from openmm_cgan.closures.lagged_fits import fit_of_moments
 from openmm_cgan.closures.lagged_moments import lagged_moments, lagged_pairs_between
 from openmm_cgan.closures.spline_basis import SplineBasis
 from openmm_cgan.collective_variable import CollectiveVariable
@@ -104,6 +105,29 @@ def test_errors_are_those_of_repeated_runs():
         scores += [off(own.drift, -RATE * AT), off(own.diffusion, SIGMA2)]
     # As if the values of a run told one number of the drift, and one of the diffusion.
     assert np.mean(np.square(scores)) == pytest.approx(1.0, abs=3 * np.sqrt(2 / 32))
+
+
+class Same:
+    """Random numbers that are all the same."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def normal(self, size):
+        return np.full(size, self.number)
+
+
+def test_replicates_are_moved_by_what_smoothing_took_away():
+    runs = trajectories(ornstein(np.zeros(1), 2000, 0.1, 4), 0.1)
+    pairs = lagged_pairs_between(runs, 0, 2, 10, 0)
+    basis = SplineBasis.over((Z,), pairs.starts, 8)
+    once = np.ones((1, pairs.blocks.counts.shape[1]))
+    moments = lagged_moments(pairs, basis).drawn(np.concatenate([once, pairs.blocks.counts, once]))
+    still, moved = (fit_of_moments(moments, basis, Same(x)).drift for x in (0.0, 2.0))
+    left = still[-1] - still[0]
+    assert (np.abs(left) > 1e-6).any()
+    np.testing.assert_allclose(moved[1:-1] - still[1:-1], np.tile(2 * left, (10, 1, 1)), atol=1e-9)
+    np.testing.assert_array_equal(moved[[0, -1]], still[[0, -1]])
 
 
 def test_what_forgets_before_the_first_lag_leaves_no_trace():

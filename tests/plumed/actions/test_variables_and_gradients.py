@@ -261,3 +261,14 @@ def test_the_cheapest_force_is_chosen_and_can_be_moved(text, large, monkeypatch)
         assert state.getPotentialEnergy()._value == pytest.approx(energy)
         assert energy == pytest.approx(1.5 * (values[0] - bias._engine._biases[0].at[0]) ** 2)
         bias.move_restraint(context, [0.3])
+
+
+def test_a_constant_function_is_one_for_each_frame_and_has_a_slope():
+    molecule = alanine_dipeptide("C7eq")
+    text = "d: DISTANCE ATOMS=1,5\nc: CUSTOM ARG=d FUNC=3 PERIODIC=NO\n"
+    bias = PlumedBias(text, molecule.topology, cvs=["c"])
+    frames = np.repeat(molecule.positions[None], 4, axis=0)
+    np.testing.assert_array_equal(bias.cv_values(frames), np.full((4, 1), 3.0))
+    x = torch.tensor(frames, requires_grad=True)
+    bias.differentiable_cvs(x).sum().backward()
+    assert not x.grad.any()
