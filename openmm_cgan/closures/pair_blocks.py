@@ -1,4 +1,4 @@
-"""Lagged pairs in blocks that are drawn as one: errors that know of correlation in time."""
+"""Lagged pairs: where they begin, and blocks of them that are drawn as one, for honest errors."""
 
 from __future__ import annotations
 
