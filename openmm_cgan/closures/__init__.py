@@ -4,8 +4,9 @@
 configurations at values of the CVs; `local_dynamics` gives what the dynamics does to the CVs at
 each configuration, `closure` its averages: drift, diffusion and mean force, which `identity` tests
 against the density of the same samples. `integrate_mean_force` gives the free energy,
-`reduced_dynamics_of` first-passage times and rates. `run_bursts` and `kramers_moyal` read drift and
-diffusion from short or long runs instead, `window_diffusion` the diffusion from umbrella windows.
+`reduced_dynamics_of` first-passage times and rates. `run_bursts`, `kramers_moyal` and
+`lagged_regression` (free of the bias of a finite lag) read drift and diffusion from short or long
+runs instead, `window_diffusion` the diffusion from umbrella windows.
 """
 
 from openmm_cgan.closures.bursts import Trajectories, run_bursts
