@@ -144,7 +144,9 @@ class BiasedRun:
     def _counted_temperature(self) -> float | None:
         """What the growing bias counts with [K]: its TEMP, or the temperature of the run."""
         given = read_real(keywords_of(self.growing[0].words).get("TEMP", "0"))
-        return given if given > 0 else self.frames.temperature  # OPES takes 0 as not given
+        if given > 0:  # OPES takes 0 as not given
+            return given
+        return self.frames.bias_temperature or self.frames.temperature
 
     @property
     def _hills_act(self) -> bool:

@@ -1,5 +1,6 @@
 """Runs weighed by what their inputs say of their bias, against exact free energies."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -210,3 +211,13 @@ def test_the_kernels_of_opes_know_what_it_counted_with(
     sampled = -(free_energy + bias) / KT
     found = sampled if explore else sampled + bias / kT  # EXPLORE estimates what it samples
     assert np.ptp(found - estimate) < 1e-9 * np.ptp(estimate)
+
+
+def test_without_temp_the_bias_counts_with_what_it_was_told(tmp_path: Path) -> None:
+    run = metadynamics(tmp_path, n_hills=60, n_frames=2, tempering=(FACTOR, 450.0))
+    given = run.log_weights()
+    run.plumed.write_text(run.plumed.read_text().replace("TEMP=450 ", ""))
+    told = replace(run.frames, bias_temperature=450.0)
+    np.testing.assert_array_equal(BiasedRun.of(told, run.plumed, tmp_path).log_weights(), given)
+    untold = BiasedRun.of(run.frames, run.plumed, tmp_path).log_weights()
+    assert abs(untold - given).max() > 0.1
