@@ -21,7 +21,9 @@ from openmm_cgan.frames.h5md import (
 logger = logging.getLogger("openmm_cgan")
 
 PATTERN = "segment-*.h5md"
-TEMPERED = "tempered"  # begun where a temperature changed: files before it may have gone on
+# of a header: begun where a temperature changed, so that files before it may have gone on; or where
+# a saved run goes on, whose temperature may have changed since its last frame
+TEMPERED, RESTORED = "tempered", "restored"
 
 
 def set_later_aside(
@@ -49,11 +51,13 @@ def set_later_aside(
     Raises
     ------
     ValueError
-        If the frames are of another system or later than ``time``, or a file is damaged.
+        If the frames are of another system, of another temperature than a run that does not change
+        it, or later than ``time``, or a file is damaged.
     """
     last: tuple[int, float] | None = None
     recent = Segment(1, step, step, {"kind": "initial"})
     later: list[tuple[Path, int]] = []
+    at, tempers = (folder, header.temperature), bool(header.about.get(RESTORED))
     for path in sorted(folder.glob(PATTERN), reverse=True):
         with open_segment(path) as file:
             theirs = read_header(file)
@@ -66,7 +70,8 @@ def set_later_aside(
                 last = int(steps[kept - 1]), float(file[f"{POSITION}/time"][kept - 1])
                 known = [s for s in read_segment_table(file) if s.step <= step]
                 recent = known[-1] if known else recent
-                _tell_of_temperature(theirs, header, path)
+                at = path, theirs.temperature
+            tempers |= bool(theirs.about.get(TEMPERED))
             if kept and not theirs.about.get(TEMPERED):
                 break
     if last is not None and time < last[1] - 1e-6:
@@ -75,6 +80,7 @@ def set_later_aside(
             f"of step {last[0]} and {last[1]:g} ps: restart from the checkpoint or "
             "State, or call context.setTime"
         )
+    _look_at_temperature(*at, header.temperature, tempers)
     for path, kept in later:
         backup = _backup_name(path)
         if kept:
@@ -85,13 +91,21 @@ def set_later_aside(
     return last, [recent]
 
 
-def _tell_of_temperature(before: SegmentHeader, now: SegmentHeader, path: Path) -> None:
-    if before.temperature != now.temperature:
-        logger.warning(
-            "frames at %s K follow those at %s K of %s: read_frames(..., temperature=) tells them "
-            "apart",
-            now.temperature, before.temperature, path,
-        )  # fmt: skip
+def _look_at_temperature(
+    path: Path, before: float | None, now: float | None, tempers: bool
+) -> None:
+    """Refuse frames of another temperature than the last, but of a run that changes it."""
+    if before == now:
+        return
+    if not tempers:
+        raise ValueError(
+            f"{path} was written with temperature {before} but this run has {now}: "
+            "append to the folder of the same run, or write to a new folder"
+        )
+    logger.warning(
+        "frames at %s K follow those at %s K of %s: read_frames(..., temperature=) tells them "
+        "apart", now, before, path,
+    )  # fmt: skip
 
 
 def _backup_name(path: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -21,7 +21,7 @@ from openmm_cgan.frames import molecule_hash, topology_hash
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.images import shifts_into_box
 from openmm_cgan.frames.segments import Row, SegmentWriter
-from openmm_cgan.frames.set_aside import PATTERN
+from openmm_cgan.frames.set_aside import PATTERN, RESTORED
 from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.states import box_of, positions_of
 from openmm_cgan.thermostats import held_temperature
@@ -252,7 +252,7 @@ class FrameReporter:
         ValueError
             If frames that were written then are not there.
         """
-        self._begin(simulation)
+        self._begin(simulation, {RESTORED: True})
         assert self._writer is not None
         last = -1 if self._writer.last is None else self._writer.last[0]
         if last != state.updated:
@@ -276,7 +276,7 @@ class FrameReporter:
                 "name another folder (nothing has been overwritten)"
             )
 
-    def _begin(self, simulation: Simulation) -> None:
+    def _begin(self, simulation: Simulation, how: Mapping[str, Any] | None = None) -> None:
         """Everything that can be wrong is found here, before the first step."""
         self._bias.require_acting(simulation)
         self._claim = Claim(self.folder)
@@ -297,7 +297,8 @@ class FrameReporter:
                 "bias_temperature": self._bias.temperature,
                 "molecule_hash": molecule_hash(simulation.topology, atoms),
             }
-            | _provenance(simulation),
+            | _provenance(simulation)
+            | dict(how or {}),
         )
         time = simulation.context.getTime()._value
         self._writer = SegmentWriter(

@@ -16,7 +16,7 @@ from openmm_cgan.frames import read_frames, read_segments, segments
 from openmm_cgan.frames.h5md import POSITION, SegmentHeader, open_segment, read_header
 from openmm_cgan.frames.journal import JOURNAL
 from openmm_cgan.frames.segments import Row, SegmentWriter
-from openmm_cgan.frames.set_aside import PATTERN
+from openmm_cgan.frames.set_aside import PATTERN, RESTORED
 
 PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi), "TORSION", (4, 6, 8, 14))
 DISTANCE = CollectiveVariable("d", "nm")
@@ -273,6 +273,7 @@ def test_a_restart_from_the_beginning_sets_everything_aside(tmp_path, monkeypatc
         ({"variables": (DISTANCE, PHI)}, "variables"),
         ({"atoms": (0, 1, 2)}, "atoms"),
         ({"topology_hash": "b" * 64}, "topology_hash"),
+        ({"temperature": None}, "temperature"),
         ({"periodic": True}, "periodic"),
     ],
 )
@@ -311,6 +312,17 @@ def test_each_temperature_has_its_file_and_a_restart_sets_aside_in_all(tmp_path,
     require_rows(read_frames(tmp_path, temperature=350), [300, 500])
     require_rows(read_frames(tmp_path, temperature=400), [600])
     assert set(read_frames(tmp_path, temperature=400).segment) == {1}
+
+
+def test_a_saved_run_goes_on_at_a_temperature_that_has_no_frame_yet(tmp_path):
+    first = SegmentWriter(tmp_path, HEADER)
+    write(first, [100])
+    first.close()
+    header = replace(HEADER, temperature=350.0, about={RESTORED: True})
+    second = SegmentWriter(tmp_path, header, step=150, time=0.3)
+    write(second, [200])
+    second.close()
+    require_rows(read_frames(tmp_path, temperature=350), [200])
 
 
 def test_a_restart_whose_clock_was_not_restored_is_refused(tmp_path):
