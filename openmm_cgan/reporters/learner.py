@@ -261,6 +261,7 @@ class Learner:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
+                process_group=0,  # Ctrl-C in a notebook or a shell ends the cell, not the training
             )
         weakref.finalize(self, _end, self._worker)
         assert self._worker.stdin is not None
