@@ -161,6 +161,24 @@ def test_intervals_that_do_not_grow_are_refused(tmp_path: Path) -> None:
             Learner(tmp_path, 10, None, tmp_path, SHORT, **arguments)
 
 
+def test_the_frames_of_the_present_temperature_are_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a saved run goes on: the training under way has those that it began with."""
+    showing = "import pickle, sys; print(pickle.load(sys.stdin.buffer)[-1]); sys.exit(1)"
+    monkeypatch.setattr("openmm_cgan.reporters.learner.WORKER", showing)
+    made = learning(tmp_path, first=50)
+    made.run.simulation.step(40)
+    made.run.simulation.integrator.setTemperature(T + 50)
+    made.run.simulation.step(10)
+    assert made.learner._worker is not None
+    made.learner._worker.wait(PATIENCE)
+    assert (tmp_path / "made/generator-0001.log").read_text() == f"{T + 50}\n"
+    other = Learner(tmp_path / "made", 10, made.proposals, tmp_path / "frames", SHORT, 50)
+    other.restore_saved(made.learner.saved(), made.run.simulation)
+    assert other._temperature == T + 50
+
+
 def require_taken_over(made: Learning, folder: Path) -> None:
     """A generator was trained from the frames so far, and proposes from the next attempt on."""
     assert (made.learner.replaced, made.learner.failed) == (1, 0)
