@@ -290,7 +290,7 @@ def test_a_methyl_group_turns_in_water(
     move = reporter._move
     assert move.is_moved.tolist() == [False, False]
     assert (move.potential.quick is not None) == is_quick
-    assert move.potential.tied.tolist() == METHYL
+    assert move.potential.tied.atoms.tolist() == METHYL
     x = state_of(simulation)[0]
     assert np.isfinite(x).all()
     pairs, lengths = (
