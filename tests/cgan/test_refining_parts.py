@@ -39,7 +39,7 @@ BOND, STIFF_BOND = 0.15, 2e4  # nm, kJ/mol/nm^2
 ANGLE, STIFF_ANGLE = 1.9, 250.0  # rad, kJ/mol/rad^2
 TURN = 1.5 * KT  # the atom turns with theta to where phi is 2 theta
 FLOW = TrainingSettings(
-    generator="FlowGenerator", steps=40, batch=128, width=16, learning_rate=4e-3, seed=1
+    generator="FlowGenerator", steps=5, batch=128, width=16, learning_rate=4e-3, seed=1
 )
 PART = ZMatrixFeatures.of_part([3])
 # by OpenMM; the rest's own energy varies by thousands of kJ/mol
