@@ -290,6 +290,7 @@ ORDER = [
     "proposals",
     "reporters.frame_reporter",
     "reporters.contexts",
+    "reporters.side_by_side",
     "reporters.bath",
     "reporters.ensembles",
     "reporters.settings",
