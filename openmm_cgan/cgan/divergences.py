@@ -49,11 +49,13 @@ class CountedEnergy:
         self.energy, self.n = energy, 0
 
     def energies_and_gradients(
-        self, positions: np.ndarray, *boxes: np.ndarray
+        self, positions: np.ndarray, boxes: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Those of the energy."""
         self.n += len(positions)
-        return self.energy.energies_and_gradients(positions, *boxes)
+        given = () if boxes is None else (boxes,)  # that of a whole System alone takes them
+        found: tuple[np.ndarray, np.ndarray] = self.energy.energies_and_gradients(positions, *given)
+        return found
 
     def half_log_det(self, positions: Any) -> Any:
         """That of the energy."""

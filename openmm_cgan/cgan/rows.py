@@ -87,7 +87,7 @@ def _rows_of_part(gan: ConditionalGenerator, frames: Frames, topology: Any) -> T
             ' all atoms, FrameReporter(..., atoms="all")'
         )
     whole = frames_of_atoms(frames, np.arange(n_atoms))
-    narrow = frames_to_learn(frames, topology, np.sort(gan.features.encoded_atoms))
+    narrow = frames_to_learn(frames, topology, sorted(gan.features.encoded_atoms.tolist()))
     dataset = Dataset.prepare(narrow, topology, gan.settings, _Known(gan.features))
     held, kept = np.split(dataset.frame, [len(dataset.rows.held_features)])
     cvs, held_cvs = (torch.from_numpy(frames.cvs[of]) for of in (kept, held))
