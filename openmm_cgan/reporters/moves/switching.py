@@ -32,7 +32,8 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
-from openmm_cgan.potentials import global_parameters, masses_of
+from openmm_cgan.constraints import masses_of
+from openmm_cgan.potentials import global_parameters
 from openmm_cgan.reporters.contexts import context_like, follow_parameters
 from openmm_cgan.reporters.moves.steering import SHARE, Steering
 from openmm_cgan.short_reprs import short_repr
