@@ -214,6 +214,7 @@ ORDER = [
     "plumed.bias.reporters",
     "plumed.bias.serials",
     "plumed.bias.watch",
+    "plumed.bias.attachment",
     "plumed.bias.bias",
     "plumed.bias",
     "plumed",

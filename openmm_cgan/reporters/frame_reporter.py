@@ -45,6 +45,10 @@ class Measuring(Protocol):
         """The CVs."""
         ...
 
+    def require_acting(self, simulation: Any) -> None:
+        """Raise if the Simulation does not run under the bias."""
+        ...
+
     def values(self, simulation: Any, state: Any) -> tuple[Any, float]:
         """CVs (n_cvs,) and bias energy [kJ/mol] of a frame."""
         ...
@@ -105,6 +109,8 @@ class FrameReporter:
         before the first step, if ``atoms`` finds none in the topology.
     TypeError
         If ``bias`` is no PlumedBias.
+    RuntimeError
+        Before the first step, if the bias does not act in the Simulation: `require_acting`.
     """
 
     def __init__(
@@ -267,6 +273,7 @@ class FrameReporter:
 
     def _begin(self, simulation: Simulation) -> None:
         """Everything that can be wrong is found here, before the first step."""
+        self._bias.require_acting(simulation)
         self._claim = Claim(self.folder)
         self._require_empty()
         self._keep_box = simulation.system.usesPeriodicBoundaryConditions()

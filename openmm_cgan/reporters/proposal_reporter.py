@@ -204,6 +204,7 @@ class ProposalReporter:
         if self._move is None:
             self._move = self._prepare(simulation, *present_of(simulation))
         if not self._is_begun:
+            self._bias.require_acting(simulation)
             self._is_begun = True
             if self._append and simulation.currentStep > 0:  # else another run begins
                 self._table.cut_after(simulation.currentStep)
@@ -229,9 +230,8 @@ class ProposalReporter:
         rng = np.random.default_rng(seed)
         attempt = self._attempt(move, simulation, state, rng)
         if attempt.positions is not None:
-            velocity_seed = int(rng.integers(1, 2**31 - 1))
-            given = attempt.positions, self._temperature, velocity_seed, attempt.velocities
-            inject(simulation, *given)
+            kept, drawn = attempt.velocities, int(rng.integers(1, 2**31 - 1))
+            inject(simulation, attempt.positions, self._temperature, drawn, kept)
             self._start_segments(move, simulation, attempt, seed)
             if move.watch is not None:
                 move.watch.injected(step, attempt.healed)

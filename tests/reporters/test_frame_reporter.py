@@ -45,6 +45,9 @@ class Height:
     backend = "none"
     text = ""
 
+    def require_acting(self, simulation):
+        pass
+
     def values(self, simulation, state):
         return state.getPositions(asNumpy=True)._value[0, :1], 0.0
 
@@ -243,6 +246,9 @@ def test_values_that_wait_are_those_of_each_frame(tmp_path):
         variables, text, backend, temperature = bias.variables, bias.text, "x", 300.0
         static = False
 
+        def require_acting(self, simulation):
+            pass
+
         def values(self, simulation, state):
             asked.append(simulation.currentStep)
             return bias.values(simulation, state)
@@ -383,8 +389,9 @@ def test_a_selection_is_looked_at_as_soon_as_it_can_be(tmp_path):
     reporter.close()
     assert read_frames(tmp_path / "frames").atoms.tolist() == [8, 10]
     assert app.PDBFile(str(tmp_path / "frames" / "atoms.pdb")).topology.getNumAtoms() == 2
-    other = FrameReporter(tmp_path / "frames", 10, bias, append=True)
-    again = make_alanine()
+    other_bias = PlumedBias(bias.text)
+    again = make_alanine(other_bias)
+    other = FrameReporter(tmp_path / "frames", 10, other_bias, append=True)
     again.reporters.append(other)
     with pytest.raises(ValueError, match=r"written of 2 atoms, .* writes 22 others"):
         again.step(10)

@@ -386,7 +386,7 @@ class LikeThePlugin(PlumedBias):
         made = super().add_to(system)
         force = openmm.PythonForce(update)
         force.setForceGroup(next(iter(self.force_groups())))
-        self._presence._forces.append(force)  # as if the backend had made it
+        self._attachment._presence._forces.append(force)  # as if the backend had made it
         system.addForce(force)
         return [*made, force]
 
