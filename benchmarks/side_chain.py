@@ -33,7 +33,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import openmm
@@ -54,11 +54,11 @@ from proteins import implicit, trpzip2
 from provenance import in_words, provenance
 from scipy.stats import chi2
 
-from openmm_cgan import ConditionalGAN, ProposalReporter
+from openmm_cgan import GAS_CONSTANT, ConditionalGAN, ProposalReporter
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.free_energy.samples import statistical_inefficiency
 from openmm_cgan.reporters.contexts import present_of
-from openmm_cgan.reporters.moves import Asked, LocalMove, Start
+from openmm_cgan.reporters.moves import MOVES, Asked, LocalMove, Start, SteeredMove
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.states import positions_of, velocities_of
 from openmm_cgan.testsystems import Molecule, torsion
@@ -152,6 +152,7 @@ def stretch(
             simulation.context.setVelocities(before["velocities"])
     table = folder / f"{k:03d}.csv"
     if way.mode:
+        Turning.chi1, Turning.tried = peptide.chi1, []
         simulation.reporters.append(way.reporter(table, flow, bias, k + 1))
     chi1, frames, boxes, begun = [], [], [], time.process_time()
     for i in range(way.steps // EVERY):
@@ -164,11 +165,52 @@ def stretch(
     record = {"seconds": time.process_time() - begun, "steps": way.steps, "chi1": chi1}
     if way.mode:
         record |= of_table(table)
+    if way.mode == "steered":
+        record["tried"] = Turning.tried
     else:
         np.savez(folder / f"{k:03d}-frames.npz", x=np.array(frames), box=np.array(boxes))
     keep(simulation, folder / f"{k:03d}.npz")
     bias.close()
     write_atomically(done, json.dumps(record))
+
+
+class Turning(SteeredMove):
+    """Remembers of each switch the rotamers at both ends, and how likely it was accepted."""
+
+    chi1: ClassVar[tuple[int, ...]]
+    tried: ClassVar[list[tuple[int, int, float]]]
+
+    def attempt(self, positions: NDArray, *given: Any) -> Any:
+        self.end = None
+        made = super().attempt(positions, *given)
+        if self.end is not None:
+            ends = thirds(np.array([torsion(x, self.chi1) for x in (positions, self.end)]))
+            likely = float(np.exp(-max(0.0, self.last_cost) / self.kT))
+            self.tried.append((*ends.argmax(axis=1).tolist(), likely))
+        return made
+
+    def _log_ratio(self, switched: Any, *given: Any) -> Any:
+        self.end = switched.positions
+        return super()._log_ratio(switched, *given)
+
+
+MOVES["steered"] = Turning
+
+
+def of_switches(tried: NDArray[np.float64], evaluations: float) -> dict[str, Any]:
+    """How likely switches (n, 3) were accepted, those to another rotamer by themselves."""
+    turned = tried[:, 0] != tried[:, 1]
+    changes = tried[:, 2] * turned
+    error = changes.std() * np.sqrt(len(tried))
+    cost = -GAS_CONSTANT * TEMPERATURE * np.log(np.maximum(tried[:, 2], 1e-300))
+    return {
+        "switches": len(tried), "to another rotamer": int(turned.sum()),
+        "accepted, probability": float(tried[:, 2].mean()),
+        "of those to another": float(tried[turned, 2].mean()) if turned.any() else None,
+        "median cost of those [kJ/mol]": float(np.median(cost[turned])) if turned.any() else None,
+        "changes expected in 1e5 evaluations": float(changes.sum() / evaluations * 1e5),
+        "its standard error": float(error / evaluations * 1e5),
+    }  # fmt: skip
 
 
 def of_table(table: Path) -> dict[str, float]:
@@ -208,6 +250,8 @@ def of_stretches(folder: Path) -> dict[str, Any]:
         else "not enough",
         "changes in a processor minute": changes / total["seconds"] * 60,
     }
+    if "tried" in records[0]:
+        found |= of_switches(np.concatenate([r["tried"] for r in records]), evaluations)
     if "moves" in total:
         found["share accepted"] = total["accepted"] / total["moves"]
         found["effective candidates"] = float(np.mean([r["effective"] for r in records]))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openmm
 from numpy.typing import NDArray
 
 from openmm_cgan.proposals import GridConditions
@@ -23,11 +24,16 @@ UNEVEN = np.exp(2 * np.sin(np.linspace(-2.8, 2.8, 10)))  # how often cells of a 
 
 
 def steered_move(
-    case: Case, folder: Path, step: float = COARSE, kind: Any = None, **settings: Any
+    case: Case,
+    folder: Path,
+    step: float = COARSE,
+    kind: Any = chain_flow,
+    system: openmm.System | None = None,
+    **settings: Any,
 ) -> SteeredMove:
-    """A move of a flow of a chain, or of a kind of generator of its last atom."""
+    """A move of a flow of a chain, or of another kind of generator, in its System or another."""
     text = INPUTS[case.cv] + (case.bias or f"PRINT ARG={case.cv} FILE=C\n")
-    run = make_run(folder, text, case.chain)
+    run = make_run(folder, text, case.chain, system)
     run.simulation.integrator.setStepSize(step)
     conditions: Any = "uniform"
     if case.grid:
@@ -36,8 +42,7 @@ def steered_move(
         "switching_steps": 10, "switching_timestep": step, "steering_kappa": 60.0,
         "conditions": conditions, **settings,
     }  # fmt: skip
-    variables = run.bias.variables
-    flow = kind(case.chain, variables) if kind else chain_flow(case.chain, variables, noise=0.015)
+    flow = kind(case.chain, run.bias.variables)
     asked = Asked(flow, run.bias, "uniform", ProposalSettings(**given), 20)
     assert SteeredMove.refusal(asked) is None
     assert SteeredMove.refusal_in(asked, run.simulation) is None
@@ -76,9 +81,9 @@ class LastUniform:
 
 
 class Watched:
-    """The moves of a SteeredMove, each term of them kept as it comes along."""
+    """The moves of a SteeredMove, each term of them kept as it comes along, work if asked for."""
 
-    def __init__(self, move: SteeredMove) -> None:
+    def __init__(self, move: SteeredMove, is_worked: bool = True) -> None:
         self.move, self._densities, self._works = move, list[float](), list[float]()
         self._switched: Switched | None = None
         switching, targets = move.switching, move.targets
@@ -103,7 +108,8 @@ class Watched:
             self._works.append(self._work(steering, here, share))
 
         switching.made, targets.log_density = remembered, kept
-        switching._integrator = types.SimpleNamespace(step=step)
+        if is_worked:
+            switching._integrator = types.SimpleNamespace(step=step)
 
     def _work(self, steering: Steering, here: NDArray, share: float) -> float:
         """Of the force when its places go on by a step, where the coordinates are."""

@@ -3,13 +3,16 @@
 import math
 
 import numpy as np
+import openmm
 from numpy.typing import NDArray
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.testsystems import Chain
 from tests.cases.chain_end import ChainEnd
-from tests.cases.chain_sampler import KAPPA, von_mises
+from tests.cases.chain_sampler import KAPPA, internal_of, von_mises
 
-STEEP = 4.0  # rad of the torsion's centre for a rad of the angle that it is told
+CENTRE = 0.5  # rad: far from where the torsion is mostly
+STEEP = -5.0  # rad of the torsion's centre for a rad of the angle that it is told
 
 
 class EndTorsion:
@@ -22,7 +25,7 @@ class EndTorsion:
         self.folds = np.ones(1, dtype=np.int64)
 
     def _centres(self, cvs: NDArray) -> NDArray:
-        return -1.0 + STEEP * (cvs[:, 0] - self._angle)
+        return CENTRE + STEEP * (cvs[:, 0] - self._angle)
 
     def draw(self, cvs: NDArray, kept: NDArray, seed: int) -> NDArray:
         rng = np.random.default_rng(seed)
@@ -40,3 +43,23 @@ class TurningEnd(ChainEnd):
 
     def torsion_map(self) -> EndTorsion:
         return EndTorsion(self.chain)
+
+
+def coupled(chain: Chain, strength: float) -> openmm.System:
+    """A chain whose first angle leans to one side or the other as its torsion does."""
+    made = openmm.CustomCompoundBondForce(
+        4, f"{strength}*sin(dihedral(p1,p2,p3,p4))*sin(3*(angle(p1,p2,p3) - {chain.angle}))"
+    )
+    made.addBond([0, 1, 2, 3], [])
+    system = chain.system()
+    system.addForce(made)
+    return system
+
+
+def coupled_samples(chain: Chain, strength: float, n: int, temperature: float) -> NDArray:
+    """Exact samples (n, 4, 3) of it, by rejection: the coupling is bounded."""
+    x = chain.sample(40 * n, temperature, seed=5)
+    c, kT = internal_of(x), GAS_CONSTANT * temperature
+    energy = strength * np.sin(c["phi"]) * np.sin(3 * (c["theta0"] - chain.angle))
+    taken = np.random.default_rng(6).random(len(x)) < np.exp(-(energy + strength) / kT)
+    return x[taken][:n]

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import openmm
 import pytest
-from openmm import app
+from openmm import app, unit
 
 from openmm_cgan.cgan import ConditionalGenerator, TrainingSettings
 from openmm_cgan.frames import Frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import GridConditions
 from openmm_cgan.reporters import Learner, ProposalReporter
-from openmm_cgan.reporters.moves import Asked, Start, SteeredMove, possible_moves, switching
+from openmm_cgan.reporters.moves import Asked, Start, SteeredMove, possible_moves
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, Chain, alanine_dipeptide
 from tests.cases.chain_flow import chain_flow
@@ -43,7 +43,7 @@ def where_the_wells_are(chain: Chain, bias: PlumedBias) -> ProposalSettings:
     middles = np.linspace(-np.pi, np.pi, 30, endpoint=False) + np.pi / 30
     density = chain.torsion_density(middles, T)
     conditions = GridConditions(density, [(-np.pi, np.pi)], bias.variables)
-    return ProposalSettings(switching_steps=120, conditions=conditions)
+    return ProposalSettings(switching_steps=120, switching_timestep=0.004, conditions=conditions)
 
 
 def state_of(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -128,24 +128,26 @@ def test_after_a_refused_move_the_run_goes_on_bit_for_bit(tmp_path: Path) -> Non
         np.testing.assert_array_equal(one, other)
 
 
-def test_what_is_not_finite_is_refused_and_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(switching, "context_like", _with_long_steps(switching.context_like))
+def test_what_is_not_finite_is_refused_and_counted(tmp_path: Path) -> None:
     run = make_run(tmp_path, PHI)
-    reporter = steered(run, tmp_path / "p.csv")
+    settings = dataclasses.replace(QUICK, switching_timestep=10 * unit.picosecond)
+    reporter = steered(run, tmp_path / "p.csv", settings=settings)
     run.simulation.step(30)
     assert reporter.counts() == {"accepted": 0, "kept current: energy not finite": 3}
     assert reporter.candidate_counts() == {"accepted": 0, "energy not finite": 3}
 
 
-def _with_long_steps(context_like: Any) -> Any:
-    def made(*given: Any) -> openmm.Context:
-        context = context_like(*given)
-        context.getIntegrator().setStepSize(10.0)
-        return context
-
-    return made
+def test_steps_are_those_of_the_run_but_not_longer_than_two_femtoseconds(tmp_path: Path) -> None:
+    found = []
+    for k, (step, asked) in enumerate([(0.001, None), (0.004, None), (0.004, 0.003)]):
+        run = make_run(tmp_path / str(k), PHI)
+        run.simulation.integrator.setStepSize(step)
+        settings = dataclasses.replace(QUICK, switching_timestep=asked, switching_steps=2)
+        reporter = steered(run, tmp_path / f"{k}.csv", settings=settings)
+        run.simulation.step(10)
+        move: Any = reporter._move
+        found.append(move.switching.context.getIntegrator().getStepSize()._value)
+    assert found == [0.001, 0.002, 0.003]
 
 
 def test_temperature_and_sampler_may_change(tmp_path: Path) -> None:
@@ -201,6 +203,7 @@ def _unknown(cvs: Any) -> Any:
     ("settings", "message"),
     [
         ({"switching_steps": 0}, "switching_steps is 0"),
+        ({"switching_timestep": 0.0}, "switching_timestep"),
         ({"steering_kappa": -1.0}, "steering_kappa is -1.0; expected a positive number"),
         ({"steering_kappa": (300.0, 200.0)}, "expected one number"),
     ],

@@ -4,24 +4,33 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import openmm
 from numpy.typing import NDArray
 from scipy import stats
 
-from openmm_cgan.testsystems import Chain
+from openmm_cgan.reporters.moves import SteeredMove
+from openmm_cgan.reporters.moves.exact import OUTSIDE_CONDITIONS
+from openmm_cgan.rotors import turns_heavy_atoms
+from openmm_cgan.testsystems import Chain, valine_dipeptide
 from tests.cases.chain_sampler import internal_of
 from tests.cases.chain_targets import KT, RIGHT, WRONG, Case, T
 from tests.cases.steered_chains import Term, Watched, steered_move
-from tests.cases.steered_end import TurningEnd
+from tests.cases.steered_end import EndTorsion, TurningEnd, coupled, coupled_samples
 
-TILTED = Chain(barrier=1.0, tilt=3.0)
+TILTED, STRENGTH = Chain(barrier=1.0, tilt=3.0), 12.0
+
+
+def part_move(folder: Path, n_steps: int, system: openmm.System) -> SteeredMove:
+    case = Case(TILTED, "theta")
+    return steered_move(case, folder, 0.01, TurningEnd, system, switching_steps=n_steps)
 
 
 def functions_of(x: NDArray) -> NDArray:
-    """Of the torsion that is led and the angle that is not: (n, 6) of configurations (n, 4, 3)."""
+    """(n, 5) of configurations (n, 4, 3): the torsion that is led, the angle that is not, both."""
     c = internal_of(x)
-    phi, theta = c["phi"], c["theta0"] - TILTED.angle
-    turns = [f(phi) for f in (np.cos, np.sin)]
-    return np.stack([*turns, theta, *(theta * f for f in turns), c["theta1"]], axis=1)
+    phi, theta = c["phi"], c["theta0"]
+    together = EndTorsion(TILTED).log_prob(phi[:, None], theta[:, None])[:, 0]
+    return np.stack([np.cos(phi), np.sin(phi), theta, theta * np.sin(phi), together], axis=1)
 
 
 def balance(x: NDArray, terms: list[Term], log_ratio: Callable[[Term], float]) -> float:
@@ -30,7 +39,7 @@ def balance(x: NDArray, terms: list[Term], log_ratio: Callable[[Term], float]) -
     ends = np.array([term.end for term in terms])
     changes = likely[:, None] * (functions_of(ends) - functions_of(x))
     mean, covariance = changes.mean(axis=0), np.cov(changes.T) / len(x)
-    return float(stats.chi2(6).sf(mean @ np.linalg.solve(covariance, mean)))
+    return float(stats.chi2(5).sf(mean @ np.linalg.solve(covariance, mean)))
 
 
 def whole(t: Term) -> float:
@@ -45,9 +54,9 @@ LEFT_OUT: dict[str, Callable[[Term], float]] = {
 
 
 def test_moves_of_a_part_are_balanced_and_not_with_a_term_left_out(tmp_path: Path) -> None:
-    x = TILTED.sample(600, T, seed=5)
-    move = steered_move(Case(TILTED, "theta"), tmp_path, 0.008, TurningEnd, switching_steps=12)
-    watched, rng = Watched(move), np.random.default_rng(7)
+    x, system = coupled_samples(TILTED, STRENGTH, 600, T), coupled(TILTED, STRENGTH)
+    move = part_move(tmp_path, 60, system)
+    watched, rng = Watched(move, is_worked=False), np.random.default_rng(7)
     terms = [term for one in x if (term := watched.tried(one, rng)) is not None]
     assert len(terms) == len(x)
     for term in terms:
@@ -59,12 +68,27 @@ def test_moves_of_a_part_are_balanced_and_not_with_a_term_left_out(tmp_path: Pat
 
 
 def test_from_where_nothing_was_trained_nothing_is_moved(tmp_path: Path) -> None:
-    move = steered_move(Case(TILTED, "theta"), tmp_path, 0.008, TurningEnd, switching_steps=12)
+    move = part_move(tmp_path, 20, TILTED.system())
     x, rng = TILTED.sample(50, T, seed=5), np.random.default_rng(7)
     theta = internal_of(x)["theta0"]
     inside, outside = (x[np.argsort(theta)[k]] for k in (0, -1))
     move.targets._trained.cv_range[:] = [0.0, np.median(theta)]
     move.targets._trained._widths[:] = np.median(theta)
-    assert move.attempt(outside, None, rng).reason == "kept current: not among the conditions"
+    assert move.attempt(outside, None, rng).reason == f"kept current: {OUTSIDE_CONDITIONS}"
     reasons = {move.attempt(inside, None, rng).reason for _ in range(20)}
-    assert "kept current: not among the conditions" in reasons, "it is met no more than left"
+    assert f"kept current: {OUTSIDE_CONDITIONS}" in reasons, "it is met no more than left"
+
+
+def test_of_a_side_chain_only_what_turns_heavy_atoms_is_led() -> None:
+    molecule = valine_dipeptide()
+    names = [(atom.residue.name, atom.name) for atom in molecule.topology.atoms()]
+    chi1, methyl, phi = (
+        [names.index(("VAL", name)) for name in row]
+        for row in (
+            ["CG1", "CB", "CA", "N"],
+            ["HG11", "CG1", "CB", "CA"],
+            ["CB", "CA", "N", "H"],
+        )
+    )
+    found = turns_heavy_atoms(molecule.topology, np.array([chi1, methyl, phi, methyl[::-1]]))
+    assert found.tolist() == [True, False, True, False]

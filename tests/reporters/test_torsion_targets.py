@@ -130,6 +130,26 @@ def test_torsions_are_those_of_the_atoms_named(sampler: Any) -> None:
     np.testing.assert_allclose(found.ways(drawn, found.values(x)), 0.0, atol=1e-5)
 
 
+def test_cvs_that_the_part_does_not_move_are_conditions_as_they_stand(sampler: Any) -> None:
+    targets = TorsionTargets(sampler, is_moved=np.array([True, False]))
+    torsions, rng = np.array([0.3, -1.2, 2.0, 0.7]), np.random.default_rng(6)
+    found = []
+    for d in (0.35, 0.55):
+        here = np.array([9.0, d])  # the first is a torsion that is drawn, whatever it is here
+        _, condition = targets.drawn(torsions, here, rng)
+        assert condition[1] == d
+        each = sampler.made.log_prob(torsions[None], np.array([[torsions[0] * -1, d]]))[0]
+        found.append(targets.log_density(torsions, here))
+        assert found[-1] == pytest.approx(each[[1, 3]].sum() - np.log(2 * np.pi), abs=1e-9)
+    assert abs(np.diff(found)) > 1e-3
+    beyond = np.array([0.0, 0.61])
+    assert not targets.can_be_drawn(torsions, beyond)
+    assert targets.log_density(torsions, beyond) == -np.inf
+    both = UniformConditions(sampler.cv_range, sampler.variables)
+    with pytest.raises(ValueError, match=r"of 2 CVs; expected those .* move, \['phi'\]"):
+        TorsionTargets(sampler, both, is_moved=np.array([True, False]))
+
+
 def test_given_conditions_are_of_torsions_or_of_others(sampler: Any) -> None:
     given = UniformConditions(sampler.cv_range, sampler.variables)
     with pytest.raises(ValueError, match=r"\['phi'\] are torsions of the generator and others"):
