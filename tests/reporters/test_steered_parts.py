@@ -12,6 +12,7 @@ from openmm_cgan.reporters.moves import SteeredMove
 from openmm_cgan.reporters.moves.exact import OUTSIDE_CONDITIONS
 from openmm_cgan.rotors import turns_heavy_atoms
 from openmm_cgan.testsystems import Chain, valine_dipeptide
+from tests.cases.chain_flow import chain_flow
 from tests.cases.chain_sampler import internal_of
 from tests.cases.chain_targets import KT, RIGHT, WRONG, Case, T
 from tests.cases.steered_chains import Term, Watched, steered_move
@@ -92,3 +93,10 @@ def test_of_a_side_chain_only_what_turns_heavy_atoms_is_led() -> None:
     )
     found = turns_heavy_atoms(molecule.topology, np.array([chi1, methyl, phi, methyl[::-1]]))
     assert found.tolist() == [True, False, True, False]
+
+
+def test_a_whole_molecule_does_not_take_the_place_of_a_part(tmp_path: Path) -> None:
+    variables = part_move(tmp_path, 10, TILTED.system()).bias.variables
+    part, whole_chain = TurningEnd(TILTED, variables), chain_flow(TILTED, variables)
+    assert SteeredMove.why_not_replaced(whole_chain, part) == "it makes other atoms"
+    assert SteeredMove.why_not_replaced(part, part) == ""

@@ -161,6 +161,8 @@ class SteeredMove:
         """Why a sampler cannot take the place of the one there is; empty if it can."""
         if not isinstance(new, TorsionSampler):
             return f"{type(new).__name__} has no torsion_map"
+        if not np.array_equal(np.sort(new.atoms), np.sort(np.asarray(now.atoms))):
+            return "it makes other atoms"
         return ""
 
     def replace_sampler(self, sampler: Sampler) -> None:
