@@ -16,6 +16,7 @@ from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import GridConditions
 from openmm_cgan.reporters import Learner, ProposalReporter
 from openmm_cgan.reporters.moves import Asked, Start, SteeredMove, possible_moves
+from openmm_cgan.reporters.moves.steering import Steering
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, Chain, alanine_dipeptide
 from tests.cases.chain_flow import chain_flow
@@ -280,17 +281,28 @@ def test_a_dipeptide_is_led_and_its_methyl_groups_are_not(tmp_path: Path) -> Non
     move = SteeredMove.prepare(asked, start)
     simulation.step(200)
     here = simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
-    led, every = [], move.targets.rows.tolist()
-    assert sorted(move.steering.rows.tolist()) == sorted(every[:2]), "methyl groups are free"
+    led, rows = [], move.targets.rows.tolist()
+    assert sorted(move.steering.rows.tolist()) == sorted(rows[:2]), "methyl groups are free"
     remembered = move.switching.made
 
     def made_and_kept(*given: Any) -> Any:
         led.append((given[3], remembered(*given)))
         return led[-1][1]
 
-    move.switching.made = made_and_kept
+    asked_of, log_density = [], move.targets.log_density
+
+    def density_and_kept(torsions: np.ndarray, cvs: np.ndarray) -> float:
+        asked_of.append(torsions)
+        return log_density(torsions, cvs)
+
+    move.switching.made, move.targets.log_density = made_and_kept, density_and_kept
     for _ in range(2):
         move.attempt(here, None, rng)
+    every, is_free = Steering(move.targets.rows, 1.0), ~move.targets.is_drawn
+    there = [switched.positions for _, switched in led]
+    for torsions, x in zip(asked_of, [there[0], here, there[1], here], strict=True):
+        # methyl groups as they stand where a move begins: back from its end, there from here
+        np.testing.assert_allclose(torsions[is_free], every.values(x)[is_free])
     for places, switched in led:
         found = move.steering.values(switched.positions)
         assert np.abs(move.steering.ways(places, found)).max() < 0.6
