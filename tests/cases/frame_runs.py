@@ -25,6 +25,9 @@ class PhiPsi:
     backend = "none"
     text = "# nothing\n"
 
+    def require_acting(self, simulation):
+        pass
+
     def values(self, simulation, state):
         positions = state.getPositions(asNumpy=True)._value
         cvs = np.array([torsion(positions, atoms) for atoms in (PHI_ATOMS, PSI_ATOMS)])

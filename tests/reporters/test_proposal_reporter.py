@@ -386,7 +386,7 @@ class LikeThePlugin(PlumedBias):
         made = super().add_to(system)
         force = openmm.PythonForce(update)
         force.setForceGroup(next(iter(self.force_groups())))
-        self._presence._forces.append(force)  # as if the backend had made it
+        self._attachment._presence._forces.append(force)  # as if the backend had made it
         system.addForce(force)
         return [*made, force]
 
@@ -774,7 +774,11 @@ def test_atoms_that_are_held_in_place_are_not_moved(tmp_path: Path) -> None:
     while molecule.system.getNumConstraints():
         molecule.system.removeConstraint(0)
     molecule.system.setParticleMass(4, 0.0)
-    with pytest.raises(ValueError, match=r"atoms \[4\] have mass 0"):
+    with pytest.raises(ValueError, match=r"atoms \[4\] have mass 0.*train .* of the others"):
+        proposing(tmp_path, molecule)
+    for atom in range(10):
+        molecule.system.setParticleMass(atom, 0.0)
+    with pytest.raises(ValueError, match=r"atoms \[0, 1, .* 7\] and 2 others have mass 0"):
         proposing(tmp_path, molecule)
 
 

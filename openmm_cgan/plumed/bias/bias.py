@@ -25,16 +25,15 @@ from openmm_cgan.plumed.backends import (
     refuse,
     variables_to_read,
 )
-from openmm_cgan.plumed.bias.presence import Presence, free_force_group, require_no_foreign
-from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
+from openmm_cgan.plumed.bias.attachment import Attachment
+from openmm_cgan.plumed.bias.reporters import tell_energy
 from openmm_cgan.plumed.bias.serials import topology_beside
-from openmm_cgan.plumed.bias.watch import RunWatch, require_felt, with_temperature
+from openmm_cgan.plumed.bias.watch import with_temperature
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
-from openmm_cgan.plumed.libplumed.statements import restrained_text
+from openmm_cgan.plumed.libplumed.statements import has_biases, restrained_text
 from openmm_cgan.plumed.native.backend import NativeBackend
 from openmm_cgan.quantities import kelvin, nanometers, numbers_of, positions_in_nm, timestep_of
 from openmm_cgan.states import positions_and_box
-from openmm_cgan.stepping import around_steps
 
 if TYPE_CHECKING:
     from openmm.app import Simulation, Topology
@@ -73,8 +72,6 @@ class PlumedBias:
         [K]
     text : str
         The input.
-    simulation : openmm.app.Simulation or None
-        That it is attached to.
 
     Raises
     ------
@@ -112,10 +109,13 @@ class PlumedBias:
         self.backend = choose_backend(backend, refusal, self._input)
         self._asked, self._moves = backend, False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
-        self._presence: Presence | None = None  # in a System
-        self._reporter: UpdateReporter | None = None
-        self.simulation: Simulation | None = None
+        self._attachment = Attachment()
         self._claims: list[Claim] = []  # of the files of a saved run, until they are open
+
+    @property
+    def simulation(self) -> Simulation | None:
+        """That it is attached to."""
+        return self._attachment.simulation
 
     @property
     def static(self) -> bool:
@@ -184,14 +184,10 @@ class PlumedBias:
         RuntimeError
             If this bias is in a System already, or no group is free.
         """
-        if self._presence is not None:
-            raise RuntimeError("this PlumedBias is in a System already; make another for this one")
+        self._attachment.require_none()
         self._engine.check(system.getNumParticles())
         self._settle_backend(system)
-        group = free_force_group(system, force_group)
-        forces = self._engine.forces(system)
-        self._presence = Presence(forces, system, group, self._moves, not self.static)
-        return forces
+        return list(self._attachment.add(self._engine, system, force_group, self._moves))
 
     def _settle_backend(self, system: openmm.System) -> None:
         """Go over to PLUMED itself where this System has something that native can not do."""
@@ -202,7 +198,7 @@ class PlumedBias:
 
     def force_groups(self) -> set[int]:
         """The force groups of the bias in its System, as they are now."""
-        return set() if self._presence is None else self._presence.groups
+        return self._attachment.groups
 
     def attach(self, simulation: Simulation, checkpoint: str | Path | None = None) -> None:
         """Let the bias act between the steps of a Simulation: lay hills, write COLVAR.
@@ -233,24 +229,27 @@ class PlumedBias:
         self._begin(simulation, self.restart)  # the earlier run has written this step already
 
     def _require_attachable(self, simulation: Simulation) -> None:
-        if self._presence is None:
-            require_no_foreign(simulation.system)
-            raise RuntimeError("call bias.add_to(system) before Simulation(...), then attach")
-        if self._reporter is not None:
-            raise RuntimeError("attached already: each Simulation takes its own System and bias")
-        self._presence.require_in(simulation)
-        self._presence.require_own_groups()
-        require_felt(simulation.integrator, self.force_groups())
+        self._attachment.require_attachable(simulation)
         self.temperature = with_temperature(self._engine, simulation)
 
     def _begin(self, simulation: Simulation, begun: bool) -> None:
         """Act from now on; the step where the Simulation stands may have been updated before."""
-        self._engine.upload(simulation.context)
-        self._reporter = UpdateReporter(self._engine, begun, groups := self.force_groups())
-        self.simulation = simulation
-        simulation.reporters.append(self._reporter)
-        run_watch = RunWatch(simulation, self._reporter, groups, self.temperature)
-        around_steps(simulation, before=run_watch.look, after=self._engine.flush)
+        self._attachment.begin(self._engine, simulation, begun, self.temperature)
+
+    def require_acting(self, simulation: Simulation) -> None:
+        """Check that a Simulation runs under this bias, so that its frames are weighed rightly.
+
+        An input that only measures acts nowhere, and may be used anywhere.
+
+        Raises
+        ------
+        RuntimeError
+            If the bias is not in the Context, or must be attached to this Simulation and is not.
+        ValueError
+            If the integrator does not feel it.
+        """
+        if has_biases(self._input.followed):
+            self._attachment.require_acting(simulation, changes=not self.static)
 
     # ---- with a checkpoint
 
@@ -313,8 +312,8 @@ class PlumedBias:
         step = simulation.currentStep
         periodic = simulation.system.usesPeriodicBoundaryConditions()
         positions, box = positions_and_box(state, periodic)
-        if self._reporter is not None and self._reporter.has_seen(step, positions):
-            return self._reporter.values, self._reporter.energy
+        if (seen := self._attachment.seen(step, positions)) is not None:
+            return seen
         tell_energy(self._engine, simulation, self.force_groups())
         return self._engine.evaluate(positions, box, step)
 
@@ -396,5 +395,6 @@ class PlumedBias:
 
     def close(self) -> None:
         """Close the files of the input."""
+        self._attachment.end()
         self._engine.close()
         self._claims.clear()

@@ -30,6 +30,8 @@ class UpdateReporter:
         Whether the step that the run stands at has been updated before.
     groups : set of int
         Force groups of the bias.
+    step : int
+        Where the run stands.
 
     Attributes
     ----------
@@ -39,13 +41,14 @@ class UpdateReporter:
         The bias then [kJ/mol].
     """
 
-    def __init__(self, engine: Backend, begun: bool, groups: set[int]) -> None:
+    def __init__(self, engine: Backend, begun: bool, groups: set[int], step: int) -> None:
         self._engine = engine
         self._groups = groups
         self._begun, self._looked = begun, False
         self._step = -1
         self._last = 0  # the step that the Simulation was last seen at
-        self._due: int | None = None  # the next at which there is something to do
+        # the next step at which there is something to do
+        self._due = self._next_due(step) if begun or not engine.strides else step
         self._positions = np.empty(0)
         self.values = np.empty(0)
         self.energy = math.nan
@@ -88,9 +91,13 @@ class UpdateReporter:
             self._engine.resume(*positions_and_box(state, periodic), simulation.currentStep)
         self._looked = True
         step = simulation.currentStep
-        wait = min((stride - step % stride for stride in self._engine.strides), default=0)
-        self._due = step + wait if wait else None
+        self._due = self._next_due(step)
+        wait = 0 if self._due is None else self._due - step
         return {"steps": wait, "periodic": False, "include": ["positions"]}
+
+    def _next_due(self, step: int) -> int | None:
+        waits = [stride - step % stride for stride in self._engine.strides]
+        return step + min(waits) if waits else None
 
     def _require_number(self, simulation: Simulation) -> None:
         """Raise ValueError where the bias is no number, as of log(phi) at a negative phi."""
@@ -109,18 +116,25 @@ class UpdateReporter:
     def _follow(self, simulation: Simulation) -> None:
         """See where a Simulation stands since it was last seen."""
         self.require_not_back(simulation)
+        self.tell_left_out(simulation)
+        self._last = simulation.currentStep
+
+    def tell_left_out(self, simulation: Simulation) -> None:
+        """Say in the log where a Simulation has gone on by other ways than `simulation.step`."""
         now = simulation.currentStep
-        if self._due is not None and now > self._due:
-            log.warning(
-                "the integrator has gone from step %d to %d without simulation.step: the bias has "
-                "not acted in between, where step %d was due",
-                self._last, now, self._due,
-            )  # fmt: skip
-        self._last = now
+        if self._due is None or now <= self._due:
+            return
+        log.warning(
+            "the run has come to step %d without simulation.step, by integrator.step or a state "
+            "that was loaded: nothing was laid, moved or written from step %d on, which was due",
+            now, self._due,
+        )  # fmt: skip
+        self._due = None
 
     def report(self, simulation: Simulation, state: openmm.State) -> None:
         self._last = simulation.currentStep
         self._update(simulation, state)
+        self._due = self._next_due(self._last)
 
     def _update(self, simulation: Simulation, state: openmm.State) -> None:
         positions, box = positions_and_box(

@@ -48,6 +48,11 @@ def only_variables(statements: Sequence[Statement]) -> list[Statement]:
     return [s for s in statements if s.action not in BIASES | OUTPUTS]
 
 
+def has_biases(statements: Sequence[Statement]) -> bool:
+    """Whether any of them biases."""
+    return any(statement.action in BIASES for statement in statements)
+
+
 def arguments_of_biases(statements: Sequence[Statement]) -> tuple[str, ...]:
     """Arguments of the biases, each once, in order; of PRINT where there is no bias.
 

@@ -232,7 +232,23 @@ def test_steps_behind_the_back_of_the_simulation_are_said(tmp_path, caplog):
     simulation.step(10)
     simulation.integrator.step(25)
     simulation.step(5)
-    assert "from step 10 to 35 without simulation.step" in caplog.text
+    assert "come to step 35 without simulation.step" in caplog.text
+    assert "from step 20 on" in caplog.text
+
+
+@pytest.mark.parametrize("ends_so", [False, True])
+def test_steps_behind_the_back_of_a_simulation_that_has_made_none_are_said(
+    ends_so, tmp_path, caplog
+):
+    bias = PlumedBias(METAD, temperature=300, directory=tmp_path)
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    simulation.integrator.step(25)
+    if not ends_so:
+        simulation.step(5)
+    bias.close()
+    assert caplog.text.count("come to step 25 without simulation.step") == 1
+    assert "from step 0 on" in caplog.text
 
 
 def test_a_system_read_back_from_xml_is_refused_with_what_to_do(caplog):

@@ -1,0 +1,129 @@
+"""Where a bias is: its forces in a System, and the Simulation that it is attached to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+
+from openmm_cgan.plumed.backends import Backend
+from openmm_cgan.plumed.bias.presence import Presence, free_force_group, require_no_foreign
+from openmm_cgan.plumed.bias.reporters import UpdateReporter
+from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
+from openmm_cgan.stepping import around_steps
+
+if TYPE_CHECKING:
+    from openmm.app import Simulation
+
+
+class Attachment:
+    """The place of one bias, which is in nothing at first.
+
+    Attributes
+    ----------
+    simulation : openmm.app.Simulation or None
+        That it is attached to.
+    """
+
+    def __init__(self) -> None:
+        self._presence: Presence | None = None
+        self._reporter: UpdateReporter | None = None
+        self.simulation: Simulation | None = None
+
+    @property
+    def groups(self) -> set[int]:
+        """Force groups of the bias in its System, as they are now."""
+        return set() if self._presence is None else self._presence.groups
+
+    def require_none(self) -> None:
+        """Raise RuntimeError if it is in a System."""
+        if self._presence is not None:
+            raise RuntimeError("this PlumedBias is in a System already; make another for this one")
+
+    def add(
+        self,
+        engine: Backend,
+        system: openmm.System,
+        force_group: int | None,
+        to_a_copy: bool,
+    ) -> Sequence[openmm.Force]:
+        """Put its forces into a System; see `Presence`."""
+        group = free_force_group(system, force_group)
+        forces = engine.forces(system)
+        changes = to_a_copy or not engine.static
+        self._presence = Presence(forces, system, group, to_a_copy, changes)
+        return forces
+
+    def require_attachable(self, simulation: Simulation) -> None:
+        """Raise where it can not be attached to a Simulation; see `PlumedBias.attach`."""
+        if self._reporter is not None:
+            raise RuntimeError("attached already: each Simulation takes its own System and bias")
+        self._require_in(simulation)
+
+    def require_acting(self, simulation: Simulation, changes: bool) -> None:
+        """Raise where a Simulation does not run under it; see `PlumedBias.require_acting`.
+
+        Parameters
+        ----------
+        simulation : openmm.app.Simulation
+        changes : bool
+            Whether it must be attached to act as it should.
+        """
+        if self.simulation is simulation:
+            return  # and watched since
+        if changes and self.simulation is not None:
+            raise RuntimeError(
+                "the bias is attached to another Simulation: what it lays or moves there does not "
+                "act in this one. Each takes its own System and PlumedBias"
+            )
+        self._require_in(simulation)
+        if changes:
+            raise RuntimeError(
+                "the bias is in the System and not attached: nothing is laid or moved. Call "
+                "bias.attach(simulation) before the first step"
+            )
+
+    def _require_in(self, simulation: Simulation) -> None:
+        if self._presence is None:
+            require_no_foreign(simulation.system)
+            raise RuntimeError("call bias.add_to(system) before Simulation(...), then attach")
+        self._presence.require_in(simulation)
+        self._presence.require_own_groups()
+        require_felt(simulation.integrator, self.groups)
+
+    def seen(self, step: int, positions: NDArray[np.float64]) -> tuple[NDArray, float] | None:
+        """Values and bias that the last update knew, if it was of these positions at this step."""
+        if self._reporter is None or not self._reporter.has_seen(step, positions):
+            return None
+        return self._reporter.values, self._reporter.energy
+
+    def end(self) -> None:
+        """Say what the run has left out, if it is over."""
+        if self._reporter is not None and self.simulation is not None:
+            self._reporter.tell_left_out(self.simulation)
+
+    def begin(
+        self, engine: Backend, simulation: Simulation, begun: bool, temperature: float | None
+    ) -> None:
+        """Act from now on.
+
+        Parameters
+        ----------
+        engine : Backend
+            Started, or gone on.
+        simulation : openmm.app.Simulation
+            Attachable.
+        begun : bool
+            Whether the step where it stands has been updated before.
+        temperature : float or None
+            That the bias counts with [K].
+        """
+        engine.upload(simulation.context)
+        self._reporter = UpdateReporter(engine, begun, self.groups, simulation.currentStep)
+        self.simulation = simulation
+        simulation.reporters.append(self._reporter)
+        run_watch = RunWatch(simulation, self._reporter, self.groups, temperature)
+        around_steps(simulation, before=run_watch.look, after=engine.flush)
