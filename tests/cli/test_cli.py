@@ -249,6 +249,15 @@ def test_free_energy_of_a_metadynamics_run(tmp_path: Path, monkeypatch: pytest.M
     assert min(float(row.split(",")[-1]) for row in rows) == 0.0
     around = (call_well(*options, "phi", f"--basin={b}") for b in ("-2,-1", "4.283185,5.283185"))
     assert len({told.rpartition(": ")[2] for told in around}) == 1  # the same interval
+    one = call_well(*options, "phi", "--difference", "phi:-2..-1", "--basin=-2,-1").splitlines()
+    assert one[-1].partition(": ")[0] == "F(phi in [-2, -1)) - F(phi elsewhere)"
+    assert one[-1].partition(": ")[2] == one[-2].partition(": ")[2]
+    asked = ("--difference", "psi:-1..1|1..2")  # of the second CV, before anything is written
+    assert "F(psi in [1, 2)) - F(psi in [-1, 1)): " in call_well(*options, "phi,psi", *asked)
+    assert "--cv names phi: name it there" in call(*options, "phi", *asked).output
+    out.unlink()
+    assert "its two states overlap" in call(*options, "psi", asked[0], "psi:-1..1|0..2").output
+    assert not out.exists()
     call_well(*options, "phi,psi", "--bins", 9, "--plot", plot)
     assert len(out.read_text().splitlines()) == 82
     assert plot.exists()
