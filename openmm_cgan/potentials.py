@@ -19,9 +19,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import openmm
-from numpy.typing import ArrayLike, NDArray
-from openmm import unit
+from numpy.typing import NDArray
 
+from openmm_cgan.constraints import (
+    TiedAtoms,
+    constraints_of,
+    half_log_det_constraints,
+    masses_of,
+    why_not_moved,
+)
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.quantities import nanometers
 from openmm_cgan.states import forces_of
@@ -88,64 +94,6 @@ def global_parameters(system: openmm.System) -> set[str]:
         if isinstance(force, Parametrised)
         for i in range(force.getNumGlobalParameters())
     }
-
-
-def masses_of(system: openmm.System) -> NDArray[np.float64]:
-    """Masses of the particles (n_atoms,) [dalton]."""
-    return np.array(
-        [system.getParticleMass(i)._value for i in range(system.getNumParticles())], dtype=float
-    )
-
-
-def constraints_of(system: openmm.System) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Pairs of atoms (k, 2) held at a distance, and the distances (k,) [nm]."""
-    rows = [system.getConstraintParameters(i) for i in range(system.getNumConstraints())]
-    pairs = np.array([[i, j] for i, j, _ in rows], dtype=np.int64).reshape(-1, 2)
-    lengths = np.array([r.value_in_unit(unit.nanometer) for _, _, r in rows], dtype=float)
-    return pairs, lengths
-
-
-def half_log_det_constraints(x: Any, constraints: ArrayLike, masses: ArrayLike) -> Any:
-    r"""Logarithm of the Fixman factor, ``1/2 log|H|``.
-
-    Momenta along constraints are zero, so that the positions of constrained dynamics are
-    distributed as exp(-U/kT) \|J\| \|H\|^(1/2) in internal coordinates, H_ij = sum_k
-    (1/m_k) grad_k sigma_i . grad_k sigma_j with sigma the constrained distances: M. Fixman, Proc.
-    Natl. Acad. Sci. USA 71, 3050 (1974), doi 10.1073/pnas.71.8.3050.
-
-    Parameters
-    ----------
-    x : ndarray or torch.Tensor, shape (n, n_atoms, 3)
-        Configurations [nm]; of tensors the result is differentiable.
-    constraints : array_like of int, shape (k, 2)
-        Atoms held at a distance from each other.
-    masses : array_like, shape (n_atoms,)
-        [dalton]
-
-    Returns
-    -------
-    ndarray or torch.Tensor, shape (n,)
-        Zero where there are no constraints.
-
-    Examples
-    --------
-    >>> line = np.array([[[-0.1, 0, 0], [0, 0, 0], [0.1, 0, 0]]])
-    >>> half_log_det_constraints(line, [(0, 1), (1, 2)], [1, 1, 1])
-    array([0.54930614])
-    """
-    pairs = np.asarray(constraints, dtype=np.int64).reshape(-1, 2)
-    if len(pairs) == 0:
-        return x[:, 0, 0] * 0.0
-    incidence = np.zeros((len(pairs), len(np.asarray(masses))))
-    rows = np.arange(len(pairs))
-    incidence[rows, pairs[:, 0]], incidence[rows, pairs[:, 1]] = 1.0, -1.0
-    inverse_masses = (incidence / np.asarray(masses, dtype=float)) @ incidence.T
-    bonds = x[:, pairs[:, 0]] - x[:, pairs[:, 1]]
-    unit_bonds = bonds / (bonds * bonds).sum(-1)[..., None] ** 0.5
-    cosines = unit_bonds @ unit_bonds.swapaxes(-1, -2)
-    if isinstance(x, np.ndarray):
-        return 0.5 * np.linalg.slogdet(inverse_masses * cosines)[1]
-    return 0.5 * (x.new_tensor(inverse_masses) * cosines).slogdet()[1]
 
 
 class Potential:
@@ -271,7 +219,7 @@ class Potential:
         return energies
 
     def energies_and_gradients(
-        self, positions: NDArray[np.float64]
+        self, positions: NDArray[np.float64], boxes: NDArray[np.float64] | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Potential energies and their gradients.
 
@@ -279,6 +227,8 @@ class Potential:
         ----------
         positions : ndarray, shape (n, n_atoms, 3)
             [nm]
+        boxes : ndarray, shape (n, 3, 3), optional
+            Box vectors of each [nm]; by default all have the box of `follow`, which stays.
 
         Returns
         -------
@@ -291,12 +241,17 @@ class Potential:
         energies, gradients = np.full(len(x), np.inf), np.zeros_like(x)
 
         def evaluate(context: openmm.Context, row: int) -> None:
+            if boxes is not None:
+                context.setPeriodicBoxVectors(*boxes[row])
             context.setPositions(x[row])
             state = context.getState(energy=True, forces=True)
             energies[row] = state.getPotentialEnergy()._value
             gradients[row] = -forces_of(state)
 
+        own = self._contexts[0].getState().getPeriodicBoxVectors()
         self._each(x, evaluate)
+        for context in self._contexts if boxes is not None else ():
+            context.setPeriodicBoxVectors(*own)
         bad = ~(np.isfinite(energies) & np.isfinite(gradients).all(axis=(1, 2)))
         energies[bad], gradients[bad] = np.inf, 0.0
         return energies, gradients
@@ -307,6 +262,18 @@ class Potential:
         See `half_log_det_constraints`; of torch tensors, differentiable.
         """
         return half_log_det_constraints(positions, self.constraints, self.masses)
+
+    def tied_to(self, part: NDArray[np.int64]) -> TiedAtoms:
+        """What is moved, or held by constraints, with a part (n_part,) that moves by itself.
+
+        Raises
+        ------
+        ValueError
+            If particles of the System do not let it.
+        """
+        if reason := why_not_moved(self._system, set(part.tolist())):
+            raise ValueError(reason)
+        return TiedAtoms(part, self.constraints, self.masses)
 
     def _checked(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         x = np.ascontiguousarray(nanometers(positions))

@@ -53,6 +53,22 @@ def test_to_and_fro_about_the_rest_of_each_frame(alanine, shaken, part: list[int
         np.testing.assert_allclose(here.to_cartesian(internal)[0], x[z.atoms], atol=1e-12)
 
 
+def test_several_places_of_the_rest_at_once_are_each_of_them(alanine, shaken) -> None:
+    z = part_of(alanine, END)
+    every, places = z.among(shaken[:, z.rest]), np.arange(6).repeat(2)
+    x = np.concatenate([shaken, shaken + 0.01])[:, z.atoms]
+    internal = every.to_internal(torch.from_numpy(x))
+    made = every.to_cartesian(internal)
+    for row, place in enumerate(places):
+        here = z.among(shaken[place, z.rest])
+        alone = here.to_internal(torch.from_numpy(x[row : row + 1]))
+        for ours, theirs in zip(internal, alone, strict=True):
+            np.testing.assert_allclose(ours[row], theirs[0], atol=1e-12)
+        np.testing.assert_allclose(made[row], here.to_cartesian(alone)[0], atol=1e-12)
+    with pytest.raises(ValueError, match="5 configurations among 6 places of the held atoms"):
+        every.to_internal(torch.from_numpy(x[:5]))
+
+
 def test_coordinates_are_those_of_the_formulas(alanine, shaken) -> None:
     z = part_of(alanine, END)
     every = np.concatenate([z.atoms, z.rest])

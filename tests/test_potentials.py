@@ -6,13 +6,8 @@ import pytest
 import torch
 from openmm import app
 
-from openmm_cgan.potentials import (
-    Potential,
-    global_parameters,
-    half_log_det_constraints,
-    potential_beside,
-    system_without,
-)
+from openmm_cgan.constraints import half_log_det_constraints
+from openmm_cgan.potentials import Potential, global_parameters, potential_beside, system_without
 from openmm_cgan.reporters.contexts import degrees_of_freedom
 from openmm_cgan.testsystems import Chain, Molecule, alanine_dipeptide
 

@@ -55,7 +55,7 @@ def test_the_snippets_run_in_the_order_of_the_page(tmp_path, monkeypatch) -> Non
     for folder in ("plumed_inputs", "openmm_cgan"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     names: dict = {}
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 10
     for block in BLOCKS:
         exec(shortened(block), names)
     tables = {

@@ -57,6 +57,8 @@ class Dataset:
         Lowest and highest CV values.
     folds : list of int
         Symmetry of each pair of features: 3 for rotors whose hydrogens were exchanged.
+    frame : ndarray of int, shape (n_held + n,)
+        Which of the frames each row is of: those held out, then the others.
     """
 
     features: Featurization
@@ -65,6 +67,7 @@ class Dataset:
     condition_noise: np.ndarray
     cv_range: np.ndarray
     folds: list[int]
+    frame: np.ndarray
 
     __repr__ = short_repr
 
@@ -99,9 +102,10 @@ class Dataset:
         featurize = featurize or default_featurize(frames, topology, settings)
         if (narrowed := getattr(featurize, "narrowed", None)) is not None:  # to what it looks at
             frames = narrowed(frames, topology)
-        rng = np.random.default_rng(settings.seed)
+        rng, number = np.random.default_rng(settings.seed), np.arange(len(frames))
         if len(frames) > settings.max_frames:
-            frames = frames.select(np.sort(rng.permutation(len(frames))[: settings.max_frames]))
+            number = np.sort(rng.permutation(len(frames))[: settings.max_frames])
+            frames = frames.select(number)
         rotors = _rotors(frames, topology, settings, featurize)
         copies = 1
         if rotors:
@@ -111,7 +115,8 @@ class Dataset:
             frames = replace(frames, positions=exchanged)
         features = featurize(frames, topology)
         held, kept = held_out(len(frames), settings.seed, copies)
-        encoded = _encoded(features, frames, torch.cat([held, kept]))
+        order = torch.cat([held, kept])
+        encoded = _encoded(features, frames, order)
         cvs = torch.from_numpy(frames.cvs)
         conditions = ConditionEncoding.fit(frames.variables, cvs)
         noise = _condition_noise(features, conditions, settings)
@@ -121,7 +126,8 @@ class Dataset:
         weights = torch.from_numpy(flat_weights(frames.cvs, frames.variables, settings.flatten))
         cv_range = np.stack([frames.cvs.min(0), frames.cvs.max(0)], axis=1)
         rows = TrainingData.of_rows(encoded, condition, weights, asked, held, kept)
-        return cls(features, conditions, rows, noise, cv_range, features.folds(rotors))
+        folds, of_row = features.folds(rotors), number[order.numpy() % len(number)]
+        return cls(features, conditions, rows, noise, cv_range, folds, of_row)
 
 
 def default_featurize(frames: Frames, topology: Any, settings: TrainingSettings) -> Featurize:

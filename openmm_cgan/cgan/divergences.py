@@ -42,6 +42,30 @@ class Energy(Protocol):
         """log of the Fixman factor (n,); of tensors, differentiable."""
 
 
+class CountedEnergy:
+    """An Energy that knows of how many configurations it was asked."""
+
+    def __init__(self, energy: Any) -> None:
+        self.energy, self.n = energy, 0
+
+    def energies_and_gradients(
+        self, positions: np.ndarray, boxes: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Those of the energy."""
+        self.n += len(positions)
+        given = () if boxes is None else (boxes,)  # that of a whole System alone takes them
+        found: tuple[np.ndarray, np.ndarray] = self.energy.energies_and_gradients(positions, *given)
+        return found
+
+    def half_log_det(self, positions: Any) -> Any:
+        """That of the energy."""
+        return self.energy.half_log_det(positions)
+
+    def tied_to(self, part: np.ndarray) -> Any:
+        """Of the energy of a whole System."""
+        return self.energy.tied_to(part)
+
+
 @dataclass(frozen=True, repr=False)
 class Target:
     """The density of features given CVs that an energy asks for.

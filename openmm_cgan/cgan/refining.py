@@ -30,6 +30,7 @@ from tqdm import tqdm
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 from openmm_cgan.cgan.divergences import (
+    CountedEnergy,
     Divergence,
     Energy,
     Target,
@@ -38,11 +39,12 @@ from openmm_cgan.cgan.divergences import (
     moved_frames,
 )
 from openmm_cgan.cgan.effective_share import PLACES, Places, effective_share
+from openmm_cgan.cgan.part_targets import PartTargets
+from openmm_cgan.cgan.refinable import conditions_for, temperature_for
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
 from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.devices import adam
-from openmm_cgan.quantities import kelvin, numbers_of
 
 JUDGED = 0.25  # part of the refining after which the flow is judged again
 WARM_UP = 20  # steps over which the learning rate rises
@@ -114,14 +116,16 @@ def refine(
         With a FlowGenerator, already trained on frames; it is left as it is. Its CVs must all be
         internal coordinates, and its atoms all that interact.
     energy : Energy
-        Potential energy of its atoms.
+        Potential energy of its atoms; of a part of a System a Potential of the whole.
     conditions : array_like, shape (m, n_cvs), optional
-        CV values to refine at, drawn from at random; those of the frames if omitted.
+        CV values to refine at, drawn from at random; those of the frames if omitted. Of a part only
+        the CVs that it moves: the others are those of the frames among whose atoms it stands.
     settings : RefiningSettings, optional
     temperature : float or Quantity, optional
         [K]; that of the frames if omitted.
     frames : TrainingData, optional
         ``rows_for(gan, frames, topology)``: without them a well that the flow forgets is not seen.
+        A part needs them, for what stands around it; which frame is drawn at random.
     threads : int
         Of torch, while it trains.
     device : torch.device or str, optional
@@ -141,16 +145,13 @@ def refine(
     Raises
     ------
     ValueError
-        If the generator has no density, a CV is no internal coordinate, or there is no temperature.
+        If the generator has no density, a CV is no internal coordinate (of a part: nor depends on
+        other atoms alone), there is no temperature, or particles go with those of a part.
     """
     settings = settings or RefiningSettings()
     gan = gan if device is None else gan.to(device)
-    kT = GAS_CONSTANT * _checked(gan, temperature)
-    if conditions is None and frames is None:
-        raise ValueError("refine(...): expected conditions, or frames whose CVs they are")
-    asked = None
-    if conditions is not None:
-        asked = torch.as_tensor(numbers_of(conditions, "conditions"))
+    kT = GAS_CONSTANT * temperature_for(gan, temperature)
+    asked = conditions_for(gan, energy, conditions, frames, settings.seed)
     with torch_threads(threads):
         return _refined(_Refining(gan, energy, kT, asked, settings, frames))
 
@@ -185,40 +186,6 @@ def _refined(refining: "_Refining") -> tuple[ConditionalGenerator, list[dict[str
     return refining.result(), history
 
 
-def _checked(gan: ConditionalGenerator, temperature: Any) -> float:
-    """The temperature, or an error in words."""
-    if not gan.has_density:
-        raise ValueError(
-            f"refining needs a density, and a {type(gan.generator).__name__} has none: train with"
-            ' TrainingSettings(generator="FlowGenerator")'
-        )
-    others = [gan.variables[k].name for k in np.flatnonzero(gan.condition_noise)]
-    if others:
-        raise ValueError(
-            f"refining needs CVs that are internal coordinates; {', '.join(others)} is none"
-        )
-    temperature = gan.temperature if temperature is None else kelvin(temperature)
-    if temperature is None:
-        raise ValueError("the frames had no temperature: give refine(..., temperature=300)")
-    return temperature
-
-
-class _Counted:
-    """An Energy that knows of how many configurations it was asked."""
-
-    def __init__(self, energy: Energy) -> None:
-        self.energy, self.n = energy, 0
-
-    def energies_and_gradients(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Those of the energy."""
-        self.n += len(positions)
-        return self.energy.energies_and_gradients(positions)
-
-    def half_log_det(self, positions: Any) -> Any:
-        """That of the energy."""
-        return self.energy.half_log_det(positions)
-
-
 class _Best(NamedTuple):
     """The weights that are kept."""
 
@@ -239,9 +206,12 @@ class _Refining:
         settings: RefiningSettings,
         frames: TrainingData | None = None,
     ) -> None:
-        self.counted = _Counted(energy)
+        self.counted = CountedEnergy(energy)
         self.gan, self.target = gan, Target(gan.features, self.counted, kT)
         self.settings, self.frames = settings, frames
+        self.parts: PartTargets | None = None
+        if frames is not None and frames.rests is not None:
+            self.parts = PartTargets(gan.features, self.counted, kT, frames.rests)
         self.share = 0.0 if frames is None else settings.frames_share
         self.seen = frames if conditions is None else None  # at the conditions
         if conditions is None:
@@ -257,20 +227,27 @@ class _Refining:
         self.averaged: Any = AveragedModel(self.generator, multi_avg_fn=decay)
         self.optimiser = adam(self.generator.parameters(), settings.learning_rate, (0.9, 0.999))
         self.step = 0
-        self.places = self._places()
+        self.places, self.judged = self._places()
         self.best = _Best(-1.0, 0, {})
 
-    def _places(self) -> Places:
+    def target_of(self, rows: Tensor, held_out: bool = False) -> Target:
+        """The target at rows (n,) of the frames: of a part, among what stands around it there."""
+        if self.parts is None or self.frames is None or self.frames.rests is None:
+            return self.target
+        rests = self.frames.rests
+        return self.parts.at((rests.held_frame if held_out else rests.frame)[rows.numpy()])
+
+    def _places(self) -> tuple[Places, Target]:
         """Where is judged: at frames held out, else at some of the conditions."""
         rng = torch.Generator().manual_seed(self.settings.seed)
         if self.frames is not None and len(self.frames.held_features):
             rows = torch.randperm(len(self.frames.held_features), generator=rng)[:PLACES]
             held = self.frames.held_cvs, self.frames.held_condition, self.frames.held_features
-            return Places(*self._there(rows, *held))
+            return Places(*self._there(rows, *held)), self.target_of(rows, held_out=True)
         rows = torch.randperm(len(self.conditions), generator=rng)[:PLACES]
         (cvs,) = self._there(rows, self.conditions)
         condition = self.gan.conditions.encode(cvs).float()
-        return Places(cvs, condition, cvs.new_zeros(0, 0))
+        return Places(cvs, condition, cvs.new_zeros(0, 0)), self.target_of(rows)
 
     def _there(self, rows: Tensor, *parts: Tensor) -> list[Tensor]:
         """Rows (n,) of what stays on the processor, where the generator is."""
@@ -303,13 +280,14 @@ class _Refining:
         with torch.no_grad():
             torsions, _ = self.generator.bent_torsions(noise, condition)
         made, _ = self.generator.at_torsions(torsions, noise.z, condition)
-        found = divergence(self.generator, self.target, made, condition, cvs)
+        target = self.target_of(rows)
+        found = divergence(self.generator, target, made, condition, cvs)
         log_q = self.generator.log_prob_of_torsions(made.detach(), condition).view(-1, GROUP)
         each = found.bounded().view(-1, GROUP)
         if self.seen is not None:  # the frame of each place among what is made there
             features, seen = self._there(rows, self.seen.features, self.seen.condition)
             with torch.no_grad():
-                own = divergence(self.generator, self.target, features, seen, seen_at)
+                own = divergence(self.generator, target, features, seen, seen_at)
             each = torch.cat([each, own.bounded()[:, None]], dim=1)
             of_frame = self.generator.log_prob_of_torsions(features, seen)[:, None]
             log_q = torch.cat([log_q, of_frame], dim=1)
@@ -329,12 +307,13 @@ class _Refining:
         parts = frames.features, frames.condition, frames.cvs
         features, condition, cvs = self._there(rows, *parts)
         moved = moved_frames(self.generator, features, condition)
-        stiff = divergence(self.generator, self.target, moved, condition, cvs).mean()
+        target = self.target_of(rows)
+        stiff = divergence(self.generator, target, moved, condition, cvs).mean()
         return stiff, -self.generator.log_prob_of_torsions(features, condition).mean()
 
     def judge(self, step: int) -> float:
         """How good the averaged weights are, which are kept if none before were better."""
-        found = effective_share(self.averaged.module, self.target, self.places)
+        found = effective_share(self.averaged.module, self.judged, self.places)
         if found > self.best.share:
             state = self.averaged.module.state_dict()
             self.best = _Best(found, step, {name: t.clone() for name, t in state.items()})

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from openmm_cgan.cgan.part_targets import Rests
 from openmm_cgan.large_arrays import forget, pieces
 from openmm_cgan.short_reprs import short_repr
 
@@ -33,6 +34,8 @@ class TrainingData:
         CVs of the conditions [CV units]; n_cvs 0 where none are given.
     held_cvs : Tensor, shape (n_held, n_cvs)
         Those of the rows held out.
+    rests : Rests, optional
+        Of a part: the frames in which it stands.
     """
 
     features: Tensor
@@ -42,6 +45,7 @@ class TrainingData:
     held_condition: Tensor
     cvs: Tensor
     held_cvs: Tensor
+    rests: Rests | None = None
 
     __repr__ = short_repr
 

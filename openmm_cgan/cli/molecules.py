@@ -99,7 +99,8 @@ def require_whole(model: Path, gan: ConditionalGenerator, n_atoms: int, why: str
     if hangs_on_rest(gan):
         raise ValueError(
             f"{makes}, a part that hangs on the others: openmm-cgan run --model {model} --mode "
-            "local proposes it among them as they stand, nothing else can use it"
+            "local proposes it among them as they stand, openmm-cgan refine trains it further, and "
+            "nothing else can use it"
         )
     raise ValueError(f"{makes}: {why}")
 

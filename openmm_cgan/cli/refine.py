@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from openmm_cgan.cli.options import FILE, NEW, THERE, device_option, require_parent
+
+if TYPE_CHECKING:
+    from openmm_cgan.testsystems import Molecule
+
+SMALL = 500  # particles: up to as many Reference is taken, whose numbers repeat
 
 
 @click.command()
@@ -40,27 +46,31 @@ def refine(
             --model refined.npz --mode exact --out exact
 
     RUN is the folder of `openmm-cgan run`: its System without the bias, and its frames, at whose CV
-    values is refined, and beside which. MODEL stays as it is.
+    values is refined, and beside which. A part that hangs on the others (`train --local`) is
+    refined among them as they stand in the frames, which must hold all atoms (`run --atoms all`
+    where there is a box). MODEL stays as it is.
     """
     from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, rows_for
     from openmm_cgan.cgan import refine as refined_on
     from openmm_cgan.cli.molecules import read_molecule, require_whole
     from openmm_cgan.frames import read_frames
     from openmm_cgan.potentials import Potential
+    from openmm_cgan.proposals import hangs_on_rest
     from openmm_cgan.run_folders import FRAMES
 
     require_parent(out)
     molecule = read_molecule(run)
     gan = ConditionalGAN.load(model, molecule.topology)
-    require_whole(
-        model, gan, molecule.system.getNumParticles(),
-        "it is refined on its energy, which the others have a part in",
-    )  # fmt: skip
+    if not hangs_on_rest(gan):
+        require_whole(
+            model, gan, molecule.system.getNumParticles(),
+            "it is refined on its energy, which the others have a part in",
+        )  # fmt: skip
     frames = read_frames(run / FRAMES)
     settings = RefiningSettings(steps=steps, batch=batch, seed=seed)
     made, history = refined_on(
         gan,
-        Potential(molecule.system),
+        Potential(molecule.system, platform=_platform_for(molecule)),
         None,
         settings,
         frames=rows_for(gan, frames, molecule.topology),
@@ -70,3 +80,12 @@ def refine(
     written = made.save(out)
     first, last = history[0]["loss"], history[-1]["loss"]
     click.echo(f"{written}: mean of u + log q from {first:.2f} to {last:.2f} kT")
+
+
+def _platform_for(molecule: Molecule) -> str | None:
+    """The quickest platform for the energies of a large System."""
+    from openmm_cgan.windows.platforms import fastest_platform
+
+    if molecule.system.getNumParticles() <= SMALL:
+        return None
+    return fastest_platform(molecule.system, molecule.positions)

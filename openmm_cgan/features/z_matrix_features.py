@@ -198,6 +198,8 @@ class ZMatrixFeatures:
     def among(self, held: NDArray[np.float64]) -> Self:
         """The same features of a part where the atoms that it hangs on stand at (n_rest, 3) [nm].
 
+        Or at m places (m, n_rest, 3), as `PartZMatrix` takes them.
+
         Raises
         ------
         ValueError

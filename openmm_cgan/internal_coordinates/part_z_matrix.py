@@ -33,8 +33,9 @@ class PartZMatrix:
         n_atoms - 1, those that are held come after them.
     atoms, rest : array of int, shape (n_atoms,), (n_rest,)
         Indices of the part and of the held atoms in the full topology.
-    held : array_like, shape (n_rest, 3)
-        Where these stand [nm].
+    held : array_like, shape (n_rest, 3) or (m, n_rest, 3)
+        Where these stand [nm]. With m places each is that of as many configurations, one place
+        after the other: of n // m where there are n.
 
     Examples
     --------
@@ -50,10 +51,10 @@ class PartZMatrix:
         self.atoms, self.rest = (np.asarray(a, dtype=np.int64) for a in (atoms, rest))
         self.held = np.asarray(held, dtype=np.float64)
         n, m = len(self.atoms), len(self.rest)
-        if table.shape != (n, 4) or n == 0 or self.held.shape != (m, 3):
+        if table.shape != (n, 4) or n == 0 or self.held.shape[-2:] != (m, 3):
             raise ValueError(
                 f"rows and held atoms have shapes {table.shape} and {self.held.shape}, expected"
-                f" ({n}, 4) and ({m}, 3)"
+                f" ({n}, 4) and ({m}, 3), or ({m}, 3) for each of several places"
             )
         self.rows: NDArray[np.int64]
         self.rows, self.levels = sort_by_level(table, range(n, n + m))
@@ -76,8 +77,20 @@ class PartZMatrix:
         return self.n_atoms, self.n_atoms, self.n_atoms
 
     def among(self, held: NDArray[np.float64]) -> "PartZMatrix":
-        """The same where the held atoms stand elsewhere, (n_rest, 3) [nm]."""
+        """The same where the held atoms stand elsewhere, (n_rest, 3) or (m, n_rest, 3) [nm]."""
         return PartZMatrix(self.rows, self.atoms, self.rest, held)
+
+    def _held(self, x: Tensor, n: int) -> Tensor:
+        """Where the held atoms of n configurations stand (n, n_rest, 3), as numbers like x."""
+        held = torch.from_numpy(self.held).to(x)
+        if held.ndim == 2:
+            return held.expand(n, -1, -1)
+        if n % len(held):
+            raise ValueError(
+                f"{n} configurations among {len(held)} places of the held atoms; expected as many"
+                " at each"
+            )
+        return held.repeat_interleave(n // len(held), dim=0)
 
     def to_internal(self, positions: Tensor) -> Internal:
         """Measure bonds, angles and torsions.
@@ -104,8 +117,7 @@ class PartZMatrix:
                 f" or with the held atoms (n, {self.n_atoms + n_rest}, 3)"
             )
         if x.shape[1] == self.n_atoms:
-            held = torch.from_numpy(self.held).to(x)
-            x = torch.cat([x, held.expand(len(x), -1, -1)], dim=1)
+            x = torch.cat([x, self._held(x, len(x))], dim=1)
         x = x.permute(2, 1, 0).contiguous()
         gather = (x.index_select(1, column.to(x.device)) for column in self._gather)
         return Internal(*(c.T for c in measured(*gather)))
@@ -121,7 +133,7 @@ class PartZMatrix:
         Raises
         ------
         ValueError
-            If there are other numbers of them.
+            If there are other numbers of them, or not as many among each place of held atoms.
         """
         widths = tuple(c.shape[-1] for c in internal)
         if widths != self.widths:
@@ -131,7 +143,7 @@ class PartZMatrix:
         r, angle, torsion = (c.double().T for c in internal)
         bent = r * angle.sin()
         along, across, out = -r * angle.cos(), bent * torsion.cos(), bent * torsion.sin()
-        x = torch.from_numpy(self.held).to(r).T[:, :, None].expand(-1, -1, r.shape[1])
+        x = self._held(r, r.shape[1]).permute(2, 1, 0)
         all_refs = self._refs.to(x.device)
         for i, j in pairwise(self.levels):
             p, g, t = (x.index_select(1, refs[i:j]) for refs in all_refs)

@@ -7,7 +7,7 @@ import openmm
 from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.potentials import constraints_of, masses_of
+from openmm_cgan.constraints import constraints_of, masses_of
 from openmm_cgan.states import positions_of, velocities_of
 
 COUPLING = 0.1  # ps, of what keeps its velocities

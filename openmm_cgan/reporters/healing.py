@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.potentials import global_parameters, masses_of, system_without
+from openmm_cgan.constraints import masses_of
+from openmm_cgan.potentials import global_parameters, system_without
 from openmm_cgan.proposals import PASSED, Proposals, Screen, cv_differences, cv_tolerances
 from openmm_cgan.reporters.attempts import ENERGY_NOT_FINITE, Attempt
 from openmm_cgan.reporters.bath import Bath

@@ -18,8 +18,9 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
+from openmm_cgan.constraints import masses_of
 from openmm_cgan.plumed.geometry.lattices import nearest_image
-from openmm_cgan.potentials import global_parameters, masses_of, system_without
+from openmm_cgan.potentials import global_parameters, system_without
 from openmm_cgan.reporters.bath import Bath
 from openmm_cgan.reporters.contexts import context_like, follow_parameters
 from openmm_cgan.reporters.parts import Part

@@ -27,6 +27,7 @@ import numpy as np
 from openmm_cgan.checkpoints import SavedState, saved_array, saved_text, text_array
 from openmm_cgan.frames import read_frames
 from openmm_cgan.frames.segments import flush_writers
+from openmm_cgan.proposals import hangs_on_rest
 from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.signals import end_with_parent
 from openmm_cgan.thermostats import temperature_of
@@ -182,16 +183,17 @@ class Learner:
         from openmm_cgan.generators import KINDS
 
         name = self._settings.generator
-        if self._proposals.mode == "local":
+        mode, is_part = self._proposals.mode, hangs_on_rest(self._proposals.sampler)
+        if mode == "local" or (mode == "steered" and is_part):
             raise ValueError(
-                "the Learner trains whole molecules, and proposals are in mode 'local': train a "
-                "part by ConditionalGAN.fit(..., featurize=ZMatrixFeatures.of_part(...)) and give "
-                "it to ProposalReporter.sampler"
+                f"the Learner trains whole molecules, and proposals are in mode {mode!r}"
+                f"{' of a part' * is_part}: train a part by ConditionalGAN.fit(..., "
+                "featurize=ZMatrixFeatures.of_part(...)) and give it to ProposalReporter.sampler"
             )
-        if self._proposals.mode in ("exact", "annealed", "steered") and not KINDS[name].has_density:
+        if mode in ("exact", "annealed", "steered") and not KINDS[name].has_density:
             raise ValueError(
                 f"the Learner would train a {name}, whose density is not known, and proposals are "
-                f"in mode {self._proposals.mode!r}: give it "
+                f"in mode {mode!r}: give it "
                 "TrainingSettings(generator='FlowGenerator')"
             )
 

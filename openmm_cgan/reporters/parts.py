@@ -10,7 +10,8 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app
 
-from openmm_cgan.potentials import global_parameters, masses_of
+from openmm_cgan.constraints import masses_of
+from openmm_cgan.potentials import global_parameters
 from openmm_cgan.reporters.contexts import context_like, follow_parameters
 from openmm_cgan.states import positions_of
 

@@ -23,18 +23,13 @@ from openmm_cgan.proposals import (
 from openmm_cgan.proposals.targets import TargetStrategy
 from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, AttemptTable
-from openmm_cgan.reporters.contexts import (
-    asks_for_positions,
-    inject,
-    present_of,
-    velocity_temperature,
-)
+from openmm_cgan.reporters.contexts import inject, present_of, velocity_temperature
 from openmm_cgan.reporters.ensembles import warn_of_other_ensemble
 from openmm_cgan.reporters.frame_reporter import frame_reporters_of
 from openmm_cgan.reporters.moves import MOVES, Asked, Move, Start, possible_moves, prepared_move
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.reporters.settling import observables_of
-from openmm_cgan.states import positions_and_box
+from openmm_cgan.reporters.side_by_side import require_measurable, require_order, seed_of_step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,6 +97,7 @@ class ProposalReporter:
         If the sampler is none.
     RuntimeError
         If reporters that ask for positions come after it: they would see positions that are gone.
+        Several of it may follow each other, each with its own file (`side_by_side`).
     """
 
     def __init__(
@@ -172,6 +168,16 @@ class ProposalReporter:
             raise ValueError(f"the new sampler cannot make {self.mode} proposals: {reason}")
         self._next_sampler = sampler
 
+    @property
+    def path(self) -> Path:
+        """The table of attempts."""
+        return self._table.path
+
+    @property
+    def measures_settling(self) -> bool:
+        """Whether it looks how long the run takes to settle after its first seeds."""
+        return self._move is not None and self._move.watch is not None
+
     def counts(self) -> dict[str, int]:
         """Attempts so far: "accepted", and the others by reason."""
         return {ACCEPTED: 0, **self._attempts}
@@ -200,9 +206,10 @@ class ProposalReporter:
 
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:
         """Say when the next attempt or look is; see OpenMM's reporter protocol."""
-        self._require_last(simulation)
+        require_order(self, simulation)
         if self._move is None:
             self._move = self._prepare(simulation, *present_of(simulation))
+        require_measurable(self, simulation)
         if not self._is_begun:
             self._bias.require_acting(simulation)
             self._is_begun = True
@@ -226,9 +233,9 @@ class ProposalReporter:
     def _try_once(self, move: Move, simulation: Simulation, state: State) -> None:
         step = simulation.currentStep
         self._replace_sampler(move)
-        seed = int(np.random.SeedSequence((self._seed, step)).generate_state(1)[0])
+        seed = seed_of_step(self, simulation, self._seed)
         rng = np.random.default_rng(seed)
-        attempt = self._attempt(move, simulation, state, rng)
+        attempt = self._attempt(move, simulation, rng)
         if attempt.positions is not None:
             kept, drawn = attempt.velocities, int(rng.integers(1, 2**31 - 1))
             inject(simulation, attempt.positions, self._temperature, drawn, kept)
@@ -279,6 +286,8 @@ class ProposalReporter:
                 f"{path} was saved by proposals of another mode, interval or seed than these: "
                 f"{state.saved_by}, and not {self._fingerprint}"
             )
+        if self.path.name not in state.files:
+            raise ValueError(f"{path} was saved by proposals in {', '.join(state.files)}")
         if not self._append:
             raise ValueError(
                 f"{self._table.path} would be begun anew: give append=True to the ProposalReporter"
@@ -317,16 +326,6 @@ class ProposalReporter:
             line += f", {more}"
         return f"{line}; refused: {reasons}"
 
-    def _require_last(self, simulation: Simulation) -> None:
-        places = [i for i, reporter in enumerate(simulation.reporters) if reporter is self]
-        after = simulation.reporters[places[0] + 1 :] if places else []
-        names = [type(r).__name__ for r in after if asks_for_positions(r, simulation)]
-        if names:
-            raise RuntimeError(
-                f"{', '.join(names)} comes after ProposalReporter in simulation.reporters; append "
-                "ProposalReporter last, and one alone: who comes after it sees positions of before"
-            )
-
     def _prepare_early(self, simulation: Simulation) -> None:
         """See what is wrong now, not at the first step; the rest where there are positions."""
         if (present := present_of(simulation))[0].any():
@@ -358,11 +357,12 @@ class ProposalReporter:
         )  # fmt: skip
         return move
 
-    def _attempt(
-        self, move: Move, simulation: Simulation, state: State, rng: np.random.Generator
-    ) -> Attempt:
-        """Choose what the run goes on from; the running Context is only read."""
-        positions, box = positions_and_box(state, self._periodic)
+    def _attempt(self, move: Move, simulation: Simulation, rng: np.random.Generator) -> Attempt:
+        """Choose what the run goes on from; the running Context is only read.
+
+        And not the State of the step: another reporter may have put something in since.
+        """
+        positions, box = present_of(simulation)
         if not np.isfinite(positions).all():
             raise RuntimeError("the running simulation has positions that are not finite (NaN)")
         self._temperature = self._temperature_in(simulation)

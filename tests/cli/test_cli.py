@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from openmm_cgan import __version__
+from openmm_cgan.cgan import ConditionalGenerator
 from openmm_cgan.cli import main, simulations
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import reweighting
@@ -417,6 +418,19 @@ def test_steered_moves_go_on_where_a_run_broke_off_in_a_switch(
     assert {(row["mode"], row["energies"]) for row in rows} == {("steered", "152")}
     frames = [read_frames(tmp_path / name / "frames") for name in ("whole", "broken")]
     np.testing.assert_array_equal(frames[0].positions, frames[1].positions)
+
+
+def test_a_part_is_refined_among_the_rest_of_frames(restrained: Path, tmp_path: Path) -> None:
+    run, made = restrained / "run", tmp_path / "refined.npz"
+    call_well(
+        "train", run / "frames", "--topology", run / "topology.pdb", "--local",
+        "--atoms", "name HB1 HB2 HB3", "--steps", 2, "--out", tmp_path / "part.npz",
+    )  # fmt: skip
+    words = ["refine", tmp_path / "part.npz", run, "--steps", 1, "--batch", 8, "--out", made]
+    assert "mean of u + log q" in call_well(*words)
+    before, after = (ConditionalGenerator.load(path) for path in (tmp_path / "part.npz", made))
+    assert after.atoms.tolist() == before.atoms.tolist() == [11, 12, 13]
+    assert after.rest.tolist() == before.rest.tolist()
 
 
 def test_a_model_without_density_is_not_refined(restrained: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from openmm import app
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.constraints import masses_of
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.potentials import masses_of
 from openmm_cgan.proposals import ScreenSettings
 from openmm_cgan.reporters.attempts import Attempt, AttemptTable
 from openmm_cgan.reporters.healing import HealingContext

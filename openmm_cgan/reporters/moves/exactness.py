@@ -9,9 +9,9 @@ import openmm
 from numpy.typing import NDArray
 
 from openmm_cgan.attached_parts import attachments
+from openmm_cgan.constraints import constraints_of, masses_of, why_colder, why_not_moved
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.plumed.bias.watch import integrated_groups
-from openmm_cgan.potentials import constraints_of, masses_of
 from openmm_cgan.proposals import (
     DensitySampler,
     Sampler,
@@ -99,7 +99,7 @@ def why_not_local(sampler: Sampler, simulation: Simulation, bias: PlumedBias) ->
     whole = sampler.topology_hash
     if not ends and whole and whole != topology_hash(simulation.topology):
         return "the part is a molecule by itself, and was trained among others than are here"
-    if reason := _why_particles_forbid(system, set(atoms)):
+    if reason := why_not_moved(system, set(atoms)):
         return reason
     if sampler.constant_others:
         return f"the generator does not vary {', '.join(map(str, sampler.constant_others))}"
@@ -109,26 +109,7 @@ def why_not_local(sampler: Sampler, simulation: Simulation, bias: PlumedBias) ->
 
 def why_not_steered(simulation: Simulation, bias: PlumedBias) -> str:
     """Why torsions can not be steered exactly in a simulation, which is only read; or empty."""
-    return _why_colder(simulation.system) or _why_run_forbids(simulation, bias)
-
-
-def _why_particles_forbid(system: openmm.System, part: set[int]) -> str:
-    """Why some particles of a System do not let a part of it be moved."""
-    masses = masses_of(system)
-    if massless := sorted(atom for atom in part if masses[atom] == 0):
-        return f"the atoms {massless} of the part are virtual sites or fixed (mass 0)"
-    for site in np.flatnonzero(masses == 0).tolist():
-        if system.isVirtualSite(site):
-            made = system.getVirtualSite(site)
-            if part & {made.getParticle(k) for k in range(made.getNumParticles())}:
-                return f"the virtual site {site} goes with atoms of the part"
-    return _why_colder(system)
-
-
-def _why_colder(system: openmm.System) -> str:
-    if any(isinstance(force, openmm.DrudeForce) for force in system.getForces()):
-        return "the System has Drude particles, which are colder than the rest"
-    return ""
+    return why_colder(simulation.system) or _why_run_forbids(simulation, bias)
 
 
 def _why_held_otherwise(sampler: DensitySampler, constrained: set[frozenset[int]]) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.constraints import TiedAtoms
 from openmm_cgan.plumed.geometry.lattices import nearest_image
-from openmm_cgan.potentials import half_log_det_constraints
 from openmm_cgan.proposals import cv_differences
 from openmm_cgan.reporters.moves import exactness
 
@@ -38,10 +38,8 @@ class HeldRest:
 
     Attributes
     ----------
-    tied : ndarray of int
-        The part, and the atoms that constraints connect with it, in order.
-    constraints : ndarray of int, shape (k, 2)
-        All constraints of these; the others do not change with the part.
+    tied : TiedAtoms
+        The part, and the atoms that constraints connect with it.
     """
 
     def __init__(
@@ -52,10 +50,7 @@ class HeldRest:
         quick: Potential | None = None,
     ) -> None:
         self.potential, self.atoms, self.current, self.quick = potential, atoms, current, quick
-        self.tied = _connected(atoms, potential.constraints)
-        touched = np.isin(potential.constraints, self.tied).all(axis=1)
-        self.constraints = potential.constraints[touched]
-        self._places = np.searchsorted(self.tied, self.constraints)
+        self.tied = TiedAtoms(atoms, potential.constraints, potential.masses)
 
     def follow(self, context: openmm.Context) -> None:
         """Take over the parameters and the box of a running Context."""
@@ -78,13 +73,8 @@ class HeldRest:
         return self.potential.energies(positions)
 
     def half_log_det(self, positions: Any) -> Any:
-        """Logarithm of Fixman's factor (n,) of the constraints that are connected with the part.
-
-        H is zero between constraints that share no atom, so that its determinant is a product over
-        sets of constraints that atoms connect; those without an atom of the part stay the same.
-        """
-        masses = self.potential.masses[self.tied]
-        return half_log_det_constraints(positions[:, self.tied], self._places, masses)
+        """Logarithm of Fixman's factor (n,) of the constraints that are connected with the part."""
+        return self.tied.half_log_det(positions[:, self.tied.atoms])
 
     def require_lengths(self, made: NDArray[np.float64]) -> None:
         """Check that configurations (n, n_part, 3) [nm] have the lengths of constraints.
@@ -106,20 +96,10 @@ class HeldRest:
         What they have along constraints is for the Context to take out.
         """
         drawn = velocities.copy()
-        deviation = np.sqrt(kT / self.potential.masses[self.tied])
-        drawn[self.tied] = deviation[:, None] * rng.standard_normal((len(self.tied), 3))
+        tied = self.tied.atoms
+        deviation = np.sqrt(kT / self.potential.masses[tied])
+        drawn[tied] = deviation[:, None] * rng.standard_normal((len(tied), 3))
         return drawn
-
-
-def _connected(atoms: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Some atoms, and those that pairs connect with them, in order."""
-    found = np.unique(atoms)
-    while True:
-        touched = pairs[np.isin(pairs, found).any(axis=1)]
-        more = np.union1d(found, touched)
-        if len(more) == len(found):
-            return found
-        found = more
 
 
 def image_of(way: NDArray[np.float64], box: NDArray[np.float64] | None) -> NDArray[np.float64]:

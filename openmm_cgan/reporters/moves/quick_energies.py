@@ -15,7 +15,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import unit
 
-from openmm_cgan.potentials import masses_of
+from openmm_cgan.constraints import masses_of
 from openmm_cgan.reporters.parts import BONDED, terms_among
 
 WORTH_IT = 500  # particles: a smaller System is evaluated whole
