@@ -11,6 +11,8 @@ is taught on metadynamics of chi1 in OBC2.
     ablation  moves tried from the same frames of the dynamics in water: by the number of
               candidates, and with OBC2 in the place of water, which has no molecules to meet; with
               the logarithm of what other rotamers weigh, all else held, over the present one
+    steered   dynamics, and dynamics with steered moves of some lengths (steps of 2 fs), in OBC2 or
+              in water
 
 All go on where they were stopped: in stretches, dynamics and moves in turn. A rotamer changes where
 chi1 goes from within 40 degrees of -60, 60 or 180 to within 40 degrees of another. Force
@@ -18,7 +20,8 @@ evaluations are steps and energies of the whole System, without training and wit
 energies by which candidates are chosen in water. Populations of a run in which it changed less than
 20 times are `not enough`; it says then how often it changes less than, at 95 %.
 
-    python benchmarks/side_chain.py teach obc2 water ablation --data FOLDER [--residue N] [--json F]
+    python benchmarks/side_chain.py teach obc2 water ablation steered --data FOLDER
+        [--residue N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -28,8 +31,9 @@ import json
 import random
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import openmm
@@ -50,11 +54,11 @@ from proteins import implicit, trpzip2
 from provenance import in_words, provenance
 from scipy.stats import chi2
 
-from openmm_cgan import ConditionalGAN, ProposalReporter
+from openmm_cgan import GAS_CONSTANT, ConditionalGAN, ProposalReporter
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.free_energy.samples import statistical_inefficiency
 from openmm_cgan.reporters.contexts import present_of
-from openmm_cgan.reporters.moves import Asked, LocalMove, Start
+from openmm_cgan.reporters.moves import MOVES, Asked, LocalMove, Start, SteeredMove
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.states import positions_of, velocities_of
 from openmm_cgan.testsystems import Molecule, torsion
@@ -112,48 +116,111 @@ def keep(simulation: app.Simulation, path: Path) -> None:
     path.with_suffix(".new").rename(path)
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a run goes on: dynamics, with moves every so many steps where there is a mode."""
+
+    name: str
+    mode: str = ""
+    settings: ProposalSettings = field(default_factory=ProposalSettings)
+    interval: int = 50
+    steps: int = 5000  # of a stretch
+
+    def reporter(self, table: Path, flow: ConditionalGAN, bias: Any, seed: int) -> ProposalReporter:
+        """What makes its moves."""
+        return ProposalReporter(
+            table, self.interval, flow, bias, mode=self.mode, seed=seed, append=False,
+            settings=self.settings,
+        )  # fmt: skip
+
+
 def stretch(
-    peptide: Peptide, folder: Path, k: int, options: argparse.Namespace, gan: Any, candidates: int
+    peptide: Peptide, data: Path, k: int, flow: ConditionalGAN, way: Way, seed: int
 ) -> None:
-    """One of the stretches of a run, with moves if there is a flow, from the end of that before."""
+    """One of the stretches of a run in a folder of ``data``, from the end of that before."""
+    folder = data / way.name
+    folder.mkdir(exist_ok=True)
     done = folder / f"{k:03d}.json"
     if done.exists():
         return
     bias = peptide.bias(folder / "now")
-    simulation = peptide.simulation(bias, "CPU", 100 * options.seed + k)
+    simulation = peptide.simulation(bias, "CPU", 100 * seed + k)
     if k:
         with np.load(folder / f"{k - 1:03d}.npz") as before:
             simulation.context.setPeriodicBoxVectors(*before["box"])
             simulation.context.setPositions(before["positions"])
             simulation.context.setVelocities(before["velocities"])
     table = folder / f"{k:03d}.csv"
-    if gan is not None:
-        made = ProposalReporter(
-            table, options.interval, gan, bias, mode="local", seed=k + 1, append=False,
-            settings=ProposalSettings(candidates=candidates),
-        )  # fmt: skip
-        simulation.reporters.append(made)
+    if way.mode:
+        Turning.chi1, Turning.tried = peptide.chi1, []
+        simulation.reporters.append(way.reporter(table, flow, bias, k + 1))
     chi1, frames, boxes, begun = [], [], [], time.process_time()
-    for i in range(options.stretch // EVERY):
+    for i in range(way.steps // EVERY):
         simulation.step(EVERY)
         x, box = present_of(simulation)
         chi1.append(float(torsion(x, peptide.chi1)))
         if (i + 1) * EVERY % KEPT == 0:
             frames.append(x)
             boxes.append(np.zeros((3, 3)) if box is None else box)
-    record = {"seconds": time.process_time() - begun, "steps": options.stretch, "chi1": chi1}
-    if gan is not None:
-        rows = np.genfromtxt(table, delimiter=",", names=True, dtype=None, encoding=None)
-        record |= {
-            "moves": len(rows), "accepted": int(rows["accepted"].sum()),
-            "energies": float(rows["energies"].sum()) + len(rows),
-            "effective": float(np.nanmean(rows["effective_sample_size"])),
-        }  # fmt: skip
+    record = {"seconds": time.process_time() - begun, "steps": way.steps, "chi1": chi1}
+    if way.mode:
+        record |= of_table(table)
+    if way.mode == "steered":
+        record["tried"] = Turning.tried
     else:
         np.savez(folder / f"{k:03d}-frames.npz", x=np.array(frames), box=np.array(boxes))
     keep(simulation, folder / f"{k:03d}.npz")
     bias.close()
     write_atomically(done, json.dumps(record))
+
+
+class Turning(SteeredMove):
+    """Remembers of each switch the rotamers at both ends, and how likely it was accepted."""
+
+    chi1: ClassVar[tuple[int, ...]]
+    tried: ClassVar[list[tuple[int, int, float]]]
+
+    def attempt(self, positions: NDArray, *given: Any) -> Any:
+        self.end = None
+        made = super().attempt(positions, *given)
+        if self.end is not None:
+            ends = thirds(np.array([torsion(x, self.chi1) for x in (positions, self.end)]))
+            likely = float(np.exp(-max(0.0, self.last_cost) / self.kT))
+            self.tried.append((*ends.argmax(axis=1).tolist(), likely))
+        return made
+
+    def _log_ratio(self, switched: Any, *given: Any) -> Any:
+        self.end = switched.positions
+        return super()._log_ratio(switched, *given)
+
+
+MOVES["steered"] = Turning
+
+
+def of_switches(tried: NDArray[np.float64], evaluations: float) -> dict[str, Any]:
+    """How likely switches (n, 3) were accepted, those to another rotamer by themselves."""
+    turned = tried[:, 0] != tried[:, 1]
+    changes = tried[:, 2] * turned
+    error = changes.std() * np.sqrt(len(tried))
+    cost = -GAS_CONSTANT * TEMPERATURE * np.log(np.maximum(tried[:, 2], 1e-300))
+    return {
+        "switches": len(tried), "to another rotamer": int(turned.sum()),
+        "accepted, probability": float(tried[:, 2].mean()),
+        "of those to another": float(tried[turned, 2].mean()) if turned.any() else None,
+        "median cost of those [kJ/mol]": float(np.median(cost[turned])) if turned.any() else None,
+        "changes expected in 1e5 evaluations": float(changes.sum() / evaluations * 1e5),
+        "its standard error": float(error / evaluations * 1e5),
+    }  # fmt: skip
+
+
+def of_table(table: Path) -> dict[str, float]:
+    """What the moves of a stretch were, and what they cost."""
+    rows = np.genfromtxt(table, delimiter=",", names=True, dtype=None, encoding=None, ndmin=1)
+    return {
+        "moves": len(rows), "accepted": int(rows["accepted"].sum()),
+        "energies": float(np.nansum(rows["energies"])) + len(rows),
+        "effective": float(np.nanmean(rows["effective_sample_size"])),
+    }  # fmt: skip
 
 
 def of_stretches(folder: Path) -> dict[str, Any]:
@@ -183,6 +250,8 @@ def of_stretches(folder: Path) -> dict[str, Any]:
         else "not enough",
         "changes in a processor minute": changes / total["seconds"] * 60,
     }
+    if "tried" in records[0]:
+        found |= of_switches(np.concatenate([r["tried"] for r in records]), evaluations)
     if "moves" in total:
         found["share accepted"] = total["accepted"] / total["moves"]
         found["effective candidates"] = float(np.mean([r["effective"] for r in records]))
@@ -212,38 +281,59 @@ def teach(options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def in_turn(options: argparse.Namespace, solvent: str, stretches: int) -> dict[str, Any]:
-    """Dynamics and dynamics with moves, stretch by stretch in turn."""
+def in_turn(
+    options: argparse.Namespace, solvent: str, ways: list[Way], stretches: int
+) -> dict[str, Any]:
+    """Dynamics, and dynamics with moves in one way or another, stretch by stretch in turn."""
     gan, peptide = ConditionalGAN.load(options.data / "side_chain.npz"), settled(options, solvent)
-    candidates = options.candidates or CANDIDATES[solvent]
-    ways = {"plain": None, "local": gan}
-    for way in ways:
-        (options.data / f"{solvent}-{way}").mkdir(exist_ok=True)
     for k in range(stretches):
-        for way, flow in ways.items():
-            n = options.longer if flow is None else 1
+        for way in ways:
+            n = 1 if way.mode else options.longer
             for j in range(k * n, k * n + n):
-                stretch(peptide, options.data / f"{solvent}-{way}", j, options, flow, candidates)
-    found = {way: of_stretches(options.data / f"{solvent}-{way}") for way in ways}
-    plain, local = found["plain"], found["local"]
-    rate = local["changes in 1e5 evaluations"]
-    many = plain["changes"] > 0
-    return {
-        "atoms": len(peptide.molecule.positions), "candidates": candidates, **found,
-        "local over plain": rate / plain["changes in 1e5 evaluations"] if many else None,
-        "at 95 %, more than": rate / plain["at 95 %, less than"],
-    }  # fmt: skip
+                stretch(peptide, options.data, j, gan, way, options.seed)
+    found = {way.name.split("-", 1)[1]: of_stretches(options.data / way.name) for way in ways}
+    plain = found["plain"]
+    for one in found.values():
+        rate = one["changes in 1e5 evaluations"]
+        many = plain["changes"] > 0
+        one["over plain"] = rate / plain["changes in 1e5 evaluations"] if many else None
+        one["over plain at 95 %, more than"] = rate / plain["at 95 %, less than"]
+    return {"atoms": len(peptide.molecule.positions), **found}
+
+
+def plain_and_local(options: argparse.Namespace, solvent: str) -> list[Way]:
+    """Dynamics, and dynamics with local moves."""
+    settings = ProposalSettings(candidates=options.candidates or CANDIDATES[solvent])
+    local = Way(f"{solvent}-local", "local", settings, options.interval, options.stretch)
+    return [Way(f"{solvent}-plain", steps=options.stretch), local]
+
+
+def steered(options: argparse.Namespace) -> dict[str, Any]:
+    """Populations and changes of steered moves of some lengths, and of dynamics."""
+    solvent = options.solvent
+    ways = [Way(f"{solvent}-plain", steps=options.stretch)]
+    for n in options.switches:
+        settings = ProposalSettings(switching_steps=n)
+        steps = options.interval * options.moves
+        ways.append(Way(f"{solvent}-steered-{n}", "steered", settings, options.interval, steps))
+    folders = sorted(options.data.glob("metad-*"))
+    found = in_turn(options, solvent, ways, options.stretches)
+    return {"metadynamics": reference(folders) if folders else None, **found}
 
 
 def obc2(options: argparse.Namespace) -> dict[str, Any]:
     """Populations and changes in OBC2."""
     folders = [options.data / f"metad-{k}" for k in range(options.walkers)]
-    return {"metadynamics": reference(folders), **in_turn(options, "obc2", options.stretches)}
+    return {
+        "metadynamics": reference(folders),
+        **in_turn(options, "obc2", plain_and_local(options, "obc2"), options.stretches),
+    }
 
 
 def water(options: argparse.Namespace) -> dict[str, Any]:
     """Populations and changes in water."""
-    found = in_turn(options, "water", options.water_stretches)
+    ways = plain_and_local(options, "water")
+    found = in_turn(options, "water", ways, options.water_stretches)
     if options.water_metad:
         peptide = settled(options, "water")
         folders = walkers(peptide, options, "water-metad", options.water_metad)
@@ -323,7 +413,7 @@ class Weighing(LocalMove):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = {"teach": teach, "obc2": obc2, "water": water, "ablation": ablation}
+    parts = {f.__name__: f for f in (teach, obc2, water, ablation, steered)}
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--data", type=Path, required=True, help="all that is made is kept here")
     parser.add_argument("--residue", type=int, default=9, help="from 0; not the first or last")
@@ -337,6 +427,9 @@ def main() -> None:
     parser.add_argument(
         "--longer", type=int, default=1, help="times as many stretches of dynamics as with moves"
     )
+    parser.add_argument("--solvent", default="obc2", choices=["obc2", "water"], help="of steered")
+    parser.add_argument("--switches", type=int, nargs="*", default=[1000, 2000, 4000])
+    parser.add_argument("--moves", type=int, default=20, help="steered ones, in a stretch")
     parser.add_argument("--interval", type=int, default=50)
     parser.add_argument("--candidates", type=int, help="default: 20 in OBC2, 100 in water")
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 100, 1000])
@@ -349,8 +442,9 @@ def main() -> None:
     print(in_words(made), "| 0, 1, 2:", *NAMES)
     known = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     for name in options.parts:
-        known[name] = {**parts[name](options), **made, "command": " ".join(sys.argv[1:])}
-        print(json.dumps({name: known[name]}, indent=1), flush=True)
+        key = f"{name} {options.solvent}" if name == "steered" else name
+        known[key] = {**parts[name](options), **made, "command": " ".join(sys.argv[1:])}
+        print(json.dumps({key: known[key]}, indent=1), flush=True)
         if options.json:
             write_atomically(options.json, json.dumps(known, indent=1) + "\n")
 

@@ -330,7 +330,9 @@ def flux(moves: int) -> dict[str, Any]:
         side = np.linspace(-np.pi, np.pi, 24, endpoint=False) + np.pi / 24
         density = chain.torsion_density(side, TEMPERATURE)
         conditions = GridConditions(density, [(-np.pi, np.pi)], run.bias.variables)
-        settings = ProposalSettings(switching_steps=25, steering_kappa=100, conditions=conditions)
+        settings = ProposalSettings(
+            switching_steps=25, switching_timestep=0.01, steering_kappa=100, conditions=conditions
+        )
         asked = Asked(flow, run.bias, "uniform", settings, 25)
         start = Start(run.simulation, np.arange(4), samples[0], None, TEMPERATURE)
         move, rng = SteeredMove.prepare(asked, start), np.random.default_rng(2)

@@ -35,7 +35,7 @@ from openmm_cgan.free_energy.mbar import solve_mbar
 from openmm_cgan.free_energy.samples import statistical_inefficiency
 from openmm_cgan.potentials import system_without
 from openmm_cgan.reporters.moves.steering import Steering
-from openmm_cgan.reporters.moves.switching import Switching
+from openmm_cgan.reporters.moves.switching import Steps, Switching
 
 N, MASS, SIGMA = 216, 39.9, 0.34  # dalton, nm
 EPSILON = 120 * unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilojoule_per_mole / unit.kelvin)
@@ -130,7 +130,8 @@ class Switches:
     def __init__(self, simulation: app.Simulation, n_steps: int) -> None:
         self.steering = Steering([(0, 1)], KAPPA)
         system = system_without(simulation.system, [])
-        self.switching = Switching(simulation, system, self.steering, 7, n_steps)
+        steps = Steps(n_steps, TIME_STEP)
+        self.switching = Switching(simulation, system, self.steering, 7, steps)
 
     def tried(
         self, x: NDArray[np.float64], rng: np.random.Generator

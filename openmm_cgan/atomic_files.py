@@ -40,7 +40,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     -----
     If the block raises, the old file stays and the new one is removed. A process that is killed
     leaves the ``.part`` file, which names it by its number. A device or a pipe is written to once
-    all is known, and stays: a regular file in its place would hide it from everybody.
+    all is known, and stays: a regular file in its place would hide it from everybody. Of a symbolic
+    link the file that it names is replaced.
 
     Examples
     --------
@@ -60,6 +61,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             with open_special(path) as file:
                 file.write(whole.read_bytes())
         return
+    if path.is_symlink():  # it says where the file is to lie
+        path = Path(os.path.realpath(path))
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield unfinished
@@ -182,7 +185,7 @@ def keep_older(path: str | os.PathLike[str]) -> None:
     if path.exists():
         with replacing(path.with_name(f"{path.name}.old")) as older:
             try:
-                os.link(path, older)
+                os.link(os.path.realpath(path), older)  # a link itself would be that of the new one
             except OSError:  # a file system without links
                 older.write_bytes(path.read_bytes())
 

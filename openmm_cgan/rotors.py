@@ -61,6 +61,35 @@ def find_rotors(
     return rotors
 
 
+def turns_heavy_atoms(topology: Any, rows: np.ndarray) -> np.ndarray:
+    """Whether torsions turn more than hydrogens (CH3, NH2, OH).
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        Its atoms and bonds are read.
+    rows : ndarray of int, shape (n, 4)
+        Atoms of torsions; each turns what hangs on the second against what hangs on the third.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    topology = openmm_topology(topology)
+    is_hydrogen = [a.element is not None and a.element.symbol == "H" for a in topology.atoms()]
+    neighbours: dict[int, set[int]] = {}
+    for one, two in ((bond[0].index, bond[1].index) for bond in topology.bonds()):
+        neighbours.setdefault(one, set()).add(two)
+        neighbours.setdefault(two, set()).add(one)
+    ends = [
+        [neighbours.get(a, set()) - {b} for a, b in ((row[1], row[2]), (row[2], row[1]))]
+        for row in rows.tolist()
+    ]
+    return np.array(
+        [all(any(not is_hydrogen[a] for a in end) for end in both) for both in ends], dtype=bool
+    )
+
+
 def exchange_hydrogens(
     positions: np.ndarray, rotors: Sequence[Rotor], rng: np.random.Generator
 ) -> np.ndarray:

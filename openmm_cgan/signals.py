@@ -21,11 +21,20 @@ class StoppedBySignalError(KeyboardInterrupt):
     ----------
     number : int
         Of the signal.
+    saved : bool
+        Whether all is; else what was saved last is there, for somebody would not wait.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, saved: bool = True) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
+        self.number, self.saved = number, saved
+
+    def told(self, kept: object, how: str) -> str:
+        """One line on what there is to go on from: in `kept`, by `how`."""
+        if self.saved:
+            return f"{self}; all is saved in {kept}: {how} goes on"
+        last = f"what was last saved is in {kept}: {how} goes on from there"
+        return f"{self} in the midst of a step; {last}"
 
 
 @contextlib.contextmanager
@@ -36,20 +45,30 @@ def between_steps() -> Iterator[Callable[[], None]]:
     ------
     callable
         Raises StoppedBySignalError if SIGTERM or SIGINT has come since.
+
+    Raises
+    ------
+    StoppedBySignalError
+        At the third signal wherever it comes, in the midst of a step: that step can not be saved.
     """
     came: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
         came.append(number)
         if len(came) > 2:  # somebody will not wait
-            raise StoppedBySignalError(number)
+            raise StoppedBySignalError(number, saved=False)
 
     def raise_what_came() -> None:
         if came:
             raise StoppedBySignalError(came[0])
 
-    with _handled_by(remember):
-        yield raise_what_came
+    try:
+        with _handled_by(remember):
+            yield raise_what_came
+    except Exception as error:
+        if len(came) > 2:  # OpenMM makes an error of its own of what a PythonForce raises
+            raise StoppedBySignalError(came[-1], saved=False) from error
+        raise
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ WITHOUT_ENERGY = (
     openmm.RPMDMonteCarloBarostat,
     *BAROSTATS,
 )
+SAME_TEMPERATURE = 1e-3  # of the temperature
 
 
 @runtime_checkable
@@ -65,6 +66,21 @@ def temperature_of(simulation: Simulation) -> float | None:
             if isinstance(force, kinds):
                 return simulation.context.getParameter(type(force).Temperature())
     return None
+
+
+def held_temperature(simulation: Simulation, told: float | None) -> float | None:
+    """The temperature [K] of what a Simulation samples now; the one that was told, if it is that.
+
+    Parameters
+    ----------
+    simulation : openmm.app.Simulation
+    told : float or None
+        What it is thought to be; also where nothing holds one.
+    """
+    now = temperature_of(simulation)
+    if now is None or (told is not None and abs(now - told) <= SAME_TEMPERATURE * told):
+        return told
+    return round(now, 6)  # of kT
 
 
 def draw_velocities(simulation: Simulation, seed: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openmm_cgan.atomic_files import replacing, write_atomically
+from openmm_cgan.atomic_files import keep_older, replacing, write_atomically
 from tests.cases.full_disks import full_at
 from tests.cases.other_processes import PATIENCE
 from tests.cases.sources import tree_of
@@ -52,6 +52,19 @@ def test_a_full_disk_names_the_file(tmp_path):
     with full_at(100), pytest.raises(OSError, match=str(path)):
         write_atomically(path, b"0" * 200)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"run.chk": "old"}
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    there, link = tmp_path / "scratch" / "run.chk", tmp_path / "run.chk"
+    link.symlink_to(there)  # nothing is there yet
+    for content in ("one", "two", "three"):
+        keep_older(link)
+        write_atomically(link, content)
+        assert link.is_symlink()
+        assert there.read_text() == content
+    assert (tmp_path / "run.chk.old").read_text() == "two"
+    assert [path.name for path in there.parent.iterdir()] == ["run.chk"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

@@ -196,13 +196,14 @@ def run(
     as if it had never stopped.
     """
     from openmm_cgan.cli.molecule_files import MoleculeFiles, add_barostat, molecule_of
-    from openmm_cgan.cli.simulations import CHECKPOINT, RunSettings, run_biased
+    from openmm_cgan.cli.run_states import CHECKPOINT, STATE
+    from openmm_cgan.cli.simulations import RunSettings, run_biased
 
     if (steps is None) != resume:
         raise click.UsageError("give --steps, or --resume for those that the run in --out has left")
     files = MoleculeFiles(**{f.name: options.pop(f.name) for f in fields(MoleculeFiles)})
     given, settings = None if resume else steps, RunSettings(**options)
-    with stopping(out / CHECKPOINT), recording(out):
+    with stopping(out / CHECKPOINT, out / STATE), recording(out):
         molecule = molecule_of(files)
         if pressure is not None:
             add_barostat(molecule, pressure, settings.temperature, settings.seed)

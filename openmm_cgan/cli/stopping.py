@@ -11,10 +11,10 @@ import click
 
 
 @contextlib.contextmanager
-def stopping(kept: Path, how: str = "the same command with --resume") -> Iterator[None]:
+def stopping(*kept: Path, how: str = "the same command with --resume") -> Iterator[None]:
     """SIGTERM and SIGINT end a command with a line on how to go on, and exit code 143 or 130.
 
-    There is something to go on from once the file or folder `kept` exists.
+    There is something to go on from once one of the files or folders `kept` exists.
     """
     from openmm_cgan.signals import StoppedBySignalError, at_once
 
@@ -22,6 +22,7 @@ def stopping(kept: Path, how: str = "the same command with --resume") -> Iterato
         with at_once():
             yield
     except StoppedBySignalError as stopped:
-        saved = f"all is saved in {kept}: {how} goes on"
-        click.echo(f"{stopped}; {saved if kept.exists() else 'nothing was saved yet'}", err=True)
+        there = next((path for path in kept if path.exists()), None)
+        nothing = f"{stopped}; nothing was saved yet"
+        click.echo(nothing if there is None else stopped.told(there, how), err=True)
         sys.exit(128 + stopped.number)

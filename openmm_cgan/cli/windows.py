@@ -93,7 +93,7 @@ def windows(
     require_parent(out)
     set_threads(1)
     cluster = _cluster(options)
-    with stopping(out, "the same command"), nullcontext() if dry_run else recording(out):
+    with stopping(out, how="the same command"), nullcontext() if dry_run else recording(out):
         if collect:
             results = _collected(out, cluster, platform, dry_run)
         elif run is None or cv is None or steps is None:

@@ -1,10 +1,11 @@
 """Frames on disk: what a run has sampled, with its CVs, bias energy and segments.
 
 `journal` writes so that a killed run loses nothing; `h5md` is the layout of a file; `segments`
-writes and finds the files of a run; `frames` reads them back, `parts` takes some atoms.
+writes the files of a run, where what is later was `set_aside`; of the `chosen_files` `frames` reads
+them back, `parts` takes some atoms.
 """
 
-from openmm_cgan.frames.frames import Frames, read_frames, read_segments, topology_hash
+from openmm_cgan.frames.frames import Frames, read_frames, read_segments
 from openmm_cgan.frames.parts import (
     are_of,
     frames_of_atoms,
@@ -12,6 +13,7 @@ from openmm_cgan.frames.parts import (
     hashes_of,
     molecule_hash,
     require_molecule,
+    topology_hash,
 )
 
 __all__ = [

@@ -6,8 +6,6 @@ averages takes them.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import h5py
 import numpy as np
 
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.frames.chosen_files import of_temperature, segment_files
 from openmm_cgan.frames.h5md import (
     EDGES,
     POSITION,
@@ -25,11 +24,10 @@ from openmm_cgan.frames.h5md import (
     read_header,
     read_segment_table,
 )
-from openmm_cgan.frames.segments import PATTERN, flush_writers
 from openmm_cgan.large_arrays import IN_MEMORY, forget, joined_rows, room
 from openmm_cgan.notebooks import frames_html
+from openmm_cgan.quantities import kelvin
 from openmm_cgan.short_reprs import cv_ranges
-from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -64,13 +62,15 @@ class Frames:
     box : ndarray of float32, shape (n_frames, 3, 3), or None
         Box vectors as rows [nm].
     temperature : float or None
-        Temperature of the bias [K].
+        That the run was held at [K].
     topology_hash : str
         `topology_hash` of the whole topology, empty when unknown.
     molecule_hash : str
         `molecule_hash` of their own atoms, empty when unknown.
     system_hash : str
         `system_fingerprint` of the System, its biases apart; empty when unknown, or of several.
+    bias_temperature : float or None
+        That the bias counts with where its input says no other [K].
     """
 
     positions: NDArray[np.float32]
@@ -87,6 +87,7 @@ class Frames:
     topology_hash: str = ""
     molecule_hash: str = ""
     system_hash: str = ""
+    bias_temperature: float | None = None
     _repr_html_ = frames_html
 
     def __post_init__(self) -> None:
@@ -227,31 +228,10 @@ def _require_alike(first: Frames, other: Frames) -> None:
     }
     for what, (one, two) in pairs.items():
         if one != two:
-            raise ValueError(f"the frames differ in {what}: {one} and {two}; read them apart")
-
-
-def topology_hash(topology: Any) -> str:
-    """Fingerprint of a topology: atom names, elements, residues and bonds.
-
-    Parameters
-    ----------
-    topology : openmm.app.Topology
-        Or what `openmm_topology` finds one in.
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal. The same for the same molecule read from another file format.
-    """
-    topology = openmm_topology(topology)
-    atoms = list(topology.atoms())
-    rows = [
-        (a.name, a.element.symbol if a.element is not None else "", a.residue.name, a.residue.index)
-        for a in atoms
-    ]
-    index = {atom: i for i, atom in enumerate(atoms)}
-    bonds = sorted(sorted((index[bond[0]], index[bond[1]])) for bond in topology.bonds())
-    return hashlib.sha256(json.dumps([rows, bonds]).encode()).hexdigest()
+            apart = "read them apart"
+            if what == "temperature":
+                apart += f": read_frames(..., temperature={two if one is None else one:g})"
+            raise ValueError(f"the frames differ in {what}: {one} and {two}; {apart}")
 
 
 def read_frames(
@@ -259,6 +239,7 @@ def read_frames(
     settling: bool = False,
     stride: int = 1,
     positions: bool = True,
+    temperature: float | None = None,
 ) -> Frames:
     """Read frames that a `FrameReporter` wrote, from a live or a killed run as well.
 
@@ -273,6 +254,8 @@ def read_frames(
         Keep every ``stride``-th frame of each file.
     positions : bool
         False: CVs, bias and times only, of no atoms.
+    temperature : float or Quantity, optional
+        Read the frames of this one alone [K], of a run whose temperature was changed.
 
     Returns
     -------
@@ -284,12 +267,12 @@ def read_frames(
         If a path does not exist or a folder holds no segments.
     ValueError
         If a file is damaged or was not written by this package, or if the files differ in CVs,
-        atoms, temperature or topology. The message names the file.
+        atoms, temperature or topology. The message names the file. If none is of ``temperature``.
     """
     if stride < 1:
         raise ValueError(f"stride is {stride}, expected 1 or more")
     parts, shift, top, folder = list[Frames](), 0, 0, None
-    files = segment_files(paths)
+    files = of_temperature(segment_files(paths), kelvin(temperature))
     # of many frames each file's lie in a file as well, until they are joined
     size = sum(path.stat().st_size for path in files if path.is_file())
     limit = 0 if size > IN_MEMORY else IN_MEMORY
@@ -333,21 +316,6 @@ def read_segments(paths: str | Path | Sequence[str | Path]) -> list[dict[str, An
     return list(rows.values())
 
 
-def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Expand folders to their segment files, in order; rows still in memory are written first."""
-    files: list[Path] = []
-    for path in [paths] if isinstance(paths, str | Path) else paths:
-        path = Path(path).resolve()
-        flush_writers(path)
-        found = sorted(path.glob(PATTERN)) if path.is_dir() else [path]
-        if not found:
-            raise FileNotFoundError(f"{path} holds no {PATTERN}: no frames have been written there")
-        files += found
-    if not files:
-        raise ValueError("no paths were given")
-    return files
-
-
 def _frames_of(
     path: Path, file: h5py.File, settling: bool, stride: int, limit: int | None
 ) -> Frames:
@@ -382,6 +350,7 @@ def _frames_of(
         topology_hash=header.topology_hash,
         molecule_hash=str(header.about.get("molecule_hash", "")),
         system_hash=str(header.about.get("system_hash", "")),
+        bias_temperature=header.about.get("bias_temperature"),
     )
 
 

@@ -61,7 +61,7 @@ class SegmentHeader:
         Zero-based indices in the whole topology of the atoms that are kept.
     topology_hash : str
     temperature : float or None
-        [K]
+        That the run is held at [K].
     periodic : bool
         Whether box vectors are kept.
     plumed_input : str
@@ -91,7 +91,6 @@ class SegmentHeader:
         pairs = {
             "variables": ([v.name for v in self.variables], [v.name for v in other.variables]),
             "topology_hash": (self.topology_hash, other.topology_hash),
-            "temperature": (self.temperature, other.temperature),
             "periodic": (self.periodic, other.periodic),
         }
         if self.atoms != other.atoms:

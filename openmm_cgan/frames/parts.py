@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from openmm_cgan.atom_selection import Atoms, atoms_to_take, check_selection
-from openmm_cgan.frames.frames import Frames, read_frames, topology_hash
+from openmm_cgan.frames.frames import Frames, read_frames
 from openmm_cgan.frames.images import molecules_together
 from openmm_cgan.large_arrays import some_columns
 from openmm_cgan.topologies import openmm_topology
@@ -116,6 +116,30 @@ def hashes_of(frames: Frames, topology: Any, atoms: ArrayLike) -> tuple[str, str
     if topology is None:
         return frames.topology_hash, "", frames.system_hash
     return topology_hash(topology), molecule_hash(topology, atoms), frames.system_hash
+
+
+def topology_hash(topology: Any) -> str:
+    """Fingerprint of a topology: atom names, elements, residues and bonds.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+        Or what `openmm_topology` finds one in.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal. The same for the same molecule read from another file format.
+    """
+    topology = openmm_topology(topology)
+    atoms = list(topology.atoms())
+    rows = [
+        (a.name, a.element.symbol if a.element is not None else "", a.residue.name, a.residue.index)
+        for a in atoms
+    ]
+    index = {atom: i for i, atom in enumerate(atoms)}
+    bonds = sorted(sorted((index[bond[0]], index[bond[1]])) for bond in topology.bonds())
+    return hashlib.sha256(json.dumps([rows, bonds]).encode()).hexdigest()
 
 
 def molecule_hash(topology: Any, atoms: ArrayLike) -> str:

@@ -15,10 +15,10 @@ import atexit
 import io
 import json
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,13 +34,10 @@ from openmm_cgan.frames.h5md import (
     SegmentHeader,
     append_rows,
     create_segment,
-    open_segment,
-    read_header,
-    read_segment_table,
-    shorten_segment,
     to_json,
 )
 from openmm_cgan.frames.journal import Journal
+from openmm_cgan.frames.set_aside import PATTERN, TEMPERED, set_later_aside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +47,6 @@ logger = logging.getLogger("openmm_cgan")
 FLUSH_SECONDS = 1.0
 BUFFER_BYTES = 8 * 1024**2
 FILE_BYTES = 256 * 1024**2  # where the next file begins
-PATTERN = "segment-*.h5md"
 
 
 class Row(NamedTuple):
@@ -125,15 +121,16 @@ class SegmentWriter:
         self._rows: list[tuple[Row, bool, int]] = []
         self._bytes = 0
         self._path: Path | None = None
+        self._other_paths: dict[float | None, Path] = {}  # by temperature, where it changes
         self._timer: threading.Timer | None = None
         self._failure: OSError | ValueError | None = None
-        self._recent = [Segment(1, step, step, {"kind": "initial"})]
+        self._recent = list[Segment]()
         self.folder.mkdir(parents=True, exist_ok=True)
         close_writers(self.folder)  # of an earlier cell of the same notebook
         self._journal = Journal(self.folder)
         try:
             self._journal.finish()
-            self._resume(step, time)
+            self.last, self._recent = set_later_aside(self.folder, header, step, time)
         except BaseException:
             self._journal.close()
             raise
@@ -214,6 +211,25 @@ class SegmentWriter:
             if settle_steps:
                 self.flush()  # a checkpoint may be saved now: the restart must know of the window
             return segment.number
+
+    def at_temperature(self, temperature: float | None) -> None:
+        """Have the frames from now on at another temperature [K], in a file of their own.
+
+        There is one file for each temperature, so that simulated tempering makes few.
+
+        Raises
+        ------
+        OSError, ValueError
+            As for `flush`: the frames before are written first.
+        """
+        with self._lock:
+            self.flush()
+            if self._path is not None:
+                self._other_paths[self.header.temperature] = self._path
+            about = self.header.about | {TEMPERED: True}
+            self.header = replace(self.header, temperature=temperature, about=about)
+            self._path = self._other_paths.pop(temperature, None)
+            self._unsaved = self._recent.copy()
 
     def flush(self) -> None:
         """Write what is in memory.
@@ -328,35 +344,6 @@ class SegmentWriter:
         self._path = path
         self.files.append(path)
 
-    def _resume(self, step: int, time: float) -> None:
-        """Set frames later than ``step`` aside, and go on where the others end."""
-        later: list[tuple[Path, int]] = []
-        for path in sorted(self.folder.glob(PATTERN), reverse=True):
-            with open_segment(path) as file:
-                self.header.require_same(read_header(file), path)
-                steps = file[f"{POSITION}/step"][:]
-                kept = int(np.searchsorted(steps, step, side="right"))
-                if kept < len(steps):
-                    later.append((path, kept))
-                if kept:
-                    self.last = int(steps[kept - 1]), float(file[f"{POSITION}/time"][kept - 1])
-                    known = [s for s in read_segment_table(file) if s.step <= step]
-                    self._recent = known[-1:] or self._recent
-                    break
-        if self.last is not None and time < self.last[1] - 1e-6:
-            raise ValueError(
-                f"the simulation is at step {step} and {time:g} ps, but {self.folder} has a frame "
-                f"of step {self.last[0]} and {self.last[1]:g} ps: restart from the checkpoint or "
-                "State, or call context.setTime"
-            )
-        for path, kept in later:
-            backup = _backup_name(path)
-            if kept:
-                shorten_segment(path, kept, step, backup)
-            else:
-                os.replace(path, backup)
-            logger.warning("frames later than step %d set aside: %s", step, backup)
-
 
 # Writers of this process that may hold frames in memory.
 _WRITERS: weakref.WeakSet[SegmentWriter] = weakref.WeakSet()
@@ -383,10 +370,3 @@ def flush_writers(path: Path) -> None:
 def _number(path: Path) -> int:
     digits = path.stem.partition("-")[2]
     return int(digits) if digits.isdecimal() else 0
-
-
-def _backup_name(path: Path) -> Path:
-    """A free name as PLUMED gives it: bck.0.segment-00001.h5md, bck.1. ..."""
-    return next(
-        name for i in range(10**6) if not (name := path.with_name(f"bck.{i}.{path.name}")).exists()
-    )

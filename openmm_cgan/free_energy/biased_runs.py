@@ -25,7 +25,7 @@ from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples, unbia
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.files.tables import FieldTable
 from openmm_cgan.plumed.input.language import Statement, include_files, read_statements
-from openmm_cgan.plumed.input.words import keywords_of
+from openmm_cgan.plumed.input.words import keywords_of, read_real
 from openmm_cgan.short_reprs import short_repr
 
 logger = logging.getLogger("openmm_cgan")
@@ -137,7 +137,16 @@ class BiasedRun:
         if table is None or self.growing[0].action != "METAD" or not self._hills_act:
             return self.frames.bias / (GAS_CONSTANT * temperature)
         times, bias = self.frames.time, self.frames.bias
-        return tiwary_log_weights(times, bias, table, temperature, self.plumed)
+        counted = self._counted_temperature
+        return tiwary_log_weights(times, bias, table, temperature, self.plumed, counted)
+
+    @property
+    def _counted_temperature(self) -> float | None:
+        """What the growing bias counts with [K]: its TEMP, or the temperature of the run."""
+        given = read_real(keywords_of(self.growing[0].words).get("TEMP", "0"))
+        if given > 0:  # OPES takes 0 as not given
+            return given
+        return self.frames.bias_temperature or self.frames.temperature
 
     @property
     def _hills_act(self) -> bool:
@@ -168,6 +177,7 @@ class BiasedRun:
         table, temperature = self.table, self.frames.temperature
         if table is None or temperature is None:
             return None
+        counted = self._counted_temperature or temperature
         metad = self.growing[0].action == "METAD"
         names = hill_variables(table) if metad else read_opes(table).names
         if name not in names or len(names) > 2:
@@ -178,8 +188,10 @@ class BiasedRun:
         surface = (
             hills_free_energy(table, grid, self.plumed)
             if metad
-            else opes_free_energy(table, grid, temperature)
+            else opes_free_energy(table, grid, counted)
         ).reshape([len(axis) for axis in axes])
+        # -V (1 + T/dT), where the bias comes to V = -F dT/(T + dT) with dT = (g-1) TEMP
+        surface *= 1 + (temperature / counted - 1) / _bias_factor(table, metad)
         kT = GAS_CONSTANT * temperature
         if len(names) == 2:
             surface = -kT * logsumexp(-surface / kT, axis=1 - names.index(name))
@@ -218,6 +230,14 @@ def reweight_runs(
         kept.append(BiasedFrames(cvs, unbiased, frames.temperature, variables, name))
         logs.append(run.log_weights()[late])
     return reweight(kept, logs, n_bootstrap=n_bootstrap, seed=seed)
+
+
+def _bias_factor(table: FieldTable, metad: bool) -> float:
+    """g of a bias that tempers; infinite of hills that do not."""
+    if not metad:
+        return read_opes(table).bias_factor
+    factor = float(table.columns["biasf"].max(initial=-1.0))
+    return factor if factor > 1 else np.inf
 
 
 def _axis(table: FieldTable, name: str) -> NDArray[np.float64]:

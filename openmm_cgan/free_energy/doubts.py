@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.free_energy.bootstrap import BLOCK_INEFFICIENCIES, LEAST_BLOCKS
 from openmm_cgan.free_energy.overlap import weakest_link
 from openmm_cgan.free_energy.pareto import LARGEST_K
 from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples, titles_of
@@ -17,6 +18,7 @@ logger = logging.getLogger("openmm_cgan")
 LEAST_OVERLAP = 0.03  # Klimovich, Shirts, Mobley, doi 10.1007/s10822-015-9840-9
 LEAST_INDEPENDENT = 10  # frames of a window, below which its mean is hardly known
 LEAST_EFFECTIVE = 100.0  # samples: fewer, and neither a free energy nor its error is trustworthy
+LEAST_FORGOTTEN = LEAST_BLOCKS * BLOCK_INEFFICIENCIES  # fewer blocks tell no error
 LARGEST_SHARE = 0.5  # of all weight, in one frame
 
 
@@ -115,22 +117,33 @@ def warn_of_one_frame(samples: WeightedSamples, names: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def why_unknown(k_hat: float, effective: float, what: str) -> str:
-    """Why importance weights tell no number, or nothing.
+def why_unknown(
+    k_hat: float, effective: float, what: str, independent: float = float("inf")
+) -> str:
+    """Why weights that differ tell no number, or nothing.
 
     Parameters
     ----------
     k_hat : float
         Pareto's k of the weights.
     effective : float
-        Kish's effective number of samples.
+        Effective number of samples.
     what : str
         What was weighed, and how many.
+    independent : float
+        Where they are of runs in time, how often these have forgotten their CVs.
     """
-    if np.isneginf(k_hat) or (k_hat <= LARGEST_K and effective >= LEAST_EFFECTIVE):
+    if np.isneginf(k_hat):
         return ""
-    return (
-        f"the weights of {what} are dominated by a few: they are worth {effective:.0f} (Kish; at "
-        f"least {LEAST_EFFECTIVE:.0f} are needed), and the tail of the weights has Pareto k "
-        f"{k_hat:.2f} (at most {LARGEST_K})"
-    )
+    if k_hat > LARGEST_K or effective < LEAST_EFFECTIVE:
+        return (
+            f"the weights of {what} are dominated by a few: they are worth {effective:.0f} (at "
+            f"least {LEAST_EFFECTIVE:.0f} are needed), and the tail of the weights has Pareto k "
+            f"{k_hat:.2f} (at most {LARGEST_K})"
+        )
+    if independent < LEAST_FORGOTTEN:
+        return (
+            f"the CVs of {what} were forgotten {independent:.0f} times only in all that time (at "
+            f"least {LEAST_FORGOTTEN} are needed for an error)"
+        )
+    return ""

@@ -131,6 +131,7 @@ def tiwary_log_weights(
     hills: FieldTable,
     temperature: float,
     units: str | Path | UnitSystem | None = None,
+    metad_temperature: float | None = None,
 ) -> NDArray[np.float64]:
     """Log weights (V(s, t) - c(t)) / kT of frames from a metadynamics run that still deposits.
 
@@ -145,6 +146,9 @@ def tiwary_log_weights(
     units : str, Path or UnitSystem, optional
         The PLUMED input that made the file (a path, or text with a newline), for its UNITS, or what
         they are. PLUMED's own (kJ/mol, ps) with a warning if omitted, for no HILLS file says them.
+    metad_temperature : float, optional
+        TEMP of the METAD [K], where that is not the temperature of the run: by it the hills became
+        lower, and c(t) follows from how they did.
 
     Returns
     -------
@@ -164,7 +168,10 @@ def tiwary_log_weights(
     system = units_of_input(units)
     kT = GAS_CONSTANT * positive(temperature, "K", "temperature")
     _require_order(hills)
-    offsets = system.energy * _hills_offsets(hills, kT / system.energy)
+    counted = kT
+    if metad_temperature is not None:
+        counted = GAS_CONSTANT * positive(metad_temperature, "K", "metad_temperature")
+    offsets = system.energy * _hills_offsets(hills, kT / system.energy, counted / system.energy)
     laid_at = system.time * hills.columns["time"]
     laid = np.searchsorted(laid_at, np.asarray(times, dtype=float) - 1e-6)
     return (np.asarray(bias, dtype=float) - offsets[laid]) / kT
@@ -217,8 +224,12 @@ def _in_interval(hills: FieldTable, cvs: NDArray) -> NDArray[np.float64]:
     return np.clip(cvs, hills.constant("lower_int"), hills.constant("upper_int"))
 
 
-def _hills_offsets(hills: FieldTable, kT: float) -> NDArray[np.float64]:
-    """c(t) before the first and after each hill, (n_hills + 1,); kT in the unit of heights."""
+def _hills_offsets(hills: FieldTable, kT: float, counted: float) -> NDArray[np.float64]:
+    """c(t) before the first and after each hill, (n_hills + 1,).
+
+    kT of the run and the one that METAD counts with are in the unit of heights. The bias comes to
+    V = -F dT/(T + dT) with dT = (g-1) TEMP, so that F is -V (1 + T/dT).
+    """
     names = hill_variables(hills)
     if len(names) > 2:
         raise ValueError(f"c(t) is summed on a grid of 1 or 2 CVs, not of {names}")
@@ -229,7 +240,7 @@ def _hills_offsets(hills: FieldTable, kT: float) -> NDArray[np.float64]:
     bias, offsets = np.zeros(len(grid)), [0.0]
     for row, fraction in zip(rows, deposited, strict=True):
         bias += fraction * _hill(hills, names, row, grid)
-        lower = (1.0 - fraction) / fraction * bias / kT  # 1/(g-1), nothing if not tempered
+        lower = (1.0 - fraction) / fraction * bias / counted  # 1/(g-1), nothing if not tempered
         offsets.append(kT * float(logsumexp(bias / kT + lower) - logsumexp(lower)))
     return np.array(offsets)
 

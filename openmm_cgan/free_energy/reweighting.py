@@ -34,6 +34,7 @@ from openmm_cgan.free_energy.samples import (
     normalised,
     statistical_inefficiency,
     titles_of,
+    worth_in_time,
 )
 from openmm_cgan.short_reprs import short_repr
 
@@ -251,8 +252,9 @@ def reweight(
     names = titles_of(runs)
     if without_error(sizes, np.zeros(len(runs), dtype=np.int64), names).any():
         changes[:] = np.nan
+    rows = [run.cvs[k] for run, k in zip(runs, kept, strict=True)]
     samples = WeightedSamples(
-        np.concatenate([run.cvs[k] for run, k in zip(runs, kept, strict=True)]),
+        np.concatenate(rows),
         normalised(joined),
         _reweighted(changes, joined),
         runs[0].temperature,
@@ -262,10 +264,12 @@ def reweight(
         inefficiencies,
         np.eye(len(runs)),
         k_hat=pareto_k(joined, float((inefficiencies * sizes).sum() / sizes.sum())),
+        worth=worth_in_time(rows, normalised(joined), runs[0].variables),
     )
     warn_of_one_frame(samples, names)
     what = f"{len(joined)} frames ({', '.join(names)})"
-    if why := why_unknown(samples.k_hat, samples.effective_samples, what):
+    forgotten = float((sizes / inefficiencies).sum())
+    if why := why_unknown(samples.k_hat, samples.effective_samples, what, forgotten):
         logger.warning(
             "%s: averages and free energies are NaN. Take frames from where the bias hardly "
             "changes any more, run longer, or make the bias act on what is slow", why

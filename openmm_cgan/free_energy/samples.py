@@ -100,6 +100,8 @@ class WeightedSamples:
         Pareto's k of importance weights; NaN where there are none (windows alone).
     unknown : str
         Why these weights tell no number: averages and free energies are then NaN; else empty.
+    worth : float
+        Effective number of samples where it was looked at in time (`worth_in_time`); else NaN.
     """
 
     cvs: NDArray[np.float64]
@@ -114,6 +116,7 @@ class WeightedSamples:
     parts: NDArray[np.int64] | None = None
     k_hat: float = float("nan")
     unknown: str = ""
+    worth: float = float("nan")
 
     def __repr__(self) -> str:
         worth = self.unknown or f"worth {self.effective_samples:.3g}"
@@ -142,7 +145,9 @@ class WeightedSamples:
 
     @property
     def effective_samples(self) -> float:
-        """Kish's effective number of samples, correlated frames counted by their inefficiency."""
+        """Effective number of samples: `worth`, or Kish's over the inefficiencies of windows."""
+        if np.isfinite(self.worth):
+            return self.worth
         weights = np.exp(self.log_weights)
         return float(1.0 / (weights**2 * self.inefficiencies[self.window]).sum())
 
@@ -157,6 +162,7 @@ class WeightedSamples:
             replicates=replicates,
             window=self.window[rows],
             frame=self.frame[rows],
+            worth=float("nan"),
         )
 
     def average(self, values: ArrayLike) -> Estimate:
@@ -234,10 +240,50 @@ def statistical_inefficiency(cvs: NDArray, variables: Sequence[CollectiveVariabl
     ----------
     Chodera et al., doi 10.1021/ct0502864.
     """
-    series = cv_series(cvs, variables)
-    timeseries = pymbar_quietly().timeseries
-    moving = [s for s in series if len(s) > 3 and np.ptp(s) > 1e-12 * (1.0 + np.abs(s).max())]
-    return max([1.0, *(float(timeseries.statistical_inefficiency(s)) for s in moving)])
+    return max([1.0, *map(_inefficiency, cv_series(cvs, variables))])
+
+
+def _inefficiency(series: NDArray[np.float64]) -> float:
+    """Of one series in the order of time, shape (n,); 1 where it is constant or very short."""
+    if len(series) <= 3 or np.ptp(series) <= 1e-12 * np.abs(series).max():
+        return 1.0
+    return float(pymbar_quietly().timeseries.statistical_inefficiency(series))
+
+
+def worth_in_time(
+    runs: Sequence[NDArray], log_weights: NDArray, variables: Sequence[CollectiveVariable]
+) -> float:
+    """How many independent samples weighted frames are worth: for the mean of the worst known CV.
+
+    The variance of a weighted mean m of x is that of the sum of w (x - m), a series in time whose
+    own inefficiency g counts: the worth is the variance of x under the weights over the sum of
+    g w^2 (x - m)^2. With equal weights that is n / g, for independent frames about Kish's number.
+    Kish's number over the inefficiency of x, which knows nothing of the weights, is far less where
+    a bias spreads frames over what weighs nothing: a metadynamics forgets where it was in the basin
+    that counts much sooner than where it was on the whole.
+
+    Parameters
+    ----------
+    runs : sequence of ndarray, shape (n_frames, n_cvs)
+        CVs in the order of time [CV unit].
+    log_weights : ndarray, shape (n,)
+        Of all frames, one run after another; weights that add up to 1.
+    variables : sequence of CollectiveVariable
+        Say which are periodic; their sine and cosine are looked at.
+
+    References
+    ----------
+    The delta method for a ratio of means, as in Geyer, doi 10.1214/ss/1177011137.
+    """
+    weights = np.exp(log_weights)
+    ends = np.cumsum([len(run) for run in runs])[:-1]
+    found = []
+    for x in cv_series(np.concatenate(runs), variables):
+        off = x - weights @ x
+        squares = [_inefficiency(y) * (y @ y) for y in np.split(weights * off, ends)]
+        if sum(squares) > 0:
+            found.append(weights @ off**2 / sum(squares))
+    return float(min(found, default=1.0 / (weights @ weights)))
 
 
 def spread(values: NDArray) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -20,9 +20,11 @@ from openmm_cgan.fingerprints import system_fingerprint
 from openmm_cgan.frames import molecule_hash, topology_hash
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.images import shifts_into_box
-from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
+from openmm_cgan.frames.segments import Row, SegmentWriter
+from openmm_cgan.frames.set_aside import PATTERN, RESTORED
 from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.states import box_of, positions_of
+from openmm_cgan.thermostats import held_temperature
 from openmm_cgan.topologies import part_of
 
 if TYPE_CHECKING:
@@ -68,7 +70,9 @@ class FrameReporter:
 
     ``read_frames(folder)`` reads them, and ``MDAnalysis.Universe(topology, files)`` opens the
     files with the CVs, ``bias``, ``segment`` and ``settling`` in ``ts.data``. Frames are on disk a
-    second after they are made; a run killed at any moment loses no more than that.
+    second after they are made; a run killed at any moment loses no more than that. They are of the
+    temperature that the run is held at; where that changes, those of each temperature have files of
+    their own, which ``read_frames(folder, temperature=300)`` reads.
 
     Parameters
     ----------
@@ -170,6 +174,7 @@ class FrameReporter:
         """
         assert self._writer is not None, "describeNextReport comes first"
         step = simulation.currentStep
+        self._follow_temperature(simulation)
         positions = positions_of(state)
         if not math.isfinite(np.vdot(positions, positions)):
             self._stop(step, "a position")
@@ -247,7 +252,7 @@ class FrameReporter:
         ValueError
             If frames that were written then are not there.
         """
-        self._begin(simulation)
+        self._begin(simulation, {RESTORED: True})
         assert self._writer is not None
         last = -1 if self._writer.last is None else self._writer.last[0]
         if last != state.updated:
@@ -271,7 +276,7 @@ class FrameReporter:
                 "name another folder (nothing has been overwritten)"
             )
 
-    def _begin(self, simulation: Simulation) -> None:
+    def _begin(self, simulation: Simulation, how: Mapping[str, Any] | None = None) -> None:
         """Everything that can be wrong is found here, before the first step."""
         self._bias.require_acting(simulation)
         self._claim = Claim(self.folder)
@@ -283,15 +288,17 @@ class FrameReporter:
             variables=tuple(self._bias.variables),
             atoms=tuple(atoms.tolist()),
             topology_hash=topology_hash(simulation.topology),
-            temperature=self._bias.temperature,
+            temperature=held_temperature(simulation, self._bias.temperature),
             periodic=self._keep_box,
             plumed_input=self._bias.text,
             about={
                 "report_interval": self._interval,
                 "backend": self._bias.backend,
+                "bias_temperature": self._bias.temperature,
                 "molecule_hash": molecule_hash(simulation.topology, atoms),
             }
-            | _provenance(simulation),
+            | _provenance(simulation)
+            | dict(how or {}),
         )
         time = simulation.context.getTime()._value
         self._writer = SegmentWriter(
@@ -306,6 +313,13 @@ class FrameReporter:
         path = self.folder / ATOMS
         if len(atoms) < simulation.topology.getNumAtoms() and not (self._append and path.exists()):
             _write_atoms(path, simulation, atoms)
+
+    def _follow_temperature(self, simulation: Simulation) -> None:
+        """Begin a file where the temperature was changed: annealing, simulated tempering."""
+        assert self._writer is not None
+        before = self._writer.header.temperature
+        if (now := held_temperature(simulation, before)) != before:
+            self._writer.at_temperature(now)
 
     def _evaluate(
         self, positions: NDArray[np.float64], box: NDArray[np.float64] | None

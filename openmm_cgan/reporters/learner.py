@@ -27,8 +27,10 @@ import numpy as np
 from openmm_cgan.checkpoints import SavedState, saved_array, saved_text, text_array
 from openmm_cgan.frames import read_frames
 from openmm_cgan.frames.segments import flush_writers
+from openmm_cgan.proposals import hangs_on_rest
 from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.signals import end_with_parent
+from openmm_cgan.thermostats import temperature_of
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -60,7 +62,8 @@ class Proposing(Protocol):
 class Learner:
     """Trains on the frames written so far and hands new generators to a ProposalReporter.
 
-    They make the atoms that the one before made, whatever else the frames hold. Append it to
+    They make the atoms that the one before made, whatever else the frames hold; where the
+    temperature of the run was changed, they learn the frames of the present one. Append it to
     ``simulation.reporters`` between the FrameReporter and the ProposalReporter. The
     simulation never waits for it: at a report it only looks whether a training has ended, and
     starts the next one when it is due. A new generator then takes over as soon as there is one, at
@@ -139,6 +142,7 @@ class Learner:
         self._given: Path | None = None  # the generator that the proposals have from here
         self._wait = takes_over_after
         self._begun: int | None = None  # the step at which the training under way was
+        self._temperature: float | None = None  # of the frames that it has
         self._require_density()
 
     def __repr__(self) -> str:
@@ -163,6 +167,7 @@ class Learner:
             self._interval *= self._growth
             self._due = step + self._interval
         if self._worker is None and self._due is not None and step >= self._due:
+            self._temperature = temperature_of(simulation)
             self._start(simulation.topology, step)
 
     def _has_ended(self, worker: subprocess.Popen[bytes], step: int) -> bool:
@@ -178,16 +183,17 @@ class Learner:
         from openmm_cgan.generators import KINDS
 
         name = self._settings.generator
-        if self._proposals.mode == "local":
+        mode, is_part = self._proposals.mode, hangs_on_rest(self._proposals.sampler)
+        if mode == "local" or (mode == "steered" and is_part):
             raise ValueError(
-                "the Learner trains whole molecules, and proposals are in mode 'local': train a "
-                "part by ConditionalGAN.fit(..., featurize=ZMatrixFeatures.of_part(...)) and give "
-                "it to ProposalReporter.sampler"
+                f"the Learner trains whole molecules, and proposals are in mode {mode!r}"
+                f"{' of a part' * is_part}: train a part by ConditionalGAN.fit(..., "
+                "featurize=ZMatrixFeatures.of_part(...)) and give it to ProposalReporter.sampler"
             )
-        if self._proposals.mode in ("exact", "annealed", "steered") and not KINDS[name].has_density:
+        if mode in ("exact", "annealed", "steered") and not KINDS[name].has_density:
             raise ValueError(
                 f"the Learner would train a {name}, whose density is not known, and proposals are "
-                f"in mode {self._proposals.mode!r}: give it "
+                f"in mode {mode!r}: give it "
                 "TrainingSettings(generator='FlowGenerator')"
             )
 
@@ -204,6 +210,7 @@ class Learner:
         arrays = {"learner/numbers": numbers, "learner/given": text_array(given)}
         if self._begun is not None:
             arrays["learner/begun"] = np.array(self._begun)
+            arrays["learner/temperature"] = np.array(self._temperature or np.nan)
         return SavedState(0, -1, arrays=arrays)
 
     def check_saved(self, state: SavedState, simulation: Simulation, path: Path) -> None:
@@ -224,6 +231,8 @@ class Learner:
         self.replaced, self.failed = int(replaced), int(failed)
         self._due = None if np.isnan(due) else due
         self._begun = int(own["begun"]) if "begun" in own else None
+        if np.isfinite(temperature := float(own.get("temperature", np.nan))):
+            self._temperature = temperature
         if given := saved_text(own, "given"):
             self._given = self.folder / Path(given).name
             self._proposals.sampler = ConditionalGenerator.load(self._given)
@@ -247,7 +256,7 @@ class Learner:
         atoms = np.asarray(self._proposals.sampler.atoms).tolist()
         job = (
             self._frames, step, topology, self._settings, self._path.resolve(), self._threads,
-            atoms, self._device,
+            atoms, self._device, self._temperature,
         )  # fmt: skip
         environment = {
             **os.environ,
@@ -261,6 +270,7 @@ class Learner:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
+                process_group=0,  # Ctrl-C in a notebook or a shell ends the cell, not the training
             )
         weakref.finalize(self, _end, self._worker)
         assert self._worker.stdin is not None
@@ -304,13 +314,14 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 def train_from_stdin() -> None:
     """What the worker does: a job from standard input, a generator to a file."""
-    folder, step, topology, settings, path, threads, atoms, device = pickle.load(sys.stdin.buffer)
+    job = pickle.load(sys.stdin.buffer)
+    folder, step, topology, settings, path, threads, atoms, device, temperature = job
     end_with_parent()
     if sys.platform != "win32":
         os.nice(NICENESS)
     from openmm_cgan.cgan import ConditionalGenerator
 
-    frames = read_frames(folder)
+    frames = read_frames(folder, temperature=temperature)
     # those that were there when it was begun: again the same, where it is begun again
     frames = frames.select(np.flatnonzero(frames.step < step))
     checkpoint = path.with_suffix(".chk")

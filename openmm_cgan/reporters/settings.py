@@ -9,7 +9,7 @@ from openmm import unit
 
 from openmm_cgan.proposals import ScreenSettings
 from openmm_cgan.proposals.conditions import Conditions
-from openmm_cgan.quantities import has_units, kelvin, number_of_steps, numbers_of
+from openmm_cgan.quantities import has_units, kelvin, number_of_steps, numbers_of, positive
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class ProposalSettings:
 
     Exact, annealed and local moves look at ``temperature``, ``candidates``, ``conditions``, and at
     ``chirality`` and ``cis_trans`` of ``screen``, annealed ones also at ``annealing_steps``.
-    Steered moves look at the same but ``candidates``, at ``switching_steps`` and at
-    ``steering_kappa``; seeds at all others.
+    Steered moves look at the same but ``candidates``, at ``switching_steps``,
+    ``switching_timestep`` and ``steering_kappa``; seeds at all others.
 
     Parameters
     ----------
@@ -68,8 +68,11 @@ class ProposalSettings:
         Steps by which annealed moves mend each candidate, by default as many as a pilot finds to
         give most for an energy.
     switching_steps : int, optional
-        Steps of a steered move, each of the length of the run's own; by default as many as there
-        are between two moves. Twice as many dissipate about half.
+        Steps of a steered move, by default as many as there are between two moves. Twice as many
+        dissipate about half.
+    switching_timestep : float or Quantity, optional
+        Length of these steps [ps], by default that of the run's own, but at most 2 fs: what steps
+        do not conserve is charged to the move, and it grows with their fourth power.
     steering_kappa : float
         Force constant by which steered moves hold torsions [kJ/mol/rad^2].
     """
@@ -87,6 +90,7 @@ class ProposalSettings:
     conditions: str | Conditions = "uniform"
     annealing_steps: int | None = None
     switching_steps: int | None = None
+    switching_timestep: float | unit.Quantity | None = None
     steering_kappa: float = 300.0
 
     def __post_init__(self) -> None:
@@ -98,6 +102,8 @@ class ProposalSettings:
                 number_of_steps(value, name, least, "a whole number")
         number_of_steps(self.heal_steps, "heal_steps")
         number_of_steps(self.minimise_iterations, "minimise_iterations", least=0)
+        if self.switching_timestep is not None:
+            positive(self.switching_timestep, "ps", "switching_timestep")
         if self.settle_steps is not None:
             number_of_steps(self.settle_steps, "settle_steps", least=0)
         if has_units(self.max_energy):

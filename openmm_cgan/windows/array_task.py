@@ -40,7 +40,7 @@ def main(path: str, index: str) -> int:
     try:
         record = run_window(str(folder), platform, threads)
     except StoppedBySignalError as stopped:
-        print(f"{folder}: {stopped}, saved")
+        print(stopped.told(folder, "the task"))
         return 128 + stopped.number
     except WindowTakenError as error:
         print(error)

@@ -216,7 +216,7 @@ def run_prepared(
             bar = tqdm(made, total=len(places), desc="windows", unit="window", disable=None)
             records = dict(bar)
     except StoppedBySignalError as stopped:
-        logger.warning("%s; all is saved in %s: the same again goes on", stopped, root)
+        logger.warning("%s", stopped.told(root, "the same again"))
         raise
     results = [
         WindowResult(Path(f), records[g]["status"], records[g]["step"], records[g]["error"])

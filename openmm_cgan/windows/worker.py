@@ -285,13 +285,17 @@ def _advance_finite(
     simulation: app.Simulation, folder: Path, record: dict[str, Any], keepers: dict[str, Keeper]
 ) -> None:
     with between_steps() as raise_what_came:
-        while (step := simulation.currentStep) < record["steps"]:
-            every = min(record["checkpoint_interval"], record["steps"] - step)
+
+        def look(made: int) -> None:
             try:
-                step_and_look(simulation, every, lambda n: raise_what_came())
+                raise_what_came()
             except StoppedBySignalError:
                 _save(simulation, folder, record, keepers)
                 raise
+
+        while (step := simulation.currentStep) < record["steps"]:
+            every = min(record["checkpoint_interval"], record["steps"] - step)
+            step_and_look(simulation, every, look)
             if not is_finite(simulation):
                 raise NotFiniteError("nothing is saved")
             _save(simulation, folder, record, keepers)

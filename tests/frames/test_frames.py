@@ -13,7 +13,8 @@ from openmm import app
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames, read_frames, segments, topology_hash
 from openmm_cgan.frames.h5md import OURS, POSITION, SegmentHeader
-from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
+from openmm_cgan.frames.segments import Row, SegmentWriter
+from openmm_cgan.frames.set_aside import PATTERN
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases.other_processes import PATIENCE
 

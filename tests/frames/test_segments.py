@@ -4,16 +4,19 @@ import contextlib
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
+from openmm import unit
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import read_frames, read_segments, segments
 from openmm_cgan.frames.h5md import POSITION, SegmentHeader, open_segment, read_header
 from openmm_cgan.frames.journal import JOURNAL
-from openmm_cgan.frames.segments import PATTERN, Row, SegmentWriter
+from openmm_cgan.frames.segments import Row, SegmentWriter
+from openmm_cgan.frames.set_aside import PATTERN, RESTORED
 
 PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi), "TORSION", (4, 6, 8, 14))
 DISTANCE = CollectiveVariable("d", "nm")
@@ -285,6 +288,43 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(tmp_path, change, wor
     require_rows(read_frames(tmp_path), [100, 200])
 
 
+def test_each_temperature_has_its_file_and_a_restart_sets_aside_in_all(tmp_path, caplog):
+    first = SegmentWriter(tmp_path, HEADER)
+    write(first, [100, 200])
+    for kelvins, steps in ((350.0, [300]), (300.0, [400]), (350.0, [500, 600]), (300.0, [700])):
+        first.at_temperature(kelvins)
+        write(first, steps)
+    first.start_segment(700, {"kind": "proposal"})
+    first.close()
+    assert len(first.files) == 2
+    with pytest.raises(ValueError, match=r"read_frames\(..., temperature=300\)"):
+        read_frames(tmp_path)
+    require_rows(read_frames(tmp_path, temperature=300.1), [100, 200, 400, 700])
+    require_rows(read_frames(tmp_path, temperature=350 * unit.kelvin), [300, 500, 600])
+    with pytest.raises(ValueError, match="no frames are at 400 K; there are some at 300, 350 K"):
+        read_frames(tmp_path, temperature=400)
+
+    second = SegmentWriter(tmp_path, replace(HEADER, temperature=400.0), step=550, time=1.1)
+    assert "frames at 400.0 K follow those at 350.0 K" in caplog.text
+    write(second, [600])
+    second.close()
+    require_rows(read_frames(tmp_path, temperature=300), [100, 200, 400])
+    require_rows(read_frames(tmp_path, temperature=350), [300, 500])
+    require_rows(read_frames(tmp_path, temperature=400), [600])
+    assert set(read_frames(tmp_path, temperature=400).segment) == {1}
+
+
+def test_a_saved_run_goes_on_at_a_temperature_that_has_no_frame_yet(tmp_path):
+    first = SegmentWriter(tmp_path, HEADER)
+    write(first, [100])
+    first.close()
+    header = replace(HEADER, temperature=350.0, about={RESTORED: True})
+    second = SegmentWriter(tmp_path, header, step=150, time=0.3)
+    write(second, [200])
+    second.close()
+    require_rows(read_frames(tmp_path, temperature=350), [200])
+
+
 def test_a_restart_whose_clock_was_not_restored_is_refused(tmp_path):
     first = SegmentWriter(tmp_path, HEADER)
     write(first, [100, 200])
@@ -337,9 +377,7 @@ def test_what_the_timer_could_not_write_is_raised_at_the_next_frame(tmp_path, mo
     monkeypatch.setattr(segments, "FLUSH_SECONDS", 0.01)
     writer = SegmentWriter(tmp_path, HEADER)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            segments.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("read-only"))
-        )
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("read-only")))
         write(writer, [100])
         writer._timer.join(20)
         with pytest.raises(OSError, match="read-only"):

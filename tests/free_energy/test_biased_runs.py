@@ -1,5 +1,6 @@
 """Runs weighed by what their inputs say of their bias, against exact free energies."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames
 from openmm_cgan.free_energy import basin_difference, free_energy_profile
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
+from openmm_cgan.free_energy.opes import read_opes
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE
@@ -27,8 +29,18 @@ def hill(centre: float, sigma: float = 0.3) -> np.ndarray:
     return np.where(x < 6.25, (np.exp(-x) - edge) / (1 - edge), 0.0)
 
 
-def metadynamics(folder: Path, n_hills: int = 400, n_frames: int = 20, seed: int = 1) -> BiasedRun:
-    """Well-tempered metadynamics on TRUE, fully relaxed between hills, as files and frames."""
+def metadynamics(
+    folder: Path,
+    n_hills: int = 400,
+    n_frames: int = 20,
+    seed: int = 1,
+    tempering: tuple[float, float] = (FACTOR, TEMPERATURE),
+) -> BiasedRun:
+    """Well-tempered metadynamics on TRUE, fully relaxed between hills, as files and frames.
+
+    METAD tempers by a BIASFACTOR and a TEMP, which need not be the temperature of the run.
+    """
+    factor, temp = tempering
     rng = np.random.default_rng(seed)
     bias, rows, values, biases = np.zeros(len(GRID)), [], [], []
     for i in range(n_hills):
@@ -37,15 +49,15 @@ def metadynamics(folder: Path, n_hills: int = 400, n_frames: int = 20, seed: int
         values.append(GRID[drawn[:-1]])
         biases.append(bias[drawn[:-1]])
         centre = GRID[drawn[-1]]
-        height = 1.5 * np.exp(-bias[drawn[-1]] / (KT * (FACTOR - 1)))
+        height = 1.5 * np.exp(-bias[drawn[-1]] / (GAS_CONSTANT * temp * (factor - 1)))
         bias += height * hill(centre)
-        rows.append(f"{i + 1} {centre} 0.3 {height * FACTOR / (FACTOR - 1)} {FACTOR}")
+        rows.append(f"{i + 1} {centre} 0.3 {height * factor / (factor - 1)} {factor}")
     header = "#! FIELDS time s sigma_s height biasf\n" + SETS
     (folder / "MYHILLS").write_text(header + "\n".join(rows) + "\n")
     plumed = folder / "plumed.dat"
     plumed.write_text(
-        "s: TORSION ATOMS=1,2,3,4\nMETAD ARG=s SIGMA=0.3 HEIGHT=1.5 PACE=1 BIASFACTOR=6 "
-        "TEMP=300 FILE=MYHILLS\n"
+        "s: TORSION ATOMS=1,2,3,4\nMETAD ARG=s SIGMA=0.3 HEIGHT=1.5 PACE=1 "
+        f"BIASFACTOR={factor:g} TEMP={temp:g} FILE=MYHILLS\n"
     )
     frames = frames_of(np.concatenate(values), np.concatenate(biases))
     times = np.repeat(np.arange(n_hills) + 0.5, n_frames)
@@ -86,6 +98,15 @@ def test_the_sum_of_hills_stands_beside_it(tmp_path: Path) -> None:
     difference = found[low] - TRUE[low]
     assert np.ptp(difference) < 3.0
     assert run.free_energy_of_bias("t", GRID) is None
+
+
+def test_the_sum_of_hills_knows_what_metad_counted_with(tmp_path: Path) -> None:
+    """V comes to -F dT/(T + dT), dT = (g-1) TEMP: here a quarter of F is not filled."""
+    run = metadynamics(tmp_path, n_hills=3000, n_frames=1, tempering=(2.0, 900.0))
+    found = run.free_energy_of_bias("s", GRID)
+    assert found is not None
+    low = TRUE - TRUE.min() < 15
+    assert np.ptp(found[low] - TRUE[low]) < 3.0
 
 
 def test_hills_of_bias_factor_one_weigh_nothing(tmp_path: Path) -> None:
@@ -147,16 +168,56 @@ def test_a_share_is_asked_for(tmp_path: Path) -> None:
         reweight_runs([metadynamics(tmp_path, n_hills=3)], skip=1)
 
 
-def test_what_grew_everywhere_is_taken_off_the_bias(tmp_path: Path) -> None:
-    """c(t) of Tiwary and Parrinello, equation 12, by quadrature over the hills laid so far."""
-    run = metadynamics(tmp_path, n_hills=60, n_frames=2)
+@pytest.mark.parametrize("temp", [TEMPERATURE, 450.0])
+def test_what_grew_everywhere_is_taken_off_the_bias(tmp_path: Path, temp: float) -> None:
+    """c(t) of Tiwary and Parrinello, equation 12, by quadrature over the hills laid so far.
+
+    Their gamma is (T + dT)/T, whose dT is (g-1) TEMP.
+    """
+    run = metadynamics(tmp_path, n_hills=60, n_frames=2, tempering=(FACTOR, temp))
+    gamma = 1 + (FACTOR - 1) * temp / TEMPERATURE
     table = np.loadtxt(tmp_path / "MYHILLS", comments="#!")
     deposited = table[:, 3] * (FACTOR - 1) / FACTOR
     for row in (0, 31, 119):
         laid = row // 2
         v = sum((h * hill(c) for h, c in zip(deposited[:laid], table[:laid, 1], strict=True)),
                 np.zeros(len(GRID)))  # fmt: skip
-        above, below = (np.exp(f * v / KT).sum() for f in (FACTOR / (FACTOR - 1), 1 / (FACTOR - 1)))
+        above, below = (np.exp(f * v / KT).sum() for f in (gamma / (gamma - 1), 1 / (gamma - 1)))
         expected = (run.frames.bias[row] - KT * np.log(above / below)) / KT
         assert run.log_weights()[row] == pytest.approx(expected, abs=5e-3)
     assert abs(run.log_weights()[119] - run.frames.bias[119] / KT) > 1
+
+
+@pytest.mark.parametrize(("action", "gamma"), [("OPES_METAD", 4.0), ("OPES_METAD_EXPLORE", 4.0)])
+def test_the_kernels_of_opes_know_what_it_counted_with(
+    tmp_path: Path, action: str, gamma: float
+) -> None:
+    """At its end OPES finds the estimate again that its bias follows from, by its own weights."""
+    explore, counted = action == "OPES_METAD_EXPLORE", 450.0
+    rows = [f"{i} {c} 0.5 {h} 0" for i, (c, h) in enumerate([(-2, 1), (0.3, 2), (2.2, 0.5)])]
+    (tmp_path / "KERNELS").write_text(
+        "#! FIELDS time s sigma_s height logweight\n"
+        f"#! SET action {action}_kernels\n#! SET biasfactor {gamma}\n#! SET epsilon 0.01\n"
+        "#! SET kernel_cutoff 4\n#! SET compression_threshold 1\n" + SETS + "\n".join(rows) + "\n"
+    )
+    (tmp_path / "plumed.dat").write_text(
+        f"s: TORSION ATOMS=1,2,3,4\n{action} ARG=s PACE=1 BARRIER=20 TEMP={counted}\n"
+    )
+    run = BiasedRun.of(frames_of(GRID, 0 * GRID), tmp_path / "plumed.dat", tmp_path)
+    free_energy = run.free_energy_of_bias("s", GRID)
+    estimate = read_opes(run.table).log_probability(GRID[:, None])
+    kT = GAS_CONSTANT * counted
+    bias = kT * (gamma - 1 if explore else 1 - 1 / gamma) * estimate
+    sampled = -(free_energy + bias) / KT
+    found = sampled if explore else sampled + bias / kT  # EXPLORE estimates what it samples
+    assert np.ptp(found - estimate) < 1e-9 * np.ptp(estimate)
+
+
+def test_without_temp_the_bias_counts_with_what_it_was_told(tmp_path: Path) -> None:
+    run = metadynamics(tmp_path, n_hills=60, n_frames=2, tempering=(FACTOR, 450.0))
+    given = run.log_weights()
+    run.plumed.write_text(run.plumed.read_text().replace("TEMP=450 ", ""))
+    told = replace(run.frames, bias_temperature=450.0)
+    np.testing.assert_array_equal(BiasedRun.of(told, run.plumed, tmp_path).log_weights(), given)
+    untold = BiasedRun.of(run.frames, run.plumed, tmp_path).log_weights()
+    assert abs(untold - given).max() > 0.1

@@ -1,6 +1,7 @@
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,7 +14,13 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.mbar import resampled_log_weights, solve_mbar
 from openmm_cgan.free_energy.overlap import weakest_link
 from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
-from openmm_cgan.free_energy.samples import BiasedFrames, statistical_inefficiency, unbiased
+from openmm_cgan.free_energy.samples import (
+    BiasedFrames,
+    WeightedSamples,
+    statistical_inefficiency,
+    unbiased,
+    worth_in_time,
+)
 from tests.cases.other_processes import PATIENCE
 
 TEMPERATURE = 300.0
@@ -153,6 +160,67 @@ def test_a_series_across_the_border_of_the_period_is_not_slow() -> None:
     series = autoregressive(rng, 5000, 0.5, mean=np.pi, sd=0.2)
     wrapped = np.mod(series + np.pi, 2 * np.pi) - np.pi
     assert statistical_inefficiency(wrapped[:, None], (angle,)) == pytest.approx(3.0, rel=0.25)
+
+
+def walks_on_a_ring(seeds: range, n: int) -> tuple[list[WeightedSamples], Callable]:
+    """Random walks on a circle weighed to exp(-u), and true means under it.
+
+    As a finished metadynamics: sampled evenly, most of it where nothing weighs.
+    """
+
+    def u(x):
+        return 4.0 * (1.0 - np.cos(2.0 * x)) + 2.0 * (1.0 - np.cos(x))
+
+    grid = np.linspace(-np.pi, np.pi, 2000, endpoint=False)
+    p = np.exp(-u(grid)) / np.exp(-u(grid)).sum()
+    angle = CollectiveVariable("phi", "rad", (-np.pi, np.pi))
+    made = []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        x = np.mod(np.cumsum(rng.normal(0, 0.3, n)) + rng.uniform(0, 6), 2 * np.pi) - np.pi
+        run = BiasedFrames(x[:, None], unbiased, TEMPERATURE, (angle,))
+        made.append(reweight([run], [-u(x)]))
+    return made, lambda f: float(p @ f(grid))
+
+
+def test_frames_are_worth_what_the_scatter_of_their_mean_says() -> None:
+    walks, truth = walks_on_a_ring(range(40), 6000)
+    scattered = []
+    for f in (np.cos, np.sin):
+        mean = truth(f)
+        means = [walk.average(f(walk.cvs[:, 0])) for walk in walks]
+        off = np.array([found.value - mean for found in means])
+        scattered.append(truth(lambda x, f=f, m=mean: (f(x) - m) ** 2) / np.mean(off**2))
+        # mean square of z: 1, with a standard error of sqrt(2 / 40) and that of the errors
+        z = off / [found.error for found in means]
+        assert np.mean(z**2) == pytest.approx(1.0, abs=3 * 0.22 + 0.3)
+    told = np.median([walk.effective_samples for walk in walks])
+    assert abs(np.log(told / min(scattered))) < 3 * 0.22  # of the worse, known to sqrt(2 / 40)
+
+
+def test_weights_that_wander_off_are_worth_little_and_slow_runs_nothing(caplog) -> None:
+    [walk], _ = walks_on_a_ring(range(1), 600)
+    assert walk.unknown
+    assert np.isnan(walk.average(walk.cvs[:, 0]).value)
+    rng = np.random.default_rng(1)
+    quick, slow = rng.normal(size=3000), np.repeat(rng.normal(size=10), 300)
+    run = BiasedFrames(np.stack([quick, slow], axis=1), unbiased, TEMPERATURE, (X, X))
+    # what is slow weighs next to nothing but in one part, where the other is known well
+    samples = reweight([run], [np.where(np.arange(3000) < 300, 0.0, -20.0)])
+    assert samples.effective_samples == pytest.approx(300, rel=0.2)
+    assert "times only in all that time" in samples.unknown
+
+
+def test_worth_of_equal_weights_and_of_independent_frames() -> None:
+    rng = np.random.default_rng(4)
+    x = autoregressive(rng, 5000, 0.8)[:, None]
+    even = np.full(5000, -np.log(5000))
+    g = statistical_inefficiency(x, (X,))
+    assert worth_in_time([x], even, (X,)) == pytest.approx(5000 / g, rel=1e-9)
+    halves = [x[:2500], x[2500:]]
+    apart = sum(statistical_inefficiency(half, (X,)) for half in halves) / 2
+    assert worth_in_time(halves, even, (X,)) == pytest.approx(5000 / apart, rel=0.05)
+    assert worth_in_time([np.ones((50, 1))], np.full(50, -np.log(50)), (X,)) == pytest.approx(50)
 
 
 def test_importance_weights_are_undone() -> None:

@@ -17,7 +17,7 @@ from openmm import app
 from openmm_cgan import FrameReporter, PlumedBias
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import read_frames, read_segments, segments, topology_hash
-from openmm_cgan.frames.segments import PATTERN
+from openmm_cgan.frames.set_aside import PATTERN
 from openmm_cgan.testsystems import (
     PHI_ATOMS,
     PSI_ATOMS,
@@ -672,3 +672,52 @@ def test_a_reporter_that_is_dropped_loses_nothing(tmp_path, monkeypatch):
     simulation.reporters.clear()
     timer.join(20)
     assert read_frames(tmp_path / "frames").step.tolist() == [10, 20, 30, 40, 50]
+
+
+# ---- the temperature
+
+
+def test_frames_are_of_the_temperature_that_the_run_is_held_at(tmp_path) -> None:
+    """A script that anneals, and a bias that was told another temperature."""
+    bias = Height()
+    bias.temperature = 310.0
+    simulation = make_well()
+    reporter = FrameReporter(tmp_path, 2, bias)
+    simulation.reporters.append(reporter)
+    for kelvins in (300, 500, 300):
+        simulation.integrator.setTemperature(kelvins)
+        simulation.step(4)
+    reporter.close()
+    with pytest.raises(ValueError, match="differ in temperature"):
+        read_frames(tmp_path)
+    cold, hot = (read_frames(tmp_path, temperature=kelvins) for kelvins in (300, 500))
+    assert (cold.step.tolist(), hot.step.tolist()) == ([2, 4, 10, 12], [6, 8])
+    assert (cold.temperature, cold.bias_temperature) == (300.0, 310.0)
+    assert hot.temperature == 500.0
+
+
+def test_simulated_tempering_gives_each_frame_its_temperature(tmp_path) -> None:
+    simulation = make_well()
+    reporter = FrameReporter(tmp_path, 5, Height())
+    simulation.reporters.append(reporter)
+    ladder = [300, 400, 500] * openmm.unit.kelvin
+    tempering = app.SimulatedTempering(
+        simulation, ladder, tempChangeInterval=5, reportInterval=10**6, reportFile=os.devnull
+    )
+    held = {}
+
+    class Keep:
+        def describeNextReport(self, simulation):
+            return {"steps": 5 - simulation.currentStep % 5, "include": []}
+
+        def report(self, simulation, state):
+            held[simulation.currentStep] = simulation.integrator.getTemperature()._value
+
+    simulation.reporters.insert(0, Keep())
+    tempering.step(300)
+    reporter.close()
+    assert len(set(held.values())) > 1
+    for kelvins in sorted(set(held.values())):
+        steps = [step for step, value in held.items() if value == kelvins]
+        assert read_frames(tmp_path, temperature=kelvins).step.tolist() == steps
+    assert len(list(tmp_path.glob(PATTERN))) == len(set(held.values()))

@@ -86,6 +86,8 @@ def test_the_run_does_not_wait_and_ends_what_it_has_begun(
     made = learning(tmp_path, first=20)
     made.run.simulation.step(500)
     worker = made.learner._worker
+    if sys.platform != "win32":  # a Ctrl-C that the script survives does not reach it
+        assert os.getpgid(worker.pid) == worker.pid
     assert isinstance(worker, subprocess.Popen)
     assert worker.poll() is None, "still at it, and the run has gone on"
     made.learner.close()
@@ -157,6 +159,24 @@ def test_intervals_that_do_not_grow_are_refused(tmp_path: Path) -> None:
         arguments = {"first": 10, **wrong}
         with pytest.raises(ValueError, match=r"adaptation must diminish|first is 0"):
             Learner(tmp_path, 10, None, tmp_path, SHORT, **arguments)
+
+
+def test_the_frames_of_the_present_temperature_are_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a saved run goes on: the training under way has those that it began with."""
+    showing = "import pickle, sys; print(pickle.load(sys.stdin.buffer)[-1]); sys.exit(1)"
+    monkeypatch.setattr("openmm_cgan.reporters.learner.WORKER", showing)
+    made = learning(tmp_path, first=50)
+    made.run.simulation.step(40)
+    made.run.simulation.integrator.setTemperature(T + 50)
+    made.run.simulation.step(10)
+    assert made.learner._worker is not None
+    made.learner._worker.wait(PATIENCE)
+    assert (tmp_path / "made/generator-0001.log").read_text() == f"{T + 50}\n"
+    other = Learner(tmp_path / "made", 10, made.proposals, tmp_path / "frames", SHORT, 50)
+    other.restore_saved(made.learner.saved(), made.run.simulation)
+    assert other._temperature == T + 50
 
 
 def require_taken_over(made: Learning, folder: Path) -> None:

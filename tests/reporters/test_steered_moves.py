@@ -17,7 +17,7 @@ from scipy import stats
 
 from openmm_cgan.reporters.moves import torsion_targets
 from openmm_cgan.reporters.moves.steering import SHARE, Steering
-from openmm_cgan.reporters.moves.switching import Switching
+from openmm_cgan.reporters.moves.switching import Steps, Switching
 from openmm_cgan.testsystems import Chain
 from tests.cases.chain_sampler import internal_of
 from tests.cases.chain_targets import HELD, KT, RIGHT, WRONG, Case, T
@@ -142,7 +142,8 @@ def switching_of(
     simulation.context.applyConstraints(1e-9)
     simulation.context.computeVirtualSites()
     x = simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
-    return Switching(simulation, openmm.XmlSerializer.clone(system), steering, 7, n_steps), x
+    steps = Steps(n_steps, step)
+    return Switching(simulation, openmm.XmlSerializer.clone(system), steering, 7, steps), x
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import openmm
 import pytest
-from openmm import app
+from openmm import app, unit
 
 from openmm_cgan.cgan import ConditionalGenerator, TrainingSettings
 from openmm_cgan.frames import Frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import GridConditions
 from openmm_cgan.reporters import Learner, ProposalReporter
-from openmm_cgan.reporters.moves import Asked, Start, SteeredMove, possible_moves, switching
+from openmm_cgan.reporters.moves import Asked, Start, SteeredMove, possible_moves
+from openmm_cgan.reporters.moves.steering import Steering
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, Chain, alanine_dipeptide
 from tests.cases.chain_flow import chain_flow
@@ -43,7 +44,7 @@ def where_the_wells_are(chain: Chain, bias: PlumedBias) -> ProposalSettings:
     middles = np.linspace(-np.pi, np.pi, 30, endpoint=False) + np.pi / 30
     density = chain.torsion_density(middles, T)
     conditions = GridConditions(density, [(-np.pi, np.pi)], bias.variables)
-    return ProposalSettings(switching_steps=120, conditions=conditions)
+    return ProposalSettings(switching_steps=120, switching_timestep=0.004, conditions=conditions)
 
 
 def state_of(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -128,24 +129,26 @@ def test_after_a_refused_move_the_run_goes_on_bit_for_bit(tmp_path: Path) -> Non
         np.testing.assert_array_equal(one, other)
 
 
-def test_what_is_not_finite_is_refused_and_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(switching, "context_like", _with_long_steps(switching.context_like))
+def test_what_is_not_finite_is_refused_and_counted(tmp_path: Path) -> None:
     run = make_run(tmp_path, PHI)
-    reporter = steered(run, tmp_path / "p.csv")
+    settings = dataclasses.replace(QUICK, switching_timestep=10 * unit.picosecond)
+    reporter = steered(run, tmp_path / "p.csv", settings=settings)
     run.simulation.step(30)
     assert reporter.counts() == {"accepted": 0, "kept current: energy not finite": 3}
     assert reporter.candidate_counts() == {"accepted": 0, "energy not finite": 3}
 
 
-def _with_long_steps(context_like: Any) -> Any:
-    def made(*given: Any) -> openmm.Context:
-        context = context_like(*given)
-        context.getIntegrator().setStepSize(10.0)
-        return context
-
-    return made
+def test_steps_are_those_of_the_run_but_not_longer_than_two_femtoseconds(tmp_path: Path) -> None:
+    found = []
+    for k, (step, asked) in enumerate([(0.001, None), (0.004, None), (0.004, 0.003)]):
+        run = make_run(tmp_path / str(k), PHI)
+        run.simulation.integrator.setStepSize(step)
+        settings = dataclasses.replace(QUICK, switching_timestep=asked, switching_steps=2)
+        reporter = steered(run, tmp_path / f"{k}.csv", settings=settings)
+        run.simulation.step(10)
+        move: Any = reporter._move
+        found.append(move.switching.context.getIntegrator().getStepSize()._value)
+    assert found == [0.001, 0.002, 0.003]
 
 
 def test_temperature_and_sampler_may_change(tmp_path: Path) -> None:
@@ -201,6 +204,7 @@ def _unknown(cvs: Any) -> Any:
     ("settings", "message"),
     [
         ({"switching_steps": 0}, "switching_steps is 0"),
+        ({"switching_timestep": 0.0}, "switching_timestep"),
         ({"steering_kappa": -1.0}, "steering_kappa is -1.0; expected a positive number"),
         ({"steering_kappa": (300.0, 200.0)}, "expected one number"),
     ],
@@ -248,7 +252,7 @@ def test_auto_says_that_steered_moves_would_be_exact(
 # ---- a molecule
 
 
-def test_a_dipeptide_is_led_and_its_methyl_groups_stay(tmp_path: Path) -> None:
+def test_a_dipeptide_is_led_and_its_methyl_groups_are_not(tmp_path: Path) -> None:
     molecule, rng = alanine_dipeptide("C7eq"), np.random.default_rng(0)
     text = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\nPRINT ARG=phi,psi FILE=C\n"
     bias = PlumedBias(text, molecule.topology, temperature=T, directory=tmp_path)
@@ -277,20 +281,31 @@ def test_a_dipeptide_is_led_and_its_methyl_groups_stay(tmp_path: Path) -> None:
     move = SteeredMove.prepare(asked, start)
     simulation.step(200)
     here = simulation.context.getState(positions=True).getPositions(asNumpy=True)._value
-    led, torsions = [], move.steering.values(here)
+    led, rows = [], move.targets.rows.tolist()
+    assert sorted(move.steering.rows.tolist()) == sorted(rows[:2]), "methyl groups are free"
     remembered = move.switching.made
 
     def made_and_kept(*given: Any) -> Any:
         led.append((given[3], remembered(*given)))
         return led[-1][1]
 
-    move.switching.made = made_and_kept
+    asked_of, log_density = [], move.targets.log_density
+
+    def density_and_kept(torsions: np.ndarray, cvs: np.ndarray) -> float:
+        asked_of.append(torsions)
+        return log_density(torsions, cvs)
+
+    move.switching.made, move.targets.log_density = made_and_kept, density_and_kept
     for _ in range(2):
         move.attempt(here, None, rng)
+    every, is_free = Steering(move.targets.rows, 1.0), ~move.targets.is_drawn
+    there = [switched.positions for _, switched in led]
+    for torsions, x in zip(asked_of, [there[0], here, there[1], here], strict=True):
+        # methyl groups as they stand where a move begins: back from its end, there from here
+        np.testing.assert_allclose(torsions[is_free], every.values(x)[is_free])
     for places, switched in led:
         found = move.steering.values(switched.positions)
-        assert np.abs(move.steering.ways(places, found))[:2].max() < 0.6
-        assert np.abs(move.steering.ways(torsions, found))[2:].max() < 1.0
+        assert np.abs(move.steering.ways(places, found)).max() < 0.6
         assert abs(switched.change) < 400
 
 

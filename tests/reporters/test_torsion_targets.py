@@ -23,6 +23,7 @@ from tests.cases.chain_sampler import RANGES
 from tests.cases.chain_targets import RIGHT
 
 TURN = (-np.pi, np.pi)
+ANY, ONE = np.zeros(2), np.zeros(1)  # CVs of the configuration: if atoms move them of no use
 CIRCLE = np.linspace(-np.pi, np.pi, 181)[:-1] + np.pi / 180
 
 
@@ -73,10 +74,10 @@ def sampler() -> Any:
 
 
 def density_of(targets: TorsionTargets, places: NDArray, k: int) -> NDArray:
-    """Along torsion k, all others at places."""
+    """Along torsion k, all others at places, with one CV."""
     along = np.tile(places, (len(CIRCLE), 1))
     along[:, k] = CIRCLE
-    return np.exp([targets.log_density(one) for one in along])
+    return np.exp([targets.log_density(one, ONE) for one in along])
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -93,40 +94,60 @@ def test_torsions_of_a_chain_are_drawn_as_the_density_says(name: str) -> None:
     density = density_of(targets, np.zeros(1), 0)
     assert density.sum() * 2 * np.pi / 180 == pytest.approx(1, abs=2e-3)
     assert density.max() > 1.5 * density.min()
-    drawn = np.array([targets.drawn(np.zeros(1), rng)[0][0] for _ in range(400)])
+    drawn = np.array([targets.drawn(np.zeros(1), ONE, rng)[0][0] for _ in range(400)])
     cumulative = np.concatenate([[0], density.cumsum()]) * 2 * np.pi / 180
     edges = np.linspace(-np.pi, np.pi, 181)
     assert stats.kstest(drawn, lambda x: np.interp(x, edges, cumulative)).pvalue > RIGHT
-    turned = targets.log_density(np.array([1.0 + 4 * np.pi]))
-    assert turned == pytest.approx(targets.log_density(np.array([1.0])), abs=1e-9)
+    turned = targets.log_density(np.array([1.0 + 4 * np.pi]), ONE)
+    assert turned == pytest.approx(targets.log_density(np.array([1.0]), ONE), abs=1e-9)
 
 
 def test_alike_hydrogens_stay_and_the_others_are_given_them(sampler: Any) -> None:
     targets, rng = TorsionTargets(sampler), np.random.default_rng(4)
     assert targets.is_drawn.tolist() == [True, True, False, True]
     now = np.array([0.3, -1.2, 2.0, 0.7])
-    drawn = np.array([targets.drawn(now, rng)[0] for _ in range(50)])
+    drawn = np.array([targets.drawn(now, ANY, rng)[0] for _ in range(50)])
     assert (drawn[:, 2] == 2.0).all()
     assert (np.abs(drawn - now).min(axis=0)[[0, 1, 3]] > 0).all()
-    others = [targets.log_density(one + np.array([0, 0, 2.1, 0])) for one in (now, drawn[0])]
-    before = [targets.log_density(one) for one in (now, drawn[0])]
+    others = [targets.log_density(one + np.array([0, 0, 2.1, 0]), ANY) for one in (now, drawn[0])]
+    before = [targets.log_density(one, ANY) for one in (now, drawn[0])]
     assert abs(np.diff(others) - np.diff(before)) > 1e-3, "the last is given them"
     # of all that is drawn the density integrates to one: by draws from a uniform density
     uniform = rng.uniform(-np.pi, np.pi, (500, 4))
     uniform[:, 2] = 2.0
-    weights = (2 * np.pi) ** 3 * np.exp([targets.log_density(one) for one in uniform])
+    weights = (2 * np.pi) ** 3 * np.exp([targets.log_density(one, ANY) for one in uniform])
     assert abs(weights.mean() - 1) < 4 * weights.std() / np.sqrt(500)
 
 
 def test_torsions_are_those_of_the_atoms_named(sampler: Any) -> None:
     targets, rng = TorsionTargets(sampler), np.random.default_rng(5)
-    drawn, condition = targets.drawn(np.zeros(4), rng)
+    drawn, condition = targets.drawn(np.zeros(4), ANY, rng)
     stiff = torch.zeros(1, sampler.features.n_linear)
     turned = torch.from_numpy(drawn[None, 1:])
     features = torch.cat([stiff, turned.cos(), turned.sin()], dim=1)
     x = sampler.features.decode(features, torch.from_numpy(condition[None]))[0].numpy()
     found = Steering(targets.rows, 1.0)
     np.testing.assert_allclose(found.ways(drawn, found.values(x)), 0.0, atol=1e-5)
+
+
+def test_cvs_that_the_part_does_not_move_are_conditions_as_they_stand(sampler: Any) -> None:
+    targets = TorsionTargets(sampler, is_moved=np.array([True, False]))
+    torsions, rng = np.array([0.3, -1.2, 2.0, 0.7]), np.random.default_rng(6)
+    found = []
+    for d in (0.35, 0.55):
+        here = np.array([9.0, d])  # the first is a torsion that is drawn, whatever it is here
+        _, condition = targets.drawn(torsions, here, rng)
+        assert condition[1] == d
+        each = sampler.made.log_prob(torsions[None], np.array([[torsions[0] * -1, d]]))[0]
+        found.append(targets.log_density(torsions, here))
+        assert found[-1] == pytest.approx(each[[1, 3]].sum() - np.log(2 * np.pi), abs=1e-9)
+    assert abs(np.diff(found)) > 1e-3
+    beyond = np.array([0.0, 0.61])
+    assert not targets.can_be_drawn(torsions, beyond)
+    assert targets.log_density(torsions, beyond) == -np.inf
+    both = UniformConditions(sampler.cv_range, sampler.variables)
+    with pytest.raises(ValueError, match=r"of 2 CVs; expected those .* move, \['phi'\]"):
+        TorsionTargets(sampler, both, is_moved=np.array([True, False]))
 
 
 def test_given_conditions_are_of_torsions_or_of_others(sampler: Any) -> None:
@@ -137,5 +158,7 @@ def test_given_conditions_are_of_torsions_or_of_others(sampler: Any) -> None:
     flow = chain_flow(Chain(), (variable,))
     near = UniformConditions([[0.25, 0.3]], [variable])
     targets = TorsionTargets(flow, near)
-    conditions = [targets.drawn(np.zeros(1), np.random.default_rng(k))[1][0] for k in range(20)]
+    conditions = [
+        targets.drawn(np.zeros(1), ONE, np.random.default_rng(k))[1][0] for k in range(20)
+    ]
     assert 0.25 <= min(conditions) < max(conditions) <= 0.3

@@ -14,7 +14,7 @@ import openmm
 
 from openmm_cgan.plumed.bias.reporters import UpdateReporter
 from openmm_cgan.quantities import timestep_of
-from openmm_cgan.thermostats import temperature_of
+from openmm_cgan.thermostats import held_temperature, temperature_of
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -154,8 +154,8 @@ class RunWatch:
     def _compare_temperature(self) -> None:
         if self._temperature is None:
             return
-        now = temperature_of(self._simulation)
-        if now is not None and abs(now - self._temperature) > 1e-3 * self._temperature:
+        now = held_temperature(self._simulation, self._temperature)
+        if now != self._temperature:
             self._tell(
                 "temperature",
                 f"the simulation is held at {now:g} K, and its bias counts with "

@@ -77,45 +77,49 @@ class BiasForces:
         Raises
         ------
         ValueError
-            If groups overlap so that they can not all be whole at once, or OpenMM takes other
-            periodic images than PLUMED.
+            If the bias is not finite.
         """
-        turn, foreign = np.eye(3), False
         self._refuse_phases(box, step)
+        actions = self._backend.actions
+        values = self._backend.values(positions, box, step)
+        slopes = slopes_below(actions, values, own_slopes(actions, step), step)
+        strained = virial(actions, slopes, positions, box)
+        energy = self._backend.felt(positions, box, step)
+        felt = self._felt_by_openmm(positions, box, step)
+        if felt is not None and np.isclose(energy, felt[0], rtol=1e-5, atol=1e-5):
+            return felt[1], strained
+        if not np.isfinite(energy):
+            raise ValueError(f"step {step}: the bias is {energy} kJ/mol: no forces")
+        # OpenMM takes other images than PLUMED: of a box that it has only turned, of distances
+        # beyond half the shortest width, of molecules that the box has torn
+        return -pull_on_atoms(actions, slopes, positions, box), strained
+
+    def _felt_by_openmm(
+        self, positions: NDArray, box: NDArray | None, step: int
+    ) -> tuple[float, NDArray] | None:
+        """Energy of the bias and its forces (n_atoms, 3); None of frames that it can not be of."""
+        turn = np.eye(3)
         if _kind(box) > self._kind:
             self._make_context(box)
         if box is not None:
-            positions = self._whole(positions, box)
+            whole = self._whole(positions, box)
+            if whole is None:
+                return None
+            positions = whole
             vectors, turn = openmm_box(box)
-            foreign = not np.allclose(vectors, box, rtol=0, atol=1e-9)
             self._context.setPeriodicBoxVectors(*vectors)
         elif self._kind:
             self._context.setPeriodicBoxVectors(*np.diag([_NO_BOX] * 3))
         self._context.setPositions(positions @ turn)
         self._context.setStepCount(step)
         state = self._context.getState(energy=True, forces=True, groups={_BIAS_GROUP})
-        energy = self._backend.felt(positions, box, step)
-        found = state.getPotentialEnergy()._value
-        same = np.isclose(energy, found, rtol=1e-5, atol=1e-5)
-        actions = self._backend.actions
-        values = self._backend.values(positions, box, step)
-        slopes = slopes_below(actions, values, own_slopes(actions, step), step)
-        strained = virial(actions, slopes, positions, box)
-        if not same and foreign and np.isfinite(energy):
-            # what depends on the vectors of a box that OpenMM has only turned is another there
-            return -pull_on_atoms(actions, slopes, positions, box), strained
-        if not same:
-            raise ValueError(
-                f"step {step}: OpenMM's forces belong to a bias of {found:.6g} kJ/mol, PLUMED's is "
-                f"{energy:.6g}; in a triclinic box they take different images of distances beyond "
-                "half its shortest width; use --backend kernel"
-            )
-        return state.getForces(asNumpy=True)._value @ turn.T, strained
+        return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value @ turn.T
 
-    def _whole(self, positions: NDArray, box: NDArray) -> NDArray:
+    def _whole(self, positions: NDArray, box: NDArray) -> NDArray | None:
         """Bring the groups that OpenMM takes as they are to one image, as PLUMED does.
 
-        In a run OpenMM keeps molecules whole by itself; frames may be torn.
+        In a run OpenMM keeps molecules whole by itself; frames may be torn. None where groups that
+        share atoms are torn differently, so that they can not all be whole at once.
         """
         made = positions.copy()
         groups = self._backend.groups()
@@ -126,10 +130,7 @@ class BiasForces:
             for before, after in pairwise(atoms):
                 step = _step_between(made, before, after, box)
                 if not np.allclose(made[after] - made[before], step, atol=1e-6):
-                    raise ValueError(
-                        "groups that share atoms are torn differently by the box: no forces; "
-                        "use --backend kernel"
-                    )
+                    return None
         return made
 
     def _refuse_phases(self, box: NDArray | None, step: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from openmm_cgan.atomic_files import require_readable
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.frames.h5md import SegmentHeader, open_segment, read_header
-from openmm_cgan.frames.segments import PATTERN
+from openmm_cgan.frames.set_aside import PATTERN
 from openmm_cgan.json_files import read_json
 from openmm_cgan.run_folders import FRAMES, INPUT, PROPOSALS, RECORD
 from openmm_cgan.short_reprs import short_repr

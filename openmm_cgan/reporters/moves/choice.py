@@ -74,6 +74,11 @@ def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> M
             made = kind.prepare(asked, start)
             if kind is ExactMove and AnnealedMove in firsts:
                 made = _exact_or_annealed(made, AnnealedMove.prepare(asked, start))
+            if kind is LocalMove and _can_steer(asked, start.simulation):
+                log.info(
+                    "mode='local' holds what stands around; what turns only if that answers is "
+                    "led by mode='steered', which is dear: docs/exact_proposals.md"
+                )
             return made
         except ValueError as error:  # of forces that only their energies tell, or without weight
             firsts = [other for other in firsts if other is not AnnealedMove]  # as the exact one

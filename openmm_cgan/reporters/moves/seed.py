@@ -35,6 +35,8 @@ from openmm_cgan.reporters.surroundings import Surroundings
 if TYPE_CHECKING:
     from openmm.app import Simulation
 
+SHOWN = 8  # of atoms in a message
+
 
 class SeedMove:
     """Proposes a batch of configurations at a target, and heals one that passes the screen.
@@ -111,10 +113,12 @@ class SeedMove:
             if system.getParticleMass(int(atom))._value == 0 and not system.isVirtualSite(int(atom))
         ]
         if held:
+            shown = f"{held[:SHOWN]}" + (f" and {n} others" if (n := len(held) - SHOWN) > 0 else "")
             return Refusal(
-                f"the generated atoms {held} have mass 0",
-                f"the atoms {held} have mass 0, which holds them in place, and would be moved by a "
-                "proposal: give them their masses, or restrain them",
+                f"the generated atoms {shown} have mass 0",
+                f"the atoms {shown} have mass 0, which holds them in place, and would be moved by "
+                "a proposal: train a generator of the others (atoms=, or of_part where bonds tie "
+                "them), give them their masses, or restrain them",
             )
         return None
 

@@ -43,6 +43,22 @@ if TYPE_CHECKING:
     from openmm.app import Simulation
 
 TOLERANCE = 1e-6  # of constraints, relative: looser ones are not led back
+LONGEST = 0.002  # ps, of a step: of 4 fs 220 atoms leave 13 kJ/mol behind in 2 ps, of 2 fs none
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How many steps a switch has, and how long they are.
+
+    Attributes
+    ----------
+    n : int
+    length : float, optional
+        [ps]; by default that of the run's own steps, but at most `LONGEST`.
+    """
+
+    n: int
+    length: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,14 +92,13 @@ class Switching:
     Parameters
     ----------
     simulation : openmm.app.Simulation
-        Its platform is used, and its time step; it is only read.
+        Its platform is used; it is only read.
     system : openmm.System
         The forces that count, without thermostats and barostats; a force is added to it.
     steering : Steering
     group : int
         A force group without other forces.
-    n_steps : int
-        Of a switch.
+    steps : Steps
     """
 
     def __init__(
@@ -92,9 +107,9 @@ class Switching:
         system: openmm.System,
         steering: Steering,
         group: int,
-        n_steps: int,
+        steps: Steps,
     ) -> None:
-        self.steering, self.n_steps = steering, n_steps
+        self.steering, self.n_steps = steering, steps.n
         self._force, self._group = steering.force(), group
         self._force.setForceGroup(group)
         self._followed = global_parameters(system)
@@ -106,7 +121,8 @@ class Switching:
         self._integrator = self.context.getIntegrator()
         self._tolerance = min(TOLERANCE, self._integrator.getConstraintTolerance())
         self._integrator.setConstraintTolerance(self._tolerance)
-        self.step = self._integrator.getStepSize()._value  # ps
+        self.step = steps.length or min(LONGEST, self._integrator.getStepSize()._value)  # ps
+        self._integrator.setStepSize(self.step)
 
     def follow(self, context: openmm.Context) -> None:
         """Take over the parameters and the box of a running Context."""

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.eight_atoms import N_ATOMS
 from openmm_cgan.cli import main
 from openmm_cgan.plumed.driver.driver import run_driver
 from openmm_cgan.plumed.driver.settings import DriverSettings, read_masses
 from openmm_cgan.plumed.driver.trajectories import Frame, read_trajectory
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases import ROOT
+from tests.cases.driver_runs import compare, driven
 from tests.cases.other_processes import PATIENCE
 from tests.cases.plumed_command import plumed_command
 
@@ -483,3 +485,27 @@ def test_a_crd_file_of_one_frame_is_read_as_plumed_reads_it(kind: str, tmp_path:
     frames = read_trajectory(tmp_path / "t.crd", kind, n_atoms=7)
     run_driver(tmp_path / "p.dat", frames, DriverSettings(directory=tmp_path / "ours"))
     assert (tmp_path / "ours" / "a.xyz").read_text() == (tmp_path / "a.xyz").read_text()
+
+
+TORN = {
+    "NOPBC below two entities": "WHOLEMOLECULES ENTITY0=1-4 ENTITY1=4,2,6\n"
+    "d: DISTANCE ATOMS=1,4 NOPBC\nRESTRAINT ARG=d AT=0.1 KAPPA=100\nPRINT ARG=d FILE=COLVAR\n",
+    "groups that share atoms": "c: CENTER ATOMS=1,3,4\ng: CENTER ATOMS=4,1,2,3\n"
+    "d: DISTANCE ATOMS=c,5\ne: DISTANCE ATOMS=g,6\nr: GYRATION ATOMS=3,1,4,2\n"
+    "RESTRAINT ARG=d,e,r AT=0.1,0.2,0.1 KAPPA=100,50,20\nPRINT ARG=d,e,r FILE=COLVAR\n",
+    "NOPBC beside what is whole": "WHOLEMOLECULES ENTITY0=1-8\nd: DISTANCE ATOMS=1,7 NOPBC\n"
+    "t: TORSION ATOMS=1,3,5,8 NOPBC\nr: GYRATION ATOMS=5,1,4,2\n"
+    "RESTRAINT ARG=d,t,r AT=0.1,0.3,0.2 KAPPA=100,10,10\nPRINT ARG=d,t,r FILE=COLVAR\n",
+}
+TRICLINIC = np.array([[1.1, 0, 0], [0.4, 1.0, 0], [-0.3, 0.35, 1.05]])
+
+
+@pytest.mark.parametrize("box", [np.diag([1.1, 1.0, 1.2]), TRICLINIC], ids=["brick", "triclinic"])
+@pytest.mark.parametrize("text", TORN.values(), ids=TORN)
+def test_forces_of_frames_that_the_box_has_torn_are_those_of_plumed(tmp_path, text, box) -> None:
+    """Atoms anywhere in the box, as no molecule holds them: OpenMM takes other images."""
+    frames = np.random.default_rng(3).uniform(0, 1, (3, N_ATOMS, 3)) @ box
+    for backend in ("native", "kernel"):
+        (tmp_path / backend).mkdir()
+    driven(text, tmp_path, frames, box)
+    compare(tmp_path, "forces", "COLVAR")
