@@ -10,7 +10,8 @@ Then populations of the thirds of each torsion, CVs and hidden ones, from the ge
 from the frames of the metadynamics: how many standard errors apart, or "not enough".
 
 Frames and generators are kept in --data and rows in --json, so that a run goes on where it stopped;
-with nothing left to do the table is printed.
+with nothing left to do the table is printed. --populations reads the generators that are kept and
+tells the populations of all rows again.
 
     python benchmarks/molecules.py VAL SER --solvent vacuum
     python benchmarks/molecules.py butane --steps 100000 --train-seconds 20 --refine-seconds 20
@@ -78,6 +79,11 @@ class Recipe:
             max_seconds=self.train_seconds,
             seed=self.seed,
         )
+
+    def model(self, folder: Path, stage: str, commit: str) -> Path:
+        """Where the generator of a stage is kept."""
+        times = f"{self.train_seconds:g}-{self.refine_seconds:g}"
+        return folder / f"{stage}-{times}-{commit}.npz"
 
     def refining(self) -> RefiningSettings:
         """On the energy."""
@@ -193,19 +199,20 @@ def populations(
                 found.append(samples.average((angle > low) & (angle < high)))
             made, md = found
             off = (made.value - md.value) / np.hypot(made.error, md.error)
-            enough = bool(np.isfinite(off))
             rows.append(
                 {
                     "third": f"{name} {third}",
-                    "generator": _said(made) if enough else "not enough",
+                    "generator": _said(made),
                     "METAD": _said(md),
-                    "off": round(float(off), 2) if enough else None,
+                    "off": round(float(off), 2) if np.isfinite(off) else None,
                 }
             )
     return rows
 
 
 def _said(estimate: Any) -> str:
+    if not np.isfinite(estimate.error):
+        return "not enough"
     return f"{estimate.value:.4f} +- {estimate.error:.4f}"
 
 
@@ -216,8 +223,7 @@ def measured(name: str, solvent: str, recipe: Recipe, data: Path) -> dict[str, A
     run = biased_run(Run(name, solvent, recipe.steps, recipe.seed), data)
     topology, settings = built.molecule.topology, recipe.training()
     kept = Run(name, solvent, recipe.steps, recipe.seed).folder(data)
-    tag = f"{recipe.train_seconds:g}-{recipe.refine_seconds:g}"
-    models = [kept / f"{stage}-{tag}-{made['commit']}.npz" for stage in ("trained", "refined")]
+    models = [recipe.model(kept, stage, made["commit"]) for stage in ("trained", "refined")]
     if models[0].exists():
         trained = ConditionalGAN.load(models[0], topology)
     else:
@@ -243,6 +249,17 @@ def measured(name: str, solvent: str, recipe: Recipe, data: Path) -> dict[str, A
         "made": made,
         "command": f"python {' '.join(sys.argv)}",
     }
+
+
+def told_again(row: dict[str, Any], data: Path) -> None:
+    """Populations of a row by the present code, from the generator and the frames that are kept."""
+    name, solvent, recipe = row["molecule"], row["solvent"], Recipe(**row["recipe"])
+    built, run = build(name, solvent), Run(name, solvent, recipe.steps, recipe.seed)
+    model = recipe.model(run.folder(data), "refined", row["made"]["commit"])
+    gan = ConditionalGAN.load(model, built.molecule.topology)
+    ours, theirs = Judge(built, solvent, gan).alone(), weighted_frames(biased_run(run, data), built)
+    row["populations"] = populations(built, ours, theirs)
+    row["populations told"] = provenance()
 
 
 def printed(rows: list[dict[str, Any]]) -> None:
@@ -279,6 +296,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data", type=Path, default=Path("molecules-data"))
     parser.add_argument("--json", type=Path, default=RESULTS, help="rows, old and new")
+    parser.add_argument("--populations", action="store_true", help="tell those of rows again")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     recipe = Recipe(
@@ -291,7 +309,11 @@ def main() -> None:
         if not any(_is_of(row, name, solvent, recipe) for row in rows):
             rows.append(measured(name, solvent, recipe, arguments.data))
             write_atomically(arguments.json, (json.dumps(rows, indent=1) + "\n").encode())
-    printed([row for row in rows for one in asked if _is_of(row, *one, recipe)])
+    found = [row for row in rows for one in asked if _is_of(row, *one, recipe)]
+    for row in found if arguments.populations else ():
+        told_again(row, arguments.data)
+        write_atomically(arguments.json, (json.dumps(rows, indent=1) + "\n").encode())
+    printed(found)
 
 
 def _is_of(row: dict[str, Any], name: str, solvent: str, recipe: Recipe) -> bool:
