@@ -360,7 +360,7 @@ ORDER = [
     "closures.bursts",
     "closures.lag_plateau",
     "closures.pair_blocks",
-    "closures.lagged_pairs",
+    "closures.kramers_moyal_coefficients",
     "closures.spline_basis",
     "closures.lagged_moments",
     "closures.lagged_fits",

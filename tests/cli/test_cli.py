@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -278,7 +279,9 @@ def test_python_m_is_the_command() -> None:
 
 def test_windows_of_a_run(restrained: Path, tmp_path: Path) -> None:
     """Placed by what the run saw, started from a model or from frames, joined by MBAR."""
-    run, out = restrained / "run", tmp_path / "windows"
+    run, out = shutil.copytree(restrained / "run", tmp_path / "run"), tmp_path / "windows"
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"timestep": 0.001}))
     options = ["windows", run, "--cv", "phi", "--number", 12, "--steps", 200, "--out", out]
     dry = call_well(*options, "--dry-run")
     assert " windows along phi, KAPPA=" in dry
@@ -290,6 +293,7 @@ def test_windows_of_a_run(restrained: Path, tmp_path: Path) -> None:
     assert f"{number} of {number} windows finished" in said
     folders = sorted(out.glob("window-*"))
     assert len(folders) == number
+    assert json.loads((folders[0] / "window.json").read_text())["timestep"] == 0.001
     assert "KAPPA=150.0,0.0" in (folders[0] / "plumed.dat").read_text()
     samples = read_window_frames(folders)
     assert [v.name for v in samples[0].variables] == ["phi", "psi"]
