@@ -4,8 +4,11 @@
   benchmarks/reference;
 * valine dipeptide, vacuum, CVs phi and psi, chi1 hidden: the same interval, against metadynamics on
   phi and chi1 (--reference makes it and keeps it in the JSON file);
-* butane, vacuum: 0 < phi < 2.1 rad (gauche) less the rest, against metadynamics on phi
-  (--reference too).
+* butane, vacuum: 0 < phi < 2.1 rad (gauche of one hand) less the rest, against metadynamics on phi
+  (--reference too);
+* ethanediol, vacuum: |phi| < 2.1 rad (gauche of both hands) less the rest, the same way; its
+  hydroxyls turn and are no inputs of learned coordinates;
+* glycine dipeptide, vacuum: phi > 0 less phi < 0, which is 0: it has no hand.
 
 With --cvs diffusion-map the CVs are learned from the torsions that turn, and the one of the
 difference is not biased.
@@ -14,7 +17,7 @@ For each seed: force evaluations of everything, training apart from none, the cl
 is off in claimed errors; or why nothing is claimed. Rows are added to the JSON file as seeds end,
 and those that it has are not run again.
 
-    python benchmarks/explore.py [--system alanine|valine|butane] [--cvs given|diffusion-map]
+    python benchmarks/explore.py [--system NAME] [--cvs given|diffusion-map]
                                  [--seeds N] [--first SEED] [--reference STEPS]
                                  [--json FILE] [--folder FOLDER]
 """
@@ -38,7 +41,8 @@ from small_molecules import build
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cli.exploration import Workshop
 from openmm_cgan.cli.exploration_folder import ExplorationFolder
-from openmm_cgan.cli.explored_coordinates import explore_without_cvs, rounds_of
+from openmm_cgan.cli.explored_coordinates import rounds_of
+from openmm_cgan.cli.explored_difference import explore_without_cvs
 from openmm_cgan.cli.shipped import read_reference
 from openmm_cgan.cli.simulations import RunSettings, run_biased
 from openmm_cgan.explore.circle import explore
@@ -52,7 +56,10 @@ MOLECULES = {
     "alanine": lambda: alanine_dipeptide("C7eq"),
     "valine": valine_dipeptide,
     "butane": lambda: build("butane").molecule,
+    "ethanediol": lambda: build("ethanediol").molecule,
+    "glycine": lambda: build("GLY").molecule,
 }
+BUILT = {"butane": "butane", "ethanediol": "ethanediol", "glycine": "GLY"}  # names of recipes
 CVS = {
     "alanine": "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\nPRINT ARG=phi,psi\n",
     "valine": "phi: TORSION ATOMS=5,7,9,13\npsi: TORSION ATOMS=7,9,13,23\nPRINT ARG=phi,psi\n",
@@ -61,7 +68,13 @@ CHI1 = CVS["valine"].replace("PRINT", "chi1: TORSION ATOMS=7,9,11,15\nPRINT") + 
     "METAD ARG=phi,chi1 SIGMA=0.35,0.35 HEIGHT=1.2 BIASFACTOR=12 PACE=250 "
     "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=90,90 FILE=HILLS\n"
 )
-DIFFERENCES = {"alanine": "phi:0..2.3", "valine": "phi:0..2.3", "butane": "phi:0..2.1"}
+DIFFERENCES = {
+    "alanine": "phi:0..2.3",
+    "valine": "phi:0..2.3",
+    "butane": "phi:0..2.1",
+    "ethanediol": "phi:-2.1..2.1",
+    "glycine": "phi:-pi..0|0..pi",
+}
 RESULTS = Path(__file__).parent / "results" / "explore.json"
 PLATFORM = "Reference"
 CV_KINDS = ("given", "diffusion-map")
@@ -69,9 +82,10 @@ CV_KINDS = ("given", "diffusion-map")
 
 def cvs_of(system: str) -> str:
     """The CVs of a system, with their PRINT."""
-    if system == "butane":
-        return torsion_lines(build("butane")) + "PRINT ARG=phi\n"
-    return CVS[system]
+    if system not in BUILT:
+        return CVS[system]
+    built = build(BUILT[system])
+    return f"{torsion_lines(built)}PRINT ARG={','.join(built.cvs)}\n"
 
 
 def one_seed(system: str, seed: int, folder: Path, budget: int, cvs: str) -> dict[str, object]:
@@ -109,8 +123,8 @@ def _say(line: str) -> None:
 
 
 def reference_of(system: str, steps: int, folder: Path) -> dict[str, object]:
-    """Metadynamics, reweighted: of valine on phi and chi1, of butane on its one torsion."""
-    text = CHI1 if system == "valine" else metad_input(build("butane"))
+    """Metadynamics, reweighted: of valine on phi and chi1, of the others on their CVs."""
+    text = CHI1 if system == "valine" else metad_input(build(BUILT[system]))
     run = RunSettings(platform=PLATFORM, seed=7, frames_every=250)
     begun = (folder / "run.json").exists()
     run_biased(MOLECULES[system](), text, None if begun else steps, folder, run, begun)
@@ -126,7 +140,9 @@ def read_results(path: Path) -> dict[str, object]:
 
 def print_table(results: dict[str, object]) -> None:
     """Claims beside references."""
-    references = {name: results.get(f"{name} reference") for name in ("valine", "butane")}
+    made = ("valine", "butane", "ethanediol")
+    references = {name: results.get(f"{name} reference") for name in made}
+    references["glycine"] = {"value": 0.0, "error": 0.0}  # mirror images
     shipped = read_reference().difference
     references["alanine"] = {"value": shipped.value, "error": shipped.error}
     for system, cvs in itertools.product(references, CV_KINDS):
@@ -167,7 +183,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--cvs", choices=CV_KINDS, default="given")
     parser.add_argument("--budget", type=int, default=1_000_000, help="force evaluations")
-    parser.add_argument("--reference", type=int, help="steps of the reference of valine, butane")
+    parser.add_argument("--reference", type=int, help="steps of a reference that is to be made")
     parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--folder", type=Path, help="of the explorations; default: temporary")
     arguments = parser.parse_args()

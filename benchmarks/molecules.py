@@ -199,19 +199,20 @@ def populations(
                 found.append(samples.average((angle > low) & (angle < high)))
             made, md = found
             off = (made.value - md.value) / np.hypot(made.error, md.error)
-            enough = bool(np.isfinite(off))
             rows.append(
                 {
                     "third": f"{name} {third}",
-                    "generator": _said(made) if enough else "not enough",
+                    "generator": _said(made),
                     "METAD": _said(md),
-                    "off": round(float(off), 2) if enough else None,
+                    "off": round(float(off), 2) if np.isfinite(off) else None,
                 }
             )
     return rows
 
 
 def _said(estimate: Any) -> str:
+    if not np.isfinite(estimate.error):
+        return "not enough"
     return f"{estimate.value:.4f} +- {estimate.error:.4f}"
 
 

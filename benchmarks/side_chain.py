@@ -13,6 +13,7 @@ is taught on metadynamics of chi1 in OBC2.
               the logarithm of what other rotamers weigh, all else held, over the present one
     steered   dynamics, and dynamics with steered moves of some lengths (steps of 2 fs), in OBC2 or
               in water
+    standing  what the steps of such a switch do not conserve, nothing being led, by their length
 
 All go on where they were stopped: in stretches, dynamics and moves in turn. A rotamer changes where
 chi1 goes from within 40 degrees of -60, 60 or 180 to within 40 degrees of another. Force
@@ -57,8 +58,12 @@ from scipy.stats import chi2
 from openmm_cgan import GAS_CONSTANT, ConditionalGAN, ProposalReporter
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.free_energy.samples import statistical_inefficiency
+from openmm_cgan.plumed.bias.presence import free_force_group
+from openmm_cgan.potentials import system_without
 from openmm_cgan.reporters.contexts import present_of
 from openmm_cgan.reporters.moves import MOVES, Asked, LocalMove, Start, SteeredMove
+from openmm_cgan.reporters.moves.steering import Steering
+from openmm_cgan.reporters.moves.switching import Steps, Switching
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.states import positions_of, velocities_of
 from openmm_cgan.testsystems import Molecule, torsion
@@ -68,6 +73,7 @@ SETTLED = 2500  # steps before the first stretch, in OBC2; twice as many in wate
 EVERY = 25  # steps between two values of chi1
 KEPT = 500  # steps between two frames that the ablation starts from
 ENOUGH = 20  # changes of a rotamer, below which a population is not known
+STANDS = 1.0  # ps of a switch that leads nowhere
 CANDIDATES = {"obc2": 20, "water": 100}
 
 
@@ -254,7 +260,8 @@ def of_stretches(folder: Path) -> dict[str, Any]:
         found |= of_switches(np.concatenate([r["tried"] for r in records]), evaluations)
     if "moves" in total:
         found["share accepted"] = total["accepted"] / total["moves"]
-        found["effective candidates"] = float(np.mean([r["effective"] for r in records]))
+        if "tried" not in records[0]:
+            found["effective candidates"] = float(np.mean([r["effective"] for r in records]))
     return found
 
 
@@ -411,9 +418,40 @@ class Weighing(LocalMove):
         return weighed
 
 
+def standing(options: argparse.Namespace) -> dict[str, Any]:
+    """What the steps of a switch do not conserve, nothing being led, by their length."""
+    peptide, kT = settled(options, options.solvent), GAS_CONSTANT * TEMPERATURE
+    bias, rng = peptide.bias(options.data / f"{options.solvent}-standing"), np.random.default_rng(1)
+    simulation, steering = peptide.simulation(bias, "CPU", 1), Steering([peptide.chi1], 300.0)
+    changes: dict[float, list[float]] = {step: [] for step in (0.004, 0.003, 0.002)}
+    ways = {
+        step: Switching(
+            simulation, system_without(simulation.system, bias.force_groups()), steering,
+            free_force_group(simulation.system, None), Steps(round(STANDS / step), step),
+        )
+        for step in changes
+    }  # fmt: skip
+    for _ in range(options.tries):
+        simulation.step(100)
+        x, _ = present_of(simulation)
+        for step, switching in ways.items():
+            switching.follow(simulation.context)
+            velocities = switching.drawn_velocities(x, kT, rng)
+            places = steering.places(steering.values(x), kT, rng)
+            changes[step].append(switching.made(x, velocities, places, places).change)
+    bias.close()
+    return {
+        f"{1000 * step:g} fs": {
+            "kJ/mol": float(np.mean(found)),
+            "standard error": float(np.std(found, ddof=1) / np.sqrt(len(found))),
+        }
+        for step, found in changes.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = {f.__name__: f for f in (teach, obc2, water, ablation, steered)}
+    parts = {f.__name__: f for f in (teach, obc2, water, ablation, steered, standing)}
     parser.add_argument("parts", nargs="+", choices=parts)
     parser.add_argument("--data", type=Path, required=True, help="all that is made is kept here")
     parser.add_argument("--residue", type=int, default=9, help="from 0; not the first or last")
@@ -433,7 +471,9 @@ def main() -> None:
     parser.add_argument("--interval", type=int, default=50)
     parser.add_argument("--candidates", type=int, help="default: 20 in OBC2, 100 in water")
     parser.add_argument("--counts", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--tries", type=int, default=100, help="frames of the ablation")
+    parser.add_argument(
+        "--tries", type=int, default=100, help="frames of the ablation, of standing"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -442,7 +482,9 @@ def main() -> None:
     print(in_words(made), "| 0, 1, 2:", *NAMES)
     known = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     for name in options.parts:
-        key = f"{name} {options.solvent}" if name == "steered" else name
+        key = name
+        if name in ("steered", "standing"):
+            key = f"{name}, {options.solvent}, residue {options.residue}"
         known[key] = {**parts[name](options), **made, "command": " ".join(sys.argv[1:])}
         print(json.dumps({key: known[key]}, indent=1), flush=True)
         if options.json:

@@ -55,7 +55,10 @@ def temperature_of(simulation: Simulation) -> float | None:
     integrator: Any = simulation.integrator
     if isinstance(integrator, openmm.CompoundIntegrator):
         integrator = integrator.getIntegrator(integrator.getCurrentIntegrator())
-    if isinstance(integrator, Thermostat):
+    chainless = isinstance(integrator, openmm.NoseHooverIntegrator) and (
+        integrator.getNumThermostats() == 0  # it conserves the energy, and asked it raises
+    )
+    if isinstance(integrator, Thermostat) and not chainless:
         return kelvin(integrator.getTemperature())
     if isinstance(integrator, openmm.CustomIntegrator):
         kT = thermal_energy(integrator)

@@ -63,11 +63,12 @@ def test_the_snippets_run_in_the_order_of_the_page(tmp_path, monkeypatch) -> Non
         "moves.csv": 4,
         "annealed.csv": 2,
         "steered.csv": 2,
-        "local.csv": 5,
+        "local.csv": 10,
+        "another.csv": 5,
     }
     for name, n in tables.items():
         assert len((tmp_path / name).read_text().splitlines()) - 1 == n, name
-    assert len(read_frames("frames", settling=True)) == 85
+    assert len(read_frames("frames", settling=True)) == 90
     names["simulation"].reporters.clear()
     names["reporter"].close()
     names["bias"].close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -190,17 +191,22 @@ def _shown(value: Any) -> str:
 
 def _placed(parameter: click.Parameter, value: Any, folder: Path) -> Any:
     """A value whose paths are those of the file's folder, wherever the command is called from."""
+    is_path = isinstance(parameter.type, click.Path)
+    if isinstance(value, list) and is_path:
+        return [str(folder / path) for pattern in value for path in _found(pattern, folder)]
     if isinstance(value, list):
-        paths = [_placed(parameter, one, folder) for one in value]
-        if not isinstance(parameter.type, click.Path):
-            return paths
-        # as a shell does, which finds no files in TOML
-        return [found for path in paths for found in (sorted(glob.glob(path)) or [path])]
-    if isinstance(parameter.type, click.Path):
-        return str(folder / value)
-    if isinstance(parameter.type, ForceFieldFile) and (folder / value).is_file():
-        return str(folder / value)
-    return value
+        return [_placed(parameter, one, folder) for one in value]
+    if is_path:
+        return str(folder / os.path.expanduser(value))
+    own = isinstance(parameter.type, ForceFieldFile) and folder / os.path.expanduser(value)
+    return str(own) if own and own.is_file() else value
+
+
+def _found(pattern: str, folder: Path) -> list[str]:
+    """The paths that a pattern stands for, as a shell has it, which finds no files in TOML."""
+    home, slash, rest = pattern.partition("/") if pattern.startswith("~") else ("", "", pattern)
+    escaped = glob.escape(os.path.expanduser(home)) + slash + rest
+    return sorted(glob.glob(escaped, root_dir=folder)) or [os.path.expanduser(pattern)]
 
 
 def _place(path: Path, text: str, key: tuple[str, ...]) -> str:

@@ -99,13 +99,17 @@ class ExplorationFolder:
         run = replace(run, **changes)
         molecule = self.molecule if start is None else replace(self.molecule, positions=start)
         folder = self.folder / name
-        begun = (folder / RECORD).exists()
-        before = int(read_json(folder / RECORD)["end_step"]) if begun else 0
+        begun, before = (folder / RECORD).exists(), self.steps_of(name)
         folder.parent.mkdir(parents=True, exist_ok=True)
         asked = None if before == end else end - before
         if begun and before < end:
             run_biased(_fresh(molecule), plumed, None, folder, run, True)
         run_biased(_fresh(molecule), plumed, asked, folder, run, begun)
+
+    def steps_of(self, name: str) -> int:
+        """The step that a run was last to go to; 0 where it has not begun."""
+        record = self.folder / name / RECORD
+        return int(read_json(record)["end_step"]) if record.exists() else 0
 
     def input(self) -> str | Path:
         """The input of biased runs."""

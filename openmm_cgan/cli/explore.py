@@ -21,6 +21,8 @@ from openmm_cgan.cli.reports import recording
 from openmm_cgan.cli.stopping import stopping
 
 if TYPE_CHECKING:
+    from openmm_cgan.cli.exploration_folder import ExplorationFolder
+    from openmm_cgan.explore.circle import Outcome
     from openmm_cgan.explore.settings import ExploreSettings
 
 NOT_CONVERGED = 3  # exit code
@@ -76,8 +78,9 @@ def explore(
             --difference "phi:0..2.3" --out explored
 
     No CVs are needed with --cvs diffusion-map: coordinates are learned in short biased rounds until
-    the molecule shows nothing new; OUT/cvs.dat names them. With a --difference metadynamics along
-    them goes on until it is known, and --plumed defines its CV.
+    the molecule shows nothing new; OUT/cvs.dat names them. With a --difference, whose CV --plumed
+    defines, metadynamics along them goes on until it has gone between the states often enough; its
+    bias is then held as it is, for frames under it alone have exact weights.
 
     \b
         openmm-cgan explore alanine.pdb --forcefield amber96.xml --cvs diffusion-map \\
@@ -92,11 +95,8 @@ def explore(
     """
     from openmm_cgan.cli.exploration import Workshop
     from openmm_cgan.cli.exploration_folder import ExplorationFolder
-    from openmm_cgan.cli.explored_coordinates import (
-        explore_without_cvs,
-        find_coordinates,
-        rounds_of,
-    )
+    from openmm_cgan.cli.explored_coordinates import find_coordinates, rounds_of
+    from openmm_cgan.cli.explored_difference import explore_without_cvs
     from openmm_cgan.cli.molecule_files import MoleculeFiles, molecule_of
     from openmm_cgan.explore.circle import RECORD, TABLE
     from openmm_cgan.explore.circle import explore as explored
@@ -123,10 +123,20 @@ def explore(
             outcome = explore_without_cvs(place, rounds_of(place), click.echo)
         else:
             outcome = explored(Workshop(place), settings, out, say=click.echo)
+            _say_source(outcome, place)
     what = out if learned else out / TABLE
     click.echo(f"{outcome.evaluations:,} force evaluations; see {what}")
     if not outcome.converged:
         sys.exit(NOT_CONVERGED)
+
+
+def _say_source(outcome: Outcome, place: ExplorationFolder) -> None:
+    """Say how a claim is made again by hand."""
+    from openmm_cgan.cli.explored_numbers import command_for
+
+    known = outcome.steps[-1].known
+    if outcome.converged and known.claim is not None:
+        click.echo(f"the same by hand: {command_for(known.claim, known.trainings, place)}")
 
 
 def _require_sense(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from openmm_cgan.cli.exploration_folder import ExplorationFolder
 from openmm_cgan.cli.exports import profile_columns, write_table
 from openmm_cgan.cli.importance import weigher_of
 from openmm_cgan.cli.simulations import FRAMES, INPUT
@@ -74,6 +76,31 @@ def claim_of_windows(
     claim, samples = claim_by_windows(windows, pairs, difference, seed)
     _write_profile(samples, difference, folder)
     return claim
+
+
+def command_for(claim: Claim, number: int, place: ExplorationFolder) -> str:
+    """The command that gives a claim again, from the frames or the model that it was made of.
+
+    Parameters
+    ----------
+    claim : Claim
+    number : int
+        Of the last generator.
+    place : ExplorationFolder
+    """
+    if claim.route == "generated":
+        model = shlex.quote(str(place.model(number)))
+        source = f"--model {model} --plumed {shlex.quote(str(place.cvs_file()))} --structure ..."
+    else:
+        kind, parts = ("windows", "*/window-*") if claim.route == "windows" else ("moves", "*")
+        source = f"{shlex.quote(str(place.folder / f'{kind}-{number}'))}/{parts}"
+    return free_energy_command(source, place.difference)
+
+
+def free_energy_command(source: str, difference: StateDifference) -> str:
+    """`openmm-cgan free-energy` for a difference; the source is as a shell takes it."""
+    name, text = shlex.quote(difference.name), shlex.quote(difference.text)
+    return f"openmm-cgan free-energy {source} --cv {name} --difference {text}"
 
 
 def _write_profile(samples: WeightedSamples, difference: StateDifference, folder: Path) -> None:

@@ -22,6 +22,7 @@ from openmm_cgan.cli.options import (
 if TYPE_CHECKING:
     from openmm_cgan.free_energy import WeightedSamples
     from openmm_cgan.free_energy.biased_runs import BiasedRun
+    from openmm_cgan.free_energy.differences import StateDifference
 
 PROFILE_BINS, SURFACE_BINS = 72, 36
 
@@ -45,6 +46,9 @@ PROFILE_BINS, SURFACE_BINS = 72, 36
 @click.option("--cv", required=True, help="Name of the CV of the profile; two, phi,psi: a surface.")
 @click.option("--bins", type=click.IntRange(min=1), help="Default: 72, of a surface 36 x 36.")
 @click.option("--basin", help="Also print the free energy of LOWER,UPPER of the CV over the rest.")
+@click.option("--difference", "states", help="Also print the free energy of the second "
+              "interval of a CV less the first's, phi:-pi..0|0..pi, or of one, phi:0..2.3, less "
+              "that of the rest.")  # fmt: skip
 @click.option("--skip", type=click.FloatRange(0, 1, max_open=True), default=0.2, show_default=True,
               help="Of runs: share at the beginning, while the bias grew, left out.")  # fmt: skip
 @click.option("--out", type=NEW, default="profile.csv", show_default=True, help="CSV file.")
@@ -55,6 +59,7 @@ def free_energy(
     cv: str,
     bins: int | None,
     basin: str | None,
+    states: str | None,
     skip: float,
     out: Path,
     plot: Path | None,
@@ -83,13 +88,11 @@ def free_energy(
     from openmm_cgan.cli.exports import estimate_text
     from openmm_cgan.cli.importance import reweight_files
     from openmm_cgan.cli.other_cvs import run_with, samples_with
-    from openmm_cgan.free_energy.differences import StateDifference
 
     require_parent(out, plot)
     names = cv_names(cv)
     bounds = None if basin is None else interval(basin)
-    if bounds is not None and len(names) == 2:
-        raise ValueError("--basin is an interval of one CV: give --cv with one name")
+    differences = _differences(names, basin, states)
     set_threads(1)
     runs = _runs(folders)
     if runs and (len(runs) < len(folders) or model["model"] is not None):
@@ -105,6 +108,8 @@ def free_energy(
             samples = samples_with(samples, folders, names, model["plumed_input"])
     if samples.unknown and not _bias_tells(runs, names):
         raise ValueError(f"no free energy from {source}: {samples.unknown}")
+    for difference in differences.values():
+        difference.sides(samples.cvs[:1], samples.variables)  # before anything is written
     shape = bins or (PROFILE_BINS if len(names) == 1 else SURFACE_BINS)
     if len(names) == 2:
         _surface(samples, names, shape, out, plot)
@@ -116,9 +121,32 @@ def free_energy(
             f"of the frames nothing is known ({samples.unknown}): the column by_bias is what the "
             "bias alone adds up to, without an error"
         )
-    elif bounds is not None:
-        difference = StateDifference(names[0], None, bounds, f"--basin {basin}").estimate(samples)
-        click.echo(f"basin {basin}: {estimate_text(difference)}")
+        return
+    for words, difference in differences.items():
+        click.echo(f"{words}: {estimate_text(difference.estimate(samples))}")
+
+
+def _differences(
+    names: Sequence[str], basin: str | None, states: str | None
+) -> dict[str, StateDifference]:
+    """The differences that are asked for, by what is to be said of them."""
+    from openmm_cgan.free_energy.differences import StateDifference
+
+    found = {}
+    if basin is not None:
+        if len(names) == 2:
+            raise ValueError("--basin is an interval of one CV: give --cv with one name")
+        text = f"--basin {basin}"
+        found[text[2:]] = StateDifference(names[0], None, interval(basin), text)
+    if states is not None:
+        difference = StateDifference.of(states)
+        if difference.name not in names:
+            raise ValueError(
+                f"--difference is of {difference.name}, --cv names {', '.join(names)}: name it "
+                "there"
+            )
+        found[difference.words] = difference
+    return found
 
 
 def _runs(folders: Sequence[Path]) -> list[BiasedRun]:

@@ -22,12 +22,15 @@ from openmm_cgan.cli.options import (
 )
 from openmm_cgan.cli.reports import leave_report, leaves_report, recording
 from openmm_cgan.cli.stopping import stopping
+from openmm_cgan.json_files import read_json
+from openmm_cgan.run_folders import RECORD
 
 if TYPE_CHECKING:
     from openmm_cgan.cli.window_runs import Run
     from openmm_cgan.windows import Cluster, Window, WindowResult
 
 NUMBERS = 24, 12  # windows along one CV, along each of two
+TIMESTEP = 0.002  # ps, where nothing tells that of the run
 
 
 @click.command()
@@ -48,7 +51,7 @@ NUMBERS = 24, 12  # windows along one CV, along each of two
 @click.option("--settle-steps", type=click.IntRange(min=0), help="Left out; default: a tenth. Not "
               "measured: free-energy says where windows still drift behind it.")  # fmt: skip
 @click.option("--plumed", type=FILE, help="The run's input, where it names files beside it.")
-@click.option("--timestep", default=0.002, show_default=True, help="[ps]")
+@click.option("--timestep", type=float, help="[ps] Default: that of the run.")
 @click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")
 @click.option("--atoms", help=f"{ATOMS} keep; default: the solute where there is a box.")
 @click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
@@ -177,12 +180,19 @@ def _placed(
     placement = place_windows(rough, temperature, below, _numbers(kappa, names))
     stiff = ", ".join(f"{k:.4g}" for k in placement.kappa)
     click.echo(f"{len(placement.centres)} windows along {cv}, KAPPA={stiff}")
-    settings = _settings(temperature, steps, **options)
+    timestep = options.pop("timestep") or _timestep_of(run)
+    settings = _settings(temperature, steps, timestep=timestep, **options)
     made = windows_of(found, placement, None if dry_run else model, settings, out)
     if not dry_run:
         seeded = sum(window.origin == "seeded" for window in made)
         click.echo(f"{seeded} start from the model, {len(made) - seeded} from frames")
     return found, made
+
+
+def _timestep_of(run: Path) -> float:
+    """The time step of a run [ps]: what it was made for, a longer one may be too long."""
+    path = run / RECORD
+    return float(read_json(path).get("timestep", TIMESTEP)) if path.exists() else TIMESTEP
 
 
 def _numbers(text: str | None, names: Sequence[str]) -> list[float] | None:

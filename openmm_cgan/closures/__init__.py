@@ -18,7 +18,7 @@ from openmm_cgan.closures.conditional_averages import (
 from openmm_cgan.closures.drift_and_diffusion import Closure, Identity, closure, identity
 from openmm_cgan.closures.from_closure import reduced_dynamics_of, with_error
 from openmm_cgan.closures.grid import Grid
-from openmm_cgan.closures.lagged_pairs import KramersMoyal, kramers_moyal
+from openmm_cgan.closures.kramers_moyal_coefficients import KramersMoyal, kramers_moyal
 from openmm_cgan.closures.lagged_regression import LaggedRegression, lagged_regression
 from openmm_cgan.closures.local_quantities import LocalDynamics
 from openmm_cgan.closures.mean_force import integrate_mean_force

@@ -1,7 +1,7 @@
 """Bursts: many short unbiased runs from configurations at chosen values of the CVs.
 
 Lift, heal, run, restrict: a generator makes configurations at xi = z, a short run lets what is fast
-relax, and the motion of the CVs that follows is read as drift and diffusion (`lagged_pairs`).
+relax, and the motion of the CVs that follows is read as drift and diffusion (`kramers_moyal`).
 Y. G. Kevrekidis and G. Samaey, Annu. Rev. Phys. Chem. 60, 321 (2009), doi
 10.1146/annurev.physchem.59.032607.093610.
 """

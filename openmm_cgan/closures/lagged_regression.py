@@ -67,6 +67,7 @@ from numpy.typing import ArrayLike, NDArray
 from openmm_cgan.closures.bursts import Trajectories
 from openmm_cgan.closures.conditional_averages import ConditionalAverage
 from openmm_cgan.closures.drift_and_diffusion import Closure
+from openmm_cgan.closures.kramers_moyal_coefficients import drift_without_bias
 from openmm_cgan.closures.lag_plateau import plateau, plateau_in_words, say_whether_flat
 from openmm_cgan.closures.lagged_fits import LaggedFit, fit_of_moments, fit_of_score
 from openmm_cgan.closures.lagged_moments import (
@@ -75,7 +76,6 @@ from openmm_cgan.closures.lagged_moments import (
     lagged_moments,
     lagged_pairs_between,
 )
-from openmm_cgan.closures.lagged_pairs import drift_without_bias
 from openmm_cgan.closures.local_polynomial import LEAST_EFFECTIVE, n_coefficients, neighbourhood
 from openmm_cgan.closures.pair_blocks import checked_lags
 from openmm_cgan.closures.spline_basis import SplineBasis

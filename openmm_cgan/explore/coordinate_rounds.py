@@ -28,6 +28,13 @@ from tqdm.auto import tqdm
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.diffusion_maps import DiffusionMapSettings
+from openmm_cgan.explore.coordinate_bias import (
+    HILLS,
+    LABEL,
+    coordinate_names,
+    hill_widths,
+    metadynamics_along,
+)
 from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.learned_variable import Inputs, LearnedVariable, learn_variable
 from openmm_cgan.openmm_xml import from_xml
@@ -39,11 +46,8 @@ from openmm_cgan.signals import between_steps
 from openmm_cgan.stepping import step_and_look
 from openmm_cgan.testsystems import Molecule
 
-MODEL, INPUT, HILLS, COLVAR = "learned.ptc", "plumed.dat", "HILLS", "COLVAR"
+MODEL, INPUT, COLVAR = "learned.ptc", "plumed.dat", "COLVAR"
 STATE, RECORD, ASKED, ROUND = "state.xml", "round.json", "rounds.json", "round-{:03d}"
-LABEL = "cv"
-WIDTH = 1 / 15  # of a hill, in the range of a coordinate
-FINE = 5  # grid points to a width
 
 log = logging.getLogger("openmm_cgan")
 
@@ -283,7 +287,7 @@ def _biased_text(
     """Input of a round along coordinates; the model and the hills so far are written."""
     path = learned.save(own / MODEL).absolute()
     widths = hill_widths(learned)
-    names = [f"{LABEL}.node-{k}" for k in range(learned.n_coordinates)]
+    names = coordinate_names(learned)
     _write_hills(own / HILLS, names, learned, widths, rounds, settings)
     restart = "RESTART\n" if any(r.heights.any() for r in rounds) else ""
     height = settings.height * GAS_CONSTANT * settings.temperature
@@ -293,42 +297,6 @@ def _biased_text(
         + learned.variable_lines(path, LABEL)
         + metadynamics_along(learned, height, settings.pace, settings.bias_factor)
     )
-
-
-def hill_widths(learned: LearnedVariable) -> NDArray[np.float64]:
-    """Width of hills along each coordinate, shape (n_coordinates,)."""
-    return WIDTH * np.ptp(learned.values_range, axis=1)
-
-
-def metadynamics_along(
-    learned: LearnedVariable, height: float, pace: int, bias_factor: float
-) -> str:
-    """The line of metadynamics on all coordinates of a variable that is called `LABEL`.
-
-    Parameters
-    ----------
-    learned : LearnedVariable
-    height : float
-        [energy unit of the input]
-    pace : int
-        Steps between hills.
-    bias_factor : float
-    """
-    steps = learned.found.coordinates / learned.found.eigenvalues  # no output is beyond these
-    low, high, widths = steps.min(axis=0), steps.max(axis=0), hill_widths(learned)
-    words = {
-        "ARG": [f"{LABEL}.node-{k}" for k in range(learned.n_coordinates)],
-        "SIGMA": [f"{w:.6g}" for w in widths],
-        "GRID_MIN": [f"{x:.6g}" for x in low - widths],
-        "GRID_MAX": [f"{x:.6g}" for x in high + widths],
-        "GRID_SPACING": [f"{w / FINE:.6g}" for w in widths],
-        "HEIGHT": [f"{height:.6g}"],
-        "PACE": [str(pace)],
-        "BIASFACTOR": [f"{bias_factor:g}"],
-        "FILE": [HILLS],
-    }
-    written = (f"{word}={','.join(values)}" for word, values in words.items())
-    return f"METAD {' '.join(written)}\n"
 
 
 def _write_hills(

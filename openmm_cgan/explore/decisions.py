@@ -13,6 +13,7 @@ import numpy as np
 
 from openmm_cgan.explore.evidence import Chains, Claim, Coverage, Evidence, Generator
 from openmm_cgan.explore.settings import ExploreSettings
+from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.doubts import LEAST_OVERLAP
 from openmm_cgan.free_energy.pareto import LARGEST_K
 
@@ -306,10 +307,11 @@ def _stop(known: Evidence, settings: ExploreSettings) -> Decision:
         why = f"{'; '.join(doubts)}. A longer biased run (--biased-steps) places them better"
         return Decision(STOP, f"not converged, because {why}")
     how = {"generated": "chains", "moves": "runs", "windows": "windows"}[claim.route]
+    words = StateDifference.of(settings.difference).words
     return Decision(
         STOP,
-        f"converged: {settings.difference} is {claim.value:.2f} +- {claimed_error(claim):.2f} "
-        f"kJ/mol, halves agree, {how} from opposite starts have come together",
+        f"converged: {words} = {claim.value:.2f} +- {claimed_error(claim):.2f} kJ/mol, halves "
+        f"agree, {how} from opposite starts have come together",
         converged=True,
     )
 

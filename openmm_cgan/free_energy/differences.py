@@ -66,6 +66,20 @@ class StateDifference:
         assert second is not None
         return cls(name.strip(), first, second, text)
 
+    @property
+    def words(self) -> str:
+        """The difference with both its states named, F of a state being -kT ln of its probability.
+
+        Examples
+        --------
+        >>> StateDifference.of("phi:0..2.3").words
+        'F(phi in [0, 2.3)) - F(phi elsewhere)'
+        >>> StateDifference.of("d:0.2..0.3|0.5..0.9").words
+        'F(d in [0.5, 0.9)) - F(d in [0.2, 0.3))'
+        """
+        first = "elsewhere" if self.first is None else _in_words(self.first)
+        return f"F({self.name} {_in_words(self.second)}) - F({self.name} {first})"
+
     def sides(
         self, cvs: NDArray[np.float64], variables: Sequence[CollectiveVariable]
     ) -> NDArray[np.int64]:
@@ -143,6 +157,11 @@ def _log_ratio(log_weights: NDArray, sides: NDArray) -> NDArray[np.float64]:
     first, second = (logsumexp(log_weights[:, sides == side], axis=1) for side in (0, 1))
     with np.errstate(invalid="ignore"):
         return np.asarray(first - second)
+
+
+def _in_words(interval: tuple[float, float]) -> str:
+    lower, upper = interval
+    return f"in [{lower:g}, {upper:g}){' round its period' if lower > upper else ''}"
 
 
 def _interval(text: str) -> tuple[float, float] | None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -249,6 +250,15 @@ def test_free_energy_of_a_metadynamics_run(tmp_path: Path, monkeypatch: pytest.M
     assert min(float(row.split(",")[-1]) for row in rows) == 0.0
     around = (call_well(*options, "phi", f"--basin={b}") for b in ("-2,-1", "4.283185,5.283185"))
     assert len({told.rpartition(": ")[2] for told in around}) == 1  # the same interval
+    one = call_well(*options, "phi", "--difference", "phi:-2..-1", "--basin=-2,-1").splitlines()
+    assert one[-1].partition(": ")[0] == "F(phi in [-2, -1)) - F(phi elsewhere)"
+    assert one[-1].partition(": ")[2] == one[-2].partition(": ")[2]
+    asked = ("--difference", "psi:-1..1|1..2")  # of the second CV, before anything is written
+    assert "F(psi in [1, 2)) - F(psi in [-1, 1)): " in call_well(*options, "phi,psi", *asked)
+    assert "--cv names phi: name it there" in call(*options, "phi", *asked).output
+    out.unlink()
+    assert "its two states overlap" in call(*options, "psi", asked[0], "psi:-1..1|0..2").output
+    assert not out.exists()
     call_well(*options, "phi,psi", "--bins", 9, "--plot", plot)
     assert len(out.read_text().splitlines()) == 82
     assert plot.exists()
@@ -269,7 +279,9 @@ def test_python_m_is_the_command() -> None:
 
 def test_windows_of_a_run(restrained: Path, tmp_path: Path) -> None:
     """Placed by what the run saw, started from a model or from frames, joined by MBAR."""
-    run, out = restrained / "run", tmp_path / "windows"
+    run, out = shutil.copytree(restrained / "run", tmp_path / "run"), tmp_path / "windows"
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"timestep": 0.001}))
     options = ["windows", run, "--cv", "phi", "--number", 12, "--steps", 200, "--out", out]
     dry = call_well(*options, "--dry-run")
     assert " windows along phi, KAPPA=" in dry
@@ -281,6 +293,7 @@ def test_windows_of_a_run(restrained: Path, tmp_path: Path) -> None:
     assert f"{number} of {number} windows finished" in said
     folders = sorted(out.glob("window-*"))
     assert len(folders) == number
+    assert json.loads((folders[0] / "window.json").read_text())["timestep"] == 0.001
     assert "KAPPA=150.0,0.0" in (folders[0] / "plumed.dat").read_text()
     samples = read_window_frames(folders)
     assert [v.name for v in samples[0].variables] == ["phi", "psi"]

@@ -120,8 +120,14 @@ def test_a_run_is_what_its_file_says_and_flags_override_it(tmp_path: Path) -> No
     assert call("run", STRUCTURE, "--config", path, "--steps", 0).output.count("run.toml") == 0
 
 
-def test_patterns_stand_for_what_there_is(tmp_path: Path) -> None:
-    path = written(tmp_path, '[free-energy]\nfolders = ["windows/window-*"]\ncv = "phi"\n')
+@pytest.mark.parametrize("place", ["windows", "~/windows"])
+def test_patterns_stand_for_what_there_is(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a shell has them, home included; what the file's own folder is called is no pattern."""
+    (tmp_path := tmp_path / "of [mine]*").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = written(tmp_path, f'[free-energy]\nfolders = ["{place}/window-*"]\ncv = "phi"\n')
     result = call("free-energy", "--config", path)
     assert result.exit_code == 2
     assert "run.toml:2: folders:" in " ".join(result.output.split())

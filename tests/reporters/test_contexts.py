@@ -94,10 +94,19 @@ def test_temperature_is_the_one_given_or_that_which_the_simulation_is_held_at() 
         held_at(openmm.VariableVerletIntegrator(0.001), openmm.AndersenThermostat(290, 1)),
         held_at(openmm.MTSLangevinIntegrator(290, 1, 0.004, [(0, 1), (1, 2)])),
         held_at(openmm.NoseHooverIntegrator(290, 1, 0.001)),
+        held_at(openmm.NoseHooverIntegrator(0.001), openmm.AndersenThermostat(290, 1)),
         held_at(openmm.VariableLangevinIntegrator(290, 1, 0.001)),
         held_at(openmm.BrownianIntegrator(290, 1, 0.001)),
     ],
-    ids=["Andersen", "variable Andersen", "MTS", "NoseHoover", "variable Langevin", "Brownian"],
+    ids=[
+        "Andersen",
+        "variable Andersen",
+        "MTS",
+        "NoseHoover",
+        "no chain, Andersen",
+        "variable Langevin",
+        "Brownian",
+    ],
 )
 def test_a_temperature_is_found_wherever_openmm_keeps_it(simulation: app.Simulation) -> None:
     assert velocity_temperature(simulation, None) == pytest.approx(290, rel=1e-9)
