@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.free_energy.biased_runs import HILLS
 from openmm_cgan.free_energy.hills import hill_variables, hills_bias
 from openmm_cgan.learned_variable import LearnedVariable
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines
 from openmm_cgan.plumed.files.tables import FieldTable
 
-HILLS = "HILLS"
 LABEL, HELD = "cv", "held"  # of the coordinates, and of the bias that is held, in inputs
 WIDTH = 1 / 15  # of a hill, in the range of a coordinate
 FINE = 5  # grid points to a width
