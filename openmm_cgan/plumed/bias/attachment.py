@@ -127,3 +127,5 @@ class Attachment:
         simulation.reporters.append(self._reporter)
         run_watch = RunWatch(simulation, self._reporter, self.groups, temperature)
         around_steps(simulation, before=run_watch.look, after=engine.flush)
+        if self._presence is not None:
+            around_steps(simulation, before=self._presence.require_kept)

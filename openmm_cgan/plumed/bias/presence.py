@@ -91,6 +91,8 @@ class Presence:
             force.setForceGroup(group)
             system.addForce(force)
         self._forces = added
+        self._addresses = {int(force.this) for force in added}
+        self._seen = system.getNumForces()  # to look closely only where it has changed
         names = ", ".join(force.getName() for force in forces)
         self._said = weakref.finalize(self, _say_never_attached, names)  # at exit, or before
         if not changes or to_a_copy:
@@ -124,6 +126,25 @@ class Presence:
             "could not be told apart; set them before add_to, or leave the bias a group of its own"
         )
 
+    def require_kept(self) -> None:
+        """Check that the System still has all of its forces, which nothing else keeps alive.
+
+        Raises
+        ------
+        RuntimeError
+            If one was removed.
+        """
+        if (now := self._system.getNumForces()) == self._seen:
+            return
+        if self._addresses <= {int(force.this) for force in self._system.getForces()}:
+            self._seen = now
+            return
+        raise RuntimeError(
+            "forces of the bias were removed from its System: nothing keeps them up to date, and "
+            "what is measured of the bias is not what acts. To go on without it, make a System and "
+            "a Simulation that it is not added to, and measure by an input that only prints the CVs"
+        )
+
     def require_in(self, simulation: Simulation) -> None:
         """Check that the Context of a Simulation contains the forces.
 
@@ -132,6 +153,7 @@ class Presence:
         RuntimeError
             If not: a Context is a copy of what the System was when it was made.
         """
+        self.require_kept()
         if self._is_in(simulation.context):
             self._said.detach()
         else:
