@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import openmm
 
-from openmm_cgan.plumed.native.forces.system_box import bias_number, marker_force
+from openmm_cgan.plumed.native.forces.system_box import MARKER, MEASURES, bias_number, marker_force
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -204,6 +204,33 @@ def require_no_foreign(system: openmm.System) -> None:
             "read back from a file, or copied, and no bias keeps them up to date. "
             f"{REMOVE}; then bias.add_to(system), before Simulation(...)"
         )
+
+
+def tell_others(own: Presence | None, system: openmm.System, source: str) -> None:
+    """Say in the log which other biases act in a System where one measures frames.
+
+    Parameters
+    ----------
+    own : Presence or None
+        Of the one that measures, where it is in a System.
+    system : openmm.System
+        Of the run.
+    source : str
+        Its input, in words.
+    """
+    names = [
+        force.getName()
+        for force in system.getForces()
+        if force.getName().startswith("PLUMED")
+        and force.getName() not in (MARKER, MEASURES)
+        and not (own is not None and own.keeps(force, system))
+    ]
+    if names:
+        log.warning(
+            "beside %s the System has forces of another bias: %s. The bias energy in frames is "
+            "that of %s alone, and weights made of it do not know of the other: to weigh frames, "
+            "have all biases in one input", source, ", ".join(names), source,
+        )  # fmt: skip
 
 
 def _foreign_forces(system: openmm.System) -> list[str]:
