@@ -336,6 +336,7 @@ ORDER = [
     "free_energy.overlap",
     "free_energy.pareto",
     "free_energy.samples",
+    "free_energy.agreement",
     "free_energy.bootstrap",
     "free_energy.doubts",
     "free_energy.reweighting",

@@ -1,4 +1,4 @@
-"""Bootstrap over blocks of consecutive frames: how often each replicate draws each sample."""
+"""Bootstrap over blocks of consecutive frames, or whole runs: how often each is drawn."""
 
 from __future__ import annotations
 
@@ -42,3 +42,14 @@ def draws_of(
             counts.append(np.repeat(np.bincount(drawn, minlength=m), np.diff(edges)))
         draw[:] = np.concatenate(counts)
     return draws
+
+
+def draws_of_runs(sizes: NDArray, n_bootstrap: int, seed: int) -> NDArray[np.uint16]:
+    """How often each replicate draws each sample where runs are drawn whole, (n_bootstrap, N).
+
+    All but one of the runs, with replacement, as `draws_of` has it of blocks.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(sizes)
+    drawn = [np.bincount(rng.integers(0, n, n - 1), minlength=n) for _ in range(n_bootstrap)]
+    return np.repeat(np.array(drawn, dtype=np.uint16).reshape(n_bootstrap, n), sizes, axis=1)

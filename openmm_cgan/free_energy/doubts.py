@@ -98,6 +98,16 @@ def without_error(sizes: NDArray, parts: NDArray, names: Sequence[str]) -> NDArr
     return alone
 
 
+def warn_of_disagreement(names: Sequence[str]) -> None:
+    """Say that runs do not tell the same, each of which should have reached everywhere."""
+    logger.warning(
+        "the %d runs (%s) differ by more than the error of each: not every one has reached "
+        "everywhere, and how many frames each has decides what they tell together. Errors are of "
+        "whole runs, and unknown where few of them say anything; run each longer",
+        len(names), listed(names),
+    )  # fmt: skip
+
+
 def warn_of_one_frame(samples: WeightedSamples, names: Sequence[str]) -> None:
     """Say which frame carries most of the weight, where one does.
 

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.free_energy.bootstrap import blocks_of, draws_of
+from openmm_cgan.free_energy.agreement import runs_disagree
+from openmm_cgan.free_energy.bootstrap import blocks_of, draws_of, draws_of_runs
 from openmm_cgan.free_energy.doubts import (
+    warn_of_disagreement,
     warn_of_gaps,
     warn_of_one_frame,
     warn_of_slow_windows,
@@ -214,6 +216,7 @@ def reweight(
     """Weigh runs that each reach everywhere: metadynamics walkers, importance sampling, plain MD.
 
     Runs count by their number of frames; the constant in a run's log weights is of no account.
+    Where they differ by more than the error of each tells, errors are those of whole runs.
 
     Parameters
     ----------
@@ -246,13 +249,13 @@ def reweight(
     joined = np.concatenate(logs) + np.log(np.repeat(sizes, sizes))
     if np.isnan(joined).any():
         raise ValueError("log_weights has values that are not a number")
-    with np.errstate(divide="ignore"):
-        drawn = draws_of(blocks_of(sizes, inefficiencies), inefficiencies, n_bootstrap, seed)
-        changes = np.log(drawn, dtype=float)
+    rows = [run.cvs[k] for run, k in zip(runs, kept, strict=True)]
     names = titles_of(runs)
+    if apart := runs_disagree(rows, joined, runs[0].variables):
+        warn_of_disagreement(names)
+    changes = _changes(sizes, None if apart else inefficiencies, n_bootstrap, seed)
     if without_error(sizes, np.zeros(len(runs), dtype=np.int64), names).any():
         changes[:] = np.nan
-    rows = [run.cvs[k] for run, k in zip(runs, kept, strict=True)]
     samples = WeightedSamples(
         np.concatenate(rows),
         normalised(joined),
@@ -275,6 +278,18 @@ def reweight(
             "changes any more, run longer, or make the bias act on what is slow", why
         )  # fmt: skip
     return replace(samples, unknown=why)
+
+
+def _changes(
+    sizes: NDArray[np.int64], inefficiencies: NDArray | None, n_bootstrap: int, seed: int
+) -> NDArray[np.float64]:
+    """Logarithms of how often replicates draw each sample; of whole runs without inefficiencies."""
+    if inefficiencies is None:
+        drawn = draws_of_runs(sizes, n_bootstrap, seed)
+    else:
+        drawn = draws_of(blocks_of(sizes, inefficiencies), inefficiencies, n_bootstrap, seed)
+    with np.errstate(divide="ignore"):
+        return np.log(drawn, dtype=float)
 
 
 def _strides(

@@ -240,10 +240,10 @@ def statistical_inefficiency(cvs: NDArray, variables: Sequence[CollectiveVariabl
     ----------
     Chodera et al., doi 10.1021/ct0502864.
     """
-    return max([1.0, *map(_inefficiency, cv_series(cvs, variables))])
+    return max([1.0, *map(series_inefficiency, cv_series(cvs, variables))])
 
 
-def _inefficiency(series: NDArray[np.float64]) -> float:
+def series_inefficiency(series: NDArray[np.float64]) -> float:
     """Of one series in the order of time, shape (n,); 1 where it is constant or very short."""
     if len(series) <= 3 or np.ptp(series) <= 1e-12 * np.abs(series).max():
         return 1.0
@@ -280,7 +280,7 @@ def worth_in_time(
     found = []
     for x in cv_series(np.concatenate(runs), variables):
         off = x - weights @ x
-        squares = [_inefficiency(y) * (y @ y) for y in np.split(weights * off, ends)]
+        squares = [series_inefficiency(y) * (y @ y) for y in np.split(weights * off, ends)]
         if sum(squares) > 0:
             found.append(weights @ off**2 / sum(squares))
     return float(min(found, default=1.0 / (weights @ weights)))

@@ -120,3 +120,27 @@ def test_a_bias_that_acts_is_recorded(text, where, tmp_path):
     simulation.reporters[-1].close()
     bias.close()
     assert len(list((tmp_path / "frames").glob("segment*"))) == 1
+
+
+@pytest.mark.parametrize("backend", ["native", "kernel"])
+def test_frames_measured_beside_another_bias_are_said_to_know_nothing_of_it(
+    backend, tmp_path, caplog
+):
+    system = alanine_dipeptide().system
+    measures = PHI + "PRINT ARG=phi FILE=OTHER\n"
+    biases = [
+        PlumedBias(text, temperature=300, directory=tmp_path, backend=backend)
+        for text in (RESTRAINT, measures)
+    ]
+    for bias in biases:
+        bias.add_to(system)
+    simulation = simulation_of(system)
+    for number, bias in enumerate(biases):
+        bias.attach(simulation)
+        simulation.reporters.append(FrameReporter(tmp_path / str(number), 5, bias))
+    simulation.step(5)
+    said = [record.message for record in caplog.records if "of another bias" in record.message]
+    assert len(said) == 1  # of the frames that do not know of the restraint
+    assert "RESTRAINT" in said[0] or "kernel" in said[0]
+    for bias in biases:
+        bias.close()

@@ -10,7 +10,12 @@ import openmm
 from numpy.typing import NDArray
 
 from openmm_cgan.plumed.backends import Backend
-from openmm_cgan.plumed.bias.presence import Presence, free_force_group, require_no_foreign
+from openmm_cgan.plumed.bias.presence import (
+    Presence,
+    free_force_group,
+    require_no_foreign,
+    tell_others,
+)
 from openmm_cgan.plumed.bias.reporters import UpdateReporter
 from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
 from openmm_cgan.stepping import around_steps
@@ -63,17 +68,24 @@ class Attachment:
             raise RuntimeError("attached already: each Simulation takes its own System and bias")
         self._require_in(simulation)
 
-    def require_acting(self, simulation: Simulation, changes: bool) -> None:
+    def require_acting(
+        self, simulation: Simulation, biases: bool, changes: bool, source: str
+    ) -> None:
         """Raise where a Simulation does not run under it; see `PlumedBias.require_acting`.
 
         Parameters
         ----------
         simulation : openmm.app.Simulation
+        biases : bool
+            Whether its input biases at all, or measures only.
         changes : bool
             Whether it must be attached to act as it should.
+        source : str
+            Its input, in words.
         """
-        if self.simulation is simulation:
-            return  # and watched since
+        tell_others(self._presence, simulation.system, source)
+        if not biases or self.simulation is simulation:
+            return  # what is attached is watched
         if changes and self.simulation is not None:
             raise RuntimeError(
                 "the bias is attached to another Simulation: what it lays or moves there does not "
@@ -89,7 +101,10 @@ class Attachment:
     def _require_in(self, simulation: Simulation) -> None:
         if self._presence is None:
             require_no_foreign(simulation.system)
-            raise RuntimeError("call bias.add_to(system) before Simulation(...), then attach")
+            raise RuntimeError(
+                "call bias.add_to(system) before Simulation(...), then attach. To measure its CVs "
+                "in a run that it does not bias, take an input that only prints them"
+            )
         self._presence.require_in(simulation)
         self._presence.require_own_groups()
         require_felt(simulation.integrator, self.groups)
@@ -127,3 +142,5 @@ class Attachment:
         simulation.reporters.append(self._reporter)
         run_watch = RunWatch(simulation, self._reporter, self.groups, temperature)
         around_steps(simulation, before=run_watch.look, after=engine.flush)
+        if self._presence is not None:
+            around_steps(simulation, before=self._presence.require_kept)

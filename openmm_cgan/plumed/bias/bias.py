@@ -239,7 +239,7 @@ class PlumedBias:
     def require_acting(self, simulation: Simulation) -> None:
         """Check that a Simulation runs under this bias, so that its frames are weighed rightly.
 
-        An input that only measures acts nowhere, and may be used anywhere.
+        An input that only measures may be used anywhere. Of biases beside it the log tells.
 
         Raises
         ------
@@ -248,8 +248,8 @@ class PlumedBias:
         ValueError
             If the integrator does not feel it.
         """
-        if has_biases(self._input.followed):
-            self._attachment.require_acting(simulation, changes=not self.static)
+        acts = has_biases(self._input.followed)
+        self._attachment.require_acting(simulation, acts, not self.static, self.source)
 
     # ---- with a checkpoint
 

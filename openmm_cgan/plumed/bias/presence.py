@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import openmm
 
-from openmm_cgan.plumed.native.forces.system_box import bias_number, marker_force
+from openmm_cgan.plumed.native.forces.system_box import MARKER, MEASURES, bias_number, marker_force
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -91,6 +91,8 @@ class Presence:
             force.setForceGroup(group)
             system.addForce(force)
         self._forces = added
+        self._addresses = {int(force.this) for force in added}
+        self._seen = system.getNumForces()  # to look closely only where it has changed
         names = ", ".join(force.getName() for force in forces)
         self._said = weakref.finalize(self, _say_never_attached, names)  # at exit, or before
         if not changes or to_a_copy:
@@ -124,6 +126,25 @@ class Presence:
             "could not be told apart; set them before add_to, or leave the bias a group of its own"
         )
 
+    def require_kept(self) -> None:
+        """Check that the System still has all of its forces, which nothing else keeps alive.
+
+        Raises
+        ------
+        RuntimeError
+            If one was removed.
+        """
+        if (now := self._system.getNumForces()) == self._seen:
+            return
+        if self._addresses <= {int(force.this) for force in self._system.getForces()}:
+            self._seen = now
+            return
+        raise RuntimeError(
+            "forces of the bias were removed from its System: nothing keeps them up to date, and "
+            "what is measured of the bias is not what acts. To go on without it, make a System and "
+            "a Simulation that it is not added to, and measure by an input that only prints the CVs"
+        )
+
     def require_in(self, simulation: Simulation) -> None:
         """Check that the Context of a Simulation contains the forces.
 
@@ -132,6 +153,7 @@ class Presence:
         RuntimeError
             If not: a Context is a copy of what the System was when it was made.
         """
+        self.require_kept()
         if self._is_in(simulation.context):
             self._said.detach()
         else:
@@ -182,6 +204,33 @@ def require_no_foreign(system: openmm.System) -> None:
             "read back from a file, or copied, and no bias keeps them up to date. "
             f"{REMOVE}; then bias.add_to(system), before Simulation(...)"
         )
+
+
+def tell_others(own: Presence | None, system: openmm.System, source: str) -> None:
+    """Say in the log which other biases act in a System where one measures frames.
+
+    Parameters
+    ----------
+    own : Presence or None
+        Of the one that measures, where it is in a System.
+    system : openmm.System
+        Of the run.
+    source : str
+        Its input, in words.
+    """
+    names = [
+        force.getName()
+        for force in system.getForces()
+        if force.getName().startswith("PLUMED")
+        and force.getName() not in (MARKER, MEASURES)
+        and not (own is not None and own.keeps(force, system))
+    ]
+    if names:
+        log.warning(
+            "beside %s the System has forces of another bias: %s. The bias energy in frames is "
+            "that of %s alone, and weights made of it do not know of the other: to weigh frames, "
+            "have all biases in one input", source, ", ".join(names), source,
+        )  # fmt: skip
 
 
 def _foreign_forces(system: openmm.System) -> list[str]:

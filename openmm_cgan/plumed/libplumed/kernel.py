@@ -171,7 +171,7 @@ class KernelBackend(RunByPlumed, Callback):
         force = openmm.PythonForce(self.compute, {}, atoms.tolist() if subset else [])
         force.setUsesPeriodicBoundaryConditions(system.usesPeriodicBoundaryConditions())
         self._periodic = system.usesPeriodicBoundaryConditions()
-        force.setName("PLUMED kernel")
+        force.setName(self.force_name)
         return [force]
 
     def compute(self, state: openmm.State) -> tuple[float, np.ndarray]:

@@ -151,7 +151,7 @@ class PluginBackend(RunByPlumed):
         if self.temperature is not None:
             force.setTemperature(self.temperature)
         force.setRestart(self._restart)
-        force.setName("PLUMED plugin")
+        force.setName(self.force_name)
         self._force = force
         log.info("openmm-plumed writes PLUMED's log to the standard output of the process")
         return [force]

@@ -12,6 +12,8 @@ from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.plumed.input.language import Problem, Statement
 from openmm_cgan.plumed.libplumed.instance import flush_all
 from openmm_cgan.plumed.libplumed.schedule import bias_strides
+from openmm_cgan.plumed.libplumed.statements import has_biases
+from openmm_cgan.plumed.native.forces.system_box import MEASURES
 
 
 class RunByPlumed:
@@ -30,6 +32,11 @@ class RunByPlumed:
     static = False  # for all that is known
     remembers = False
     needs_energy = False  # unless the kernel finds that it does
+
+    @property
+    def force_name(self) -> str:
+        """Of the force in a System."""
+        return f"PLUMED {self.name}" if has_biases(self.statements) else MEASURES
 
     @property
     def why_not_saved(self) -> str:

@@ -130,6 +130,25 @@ def test_a_group_that_other_forces_have_come_into_is_refused():
         bias.attach(simulation)
 
 
+@pytest.mark.parametrize("attached", [True, False])
+def test_a_bias_whose_forces_were_removed_is_refused(attached):
+    bias = PlumedBias(RESTRAINT)
+    simulation = simulation_of(bias)
+    if attached:
+        bias.attach(simulation)
+        simulation.system.addForce(openmm.CMMotionRemover())  # others may come, and go
+        simulation.step(1)
+        simulation.system.removeForce(simulation.system.getNumForces() - 1)
+        simulation.step(1)
+    names = [force.getName() for force in simulation.system.getForces()]
+    for number in reversed(range(len(names))):
+        if names[number].startswith("PLUMED"):
+            simulation.system.removeForce(number)
+    simulation.context.reinitialize(preserveState=True)
+    with pytest.raises(RuntimeError, match="forces of the bias were removed from its System"):
+        simulation.step(1) if attached else bias.require_acting(simulation)
+
+
 def test_a_bias_that_was_never_attached_is_said(tmp_path, caplog):
     for text in (METAD, RESTRAINT):
         bias = PlumedBias(text, temperature=300, directory=tmp_path)

@@ -10,6 +10,7 @@ from openmm_cgan.states import default_box
 
 LARGE = 500  # particles, beyond which a CustomCVForce costs more than what it saves
 MARKER = "PLUMED marker"  # name of the empty force of a bias that has no other to be known by
+MEASURES = "PLUMED values"  # of the force of an input that PLUMED runs, and that biases nothing
 
 
 def kind_of_box(system: openmm.System) -> BoxKind:
