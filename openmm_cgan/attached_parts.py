@@ -30,7 +30,7 @@ def attachments(topology: Any, part: Iterable[int]) -> list[tuple[int, int]]:
     ValueError
         If a piece is attached at several places, or at none where there are others.
     """
-    neighbours, names = _neighbours(topology), atom_names(topology)
+    neighbours, names = neighbours_of(topology), atom_names(topology)
     own, seen = set(part), set[int]()
     found: list[tuple[int, int]] = []
     for start in sorted(own):
@@ -56,7 +56,7 @@ def attachments(topology: Any, part: Iterable[int]) -> list[tuple[int, int]]:
 
 def references_of(topology: Any, part: Iterable[int]) -> list[int]:
     """Atoms of the rest up to `REFERENCES` bonds from a part, the nearest first."""
-    neighbours = _neighbours(topology)
+    neighbours = neighbours_of(topology)
     found = set(part)
     edge, order = set(found), list[int]()
     for _ in range(REFERENCES):
@@ -68,7 +68,7 @@ def references_of(topology: Any, part: Iterable[int]) -> list[int]:
 
 def molecule_around(topology: Any, part: Iterable[int]) -> list[int]:
     """All atoms of the molecules that a part belongs to, the part left out, in order."""
-    own, neighbours = set(part), _neighbours(topology)
+    own, neighbours = set(part), neighbours_of(topology)
     reached = set[int]()
     for start in own:
         if start not in reached:
@@ -82,16 +82,16 @@ def atom_names(topology: Any) -> dict[int, str]:
     return {a.index: f"{a.index} ({a.residue.name} {a.name})" for a in every}
 
 
-def _neighbours(topology: Any) -> dict[int, list[int]]:
+def neighbours_of(topology: Any) -> dict[int, set[int]]:
     """Atoms bonded to each that has bonds."""
-    neighbours: dict[int, list[int]] = {}
+    neighbours: dict[int, set[int]] = {}
     for one, two in ((b[0].index, b[1].index) for b in openmm_topology(topology).bonds()):
-        neighbours.setdefault(one, []).append(two)
-        neighbours.setdefault(two, []).append(one)
+        neighbours.setdefault(one, set()).add(two)
+        neighbours.setdefault(two, set()).add(one)
     return neighbours
 
 
-def _reached(neighbours: dict[int, list[int]], start: int, within: set[int] | None) -> set[int]:
+def _reached(neighbours: dict[int, set[int]], start: int, within: set[int] | None) -> set[int]:
     """Atoms, of a set or of all, that bonds connect with one of them."""
     found, edge = {start}, {start}
     while edge:

@@ -16,6 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     from openmm.app import Simulation
 
+SAME_TEMPERATURE = 1e-3  # of the temperature
+
 
 def kelvin(temperature: Any) -> float | None:
     """A temperature [K], a number or a Quantity; None where none is given.
@@ -26,6 +28,11 @@ def kelvin(temperature: Any) -> float | None:
         If it is not finite and positive, or no temperature.
     """
     return None if temperature is None else positive(temperature, "K", "temperature")
+
+
+def same_temperature(one: float, other: float) -> bool:
+    """Whether two temperatures [K] are one: kT of an integrator, or a file, is rounded."""
+    return abs(one - other) <= SAME_TEMPERATURE * other
 
 
 def positive(value: Any, unit_name: str, name: str) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from openmm_cgan.attached_parts import neighbours_of
 from openmm_cgan.large_arrays import forget, joined_rows
 from openmm_cgan.topologies import openmm_topology
 
@@ -44,12 +45,8 @@ def find_rotors(
     chosen = list(range(len(every))) if atoms is None else [int(a) for a in atoms]
     local = {a: i for i, a in enumerate(chosen)}
     told_apart = {int(a) for a in fixed}
-    neighbours: dict[int, list[int]] = {}
-    for one, two in ((bond[0].index, bond[1].index) for bond in topology.bonds()):
-        neighbours.setdefault(one, []).append(two)
-        neighbours.setdefault(two, []).append(one)
     rotors = []
-    for centre, around in sorted(neighbours.items()):
+    for centre, around in sorted(neighbours_of(topology).items()):
         symbols = [every[a].element.symbol if every[a].element else "" for a in (centre, *around)]
         hydrogens = sorted(a for a, s in zip(around, symbols[1:], strict=True) if s == "H")
         whole = all(a in local for a in (centre, *around))
@@ -77,10 +74,7 @@ def turns_heavy_atoms(topology: Any, rows: np.ndarray) -> np.ndarray:
     """
     topology = openmm_topology(topology)
     is_hydrogen = [a.element is not None and a.element.symbol == "H" for a in topology.atoms()]
-    neighbours: dict[int, set[int]] = {}
-    for one, two in ((bond[0].index, bond[1].index) for bond in topology.bonds()):
-        neighbours.setdefault(one, set()).add(two)
-        neighbours.setdefault(two, set()).add(one)
+    neighbours = neighbours_of(topology)
     ends = [
         [neighbours.get(a, set()) - {b} for a, b in ((row[1], row[2]), (row[2], row[1]))]
         for row in rows.tolist()

@@ -8,7 +8,7 @@ import openmm
 from openmm import unit
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.quantities import kelvin
+from openmm_cgan.quantities import kelvin, same_temperature
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -26,7 +26,6 @@ WITHOUT_ENERGY = (
     openmm.RPMDMonteCarloBarostat,
     *BAROSTATS,
 )
-SAME_TEMPERATURE = 1e-3  # of the temperature
 
 
 @runtime_checkable
@@ -81,7 +80,7 @@ def held_temperature(simulation: Simulation, told: float | None) -> float | None
         What it is thought to be; also where nothing holds one.
     """
     now = temperature_of(simulation)
-    if now is None or (told is not None and abs(now - told) <= SAME_TEMPERATURE * told):
+    if now is None or (told is not None and same_temperature(now, told)):
         return told
     return round(now, 6)  # of kT
 

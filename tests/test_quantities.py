@@ -12,7 +12,14 @@ from openmm_cgan.free_energy.samples import BiasedFrames, unbiased
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
 from openmm_cgan.proposals import Screen, ScreenSettings, UniformConditions
-from openmm_cgan.quantities import kelvin, nanometers, number_of_steps, numbers_of, positive
+from openmm_cgan.quantities import (
+    kelvin,
+    nanometers,
+    number_of_steps,
+    numbers_of,
+    positive,
+    same_temperature,
+)
 from openmm_cgan.reporters import FrameReporter, RunCheckpointReporter
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import alanine_dipeptide
@@ -21,6 +28,13 @@ from openmm_cgan.windows.dragging import DragSettings
 
 PHI = CollectiveVariable("phi", "rad", (-math.pi, math.pi), "TORSION", (4, 6, 8, 14))
 TWO_PS = 2 * unit.picosecond
+
+
+def test_a_temperature_is_the_same_to_a_thousandth():
+    assert same_temperature(300.29, 300.0)
+    assert same_temperature(299.71, 300.0)
+    assert not same_temperature(300.31, 300.0)
+    assert not same_temperature(299.69, 300.0)
 
 
 def test_temperatures_and_times_with_and_without_units():

@@ -17,7 +17,6 @@ from openmm_cgan.cli.explored_numbers import free_energy_command
 from openmm_cgan.cli.other_cvs import run_with
 from openmm_cgan.explore.circle import Outcome
 from openmm_cgan.explore.coordinate_bias import (
-    HILLS,
     LABEL,
     held_along,
     metadynamics_along,
@@ -26,7 +25,7 @@ from openmm_cgan.explore.coordinate_bias import (
 from openmm_cgan.explore.coordinate_rounds import MODEL, RoundSettings
 from openmm_cgan.explore.coverage import crossings
 from openmm_cgan.explore.legs import Known, Leg, Seen, next_leg, why_unknown
-from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
+from openmm_cgan.free_energy.biased_runs import HILLS, BiasedRun, reweight_runs
 from openmm_cgan.free_energy.samples import Estimate, WeightedSamples
 from openmm_cgan.learned_variable import LearnedVariable
 from openmm_cgan.plumed.files.fields import read_fields

@@ -1,10 +1,11 @@
 """Biases along learned coordinates, as lines of PLUMED: one that grows, and one that is held.
 
 Metadynamics gets over barriers, but the weights of its frames take the molecule to be in
-equilibrium under the bias of each moment. Where the bias grows by a part of kT in the time that the
-molecule takes to go from one state to another it is not: of butane, with hills of kT / 2 each half
-picosecond, a difference of 4.4 kJ/mol came out as 3.5 +- 0.26. Frames under a bias that does not
-change have exact weights, so a number is taken of those.
+equilibrium under the bias of each moment, which it is not where hills come quickly, and no error
+bar of its frames tells. Butane in vacuum, F(0 < phi < 2.1) - F(elsewhere): 4.43 +- 0.06 kJ/mol
+under a bias that does not change; of metadynamics with hills of kT / 2 each half picosecond, four
+runs along phi made it 4.0, 3.9, 4.3 and 4.1, and one along learned coordinates 3.5, each +- 0.3.
+Frames under a bias that does not change have exact weights, so a number is taken of those.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.free_energy.biased_runs import HILLS
 from openmm_cgan.free_energy.hills import hill_variables, hills_bias
 from openmm_cgan.learned_variable import LearnedVariable
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines
 from openmm_cgan.plumed.files.tables import FieldTable
 
-HILLS = "HILLS"
 LABEL, HELD = "cv", "held"  # of the coordinates, and of the bias that is held, in inputs
 WIDTH = 1 / 15  # of a hill, in the range of a coordinate
 FINE = 5  # grid points to a width

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from openmm_cgan.free_energy.doubts import HALVES_AGREE
 from openmm_cgan.free_energy.samples import Estimate
 
 CROSSINGS = 10  # between the states: fewer, and no error is known
-AGREEMENT = 2.0  # standard errors by which halves may differ
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Seen:
             return f"its error is {error:.2f} kJ/mol, {tolerance:g} wanted"
         first, second = self.halves
         apart = abs(first[0] - second[0]) / np.hypot(first[1], second[1])
-        if not apart <= AGREEMENT:
+        if not apart <= HALVES_AGREE:
             return f"its halves differ by {apart:.1f} standard errors"
         return ""
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from openmm_cgan.frames.h5md import open_segment, read_header
 from openmm_cgan.frames.segments import flush_writers
 from openmm_cgan.frames.set_aside import PATTERN
-
-SAME_TEMPERATURE = 1e-3  # of the temperature
+from openmm_cgan.quantities import same_temperature
 
 
 def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -37,7 +34,7 @@ def of_temperature(files: list[Path], temperature: float | None) -> list[Path]:
     for path in files:
         with open_segment(path) as file:
             theirs = read_header(file).temperature
-        if theirs is None or np.isclose(theirs, temperature, rtol=SAME_TEMPERATURE):
+        if theirs is None or same_temperature(theirs, temperature):
             kept.append(path)
         else:
             others.add(theirs)

@@ -18,6 +18,7 @@ from openmm_cgan.cgan import (
     ConditionalGenerator,
     RefiningSettings,
     TrainingSettings,
+    part_targets,
     refine,
     rows_for,
 )
@@ -275,7 +276,7 @@ def in_box(charges: tuple[float, ...]) -> openmm.System:
     return system
 
 
-def test_each_frame_has_its_box() -> None:
+def test_each_frame_has_its_box(monkeypatch: pytest.MonkeyPatch) -> None:
     x, potential = chain_frames(6), Potential(in_box((0.5, -0.5, 0.5, -0.5)), n_contexts=2)
     x[:, 0] += [2.3, 0.0, 0.0]  # torn from the others: at a distance only in a large box
     boxes = np.array([np.eye(3) * side for side in (2.2, 2.4, 2.6, 2.2, 2.4, 2.6)])
@@ -300,6 +301,9 @@ def test_each_frame_has_its_box() -> None:
     off, _ = potential.energies_and_gradients(whole, boxes[[1, 5]])
     found, _ = target.energy.energies_and_gradients(moved)
     np.testing.assert_allclose(found, off - energies[[1, 5]], atol=1e-9)
+    monkeypatch.setattr(part_targets, "PIECE", 1)  # one whole System at a time
+    again, _ = target.energy.energies_and_gradients(moved)
+    np.testing.assert_allclose(again, found, atol=1e-9)
 
 
 # ---- rows, and what is refused
@@ -365,6 +369,19 @@ def test_frames_must_hold_all_that_stands_around() -> None:
     elsewhere.features.z_matrix.rest = np.array([0, 1, 4])
     with pytest.raises(ValueError, match=r"hangs on the atoms \[2\] here"):
         rows_for(elsewhere, whole, topology)
+
+
+def test_a_part_of_another_system_or_torn_off_is_refused(
+    frames: Frames, cold: ConditionalGenerator
+) -> None:
+    far = frames.positions.copy()
+    far[7, 3, 0] += 2.5
+    with pytest.raises(ValueError, match="a part strays from what it hangs on"):
+        rows_for(cold, replace(frames, positions=far), topology_of(4))
+    loose = topology_of(3)  # with the part beside it, bonded to nothing
+    loose.addAtom("C3", app.element.carbon, next(loose.residues()))
+    with pytest.raises(ValueError, match="a molecule by itself, and was trained among others"):
+        rows_for(cold, frames, loose)
 
 
 def test_each_row_goes_with_its_frame_whichever_hydrogens_are_exchanged() -> None:

@@ -42,12 +42,13 @@ def test_halves_are_earlier_and_later_frames_and_few_of_them_may_speak() -> None
     variable = CollectiveVariable("phi", domain=(-np.pi, np.pi))
     samples = WeightedSamples(
         phi[:, None], np.log(weights), drawn, 300.0, (variable,), np.zeros(4, int), times,
-        np.ones(1), np.ones((1, 1)), unknown="worth 4 frames",
+        np.ones(1), np.ones((1, 1)), unknown="worth 4 frames", worth=4.0,
     )  # fmt: skip
     early, late = halves_of(samples)
     for half in (early, late):
         np.testing.assert_allclose(np.exp(half.log_weights).sum(), 1.0)
         np.testing.assert_allclose(np.exp(half.replicates).sum(axis=1), 1.0)
+    assert early.effective_samples == pytest.approx(1 / (0.6**2 + 0.4**2)), "by its own weights"
     difference = StateDifference.of("phi:0..2.3")
     assert np.isnan(difference.estimate(samples).value)
     kT = samples.kT
@@ -143,12 +144,13 @@ def only_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for k in range(2):
         (out / "coordinates" / f"round-{k:03d}").mkdir(parents=True)
     learned = SimpleNamespace(plumed_lines=lambda *_: "")
-    start = SimpleNamespace(positions=np.zeros((1, 22, 3)))
+    start = SimpleNamespace(positions=np.array([0, 1, 7])[:, None, None] * np.ones((22, 3)))
     nothing = Estimate(np.nan, np.nan)
     seen = legs.Seen(nothing, (nothing, nothing), 20, "worth 8 frames")
 
-    def run(place: ExplorationFolder, name: str, plumed: Path, end: int, **_: object) -> None:
+    def run(place: ExplorationFolder, name: str, plumed: Path, end: int, **how: object) -> None:
         assert plumed.exists()
+        assert np.all(how.get("start", 7) == 7), "from where metadynamics has ended"
         (place.folder / name).mkdir(exist_ok=True)
         write_json(place.folder / name / "run.json", {"end_step": end})
 

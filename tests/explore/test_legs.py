@@ -17,6 +17,7 @@ LIGHT = Seen(NOTHING, (NOTHING, NOTHING), 20, "worth 8 frames")
     ("whole", "halves", "n", "words"),
     [
         ((11.9, 0.3), ((11.8, 0.4), (12.1, 0.4)), 20, ""),
+        ((11.9, 0.3), ((11.8, 0.4), (12.1, 0.4)), 10, ""),
         ((11.9, 0.3), ((11.8, 0.4), (12.1, 0.4)), 9, "9 times between the states"),
         ((11.9, 0.8), ((11.8, 0.4), (12.1, 0.4)), 20, "error is 0.80 kJ/mol, 0.5 wanted"),
         ((11.9, 0.3), ((10.8, 0.3), (12.1, 0.4)), 20, "halves differ by 2.6 standard errors"),
@@ -44,6 +45,7 @@ def test_why_weights_tell_nothing_is_passed_on() -> None:
         (Known(), False, 100, "nothing is known yet"),
         (Known(100, 9), False, 200, "9 times between the states, 10 needed"),
         (Known(400, 9), False, 600, "9 times"),
+        (Known(400, 10), True, 100, "metadynamics went 10 times"),
         # no number is ever taken of metadynamics itself, however often it went
         (Known(400, 50), True, 100, "metadynamics went 50 times"),
         (Known(400, 50, 100, WIDE), True, 200, "error is 0.80"),

@@ -314,6 +314,31 @@ def test_each_temperature_has_its_file_and_a_restart_sets_aside_in_all(tmp_path,
     assert set(read_frames(tmp_path, temperature=400).segment) == {1}
 
 
+def test_a_restart_finds_its_segment_in_the_file_of_another_temperature(tmp_path):
+    first = SegmentWriter(tmp_path, HEADER)
+    write(first, [100])
+    first.start_segment(100, {"n": 1}, settle_steps=350)
+    write(first, [200])
+    first.at_temperature(350.0)
+    write(first, [300])
+    first.close()
+    hot = replace(HEADER, temperature=350.0)
+    second = SegmentWriter(tmp_path, hot, step=300, time=0.6)
+    assert second.segment == 2
+    write(second, [400, 500])
+    second.close()
+    found = read_frames(tmp_path, temperature=350, settling=True)
+    assert found.segment.tolist() == [2, 2, 2]
+    assert found.settling.tolist() == [True, True, False]
+
+
+def test_frames_that_do_not_say_their_temperature_may_be_of_any(tmp_path):
+    writer = SegmentWriter(tmp_path, replace(HEADER, temperature=None))
+    write(writer, [100, 200])
+    writer.close()
+    require_rows(read_frames(tmp_path, temperature=350), [100, 200])
+
+
 def test_a_saved_run_goes_on_at_a_temperature_that_has_no_frame_yet(tmp_path):
     first = SegmentWriter(tmp_path, HEADER)
     write(first, [100])

@@ -213,6 +213,22 @@ def test_the_kernels_of_opes_know_what_it_counted_with(
     assert np.ptp(found - estimate) < 1e-9 * np.ptp(estimate)
 
 
+def test_hills_that_do_not_temper_count_with_no_temperature(tmp_path: Path) -> None:
+    run = metadynamics(tmp_path, n_hills=30, n_frames=1)
+    hills = tmp_path / "MYHILLS"
+    lines = hills.read_text().splitlines()
+    rows = [line if line[0] == "#" else " ".join([*line.split()[:-1], "1"]) for line in lines]
+    hills.write_text("\n".join(rows) + "\n")
+    found = []
+    for temp in (300, 450):
+        text = f"s: TORSION ATOMS=1,2,3,4\nMETAD ARG=s PACE=1 TEMP={temp} FILE=MYHILLS\n"
+        run.plumed.write_text(text)
+        again = BiasedRun.of(run.frames, run.plumed, tmp_path)
+        found.append((again.free_energy_of_bias("s", GRID), again.log_weights()))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
 def test_without_temp_the_bias_counts_with_what_it_was_told(tmp_path: Path) -> None:
     run = metadynamics(tmp_path, n_hills=60, n_frames=2, tempering=(FACTOR, 450.0))
     given = run.log_weights()

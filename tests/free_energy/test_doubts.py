@@ -21,6 +21,7 @@ from openmm_cgan.free_energy import (
     reweight_windows,
 )
 from openmm_cgan.free_energy import mbar as mbar_module
+from openmm_cgan.free_energy.doubts import why_unknown
 from openmm_cgan.free_energy.mbar import solve_mbar
 from openmm_cgan.free_energy.newton import Change
 from openmm_cgan.free_energy.overlap import connected_parts
@@ -307,3 +308,21 @@ def test_points_whose_weights_are_a_few_are_left_unknown(caplog):
     assert np.isnan(found.free_energy[1])
     assert found.k_hat[0] < 0.7 < found.k_hat[1]
     assert "1 of 2 points (point 1)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("k_hat", "effective", "independent", "words"),
+    [
+        (0.5, 100.0, 25.0, ""),
+        (0.5, 100.0, 24.9, "forgotten 25 times only"),
+        (0.5, 99.9, 1000.0, "dominated by a few"),
+        (0.71, 1000.0, 1000.0, "dominated by a few"),
+        (-np.inf, 1.0, 1.0, ""),  # weights that do not differ
+    ],
+)
+def test_why_weights_tell_no_number(
+    k_hat: float, effective: float, independent: float, words: str
+) -> None:
+    found = why_unknown(k_hat, effective, "10 frames", independent)
+    assert words in found
+    assert bool(found) == bool(words)

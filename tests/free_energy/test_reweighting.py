@@ -223,6 +223,12 @@ def test_worth_of_equal_weights_and_of_independent_frames() -> None:
     assert worth_in_time([np.ones((50, 1))], np.full(50, -np.log(50)), (X,)) == pytest.approx(50)
 
 
+def test_what_one_run_forgets_is_not_asked_across_runs() -> None:
+    """Two runs that stay each where they are: in one series that would be a single jump."""
+    runs = [np.zeros((50, 1)), np.ones((50, 1))]
+    assert worth_in_time(runs, np.full(100, -np.log(100)), (X,)) == pytest.approx(100)
+
+
 def test_importance_weights_are_undone() -> None:
     rng = np.random.default_rng(10)
     x = rng.normal(scale=2.0, size=(5000, 1))

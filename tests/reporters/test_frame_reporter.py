@@ -17,7 +17,8 @@ from openmm import app
 from openmm_cgan import FrameReporter, PlumedBias
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import read_frames, read_segments, segments, topology_hash
-from openmm_cgan.frames.set_aside import PATTERN
+from openmm_cgan.frames.h5md import open_segment, read_header
+from openmm_cgan.frames.set_aside import PATTERN, TEMPERED
 from openmm_cgan.testsystems import (
     PHI_ATOMS,
     PSI_ATOMS,
@@ -694,6 +695,24 @@ def test_frames_are_of_the_temperature_that_the_run_is_held_at(tmp_path) -> None
     assert (cold.step.tolist(), hot.step.tolist()) == ([2, 4, 10, 12], [6, 8])
     assert (cold.temperature, cold.bias_temperature) == (300.0, 310.0)
     assert hot.temperature == 500.0
+
+
+def test_a_bias_that_was_told_another_temperature_is_no_change_of_it(tmp_path) -> None:
+    """Else a restart at another temperature would be taken for one more change."""
+    bias = Height()
+    bias.temperature = 310.0
+    simulation = make_well()
+    reporter = FrameReporter(tmp_path, 2, bias)
+    simulation.reporters.append(reporter)
+    simulation.step(2)
+    simulation.integrator.setTemperature(300.2)  # the same, to what is told apart
+    simulation.step(2)
+    reporter.close()
+    (path,) = tmp_path.glob(PATTERN)
+    with open_segment(path) as file:
+        header = read_header(file)
+    assert header.temperature == 300.0
+    assert TEMPERED not in header.about
 
 
 def test_simulated_tempering_gives_each_frame_its_temperature(tmp_path) -> None:

@@ -76,8 +76,11 @@ def test_from_where_nothing_was_trained_nothing_is_moved(tmp_path: Path) -> None
     move.targets._trained.cv_range[:] = [0.0, np.median(theta)]
     move.targets._trained._widths[:] = np.median(theta)
     assert move.attempt(outside, None, rng).reason == f"kept current: {OUTSIDE_CONDITIONS}"
-    reasons = {move.attempt(inside, None, rng).reason for _ in range(20)}
+    tried = [move.attempt(inside, None, rng) for _ in range(20)]
+    reasons = {attempt.reason for attempt in tried}
     assert f"kept current: {OUTSIDE_CONDITIONS}" in reasons, "it is met no more than left"
+    ends = [attempt.positions for attempt in tried if attempt.positions is not None]
+    assert all(internal_of(end[None])["theta0"][0] <= np.median(theta) for end in ends)
 
 
 def test_of_a_side_chain_only_what_turns_heavy_atoms_is_led() -> None:

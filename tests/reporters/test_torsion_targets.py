@@ -1,11 +1,13 @@
 """Where steered torsions are sent: densities that integrate to one, of which draws come."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from openmm import app
 from scipy import stats
 
 from openmm_cgan.cgan.torsion_map import TorsionMap
@@ -148,6 +150,37 @@ def test_cvs_that_the_part_does_not_move_are_conditions_as_they_stand(sampler: A
     both = UniformConditions(sampler.cv_range, sampler.variables)
     with pytest.raises(ValueError, match=r"of 2 CVs; expected those .* move, \['phi'\]"):
         TorsionTargets(sampler, both, is_moved=np.array([True, False]))
+
+
+def topology_of(symbols: str) -> app.Topology:
+    """A chain of atoms."""
+    topology = app.Topology()
+    residue = topology.addResidue("X", topology.addChain())
+    atoms = [
+        topology.addAtom(f"{s}{k}", app.Element.getBySymbol(s), residue)
+        for k, s in enumerate(symbols)
+    ]
+    for one, two in pairwise(atoms):
+        topology.addBond(one, two)
+    return topology
+
+
+def test_what_turns_hydrogens_alone_is_led_where_it_is_a_cv_or_nothing_else_turns(
+    sampler: Any,
+) -> None:
+    targets = TorsionTargets(sampler, topology=topology_of("HCCCCCH"))
+    assert targets.is_drawn.tolist() == [True, True, False, False]
+    flow = chain_flow(Chain(), (CollectiveVariable("d", "nm", None, "DISTANCE", (0, 3)),))
+    assert TorsionTargets(flow, topology=topology_of("HCCH")).is_drawn.tolist() == [True]
+
+
+def test_a_cv_that_is_a_torsion_of_the_part_is_moved_by_it(sampler: Any) -> None:
+    torsions, here = np.array([0.3, -1.2, 2.0, 0.7]), np.array([9.0, 0.4])
+    found = [
+        TorsionTargets(sampler, is_moved=np.array([known, False])).log_density(torsions, here)
+        for known in (True, False)
+    ]
+    assert found[0] == found[1] > -np.inf
 
 
 def test_given_conditions_are_of_torsions_or_of_others(sampler: Any) -> None:

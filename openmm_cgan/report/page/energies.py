@@ -15,7 +15,7 @@ from openmm_cgan.free_energy import (
     free_energy_profile,
     free_energy_surface,
 )
-from openmm_cgan.free_energy.doubts import LEAST_OVERLAP
+from openmm_cgan.free_energy.doubts import HALVES_AGREE, LEAST_OVERLAP
 from openmm_cgan.free_energy.overlap import weakest_link
 from openmm_cgan.report.axes import cv_label, drawn, edges_of
 from openmm_cgan.report.page.blocks import (
@@ -51,7 +51,6 @@ HALVES = [(0.0, 0.5), (0.5, 1.0)]
 HIGH = 12.0  # kT: what is higher does not count for convergence
 LEAST_DEPTH = 2.0  # kT below its pass, for a well
 MOST_ROWS = 400  # states of an overlap matrix that are drawn
-AGREE = 2.0  # halves that differ by more than so many of their errors have not converged
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Halves:
     @property
     def agree(self) -> bool:
         """Whether that is within the errors."""
-        return bool(self.apart <= AGREE * self.expected)
+        return bool(self.apart <= HALVES_AGREE * self.expected)
 
 
 def energy_section(weighed: Weighed) -> Section:

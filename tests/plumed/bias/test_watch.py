@@ -255,6 +255,17 @@ def test_steps_behind_the_back_of_the_simulation_are_said(tmp_path, caplog):
     assert "from step 20 on" in caplog.text
 
 
+def test_where_nothing_is_due_nothing_is_left_out(caplog):
+    bias = PlumedBias(RESTRAINT, temperature=300)
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    simulation.integrator.step(5)
+    simulation.step(5)
+    simulation.integrator.step(5)
+    bias.close()
+    assert "without simulation.step" not in caplog.text
+
+
 @pytest.mark.parametrize("ends_so", [False, True])
 def test_steps_behind_the_back_of_a_simulation_that_has_made_none_are_said(
     ends_so, tmp_path, caplog
@@ -265,6 +276,7 @@ def test_steps_behind_the_back_of_a_simulation_that_has_made_none_are_said(
     simulation.integrator.step(25)
     if not ends_so:
         simulation.step(5)
+    bias.close()
     bias.close()
     assert caplog.text.count("come to step 25 without simulation.step") == 1
     assert "from step 0 on" in caplog.text
