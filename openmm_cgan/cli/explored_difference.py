@@ -15,6 +15,7 @@ from openmm_cgan.cli.exploration_folder import ExplorationFolder
 from openmm_cgan.cli.explored_coordinates import COORDINATES, find_coordinates, rounds_made
 from openmm_cgan.cli.explored_numbers import free_energy_command
 from openmm_cgan.cli.other_cvs import run_with
+from openmm_cgan.explore.added_bias import GENTLE_HEIGHT, bias_factor_for
 from openmm_cgan.explore.circle import Outcome
 from openmm_cgan.explore.coordinate_bias import (
     LABEL,
@@ -32,8 +33,7 @@ from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.run_folders import INPUT
 
 BIASED, BIAS, HELD = "biased-1", "biased.dat", "held-{}"  # the steps of metadynamics before it
-HEIGHT, PACE = 0.5, 250  # kT, steps
-GENTLY = 2  # less bias than gets over the barrier by itself: frames under it are to be weighed
+PACE = 250  # steps
 FRAMES_EVERY = 100
 FEWEST = 10 * FRAMES_EVERY  # steps, of a run along the coordinates
 NOTHING = Estimate(math.nan, math.nan)
@@ -90,8 +90,8 @@ class _Search:
     def begin(self) -> None:
         """Write the input of metadynamics, and finish what was killed."""
         place, kT = self.place, GAS_CONSTANT * self.place.settings.temperature
-        factor = max(2.0, place.settings.barrier / kT / GENTLY)
-        line = metadynamics_along(self.learned, HEIGHT * kT, PACE, factor)
+        factor = bias_factor_for(place.settings.barrier, kT, gently=True)
+        line = metadynamics_along(self.learned, GENTLE_HEIGHT * kT, PACE, factor)
         write_atomically(place.folder / BIAS, self._lines() + line)
         flooded = place.steps_of(BIASED)
         held = HELD.format(flooded)

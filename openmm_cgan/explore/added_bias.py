@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.free_energy.biased_runs import HILLS
 from openmm_cgan.free_energy.hills import units_of_input
 from openmm_cgan.plumed.input.language import include_files, read_statements, read_text
 from openmm_cgan.plumed.libplumed.statements import BIASES
@@ -17,6 +18,7 @@ from openmm_cgan.plumed.libplumed.statements import BIASES
 HEIGHT = 1.2  # kT: rough, for what is wanted first is that the run gets everywhere
 PACE = 100  # steps
 GENTLE_HEIGHT, GENTLE_PACE = 0.5, 500
+GENTLY = 2  # less bias than gets over the barrier by itself: frames under it are to be weighed
 BLOCKS = 10  # of the short run: a CV that changed its basin in it is as wide as in one
 WIDEST = 1 / 12  # of a period
 FINE = 5  # grid points to a width
@@ -28,6 +30,11 @@ def has_bias(plumed_input: str | Path) -> bool:
     folder = Path() if text is plumed_input else Path(source).parent
     followed = include_files(read_statements(text, source), folder)
     return any(statement.action in BIASES for statement in followed)
+
+
+def bias_factor_for(barrier: float, kT: float, gently: bool) -> float:
+    """BIASFACTOR under which a run gets over a barrier [kJ/mol], or by half of it and kT."""
+    return max(2.0, barrier / kT / (GENTLY if gently else 1))
 
 
 def widths_of(
@@ -105,10 +112,10 @@ def with_metadynamics(
         f"ARG={','.join(v.name for v in variables)}",
         f"SIGMA={','.join(f'{width:.4g}' for width in widths)}",
         f"HEIGHT={height:.4g}",
-        f"BIASFACTOR={max(2.0, barrier / kT / (2 if gently else 1)):.4g}",
+        f"BIASFACTOR={bias_factor_for(barrier, kT, gently):.4g}",
         f"TEMP={temperature:g}",
         f"PACE={GENTLE_PACE if gently else PACE}",
-        "FILE=HILLS",
+        f"FILE={HILLS}",
     ]
     if all(v.domain is not None for v in variables) and len(variables) < 4:
         bounds = [v.domain for v in variables if v.domain is not None]

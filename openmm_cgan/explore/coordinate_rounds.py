@@ -29,12 +29,12 @@ from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.diffusion_maps import DiffusionMapSettings
 from openmm_cgan.explore.coordinate_bias import (
-    HILLS,
     LABEL,
     coordinate_names,
     hill_widths,
     metadynamics_along,
 )
+from openmm_cgan.free_energy.biased_runs import HILLS
 from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.learned_variable import Inputs, LearnedVariable, learn_variable
 from openmm_cgan.openmm_xml import from_xml

@@ -98,12 +98,16 @@ def test_the_bias_that_is_held_is_the_sum_of_the_hills_and_its_forces_are_its_sl
 def test_no_value_is_beyond_the_grid(learned: LearnedVariable, hills: FieldTable, tmp_path) -> None:
     """Neither of metadynamics nor of the bias that is held: a run would stop there."""
     write_held(tmp_path / "held.grid", learned, hills)
-    constants = read_fields(tmp_path / "held.grid").constants
+    held = read_fields(tmp_path / "held.grid")
+    constants = held.constants
     line = metadynamics_along(learned, 1.0, 20, 10.0)
     words = dict(word.split("=") for word in line.split()[1:])
     table = np.random.default_rng(3).uniform(-np.pi, np.pi, (2000, 2))
     for k, name in enumerate(coordinate_names(learned)):
         values = learned(table)[:, k]
+        nodes = np.unique(held.columns[name])
+        assert nodes[0] == pytest.approx(float(constants[f"min_{name}"]))
+        assert nodes[-1] == pytest.approx(float(constants[f"max_{name}"]))
         for lower, upper in (
             (constants[f"min_{name}"], constants[f"max_{name}"]),
             (words["GRID_MIN"].split(",")[k], words["GRID_MAX"].split(",")[k]),

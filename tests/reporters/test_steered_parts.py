@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import openmm
+import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -68,14 +69,18 @@ def test_moves_of_a_part_are_balanced_and_not_with_a_term_left_out(tmp_path: Pat
         assert balance(x, terms, wrong) < WRONG, name
 
 
-def test_from_where_nothing_was_trained_nothing_is_moved(tmp_path: Path) -> None:
+def test_from_where_nothing_was_trained_nothing_is_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     move = part_move(tmp_path, 20, TILTED.system())
     x, rng = TILTED.sample(50, T, seed=5), np.random.default_rng(7)
     theta = internal_of(x)["theta0"]
     inside, outside = (x[np.argsort(theta)[k]] for k in (0, -1))
     move.targets._trained.cv_range[:] = [0.0, np.median(theta)]
     move.targets._trained._widths[:] = np.median(theta)
-    assert move.attempt(outside, None, rng).reason == f"kept current: {OUTSIDE_CONDITIONS}"
+    with monkeypatch.context() as patch:
+        patch.setattr(move.switching, "made", None)  # whatever its end would be: not even tried
+        assert move.attempt(outside, None, rng).reason == f"kept current: {OUTSIDE_CONDITIONS}"
     tried = [move.attempt(inside, None, rng) for _ in range(20)]
     reasons = {attempt.reason for attempt in tried}
     assert f"kept current: {OUTSIDE_CONDITIONS}" in reasons, "it is met no more than left"

@@ -1,5 +1,6 @@
 """Where steered torsions are sent: densities that integrate to one, of which draws come."""
 
+import copy
 from itertools import pairwise
 from typing import Any
 
@@ -175,9 +176,15 @@ def test_what_turns_hydrogens_alone_is_led_where_it_is_a_cv_or_nothing_else_turn
 
 
 def test_a_cv_that_is_a_torsion_of_the_part_is_moved_by_it(sampler: Any) -> None:
-    torsions, here = np.array([0.3, -1.2, 2.0, 0.7]), np.array([9.0, 0.4])
+    """It may be drawn from beyond what was trained on, and the others may not."""
+    narrow = copy.copy(sampler)
+    narrow.cv_range = np.array([(-1.0, 1.0), sampler.cv_range[1]])
+    anywhere = UniformConditions([TURN], sampler.variables[:1])
+    torsions, here = np.array([-2.0, -1.2, 2.0, 0.7]), np.array([2.0, 0.4])
     found = [
-        TorsionTargets(sampler, is_moved=np.array([known, False])).log_density(torsions, here)
+        TorsionTargets(narrow, anywhere, is_moved=np.array([known, False])).log_density(
+            torsions, here
+        )
         for known in (True, False)
     ]
     assert found[0] == found[1] > -np.inf

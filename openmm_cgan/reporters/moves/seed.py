@@ -7,6 +7,7 @@ makes before it has forgotten where the seed came from.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -27,6 +28,7 @@ from openmm_cgan.proposals.targets import TargetStrategy, target_strategy, train
 from openmm_cgan.reporters.attempts import ACCEPTED, Attempt, Candidates
 from openmm_cgan.reporters.contexts import settle_steps_of
 from openmm_cgan.reporters.healing import HealingContext
+from openmm_cgan.reporters.moves.held_rest import moved_variables
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
 from openmm_cgan.reporters.placing import placed, rest_of, tied_in
 from openmm_cgan.reporters.settling import SettleWatch
@@ -34,6 +36,8 @@ from openmm_cgan.reporters.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
+
+log = logging.getLogger("openmm_cgan")
 
 SHOWN = 8  # of atoms in a message
 
@@ -147,7 +151,8 @@ class SeedMove:
         if settings.settle_steps is None:
             watch = SettleWatch(asked.interval, steps, surroundings.has_others)
             watch.left_alone(start.simulation.currentStep)
-        strategy = _strategy(asked)
+        moved = moved_variables(asked.bias, start.atoms, start.positions, start.box)
+        strategy = _where_moved(_strategy(asked), moved, [v.name for v in asked.bias.variables])
         return cls(asked.sampler, strategy, screen, healing, settings.batch, steps, watch)
 
     @property
@@ -217,6 +222,22 @@ class SeedMove:
     def weighed_candidates(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """None, (0, n_cvs) and (0,): seeds have no weights."""
         return np.zeros((0, len(self.sampler.variables))), np.zeros(0)
+
+
+def _where_moved(
+    strategy: TargetStrategy, moved: NDArray[np.bool_], names: Sequence[str]
+) -> TargetStrategy:
+    """Targets of the CVs that the generated atoms move; the others are asked for as they stand.
+
+    A side chain made for another phi of its backbone would be refused for ever.
+    """
+    if moved.all():
+        return strategy
+    log.info(
+        "the generated atoms do not move %s, which are conditions as they stand at each attempt",
+        ", ".join(name for name, moves in zip(names, moved, strict=True) if not moves),
+    )
+    return lambda visited, rng: np.where(moved, strategy(visited, rng), visited[-1])
 
 
 def _strategy(asked: Asked) -> TargetStrategy:
