@@ -170,9 +170,10 @@ def print_table(results: dict[str, object]) -> None:
             print(f"  seed {row['seed']:2d} {row['evaluations']:9,d} evaluations  {claim}  {words}")
         claimed = [row for row in rows if row["converged"]]
         median = np.median([row["evaluations"] for row in claimed]) if claimed else float("nan")
+        within = "" if reference is None else f", {good} within 2 errors"
         print(
-            f"  {len(claimed)} of {len(rows)} claimed, {good} within 2 errors; {median:,.0f} "
-            "evaluations in the median"
+            f"  {len(claimed)} of {len(rows)} claimed{within}; {median:,.0f} evaluations in the "
+            "median"
         )
 
 
