@@ -108,8 +108,11 @@ def free_energy(
             samples = samples_with(samples, folders, names, model["plumed_input"])
     if samples.unknown and not _bias_tells(runs, names):
         raise ValueError(f"no free energy from {source}: {samples.unknown}")
-    for difference in differences.values():
-        difference.sides(samples.cvs[:1], samples.variables)  # before anything is written
+    found = {}  # before anything is written
+    for words, difference in differences.items():
+        difference.sides(samples.cvs[:1], samples.variables)
+        if not samples.unknown:
+            found[words] = difference.estimate(samples)
     shape = bins or (PROFILE_BINS if len(names) == 1 else SURFACE_BINS)
     if len(names) == 2:
         _surface(samples, names, shape, out, plot)
@@ -122,8 +125,8 @@ def free_energy(
             "bias alone adds up to, without an error"
         )
         return
-    for words, difference in differences.items():
-        click.echo(f"{words}: {estimate_text(difference.estimate(samples))}")
+    for words, estimate in found.items():
+        click.echo(f"{words}: {estimate_text(estimate)}")
 
 
 def _differences(

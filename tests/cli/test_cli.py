@@ -258,6 +258,8 @@ def test_free_energy_of_a_metadynamics_run(tmp_path: Path, monkeypatch: pytest.M
     assert "--cv names phi: name it there" in call(*options, "phi", *asked).output
     out.unlink()
     assert "its two states overlap" in call(*options, "psi", asked[0], "psi:-1..1|0..2").output
+    nobody = call(*options, "phi", asked[0], "phi:-2..-1|0.5..0.6").output
+    assert "no sample lies in the second state" in nobody
     assert not out.exists()
     call_well(*options, "phi,psi", "--bins", 9, "--plot", plot)
     assert len(out.read_text().splitlines()) == 82
