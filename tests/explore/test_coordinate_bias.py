@@ -95,6 +95,24 @@ def test_the_bias_that_is_held_is_the_sum_of_the_hills_and_its_forces_are_its_sl
         )
 
 
+def test_slopes_in_the_file_are_those_of_the_hills(
+    learned: LearnedVariable, hills: FieldTable, tmp_path: Path
+) -> None:
+    write_held(tmp_path / "held.grid", learned, hills)
+    held, names = read_fields(tmp_path / "held.grid"), coordinate_names(learned)
+    nodes = np.stack([held.columns[name] for name in names], axis=1)
+    inside = np.flatnonzero(((nodes > nodes.min(0)) & (nodes < nodes.max(0))).all(axis=1))
+    some = np.random.default_rng(5).choice(inside, 300)
+    for k, name in enumerate(names):
+        move = 1e-5 * np.eye(len(names))[k]
+        ends = [hills_bias(hills, nodes[some] + s * move, UnitSystem()) for s in (1, -1)]
+        slopes = (ends[0] - ends[1]) / 2e-5
+        # differences over a fifth of a width to either side: off by (1/5)^2 / 6, three times that
+        # where a hill's third derivative is largest
+        told = held.columns[f"der_{name}"][some]
+        np.testing.assert_allclose(told, slopes, atol=0.03 * np.abs(slopes).max())
+
+
 def test_no_value_is_beyond_the_grid(learned: LearnedVariable, hills: FieldTable, tmp_path) -> None:
     """Neither of metadynamics nor of the bias that is held: a run would stop there."""
     write_held(tmp_path / "held.grid", learned, hills)
