@@ -249,6 +249,7 @@ def reweight(
     joined = np.concatenate(logs) + np.log(np.repeat(sizes, sizes))
     if np.isnan(joined).any():
         raise ValueError("log_weights has values that are not a number")
+    joined = normalised(joined)
     rows = [run.cvs[k] for run, k in zip(runs, kept, strict=True)]
     names = titles_of(runs)
     if apart := runs_disagree(rows, joined, runs[0].variables):
@@ -258,7 +259,7 @@ def reweight(
         changes[:] = np.nan
     samples = WeightedSamples(
         np.concatenate(rows),
-        normalised(joined),
+        joined,
         _reweighted(changes, joined),
         runs[0].temperature,
         runs[0].variables,
@@ -267,7 +268,7 @@ def reweight(
         inefficiencies,
         np.eye(len(runs)),
         k_hat=pareto_k(joined, float((inefficiencies * sizes).sum() / sizes.sum())),
-        worth=worth_in_time(rows, normalised(joined), runs[0].variables),
+        worth=worth_in_time(rows, joined, runs[0].variables),
     )
     warn_of_one_frame(samples, names)
     what = f"{len(joined)} frames ({', '.join(names)})"
