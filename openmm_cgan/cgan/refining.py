@@ -44,7 +44,7 @@ from openmm_cgan.cgan.refinable import conditions_for, temperature_for
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
 from openmm_cgan.cgan.training_data import TrainingData
-from openmm_cgan.devices import adam
+from openmm_cgan.devices import adam, own_defaults
 
 JUDGED = 0.25  # part of the refining after which the flow is judged again
 WARM_UP = 20  # steps over which the learning rate rises
@@ -98,6 +98,7 @@ class RefiningSettings:
             raise ValueError(f"RefiningSettings(frames_share={self.frames_share}): expected 0 to 1")
 
 
+@own_defaults()
 def refine(
     gan: ConditionalGenerator,
     energy: Energy,
