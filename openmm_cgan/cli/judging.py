@@ -65,11 +65,12 @@ def judge_model(
     Raises
     ------
     ValueError
-        If model and run do not belong together.
+        If model and run do not belong together, or no frames are of the model's temperature.
     """
     molecule, folders = runs_in(folders)
     gan = ConditionalGAN.load(model, molecule.topology, device)
-    frames = frames_of_atoms(read_frames([f / FRAMES for f in folders]), gan.atoms)
+    found = read_frames([f / FRAMES for f in folders], temperature=gan.temperature)
+    frames = frames_of_atoms(found, gan.atoms)
     rotors = find_rotors(molecule.topology, gan.atoms.tolist())
     rng = np.random.default_rng(seed)  # a run of nanoseconds has not turned its methyl groups
     frames = replace(frames, positions=exchange_hydrogens(frames.positions, rotors, rng))

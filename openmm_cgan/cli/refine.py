@@ -66,7 +66,7 @@ def refine(
             model, gan, molecule.system.getNumParticles(),
             "it is refined on its energy, which the others have a part in",
         )  # fmt: skip
-    frames = read_frames(run / FRAMES)
+    frames = read_frames(run / FRAMES, temperature=gan.temperature)
     settings = RefiningSettings(steps=steps, batch=batch, seed=seed)
     made, history = refined_on(
         gan,

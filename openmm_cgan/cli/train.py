@@ -26,6 +26,8 @@ from openmm_cgan.cli.tensor_board import tensor_board
 )
 @click.option("--atoms", help=f"{ATOMS} make; default: the solute of frames with a box, else all.")
 @click.option("--local", is_flag=True, help="--atoms hang on the others: for run --mode local.")
+@click.option("--temperature", type=click.FloatRange(min=0, min_open=True),
+              help="[K] Of the frames to train on, where FRAMES are of several.")  # fmt: skip
 @click.option("--steps", type=int, help="Training steps; default: the package's.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
@@ -44,6 +46,7 @@ def train(
     generator: str | None,
     atoms: str | None,
     local: bool,
+    temperature: float | None,
     steps: int | None,
     seed: int,
     threads: int,
@@ -71,6 +74,7 @@ def train(
     """
     from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
     from openmm_cgan.features import ZMatrixFeatures
+    from openmm_cgan.frames import read_frames
 
     if local and atoms is None:
         raise click.UsageError("--local needs --atoms: which hang on the others")
@@ -89,7 +93,7 @@ def train(
             {"featurize": ZMatrixFeatures.of_part(atoms)} if local and atoms else {"atoms": atoms}
         )
         gan = ConditionalGAN.fit(
-            list(frames),
+            read_frames(list(frames), temperature=temperature),
             topology,
             settings,
             checkpoint=kept,
