@@ -175,6 +175,7 @@ class Workshop:
 
         number, settings = step.known.trainings, place.settings
         first = place.folder / f"model-{number}.npz"
+        checkpoint = place.folder / f"refined-{number}.chk"
         gan = ConditionalGAN.load(first, place.molecule.topology)
         frames = read_frames([run / FRAMES for run in place.data(number)])
         rows = Dataset.prepare(frames, place.molecule.topology, gan.settings).rows
@@ -183,9 +184,10 @@ class Workshop:
         )
         made, _ = refine(
             gan, Potential(place.molecule.system), frames.cvs, refining,
-            frames=rows, device=place.device,
+            frames=rows, device=place.device, checkpoint=checkpoint,
         )  # fmt: skip
         path = made.save(place.folder / f"refined-{number}.npz")
+        checkpoint.unlink()
         before = step.known.generator
         assert before is not None, "it is there to be refined"
         found = self._judged(path, number)

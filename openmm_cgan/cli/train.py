@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from openmm_cgan.cli.options import ATOMS, FILE, NEW, THERE, device_option, require_parent
-from openmm_cgan.cli.stopping import stopping
+from openmm_cgan.cli.stopping import checkpoint_for, stopping
 from openmm_cgan.cli.tensor_board import tensor_board
 
 
@@ -79,11 +79,7 @@ def train(
     if local and atoms is None:
         raise click.UsageError("--local needs --atoms: which hang on the others")
     require_parent(out, plot, checkpoint)
-    kept = checkpoint or out.with_suffix(".chk")
-    if resume and not kept.exists():
-        raise FileNotFoundError(f"{kept} is not there: no training to go on with")
-    if not resume and checkpoint is None and kept.exists():
-        raise FileExistsError(f"{kept} is of a training that was stopped: --resume, or remove it")
+    kept = checkpoint_for(out, checkpoint, resume)
     generator = generator or ("FlowGenerator" if local else "MLPGenerator")
     settings = TrainingSettings(generator=generator, seed=seed, report_every=checkpoint_every)
     if steps is not None:
