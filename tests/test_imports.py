@@ -265,6 +265,7 @@ ORDER = [
     "cgan.training_data",
     "cgan.threads",
     "cgan.training_checkpoint",
+    "cgan.refining_checkpoint",
     "cgan.training",
     "cgan.dataset",
     "cgan.networks",

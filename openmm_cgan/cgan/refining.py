@@ -15,12 +15,11 @@ References
    doi 10.1126/science.aaw1147.
 """
 
-import hashlib
 import logging
 import math
 import os
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,10 +42,10 @@ from openmm_cgan.cgan.divergences import (
 from openmm_cgan.cgan.effective_share import PLACES, Places, effective_share
 from openmm_cgan.cgan.part_targets import PartTargets
 from openmm_cgan.cgan.refinable import conditions_for, temperature_for
+from openmm_cgan.cgan.refining_checkpoint import load_refining, save_refining
 from openmm_cgan.cgan.settings import RefiningSettings
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
-from openmm_cgan.cgan.training_checkpoint import read_checkpoint, write_checkpoint
 from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.devices import adam, own_defaults
 from openmm_cgan.signals import StoppedBySignalError, between_steps
@@ -54,10 +53,6 @@ from openmm_cgan.signals import StoppedBySignalError, between_steps
 JUDGED = 0.25  # part of the refining after which the flow is judged again
 WARM_UP = 20  # steps over which the learning rate rises
 GROUP = 8  # configurations made at each CV value of a step, which are compared
-
-# Of the attributes those that a checkpoint holds as they are.
-CHANGING = ("step", "ended", "judged_at", "history", "rows", "first")
-SAME_SHARE = 1e-3  # devices and platforms round otherwise
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -134,7 +129,7 @@ def _refined(
     """Generator and history, once all steps are made."""
     refining.start()
     if checkpoint is not None and Path(checkpoint).exists():
-        refining.load(checkpoint)
+        load_refining(refining, checkpoint)
     steps = refining.settings.steps
     bar = tqdm(total=steps, initial=refining.step, desc="refining", disable=None)
     with bar, between_steps(checkpoint is not None) as raise_what_came:
@@ -144,12 +139,12 @@ def _refined(
             if not refining.rows:  # they are in the history
                 bar.set_postfix(loss=f"{refining.history[-1]['loss']:.3f}")
                 if checkpoint is not None:
-                    refining.save(checkpoint)
+                    save_refining(refining, checkpoint)
             try:
                 raise_what_came()
             except StoppedBySignalError:
                 assert checkpoint is not None, "else nobody keeps signals"
-                refining.save(checkpoint)
+                save_refining(refining, checkpoint)
                 raise
     return refining.result(), refining.history
 
@@ -373,44 +368,3 @@ class _Refining:
             )  # fmt: skip
         self.generator.load_state_dict(self.best.weights)
         return replace(self.gan, generator=self.generator)
-
-    # ---- a checkpoint
-
-    def _belongs_to(self) -> dict[str, Any]:
-        """What must be the same where it goes on."""
-        data = hashlib.sha256(self.conditions.numpy().tobytes())
-        for tensor in self.gan.generator.state_dict().values():
-            data.update(tensor.cpu().numpy().tobytes())
-        if self.frames is not None:
-            data.update(self.frames.fingerprint().encode())
-        of = {"model or frames": data.hexdigest(), "kT": self.target.kT}
-        return {"settings": asdict(self.settings), **of}
-
-    def _parts(self) -> dict[str, Any]:
-        return {"generator": self.generator, "averaged": self.averaged, "adam": self.optimiser}
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all that changes."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        state |= {"rng": self.rng.get_state(), "seconds": time.perf_counter() - self.started}
-        state |= {name: getattr(self, name) for name in CHANGING}
-        state |= {"best": tuple(self.best), "energies": self.counted.n}
-        write_checkpoint(path, state | {"belongs_to": self._belongs_to()})
-
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a checkpoint, once it has started."""
-        state = read_checkpoint(Path(path), self._belongs_to())
-        if not math.isclose(state["first"], self.first, rel_tol=SAME_SHARE, abs_tol=SAME_SHARE):
-            raise ValueError(
-                f"the checkpoint {path} was made with another energy: by it a share of "
-                f"{state['first']:.4f} of what the model makes was effective at first, by this one "
-                f"{self.first:.4f}. Delete it or name another to start afresh"
-            )
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        for name in CHANGING:
-            setattr(self, name, state[name])
-        self.rng.set_state(state["rng"])
-        self.best, self.counted.n = _Best(*state["best"]), state["energies"]
-        self.started = time.perf_counter() - state["seconds"]
-        logger.info("refining goes on from step %d of %s", self.step, path)
