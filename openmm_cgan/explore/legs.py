@@ -45,7 +45,8 @@ class Seen:
         """Why it is no number yet; empty where it is."""
         error = self.whole[1]
         if self.crossings < CROSSINGS_FOR_ERROR:
-            return f"the run went {self.crossings} times between the states, {CROSSINGS_FOR_ERROR} needed"
+            went = f"the run went {self.crossings} times between the states"
+            return f"{went}, {CROSSINGS_FOR_ERROR} needed"
         if self.unknown:
             return self.unknown
         if not error <= tolerance:
