@@ -76,6 +76,20 @@ def nanometers(lengths: Any) -> np.ndarray:
         raise ValueError(f"expected lengths [nm] or a Quantity of them: {error}") from error
 
 
+def energies_of(values: Any, name: str) -> np.ndarray:
+    """Energies of any shape [kJ/mol].
+
+    Raises
+    ------
+    ValueError
+        If they are no numbers, or Quantities of another dimension.
+    """
+    try:
+        return np.asarray(_in_unit(values, "kJ/mol"), dtype=float)
+    except TypeError as error:
+        raise ValueError(f"{name}: expected energies [kJ/mol] or a Quantity: {error}") from error
+
+
 def positions_in_nm(positions: Any) -> np.ndarray:
     """Positions of shape (n_atoms, 3) or (n, n_atoms, 3) [nm].
 
