@@ -130,6 +130,20 @@ def numbers_of(values: Any, name: str, unit_name: str = "CV units") -> np.ndarra
         raise ValueError(f"{expected}: {error}") from error
 
 
+def picoseconds(time: Any, name: str) -> float:
+    """A time [ps], a number or a Quantity.
+
+    Raises
+    ------
+    ValueError
+        If it is no time.
+    """
+    try:
+        return float(_in_unit(time, "ps"))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {time}; expected a time [ps] or a Quantity") from error
+
+
 def number_of_steps(value: Any, name: str, least: int = 1, what: str = "a number of steps") -> int:
     """A whole number of steps, or of what else is counted.
 

@@ -166,7 +166,8 @@ class Frames:
         energy = np.zeros(n) if bias is None else energies_of(bias, "bias")
         order = np.arange(n, dtype=np.int64)
         return cls(
-            filled.reshape(n, filled.shape[1] // 3, 3), values, energy, order, 1.0 * order,
+            filled.reshape(n, filled.shape[1] // 3, 3), values, energy,
+            order, order.astype(np.float64),
             np.ones(n, np.int64), np.zeros(n, bool), tuple(known),
             np.arange(filled.shape[1] // 3, dtype=np.int64), None, kelvin(temperature),
         )  # fmt: skip

@@ -25,6 +25,7 @@ from openmm_cgan.free_energy.samples import (
     statistical_inefficiency,
 )
 from openmm_cgan.notebooks import free_energy_html
+from openmm_cgan.quantities import numbers_of
 from openmm_cgan.short_reprs import short_repr
 
 
@@ -293,7 +294,7 @@ def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | Array
 
 def _edges(values: NDArray, variable: CollectiveVariable, bins: int | ArrayLike) -> NDArray:
     if np.ndim(bins) > 0:
-        edges = np.asarray(bins, dtype=float)
+        edges = numbers_of(bins, "bins")
         if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
             raise ValueError("bin edges must increase and be 2 or more")
         if variable.period is not None and np.ptp(edges) > variable.period * (1 + 1e-6):

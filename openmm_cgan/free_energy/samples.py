@@ -358,10 +358,10 @@ def _require_same_cvs(first: BiasedFrames, window: BiasedFrames, title: str) -> 
     """Refuse CVs of one name in other units, or with another period: nm and A, rad and degrees."""
     for one, two in zip(first.variables, window.variables, strict=True):
         apart = one.unit != two.unit if one.unit and two.unit else False
-        if (one.period is None) != (two.period is None):
-            apart = True
-        elif one.period is not None:
-            apart |= not np.isclose(one.period, two.period, rtol=1e-4)
+        if one.period is None or two.period is None:
+            apart |= one.period != two.period
+        else:
+            apart |= abs(one.period - two.period) > 1e-4 * one.period
         if apart:
             told = [
                 f"{v.unit or 'no unit'}, " + ("not periodic" if v.period is None else
