@@ -18,13 +18,13 @@ References
    Estimator for Variational Inference, NeurIPS 2020, arXiv 2010.10436.
 """
 
+import copy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from openmm_cgan.short_reprs import short_repr
 
@@ -110,6 +110,15 @@ class Divergence:
 
     __repr__ = short_repr
 
+    @classmethod
+    def of(cls, each: Tensor, within: Tensor) -> Self:
+        """Of u + log q of configurations made alike (n,), and which lie within bounds (n,)."""
+        known = each.detach()
+        finite = torch.isfinite(known) & within
+        median = known[finite].median() if finite.any() else known.new_zeros(())
+        highest = median + TOO_HIGH
+        return cls(each, finite & (known < highest), highest)
+
     def mean(self) -> Tensor:
         """Over those that count."""
         return torch.where(self.kept, self.each, 0.0).sum() / self.kept.sum().clamp(min=1)
@@ -119,29 +128,13 @@ class Divergence:
         return torch.where(self.kept, self.each.detach(), self.highest)
 
 
-def divergence(
-    generator: nn.Module, target: Target, made: Tensor, condition: Tensor, cvs: Tensor
-) -> Divergence:
-    """How much denser a generator is than the target, at features that its weights move.
+def held(generator: nn.Module) -> nn.Module:
+    """The same generator, its weights the same numbers whenever they change, without derivatives.
 
-    Parameters
-    ----------
-    generator : DensityGenerator
-    target : Target
-    made : Tensor, shape (n, n_features)
-        Functions of its weights.
-    condition : Tensor, shape (n, n_condition)
-    cvs : Tensor, shape (n, n_cvs)
-        [CV units]
+    What a path leads through twice moves with the weights the first time alone.
     """
-    frozen = {f"generator.{k}": v.detach() for k, v in generator.named_parameters()}
-    log_q = functional_call(_Density(generator), frozen, (made, condition)).double()
-    each = target.reduced_energy(made, cvs) + log_q
-    known = each.detach()
-    finite = torch.isfinite(known) & target.features.within(made.detach())
-    median = known[finite].median() if finite.any() else known.new_zeros(())
-    highest = median + TOO_HIGH
-    return Divergence(each, finite & (known < highest), highest)
+    shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in generator.parameters()}
+    return copy.deepcopy(generator, shared)
 
 
 def loss_of_wells(each: Tensor, log_q: Tensor) -> Tensor:
@@ -167,31 +160,6 @@ def loss_of_wells(each: Tensor, log_q: Tensor) -> Tensor:
     k = each.shape[1]
     above = (each - each.mean(1, keepdim=True)) * (k / (k - 1))
     return (above.clamp(-FARTHEST, FARTHEST) * log_q).mean()
-
-
-def moved_frames(generator: Any, features: Tensor, condition: Tensor) -> Tensor:
-    """Features (n, n_features) of frames as functions of the weights: at rest they are the same.
-
-    The normal deviates of which the generator would make them are held, and their torsions.
-    """
-    with torch.no_grad():
-        z = generator.deviates_of(features, condition)
-    torsions = generator.torsions_of(features)
-    moved: Tensor = generator.at_torsions(torsions, z, condition)[0]
-    return moved
-
-
-class _Density(nn.Module):
-    """A generator as a function of its parameters."""
-
-    def __init__(self, generator: Any) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Log density (n,) of features (n, n_features) given conditions (n, n_condition)."""
-        log_prob: Tensor = self.generator.log_prob(features, condition)
-        return log_prob
 
 
 class _EnergyOf(torch.autograd.Function):

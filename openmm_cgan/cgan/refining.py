@@ -34,9 +34,8 @@ from openmm_cgan.cgan.divergences import (
     Divergence,
     Energy,
     Target,
-    divergence,
+    held,
     loss_of_wells,
-    moved_frames,
 )
 from openmm_cgan.cgan.effective_share import PLACES, Places, effective_share
 from openmm_cgan.cgan.part_targets import PartTargets
@@ -194,6 +193,28 @@ class _Best(NamedTuple):
     weights: dict[str, Tensor]
 
 
+class _Movable(NamedTuple):
+    """Of what a step makes configurations, which then move with the weights.
+
+    Attributes
+    ----------
+    torsions : Tensor, shape (n, n_pairs)
+        They do not move.
+    z : Tensor, shape (n, n_linear)
+        Normal deviates, which are held.
+    condition : Tensor, shape (n, n_condition)
+    cvs : Tensor, shape (n, n_cvs)
+    rows : Tensor of int, shape (n,)
+        Of the conditions or of the frames: among what a part stands there.
+    """
+
+    torsions: Tensor
+    z: Tensor
+    condition: Tensor
+    cvs: Tensor
+    rows: Tensor
+
+
 class _Refining:
     """What changes while a flow is refined."""
 
@@ -223,6 +244,7 @@ class _Refining:
         self.generator = kind(**gan.generator.settings)
         self.generator.load_state_dict(gan.generator.state_dict())
         self.generator.to(gan.device)
+        self.held: Any = held(self.generator)
         decay = get_ema_multi_avg_fn(settings.average)
         self.averaged: Any = AveragedModel(self.generator, multi_avg_fn=decay)
         self.optimiser = adam(self.generator.parameters(), settings.learning_rate, (0.9, 0.999))
@@ -259,11 +281,9 @@ class _Refining:
         rise = min(1.0, (self.step + 1) / WARM_UP)
         self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * rise * fall
         self.step += 1
-        places = max(1, self.settings.batch // GROUP)
-        rows = torch.randint(len(self.conditions), (places,), generator=self.rng)
-        loss, found = self.loss(rows)
+        loss, found = self.loss(*self._drawn(), progress)
         self.optimiser.zero_grad()
-        (loss + self._of_frames(progress)).backward()
+        loss.backward()
         parameters = list(self.generator.parameters())
         steepness = nn.utils.clip_grad_norm_(parameters, STEEPEST)
         if torch.isfinite(steepness):  # one clash too many is no reason to stop
@@ -271,45 +291,74 @@ class _Refining:
             self.averaged.update_parameters(self.generator)
         return found.mean().item(), 1.0 - float(found.kept.double().mean())
 
-    def loss(self, rows: Tensor) -> tuple[Tensor, Divergence]:
-        """Of configurations made at rows (n,) of the conditions, a group at each, and of what."""
-        (seen_at,) = self._there(rows, self.conditions)
-        cvs = seen_at.repeat_interleave(GROUP, 0)
+    def _drawn(self) -> tuple[Tensor, Tensor]:
+        """Rows of the conditions to make a group at, and of the frames."""
+        places, known = max(1, self.settings.batch // GROUP), len(self.conditions)
+        n = self.settings.batch if self.share else 0 if self.seen is None else places
+        of_frames = 0 if self.frames is None else len(self.frames.features)
+        rows = torch.randint(max(1, of_frames), (n,), generator=self.rng)
+        if self.seen is not None:  # the frame of each place is one of them
+            return rows[:places], rows
+        return torch.randint(known, (places,), generator=self.rng), rows
+
+    def loss(self, places: Tensor, rows: Tensor, progress: float) -> tuple[Tensor, Divergence]:
+        """Of a group made at each of some conditions and of frames; what was made by itself.
+
+        Parameters
+        ----------
+        places : Tensor of int, shape (n,)
+            Rows of the conditions; where these are those of the frames, the first rows of frames.
+        rows : Tensor of int, shape (m,)
+            Of the frames; none where none are known.
+        progress : float
+            From 0 to 1.
+        """
+        made = self.made_at(places)
+        parts = [made, self.seen_at(rows)] if len(rows) else [made]
+        found, log_q = self.compared(parts)
+        each, log_q_each = found[0].bounded().view(-1, GROUP), log_q[0].view(-1, GROUP)
+        if self.seen is not None:  # the frame of each place among what is made there
+            n = len(places)
+            each = torch.cat([each, found[1].bounded()[:n, None]], dim=1)
+            log_q_each = torch.cat([log_q_each, log_q[1][:n, None]], dim=1)
+        loss = (1 - self.share) * found[0].mean() + loss_of_wells(each, log_q_each)
+        if self.share:
+            loss = loss + self.share * (found[1].mean() - 0.5 * (1 - progress) * log_q[1].mean())
+        return loss, found[0]
+
+    @torch.no_grad()
+    def made_at(self, places: Tensor) -> _Movable:
+        """A group at each of some rows (n,) of the conditions."""
+        rows = places.repeat_interleave(GROUP)
+        (cvs,) = self._there(rows, self.conditions)
         condition = self.gan.conditions.encode(cvs).float()
         noise = self.generator.draw_noise(condition, self.rng)
-        with torch.no_grad():
-            torsions, _ = self.generator.bent_torsions(noise, condition)
-        made, _ = self.generator.at_torsions(torsions, noise.z, condition)
-        target = self.target_of(rows)
-        found = divergence(self.generator, target, made, condition, cvs)
-        log_q = self.generator.log_prob_of_torsions(made.detach(), condition).view(-1, GROUP)
-        each = found.bounded().view(-1, GROUP)
-        if self.seen is not None:  # the frame of each place among what is made there
-            features, seen = self._there(rows, self.seen.features, self.seen.condition)
-            with torch.no_grad():
-                own = divergence(self.generator, target, features, seen, seen_at)
-            each = torch.cat([each, own.bounded()[:, None]], dim=1)
-            of_frame = self.generator.log_prob_of_torsions(features, seen)[:, None]
-            log_q = torch.cat([log_q, of_frame], dim=1)
-        return (1 - self.share) * found.mean() + loss_of_wells(each, log_q), found
+        torsions, _ = self.generator.bent_torsions(noise, condition)
+        return _Movable(torsions, noise.z, condition, cvs, rows)
 
-    def _of_frames(self, progress: float) -> Tensor:
-        """The part of the frames in the loss."""
-        if self.frames is None or not self.share:
-            return torch.zeros((), device=self.gan.device)
-        n = len(self.frames.features)
-        rows = torch.randint(n, (self.settings.batch,), generator=self.rng)
-        stiff, unlikely = self.loss_of_frames(self.frames, rows)
-        return self.share * (stiff + 0.5 * (1 - progress) * unlikely)
+    @torch.no_grad()
+    def seen_at(self, rows: Tensor) -> _Movable:
+        """Rows (n,) of the frames: at rest, what is made of them is the frames."""
+        seen = self.frames
+        assert seen is not None, "else there are no rows"
+        features, condition, cvs = self._there(rows, seen.features, seen.condition, seen.cvs)
+        z = self.generator.deviates_of(features, condition)
+        return _Movable(self.generator.torsions_of(features), z, condition, cvs, rows)
 
-    def loss_of_frames(self, frames: TrainingData, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Of rows: u + log q along the path of what is stiff, -log q of the torsions."""
-        parts = frames.features, frames.condition, frames.cvs
-        features, condition, cvs = self._there(rows, *parts)
-        moved = moved_frames(self.generator, features, condition)
-        target = self.target_of(rows)
-        stiff = divergence(self.generator, target, moved, condition, cvs).mean()
-        return stiff, -self.generator.log_prob_of_torsions(features, condition).mean()
+    def compared(self, parts: list[_Movable]) -> tuple[list[Divergence], list[Tensor]]:
+        """How much denser the flow is than the target, and log densities (n,) of the torsions.
+
+        All are made and weighed at once: much of the time of a step goes by the calls.
+        """
+        torsions, z, condition, cvs, rows = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        moved, _ = self.generator.at_torsions(torsions, z, condition)
+        log_q = self.generator.log_prob_of_torsions(moved.detach(), condition)
+        log_density = self.held.log_prob_of_stiff(moved, condition) + log_q.detach()
+        target, sizes = self.target_of(rows), [len(part.z) for part in parts]
+        each = target.reduced_energy(moved, cvs) + log_density.double()
+        within = target.features.within(moved.detach())
+        kept = zip(each.split(sizes), within.split(sizes), strict=True)
+        return [Divergence.of(*one) for one in kept], list(log_q.split(sizes))
 
     def judge(self, step: int) -> float:
         """How good the averaged weights are, which are kept if none before were better."""

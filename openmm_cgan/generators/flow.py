@@ -195,6 +195,23 @@ class FlowGenerator(nn.Module):
         """
         return self._unbent(self.torsions_of(features), condition)[1]
 
+    def log_prob_of_stiff(self, features: Tensor, condition: Tensor) -> Tensor:
+        """The other share of `log_prob`: the density of what is stiff, given the torsions.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n, n_features)
+        condition : Tensor, shape (n, n_condition)
+
+        Returns
+        -------
+        Tensor, shape (n,)
+            Differentiable by stiff features; torsions count as given.
+        """
+        y_BL, torsions_BP = self._split(features)
+        given_BP = torsions_BP.detach()
+        return self._straightened(y_BL, given_BP, condition, given_BP.new_zeros(()))[1]
+
     def torsions_of(self, features: Tensor) -> Tensor:
         """Torsions (n, n_pairs) [rad] of features (n, n_features)."""
         return self._split(features)[1]

@@ -11,7 +11,7 @@ from openmm import app
 
 from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, TrainingSettings, refine, rows_for
 from openmm_cgan.cgan.dataset import Dataset
-from openmm_cgan.cgan.divergences import Target, loss_of_wells
+from openmm_cgan.cgan.divergences import Target, held, loss_of_wells
 from openmm_cgan.cgan.effective_share import EACH, PLACES, Places, effective_share
 from openmm_cgan.cgan.refining import GROUP, _Refining
 from openmm_cgan.cgan.training_data import TrainingData
@@ -155,13 +155,24 @@ def test_the_path_gradient_is_the_gradient(cold):
 
     def loss():
         refining.rng.manual_seed(5)
-        return refining.loss(rows)[0]
+        return refining.loss(rows, rows[:0], 0.0)[0]
 
     (gradient,) = torch.autograd.grad(loss(), bias)
     for k in (0, 3, len(bias) // 2 + 1):
         # the score that is left out has mean 0 and, for a scale of z, deviation below 2
         off = difference(loss, bias, k) - gradient[k].item()
         assert abs(off) < 4 * 2 / math.sqrt(20_000) + 0.02
+
+
+def test_the_held_flow_moves_with_the_weights_and_takes_no_derivative():
+    layer = torch.nn.Linear(2, 1)
+    copied, x = held(layer), torch.ones(1, 2)
+    layer(x).sum().backward()
+    torch.optim.Adam(layer.parameters(), 0.1, fused=True).step()
+    assert torch.equal(copied(x), layer(x))
+    layer.load_state_dict({"weight": torch.zeros(1, 2), "bias": torch.ones(1)})
+    assert torch.equal(copied(x), torch.ones(1, 1))
+    assert not copied(x).requires_grad
 
 
 def gradients_of_frames(gan, batches=40, batch=250):
@@ -177,7 +188,8 @@ def gradients_of_frames(gan, batches=40, batch=250):
     found = []
     for rows in torch.arange(len(x)).split(batch):
         log_q = refining.generator.log_prob(features[rows], condition[rows])
-        for loss in (refining.loss_of_frames(frames, rows)[0], -log_q.mean()):
+        (seen,), _ = refining.compared([refining.seen_at(rows)])
+        for loss in (seen.mean(), -log_q.mean()):
             found.append(torch.cat(torch.autograd.grad(loss, biases)))
     by_path, by_likelihood = torch.stack(found).double().unflatten(0, (batches, 2)).unbind(1)
     return by_path, by_likelihood
@@ -365,6 +377,18 @@ def test_energies_that_cannot_be_had_are_left_out(cold):
     refined, history = refine(cold, Broken(cold.features.z_matrix), CVS, settings)
     assert [row["too_high"] for row in history] == [0.5, 0.5]
     assert np.isfinite(refined.sample([0.3], 5)).all()
+
+
+@pytest.mark.parametrize(
+    ("at", "share", "cost"), [(None, 0.5, 64), (None, 0.0, 32 + 32 // GROUP), (CVS, 0.5, 64)]
+)
+def test_a_step_costs_what_is_said(cold, at, share, cost):
+    """The frames at the CVs of what is made are among those that are learned of."""
+    energy, rows = Chain(cold.features.z_matrix), rows_for(cold, too_cold(300), chain())
+    settings = RefiningSettings(steps=2, batch=32, frames_share=share)
+    _, history = refine(cold, energy, at, settings, frames=rows)
+    held = min(PLACES, len(rows.held_features))
+    assert history[-1]["energies"] == 2 * cost + 2 * held * (EACH + 1)
 
 
 def test_it_stops_in_time(cold):

@@ -193,14 +193,14 @@ def test_the_gradient_of_the_loss_is_that_by_finite_differences(
 ) -> None:
     rows = rows_for(cold, frames, topology_of(4))
     refining = _Refining(cold, Potential(system_of()), KT, None, RefiningSettings(), rows)
-    refining.seen = None  # of what is made alone
+    refining.seen, refining.share = None, 0.0  # of what is made alone
     bias = refining.generator.scalings[0][-1].bias
     some = torch.arange(600)
     n = GROUP * len(some)
 
     def loss() -> torch.Tensor:
         refining.rng.manual_seed(5)
-        return refining.loss(some)[1].mean()
+        return refining.loss(some, some[:0], 0.0)[1].mean()
 
     (gradient,) = torch.autograd.grad(loss(), bias)
     for k in (0, len(bias) // 2):

@@ -150,6 +150,7 @@ class TestFlow:
         assert torch.allclose(moved, x, atol=1e-9)
         of_torsions = flow.log_prob_of_torsions(x, condition)
         assert torch.allclose(of_torsions + of_stiff, log_prob, atol=1e-9)
+        assert torch.allclose(flow.log_prob_of_stiff(x, condition), of_stiff, atol=1e-9)
 
     def test_density_is_the_change_of_variables_of_autograd(self):
         flow, rng = scrambled_flow(), torch.Generator()
