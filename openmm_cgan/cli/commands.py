@@ -17,6 +17,7 @@ from openmm_cgan.cli.explore import explore
 from openmm_cgan.cli.free_energies import free_energy
 from openmm_cgan.cli.init import init
 from openmm_cgan.cli.judge import judge
+from openmm_cgan.cli.kept_inputs import keep_inputs
 from openmm_cgan.cli.options import (
     ATOMS,
     BACKENDS,
@@ -46,9 +47,10 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Add a command, which then takes --config."""
+        """Add a command, which then takes --config and writes over nothing that it reads."""
         if cmd.name != "init":
             cmd.params.append(config_option())
+        keep_inputs(cmd)
         super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:

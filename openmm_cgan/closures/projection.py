@@ -227,7 +227,7 @@ def local_dynamics_of_frames(
     positions : array_like, shape (n, n_atoms, 3)
         Of all atoms of the System [nm].
     potential : Potential
-        Of the System *without* the bias: ``Potential(system, leave_out=bias.force_groups)``.
+        Of the System *without* the bias: ``Potential(system, leave_out=bias.force_groups())``.
     temperature : float
         [K]
     friction : float

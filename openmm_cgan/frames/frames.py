@@ -6,6 +6,7 @@ averages takes them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,11 +27,12 @@ from openmm_cgan.frames.h5md import (
 )
 from openmm_cgan.large_arrays import IN_MEMORY, forget, joined_rows, room
 from openmm_cgan.notebooks import frames_html
-from openmm_cgan.quantities import kelvin
+from openmm_cgan.quantities import energies_of, has_units, kelvin, nanometers, numbers_of
 from openmm_cgan.short_reprs import cv_ranges
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+    from openmm import unit
 
 READ_BYTES = 64 * 1024**2  # positions read at a time
 
@@ -117,13 +119,13 @@ class Frames:
         variables: Sequence[CollectiveVariable | str] | None = None,
         *,
         bias: ArrayLike | None = None,
-        temperature: float | None = None,
+        temperature: float | unit.Quantity | None = None,
     ) -> Frames:
         """Frames of plain arrays, of no topology: particles, states of an equation, any table.
 
         Parameters
         ----------
-        x : array_like, shape (n_frames, n_atoms, 3) or (n_frames, d)
+        x : array_like or Quantity, shape (n_frames, n_atoms, 3) or (n_frames, d)
             Coordinates [nm]. Those of a table are taken as coordinates of particles, three by
             three, the last filled up with 0; ``positions.reshape(n, -1)[:, :d]`` is the table
             again.
@@ -132,40 +134,42 @@ class Frames:
         variables : sequence of CollectiveVariable or str, optional
             What the CVs are, or their names; ``cv1``, ``cv2`` ... if omitted. A name stands for a
             CV that is not periodic.
-        bias : array_like, shape (n_frames,), optional
+        bias : array_like or Quantity, shape (n_frames,), optional
             Bias energy [kJ/mol], 0 if omitted.
-        temperature : float, optional
+        temperature : float or Quantity, optional
             [K]
 
         Raises
         ------
         ValueError
-            If the shapes do not fit.
+            If the shapes do not fit, or units do not.
 
         Examples
         --------
         >>> Frames.of_arrays([[0.1, 0.2], [0.3, 0.4]], [0.1, 0.3], ["x"]).positions.shape
         (2, 1, 3)
         """
-        table, values = np.asarray(x, dtype=np.float32), np.asarray(cvs, dtype=np.float64)
+        plain = nanometers(x) if has_units(x) else x
+        table, values = np.asarray(plain, dtype=np.float32), numbers_of(cvs, "cvs")
         if table.ndim not in (2, 3) or (table.ndim == 3 and table.shape[2] != 3):
             raise ValueError(
                 f"x has shape {table.shape}, expected (n_frames, n_atoms, 3) or (n_frames, d)"
             )
         n = len(table)
-        table = table.reshape(n, -1)
+        table = table.reshape(n, math.prod(table.shape[1:]))
         filled = np.zeros((n, -(-table.shape[1] // 3) * 3), dtype=np.float32)
         filled[:, : table.shape[1]] = table
         values = values[:, None] if values.ndim == 1 else values
         if variables is None:
             variables = [f"cv{k + 1}" for k in range(values.shape[1])]
         known = [CollectiveVariable(v) if isinstance(v, str) else v for v in variables]
-        energy = np.zeros(n) if bias is None else np.asarray(bias, dtype=np.float64)
+        energy = np.zeros(n) if bias is None else energies_of(bias, "bias")
         order = np.arange(n, dtype=np.int64)
         return cls(
-            filled.reshape(n, -1, 3), values, energy, order, order.astype(float),
+            filled.reshape(n, filled.shape[1] // 3, 3), values, energy,
+            order, order.astype(np.float64),
             np.ones(n, np.int64), np.zeros(n, bool), tuple(known),
-            np.arange(filled.shape[1] // 3, dtype=np.int64), None, temperature,
+            np.arange(filled.shape[1] // 3, dtype=np.int64), None, kelvin(temperature),
         )  # fmt: skip
 
     def __len__(self) -> int:

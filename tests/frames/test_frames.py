@@ -8,13 +8,14 @@ import warnings
 import h5py
 import numpy as np
 import pytest
-from openmm import app
+from openmm import app, unit
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames, read_frames, segments, topology_hash
 from openmm_cgan.frames.h5md import OURS, POSITION, SegmentHeader
 from openmm_cgan.frames.segments import Row, SegmentWriter
 from openmm_cgan.frames.set_aside import PATTERN
+from openmm_cgan.metrics import pair_distances
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases.other_processes import PATIENCE
 
@@ -327,3 +328,22 @@ for step in range(1, 10**9):
         child.wait(PATIENCE)
     # and after the kill nothing of it is lost
     assert len(read_frames(tmp_path)) >= seen
+
+
+def test_plain_arrays_with_units():
+    x = np.arange(12.0).reshape(2, 2, 3)
+    made = Frames.of_arrays(
+        x * unit.angstrom,
+        [1.0, 2.0],
+        bias=[1.0, 2.0] * unit.kilocalorie_per_mole,
+        temperature=300 * unit.kelvin,
+    )
+    np.testing.assert_allclose(made.positions, x / 10, rtol=1e-6)
+    np.testing.assert_allclose(made.bias, [4.184, 8.368])
+    assert made.temperature == 300.0
+    with pytest.raises(ValueError, match="CV units"):
+        Frames.of_arrays(x, [1.0, 2.0] * unit.angstrom)
+    with pytest.raises(ValueError, match=r"bias: expected energies \[kJ/mol\]"):
+        Frames.of_arrays(x, [1.0, 2.0], bias=[1.0, 2.0] * unit.kelvin)
+    np.testing.assert_allclose(pair_distances(x * unit.angstrom), pair_distances(x) / 10)
+    assert len(Frames.of_arrays(np.zeros((0, 4)), np.zeros(0))) == 0
