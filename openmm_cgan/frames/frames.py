@@ -25,6 +25,7 @@ from openmm_cgan.frames.h5md import (
     read_header,
     read_segment_table,
 )
+from openmm_cgan.frames.systems import tell_of_systems
 from openmm_cgan.large_arrays import IN_MEMORY, forget, joined_rows, room
 from openmm_cgan.notebooks import frames_html
 from openmm_cgan.quantities import energies_of, has_units, kelvin, nanometers, numbers_of
@@ -293,6 +294,7 @@ def read_frames(
             raise ValueError(f"{path}: {error}") from None
         parts.append(part)
         top = max(top, int(part.segment.max(initial=0)))
+    tell_of_systems(parts, files)
     return parts[0] if len(parts) == 1 else Frames.concatenate(parts)
 
 

@@ -194,6 +194,19 @@ def test_runs_of_different_systems_are_not_read_together(tmp_path):
         read_frames([one, two])
 
 
+def test_frames_of_several_systems_are_read_together_with_a_word(tmp_path, caplog):
+    headers = [
+        SegmentHeader((PHI,), (0, 1), temperature=300.0, about={"system_hash": own})
+        for own in ("ff96", "", "ff96", "ff14SB")
+    ]
+    folders = [write_folder(tmp_path / f"{k}", [1], header) for k, header in enumerate(headers)]
+    assert read_frames(folders[:3]).system_hash == ""
+    assert not caplog.records
+    read_frames(folders)
+    assert "2 Systems are taken together" in caplog.text
+    assert str(folders[3] / "segment-00001.h5md") in caplog.text
+
+
 def test_missing_paths_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         read_frames(tmp_path / "nowhere")

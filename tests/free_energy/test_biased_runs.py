@@ -89,6 +89,21 @@ def test_metadynamics_gives_the_exact_difference(tmp_path: Path, seed: int) -> N
     assert found.error < 0.3
 
 
+def test_runs_of_other_molecules_are_not_joined_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = []
+    for name in ("alanine", "valine"):
+        (tmp_path / name).mkdir()
+        run = metadynamics(tmp_path / name, n_hills=40)
+        object.__setattr__(run.frames, "topology_hash", name)
+        runs.append(run)
+        reweight_runs([run, run])
+        assert "taken together" not in caplog.text
+    reweight_runs(runs)
+    assert f"2 topologies are taken together (of {runs[0].folder}, {runs[1].folder})" in caplog.text
+
+
 def test_the_sum_of_hills_stands_beside_it(tmp_path: Path) -> None:
     """Fluctuations of well-tempered hills: one hill's height at most, near the bottom."""
     run = metadynamics(tmp_path, n_hills=3000, n_frames=1)
