@@ -136,7 +136,7 @@ class BiasedRun:
         table = self.table
         if table is None or self.growing[0].action != "METAD" or not self._hills_act:
             return self.frames.bias / (GAS_CONSTANT * temperature)
-        times, bias = self.frames.time, self.frames.bias
+        times, bias = self.frames.plumed_time, self.frames.bias
         counted = self._counted_temperature
         return tiwary_log_weights(times, bias, table, temperature, self.plumed, counted)
 

@@ -207,6 +207,17 @@ def test_frames_of_several_systems_are_read_together_with_a_word(tmp_path, caplo
     assert str(folders[3] / "segment-00001.h5md") in caplog.text
 
 
+def test_plumed_counts_steps_and_not_the_clock(tmp_path):
+    folders = []
+    for k, own in enumerate((0.002, 0.002, 0.004)):
+        header = SegmentHeader((PHI,), (0, 1), temperature=300.0, about={"time_step": own})
+        folders.append(write_folder(tmp_path / f"{k}", [10, 20], header))
+    assert read_frames(folders[:2]).plumed_time.tolist() == [0.02, 0.04] * 2
+    several = read_frames(folders)
+    assert several.timestep is None
+    assert several.plumed_time.tolist() == several.time.tolist() == [1.0, 2.0] * 3
+
+
 def test_missing_paths_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         read_frames(tmp_path / "nowhere")
