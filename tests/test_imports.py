@@ -223,6 +223,7 @@ ORDER = [
     "frames.set_aside",
     "frames.segments",
     "frames.chosen_files",
+    "frames.systems",
     "frames.frames",
     "frames.images",
     "frames.parts",

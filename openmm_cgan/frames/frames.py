@@ -25,6 +25,7 @@ from openmm_cgan.frames.h5md import (
     read_header,
     read_segment_table,
 )
+from openmm_cgan.frames.systems import tell_of_systems
 from openmm_cgan.large_arrays import IN_MEMORY, forget, joined_rows, room
 from openmm_cgan.notebooks import frames_html
 from openmm_cgan.quantities import energies_of, has_units, kelvin, nanometers, numbers_of
@@ -73,6 +74,8 @@ class Frames:
         `system_fingerprint` of the System, its biases apart; empty when unknown, or of several.
     bias_temperature : float or None
         That the bias counts with where its input says no other [K].
+    timestep : float or None
+        That the run began with [ps]; None when unknown, or of several.
     """
 
     positions: NDArray[np.float32]
@@ -90,6 +93,7 @@ class Frames:
     molecule_hash: str = ""
     system_hash: str = ""
     bias_temperature: float | None = None
+    timestep: float | None = None
     _repr_html_ = frames_html
 
     def __post_init__(self) -> None:
@@ -175,6 +179,15 @@ class Frames:
     def __len__(self) -> int:
         return len(self.positions)
 
+    @property
+    def plumed_time(self) -> NDArray[np.float64]:
+        """Time of each frame in COLVAR and HILLS, shape (n_frames,) [ps]: steps by their length.
+
+        ``time`` is the simulation's, and another where shorter steps, or steps that are not
+        counted, went before. It is taken where the time step is not known.
+        """
+        return self.time if self.timestep is None else self.step * self.timestep
+
     def select(self, rows: Any) -> Frames:
         """Return some of the frames.
 
@@ -207,6 +220,7 @@ class Frames:
         boxes = [part.box for part in parts if part.box is not None]
         systems = {part.system_hash for part in parts}
         joined["system_hash"] = systems.pop() if len(systems) == 1 else ""
+        joined["timestep"] = first.timestep if len({p.timestep for p in parts}) == 1 else None
         return replace(first, **joined, box=np.concatenate(boxes) if boxes else None)
 
     def _columns(self) -> dict[str, Any]:
@@ -296,6 +310,7 @@ def read_frames(
             raise ValueError(f"{path}: {error}") from None
         parts.append(part)
         top = max(top, int(part.segment.max(initial=0)))
+    tell_of_systems(parts, files)
     return parts[0] if len(parts) == 1 else Frames.concatenate(parts)
 
 
@@ -358,6 +373,7 @@ def _frames_of(
         molecule_hash=str(header.about.get("molecule_hash", "")),
         system_hash=str(header.about.get("system_hash", "")),
         bias_temperature=header.about.get("bias_temperature"),
+        timestep=header.about.get("time_step"),
     )
 
 

@@ -194,6 +194,30 @@ def test_runs_of_different_systems_are_not_read_together(tmp_path):
         read_frames([one, two])
 
 
+def test_frames_of_several_systems_are_read_together_with_a_word(tmp_path, caplog):
+    headers = [
+        SegmentHeader((PHI,), (0, 1), temperature=300.0, about={"system_hash": own})
+        for own in ("ff96", "", "ff96", "ff14SB")
+    ]
+    folders = [write_folder(tmp_path / f"{k}", [1], header) for k, header in enumerate(headers)]
+    assert read_frames(folders[:3]).system_hash == ""
+    assert not caplog.records
+    read_frames(folders)
+    assert "2 Systems are taken together" in caplog.text
+    assert str(folders[3] / "segment-00001.h5md") in caplog.text
+
+
+def test_plumed_counts_steps_and_not_the_clock(tmp_path):
+    folders = []
+    for k, own in enumerate((0.002, 0.002, 0.004)):
+        header = SegmentHeader((PHI,), (0, 1), temperature=300.0, about={"time_step": own})
+        folders.append(write_folder(tmp_path / f"{k}", [10, 20], header))
+    assert read_frames(folders[:2]).plumed_time.tolist() == [0.02, 0.04] * 2
+    several = read_frames(folders)
+    assert several.timestep is None
+    assert several.plumed_time.tolist() == several.time.tolist() == [1.0, 2.0] * 3
+
+
 def test_missing_paths_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         read_frames(tmp_path / "nowhere")
