@@ -248,7 +248,10 @@ def _require_alike(first: Frames, other: Frames) -> None:
         if one != two:
             apart = "read them apart"
             if what == "temperature":
-                apart += f": read_frames(..., temperature={two if one is None else one:g})"
+                kelvins = two if one is None else one
+                apart += (
+                    f": read_frames(..., temperature={kelvins:g}), train --temperature {kelvins:g}"
+                )
             raise ValueError(f"the frames differ in {what}: {one} and {two}; {apart}")
 
 
