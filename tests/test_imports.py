@@ -293,6 +293,7 @@ ORDER = [
     "proposals.weights",
     "proposals.selection",
     "proposals",
+    "reporters.biased_values",
     "reporters.frame_reporter",
     "reporters.contexts",
     "reporters.side_by_side",
