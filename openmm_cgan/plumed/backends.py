@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import openmm
@@ -25,9 +25,6 @@ from openmm_cgan.plumed.libplumed import kernel, plugin
 from openmm_cgan.plumed.libplumed.statements import arguments_of_biases
 from openmm_cgan.plumed.native.backend import NativeBackend
 from openmm_cgan.plumed.native.forces.system_box import KnownAtoms
-
-if TYPE_CHECKING:
-    pass
 
 BACKENDS = ("auto", "native", "kernel", "plugin")
 
