@@ -333,7 +333,6 @@ ORDER = [
     "reporters.run_checkpoint",
     "reporters",
     "free_energy.hills",
-    "free_energy.growth",
     "free_energy.opes",
     "free_energy.newton",
     "free_energy.mbar",

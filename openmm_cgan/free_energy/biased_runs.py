@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,8 +18,7 @@ from scipy.special import logsumexp
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.frames import Frames, tell_of_systems
-from openmm_cgan.free_energy.growth import metad_log_weights
-from openmm_cgan.free_energy.hills import hill_variables, hills_free_energy
+from openmm_cgan.free_energy.hills import hill_variables, hills_free_energy, tiwary_log_weights
 from openmm_cgan.free_energy.opes import opes_free_energy, read_opes
 from openmm_cgan.free_energy.reweighting import reweight
 from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples, unbiased
@@ -95,12 +94,6 @@ class BiasedRun:
         return run
 
     @property
-    def temperature(self) -> float:
-        """Temperature of the frames [K]."""
-        assert self.frames.temperature is not None, "looked at when it was made"
-        return self.frames.temperature
-
-    @property
     def growing(self) -> list[Statement]:
         """What lays down hills or kernels as the run goes."""
         return [s for s in self.statements if s.action in GROWING]
@@ -123,49 +116,29 @@ class BiasedRun:
             raise FileNotFoundError(f"{path} is not there: the file of the {one.action} of the run")
         return read_fields(path)
 
-    def after(self, skip: float) -> BiasedRun:
-        """The run without the first frames, while its bias still grew fast; all where none grows.
-
-        Parameters
-        ----------
-        skip : float
-            Share of the frames that is left out.
-        """
-        first = round(skip * len(self.frames)) if self.growing else 0
-        return replace(self, frames=self.frames.select(slice(first, None)))
-
     def log_weights(self) -> NDArray[np.float64]:
         """What each frame weighs, log (n_frames,), up to a constant.
 
-        Bias over kT; for metadynamics less c(t), the growth that is the same everywhere, as these
-        frames say it (`metad_log_weights`). Hills of BIASFACTOR=1 are written and do not act.
+        Bias over kT; for metadynamics less c(t), the growth that is the same everywhere (Tiwary
+        and Parrinello, doi 10.1021/jp504920s). Hills of BIASFACTOR=1 are written and do not act.
 
         Raises
         ------
         ValueError
-            If the frames do not hold the CVs of the hills, or as for `metad_log_weights`.
+            As for `tiwary_log_weights`.
         """
         return self._log_weights
 
     @cached_property
     def _log_weights(self) -> NDArray[np.float64]:
-        frames, table, temperature = self.frames, self.table, self.temperature
+        temperature = self.frames.temperature
+        assert temperature is not None, "looked at when it was made"
+        table = self.table
         if table is None or self.growing[0].action != "METAD" or not self._hills_act:
-            return frames.bias / (GAS_CONSTANT * temperature)
-        cvs = frames.cvs[:, self._columns(hill_variables(table))]
-        times = frames.plumed_time
-        return metad_log_weights(times, frames.bias, cvs, table, temperature, self.plumed)
-
-    def _columns(self, names: Sequence[str]) -> list[int]:
-        """Places of CVs among those of the frames."""
-        known = [variable.name for variable in self.frames.variables]
-        if missing := [name for name in names if name not in known]:
-            raise ValueError(
-                f"{self.folder}: the frames hold the CVs {known} and not {missing}, along which "
-                "the hills were laid: what they weigh is not known. Let FrameReporter record "
-                "them, or measure them by openmm_cgan.cli.other_cvs.run_with"
-            )
-        return [known.index(name) for name in names]
+            return self.frames.bias / (GAS_CONSTANT * temperature)
+        times, bias = self.frames.plumed_time, self.frames.bias
+        counted = self._counted_temperature
+        return tiwary_log_weights(times, bias, table, temperature, self.plumed, counted)
 
     @property
     def _counted_temperature(self) -> float | None:
@@ -248,15 +221,35 @@ def reweight_runs(
     if not 0 <= skip < 1:
         raise ValueError(f"skip is {skip}, expected a share of the run, 0 <= skip < 1")
     tell_of_systems([run.frames for run in runs], [run.folder for run in runs])
-    late = [run.after(skip) for run in runs]
-    kept = [
-        BiasedFrames(
-            run.frames.cvs, unbiased, run.temperature, run.frames.variables, str(run.folder)
-        )
-        for run in late
-    ]
-    logs = [run.log_weights() for run in late]
+    kept, logs = [], []
+    for run in runs:
+        frames = run.frames
+        assert frames.temperature is not None, "looked at when it was made"
+        late = slice(round(skip * len(frames)) if run.growing else 0, None)
+        variables, name = frames.variables, str(run.folder)
+        cvs = frames.cvs[late]
+        if run.growing and run.growing[0].action == "METAD":
+            _warn_of_plain_hills(run)
+        kept.append(BiasedFrames(cvs, unbiased, frames.temperature, variables, name))
+        logs.append(run.log_weights()[late])
     return reweight(kept, logs, n_bootstrap=n_bootstrap, seed=seed)
+
+
+def _warn_of_plain_hills(run: BiasedRun) -> None:
+    """Say that hills which stay as high as they were let no bias settle.
+
+    Untempered hills of kT / 2 each half picosecond take 0.6 kJ/mol off the rarer state of a torsion
+    where errors tell 0.3 (benchmarks/metad_growth.py); tempered ones less than 0.1.
+    """
+    table = run.table
+    if table is None or not run._hills_act or np.isfinite(_bias_factor(table, metad=True)):
+        return
+    logger.warning(
+        "%s: the hills of its METAD are not tempered, so its bias never settles, and frames of "
+        "rarer states weigh too much, by more than their error tells where hills come quickly: "
+        "give BIASFACTOR, or take frames under a bias that is held",
+        run.folder,
+    )
 
 
 def _bias_factor(table: FieldTable, metad: bool) -> float:

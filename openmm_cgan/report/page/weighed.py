@@ -104,14 +104,15 @@ def weigh_run(found: RunFound, name: str) -> Weighed:
         raise FileNotFoundError(f"no {INPUT} says how the bias of a frame came about")
     with warnings_kept() as warned:
         run = BiasedRun.of(found.frames, path, found.folder)
-        late = run.after(SKIP)
-        samples = reweight_runs([late], 0.0, n_bootstrap=N_BOOTSTRAP)
+        samples = reweight_runs([run], SKIP, n_bootstrap=N_BOOTSTRAP)
+        logs = run.log_weights()
     first = SKIP if run.growing else 0.0
-    frames, logs, temperature = late.frames, late.log_weights(), samples.temperature
+    frames, temperature = found.frames, samples.temperature
 
     @cache
     def part(start: float, stop: float) -> WeightedSamples:
-        rows = slice(round(start * len(frames)), round(stop * len(frames)))
+        ends = [round((first + (1 - first) * at) * len(frames)) for at in (start, stop)]
+        rows = slice(*ends)
         piece = BiasedFrames(frames.cvs[rows], unbiased, temperature, frames.variables, name)
         return reweight([piece], [logs[rows]], n_bootstrap=0)
 
