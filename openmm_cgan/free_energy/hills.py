@@ -159,8 +159,8 @@ def tiwary_log_weights(
     Raises
     ------
     ValueError
-        If the hills are of three CVs or more: c(t) is summed on a grid. If their times go back:
-        which of them a frame had met is then not known.
+        If the hills are of three CVs or more: c(t) is summed on a grid. If their times go back, or
+        are all the same: which of them a frame had met is then not known.
 
     Notes
     -----
@@ -188,12 +188,18 @@ def tiwary_log_weights(
 
 
 def _require_order(hills: FieldTable) -> None:
-    """Refuse hills of a run that was continued with its clock set back."""
-    back = np.flatnonzero(np.diff(hills.columns["time"]) < 0)
+    """Refuse hills of a run that was continued with its clock set back, or that had none."""
+    times = hills.columns["time"]
+    if len(times) > 1 and np.ptp(times) == 0:
+        raise ValueError(
+            f"{hills.source}: all {len(times)} hills are of the time {times[0]:g}, as those of an "
+            "integrator whose steps differ in length: which a frame had met is not known"
+        )
+    back = np.flatnonzero(np.diff(times) < 0)
     if len(back):
         i = int(back[0]) + 1
         where = f"{hills.source}:{hills.lines[i]}" if hills.lines else f"row {i + 1} of the hills"
-        before, after = hills.columns["time"][i - 1 : i + 1]
+        before, after = times[i - 1 : i + 1]
         raise ValueError(
             f"{where}: the time goes back from {before:g} to {after:g}, so "
             "which hills a frame had met is not known: let a run go on at the step that it ended "
