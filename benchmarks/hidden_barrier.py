@@ -97,7 +97,8 @@ def generator(folder: Path, seed: int) -> tuple[ConditionalGAN, int]:
 def curve(folder: Path, frames: Frames, before: int, total: int) -> Curve:
     """F(psi = -72.5) of the frames up to each of 60 points."""
     hills = read_fields(folder / "HILLS")
-    log_weights = tiwary_log_weights(frames.time, frames.bias, hills, TEMPERATURE, UnitSystem())
+    times, bias = frames.plumed_time, frames.bias
+    log_weights = tiwary_log_weights(times, bias, hills, TEMPERATURE, UnitSystem())
     psi = frames.cvs[:, 0]
     edges = np.linspace(-np.pi, np.pi, BINS + 1)
     ends = np.linspace(0, len(psi), 61)[1:].astype(int)

@@ -5,6 +5,8 @@ same ones on every device.
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -42,6 +44,22 @@ def device_named(device: str | torch.device) -> torch.device:
     raise ValueError(
         f"device={str(device)!r} can not be used here ({error}); expected one of {here}"
     )
+
+
+@contextmanager
+def own_defaults() -> Iterator[None]:
+    """In it torch makes float32 on the processor where nothing is named, whatever a script has set.
+
+    Of the thread's device and the process's kind of number; both are as they were afterwards.
+    """
+    kind = torch.get_default_dtype()
+    at_home = torch.get_default_device().type == "cpu"
+    torch.set_default_dtype(torch.float32)
+    try:
+        with nullcontext() if at_home else torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(kind)
 
 
 def moved(thing: T, device: torch.device) -> T:

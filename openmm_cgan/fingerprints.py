@@ -15,32 +15,47 @@ VERSION = re.compile(r' openmmVersion="[^"]*"')
 STEP_SIZE = re.compile(r' stepSize="[^"]*"')
 
 
-def system_fingerprint(system: openmm.System, versioned: bool = False) -> str:
+def system_fingerprint(system: openmm.System) -> str:
     """A hash of particles, constraints, virtual sites and all forces but those of biases.
 
-    Forces come with their parameters as the System has them; two Systems made alike are equal, and
-    in another version of OpenMM as well unless `versioned`, as it was in earlier files.
+    Forces come with their parameters as the System has them, in whatever order they were added: two
+    Systems made alike are equal, and in another version of OpenMM as well.
     """
+    bare, sites, forces = _parts(system)
+    return _hash([VERSION.sub("", bare), *sites, *sorted(forces)])
+
+
+def has_fingerprint(system: openmm.System, known: str) -> bool:
+    """Whether a hash that a file holds is that of a System, by this version or an earlier one.
+
+    Those hashed forces in their order, and once OpenMM's version with them.
+    """
+    bare, sites, forces = _parts(system)
+    earlier = ([VERSION.sub("", bare), *sites, *forces], [bare, *sites, *forces])
+    return known == system_fingerprint(system) or known in map(_hash, earlier)
+
+
+def _parts(system: openmm.System) -> tuple[str, list[str], list[str]]:
+    """Texts of particles and constraints, of virtual sites, and of forces in their order."""
     bare = openmm.System()
     for i in range(system.getNumParticles()):
         bare.addParticle(system.getParticleMass(i))
     for i in range(system.getNumConstraints()):
         bare.addConstraint(*system.getConstraintParameters(i))
-    text = openmm.XmlSerializer.serialize(bare)
-    parts = [text if versioned else VERSION.sub("", text)]
-    parts += [
+    sites = [
         f"{i} {type(system.getVirtualSite(i)).__name__}"
         for i in range(system.getNumParticles())
         if system.isVirtualSite(i)
     ]
+    forces = []
     for force in system.getForces():
         if force.getName().startswith(OURS):
             continue
         if isinstance(force, openmm.PythonForce):  # its function is of this process
-            parts.append(f"PythonForce {force.getName()}")
+            forces.append(f"PythonForce {force.getName()}")
         else:
-            parts.append(openmm.XmlSerializer.serialize(force))
-    return _hash(parts)
+            forces.append(SEED.sub("", openmm.XmlSerializer.serialize(force)))
+    return openmm.XmlSerializer.serialize(bare), sites, forces
 
 
 def integrator_fingerprint(integrator: openmm.Integrator) -> str:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan import __version__
 from openmm_cgan.atomic_files import replacing
+from openmm_cgan.devices import own_defaults
 from openmm_cgan.diffusion_maps import DiffusionMap, DiffusionMapSettings, diffusion_map
 from openmm_cgan.diffusion_maps.interpolation import KernelInterpolant, kernel_ridge
 
@@ -176,6 +177,7 @@ class LearnedVariable:
         """How many coordinates it has; the density is the output behind them."""
         return len(self.found.eigenvalues)
 
+    @own_defaults()
     def __call__(self, table: NDArray[np.float64]) -> NDArray[np.float64]:
         """Outputs for a table of values.
 
@@ -191,6 +193,7 @@ class LearnedVariable:
         """
         return _in_blocks(self.model, np.asarray(table, dtype=float))
 
+    @own_defaults()
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the TorchScript file, whole or not at all.
 
@@ -205,6 +208,7 @@ class LearnedVariable:
                 scripted.save(temporary, _extra_files={"made_by": f"openmm_cgan {__version__}"})
         return path
 
+    @own_defaults()
     def is_in(self, path: str | os.PathLike[str]) -> bool:
         """Whether a file that `save` has written is of this variable, whoever wrote it.
 
@@ -273,6 +277,7 @@ class LearnedVariable:
         return lines
 
 
+@own_defaults()
 def learn_variable(
     inputs: Inputs,
     table: NDArray[np.float64],

@@ -71,7 +71,7 @@ class Adam:
         )
 
     def _begun(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        where = parameter.device if self._fused else None  # other kernels count on the processor
+        where = parameter.device if self._fused else "cpu"  # where kernels of others count
         return {
             "step": torch.zeros((), dtype=torch.float32, device=where),
             "exp_avg": torch.zeros_like(parameter),

@@ -76,6 +76,20 @@ def nanometers(lengths: Any) -> np.ndarray:
         raise ValueError(f"expected lengths [nm] or a Quantity of them: {error}") from error
 
 
+def energies_of(values: Any, name: str) -> np.ndarray:
+    """Energies of any shape [kJ/mol].
+
+    Raises
+    ------
+    ValueError
+        If they are no numbers, or Quantities of another dimension.
+    """
+    try:
+        return np.asarray(_in_unit(values, "kJ/mol"), dtype=float)
+    except TypeError as error:
+        raise ValueError(f"{name}: expected energies [kJ/mol] or a Quantity: {error}") from error
+
+
 def positions_in_nm(positions: Any) -> np.ndarray:
     """Positions of shape (n_atoms, 3) or (n, n_atoms, 3) [nm].
 
@@ -114,6 +128,20 @@ def numbers_of(values: Any, name: str, unit_name: str = "CV units") -> np.ndarra
         return np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{expected}: {error}") from error
+
+
+def picoseconds(time: Any, name: str) -> float:
+    """A time [ps], a number or a Quantity.
+
+    Raises
+    ------
+    ValueError
+        If it is no time.
+    """
+    try:
+        return float(_in_unit(time, "ps"))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {time}; expected a time [ps] or a Quantity") from error
 
 
 def number_of_steps(value: Any, name: str, least: int = 1, what: str = "a number of steps") -> int:

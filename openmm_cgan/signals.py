@@ -38,8 +38,13 @@ class StoppedBySignalError(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def between_steps() -> Iterator[Callable[[], None]]:
-    """Keep signals until it is asked for them.
+def between_steps(keep: bool = True) -> Iterator[Callable[[], None]]:
+    """Keep signals until it is asked for them; what the process ignores it goes on to ignore.
+
+    Parameters
+    ----------
+    keep : bool
+        Whether there is anything to save: else signals are as they were.
 
     Yields
     ------
@@ -52,6 +57,9 @@ def between_steps() -> Iterator[Callable[[], None]]:
         At the third signal wherever it comes, in the midst of a step: that step can not be saved.
     """
     came: list[int] = []
+    if not keep:
+        yield lambda: None
+        return
 
     def remember(number: int, frame: FrameType | None) -> None:
         came.append(number)
@@ -73,7 +81,7 @@ def between_steps() -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """Have SIGTERM and SIGINT raise StoppedBySignalError where they come.
+    """Have SIGTERM and SIGINT raise StoppedBySignalError where they come, unless ignored before.
 
     For work whose files are at all times as a kill may leave them; `between_steps` within it keeps
     signals for a while.
@@ -91,7 +99,9 @@ def _handled_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[Non
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread hears of signals
         return
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    # In the background of a shell, or by nohup, one that ends others is not for this process.
+    heard = [n for n in SIGNALS if signal.getsignal(n) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+LIGHT = {"He", "Li", "Be"}  # no organic molecule holds them
 UNNUMBERED = 2**31 - 1  # of residues whose number is no number: no selection means them
 
 
@@ -61,8 +62,15 @@ def openmm_topology(given: Any) -> Any:
     TypeError
         If it is none of these.
     FileNotFoundError, ValueError
-        If a file can not be read, or a Universe has no bonds.
+        If a file can not be read, a Universe has no bonds, or elements were guessed from masses of
+        which hydrogens have taken some.
     """
+    topology = _topology_in(given)
+    _require_own_elements(topology)
+    return topology
+
+
+def _topology_in(given: Any) -> Any:
     if isinstance(given, str | os.PathLike):
         return read_structure(given).topology
     mdanalysis = sys.modules.get("MDAnalysis")
@@ -73,12 +81,34 @@ def openmm_topology(given: Any) -> Any:
     if isinstance(given, OwnTopology):
         return given
     if isinstance(given, HoldsTopology):
-        return openmm_topology(given.topology)
+        return _topology_in(given.topology)
     raise TypeError(
         f"a {type(given).__name__} is no topology: give an openmm.app.Topology, what has one "
         "(PDBFile, AmberPrmtopFile, Simulation), the path of a .pdb, .cif, .prmtop, .psf or .top "
         "file, or an MDAnalysis Universe with bonds"
     )
+
+
+def _require_own_elements(topology: Any) -> None:
+    """Refuse helium, lithium and beryllium that are bonded as hydrogen and carbon are.
+
+    A .psf tells masses and no elements. Where it was written with heavy hydrogens OpenMM and
+    MDAnalysis take hydrogen (3.024) for helium and a methyl's carbon (5.963) for lithium.
+    """
+    odd = {a.index for a in topology.atoms() if a.element is not None and a.element.symbol in LIGHT}
+    if not odd:
+        return
+    for bond in topology.bonds():
+        symbols = {"" if a.element is None else str(a.element.symbol) for a in bond}
+        if "He" in symbols or ("H" in symbols and symbols & LIGHT):
+            one, two = bond
+            raise ValueError(
+                f"atom {one.index} ({one.name}), {one.element.name}, is bonded to atom {two.index} "
+                f"({two.name}), {two.element.name}: elements were guessed from the masses of a "
+                "file with heavy hydrogens. Take the file with plain masses, and "
+                "createSystem(..., hydrogenMass=3*amu) or --hydrogen-mass; or say what each is: "
+                "atom.element = app.Element.getBySymbol('C'), add_TopologyAttr('elements', ...)"
+            )
 
 
 def read_structure(path: str | os.PathLike[str]) -> Any:

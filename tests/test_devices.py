@@ -1,24 +1,31 @@
 """Training, generation and densities on a device: all of it there, and the same numbers."""
 
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from openmm import app, unit
 from torch.utils._pytree import tree_leaves
 
 from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, TrainingSettings, refine, rows_for
 from openmm_cgan.cgan.level_sets import sample_on_level_sets
 from openmm_cgan.cgan.training import _Training
 from openmm_cgan.cli import main
+from openmm_cgan.cli.importance import weigher_of
+from openmm_cgan.cli.simulations import RunSettings, run_biased
+from openmm_cgan.closures import local_dynamics, md_mobility
 from openmm_cgan.devices import device_named, moved
 from openmm_cgan.features import AlignedFeatures, ZMatrixFeatures
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import Potential
 from openmm_cgan.reporters import Learner
-from openmm_cgan.testsystems import Chain
+from openmm_cgan.testsystems import Chain, Molecule
+from openmm_cgan.testsystems.multiscale import HalfMoon
 from tests.cases.other_device import ELSEWHERE, other_device
 
 CHAIN = Chain()
@@ -207,10 +214,111 @@ def test_the_command_line_names_the_device(tmp_path, monkeypatch):
         "train --config run.toml here --topology here",
         f"refine here here --device {NOWHERE}",
         f"explore here --plumed here --difference phi:0..1 --device {NOWHERE}",
+        f"propose here --topology here --plumed here --at phi=1 --device {NOWHERE}",
+        f"judge here here --device {NOWHERE}",
+        f"free-energy here --model here --cv phi --device {NOWHERE}",
+        f"run here --plumed here --steps 1 --model here --device {NOWHERE}",
     ):
         found = CliRunner().invoke(main, line.split())
         assert found.exit_code == 2, line
         assert "can not be used here" in " ".join(found.output.split()), found.output
+
+
+def test_commands_use_the_model_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    molecule = Molecule(CHAIN.topology(), CHAIN.system(), CHAIN.sample(1, 300.0, seed=1)[0])
+    with open("chain.pdb", "w") as file:
+        app.PDBFile.writeFile(molecule.topology, molecule.positions * unit.nanometer, file)
+    Path("cv.dat").write_text(bias_of("phi").text)
+    trained(FLOW, "phi").save("model.npz")
+    with other_device() as watched:
+        line = "propose model.npz --topology chain.pdb --plumed cv.dat --at phi=1 --device lazy"
+        said = CliRunner().invoke(main, line.split()).output
+        assert watched.layers_there > 0, said
+        weigher = weigher_of(Path("model.npz"), molecule, Path("cv.dat"), "lazy")
+        assert weigher.sampler.device == ELSEWHERE
+        watched.layers_there = 0
+        settings = RunSettings(
+            platform="Reference",
+            model=Path("model.npz"),
+            proposals_every=1,
+            mode="exact",
+            device="lazy",
+        )
+        run_biased(molecule, "cv.dat", 2, "run", settings)
+        assert watched.layers_there > 0
+
+
+def test_a_device_of_no_model_is_refused(tmp_path, monkeypatch):
+    """The run itself would not be on it."""
+    monkeypatch.setattr("openmm_cgan.devices.device_named", torch.device)
+    (tmp_path / "here").write_text("")
+    line = ["run", "--plumed", str(tmp_path / "here"), "--steps", "1", "--device", "cuda"]
+    found = CliRunner().invoke(main, line)
+    assert found.exit_code == 2
+    assert "the run itself is on --platform" in found.output
+
+
+@contextmanager
+def defaults(device, kind):
+    """A script that has said where torch makes tensors, and of which kind."""
+    torch.set_default_device(device)
+    torch.set_default_dtype(kind)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+
+
+def made_of_chains(model):
+    """What all rooms that use torch make of the same."""
+    frames, bias = frames_with("phi"), bias_of("phi")
+    gan, aligned = trained(FLOW, "phi"), trained(featurize=AlignedFeatures.fit)
+    how = RefiningSettings(steps=1, batch=8, report_every=1)
+    rows = rows_for(gan, frames, CHAIN.topology())
+    refined, _ = refine(gan, Potential(CHAIN.system()), None, how, frames=rows)
+    cvs = np.linspace(-3, 3, 4)[:, None]
+    latent = refined.latent_map()
+    mapped = latent.mapped(latent.draw(cvs, 1), cvs)
+    x = frames.positions[:4].astype(float)
+    local = local_dynamics(
+        bias.differentiable_cvs, x, x, 2.0, mobility=md_mobility(np.ones(4), 1.0),
+        constraints=[(0, 1)], probes=2,
+    )  # fmt: skip
+    text = f"{INPUTS['phi']}m: PYTORCH_MODEL FILE={model} ARG=phi\nPRINT ARG=m.node-0\n"
+    learned = PlumedBias(text, CHAIN.topology(), temperature=300.0)
+    return {
+        "aligned": aligned.sample(aligned.cv_range.mean(axis=1), 4, seed=1),
+        **said_by(refined, True),
+        "mapped": mapped.positions,
+        "slopes": mapped.pulled_back(np.ones((4, 4, 3))),
+        "onto": sample_on_level_sets(refined, cvs, bias.differentiable_cvs, seed=2),
+        "drift": local.drift,
+        "model": learned.cv_values(x),
+        "wave": HalfMoon().simulate(np.ones((2, 2)), 3, 1e-4, 1, seed=1),
+    }
+
+
+class Wave(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("device", "kind"), [("meta", torch.float32), ("cpu", torch.float64)], ids=["meta", "double"]
+)
+def test_what_a_script_has_set_for_torch_changes_nothing(device, kind, tmp_path):
+    """Of a GPU that is the default all would be there; meta takes no numbers at all."""
+    torch.jit.script(Wave()).save(tmp_path / "model.ptc")
+    before = made_of_chains(tmp_path / "model.ptc")
+    with defaults(device, kind):
+        there = made_of_chains(tmp_path / "model.ptc")
+        assert torch.empty(0).device.type == device
+        assert torch.get_default_dtype() == kind
+    for name, value in before.items():
+        np.testing.assert_array_equal(there[name], value, err_msg=name)
 
 
 def test_objects_are_moved_and_left_as_they_were():

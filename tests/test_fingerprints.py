@@ -1,9 +1,12 @@
 """Fingerprints of integrators: another temperature or step is told, a run of steps is not."""
 
+import hashlib
+import re
+
 import openmm
 import pytest
 
-from openmm_cgan.fingerprints import integrator_fingerprint, system_fingerprint
+from openmm_cgan.fingerprints import has_fingerprint, integrator_fingerprint, system_fingerprint
 from openmm_cgan.testsystems import alanine_dipeptide
 
 GROUPS = [(0, 2)]
@@ -42,3 +45,48 @@ def test_a_changed_force_makes_another_system():
     i, j, length, k = bond.getBondParameters(0)
     bond.setBondParameters(0, i, j, length, 1.01 * k)
     assert system_fingerprint(system) != before
+
+
+def with_forces(system, forces):
+    """The same particles and constraints under forces in the order given."""
+    other = openmm.System()
+    for i in range(system.getNumParticles()):
+        other.addParticle(system.getParticleMass(i))
+    for i in range(system.getNumConstraints()):
+        other.addConstraint(*system.getConstraintParameters(i))
+    for force in forces:
+        other.addForce(openmm.XmlSerializer.clone(force))
+    return other
+
+
+def test_the_order_in_which_forces_were_added_makes_no_other_system():
+    """As a barostat before or behind the rest; seeds do not decide where a force is sorted."""
+    system = alanine_dipeptide().system
+    forces = [*system.getForces(), *(openmm.AndersenThermostat(t, 1.0) for t in (300, 310))]
+    for seed, force in zip((7, 2), forces[-2:], strict=True):
+        force.setRandomNumberSeed(seed)
+    one = system_fingerprint(with_forces(system, forces))
+    for seed, force in zip((2, 7), forces[-2:], strict=True):
+        force.setRandomNumberSeed(seed)
+    other = with_forces(system, forces[::-1])
+    assert system_fingerprint(other) == one
+    assert has_fingerprint(other, one)
+    assert system_fingerprint(with_forces(system, forces[1:])) != one
+    assert not has_fingerprint(with_forces(system, forces[1:]), one)
+
+
+def test_hashes_of_earlier_versions_are_still_known():
+    """In the order of the forces, as 0.1 wrote them: with OpenMM's version, then without."""
+    system = alanine_dipeptide().system
+    bare = openmm.XmlSerializer.serialize(with_forces(system, []))
+    forces = [openmm.XmlSerializer.serialize(force) for force in system.getForces()]
+    without = re.sub(r' openmmVersion="[^"]*"', "", bare)
+    assert len({bare, without}) == 2
+    for first in (bare, without):
+        text = re.sub(r' randomSeed="-?\d+"', "", "\n".join([first, *forces]))
+        known = hashlib.sha256(text.encode()).hexdigest()
+        assert known != system_fingerprint(system)
+        assert has_fingerprint(system, known)
+        system.getForce(0).setForceGroup(3)
+        assert not has_fingerprint(system, known)
+        system.getForce(0).setForceGroup(0)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from openmm import Vec3, unit
 
+from openmm_cgan.closures import Grid, ReducedDynamics, Trajectories, kramers_moyal
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.free_energy import free_energy_at_points
+from openmm_cgan.free_energy import free_energy_at_points, free_energy_profile, reweight
 from openmm_cgan.free_energy.samples import BiasedFrames, unbiased
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
@@ -145,3 +146,33 @@ def test_every_border_converts_or_refuses(tmp_path):
     screen = Screen(test.topology, test.positions * unit.nanometer, bias)
     in_angstrom = 10 * test.positions[None] * unit.angstrom
     assert screen.check(in_angstrom).tolist() == [""]
+
+
+def test_closures_count_in_the_units_given():
+    """kT in kcal/mol, times in fs; edges and bounds of a CV have no unit but its own."""
+    d = CollectiveVariable("d", "nm")
+    grid = Grid.over([d], 20, [(0.2, 0.6)])
+    well, flat = 100 * (grid.axes[0] - 0.4) ** 2, np.full((20, 1, 1), 0.01)
+    kcal = ReducedDynamics(grid, well, flat, 0.6 * unit.kilocalorie_per_mole)
+    plain = ReducedDynamics(grid, well, flat, 0.6 * 4.184)
+    np.testing.assert_allclose(kcal.density, plain.density)
+    paths = [kcal.simulate([[0.4]], 5, dt, seed=0) for dt in (0.001, 1 * unit.femtosecond)]
+    np.testing.assert_allclose(*paths)
+    runs = Trajectories((np.random.default_rng(0).random((200, 1)),), 0.01, (d,))
+    assert len(runs.after(20 * unit.femtosecond).cvs[0]) == len(runs.after(0.02).cvs[0]) == 198
+    slope = {"bias_slope": np.ones_like, "bandwidth": 0.3, "n_bootstrap": 0}
+    drifts = [
+        kramers_moyal(runs, [0.5], [1, 2], kT=kT, **slope).drift[0].value
+        for kT in (2.0 * unit.kilocalorie_per_mole, 8.368)
+    ]
+    np.testing.assert_allclose(*drifts)
+    samples = reweight([BiasedFrames(runs.cvs[0], unbiased, 300, (d,))], n_bootstrap=0)
+    edges = np.array([2.0, 6.0]) * unit.angstrom
+    for wrong in (
+        lambda: Grid.over([d], 5, [edges]),
+        lambda: free_energy_profile(samples, "d", edges),
+        lambda: kramers_moyal(runs, [0.5], [1, 2], **slope),
+        lambda: runs.after(300 * unit.kelvin),
+    ):
+        with pytest.raises(ValueError, match=r"expected numbers \[CV units\]|kT|a time \[ps\]"):
+            wrong()

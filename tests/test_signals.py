@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from openmm_cgan.cli import simulations
 from openmm_cgan.cli.commands import run
-from openmm_cgan.signals import StoppedBySignalError, between_steps
+from openmm_cgan.signals import StoppedBySignalError, at_once, between_steps
 from openmm_cgan.windows import worker
 from tests.cases import ROOT
 
@@ -52,6 +52,29 @@ def test_errors_stay_errors_where_no_third_signal_came() -> None:
     with pytest.raises(ValueError, match="an error"), between_steps():  # noqa: PT012
         ask_to_stop(2)
         raise ValueError("an error")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("hearing", [between_steps, at_once])
+def test_a_signal_that_is_ignored_stays_ignored(number: Any, hearing: Any) -> None:
+    """As in the background of a shell, whose Ctrl-C is for another."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with hearing() as raise_what_came:
+            signal.raise_signal(number)
+            if raise_what_came is not None:
+                raise_what_came()
+            assert signal.getsignal(number) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_without_anything_to_save_signals_are_as_they_were() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with between_steps(keep=False) as raise_what_came:
+        assert signal.getsignal(signal.SIGTERM) is before
+        raise_what_came()
 
 
 def stepping(times: int) -> Callable[..., None]:

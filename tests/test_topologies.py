@@ -132,3 +132,39 @@ def test_files_of_charmm_gromacs_and_amber(tmp_path, monkeypatch):
     for universe in universes:
         assert molecule_hash(universe, range(22)) == known
         assert solute_atoms(universe).tolist() == list(range(22))
+
+
+def with_heavy_hydrogens(path, folder):
+    """A .psf whose hydrogens have 3.024 dalton, taken from what they are bonded to."""
+    psf = app.CharmmPsfFile(str(path))
+    masses = [atom.element.mass._value for atom in psf.topology.atoms()]
+    for bond in psf.topology.bonds():
+        heavy, light = sorted(bond, key=lambda atom: atom.element.symbol == "H")
+        if light.element.symbol == "H":
+            masses[heavy.index] -= 3.024 - masses[light.index]
+            masses[light.index] = 3.024
+    lines = path.read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if "!NATOM" in line) + 1
+    for i, mass in enumerate(masses, start=first):
+        lines[i] = lines[i].replace(lines[i].split()[7], f"{mass:.4f}")
+    made = folder / "heavy.psf"
+    made.write_text("\n".join(lines) + "\n")
+    return made
+
+
+def test_masses_of_heavy_hydrogens_are_not_taken_for_helium(tmp_path):
+    path = with_heavy_hydrogens(ROOT / "examples" / "data" / "butane.psf", tmp_path)
+    psf = app.CharmmPsfFile(str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        universe = MDAnalysis.Universe(str(path))
+    for given in (path, psf, psf.topology, universe):
+        with pytest.raises(ValueError, match=r"atom 0 .*lithium, is bonded.*heavy hydrogens"):
+            openmm_topology(given)
+    plain = app.CharmmPsfFile(str(ROOT / "examples" / "data" / "butane.psf")).topology
+    symbols = [atom.element.symbol for atom in plain.atoms()]
+    for atom, symbol in zip(psf.topology.atoms(), symbols, strict=True):
+        atom.element = app.Element.getBySymbol(symbol)
+    universe.add_TopologyAttr("elements", symbols)
+    for given in (psf, universe):
+        assert molecule_hash(given, range(14)) == molecule_hash(plain, range(14))

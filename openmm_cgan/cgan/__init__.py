@@ -13,9 +13,9 @@ of frames beside it, down the `divergences`, and keeps what has the best `effect
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 from openmm_cgan.cgan.dataset import flat_weights
 from openmm_cgan.cgan.level_sets import sample_on_level_sets
-from openmm_cgan.cgan.refining import RefiningSettings, refine
+from openmm_cgan.cgan.refining import refine
 from openmm_cgan.cgan.rows import rows_for
-from openmm_cgan.cgan.settings import TrainingSettings
+from openmm_cgan.cgan.settings import RefiningSettings, TrainingSettings
 
 ConditionalGAN = ConditionalGenerator  # its name where a GAN is meant
 

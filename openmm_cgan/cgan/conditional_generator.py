@@ -31,18 +31,17 @@ from openmm_cgan.cgan.latent_map import LatentMap
 from openmm_cgan.cgan.networks import initial_networks
 from openmm_cgan.cgan.saved_generator import contents_of, fields_of
 from openmm_cgan.cgan.settings import TrainingSettings
-from openmm_cgan.cgan.targets import checked_targets, portions
+from openmm_cgan.cgan.targets import checked_pairs, checked_targets, portions
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.torsion_map import TorsionMap
 from openmm_cgan.cgan.training import train
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.devices import device_named, moved
+from openmm_cgan.devices import device_named, moved, own_defaults
 from openmm_cgan.features import ConditionEncoding, Featurization, Featurize
 from openmm_cgan.features.z_matrix_features import ZMatrixFeatures
 from openmm_cgan.frames import Frames, frames_to_learn, hashes_of, require_molecule
 from openmm_cgan.generators import Generator, density_of
 from openmm_cgan.notebooks import generator_html
-from openmm_cgan.quantities import nanometers, numbers_of
 from openmm_cgan.short_reprs import cv_ranges
 from openmm_cgan.topologies import openmm_topology
 
@@ -95,6 +94,7 @@ class ConditionalGenerator:
     _repr_html_ = generator_html
 
     @classmethod
+    @own_defaults()
     def fit(
         cls,
         frames: Frames | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -170,6 +170,7 @@ class ConditionalGenerator:
         """Where configurations and densities are computed."""
         return self.conditions.device
 
+    @own_defaults()
     def to(self, device: str | torch.device) -> "ConditionalGenerator":
         """The same on another device, "cpu" or "cuda"; ValueError if there is no such one here."""
         device = device_named(device)
@@ -206,6 +207,7 @@ class ConditionalGenerator:
         """Indices (n_rest,) of what a part hangs on; none of a whole molecule."""
         return self.features.rest if isinstance(self.features, ZMatrixFeatures) else np.arange(0)
 
+    @own_defaults()
     def among(self, held: np.ndarray) -> "ConditionalGenerator":
         """The same generator of a part where the atoms that it hangs on are at (n_rest, 3) [nm]."""
         assert isinstance(self.features, ZMatrixFeatures), "nothing else hangs on a rest"
@@ -221,6 +223,7 @@ class ConditionalGenerator:
         """What else does not vary (angles, torsions), in words."""
         return self.features.constant_others
 
+    @own_defaults()
     def sample(self, cvs: Any, n: int | None = None, seed: int = 0) -> np.ndarray:
         """Configurations at CV values.
 
@@ -253,6 +256,7 @@ class ConditionalGenerator:
                 positions[rows] = self.features.decode(made, targets[rows]).cpu().numpy()
         return positions
 
+    @own_defaults()
     def sample_with_log_prob(
         self, cvs: Any, n: int | None = None, seed: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -297,6 +301,7 @@ class ConditionalGenerator:
         """Its torsions, of known density by themselves; ValueError if there are none."""
         return TorsionMap(self.generator, self.features, self.conditions)
 
+    @own_defaults()
     def log_prob(self, positions: Any, cvs: Any) -> np.ndarray:
         """Log density of configurations given CV values.
 
@@ -323,13 +328,7 @@ class ConditionalGenerator:
             If the generator has no density, or the shapes do not fit.
         """
         generator = density_of(self.generator)
-        x, values = nanometers(positions), numbers_of(cvs, "cvs")
-        expected = (len(x), len(self.variables))
-        if x.ndim != 3 or values.shape != expected:
-            raise ValueError(
-                f"positions have shape {x.shape} and cvs {values.shape}, expected"
-                f" (m, {self.n_atoms}, 3) and (m, {len(self.variables)})"
-            )
+        x, values = checked_pairs(positions, cvs, self.n_atoms, len(self.variables))
         log_prob = np.empty(len(x))
         with torch.no_grad():
             for part in portions(len(x)):
@@ -358,6 +357,7 @@ class ConditionalGenerator:
         return written
 
     @classmethod
+    @own_defaults()
     def load(
         cls,
         path: str | os.PathLike[str],

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from openmm_cgan.devices import own_defaults
 from openmm_cgan.features import ConditionEncoding, Featurization
 from openmm_cgan.generators import Generator, LatentGenerator
 
@@ -62,12 +63,14 @@ class LatentMap:
         self._features, self._conditions = features, conditions
         self.n_normal, self.n_angles = self._generator.n_normal, self._generator.n_angles
 
+    @own_defaults()
     def draw(self, cvs: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
         """Latent numbers (n, n_normal + n_angles), one row for each of the CVs (n, n_cvs)."""
         rng = torch.Generator().manual_seed(seed)
         condition = self._conditions.encode(self._conditions.copied(cvs))
         return self._generator.draw_latent(condition, rng).cpu().numpy()
 
+    @own_defaults()
     def latent(
         self, positions: NDArray[np.float64], cvs: NDArray[np.float64]
     ) -> NDArray[np.float64]:
@@ -89,6 +92,7 @@ class LatentMap:
             condition = self._conditions.encode(self._conditions.copied(cvs))
             return self._generator.to_latent(features, condition).cpu().numpy()
 
+    @own_defaults()
     def mapped(self, latent: NDArray[np.float64], cvs: NDArray[np.float64]) -> Mapped:
         """Configurations of latent numbers, with what leads back.
 
@@ -130,6 +134,7 @@ class Mapped:
         self.log_prob: NDArray[np.float64] = known.cpu().numpy()
         self.log_angles: NDArray[np.float64] = log_angles.detach().cpu().numpy()
 
+    @own_defaults()
     def angle_slopes(self) -> NDArray[np.float64]:
         """Gradient (n, n_normal + n_angles) of `log_angles` by the latent numbers."""
         if not self._log_angles.requires_grad:  # there are none
@@ -138,6 +143,7 @@ class Mapped:
         (found,) = torch.autograd.grad(total, self._latent, retain_graph=True)
         return found.nan_to_num().cpu().numpy()
 
+    @own_defaults()
     def pulled_back(self, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
         r"""Gradient of log target(x) - log q(x\|c) by the latent numbers.
 

@@ -28,6 +28,7 @@ from torch import Tensor
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 from openmm_cgan.cgan.consistency import Restriction, off_target
 from openmm_cgan.cgan.targets import CHUNK
+from openmm_cgan.devices import own_defaults
 
 STEPS = 12  # of Newton's method, which doubles the digits with each
 ARRIVED = 1e-9  # of the deviation of a CV
@@ -36,6 +37,7 @@ FARTHEST = 1.0  # length of a step, in deviations of the features
 logger = logging.getLogger("openmm_cgan")
 
 
+@own_defaults()
 def sample_on_level_sets(
     generator: ConditionalGenerator,
     cvs: Any,

@@ -17,8 +17,10 @@ References
 
 import logging
 import math
+import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,10 +42,14 @@ from openmm_cgan.cgan.divergences import (
 from openmm_cgan.cgan.effective_share import PLACES, Places, effective_share
 from openmm_cgan.cgan.part_targets import PartTargets
 from openmm_cgan.cgan.refinable import conditions_for, temperature_for
+from openmm_cgan.cgan.refining_checkpoint import load_refining, save_refining
+from openmm_cgan.cgan.settings import RefiningSettings
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
 from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.devices import own_defaults
 from openmm_cgan.optimiser import Adam
+from openmm_cgan.signals import StoppedBySignalError, between_steps
 
 JUDGED = 0.25  # part of the refining after which the flow is judged again
 WARM_UP = 20  # steps over which the learning rate rises
@@ -52,51 +58,7 @@ GROUP = 8  # configurations made at each CV value of a step, which are compared
 logger = logging.getLogger("openmm_cgan")
 
 
-@dataclass(frozen=True)
-class RefiningSettings:
-    """How a flow is refined.
-
-    Parameters
-    ----------
-    steps, batch : int
-        Each step costs one energy and its forces for each of a batch, twice with frames. What is
-        made by a batch is made in groups, each at one value of the CVs.
-    learning_rate : float
-        It rises over the first steps, and then falls along a cosine to a fiftieth.
-    average : float
-        Decay of the moving average of the weights, which is what is kept.
-    frames_share : float
-        Share of frames, where `refine` is given any, in what is learned of stiff coordinates, from
-        0 to 1; the rest are configurations that the flow makes.
-    max_seconds : float, optional
-        Stop after this time.
-    report_every : int
-        Steps between rows of the history.
-    seed : int
-    """
-
-    steps: int = 1000
-    batch: int = 256
-    learning_rate: float = 2e-3
-    average: float = 0.99
-    frames_share: float = 0.5
-    max_seconds: float | None = None
-    report_every: int = 50
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        counts = (("steps", self.steps), ("batch", self.batch), ("report_every", self.report_every))
-        for name, value in counts:
-            if value < 1:
-                raise ValueError(f"RefiningSettings({name}={value}): expected >= 1")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(
-                f"RefiningSettings(learning_rate={self.learning_rate}): expected a positive number"
-            )
-        if not 0 <= self.frames_share <= 1:
-            raise ValueError(f"RefiningSettings(frames_share={self.frames_share}): expected 0 to 1")
-
-
+@own_defaults()
 def refine(
     gan: ConditionalGenerator,
     energy: Energy,
@@ -106,6 +68,7 @@ def refine(
     frames: TrainingData | None = None,
     threads: int = 1,
     device: str | torch.device | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> tuple[ConditionalGenerator, list[dict[str, float]]]:
     """Train a flow further, on the energy instead of on frames.
 
@@ -130,6 +93,9 @@ def refine(
     device : torch.device or str, optional
         Where it is refined, and then is; where it is if omitted. Energies are the engine's, which
         has platforms of its own.
+    checkpoint : path, optional
+        Written with each row of the history; refining goes on from it if it exists, and gives the
+        same numbers as if it had never stopped.
 
     Returns
     -------
@@ -145,44 +111,43 @@ def refine(
     ------
     ValueError
         If the generator has no density, a CV is no internal coordinate (of a part: nor depends on
-        other atoms alone), there is no temperature, or particles go with those of a part.
+        other atoms alone), there is no temperature, or particles go with those of a part; if the
+        checkpoint is of another model, energy or settings.
+    StoppedBySignalError
+        If SIGTERM or SIGINT came, and there is a checkpoint, which has it all.
     """
     settings = settings or RefiningSettings()
     gan = gan if device is None else gan.to(device)
     kT = GAS_CONSTANT * temperature_for(gan, temperature)
     asked = conditions_for(gan, energy, conditions, frames, settings.seed)
     with torch_threads(threads):
-        return _refined(_Refining(gan, energy, kT, asked, settings, frames))
+        return _refined(_Refining(gan, energy, kT, asked, settings, frames), checkpoint)
 
 
-def _refined(refining: "_Refining") -> tuple[ConditionalGenerator, list[dict[str, float]]]:
+def _refined(
+    refining: "_Refining", checkpoint: str | os.PathLike[str] | None
+) -> tuple[ConditionalGenerator, list[dict[str, float]]]:
     """Generator and history, once all steps are made."""
-    settings = refining.settings
-    history: list[dict[str, float]] = []
-    rows: list[tuple[float, float]] = []
-    started = time.perf_counter()
-    refining.judge(0)
-    judged = 0.0
-    bar = tqdm(range(1, settings.steps + 1), desc="refining", disable=None)
-    for step in bar:
-        seconds = time.perf_counter() - started
-        late = settings.max_seconds is not None and seconds >= settings.max_seconds
-        progress = step / settings.steps
-        if settings.max_seconds is not None:
-            progress = min(1.0, max(progress, seconds / settings.max_seconds))
-        rows.append(refining.improve(progress))
-        if late or step == settings.steps or step % settings.report_every == 0:
-            loss, too_high = np.mean(rows, axis=0)
-            row = {"step": step, "loss": float(loss), "too_high": float(too_high)}
-            if late or step == settings.steps or progress >= judged + JUDGED:
-                judged, row["effective"] = progress, refining.judge(step)
-            row["energies"] = refining.counted.n
-            history.append(row | {"seconds": time.perf_counter() - started})
-            bar.set_postfix(loss=f"{loss:.3f}")
-            rows.clear()
-        if late:
-            break
-    return refining.result(), history
+    refining.start()
+    if checkpoint is not None and Path(checkpoint).exists():
+        load_refining(refining, checkpoint)
+    steps = refining.settings.steps
+    bar = tqdm(total=steps, initial=refining.step, desc="refining", disable=None)
+    with bar, between_steps(checkpoint is not None) as raise_what_came:
+        while not refining.ended:
+            refining.go_on()
+            bar.update()
+            if not refining.rows:  # they are in the history
+                bar.set_postfix(loss=f"{refining.history[-1]['loss']:.3f}")
+                if checkpoint is not None:
+                    save_refining(refining, checkpoint)
+            try:
+                raise_what_came()
+            except StoppedBySignalError:
+                assert checkpoint is not None, "else nobody keeps signals"
+                save_refining(refining, checkpoint)
+                raise
+    return refining.result(), refining.history
 
 
 class _Best(NamedTuple):
@@ -248,9 +213,34 @@ class _Refining:
         decay = get_ema_multi_avg_fn(settings.average)
         self.averaged: Any = AveragedModel(self.generator, multi_avg_fn=decay)
         self.optimiser = Adam(self.generator.parameters(), settings.learning_rate, (0.9, 0.999))
-        self.step = 0
+        self.step, self.ended, self.judged_at = 0, False, 0.0
+        self.history: list[dict[str, float]] = []
+        self.rows: list[tuple[float, float]] = []  # since the last of these
+        self.started = time.perf_counter()
         self.places, self.judged = self._places()
-        self.best = _Best(-1.0, 0, {})
+        self.best, self.first = _Best(-1.0, 0, {}), math.nan
+
+    def start(self) -> None:
+        """See how good it is before the first step."""
+        self.first = self.judge(0)
+
+    def go_on(self) -> None:
+        """Make a step, and a row of the history where one is due."""
+        settings, seconds = self.settings, time.perf_counter() - self.started
+        late = settings.max_seconds is not None and seconds >= settings.max_seconds
+        progress = (self.step + 1) / settings.steps
+        if settings.max_seconds is not None:
+            progress = min(1.0, max(progress, seconds / settings.max_seconds))
+        self.rows.append(self.improve(progress))
+        self.ended = late or self.step >= settings.steps
+        if self.ended or self.step % settings.report_every == 0:
+            loss, too_high = np.mean(self.rows, axis=0)
+            row = {"step": self.step, "loss": float(loss), "too_high": float(too_high)}
+            if self.ended or progress >= self.judged_at + JUDGED:
+                self.judged_at, row["effective"] = progress, self.judge(self.step)
+            row["energies"] = self.counted.n
+            self.history.append(row | {"seconds": time.perf_counter() - self.started})
+            self.rows.clear()
 
     def target_of(self, rows: Tensor, held_out: bool = False) -> Target:
         """The target at rows (n,) of the frames: of a part, among what stands around it there."""

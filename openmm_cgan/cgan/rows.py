@@ -12,6 +12,7 @@ from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.part_targets import Rests
 from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.devices import own_defaults
 from openmm_cgan.features.scaling import internals_of, require_whole
 from openmm_cgan.frames import (
     Frames,
@@ -23,6 +24,7 @@ from openmm_cgan.frames import (
 from openmm_cgan.topologies import openmm_topology
 
 
+@own_defaults()
 def rows_for(gan: ConditionalGenerator, frames: Frames, topology: Any) -> TrainingData:
     """Rows of frames, of its training or later ones, in the features of a generator.
 

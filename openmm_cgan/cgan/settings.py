@@ -117,3 +117,48 @@ class TrainingSettings:
         if self.likelihood is not None:
             return self.likelihood
         return 1.0 if KINDS[self.generator].has_density else 0.0
+
+
+@dataclass(frozen=True)
+class RefiningSettings:
+    """How a flow is refined.
+
+    Parameters
+    ----------
+    steps, batch : int
+        Each step costs one energy and its forces for each of a batch, twice with frames. What is
+        made by a batch is made in groups, each at one value of the CVs.
+    learning_rate : float
+        It rises over the first steps, and then falls along a cosine to a fiftieth.
+    average : float
+        Decay of the moving average of the weights, which is what is kept.
+    frames_share : float
+        Share of frames, where `refine` is given any, in what is learned of stiff coordinates, from
+        0 to 1; the rest are configurations that the flow makes.
+    max_seconds : float, optional
+        Stop after this time.
+    report_every : int
+        Steps between rows of the history.
+    seed : int
+    """
+
+    steps: int = 1000
+    batch: int = 256
+    learning_rate: float = 2e-3
+    average: float = 0.99
+    frames_share: float = 0.5
+    max_seconds: float | None = None
+    report_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = (("steps", self.steps), ("batch", self.batch), ("report_every", self.report_every))
+        for name, value in counts:
+            if value < 1:
+                raise ValueError(f"RefiningSettings({name}={value}): expected >= 1")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(
+                f"RefiningSettings(learning_rate={self.learning_rate}): expected a positive number"
+            )
+        if not 0 <= self.frames_share <= 1:
+            raise ValueError(f"RefiningSettings(frames_share={self.frames_share}): expected 0 to 1")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.quantities import numbers_of
+from openmm_cgan.quantities import nanometers, numbers_of
 
 CHUNK = 2048  # configurations made at a time: enough for speed, few enough for the caches
 MARGIN = 0.25  # conditions may lie outside the range trained on by this part of its width
@@ -77,6 +77,19 @@ def _limits(
     margin = MARGIN * (high - low)
     least, most = placeable
     return max(low - margin, least), min(high + margin, most)
+
+
+def checked_pairs(
+    positions: Any, cvs: Any, n_atoms: int, n_cvs: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions (m, n_atoms, 3) [nm] and their CVs (m, n_cvs); ValueError if there are others."""
+    x, values = nanometers(positions), numbers_of(cvs, "cvs")
+    if x.ndim != 3 or values.shape != (len(x), n_cvs):
+        raise ValueError(
+            f"positions have shape {x.shape} and cvs {values.shape}, expected"
+            f" (m, {n_atoms}, 3) and (m, {n_cvs})"
+        )
+    return x, values
 
 
 def portions(n: int) -> Iterator[slice]:

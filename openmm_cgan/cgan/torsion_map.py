@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from openmm_cgan.devices import own_defaults
 from openmm_cgan.features import ConditionEncoding, Featurization, ZMatrixFeatures
 from openmm_cgan.features.scaling import placed_coordinates
 from openmm_cgan.generators import Generator, TurningGenerator
@@ -61,6 +62,7 @@ class TorsionMap:
         self.rows = features.encoded_atoms[turned[np.array(columns) - first]]
         self.folds = np.array([1] * len(cvs) + list(generator.folds), dtype=np.int64)
 
+    @own_defaults()
     def draw(
         self, cvs: NDArray[np.float64], kept: NDArray[np.float64], seed: int
     ) -> NDArray[np.float64]:
@@ -87,6 +89,7 @@ class TorsionMap:
         made = self._generator.draw_torsions(condition, rng, others).cpu().numpy()
         return np.concatenate([cvs[:, self.placed] / self.scales, made], axis=1)
 
+    @own_defaults()
     def log_prob(
         self, torsions: NDArray[np.float64], cvs: NDArray[np.float64]
     ) -> NDArray[np.float64]:

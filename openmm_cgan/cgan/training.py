@@ -17,7 +17,6 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,7 @@ def train(
         training.load(checkpoint)
     started = time.perf_counter() - training.seconds
     bar = tqdm(total=settings.steps, initial=training.step, desc="training", disable=None)
-    with bar, nullcontext(_nothing) if checkpoint is None else between_steps() as raise_what_came:
+    with bar, between_steps(checkpoint is not None) as raise_what_came:
         while training.progress() < 1 and not training.worse:
             training.improve()
             training.seconds = time.perf_counter() - started
@@ -115,10 +114,6 @@ def train(
                 raise
     generator.load_state_dict(training.kept())
     return training.history
-
-
-def _nothing() -> None:
-    """Without a checkpoint signals are Python's."""
 
 
 class _Training:

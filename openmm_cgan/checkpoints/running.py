@@ -16,7 +16,7 @@ from openmm_cgan.atomic_files import keep_older
 from openmm_cgan.checkpoints.portable import load_portable, portable_state
 from openmm_cgan.checkpoints.run_file import SavedRun, read_run, write_run
 from openmm_cgan.checkpoints.saved_states import SavedState
-from openmm_cgan.fingerprints import integrator_fingerprint, system_fingerprint
+from openmm_cgan.fingerprints import has_fingerprint, integrator_fingerprint, system_fingerprint
 from openmm_cgan.states import is_finite
 from openmm_cgan.thermostats import BAROSTATS, draw_velocities
 
@@ -110,9 +110,10 @@ def _made_with(simulation: Simulation) -> dict[str, str]:
     }
 
 
-def _earlier(what: str, simulation: Simulation) -> str:
-    """The fingerprint as files of earlier versions have it."""
-    return system_fingerprint(simulation.system, versioned=True) if what == "System" else ""
+def _made_alike(what: str, before: str, simulation: Simulation) -> bool:
+    """Whether a saved run was made with the same, as far as this version knows it by its name."""
+    now = _made_with(simulation).get(what, before)
+    return before == now or (what == "System" and has_fingerprint(simulation.system, before))
 
 
 def restore_run(
@@ -154,9 +155,8 @@ def restore_run(
     """
     path = Path(path)
     run = read_run(path)
-    now = _made_with(simulation)
     for what, before in run.made_with.items():
-        if what not in unlike and before not in (now.get(what, before), _earlier(what, simulation)):
+        if what not in unlike and not _made_alike(what, before, simulation):
             raise ValueError(
                 f"{path} was saved with another {what}: force field, temperature, time step and "
                 f"the like must be those of the saved run; to go on all the same, unlike=['{what}']"

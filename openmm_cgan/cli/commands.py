@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ from openmm_cgan.cli.explore import explore
 from openmm_cgan.cli.free_energies import free_energy
 from openmm_cgan.cli.init import init
 from openmm_cgan.cli.judge import judge
+from openmm_cgan.cli.kept_inputs import keep_inputs
 from openmm_cgan.cli.options import (
     ATOMS,
     BACKENDS,
     FILE,
     NEW,
-    THERE,
     cv_values,
     device_option,
     molecule_options,
@@ -32,7 +32,7 @@ from openmm_cgan.cli.options import (
 from openmm_cgan.cli.refine import refine
 from openmm_cgan.cli.reports import WORDS, leave_report, leaves_report, recording, report
 from openmm_cgan.cli.stopping import stopping
-from openmm_cgan.cli.tensor_board import tensor_board
+from openmm_cgan.cli.train import train
 from openmm_cgan.cli.windows import windows
 
 # Every room is imported where it is used: --help should not wait for OpenMM and torch.
@@ -47,9 +47,10 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Add a command, which then takes --config."""
+        """Add a command, which then takes --config and writes over nothing that it reads."""
         if cmd.name != "init":
             cmd.params.append(config_option())
+        keep_inputs(cmd)
         super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -166,6 +167,7 @@ def demo(
 @click.option("--mode", default="auto",
               type=click.Choice(["auto", "exact", "annealed", "local", "steered", "seed"]),
               show_default=True, help="With --model.")  # fmt: skip
+@device_option("that --model makes them on; where the run itself is: --platform")
 @click.option("--restart", is_flag=True, help="Continue the run in --out by --steps.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out to where it was to end.")
 @leaves_report
@@ -195,6 +197,8 @@ def run(
     OUT/run.chk: killed at any moment the run goes on from there with the same command and --resume,
     as if it had never stopped.
     """
+    if options["model"] is None and options["device"] != "cpu":
+        raise click.UsageError("--device is that of --model; the run itself is on --platform")
     from openmm_cgan.cli.molecule_files import MoleculeFiles, add_barostat, molecule_of
     from openmm_cgan.cli.run_states import CHECKPOINT, STATE
     from openmm_cgan.cli.simulations import RunSettings, run_biased
@@ -216,102 +220,6 @@ def run(
 
 
 @main.command()
-@click.argument("frames", type=THERE, nargs=-1, required=True)
-@click.option(
-    "--topology", type=FILE, required=True, help="PDB file (or mmCIF, prmtop, psf) of the system."
-)
-@click.option("--out", type=NEW, default="model.npz", show_default=True, help="The model file.")
-@click.option(
-    "--generator",
-    type=click.Choice(["MLPGenerator", "FlowGenerator"]),
-    help="The paper's MLPGenerator (default), or a FlowGenerator, whose density is known (exact "
-    "proposals; default with --local).",
-)
-@click.option("--atoms", help=f"{ATOMS} make; default: the solute of frames with a box, else all.")
-@click.option("--local", is_flag=True, help="--atoms hang on the others: for run --mode local.")
-@click.option("--steps", type=int, help="Training steps; default: the package's.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
-@device_option("that the networks are trained on")
-@click.option("--checkpoint", type=NEW, help="What the training is saved to; default: OUT.chk.")
-@click.option(
-    "--checkpoint-every", default=100, show_default=True, help="Steps between checkpoints."
-)
-@click.option("--resume", is_flag=True, help="Continue the training that was stopped.")
-@click.option("--plot", type=NEW, help="PNG file for the training curves.")
-@click.option("--tensorboard", type=NEW, help="Folder for TensorBoard, written as it goes.")
-def train(
-    frames: tuple[Path, ...],
-    topology: Path,
-    out: Path,
-    generator: str | None,
-    atoms: str | None,
-    local: bool,
-    steps: int | None,
-    seed: int,
-    threads: int,
-    device: str,
-    checkpoint: Path | None,
-    checkpoint_every: int,
-    resume: bool,
-    plot: Path | None,
-    tensorboard: Path | None,
-) -> None:
-    """Train a conditional GAN on FRAMES (folders or files that a run wrote).
-
-    \b
-    Example:
-        openmm-cgan train run/frames --topology run/topology.pdb --out model.npz --plot training.png
-
-    The model holds the CVs with their units, the topology's fingerprint and the range it was
-    trained on, and refuses another molecule. Killed at any moment the training goes on with the
-    same command and --resume, as if it had never stopped; its checkpoint goes when the model is
-    there, unless --checkpoint names it. Of a side chain, a rotor or the end of a chain:
-
-    \b
-        openmm-cgan train run/frames --topology run/topology.pdb --out chi.npz \\
-            --local --atoms "resid 5 and not name N H CA HA C O"
-    """
-    from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
-    from openmm_cgan.features import ZMatrixFeatures
-
-    if local and atoms is None:
-        raise click.UsageError("--local needs --atoms: which hang on the others")
-    require_parent(out, plot, checkpoint)
-    kept = checkpoint or out.with_suffix(".chk")
-    if resume and not kept.exists():
-        raise FileNotFoundError(f"{kept} is not there: no training to go on with")
-    if not resume and checkpoint is None and kept.exists():
-        raise FileExistsError(f"{kept} is of a training that was stopped: --resume, or remove it")
-    generator = generator or ("FlowGenerator" if local else "MLPGenerator")
-    settings = TrainingSettings(generator=generator, seed=seed, report_every=checkpoint_every)
-    if steps is not None:
-        settings = replace(settings, steps=steps)
-    with stopping(kept), tensor_board(tensorboard):
-        part = (
-            {"featurize": ZMatrixFeatures.of_part(atoms)} if local and atoms else {"atoms": atoms}
-        )
-        gan = ConditionalGAN.fit(
-            list(frames),
-            topology,
-            settings,
-            checkpoint=kept,
-            threads=threads,
-            device=device,
-            **part,
-        )
-        written = gan.save(out)
-    if checkpoint is None:
-        kept.unlink()
-    if plot is not None:
-        from openmm_cgan.report import plot_training
-
-        plot_training(gan.history, plot)
-    names = ", ".join(variable.name for variable in gan.variables)
-    click.echo(f"{written}: {gan.n_atoms} atoms given {names}")
-
-
-@main.command()
 @click.argument("model", type=FILE)
 @click.option("--topology", type=FILE, required=True, help="PDB file the model was trained with.")
 @click.option("--plumed", "plumed_input", type=FILE, required=True, help="PLUMED input: its CVs.")
@@ -324,6 +232,7 @@ def train(
 @click.option("--tolerance", type=click.FloatRange(min=0, min_open=True),
               help="Of the CVs [their units]; default: 1/20 of the range trained on.")  # fmt: skip
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True)
+@device_option("that they are made on")
 @click.option("--seed", type=int, default=0, show_default=True)
 def propose(
     model: Path,
@@ -335,6 +244,7 @@ def propose(
     csv: Path | None,
     tolerance: float | None,
     backend: str,
+    device: str,
     seed: int,
 ) -> None:
     """Propose configurations at CV values with MODEL, screen them, write those that passed.
@@ -363,7 +273,7 @@ def propose(
     check_structure_ending(out)
     require_parent(out, csv)
     pdb = read_configuration(topology)
-    gan = ConditionalGAN.load(model, pdb.topology)
+    gan = ConditionalGAN.load(model, pdb.topology, device)
     require_whole(
         model, gan, pdb.topology.getNumAtoms(),
         f"openmm-cgan run --model {model} --mode seed proposes them among the others",
@@ -385,6 +295,7 @@ def propose(
 
 
 main.add_command(init)
+main.add_command(train)
 main.add_command(refine)
 main.add_command(windows)
 main.add_command(driver)

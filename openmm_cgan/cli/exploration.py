@@ -175,6 +175,7 @@ class Workshop:
 
         number, settings = step.known.trainings, place.settings
         first = place.folder / f"model-{number}.npz"
+        checkpoint = place.folder / f"refined-{number}.chk"
         gan = ConditionalGAN.load(first, place.molecule.topology)
         frames = read_frames([run / FRAMES for run in place.data(number)])
         rows = Dataset.prepare(frames, place.molecule.topology, gan.settings).rows
@@ -183,9 +184,10 @@ class Workshop:
         )
         made, _ = refine(
             gan, Potential(place.molecule.system), frames.cvs, refining,
-            frames=rows, device=place.device,
+            frames=rows, device=place.device, checkpoint=checkpoint,
         )  # fmt: skip
         path = made.save(place.folder / f"refined-{number}.npz")
+        checkpoint.unlink()
         before = step.known.generator
         assert before is not None, "it is there to be refined"
         found = self._judged(path, number)
@@ -201,7 +203,14 @@ class Workshop:
     def _judged(self, model: Path, number: int) -> dict[str, Any]:
         place = self.place
         return generator_record(
-            judge_model(model, place.data(number), n=JUDGED, seeds=0, seed=place.settings.seed)
+            judge_model(
+                model,
+                place.data(number),
+                n=JUDGED,
+                seeds=0,
+                seed=place.settings.seed,
+                device=place.device,
+            )
         )
 
     # ---- numbers
@@ -220,6 +229,7 @@ class Workshop:
             n,
             place.settings.seed,
             folder,
+            place.device,
         )
         return {"claim": vars(claim), "cost": n}
 
@@ -248,7 +258,7 @@ class Workshop:
         for name, start in zip(("first", "second"), self._starts_of_chains(), strict=True):
             place.run(
                 f"{kind}-{number}/{name}", plumed, end, start=start,
-                model=place.model(number), mode="exact", frames_every=50,
+                model=place.model(number), mode="exact", frames_every=50, device=place.device,
                 proposals_every=place.settings.proposals_every,
             )  # fmt: skip
             made.append(place.folder / f"{kind}-{number}" / name)
@@ -276,7 +286,7 @@ class Workshop:
         from openmm_cgan.cli.importance import weigher_of
         from openmm_cgan.metrics.judging import missed_share
 
-        move = weigher_of(place.model(number), place.molecule, place.cvs_file())
+        move = weigher_of(place.model(number), place.molecule, place.cvs_file(), place.device)
         sides = place.difference.sides(frames.cvs, frames.variables)
         found, rng = [], np.random.default_rng(place.settings.seed)
         for side in (0, 1):

@@ -36,7 +36,7 @@ NOWHERE = "none:0..1"  # where no difference is wanted
               "diffusion-map the CV of the difference, which is not biased.")  # fmt: skip
 @click.option("--cvs", type=click.Choice(["given", "diffusion-map"]), default="given",
               show_default=True, help="Those of the input, or learned from the torsions that "
-              "turn.")  # fmt: skip
+              "turn heavy atoms: hydroxyls and amines are not seen.")  # fmt: skip
 @click.option("--difference", help="The free energy that is wanted: of the second "
               "interval of a CV less the first's, phi:-pi..0|0..pi, or of one, phi:0..2.3, less "
               "that of the rest.")  # fmt: skip

@@ -12,7 +12,7 @@ from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cli.exploration_folder import ExplorationFolder
 from openmm_cgan.explore.coordinate_bias import LABEL, coordinate_names
 from openmm_cgan.explore.coordinate_rounds import MODEL, RoundSettings, learn_in_rounds
-from openmm_cgan.explore.torsions import turning_torsions
+from openmm_cgan.explore.torsions import turning_hydrogens, turning_torsions
 from openmm_cgan.learned_variable import Inputs, LearnedVariable
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows.platforms import fastest_platform
@@ -51,6 +51,11 @@ def find_coordinates(
     """
     inputs = torsion_inputs(molecule)
     say(f"coordinates are learned of {len(inputs.names)} torsions: a diffusion map in rounds")
+    if unseen := turning_hydrogens(molecule.topology, solute_atoms(molecule.topology).tolist()):
+        say(
+            f"how {', '.join(unseen)} turn they do not see, having heavy atoms at both ends: where "
+            "that is slow, or holds a hydrogen bond that counts, give CVs of it by --plumed"
+        )
     place = folder / COORDINATES
     learned = learn_in_rounds(molecule, inputs, place, settings, resume=True)
     path = (place / MODEL).absolute()

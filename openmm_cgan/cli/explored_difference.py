@@ -32,7 +32,7 @@ from openmm_cgan.learned_variable import LearnedVariable
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.run_folders import INPUT
 
-BIASED, BIAS, HELD = "biased-1", "biased.dat", "held-{}"  # the steps of metadynamics before it
+BIASED, BIAS, HELD_RUN = "biased-1", "biased.dat", "held-{}"  # the steps of metadynamics before it
 PACE = 250  # steps
 FRAMES_EVERY = 100
 FEWEST = 10 * FRAMES_EVERY  # steps, of a run along the coordinates
@@ -94,7 +94,7 @@ class _Search:
         line = metadynamics_along(self.learned, GENTLE_HEIGHT * kT, PACE, factor)
         write_atomically(place.folder / BIAS, self._lines() + line)
         flooded = place.steps_of(BIASED)
-        held = HELD.format(flooded)
+        held = HELD_RUN.format(flooded)
         for name, plumed in ((BIASED, BIAS), (held, f"{held}.dat")):
             if end := place.steps_of(name):
                 place.run(name, place.folder / plumed, end, frames_every=FRAMES_EVERY)
@@ -105,7 +105,7 @@ class _Search:
         flooded = place.steps_of(BIASED)
         if not flooded:
             return Known()
-        held = HELD.format(flooded)
+        held = HELD_RUN.format(flooded)
         if steps := place.steps_of(held):
             return Known(flooded, 0, steps, look(place, held))
         return Known(flooded, _crossings_of(_with_states(place, BIASED), place))
@@ -113,7 +113,9 @@ class _Search:
     def left(self) -> int:
         """Steps that may still be made."""
         place = self.place
-        runs = [folder.name for folder in place.folder.glob(HELD.format("*")) if folder.is_dir()]
+        runs = [
+            folder.name for folder in place.folder.glob(HELD_RUN.format("*")) if folder.is_dir()
+        ]
         spent = self.rounds + sum(place.steps_of(name) for name in (BIASED, *runs))
         return place.settings.budget_steps - spent
 
@@ -123,7 +125,7 @@ class _Search:
         if not leg.held:
             place.run(BIASED, place.folder / BIAS, leg.end, frames_every=FRAMES_EVERY)
             return
-        name = HELD.format(known.flooded)
+        name = HELD_RUN.format(known.flooded)
         path, grid = place.folder / f"{name}.dat", (place.folder / f"{name}.grid").absolute()
         if not known.held:
             write_held(grid, self.learned, read_fields(place.folder / BIASED / HILLS))
@@ -139,7 +141,7 @@ class _Search:
         why = why_unknown(known, place.settings.tolerance)
         if not why:
             assert known.seen is not None, "it is known by what was seen"
-            folder = place.folder / HELD.format(known.flooded)
+            folder = place.folder / HELD_RUN.format(known.flooded)
             say(f"{words}; {known.seen.crossings} crossings, halves agree")
             source = f"{quote(str(folder))} --plumed {quote(str(place.plumed_input))}"
             say(f"the same from its frames: {free_energy_command(source, place.difference)}")

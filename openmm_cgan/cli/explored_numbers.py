@@ -36,9 +36,10 @@ def claim_of_generated(
     n: int,
     seed: int,
     folder: Path,
+    device: str,
 ) -> Claim:
     """Weigh n configurations of a model; the profile is written to a folder."""
-    weigher = weigher_of(model, molecule, plumed)
+    weigher = weigher_of(model, molecule, plumed, device)
     sizes = [n // ROUNDS] * (ROUNDS - 1)
     sizes.append(n - sum(sizes))
     variables = weigher.sampler.variables

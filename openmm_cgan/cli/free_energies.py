@@ -14,6 +14,7 @@ from openmm_cgan.cli.options import (
     NEW,
     THERE,
     cv_names,
+    device_option,
     interval,
     require_parent,
     set_threads,
@@ -43,6 +44,7 @@ PROFILE_BINS, SURFACE_BINS = 72, 36
 @click.option("--constraints", type=CONSTRAINTS, default="HBonds", help="With --model.")
 @click.option("-n", "number", type=click.IntRange(min=1), default=40_000, show_default=True,
               help="With --model: configurations, each one energy.")  # fmt: skip
+@device_option("that --model makes them on")
 @click.option("--cv", required=True, help="Name of the CV of the profile; two, phi,psi: a surface.")
 @click.option("--bins", type=click.IntRange(min=1), help="Default: 72, of a surface 36 x 36.")
 @click.option("--basin", help="Also print the free energy of LOWER,UPPER of the CV over the rest.")

@@ -29,6 +29,7 @@ def reweight_files(
     forcefield: Sequence[str],
     constraints: str,
     number: int,
+    device: str,
 ) -> tuple[WeightedSamples, str]:
     """Weigh windows, a model's configurations, or both, and say in words what they were.
 
@@ -52,7 +53,7 @@ def reweight_files(
             "and the CVs of what it makes"
         )
     molecule = load_molecule(structure, forcefield, constraints)
-    samples = reweight_model(model, molecule, plumed_input, found, number, seed)
+    samples = reweight_model(model, molecule, plumed_input, found, number, seed, device)
     effective = f"{number} generated configurations (worth {samples.effective_samples:.0f} in all)"
     return samples, f"{len(found)} windows and {effective}" if found else effective
 
@@ -64,6 +65,7 @@ def reweight_model(
     windows: Sequence[BiasedFrames],
     n: int,
     seed: int,
+    device: str = "cpu",
 ) -> WeightedSamples:
     """Weigh configurations of a model for the unbiased ensemble, by MBAR with windows if given.
 
@@ -80,6 +82,8 @@ def reweight_model(
     n : int
         Configurations to make.
     seed : int
+    device : str
+        Of torch, for the model.
 
     Raises
     ------
@@ -95,7 +99,7 @@ def reweight_model(
     )
     from openmm_cgan.windows.run_files import FRAMES
 
-    weigher = weigher_of(model, molecule, plumed_input)
+    weigher = weigher_of(model, molecule, plumed_input, device)
     made = generate_frames(weigher, n, seed)
     if not windows:
         return reweight_generated(made, seed=seed)
@@ -108,7 +112,9 @@ def reweight_model(
     return reweight_with_generated(windows, logs, made, seed=seed)
 
 
-def weigher_of(model: Path, molecule: Molecule, plumed_input: Path) -> ExactMove:
+def weigher_of(
+    model: Path, molecule: Molecule, plumed_input: Path, device: str = "cpu"
+) -> ExactMove:
     """What weighs configurations of a model, after a check that the weights are exact."""
     import openmm
     from openmm import app
@@ -125,7 +131,7 @@ def weigher_of(model: Path, molecule: Molecule, plumed_input: Path) -> ExactMove
     )
     from openmm_cgan.reporters.moves import ExactMove, why_not_exact
 
-    gan: Any = ConditionalGAN.load(model, molecule.topology)
+    gan: Any = ConditionalGAN.load(model, molecule.topology, device)
     if gan.temperature is None:
         raise ValueError(f"{model} does not know the temperature of its frames: train again")
     names = tuple(variable.name for variable in gan.variables)

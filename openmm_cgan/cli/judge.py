@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openmm_cgan.cli.options import FILE, NEW, THERE, require_parent, set_threads
+from openmm_cgan.cli.options import FILE, NEW, THERE, device_option, require_parent, set_threads
 
 if TYPE_CHECKING:
     from openmm_cgan.metrics.judging import Judgement, SeedsWorth, WeightsWorth
@@ -21,9 +21,16 @@ if TYPE_CHECKING:
 @click.option("--seeds", type=click.IntRange(min=0), default=20, show_default=True,
               help="Seeds to heal.")  # fmt: skip
 @click.option("--out", type=NEW, help="CSV file: worth by region of the CVs.")
+@device_option("that its configurations and densities are computed on")
 @click.option("--seed", type=int, default=0, show_default=True)
 def judge(
-    model: Path, runs: tuple[Path, ...], number: int, seeds: int, out: Path | None, seed: int
+    model: Path,
+    runs: tuple[Path, ...],
+    number: int,
+    seeds: int,
+    out: Path | None,
+    device: str,
+    seed: int,
 ) -> None:
     """Judge MODEL on the System and the frames of RUNS, and say what to use it for.
 
@@ -42,7 +49,7 @@ def judge(
 
     require_parent(out)
     set_threads(1)
-    found = judge_model(model, list(runs), n=number, seeds=seeds, seed=seed)
+    found = judge_model(model, list(runs), n=number, seeds=seeds, seed=seed, device=device)
     for line in lines_of_judgement(found):
         click.echo(line)
     for sentence in advice(found):

@@ -45,6 +45,7 @@ def judge_model(
     n: int = 4000,
     seeds: int = SEEDS,
     seed: int = 0,
+    device: str = "cpu",
 ) -> Judgement:
     """Judge a model.
 
@@ -58,15 +59,18 @@ def judge_model(
     seeds : int
         Attempts at seeds; 0: none are tried.
     seed : int
+    device : str
+        Of torch, for the model.
 
     Raises
     ------
     ValueError
-        If model and run do not belong together.
+        If model and run do not belong together, or no frames are of the model's temperature.
     """
     molecule, folders = runs_in(folders)
-    gan = ConditionalGAN.load(model, molecule.topology)
-    frames = frames_of_atoms(read_frames([f / FRAMES for f in folders]), gan.atoms)
+    gan = ConditionalGAN.load(model, molecule.topology, device)
+    found = read_frames([f / FRAMES for f in folders], temperature=gan.temperature)
+    frames = frames_of_atoms(found, gan.atoms)
     rotors = find_rotors(molecule.topology, gan.atoms.tolist())
     rng = np.random.default_rng(seed)  # a run of nanoseconds has not turned its methyl groups
     frames = replace(frames, positions=exchange_hydrogens(frames.positions, rotors, rng))
@@ -75,7 +79,7 @@ def judge_model(
     bias = PlumedBias(plumed, molecule.topology, temperature=gan.temperature, cvs=names)
     why, weights = "", None
     try:
-        move = weigher_of(model, molecule, plumed)
+        move = weigher_of(model, molecule, plumed, device)
     except ValueError as error:
         why = str(error).removeprefix(f"{model} gives no free energy: ")
     else:

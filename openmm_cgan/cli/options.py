@@ -120,7 +120,7 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def device_option(what: str) -> Callable[..., Any]:
-    """--device of a command that trains: a device of torch, looked for before anything is done."""
+    """--device of a command with a model: a device of torch, looked for before anything is done."""
 
     def there(_: click.Context, __: click.Parameter, value: str) -> str:
         if value != "cpu":  # torch is loaded for no other

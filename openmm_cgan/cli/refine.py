@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from openmm_cgan.cli.options import FILE, NEW, THERE, device_option, require_parent
+from openmm_cgan.cli.stopping import checkpoint_for, stopping
 
 if TYPE_CHECKING:
     from openmm_cgan.testsystems import Molecule
@@ -24,6 +25,8 @@ SMALL = 500  # particles: up to as many Reference is taken, whose numbers repeat
 @click.option("--threads", default=1, show_default=True, help="Of torch.")
 @device_option("that it is refined on")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--checkpoint", type=NEW, help="What the refining is saved to; default: OUT.chk.")
+@click.option("--resume", is_flag=True, help="Continue the refining that was stopped.")
 @click.option("--out", type=NEW, default="refined.npz", show_default=True)
 def refine(
     model: Path,
@@ -33,6 +36,8 @@ def refine(
     threads: int,
     device: str,
     seed: int,
+    checkpoint: Path | None,
+    resume: bool,
     out: Path,
 ) -> None:
     """Train MODEL, a FlowGenerator, further on the energy of the System of RUN.
@@ -49,6 +54,9 @@ def refine(
     values is refined, and beside which. A part that hangs on the others (`train --local`) is
     refined among them as they stand in the frames, which must hold all atoms (`run --atoms all`
     where there is a box). MODEL stays as it is.
+
+    Killed at any moment the refining goes on with the same command and --resume, as if it had never
+    stopped; its checkpoint goes when the model is there, unless --checkpoint names it.
     """
     from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, rows_for
     from openmm_cgan.cgan import refine as refined_on
@@ -58,7 +66,8 @@ def refine(
     from openmm_cgan.proposals import hangs_on_rest
     from openmm_cgan.run_folders import FRAMES
 
-    require_parent(out)
+    require_parent(out, checkpoint)
+    kept = checkpoint_for(out, checkpoint, resume)
     molecule = read_molecule(run)
     gan = ConditionalGAN.load(model, molecule.topology)
     if not hangs_on_rest(gan):
@@ -66,18 +75,22 @@ def refine(
             model, gan, molecule.system.getNumParticles(),
             "it is refined on its energy, which the others have a part in",
         )  # fmt: skip
-    frames = read_frames(run / FRAMES)
+    frames = read_frames(run / FRAMES, temperature=gan.temperature)
     settings = RefiningSettings(steps=steps, batch=batch, seed=seed)
-    made, history = refined_on(
-        gan,
-        Potential(molecule.system, platform=_platform_for(molecule)),
-        None,
-        settings,
-        frames=rows_for(gan, frames, molecule.topology),
-        threads=threads,
-        device=device,
-    )
-    written = made.save(out)
+    with stopping(kept):
+        made, history = refined_on(
+            gan,
+            Potential(molecule.system, platform=_platform_for(molecule)),
+            None,
+            settings,
+            frames=rows_for(gan, frames, molecule.topology),
+            threads=threads,
+            device=device,
+            checkpoint=kept,
+        )
+        written = made.save(out)
+    if checkpoint is None:
+        kept.unlink()
     first, last = history[0]["loss"], history[-1]["loss"]
     click.echo(f"{written}: mean of u + log q from {first:.2f} to {last:.2f} kT")
 

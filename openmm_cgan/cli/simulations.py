@@ -75,6 +75,8 @@ class RunSettings:
         Steps between two proposals.
     mode : str
         Of the ProposalReporter.
+    device : str
+        Of torch, that the model makes them on.
     retries : int
         How often the run goes back to its last good checkpoint, with new velocities, where a
         position becomes infinite or NaN; then it stops.
@@ -93,6 +95,7 @@ class RunSettings:
     model: Path | None = None
     proposals_every: int = 500
     mode: str = "auto"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         check_selection(self.atoms)
@@ -263,7 +266,7 @@ def _proposals(job: _Job, bias: PlumedBias, append: bool) -> ProposalReporter:
     return ProposalReporter(
         job.folder / PROPOSALS,
         settings.proposals_every,
-        ConditionalGAN.load(settings.model, job.molecule.topology),
+        ConditionalGAN.load(settings.model, job.molecule.topology, settings.device),
         bias,
         mode=settings.mode,
         append=append,

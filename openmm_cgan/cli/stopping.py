@@ -10,6 +10,24 @@ from pathlib import Path
 import click
 
 
+def checkpoint_for(out: Path, named: Path | None, resume: bool) -> Path:
+    """The checkpoint of what is to be written to `out`: as it is named, or beside it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there to go on from.
+    FileExistsError
+        If one that nobody named is there, and is not gone on from.
+    """
+    kept = named or out.with_suffix(".chk")
+    if resume and not kept.exists():
+        raise FileNotFoundError(f"{kept} is not there: nothing to go on with")
+    if not resume and named is None and kept.exists():
+        raise FileExistsError(f"{kept} is of a command that was stopped: --resume, or remove it")
+    return kept
+
+
 @contextlib.contextmanager
 def stopping(*kept: Path, how: str = "the same command with --resume") -> Iterator[None]:
     """SIGTERM and SIGINT end a command with a line on how to go on, and exit code 143 or 130.

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 import openmm
 from numpy.typing import ArrayLike, NDArray
-from openmm import app
+from openmm import app, unit
 from tqdm.auto import tqdm
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
+from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, picoseconds, positive
 from openmm_cgan.states import positions_and_box
 
 logger = logging.getLogger("openmm_cgan")
@@ -60,12 +60,12 @@ class Trajectories:
             if not np.isfinite(run).all():
                 raise ValueError(f"run {number} has CVs that are not finite")
 
-    def after(self, time: float) -> Trajectories:
+    def after(self, time: float | unit.Quantity) -> Trajectories:
         """The runs without their beginning, in which they heal.
 
         Parameters
         ----------
-        time : float
+        time : float or Quantity
             [ps]
 
         Raises
@@ -73,9 +73,10 @@ class Trajectories:
         ValueError
             If no run is longer.
         """
-        if time < 0:
-            raise ValueError(f"time is {time} ps; expected 0 or more")
-        first = round(time / self.interval)
+        healed = picoseconds(time, "time")
+        if not healed >= 0:
+            raise ValueError(f"time is {time}; expected 0 ps or more")
+        first = round(healed / self.interval)
         kept = tuple(run[first:] for run in self.cvs if len(run) > first + 1)
         if not kept:
             raise ValueError(f"no run is longer than {time} ps")

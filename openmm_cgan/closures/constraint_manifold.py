@@ -53,7 +53,8 @@ def curvatures(x: Tensor, moved: Tensor, pairs: Tensor, scale: Tensor, gradients
     apart = x[:, pairs[:, 0]] - x[:, pairs[:, 1]]
     lengths = apart.norm(dim=-1)
     directions = apart / lengths[..., None]
-    across = torch.eye(3).to(x) - directions[..., :, None] * directions[..., None, :]
+    whole = torch.eye(3, dtype=x.dtype, device=x.device)
+    across = whole - directions[..., :, None] * directions[..., None, :]
     ends = _ends(pairs, moved)[..., None] * scale.flatten()[moved].view(-1, 3)
     # E P E^T: all of E E^T but what is along the gradients.
     seen = torch.einsum("kai,nlai->nkli", ends, gradients.unflatten(2, (-1, 3)))

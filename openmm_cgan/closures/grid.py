@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.quantities import numbers_of
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,12 @@ class Grid:
 
 def _range(variable: CollectiveVariable, given: ArrayLike | None) -> tuple[float, float]:
     if variable.domain is not None:
-        if given is not None and not np.allclose(given, variable.domain):
+        if given is not None and not np.allclose(numbers_of(given, "bounds"), variable.domain):
             raise ValueError(f"{variable.name} is periodic: leave its bounds out")
         return variable.domain
     if given is None:
         raise ValueError(f"{variable.name} is not periodic: give its bounds")
-    lower, upper = (float(x) for x in np.asarray(given, dtype=float))
+    lower, upper = (float(x) for x in numbers_of(given, f"bounds of {variable.name}"))
     if not lower < upper:
         raise ValueError(f"the bounds of {variable.name} are {lower}, {upper}; expected a range")
     return lower, upper

@@ -27,6 +27,7 @@ from openmm_cgan.closures.conditional_averages import ConditionalAverage, condit
 from openmm_cgan.closures.lag_plateau import plateau, plateau_in_words, say_whether_flat
 from openmm_cgan.closures.pair_blocks import checked_lags, pair_blocks, pairs_of
 from openmm_cgan.free_energy.samples import WeightedSamples, normalised, spread
+from openmm_cgan.quantities import positive
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ def kramers_moyal(
         If a lag is longer than every run, lags do not increase, or as of `conditional_average`.
     """
     lags = checked_lags(lags, first=1, least=1)
-    if bias_slope is not None and not kT > 0:
-        raise ValueError("a bias needs kT, the thermal energy [kJ/mol]")
+    if bias_slope is not None:
+        kT = positive(kT, "kJ/mol", "kT, which a bias needs,")
     if bandwidth is None:  # one for all lags, which are then compared alike
         first, _ = _at_lag(trajectories, at, lags[0], bias_slope, kT, None, n_bootstrap, seed)
         bandwidth = first.bandwidth

@@ -20,6 +20,7 @@ from openmm_cgan.closures.conditional_averages import ConditionalAverage
 from openmm_cgan.closures.grid import Grid
 from openmm_cgan.free_energy.profiles import FreeEnergy
 from openmm_cgan.free_energy.samples import spread
+from openmm_cgan.quantities import positive
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -55,9 +56,10 @@ def integrate_mean_force(grid: Grid, mean_force: ConditionalAverage, kT: float) 
     Raises
     ------
     ValueError
-        If the mean force is that of other values.
+        If the mean force is that of other values, or kT is no positive energy.
     """
     require_on(grid, mean_force)
+    kT = positive(kT, "kJ/mol", "kT")
     rows = np.concatenate([mean_force.value[None], mean_force.replicates])
     potentials, part = fitted_potentials(grid, rows)
     lower, _ = fitted_potentials(grid, rows[:1], points=4)

@@ -84,7 +84,7 @@ def of_positions(function: Callable[[Tensor], Tensor], positions: ArrayLike) -> 
     x, rows = nanometers(positions), []
     with torch.no_grad():
         for i in range(0, len(x), BATCH):
-            batch = torch.as_tensor(x[i : i + BATCH])
+            batch = torch.from_numpy(x[i : i + BATCH])
             own = function(batch)
             if own.ndim == 0 or len(own) != len(batch):
                 raise ValueError(

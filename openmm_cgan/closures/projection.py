@@ -104,8 +104,8 @@ def local_dynamics(
         finite, a CV stands still (its gradient is zero, or constraints hold it), or two CVs move
         as one.
     """
-    x = torch.as_tensor(nanometers(positions))
-    slopes = torch.as_tensor(np.asarray(gradients, dtype=float))
+    x = torch.from_numpy(nanometers(positions))
+    slopes = torch.from_numpy(np.asarray(gradients, dtype=float))
     if x.ndim < 2 or len(x) == 0 or slopes.shape != x.shape:
         raise ValueError(
             f"positions have shape {tuple(x.shape)}, gradients {tuple(slopes.shape)}; expected one "
@@ -114,8 +114,8 @@ def local_dynamics(
     kT = positive(kT, "kJ/mol", "kT")
     if probes is not None and probes < 2:
         raise ValueError(f"probes is {probes}; expected 2 or more, or None for exact Laplacians")
-    scale = torch.as_tensor(np.sqrt(_mobilities(mobility, tuple(x.shape[1:]))))
-    pairs = torch.as_tensor(np.asarray(constraints, dtype=np.int64).reshape(-1, 2))
+    scale = torch.from_numpy(np.sqrt(_mobilities(mobility, tuple(x.shape[1:]))))
+    pairs = torch.from_numpy(np.asarray(constraints, dtype=np.int64).reshape(-1, 2))
     if len(pairs) and (x.ndim != 3 or not bool(((pairs >= 0) & (pairs < x.shape[1])).all())):
         raise ValueError(
             f"constraints between atoms up to {int(pairs.max())} of positions of shape "
@@ -152,7 +152,7 @@ def local_dynamics_of_sde(
     ValueError
         As of `local_dynamics`.
     """
-    rows = torch.as_tensor(np.asarray(x, dtype=float))
+    rows = torch.from_numpy(np.asarray(x, dtype=float))
     if rows.ndim != 2 or len(rows) == 0:
         raise ValueError(f"configurations have shape {tuple(rows.shape)}; expected (n, d)")
     kT = positive(kT, "kJ/mol", "kT")
@@ -227,7 +227,7 @@ def local_dynamics_of_frames(
     positions : array_like, shape (n, n_atoms, 3)
         Of all atoms of the System [nm].
     potential : Potential
-        Of the System *without* the bias: ``Potential(system, leave_out=bias.force_groups)``.
+        Of the System *without* the bias: ``Potential(system, leave_out=bias.force_groups())``.
     temperature : float
         [K]
     friction : float
@@ -301,10 +301,11 @@ class _Projection:
 
         The others are those that constraints tie to those.
         """
-        touched = torch.zeros(x.shape[1:], dtype=torch.bool)
+        touched = torch.zeros_like(x[0], dtype=torch.bool)
         # A slope may vanish where a curvature does not, as that of a distance sideways does:
         # nudged, it does not vanish.
-        nudges = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+        rng = torch.Generator().manual_seed(0)
+        nudges = torch.randn(x.shape, generator=rng, dtype=x.dtype, device=x.device)
         for near in (x, x + NUDGE * (1.0 + x.abs()) * nudges):
             probe = near.clone().requires_grad_()
             values = self.cvs(probe)
@@ -316,7 +317,7 @@ class _Projection:
                 touched |= (slope_of(value, probe, again=False) != 0).any(0)
         if len(self.pairs) == 0:
             moved = touched.flatten().nonzero()[:, 0]
-            return moved, torch.arange(len(moved)), self.pairs
+            return moved, torch.arange(len(moved), device=x.device), self.pairs
         atoms = touched.any(-1)
         while True:
             tied = atoms[self.pairs].any(1)
@@ -332,7 +333,7 @@ class _Projection:
     ) -> tuple[Tensor, Any]:
         """tr(P D D xi) of CVs with gradients (n, k, d), and its standard error."""
         fixed = None if bonds is None else bonds.detach()
-        found = torch.zeros(bare.shape[:2], dtype=y.dtype)
+        found = y.new_zeros(bare.shape[:2])
         if self.probes is None:
             for i in own.tolist():
                 unit = torch.zeros_like(y)
@@ -343,7 +344,8 @@ class _Projection:
             return found, torch.zeros_like(found)
         rows = []
         for _ in range(self.probes):
-            signs = torch.randint(0, 2, y.shape, generator=self.generator).to(y) * 2.0 - 1.0
+            drawn = torch.randint(0, 2, y.shape, generator=self.generator, device=y.device)
+            signs = drawn.to(y) * 2.0 - 1.0
             along = tangent(signs, fixed)
             products = [(slope * along).sum(1) for slope in bare.unbind(1)]
             rows.append(

@@ -64,7 +64,7 @@ class ReducedDynamics:
                 f"free energy and diffusion have shapes {shapes[0]} and {shapes[1]}; expected "
                 f"{self.grid.shape} and {(*self.grid.shape, k, k)}"
             )
-        positive(self.kT, "kJ/mol", "kT")
+        object.__setattr__(self, "kT", positive(self.kT, "kJ/mol", "kT"))
         known = self._known
         if not known.any():
             raise ValueError("free energy and diffusion are known in no cell: give more frames")
@@ -226,7 +226,7 @@ class ReducedDynamics:
             )
         rng = np.random.default_rng(seed)
         z = self._placed(start)
-        positive(dt, "ps", "dt")
+        dt = positive(dt, "ps", "dt")
         steps = np.sqrt(self.diffusion.diagonal(axis1=-2, axis2=-1) * dt) / self.grid.widths
         if (steps > 1).any():
             logger.warning(

@@ -27,6 +27,7 @@ from openmm_cgan.diffusion_maps.distances import SquareDistances, feature_distan
 from openmm_cgan.diffusion_maps.kernels import Bandwidth, choose_bandwidth, gaussian_kernel
 from openmm_cgan.diffusion_maps.landmarks import BLOCK, farthest_landmarks, weighted_landmarks
 from openmm_cgan.plumed.input.expressions import namespace
+from openmm_cgan.quantities import nanometers
 
 NEAR = 1e-4  # of the kernel, between frames that count as neighbours
 SMALL_GROUP = 0.002  # share of the frames, below which a group is but some outliers
@@ -181,7 +182,7 @@ def diffusion_map(
         If frames or weights are not finite or do not fit, or there are too few frames.
     """
     settings = settings or DiffusionMapSettings()
-    frames = np.asarray(frames, dtype=float)
+    frames = nanometers(frames)
     weights = _checked_weights(frames, weights)
     index, owner = _landmarks(frames, weights, settings, square_distances)
     if len(index) < settings.n_coordinates + 2:

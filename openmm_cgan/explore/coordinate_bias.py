@@ -24,7 +24,7 @@ from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines
 from openmm_cgan.plumed.files.tables import FieldTable
 
-LABEL, HELD = "cv", "held"  # of the coordinates, and of the bias that is held, in inputs
+LABEL, HELD_LABEL = "cv", "held"  # of the coordinates, and of the bias that is held, in inputs
 WIDTH = 1 / 15  # of a hill, in the range of a coordinate
 FINE = 5  # grid points to a width
 MOST_NODES = 100_000  # of a grid in a file, which is text
@@ -75,7 +75,7 @@ def metadynamics_along(
 
 def held_along(learned: LearnedVariable, path: Path) -> str:
     """The line of a bias on all coordinates that does not change, from a file of `write_held`."""
-    return f"{HELD}: EXTERNAL ARG={','.join(coordinate_names(learned))} FILE={path}\n"
+    return f"{HELD_LABEL}: EXTERNAL ARG={','.join(coordinate_names(learned))} FILE={path}\n"
 
 
 def write_held(path: Path, learned: LearnedVariable, hills: FieldTable) -> None:
@@ -105,7 +105,7 @@ def write_held(path: Path, learned: LearnedVariable, hills: FieldTable) -> None:
     flat = hills_bias(hills, points.reshape(-1, len(axes)), UnitSystem())
     bias = flat.reshape(points.shape[:-1])
     slopes = [np.gradient(bias, axis.step, axis=k) for k, axis in enumerate(axes)]
-    write_atomically(path, "".join(grid_lines(HELD, axes, np.stack([bias, *slopes]))))
+    write_atomically(path, "".join(grid_lines(HELD_LABEL, axes, np.stack([bias, *slopes]))))
 
 
 def _reach(learned: LearnedVariable) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

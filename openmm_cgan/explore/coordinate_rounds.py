@@ -110,7 +110,7 @@ class RoundSettings:
         if not self.bias_factor > 1:
             raise ValueError(f"bias_factor is {self.bias_factor}; expected more than 1")
         for name, unit in (("temperature", "K"), ("timestep", "ps"), ("height", "kT")):
-            positive(getattr(self, name), unit, name)
+            object.__setattr__(self, name, positive(getattr(self, name), unit, name))
 
 
 @dataclass(frozen=True)

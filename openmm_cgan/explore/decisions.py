@@ -21,7 +21,7 @@ LOOK, BIAS, EXTEND, OPPOSITE = "look", "bias", "extend", "opposite"
 TRAIN, REFINE, WEIGH, CHAINS = "train", "refine", "weigh", "chains"
 MOVES, WINDOWS, STOP = "moves", "windows", "stop"
 
-CROSSINGS = 4  # between the two states: there and back, twice
+CROSSINGS_COVERED = 4  # between the two states: there and back, twice
 HOPS = 6  # of a torsion that no CV is
 NEW_CELLS = 0.1  # of all cells, in the last third of the run
 LONGEST = 4  # times the first biased run, for the sake of what is not the difference
@@ -135,8 +135,8 @@ def too_little(coverage: Coverage) -> tuple[list[str], list[str]]:
     vital, useful = [], []
     if coverage.missing:
         vital.append(f"the {' and the '.join(coverage.missing)} state has not been visited")
-    elif coverage.crossings < CROSSINGS:
-        times = f"{coverage.crossings} times, {CROSSINGS} are wanted"
+    elif coverage.crossings < CROSSINGS_COVERED:
+        times = f"{coverage.crossings} times, {CROSSINGS_COVERED} are wanted"
         vital.append(f"the run has gone from one state to the other {times}")
     if coverage.new_share > NEW_CELLS:
         share = f"{coverage.new_share:.0%} of the cells over the CVs"

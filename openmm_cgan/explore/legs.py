@@ -14,7 +14,7 @@ import numpy as np
 from openmm_cgan.free_energy.doubts import HALVES_AGREE
 from openmm_cgan.free_energy.samples import Estimate
 
-CROSSINGS = 10  # between the states: fewer, and no error is known
+CROSSINGS_FOR_ERROR = 10  # between the states: fewer, and no error is known
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ class Seen:
     @property
     def leads_nowhere(self) -> bool:
         """Whether the bias hardly led from state to state, or its frames weigh nothing."""
-        return self.crossings < CROSSINGS or bool(self.unknown)
+        return self.crossings < CROSSINGS_FOR_ERROR or bool(self.unknown)
 
     def why_not(self, tolerance: float) -> str:
         """Why it is no number yet; empty where it is."""
         error = self.whole[1]
-        if self.crossings < CROSSINGS:
-            return f"the run went {self.crossings} times between the states, {CROSSINGS} needed"
+        if self.crossings < CROSSINGS_FOR_ERROR:
+            went = f"the run went {self.crossings} times between the states"
+            return f"{went}, {CROSSINGS_FOR_ERROR} needed"
         if self.unknown:
             return self.unknown
         if not error <= tolerance:
@@ -124,9 +125,9 @@ def _wanted(known: Known, tolerance: float) -> tuple[bool, str]:
     if not known.flooded:
         return False, "nothing is known yet of what is between the states"
     if known.seen is None:
-        if known.crossings >= CROSSINGS:
+        if known.crossings >= CROSSINGS_FOR_ERROR:
             return True, f"metadynamics went {known.crossings} times between the states"
-        went = f"{known.crossings} times between the states, {CROSSINGS} needed"
+        went = f"{known.crossings} times between the states, {CROSSINGS_FOR_ERROR} needed"
         return False, f"it went {went}"
     why = known.seen.why_not(tolerance)
     if known.seen.leads_nowhere and known.held >= known.flooded:

@@ -21,7 +21,7 @@ from openmm_cgan.topologies import openmm_topology
 BINS = 36  # of the circle
 DEEP = 3.0  # times as many frames at the top of the lower of two wells as between them
 RARE = 0.01  # of the frames: fewer make no well
-CHALCOGENS = (8, 16, 34)
+CARBON, NITROGEN, CHALCOGENS = 6, 7, (8, 16, 34)
 NEW = np.radians(60.0)  # from what has been visited
 
 
@@ -93,6 +93,48 @@ def turning_torsions(
         residue = every[b].residue
         found.append(TurningTorsion(f"{residue.name}{residue.id}:{names}", (a, b, c, d)))
     return found
+
+
+def turning_hydrogens(topology: Any, atoms: Sequence[int] | None = None) -> list[str]:
+    """Hydroxyls, acids, thiols and amines, whose turning is none of the `turning_torsions`.
+
+    Methyl groups and ammonium are the same again after a third of a turn, and amides, anilines and
+    guanidines are flat.
+
+    Parameters
+    ----------
+    topology, atoms
+        As for `turning_torsions`.
+
+    Returns
+    -------
+    list of str
+        Names of the heavy atoms of each bond, such as ``SER2:CB-OG``.
+    """
+    topology = openmm_topology(topology)
+    every = list(topology.atoms())
+    chosen = list(range(len(every))) if atoms is None else [int(atom) for atom in atoms]
+    graph = BondGraph.from_topology(topology, chosen)
+    found = []
+    for one, two in [*graph.bonds.tolist(), *graph.bonds[:, ::-1].tolist()]:
+        if graph.elements[one] > 1 and _is_turned_by(graph, two, one):
+            atom, end = every[chosen[one]], every[chosen[two]]
+            found.append(f"{atom.residue.name}{atom.residue.id}:{atom.name}-{end.name}")
+    return found
+
+
+def _is_turned_by(graph: BondGraph, end: int, atom: int) -> bool:
+    """Whether hydrogens at an end of a bond are elsewhere when it turns."""
+    hydrogens = [k for k in graph.neighbours[end] if k != atom]
+    others = [k for k in graph.neighbours[atom] if k != end]
+    light = [k for k in (*hydrogens, *others) if graph.elements[k] == 1]
+    is_rotor = len(others) == 3 and all(k in light for k in others)
+    if is_rotor or not others or not hydrogens or any(k not in light for k in hydrogens):
+        return False
+    if graph.elements[end] in CHALCOGENS:
+        return len(hydrogens) == 1
+    flat = graph.elements[atom] == CARBON and len(others) < 3
+    return graph.elements[end] == NITROGEN and len(hydrogens) == 2 and not flat
 
 
 def _ends(graph: BondGraph, atom: int, other: int, hydroxyls: bool) -> list[int]:

@@ -15,6 +15,7 @@ from openmm_cgan.frames.parts import (
     require_molecule,
     topology_hash,
 )
+from openmm_cgan.frames.systems import tell_of_systems
 
 __all__ = [
     "Frames",
@@ -26,5 +27,6 @@ __all__ = [
     "read_frames",
     "read_segments",
     "require_molecule",
+    "tell_of_systems",
     "topology_hash",
 ]

@@ -6,6 +6,7 @@ averages takes them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,13 +25,15 @@ from openmm_cgan.frames.h5md import (
     read_header,
     read_segment_table,
 )
+from openmm_cgan.frames.systems import tell_of_systems
 from openmm_cgan.large_arrays import IN_MEMORY, forget, joined_rows, room
 from openmm_cgan.notebooks import frames_html
-from openmm_cgan.quantities import kelvin
+from openmm_cgan.quantities import energies_of, has_units, kelvin, nanometers, numbers_of
 from openmm_cgan.short_reprs import cv_ranges
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+    from openmm import unit
 
 READ_BYTES = 64 * 1024**2  # positions read at a time
 
@@ -71,6 +74,8 @@ class Frames:
         `system_fingerprint` of the System, its biases apart; empty when unknown, or of several.
     bias_temperature : float or None
         That the bias counts with where its input says no other [K].
+    timestep : float or None
+        That the run began with [ps]; None when unknown, or of several.
     """
 
     positions: NDArray[np.float32]
@@ -88,6 +93,7 @@ class Frames:
     molecule_hash: str = ""
     system_hash: str = ""
     bias_temperature: float | None = None
+    timestep: float | None = None
     _repr_html_ = frames_html
 
     def __post_init__(self) -> None:
@@ -117,13 +123,13 @@ class Frames:
         variables: Sequence[CollectiveVariable | str] | None = None,
         *,
         bias: ArrayLike | None = None,
-        temperature: float | None = None,
+        temperature: float | unit.Quantity | None = None,
     ) -> Frames:
         """Frames of plain arrays, of no topology: particles, states of an equation, any table.
 
         Parameters
         ----------
-        x : array_like, shape (n_frames, n_atoms, 3) or (n_frames, d)
+        x : array_like or Quantity, shape (n_frames, n_atoms, 3) or (n_frames, d)
             Coordinates [nm]. Those of a table are taken as coordinates of particles, three by
             three, the last filled up with 0; ``positions.reshape(n, -1)[:, :d]`` is the table
             again.
@@ -132,44 +138,55 @@ class Frames:
         variables : sequence of CollectiveVariable or str, optional
             What the CVs are, or their names; ``cv1``, ``cv2`` ... if omitted. A name stands for a
             CV that is not periodic.
-        bias : array_like, shape (n_frames,), optional
+        bias : array_like or Quantity, shape (n_frames,), optional
             Bias energy [kJ/mol], 0 if omitted.
-        temperature : float, optional
+        temperature : float or Quantity, optional
             [K]
 
         Raises
         ------
         ValueError
-            If the shapes do not fit.
+            If the shapes do not fit, or units do not.
 
         Examples
         --------
         >>> Frames.of_arrays([[0.1, 0.2], [0.3, 0.4]], [0.1, 0.3], ["x"]).positions.shape
         (2, 1, 3)
         """
-        table, values = np.asarray(x, dtype=np.float32), np.asarray(cvs, dtype=np.float64)
+        plain = nanometers(x) if has_units(x) else x
+        table, values = np.asarray(plain, dtype=np.float32), numbers_of(cvs, "cvs")
         if table.ndim not in (2, 3) or (table.ndim == 3 and table.shape[2] != 3):
             raise ValueError(
                 f"x has shape {table.shape}, expected (n_frames, n_atoms, 3) or (n_frames, d)"
             )
         n = len(table)
-        table = table.reshape(n, -1)
+        table = table.reshape(n, math.prod(table.shape[1:]))
         filled = np.zeros((n, -(-table.shape[1] // 3) * 3), dtype=np.float32)
         filled[:, : table.shape[1]] = table
         values = values[:, None] if values.ndim == 1 else values
         if variables is None:
             variables = [f"cv{k + 1}" for k in range(values.shape[1])]
         known = [CollectiveVariable(v) if isinstance(v, str) else v for v in variables]
-        energy = np.zeros(n) if bias is None else np.asarray(bias, dtype=np.float64)
+        energy = np.zeros(n) if bias is None else energies_of(bias, "bias")
         order = np.arange(n, dtype=np.int64)
         return cls(
-            filled.reshape(n, -1, 3), values, energy, order, order.astype(float),
+            filled.reshape(n, filled.shape[1] // 3, 3), values, energy,
+            order, order.astype(np.float64),
             np.ones(n, np.int64), np.zeros(n, bool), tuple(known),
-            np.arange(filled.shape[1] // 3, dtype=np.int64), None, temperature,
+            np.arange(filled.shape[1] // 3, dtype=np.int64), None, kelvin(temperature),
         )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @property
+    def plumed_time(self) -> NDArray[np.float64]:
+        """Time of each frame in COLVAR and HILLS, shape (n_frames,) [ps]: steps by their length.
+
+        ``time`` is the simulation's, and another where shorter steps, or steps that are not
+        counted, went before. It is taken where the time step is not known.
+        """
+        return self.time if self.timestep is None else self.step * self.timestep
 
     def select(self, rows: Any) -> Frames:
         """Return some of the frames.
@@ -203,6 +220,7 @@ class Frames:
         boxes = [part.box for part in parts if part.box is not None]
         systems = {part.system_hash for part in parts}
         joined["system_hash"] = systems.pop() if len(systems) == 1 else ""
+        joined["timestep"] = first.timestep if len({p.timestep for p in parts}) == 1 else None
         return replace(first, **joined, box=np.concatenate(boxes) if boxes else None)
 
     def _columns(self) -> dict[str, Any]:
@@ -230,7 +248,10 @@ def _require_alike(first: Frames, other: Frames) -> None:
         if one != two:
             apart = "read them apart"
             if what == "temperature":
-                apart += f": read_frames(..., temperature={two if one is None else one:g})"
+                kelvins = two if one is None else one
+                apart += (
+                    f": read_frames(..., temperature={kelvins:g}), train --temperature {kelvins:g}"
+                )
             raise ValueError(f"the frames differ in {what}: {one} and {two}; {apart}")
 
 
@@ -289,6 +310,7 @@ def read_frames(
             raise ValueError(f"{path}: {error}") from None
         parts.append(part)
         top = max(top, int(part.segment.max(initial=0)))
+    tell_of_systems(parts, files)
     return parts[0] if len(parts) == 1 else Frames.concatenate(parts)
 
 
@@ -351,6 +373,7 @@ def _frames_of(
         molecule_hash=str(header.about.get("molecule_hash", "")),
         system_hash=str(header.about.get("system_hash", "")),
         bias_temperature=header.about.get("bias_temperature"),
+        timestep=header.about.get("time_step"),
     )
 
 

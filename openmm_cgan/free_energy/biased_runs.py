@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.frames import Frames
+from openmm_cgan.frames import Frames, tell_of_systems
 from openmm_cgan.free_energy.hills import hill_variables, hills_free_energy, tiwary_log_weights
 from openmm_cgan.free_energy.opes import opes_free_energy, read_opes
 from openmm_cgan.free_energy.reweighting import reweight
@@ -136,7 +136,7 @@ class BiasedRun:
         table = self.table
         if table is None or self.growing[0].action != "METAD" or not self._hills_act:
             return self.frames.bias / (GAS_CONSTANT * temperature)
-        times, bias = self.frames.time, self.frames.bias
+        times, bias = self.frames.plumed_time, self.frames.bias
         counted = self._counted_temperature
         return tiwary_log_weights(times, bias, table, temperature, self.plumed, counted)
 
@@ -220,6 +220,7 @@ def reweight_runs(
     """
     if not 0 <= skip < 1:
         raise ValueError(f"skip is {skip}, expected a share of the run, 0 <= skip < 1")
+    tell_of_systems([run.frames for run in runs], [run.folder for run in runs])
     kept, logs = [], []
     for run in runs:
         frames = run.frames

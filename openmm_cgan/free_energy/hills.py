@@ -138,7 +138,8 @@ def tiwary_log_weights(
     Parameters
     ----------
     times, bias : ndarray, shape (n,)
-        Time of each frame [ps] and the bias that acted on it [kJ/mol], as `Frames` keeps them.
+        Time of each frame as HILLS has it (`Frames.plumed_time`) [ps], and the bias that acted on
+        it [kJ/mol].
     hills : FieldTable
         The run's HILLS, of one or two CVs.
     temperature : float

@@ -25,6 +25,7 @@ from openmm_cgan.free_energy.samples import (
     statistical_inefficiency,
 )
 from openmm_cgan.notebooks import free_energy_html
+from openmm_cgan.quantities import numbers_of
 from openmm_cgan.short_reprs import short_repr
 
 
@@ -39,7 +40,8 @@ class FreeEnergy:
     centres : tuple of ndarray, shape (n_bins,)
         Bin centres along each variable [CV unit].
     free_energy, error : ndarray, shape (n_bins,) or (n_bins, n_bins)
-        -kT ln of the normalised probability [kJ/mol] and its standard error.  The error is that of
+        -kT ln of the probability density [kJ/mol] and its standard error, of bins of equal or
+        unequal width.  The error is that of
         the logarithm of the probability itself, so it does not depend on where the zero lies. It
         is NaN where it is not known (a bin of one sample), and infinite in other parts than that
         of the zero.
@@ -267,8 +269,9 @@ def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | Array
     logs = _log_histogram(samples.log_weights[None], flat, n_bins)[0]
     kT = samples.kT
     part = _parts_of_bins(samples.sample_parts, flat, n_bins)
-    zero = part[int(logs.argmax())]
-    free_energy = np.where(np.isfinite(logs), kT * (logs.max() - logs), np.nan)
+    densities = logs - _log_volumes(edges)
+    zero = part[int(densities.argmax())]
+    free_energy = np.where(np.isfinite(logs), kT * (densities.max() - densities), np.nan)
     error = kT * _spread_of_bins(samples, flat, part == zero)
     error[np.bincount(flat, minlength=n_bins + 1)[:-1] < 2] = np.nan  # one sample tells none
     if np.ptp(samples.sample_parts) > 0:
@@ -291,7 +294,7 @@ def _free_energy(samples: WeightedSamples, columns: list[int], bins: int | Array
 
 def _edges(values: NDArray, variable: CollectiveVariable, bins: int | ArrayLike) -> NDArray:
     if np.ndim(bins) > 0:
-        edges = np.asarray(bins, dtype=float)
+        edges = numbers_of(bins, "bins")
         if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
             raise ValueError("bin edges must increase and be 2 or more")
         if variable.period is not None and np.ptp(edges) > variable.period * (1 + 1e-6):
@@ -306,6 +309,13 @@ def _edges(values: NDArray, variable: CollectiveVariable, bins: int | ArrayLike)
     if not upper > lower:
         raise ValueError(f"{variable.name} has the one value {lower}; give bin edges")
     return np.linspace(lower, upper, int(bins) + 1)
+
+
+def _log_volumes(edges: Sequence[NDArray]) -> NDArray[np.float64]:
+    """Logarithm of each bin's width or area over that of the largest, shape (n_bins,)."""
+    logs = [np.log(np.diff(edge)) for edge in edges]
+    whole = logs[0] if len(logs) == 1 else np.add.outer(*logs).ravel()
+    return np.asarray(whole - whole.max())
 
 
 def _parts_of_bins(parts: NDArray, flat: NDArray, n_bins: int) -> NDArray[np.int64]:

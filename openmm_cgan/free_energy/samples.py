@@ -327,7 +327,7 @@ def check_windows(windows: Sequence[BiasedFrames]) -> None:
     ------
     ValueError
         If there is none, CVs are not of shape (n_frames, n_cvs) with a frame at least and all of
-        them finite, or names of CVs or temperatures differ.
+        them finite, or names, units or periods of CVs or temperatures differ.
     """
     if not windows:
         raise ValueError("no window to reweigh")
@@ -346,8 +346,28 @@ def check_windows(windows: Sequence[BiasedFrames]) -> None:
                 f"window {title!r} has the CVs {names} in {window.cvs.shape[1]} columns, "
                 f"the first one {[v.name for v in first.variables]}"
             )
+        _require_same_cvs(first, window, title)
         if abs(window.temperature - first.temperature) > 1e-6:
             raise ValueError(
                 f"window {title!r} is at {window.temperature} K, the first at "
                 f"{first.temperature} K; join windows of one temperature"
+            )
+
+
+def _require_same_cvs(first: BiasedFrames, window: BiasedFrames, title: str) -> None:
+    """Refuse CVs of one name in other units, or with another period: nm and A, rad and degrees."""
+    for one, two in zip(first.variables, window.variables, strict=True):
+        apart = one.unit != two.unit if one.unit and two.unit else False
+        if one.period is None or two.period is None:
+            apart |= one.period != two.period
+        else:
+            apart |= abs(one.period - two.period) > 1e-4 * one.period
+        if apart:
+            told = [
+                f"{v.unit or 'no unit'}, " + ("not periodic" if v.period is None else
+                f"period {v.period:.6g}") for v in (one, two)
+            ]  # fmt: skip
+            raise ValueError(
+                f"window {title!r} has {one.name} in another way ({told[1]}) than the first one "
+                f"({told[0]}): give all in one unit and domain"
             )

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from openmm_cgan.quantities import nanometers
+
 Domain = tuple[float, float]
 
 
@@ -11,7 +13,7 @@ def pair_distances(positions: ArrayLike) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    positions : array_like, shape (n_frames, n_atoms, 3)
+    positions : array_like or Quantity, shape (n_frames, n_atoms, 3)
         Positions of one whole molecule [nm].
 
     Returns
@@ -19,7 +21,7 @@ def pair_distances(positions: ArrayLike) -> NDArray[np.float64]:
     ndarray, shape (n_frames, n_atoms (n_atoms - 1) / 2)
         Distances [nm].
     """
-    positions = np.asarray(positions, dtype=float)
+    positions = nanometers(positions)
     first, second = np.triu_indices(positions.shape[1], k=1)
     return np.linalg.norm(positions[:, first] - positions[:, second], axis=-1)
 

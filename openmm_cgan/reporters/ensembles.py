@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from openmm_cgan.fingerprints import system_fingerprint
+from openmm_cgan.fingerprints import has_fingerprint
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.proposals import Sampler, TiedSampler
 
@@ -52,7 +52,7 @@ def other_ensemble(sampler: Sampler, simulation: Simulation, temperature: float)
         told.append("a system with other molecules or other names around it")
     if not isinstance(sampler, TiedSampler):
         return ", ".join(told)
-    if sampler.system_hash and sampler.system_hash != system_fingerprint(simulation.system):
+    if sampler.system_hash and not has_fingerprint(simulation.system, sampler.system_hash):
         told.append("another System (force field, constraints, solvent or barostat)")
     trained = sampler.temperature
     if trained is not None and abs(trained - temperature) > ALIKE:

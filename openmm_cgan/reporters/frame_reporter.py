@@ -369,9 +369,9 @@ def _write_atoms(path: Path, simulation: Simulation, atoms: NDArray[np.int64]) -
 
 def _values_can_wait(bias: PlumedBias) -> bool:
     """Whether CVs and bias may be computed later, for many frames at once."""
-    origin = np.zeros((1, len(bias.variables)))
+    nowhere = np.zeros((0, len(bias.variables)))  # any value may lie off a grid, and be told of
     try:
-        return bias.static and bias.bias_of_cvs(origin).shape == (1,)
+        return bias.static and bias.bias_of_cvs(nowhere).shape == (0,)
     except ValueError:  # it depends on more than the CVs that are kept
         return False
 

@@ -19,6 +19,7 @@ import pickle
 import subprocess
 import sys
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +46,42 @@ PATIENCE = 10.0  # s that a worker may take to end when it is told to
 WORKER = "from openmm_cgan.reporters.learner import train_from_stdin; train_from_stdin()"
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told.
+
+    Attributes
+    ----------
+    frames : Path
+        Their folder.
+    step : int
+        Before which frames are learned.
+    topology : openmm.app.Topology
+    settings : TrainingSettings
+    path : Path
+        Of the generator to be made.
+    threads : int
+    atoms : list of int
+        To make.
+    hangs_on_rest : bool
+        Whether they hang on others.
+    device : str
+    temperature : float or None
+        Of the frames [K].
+    """
+
+    frames: Path
+    step: int
+    topology: Any
+    settings: TrainingSettings
+    path: Path
+    threads: int
+    atoms: list[int]
+    hangs_on_rest: bool
+    device: str
+    temperature: float | None
+
+
 class Proposing(Protocol):
     """What proposes from a sampler that may be replaced: a ProposalReporter."""
 
@@ -62,7 +99,8 @@ class Proposing(Protocol):
 class Learner:
     """Trains on the frames written so far and hands new generators to a ProposalReporter.
 
-    They make the atoms that the one before made, whatever else the frames hold; where the
+    They make the atoms that the one before made, whatever else the frames hold, and a part that
+    hangs on others as before; then the frames must hold what it hangs on. Where the
     temperature of the run was changed, they learn the frames of the present one. Append it to
     ``simulation.reporters`` between the FrameReporter and the ProposalReporter. The
     simulation never waits for it: at a report it only looks whether a training has ended, and
@@ -183,14 +221,8 @@ class Learner:
         from openmm_cgan.generators import KINDS
 
         name = self._settings.generator
-        mode, is_part = self._proposals.mode, hangs_on_rest(self._proposals.sampler)
-        if mode == "local" or (mode == "steered" and is_part):
-            raise ValueError(
-                f"the Learner trains whole molecules, and proposals are in mode {mode!r}"
-                f"{' of a part' * is_part}: train a part by ConditionalGAN.fit(..., "
-                "featurize=ZMatrixFeatures.of_part(...)) and give it to ProposalReporter.sampler"
-            )
-        if mode in ("exact", "annealed", "steered") and not KINDS[name].has_density:
+        mode = self._proposals.mode
+        if mode in ("exact", "annealed", "steered", "local") and not KINDS[name].has_density:
             raise ValueError(
                 f"the Learner would train a {name}, whose density is not known, and proposals are "
                 f"in mode {mode!r}: give it "
@@ -253,10 +285,11 @@ class Learner:
         self._path = self.folder / f"generator-{number:04d}.npz"
         if not goes_on:  # of another run in the same folder
             self._path.with_suffix(".chk").unlink(missing_ok=True)
-        atoms = np.asarray(self._proposals.sampler.atoms).tolist()
-        job = (
+        sampler = self._proposals.sampler
+        job = Job(
             self._frames, step, topology, self._settings, self._path.resolve(), self._threads,
-            atoms, self._device, self._temperature,
+            np.asarray(sampler.atoms).tolist(), hangs_on_rest(sampler), self._device,
+            self._temperature,
         )  # fmt: skip
         environment = {
             **os.environ,
@@ -314,21 +347,28 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 def train_from_stdin() -> None:
     """What the worker does: a job from standard input, a generator to a file."""
-    job = pickle.load(sys.stdin.buffer)
-    folder, step, topology, settings, path, threads, atoms, device, temperature = job
+    job: Job = pickle.load(sys.stdin.buffer)
     end_with_parent()
     if sys.platform != "win32":
         os.nice(NICENESS)
-    from openmm_cgan.cgan import ConditionalGenerator
+    train_on(job)
 
-    frames = read_frames(folder, temperature=temperature)
+
+def train_on(job: Job) -> None:
+    """Train a generator, write its file, and print what it was trained on and how it ended."""
+    from openmm_cgan.cgan import ConditionalGenerator
+    from openmm_cgan.features import ZMatrixFeatures
+
+    frames = read_frames(job.frames, temperature=job.temperature)
     # those that were there when it was begun: again the same, where it is begun again
-    frames = frames.select(np.flatnonzero(frames.step < step))
-    checkpoint = path.with_suffix(".chk")
+    frames = frames.select(np.flatnonzero(frames.step < job.step))
+    checkpoint = job.path.with_suffix(".chk")
     made = ConditionalGenerator.fit(
-        frames, topology, settings,
-        checkpoint=checkpoint, threads=threads, atoms=atoms, device=device,
+        frames, job.topology, job.settings,
+        checkpoint=checkpoint, threads=job.threads, device=job.device,
+        featurize=ZMatrixFeatures.of_part(job.atoms) if job.hangs_on_rest else None,
+        atoms=None if job.hangs_on_rest else job.atoms,
     )  # fmt: skip
-    made.save(path)
+    made.save(job.path)
     checkpoint.unlink()
-    print(json.dumps({"frames": str(folder), "history": made.history[-1:]}))
+    print(json.dumps({"frames": str(job.frames), "history": made.history[-1:]}))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.frames import Frames, read_frames
+from openmm_cgan.frames import Frames, read_frames, tell_of_systems
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import cv_differences
 from openmm_cgan.reporters.settling import LOOKS, settled_after
@@ -132,6 +132,7 @@ def _usable(
         windows.append((folder, record, frames))
     if not windows:
         raise ValueError(f"no window with frames among {len(folders)} folders")
+    tell_of_systems([frames for *_, frames in windows], [folder for folder, *_ in windows])
     return windows
 
 

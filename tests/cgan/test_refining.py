@@ -1,8 +1,10 @@
 """Refining on the energy: a flow trained on wrong data becomes the density of the energy."""
 
 import math
+import signal
 from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -365,6 +367,67 @@ def test_the_given_one_is_left_as_it_is_and_the_same_seed_repeats(cold):
     assert all(torch.equal(v, before[k]) for k, v in cold.generator.state_dict().items())
     assert np.array_equal(one.sample([0.3], 5), two.sample([0.3], 5))
     assert not np.array_equal(one.sample([0.3], 5), cold.sample([0.3], 5))
+
+
+def test_a_refining_goes_on_as_if_it_had_never_stopped(cold, tmp_path, monkeypatch):
+    """Killed between two rows of the history, and by a signal in the midst of one."""
+    energy, path = Chain(cold.features.z_matrix), tmp_path / "refining.chk"
+    rows = Dataset.prepare(too_cold(200), chain(), FLOW).rows
+    settings = RefiningSettings(steps=7, batch=16, report_every=2)
+    whole, history = refine(cold, energy, CVS, settings, frames=rows)
+
+    def once_stopped(by):
+        with monkeypatch.context() as patch:
+            patch.setattr(_Refining, "go_on", by)
+            with pytest.raises(KeyboardInterrupt):
+                refine(cold, energy, CVS, settings, frames=rows, checkpoint=path)
+
+    made = _Refining.go_on
+
+    def killed(refining):
+        if refining.step == 3:  # the checkpoint is of step 2
+            raise KeyboardInterrupt
+        made(refining)
+
+    def told_to_stop(refining):
+        made(refining)
+        if refining.step == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    once_stopped(killed)
+    once_stopped(told_to_stop)
+    assert torch.load(path, weights_only=True)["step"] == 5
+    for other, said in (
+        ({"settings": replace(settings, seed=1)}, "other settings"),
+        ({"conditions": CVS[:10]}, "other model or frames"),
+        ({"temperature": 310.0}, "other kT"),
+        ({"energy": Scaled(energy, 2.0)}, "another energy"),
+    ):
+        given = {"energy": energy, "conditions": CVS, "settings": settings, **other}
+        with pytest.raises(ValueError, match=said):
+            refine(cold, **given, frames=rows, checkpoint=path)
+    again, rest = refine(cold, energy, CVS, settings, frames=rows, checkpoint=path)
+    done, last = refine(cold, energy, CVS, settings, frames=rows, checkpoint=path)
+    for one, other in zip(history, rest, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert last == rest
+    for name, tensor in whole.generator.state_dict().items():
+        assert torch.equal(again.generator.state_dict()[name], tensor)
+        assert torch.equal(done.generator.state_dict()[name], tensor)
+
+
+class Scaled(NamedTuple):
+    """Another energy."""
+
+    energy: Chain
+    by: float
+
+    def energies_and_gradients(self, positions):
+        energies, gradients = self.energy.energies_and_gradients(positions)
+        return self.by * energies, self.by * gradients
+
+    def half_log_det(self, positions):
+        return self.energy.half_log_det(positions)
 
 
 def test_energies_that_cannot_be_had_are_left_out(cold):

@@ -7,9 +7,10 @@ import pytest
 from click.testing import CliRunner
 from openmm import app
 
+from openmm_cgan.cli import explored_coordinates
 from openmm_cgan.cli.commands import main
 from openmm_cgan.cli.exploration_folder import ExplorationFolder
-from openmm_cgan.cli.explored_coordinates import rounds_of, torsion_inputs
+from openmm_cgan.cli.explored_coordinates import find_coordinates, rounds_of, torsion_inputs
 from openmm_cgan.explore.coordinate_rounds import RoundSettings
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
@@ -34,6 +35,19 @@ def test_what_does_not_turn_is_refused() -> None:
     topology.addAtom("AR", app.element.argon, residue)
     with pytest.raises(ValueError, match="no bond of the molecule turns"):
         torsion_inputs(Molecule(topology, alanine_dipeptide().system, np.zeros((1, 3))))
+
+
+def test_what_is_not_seen_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(*_: object, **__: object) -> None:
+        raise InterruptedError
+
+    said: list[str] = []
+    monkeypatch.setattr(explored_coordinates, "learn_in_rounds", begin)
+    for found in ([], ["SER2:CB-OG"]):
+        monkeypatch.setattr(explored_coordinates, "turning_hydrogens", lambda *_, f=found: f)
+        with pytest.raises(InterruptedError):
+            find_coordinates(alanine_dipeptide(), tmp_path, RoundSettings(), said.append)
+    assert ["how SER2:CB-OG turn they do not see" in line for line in said] == [False] * 2 + [True]
 
 
 def test_rounds_are_not_more_than_the_budget_pays(tmp_path: Path) -> None:

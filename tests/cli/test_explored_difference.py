@@ -114,7 +114,7 @@ def test_the_number_is_of_frames_under_a_bias_that_does_not_change(
     """Metadynamics only makes the bias; the command that is told gives the same from the frames."""
     shutil.copytree(two_rounds[0].parent, tmp_path / "again")
     out = tmp_path / "again" / "explored"
-    monkeypatch.setattr(legs, "CROSSINGS", 0)
+    monkeypatch.setattr(legs, "CROSSINGS_FOR_ERROR", 0)
     monkeypatch.setattr(legs.Seen, "why_not", lambda *_: "")
     monkeypatch.setattr(reweighting, "why_unknown", lambda *_: "")
     told: list[str] = []

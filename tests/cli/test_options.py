@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from openmm_cgan.cli import main
 from openmm_cgan.cli.demo import STAGES, _Stages
 from openmm_cgan.cli.driver import _molfiles
 from openmm_cgan.cli.molecule_files import CONSTRAINTS
@@ -101,3 +103,34 @@ def test_stages_are_numbered_and_timed() -> None:
     assert said == [f"{i}/5 {name}" for i, name in enumerate(STAGES, start=1)]
     assert list(record["seconds_of_stages"]) == list(STAGES)
     assert sum(record["seconds_of_stages"].values()) == pytest.approx(record["seconds"])
+
+
+def refused(*words: object) -> str:
+    """What a command says at once, which reads and writes nothing then."""
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 2
+    return " ".join(result.output.split())
+
+
+def test_no_command_writes_over_what_it_reads(tmp_path: Path) -> None:
+    run, frames = tmp_path / "run", tmp_path / "run" / "frames" / "segment-00001.h5md"
+    frames.parent.mkdir(parents=True)
+    link = tmp_path / "link.pdb"
+    structure, hills = tmp_path / "mol.pdb", run / "HILLS"
+    for path in (frames, structure, hills, run / "topology.pdb", run / "profile.csv"):
+        path.write_text("kept")
+    link.symlink_to(structure)
+    lost = "is what this command reads: it would be lost"
+    for out in (frames, hills, run / "topology.pdb"):
+        assert lost in refused("free-energy", run, "--cv", "phi", "--out", out)
+    words = ("propose", hills, "--topology", structure, "--plumed", hills, "--at", "phi=1")
+    for named in (("--out", structure), ("--out", link), ("--csv", hills)):
+        assert lost in refused(*words, *named)
+    both = ("--out", tmp_path / "x.pdb", "--csv", tmp_path / "x.pdb")
+    assert "both name" in refused(*words, *both)
+    assert all(p.read_text() == "kept" for p in (frames, structure, hills, run / "topology.pdb"))
+    # what was made from a run is made again
+    result = CliRunner().invoke(
+        main, ["free-energy", str(run), "--cv", "phi", "--out", str(run / "profile.csv")]
+    )
+    assert lost not in result.output

@@ -145,7 +145,7 @@ def test_refusals():
         kramers_moyal(runs, [0.0], [6])
     with pytest.raises(ValueError, match="increase"):
         kramers_moyal(runs, [0.0], [2, 2])
-    with pytest.raises(ValueError, match="needs kT"):
+    with pytest.raises(ValueError, match="kT, which a bias needs, is nan"):
         kramers_moyal(runs, [0.0], [1], bias_slope=lambda z: z)
     with pytest.raises(ValueError, match="no run is longer"):
         runs.after(1.0)

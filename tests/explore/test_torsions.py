@@ -5,7 +5,13 @@ import pytest
 from openmm import app
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.explore.torsions import hops, never_seen, turning_torsions, wells
+from openmm_cgan.explore.torsions import (
+    hops,
+    never_seen,
+    turning_hydrogens,
+    turning_torsions,
+    wells,
+)
 from openmm_cgan.testsystems import PHI_ATOMS, alanine_dipeptide, alanine_pentapeptide, torsion
 
 
@@ -84,3 +90,42 @@ def test_what_was_never_seen_is_60_degrees_away_from_all() -> None:
     visited = np.array([3.0, -3.0, 1.0])
     asked = np.array([np.pi, 2.0, -1.0, -2.2, 0.0])
     assert never_seen(asked, visited).tolist() == [False, False, True, False, False]
+
+
+def molecule_of(words: str) -> app.Topology:
+    """Of heavy atoms in a row with their hydrogens, such as C3 C2 O1; =O0 hangs on the C before."""
+    topology = app.Topology()
+    residue = topology.addResidue("X", topology.addChain())
+    row: list[app.topology.Atom] = []
+    for word in words.split():
+        element = app.element.get_by_symbol(word[-2])
+        atom = topology.addAtom(f"{word[-2]}{len(row) + 1}", element, residue)
+        if row:
+            topology.addBond(row[-1], atom)
+        if word[0] != "=":
+            row.append(atom)
+        for k in range(int(word[-1])):
+            hydrogen = topology.addAtom(f"H{atom.name}{k}", app.element.hydrogen, residue)
+            topology.addBond(atom, hydrogen)
+    return topology
+
+
+HYDROGENS = {
+    "C3 C2 O1": ["X1:C2-O3"],
+    "C3 O1": [],  # three times the same
+    "C3 C0 =O0 O1": ["X1:C2-O3"],
+    "C3 C2 S1": ["X1:C2-S3"],
+    "C3 C2 N2": ["X1:C2-N3"],
+    "C3 C2 N3": [],
+    "C3 C0 =O0 N2": [],
+    "O1 O1": ["X1:O1-O2", "X1:O2-O1"],
+    "C3 C3": [],
+    "O2": [],
+}
+
+
+@pytest.mark.parametrize("molecule", HYDROGENS)
+def test_hydrogens_that_turn_are_named_where_it_makes_a_difference(molecule: str) -> None:
+    topology = molecule_of(molecule)
+    assert turning_hydrogens(topology) == HYDROGENS[molecule]
+    assert turning_torsions(topology, []) == []

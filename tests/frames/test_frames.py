@@ -8,13 +8,14 @@ import warnings
 import h5py
 import numpy as np
 import pytest
-from openmm import app
+from openmm import app, unit
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames, read_frames, segments, topology_hash
 from openmm_cgan.frames.h5md import OURS, POSITION, SegmentHeader
 from openmm_cgan.frames.segments import Row, SegmentWriter
 from openmm_cgan.frames.set_aside import PATTERN
+from openmm_cgan.metrics import pair_distances
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases.other_processes import PATIENCE
 
@@ -193,6 +194,30 @@ def test_runs_of_different_systems_are_not_read_together(tmp_path):
         read_frames([one, two])
 
 
+def test_frames_of_several_systems_are_read_together_with_a_word(tmp_path, caplog):
+    headers = [
+        SegmentHeader((PHI,), (0, 1), temperature=300.0, about={"system_hash": own})
+        for own in ("ff96", "", "ff96", "ff14SB")
+    ]
+    folders = [write_folder(tmp_path / f"{k}", [1], header) for k, header in enumerate(headers)]
+    assert read_frames(folders[:3]).system_hash == ""
+    assert not caplog.records
+    read_frames(folders)
+    assert "2 Systems are taken together" in caplog.text
+    assert str(folders[3] / "segment-00001.h5md") in caplog.text
+
+
+def test_plumed_counts_steps_and_not_the_clock(tmp_path):
+    folders = []
+    for k, own in enumerate((0.002, 0.002, 0.004)):
+        header = SegmentHeader((PHI,), (0, 1), temperature=300.0, about={"time_step": own})
+        folders.append(write_folder(tmp_path / f"{k}", [10, 20], header))
+    assert read_frames(folders[:2]).plumed_time.tolist() == [0.02, 0.04] * 2
+    several = read_frames(folders)
+    assert several.timestep is None
+    assert several.plumed_time.tolist() == several.time.tolist() == [1.0, 2.0] * 3
+
+
 def test_missing_paths_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         read_frames(tmp_path / "nowhere")
@@ -327,3 +352,22 @@ for step in range(1, 10**9):
         child.wait(PATIENCE)
     # and after the kill nothing of it is lost
     assert len(read_frames(tmp_path)) >= seen
+
+
+def test_plain_arrays_with_units():
+    x = np.arange(12.0).reshape(2, 2, 3)
+    made = Frames.of_arrays(
+        x * unit.angstrom,
+        [1.0, 2.0],
+        bias=[1.0, 2.0] * unit.kilocalorie_per_mole,
+        temperature=300 * unit.kelvin,
+    )
+    np.testing.assert_allclose(made.positions, x / 10, rtol=1e-6)
+    np.testing.assert_allclose(made.bias, [4.184, 8.368])
+    assert made.temperature == 300.0
+    with pytest.raises(ValueError, match="CV units"):
+        Frames.of_arrays(x, [1.0, 2.0] * unit.angstrom)
+    with pytest.raises(ValueError, match=r"bias: expected energies \[kJ/mol\]"):
+        Frames.of_arrays(x, [1.0, 2.0], bias=[1.0, 2.0] * unit.kelvin)
+    np.testing.assert_allclose(pair_distances(x * unit.angstrom), pair_distances(x) / 10)
+    assert len(Frames.of_arrays(np.zeros((0, 4)), np.zeros(0))) == 0

@@ -4,14 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import openmm
 import pytest
+from openmm import app
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.frames import Frames
+from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy import basin_difference, free_energy_profile
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
 from openmm_cgan.free_energy.opes import read_opes
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.reporters import FrameReporter
+from openmm_cgan.testsystems import alanine_dipeptide
 
 TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE
@@ -87,6 +92,62 @@ def test_metadynamics_gives_the_exact_difference(tmp_path: Path, seed: int) -> N
     found = basin_difference(samples, inside)
     assert abs(found.value - exact_difference()) < 3.5 * found.error
     assert found.error < 0.3
+
+
+def test_runs_of_other_molecules_are_not_joined_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = []
+    for name in ("alanine", "valine"):
+        (tmp_path / name).mkdir()
+        run = metadynamics(tmp_path / name, n_hills=40)
+        object.__setattr__(run.frames, "topology_hash", name)
+        runs.append(run)
+        reweight_runs([run, run])
+        assert "taken together" not in caplog.text
+    reweight_runs(runs)
+    assert f"2 topologies are taken together (of {runs[0].folder}, {runs[1].folder})" in caplog.text
+
+
+def after_equilibration(folder: Path, counted: bool, clock_as_steps: bool) -> np.ndarray:
+    """Weights of frames of METAD that goes on from 200 shorter steps, which are counted or not."""
+    folder.mkdir()
+    molecule, plumed = alanine_dipeptide("C7eq"), folder / "plumed.dat"
+    plumed.write_text(
+        "phi: TORSION ATOMS=5,7,9,15\n"
+        "METAD ARG=phi SIGMA=0.35 HEIGHT=3 PACE=10 BIASFACTOR=6 TEMP=300\n"
+    )
+    bias = PlumedBias(plumed, molecule.topology, directory=folder)
+    bias.add_to(molecule.system)
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 5.0, 0.0005)
+    integrator.setRandomNumberSeed(1)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
+    simulation.context.setPositions(molecule.positions)
+    simulation.step(200)
+    integrator.setStepSize(0.001)
+    if not counted:
+        simulation.currentStep = 0
+    if clock_as_steps:
+        simulation.context.setTime(0.001 * simulation.currentStep)
+    bias.attach(simulation)
+    reporter = FrameReporter(folder / "frames", 10, bias)
+    simulation.reporters.append(reporter)
+    simulation.step(100)
+    bias.close()
+    reporter.close()
+    return BiasedRun.of(read_frames(folder / "frames"), plumed, folder).log_weights()
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_what_went_before_does_not_shift_the_hills(tmp_path: Path, counted: bool) -> None:
+    """HILLS counts steps, a Simulation has a clock: which of them went wrong must not matter."""
+    found = [
+        after_equilibration(tmp_path / str(as_steps), counted, as_steps)
+        for as_steps in (False, True)
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-10)
+    assert np.ptp(found[0]) > 0.1
 
 
 def test_the_sum_of_hills_stands_beside_it(tmp_path: Path) -> None:

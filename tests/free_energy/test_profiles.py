@@ -118,6 +118,18 @@ def test_bins_of_a_variable_without_period_cover_the_frames() -> None:
     assert given.free_energy.max() < 4.0 * given.error.max()
 
 
+def test_bins_of_unequal_width_tell_the_density() -> None:
+    rng = np.random.default_rng(4)
+    flat = BiasedFrames(rng.random((5000, 2)), unbiased, TEMPERATURE, (X, CollectiveVariable("y")))
+    samples = reweight([flat], n_bootstrap=20)
+    for found in (
+        free_energy_profile(samples, 0, bins=[0.0, 0.1, 0.5, 1.0]),
+        free_energy_surface(samples, (0, 1), bins=[0.0, 0.2, 1.0]),
+    ):
+        deviation = found.free_energy - np.average(found.free_energy, weights=found.error**-2.0)
+        assert (np.abs(deviation) < 4.0 * found.error).all()
+
+
 def test_a_value_on_the_border_of_the_period_falls_in_a_bin() -> None:
     cvs = np.array([[np.pi], [-np.pi], [3 * np.pi], [0.1]])
     samples = reweight([BiasedFrames(cvs, unbiased, TEMPERATURE, (PHI,))], n_bootstrap=0)

@@ -289,13 +289,16 @@ def test_one_window_is_reweighted_by_its_own_bias() -> None:
     [
         ({"temperature": 310.0}, "join windows of one temperature"),
         ({"variables": (CollectiveVariable("y"),)}, "the first one \\['x'\\]"),
+        ({"variables": (CollectiveVariable("x", "A"),)}, r"\(A, not periodic\) than .* \(nm, not"),
+        ({"variables": (CollectiveVariable("x", "nm", (0.0, 2.0)),)}, r"\(nm, period 2\) than"),
         ({"cvs": np.zeros((0, 1))}, "at least one frame"),
         ({"cvs": np.full((5, 1), np.nan)}, "not finite"),
         ({"bias": lambda cvs: np.full(len(cvs), np.inf)}, "finite energies"),
     ],
 )
 def test_windows_that_can_not_be_joined_are_refused(change: dict, message: str) -> None:
-    good = BiasedFrames(np.zeros((5, 1)), unbiased, 300.0, (X,), "good")
+    nm = CollectiveVariable("x", "nm")
+    good = BiasedFrames(np.zeros((5, 1)), unbiased, 300.0, (nm,), "good")
     bad = BiasedFrames(**{**good.__dict__, "name": "bad", **change})
     with pytest.raises(ValueError, match=message) as error:
         reweight_windows([good, bad])

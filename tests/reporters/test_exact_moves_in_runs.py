@@ -522,6 +522,22 @@ def test_a_force_that_is_changed_behind_an_exact_move_stops_it(tmp_path: Path) -
         run.simulation.step(100)
 
 
+def test_a_temperature_that_changes_often_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Simulated tempering, as OpenMM does it: by the integrator's temperature, between steps."""
+    run = make_run(tmp_path)
+    reporter = propose(run, tmp_path / "p.csv")
+    for temperature in (T, 1.1 * T, T, 1.2 * T, T):
+        run.simulation.integrator.setTemperature(temperature)
+        run.simulation.step(20)
+        move = reporter._move
+        assert move is not None
+        assert move.kT == pytest.approx(KT * temperature / T)
+    [told] = [r.message for r in caplog.records if "proposals go on at" in r.message]
+    assert "330.0 K" in told
+
+
 def test_a_changed_temperature_is_that_of_the_weights_and_velocities(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     reporter = propose(run, tmp_path / "p.csv")

@@ -287,6 +287,21 @@ def test_values_that_wait_and_are_not_finite_stop_the_run(tmp_path):
     reporter.close()
 
 
+def test_a_grid_that_does_not_hold_zero_is_no_matter(tmp_path, caplog):
+    """The warning was false, and the one to come when the run leaves the grid was spent."""
+    rows = "".join(f"{0.2 + 0.1 * k:.1f} {k}.0 10.0\n" for k in range(11))
+    (tmp_path / "e.dat").write_text(
+        "#! FIELDS d e.bias der_d\n#! SET min_d 0.2\n#! SET max_d 1.2\n#! SET nbins_d 10\n"
+        "#! SET periodic_d false\n" + rows
+    )
+    text = "d: DISTANCE ATOMS=2,19\ne: EXTERNAL ARG=d FILE=e.dat\n"
+    bias = PlumedBias(text, alanine_dipeptide().topology, directory=tmp_path)
+    FrameReporter(tmp_path / "frames", 10, bias)
+    assert not caplog.records
+    bias.bias_of_cvs([[0.0]])
+    assert "outside the grid" in caplog.text
+
+
 def test_values_do_not_wait_where_the_bias_needs_more_than_the_variables(tmp_path):
     bias = Static(INPUT, alanine_dipeptide().topology, temperature=300.0, cvs=("phi",))
     simulation = make_alanine(bias)

@@ -165,7 +165,7 @@ def test_the_frames_of_the_present_temperature_are_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a saved run goes on: the training under way has those that it began with."""
-    showing = "import pickle, sys; print(pickle.load(sys.stdin.buffer)[-1]); sys.exit(1)"
+    showing = "import pickle, sys; print(pickle.load(sys.stdin.buffer).temperature); sys.exit(1)"
     monkeypatch.setattr("openmm_cgan.reporters.learner.WORKER", showing)
     made = learning(tmp_path, first=50)
     made.run.simulation.step(40)

@@ -22,7 +22,7 @@ from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, hangs_on_rest
 from openmm_cgan.proposals import propose as propose_configurations
-from openmm_cgan.reporters import FrameReporter, Learner, ProposalReporter
+from openmm_cgan.reporters import FrameReporter, Learner, ProposalReporter, learner
 from openmm_cgan.reporters.moves import quick_energies
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
@@ -393,11 +393,31 @@ def test_another_sampler_of_the_same_part_takes_its_place_and_others_do_not(
         reporter.sampler = elsewhere
 
 
-def test_a_learner_trains_no_parts(tmp_path: Path) -> None:
-    _, reporter = local_run(tmp_path)
-    settings = TrainingSettings(generator="FlowGenerator")
-    with pytest.raises(ValueError, match="the Learner trains whole molecules"):
-        Learner(tmp_path / "l.csv", 100, reporter, tmp_path / "frames", settings, 10)
+def test_a_learner_trains_a_part_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its worker is told that the atoms hang on others; the new part takes over in the run."""
+    run, reporter = local_run(tmp_path)
+    frames = FrameReporter(tmp_path / "frames", 5, run.bias)
+    with pytest.raises(ValueError, match="whose density is not known"):
+        Learner(tmp_path / "made", 10, reporter, tmp_path / "frames", TrainingSettings(), 200)
+    settings = TrainingSettings(generator="FlowGenerator", steps=2, batch=16, width=8)
+    made = Learner(tmp_path / "made", 10, reporter, tmp_path / "frames", settings, 200)
+    run.simulation.reporters[-1:] = [frames, made, reporter]
+    jobs: list[learner.Job] = []
+    monkeypatch.setattr(learner, "WORKER", "")  # which ends at once, and the work is done here
+    monkeypatch.setattr(learner.pickle, "dumps", lambda job: jobs.append(job) or b"")
+    run.simulation.step(200)
+    learner.train_on(*jobs)
+    assert "history" in capsys.readouterr().out
+    assert made._worker is not None
+    made._worker.wait()
+    run.simulation.step(20)
+    assert (made.replaced, made.failed) == (1, 0)
+    new: Any = reporter._move.sampler
+    assert isinstance(new, ConditionalGenerator)
+    assert (new.atoms.tolist(), sorted(new.rest.tolist())) == ([3], [0, 1, 2])
+    assert reporter.sampler is new
 
 
 def test_a_part_with_a_density_is_seeded_as_well_where_the_cvs_stand(

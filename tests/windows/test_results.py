@@ -20,14 +20,19 @@ SETTLE_STEPS = 20
 
 
 def a_window(
-    folder: Path, cvs: np.ndarray = CVS, name: str = "d", status: str = "finished"
+    folder: Path,
+    cvs: np.ndarray = CVS,
+    name: str = "d",
+    status: str = "finished",
+    system: str = "",
 ) -> Path:
     """A window's folder as its worker leaves it: a frame every 10 steps, the first one settling."""
     folder.mkdir()
     record = {"status": status, "error": "it blew up", "temperature": 310.0}
     (folder / "window.json").write_text(json.dumps(record))
     (folder / "plumed.dat").write_text(INPUT)
-    header = SegmentHeader((CollectiveVariable(name, "nm"),), (0, 1), temperature=310.0)
+    variables, about = (CollectiveVariable(name, "nm"),), {"system_hash": system}
+    header = SegmentHeader(variables, (0, 1), temperature=310.0, about=about)
     writer = SegmentWriter(folder / "frames", header)
     writer.start_segment(0, {"kind": "given"}, SETTLE_STEPS)
     for i, cv in enumerate(cvs):
@@ -44,6 +49,16 @@ def test_a_window_is_its_settled_frames_under_its_own_restraint(tmp_path: Path) 
     assert window.temperature == 310.0
     assert window.name == str(tmp_path / "window-000")
     assert [v.name for v in window.variables] == ["d"]
+
+
+def test_windows_of_two_systems_are_not_joined_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two, other = (a_window(tmp_path / f"{k}", system=own) for k, own in enumerate("AAB"))
+    read_windows([one, two])
+    assert not caplog.records
+    read_windows([one, two, other])
+    assert f"2 Systems are taken together (of {one}, {other})" in caplog.text
 
 
 def test_failed_and_empty_windows_are_left_out_with_a_warning(

@@ -67,7 +67,9 @@ class PytorchModel(Function):
         if any(namespace(argument) is not np for argument in arguments):
             import torch
 
-            tensors = torch.broadcast_tensors(*map(torch.as_tensor, arguments))
+            tensors = torch.broadcast_tensors(
+                *(torch.as_tensor(x, device="cpu") for x in arguments)
+            )
             columns = torch.stack(tensors, -1)
             found = self.model.values(columns.reshape(-1, len(arguments)))
             return found.reshape(*columns.shape[:-1], -1).unbind(-1)

@@ -58,8 +58,8 @@ class Attachment:
         """Put its forces into a System; see `Presence`."""
         group = free_force_group(system, force_group)
         forces = engine.forces(system)
-        changes = to_a_copy or not engine.static
-        self._presence = Presence(forces, system, group, to_a_copy, changes)
+        does_more = not engine.static or bool(engine.strides)
+        self._presence = Presence(forces, system, group, to_a_copy, does_more)
         return forces
 
     def require_attachable(self, simulation: Simulation) -> None:
@@ -91,14 +91,17 @@ class Attachment:
                 "the bias is attached to another Simulation: what it lays or moves there does not "
                 "act in this one. Each takes its own System and PlumedBias"
             )
-        self._require_in(simulation)
+        presence = self._require_in(simulation)
         if changes:
+            presence.say_no_more()
             raise RuntimeError(
-                "the bias is in the System and not attached: nothing is laid or moved. Call "
-                "bias.attach(simulation) before the first step"
+                "the bias is in the System and not attached: what it does between steps (hills, "
+                "moving centres, files) is not done. Call bias.attach(simulation) before the first "
+                "step"
             )
+        presence.say_not_attached()
 
-    def _require_in(self, simulation: Simulation) -> None:
+    def _require_in(self, simulation: Simulation) -> Presence:
         if self._presence is None:
             require_no_foreign(simulation.system)
             raise RuntimeError(
@@ -108,6 +111,7 @@ class Attachment:
         self._presence.require_in(simulation)
         self._presence.require_own_groups()
         require_felt(simulation.integrator, self.groups)
+        return self._presence
 
     def seen(self, step: int, positions: NDArray[np.float64]) -> tuple[NDArray, float] | None:
         """Values and bias that the last update knew, if it was of these positions at this step."""
@@ -143,4 +147,5 @@ class Attachment:
         run_watch = RunWatch(simulation, self._reporter, self.groups, temperature)
         around_steps(simulation, before=run_watch.look, after=engine.flush)
         if self._presence is not None:
+            self._presence.say_no_more()
             around_steps(simulation, before=self._presence.require_kept)

@@ -66,8 +66,8 @@ class Presence:
         Their force group.
     to_a_copy : bool
         Whether the System is a copy that we have made: what else is in it is known.
-    changes : bool
-        Whether the bias must be attached to a Simulation, or does not change as it should.
+    does_more : bool
+        Whether the input does anything between steps, for which it must be attached.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Presence:
         system: openmm.System,
         group: int,
         to_a_copy: bool = False,
-        changes: bool = False,
+        does_more: bool = False,
     ) -> None:
         if not to_a_copy:
             _warn_of_foreign_forces(system)
@@ -95,7 +95,7 @@ class Presence:
         self._seen = system.getNumForces()  # to look closely only where it has changed
         names = ", ".join(force.getName() for force in forces)
         self._said = weakref.finalize(self, _say_never_attached, names)  # at exit, or before
-        if not changes or to_a_copy:
+        if not does_more or to_a_copy:
             self._said.detach()
         _living.add(self)
 
@@ -154,15 +154,21 @@ class Presence:
             If not: a Context is a copy of what the System was when it was made.
         """
         self.require_kept()
-        if self._is_in(simulation.context):
-            self._said.detach()
-        else:
+        if not self._is_in(simulation.context):
             if self._system.this != simulation.system.this:
                 require_no_foreign(simulation.system)
             raise RuntimeError(
                 "the Simulation's Context does not contain the bias: call bias.add_to(system) "
                 "before Simulation(topology, system, integrator), with the same System"
             )
+
+    def say_not_attached(self) -> None:
+        """Say what then is not done, once, if the input does anything between steps."""
+        self._said()
+
+    def say_no_more(self) -> None:
+        """It is attached, or that it is not has been said."""
+        self._said.detach()
 
     def _is_in(self, context: openmm.Context) -> bool:
         if self._witness is None:
@@ -178,8 +184,9 @@ class Presence:
 
 def _say_never_attached(names: str) -> None:
     log.warning(
-        "%s: the bias was added to a System and never attached: no hill was laid, nothing "
-        "moved or written. Call bias.attach(simulation) after Simulation(...)",
+        "%s: the bias was added to a System and never attached: what it does between steps is "
+        "not done, no hill laid, nothing moved, nothing written; only forces that never change "
+        "act. Call bias.attach(simulation) after Simulation(...)",
         names,
     )
 

@@ -7,7 +7,7 @@ import io
 import logging
 import zlib
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from openmm_cgan.atomic_files import (
     WholeWrites,
@@ -17,6 +17,7 @@ from openmm_cgan.atomic_files import (
     write_atomically,
 )
 
+GZIP = 31  # the window of zlib with gzip's header around it
 MAX_FILE_BYTES = 4 * 1024**3  # also once unpacked
 
 log = logging.getLogger("openmm_cgan")
@@ -32,8 +33,54 @@ def open_rows(path: Path) -> TextIO:
     if not replaceable(path):
         return io.TextIOWrapper(open_special(path), encoding="utf-8")
     if is_compressed(path):
-        return io.TextIOWrapper(gzip.GzipFile(path, "ab"), encoding="utf-8")
+        return io.TextIOWrapper(PackedWrites(path, "ab"), encoding="utf-8")
     return io.TextIOWrapper(WholeWrites(path, "ab"), encoding="utf-8")
+
+
+class PackedWrites(WholeWrites):
+    """The same of a gzip file: what is written can be unpacked at once, or is not in it at all.
+
+    What gzip calls a member begins where the file is opened, and behind each `end_member`.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._member = zlib.compressobj(wbits=GZIP)
+        self._begun = self.seek(0, io.SEEK_END) == 0  # an empty file would be none of gzip's
+
+    def write(self, content: Any) -> int:
+        """Write all of it; what a full disk has taken of it is taken back, and the file named."""
+        if not len(content):  # a flush of nothing begins no member
+            return 0
+        member = self._member.copy()  # what the file does not take was never packed
+        super().write(member.compress(content) + member.flush(zlib.Z_SYNC_FLUSH))
+        self._member, self._begun = member, True
+        return len(content)
+
+    def end_member(self) -> None:
+        """Bring the file to a length that it can be cut to later."""
+        if self._begun:
+            super().write(self._member.copy().flush())
+            self._member, self._begun = zlib.compressobj(wbits=GZIP), False
+
+    def close(self) -> None:
+        """End the member, and close the file."""
+        try:
+            if not self.closed:
+                self.end_member()
+        finally:
+            super().close()
+
+
+def append_rows(path: Path, rows: str | bytes) -> None:
+    """Append to a file what then is in it whole or not at all; of a gzip file it is a member."""
+    content = rows.encode() if isinstance(rows, str) else rows
+    if not replaceable(path):
+        with open_special(path) as special:
+            special.write(content)
+        return
+    with WholeWrites(path, "ab") as file:
+        file.write(gzip.compress(content, mtime=0) if is_compressed(path) else content)
 
 
 def has_text(path: Path) -> bool:
@@ -43,7 +90,7 @@ def has_text(path: Path) -> bool:
 
 def packed(text: str, path: Path) -> bytes:
     """A whole file of rows as its name asks for it."""
-    return gzip.compress(text.encode()) if is_compressed(path) else text.encode()
+    return gzip.compress(text.encode(), mtime=0) if is_compressed(path) else text.encode()
 
 
 def rows_of(path: Path, begin: int = 0) -> bytes:
@@ -93,7 +140,7 @@ def _contents(path: Path) -> tuple[bytes, bool]:
         return packed, True
     unpacked, whole = b"", True
     while packed:
-        member = zlib.decompressobj(wbits=31)  # gzip: each run that appends adds a member
+        member = zlib.decompressobj(wbits=GZIP)  # gzip: each run that appends adds a member
         try:
             unpacked += member.decompress(packed, MAX_FILE_BYTES - len(unpacked) + 1)
         except zlib.error as error:
@@ -127,7 +174,7 @@ def cut_half_row(path: Path) -> None:
     rows, whole = _contents(path)
     end = rows.rfind(b"\n") + 1
     if not whole or end < len(rows):
-        write_atomically(path, gzip.compress(rows[:end]))
+        write_atomically(path, gzip.compress(rows[:end], mtime=0))
         log.warning("%s ended too early: what was behind its last whole row is cut off", path)
 
 

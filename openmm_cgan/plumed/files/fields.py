@@ -16,7 +16,7 @@ import numpy as np
 
 from openmm_cgan.atomic_files import replaceable
 from openmm_cgan.claims import Claim
-from openmm_cgan.plumed.files.contents import cut_half_row, is_compressed, open_rows, text_of_rows
+from openmm_cgan.plumed.files.contents import PackedWrites, cut_half_row, open_rows, text_of_rows
 from openmm_cgan.plumed.files.tables import FieldTable, plain_number
 
 MAX_BACKUPS = 100
@@ -238,11 +238,11 @@ class FieldWriter:
         Raises
         ------
         OSError
-            If that fails, as on a full disk. Rows of a plain file then wait for the next time.
+            If that fails, as on a full disk. Rows then wait for the next time.
         """
         if not self._file.closed:
             rows = "".join(self._waiting)
-            if is_compressed(self.path) or not self._is_regular:  # some may be written already
+            if not self._is_regular:  # some may be written already
                 self._waiting.clear()
             self._file.write(rows)
             self._file.flush()
@@ -252,8 +252,8 @@ class FieldWriter:
     def complete(self) -> None:
         """Bring the file to a length that it can be cut to later: a gzip file ends a member."""
         self.flush()
-        if is_compressed(self.path) and self._is_regular:
-            self._file.close()  # until something is written: opening it begins another member
+        if isinstance(packed := self._file.buffer, PackedWrites):
+            packed.end_member()
 
     def close(self) -> None:
         """Flush and close the file."""

@@ -152,7 +152,7 @@ class TorchModel:
             rows = [torch.autograd.grad(y[k], x, retain_graph=True)[0] for k in nodes]
             return torch.cat([y.detach(), *(row.reshape(-1) for row in rows)])
 
-        picked = torch.eye(self.n_outputs, dtype=self.dtype)[list(nodes)]
+        picked = torch.eye(self.n_outputs, dtype=self.dtype, device="cpu")[list(nodes)]
 
         def at_once(inputs: torch.Tensor) -> torch.Tensor:
             x, y = self._followed(inputs, encoding)
@@ -166,7 +166,7 @@ class TorchModel:
         program = self._written_out(by_autograd, trials)
         if program is not None and len(nodes) > 1:  # one way back for all is shorter
             program = self._written_out(at_once, trials) or program
-        kind = torch.empty(0, dtype=kind).numpy().dtype
+        kind = torch.empty(0, dtype=kind, device="cpu").numpy().dtype
 
         def slopes(inputs: Any) -> np.ndarray:
             x = np.array(inputs, dtype=kind)[None]
@@ -224,7 +224,7 @@ class TorchModel:
             for dtype in dtypes:
                 try:
                     with _quiet(), torch.no_grad():
-                        found = self._model(torch.zeros(1, *shape, dtype=dtype))
+                        found = self._model(torch.zeros(1, *shape, dtype=dtype, device="cpu"))
                 except Exception as error:  # of any kind: the model is anybody's
                     problem = problem or str(error).strip().splitlines()[-1]
                     continue
@@ -245,7 +245,7 @@ class TorchModel:
         with _quiet(), torch.no_grad():
             for n in range(1, MAX_INPUTS_TRIED + 1):
                 try:
-                    self._model(torch.zeros(1, n, dtype=dtype))
+                    self._model(torch.zeros(1, n, dtype=dtype, device="cpu"))
                 except Exception:
                     continue
                 return n
@@ -300,7 +300,7 @@ def _drawn(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     drawn = np.random.default_rng(0).normal(size=(4, *shape))
     drawn[0] = 0.0
     drawn[3] = np.abs(drawn[3])  # for models of distances
-    return torch.tensor(drawn, dtype=dtype)
+    return torch.tensor(drawn, dtype=dtype, device="cpu")
 
 
 @contextmanager

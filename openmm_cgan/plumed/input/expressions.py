@@ -169,7 +169,7 @@ class Expression:
 
         def number(x: float) -> Any:
             if xp is not np:
-                return xp.as_tensor(x, dtype=first.dtype)  # type: ignore[union-attr]
+                return xp.as_tensor(x, dtype=first.dtype, device=first.device)  # type: ignore[union-attr]
             return np.float64(x)  # Python's own float has exceptions where PLUMED has inf or NaN
 
         def walk(node: Node) -> Any:

@@ -244,7 +244,7 @@ class AnnealedMove(ExactMove):
             return 0.0
         import torch
 
-        whole = torch.empty((len(rows), *x.shape[1:]), dtype=torch.float64)
+        whole = torch.empty((len(rows), *x.shape[1:]), dtype=torch.float64, device="cpu")
         whole[:, torch.from_numpy(self.atoms)] = torch.from_numpy(x[rows])
         whole.requires_grad_(True)
         try:

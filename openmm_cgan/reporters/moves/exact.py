@@ -33,7 +33,7 @@ from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.contexts import energy_without
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.candidate_record import CandidateRecord
-from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
+from openmm_cgan.reporters.moves.move import Asked, Refusal, Start, TemperatureChanges
 from openmm_cgan.reporters.moves.weighing import Made, Target, Weighed, WithGradients
 from openmm_cgan.reporters.surroundings import superpose
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.potentials import Potential
 
-log = logging.getLogger("openmm_cgan")
 
 KEPT_CURRENT = "kept current"
 OUTSIDE_CONDITIONS = "outside conditions"
@@ -103,6 +102,7 @@ class ExactMove:
     ) -> None:
         self.bias, self.potential, self.screen = bias, potential, screen
         self.kT = kT
+        self._changes = TemperatureChanges(self.mode)
         self._given = conditions
         self._running_energy = np.nan  # of the present frame, without the bias, once it is known
         self._n_cvs = len(sampler.variables)
@@ -184,7 +184,7 @@ class ExactMove:
         self._running_energy = energy_without(context, self.bias.force_groups())
         kT = GAS_CONSTANT * temperature
         if kT != self.kT:
-            log.warning("%s proposals go on at %.1f K", self.mode, temperature)
+            self._changes.say(temperature)
             self.kT = kT
             self._record.clear()  # other weights
 

@@ -70,7 +70,7 @@ from openmm_cgan.reporters.moves.exact import (
     kept_because,
 )
 from openmm_cgan.reporters.moves.held_rest import HeldRest, image_of, moved_variables
-from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
+from openmm_cgan.reporters.moves.move import Asked, Refusal, Start, TemperatureChanges
 from openmm_cgan.reporters.moves.quick_energies import quick_system
 from openmm_cgan.reporters.moves.weighing import Made, Target, Weighed
 from openmm_cgan.states import velocities_of
@@ -115,6 +115,7 @@ class LocalMove:
         settings = asked.settings
         self.bias, self.potential, self.screen = asked.bias, potential, screen
         self.kT = GAS_CONSTANT * start.temperature
+        self._changes = TemperatureChanges(self.mode)
         self.n_candidates = settings.candidates or CANDIDATES
         self.variables = tuple(asked.bias.variables)
         self.atoms = start.atoms
@@ -218,7 +219,7 @@ class LocalMove:
         self._running = context
         kT = GAS_CONSTANT * temperature
         if kT != self.kT:
-            log.warning("local proposals go on at %.1f K", temperature)
+            self._changes.say(temperature)
             self.kT = kT
             self._record.clear()  # other weights
 

@@ -8,6 +8,7 @@ the run goes on from is for the ProposalReporter to put there.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from openmm.app import Simulation
 
     from openmm_cgan.plumed.bias import PlumedBias
+
+log = logging.getLogger("openmm_cgan")
 
 
 @dataclass(frozen=True)
@@ -208,3 +211,27 @@ class Move(Protocol):
     def weighed_candidates(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """CVs (n, n_cvs) and log weights (n,) of its candidates; none where it weighs nothing."""
         ...
+
+
+class TemperatureChanges:
+    """What is said where a run has another temperature than it had: once, for some change it often.
+
+    Parameters
+    ----------
+    mode : str
+        Of the move.
+    """
+
+    def __init__(self, mode: str) -> None:
+        self._mode, self._said = mode, False
+
+    def say(self, temperature: float) -> None:
+        """Tell of a change to [K]; the first is a warning, for few mean to make one."""
+        if self._said:
+            log.debug("%s proposals go on at %.1f K", self._mode, temperature)
+            return
+        self._said = True
+        log.warning(
+            "%s proposals go on at %.1f K; where the temperature changes again (simulated "
+            "tempering, annealing) they follow without a word", self._mode, temperature,
+        )  # fmt: skip

@@ -68,7 +68,7 @@ from openmm_cgan.reporters.contexts import energy_without
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.exact import OUTSIDE_CONDITIONS, chemistry_of, kept_because
 from openmm_cgan.reporters.moves.held_rest import moved_variables
-from openmm_cgan.reporters.moves.move import Asked, Refusal, Start
+from openmm_cgan.reporters.moves.move import Asked, Refusal, Start, TemperatureChanges
 from openmm_cgan.reporters.moves.steering import Steering
 from openmm_cgan.reporters.moves.switching import Steps, Switched, Switching
 from openmm_cgan.reporters.moves.torsion_targets import TorsionTargets, torsions_of
@@ -77,7 +77,6 @@ if TYPE_CHECKING:
     import openmm
     from openmm.app import Simulation
 
-log = logging.getLogger("openmm_cgan")
 
 REMEMBERED = 200  # moves that the log speaks of
 
@@ -107,6 +106,7 @@ class SteeredMove:
         settings = asked.settings
         self.bias, self.screen = asked.bias, screen
         self.kT = GAS_CONSTANT * start.temperature
+        self._changes = TemperatureChanges(self.mode)
         self._molecule = molecule
         self._n_steps = settings.switching_steps or asked.interval
         timestep = settings.switching_timestep
@@ -191,7 +191,7 @@ class SteeredMove:
         self._running_energy = energy_without(context, self.bias.force_groups())
         kT = GAS_CONSTANT * temperature
         if kT != self.kT:
-            log.warning("steered proposals go on at %.1f K", temperature)
+            self._changes.say(temperature)
             self.kT = kT
             self._costs.clear()
 

@@ -91,7 +91,7 @@ class CoupledDoubleWell(ReversibleDiffusion):
 
     def jacobian(self, u: Tensor) -> Tensor:
         """The identity."""
-        return torch.eye(self.n_dims, dtype=u.dtype).expand(len(u), -1, -1)
+        return torch.eye(self.n_dims, dtype=u.dtype, device=u.device).expand(len(u), -1, -1)
 
     def curvature(self, u: Tensor) -> Tensor:
         """Zero."""

@@ -78,7 +78,7 @@ class HalfMoon(ReversibleDiffusion):
     def jacobian(self, u: Tensor) -> Tensor:
         """((1, 2 c v), (0, 1))."""
         bent = u.new_tensor([[0.0, 2 * self.bend], [0.0, 0.0]]) * u[:, 1, None, None]
-        return torch.eye(2, dtype=u.dtype) + bent
+        return torch.eye(2, dtype=u.dtype, device=u.device) + bent
 
     def curvature(self, u: Tensor) -> Tensor:
         """2 c for x twice by v."""

@@ -68,7 +68,7 @@ class LinearPair(ReversibleDiffusion):
 
     def jacobian(self, u: Tensor) -> Tensor:
         """The identity."""
-        return torch.eye(2, dtype=u.dtype).expand(len(u), 2, 2)
+        return torch.eye(2, dtype=u.dtype, device=u.device).expand(len(u), 2, 2)
 
     def curvature(self, u: Tensor) -> Tensor:
         """Zero."""
@@ -109,7 +109,7 @@ class LinearPair(ReversibleDiffusion):
 
         The slow one is m k in the limit of infinite separation.
         """
-        u = torch.eye(2, dtype=torch.float64)
+        u = torch.eye(2, dtype=torch.float64, device="cpu")
         matrix = (self.mobility(u) * self.hidden_gradient(u)).numpy().T
         return np.sort(np.linalg.eigvals(matrix).real)
 

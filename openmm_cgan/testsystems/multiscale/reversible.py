@@ -234,7 +234,7 @@ class ReversibleDiffusion(ABC):
             Frames [nm].
         """
         rng = torch.Generator().manual_seed(seed)
-        u = self.hidden(torch.as_tensor(np.asarray(x0, dtype=float)))
+        u = self.hidden(torch.from_numpy(np.array(x0, dtype=float)))
         frames = np.empty((n_steps // every, *u.shape))
         half = self._half_noise(u, dt, rng)
         for step in range(n_steps):
@@ -270,7 +270,7 @@ class ReversibleDiffusion(ABC):
             half = self._half_noise(u, dt, rng)
             u = middle + half
             reach = OVERSHOOT * (2 * self.kT * dt * self.mobility(u)[:, 0]).sqrt()
-            ahead = torch.sign(torch.tensor(end - start)) * (end - middle[:, 0])
+            ahead = np.sign(end - start) * (end - middle[:, 0])
             arrived = ahead < reach
             if self.period is not None:
                 arrived |= self.period - ahead < reach
@@ -298,7 +298,7 @@ class ReversibleDiffusion(ABC):
         return -self.mobility(u) * gradient
 
     def _half_noise(self, u: Tensor, dt: float, rng: torch.Generator) -> Tensor:
-        normal = torch.randn(u.shape, generator=rng, dtype=u.dtype)
+        normal = torch.randn(u.shape, generator=rng, dtype=u.dtype, device=u.device)
         return (0.5 * self.kT * dt * self.mobility(u)).sqrt() * normal
 
     def topology(self) -> app.Topology:

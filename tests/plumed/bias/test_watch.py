@@ -164,6 +164,39 @@ def test_a_bias_that_was_never_attached_is_said(tmp_path, caplog):
     assert caplog.text.count("never attached") == 1
 
 
+@pytest.mark.parametrize("looked_at", [False, True], ids=["alone", "with a reporter"])
+def test_what_a_static_bias_does_not_print_is_said_once(looked_at, tmp_path, caplog):
+    """Its forces act without being attached, and its COLVAR is not written."""
+    text = RESTRAINT + "PRINT ARG=phi FILE=COLVAR STRIDE=10\n"
+    bias = PlumedBias(text, temperature=300, directory=tmp_path)
+    simulation = simulation_of(bias)
+    if looked_at:  # by a FrameReporter, before the first step
+        for _ in range(2):
+            bias.require_acting(simulation)
+    simulation.step(10)
+    assert caplog.text.count("nothing written") == looked_at
+    del bias
+    gc.collect()
+    assert caplog.text.count("nothing written") == 1
+    assert not list(tmp_path.iterdir())
+    bias = PlumedBias(text, temperature=300, directory=tmp_path)
+    bias.attach(simulation := simulation_of(bias))
+    bias.require_acting(simulation)
+    bias.close()
+    del bias
+    gc.collect()
+    assert caplog.text.count("nothing written") == 1
+
+
+@pytest.mark.parametrize("backend", ["native", "kernel"])
+def test_what_must_be_attached_is_refused_in_words_that_hold_for_any_input(backend, tmp_path):
+    """PLUMED's kernel does not say whether an input lays or moves anything."""
+    text = METAD if backend == "native" else RESTRAINT
+    bias = PlumedBias(text, temperature=300, backend=backend, directory=tmp_path)
+    with pytest.raises(RuntimeError, match=r"between steps \(hills, moving centres, files\)"):
+        bias.require_acting(simulation_of(bias))
+
+
 @pytest.mark.parametrize("backend", ["native", "kernel"])
 def test_a_bias_that_is_no_number_is_refused_before_it_spoils_the_positions(backend, tmp_path):
     text = PHI + "f: CUSTOM ARG=phi FUNC=log(-1-x*x) PERIODIC=NO\nRESTRAINT ARG=f AT=0 KAPPA=1\n"

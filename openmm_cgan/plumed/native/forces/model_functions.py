@@ -163,6 +163,7 @@ def encoding_of(
             return found[name]
 
         columns = [evaluated(value.name) for value in owner.arguments]
-        return torch.stack(torch.broadcast_tensors(*map(torch.as_tensor, columns)), -1)
+        tensors = (torch.as_tensor(column, device="cpu") for column in columns)
+        return torch.stack(torch.broadcast_tensors(*tensors), -1)
 
     return Encoding(len(names), inputs), list(names)

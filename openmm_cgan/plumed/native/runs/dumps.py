@@ -8,7 +8,7 @@ import numpy as np
 
 from openmm_cgan.plumed.actions.dumps import Dump, DumpAtoms
 from openmm_cgan.plumed.actions.variables.variable import site_position
-from openmm_cgan.plumed.files.contents import open_rows
+from openmm_cgan.plumed.files.contents import append_rows, cut_half_row
 from openmm_cgan.plumed.files.fields import begin_file
 from openmm_cgan.plumed.files.xdr_frames import XdrFrame, trr_bytes, xtc_bytes
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step
@@ -50,8 +50,11 @@ class DumpAtomsRun(DumpRun):
     action: DumpAtoms
 
     def begin(self) -> None:
+        path = self._files.path(self.action.file)
         if not self._files.continues(self.action.restarts):
-            begin_file(self._files.path(self.action.file), append=False)
+            begin_file(path, append=False)
+        elif self.action.type not in ("xtc", "trr"):
+            cut_half_row(path)
         self._files.watch(self.action.file)
 
     def go_on(self) -> None:
@@ -63,11 +66,8 @@ class DumpAtomsRun(DumpRun):
             seen, box = mover.moved(seen, box)
         points = np.array([site_position(site, seen, box) for site in action.sites]) / action.unit
         edges = np.zeros((3, 3)) if box is None else box / action.unit
-        with open_rows(self._files.path(action.file)) as file:
-            if action.type in ("xtc", "trr"):
-                file.buffer.write(_xdr(action, points, edges, step))
-            else:
-                file.write((_gro if action.type == "gro" else _xyz)(action, points, edges, step))
+        write: Any = {"xtc": _xdr, "trr": _xdr, "gro": _gro}.get(action.type, _xyz)
+        append_rows(self._files.path(action.file), write(action, points, edges, step))
 
 
 def _xyz(action: DumpAtoms, points: np.ndarray, box: np.ndarray, _: Step) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from openmm_cgan.atomic_files import replacing
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.values import Value
-from openmm_cgan.plumed.files.contents import open_rows, packed, rows_of
+from openmm_cgan.plumed.files.contents import append_rows, packed, rows_of
 from openmm_cgan.plumed.files.fields import domain_constants, keep_last, row_of
 from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines, read_grid
 from openmm_cgan.plumed.files.tables import FieldTable
@@ -207,8 +207,7 @@ def write_grid(grid: HillGrid, path: Path, label: str, keeps_all: bool) -> None:
     """Write a grid to its file, in place of the one before or behind it."""
     lines = grid_lines(label, _axes(grid), grid.with_derivatives())
     if keeps_all:
-        with open_rows(path) as file:
-            file.writelines(lines)
+        append_rows(path, "".join(lines))
         return
     with replacing(path) as made:
         made.write_bytes(packed("".join(lines), path))

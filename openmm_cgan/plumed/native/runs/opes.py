@@ -11,7 +11,7 @@ import numpy as np
 
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.plumed.actions.opes.opes import Opes
-from openmm_cgan.plumed.files.contents import open_rows, packed
+from openmm_cgan.plumed.files.contents import append_rows, packed
 from openmm_cgan.plumed.files.fields import (
     FieldWriter,
     begin_file,
@@ -146,8 +146,7 @@ class OpesRun(ActionRun):
             keep_last(path)
             write_atomically(path, packed(text, path))  # no reader sees a part of a state
             return
-        with open_rows(path) as file:
-            file.write(text)
+        append_rows(path, text)
 
     # ---- a step
 

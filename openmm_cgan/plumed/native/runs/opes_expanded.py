@@ -9,7 +9,7 @@ import numpy as np
 
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.plumed.actions.expanded.opes_expanded import OpesExpanded
-from openmm_cgan.plumed.files.contents import open_rows, packed, text_of_rows
+from openmm_cgan.plumed.files.contents import append_rows, packed, text_of_rows
 from openmm_cgan.plumed.files.fields import FieldWriter, begin_file, keep_last, read_tables
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step, kt_of, require_left
 
@@ -184,5 +184,4 @@ class OpesExpandedRun(ActionRun):
             keep_last(path)
             write_atomically(path, packed(text, path))  # no reader sees a part of a state
             return
-        with open_rows(path) as file:
-            file.write(text)
+        append_rows(path, text)

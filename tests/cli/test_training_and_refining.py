@@ -1,0 +1,120 @@
+"""The train and refine commands: frames of several temperatures, and what was stopped."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import openmm
+import pytest
+from click.testing import CliRunner
+from openmm import app, unit
+
+from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
+from openmm_cgan.cgan.refining import _Refining
+from openmm_cgan.cli import main
+from openmm_cgan.cli.stopping import checkpoint_for
+from openmm_cgan.frames import read_frames, topology_hash
+from openmm_cgan.frames.segments import Row, SegmentHeader, SegmentWriter
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.testsystems import Chain
+
+CHAIN = Chain()
+INPUT = "phi: TORSION ATOMS=1,2,3,4\nPRINT ARG=phi\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Frames of a run whose temperature was changed once, and its topology."""
+    monkeypatch.chdir(tmp_path)
+    bias = PlumedBias(INPUT, CHAIN.topology())
+    known = topology_hash(CHAIN.topology())
+    header = SegmentHeader(bias.variables, tuple(range(4)), known, temperature=300.0)
+    writer = SegmentWriter(tmp_path / "frames", header)
+    for k, temperature in enumerate((300.0, 350.0)):
+        x = CHAIN.sample(40, temperature, seed=k)
+        writer.at_temperature(temperature)
+        for i, (frame, cvs) in enumerate(zip(x, bias.cv_values(x), strict=True), start=100 * k):
+            writer.append(Row(i, 1e-3 * i, frame, None, cvs))
+    writer.close()
+    Path("system.xml").write_text(openmm.XmlSerializer.serialize(CHAIN.system()))
+    Path("plumed.dat").write_text(INPUT)
+    with Path("topology.pdb").open("w") as file:
+        app.PDBFile.writeFile(CHAIN.topology(), x[0] * unit.nanometer, file)
+    return tmp_path
+
+
+def test_training_takes_the_frames_of_one_temperature(folder):
+    line = ["train", "frames", "--topology", "topology.pdb", "--steps", "1", "--out", "model.npz"]
+    found = CliRunner().invoke(main, line)
+    assert found.exit_code == 1
+    assert "train --temperature 300" in found.output
+    found = CliRunner().invoke(main, [*line, "--temperature", "350"])
+    assert found.exit_code == 0, found.output
+    gan = ConditionalGAN.load("model.npz", CHAIN.topology())
+    assert gan.temperature == 350.0
+    own = read_frames("frames", temperature=350.0).cvs[:, 0]
+    np.testing.assert_array_equal(gan.cv_range[0], [own.min(), own.max()])
+
+
+def trained_at(temperature):
+    """A flow of the hot frames, which says that they are of some temperature."""
+    settings = TrainingSettings(steps=1, batch=8, width=4, generator="FlowGenerator")
+    frames = replace(read_frames("frames", temperature=350.0), temperature=temperature)
+    return ConditionalGAN.fit(frames, CHAIN.topology(), settings)
+
+
+def test_a_model_is_refined_and_judged_by_the_frames_of_its_temperature(folder):
+    trained_at(350.0).save("hot.npz")
+    trained_at(400.0).save("odd.npz")
+    for line, said in (
+        ("refine hot.npz . --steps 1 --batch 8", "mean of u + log q"),
+        ("refine odd.npz . --steps 1 --batch 8", "no frames are at 400 K"),
+        ("judge hot.npz . -n 100 --seeds 0", "Kish/n"),
+        ("judge odd.npz . -n 100 --seeds 0", "no frames are at 400 K"),
+    ):
+        found = CliRunner().invoke(main, line.split())
+        assert said in found.output, found.output
+
+
+# ---- stopped
+
+
+def test_the_checkpoint_stands_beside_what_is_to_be_written(tmp_path):
+    out, named = tmp_path / "model.npz", tmp_path / "other.chk"
+    kept = checkpoint_for(out, None, False)
+    assert kept == tmp_path / "model.chk"
+    for name in (None, named):
+        with pytest.raises(FileNotFoundError, match="nothing to go on with"):
+            checkpoint_for(out, name, True)
+    kept.touch()
+    named.touch()
+    with pytest.raises(FileExistsError, match="--resume"):
+        checkpoint_for(out, None, False)
+    assert checkpoint_for(out, None, True) == kept
+    assert checkpoint_for(out, named, False) == named  # which is then gone on from
+    assert checkpoint_for(out, named, True) == named
+
+
+def test_a_refining_that_was_stopped_is_resumed(folder, monkeypatch):
+    trained_at(350.0).save("flow.npz")
+    line = ["refine", "flow.npz", ".", "--steps", "3", "--batch", "8", "--out"]
+    whole = CliRunner().invoke(main, [*line, "whole.npz"])
+    assert whole.exit_code == 0, whole.output
+    made = _Refining.go_on
+
+    def told_to_stop(refining):
+        made(refining)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Refining, "go_on", told_to_stop)
+        stopped = CliRunner().invoke(main, [*line, "again.npz"])
+    assert stopped.exit_code == 128 + signal.SIGTERM
+    assert "again.chk: the same command with --resume goes on" in stopped.output
+    assert CliRunner().invoke(main, [*line, "again.npz"]).exit_code == 1
+    again = CliRunner().invoke(main, [*line, "again.npz", "--resume"])
+    assert again.output.partition(":")[2] == whole.output.partition(":")[2]
+    assert not list(Path().glob("*.chk"))
+    one, other = (ConditionalGAN.load(name).sample([0.3], 3) for name in ("whole.npz", "again.npz"))
+    assert (one == other).all()
