@@ -27,7 +27,7 @@ from alanine import KT, TEMPERATURE, Curve, biased_simulation
 from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias, ProposalReporter
 from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
 from openmm_cgan.frames import Frames, read_frames
-from openmm_cgan.free_energy.hills import tiwary_log_weights
+from openmm_cgan.free_energy.growth import metad_log_weights
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.potentials import Potential
@@ -97,8 +97,9 @@ def generator(folder: Path, seed: int) -> tuple[ConditionalGAN, int]:
 def curve(folder: Path, frames: Frames, before: int, total: int) -> Curve:
     """F(psi = -72.5) of the frames up to each of 60 points."""
     hills = read_fields(folder / "HILLS")
-    times, bias = frames.plumed_time, frames.bias
-    log_weights = tiwary_log_weights(times, bias, hills, TEMPERATURE, UnitSystem())
+    log_weights = metad_log_weights(
+        frames.plumed_time, frames.bias, frames.cvs, hills, TEMPERATURE, UnitSystem()
+    )
     psi = frames.cvs[:, 0]
     edges = np.linspace(-np.pi, np.pi, BINS + 1)
     ends = np.linspace(0, len(psi), 61)[1:].astype(int)

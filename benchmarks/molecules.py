@@ -171,18 +171,18 @@ def figures(judge: Judge, moves: int, seed: int) -> dict[str, Any]:
 
 def weighted_frames(run: BiasedRun, built: Built) -> tuple[NDArray, WeightedSamples]:
     """Frames of a metadynamics; hidden torsions count for how correlated they are."""
+    run = run.after(SKIPPED)
     frames = run.frames
-    late = slice(round(SKIPPED * len(frames)), None)
-    x = frames.positions[late]
+    x = frames.positions
     hidden = [torsions(x, atoms) for atoms in built.hidden.values()]
-    angles = np.stack([*frames.cvs[late].T, *hidden], axis=1)
+    angles = np.stack([*frames.cvs.T, *hidden], axis=1)
     added = [
         CollectiveVariable(name, "rad", (-np.pi, np.pi), atoms=atoms)
         for name, atoms in built.hidden.items()
     ]
     variables = (*frames.variables, *added)
     window = BiasedFrames(angles, unbiased, TEMPERATURE, variables, "METAD")
-    samples = reweight([window], [run.log_weights()[late]])
+    samples = reweight([window], [run.log_weights()])
     return x[samples.frame], samples
 
 

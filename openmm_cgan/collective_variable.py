@@ -86,6 +86,10 @@ class CollectiveVariable:
         )
 
 
+class NotOfTheCVsError(ValueError):
+    """A bias depends on something else than the CVs that are recorded."""
+
+
 def cv_rows(cvs: Any, variables: Sequence[CollectiveVariable]) -> NDArray[np.float64]:
     """CV values as numbers, shape (n, n_cvs) [CV units].
 

@@ -10,6 +10,7 @@ import openmm
 from openmm_cgan.thermostats import thermal_energy
 
 OURS = "PLUMED"  # how names of the forces of biases begin: their input is compared instead
+ANY_ORDER = "any order:"  # of the forces
 SEED = re.compile(r' randomSeed="-?\d+"')  # the state of random numbers is in the checkpoint
 VERSION = re.compile(r' openmmVersion="[^"]*"')
 STEP_SIZE = re.compile(r' stepSize="[^"]*"')
@@ -19,10 +20,11 @@ def system_fingerprint(system: openmm.System) -> str:
     """A hash of particles, constraints, virtual sites and all forces but those of biases.
 
     Forces come with their parameters as the System has them, in whatever order they were added: two
-    Systems made alike are equal, and in another version of OpenMM as well.
+    Systems made alike are equal, and in another version of OpenMM as well. What is before its colon
+    tells it from those of earlier versions, which say nothing by being others.
     """
     bare, sites, forces = _parts(system)
-    return _hash([VERSION.sub("", bare), *sites, *sorted(forces)])
+    return ANY_ORDER + _hash([VERSION.sub("", bare), *sites, *sorted(forces)])
 
 
 def has_fingerprint(system: openmm.System, known: str) -> bool:

@@ -70,6 +70,7 @@ def test_the_order_in_which_forces_were_added_makes_no_other_system():
         force.setRandomNumberSeed(seed)
     other = with_forces(system, forces[::-1])
     assert system_fingerprint(other) == one
+    assert one.startswith("any order:")  # by which it is told from earlier ones
     assert has_fingerprint(other, one)
     assert system_fingerprint(with_forces(system, forces[1:])) != one
     assert not has_fingerprint(with_forces(system, forces[1:]), one)

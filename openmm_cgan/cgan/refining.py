@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
+from openmm_cgan.cgan.dataset import flat_weights
 from openmm_cgan.cgan.divergences import (
     CountedEnergy,
     Divergence,
@@ -46,7 +47,7 @@ from openmm_cgan.cgan.refining_checkpoint import load_refining, save_refining
 from openmm_cgan.cgan.settings import RefiningSettings
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
-from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.cgan.training_data import TrainingData, rows_drawn
 from openmm_cgan.devices import own_defaults
 from openmm_cgan.optimiser import Adam
 from openmm_cgan.signals import StoppedBySignalError, between_steps
@@ -200,6 +201,10 @@ class _Refining:
             self.parts = PartTargets(gan.features, self.counted, kT, frames.rests)
         self.share = 0.0 if frames is None else settings.frames_share
         self.seen = frames if conditions is None else None  # at the conditions
+        self.cumulative = torch.ones(1)  # no frames, none drawn
+        if frames is not None:
+            weights = flat_weights(frames.cvs.numpy(), gan.variables, settings.flatten)
+            self.cumulative = torch.from_numpy(weights).cumsum(0)
         if conditions is None:
             assert frames is not None, "else refused"
             conditions = frames.cvs
@@ -285,8 +290,7 @@ class _Refining:
         """Rows of the conditions to make a group at, and of the frames."""
         places, known = max(1, self.settings.batch // GROUP), len(self.conditions)
         n = self.settings.batch if self.share else 0 if self.seen is None else places
-        of_frames = 0 if self.frames is None else len(self.frames.features)
-        rows = torch.randint(max(1, of_frames), (n,), generator=self.rng)
+        rows = rows_drawn(self.cumulative, n, self.rng)
         if self.seen is not None:  # the frame of each place is one of them
             return rows[:places], rows
         return torch.randint(known, (places,), generator=self.rng), rows

@@ -135,6 +135,10 @@ class RefiningSettings:
     frames_share : float
         Share of frames, where `refine` is given any, in what is learned of stiff coordinates, from
         0 to 1; the rest are configurations that the flow makes.
+    flatten : float
+        Frames are drawn with weight density^-flatten, density being that of the CVs, as by
+        TrainingSettings. The energy says of rare CV values as much as of others: 1 refines all
+        visited ones alike.
     max_seconds : float, optional
         Stop after this time.
     report_every : int
@@ -147,6 +151,7 @@ class RefiningSettings:
     learning_rate: float = 2e-3
     average: float = 0.99
     frames_share: float = 0.5
+    flatten: float = 1.0
     max_seconds: float | None = None
     report_every: int = 50
     seed: int = 0
@@ -162,3 +167,5 @@ class RefiningSettings:
             )
         if not 0 <= self.frames_share <= 1:
             raise ValueError(f"RefiningSettings(frames_share={self.frames_share}): expected 0 to 1")
+        if not (math.isfinite(self.flatten) and self.flatten >= 0):
+            raise ValueError(f"RefiningSettings(flatten={self.flatten}): expected a number >= 0")

@@ -31,7 +31,7 @@ from openmm_cgan.cgan.critic import Critic, gradient_penalty
 from openmm_cgan.cgan.scores import clearly_more, energy_score, energy_scores
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.training_checkpoint import read_checkpoint, write_checkpoint
-from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.cgan.training_data import TrainingData, rows_drawn
 from openmm_cgan.optimiser import Adam
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 
@@ -150,9 +150,7 @@ class _Training:
 
     def draw(self) -> Tensor:
         """Rows of a batch."""
-        u = torch.rand(self.settings.batch, generator=self.rng, dtype=torch.float64)
-        rows = torch.searchsorted(self.cumulative, u * self.cumulative[-1])
-        return rows.clamp(max=len(self.cumulative) - 1)
+        return rows_drawn(self.cumulative, self.settings.batch, self.rng)
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Features, conditions and CVs of rows drawn, where the networks are."""

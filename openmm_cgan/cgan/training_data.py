@@ -108,6 +108,13 @@ class TrainingData:
         forget(self.features.numpy())
 
 
+def rows_drawn(cumulative: Tensor, n: int, rng: torch.Generator) -> Tensor:
+    """n rows drawn with probabilities whose cumulative sums (n_rows,) are given, up to a factor."""
+    u = torch.rand(n, generator=rng, dtype=torch.float64)
+    rows = torch.searchsorted(cumulative, u * cumulative[-1])
+    return rows.clamp(max=len(cumulative) - 1)
+
+
 def held_out(n: int, seed: int, copies: int = 1) -> tuple[Tensor, Tensor]:
     """Which rows are held out: a twentieth, at most `HELD_OUT`, and all copies of them.
 

@@ -182,8 +182,8 @@ class Workshop:
         refining = RefiningSettings(
             steps=settings.refining_steps, batch=settings.refining_batch, seed=settings.seed
         )
-        made, _ = refine(
-            gan, Potential(place.molecule.system), frames.cvs, refining,
+        made, history = refine(
+            gan, Potential(place.molecule.system), None, refining,
             frames=rows, device=place.device, checkpoint=checkpoint,
         )  # fmt: skip
         path = made.save(place.folder / f"refined-{number}.npz")
@@ -197,7 +197,7 @@ class Workshop:
             logger.info("refining has not made the generator better: it stays as it was")
             found = vars(before)
         shutil.copyfile(path if better else first, place.best(number))
-        cost = settings.refining_steps * settings.refining_batch + JUDGED
+        cost = round(history[-1]["energies"]) + JUDGED
         return {"generator": {**found, "refined": True}, "cost": cost}
 
     def _judged(self, model: Path, number: int) -> dict[str, Any]:

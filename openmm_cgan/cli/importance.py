@@ -135,7 +135,7 @@ def weigher_of(
     if gan.temperature is None:
         raise ValueError(f"{model} does not know the temperature of its frames: train again")
     names = tuple(variable.name for variable in gan.variables)
-    bias = PlumedBias(plumed_input, molecule.topology, temperature=gan.temperature, cvs=names)
+    bias = PlumedBias(plumed_input, molecule, temperature=gan.temperature, cvs=names)
     require_same_variables(gan.variables, bias.variables)
     bias = bias.restrained(gan.cv_range.mean(axis=1), 0.0)  # the CVs alone
     simulation = app.Simulation(

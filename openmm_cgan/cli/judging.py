@@ -76,7 +76,7 @@ def judge_model(
     frames = replace(frames, positions=exchange_hydrogens(frames.positions, rotors, rng))
     names = tuple(variable.name for variable in gan.variables)
     plumed = folders[0] / INPUT
-    bias = PlumedBias(plumed, molecule.topology, temperature=gan.temperature, cvs=names)
+    bias = PlumedBias(plumed, molecule, temperature=gan.temperature, cvs=names)
     why, weights = "", None
     try:
         move = weigher_of(model, molecule, plumed, device)

@@ -7,19 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from openmm import app
 from tqdm.auto import tqdm
 
+from openmm_cgan.cli.molecules import read_molecule, runs_in
 from openmm_cgan.closures import of_samples
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames
 from openmm_cgan.free_energy import WeightedSamples
 from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.run_folders import TOPOLOGY
-from openmm_cgan.topologies import read_structure
+from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows import read_window_frames
-from openmm_cgan.windows.run_files import INPUT, read_topology
+from openmm_cgan.windows.run_files import INPUT
 
 BLOCK = 1000  # frames at once
 
@@ -50,8 +49,8 @@ def run_with(run: BiasedRun, names: Sequence[str], plumed: Path | None = None) -
     missing = not_recorded(run.frames.variables, names)
     if not missing:
         return run
-    topology = read_structure(run.folder / TOPOLOGY).topology
-    return replace(run, frames=_with(run.frames, plumed or run.plumed, topology, missing))
+    molecule = read_molecule(run.folder)
+    return replace(run, frames=_with(run.frames, plumed or run.plumed, molecule, missing))
 
 
 def samples_with(
@@ -74,9 +73,9 @@ def samples_with(
     missing = not_recorded(samples.variables, names)
     if not missing:
         return samples
-    topology = read_topology(folders[0].parent)
+    molecule, _ = runs_in(folders)
     wider = [
-        _with(frames, plumed or folders[0] / INPUT, topology, missing)
+        _with(frames, plumed or folders[0] / INPUT, molecule, missing)
         for frames in read_window_frames(folders)
     ]
     found = of_samples(samples, [frames.cvs[:, -len(missing) :] for frames in wider])
@@ -84,22 +83,23 @@ def samples_with(
     return replace(samples, cvs=np.column_stack([samples.cvs, found]), variables=variables)
 
 
-def _with(frames: Frames, plumed: Path, topology: app.Topology, names: Sequence[str]) -> Frames:
+def _with(frames: Frames, plumed: Path, molecule: Molecule, names: Sequence[str]) -> Frames:
     """Frames with more CVs beside theirs; nothing of the input is run."""
-    bias = PlumedBias(plumed, topology, temperature=frames.temperature, cvs=tuple(names))
+    bias = PlumedBias(plumed, molecule, temperature=frames.temperature, cvs=tuple(names))
+    n_atoms = molecule.system.getNumParticles()
     found = np.empty((len(frames), len(names)))
     blocks = range(0, len(frames), BLOCK)
     for first in tqdm(blocks, desc=f"{', '.join(names)} of the frames", disable=None, leave=False):
         rows = slice(first, first + BLOCK)
         part = frames.positions[rows]
-        whole = np.full((len(part), topology.getNumAtoms(), 3), np.nan)
+        whole = np.full((len(part), n_atoms, 3), np.nan)
         whole[:, frames.atoms] = part
         found[rows] = bias.cv_values(whole, None if frames.box is None else frames.box[rows])
     unknown = ~np.isfinite(found).all(axis=0)
     if unknown.any():
         raise ValueError(
             f"{plumed}: {', '.join(np.array(names)[unknown])} depends on atoms that the frames do "
-            f"not hold ({len(frames.atoms)} of {topology.getNumAtoms()}); run with --atoms all"
+            f"not hold ({len(frames.atoms)} of {n_atoms}); run with --atoms all"
         )
     cvs = np.column_stack([frames.cvs, found])
     return replace(frames, cvs=cvs, variables=(*frames.variables, *bias.variables))

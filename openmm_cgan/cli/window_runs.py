@@ -98,7 +98,7 @@ def read_run(folder: Path, plumed: Path | None = None) -> Run:
     biased = BiasedRun.of(frames, folder / INPUT, folder)
     names = tuple(variable.name for variable in frames.variables)
     given = plumed or folder / INPUT
-    bias = PlumedBias(given, molecule.topology, temperature=frames.temperature, cvs=names)
+    bias = PlumedBias(given, molecule, temperature=frames.temperature, cvs=names)
     return Run(molecule, biased, bias)
 
 

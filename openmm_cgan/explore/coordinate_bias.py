@@ -2,10 +2,10 @@
 
 Metadynamics gets over barriers, but the weights of its frames take the molecule to be in
 equilibrium under the bias of each moment, which it is not where hills come quickly, and no error
-bar of its frames tells. Butane in vacuum, F(0 < phi < 2.1) - F(elsewhere): 4.43 +- 0.06 kJ/mol
-under a bias that does not change; of metadynamics with hills of kT / 2 each half picosecond, four
-runs along phi made it 4.0, 3.9, 4.3 and 4.1, and one along learned coordinates 3.5, each +- 0.3.
-Frames under a bias that does not change have exact weights, so a number is taken of those.
+bar of its frames tells. Butane in vacuum, F(0 < phi < 2.1) - F(elsewhere): 4.43 +- 0.03 kJ/mol
+under a bias that does not change; of metadynamics with hills of kT / 2 each half picosecond, twenty
+runs of 1 ns along phi make it 4.20 +- 0.06 in the mean, each +- 0.3. Frames under a bias that does
+not change have exact weights, so a number is taken of those.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def _of_generator(known: Evidence, settings: ExploreSettings) -> Decision | None
     if made is None:
         return Decision(TRAIN, f"{_frames_of(known)} frames are enough to train on")
     if not made.why_not_exact and not made.refined:
-        cost = settings.refining_steps * settings.refining_batch
+        cost = 2 * settings.refining_steps * settings.refining_batch
         why = f"its weights are exact, Kish/n {made.share:.2f}: the energy may make it better"
         return Decision(REFINE, why, settings.refining_steps, cost)
     return None

@@ -186,7 +186,9 @@ class Frames:
         ``time`` is the simulation's, and another where shorter steps, or steps that are not
         counted, went before. It is taken where the time step is not known.
         """
-        return self.time if self.timestep is None else self.step * self.timestep
+        if not self.timestep:  # none is known, or steps differ in length
+            return self.time
+        return self.step.astype(np.float64) * self.timestep
 
     def select(self, rows: Any) -> Frames:
         """Return some of the frames.

@@ -23,7 +23,7 @@ class OfSystem(Protocol):
 
 
 def tell_of_systems(parts: Sequence[OfSystem], names: Sequence[str | Path]) -> None:
-    """Warn where what is to be taken together is of more than one System.
+    """Warn where what is to be taken together is known to be of more than one System.
 
     Windows that were solvated one by one may be joined all the same; runs of two molecules, or of
     two force fields, together tell of neither.
@@ -39,10 +39,13 @@ def tell_of_systems(parts: Sequence[OfSystem], names: Sequence[str | Path]) -> N
         "Systems": [part.system_hash for part in parts],
     }
     for what, hashes in kinds.items():
-        first: dict[str, str | Path] = {}
+        made: dict[
+            str, dict[str, str | Path]
+        ] = {}  # by how it was: one way says nothing of another
         for own, name in zip(hashes, names, strict=True):
             if own:
-                first.setdefault(own, name)
+                made.setdefault(own.rpartition(":")[0], {}).setdefault(own, name)
+        first = max(made.values(), key=len, default={})
         if len(first) > 1:
             one, two = list(first.values())[:2]
             logger.warning(

@@ -1,8 +1,9 @@
 """Free energies, with errors.
 
-`hills` sums HILLS files, `opes` the kernels of OPES, `mbar` solves for the weights of windows,
-`samples` are the records, `reweighting` weighs frames, `generated` holds what a generator made,
-`importance` weighs that, and `profiles` averages over all of them.
+`hills` sums HILLS files, `growth` weighs the frames that were made as they grew, `opes` sums the
+kernels of OPES, `mbar` solves for the weights of windows, `samples` are the records, `reweighting`
+weighs frames, `generated` holds what a generator made, `importance` weighs that, and `profiles`
+averages over all of them.
 """
 
 from openmm_cgan.free_energy.generated import (

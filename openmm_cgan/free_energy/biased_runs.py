@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from scipy.special import logsumexp
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.frames import Frames, tell_of_systems
-from openmm_cgan.free_energy.hills import hill_variables, hills_free_energy, tiwary_log_weights
+from openmm_cgan.free_energy.growth import metad_log_weights
+from openmm_cgan.free_energy.hills import hill_variables, hills_free_energy
 from openmm_cgan.free_energy.opes import opes_free_energy, read_opes
 from openmm_cgan.free_energy.reweighting import reweight
 from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples, unbiased
@@ -94,6 +95,12 @@ class BiasedRun:
         return run
 
     @property
+    def temperature(self) -> float:
+        """Temperature of the frames [K]."""
+        assert self.frames.temperature is not None, "looked at when it was made"
+        return self.frames.temperature
+
+    @property
     def growing(self) -> list[Statement]:
         """What lays down hills or kernels as the run goes."""
         return [s for s in self.statements if s.action in GROWING]
@@ -116,29 +123,49 @@ class BiasedRun:
             raise FileNotFoundError(f"{path} is not there: the file of the {one.action} of the run")
         return read_fields(path)
 
+    def after(self, skip: float) -> BiasedRun:
+        """The run without the first frames, while its bias still grew fast; all where none grows.
+
+        Parameters
+        ----------
+        skip : float
+            Share of the frames that is left out.
+        """
+        first = round(skip * len(self.frames)) if self.growing else 0
+        return replace(self, frames=self.frames.select(slice(first, None)))
+
     def log_weights(self) -> NDArray[np.float64]:
         """What each frame weighs, log (n_frames,), up to a constant.
 
-        Bias over kT; for metadynamics less c(t), the growth that is the same everywhere (Tiwary
-        and Parrinello, doi 10.1021/jp504920s). Hills of BIASFACTOR=1 are written and do not act.
+        Bias over kT; for metadynamics less c(t), the growth that is the same everywhere, as these
+        frames say it (`metad_log_weights`). Hills of BIASFACTOR=1 are written and do not act.
 
         Raises
         ------
         ValueError
-            As for `tiwary_log_weights`.
+            If the frames do not hold the CVs of the hills, or as for `metad_log_weights`.
         """
         return self._log_weights
 
     @cached_property
     def _log_weights(self) -> NDArray[np.float64]:
-        temperature = self.frames.temperature
-        assert temperature is not None, "looked at when it was made"
-        table = self.table
+        frames, table, temperature = self.frames, self.table, self.temperature
         if table is None or self.growing[0].action != "METAD" or not self._hills_act:
-            return self.frames.bias / (GAS_CONSTANT * temperature)
-        times, bias = self.frames.plumed_time, self.frames.bias
-        counted = self._counted_temperature
-        return tiwary_log_weights(times, bias, table, temperature, self.plumed, counted)
+            return frames.bias / (GAS_CONSTANT * temperature)
+        cvs = frames.cvs[:, self._columns(hill_variables(table))]
+        times = frames.plumed_time
+        return metad_log_weights(times, frames.bias, cvs, table, temperature, self.plumed)
+
+    def _columns(self, names: Sequence[str]) -> list[int]:
+        """Places of CVs among those of the frames."""
+        known = [variable.name for variable in self.frames.variables]
+        if missing := [name for name in names if name not in known]:
+            raise ValueError(
+                f"{self.folder}: the frames hold the CVs {known} and not {missing}, along which "
+                "the hills were laid: what they weigh is not known. Let FrameReporter record "
+                "them, or measure them by openmm_cgan.cli.other_cvs.run_with"
+            )
+        return [known.index(name) for name in names]
 
     @property
     def _counted_temperature(self) -> float | None:
@@ -221,15 +248,14 @@ def reweight_runs(
     if not 0 <= skip < 1:
         raise ValueError(f"skip is {skip}, expected a share of the run, 0 <= skip < 1")
     tell_of_systems([run.frames for run in runs], [run.folder for run in runs])
-    kept, logs = [], []
-    for run in runs:
-        frames = run.frames
-        assert frames.temperature is not None, "looked at when it was made"
-        late = slice(round(skip * len(frames)) if run.growing else 0, None)
-        variables, name = frames.variables, str(run.folder)
-        cvs = frames.cvs[late]
-        kept.append(BiasedFrames(cvs, unbiased, frames.temperature, variables, name))
-        logs.append(run.log_weights()[late])
+    late = [run.after(skip) for run in runs]
+    kept = [
+        BiasedFrames(
+            run.frames.cvs, unbiased, run.temperature, run.frames.variables, str(run.folder)
+        )
+        for run in late
+    ]
+    logs = [run.log_weights() for run in late]
     return reweight(kept, logs, n_bootstrap=n_bootstrap, seed=seed)
 
 

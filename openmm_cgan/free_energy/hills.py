@@ -1,22 +1,20 @@
-"""The bias and the weights of a metadynamics run from its HILLS file."""
+"""The bias of a metadynamics run from its HILLS file."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
+from numpy.typing import NDArray
 
-from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import read_actions
 from openmm_cgan.plumed.actions.setup import Units
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.files.tables import FieldTable, kernel_variables
 from openmm_cgan.plumed.input.language import include_files, read_statements, read_text
-from openmm_cgan.quantities import positive
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -115,81 +113,46 @@ def hills_free_energy(
 
 
 def _sum(hills: FieldTable, cvs: NDArray, fractions: NDArray) -> NDArray[np.float64]:
-    names, rows = hill_variables(hills), _rows(hills)
-    cvs = np.asarray(cvs, dtype=float)
-    if cvs.ndim != 2 or cvs.shape[1] != len(names):
-        raise ValueError(f"cvs has shape {cvs.shape}, expected (n, {len(names)}) for {names}")
     total = np.zeros(len(cvs))
-    for row, fraction in zip(rows, fractions, strict=True):
-        total += fraction * _hill(hills, names, row, cvs)
+    for hill in _each(hills, cvs, fractions):
+        total += hill
     return total
 
 
-def tiwary_log_weights(
-    times: ArrayLike,
-    bias: ArrayLike,
-    hills: FieldTable,
-    temperature: float,
-    units: str | Path | UnitSystem | None = None,
-    metad_temperature: float | None = None,
-) -> NDArray[np.float64]:
-    """Log weights (V(s, t) - c(t)) / kT of frames from a metadynamics run that still deposits.
+def each_hill(hills: FieldTable, cvs: NDArray) -> Iterator[NDArray[np.float64]]:
+    """What each hill in turn adds to the bias at CV values.
 
     Parameters
     ----------
-    times, bias : ndarray, shape (n,)
-        Time of each frame as HILLS has it (`Frames.plumed_time`) [ps], and the bias that acted on
-        it [kJ/mol].
     hills : FieldTable
-        The run's HILLS, of one or two CVs.
-    temperature : float
-        Temperature [K].
-    units : str, Path or UnitSystem, optional
-        The PLUMED input that made the file (a path, or text with a newline), for its UNITS, or what
-        they are. PLUMED's own (kJ/mol, ps) with a warning if omitted, for no HILLS file says them.
-    metad_temperature : float, optional
-        TEMP of the METAD [K], where that is not the temperature of the run: by it the hills became
-        lower, and c(t) follows from how they did.
+        Columns time, the CVs, sigma_<cv>, height, biasf.
+    cvs : ndarray, shape (n, n_cvs)
+        In the order of the file's CVs [CV unit of the file].
 
-    Returns
-    -------
+    Yields
+    ------
     ndarray, shape (n,)
-        Not normalised.
+        [energy unit of the file]
 
     Raises
     ------
     ValueError
-        If the hills are of three CVs or more: c(t) is summed on a grid. If their times go back:
-        which of them a frame had met is then not known.
-
-    References
-    ----------
-    Tiwary and Parrinello, doi 10.1021/jp504920s.
+        As for `hills_bias`.
     """
-    system = units_of_input(units)
-    kT = GAS_CONSTANT * positive(temperature, "K", "temperature")
-    _require_order(hills)
-    counted = kT
-    if metad_temperature is not None:
-        counted = GAS_CONSTANT * positive(metad_temperature, "K", "metad_temperature")
-    offsets = system.energy * _hills_offsets(hills, kT / system.energy, counted / system.energy)
-    laid_at = system.time * hills.columns["time"]
-    laid = np.searchsorted(laid_at, np.asarray(times, dtype=float) - 1e-6)
-    return (np.asarray(bias, dtype=float) - offsets[laid]) / kT
+    yield from _each(hills, cvs, _deposited_fraction(hills))
 
 
-def _require_order(hills: FieldTable) -> None:
-    """Refuse hills of a run that was continued with its clock set back."""
-    back = np.flatnonzero(np.diff(hills.columns["time"]) < 0)
-    if len(back):
-        i = int(back[0]) + 1
-        where = f"{hills.source}:{hills.lines[i]}" if hills.lines else f"row {i + 1} of the hills"
-        before, after = hills.columns["time"][i - 1 : i + 1]
-        raise ValueError(
-            f"{where}: the time goes back from {before:g} to {after:g}, so "
-            "which hills a frame had met is not known: let a run go on at the step that it ended "
-            "on (a checkpoint, or simulation.currentStep)"
-        )
+def _each(hills: FieldTable, cvs: NDArray, fractions: NDArray) -> Iterator[NDArray[np.float64]]:
+    names, rows = hill_variables(hills), _rows(hills)
+    cvs = np.asarray(cvs, dtype=float)
+    if cvs.ndim != 2 or cvs.shape[1] != len(names):
+        raise ValueError(f"cvs has shape {cvs.shape}, expected (n, {len(names)}) for {names}")
+    variables = [CollectiveVariable(name, domain=hills.domain(name)) for name in names]
+    stretched = hills.constants.get("kerneltype", "stretched-gaussian") == "stretched-gaussian"
+    edge = np.exp(-HILL_CUTOFF) if stretched else 0.0
+    cvs = _in_interval(hills, cvs)
+    for row, fraction in zip(rows, fractions, strict=True):
+        yield fraction * _hill(row, cvs, variables, edge)
 
 
 def _deposited_fraction(hills: FieldTable) -> NDArray[np.float64]:
@@ -206,14 +169,13 @@ def _rows(hills: FieldTable) -> NDArray[np.float64]:
     return hills.taken(wanted)[:, 1:]
 
 
-def _hill(hills: FieldTable, names: list[str], row: NDArray, cvs: NDArray) -> NDArray[np.float64]:
+def _hill(
+    row: NDArray, cvs: NDArray, variables: Sequence[CollectiveVariable], edge: float
+) -> NDArray[np.float64]:
     """One hill at CV values (n, n_cvs), as printed, PLUMED's cutoff and stretching included."""
-    exponent, n, cvs = np.zeros(len(cvs)), len(names), _in_interval(hills, cvs)
-    for i, name in enumerate(names):
-        variable = CollectiveVariable(name, domain=hills.domain(name))
+    exponent, n = np.zeros(len(cvs)), len(variables)
+    for i, variable in enumerate(variables):
         exponent += 0.5 * (variable.difference(row[i], cvs[:, i]) / row[n + i]) ** 2
-    stretched = hills.constants.get("kerneltype", "stretched-gaussian") == "stretched-gaussian"
-    edge = np.exp(-HILL_CUTOFF) if stretched else 0.0
     kernel = (np.exp(-exponent) - edge) / (1.0 - edge)
     return row[2 * n] * np.where(exponent < HILL_CUTOFF, kernel, 0.0)
 
@@ -223,34 +185,3 @@ def _in_interval(hills: FieldTable, cvs: NDArray) -> NDArray[np.float64]:
     if "lower_int" not in hills.constants:
         return cvs
     return np.clip(cvs, hills.constant("lower_int"), hills.constant("upper_int"))
-
-
-def _hills_offsets(hills: FieldTable, kT: float, counted: float) -> NDArray[np.float64]:
-    """c(t) before the first and after each hill, (n_hills + 1,).
-
-    kT of the run and the one that METAD counts with are in the unit of heights. The bias comes to
-    V = -F dT/(T + dT) with dT = (g-1) TEMP, so that F is -V (1 + T/dT).
-    """
-    names = hill_variables(hills)
-    if len(names) > 2:
-        raise ValueError(f"c(t) is summed on a grid of 1 or 2 CVs, not of {names}")
-    rows, n = _rows(hills), len(names)
-    axes = [_hill_axis(hills.domain(v), rows[:, i], rows[:, n + i]) for i, v in enumerate(names)]
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(names))
-    deposited = _deposited_fraction(hills)
-    bias, offsets = np.zeros(len(grid)), [0.0]
-    for row, fraction in zip(rows, deposited, strict=True):
-        bias += fraction * _hill(hills, names, row, grid)
-        lower = (1.0 - fraction) / fraction * bias / counted  # 1/(g-1), nothing if not tempered
-        offsets.append(kT * float(logsumexp(bias / kT + lower) - logsumexp(lower)))
-    return np.array(offsets)
-
-
-def _hill_axis(
-    domain: tuple[float, float] | None, centres: NDArray, sigmas: NDArray
-) -> NDArray[np.float64]:
-    """Grid points along a CV, about three to a hill's width."""
-    sigma = float(sigmas.min())
-    lower, upper = domain or (centres.min() - 4 * sigma, centres.max() + 4 * sigma)
-    points = max(2, int(np.ceil(3.0 * (upper - lower) / sigma)))
-    return np.linspace(lower, upper, points, endpoint=domain is None)

@@ -225,7 +225,7 @@ def reweight(
         weight exp(V(s, t_final) / kT) of Branduardi, Bussi and Parrinello (doi 10.1021/ct3002464),
         where its shape has long stopped changing; give `log_weights` where it has not.
     log_weights : sequence of ndarray, shape (n_frames,), optional
-        In place of bias / kT, such as `openmm_cgan.free_energy.hills.tiwary_log_weights`.
+        In place of bias / kT, such as `openmm_cgan.free_energy.growth.metad_log_weights`.
     n_bootstrap, max_samples, seed : int
         As for windows; the frames are thinned only to keep to `max_samples`.
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import openmm
-from openmm import unit
 
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.collective_variable import CollectiveVariable
@@ -25,9 +24,7 @@ from openmm_cgan.plumed.input.language import (
 from openmm_cgan.plumed.libplumed import kernel, plugin
 from openmm_cgan.plumed.libplumed.statements import arguments_of_biases
 from openmm_cgan.plumed.native.backend import NativeBackend
-
-if TYPE_CHECKING:
-    from openmm.app import Topology
+from openmm_cgan.plumed.native.forces.system_box import KnownAtoms
 
 BACKENDS = ("auto", "native", "kernel", "plugin")
 
@@ -242,29 +239,28 @@ def refuse(why: str) -> None:
 
 
 def compile_natively(
-    plumed_input: PlumedInput, topology: Topology | None, temperature: float | None, restart: bool
+    plumed_input: PlumedInput, known: KnownAtoms | None, temperature: float | None, restart: bool
 ) -> tuple[NativeBackend | None, PlumedInputError | None]:
     """The native backend of an input, or why there is none.
 
     Parameters
     ----------
     plumed_input : PlumedInput
-    topology : openmm.app.Topology, optional
-        Of the atoms; their masses count until the System's are known.
+    known : KnownAtoms, optional
+        Their masses count until the System is known.
     temperature : float or None
         [K]
     restart : bool
         Append to the files and read the hills.
     """
-    n_atoms = None if topology is None else topology.getNumAtoms()
+    n_atoms = None if known is None else len(known.masses)
     try:
         actions = read_actions(list(plumed_input.followed), n_atoms, plumed_input.folder)
         native = NativeBackend(actions, plumed_input.folder, temperature, restart)
     except PlumedInputError as refusal:
         return None, refusal
-    if topology is not None:
-        masses = _element_masses(topology)
-        native.set_masses(masses, np.full(len(masses), np.nan))
+    if known is not None:
+        native.set_masses(*known)
     return native, None
 
 
@@ -388,9 +384,3 @@ def make_backend(
     return plugin.PluginBackend(
         plumed_input, temperature=temperature, restart=restart, read=read, observer=native
     )
-
-
-def _element_masses(topology: Topology) -> np.ndarray:
-    """Masses [dalton] by element, 0 for what has none."""
-    elements = [atom.element for atom in topology.atoms()]
-    return np.array([0.0 if e is None else e.mass.value_in_unit(unit.dalton) for e in elements])

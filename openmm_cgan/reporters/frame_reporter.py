@@ -23,6 +23,7 @@ from openmm_cgan.frames.images import shifts_into_box
 from openmm_cgan.frames.segments import Row, SegmentWriter
 from openmm_cgan.frames.set_aside import PATTERN, RESTORED
 from openmm_cgan.quantities import number_of_steps
+from openmm_cgan.reporters.biased_values import tell_of_other_variables, values_can_wait
 from openmm_cgan.states import box_of, positions_of
 from openmm_cgan.thermostats import held_temperature
 from openmm_cgan.topologies import part_of
@@ -144,7 +145,7 @@ class FrameReporter:
         self._simulation: weakref.ref[Simulation] | None = None
         self._keep_box = False
         # one by one, the values would take most of the time of a report
-        self._values_wait = _values_can_wait(bias)
+        self._values_wait = values_can_wait(bias)
         self._require_empty()
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -279,6 +280,7 @@ class FrameReporter:
     def _begin(self, simulation: Simulation, how: Mapping[str, Any] | None = None) -> None:
         """Everything that can be wrong is found here, before the first step."""
         self._bias.require_acting(simulation)
+        tell_of_other_variables(self._bias, self.folder)
         self._claim = Claim(self.folder)
         self._require_empty()
         self._keep_box = simulation.system.usesPeriodicBoundaryConditions()
@@ -365,15 +367,6 @@ def _write_atoms(path: Path, simulation: Simulation, atoms: NDArray[np.int64]) -
     with replacing(path) as unfinished, unfinished.open("w") as file:
         topology = part_of(simulation.topology, atoms)
         app.PDBFile.writeFile(topology, positions * unit.nanometer, file, keepIds=True)
-
-
-def _values_can_wait(bias: PlumedBias) -> bool:
-    """Whether CVs and bias may be computed later, for many frames at once."""
-    nowhere = np.zeros((0, len(bias.variables)))  # any value may lie off a grid, and be told of
-    try:
-        return bias.static and bias.bias_of_cvs(nowhere).shape == (0,)
-    except ValueError:  # it depends on more than the CVs that are kept
-        return False
 
 
 def _provenance(simulation: Simulation) -> dict[str, Any]:

@@ -455,6 +455,21 @@ def test_a_step_costs_what_is_said(cold, at, share, cost):
     assert history[-1]["energies"] == 2 * cost + 2 * held * (EACH + 1)
 
 
+@pytest.mark.parametrize("flatten", [0.0, 1.0])
+def test_rare_cvs_are_refined_as_much_as_others(cold, flatten):
+    rows = rows_for(cold, too_cold(2000), chain())
+    n, k = len(rows.cvs), len(rows.cvs) // 10
+    cvs = torch.cat([torch.linspace(-3.1, -0.1, n - k), torch.linspace(0.1, 3.1, k)]).double()
+    settings = RefiningSettings(batch=20_000, flatten=flatten)
+    rows = replace(rows, cvs=cvs[:, None])
+    refining = _Refining(cold, Chain(cold.features.z_matrix), KT, None, settings, rows)
+    drawn = float((cvs[refining._drawn()[1]] > 0).double().mean())
+    # a tenth of the mean count is added to that of each cell
+    common, rare = (share / (share + 0.1 / 2) ** flatten for share in (1 - k / n, k / n))
+    error = math.sqrt(0.25 / 20_000)
+    assert abs(drawn - rare / (common + rare)) < 5 * error + 0.02 * flatten  # cells are coarse
+
+
 def test_it_stops_in_time(cold):
     settings = RefiningSettings(steps=10**6, batch=16, max_seconds=0.2)
     _, history = refine(cold, Chain(cold.features.z_matrix), CVS, settings)

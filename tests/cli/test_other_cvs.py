@@ -25,6 +25,8 @@ from openmm_cgan.windows import (
 TORSIONS = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
 PSI = (6, 8, 14, 16)
 OTHER = "t: TORSION ATOMS=2,5,7,9\n"
+CENTRE = "c: COM ATOMS=1-6\nd: DISTANCE ATOMS=c,19\n"
+HEAVY = 4.0  # dalton, of hydrogens
 
 
 def psi_of(positions: np.ndarray) -> np.ndarray:
@@ -33,9 +35,12 @@ def psi_of(positions: np.ndarray) -> np.ndarray:
 
 
 def a_run(folder: Path, atoms: str | None = None) -> BiasedRun:
-    text = TORSIONS + "METAD ARG=phi SIGMA=0.3 HEIGHT=1 PACE=20 FILE=HILLS\n"
+    text = TORSIONS + CENTRE + "METAD ARG=phi SIGMA=0.3 HEIGHT=1 PACE=20 FILE=HILLS\n"
     settings = RunSettings(platform="Reference", frames_every=10, atoms=atoms)
-    run_biased(alanine_dipeptide("C7eq"), text, 400, folder, settings)
+    molecule = alanine_dipeptide("C7eq")
+    for atom in (a.index for a in molecule.topology.atoms() if a.element.symbol == "H"):
+        molecule.system.setParticleMass(atom, HEAVY)
+    run_biased(molecule, text, 400, folder, settings)
     return BiasedRun.of(read_frames(folder / "frames"), folder / "plumed.dat", folder)
 
 
@@ -48,6 +53,11 @@ def test_a_run_is_asked_for_a_cv_that_it_defines_and_did_not_bias(tmp_path: Path
     np.testing.assert_allclose(wider.frames.cvs[:, 1], psi_of(run.frames.positions), atol=1e-4)
     np.testing.assert_array_equal(wider.frames.cvs[:, 0], run.frames.cvs[:, 0])
     assert run_with(run, ["phi"]) is run
+    centred = run_with(run, ["d"]).frames.cvs[:, 1]  # by the masses of the run, not of elements
+    x, masses = run.frames.positions.astype(float), np.array([HEAVY, 12.011, *2 * [HEAVY]])
+    masses = np.append(masses, [12.011, 15.999])  # H C H H, C O
+    centre = np.einsum("fad,a->fd", x[:, :6], masses) / masses.sum()
+    np.testing.assert_allclose(centred, np.linalg.norm(x[:, 18] - centre, axis=1), atol=1e-5)
 
 
 def test_another_input_may_define_it(tmp_path: Path) -> None:

@@ -197,14 +197,17 @@ def test_runs_of_different_systems_are_not_read_together(tmp_path):
 def test_frames_of_several_systems_are_read_together_with_a_word(tmp_path, caplog):
     headers = [
         SegmentHeader((PHI,), (0, 1), temperature=300.0, about={"system_hash": own})
-        for own in ("ff96", "", "ff96", "ff14SB")
+        for own in ("ff96", "", "ff96", "ff14SB", "new:ff96", "new:ff14SB")
     ]
     folders = [write_folder(tmp_path / f"{k}", [1], header) for k, header in enumerate(headers)]
     assert read_frames(folders[:3]).system_hash == ""
+    assert read_frames([folders[0], folders[4]]).system_hash == ""  # of one run, by two versions
     assert not caplog.records
-    read_frames(folders)
-    assert "2 Systems are taken together" in caplog.text
-    assert str(folders[3] / "segment-00001.h5md") in caplog.text
+    for several in ([0, 1, 2, 3], [0, 4, 5]):
+        caplog.clear()
+        read_frames([folders[k] for k in several])
+        assert "2 Systems are taken together" in caplog.text
+        assert str(folders[several[-1]] / "segment-00001.h5md") in caplog.text
 
 
 def test_plumed_counts_steps_and_not_the_clock(tmp_path):

@@ -5,11 +5,11 @@ import logging
 import numpy as np
 import pytest
 
+from openmm_cgan.free_energy.growth import metad_log_weights
 from openmm_cgan.free_energy.hills import (
     hill_variables,
     hills_bias,
     hills_free_energy,
-    tiwary_log_weights,
 )
 from openmm_cgan.free_energy.opes import opes_bias, read_opes
 from openmm_cgan.plumed.actions.units import UnitSystem
@@ -116,11 +116,12 @@ def test_log_weights_do_not_depend_on_the_units_of_the_file():
     )  # fmt: skip
     constants = {"min_s": "-pi", "max_s": "pi"}
     times, bias = rng.uniform(0, n + 2, 100), rng.uniform(0, 10, 100)
+    s = rng.uniform(-3, 3, (100, 1))
 
     def weights(units, scale):
         columns = dict(zip(fields, (values * scale).T, strict=True))
         table = FieldTable(columns, constants, fields, values * scale)
-        return tiwary_log_weights(times, bias, table, 300.0, units)
+        return metad_log_weights(times, bias, s, table, 300.0, units)
 
     ours = weights("UNITS ENERGY=kj/mol\n", np.ones(5))
     theirs = weights(UNITS, np.array([1000.0, 1.0, 1.0, 1 / 4.184, 1.0]))

@@ -130,12 +130,13 @@ def test_a_gap_has_an_infinite_error_and_each_side_keeps_its_numbers(caplog):
     assert np.isposinf(profile.error[profile.part != zero]).all()
     assert np.isfinite(profile.error[profile.part == zero]).all()
     # numbers inside a part: those of the Gaussian, with the errors of that part alone
-    log_mass = np.log(np.diff(norm.sf(edges, scale=np.sqrt(KT / STIFFNESS))) * -1.0)
+    mass = -np.diff(norm.sf(edges, scale=np.sqrt(KT / STIFFNESS)))
+    log_density = np.log(mass / np.diff(edges))
     for part, (windows, bins) in enumerate([(near, slice(0, 5)), (far, slice(6, 8))]):
         assert (profile.part[bins] == part).all()
         error = free_energy_profile(reweight_windows(windows), "x", edges).error[bins]
         assert (error < 1.0).all()
-        off = (profile.free_energy + KT * log_mass)[bins]
+        off = (profile.free_energy + KT * log_density)[bins]
         assert (np.abs(off - np.average(off, weights=error**-2)) < 4 * error).all()
 
 

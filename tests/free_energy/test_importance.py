@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, norm
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy import (
     BiasedFrames,
@@ -20,7 +21,6 @@ from openmm_cgan.free_energy import (
     reweight_windows,
     reweight_with_generated,
 )
-from openmm_cgan.free_energy.hills import GAS_CONSTANT
 from openmm_cgan.free_energy.samples import unbiased
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import Potential

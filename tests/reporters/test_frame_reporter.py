@@ -302,6 +302,24 @@ def test_a_grid_that_does_not_hold_zero_is_no_matter(tmp_path, caplog):
     assert "outside the grid" in caplog.text
 
 
+@pytest.mark.parametrize("bias", ["RESTRAINT AT=1 KAPPA=5", "METAD SIGMA=0.3 HEIGHT=1 PACE=5"])
+def test_a_bias_on_more_than_the_cvs_of_frames_is_said(bias, tmp_path, caplog):
+    torsions = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
+    sine = "s: CUSTOM ARG=psi FUNC=sin(x) PERIODIC=NO\n"
+    for names in (("phi", "psi"), ("phi",)):
+        folder = tmp_path / "-".join(names)
+        text = f"{torsions}{sine}{bias} ARG=s\n"
+        own = PlumedBias(text, temperature=300.0, directory=folder, cvs=names)
+        simulation = make_alanine(own)
+        reporter = FrameReporter(folder / "frames", 10, own)
+        simulation.reporters.append(reporter)
+        simulation.step(1)
+        reporter.close()
+        own.close()
+        said = "depends on psi, which is not among the collective variables phi" in caplog.text
+        assert said == (names == ("phi",))
+
+
 def test_values_do_not_wait_where_the_bias_needs_more_than_the_variables(tmp_path):
     bias = Static(INPUT, alanine_dipeptide().topology, temperature=300.0, cvs=("phi",))
     simulation = make_alanine(bias)

@@ -27,7 +27,7 @@ from openmm_cgan.plumed.backends import (
 )
 from openmm_cgan.plumed.bias.attachment import Attachment
 from openmm_cgan.plumed.bias.reporters import tell_energy
-from openmm_cgan.plumed.bias.serials import topology_beside
+from openmm_cgan.plumed.bias.serials import atoms_beside
 from openmm_cgan.plumed.bias.watch import with_temperature
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import has_biases, restrained_text
@@ -47,7 +47,7 @@ class PlumedBias:
     plumed_input : str or Path
         The input file, or the text itself if it contains a newline.
     topology : openmm.app.Topology, or what has one, optional
-        Checks the atoms of the input; else `add_to` does.
+        Checks the atoms of the input; else `add_to` does. One with a System tells the masses.
     temperature : float or Quantity, optional
         Temperature [K] for what needs kT and does not say TEMP; by default the Simulation's.
     backend : {"auto", "native", "kernel", "plugin"}
@@ -104,7 +104,7 @@ class PlumedBias:
         self.directory, self.temperature = Path(directory).absolute(), kelvin(temperature)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
         self.restart = restart if (said := self._input.restarts) is None else said
-        known = topology_beside(self._input.followed, self.directory, topology)
+        known = atoms_beside(self._input.followed, self.directory, topology)
         native, refusal = compile_natively(self._input, known, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self._input)
         self._asked, self._moves = backend, False

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from openmm_cgan.plumed.input.pdb import PdbAtom, read_models
 from openmm_cgan.plumed.input.words import NotNativeError, unbrace
+from openmm_cgan.plumed.native.forces.system_box import KnownAtoms, known_atoms
 from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ logger = logging.getLogger("openmm_cgan")
 PDB_KEYWORDS = frozenset({"STRUCTURE", "REFERENCE", "TEMPLATE"})
 
 
-def topology_beside(statements: Iterable[Statement], folder: Path, given: Any) -> Any:
-    """The Topology that is given beside an input, after a look at the input's PDB files.
+def atoms_beside(statements: Iterable[Statement], folder: Path, given: Any) -> KnownAtoms | None:
+    """The atoms of what is given beside an input, after a look at the input's PDB files.
 
     A warning says which have serials under which the topology has atoms of other elements.
 
@@ -39,7 +40,7 @@ def topology_beside(statements: Iterable[Statement], folder: Path, given: Any) -
 
     Returns
     -------
-    openmm.app.Topology or None
+    KnownAtoms or None
     """
     if given is None:
         return None
@@ -50,7 +51,7 @@ def topology_beside(statements: Iterable[Statement], folder: Path, given: Any) -
             key, equals, value = word.partition("=")
             if equals and key.upper() in PDB_KEYWORDS:
                 _warn_of_file(statement, folder / unbrace(value), atoms)
-    return topology
+    return known_atoms(topology, given)
 
 
 def _warn_of_file(statement: Statement, path: Path, atoms: Sequence[Any]) -> None:

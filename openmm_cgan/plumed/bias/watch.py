@@ -115,6 +115,13 @@ class RunWatch:
         self._felt = simulation.integrator.getIntegrationForceGroups()
         self._next = simulation.currentStep
         self._compare_temperature()
+        if self._varies:
+            self._tell(
+                "variable",
+                f"the steps of {type(simulation.integrator).__name__} differ in length: times in "
+                f"the files of the bias are not those of the simulation, but {self._timestep:g} ps "
+                "a step",
+            )
 
     def look(self) -> None:
         """Hold the bias against the Simulation as it stands.

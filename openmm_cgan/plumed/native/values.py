@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable, NotOfTheCVsError
 from openmm_cgan.plumed.actions import Action
 from openmm_cgan.plumed.actions.biases.bias import Bias
 from openmm_cgan.plumed.actions.external import External
@@ -178,7 +178,7 @@ class InputValues:
 
         Raises
         ------
-        ValueError
+        NotOfTheCVsError
             If a bias depends on something else.
         """
         found: dict[str, Any] = {name: cvs[:, i] for i, name in enumerate(read)}
@@ -213,7 +213,7 @@ class InputValues:
             return
         owner = self.owners[name]
         if isinstance(owner, Variable):
-            raise ValueError(
+            raise NotOfTheCVsError(
                 f"the bias {bias.label} depends on {name}, which is not among the collective "
                 f"variables {', '.join(read)}: name it in PlumedBias(..., cvs=...)"
             )

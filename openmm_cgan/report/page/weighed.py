@@ -104,15 +104,14 @@ def weigh_run(found: RunFound, name: str) -> Weighed:
         raise FileNotFoundError(f"no {INPUT} says how the bias of a frame came about")
     with warnings_kept() as warned:
         run = BiasedRun.of(found.frames, path, found.folder)
-        samples = reweight_runs([run], SKIP, n_bootstrap=N_BOOTSTRAP)
-        logs = run.log_weights()
+        late = run.after(SKIP)
+        samples = reweight_runs([late], 0.0, n_bootstrap=N_BOOTSTRAP)
     first = SKIP if run.growing else 0.0
-    frames, temperature = found.frames, samples.temperature
+    frames, logs, temperature = late.frames, late.log_weights(), samples.temperature
 
     @cache
     def part(start: float, stop: float) -> WeightedSamples:
-        ends = [round((first + (1 - first) * at) * len(frames)) for at in (start, stop)]
-        rows = slice(*ends)
+        rows = slice(round(start * len(frames)), round(stop * len(frames)))
         piece = BiasedFrames(frames.cvs[rows], unbiased, temperature, frames.variables, name)
         return reweight([piece], [logs[rows]], n_bootstrap=0)
 

@@ -8,6 +8,8 @@ import openmm
 import pytest
 from openmm import app, unit
 
+from openmm_cgan.free_energy.hills import tiwary_log_weights
+from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.bias.watch import integrated_groups
 from openmm_cgan.plumed.files.fields import read_fields
@@ -372,3 +374,24 @@ def test_folders_of_output_files_are_made(action, tmp_path):
     simulation.step(1)
     assert (tmp_path / "new" / "OUT").exists()
     bias.close()
+
+
+def test_steps_of_no_fixed_length_are_said_and_give_hills_no_height(tmp_path, caplog):
+    """Before its first step such an integrator has a time step of 0: so had hills by TAU."""
+    metad = "phi: TORSION ATOMS=5,7,9,15\nMETAD ARG=phi SIGMA=0.35 {} PACE=5 BIASFACTOR=6\n"
+    found = []
+    for height in ("TAU=1", "HEIGHT=1"):
+        folder = tmp_path / height
+        bias = PlumedBias(metad.format(height), temperature=300.0, directory=folder)
+        simulation = simulation_of(bias, openmm.VariableLangevinIntegrator(300, 5, 0.001))
+        found.append((bias, simulation))
+    (by_time, simulation), (plain, other) = found
+    with pytest.raises(ValueError, match=r"TAU follows from the time step.*Give HEIGHT"):
+        by_time.attach(simulation)
+    plain.attach(other)
+    assert "steps of VariableLangevinIntegrator differ in length" in caplog.text
+    other.step(10)
+    plain.close()
+    hills = read_fields(tmp_path / "HEIGHT=1" / "HILLS")
+    with pytest.raises(ValueError, match=r"all 2 hills are of the time 0"):
+        tiwary_log_weights([0.1], [0.0], hills, 300.0, UnitSystem())

@@ -176,6 +176,19 @@ def test_a_gzip_file_cut_in_its_middle_goes_on(tmp_path, caplog):
         driven(text, tmp_path, restart=True, first=12)
 
 
+@pytest.mark.parametrize("name", ["d.xyz", "d.xyz.gz"])
+def test_a_dump_cut_in_a_row_goes_on_behind_its_last_whole_row(name, tmp_path, caplog):
+    text = f"DUMPATOMS ATOMS=1-3 FILE={name} STRIDE=1\n"
+    driven(text, tmp_path)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-5])
+    with caplog.at_level(logging.WARNING):
+        driven(text, tmp_path, restart=True, first=12)
+    assert "cut off" in caplog.text
+    rows = [row.split() for row in rows_of(path).decode().splitlines()]
+    assert {len(row) for row in rows} == {1, 9, 4}  # numbers of atoms, no boxes, atoms
+
+
 # ---- gzip
 
 

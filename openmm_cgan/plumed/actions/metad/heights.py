@@ -79,10 +79,21 @@ class HeightOptions:
         }
 
     def first(self, kt: float | None, time: float) -> float:
-        """Height of the first hill, where hills come every `time` [units of the input]."""
+        """Height of the first hill, where hills come every `time` [units of the input].
+
+        Raises
+        ------
+        ValueError
+            If it follows from TAU, and steps have no length to begin with.
+        """
         if not self.tau:
             assert self.height is not None
             return self.height
+        if not time > 0:
+            raise ValueError(
+                "the height of hills by TAU follows from the time step, and this integrator's is "
+                f"{time:g}: its steps differ in length. Give HEIGHT"
+            )
         assert kt is not None
         factor = self.damp_factor if self.tempering is None else self.tempering
         return kt * factor / self.tau * time

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import openmm
+from openmm import unit
 
 from openmm_cgan.plumed.actions.variables.variable import BoxKind
 from openmm_cgan.states import default_box
@@ -39,6 +42,37 @@ def masses_and_charges(system: openmm.System) -> tuple[np.ndarray, np.ndarray]:
         return masses, np.full(n, np.nan)
     charges = [charged[0].getParticleParameters(i)[0]._value for i in range(n)]
     return masses, np.array(charges, dtype=float)
+
+
+class KnownAtoms(NamedTuple):
+    """What is known of atoms before a bias is in their System.
+
+    Attributes
+    ----------
+    masses : ndarray, shape (n_atoms,)
+        [dalton]
+    charges : ndarray, shape (n_atoms,)
+        [e]; NaN where not known.
+    """
+
+    masses: np.ndarray
+    charges: np.ndarray
+
+
+def known_atoms(topology: Any, given: Any) -> KnownAtoms:
+    """Masses and charges of the System of what a topology is given as; else masses by element.
+
+    Parameters
+    ----------
+    topology : openmm.app.Topology
+    given : Simulation, Molecule, or what else has ``topology`` and ``system``; or anything
+    """
+    elements = [atom.element for atom in topology.atoms()]
+    system = getattr(given, "system", None)
+    if isinstance(system, openmm.System) and system.getNumParticles() == len(elements):
+        return KnownAtoms(*masses_and_charges(system))
+    masses = [0.0 if e is None else e.mass.value_in_unit(unit.dalton) for e in elements]
+    return KnownAtoms(np.array(masses), np.full(len(elements), np.nan))
 
 
 def marker_force(name: str) -> openmm.CustomExternalForce:
