@@ -33,7 +33,6 @@ frames                frames on disk: H5MD segments with CVs, bias energy and se
 constraints           what a System holds: Fixman's factor, atoms tied to a part
 potentials            energies of many configurations beside a running simulation
 devices               devices of torch: which there are, and what is moved there
-optimiser             Adam without the compiler of torch
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions, also of a part
 large_arrays          arrays that lie in temporary files
 radii                 van der Waals radii

@@ -62,6 +62,13 @@ def own_defaults() -> Iterator[None]:
         torch.set_default_dtype(kind)
 
 
+def adam(parameters: Any, learning_rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    """Adam for parameters of one device, in one kernel where there is one."""
+    own = list(parameters)
+    fused = own[0].device.type in ("cpu", "cuda")
+    return torch.optim.Adam(own, learning_rate, betas, fused=fused)
+
+
 def moved(thing: T, device: torch.device) -> T:
     """What lies on a device instead: a tensor, what is in a container, what an object holds.
 

@@ -12,6 +12,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a shell runs
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: spare the garbage collector a tenth of a second each time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path: Path) -> Generator[None, list[Any], list[Any]]:
     """Spare the search for doctests, a third of the time of finding tests, where there are none."""
@@ -19,12 +25,6 @@ def pytest_collect_file(file_path: Path) -> Generator[None, list[Any], list[Any]
     if file_path.suffix != ".py" or ">>>" in file_path.read_text(encoding="utf-8"):
         return found
     return [collector for collector in found if type(collector) is pytest.Module]
-
-
-def pytest_collection_finish() -> None:
-    """What is imported by now stays: spare the garbage collector a tenth of a second each time."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture

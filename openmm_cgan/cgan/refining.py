@@ -48,8 +48,7 @@ from openmm_cgan.cgan.settings import RefiningSettings
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
 from openmm_cgan.cgan.training_data import TrainingData, rows_drawn
-from openmm_cgan.devices import own_defaults
-from openmm_cgan.optimiser import Adam
+from openmm_cgan.devices import adam, own_defaults
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 
 JUDGED = 0.25  # part of the refining after which the flow is judged again
@@ -217,7 +216,7 @@ class _Refining:
         self.held: Any = held(self.generator)
         decay = get_ema_multi_avg_fn(settings.average)
         self.averaged: Any = AveragedModel(self.generator, multi_avg_fn=decay)
-        self.optimiser = Adam(self.generator.parameters(), settings.learning_rate, (0.9, 0.999))
+        self.optimiser = adam(self.generator.parameters(), settings.learning_rate, (0.9, 0.999))
         self.step, self.ended, self.judged_at = 0, False, 0.0
         self.history: list[dict[str, float]] = []
         self.rows: list[tuple[float, float]] = []  # since the last of these
@@ -274,7 +273,7 @@ class _Refining:
         """One step; the loss and the share of configurations that were left out."""
         fall = 0.02 + 0.49 * (1 + math.cos(math.pi * progress))
         rise = min(1.0, (self.step + 1) / WARM_UP)
-        self.optimiser.learning_rate = self.settings.learning_rate * rise * fall
+        self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * rise * fall
         self.step += 1
         loss, found = self.loss(*self._drawn(), progress)
         self.optimiser.zero_grad()

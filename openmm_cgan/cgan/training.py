@@ -32,7 +32,7 @@ from openmm_cgan.cgan.scores import clearly_more, energy_score, energy_scores
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.training_checkpoint import read_checkpoint, write_checkpoint
 from openmm_cgan.cgan.training_data import TrainingData, rows_drawn
-from openmm_cgan.optimiser import Adam
+from openmm_cgan.devices import adam
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 
 STEEPEST = 20.0  # norm of a gradient; a rare steeper one (an outlier of the data) is shortened
@@ -136,7 +136,7 @@ class _Training:
         )
         self.averaged: Any = AveragedModel(generator, multi_avg_fn=self._average)
         self.optimisers = [
-            Adam(network.parameters(), settings.learning_rate, (0.0, 0.9))
+            adam(network.parameters(), settings.learning_rate, (0.0, 0.9))
             for network in (generator, critic)
         ]
         self.rng = torch.Generator().manual_seed(settings.seed)
@@ -243,7 +243,7 @@ class _Training:
         optimiser = self.optimisers[which]
         optimiser.zero_grad()
         # Only the gradients that are used: the generator's step needs none of the critic's weights.
-        parameters = optimiser.parameters
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
         loss.backward(inputs=parameters)
         if which == 0:
             nn.utils.clip_grad_norm_(parameters, STEEPEST)
@@ -268,7 +268,7 @@ class _Training:
         fall = 0.02 + 0.49 * (1 + math.cos(math.pi * self.progress()))
         rate = self.settings.learning_rate * min(1.0, (self.step + 1) / WARM_UP) * fall
         for optimiser in self.optimisers:
-            optimiser.learning_rate = rate
+            optimiser.param_groups[0]["lr"] = rate
 
     def report(self) -> None:
         """Add a row to the history, and judge by held-out rows whether it is to be the last."""
