@@ -51,7 +51,7 @@ from openmm_cgan.cgan.training_data import TrainingData, rows_drawn
 from openmm_cgan.devices import adam, own_defaults
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 
-JUDGED = 0.25  # part of the refining after which the flow is judged again
+JUDGED = 0.1  # part of the refining after which the flow is judged again
 WARM_UP = 20  # steps over which the learning rate rises
 GROUP = 8  # configurations made at each CV value of a step, which are compared
 
@@ -202,8 +202,7 @@ class _Refining:
         self.seen = frames if conditions is None else None  # at the conditions
         self.cumulative = torch.ones(1)  # no frames, none drawn
         if frames is not None:
-            weights = flat_weights(frames.cvs.numpy(), gan.variables, settings.flatten)
-            self.cumulative = torch.from_numpy(weights).cumsum(0)
+            self.cumulative = self._flat(frames.cvs).cumsum(0)
         if conditions is None:
             assert frames is not None, "else refused"
             conditions = frames.cvs
@@ -257,13 +256,20 @@ class _Refining:
         """Where is judged: at frames held out, else at some of the conditions."""
         rng = torch.Generator().manual_seed(self.settings.seed)
         if self.frames is not None and len(self.frames.held_features):
-            rows = torch.randperm(len(self.frames.held_features), generator=rng)[:PLACES]
+            weights = self._flat(self.frames.held_cvs)
+            n = min(PLACES, len(weights))
+            rows = torch.multinomial(weights, n, generator=rng)  # as rows are drawn to learn from
             held = self.frames.held_cvs, self.frames.held_condition, self.frames.held_features
             return Places(*self._there(rows, *held)), self.target_of(rows, held_out=True)
         rows = torch.randperm(len(self.conditions), generator=rng)[:PLACES]
         (cvs,) = self._there(rows, self.conditions)
         condition = self.gan.conditions.encode(cvs).float()
         return Places(cvs, condition, cvs.new_zeros(0, 0)), self.target_of(rows)
+
+    def _flat(self, cvs: Tensor) -> Tensor:
+        """Weights (n,) by which rows of frames at CVs (n, n_cvs) are drawn."""
+        flatten = self.settings.flatten
+        return torch.from_numpy(flat_weights(cvs.numpy(), self.gan.variables, flatten))
 
     def _there(self, rows: Tensor, *parts: Tensor) -> list[Tensor]:
         """Rows (n,) of what stays on the processor, where the generator is."""
