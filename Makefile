@@ -12,15 +12,22 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Byte code of what was installed, by all cores and without the tests of others: pip, on one core and
+# with them, is longer at it than at all else. Some files are templates, and no Python.
+BYTE_CODE := -$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib
 
-.PHONY: demo test lint format bench soak test-cluster docs dist clean
+.PHONY: demo test pytest lint format bench soak test-cluster docs dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/openmm-cgan demo --out demo --overwrite
 
 # A process for each core, of one thread: on molecules and networks this small, threads mostly wait
 # for each other. Compiled files are kept: each process that a test starts would compile them anew.
-test: lint
+# mypy, which has one core only, is beside them.
+test: $(VENV)/.installed-test
+	$(MAKE) -j 2 lint pytest
+
+pytest: $(VENV)/.installed-test
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed-test
@@ -68,11 +75,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install --no-compile -c constraints.txt -e .
+	$(BYTE_CODE)
 	touch $@
 
 # hillclimber's wheel is a whole PLUMED (kernel and Python package); what else it asks for is not needed here
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) install -c constraints.txt -e '.[test]'
-	$(PIP) install --no-deps -c constraints.txt hillclimber
+	$(PIP) install --no-compile -c constraints.txt -e '.[test]'
+	$(PIP) install --no-compile --no-deps -c constraints.txt hillclimber
+	$(BYTE_CODE)
 	touch $@

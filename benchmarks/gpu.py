@@ -3,13 +3,16 @@
 Alanine dipeptide in boxes of water (PME, constant volume, 2 fs; CUDA in mixed precision) runs plain
 and with each bias, blocks alternated: the median ratio of rates, and microseconds a step more. With
 openmm-plumed beside where that is installed. Then a FrameReporter of all atoms every 1,000 steps,
-and the energies of 100 candidates together and one by one.
+and the energies of 100 candidates together and one by one. Then networks for alanine dipeptide in
+vacuum, on the processor (one thread) and on a device of torch: a step of training of each kind and
+of refining, and a generated configuration with its density.
 
     python benchmarks/gpu.py [--platform CUDA] [--atoms 2000 25000 90000] [--minutes 8]
-                             [--json FILE]
+                             [--device cuda] [--json FILE]
 
-Where OpenMM has no such platform it says so and ends. What the minutes do not allow is left out,
-and named. Reads as it goes: a row is printed when it is known.
+Where OpenMM has no such platform, or torch no such device, it says so and leaves that out. What
+the minutes do not allow is left out, and named. Reads as it goes: a row is printed when it is
+known.
 """
 
 from __future__ import annotations
@@ -27,12 +30,16 @@ from typing import Any
 
 import numpy as np
 import openmm
+import torch
 from biased_md import CALLED_BACK, LATER, METAD, PACE, SOLVATED, write_path, write_solute
 from learned_variable import network_inputs
+from molecule_runs import Run, biased_run
 from openmm import app, unit
 from provenance import in_words, provenance
 
-from openmm_cgan import FrameReporter, PlumedBias
+from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias
+from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine, rows_for
+from openmm_cgan.devices import device_named
 from openmm_cgan.plumed.libplumed.plugin import available
 from openmm_cgan.potentials import Potential
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
@@ -42,6 +49,8 @@ BLOCK = 0.4  # s
 ROUNDS = 5
 CANDIDATES = 100
 EVERY = 1000  # steps between frames
+BATCHES = (512, 4096)  # of training and refining
+STEPS, SHOWN = 40, 10  # of each, and between rows of their histories
 
 
 def in_water(n_atoms: int) -> Molecule:
@@ -180,6 +189,40 @@ def candidate_rows(platform: str) -> Iterator[dict[str, Any]]:
         yield {"atoms": 22, "what": what, "value": round(found, 1)}
 
 
+def network_rows(device: str) -> Iterator[dict[str, Any]]:
+    """Training, refining and generation on a device, alanine dipeptide in vacuum."""
+    molecule = alanine_dipeptide("C7eq")
+    with tempfile.TemporaryDirectory() as folder:
+        frames = biased_run(Run("ALA", "vacuum", 100_000, 1), Path(folder)).frames
+    potential = Potential(molecule.system)
+    for kind in ("MLPGenerator", "FlowGenerator"):
+        for batch in BATCHES:
+            settings = TrainingSettings(
+                generator=kind, steps=STEPS, batch=batch, report_every=SHOWN
+            )
+            gan = ConditionalGAN.fit(frames, molecule.topology, settings, device=device)
+            yield _step_row(f"training a {kind}", gan.history, batch, device)
+    rows = rows_for(gan, frames, molecule.topology)
+    for batch in BATCHES:
+        refining = RefiningSettings(steps=STEPS, batch=batch, report_every=SHOWN)
+        _, history = refine(gan, potential, None, refining, frames=rows)
+        yield _step_row("refining, energies by Reference,", history, batch, device)
+    cvs = np.tile(frames.cvs[:1], (20_000, 1))
+    gan.sample_with_log_prob(cvs)
+    start = time.perf_counter()
+    gan.sample_with_log_prob(cvs)
+    found = (time.perf_counter() - start) / len(cvs) * 1e6
+    what = f"a configuration with its density, {device}, us"
+    yield {"atoms": 22, "what": what, "value": round(found, 2)}
+
+
+def _step_row(what: str, history: list[dict], batch: int, device: str) -> dict[str, Any]:
+    """Median time of a step."""
+    found = statistics.median(np.diff([row["seconds"] for row in history])) / SHOWN * 1e3
+    what = f"a step of {what} {batch} rows, {device}, ms"
+    return {"atoms": 22, "what": what, "value": round(found, 2)}
+
+
 def all_rows(sizes: list[int], platform: openmm.Platform, until: float) -> Iterator[dict[str, Any]]:
     """Rows of all boxes, and of candidates."""
     with tempfile.TemporaryDirectory() as folder:
@@ -196,24 +239,39 @@ def main() -> None:
     parser.add_argument("--platform", default="CUDA")
     parser.add_argument("--atoms", type=int, nargs="+", default=[2000, 25_000, 90_000])
     parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--device", default="cuda", help="of torch")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    torch.set_num_threads(1)
     logging.getLogger("openmm_cgan").setLevel(logging.ERROR)
     until = time.monotonic() + 60 * args.minutes
-    try:
-        platform = openmm.Platform.getPlatformByName(args.platform)
-    except openmm.OpenMMException:
-        print(f"OpenMM has no platform {args.platform} here: nothing is measured")
-        return
     made, rows = provenance(), []
     print(f"rates over plain MD on {args.platform}; {in_words(made)}")
-    for row in all_rows(args.atoms, platform, until):
+    for row in _found(args, until):
         rows.append(row)
         more = f"  {row['us a step more']:>10} us" if "us a step more" in row else ""
-        print(f"{row['atoms']:>7}  {row['what']:44s} {row['value']!s:>10}{more}", flush=True)
+        print(f"{row['atoms']:>7}  {row['what']:68s} {row['value']!s:>10}{more}", flush=True)
     if args.json:
         command = f"python {' '.join(sys.argv)}"
         args.json.write_text(json.dumps(made | {"command": command, "rows": rows}, indent=1) + "\n")
+
+
+def _found(args: argparse.Namespace, until: float) -> Iterator[dict[str, Any]]:
+    """All rows that can be had here."""
+    try:
+        platform = openmm.Platform.getPlatformByName(args.platform)
+    except openmm.OpenMMException:
+        print(f"OpenMM has no platform {args.platform} here: nothing is measured on it")
+    else:
+        yield from all_rows(args.atoms, platform, until)
+    yield from network_rows("cpu")
+    try:
+        device_named(args.device)
+    except ValueError as error:
+        print(f"{error}: nothing is measured on it")
+    else:
+        if args.device != "cpu":
+            yield from network_rows(args.device)
 
 
 if __name__ == "__main__":

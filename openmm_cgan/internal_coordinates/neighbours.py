@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 
@@ -29,6 +28,8 @@ def near_pairs(
     Tensor of int, shape (n_pairs, 2)
         Numbered through all configurations: n_atoms * configuration + atom.
     """
+    from scipy.spatial import cKDTree  # 0.2 s, which only large parts need
+
     n_atoms, found = x.shape[1], [np.zeros((0, 2), dtype=np.int64)]
     for k, one in enumerate(x):
         near = cKDTree(one).query_pairs(cutoff, output_type="ndarray").astype(np.int64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.radii import van_der_waals_radii
@@ -61,6 +60,8 @@ class ClashCheck:
 
     def _any_near(self, x: NDArray[np.float64]) -> bool:
         """Whether one configuration (n_atoms, 3) clashes, by a tree of its atoms."""
+        from scipy.spatial import cKDTree  # a third of a second, which few molecules need
+
         farthest = 2 * self._reach[self._atoms].max()
         near = cKDTree(x[self._atoms]).query_pairs(farthest, output_type="ndarray")
         pairs = np.sort(self._atoms[near], axis=1)

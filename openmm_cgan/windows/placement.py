@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.free_energy.profiles import FreeEnergy
 
 if TYPE_CHECKING:
+    from openmm_cgan.free_energy.profiles import FreeEnergy
     from openmm_cgan.plumed.bias import PlumedBias
 
 logger = logging.getLogger("openmm_cgan")

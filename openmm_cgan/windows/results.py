@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.frames import Frames, read_frames, tell_of_systems
-from openmm_cgan.free_energy.samples import BiasedFrames
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import cv_differences
 from openmm_cgan.reporters.settling import LOOKS, settled_after
 from openmm_cgan.windows.run_files import FRAMES, INPUT, read_record
+
+if TYPE_CHECKING:
+    from openmm_cgan.free_energy.samples import BiasedFrames
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -149,4 +151,6 @@ def _with_bias(folder: Path, frames: Frames, temperature: float) -> BiasedFrames
             f"{folder}: frames of {names}, but {INPUT} biases "
             f"{[v.name for v in bias.variables]}; was the input edited after the run?"
         )
+    from openmm_cgan.free_energy.samples import BiasedFrames  # a third of a second for scipy
+
     return BiasedFrames(frames.cvs, bias.bias_of_cvs, temperature, frames.variables, str(folder))

@@ -29,7 +29,7 @@ from tests.cases import ROOT
 from tests.cases.other_processes import PATIENCE, wait_until
 
 CHAIN = Chain(barrier=15.0, tilt=2.0)
-CVS = "phi: TORSION ATOMS=1,2,3,4\nPRINT ARG=phi\n"
+CVS = "phi: TORSION ATOMS=1,2,3,4\nPRINT ARG=phi STRIDE=100\n"
 SHORT = ExploreSettings(
     "phi:-pi..0|0..pi", tolerance=0.4, timestep=0.001, barrier=20.0, look_steps=2000,
     biased_steps=20_000, training_steps=60, refining_steps=10, generated=2500, chain_steps=10_000,
@@ -74,7 +74,7 @@ def test_windows_from_two_starts_agree_and_are_longer_where_the_error_is(tmp_pat
     (tmp_path / "cvs.dat").write_text(CVS)
     place = ExplorationFolder(molecule, tmp_path / "cvs.dat", tmp_path, settings, "Reference", 0)
     hills = "METAD ARG=phi SIGMA=0.3 HEIGHT=1 PACE=50 BIASFACTOR=5 GRID_MIN=-pi GRID_MAX=pi\n"
-    place.run("biased-1", CVS.replace("PRINT ARG=phi\n", hills), 20_000)
+    place.run("biased-1", CVS.replace("PRINT ARG=phi STRIDE=100\n", hills), 20_000)
     folder, difference = tmp_path / "windows", StateDifference.of(settings.difference)
     for steps in (3000, 6000):
         pairs, total = run_explored_windows(

@@ -298,3 +298,17 @@ def test_without_temp_the_bias_counts_with_what_it_was_told(tmp_path: Path) -> N
     np.testing.assert_array_equal(BiasedRun.of(told, run.plumed, tmp_path).log_weights(), given)
     untold = BiasedRun.of(run.frames, run.plumed, tmp_path).log_weights()
     assert abs(untold - given).max() > 0.1
+
+
+def test_hills_that_never_get_lower_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = metadynamics(tmp_path, n_hills=60)
+    with caplog.at_level("WARNING", "openmm_cgan"):
+        reweight_runs([run])
+        assert "tempered" not in caplog.text
+        hills = tmp_path / "MYHILLS"
+        hills.write_text(hills.read_text().replace(" 6.0\n", " -1\n"))
+        run.plumed.write_text(run.plumed.read_text().replace("BIASFACTOR=6 TEMP=300 ", ""))
+        reweight_runs([BiasedRun.of(run.frames, run.plumed, tmp_path)])
+    assert "the hills of its METAD are not tempered" in caplog.text

@@ -234,7 +234,7 @@ class ReversibleDiffusion(ABC):
             Frames [nm].
         """
         rng = torch.Generator().manual_seed(seed)
-        u = self.hidden(torch.from_numpy(np.array(x0, dtype=float)))
+        u = self.hidden(torch.from_numpy(np.asarray(x0, dtype=float).copy()))
         frames = np.empty((n_steps // every, *u.shape))
         half = self._half_noise(u, dt, rng)
         for step in range(n_steps):
