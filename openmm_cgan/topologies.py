@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 LIGHT = {"He", "Li", "Be"}  # no organic molecule holds them
+HYDROGENS = {"H", "D"}
 UNNUMBERED = 2**31 - 1  # of residues whose number is no number: no selection means them
 
 
@@ -90,17 +92,19 @@ def _topology_in(given: Any) -> Any:
 
 
 def _require_own_elements(topology: Any) -> None:
-    """Refuse helium, lithium and beryllium that are bonded as hydrogen and carbon are.
+    """Refuse helium, lithium, beryllium and boron that are bonded as hydrogen and carbon are.
 
     A .psf tells masses and no elements. Where it was written with heavy hydrogens OpenMM and
-    MDAnalysis take hydrogen (3.024) for helium and a methyl's carbon (5.963) for lithium.
+    MDAnalysis take hydrogen (3.024) for helium, or (2) for deuterium, and a methyl's carbon for
+    lithium (5.963), beryllium (9) or, with hydrogens of 1.5, boron (10.5).
     """
-    odd = {a.index for a in topology.atoms() if a.element is not None and a.element.symbol in LIGHT}
-    if not odd:
+    odd = LIGHT | {"B"}
+    if not any(a.element is not None and a.element.symbol in odd for a in topology.atoms()):
         return
-    for bond in topology.bonds():
-        symbols = {"" if a.element is None else str(a.element.symbol) for a in bond}
-        if "He" in symbols or ("H" in symbols and symbols & LIGHT):
+    bonds = list(topology.bonds())
+    n_bonds = Counter(atom.index for bond in bonds for atom in bond)
+    for bond in bonds:
+        if _is_of_guessed(bond, n_bonds):
             one, two = bond
             raise ValueError(
                 f"atom {one.index} ({one.name}), {one.element.name}, is bonded to atom {two.index} "
@@ -109,6 +113,17 @@ def _require_own_elements(topology: Any) -> None:
                 "createSystem(..., hydrogenMass=3*amu) or --hydrogen-mass; or say what each is: "
                 "atom.element = app.Element.getBySymbol('C'), add_TopologyAttr('elements', ...)"
             )
+
+
+def _is_of_guessed(bond: Any, n_bonds: Counter[int]) -> bool:
+    """Whether a bond is none that its elements make; boron has three, or more than four."""
+    symbols = {"" if a.element is None else str(a.element.symbol) for a in bond}
+    if "He" in symbols:
+        return True
+    if not symbols & HYDROGENS:
+        return False
+    four = any(n_bonds[a.index] == 4 for a in bond)
+    return bool(symbols & LIGHT) or symbols == {"B", "D"} or (symbols == {"B", "H"} and four)
 
 
 def read_structure(path: str | os.PathLike[str]) -> Any:

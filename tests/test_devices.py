@@ -279,6 +279,9 @@ def made_of_chains(model):
     rows = rows_for(gan, frames, CHAIN.topology())
     refined, _ = refine(gan, Potential(CHAIN.system()), None, how, frames=rows)
     cvs = np.linspace(-3, 3, 4)[:, None]
+    part = trained(FLOW, featurize=END)
+    moved_by, ends = part.torsion_map(), np.full((4, 1), part.cv_range.mean())
+    torsions = moved_by.draw(ends, np.full((4, 1), np.nan), 1)
     latent = refined.latent_map()
     mapped = latent.mapped(latent.draw(cvs, 1), cvs)
     x = frames.positions[:4].astype(float)
@@ -291,6 +294,9 @@ def made_of_chains(model):
     return {
         "aligned": aligned.sample(aligned.cv_range.mean(axis=1), 4, seed=1),
         **said_by(refined, True),
+        "among": part.among(frames.positions[0][part.rest].astype(float)).sample(ends, seed=1),
+        "torsions": torsions,
+        "log_torsions": moved_by.log_prob(torsions, ends),
         "mapped": mapped.positions,
         "slopes": mapped.pulled_back(np.ones((4, 4, 3))),
         "onto": sample_on_level_sets(refined, cvs, bias.differentiable_cvs, seed=2),

@@ -134,15 +134,15 @@ def test_files_of_charmm_gromacs_and_amber(tmp_path, monkeypatch):
         assert solute_atoms(universe).tolist() == list(range(22))
 
 
-def with_heavy_hydrogens(path, folder):
-    """A .psf whose hydrogens have 3.024 dalton, taken from what they are bonded to."""
+def with_heavy_hydrogens(path, folder, dalton):
+    """A .psf whose hydrogens have a mass, taken from what they are bonded to."""
     psf = app.CharmmPsfFile(str(path))
     masses = [atom.element.mass._value for atom in psf.topology.atoms()]
     for bond in psf.topology.bonds():
         heavy, light = sorted(bond, key=lambda atom: atom.element.symbol == "H")
         if light.element.symbol == "H":
-            masses[heavy.index] -= 3.024 - masses[light.index]
-            masses[light.index] = 3.024
+            masses[heavy.index] -= dalton - masses[light.index]
+            masses[light.index] = dalton
     lines = path.read_text().splitlines()
     first = next(i for i, line in enumerate(lines) if "!NATOM" in line) + 1
     for i, mass in enumerate(masses, start=first):
@@ -152,14 +152,17 @@ def with_heavy_hydrogens(path, folder):
     return made
 
 
-def test_masses_of_heavy_hydrogens_are_not_taken_for_helium(tmp_path):
-    path = with_heavy_hydrogens(ROOT / "examples" / "data" / "butane.psf", tmp_path)
+@pytest.mark.parametrize(
+    ("dalton", "taken_for"), [(3.024, "lithium"), (2.0, "beryllium"), (1.5, "boron")]
+)
+def test_masses_of_heavy_hydrogens_are_not_taken_for_other_elements(dalton, taken_for, tmp_path):
+    path = with_heavy_hydrogens(ROOT / "examples" / "data" / "butane.psf", tmp_path, dalton)
     psf = app.CharmmPsfFile(str(path))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         universe = MDAnalysis.Universe(str(path))
     for given in (path, psf, psf.topology, universe):
-        with pytest.raises(ValueError, match=r"atom 0 .*lithium, is bonded.*heavy hydrogens"):
+        with pytest.raises(ValueError, match=rf"atom 0 .*{taken_for}, is bonded.*heavy hydrogens"):
             openmm_topology(given)
     plain = app.CharmmPsfFile(str(ROOT / "examples" / "data" / "butane.psf")).topology
     symbols = [atom.element.symbol for atom in plain.atoms()]

@@ -399,12 +399,13 @@ def test_a_refining_goes_on_as_if_it_had_never_stopped(cold, tmp_path, monkeypat
     for other, said in (
         ({"settings": replace(settings, seed=1)}, "other settings"),
         ({"conditions": CVS[:10]}, "other model or frames"),
+        ({"frames": Dataset.prepare(too_cold(100), chain(), FLOW).rows}, "other model or frames"),
         ({"temperature": 310.0}, "other kT"),
         ({"energy": Scaled(energy, 2.0)}, "another energy"),
     ):
-        given = {"energy": energy, "conditions": CVS, "settings": settings, **other}
+        given = {"energy": energy, "conditions": CVS, "settings": settings, "frames": rows}
         with pytest.raises(ValueError, match=said):
-            refine(cold, **given, frames=rows, checkpoint=path)
+            refine(cold, **(given | other), checkpoint=path)
     again, rest = refine(cold, energy, CVS, settings, frames=rows, checkpoint=path)
     done, last = refine(cold, energy, CVS, settings, frames=rows, checkpoint=path)
     for one, other in zip(history, rest, strict=True):

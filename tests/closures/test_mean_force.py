@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from openmm import unit
 
 from openmm_cgan.closures import ConditionalAverage, Grid, integrate_mean_force
 from openmm_cgan.collective_variable import CollectiveVariable
@@ -37,6 +38,16 @@ def test_a_cubic_mean_force_is_integrated_exactly_up_to_the_ends():
     found = integrate_mean_force(grid, average(grid, 4 * (z - 1) ** 3 + z), KT)
     expected = (z - 1) ** 4 + 0.5 * z**2
     np.testing.assert_allclose(found.free_energy, expected - expected.min(), atol=1e-12)
+
+
+def test_kt_may_have_another_unit():
+    grid = Grid.over((LENGTH,), 12, [(0.0, 2.0)])
+    slopes = average(grid, grid.points, noise=0.5)
+    plain, kcal = (
+        integrate_mean_force(grid, slopes, kT)
+        for kT in (KT, KT / 4.184 * unit.kilocalorie_per_mole)
+    )
+    np.testing.assert_allclose(kcal.error, plain.error)
 
 
 def test_a_surface():

@@ -238,7 +238,7 @@ class _Written:
         if not isinstance(made, torch.Tensor) or node.kwargs.get("dtype", made.dtype) != made.dtype:
             return False
         if name in _FILLED:
-            kind = torch.empty(0, dtype=made.dtype).numpy().dtype
+            kind = torch.empty(0, dtype=made.dtype, device="cpu").numpy().dtype
             self.constants[node] = np.full(tuple(made.shape), _FILLED[name](*node.args), kind)
             return True
         source = node.args[0]
@@ -247,7 +247,7 @@ class _Written:
             mine[node] = mine[source]
             return True
         if name == "_to_copy":
-            kind = torch.empty(0, dtype=made.dtype).numpy().dtype
+            kind = torch.empty(0, dtype=made.dtype, device="cpu").numpy().dtype
             return self._call(node, name, lambda x: np.asarray(x, kind))
         return name in _CALLS and self._call(node, name, _CALLS[name])
 

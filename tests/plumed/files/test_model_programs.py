@@ -27,3 +27,14 @@ def test_a_program_is_what_it_was_written_from(function):
         found = program(frame.numpy())
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def test_a_script_that_makes_tensors_elsewhere_gets_the_same_program():
+    def function(x):
+        return x.float().double() * torch.zeros_like(x).cos()
+
+    frame = torch.tensor([[0.1, 0.2]], dtype=torch.float64)
+    with torch.device("meta"):  # as after torch.set_default_device("cuda")
+        program = written_out(function, frame)
+    assert program is not None
+    np.testing.assert_allclose(program(frame.numpy()), function(frame).numpy(), rtol=1e-13)
