@@ -39,9 +39,8 @@ def tell_of_systems(parts: Sequence[OfSystem], names: Sequence[str | Path]) -> N
         "Systems": [part.system_hash for part in parts],
     }
     for what, hashes in kinds.items():
-        made: dict[
-            str, dict[str, str | Path]
-        ] = {}  # by how it was: one way says nothing of another
+        # by how hashes were made: one way says nothing of another
+        made: dict[str, dict[str, str | Path]] = {}
         for own, name in zip(hashes, names, strict=True):
             if own:
                 made.setdefault(own.rpartition(":")[0], {}).setdefault(own, name)
