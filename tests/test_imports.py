@@ -59,6 +59,7 @@ ORDER = [
     "plumed.files.grid_files",
     "plumed.files.output_files",
     "plumed.files.xdr_frames",
+    "plumed.files.dump_frames",
     "plumed.files.model_programs",
     "plumed.files.torch_models",
     "plumed.files",

@@ -6,8 +6,9 @@ import gzip
 import io
 import logging
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from openmm_cgan.atomic_files import (
     WholeWrites,
@@ -162,32 +163,46 @@ def cut_half_row(path: Path) -> None:
     path : Path
         It need not exist.
     """
+    cut_behind(path, after_last_newline, "row")
+
+
+def cut_behind(path: Path, whole_until: Callable[[BinaryIO], int], what: str) -> None:
+    """Cut a file where its last whole row, or what else it is made of, ends.
+
+    Parameters
+    ----------
+    path : Path
+        It need not exist.
+    whole_until : callable
+        Of the file, unpacked: where that is [bytes].
+    what : str
+        What it is made of, for the log.
+    """
     if not path.exists() or not replaceable(path):
         return
     if not is_compressed(path):
         with path.open("rb+") as file:
-            end = _after_last_newline(path)
+            end = whole_until(file)
             if end < file.seek(0, 2):
                 file.truncate(end)
-                log.warning("%s ended in half a row, which is cut off", path)
+                log.warning("%s ended in half a %s, which is cut off", path, what)
         return
     rows, whole = _contents(path)
-    end = rows.rfind(b"\n") + 1
+    end = whole_until(io.BytesIO(rows))
     if not whole or end < len(rows):
         write_atomically(path, gzip.compress(rows[:end], mtime=0))
-        log.warning("%s ended too early: what was behind its last whole row is cut off", path)
+        log.warning("%s ended too early: what was behind its last whole %s is cut off", path, what)
 
 
-def _after_last_newline(path: Path) -> int:
-    """Where the last whole line of a plain file ends [bytes]."""
+def after_last_newline(file: BinaryIO) -> int:
+    """Where the last whole line ends [bytes]."""
     block = 1 << 16
-    with path.open("rb") as file:
-        end = file.seek(0, 2)
-        while end > 0:
-            begin = max(0, end - block)
-            file.seek(begin)
-            place = file.read(end - begin).rfind(b"\n")
-            if place >= 0:
-                return begin + place + 1
-            end = begin
+    end = file.seek(0, 2)
+    while end > 0:
+        begin = max(0, end - block)
+        file.seek(begin)
+        place = file.read(end - begin).rfind(b"\n")
+        if place >= 0:
+            return begin + place + 1
+        end = begin
     return 0

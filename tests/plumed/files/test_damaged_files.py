@@ -4,6 +4,7 @@ import gzip
 import logging
 import shutil
 
+import MDAnalysis
 import numpy as np
 import openmm
 import pytest
@@ -16,6 +17,7 @@ from openmm_cgan.plumed.driver.driver import run_driver
 from openmm_cgan.plumed.driver.settings import DriverSettings
 from openmm_cgan.plumed.driver.trajectories import Frame
 from openmm_cgan.plumed.files.contents import rows_of
+from openmm_cgan.plumed.files.dump_frames import cut_half_frame
 from openmm_cgan.plumed.files.fields import read_fields, read_tables
 
 RNG = np.random.default_rng(7)
@@ -176,17 +178,39 @@ def test_a_gzip_file_cut_in_its_middle_goes_on(tmp_path, caplog):
         driven(text, tmp_path, restart=True, first=12)
 
 
-@pytest.mark.parametrize("name", ["d.xyz", "d.xyz.gz"])
-def test_a_dump_cut_in_a_row_goes_on_behind_its_last_whole_row(name, tmp_path, caplog):
-    text = f"DUMPATOMS ATOMS=1-3 FILE={name} STRIDE=1\n"
-    driven(text, tmp_path)
-    path = tmp_path / name
-    path.write_bytes(path.read_bytes()[:-5])
-    with caplog.at_level(logging.WARNING):
-        driven(text, tmp_path, restart=True, first=12)
+@pytest.mark.parametrize("name", ["d.xyz", "d.xyz.gz", "d.gro", "d.xtc", "few.xtc", "d.trr"])
+def test_a_dump_is_cut_to_whole_frames_wherever_it_ended(name, tmp_path, caplog):
+    frames = [RNG.random((12, 3)) for _ in range(5)]
+    text = f"DUMPATOMS ATOMS=1-{4 if name == 'few.xtc' else 12} FILE={name} STRIDE=1\n"
+    ends = [0]
+    for n in (1, 2, 3):
+        driven(text, tmp_path / str(n), frames[:n])
+        ends.append(len(rows_of(tmp_path / str(n) / name)))
+    path = tmp_path / "3" / name
+    whole, pack = rows_of(path), gzip.compress if name.endswith("gz") else bytes
+    for cut in range(ends[2] - 40, ends[3] + 1):
+        path.write_bytes(pack(whole[:cut]))
+        cut_half_frame(path, name.split(".")[1])
+        assert len(rows_of(path)) == max(end for end in ends if end <= cut)
+    path.write_bytes(pack(whole[:-5]))
+    caplog.clear()
+    driven(text, tmp_path / "3", frames[2:], first=2, restart=True)
     assert "cut off" in caplog.text
-    rows = [row.split() for row in rows_of(path).decode().splitlines()]
-    assert {len(row) for row in rows} == {1, 9, 4}  # numbers of atoms, no boxes, atoms
+    driven(text, tmp_path / "5", frames)
+    assert rows_of(path) == rows_of(tmp_path / "5" / name)
+    if name[-3:] in ("xyz", "xtc", "trr"):  # of a gro file it reads one frame
+        assert len(MDAnalysis.coordinates.core.reader(str(path))) == 5
+
+
+def test_what_is_no_dump_loses_half_a_row_at_most(tmp_path):
+    path = tmp_path / "notes.xyz"
+    path.write_text("not a frame\nnor this\nhalf a row")
+    cut_half_frame(path, "xyz")
+    assert path.read_text() == "not a frame\nnor this\n"
+    path.write_bytes(bytes(range(100)))
+    for kind in ("xtc", "trr"):
+        cut_half_frame(path, kind)
+        assert path.read_bytes() == bytes(range(100))
 
 
 # ---- gzip

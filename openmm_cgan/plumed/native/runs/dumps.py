@@ -8,7 +8,8 @@ import numpy as np
 
 from openmm_cgan.plumed.actions.dumps import Dump, DumpAtoms
 from openmm_cgan.plumed.actions.variables.variable import site_position
-from openmm_cgan.plumed.files.contents import append_rows, cut_half_row
+from openmm_cgan.plumed.files.contents import append_rows
+from openmm_cgan.plumed.files.dump_frames import cut_half_frame
 from openmm_cgan.plumed.files.fields import begin_file
 from openmm_cgan.plumed.files.xdr_frames import XdrFrame, trr_bytes, xtc_bytes
 from openmm_cgan.plumed.native.runs.run import ActionRun, RunSettings, Step
@@ -53,8 +54,8 @@ class DumpAtomsRun(DumpRun):
         path = self._files.path(self.action.file)
         if not self._files.continues(self.action.restarts):
             begin_file(path, append=False)
-        elif self.action.type not in ("xtc", "trr"):
-            cut_half_row(path)
+        else:
+            cut_half_frame(path, self.action.type)
         self._files.watch(self.action.file)
 
     def go_on(self) -> None:
