@@ -14,13 +14,15 @@ import pytest
 from click.testing import CliRunner
 
 from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.cgan.effective_share import EACH, PLACES
 from openmm_cgan.cli import main
-from openmm_cgan.cli.exploration import Workshop
+from openmm_cgan.cli.exploration import JUDGED, Workshop
 from openmm_cgan.cli.exploration_folder import ExplorationFolder
 from openmm_cgan.cli.explore import NOT_CONVERGED
 from openmm_cgan.cli.explored_numbers import claim_of_windows
 from openmm_cgan.cli.explored_windows import run_explored_windows
 from openmm_cgan.explore.circle import Outcome, explore
+from openmm_cgan.explore.decisions import REFINE
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.run_folders import recorded_commands
@@ -64,6 +66,10 @@ def test_a_chain_without_a_bias_ends_in_a_claim_that_is_true(tmp_path: Path) -> 
     assert outcome.error <= SHORT.tolerance
     assert "METAD ARG=phi" in (tmp_path / "explored" / "plumed.dat").read_text()
     assert (tmp_path / "explored" / "generated" / "profile.csv").exists()
+    refining = next(step for step in outcome.steps if step.decision.action == REFINE)
+    spent = outcome.steps[refining.number].known.spent - refining.known.spent
+    looks = spent - JUDGED - 2 * SHORT.refining_steps * SHORT.refining_batch  # made, and frames
+    assert 0 < looks <= 2 * PLACES * (EACH + 1)
 
 
 def test_windows_from_two_starts_agree_and_are_longer_where_the_error_is(tmp_path: Path) -> None:
