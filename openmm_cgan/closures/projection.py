@@ -305,7 +305,7 @@ class _Projection:
         # A slope may vanish where a curvature does not, as that of a distance sideways does:
         # nudged, it does not vanish.
         rng = torch.Generator().manual_seed(0)
-        nudges = torch.randn(x.shape, generator=rng, dtype=x.dtype, device=x.device)
+        nudges = torch.randn(x.shape, generator=rng, dtype=x.dtype, device=rng.device)
         for near in (x, x + NUDGE * (1.0 + x.abs()) * nudges):
             probe = near.clone().requires_grad_()
             values = self.cvs(probe)
@@ -344,7 +344,8 @@ class _Projection:
             return found, torch.zeros_like(found)
         rows = []
         for _ in range(self.probes):
-            drawn = torch.randint(0, 2, y.shape, generator=self.generator, device=y.device)
+            where = self.generator.device
+            drawn = torch.randint(0, 2, y.shape, generator=self.generator, device=where)
             signs = drawn.to(y) * 2.0 - 1.0
             along = tangent(signs, fixed)
             products = [(slope * along).sum(1) for slope in bare.unbind(1)]
