@@ -455,6 +455,23 @@ def test_a_step_costs_what_is_said(cold, at, share, cost):
     assert history[-1]["energies"] == 2 * cost + 2 * held * (EACH + 1)
 
 
+def test_the_frame_of_each_place_is_weighed_among_what_is_made_there(cold, monkeypatch):
+    rows, compared = rows_for(cold, too_cold(300), chain()), []
+    energy = Chain(cold.features.z_matrix)
+    refining = _Refining(cold, energy, KT, None, RefiningSettings(batch=32), rows)
+
+    def kept(each, log_q):
+        compared.append(each)
+        return log_q.sum()
+
+    monkeypatch.setattr("openmm_cgan.cgan.refining.loss_of_wells", kept)
+    places, drawn = refining._drawn()
+    refining.loss(places, drawn, 0.0)
+    (there,), _ = refining.compared([refining.seen_at(places)])
+    assert torch.allclose(compared[0][:, GROUP], there.bounded(), atol=1e-3)
+    assert float(there.bounded().std()) > 0.1
+
+
 @pytest.mark.parametrize("flatten", [0.0, 1.0])
 def test_rare_cvs_are_refined_as_much_as_others(cold, flatten):
     rows = rows_for(cold, too_cold(2000), chain())
