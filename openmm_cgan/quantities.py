@@ -69,11 +69,7 @@ def nanometers(lengths: Any) -> np.ndarray:
     ValueError
         If they are no numbers, or Quantities of another dimension.
     """
-    try:
-        # what app.PDBFile and others give is a Quantity of a list of Vec3
-        return np.asarray(_in_unit(lengths, "nm"), dtype=float)
-    except TypeError as error:
-        raise ValueError(f"expected lengths [nm] or a Quantity of them: {error}") from error
+    return _array_in(lengths, "nm", "expected lengths [nm] or a Quantity of them")
 
 
 def energies_of(values: Any, name: str) -> np.ndarray:
@@ -84,10 +80,15 @@ def energies_of(values: Any, name: str) -> np.ndarray:
     ValueError
         If they are no numbers, or Quantities of another dimension.
     """
+    return _array_in(values, "kJ/mol", f"{name}: expected energies [kJ/mol] or a Quantity")
+
+
+def _array_in(values: Any, unit_name: str, expected: str) -> np.ndarray:
     try:
-        return np.asarray(_in_unit(values, "kJ/mol"), dtype=float)
+        # what app.PDBFile and others give is a Quantity of a list of Vec3
+        return np.asarray(_in_unit(values, unit_name), dtype=float)
     except TypeError as error:
-        raise ValueError(f"{name}: expected energies [kJ/mol] or a Quantity: {error}") from error
+        raise ValueError(f"{expected}: {error}") from error
 
 
 def positions_in_nm(positions: Any) -> np.ndarray:

@@ -5,6 +5,7 @@ A reader takes what follows half a frame for the rest of it.
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -53,7 +54,19 @@ def _is_gro(file: BinaryIO) -> bool:
 
 
 def _has_rows(file: BinaryIO, n: int) -> bool:
+    if n < 0:
+        raise ValueError("no number of rows")
     return all(file.readline().endswith(b"\n") for _ in range(n))
+
+
+def _has_bytes(file: BinaryIO, n: int) -> bool:
+    """Whether n more bytes are there, which are passed over and not read."""
+    if n < 0:
+        raise ValueError("no number of bytes")
+    end = file.tell() + n
+    is_there = end <= file.seek(0, io.SEEK_END)
+    file.seek(end)
+    return is_there
 
 
 def _is_xtc(file: BinaryIO) -> bool:
@@ -64,11 +77,11 @@ def _is_xtc(file: BinaryIO) -> bool:
     if magic != 1995:
         raise ValueError("no frame of an xtc file")
     if n_atoms <= UNPACKED:
-        return len(file.read(12 * n_atoms)) == 12 * n_atoms
+        return _has_bytes(file, 12 * n_atoms)
     if len(head := file.read(36)) < 36:
         return False
-    size = -(-struct.unpack(">32xi", head)[0] // 4) * 4  # filled up to whole words
-    return len(file.read(size)) == size
+    (size,) = struct.unpack(">32xi", head)
+    return _has_bytes(file, -(-size // 4) * 4)  # filled up to whole words
 
 
 def _is_trr(file: BinaryIO) -> bool:
@@ -78,5 +91,4 @@ def _is_trr(file: BinaryIO) -> bool:
     magic, *sizes = struct.unpack(">i20x10i12x", head)
     if magic != 1993 or sizes[2] not in (36, 72):
         raise ValueError("no frame of a trr file with a box")
-    size = sum(sizes) + 2 * (sizes[2] // 9)
-    return len(file.read(size)) == size
+    return _has_bytes(file, sum(sizes) + 2 * (sizes[2] // 9))

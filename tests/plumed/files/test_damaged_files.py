@@ -3,6 +3,7 @@
 import gzip
 import logging
 import shutil
+import struct
 
 import MDAnalysis
 import numpy as np
@@ -207,10 +208,14 @@ def test_what_is_no_dump_loses_half_a_row_at_most(tmp_path):
     path.write_text("not a frame\nnor this\nhalf a row")
     cut_half_frame(path, "xyz")
     assert path.read_text() == "not a frame\nnor this\n"
-    path.write_bytes(bytes(range(100)))
-    for kind in ("xtc", "trr"):
+    backwards = struct.pack(">i20x10i", 1993, 0, 0, 36, *[-99] * 7)  # sizes that are none
+    damaged = [(b"-3\nX 1 2 3\n", "xyz"), (bytes(range(100)), "xtc"), (bytes(range(100)), "trr")]
+    damaged += [(struct.pack(">2i44xi", 1995, 1, -1) + bytes(40), "xtc")]
+    damaged += [(backwards + bytes(40), "trr")]
+    for content, kind in damaged:
+        path.write_bytes(content)
         cut_half_frame(path, kind)
-        assert path.read_bytes() == bytes(range(100))
+        assert path.read_bytes() == content
 
 
 # ---- gzip
