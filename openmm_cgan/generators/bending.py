@@ -8,6 +8,7 @@ Shape suffixes: B batch, P torsions.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,24 @@ from openmm_cgan.generators.splines import circular_spline
 
 HARMONICS = 3  # of the torsions, as the networks see them: methyl groups have three wells
 LOG_2PI = math.log(2 * math.pi)
+
+
+class Noise(NamedTuple):
+    """What a FlowGenerator bends into features.
+
+    Attributes
+    ----------
+    angles : Tensor, shape (n, n_pairs)
+        Uniform in [-pi, pi].
+    wells : Tensor, shape (n, n_pairs)
+        Which of the alike wells of a torsion.
+    z : Tensor, shape (n, n_linear)
+        Normal deviates.
+    """
+
+    angles: Tensor
+    wells: Tensor
+    z: Tensor
 
 
 def given(torsions: Tensor, condition: Tensor) -> Tensor:
