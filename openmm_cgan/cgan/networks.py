@@ -8,7 +8,7 @@ from openmm_cgan.cgan.critic import Critic
 from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.features import skeleton_of
-from openmm_cgan.generators import KINDS, Contacts, Generator
+from openmm_cgan.generators import KINDS, Generator, fitted_contacts
 
 
 def initial_networks(
@@ -24,7 +24,7 @@ def initial_networks(
     skeleton = skeleton_of(features, conditions)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        seen = skeleton and Contacts.fit(skeleton, rows.features, rows.condition)
+        seen = skeleton and fitted_contacts(skeleton, rows.features, rows.condition)
         generator: Any = KINDS[settings.generator].of_size(
             *sizes,
             width=settings.width,

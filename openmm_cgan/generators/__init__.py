@@ -6,7 +6,8 @@ it makes can be weighted exactly. A feature vector holds standardised numbers, t
 sines of angles (see `features.featurization`).
 
 `mlp` is the paper's generator. The density of `flow` is known: `splines` bend its torsions, one
-after another (`bending`), and `contacts` tell it how near atoms then come.
+after another (`bending`). It is told `contacts`: how near atoms come where `posed_skeleton` puts
+them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openmm_cgan.generators.contacts import WIDTH, Contacts
+from openmm_cgan.generators.contacts import WIDTH, Contacts, fitted_contacts
 from openmm_cgan.generators.flow import FlowGenerator
 from openmm_cgan.generators.mlp import MLPGenerator, perceptron
 
@@ -30,6 +31,7 @@ __all__ = [
     "MLPGenerator",
     "TurningGenerator",
     "density_of",
+    "fitted_contacts",
     "knows_density",
     "made_again",
     "perceptron",

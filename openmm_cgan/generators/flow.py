@@ -4,7 +4,7 @@ Torsions that turn come first, one after another, each a uniform angle bent by a
 that depends on the condition and on the torsions before it: wells of any number are no difficulty
 in one dimension. All that is stiff (bonds, angles, narrow torsions) is nearly a Gaussian once those
 torsions are known: it starts from the Gaussian of the data, and affine couplings [1]_ learn
-what is left. They are told how near atoms come at those torsions (`contacts`), which is what bends.
+what is left. Networks are told how near atoms come (`contacts`): that is what turns and bends.
 
 On alanine dipeptide this did as well as a Gaussian whose whole covariance depends on the condition,
 at two thirds of the cost, and better than splines on all coordinates.
@@ -63,7 +63,7 @@ class FlowGenerator(nn.Module):
     seed : int
         Of the permutations between couplings.
     contacts : mapping, optional
-        Settings of the Contacts that are told to what is stiff; none if omitted.
+        Settings of the Contacts that networks are told; none if omitted.
 
     Examples
     --------
@@ -105,13 +105,16 @@ class FlowGenerator(nn.Module):
         }
         self.n_linear, self.n_pairs = n_linear, n_pairs
         self.folds: list[int] = self.settings["folds"]
+        self.contacts = None if contacts is None else Contacts(**contacts)
         per_torsion = 2 * HARMONICS
+        met = [0] * n_pairs if self.contacts is None else [m.n_seen for m in self.contacts.met]
         self.splines = nn.ModuleList(
-            perceptron(n_condition + per_torsion * k, SPLINE_WIDTH, depth, n_parameters(bins))
+            perceptron(
+                n_condition + per_torsion * k + met[k], SPLINE_WIDTH, depth, n_parameters(bins)
+            )
             for k in range(n_pairs)
         )
         n_given = n_condition + per_torsion * n_pairs
-        self.contacts = None if contacts is None else Contacts(**contacts)
         n_told = n_given if contacts is None else n_given + WIDTH
         n_scalings = min(n_linear, 1)  # none where nothing is stiff
         self.scalings = nn.ModuleList(
@@ -166,17 +169,7 @@ class FlowGenerator(nn.Module):
         self.spread.copy_(spread)
 
     def log_prob(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Log density over the standardised features and the angles [rad] of the pairs.
-
-        Parameters
-        ----------
-        features : Tensor, shape (n, n_features)
-        condition : Tensor, shape (n, n_condition)
-
-        Returns
-        -------
-        Tensor, shape (n,)
-        """
+        """Log density (n,) over the standardised features and the angles [rad] of the pairs."""
         return self.to_noise(features, condition)[1]
 
     def log_prob_of_torsions(self, features: Tensor, condition: Tensor) -> Tensor:
@@ -360,25 +353,29 @@ class FlowGenerator(nn.Module):
     def bent_torsions(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Torsions (n, P) of noise, and their log density (n,)."""
         angles_wells = noise.angles, noise.wells
-        torsions_BP, log_prob = bent(self.splines, self.folds, *angles_wells, condition)
+        torsions_BP, log_prob = bent(
+            self.splines, self.folds, *angles_wells, condition, self.contacts
+        )
         return torsions_BP, log_prob.sum(1)
 
     def draw_torsions(
         self, condition: Tensor, rng: torch.Generator, kept: Tensor | None = None
     ) -> Tensor:
-        """Torsions (n, P) [rad], one row for each condition; those of `kept` that are no NaN."""
+        """Torsions (n, P) [rad] for conditions; those of `kept` that are no NaN."""
         drawn = uniform_angles(condition, self.folds, rng)
-        return bent(self.splines, self.folds, *drawn, condition, kept)[0]
+        return bent(self.splines, self.folds, *drawn, condition, self.contacts, kept)[0]
 
     def log_prob_of_each_torsion(self, torsions: Tensor, condition: Tensor) -> Tensor:
         """Log density (n, P) [1/rad] of each of the torsions (n, P) given those before it."""
-        return unbent(self.splines, self.folds, torsions, condition)[1]
+        return unbent(self.splines, self.folds, torsions, condition, self.contacts)[1]
 
     def _unbent(
         self, torsions_BP: Tensor, condition: Tensor
     ) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Angles and wells (n, P) of which torsions (n, P) are made, and their log density (n,)."""
-        angles_wells, log_prob = unbent(self.splines, self.folds, torsions_BP, condition)
+        angles_wells, log_prob = unbent(
+            self.splines, self.folds, torsions_BP, condition, self.contacts
+        )
         return angles_wells, log_prob.sum(1)
 
     def _told(self, given_BG: Tensor, torsions_BP: Tensor, condition: Tensor) -> Tensor:

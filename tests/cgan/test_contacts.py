@@ -1,5 +1,6 @@
 """What a flow is told of contacts: distances, slopes, which pairs, what a file keeps."""
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -11,8 +12,9 @@ import torch
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import ConditionEncoding, PlainFeatures, ZMatrixFeatures, skeleton_of
-from openmm_cgan.generators import Contacts
-from openmm_cgan.generators.contacts import CHANGE, NEAR
+from openmm_cgan.generators import Contacts, fitted_contacts
+from openmm_cgan.generators.contacts import ANGLES, CHANGE, NEAR
+from openmm_cgan.generators.posed_skeleton import distances, distances_turned
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases.shaken_alanine import ENDS, PSI, make_frames
 
@@ -56,7 +58,7 @@ def encoded(features, conditions, frames):
 
 @pytest.fixture(scope="module")
 def contacts(features, conditions, encoded):
-    found = Contacts.fit(skeleton_of(features, conditions), *encoded)
+    found = fitted_contacts(skeleton_of(features, conditions), *encoded)
     assert found is not None
     return found.double()
 
@@ -93,7 +95,8 @@ def test_distances_are_those_of_the_molecule_at_rest(contacts, features, conditi
     i, j = np.array(contacts.settings["near"]).T
     expected = np.linalg.norm(x[:, i] - x[:, j], axis=2)
     assert expected.min() > 0.05, "else it would count as that"
-    found = contacts.distances(torsions, conditions.encode(cvs)).T.numpy()
+    positions = contacts.posed(torsions, conditions.encode(cvs))
+    found = distances(positions, contacts.pairs).T.numpy()
     # buffers were float32 when they were filled: 6e-8 of a nm at a time, 20 atoms along a chain
     assert np.abs(found - expected).max() < 1e-5
 
@@ -114,6 +117,53 @@ def test_what_is_seen_has_the_right_slopes(contacts, features, conditions):
     condition = conditions.encode(cvs)
     given = torsions.requires_grad_(), condition.requires_grad_()
     assert torch.autograd.gradcheck(contacts, given, eps=1e-6, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def free(molecule):
+    """Alanine dipeptide whose phi and psi both turn, the first before the second."""
+    frames = make_frames(molecule, variables=(ENDS,))
+    features = ZMatrixFeatures.fit(frames, molecule.topology)
+    conditions = ConditionEncoding.fit(frames.variables, torch.from_numpy(frames.cvs))
+    condition = conditions.encode(torch.from_numpy(frames.cvs)).float()
+    encoded = features.encode(torch.from_numpy(frames.positions[:, features.atoms].astype(float)))
+    assert features.n_pairs == 2
+    contacts = fitted_contacts(skeleton_of(features, conditions), encoded.float(), condition)
+    return features, contacts.double(), condition.double()
+
+
+def test_what_a_torsion_meets_is_where_it_would_be(free):
+    """Distances at other angles are those of the molecule made there, whatever comes later."""
+    features, contacts, condition = free
+    torsions, _ = turned(features, n=len(condition))
+    positions = contacts.posed(torsions, condition)
+    for k, met in enumerate(contacts.met):
+        assert met.n_seen == (ANGLES * 4 if k else 0), "the first has nothing before it"
+        angles = (2 * math.pi * torch.arange(ANGLES) / ANGLES - math.pi).double()
+        for angle in angles:
+            there = torsions.clone()
+            there[:, k], there[:, k + 1 :] = angle, 0.3
+            expected = distances(contacts.posed(there, condition), met.pairs)
+            found = distances_turned(positions, met.pairs, met.axis, angle - torsions[None, :, k])
+            assert not met.n_seen or (found[0] - expected).abs().max() < 1e-8
+
+
+def test_densities_are_those_of_what_is_drawn(frames, molecule):
+    """Torsions drawn one after another, each by what it meets, are found as dense afterwards."""
+    free = replace(frames, cvs=frames.cvs[:, 1:2], variables=(ENDS,))
+    flow = ConditionalGAN.fit(free, molecule.topology, QUICK).generator.double()
+    assert flow.contacts is not None
+    with torch.no_grad():
+        for layer in flow.contacts.met:
+            layer.channels.mul_(20.0)  # so that what is met matters
+    condition = torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    made, log_prob = flow.sample_with_log_prob(condition, torch.Generator().manual_seed(2))
+    assert (flow.log_prob(made, condition) - log_prob).abs().max() < 1e-6
+    without = copy.deepcopy(flow)
+    with torch.no_grad():
+        without.contacts.met[1].channels.zero_()
+    torsions = flow.log_prob_of_torsions(made, condition)
+    assert (without.log_prob_of_torsions(made, condition) - torsions).abs().max() > 1e-3
 
 
 def test_a_flow_with_contacts_is_kept_whole(frames, molecule, tmp_path):
@@ -153,7 +203,11 @@ def more_pairs(metadata, _):
     metadata["generator"]["contacts"]["near"] *= 100
 
 
-@pytest.mark.parametrize("change", [far_atom, far_column, more_pairs])
+def far_partner(metadata, _):
+    metadata["generator"]["contacts"]["met"][0] = [[0, -1]]
+
+
+@pytest.mark.parametrize("change", [far_atom, far_column, far_partner, more_pairs])
 def test_contacts_that_cannot_be_are_refused(frames, molecule, tmp_path, change):
     flow = ConditionalGAN.fit(frames, molecule.topology, replace(QUICK, steps=1))
     path = flow.save(tmp_path / "flow")
