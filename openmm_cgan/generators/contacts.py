@@ -29,6 +29,7 @@ CLOSE = 0.03  # nm over which a repulsion falls by a factor of e
 WIDTH = 64  # of what the stiff part sees
 ANGLES = 8  # to which a torsion is turned to see what it meets
 CHANNELS = 4  # of what is seen at each of them
+FARTHEST = 8.0  # deviations from the mean
 TINY = 1e-12  # of what never changes
 
 Pairs = Sequence[Sequence[int]]
@@ -81,8 +82,7 @@ class Contacts(nn.Module):
     def forward(self, torsions: Tensor, condition: Tensor) -> Tensor:
         """What is seen (n, WIDTH) once torsions (n, P) [rad] are known, and conditions (n, C)."""
         felt_BK = felt(distances(self.posed(torsions, condition), self.pairs)).T
-        # as a number while it is usual, as a logarithm where atoms are nearer than they ever were
-        seen: Tensor = self.seen(torch.asinh((felt_BK - self.centre) / self.scale))
+        seen: Tensor = self.seen(_bounded((felt_BK - self.centre) / self.scale))
         return seen
 
 
@@ -121,7 +121,7 @@ class _Met(nn.Module):
             return torsion.new_zeros(len(torsion), 0)
         weights = self.channels / self.scale / math.sqrt(self.channels.shape[1])
         seen = weights @ self.felt(positions, torsion) - (weights @ self.centre)[:, None]
-        return torch.asinh(seen).flatten(0, 1).T
+        return _bounded(seen).flatten(0, 1).T
 
 
 def felt(apart: Tensor) -> Tensor:
@@ -218,6 +218,11 @@ def _all_pairs(positions: Tensor) -> Tensor:
 def _angles() -> Tensor:
     """Angles (ANGLES, 1) [rad] to which a torsion is turned."""
     return (torch.arange(ANGLES) * (2 * math.pi / ANGLES) - math.pi)[:, None]
+
+
+def _bounded(deviation: Tensor) -> Tensor:
+    """Itself while it is usual, at most FARTHEST where atoms are nearer than they ever were."""
+    return deviation * (1 + (deviation / FARTHEST).square()).rsqrt()
 
 
 def _scale_by(layer: Any, values: Tensor) -> None:
