@@ -265,6 +265,7 @@ def propose(
         write_table,
     )
     from openmm_cgan.cli.molecules import require_whole
+    from openmm_cgan.molecules import molecule_beside
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.proposals import Screen, ScreenSettings
     from openmm_cgan.proposals import propose as propose_configurations
@@ -280,7 +281,8 @@ def propose(
     )  # fmt: skip
     names = [variable.name for variable in gan.variables]
     targets = [cv_values(text, names) for text in at for _ in range(number)]
-    bias = PlumedBias(plumed_input, pdb.topology, backend=backend, cvs=tuple(names))
+    known = molecule_beside(topology) or pdb  # the System of a run knows the masses
+    bias = PlumedBias(plumed_input, known, backend=backend, cvs=tuple(names))
     screen = Screen(
         pdb.topology, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance)
     )

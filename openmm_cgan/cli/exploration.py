@@ -29,8 +29,8 @@ from openmm_cgan.explore.torsions import never_seen
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.metrics.judging import Judgement
 from openmm_cgan.metrics.sampling import r_hat
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.run_folders import FRAMES, PROPOSALS
-from openmm_cgan.testsystems import Molecule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,8 +19,8 @@ from openmm_cgan.free_energy import WeightedSamples, free_energy_profile
 from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.rounds import generate_in_rounds
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.proposals.targets import trained_range
-from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows import read_windows
 
 PROFILE = "profile.csv"

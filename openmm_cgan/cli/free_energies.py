@@ -39,9 +39,10 @@ PROFILE_BINS, SURFACE_BINS = 72, 36
     help="PLUMED input that defines CVs which the frames did not record; with --model: its CVs.",
 )
 @click.option(
-    "--forcefield", multiple=True, help="With --model: OpenMM force-field file; repeat it."
-)
-@click.option("--constraints", type=CONSTRAINTS, default="HBonds", help="With --model.")
+    "--forcefield", multiple=True, help="With --model: OpenMM force-field file; repeat it. Not "
+    "needed where --structure is the topology.pdb of a run: its System lies beside.",
+)  # fmt: skip
+@click.option("--constraints", type=CONSTRAINTS, default="HBonds", help="With --forcefield.")
 @click.option("-n", "number", type=click.IntRange(min=1), default=40_000, show_default=True,
               help="With --model: configurations, each one energy.")  # fmt: skip
 @device_option("that --model makes them on")
@@ -85,7 +86,7 @@ def free_energy(
 
     \b
         openmm-cgan free-energy --model model.npz --structure run/topology.pdb \\
-            --plumed run/plumed.dat --forcefield amber96.xml --cv phi --basin 0,2.3
+            --plumed run/plumed.dat --cv phi --basin 0,2.3
     """
     from openmm_cgan.cli.exports import estimate_text
     from openmm_cgan.cli.importance import reweight_files

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.array_files import read_array
 from openmm_cgan.cgan import ConditionalGAN
-from openmm_cgan.cli.molecules import read_molecule, require_whole
+from openmm_cgan.cli.molecules import require_whole
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy import (
     FreeEnergy,
@@ -21,11 +21,11 @@ from openmm_cgan.free_energy import (
     free_energy_surface,
 )
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
+from openmm_cgan.molecules import Molecule, read_molecule
 from openmm_cgan.platforms import platform_name_anywhere
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, cv_differences, propose
 from openmm_cgan.run_folders import FRAMES, INPUT
-from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows import (
     Cluster,
     Window,
