@@ -17,7 +17,7 @@ from openmm_cgan.cli.explore import explore
 from openmm_cgan.cli.free_energies import free_energy
 from openmm_cgan.cli.init import init
 from openmm_cgan.cli.judge import judge
-from openmm_cgan.cli.kept_inputs import keep_inputs
+from openmm_cgan.cli.kept_inputs import keep_inputs, require_kept
 from openmm_cgan.cli.options import (
     ATOMS,
     BACKENDS,
@@ -272,7 +272,9 @@ def propose(
     from openmm_cgan.topologies import read_configuration
 
     check_structure_ending(out)
+    csv = csv or out.with_suffix(".csv")
     require_parent(out, csv)
+    require_kept(click.get_current_context(), {csv: "--csv"})
     pdb = read_configuration(topology)
     gan = ConditionalGAN.load(model, pdb.topology, device)
     require_whole(
@@ -287,7 +289,6 @@ def propose(
         pdb.topology, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance)
     )
     proposals = propose_configurations(gan, targets, screen, seed=seed)
-    csv = csv or out.with_suffix(".csv")
     write_table(csv, proposal_columns(proposals, names))
     counts = ", ".join(f"{count} {reason}" for reason, count in proposals.counts().items())
     if not proposals.accepted.any():

@@ -13,6 +13,7 @@ from openmm_cgan.cli.options import (
     FILE,
     NEW,
     THERE,
+    ForceFieldFile,
     cv_names,
     device_option,
     interval,
@@ -39,8 +40,8 @@ PROFILE_BINS, SURFACE_BINS = 72, 36
     help="PLUMED input that defines CVs which the frames did not record; with --model: its CVs.",
 )
 @click.option(
-    "--forcefield", multiple=True, help="With --model: OpenMM force-field file; repeat it. Not "
-    "needed where --structure is the topology.pdb of a run: its System lies beside.",
+    "--forcefield", type=ForceFieldFile(), multiple=True, help="With --model: OpenMM force-field "
+    "file; repeat it. Not needed where --structure is the topology.pdb of a run, with its System.",
 )  # fmt: skip
 @click.option("--constraints", type=CONSTRAINTS, default="HBonds", help="With --forcefield.")
 @click.option("-n", "number", type=click.IntRange(min=1), default=40_000, show_default=True,
