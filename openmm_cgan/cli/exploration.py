@@ -307,7 +307,7 @@ class Workshop:
         folders, all_steps = run_explored_windows(
             place.folder / "biased-1", place.folder / f"windows-{number}",
             model if _makes_all(model, place.molecule, whole) else None, place.hidden(), steps,
-            place.settings, (place.platform, place.workers),
+            place.settings, (place.platform, place.workers), place.device,
         )  # fmt: skip
         claim = claim_of_windows(folders, place.difference, place.settings.seed, place.folder)
         before = step.known.window_steps / steps

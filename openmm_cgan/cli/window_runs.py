@@ -175,7 +175,9 @@ class Starts:
         return None if self.boxes is None else self.boxes[k]
 
 
-def starts(run: Run, placement: Placement, model: Path | None, seed: int) -> Starts:
+def starts(
+    run: Run, placement: Placement, model: Path | None, seed: int, device: str = "cpu"
+) -> Starts:
     """Where windows start: from what a model makes at their centres, else from the nearest frame.
 
     Parameters
@@ -186,6 +188,8 @@ def starts(run: Run, placement: Placement, model: Path | None, seed: int) -> Sta
     model : Path or None
     seed : int
         Of the model's noise, and of which of its configurations is taken.
+    device : str
+        Of torch, for the model.
 
     Returns
     -------
@@ -205,7 +209,7 @@ def starts(run: Run, placement: Placement, model: Path | None, seed: int) -> Sta
     found = Starts.of_frames(run.frames, nearest)
     if model is None:
         return found
-    gan = ConditionalGAN.load(model, run.molecule.topology)
+    gan = ConditionalGAN.load(model, run.molecule.topology, device)
     require_whole(
         model, gan, len(run.frames.atoms),
         "windows of a solvated system start from frames here, leave --model out",
@@ -234,12 +238,12 @@ def _distances(
 
 
 def windows_of(
-    run: Run, placement: Placement, model: Path | None, settings: WindowSettings, folder: Path
-) -> list[Window]:
+    run: Run, placement: Placement, model: Path | None, settings: WindowSettings, folder: Path,
+    device: str = "cpu",
+) -> list[Window]:  # fmt: skip
     """The windows, ready to be run."""
-    return windows_from(
-        starts(run, placement, model, settings.seed), run.bias, placement, settings, folder
-    )
+    begun = starts(run, placement, model, settings.seed, device)
+    return windows_from(begun, run.bias, placement, settings, folder)
 
 
 def windows_from(
