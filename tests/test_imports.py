@@ -226,7 +226,7 @@ ORDER = [
     "frames.set_aside",
     "frames.segments",
     "frames.chosen_files",
-    "frames.systems",
+    "frames.joining",
     "frames.frames",
     "frames.images",
     "frames.parts",

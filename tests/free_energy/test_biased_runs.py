@@ -15,6 +15,7 @@ from openmm_cgan.free_energy import basin_difference, free_energy_profile
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
 from openmm_cgan.free_energy.opes import read_opes
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.reporters import FrameReporter
 from openmm_cgan.testsystems import alanine_dipeptide
 
@@ -148,6 +149,40 @@ def test_what_went_before_does_not_shift_the_hills(tmp_path: Path, counted: bool
     ]
     np.testing.assert_allclose(*found, rtol=1e-10)
     assert np.ptp(found[0]) > 0.1
+
+
+def begun(folder: Path, timestep: float, restart: bool) -> tuple[app.Simulation, PlumedBias]:
+    molecule = alanine_dipeptide("C7eq")
+    bias = PlumedBias(
+        "phi: TORSION ATOMS=5,7,9,15\nMETAD ARG=phi SIGMA=0.35 HEIGHT=3 PACE=10 BIASFACTOR=6\n",
+        molecule.topology, directory=folder, temperature=TEMPERATURE, restart=restart,
+    )  # fmt: skip
+    bias.add_to(molecule.system)
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 5.0, timestep)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
+    simulation.context.setPositions(molecule.positions)
+    return simulation, bias
+
+
+def test_frames_have_the_times_of_the_hills(tmp_path: Path) -> None:
+    """Whatever becomes of time step and clock beside, and over two starts of other steps."""
+    for start, timestep in enumerate((0.0005, 0.001)):
+        simulation, bias = begun(tmp_path, timestep, restart=start > 0)
+        simulation.currentStep = 30 * start
+        bias.attach(simulation)
+        simulation.integrator.setStepSize(0.0007)
+        simulation.context.setTime(5.0 * start + 1.0)
+        reporter = FrameReporter(tmp_path / "frames", 10, bias, append=start > 0)
+        simulation.reporters.append(reporter)
+        simulation.step(30)
+        bias.close()
+        reporter.close()
+    frames = read_frames(tmp_path / "frames")
+    laid = read_fields(tmp_path / "HILLS").columns["time"]
+    np.testing.assert_allclose(frames.plumed_time, laid, rtol=1e-6)
+    np.testing.assert_allclose(laid, [0.005, 0.010, 0.015, 0.040, 0.050, 0.060], rtol=1e-6)
+    np.testing.assert_array_equal(frames.select([0, 4]).plumed_time, frames.plumed_time[[0, 4]])
 
 
 def test_the_sum_of_hills_stands_beside_it(tmp_path: Path) -> None:
