@@ -55,6 +55,8 @@ PROFILE_BINS, SURFACE_BINS = 72, 36
               "that of the rest.")  # fmt: skip
 @click.option("--skip", type=click.FloatRange(0, 1, max_open=True), default=0.2, show_default=True,
               help="Of runs: share at the beginning, while the bias grew, left out.")  # fmt: skip
+@click.option("--temperature", type=click.FloatRange(min=0, min_open=True),
+              help="[K] Of runs whose temperature changed: frames of this one alone.")  # fmt: skip
 @click.option("--out", type=NEW, default="profile.csv", show_default=True, help="CSV file.")
 @click.option("--plot", type=NEW, help="PNG file of the profile or surface.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
@@ -65,6 +67,7 @@ def free_energy(
     basin: str | None,
     states: str | None,
     skip: float,
+    temperature: float | None,
     out: Path,
     plot: Path | None,
     seed: int,
@@ -98,7 +101,9 @@ def free_energy(
     bounds = None if basin is None else interval(basin)
     differences = _differences(names, basin, states)
     set_threads(1)
-    runs = _runs(folders)
+    runs = _runs(folders, temperature)
+    if temperature is not None and not runs:
+        raise click.UsageError("--temperature is for runs: windows and models are of one")
     if runs and (len(runs) < len(folders) or model["model"] is not None):
         raise ValueError(
             "give folders of runs, or windows and a model; runs are not joined to them"
@@ -156,7 +161,7 @@ def _differences(
     return found
 
 
-def _runs(folders: Sequence[Path]) -> list[BiasedRun]:
+def _runs(folders: Sequence[Path], temperature: float | None) -> list[BiasedRun]:
     """The folders that `openmm-cgan run` wrote."""
     from openmm_cgan.frames import read_frames
     from openmm_cgan.free_energy.biased_runs import BiasedRun
@@ -164,7 +169,8 @@ def _runs(folders: Sequence[Path]) -> list[BiasedRun]:
     from openmm_cgan.windows.run_files import RECORD as WINDOW
 
     found = [f for f in folders if (f / RECORD).is_file() and not (f / WINDOW).exists()]
-    return [BiasedRun.of(read_frames(f / FRAMES), f / INPUT, f) for f in found]
+    frames = [read_frames(f / FRAMES, temperature=temperature) for f in found]
+    return [BiasedRun.of(own, f / INPUT, f) for own, f in zip(frames, found, strict=True)]
 
 
 def _bias_tells(runs: Sequence[BiasedRun], names: Sequence[str]) -> bool:

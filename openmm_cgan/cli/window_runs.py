@@ -72,7 +72,7 @@ class Run:
         return self.biased.frames
 
 
-def read_run(folder: Path, plumed: Path | None = None) -> Run:
+def read_run(folder: Path, plumed: Path | None = None, temperature: float | None = None) -> Run:
     """Read a run.
 
     Parameters
@@ -81,6 +81,8 @@ def read_run(folder: Path, plumed: Path | None = None) -> Run:
         As `run_biased` leaves it.
     plumed : Path, optional
         Its input where that names files that do not lie beside the copy in the folder.
+    temperature : float, optional
+        Its frames at this one alone [K], where it changed.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def read_run(folder: Path, plumed: Path | None = None) -> Run:
         If something is missing or damaged, or the frames are of a part of the atoms.
     """
     molecule = read_molecule(folder)
-    frames = read_frames(folder / FRAMES)
+    frames = read_frames(folder / FRAMES, temperature=temperature)
     n_atoms = molecule.system.getNumParticles()
     if len(frames.atoms) != n_atoms:
         raise ValueError(

@@ -53,6 +53,8 @@ TIMESTEP = 0.002  # ps, where nothing tells that of the run
 @click.option("--settle-steps", type=click.IntRange(min=0), help="Left out; default: a tenth. Not "
               "measured: free-energy says where windows still drift behind it.")  # fmt: skip
 @click.option("--plumed", type=FILE, help="The run's input, where it names files beside it.")
+@click.option("--temperature", type=click.FloatRange(min=0, min_open=True),
+              help="[K] Of a run whose temperature changed: that of the windows.")  # fmt: skip
 @click.option("--timestep", type=float, help="[ps] Default: that of the run.")
 @click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")
 @click.option("--atoms", help=f"{ATOMS} keep; default: the solute where there is a box.")
@@ -173,7 +175,7 @@ def _placed(
     names = cv_names(cv)
     number, below, kappa = (options.pop(name) for name in ("number", "below", "kappa"))
     model, plumed, device = (options.pop(name) for name in ("model", "plumed", "device"))
-    found = read_run(run, plumed)
+    found = read_run(run, plumed, options.pop("temperature"))
     temperature = found.frames.temperature
     assert temperature is not None, "looked at when the run was read"
     rough = (

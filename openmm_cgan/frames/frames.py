@@ -77,6 +77,8 @@ class Frames:
     timestep : float, ndarray of shape (n_frames,), or None
         That the bias counts times with [ps]; of each frame where it changed from one start of the
         program to the next, NaN or None where it is unknown.
+    other_temperatures : tuple of float
+        At which their run, that changed its temperature, made frames that are not these [K].
     """
 
     positions: NDArray[np.float32]
@@ -95,6 +97,7 @@ class Frames:
     system_hash: str = ""
     bias_temperature: float | None = None
     timestep: float | NDArray[np.float64] | None = None
+    other_temperatures: tuple[float, ...] = ()
     _repr_html_ = frames_html
 
     def __post_init__(self) -> None:
@@ -224,6 +227,8 @@ class Frames:
         }
         boxes = [part.box for part in parts if part.box is not None]
         systems = {part.system_hash for part in parts}
+        others = {kelvins for part in parts for kelvins in part.other_temperatures}
+        joined["other_temperatures"] = tuple(sorted(others))
         joined["system_hash"] = systems.pop() if len(systems) == 1 else ""
         joined["timestep"] = joined_timesteps([(len(part), part.timestep) for part in parts])
         return replace(first, **joined, box=np.concatenate(boxes) if boxes else None)
@@ -279,7 +284,7 @@ def read_frames(
     if stride < 1:
         raise ValueError(f"stride is {stride}, expected 1 or more")
     parts, shift, top, folder = list[Frames](), 0, 0, None
-    files = of_temperature(segment_files(paths), kelvin(temperature))
+    files, others = of_temperature(segment_files(paths), kelvin(temperature))
     # of many frames each file's lie in a file as well, until they are joined
     size = sum(path.stat().st_size for path in files if path.is_file())
     limit = 0 if size > IN_MEMORY else IN_MEMORY
@@ -289,7 +294,7 @@ def read_frames(
         folder = path.parent
         with open_segment(path) as file:
             part = _frames_of(path, file, settling, stride, limit if positions else None)
-        part = replace(part, segment=part.segment + shift)
+        part = replace(part, segment=part.segment + shift, other_temperatures=others)
         try:
             require_alike(parts[0] if parts else part, part)
         except ValueError as error:

@@ -75,7 +75,8 @@ def require_alike(first: Any, other: Any) -> None:
             if what == "temperature":
                 kelvins = two if one is None else one
                 apart += (
-                    f": read_frames(..., temperature={kelvins:g}), train --temperature {kelvins:g}"
+                    f": read_frames(..., temperature={kelvins:g}), or --temperature {kelvins:g} of "
+                    "train, free-energy and windows"
                 )
             raise ValueError(f"the frames differ in {what}: {one} and {two}; {apart}")
 

@@ -25,6 +25,7 @@ FACTOR = 6.0
 VARIABLE = CollectiveVariable("s", "rad", (-np.pi, np.pi))
 GRID = np.linspace(-np.pi, np.pi, 181)[:-1] + np.pi / 180
 TRUE = 6.0 * np.cos(2 * GRID) + 3.0 * np.cos(GRID)
+ENTROPY = 6.0 * np.sin(GRID)  # kJ/mol, by which a run at twice the temperature has another TRUE
 SETS = "#! SET min_s -pi\n#! SET max_s pi\n"
 
 
@@ -41,19 +42,24 @@ def metadynamics(
     n_frames: int = 20,
     seed: int = 1,
     tempering: tuple[float, float] = (FACTOR, TEMPERATURE),
+    hotter: float | None = None,
 ) -> BiasedRun:
     """Well-tempered metadynamics on TRUE, fully relaxed between hills, as files and frames.
 
-    METAD tempers by a BIASFACTOR and a TEMP, which need not be the temperature of the run.
+    METAD tempers by a BIASFACTOR and a TEMP, which need not be the temperature of the run. A run
+    that is at another temperature each second time, where its free energy is another, has frames at
+    the first.
     """
     factor, temp = tempering
     rng = np.random.default_rng(seed)
     bias, rows, values, biases = np.zeros(len(GRID)), [], [], []
     for i in range(n_hills):
-        p = np.exp(-(TRUE + bias) / KT)
+        now = TEMPERATURE if hotter is None or i % 2 == 0 else hotter
+        free_energy = TRUE + (now / TEMPERATURE - 1) * ENTROPY
+        p = np.exp(-(free_energy + bias) / (GAS_CONSTANT * now))
         drawn = rng.choice(len(GRID), n_frames + 1, p=p / p.sum())
         values.append(GRID[drawn[:-1]])
-        biases.append(bias[drawn[:-1]])
+        biases.append(bias[drawn[:-1]] if now == TEMPERATURE else np.full(n_frames, np.nan))
         centre = GRID[drawn[-1]]
         height = 1.5 * np.exp(-bias[drawn[-1]] / (GAS_CONSTANT * temp * (factor - 1)))
         bias += height * hill(centre)
@@ -68,7 +74,9 @@ def metadynamics(
     frames = frames_of(np.concatenate(values), np.concatenate(biases))
     times = np.repeat(np.arange(n_hills) + 0.5, n_frames)
     object.__setattr__(frames, "time", times)
-    return BiasedRun.of(frames, plumed, folder)
+    frames = frames.select(np.isfinite(frames.bias))
+    others = () if hotter is None else (hotter,)
+    return BiasedRun.of(replace(frames, other_temperatures=others), plumed, folder)
 
 
 def frames_of(values: np.ndarray, bias: np.ndarray) -> Frames:
@@ -93,6 +101,18 @@ def test_metadynamics_gives_the_exact_difference(tmp_path: Path, seed: int) -> N
     found = basin_difference(samples, inside)
     assert abs(found.value - exact_difference()) < 3.5 * found.error
     assert found.error < 0.3
+
+
+def test_frames_at_one_of_several_temperatures_are_weighed_rightly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not so what the hills add up to, which were laid at all of them: 2 kJ/mol off."""
+    run = metadynamics(tmp_path, n_hills=800, hotter=600.0)
+    assert "METAD grew at 600 K as well" in caplog.text
+    found = basin_difference(reweight_runs([run]), inside)
+    assert abs(found.value - exact_difference()) < 3.5 * found.error
+    assert found.error < 0.3
+    assert run.free_energy_of_bias("s", GRID) is None
 
 
 def test_runs_of_other_molecules_are_not_joined_in_silence(
