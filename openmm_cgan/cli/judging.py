@@ -77,13 +77,14 @@ def judge_model(
     names = tuple(variable.name for variable in gan.variables)
     plumed = folders[0] / INPUT
     bias = PlumedBias(plumed, molecule, temperature=gan.temperature, cvs=names)
-    why, weights = "", None
+    why, weights, energies = "", None, 0
     try:
         move = weigher_of(model, molecule, plumed, device)
     except ValueError as error:
         why = str(error).removeprefix(f"{model} gives no free energy: ")
     else:
         weights = weights_worth(move, frames.positions, frames.cvs, n, seed)
+        energies = move.potential.evaluated
     tried = _seeds(gan, molecule, bias, frames, seeds, seed) if seeds else None
     return Judgement(
         why,
@@ -92,6 +93,7 @@ def judge_model(
         _screened(gan, molecule, bias, frames, seed),
         _consistency(gan, molecule, bias, frames, seed),
         gan.variables,
+        energies,
     )
 
 
