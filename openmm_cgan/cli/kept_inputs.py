@@ -26,10 +26,7 @@ MADE = {".csv", ".png", ".pdf", ".svg", ".html", ".npz", ".chk", ".pdb", ".dcd",
 OF_RUNS = {TOPOLOGY, "atoms.pdb", PROPOSALS, "decisions.csv", "run.chk"}
 # Of what lies beside a file that is read, in the folder of a run.
 RECORDS = OF_RUNS | {SYSTEM, BONDS, INPUT, RECORD, COMMANDS, "state.xml", "COLVAR", "HILLS"}
-LEFT_BY = {  # in a folder, under names that what is read may have as well
-    "run": (TOPOLOGY, SYSTEM, BONDS, INPUT),
-    "explore": (INPUT, "plumed_gentle.dat", "biased.dat", "cvs.dat"),
-}
+LEFT_BY_RUN = (TOPOLOGY, SYSTEM, BONDS, INPUT)  # under names that what is read may have as well
 IN_FOLDER = {"run", "driver"}  # whose PLUMED inputs name files in --out
 
 
@@ -92,12 +89,12 @@ def require_kept(context: click.Context, written: Mapping[Path, str]) -> None:
 
 
 def _require_room(context: click.Context) -> None:
-    """Refuse a folder where a file that is read has the name of one that the command leaves."""
-    if context.params.get("restart") or context.params.get("resume"):
-        return  # its own files
-    names = LEFT_BY.get(str(context.command.name), ())
-    folder = Path(context.params["out"]).resolve() if names else Path()
-    for path in {folder / name for name in names} & (_inputs(context) if names else set()):
+    """Refuse to run in a folder where a file that is read has the name of one of the run's own."""
+    goes_on = context.params.get("restart") or context.params.get("resume")  # its own files
+    if context.command.name != "run" or goes_on:
+        return
+    folder = Path(context.params["out"]).resolve()
+    for path in {folder / name for name in LEFT_BY_RUN} & _inputs(context):
         raise click.UsageError(
             f"--out {folder} is where this command leaves its own {path.name}, and {path} is what "
             "it reads: it would be lost; give another folder",

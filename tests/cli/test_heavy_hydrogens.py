@@ -3,6 +3,7 @@
 import csv
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,18 @@ def test_masses_that_are_guessed_are_said_once(text: str, caplog: pytest.LogCapt
     bias.add_to(molecule.system)
     bias.cv_values(molecule.positions)
     assert not caplog.records
+
+
+def test_a_restrained_bias_knows_what_the_first_one_does() -> None:
+    """`judge` heals seeds under one, and was refused: the masses were not known."""
+    molecule, system = alanine_dipeptide(), heavy()
+    x = molecule.positions[None]
+    whole = PlumedBias(CENTRE, replace(molecule, system=system), cvs=("d",))
+    later = PlumedBias(CENTRE, molecule.topology, cvs=("d",))
+    later.add_to(system)
+    for bias in (whole, later):
+        found = bias.restrained([0.5], 0.0).cv_values(x)[:, 0]
+        np.testing.assert_allclose(found, centre_distance(x, heavy()), atol=1e-9)
 
 
 def test_a_drag_begins_where_the_system_stands() -> None:

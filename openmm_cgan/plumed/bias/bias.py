@@ -31,6 +31,7 @@ from openmm_cgan.plumed.bias.watch import with_temperature
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import has_biases, restrained_text
 from openmm_cgan.plumed.native.backend import NativeBackend
+from openmm_cgan.plumed.native.forces.system_box import KnownAtoms, masses_and_charges
 from openmm_cgan.quantities import kelvin, nanometers, numbers_of, positions_in_nm, timestep_of
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ class PlumedBias:
         self.directory, self.temperature = Path(directory).absolute(), kelvin(temperature)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
         self.restart = restart if (said := self._input.restarts) is None else said
-        known = atoms_beside(self._input.followed, self.directory, topology)
-        native, refusal = compile_natively(self._input, known, self.temperature, self.restart)
+        self._known = atoms_beside(self._input.followed, self.directory, topology)
+        native, refusal = compile_natively(self._input, self._known, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self._input)
         self._asked, self._moves = backend, False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
@@ -155,6 +156,7 @@ class PlumedBias:
         names = [variable.name for variable in self.variables]
         made = PlumedBias(
             restrained_text(self._input.followed, self.directory, names, centres, kappa),
+            self._known,
             temperature=self.temperature,
             backend=backend_of_restraints(self.backend),
             directory=self.directory,
@@ -189,6 +191,7 @@ class PlumedBias:
         """
         self._attachment.require_none()
         self._engine.check(system.getNumParticles())
+        self._known = KnownAtoms(*masses_and_charges(system))
         self._settle_backend(system)
         return list(self._attachment.add(self._engine, system, force_group, self._moves))
 
