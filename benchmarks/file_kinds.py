@@ -31,12 +31,11 @@ from openmm_cgan.plumed.input.index_files import read_index_file
 from openmm_cgan.plumed.input.pdb import MolInfo, read_models, read_remarks
 from openmm_cgan.reporters.attempts import Attempt, AttemptTable
 from openmm_cgan.testsystems import Chain, alanine_dipeptide
+from openmm_cgan.topology_records import read_topology, topology_record
 from openmm_cgan.windows.results import read_windows
 from openmm_cgan.windows.run_files import (
     RECORD,
     TOPOLOGY,
-    read_topology,
-    topology_record,
     write_record,
 )
 

@@ -26,6 +26,8 @@ claims                files that one process alone writes to
 signals               how a process ends: by a signal between two steps, or with its parent
 stepping              what is to happen before and after simulation.step
 run_folders           what the files of a run are called
+topology_records      a Topology in JSON
+molecules             a molecule ready to simulate, and that of a run
 fingerprints          what tells Systems and integrators apart
 checkpoints           a run on disk
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_cgan.topologies import openmm_topology, universe_of
+from openmm_cgan.topologies import is_hydrogen, openmm_topology, universe_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,7 +108,7 @@ def solute_atoms(topology: Any) -> NDArray[np.int64]:
     """
     topology = openmm_topology(topology)
     atoms = list(topology.atoms())
-    symbols = ["" if a.element is None else str(a.element.symbol) for a in atoms]
+    symbols = [_symbol(atom.element) for atom in atoms]
     has_elements = any(symbols)
     solute: list[int] = []
     for molecule in molecules_of(topology):
@@ -153,6 +153,13 @@ def atoms_to_take(
         return np.arange(sum(1 for _ in topology.atoms()), dtype=np.int64)
     log.info("%s: %d atoms (%s)", purpose, len(chosen), what)
     return chosen
+
+
+def _symbol(element: Any) -> str:
+    """Of an element, of any isotope of hydrogen H; empty of none."""
+    if element is None:
+        return ""
+    return "H" if is_hydrogen(element) else str(element.symbol)
 
 
 def _is_solvent(symbols: list[str]) -> bool:

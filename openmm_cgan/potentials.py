@@ -123,6 +123,8 @@ class Potential:
     constraint_lengths : ndarray, shape (k,)
         [nm]
     periodic : bool
+    evaluated : int
+        Energies so far: configurations of numbers that it was asked for.
     """
 
     def __init__(
@@ -140,7 +142,7 @@ class Potential:
         self.n_atoms = self._system.getNumParticles()
         self.masses = masses_of(self._system)
         self.constraints, self.constraint_lengths = constraints_of(self._system)
-        self.periodic = self._system.usesPeriodicBoundaryConditions()
+        self.periodic, self.evaluated = self._system.usesPeriodicBoundaryConditions(), 0
         self._followed = global_parameters(self._system)
         if isinstance(platform, openmm.Platform):
             self._platform = platform
@@ -287,6 +289,7 @@ class Potential:
     def _each(self, x: NDArray, evaluate: Callable[[openmm.Context, int], None]) -> None:
         """Evaluate the finite rows, spread over the Contexts."""
         rows = np.flatnonzero(np.isfinite(x).all(axis=(1, 2))).tolist()
+        self.evaluated += len(rows)
 
         def work(context: openmm.Context, own: list[int]) -> None:
             for row in own:

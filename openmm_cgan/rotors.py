@@ -16,7 +16,7 @@ import numpy as np
 
 from openmm_cgan.attached_parts import neighbours_of
 from openmm_cgan.large_arrays import forget, joined_rows
-from openmm_cgan.topologies import openmm_topology
+from openmm_cgan.topologies import is_hydrogen, openmm_topology
 
 Rotor = tuple[int, int, int]  # three hydrogens
 
@@ -47,10 +47,12 @@ def find_rotors(
     told_apart = {int(a) for a in fixed}
     rotors = []
     for centre, around in sorted(neighbours_of(topology).items()):
-        symbols = [every[a].element.symbol if every[a].element else "" for a in (centre, *around)]
-        hydrogens = sorted(a for a, s in zip(around, symbols[1:], strict=True) if s == "H")
+        hydrogens = sorted(a for a in around if is_hydrogen(every[a].element))
         whole = all(a in local for a in (centre, *around))
-        if symbols[0] == "H" or len(hydrogens) != 3 or len(around) != 4 or not whole:
+        if is_hydrogen(every[centre].element) or len(around) != 4 or not whole:
+            continue
+        # those of CH2D are told apart by mass, and constraints hold hydrogen alone
+        if len(hydrogens) != 3 or len({every[a].element.symbol for a in hydrogens}) > 1:
             continue
         if not told_apart & set(hydrogens):
             one, two, three = (local[a] for a in hydrogens)
@@ -73,14 +75,14 @@ def turns_heavy_atoms(topology: Any, rows: np.ndarray) -> np.ndarray:
     ndarray of bool, shape (n,)
     """
     topology = openmm_topology(topology)
-    is_hydrogen = [a.element is not None and a.element.symbol == "H" for a in topology.atoms()]
+    is_light = [is_hydrogen(atom.element) for atom in topology.atoms()]
     neighbours = neighbours_of(topology)
     ends = [
         [neighbours.get(a, set()) - {b} for a, b in ((row[1], row[2]), (row[2], row[1]))]
         for row in rows.tolist()
     ]
     return np.array(
-        [all(any(not is_hydrogen[a] for a in end) for end in both) for both in ends], dtype=bool
+        [all(any(not is_light[a] for a in end) for end in both) for both in ends], dtype=bool
     )
 
 

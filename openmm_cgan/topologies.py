@@ -44,6 +44,11 @@ class GivesTopology(Protocol):
         ...
 
 
+def is_hydrogen(element: Any) -> bool:
+    """Whether an element of OpenMM's, or None, is hydrogen: deuterium is one with a symbol."""
+    return element is not None and str(element.symbol) in HYDROGENS
+
+
 def openmm_topology(given: Any) -> Any:
     """The Topology in what is given as one: the only place where that is decided.
 

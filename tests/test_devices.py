@@ -17,15 +17,19 @@ from openmm_cgan.cgan.training import _Training
 from openmm_cgan.cli import main
 from openmm_cgan.cli.importance import weigher_of
 from openmm_cgan.cli.simulations import RunSettings, run_biased
+from openmm_cgan.cli.window_runs import Run, windows_of
 from openmm_cgan.closures import local_dynamics, md_mobility
 from openmm_cgan.devices import device_named, moved
 from openmm_cgan.features import AlignedFeatures, ZMatrixFeatures
 from openmm_cgan.frames import Frames, topology_hash
+from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import Potential
 from openmm_cgan.reporters import Learner
 from openmm_cgan.testsystems import Chain, Molecule
 from openmm_cgan.testsystems.multiscale import HalfMoon
+from openmm_cgan.windows import WindowSettings
+from openmm_cgan.windows.placement import Placement
 from tests.cases.other_device import ELSEWHERE, other_device
 
 CHAIN = Chain()
@@ -218,6 +222,7 @@ def test_the_command_line_names_the_device(tmp_path, monkeypatch):
         f"judge here here --device {NOWHERE}",
         f"free-energy here --model here --cv phi --device {NOWHERE}",
         f"run here --plumed here --steps 1 --model here --device {NOWHERE}",
+        f"windows here --cv phi --steps 2 --model here --device {NOWHERE}",
     ):
         found = CliRunner().invoke(main, line.split())
         assert found.exit_code == 2, line
@@ -247,16 +252,25 @@ def test_commands_use_the_model_elsewhere(tmp_path, monkeypatch):
         )
         run_biased(molecule, "cv.dat", 2, "run", settings)
         assert watched.layers_there > 0
+        watched.layers_there = 0
+        given = frames_with("phi")
+        found = Run(molecule, BiasedRun.of(given, Path("cv.dat"), Path()), bias_of("phi"))
+        place = Placement(("phi",), given.cvs[:2], np.array([10.0]))
+        windows_of(found, place, Path("model.npz"), WindowSettings(300.0, 2, 0), Path("w"), "lazy")
+        assert watched.layers_there > 0
 
 
 def test_a_device_of_no_model_is_refused(tmp_path, monkeypatch):
     """The run itself would not be on it."""
     monkeypatch.setattr("openmm_cgan.devices.device_named", torch.device)
     (tmp_path / "here").write_text("")
-    line = ["run", "--plumed", str(tmp_path / "here"), "--steps", "1", "--device", "cuda"]
-    found = CliRunner().invoke(main, line)
-    assert found.exit_code == 2
-    assert "the run itself is on --platform" in found.output
+    for line, why in (
+        (["run", "--plumed", str(tmp_path / "here"), "--steps", "1"], "the run itself is on"),
+        (["windows", str(tmp_path), "--cv", "phi", "--steps", "2"], "windows run on"),
+    ):
+        found = CliRunner().invoke(main, [*line, "--device", "cuda"])
+        assert found.exit_code == 2
+        assert f"{why} --platform" in found.output
 
 
 @contextmanager

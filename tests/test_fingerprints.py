@@ -5,9 +5,11 @@ import re
 
 import openmm
 import pytest
+from openmm import app
 
+from openmm_cgan import restore_run, save_run
 from openmm_cgan.fingerprints import has_fingerprint, integrator_fingerprint, system_fingerprint
-from openmm_cgan.testsystems import alanine_dipeptide
+from openmm_cgan.testsystems import Chain, alanine_dipeptide
 
 GROUPS = [(0, 2)]
 KINDS = {
@@ -76,18 +78,45 @@ def test_the_order_in_which_forces_were_added_makes_no_other_system():
     assert not has_fingerprint(with_forces(system, forces[1:]), one)
 
 
+def hashed_in_order(system, version=""):
+    """As 0.1 did, with OpenMM's version, or without it as later ones of 0.1."""
+    bare = openmm.XmlSerializer.serialize(with_forces(system, []))
+    forces = [openmm.XmlSerializer.serialize(force) for force in system.getForces()]
+    first = bare if version else re.sub(r' openmmVersion="[^"]*"', "", bare)
+    text = re.sub(r' randomSeed="-?\d+"', "", "\n".join([first, *forces]))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_hashes_of_earlier_versions_are_still_known():
     """In the order of the forces, as 0.1 wrote them: with OpenMM's version, then without."""
     system = alanine_dipeptide().system
-    bare = openmm.XmlSerializer.serialize(with_forces(system, []))
-    forces = [openmm.XmlSerializer.serialize(force) for force in system.getForces()]
-    without = re.sub(r' openmmVersion="[^"]*"', "", bare)
-    assert len({bare, without}) == 2
-    for first in (bare, without):
-        text = re.sub(r' randomSeed="-?\d+"', "", "\n".join([first, *forces]))
-        known = hashlib.sha256(text.encode()).hexdigest()
+    kinds = [hashed_in_order(system, version) for version in ("8.1", "")]
+    assert len(set(kinds)) == 2
+    for known in kinds:
         assert known != system_fingerprint(system)
         assert has_fingerprint(system, known)
         system.getForce(0).setForceGroup(3)
         assert not has_fingerprint(system, known)
         system.getForce(0).setForceGroup(0)
+
+
+def test_a_checkpoint_that_an_earlier_version_wrote_is_gone_on_from(tmp_path, monkeypatch):
+    """It names the System as that version did."""
+
+    def simulation(chain):
+        integrator = openmm.VerletIntegrator(0.001)
+        reference = openmm.Platform.getPlatformByName("Reference")
+        made = app.Simulation(chain.topology(), chain.system(), integrator, reference)
+        made.context.setPositions(chain.sample(1, 300.0, seed=1)[0])
+        return made
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr("openmm_cgan.checkpoints.running.system_fingerprint", hashed_in_order)
+        begun = simulation(Chain())
+        begun.step(3)
+        save_run(tmp_path / "run.chk", begun, {})
+    again = simulation(Chain())
+    restore_run(tmp_path / "run.chk", again, {})
+    assert again.currentStep == 3
+    with pytest.raises(ValueError, match="saved with another System"):
+        restore_run(tmp_path / "run.chk", simulation(Chain(tilt=1.5)), {})

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from openmm import app, unit
 
-from openmm_cgan.rotors import exchange_hydrogens, find_rotors
+from openmm_cgan.atom_selection import solute_atoms
+from openmm_cgan.rotors import exchange_hydrogens, find_rotors, turns_heavy_atoms
 from openmm_cgan.testsystems import alanine_dipeptide
+from openmm_cgan.topology_records import topology_of, topology_record
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,37 @@ def test_methane_and_water_are_no_rotors():
             hydrogen = topology.addAtom(f"H{k}", app.Element.getBySymbol("H"), residue)
             topology.addBond(centre, hydrogen)
     assert find_rotors(topology) == []
+
+
+def with_hydrogens(molecule, symbol, chosen=None):
+    """The topology with another isotope of the chosen hydrogens, or of all."""
+    made = topology_of(topology_record(molecule.topology))
+    for atom in made.atoms():
+        if atom.element.symbol == "H" and (chosen is None or atom.index in chosen):
+            atom.element = app.Element.getBySymbol(symbol)
+    return made
+
+
+def test_deuterium_is_hydrogen(molecule):
+    rotors, rows = find_rotors(molecule.topology), np.array([[0, 1, 4, 6], [4, 6, 8, 10]])
+    heavy = with_hydrogens(molecule, "D")
+    assert find_rotors(heavy) == rotors
+    turns = turns_heavy_atoms(molecule.topology, rows)
+    assert turns.tolist() == [False, True]
+    assert turns_heavy_atoms(heavy, rows).tolist() == turns.tolist()
+    mixed = with_hydrogens(molecule, "D", {rotors[1][0]})
+    assert find_rotors(mixed) == [rotors[0], rotors[2]], "hydrogens of CH2D are not alike"
+
+
+def test_heavy_water_is_water():
+    topology = app.Topology()
+    chain = topology.addChain()
+    for name, symbols in (("LIG", "CO"), ("HOH", "OHD"), ("DOD", "ODD")):
+        residue = topology.addResidue(name, chain)
+        first, *others = (topology.addAtom(s, app.Element.getBySymbol(s), residue) for s in symbols)
+        for other in others:
+            topology.addBond(first, other)
+    assert solute_atoms(topology).tolist() == [0, 1]
 
 
 def test_exchanging_keeps_energy_and_handedness(molecule):

@@ -17,7 +17,7 @@ from openmm_cgan.cli.explore import explore
 from openmm_cgan.cli.free_energies import free_energy
 from openmm_cgan.cli.init import init
 from openmm_cgan.cli.judge import judge
-from openmm_cgan.cli.kept_inputs import keep_inputs
+from openmm_cgan.cli.kept_inputs import keep_inputs, require_kept
 from openmm_cgan.cli.options import (
     ATOMS,
     BACKENDS,
@@ -265,13 +265,16 @@ def propose(
         write_table,
     )
     from openmm_cgan.cli.molecules import require_whole
+    from openmm_cgan.molecules import molecule_beside
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.proposals import Screen, ScreenSettings
     from openmm_cgan.proposals import propose as propose_configurations
     from openmm_cgan.topologies import read_configuration
 
     check_structure_ending(out)
+    csv = csv or out.with_suffix(".csv")
     require_parent(out, csv)
+    require_kept(click.get_current_context(), {csv: "--csv"})
     pdb = read_configuration(topology)
     gan = ConditionalGAN.load(model, pdb.topology, device)
     require_whole(
@@ -280,12 +283,12 @@ def propose(
     )  # fmt: skip
     names = [variable.name for variable in gan.variables]
     targets = [cv_values(text, names) for text in at for _ in range(number)]
-    bias = PlumedBias(plumed_input, pdb.topology, backend=backend, cvs=tuple(names))
+    known = molecule_beside(topology) or pdb  # the System of a run knows the masses
+    bias = PlumedBias(plumed_input, known, backend=backend, cvs=tuple(names))
     screen = Screen(
         pdb.topology, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance)
     )
     proposals = propose_configurations(gan, targets, screen, seed=seed)
-    csv = csv or out.with_suffix(".csv")
     write_table(csv, proposal_columns(proposals, names))
     counts = ", ".join(f"{count} {reason}" for reason, count in proposals.counts().items())
     if not proposals.accepted.any():

@@ -34,9 +34,10 @@ from openmm_cgan.cli.demo_analysis import (
 from openmm_cgan.cli.shipped import plumed_input, read_reference
 from openmm_cgan.cli.simulations import RunSettings, is_begun, run_biased
 from openmm_cgan.frames import read_frames
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.proposals import Proposals, Screen, propose
 from openmm_cgan.run_folders import COMMANDS
-from openmm_cgan.testsystems import Molecule, alanine_dipeptide
+from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.windows import Cluster, WindowSettings, executor_of, run_windows, umbrella_windows
 
 if TYPE_CHECKING:

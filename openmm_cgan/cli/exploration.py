@@ -29,8 +29,8 @@ from openmm_cgan.explore.torsions import never_seen
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.metrics.judging import Judgement
 from openmm_cgan.metrics.sampling import r_hat
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.run_folders import FRAMES, PROPOSALS
-from openmm_cgan.testsystems import Molecule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +42,7 @@ FRAMES_OF_LOOK = 10  # steps between them
 JUDGED = 4000  # configurations, one energy each
 LEFT_OUT = 0.2  # of chains, at their beginning
 LARGE = 100  # atoms: more, and no flow is trained
+TRIED_BY = ("step", "accepted", "energies")  # columns of proposals.csv
 TRIED = 200  # frames of each state, of which two are the starts of chains
 ENOUGH_TO_MISS = 20  # frames of a state
 
@@ -161,10 +162,10 @@ class Workshop:
             checkpoint=checkpoint, device=place.device,
         )  # fmt: skip
         gan.save(place.folder / f"model-{number}.npz")
-        found = self._judged(place.folder / f"model-{number}.npz", number)
+        found, cost = self._judged(place.folder / f"model-{number}.npz", number)
         refined = not (gan.has_density and not np.any(gan.condition_noise))
         checkpoint.unlink(missing_ok=True)
-        return {"generator": {**found, "refined": refined}, "cost": JUDGED}
+        return {"generator": {**found, "refined": refined}, "cost": cost}
 
     def _refine(self, step: Step) -> dict[str, Any]:
         """Trained further on the energy and on the frames; what is better is kept."""
@@ -190,28 +191,23 @@ class Workshop:
         checkpoint.unlink()
         before = step.known.generator
         assert before is not None, "it is there to be refined"
-        found = self._judged(path, number)
+        found, cost = self._judged(path, number)
         fewer = found["missed"] <= max(MOST_MISSED, before.missed)
         better = bool(fewer and found["share"] > before.share)
         if not better:
             logger.info("refining has not made the generator better: it stays as it was")
             found = vars(before)
         shutil.copyfile(path if better else first, place.best(number))
-        cost = round(history[-1]["energies"]) + JUDGED
-        return {"generator": {**found, "refined": True}, "cost": cost}
+        return {"generator": {**found, "refined": True},
+                "cost": round(history[-1]["energies"]) + cost}  # fmt: skip
 
-    def _judged(self, model: Path, number: int) -> dict[str, Any]:
-        place = self.place
-        return generator_record(
-            judge_model(
-                model,
-                place.data(number),
-                n=JUDGED,
-                seeds=0,
-                seed=place.settings.seed,
-                device=place.device,
-            )
+    def _judged(self, model: Path, number: int) -> tuple[dict[str, Any], int]:
+        """What a generator is worth, and the energies that it took."""
+        place, seed = self.place, self.place.settings.seed
+        judged = judge_model(
+            model, place.data(number), n=JUDGED, seeds=0, seed=seed, device=place.device
         )
+        return generator_record(judged), judged.energies
 
     # ---- numbers
 
@@ -221,7 +217,7 @@ class Workshop:
         n, model = step.decision.steps, place.model(step.known.trainings)
         folder = place.folder / "generated"
         folder.mkdir(exist_ok=True)
-        claim = claim_of_generated(
+        claim, cost = claim_of_generated(
             model,
             place.molecule,
             place.cvs_file(),
@@ -231,15 +227,15 @@ class Workshop:
             folder,
             place.device,
         )
-        return {"claim": vars(claim), "cost": n}
+        return {"claim": vars(claim), "cost": cost}
 
     def _chains(self, step: Step) -> dict[str, Any]:
         """Dynamics without a bias, with exact moves, from both states."""
         place, before = self.place, step.known.chains
         end = step.decision.steps + (0 if before is None else before.steps)
         folders = self._moved("chains", step.known.trainings, place.cvs().text, end)
-        return {"chains": self._together(folders, step.known.trainings, end),
-                "cost": step.decision.cost}  # fmt: skip
+        chains, cost = self._together(folders, step.known.trainings, end, step.decision.steps)
+        return {"chains": chains, "cost": cost}
 
     def _moves(self, step: Step) -> dict[str, Any]:
         """The biased run with exact moves, from both states, its frames weighed."""
@@ -248,9 +244,8 @@ class Workshop:
         plumed = place.folder / GENTLE if self.needs_bias else place.plumed_input
         folders = self._moved("moves", number, plumed, end)
         claim = claim_of_runs(folders, place.difference, place.settings.seed, place.folder)
-        chains = self._together(folders, number, end)
-        return {"claim": vars(claim), "chains": chains, "moves_steps": end,
-                "cost": step.decision.cost}  # fmt: skip
+        chains, cost = self._together(folders, number, end, step.decision.steps)
+        return {"claim": vars(claim), "chains": chains, "moves_steps": end, "cost": cost}
 
     def _moved(self, kind: str, number: int, plumed: str | Path, end: int) -> list[Path]:
         """Two runs with exact moves, one from each state; their folders."""
@@ -264,8 +259,10 @@ class Workshop:
             made.append(place.folder / f"{kind}-{number}" / name)
         return made
 
-    def _together(self, folders: list[Path], number: int, steps: int) -> dict[str, Any]:
-        """Whether runs have come together, in CVs and in what is none."""
+    def _together(
+        self, folders: list[Path], number: int, steps: int, new: int
+    ) -> tuple[dict[str, Any], int]:
+        """Whether runs have come together, in CVs and in what is none; what the new steps cost."""
         runs = [read_frames(folder / FRAMES) for folder in folders]
         late = [run.select(slice(round(LEFT_OUT * len(run)), None)) for run in runs]
         apart = {
@@ -275,13 +272,18 @@ class Workshop:
         circle = (-np.pi, np.pi)
         for torsion in self.place.hidden():
             apart[torsion.name] = r_hat([torsion.values(r.positions) for r in late], circle)
-        tried = [row for folder in folders for row in _accepted(folder / PROPOSALS)]
-        missed = self._missed(number, Frames.concatenate(late))
-        accepted = float(np.mean(tried))
-        return {"steps": steps, "accepted": accepted, "r_hat": apart, "missed": missed}
+        tried = np.concatenate([_attempts(folder / PROPOSALS) for folder in folders])
+        missed, energies = self._missed(number, Frames.concatenate(late))
+        accepted = float(tried[:, 1].mean())
+        energies += round(tried[tried[:, 0] > steps - new, 2].sum())
+        told = {"steps": steps, "accepted": accepted, "r_hat": apart, "missed": missed}
+        return told, len(folders) * new + energies
 
-    def _missed(self, number: int, frames: Frames) -> float:
-        """Share of frames that the generator misses, in the state where it is larger."""
+    def _missed(self, number: int, frames: Frames) -> tuple[float, int]:
+        """Share of frames that the generator misses, in the state where it is larger.
+
+        With the number of energies that it took.
+        """
         place = self.place
         from openmm_cgan.cli.importance import weigher_of
         from openmm_cgan.metrics.judging import missed_share
@@ -293,7 +295,7 @@ class Workshop:
             rows = rng.permutation(np.flatnonzero(sides == side))[:TRIED]
             if len(rows) >= ENOUGH_TO_MISS:
                 found.append(missed_share(move, frames.positions[rows], frames.cvs[rows]))
-        return max(found, default=0.0)
+        return max(found, default=0.0), move.potential.evaluated
 
     def _windows(self, step: Step) -> dict[str, Any]:
         """Umbrella windows along the CV of the difference, from two starts each."""
@@ -307,7 +309,7 @@ class Workshop:
         folders, all_steps = run_explored_windows(
             place.folder / "biased-1", place.folder / f"windows-{number}",
             model if _makes_all(model, place.molecule, whole) else None, place.hidden(), steps,
-            place.settings, (place.platform, place.workers),
+            place.settings, (place.platform, place.workers), place.device,
         )  # fmt: skip
         claim = claim_of_windows(folders, place.difference, place.settings.seed, place.folder)
         before = step.known.window_steps / steps
@@ -364,6 +366,8 @@ def _makes_all(model: Path, molecule: Molecule, whole: int) -> bool:
     return ConditionalGAN.load(model, molecule.topology).n_atoms == whole
 
 
-def _accepted(path: Path) -> list[int]:
+def _attempts(path: Path) -> NDArray[np.float64]:
+    """Of each attempt at a move its step, whether it was accepted, and its energies."""
     with path.open() as file:
-        return [int(row["accepted"]) for row in csv.DictReader(file)]
+        rows = [[row[name] for name in TRIED_BY] for row in csv.DictReader(file)]
+    return np.array(rows, dtype=float).reshape(-1, len(TRIED_BY))

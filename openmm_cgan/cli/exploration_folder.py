@@ -16,9 +16,9 @@ from openmm_cgan.explore.torsions import TurningTorsion, turning_torsions
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.json_files import read_json
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.run_folders import FRAMES, RECORD
-from openmm_cgan.testsystems import Molecule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

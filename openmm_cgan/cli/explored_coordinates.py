@@ -14,7 +14,7 @@ from openmm_cgan.explore.coordinate_bias import LABEL, coordinate_names
 from openmm_cgan.explore.coordinate_rounds import MODEL, RoundSettings, learn_in_rounds
 from openmm_cgan.explore.torsions import turning_hydrogens, turning_torsions
 from openmm_cgan.learned_variable import Inputs, LearnedVariable
-from openmm_cgan.testsystems import Molecule
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.windows.platforms import fastest_platform
 
 COORDINATES, CVS = "coordinates", "cvs.dat"

@@ -19,8 +19,8 @@ from openmm_cgan.free_energy import WeightedSamples, free_energy_profile
 from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.rounds import generate_in_rounds
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.proposals.targets import trained_range
-from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows import read_windows
 
 PROFILE = "profile.csv"
@@ -37,8 +37,15 @@ def claim_of_generated(
     seed: int,
     folder: Path,
     device: str,
-) -> Claim:
-    """Weigh n configurations of a model; the profile is written to a folder."""
+) -> tuple[Claim, int]:
+    """Weigh n configurations of a model; the profile is written to a folder.
+
+    Returns
+    -------
+    Claim
+    int
+        Energies evaluated, of those that pass the screens.
+    """
     weigher = weigher_of(model, molecule, plumed, device)
     sizes = [n // ROUNDS] * (ROUNDS - 1)
     sizes.append(n - sum(sizes))
@@ -52,7 +59,7 @@ def claim_of_generated(
     )
     claim, samples = claim_by_weights(made, rounds, difference, seed)
     _write_profile(samples, difference, folder)
-    return claim
+    return claim, weigher.potential.evaluated
 
 
 def claim_of_runs(

@@ -54,6 +54,7 @@ def run_explored_windows(
     steps: int,
     settings: ExploreSettings,
     machine: tuple[str | None, int | None],
+    device: str = "cpu",
 ) -> tuple[list[tuple[Path, Path]], int]:
     """Run windows along the CV of the difference, or run them longer.
 
@@ -73,6 +74,8 @@ def run_explored_windows(
     settings : ExploreSettings
     machine : (str or None, int or None)
         Platform, and processes.
+    device : str
+        Of torch, for the model.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def run_explored_windows(
     # more windows than were meant are shorter, so that all together cost what was meant
     steps = int(steps * min(1.0, 2 * settings.windows / total))
     lengths = _lengths(found, placement, folder, steps, settings)
-    first = starts(found, placement, model, settings.seed)
+    first = starts(found, placement, model, settings.seed, device)
     second = _unlike(found, placement, first, hidden)
     base = WindowSettings(
         settings.temperature, steps, settings.window_steps // SETTLING, EVERY,

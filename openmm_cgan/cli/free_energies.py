@@ -13,6 +13,7 @@ from openmm_cgan.cli.options import (
     FILE,
     NEW,
     THERE,
+    ForceFieldFile,
     cv_names,
     device_option,
     interval,
@@ -39,9 +40,10 @@ PROFILE_BINS, SURFACE_BINS = 72, 36
     help="PLUMED input that defines CVs which the frames did not record; with --model: its CVs.",
 )
 @click.option(
-    "--forcefield", multiple=True, help="With --model: OpenMM force-field file; repeat it."
-)
-@click.option("--constraints", type=CONSTRAINTS, default="HBonds", help="With --model.")
+    "--forcefield", type=ForceFieldFile(), multiple=True, help="With --model: OpenMM force-field "
+    "file; repeat it. Not needed where --structure is the topology.pdb of a run, with its System.",
+)  # fmt: skip
+@click.option("--constraints", type=CONSTRAINTS, default="HBonds", help="With --forcefield.")
 @click.option("-n", "number", type=click.IntRange(min=1), default=40_000, show_default=True,
               help="With --model: configurations, each one energy.")  # fmt: skip
 @device_option("that --model makes them on")
@@ -53,6 +55,8 @@ PROFILE_BINS, SURFACE_BINS = 72, 36
               "that of the rest.")  # fmt: skip
 @click.option("--skip", type=click.FloatRange(0, 1, max_open=True), default=0.2, show_default=True,
               help="Of runs: share at the beginning, while the bias grew, left out.")  # fmt: skip
+@click.option("--temperature", type=click.FloatRange(min=0, min_open=True),
+              help="[K] Of runs whose temperature changed: frames of this one alone.")  # fmt: skip
 @click.option("--out", type=NEW, default="profile.csv", show_default=True, help="CSV file.")
 @click.option("--plot", type=NEW, help="PNG file of the profile or surface.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
@@ -63,6 +67,7 @@ def free_energy(
     basin: str | None,
     states: str | None,
     skip: float,
+    temperature: float | None,
     out: Path,
     plot: Path | None,
     seed: int,
@@ -85,7 +90,7 @@ def free_energy(
 
     \b
         openmm-cgan free-energy --model model.npz --structure run/topology.pdb \\
-            --plumed run/plumed.dat --forcefield amber96.xml --cv phi --basin 0,2.3
+            --plumed run/plumed.dat --cv phi --basin 0,2.3
     """
     from openmm_cgan.cli.exports import estimate_text
     from openmm_cgan.cli.importance import reweight_files
@@ -96,7 +101,9 @@ def free_energy(
     bounds = None if basin is None else interval(basin)
     differences = _differences(names, basin, states)
     set_threads(1)
-    runs = _runs(folders)
+    runs = _runs(folders, temperature)
+    if temperature is not None and not runs:
+        raise click.UsageError("--temperature is for runs: windows and models are of one")
     if runs and (len(runs) < len(folders) or model["model"] is not None):
         raise ValueError(
             "give folders of runs, or windows and a model; runs are not joined to them"
@@ -154,7 +161,7 @@ def _differences(
     return found
 
 
-def _runs(folders: Sequence[Path]) -> list[BiasedRun]:
+def _runs(folders: Sequence[Path], temperature: float | None) -> list[BiasedRun]:
     """The folders that `openmm-cgan run` wrote."""
     from openmm_cgan.frames import read_frames
     from openmm_cgan.free_energy.biased_runs import BiasedRun
@@ -162,7 +169,8 @@ def _runs(folders: Sequence[Path]) -> list[BiasedRun]:
     from openmm_cgan.windows.run_files import RECORD as WINDOW
 
     found = [f for f in folders if (f / RECORD).is_file() and not (f / WINDOW).exists()]
-    return [BiasedRun.of(read_frames(f / FRAMES), f / INPUT, f) for f in found]
+    frames = [read_frames(f / FRAMES, temperature=temperature) for f in found]
+    return [BiasedRun.of(own, f / INPUT, f) for own, f in zip(frames, found, strict=True)]
 
 
 def _bias_tells(runs: Sequence[BiasedRun], names: Sequence[str]) -> bool:

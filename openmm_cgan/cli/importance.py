@@ -12,8 +12,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from openmm_cgan.free_energy import BiasedFrames, WeightedSamples
+    from openmm_cgan.molecules import Molecule
     from openmm_cgan.reporters.moves import ExactMove
-    from openmm_cgan.testsystems import Molecule
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -38,7 +38,6 @@ def reweight_files(
     ValueError
         If there is neither, or what a model needs is missing.
     """
-    from openmm_cgan.cli.molecules import load_molecule
     from openmm_cgan.free_energy import reweight_windows
     from openmm_cgan.windows import read_windows
 
@@ -47,15 +46,37 @@ def reweight_files(
         if not found:
             raise ValueError("give folders of umbrella windows, or --model, or both")
         return reweight_windows(found, seed=seed), f"{len(found)} windows"
-    if structure is None or plumed_input is None or not forcefield:
+    if structure is None or plumed_input is None:
         raise ValueError(
-            "--model needs --structure, --plumed and --forcefield (once for each file): the energy "
-            "and the CVs of what it makes"
+            "--model needs --structure and --plumed: the energy and the CVs of what it makes"
         )
-    molecule = load_molecule(structure, forcefield, constraints)
+    molecule = _molecule(structure, forcefield, constraints)
     samples = reweight_model(model, molecule, plumed_input, found, number, seed, device)
     effective = f"{number} generated configurations (worth {samples.effective_samples:.0f} in all)"
     return samples, f"{len(found)} windows and {effective}" if found else effective
+
+
+def _molecule(structure: Path, forcefield: Sequence[str], constraints: str) -> Molecule:
+    """The molecule of a run, by its System, or of a structure and a force field."""
+    from openmm_cgan.cli.molecules import load_molecule
+    from openmm_cgan.constraints import masses_of
+    from openmm_cgan.molecules import molecule_beside
+
+    known = molecule_beside(structure)
+    if not forcefield:
+        if known is None:
+            raise ValueError(
+                "--model needs --forcefield (once for each file), or as --structure the "
+                "topology.pdb in the folder of a run: the energy of what it makes"
+            )
+        return known
+    made = load_molecule(structure, forcefield, constraints)
+    if known is not None and not np.allclose(masses_of(known.system), masses_of(made.system)):
+        raise ValueError(
+            f"{structure.parent} is a run with other masses (heavy hydrogens), by which CVs and "
+            "constraints weigh: leave out --forcefield, its System is known"
+        )
+    return made
 
 
 def reweight_model(
@@ -138,6 +159,7 @@ def weigher_of(
     bias = PlumedBias(plumed_input, molecule, temperature=gan.temperature, cvs=names)
     require_same_variables(gan.variables, bias.variables)
     bias = bias.restrained(gan.cv_range.mean(axis=1), 0.0)  # the CVs alone
+    bias.add_to(openmm.XmlSerializer.clone(molecule.system))  # which knows the masses
     simulation = app.Simulation(
         molecule.topology,
         molecule.system,

@@ -17,6 +17,7 @@ from openmm_cgan.cli.molecules import runs_in
 from openmm_cgan.frames import Frames, frames_of_atoms, read_frames
 from openmm_cgan.metrics.consistency import MicroMacroConsistency, micro_macro_consistency
 from openmm_cgan.metrics.judging import Judgement, SeedsWorth, seeds_worth, weights_worth
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, propose
 from openmm_cgan.reporters.moves import Asked, SeedMove, Start
@@ -24,7 +25,6 @@ from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.rotors import exchange_hydrogens, find_rotors
 from openmm_cgan.run_folders import FRAMES, INPUT
 from openmm_cgan.states import box_of
-from openmm_cgan.testsystems import Molecule
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,13 +77,14 @@ def judge_model(
     names = tuple(variable.name for variable in gan.variables)
     plumed = folders[0] / INPUT
     bias = PlumedBias(plumed, molecule, temperature=gan.temperature, cvs=names)
-    why, weights = "", None
+    why, weights, energies = "", None, 0
     try:
         move = weigher_of(model, molecule, plumed, device)
     except ValueError as error:
         why = str(error).removeprefix(f"{model} gives no free energy: ")
     else:
         weights = weights_worth(move, frames.positions, frames.cvs, n, seed)
+        energies = move.potential.evaluated
     tried = _seeds(gan, molecule, bias, frames, seeds, seed) if seeds else None
     return Judgement(
         why,
@@ -92,6 +93,7 @@ def judge_model(
         _screened(gan, molecule, bias, frames, seed),
         _consistency(gan, molecule, bias, frames, seed),
         gan.variables,
+        energies,
     )
 
 

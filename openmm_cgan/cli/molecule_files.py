@@ -12,8 +12,8 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.openmm_xml import from_xml
-from openmm_cgan.testsystems import Molecule
 from openmm_cgan.topologies import read_configuration, read_structure
 
 CONSTRAINTS = {

@@ -6,42 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import openmm
-from openmm import unit
-
 from openmm_cgan.array_files import read_array
 from openmm_cgan.cli.molecule_files import MoleculeFiles, molecule_of
-from openmm_cgan.openmm_xml import from_xml
+from openmm_cgan.molecules import Molecule, read_molecule
 from openmm_cgan.proposals import hangs_on_rest
-from openmm_cgan.run_folders import BONDS, SYSTEM, TOPOLOGY
-from openmm_cgan.testsystems import Molecule
-from openmm_cgan.topologies import read_configuration
+from openmm_cgan.topology_records import read_topology
 from openmm_cgan.windows.run_files import RECORD as WINDOW
-from openmm_cgan.windows.run_files import START, read_system, read_topology
+from openmm_cgan.windows.run_files import START, read_system
 from openmm_cgan.windows.runs import folders_of
 
 if TYPE_CHECKING:
     from openmm_cgan.cgan import ConditionalGenerator
-
-
-def read_molecule(folder: Path) -> Molecule:
-    """The molecule of a run, from its folder: its System is without the bias.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If a file is missing or damaged.
-    """
-    for name in (TOPOLOGY, SYSTEM):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is not there: give the folder of a run")
-    structure = read_configuration(folder / TOPOLOGY)
-    system = from_xml((folder / SYSTEM).read_text(), openmm.System, folder / SYSTEM)
-    positions = np.array(structure.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
-    known = (folder / BONDS).is_file()  # runs of earlier versions have none
-    topology = read_topology(folder) if known else structure.topology
-    return Molecule(topology, system, positions)
 
 
 def runs_in(folders: Sequence[Path]) -> tuple[Molecule, list[Path]]:

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from openmm_cgan.cli.molecules import read_molecule, runs_in
+from openmm_cgan.cli.molecules import runs_in
 from openmm_cgan.closures import of_samples
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames
 from openmm_cgan.free_energy import WeightedSamples
 from openmm_cgan.free_energy.biased_runs import BiasedRun
+from openmm_cgan.molecules import Molecule, read_molecule
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows import read_window_frames
 from openmm_cgan.windows.run_files import INPUT
 

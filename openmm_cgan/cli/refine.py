@@ -11,7 +11,7 @@ from openmm_cgan.cli.options import FILE, NEW, THERE, device_option, require_par
 from openmm_cgan.cli.stopping import checkpoint_for, stopping
 
 if TYPE_CHECKING:
-    from openmm_cgan.testsystems import Molecule
+    from openmm_cgan.molecules import Molecule
 
 SMALL = 500  # particles: up to as many Reference is taken, whose numbers repeat
 
@@ -60,8 +60,9 @@ def refine(
     """
     from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, rows_for
     from openmm_cgan.cgan import refine as refined_on
-    from openmm_cgan.cli.molecules import read_molecule, require_whole
+    from openmm_cgan.cli.molecules import require_whole
     from openmm_cgan.frames import read_frames
+    from openmm_cgan.molecules import read_molecule
     from openmm_cgan.potentials import Potential
     from openmm_cgan.proposals import hangs_on_rest
     from openmm_cgan.run_folders import FRAMES

@@ -29,6 +29,7 @@ from openmm_cgan.cli.run_states import (
     save_not_finite,
 )
 from openmm_cgan.json_files import read_json, write_json
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
@@ -36,9 +37,8 @@ from openmm_cgan.run_folders import BONDS, FRAMES, INPUT, PROPOSALS, RECORD, SYS
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 from openmm_cgan.states import NotFiniteError, is_finite
 from openmm_cgan.stepping import step_and_look
-from openmm_cgan.testsystems import Molecule
+from openmm_cgan.topology_records import topology_record
 from openmm_cgan.windows.platforms import fastest_platform
-from openmm_cgan.windows.run_files import topology_record
 
 logger = logging.getLogger("openmm_cgan")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.array_files import read_array
 from openmm_cgan.cgan import ConditionalGAN
-from openmm_cgan.cli.molecules import read_molecule, require_whole
+from openmm_cgan.cli.molecules import require_whole
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy import (
     FreeEnergy,
@@ -21,11 +21,11 @@ from openmm_cgan.free_energy import (
     free_energy_surface,
 )
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
+from openmm_cgan.molecules import Molecule, read_molecule
 from openmm_cgan.platforms import platform_name_anywhere
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen, cv_differences, propose
 from openmm_cgan.run_folders import FRAMES, INPUT
-from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows import (
     Cluster,
     Window,
@@ -72,7 +72,7 @@ class Run:
         return self.biased.frames
 
 
-def read_run(folder: Path, plumed: Path | None = None) -> Run:
+def read_run(folder: Path, plumed: Path | None = None, temperature: float | None = None) -> Run:
     """Read a run.
 
     Parameters
@@ -81,6 +81,8 @@ def read_run(folder: Path, plumed: Path | None = None) -> Run:
         As `run_biased` leaves it.
     plumed : Path, optional
         Its input where that names files that do not lie beside the copy in the folder.
+    temperature : float, optional
+        Its frames at this one alone [K], where it changed.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def read_run(folder: Path, plumed: Path | None = None) -> Run:
         If something is missing or damaged, or the frames are of a part of the atoms.
     """
     molecule = read_molecule(folder)
-    frames = read_frames(folder / FRAMES)
+    frames = read_frames(folder / FRAMES, temperature=temperature)
     n_atoms = molecule.system.getNumParticles()
     if len(frames.atoms) != n_atoms:
         raise ValueError(
@@ -175,7 +177,9 @@ class Starts:
         return None if self.boxes is None else self.boxes[k]
 
 
-def starts(run: Run, placement: Placement, model: Path | None, seed: int) -> Starts:
+def starts(
+    run: Run, placement: Placement, model: Path | None, seed: int, device: str = "cpu"
+) -> Starts:
     """Where windows start: from what a model makes at their centres, else from the nearest frame.
 
     Parameters
@@ -186,6 +190,8 @@ def starts(run: Run, placement: Placement, model: Path | None, seed: int) -> Sta
     model : Path or None
     seed : int
         Of the model's noise, and of which of its configurations is taken.
+    device : str
+        Of torch, for the model.
 
     Returns
     -------
@@ -205,7 +211,7 @@ def starts(run: Run, placement: Placement, model: Path | None, seed: int) -> Sta
     found = Starts.of_frames(run.frames, nearest)
     if model is None:
         return found
-    gan = ConditionalGAN.load(model, run.molecule.topology)
+    gan = ConditionalGAN.load(model, run.molecule.topology, device)
     require_whole(
         model, gan, len(run.frames.atoms),
         "windows of a solvated system start from frames here, leave --model out",
@@ -234,12 +240,12 @@ def _distances(
 
 
 def windows_of(
-    run: Run, placement: Placement, model: Path | None, settings: WindowSettings, folder: Path
-) -> list[Window]:
+    run: Run, placement: Placement, model: Path | None, settings: WindowSettings, folder: Path,
+    device: str = "cpu",
+) -> list[Window]:  # fmt: skip
     """The windows, ready to be run."""
-    return windows_from(
-        starts(run, placement, model, settings.seed), run.bias, placement, settings, folder
-    )
+    begun = starts(run, placement, model, settings.seed, device)
+    return windows_from(begun, run.bias, placement, settings, folder)
 
 
 def windows_from(

@@ -17,6 +17,7 @@ from openmm_cgan.cli.options import (
     THERE,
     cluster_options,
     cv_names,
+    device_option,
     require_parent,
     set_threads,
 )
@@ -37,6 +38,7 @@ TIMESTEP = 0.002  # ps, where nothing tells that of the run
 @click.argument("run", type=THERE, required=False)
 @click.option("--cv", help="CV that windows restrain; two: phi,psi.")
 @click.option("--model", type=FILE, help="Makes where windows start; else the nearest frames do.")
+@device_option("that --model makes them on; where windows run: --platform")
 @click.option(
     "--number", type=click.IntRange(min=2), help="Of windows along each CV over the run's range "
     "(the period of a torsion); default: 24, over two CVs 12 x 12, more where it takes more.",
@@ -51,6 +53,8 @@ TIMESTEP = 0.002  # ps, where nothing tells that of the run
 @click.option("--settle-steps", type=click.IntRange(min=0), help="Left out; default: a tenth. Not "
               "measured: free-energy says where windows still drift behind it.")  # fmt: skip
 @click.option("--plumed", type=FILE, help="The run's input, where it names files beside it.")
+@click.option("--temperature", type=click.FloatRange(min=0, min_open=True),
+              help="[K] Of a run whose temperature changed: that of the windows.")  # fmt: skip
 @click.option("--timestep", type=float, help="[ps] Default: that of the run.")
 @click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")
 @click.option("--atoms", help=f"{ATOMS} keep; default: the solute where there is a box.")
@@ -93,6 +97,8 @@ def windows(
             --executor slurm-array --partition gpu --gpus-per-node 1 --walltime 12:00:00
         openmm-cgan windows --collect --out windows --executor slurm-array --partition gpu ...
     """
+    if options["model"] is None and options["device"] != "cpu":
+        raise click.UsageError("--device is that of --model; windows run on --platform")
     require_parent(out)
     set_threads(1)
     cluster = _cluster(options)
@@ -168,8 +174,8 @@ def _placed(
 
     names = cv_names(cv)
     number, below, kappa = (options.pop(name) for name in ("number", "below", "kappa"))
-    model, plumed = options.pop("model"), options.pop("plumed")
-    found = read_run(run, plumed)
+    model, plumed, device = (options.pop(name) for name in ("model", "plumed", "device"))
+    found = read_run(run, plumed, options.pop("temperature"))
     temperature = found.frames.temperature
     assert temperature is not None, "looked at when the run was read"
     rough = (
@@ -182,7 +188,7 @@ def _placed(
     click.echo(f"{len(placement.centres)} windows along {cv}, KAPPA={stiff}")
     timestep = options.pop("timestep") or _timestep_of(run)
     settings = _settings(temperature, steps, timestep=timestep, **options)
-    made = windows_of(found, placement, None if dry_run else model, settings, out)
+    made = windows_of(found, placement, None if dry_run else model, settings, out, device)
     if not dry_run:
         seeded = sum(window.origin == "seeded" for window in made)
         click.echo(f"{seeded} start from the model, {len(made) - seeded} from frames")

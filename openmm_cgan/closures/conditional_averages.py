@@ -54,7 +54,8 @@ class ConditionalAverage:
         The value from each replicate of the frames, moved at random by the smearing: for errors of
         what is made of it.
     effective_samples : ndarray, shape (m,)
-        Kish's number of frames that an average comes from, correlated ones counted once.
+        Kish's number of frames that an average comes from, correlated ones counted once, by
+        `WeightedSamples.inefficiencies`.
     bandwidth : ndarray, shape (k,)
         Frames as far as this from a value count for it [CV unit].
     """

@@ -96,7 +96,8 @@ class Outcome:
         Of the difference [kJ/mol]; where it has not converged what is known, NaN if nothing is.
     reason : str
     evaluations : int
-        Force evaluations.
+        Force evaluations: steps of dynamics, and energies of configurations and of frames.
+        Minimisations are not counted.
     steps : list of Step
     """
 

@@ -37,6 +37,7 @@ from openmm_cgan.explore.coordinate_bias import (
 from openmm_cgan.free_energy.biased_runs import HILLS
 from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.learned_variable import Inputs, LearnedVariable, learn_variable
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
@@ -44,7 +45,6 @@ from openmm_cgan.plumed.files.fields import FieldWriter, read_fields
 from openmm_cgan.quantities import positive
 from openmm_cgan.signals import between_steps
 from openmm_cgan.stepping import step_and_look
-from openmm_cgan.testsystems import Molecule
 
 MODEL, INPUT, COLVAR = "learned.ptc", "plumed.dat", "COLVAR"
 STATE, RECORD, ASKED, ROUND = "state.xml", "round.json", "rounds.json", "round-{:03d}"

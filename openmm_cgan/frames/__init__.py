@@ -6,6 +6,7 @@ them back, `parts` takes some atoms.
 """
 
 from openmm_cgan.frames.frames import Frames, read_frames, read_segments
+from openmm_cgan.frames.joining import tell_of_systems
 from openmm_cgan.frames.parts import (
     are_of,
     frames_of_atoms,
@@ -15,7 +16,6 @@ from openmm_cgan.frames.parts import (
     require_molecule,
     topology_hash,
 )
-from openmm_cgan.frames.systems import tell_of_systems
 
 __all__ = [
     "Frames",

@@ -26,19 +26,29 @@ def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def of_temperature(files: list[Path], temperature: float | None) -> list[Path]:
-    """The files of one temperature, and those that do not say theirs."""
+def of_temperature(
+    files: list[Path], temperature: float | None
+) -> tuple[list[Path], tuple[float, ...]]:
+    """The files of one temperature, and those that do not say theirs.
+
+    Returns
+    -------
+    list of Path
+    tuple of float
+        Other temperatures [K] of their folders, increasing: those of a run that changed its own.
+    """
     if temperature is None:
-        return files
-    kept, others = list[Path](), set[float]()
+        return files, ()
+    kept, others = list[Path](), list[tuple[Path, float]]()
     for path in files:
         with open_segment(path) as file:
             theirs = read_header(file).temperature
         if theirs is None or same_temperature(theirs, temperature):
             kept.append(path)
         else:
-            others.add(theirs)
+            others.append((path.parent, theirs))
     if not kept:
-        there = ", ".join(f"{kelvins:g}" for kelvins in sorted(others))
+        there = ", ".join(f"{kelvins:g}" for kelvins in sorted({own for _, own in others}))
         raise ValueError(f"no frames are at {temperature:g} K; there are some at {there} K")
-    return kept
+    folders = {path.parent for path in kept}
+    return kept, tuple(sorted({own for folder, own in others if folder in folders}))

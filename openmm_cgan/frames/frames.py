@@ -25,7 +25,7 @@ from openmm_cgan.frames.h5md import (
     read_header,
     read_segment_table,
 )
-from openmm_cgan.frames.systems import tell_of_systems
+from openmm_cgan.frames.joining import joined_timesteps, require_alike, tell_of_systems
 from openmm_cgan.large_arrays import IN_MEMORY, forget, joined_rows, room
 from openmm_cgan.notebooks import frames_html
 from openmm_cgan.quantities import energies_of, has_units, kelvin, nanometers, numbers_of
@@ -74,8 +74,11 @@ class Frames:
         `system_fingerprint` of the System, its biases apart; empty when unknown, or of several.
     bias_temperature : float or None
         That the bias counts with where its input says no other [K].
-    timestep : float or None
-        That the run began with [ps]; None when unknown, or of several.
+    timestep : float, ndarray of shape (n_frames,), or None
+        That the bias counts times with [ps]; of each frame where it changed from one start of the
+        program to the next, NaN or None where it is unknown.
+    other_temperatures : tuple of float
+        At which their run, that changed its temperature, made frames that are not these [K].
     """
 
     positions: NDArray[np.float32]
@@ -93,7 +96,8 @@ class Frames:
     molecule_hash: str = ""
     system_hash: str = ""
     bias_temperature: float | None = None
-    timestep: float | None = None
+    timestep: float | NDArray[np.float64] | None = None
+    other_temperatures: tuple[float, ...] = ()
     _repr_html_ = frames_html
 
     def __post_init__(self) -> None:
@@ -186,9 +190,9 @@ class Frames:
         ``time`` is the simulation's, and another where shorter steps, or steps that are not
         counted, went before. It is taken where the time step is not known.
         """
-        if not self.timestep:  # none is known, or steps differ in length
-            return self.time
-        return self.step.astype(np.float64) * self.timestep
+        steps = np.asarray(np.nan if self.timestep is None else self.timestep)
+        # 0 of an integrator whose steps differ in length
+        return np.where(steps > 0, self.step * steps, self.time)
 
     def select(self, rows: Any) -> Frames:
         """Return some of the frames.
@@ -199,7 +203,9 @@ class Frames:
             Which.
         """
         columns = {name: column[rows] for name, column in self._columns().items()}
-        return replace(self, **columns, box=None if self.box is None else self.box[rows])
+        steps = self.timestep[rows] if isinstance(self.timestep, np.ndarray) else self.timestep
+        box = None if self.box is None else self.box[rows]
+        return replace(self, **columns, box=box, timestep=steps)
 
     @staticmethod
     def concatenate(parts: Sequence[Frames]) -> Frames:
@@ -214,15 +220,17 @@ class Frames:
             raise ValueError("there are no frames to concatenate")
         first = parts[0]
         for other in parts[1:]:
-            _require_alike(first, other)
+            require_alike(first, other)
         columns = [part._columns() for part in parts]
         joined: dict[str, Any] = {
             name: joined_rows([each[name] for each in columns]) for name in columns[0]
         }
         boxes = [part.box for part in parts if part.box is not None]
         systems = {part.system_hash for part in parts}
+        others = {kelvins for part in parts for kelvins in part.other_temperatures}
+        joined["other_temperatures"] = tuple(sorted(others))
         joined["system_hash"] = systems.pop() if len(systems) == 1 else ""
-        joined["timestep"] = first.timestep if len({p.timestep for p in parts}) == 1 else None
+        joined["timestep"] = joined_timesteps([(len(part), part.timestep) for part in parts])
         return replace(first, **joined, box=np.concatenate(boxes) if boxes else None)
 
     def _columns(self) -> dict[str, Any]:
@@ -236,25 +244,6 @@ class Frames:
             "step": self.step,
             "time": self.time,
         }
-
-
-def _require_alike(first: Frames, other: Frames) -> None:
-    pairs = {
-        "CVs": (first.variables, other.variables),
-        "atoms": (first.atoms.tolist(), other.atoms.tolist()),
-        "temperature": (first.temperature, other.temperature),
-        "topology": (first.topology_hash, other.topology_hash),
-        "periodicity": (first.box is None, other.box is None),
-    }
-    for what, (one, two) in pairs.items():
-        if one != two:
-            apart = "read them apart"
-            if what == "temperature":
-                kelvins = two if one is None else one
-                apart += (
-                    f": read_frames(..., temperature={kelvins:g}), train --temperature {kelvins:g}"
-                )
-            raise ValueError(f"the frames differ in {what}: {one} and {two}; {apart}")
 
 
 def read_frames(
@@ -295,7 +284,7 @@ def read_frames(
     if stride < 1:
         raise ValueError(f"stride is {stride}, expected 1 or more")
     parts, shift, top, folder = list[Frames](), 0, 0, None
-    files = of_temperature(segment_files(paths), kelvin(temperature))
+    files, others = of_temperature(segment_files(paths), kelvin(temperature))
     # of many frames each file's lie in a file as well, until they are joined
     size = sum(path.stat().st_size for path in files if path.is_file())
     limit = 0 if size > IN_MEMORY else IN_MEMORY
@@ -305,9 +294,9 @@ def read_frames(
         folder = path.parent
         with open_segment(path) as file:
             part = _frames_of(path, file, settling, stride, limit if positions else None)
-        part = replace(part, segment=part.segment + shift)
+        part = replace(part, segment=part.segment + shift, other_temperatures=others)
         try:
-            _require_alike(parts[0] if parts else part, part)
+            require_alike(parts[0] if parts else part, part)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         parts.append(part)

@@ -46,7 +46,7 @@ class FreeEnergy:
         is NaN where it is not known (a bin of one sample), and infinite in other parts than that
         of the zero.
     effective_samples : ndarray of the same shape, optional
-        Kish's effective number of samples in each bin.
+        Kish's effective number of samples in each bin, over `WeightedSamples.inefficiencies`.
     part : ndarray of int of the same shape, optional
         Connected part of the windows that the frames of each bin come from, -1 where they come
         from several or there are none: differences inside a part hold, those across do not.

@@ -90,7 +90,9 @@ class WeightedSamples:
     window, frame : ndarray of int, shape (n,)
         Number of the window, and of the frame within it, that each sample is.
     inefficiencies : ndarray, shape (n_windows,)
-        Statistical inefficiency of each window's samples as kept (1: independent).
+        Statistical inefficiency of each window's samples as kept (1: independent), of their CVs as
+        they came, whatever they weigh. Numbers of effective samples of a bin or near a value divide
+        by it: under a growing bias they are too few rather than too many (`worth_in_time`).
     overlap : ndarray, shape (n_states, n_states)
         MBAR's overlap matrix of the distinct biases; rows add up to 1.
     parts : ndarray of int, shape (n_windows,), optional

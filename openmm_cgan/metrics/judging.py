@@ -116,6 +116,8 @@ class Judgement:
     consistency : MicroMacroConsistency or None
         With its floors.
     variables : tuple of CollectiveVariable
+    energies : int
+        Evaluated for the weights, of configurations and of frames.
     """
 
     why_not_exact: str
@@ -124,6 +126,7 @@ class Judgement:
     screened: dict[str, int] = field(default_factory=dict)
     consistency: MicroMacroConsistency | None = None
     variables: tuple[CollectiveVariable, ...] = ()
+    energies: int = 0
 
     __repr__ = short_repr
 

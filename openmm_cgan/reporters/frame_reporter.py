@@ -22,7 +22,7 @@ from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.images import shifts_into_box
 from openmm_cgan.frames.segments import Row, SegmentWriter
 from openmm_cgan.frames.set_aside import PATTERN, RESTORED
-from openmm_cgan.quantities import number_of_steps
+from openmm_cgan.quantities import number_of_steps, timestep_of
 from openmm_cgan.reporters.biased_values import tell_of_other_variables, values_can_wait
 from openmm_cgan.states import box_of, positions_of
 from openmm_cgan.thermostats import held_temperature
@@ -300,6 +300,7 @@ class FrameReporter:
                 "molecule_hash": molecule_hash(simulation.topology, atoms),
             }
             | _provenance(simulation)
+            | {"time_step": _counted_step(self._bias, simulation)}
             | dict(how or {}),
         )
         time = simulation.context.getTime()._value
@@ -369,6 +370,12 @@ def _write_atoms(path: Path, simulation: Simulation, atoms: NDArray[np.int64]) -
         app.PDBFile.writeFile(topology, positions * unit.nanometer, file, keepIds=True)
 
 
+def _counted_step(bias: Any, simulation: Simulation) -> float:
+    """The length of a step by which the bias counts times [ps]; the integrator's for others."""
+    counted: float | None = getattr(bias, "timestep", None)
+    return timestep_of(simulation) if counted is None else counted
+
+
 def _provenance(simulation: Simulation) -> dict[str, Any]:
     """Seeds, integrator and versions, as far as the simulation tells."""
     integrator, platform = simulation.integrator, simulation.context.getPlatform()
@@ -381,7 +388,6 @@ def _provenance(simulation: Simulation) -> dict[str, Any]:
             if isinstance(part, Seeded)
         },
         "integrator": type(integrator).__name__,
-        "time_step": integrator.getStepSize()._value,
         "platform": platform.getName(),
         "openmm": platform.getOpenMMVersion(),
     }

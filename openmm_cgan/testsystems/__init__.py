@@ -11,13 +11,13 @@ constraints.
 it loads torch, and so is imported by its own name.
 """
 
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.testsystems.chain import Chain
 from openmm_cgan.testsystems.double_well import DoubleWell2D
 from openmm_cgan.testsystems.peptides import (
     MIDDLE_ATOMS,
     PHI_ATOMS,
     PSI_ATOMS,
-    Molecule,
     add_obc2,
     alanine_dipeptide,
     alanine_pentapeptide,

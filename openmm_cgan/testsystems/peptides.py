@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import openmm
 from openmm import app, unit
 from openmm.app.internal.customgbforces import GBSAOBC2Force
 
-from openmm_cgan.short_reprs import short_repr
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.states import positions_of
 
 if TYPE_CHECKING:
@@ -27,25 +26,6 @@ BASINS = {"C7eq": (-1.4, 1.2), "C7ax": (1.22, -1.22)}
 # Atoms behind the bond N-CA (all from HA on) and behind CA-C, in the order of the PDB file.
 _BEHIND_PHI = slice(9, 22)
 _BEHIND_PSI = slice(15, 22)
-
-
-@dataclass(frozen=True, repr=False)
-class Molecule:
-    """A molecule ready to simulate.
-
-    Attributes
-    ----------
-    topology : openmm.app.Topology
-    system : openmm.System
-    positions : ndarray, shape (n_atoms, 3)
-        Start coordinates [nm].
-    """
-
-    topology: app.Topology
-    system: openmm.System
-    positions: NDArray[np.float64]
-
-    __repr__ = short_repr
 
 
 def alanine_dipeptide(basin: str | None = None, constraints: Any = app.HBonds) -> Molecule:

@@ -91,7 +91,9 @@ def drag(
     """
     positions, centres = nanometers(positions), numbers_of(centres, "centres")
     box = default_box(system) if system.usesPeriodicBoundaryConditions() else None
-    here = bias.cv_values(positions, box)
+    measured = bias.restrained(np.zeros(len(bias.variables)), 0.0)
+    measured.add_to(system_without(system, set()))  # whose masses count, not what `bias` knows
+    here = measured.cv_values(positions, box)
     if centres.ndim != 2 or centres.shape[1] != len(here):
         raise ValueError(f"centres has shape {centres.shape}, expected (n, {len(here)})")
     copied = system_without(system, set())

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import openmm
 from numpy.typing import NDArray
-from openmm import app, unit
+from openmm import app
 
 from openmm_cgan.atomic_files import replacing, write_atomically
 from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.openmm_xml import from_xml, require_no_code
+from openmm_cgan.run_folders import BONDS as TOPOLOGY
+from openmm_cgan.topology_records import topology_record
 
-SYSTEM, TOPOLOGY, REFERENCE = "system.xml", "topology.json", "reference.npy"
+SYSTEM, REFERENCE = "system.xml", "reference.npy"
 RECORD, INPUT, START, CHECKPOINT, FRAMES = (
     "window.json", "plumed.dat", "start.npy", "run.chk", "frames",
 )  # fmt: skip
@@ -135,58 +137,3 @@ def read_system(folder: Path) -> openmm.System:
     except ValueError as error:
         raise ValueError(f"{path} is no System in XML, or is damaged: {error}") from None
     return from_xml(text, openmm.System, path)
-
-
-def read_topology(folder: Path) -> app.Topology:
-    """The Topology that `write_shared` wrote.
-
-    Raises
-    ------
-    ValueError
-        If its file is damaged.
-    """
-    path = folder / TOPOLOGY
-    record = read_json(path)
-    try:
-        topology = topology_of(record)
-        if topology_record(topology) != record:  # indices that count from the end, and the like
-            raise ValueError("it does not say what a Topology is")
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"{path} holds no topology, or is damaged: {error!r}") from None
-    return topology
-
-
-def topology_record(topology: app.Topology) -> dict[str, list]:
-    """A Topology in plain JSON types."""
-    box = topology.getPeriodicBoxVectors()
-    return {
-        "chains": [chain.id for chain in topology.chains()],
-        "residues": [[r.name, r.chain.index, r.id, r.insertionCode] for r in topology.residues()],
-        "atoms": [
-            [a.name, a.element.symbol if a.element is not None else None, a.residue.index, a.id]
-            for a in topology.atoms()
-        ],
-        "bonds": [[bond[0].index, bond[1].index] for bond in topology.bonds()],
-        "box": [] if box is None else [list(row) for row in box.value_in_unit(unit.nanometer)],
-    }
-
-
-def topology_of(record: dict[str, list]) -> app.Topology:
-    """The Topology of a `topology_record`."""
-    topology = app.Topology()
-    chains = [topology.addChain(name) for name in record["chains"]]
-    residues = [
-        topology.addResidue(name, chains[chain], number, insertion)
-        for name, chain, number, insertion in record["residues"]
-    ]
-    atoms = [
-        topology.addAtom(
-            name, symbol and app.Element.getBySymbol(symbol), residues[residue], number
-        )
-        for name, symbol, residue, number in record["atoms"]
-    ]
-    for first, second in record["bonds"]:
-        topology.addBond(atoms[first], atoms[second])
-    if record["box"]:
-        topology.setPeriodicBoxVectors([openmm.Vec3(*row) for row in record["box"]])
-    return topology

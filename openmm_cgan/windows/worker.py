@@ -32,6 +32,7 @@ from openmm_cgan.reporters import FrameReporter
 from openmm_cgan.signals import StoppedBySignalError, between_steps, end_with_parent
 from openmm_cgan.states import NotFiniteError, box_of, is_finite, positions_of
 from openmm_cgan.stepping import step_and_look
+from openmm_cgan.topology_records import read_topology
 from openmm_cgan.windows.run_files import (
     CHECKPOINT,
     FRAMES,
@@ -43,7 +44,6 @@ from openmm_cgan.windows.run_files import (
     is_finished,
     read_record,
     read_system,
-    read_topology,
     write_record,
 )
 

@@ -7,24 +7,28 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import openmm
 import pytest
 from click.testing import CliRunner
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.cgan.effective_share import EACH, PLACES
 from openmm_cgan.cli import main
-from openmm_cgan.cli.exploration import JUDGED, Workshop
+from openmm_cgan.cli.exploration import Workshop
 from openmm_cgan.cli.exploration_folder import ExplorationFolder
 from openmm_cgan.cli.explore import NOT_CONVERGED
 from openmm_cgan.cli.explored_numbers import claim_of_windows
 from openmm_cgan.cli.explored_windows import run_explored_windows
-from openmm_cgan.explore.circle import Outcome, explore
-from openmm_cgan.explore.decisions import REFINE
+from openmm_cgan.explore.circle import Outcome, Step, explore
+from openmm_cgan.explore.decisions import BIAS, CHAINS, LOOK, REFINE, TRAIN, WEIGH
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.free_energy.differences import StateDifference
+from openmm_cgan.potentials import Potential
 from openmm_cgan.run_folders import recorded_commands
 from openmm_cgan.testsystems import Chain, Molecule
 from tests.cases import ROOT
@@ -50,8 +54,39 @@ def explored(folder: Path, settings: ExploreSettings = SHORT) -> Outcome:
     return explore(Workshop(place), settings, place.folder)
 
 
-def test_a_chain_without_a_bias_ends_in_a_claim_that_is_true(tmp_path: Path) -> None:
+def counted_of_each(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """What actions say that they cost, beside the steps and energies that OpenMM was asked for."""
+    asked, found = Counter[str](), []
+
+    def counting(cls: type, name: str, number: Callable[[Any], int]) -> None:
+        original = getattr(cls, name)
+
+        def counted(self: Any, given: Any, *more: Any) -> Any:
+            asked["all"] += number(given)
+            return original(self, given, *more)
+
+        monkeypatch.setattr(cls, name, counted)
+
+    counting(Potential, "energies", len)
+    counting(Potential, "energies_and_gradients", len)
+    counting(openmm.LangevinMiddleIntegrator, "step", int)
+    carry_out = Workshop.carry_out
+
+    def watched(self: Workshop, step: Step) -> Mapping[str, Any]:
+        before = asked["all"]
+        measured = carry_out(self, step)
+        found.append((step.decision.action, measured["cost"], asked["all"] - before))
+        return measured
+
+    monkeypatch.setattr(Workshop, "carry_out", watched)
+    return found
+
+
+def test_a_chain_without_a_bias_ends_in_a_claim_that_is_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ended by a small budget and gone on with: what was done is not done again."""
+    spent = counted_of_each(monkeypatch)
     first = explored(tmp_path, replace(SHORT, budget_steps=30_000))
     assert not first.converged
     assert "30,000 force evaluations" in first.reason
@@ -66,10 +101,10 @@ def test_a_chain_without_a_bias_ends_in_a_claim_that_is_true(tmp_path: Path) -> 
     assert outcome.error <= SHORT.tolerance
     assert "METAD ARG=phi" in (tmp_path / "explored" / "plumed.dat").read_text()
     assert (tmp_path / "explored" / "generated" / "profile.csv").exists()
-    refining = next(step for step in outcome.steps if step.decision.action == REFINE)
-    spent = outcome.steps[refining.number].known.spent - refining.known.spent
-    looks = spent - JUDGED - 2 * SHORT.refining_steps * SHORT.refining_batch  # made, and frames
-    assert 0 < looks <= 2 * PLACES * (EACH + 1)
+    assert {LOOK, BIAS, TRAIN, REFINE, WEIGH, CHAINS} <= {action for action, *_ in spent}
+    for action, told, asked in spent:  # each of two runs looks at its move by two energies
+        assert told == asked - (4 if action == CHAINS else 0), action
+    assert outcome.evaluations == sum(told for _, told, _ in spent)
 
 
 def test_windows_from_two_starts_agree_and_are_longer_where_the_error_is(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from openmm import app, unit
 
 from openmm_cgan.cli import main
 from openmm_cgan.cli.molecule_files import MoleculeFiles, add_barostat, molecule_of
-from openmm_cgan.cli.molecules import read_molecule
 from openmm_cgan.cli.simulations import _write_start
 from openmm_cgan.frames import topology_hash
+from openmm_cgan.molecules import read_molecule
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import Molecule
 from tests.cases import ROOT

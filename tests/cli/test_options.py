@@ -112,6 +112,77 @@ def refused(*words: object) -> str:
     return " ".join(result.output.split())
 
 
+LOST = "is what this command reads: it would be lost"
+
+
+def kept(folder: Path, *names: str) -> list[Path]:
+    """Files that hold their own names."""
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.write_text(f"{path.name}\n")
+    return paths
+
+
+def test_the_driver_keeps_what_it_and_its_input_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PLUMED begins the file of forces anew, without a backup; its name begins in --out."""
+    files = kept(tmp_path, "t.xyz", "t.dcd", "ref.pdb", "HILLS", "i.ndx", "mc")
+    (tmp_path / "more.dat").write_text("# more\n")
+    words = [
+        "r: RMSD REFERENCE=ref.pdb", "INCLUDE FILE=more.dat", "g: GROUP ATOMS=@ndx:i.ndx",
+        "METAD ARG=r SIGMA=1 PACE=1 HEIGHT=1 FILE=HILLS",
+    ]  # fmt: skip
+    (tmp_path / "in.dat").write_text("\n".join(words) + "\n")
+    monkeypatch.chdir(tmp_path)
+    common = ("driver", "--plumed", "in.dat", "--mc", "mc", "--restart")
+    for option in ("--dump-forces", "--debug-forces"):
+        for name in ("t.xyz", "ref.pdb", "more.dat", "HILLS", "i.ndx", "mc", "in.dat"):
+            assert LOST in refused(*common, "--ixyz", "t.xyz", option, name), name
+        for given in (("--mf_dcd", "t.dcd"), ("--mf_dcd=t.dcd",)):
+            assert LOST in refused(*common, *given, option, "t.dcd")
+        (tmp_path / "deep").mkdir(exist_ok=True)
+        assert LOST in refused(*common, "--ixyz", "t.xyz", "--out", "deep", option, "../t.xyz")
+    assert [p.read_text() for p in files] == [f"{p.name}\n" for p in files]
+    assert (tmp_path / "more.dat").read_text() == "# more\n"
+
+
+def test_files_that_an_option_does_not_name_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept(tmp_path, "ref.pdb", "my.xml", "mol.pdb", "model.npz")
+    (tmp_path / "run.toml").write_text('[propose]\nat = ["phi=1"]\n')
+    (tmp_path / "in.dat").write_text("r: RMSD REFERENCE=ref.pdb\n")
+    words = ("propose", "model.npz", "--topology", "mol.pdb", "--plumed", "in.dat", "--at", "phi=1")
+    assert LOST in refused(*words, "--out", "ref.pdb")
+    assert LOST in refused(*words, "--config", "run.toml", "--csv", "run.toml")
+    assert LOST in refused("free-energy", "--model", "model.npz", "--cv", "r", "--structure",
+                           "mol.pdb", "--forcefield", "my.xml", "--out", "my.xml")  # fmt: skip
+    (tmp_path / "run").mkdir()
+    kept(tmp_path / "run", "run.json", "topology.pdb", "proposals.csv", "seeds.csv")
+    words = ("propose", "model.npz", "--topology", "run/topology.pdb", "--plumed", "in.dat",
+             "--at", "phi=1")  # fmt: skip
+    assert LOST in refused(*words, "--out", "run/proposals.pdb"), "its table is that of the run"
+    said = CliRunner().invoke(main, [*words, "--out", "run/seeds.pdb"]).output
+    assert LOST not in said, "that of an earlier proposal"
+
+
+@pytest.mark.parametrize("name", ["topology.pdb", "system.xml", "plumed.dat"])
+def test_a_folder_where_a_file_that_is_read_would_be_replaced(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run topology.pdb --out .` put the start of the run in place of the structure."""
+    monkeypatch.chdir(tmp_path)
+    kept(tmp_path, "topology.pdb", "system.xml", "plumed.dat", "mol.pdb", "s.xml", "p.dat")
+    files = {"topology.pdb": "mol.pdb", "system.xml": "s.xml", "plumed.dat": "p.dat"}
+    structure, system, plumed = (key if key == name else files[key] for key in files)
+    words = ["run", structure, "--system", system, "--plumed", plumed, "--out", "."]
+    assert "it would be lost; give another folder" in refused(*words, "--steps", 1)
+    said = CliRunner().invoke(main, [*words, "--resume"]).output
+    assert "it would be lost" not in said, "its own files"
+
+
 def test_no_command_writes_over_what_it_reads(tmp_path: Path) -> None:
     run, frames = tmp_path / "run", tmp_path / "run" / "frames" / "segment-00001.h5md"
     frames.parent.mkdir(parents=True)
@@ -120,12 +191,11 @@ def test_no_command_writes_over_what_it_reads(tmp_path: Path) -> None:
     for path in (frames, structure, hills, run / "topology.pdb", run / "profile.csv"):
         path.write_text("kept")
     link.symlink_to(structure)
-    lost = "is what this command reads: it would be lost"
     for out in (frames, hills, run / "topology.pdb"):
-        assert lost in refused("free-energy", run, "--cv", "phi", "--out", out)
+        assert LOST in refused("free-energy", run, "--cv", "phi", "--out", out)
     words = ("propose", hills, "--topology", structure, "--plumed", hills, "--at", "phi=1")
     for named in (("--out", structure), ("--out", link), ("--csv", hills)):
-        assert lost in refused(*words, *named)
+        assert LOST in refused(*words, *named)
     both = ("--out", tmp_path / "x.pdb", "--csv", tmp_path / "x.pdb")
     assert "both name" in refused(*words, *both)
     assert all(p.read_text() == "kept" for p in (frames, structure, hills, run / "topology.pdb"))
@@ -133,4 +203,4 @@ def test_no_command_writes_over_what_it_reads(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         main, ["free-energy", str(run), "--cv", "phi", "--out", str(run / "profile.csv")]
     )
-    assert lost not in result.output
+    assert LOST not in result.output

@@ -48,13 +48,39 @@ def test_training_takes_the_frames_of_one_temperature(folder):
     line = ["train", "frames", "--topology", "topology.pdb", "--steps", "1", "--out", "model.npz"]
     found = CliRunner().invoke(main, line)
     assert found.exit_code == 1
-    assert "train --temperature 300" in found.output
+    assert "--temperature 300 of train, free-energy and windows" in found.output
     found = CliRunner().invoke(main, [*line, "--temperature", "350"])
     assert found.exit_code == 0, found.output
     gan = ConditionalGAN.load("model.npz", CHAIN.topology())
     assert gan.temperature == 350.0
     own = read_frames("frames", temperature=350.0).cvs[:, 0]
     np.testing.assert_array_equal(gan.cv_range[0], [own.min(), own.max()])
+
+
+def test_runs_of_several_temperatures_are_weighed_and_continued_at_one(folder, caplog):
+    Path("run.json").write_text('{"timestep": 0.001}')
+    Path("HILLS").write_text(
+        "#! FIELDS time phi sigma_phi height biasf\n#! SET min_phi -pi\n#! SET max_phi pi\n"
+        "0.01 0.1 0.3 0.5 10\n0.02 0.2 0.3 0.5 10\n"
+    )
+    Path("plumed.dat").write_text(
+        "phi: TORSION ATOMS=1,2,3,4\nMETAD ARG=phi SIGMA=0.3 HEIGHT=0.4 PACE=10 BIASFACTOR=10\n"
+    )
+    line = ["free-energy", ".", "--cv", "phi", "--bins", "6"]
+    assert "--temperature 300 of train" in CliRunner().invoke(main, line).output
+    for kelvins, other in ((300, 350), (350, 300)):
+        frames = read_frames("frames", temperature=kelvins)
+        assert frames.other_temperatures == (other,)
+        assert frames.select([0]).other_temperatures == (other,)
+        found = CliRunner().invoke(main, [*line, "--temperature", str(kelvins)])
+        assert "32 frames of 1 run under METAD" in found.output
+        assert f"METAD grew at {other} K as well" in caplog.text
+    line = ["windows", ".", "--cv", "phi", "--number", "3", "--steps", "10", "--dry-run"]
+    assert "--temperature 300 of train" in CliRunner().invoke(main, line).output
+    assert "windows along phi" in CliRunner().invoke(main, [*line, "--temperature", "300"]).output
+    Path("window.json").write_text('{"status": "finished", "temperature": 300}')
+    line = ["free-energy", ".", "--cv", "phi", "--temperature", "300"]
+    assert "windows and models are of one" in CliRunner().invoke(main, line).output
 
 
 def trained_at(temperature):

@@ -216,9 +216,13 @@ def test_plumed_counts_steps_and_not_the_clock(tmp_path):
         header = SegmentHeader((PHI,), (0, 1), temperature=300.0, about={"time_step": own})
         folders.append(write_folder(tmp_path / f"{k}", [10, 20], header))
     assert read_frames(folders[:2]).plumed_time.tolist() == [0.02, 0.04] * 2
+    folders.append(write_folder(tmp_path / "unknown", [10, 20]))
     several = read_frames(folders)
-    assert several.timestep is None
-    assert several.plumed_time.tolist() == several.time.tolist() == [1.0, 2.0] * 3
+    assert several.time.tolist() == [1.0, 2.0] * 4
+    assert several.plumed_time.tolist() == [0.02, 0.04] * 2 + [0.04, 0.08] + [1.0, 2.0]
+    assert several.select(slice(3, 7)).plumed_time.tolist() == [0.04, 0.04, 0.08, 1.0]
+    again = Frames.concatenate([several, read_frames(folders[:1])])
+    assert again.plumed_time.tolist() == [*several.plumed_time, 0.02, 0.04]
 
 
 def test_missing_paths_are_named(tmp_path):

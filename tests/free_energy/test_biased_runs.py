@@ -15,6 +15,7 @@ from openmm_cgan.free_energy import basin_difference, free_energy_profile
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
 from openmm_cgan.free_energy.opes import read_opes
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.reporters import FrameReporter
 from openmm_cgan.testsystems import alanine_dipeptide
 
@@ -24,6 +25,7 @@ FACTOR = 6.0
 VARIABLE = CollectiveVariable("s", "rad", (-np.pi, np.pi))
 GRID = np.linspace(-np.pi, np.pi, 181)[:-1] + np.pi / 180
 TRUE = 6.0 * np.cos(2 * GRID) + 3.0 * np.cos(GRID)
+ENTROPY = 6.0 * np.sin(GRID)  # kJ/mol, by which a run at twice the temperature has another TRUE
 SETS = "#! SET min_s -pi\n#! SET max_s pi\n"
 
 
@@ -40,19 +42,24 @@ def metadynamics(
     n_frames: int = 20,
     seed: int = 1,
     tempering: tuple[float, float] = (FACTOR, TEMPERATURE),
+    hotter: float | None = None,
 ) -> BiasedRun:
     """Well-tempered metadynamics on TRUE, fully relaxed between hills, as files and frames.
 
-    METAD tempers by a BIASFACTOR and a TEMP, which need not be the temperature of the run.
+    METAD tempers by a BIASFACTOR and a TEMP, which need not be the temperature of the run. A run
+    that is at another temperature each second time, where its free energy is another, has frames at
+    the first.
     """
     factor, temp = tempering
     rng = np.random.default_rng(seed)
     bias, rows, values, biases = np.zeros(len(GRID)), [], [], []
     for i in range(n_hills):
-        p = np.exp(-(TRUE + bias) / KT)
+        now = TEMPERATURE if hotter is None or i % 2 == 0 else hotter
+        free_energy = TRUE + (now / TEMPERATURE - 1) * ENTROPY
+        p = np.exp(-(free_energy + bias) / (GAS_CONSTANT * now))
         drawn = rng.choice(len(GRID), n_frames + 1, p=p / p.sum())
         values.append(GRID[drawn[:-1]])
-        biases.append(bias[drawn[:-1]])
+        biases.append(bias[drawn[:-1]] if now == TEMPERATURE else np.full(n_frames, np.nan))
         centre = GRID[drawn[-1]]
         height = 1.5 * np.exp(-bias[drawn[-1]] / (GAS_CONSTANT * temp * (factor - 1)))
         bias += height * hill(centre)
@@ -67,7 +74,9 @@ def metadynamics(
     frames = frames_of(np.concatenate(values), np.concatenate(biases))
     times = np.repeat(np.arange(n_hills) + 0.5, n_frames)
     object.__setattr__(frames, "time", times)
-    return BiasedRun.of(frames, plumed, folder)
+    frames = frames.select(np.isfinite(frames.bias))
+    others = () if hotter is None else (hotter,)
+    return BiasedRun.of(replace(frames, other_temperatures=others), plumed, folder)
 
 
 def frames_of(values: np.ndarray, bias: np.ndarray) -> Frames:
@@ -92,6 +101,18 @@ def test_metadynamics_gives_the_exact_difference(tmp_path: Path, seed: int) -> N
     found = basin_difference(samples, inside)
     assert abs(found.value - exact_difference()) < 3.5 * found.error
     assert found.error < 0.3
+
+
+def test_frames_at_one_of_several_temperatures_are_weighed_rightly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not so what the hills add up to, which were laid at all of them: 2 kJ/mol off."""
+    run = metadynamics(tmp_path, n_hills=800, hotter=600.0)
+    assert "METAD grew at 600 K as well" in caplog.text
+    found = basin_difference(reweight_runs([run]), inside)
+    assert abs(found.value - exact_difference()) < 3.5 * found.error
+    assert found.error < 0.3
+    assert run.free_energy_of_bias("s", GRID) is None
 
 
 def test_runs_of_other_molecules_are_not_joined_in_silence(
@@ -148,6 +169,40 @@ def test_what_went_before_does_not_shift_the_hills(tmp_path: Path, counted: bool
     ]
     np.testing.assert_allclose(*found, rtol=1e-10)
     assert np.ptp(found[0]) > 0.1
+
+
+def begun(folder: Path, timestep: float, restart: bool) -> tuple[app.Simulation, PlumedBias]:
+    molecule = alanine_dipeptide("C7eq")
+    bias = PlumedBias(
+        "phi: TORSION ATOMS=5,7,9,15\nMETAD ARG=phi SIGMA=0.35 HEIGHT=3 PACE=10 BIASFACTOR=6\n",
+        molecule.topology, directory=folder, temperature=TEMPERATURE, restart=restart,
+    )  # fmt: skip
+    bias.add_to(molecule.system)
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 5.0, timestep)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
+    simulation.context.setPositions(molecule.positions)
+    return simulation, bias
+
+
+def test_frames_have_the_times_of_the_hills(tmp_path: Path) -> None:
+    """Whatever becomes of time step and clock beside, and over two starts of other steps."""
+    for start, timestep in enumerate((0.0005, 0.001)):
+        simulation, bias = begun(tmp_path, timestep, restart=start > 0)
+        simulation.currentStep = 30 * start
+        bias.attach(simulation)
+        simulation.integrator.setStepSize(0.0007)
+        simulation.context.setTime(5.0 * start + 1.0)
+        reporter = FrameReporter(tmp_path / "frames", 10, bias, append=start > 0)
+        simulation.reporters.append(reporter)
+        simulation.step(30)
+        bias.close()
+        reporter.close()
+    frames = read_frames(tmp_path / "frames")
+    laid = read_fields(tmp_path / "HILLS").columns["time"]
+    np.testing.assert_allclose(frames.plumed_time, laid, rtol=1e-6)
+    np.testing.assert_allclose(laid, [0.005, 0.010, 0.015, 0.040, 0.050, 0.060], rtol=1e-6)
+    np.testing.assert_array_equal(frames.select([0, 4]).plumed_time, frames.plumed_time[[0, 4]])
 
 
 def test_the_sum_of_hills_stands_beside_it(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from openmm_cgan.frames import Frames, read_frames, topology_hash
 from openmm_cgan.free_energy import free_energy_profile, reweight_windows
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
+from openmm_cgan.topology_records import read_topology, topology_of, topology_record
 from openmm_cgan.windows import (
     DragSettings,
     Window,
@@ -28,7 +29,6 @@ from openmm_cgan.windows import (
     umbrella_windows,
 )
 from openmm_cgan.windows.platforms import fastest_platform
-from openmm_cgan.windows.run_files import read_topology, topology_of, topology_record
 
 TEMPLATE = """
 phi: TORSION ATOMS=5,7,9,15   # ${this} is a comment

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import openmm
 from numpy.typing import NDArray
 
@@ -16,8 +15,10 @@ from openmm_cgan.plumed.bias.presence import (
     require_no_foreign,
     tell_others,
 )
-from openmm_cgan.plumed.bias.reporters import UpdateReporter
+from openmm_cgan.plumed.bias.reporters import UpdateReporter, tell_energy
 from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
+from openmm_cgan.quantities import timestep_of
+from openmm_cgan.states import positions_and_box
 from openmm_cgan.stepping import around_steps
 
 if TYPE_CHECKING:
@@ -31,12 +32,15 @@ class Attachment:
     ----------
     simulation : openmm.app.Simulation or None
         That it is attached to.
+    timestep : float or None
+        That of the integrator when it was attached: the length of a step for the bias [ps].
     """
 
     def __init__(self) -> None:
         self._presence: Presence | None = None
         self._reporter: UpdateReporter | None = None
         self.simulation: Simulation | None = None
+        self.timestep: float | None = None
 
     @property
     def groups(self) -> set[int]:
@@ -113,11 +117,17 @@ class Attachment:
         require_felt(simulation.integrator, self.groups)
         return self._presence
 
-    def seen(self, step: int, positions: NDArray[np.float64]) -> tuple[NDArray, float] | None:
-        """Values and bias that the last update knew, if it was of these positions at this step."""
-        if self._reporter is None or not self._reporter.has_seen(step, positions):
-            return None
-        return self._reporter.values, self._reporter.energy
+    def measure(
+        self, engine: Backend, simulation: Simulation, state: openmm.State
+    ) -> tuple[NDArray, float]:
+        """Values and bias at a state: those of the last update where it was of that state."""
+        step = simulation.currentStep
+        periodic = simulation.system.usesPeriodicBoundaryConditions()
+        positions, box = positions_and_box(state, periodic)
+        if self._reporter is not None and self._reporter.has_seen(step, positions):
+            return self._reporter.values, self._reporter.energy
+        tell_energy(engine, simulation, self.groups)
+        return engine.evaluate(positions, box, step)
 
     def end(self) -> None:
         """Say what the run has left out, if it is over."""
@@ -142,7 +152,7 @@ class Attachment:
         """
         engine.upload(simulation.context)
         self._reporter = UpdateReporter(engine, begun, self.groups, simulation.currentStep)
-        self.simulation = simulation
+        self.simulation, self.timestep = simulation, timestep_of(simulation)
         simulation.reporters.append(self._reporter)
         run_watch = RunWatch(simulation, self._reporter, self.groups, temperature)
         around_steps(simulation, before=run_watch.look, after=engine.flush)

@@ -26,14 +26,13 @@ from openmm_cgan.plumed.backends import (
     variables_to_read,
 )
 from openmm_cgan.plumed.bias.attachment import Attachment
-from openmm_cgan.plumed.bias.reporters import tell_energy
 from openmm_cgan.plumed.bias.serials import atoms_beside
 from openmm_cgan.plumed.bias.watch import with_temperature
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
 from openmm_cgan.plumed.libplumed.statements import has_biases, restrained_text
 from openmm_cgan.plumed.native.backend import NativeBackend
+from openmm_cgan.plumed.native.forces.system_box import KnownAtoms, masses_and_charges
 from openmm_cgan.quantities import kelvin, nanometers, numbers_of, positions_in_nm, timestep_of
-from openmm_cgan.states import positions_and_box
 
 if TYPE_CHECKING:
     from openmm.app import Simulation, Topology
@@ -104,8 +103,8 @@ class PlumedBias:
         self.directory, self.temperature = Path(directory).absolute(), kelvin(temperature)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
         self.restart = restart if (said := self._input.restarts) is None else said
-        known = atoms_beside(self._input.followed, self.directory, topology)
-        native, refusal = compile_natively(self._input, known, self.temperature, self.restart)
+        self._known = atoms_beside(self._input.followed, self.directory, topology)
+        native, refusal = compile_natively(self._input, self._known, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self._input)
         self._asked, self._moves = backend, False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
@@ -116,6 +115,11 @@ class PlumedBias:
     def simulation(self) -> Simulation | None:
         """That it is attached to."""
         return self._attachment.simulation
+
+    @property
+    def timestep(self) -> float | None:
+        """That it counts times with [ps], as HILLS and COLVAR have them, once it is attached."""
+        return self._attachment.timestep
 
     @property
     def static(self) -> bool:
@@ -152,6 +156,7 @@ class PlumedBias:
         names = [variable.name for variable in self.variables]
         made = PlumedBias(
             restrained_text(self._input.followed, self.directory, names, centres, kappa),
+            self._known,
             temperature=self.temperature,
             backend=backend_of_restraints(self.backend),
             directory=self.directory,
@@ -186,6 +191,7 @@ class PlumedBias:
         """
         self._attachment.require_none()
         self._engine.check(system.getNumParticles())
+        self._known = KnownAtoms(*masses_and_charges(system))
         self._settle_backend(system)
         return list(self._attachment.add(self._engine, system, force_group, self._moves))
 
@@ -309,13 +315,7 @@ class PlumedBias:
         float
             Bias [kJ/mol], before the hill that is laid at this step: what COLVAR prints.
         """
-        step = simulation.currentStep
-        periodic = simulation.system.usesPeriodicBoundaryConditions()
-        positions, box = positions_and_box(state, periodic)
-        if (seen := self._attachment.seen(step, positions)) is not None:
-            return seen
-        tell_energy(self._engine, simulation, self.force_groups())
-        return self._engine.evaluate(positions, box, step)
+        return self._attachment.measure(self._engine, simulation, state)
 
     def cv_values(self, positions: Any, box: Any = None) -> np.ndarray:
         """Values of the collective variables, leaving no trace; PATHMSD counts all its models.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from openmm_cgan.plumed.input.pdb import PdbAtom, read_models
 from openmm_cgan.plumed.input.words import NotNativeError, unbrace
 from openmm_cgan.plumed.native.forces.system_box import KnownAtoms, known_atoms
-from openmm_cgan.topologies import openmm_topology
+from openmm_cgan.topologies import HYDROGENS, is_hydrogen, openmm_topology
 
 if TYPE_CHECKING:
     from openmm_cgan.plumed.input.language import Statement
@@ -36,14 +36,14 @@ def atoms_beside(statements: Iterable[Statement], folder: Path, given: Any) -> K
         Of the input, names of files as they are opened.
     folder : Path
         Where those names begin.
-    given : openmm.app.Topology, or what `openmm_topology` finds one in, or None
+    given : openmm.app.Topology, or what `openmm_topology` finds one in; or KnownAtoms, or None
 
     Returns
     -------
     KnownAtoms or None
     """
-    if given is None:
-        return None
+    if given is None or isinstance(given, KnownAtoms):
+        return given
     topology = openmm_topology(given)
     atoms = list(topology.atoms())
     for statement in statements:
@@ -78,4 +78,6 @@ def _is_other(atom: PdbAtom, atoms: Sequence[Any]) -> bool:
     if not 1 <= atom.serial <= len(atoms):
         return True
     element, letters = atoms[atom.serial - 1].element, atom.name.lstrip("0123456789")
+    if is_hydrogen(element):
+        return letters[:1].upper() not in HYDROGENS
     return element is not None and letters[:1].upper() != element.symbol[0]

@@ -23,6 +23,7 @@ READ_BY = {
     "OPES_METAD_EXPLORE": {"STATE_RFILE"},
     "OPES_EXPANDED": {"STATE_RFILE"},
     "ECV_UMBRELLAS_FILE": {"FILE"},
+    "INCLUDE": {"FILE"},
 }
 INDEX_FILE = re.compile(r"@ndx:\{*([^\s{},]+)", re.IGNORECASE)  # in a list of atoms
 
@@ -45,6 +46,25 @@ def found_file(name: str, folder: Path, source: str) -> Path:
     """A file where it is found first; in the working folder where it is found nowhere."""
     paths = [place / name for place in places(folder, source)]
     return next((path for path in paths if path.is_file()), paths[0])
+
+
+def names_of_read(action: str, words: Sequence[str], restarts: bool = False) -> list[str]:
+    """Names of the files that a statement reads, as it has them.
+
+    Parameters
+    ----------
+    action : str
+    words : sequence of str
+    restarts : bool
+        Hills and the like are read, which are written otherwise.
+    """
+    read = READ_FILES | READ_BY.get(action, set()) | ({"FILE"} if restarts else set())
+    names: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        names += unbrace(value).split(",") if equals and key.upper() in read else []
+        names += INDEX_FILE.findall(word)
+    return names
 
 
 def with_files_found(

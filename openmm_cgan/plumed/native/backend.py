@@ -114,11 +114,11 @@ class NativeBackend:
         """Groups of atoms that the forces take as they are, each to be in one periodic image."""
         return kept_together(self.actions, self._box)
 
-    def set_masses(self, masses: np.ndarray, charges: np.ndarray) -> None:
+    def set_masses(self, masses: np.ndarray, charges: np.ndarray, guessed: bool = False) -> None:
         """Take masses [dalton] and charges [e] of all atoms of the system, shape (n_atoms,)."""
         for action in self.actions:
             if isinstance(action, Centroid | Gyration):
-                action.set_masses(masses)
+                action.set_masses(masses, guessed)
             elif isinstance(action, DumpMassCharge):
                 action.set_masses(masses, charges)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.molecules import molecule_beside
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Proposals, Screen, propose
 from openmm_cgan.report.axes import drawn
@@ -41,7 +42,7 @@ from openmm_cgan.reporters.attempts import ACCEPTED
 from openmm_cgan.run_folders import BONDS, INPUT, TOPOLOGY
 from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.topologies import read_configuration
-from openmm_cgan.windows.run_files import read_topology
+from openmm_cgan.topology_records import read_topology
 
 if TYPE_CHECKING:
     from openmm_cgan.cgan import ConditionalGenerator
@@ -173,6 +174,7 @@ def try_beside(model: ConditionalGenerator, run: RunFound) -> Trial:
     from openmm_cgan.frames import require_molecule
 
     structure = read_configuration(run.folder / TOPOLOGY)
+    molecule = molecule_beside(run.folder / TOPOLOGY)  # knows the masses
     known = (run.folder / BONDS).is_file()  # scripts and earlier versions leave none
     topology = read_topology(run.folder) if known else structure.topology
     hashes = model.molecule_hash, model.topology_hash
@@ -186,7 +188,7 @@ def try_beside(model: ConditionalGenerator, run: RunFound) -> Trial:
     columns = [[v.name for v in run.frames.variables].index(name) for name in names]
     temperature = run.frames.temperature
     bias = PlumedBias(
-        run.folder / INPUT, topology, temperature=temperature, directory=run.folder,
+        run.folder / INPUT, molecule or topology, temperature=temperature, directory=run.folder,
         cvs=tuple(names),
     )  # fmt: skip
     screen = Screen(topology, structure.getPositions(asNumpy=True)._value, bias)

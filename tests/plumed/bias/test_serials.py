@@ -8,6 +8,7 @@ from openmm import app, unit
 
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import alanine_dipeptide, torsion
+from openmm_cgan.topology_records import topology_of, topology_record
 
 INPUT = "MOLINFO STRUCTURE=two.pdb\nphi: TORSION ATOMS=@phi-B2\nRESTRAINT ARG=phi AT=-1 KAPPA=50\n"
 
@@ -51,6 +52,13 @@ def test_files_that_count_atoms_are_right_and_silent(two, tmp_path, caplog) -> N
     assert not caplog.records
     right = torsion(positions, (26, 28, 30, 36))
     assert bias.cv_values(positions)[0] == pytest.approx(right, abs=1e-6)
+    heavy = topology_of(topology_record(topology))
+    for atom in heavy.atoms():
+        if atom.element.symbol == "H":
+            atom.element = app.Element.getBySymbol("D")
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        PlumedBias(INPUT, heavy, directory=tmp_path)
+    assert not caplog.records, "deuterium may be called HA"
     last = counted[-1].replace("   44", "   99")
     (tmp_path / "two.pdb").write_text("".join([*counted[:-1], last]))
     with caplog.at_level(logging.WARNING, "openmm_cgan"):

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from openmm_cgan.plumed.files.contents import append_rows, text_of_rows
+from openmm_cgan.plumed.files.contents import append_rows, open_rows, text_of_rows
 from openmm_cgan.plumed.files.fields import FieldWriter, read_fields
 from tests.cases.full_disks import full_at
 
@@ -91,3 +91,18 @@ def test_what_is_appended_at_once_is_in_a_file_whole_or_not_at_all(name, tmp_pat
         assert path.read_bytes() == whole
     append_rows(path, rows)
     assert text_of_rows(path) == 2 * rows
+
+
+def test_a_gzip_file_that_nothing_is_written_to_is_whole_and_stays_as_it_is(tmp_path):
+    """An empty file would be none that gzip reads; a member of no rows each time would pile up."""
+    path = tmp_path / "COLVAR.gz"
+    open_rows(path).close()
+    empty = path.read_bytes()
+    assert empty.startswith(b"\x1f\x8b"), "gzip's own first bytes"
+    assert gzip.decompress(empty) == b""
+    with open_rows(path) as file:
+        file.write("0 1.5\n")
+    written = path.read_bytes()
+    assert gzip.decompress(written) == b"0 1.5\n"
+    open_rows(path).close()
+    assert path.read_bytes() == written

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword, Scope
+from openmm_cgan.plumed.actions.action import Given, Keyword, Scope
 from openmm_cgan.plumed.actions.variables.atoms import AtomAction
 from openmm_cgan.plumed.geometry.molecules import whole
 from openmm_cgan.plumed.geometry.vectors import Vector, scaled
 from openmm_cgan.plumed.input.expressions import namespace
+
+if TYPE_CHECKING:
+    from openmm_cgan.plumed.input.language import Statement
+
+logger = logging.getLogger("openmm_cgan")
 
 _ATOMS = Keyword("ATOMS", "atoms", "atoms and virtual atoms of the group", compulsory=True)
 _NOPBC = Keyword("NOPBC", "flag", "do not make the group whole")
@@ -22,15 +28,26 @@ _SET = (
 )
 
 
-def mass_weights(action: Action, masses: np.ndarray | None) -> np.ndarray:
-    """Masses of a group, made to sum to 1.
+class Weighed(Protocol):
+    """An action on a group that masses may weigh.
 
-    Parameters
+    Attributes
     ----------
-    action : Action
-        The group's, for the message.
     masses : ndarray, shape (n_atoms,), or None
         [dalton]
+    masses_guessed : bool
+        They are those of the elements, and nobody was told yet.
+    """
+
+    name: ClassVar[str]
+    label: str
+    statement: Statement
+    masses: np.ndarray | None
+    masses_guessed: bool
+
+
+def mass_weights(action: Weighed) -> np.ndarray:
+    """Masses of a group, made to sum to 1; a warning where they are those of the elements.
 
     Returns
     -------
@@ -41,18 +58,27 @@ def mass_weights(action: Action, masses: np.ndarray | None) -> np.ndarray:
     ValueError
         If they are not known yet, or all are zero: frozen particles and virtual sites.
     """
+    masses, where = action.masses, f"{action.statement.location}: {action.name} {action.label}"
     if masses is None:
         raise ValueError(
-            f"{action.statement.location}: {action.name} {action.label} needs the masses: call "
-            "bias.add_to(system), or PlumedBias(..., topology), before its values"
+            f"{where} needs the masses: call bias.add_to(system), or PlumedBias(..., topology), "
+            "before its values"
         )
     total = masses.sum()
     if total == 0:
         raise ValueError(
-            f"{action.statement.location}: {action.name} {action.label} weighs its atoms by mass, "
-            "and all of them have mass 0 in this System: frozen particles or virtual sites; weigh "
-            "them equally (CENTER, or GYRATION without MASS_WEIGHTED), or freeze them otherwise"
+            f"{where} weighs its atoms by mass, and all of them have mass 0 in this System: frozen "
+            "particles or virtual sites; weigh them equally (CENTER, or GYRATION without "
+            "MASS_WEIGHTED), or freeze them otherwise"
         )
+    if action.masses_guessed:
+        action.masses_guessed = False  # once is enough
+        logger.warning(
+            "%s is weighed by the masses of the elements, for its System is not known here: a run "
+            "with heavy hydrogens measures something else. PlumedBias(..., simulation), "
+            "bias.add_to(system) or, for commands, topology.pdb in the folder of a run tell the "
+            "masses", where,
+        )  # fmt: skip
     return masses / total
 
 
@@ -159,6 +185,7 @@ class Centroid(VirtualAtom):
         self._set_charge: float | None = given.options["SET_CHARGE"]
         self.weights: np.ndarray | None = None
         self.masses: np.ndarray | None = None
+        self.masses_guessed = False
 
     def _atoms_under(self) -> tuple[int, ...]:
         """The atoms, each once where there are virtual atoms among the members."""
@@ -205,11 +232,13 @@ class Centroid(VirtualAtom):
         own = [m.charge(charges) if isinstance(m, Centroid) else charges[m] for m in self.members]
         return float(np.sum(own))
 
-    def set_masses(self, masses: np.ndarray) -> None:
+    def set_masses(self, masses: np.ndarray, guessed: bool = False) -> None:
         """Take the masses of all atoms of the system, shape (n_atoms_of_the_system,) [dalton].
 
-        Virtual atoms have been given them before those that they are members of.
+        Virtual atoms have been given them before those that they are members of. Guessed are those
+        of the elements.
         """
+        self.masses_guessed = guessed
         own = [m.mass if isinstance(m, Centroid) else masses[m] for m in self.members]
         self.masses = np.array(own, dtype=float)
 
@@ -250,7 +279,7 @@ class Centroid(VirtualAtom):
     @property
     def _member_weights(self) -> np.ndarray:
         if self.weights is None:
-            return mass_weights(self, self.masses)
+            return mass_weights(self)
         return self.weights / self.weights.sum()
 
     def position(self, positions: Any, box: Any) -> Vector:

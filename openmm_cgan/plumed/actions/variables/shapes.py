@@ -92,9 +92,11 @@ class Gyration(GroupVariable):
             raise self.not_native("ATOMS", "expected different real atoms, at least two")
         self.mass_weighted: bool = given.options["MASS_WEIGHTED"] or given.options["MASS"]
         self.masses: np.ndarray | None = None
+        self.masses_guessed = False
 
-    def set_masses(self, masses: np.ndarray) -> None:
+    def set_masses(self, masses: np.ndarray, guessed: bool = False) -> None:
         """Take the masses of all atoms of the system, shape (n_atoms_of_the_system,) [dalton]."""
+        self.masses_guessed = guessed
         self.masses = np.asarray(masses, dtype=float)[list(self.atoms)]
 
     def require_weights(self) -> None:
@@ -112,7 +114,7 @@ class Gyration(GroupVariable):
         """
         if not self.mass_weighted:
             return np.full(len(self.atoms), 1 / len(self.atoms))
-        return mass_weights(self, self.masses)
+        return mass_weights(self)
 
     @property
     def scale(self) -> float:
@@ -131,7 +133,7 @@ class Gyration(GroupVariable):
     def _total_weight(self) -> float:
         if not self.mass_weighted:
             return float(len(self.atoms))
-        shares = mass_weights(self, self.masses)  # raises where masses are not known
+        shares = mass_weights(self)  # raises where masses are not known
         assert self.masses is not None
         return float(np.sum(self.masses) * shares.sum())
 

@@ -1,11 +1,16 @@
-"""Of which Systems frames are that are to be taken together."""
+"""What frames share that are to be taken together, and what each of them keeps."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -53,3 +58,38 @@ def tell_of_systems(parts: Sequence[OfSystem], names: Sequence[str | Path]) -> N
                 len(first), what, one, two, " ..." if len(first) > 2 else "",
             )  # fmt: skip
             return
+
+
+def require_alike(first: Any, other: Any) -> None:
+    """Raise ValueError where two Frames differ in what those of one array share."""
+    pairs = {
+        "CVs": (first.variables, other.variables),
+        "atoms": (first.atoms.tolist(), other.atoms.tolist()),
+        "temperature": (first.temperature, other.temperature),
+        "topology": (first.topology_hash, other.topology_hash),
+        "periodicity": (first.box is None, other.box is None),
+    }
+    for what, (one, two) in pairs.items():
+        if one != two:
+            apart = "read them apart"
+            if what == "temperature":
+                kelvins = two if one is None else one
+                apart += (
+                    f": read_frames(..., temperature={kelvins:g}), or --temperature {kelvins:g} of "
+                    "train, free-energy and windows"
+                )
+            raise ValueError(f"the frames differ in {what}: {one} and {two}; {apart}")
+
+
+def joined_timesteps(
+    parts: Sequence[tuple[int, float | NDArray[np.float64] | None]],
+) -> float | NDArray[np.float64] | None:
+    """The time step of parts, each a number of frames and its own: of each frame where they differ.
+
+    It is NaN for frames of a part that does not know it.
+    """
+    known = [(n, np.nan if step is None else step) for n, step in parts]
+    steps = np.concatenate([np.broadcast_to(step, n) for n, step in known])
+    if len(steps) == 0 or np.isnan(steps).all():
+        return None
+    return float(steps[0]) if (steps == steps[0]).all() else steps

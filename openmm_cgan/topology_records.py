@@ -1,0 +1,70 @@
+"""A Topology in JSON, as runs and windows keep it.
+
+A PDB file would lose the bonds of molecules that OpenMM does not know, and with them the
+topology's fingerprint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openmm
+from openmm import app, unit
+
+from openmm_cgan.json_files import read_json
+from openmm_cgan.run_folders import BONDS
+
+
+def read_topology(folder: Path) -> app.Topology:
+    """The Topology beside the frames of a run or of windows, as `topology_record` tells it.
+
+    Raises
+    ------
+    ValueError
+        If its file is damaged.
+    """
+    path = folder / BONDS
+    record = read_json(path)
+    try:
+        topology = topology_of(record)
+        if topology_record(topology) != record:  # indices that count from the end, and the like
+            raise ValueError("it does not say what a Topology is")
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"{path} holds no topology, or is damaged: {error!r}") from None
+    return topology
+
+
+def topology_record(topology: app.Topology) -> dict[str, list]:
+    """A Topology in plain JSON types."""
+    box = topology.getPeriodicBoxVectors()
+    return {
+        "chains": [chain.id for chain in topology.chains()],
+        "residues": [[r.name, r.chain.index, r.id, r.insertionCode] for r in topology.residues()],
+        "atoms": [
+            [a.name, a.element.symbol if a.element is not None else None, a.residue.index, a.id]
+            for a in topology.atoms()
+        ],
+        "bonds": [[bond[0].index, bond[1].index] for bond in topology.bonds()],
+        "box": [] if box is None else [list(row) for row in box.value_in_unit(unit.nanometer)],
+    }
+
+
+def topology_of(record: dict[str, list]) -> app.Topology:
+    """The Topology of a `topology_record`."""
+    topology = app.Topology()
+    chains = [topology.addChain(name) for name in record["chains"]]
+    residues = [
+        topology.addResidue(name, chains[chain], number, insertion)
+        for name, chain, number, insertion in record["residues"]
+    ]
+    atoms = [
+        topology.addAtom(
+            name, symbol and app.Element.getBySymbol(symbol), residues[residue], number
+        )
+        for name, symbol, residue, number in record["atoms"]
+    ]
+    for first, second in record["bonds"]:
+        topology.addBond(atoms[first], atoms[second])
+    if record["box"]:
+        topology.setPeriodicBoxVectors([openmm.Vec3(*row) for row in record["box"]])
+    return topology
