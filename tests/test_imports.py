@@ -287,6 +287,7 @@ ORDER = [
     "proposals.samplers",
     "proposals.stereochemistry",
     "proposals.clashes",
+    "proposals.bond_lengths",
     "proposals.screening",
     "proposals.propose",
     "proposals.targets",
