@@ -462,6 +462,7 @@ ORDER = [
     "cli.molecule_files",
     "cli.molecules",
     "cli.run_states",
+    "cli.run_records",
     "cli.simulations",
     "cli.importance",
     "cli.shipped",
@@ -570,6 +571,7 @@ ALLOWED = {
     "cli.molecule_files": {"numpy", "openmm"},
     "cli.molecules": {"numpy", "openmm"},
     "cli.run_states": {"openmm"},
+    "cli.run_records": {"openmm"},
     "cli.simulations": {"openmm", "tqdm"},
 }
 
