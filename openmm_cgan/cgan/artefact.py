@@ -1,8 +1,9 @@
 """The file of a trained generator: a zip of arrays that ``numpy.load`` reads, without pickle.
 
 Beside the arrays stands ``metadata``, a JSON text: what the file holds, CVs, units, versions, how
-it was trained. Version 3 names the featurization, whose arrays are those under ``features.``;
-version 2 knew none but the Z-matrix, and is read as one.
+it was trained. Version 4 has flows that are told of contacts, and reads version 3, which had none;
+these name the featurization, whose arrays are those under ``features.``. Version 2 knew none but
+the Z-matrix, and is read as one.
 """
 
 import io
@@ -18,7 +19,7 @@ from openmm_cgan.array_files import read_arrays
 from openmm_cgan.atomic_files import require_readable, write_atomically
 
 FORMAT = "openmm_cgan.ConditionalGAN"  # the name of the class when the format was made
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SUFFIX = ".npz"
 MAX_BYTES = 2**30  # of an artefact once unpacked
 
@@ -51,7 +52,7 @@ def write_artefact(path: Path, metadata: dict[str, Any], arrays: Arrays) -> None
 
 
 def read_artefact(path: Path) -> tuple[dict[str, Any], Arrays]:
-    """Metadata and arrays of an artefact, as version 3 has them.
+    """Metadata and arrays of an artefact, as version 4 has them.
 
     Raises
     ------
@@ -79,9 +80,9 @@ def read_artefact(path: Path) -> tuple[dict[str, Any], Arrays]:
     version = metadata.get("format_version")
     if version == 2:
         return _from_version_2(metadata, arrays)
-    if version != FORMAT_VERSION:
+    if version not in (3, FORMAT_VERSION):
         raise ValueError(
-            f"{path} has format version {version}, this openmm_cgan ({__version__}) reads 2 and"
+            f"{path} has format version {version}, this openmm_cgan ({__version__}) reads 2 to"
             f" {FORMAT_VERSION}: use the release that wrote it ({metadata.get('versions')}) or"
             " train again"
         )
@@ -106,7 +107,7 @@ def under(arrays: Arrays, prefix: str) -> Arrays:
 
 
 def _from_version_2(metadata: dict[str, Any], arrays: Arrays) -> tuple[dict[str, Any], Arrays]:
-    """What version 2 held, by the names of version 3."""
+    """What version 2 held, by the names of later ones."""
     names = {
         "rows": "features.rows",
         "atoms": "features.atoms",

@@ -7,7 +7,8 @@ import torch
 from openmm_cgan.cgan.critic import Critic
 from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.settings import TrainingSettings
-from openmm_cgan.generators import KINDS, Generator
+from openmm_cgan.features import skeleton_of
+from openmm_cgan.generators import KINDS, Generator, fitted_contacts
 
 
 def initial_networks(
@@ -20,10 +21,16 @@ def initial_networks(
     """
     features, conditions, rows = dataset.features, dataset.conditions, dataset.rows
     sizes = (features.n_linear, features.n_pairs, conditions.n_condition)
+    skeleton = skeleton_of(features, conditions)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
+        seen = skeleton and fitted_contacts(skeleton, rows.features, rows.condition)
         generator: Any = KINDS[settings.generator].of_size(
-            *sizes, width=settings.width, depth=settings.depth, folds=dataset.folds
+            *sizes,
+            width=settings.width,
+            depth=settings.depth,
+            folds=dataset.folds,
+            contacts=seen,
         )
         critic = Critic(*sizes, settings.width, settings.depth)
     generator.start_from(rows.features, rows.condition)

@@ -3,13 +3,28 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from openmm_cgan.collective_variable import CollectiveVariable
+
+
+class Told(NamedTuple):
+    """Where a condition tells a CV: ``slope t + offset`` [CV unit].
+
+    Attributes
+    ----------
+    columns : (int, int)
+        Cosine and sine of t, or twice the column that is t.
+    slope, offset : float
+    """
+
+    columns: tuple[int, int]
+    slope: float
+    offset: float
 
 
 class ConditionEncoding:
@@ -76,6 +91,17 @@ class ConditionEncoding:
         angles += [c for a, b in combinations(angles, 2) for c in (a + b, a - b)]
         harmonics = [f(m * a) for a in angles for m in (1, 2) for f in (torch.cos, torch.sin)]
         return torch.stack([*harmonics, *plain, *(p * p for p in plain)], dim=1)
+
+    def told(self, cv: int) -> Told:
+        """Where a condition tells a CV."""
+        periodic = [variable.domain is not None for variable in self.variables]
+        domain, before = self.variables[cv].domain, sum(periodic[:cv])
+        if domain is None:
+            column = self.n_condition - 2 * (len(periodic) - sum(periodic)) + cv - before
+            return Told((column, column), float(self.scale[cv]), float(self.centre[cv]))
+        low, high = domain
+        cosine = 4 * before  # two harmonics of each before it
+        return Told((cosine, cosine + 1), (high - low) / (2 * math.pi), (low + high) / 2)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """``centre`` and ``scale`` (n_cvs,) [CV units], by name, for a file."""

@@ -6,7 +6,8 @@ it makes can be weighted exactly. A feature vector holds standardised numbers, t
 sines of angles (see `features.featurization`).
 
 `mlp` is the paper's generator. The density of `flow` is known: `splines` bend its torsions, one
-after another (`bending`).
+after another (`bending`). It is told `contacts`: how near atoms come where `posed_skeleton` puts
+them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from openmm_cgan.generators.contacts import WIDTH, Contacts, fitted_contacts
 from openmm_cgan.generators.flow import FlowGenerator
 from openmm_cgan.generators.mlp import MLPGenerator, perceptron
 
 __all__ = [
     "KINDS",
+    "Contacts",
     "DensityGenerator",
     "FlowGenerator",
     "Generator",
@@ -28,6 +31,7 @@ __all__ = [
     "MLPGenerator",
     "TurningGenerator",
     "density_of",
+    "fitted_contacts",
     "knows_density",
     "made_again",
     "perceptron",
@@ -59,11 +63,12 @@ class Generator(Protocol):
         width: int,
         depth: int,
         folds: Sequence[int],
+        contacts: Contacts | None = None,
     ) -> Self:
         """One for features and conditions of these lengths; its weights are random.
 
         ``folds`` holds the symmetry of each pair: 3 where angles a third of a circle apart are
-        equally likely. A kind that has no use for it leaves it.
+        equally likely. ``contacts`` say how near atoms come. A kind leaves what it has no use for.
         """
         ...
 
@@ -219,8 +224,9 @@ def _require_fillable(settings: Mapping[str, Any], arrays: Mapping[str, np.ndarr
     limits["couplings"] = max(limits.get("couplings", 0), 100)  # none is built for one feature
     wrong = {name: n for name, n in sizes.items() if not 0 <= n <= limits[name]}
     width, depth, n_linear = (sizes.get(name, 0) for name in ("width", "depth", "n_linear"))
+    near = (settings.get("contacts") or {}).get("near", [])
     layers = max(depth - 1, 0) * width**2 + width * sizes.get("n_condition", 0) * min(depth, 1)
-    needed = n_linear**2 + (layers if n_linear else 0)
+    needed = n_linear**2 + (layers if n_linear else 0) + 2 * WIDTH * len(near)
     if wrong or needed > numbers:
         raise ValueError(
             f"its network has {wrong or sizes}, which its {numbers} numbers can not fill"

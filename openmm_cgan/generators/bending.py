@@ -1,21 +1,42 @@
 """Torsions one after another: uniform angles bent into torsions of known density, and back.
 
-The spline of each torsion depends on the condition and on harmonics of the torsions before it, so
-that the density of any of them, given those before, is known by itself.
+The spline of each torsion depends on the condition, on harmonics of the torsions before it, and on
+what it meets as it turns, where Contacts know that; so the density of any of them, given those
+before, is known by itself.
 
 Shape suffixes: B batch, P torsions.
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from openmm_cgan.generators.contacts import Contacts
 from openmm_cgan.generators.splines import circular_spline
 
 HARMONICS = 3  # of the torsions, as the networks see them: methyl groups have three wells
 LOG_2PI = math.log(2 * math.pi)
+
+
+class Noise(NamedTuple):
+    """What a FlowGenerator bends into features.
+
+    Attributes
+    ----------
+    angles : Tensor, shape (n, n_pairs)
+        Uniform in [-pi, pi].
+    wells : Tensor, shape (n, n_pairs)
+        Which of the alike wells of a torsion.
+    z : Tensor, shape (n, n_linear)
+        Normal deviates.
+    """
+
+    angles: Tensor
+    wells: Tensor
+    z: Tensor
 
 
 def given(torsions: Tensor, condition: Tensor) -> Tensor:
@@ -42,6 +63,7 @@ def bent(
     angles: Tensor,
     wells: Tensor,
     condition: Tensor,
+    contacts: Contacts | None = None,
     kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Torsions of uniform angles.
@@ -55,6 +77,7 @@ def bent(
     angles, wells : Tensor, shape (n, n_torsions)
         As `uniform_angles` gives them.
     condition : Tensor, shape (n, n_condition)
+    contacts : Contacts, optional
     kept : Tensor, shape (n, n_torsions), optional
         Torsions [rad] that are as they are; NaN: to be made.
 
@@ -67,7 +90,13 @@ def bent(
     """
     torsions_BP = log_prob = condition.new_zeros(len(condition), 0)
     for k, network in enumerate(splines):
-        parameters = network(given(torsions_BP, condition))
+        told = given(torsions_BP, condition)
+        if contacts is not None and contacts.met[k].n_seen:
+            positions = contacts.posed(torsions_BP, condition)
+            told = torch.cat(
+                [told, contacts.met[k](positions, torch.zeros_like(told[:, 0]))], dim=1
+            )
+        parameters = network(told)
         folded, log_slope = circular_spline(angles[:, k], parameters, inverse=True)
         torsion = wrapped((folded + 2 * math.pi * wells[:, k]) / folds[k])
         if kept is not None:
@@ -78,17 +107,25 @@ def bent(
 
 
 def unbent(
-    splines: nn.ModuleList, folds: Sequence[int], torsions: Tensor, condition: Tensor
+    splines: nn.ModuleList,
+    folds: Sequence[int],
+    torsions: Tensor,
+    condition: Tensor,
+    contacts: Contacts | None = None,
 ) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """What `bent` makes torsions of: angles and wells, and the log density of each torsion.
 
     All of shape (n, n_torsions); parameters as for `bent`.
     """
     angles, wells, log_prob = [torsions[:, :0]], [torsions[:, :0]], [torsions[:, :0]]
+    positions = None if contacts is None else contacts.posed(torsions, condition)
     for k, network in enumerate(splines):
         turned = folds[k] * torsions[:, k]
         folded = wrapped(turned)
-        angle, log_slope = circular_spline(folded, network(given(torsions[:, :k], condition)))
+        told = given(torsions[:, :k], condition)
+        if contacts is not None:  # the same as before this and later torsions were known
+            told = torch.cat([told, contacts.met[k](positions, torsions[:, k])], dim=1)
+        angle, log_slope = circular_spline(folded, network(told))
         angles.append(angle[:, None])
         wells.append(torch.round((turned - folded) / (2 * math.pi))[:, None])
         log_prob.append((log_slope - LOG_2PI)[:, None])

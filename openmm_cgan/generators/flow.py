@@ -4,14 +4,13 @@ Torsions that turn come first, one after another, each a uniform angle bent by a
 that depends on the condition and on the torsions before it: wells of any number are no difficulty
 in one dimension. All that is stiff (bonds, angles, narrow torsions) is nearly a Gaussian once those
 torsions are known: it starts from the Gaussian of the data, and affine couplings [1]_ learn
-what is left.
+what is left. Networks are told how near atoms come (`contacts`): that is what turns and bends.
 
-Measured on alanine dipeptide (43 stiff coordinates, 3 torsions), this did as well as a Gaussian
-whose whole covariance depends on the condition, at two thirds of the cost, and better than splines
-on all coordinates.
+On alanine dipeptide this did as well as a Gaussian whose whole covariance depends on the condition,
+at two thirds of the cost, and better than splines on all coordinates.
 
 Shape suffixes: B batch, C condition, F features, L stiff features, P torsions, G what is given
-to the stiff part (condition and harmonics of the torsions).
+to the stiff part (condition and harmonics of the torsions), S with what is seen of contacts.
 
 References
 ----------
@@ -19,37 +18,28 @@ References
    arXiv 1605.08803.
 """
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from openmm_cgan.generators.bending import HARMONICS, LOG_2PI, bent, given, unbent, uniform_angles
+from openmm_cgan.generators.bending import (
+    HARMONICS,
+    LOG_2PI,
+    Noise,
+    bent,
+    given,
+    unbent,
+    uniform_angles,
+)
+from openmm_cgan.generators.contacts import WIDTH, Contacts
 from openmm_cgan.generators.couplings import scaled, scaled_back
 from openmm_cgan.generators.mlp import fitted_gaussian, perceptron
 from openmm_cgan.generators.splines import n_parameters
 
 SPLINE_WIDTH = 64  # hidden layers of the spline networks
 SMALL = 0.02  # factor on the last layers at the start: close to the Gaussian
-
-
-class Noise(NamedTuple):
-    """What a FlowGenerator bends into features.
-
-    Attributes
-    ----------
-    angles : Tensor, shape (n, n_pairs)
-        Uniform in [-pi, pi].
-    wells : Tensor, shape (n, n_pairs)
-        Which of the alike wells of a torsion.
-    z : Tensor, shape (n, n_linear)
-        Normal deviates.
-    """
-
-    angles: Tensor
-    wells: Tensor
-    z: Tensor
 
 
 class FlowGenerator(nn.Module):
@@ -72,6 +62,8 @@ class FlowGenerator(nn.Module):
         all if omitted.
     seed : int
         Of the permutations between couplings.
+    contacts : mapping, optional
+        Settings of the Contacts that networks are told; none if omitted.
 
     Examples
     --------
@@ -98,35 +90,40 @@ class FlowGenerator(nn.Module):
         bins: int = 16,
         folds: Sequence[int] | None = None,
         seed: int = 0,
+        contacts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {
-            "n_linear": n_linear,
-            "n_pairs": n_pairs,
-            "n_condition": n_condition,
+            **{"n_linear": n_linear, "n_pairs": n_pairs, "n_condition": n_condition},
             "width": width,
             "depth": depth,
             "couplings": couplings,
             "bins": bins,
             "folds": [1] * n_pairs if folds is None else [int(fold) for fold in folds],
             "seed": seed,
+            "contacts": contacts,
         }
         self.n_linear, self.n_pairs = n_linear, n_pairs
         self.folds: list[int] = self.settings["folds"]
+        self.contacts = None if contacts is None else Contacts(**contacts)
         per_torsion = 2 * HARMONICS
+        met = [0] * n_pairs if self.contacts is None else [m.n_seen for m in self.contacts.met]
         self.splines = nn.ModuleList(
-            perceptron(n_condition + per_torsion * k, SPLINE_WIDTH, depth, n_parameters(bins))
+            perceptron(
+                n_condition + per_torsion * k + met[k], SPLINE_WIDTH, depth, n_parameters(bins)
+            )
             for k in range(n_pairs)
         )
         n_given = n_condition + per_torsion * n_pairs
+        n_told = n_given if contacts is None else n_given + WIDTH
         n_scalings = min(n_linear, 1)  # none where nothing is stiff
         self.scalings = nn.ModuleList(
-            perceptron(n_given, width, depth, 2 * n_linear) for _ in range(n_scalings)
+            perceptron(n_told, width, depth, 2 * n_linear) for _ in range(n_scalings)
         )
         self.n_half = n_linear // 2
         n_couplings = couplings if n_linear > 1 else 0
         self.couplings = nn.ModuleList(
-            perceptron(kept + n_given, width, depth, 2 * (n_linear - kept))
+            perceptron(kept + n_told, width, depth, 2 * (n_linear - kept))
             for kept in map(self._n_kept, range(n_couplings))
         )
         rng = torch.Generator().manual_seed(seed)
@@ -150,9 +147,13 @@ class FlowGenerator(nn.Module):
         width: int,
         depth: int,
         folds: Sequence[int],
+        contacts: Contacts | None = None,
     ) -> Self:
-        """One for features and conditions of these lengths."""
-        return cls(n_linear, n_pairs, n_condition, width=width, depth=depth, folds=folds)
+        """One for features and conditions of these lengths, told of contacts, which it takes."""
+        settings = None if contacts is None else contacts.settings
+        flow = cls(n_linear, n_pairs, n_condition, width, depth, folds=folds, contacts=settings)
+        flow.contacts = contacts
+        return flow
 
     def start_from(self, features: Tensor, condition: Tensor) -> None:
         """Fit the Gaussian of the stiff features, given torsions and condition.
@@ -168,17 +169,7 @@ class FlowGenerator(nn.Module):
         self.spread.copy_(spread)
 
     def log_prob(self, features: Tensor, condition: Tensor) -> Tensor:
-        """Log density over the standardised features and the angles [rad] of the pairs.
-
-        Parameters
-        ----------
-        features : Tensor, shape (n, n_features)
-        condition : Tensor, shape (n, n_condition)
-
-        Returns
-        -------
-        Tensor, shape (n,)
-        """
+        """Log density (n,) over the standardised features and the angles [rad] of the pairs."""
         return self.to_noise(features, condition)[1]
 
     def log_prob_of_torsions(self, features: Tensor, condition: Tensor) -> Tensor:
@@ -254,12 +245,13 @@ class FlowGenerator(nn.Module):
         z_BL = y_BL - torch.addmm(self.mean[0], given_BG, self.mean[1:])
         z_BL = torch.linalg.solve_triangular(self.spread, z_BL.T, upper=False).T
         log_prob = log_prob - self.spread.diagonal().log().sum()
+        told_BS = self._told(given_BG, torsions_BP, condition)
         for network in self.scalings:
-            z_BL, log_scale = scaled_back(z_BL, network(given_BG))
+            z_BL, log_scale = scaled_back(z_BL, network(told_BS))
             log_prob = log_prob - log_scale
         for k, network in enumerate(self.couplings):
             kept, moved = self._halves(z_BL[:, self.permutations[k]], k)
-            moved, log_scale = scaled_back(moved, network(torch.cat([kept, given_BG], dim=1)))
+            moved, log_scale = scaled_back(moved, network(torch.cat([kept, told_BS], dim=1)))
             log_prob = log_prob - log_scale
             z_BL = torch.cat([kept, moved], dim=1)
         log_prob = log_prob - 0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
@@ -290,14 +282,15 @@ class FlowGenerator(nn.Module):
         z_BL = z
         log_prob = -0.5 * (z_BL.square().sum(1) + self.n_linear * LOG_2PI)
         given_BG = given(torsions, condition)
+        told_BS = self._told(given_BG, torsions, condition)
         for k in reversed(range(len(self.couplings))):
             kept, moved = z_BL.tensor_split([self._n_kept(k)], dim=1)
-            parameters = self.couplings[k](torch.cat([kept, given_BG], dim=1))
+            parameters = self.couplings[k](torch.cat([kept, told_BS], dim=1))
             moved, log_scale = scaled(moved, parameters)
             log_prob = log_prob - log_scale
             z_BL = torch.cat([kept, moved], dim=1)[:, self.permutations[k].argsort()]
         for network in self.scalings:
-            z_BL, log_scale = scaled(z_BL, network(given_BG))
+            z_BL, log_scale = scaled(z_BL, network(told_BS))
             log_prob = log_prob - log_scale
         log_prob = log_prob - self.spread.diagonal().log().sum()
         mean_BL = torch.addmm(self.mean[0], given_BG, self.mean[1:])
@@ -360,26 +353,36 @@ class FlowGenerator(nn.Module):
     def bent_torsions(self, noise: Noise, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Torsions (n, P) of noise, and their log density (n,)."""
         angles_wells = noise.angles, noise.wells
-        torsions_BP, log_prob = bent(self.splines, self.folds, *angles_wells, condition)
+        torsions_BP, log_prob = bent(
+            self.splines, self.folds, *angles_wells, condition, self.contacts
+        )
         return torsions_BP, log_prob.sum(1)
 
     def draw_torsions(
         self, condition: Tensor, rng: torch.Generator, kept: Tensor | None = None
     ) -> Tensor:
-        """Torsions (n, P) [rad], one row for each condition; those of `kept` that are no NaN."""
+        """Torsions (n, P) [rad] for conditions; those of `kept` that are no NaN."""
         drawn = uniform_angles(condition, self.folds, rng)
-        return bent(self.splines, self.folds, *drawn, condition, kept)[0]
+        return bent(self.splines, self.folds, *drawn, condition, self.contacts, kept)[0]
 
     def log_prob_of_each_torsion(self, torsions: Tensor, condition: Tensor) -> Tensor:
         """Log density (n, P) [1/rad] of each of the torsions (n, P) given those before it."""
-        return unbent(self.splines, self.folds, torsions, condition)[1]
+        return unbent(self.splines, self.folds, torsions, condition, self.contacts)[1]
 
     def _unbent(
         self, torsions_BP: Tensor, condition: Tensor
     ) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """Angles and wells (n, P) of which torsions (n, P) are made, and their log density (n,)."""
-        angles_wells, log_prob = unbent(self.splines, self.folds, torsions_BP, condition)
+        angles_wells, log_prob = unbent(
+            self.splines, self.folds, torsions_BP, condition, self.contacts
+        )
         return angles_wells, log_prob.sum(1)
+
+    def _told(self, given_BG: Tensor, torsions_BP: Tensor, condition: Tensor) -> Tensor:
+        """What networks of the stiff part are told: what is given, and contacts."""
+        if self.contacts is None:
+            return given_BG
+        return torch.cat([given_BG, self.contacts(torsions_BP, condition)], dim=1)
 
     def _split(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Stiff features (n, L) and torsions (n, P) [rad]."""

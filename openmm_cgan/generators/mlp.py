@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from openmm_cgan.generators.contacts import Contacts
+
 PIECE = 8192  # rows worked on at a time
 RIDGE = 1e-6  # of the fit that starts a generator; the features have unit variance
 
@@ -71,8 +73,9 @@ class MLPGenerator(nn.Module):
         width: int,
         depth: int,
         folds: Sequence[int],
+        contacts: Contacts | None = None,
     ) -> Self:
-        """One for features and conditions of these lengths; ``folds`` is of no use to it."""
+        """One for these lengths of features and conditions; it has no use for the rest."""
         return cls(n_linear, n_pairs, n_condition, width=width, depth=depth)
 
     def start_from(self, features: Tensor, condition: Tensor) -> None:

@@ -48,7 +48,7 @@ def test_it_is_written_again_as_version_3_and_is_the_same(
     assert list(tmp_path.iterdir()) == [written]
     with np.load(written, allow_pickle=False) as file:
         metadata = json.loads(file["metadata"].tobytes())
-    assert metadata["format_version"] == 3
+    assert metadata["format_version"] == 4
     assert metadata["featurization"] == "ZMatrixFeatures"
     again = ConditionalGenerator.load(written)
     np.testing.assert_array_equal(again.sample([1.0, 0.3], 9), old.sample([1.0, 0.3], 9))

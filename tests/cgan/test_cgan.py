@@ -19,44 +19,18 @@ from openmm_cgan.cgan import (
 )
 from openmm_cgan.cgan.dataset import default_featurize
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.frames import Frames, frames_of_atoms, topology_hash
+from openmm_cgan.frames import frames_of_atoms, topology_hash
 from openmm_cgan.internal_coordinates import ZMatrix
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import alanine_dipeptide, torsion
+from tests.cases.shaken_alanine import DOMAIN, ENDS, PHI, PSI, make_frames
 
-DOMAIN = (-np.pi, np.pi)
-PHI = CollectiveVariable("phi", "rad", DOMAIN, "TORSION", (4, 6, 8, 14))
-PSI = CollectiveVariable("psi", "rad", DOMAIN, "TORSION", (6, 8, 14, 16))
-ENDS = CollectiveVariable("ends", "nm", None, "DISTANCE", (1, 18))  # no coordinate of a Z-matrix
 QUICK = TrainingSettings(steps=30, batch=32, width=16, report_every=10)
 
 
 @pytest.fixture(scope="module")
 def molecule():
     return alanine_dipeptide()
-
-
-def make_frames(molecule, n=400, seed=0, variables=(PHI, PSI, ENDS)):
-    """Alanine dipeptide with phi and psi turned at random and all coordinates shaken a little."""
-    rng = torch.Generator().manual_seed(seed)
-    z_matrix = ZMatrix.from_topology(molecule.topology, variables=[PHI, PSI])
-    x = torch.as_tensor(np.asarray(molecule.positions), dtype=torch.float64)
-    shaken = x + 0.003 * torch.randn(n, 22, 3, generator=rng, dtype=torch.float64)
-    internal = z_matrix.to_internal(shaken)
-    for cv in (PHI, PSI):
-        column = z_matrix.coordinate_of(cv).column
-        internal.torsions[:, column] = 6.28 * torch.rand(n, generator=rng) - 3.14
-    x = z_matrix.to_cartesian(internal).numpy().astype(np.float32)
-    columns = {
-        PHI: [torsion(p, PHI.atoms) for p in x.astype(float)],
-        PSI: [torsion(p, PSI.atoms) for p in x.astype(float)],
-        ENDS: np.linalg.norm(x[:, 1] - x[:, 18], axis=1),
-    }
-    cvs = np.array([columns[v] for v in variables], dtype=float).T
-    order, zeros = np.arange(n), np.zeros(n)
-    return Frames(x, cvs, zeros, order, zeros, np.ones(n, np.int64), zeros.astype(bool),
-                  tuple(variables), np.arange(22), None, 300.0,
-                  topology_hash(molecule.topology))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +173,7 @@ def rewritten(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 1}, "has format version 1, this openmm_cgan .* reads 2 and 3"),
+        ({"format_version": 1}, "has format version 1, this openmm_cgan .* reads 2 to 4"),
         ({"featurization": "os.system"}, "is damaged: KeyError"),
         ({"format": "other"}, "is no saved ConditionalGenerator: it does not name the format"),
         ({"generator": {"kind": "os.system"}}, "is damaged: KeyError"),

@@ -1,0 +1,131 @@
+"""PosedSkeleton: where atoms stand at torsions and conditions, stiff coordinates at their means.
+
+Shape suffixes: B batch.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from openmm_cgan.features.skeleton import Skeleton
+from openmm_cgan.internal_coordinates import Internal, ZMatrix
+
+LEAST = 0.05  # nm: atoms that are nearer count as that far apart
+
+
+class PosedSkeleton(nn.Module):
+    """Positions of a Skeleton, in batches and differentiable.
+
+    Parameters
+    ----------
+    rows, turning, placed
+        As a Skeleton has them.
+
+    Raises
+    ------
+    ValueError
+        If columns name what is not there.
+    """
+
+    at_rest: Tensor  # (3 n_atoms - 6,)
+    lines: Tensor  # (n_placed, 2)
+    columns: Tensor  # (n_turning + n_placed,)
+    told: Tensor  # (n_placed, 2)
+
+    def __init__(
+        self,
+        rows: Sequence[Sequence[int]],
+        turning: Sequence[int],
+        placed: Sequence[Sequence[int]],
+    ) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {"rows": rows, "turning": turning, "placed": placed}
+        self.z_matrix = ZMatrix(rows)
+        self.n_turning = len(turning)
+        n_coordinates = sum(self.z_matrix.widths)
+        first = sum(self.z_matrix.widths[:2])
+        table = torch.tensor(placed, dtype=torch.int64).reshape(-1, 3)
+        columns = [*turning, *table[:, 0].tolist()]
+        if not all(first <= c < n_coordinates for c in turning) or not all(
+            0 <= c < n_coordinates for c in columns
+        ):
+            raise ValueError(
+                f"a skeleton turns {turning} and places {columns}, which are not there"
+            )
+        # the two atoms of each axis: what turns hangs on the first
+        self.axes = [tuple(self.z_matrix.rows[c - first + 3, 1:3].tolist()) for c in turning]
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
+        self.register_buffer("told", table[:, 1:], persistent=False)
+        self.register_buffer("at_rest", torch.zeros(n_coordinates))
+        self.register_buffer("lines", torch.zeros(len(placed), 2))
+
+    @classmethod
+    def of(cls, skeleton: Skeleton) -> Self:
+        """The positions of a skeleton, in double precision."""
+        posed = cls(skeleton.rows, skeleton.turning, skeleton.placed).double()
+        posed.at_rest.copy_(skeleton.at_rest)
+        posed.lines.copy_(skeleton.lines)
+        return posed
+
+    def forward(self, torsions: Tensor, condition: Tensor) -> Tensor:
+        """Positions (3, n_atoms, n) [nm] at torsions (n, k) [rad] and conditions (n, n_condition).
+
+        Where k is less than there are, the later ones are zero.
+        """
+        first, second = (condition[:, self.told[:, k]] for k in (0, 1))
+        periodic = self.told[:, 0] != self.told[:, 1]
+        told = torch.where(periodic, torch.atan2(second, first), first)
+        placed = self.lines[:, 0] * told + self.lines[:, 1]
+        turned = pad(torsions, (0, self.n_turning - torsions.shape[1]))
+        q = self.at_rest.expand(len(torsions), -1)
+        q = q.index_copy(1, self.columns, torch.cat([turned, placed], dim=1))
+        positions = self.z_matrix.to_cartesian(Internal(*q.split(self.z_matrix.widths, dim=1)))
+        return positions.permute(2, 1, 0).contiguous()  # rows are then copied whole
+
+
+def distances(positions: Tensor, pairs: Tensor) -> Tensor:
+    """Of pairs (2, K) of atoms [nm], shape (K, n), from positions (3, n_atoms, n)."""
+    apart = positions.index_select(1, pairs[0]) - positions.index_select(1, pairs[1])
+    return _norm(apart)
+
+
+def distances_turned(
+    positions: Tensor, pairs: Tensor, axis: Sequence[int], angles: Tensor
+) -> Tensor:
+    """Distances once a torsion is turned further.
+
+    Parameters
+    ----------
+    positions : Tensor, shape (3, n_atoms, n)
+        [nm]
+    pairs : Tensor, shape (2, K)
+        Atoms that stay, and atoms that turn.
+    axis : (int, int)
+        Atoms p and g of the torsion's row: it turns about p - g, through p.
+    angles : Tensor, shape (A, n)
+        [rad]
+
+    Returns
+    -------
+    Tensor, shape (A, K, n)
+    """
+    p, g = (positions[:, k : k + 1] for k in axis)
+    along = (p - g) / _norm(p - g)
+    stays, turns = (positions.index_select(1, atoms) - p for atoms in pairs)
+    height_stays, height_turns = ((x * along).sum(0) for x in (stays, turns))
+    across_stays, across_turns = stays - height_stays * along, turns - height_turns * along
+    squares = (height_stays - height_turns) ** 2
+    squares = squares + across_stays.square().sum(0) + across_turns.square().sum(0)
+    cosine = (across_stays * across_turns).sum(0)
+    (a, b, c), (x, y, z) = along, across_turns
+    quarter = torch.stack([b * z - c * y, c * x - a * z, a * y - b * x])  # a quarter turn further
+    sine = (across_stays * quarter).sum(0)
+    turned = angles.cos()[:, None] * cosine + angles.sin()[:, None] * sine
+    return (squares - 2 * turned).clamp(min=LEAST**2).sqrt()
+
+
+def _norm(v: Tensor) -> Tensor:
+    return v.square().sum(0).clamp(min=LEAST**2).sqrt()

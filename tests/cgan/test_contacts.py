@@ -1,0 +1,236 @@
+"""What a flow is told of contacts: distances, slopes, which pairs, what a file keeps."""
+
+import copy
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.features import ConditionEncoding, PlainFeatures, ZMatrixFeatures, skeleton_of
+from openmm_cgan.generators import Contacts, fitted_contacts
+from openmm_cgan.generators.contacts import ANGLES, CHANGE, NEAR
+from openmm_cgan.generators.posed_skeleton import distances, distances_turned
+from openmm_cgan.testsystems import alanine_dipeptide
+from tests.cases.shaken_alanine import ENDS, PSI, make_frames
+
+# no angle, a coordinate all the same, and in another unit
+BOND = CollectiveVariable("bond", "A", None, "DISTANCE", (4, 6))
+QUICK = TrainingSettings(
+    generator="FlowGenerator", steps=20, batch=32, width=16, report_every=10, symmetrise=False
+)
+
+
+@pytest.fixture(scope="module")
+def molecule():
+    return alanine_dipeptide()
+
+
+@pytest.fixture(scope="module")
+def frames(molecule):
+    """Phi turns and is no CV; the CVs are a bond, a distance that nothing places, and psi."""
+    made = make_frames(molecule, variables=(ENDS, PSI))
+    bond = 10 * np.linalg.norm(made.positions[:, 4] - made.positions[:, 6], axis=1)
+    cvs = np.column_stack([bond, made.cvs])
+    return replace(made, cvs=cvs, variables=(BOND, ENDS, PSI))
+
+
+@pytest.fixture(scope="module")
+def features(frames, molecule):
+    return ZMatrixFeatures.fit(frames, molecule.topology)
+
+
+@pytest.fixture(scope="module")
+def conditions(frames):
+    return ConditionEncoding.fit(frames.variables, torch.from_numpy(frames.cvs))
+
+
+@pytest.fixture(scope="module")
+def encoded(features, conditions, frames):
+    positions = torch.from_numpy(frames.positions[:, features.atoms].astype(float))
+    condition = conditions.encode(torch.from_numpy(frames.cvs))
+    return features.encode(positions).float(), condition.float()
+
+
+@pytest.fixture(scope="module")
+def contacts(features, conditions, encoded):
+    found = fitted_contacts(skeleton_of(features, conditions), *encoded)
+    assert found is not None
+    return found.double()
+
+
+def at_rest(features, torsions, cvs):
+    """Positions whose stiff coordinates are all at their means."""
+    mean = torch.zeros(len(torsions), features.n_linear)
+    return features.decode(torch.cat([mean, torsions.cos(), torsions.sin()], dim=1), cvs)
+
+
+def turned(features, n=20, seed=3):
+    """Torsions and CVs that no frame has."""
+    rng = torch.Generator().manual_seed(seed)
+    angle = lambda k: (2 * torch.rand(n, k, generator=rng).double() - 1) * math.pi  # noqa: E731
+    bond = 1.3 + 0.1 * torch.rand(n, 1, generator=rng).double()
+    return angle(features.n_pairs), torch.cat([bond, 0.5 + 0 * bond, angle(1)], dim=1)
+
+
+def test_a_condition_tells_each_cv(conditions, frames):
+    cvs = torch.from_numpy(frames.cvs)
+    condition = conditions.encode(cvs)
+    for cv, variable in enumerate(frames.variables):
+        (first, second), slope, offset = conditions.told(cv)
+        told = condition[:, first]
+        if variable.domain is not None:
+            told = torch.atan2(condition[:, second], told)
+        found = (slope * told + offset).numpy()
+        assert np.abs(variable.difference(found, frames.cvs[:, cv])).max() < 1e-12
+
+
+def test_distances_are_those_of_the_molecule_at_rest(contacts, features, conditions):
+    torsions, cvs = turned(features)
+    x = at_rest(features, torsions, cvs).numpy()
+    i, j = np.array(contacts.settings["near"]).T
+    expected = np.linalg.norm(x[:, i] - x[:, j], axis=2)
+    assert expected.min() > 0.05, "else it would count as that"
+    positions = contacts.posed(torsions, conditions.encode(cvs))
+    found = distances(positions, contacts.pairs).T.numpy()
+    # buffers were float32 when they were filled: 6e-8 of a nm at a time, 20 atoms along a chain
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_pairs_come_near_and_part(contacts, features, encoded, frames):
+    assert features.n_pairs == 1, "phi"
+    torsions = torch.atan2(encoded[0][:, -1:], encoded[0][:, -2:-1])
+    x = at_rest(features, torsions, torch.from_numpy(frames.cvs)).numpy()
+    i, j = np.triu_indices(22, 1)
+    distances = np.linalg.norm(x[:, i] - x[:, j], axis=2)
+    expected = (distances.min(0) < NEAR) & (np.ptp(distances, axis=0) > CHANGE)
+    assert contacts.settings["near"] == np.column_stack([i, j])[expected].tolist()
+    assert 50 < expected.sum() < 150, "neither all of the 231 nor few"
+
+
+def test_what_is_seen_has_the_right_slopes(contacts, features, conditions):
+    torsions, cvs = turned(features, n=2)
+    condition = conditions.encode(cvs)
+    given = torsions.requires_grad_(), condition.requires_grad_()
+    assert torch.autograd.gradcheck(contacts, given, eps=1e-6, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def free(molecule):
+    """Alanine dipeptide whose phi and psi both turn, the first before the second."""
+    frames = make_frames(molecule, variables=(ENDS,))
+    features = ZMatrixFeatures.fit(frames, molecule.topology)
+    conditions = ConditionEncoding.fit(frames.variables, torch.from_numpy(frames.cvs))
+    condition = conditions.encode(torch.from_numpy(frames.cvs)).float()
+    encoded = features.encode(torch.from_numpy(frames.positions[:, features.atoms].astype(float)))
+    assert features.n_pairs == 2
+    contacts = fitted_contacts(skeleton_of(features, conditions), encoded.float(), condition)
+    return features, contacts.double(), condition.double()
+
+
+def test_what_a_torsion_meets_is_where_it_would_be(free):
+    """Distances at other angles are those of the molecule made there, whatever comes later."""
+    features, contacts, condition = free
+    torsions, _ = turned(features, n=len(condition))
+    positions = contacts.posed(torsions, condition)
+    for k, met in enumerate(contacts.met):
+        assert met.n_seen == (ANGLES * 4 if k else 0), "the first has nothing before it"
+        angles = (2 * math.pi * torch.arange(ANGLES) / ANGLES - math.pi).double()
+        for angle in angles:
+            there = torsions.clone()
+            there[:, k], there[:, k + 1 :] = angle, 0.3
+            expected = distances(contacts.posed(there, condition), met.pairs)
+            found = distances_turned(positions, met.pairs, met.axis, angle - torsions[None, :, k])
+            assert not met.n_seen or (found[0] - expected).abs().max() < 1e-8
+
+
+def test_densities_are_those_of_what_is_drawn(frames, molecule):
+    """Torsions drawn one after another, each by what it meets, are found as dense afterwards."""
+    free = replace(frames, cvs=frames.cvs[:, 1:2], variables=(ENDS,))
+    flow = ConditionalGAN.fit(free, molecule.topology, QUICK).generator.double()
+    assert flow.contacts is not None
+    with torch.no_grad():
+        for layer in flow.contacts.met:
+            layer.channels.mul_(20.0)  # so that what is met matters
+    condition = torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    made, log_prob = flow.sample_with_log_prob(condition, torch.Generator().manual_seed(2))
+    assert (flow.log_prob(made, condition) - log_prob).abs().max() < 1e-6
+    without = copy.deepcopy(flow)
+    with torch.no_grad():
+        without.contacts.met[1].channels.zero_()
+    torsions = flow.log_prob_of_torsions(made, condition)
+    assert (without.log_prob_of_torsions(made, condition) - torsions).abs().max() > 1e-3
+
+
+def test_a_flow_with_contacts_is_kept_whole(frames, molecule, tmp_path):
+    flow = ConditionalGAN.fit(frames, molecule.topology, QUICK)
+    assert isinstance(flow.generator.contacts, Contacts)
+    asked = frames.cvs[:20]
+    x, log_prob = flow.sample_with_log_prob(asked)
+    again = ConditionalGAN.load(flow.save(tmp_path / "flow"), molecule.topology)
+    x_again, log_prob_again = again.sample_with_log_prob(asked)
+    np.testing.assert_array_equal(x_again, x)
+    np.testing.assert_array_equal(log_prob_again, log_prob)
+    # contacts matter: without what is seen of them, other configurations are made
+    with torch.no_grad():
+        again.generator.contacts.seen[0].weight.mul_(5.0)
+    assert np.abs(again.sample(asked) - x).max() > 1e-5
+
+
+def altered(path, change):
+    """Change the settings of a saved generator in place."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    metadata = json.loads(arrays["metadata"].tobytes())
+    change(metadata, arrays)
+    arrays["metadata"] = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
+    np.savez(path, **arrays)
+
+
+def far_atom(metadata, _):
+    metadata["generator"]["contacts"]["near"][0] = [0, 22]
+
+
+def far_column(metadata, _):
+    metadata["generator"]["contacts"]["turning"][0] = 10**6
+
+
+def more_pairs(metadata, _):
+    metadata["generator"]["contacts"]["near"] *= 100
+
+
+def far_partner(metadata, _):
+    metadata["generator"]["contacts"]["met"][0] = [[0, -1]]
+
+
+@pytest.mark.parametrize("change", [far_atom, far_column, far_partner, more_pairs])
+def test_contacts_that_cannot_be_are_refused(frames, molecule, tmp_path, change):
+    flow = ConditionalGAN.fit(frames, molecule.topology, replace(QUICK, steps=1))
+    path = flow.save(tmp_path / "flow")
+    altered(path, change)
+    with pytest.raises(ValueError, match="is damaged"):
+        ConditionalGAN.load(path)
+
+
+def test_a_flow_of_version_3_had_none(frames, molecule, tmp_path, monkeypatch):
+    monkeypatch.setattr("openmm_cgan.cgan.networks.skeleton_of", lambda *_: None)
+    flow = ConditionalGAN.fit(frames, molecule.topology, QUICK)
+    path = flow.save(tmp_path / "flow")
+
+    def older(metadata, _):
+        metadata["format_version"] = 3
+        del metadata["generator"]["contacts"]
+
+    altered(path, older)
+    again = ConditionalGAN.load(path)
+    assert again.generator.contacts is None
+    np.testing.assert_array_equal(again.sample(frames.cvs[:5]), flow.sample(frames.cvs[:5]))
+
+
+def test_what_has_no_z_matrix_has_no_skeleton(frames, conditions):
+    plain = PlainFeatures.fit(replace(frames, variables=frames.variables), None)
+    assert skeleton_of(plain, conditions) is None
