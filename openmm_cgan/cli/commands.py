@@ -265,32 +265,33 @@ def propose(
         write_structures,
         write_table,
     )
-    from openmm_cgan.cli.molecules import beside, require_whole
+    from openmm_cgan.cli.molecules import require_whole
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.proposals import Screen, ScreenSettings
     from openmm_cgan.proposals import propose as propose_configurations
-    from openmm_cgan.quantities import nanometers
+    from openmm_cgan.topologies import read_configuration
 
     check_structure_ending(out)
     require_parent(out, csv)
-    molecule = beside(topology)
-    gan = ConditionalGAN.load(model, molecule.topology, device)
+    pdb = read_configuration(topology)
+    gan = ConditionalGAN.load(model, pdb.topology, device)
     require_whole(
-        model, gan, molecule.topology.getNumAtoms(),
+        model, gan, pdb.topology.getNumAtoms(),
         f"openmm-cgan run --model {model} --mode seed proposes them among the others",
     )  # fmt: skip
     names = [variable.name for variable in gan.variables]
     targets = [cv_values(text, names) for text in at for _ in range(number)]
-    bias = PlumedBias(plumed_input, molecule, backend=backend, cvs=tuple(names))
-    reference = nanometers(molecule.positions)
-    screen = Screen(molecule.topology, reference, bias, ScreenSettings(tolerance))
+    bias = PlumedBias(plumed_input, pdb.topology, backend=backend, cvs=tuple(names))
+    screen = Screen(
+        pdb.topology, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance)
+    )
     proposals = propose_configurations(gan, targets, screen, seed=seed)
     csv = csv or out.with_suffix(".csv")
     write_table(csv, proposal_columns(proposals, names))
     counts = ", ".join(f"{count} {reason}" for reason, count in proposals.counts().items())
     if not proposals.accepted.any():
         raise ValueError(f"no proposal passed ({counts}): see {csv}")
-    write_structures(out, molecule.topology, proposals.positions[proposals.accepted])
+    write_structures(out, pdb.topology, proposals.positions[proposals.accepted])
     click.echo(f"{counts}: {out}, {csv}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openmm
@@ -42,20 +42,6 @@ def read_molecule(folder: Path) -> Molecule:
     known = (folder / BONDS).is_file()  # runs of earlier versions have none
     topology = read_topology(folder) if known else structure.topology
     return Molecule(topology, system, positions)
-
-
-def beside(topology: Path) -> Molecule | Any:
-    """The molecule of a run whose topology is named; of another file what OpenMM reads of it.
-
-    The System of a run tells masses, which centres of mass want and no PDB file has.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If a file is missing or damaged.
-    """
-    of_run = topology.name == TOPOLOGY and (topology.parent / SYSTEM).is_file()
-    return read_molecule(topology.parent) if of_run else read_configuration(topology)
 
 
 def runs_in(folders: Sequence[Path]) -> tuple[Molecule, list[Path]]:

@@ -260,7 +260,7 @@ def compile_natively(
     except PlumedInputError as refusal:
         return None, refusal
     if known is not None:
-        native.set_masses(known.masses, known.charges)
+        native.set_masses(*known)
     return native, None
 
 
@@ -357,7 +357,6 @@ def make_backend(
     temperature: float | None,
     restart: bool,
     read: tuple[str, ...],
-    known: KnownAtoms | None,
 ) -> Backend:
     """What runs an input.
 
@@ -373,21 +372,15 @@ def make_backend(
         Append to the files and read the hills.
     read : tuple of str
         Names of the values to be read.
-    known : KnownAtoms, optional
-        Masses of a System count until the bias is in one.
     """
     if backend == "native":
         assert native is not None
         native.read = read
         return native
     if backend == "kernel":
-        made: kernel.KernelBackend | plugin.PluginBackend = kernel.KernelBackend(
+        return kernel.KernelBackend(
             plumed_input, temperature=temperature, restart=restart, read=read
         )
-    else:
-        made = plugin.PluginBackend(
-            plumed_input, temperature=temperature, restart=restart, read=read, observer=native
-        )
-    if known is not None and not known.by_element:
-        made.set_masses(known.masses, np.nan_to_num(known.charges))
-    return made
+    return plugin.PluginBackend(
+        plumed_input, temperature=temperature, restart=restart, read=read, observer=native
+    )

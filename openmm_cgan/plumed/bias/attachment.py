@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
-from openmm_cgan.plumed.actions.variables.shapes import weighing
 from openmm_cgan.plumed.backends import Backend
 from openmm_cgan.plumed.bias.presence import (
     Presence,
@@ -20,14 +18,10 @@ from openmm_cgan.plumed.bias.presence import (
 )
 from openmm_cgan.plumed.bias.reporters import UpdateReporter
 from openmm_cgan.plumed.bias.watch import RunWatch, require_felt
-from openmm_cgan.plumed.native.backend import NativeBackend
-from openmm_cgan.plumed.native.forces.system_box import KnownAtoms, masses_and_charges
 from openmm_cgan.stepping import around_steps
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
-
-logger = logging.getLogger("openmm_cgan")
 
 
 class Attachment:
@@ -37,12 +31,9 @@ class Attachment:
     ----------
     simulation : openmm.app.Simulation or None
         That it is attached to.
-    known : KnownAtoms or None
-        The atoms of its System, or what is known of them before.
     """
 
-    def __init__(self, known: KnownAtoms | None = None) -> None:
-        self.known, self._told = known, False
+    def __init__(self) -> None:
         self._presence: Presence | None = None
         self._reporter: UpdateReporter | None = None
         self.simulation: Simulation | None = None
@@ -51,31 +42,6 @@ class Attachment:
     def groups(self) -> set[int]:
         """Force groups of the bias in its System, as they are now."""
         return set() if self._presence is None else self._presence.groups
-
-    def require_simulation(self) -> Simulation:
-        """The Simulation that it is attached to, or RuntimeError."""
-        if self.simulation is None:
-            raise RuntimeError("the bias is attached to no Simulation: there is nothing to save")
-        return self.simulation
-
-    def check(self, engine: Backend, n_atoms: int) -> None:
-        """Check the input for so many atoms, of which values are asked for.
-
-        The log tells, once, where masses that are not the System's make them.
-        """
-        engine.check(n_atoms)
-        if self._told or self.known is None or not self.known.by_element:
-            return
-        self._told = True
-        actions = engine.actions if isinstance(engine, NativeBackend) else []
-        if weighed := [a.label for a in weighing(actions) if a.weighs_by_mass]:
-            logger.warning(
-                "%s weigh atoms by the masses of their elements, for only a topology was given: in "
-                "a System with other masses (hydrogenMass, beads) they are other values. Give what "
-                "has the System, PlumedBias(..., simulation) or the run's own topology.pdb, or "
-                "call bias.add_to(system) before",
-                ", ".join(weighed),
-            )
 
     def require_none(self) -> None:
         """Raise RuntimeError if it is in a System."""
@@ -92,7 +58,6 @@ class Attachment:
         """Put its forces into a System; see `Presence`."""
         group = free_force_group(system, force_group)
         forces = engine.forces(system)
-        self.known = KnownAtoms(*masses_and_charges(system))
         does_more = not engine.static or bool(engine.strides)
         self._presence = Presence(forces, system, group, to_a_copy, does_more)
         return forces

@@ -105,11 +105,11 @@ class PlumedBias:
         self._input = PlumedInput.read(self.text, self.source, self.directory)
         self.restart = restart if (said := self._input.restarts) is None else said
         known = atoms_beside(self._input.followed, self.directory, topology)
-        self._attachment = Attachment(known)
         native, refusal = compile_natively(self._input, known, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self._input)
         self._asked, self._moves = backend, False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
+        self._attachment = Attachment()
         self._claims: list[Claim] = []  # of the files of a saved run, until they are open
 
     @property
@@ -135,9 +135,8 @@ class PlumedBias:
 
     def _take_backend(self, names: tuple[str, ...], native: NativeBackend | None) -> None:
         self._engine: Backend = make_backend(
-            self.backend, self._input, native, self.temperature, self.restart, names,
-            self._attachment.known,
-        )  # fmt: skip
+            self.backend, self._input, native, self.temperature, self.restart, names
+        )
         self.variables: tuple[CollectiveVariable, ...] = self._engine.describe(names)
 
     def restrained(self, centres: Any, kappa: Any) -> PlumedBias:
@@ -153,7 +152,6 @@ class PlumedBias:
         names = [variable.name for variable in self.variables]
         made = PlumedBias(
             restrained_text(self._input.followed, self.directory, names, centres, kappa),
-            self._attachment.known,
             temperature=self.temperature,
             backend=backend_of_restraints(self.backend),
             directory=self.directory,
@@ -268,7 +266,9 @@ class PlumedBias:
 
     def _saved_simulation(self) -> Simulation:
         refuse(self._engine.why_not_saved)
-        return self._attachment.require_simulation()
+        if self.simulation is None:
+            raise RuntimeError("the bias is attached to no Simulation: there is nothing to save")
+        return self.simulation
 
     def saved(self) -> SavedState:
         """What an attached bias has gathered up to the present step: see `checkpoints.Keeper`."""
@@ -333,7 +333,7 @@ class PlumedBias:
             [CV units]
         """
         x = positions_in_nm(positions)
-        self._attachment.check(self._engine, x.shape[-2])
+        self._engine.check(x.shape[-2])
         return self._engine.cv_values(x, None if box is None else nanometers(box))
 
     def differentiable_cvs(self, positions: Any) -> Any:
@@ -357,7 +357,7 @@ class PlumedBias:
         import torch
 
         refuse(self._engine.why_no_derivatives)
-        self._attachment.check(self._engine, positions.shape[-2])
+        self._engine.check(positions.shape[-2])
         return torch.stack(self._engine.cv_columns(positions), dim=-1)
 
     def bias_of_cvs(self, cvs: Any) -> np.ndarray:

@@ -36,14 +36,14 @@ def atoms_beside(statements: Iterable[Statement], folder: Path, given: Any) -> K
         Of the input, names of files as they are opened.
     folder : Path
         Where those names begin.
-    given : openmm.app.Topology, or what `openmm_topology` finds one in, or KnownAtoms, or None
+    given : openmm.app.Topology, or what `openmm_topology` finds one in, or None
 
     Returns
     -------
     KnownAtoms or None
     """
-    if given is None or isinstance(given, KnownAtoms):
-        return given
+    if given is None:
+        return None
     topology = openmm_topology(given)
     atoms = list(topology.atoms())
     for statement in statements:

@@ -14,7 +14,8 @@ from openmm import unit
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import read_known
-from openmm_cgan.plumed.actions.variables.shapes import weighing
+from openmm_cgan.plumed.actions.variables.centers import Centroid
+from openmm_cgan.plumed.actions.variables.shapes import Gyration
 from openmm_cgan.plumed.actions.variables.surroundings import NO_FORCE_OF_ENERGY
 from openmm_cgan.plumed.actions.variables.variable import Variable, describe
 from openmm_cgan.plumed.files.fields import read_fields
@@ -82,9 +83,10 @@ def require_masses(statements: Sequence[Statement], folder: Path, masses: np.nda
     if (masses > 0).all():
         return
     known, _ = read_known(list(statements), len(masses), folder)
-    for action in weighing(known):
-        action.set_masses(masses)
-        action.require_weights()
+    for action in known:
+        if isinstance(action, Centroid | Gyration):
+            action.set_masses(masses)
+            action.require_weights()
 
 
 def require_finite(positions: np.ndarray) -> None:

@@ -17,7 +17,8 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import Action, Print, Restraint
 from openmm_cgan.plumed.actions.committor import StopRunError
 from openmm_cgan.plumed.actions.dumps import DumpMassCharge
-from openmm_cgan.plumed.actions.variables.shapes import weighing
+from openmm_cgan.plumed.actions.variables.centers import Centroid
+from openmm_cgan.plumed.actions.variables.shapes import Gyration
 from openmm_cgan.plumed.actions.variables.variable import BoxKind
 from openmm_cgan.plumed.files.output_files import OutputFiles
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem
@@ -94,8 +95,9 @@ class NativeBackend:
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """The forces of all biases, not yet in the System."""
         self.set_masses(*masses_and_charges(system))
-        for action in weighing(self.actions):
-            action.require_weights()
+        for action in self.actions:
+            if isinstance(action, Centroid | Gyration):
+                action.require_weights()
         self._box = kind_of_box(system)
         compiler = Compiler(self._owner, system)
         self._forces = {bias.label: compiler.compile(bias) for bias in self._biases}
@@ -114,10 +116,11 @@ class NativeBackend:
 
     def set_masses(self, masses: np.ndarray, charges: np.ndarray) -> None:
         """Take masses [dalton] and charges [e] of all atoms of the system, shape (n_atoms,)."""
-        for action in weighing(self.actions):
-            action.set_masses(masses)
-        for dump in (a for a in self.actions if isinstance(a, DumpMassCharge)):
-            dump.set_masses(masses, charges)
+        for action in self.actions:
+            if isinstance(action, Centroid | Gyration):
+                action.set_masses(masses)
+            elif isinstance(action, DumpMassCharge):
+                action.set_masses(masses, charges)
 
     def upload(self, context: openmm.Context) -> None:
         """Give what has changed since the last call to a running Context."""

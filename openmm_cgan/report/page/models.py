@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.native.forces.system_box import KnownAtoms, masses_and_charges
 from openmm_cgan.proposals import Proposals, Screen, propose
 from openmm_cgan.report.axes import drawn
 from openmm_cgan.report.page.blocks import (
@@ -39,10 +38,10 @@ from openmm_cgan.report.page.figures import (
 )
 from openmm_cgan.report.page.found import Found, RunFound, number_in
 from openmm_cgan.reporters.attempts import ACCEPTED
-from openmm_cgan.run_folders import BONDS, INPUT, SYSTEM, TOPOLOGY
+from openmm_cgan.run_folders import BONDS, INPUT, TOPOLOGY
 from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.topologies import read_configuration
-from openmm_cgan.windows.run_files import read_system, read_topology
+from openmm_cgan.windows.run_files import read_topology
 
 if TYPE_CHECKING:
     from openmm_cgan.cgan import ConditionalGenerator
@@ -186,12 +185,10 @@ def try_beside(model: ConditionalGenerator, run: RunFound) -> Trial:
     names = [variable.name for variable in model.variables]
     columns = [[v.name for v in run.frames.variables].index(name) for name in names]
     temperature = run.frames.temperature
-    atoms: Any = topology
-    if (run.folder / SYSTEM).is_file():
-        atoms = KnownAtoms(*masses_and_charges(read_system(run.folder)))
     bias = PlumedBias(
-        run.folder / INPUT, atoms, temperature=temperature, directory=run.folder, cvs=tuple(names)
-    )
+        run.folder / INPUT, topology, temperature=temperature, directory=run.folder,
+        cvs=tuple(names),
+    )  # fmt: skip
     screen = Screen(topology, structure.getPositions(asNumpy=True)._value, bias)
     n = min(MOST_PROPOSALS, max(FEWEST, MOST_ATOMS_MADE // model.n_atoms), len(run.frames))
     rows = np.random.default_rng(SEED).choice(len(run.frames), n, replace=False)

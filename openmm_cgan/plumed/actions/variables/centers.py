@@ -213,12 +213,6 @@ class Centroid(VirtualAtom):
         own = [m.mass if isinstance(m, Centroid) else masses[m] for m in self.members]
         self.masses = np.array(own, dtype=float)
 
-    @property
-    def weighs_by_mass(self) -> bool:
-        """Whether it is a mean by mass; also where its members are that."""
-        inner = (m for m in self.members if isinstance(m, Centroid))
-        return self.weights is None or any(member.weighs_by_mass for member in inner)
-
     def require_weights(self) -> None:
         """Raise ValueError where atoms are weighed by mass and have none."""
         _ = self.normalized_weights

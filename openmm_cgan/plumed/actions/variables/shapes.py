@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from openmm_cgan.plumed.actions.action import Action, Given, Keyword
+from openmm_cgan.plumed.actions.action import Given, Keyword
 from openmm_cgan.plumed.actions.values import Value
-from openmm_cgan.plumed.actions.variables.centers import Centroid, mass_weights
+from openmm_cgan.plumed.actions.variables.centers import mass_weights
 from openmm_cgan.plumed.actions.variables.variable import (
     BoxKind,
     CalledBack,
@@ -91,7 +90,7 @@ class Gyration(GroupVariable):
         real = all(isinstance(atom, int) for atom in self.atoms)
         if not real or len(set(self.atoms)) != len(self.atoms) or len(self.atoms) < 2:
             raise self.not_native("ATOMS", "expected different real atoms, at least two")
-        self.weighs_by_mass: bool = given.options["MASS_WEIGHTED"] or given.options["MASS"]
+        self.mass_weighted: bool = given.options["MASS_WEIGHTED"] or given.options["MASS"]
         self.masses: np.ndarray | None = None
 
     def set_masses(self, masses: np.ndarray) -> None:
@@ -111,7 +110,7 @@ class Gyration(GroupVariable):
         ValueError
             If masses are needed and not known yet.
         """
-        if not self.weighs_by_mass:
+        if not self.mass_weighted:
             return np.full(len(self.atoms), 1 / len(self.atoms))
         return mass_weights(self, self.masses)
 
@@ -130,7 +129,7 @@ class Gyration(GroupVariable):
         return (Value(self.label, {"KAPPA2": "", "TRACE": f"{unit}^2"}.get(self.type, unit)),)
 
     def _total_weight(self) -> float:
-        if not self.weighs_by_mass:
+        if not self.mass_weighted:
             return float(len(self.atoms))
         shares = mass_weights(self, self.masses)  # raises where masses are not known
         assert self.masses is not None
@@ -325,8 +324,3 @@ def _without_repeats(action: GroupVariable, model: list[PdbAtom]) -> list[PdbAto
     if not all(any(getattr(atom, name) for atom in found) for name in ("occupancy", "beta")):
         raise action.not_native("REFERENCE", "an atom number stands twice, and weights are zero")
     return found
-
-
-def weighing(actions: Iterable[Action]) -> list[Centroid | Gyration]:
-    """What may weigh atoms by mass, and takes masses."""
-    return [action for action in actions if isinstance(action, Centroid | Gyration)]

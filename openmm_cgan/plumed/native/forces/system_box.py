@@ -53,13 +53,10 @@ class KnownAtoms(NamedTuple):
         [dalton]
     charges : ndarray, shape (n_atoms,)
         [e]; NaN where not known.
-    by_element : bool
-        Whether masses are those of the elements, which those of the System may not be.
     """
 
     masses: np.ndarray
     charges: np.ndarray
-    by_element: bool = False
 
 
 def known_atoms(topology: Any, given: Any) -> KnownAtoms:
@@ -75,7 +72,7 @@ def known_atoms(topology: Any, given: Any) -> KnownAtoms:
     if isinstance(system, openmm.System) and system.getNumParticles() == len(elements):
         return KnownAtoms(*masses_and_charges(system))
     masses = [0.0 if e is None else e.mass.value_in_unit(unit.dalton) for e in elements]
-    return KnownAtoms(np.array(masses), np.full(len(elements), np.nan), by_element=True)
+    return KnownAtoms(np.array(masses), np.full(len(elements), np.nan))
 
 
 def marker_force(name: str) -> openmm.CustomExternalForce:
