@@ -393,8 +393,8 @@ class PlumedBias:
         """
         self._engine.move(context, numbers_of(centres, "centres"))
 
-    def close(self) -> None:
-        """Close the files of the input."""
-        self._attachment.end()
+    def close(self, used: bool = True) -> None:
+        """Close the files of the input; not `used` where nothing was run under it, for an error."""
+        self._attachment.end(used)
         self._engine.close()
         self._claims.clear()
