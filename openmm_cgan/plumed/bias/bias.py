@@ -139,7 +139,7 @@ class PlumedBias:
 
     def _take_backend(self, names: tuple[str, ...], native: NativeBackend | None) -> None:
         self._engine: Backend = make_backend(
-            self.backend, self._input, native, self.temperature, self.restart, names
+            self.backend, self._input, native, self.temperature, self.restart, names, self._known
         )
         self.variables: tuple[CollectiveVariable, ...] = self._engine.describe(names)
 
