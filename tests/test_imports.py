@@ -287,6 +287,7 @@ ORDER = [
     "cgan.rows",
     "cgan.refinable",
     "cgan.effective_share",
+    "cgan.optimisers",
     "cgan.refining",
     "cgan",
     "proposals.samplers",
