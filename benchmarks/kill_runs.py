@@ -26,7 +26,7 @@ from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.checkpoints import Keeper
 from openmm_cgan.cli.commands import main as command_line
 from openmm_cgan.cli.demo import DemoSettings, run_demo
-from openmm_cgan.cli.simulations import is_begun
+from openmm_cgan.cli.run_records import is_begun
 from openmm_cgan.frames import read_frames
 from openmm_cgan.reporters import ProposalSettings
 from openmm_cgan.signals import end_with_parent

@@ -47,7 +47,8 @@ from solvent_errors import KINDS, Lengths, report, write_results
 from openmm_cgan import GAS_CONSTANT, ConditionalGAN, PlumedBias, ProposalReporter
 from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.cli.demo import choose_seeds
-from openmm_cgan.cli.simulations import RunSettings, is_begun, run_biased
+from openmm_cgan.cli.run_records import RunSettings, is_begun
+from openmm_cgan.cli.simulations import run_biased
 from openmm_cgan.cli.window_runs import Run, enough_windows, rough_free_energy, samples_of
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy.biased_runs import BiasedRun

@@ -106,20 +106,32 @@ def solute_atoms(topology: Any) -> NDArray[np.int64]:
     ndarray of int64, shape (n_solute,)
         Zero-based indices in increasing order; those of all atoms where no other are left.
     """
+    return _solute(topology)[0]
+
+
+def _solute(topology: Any, or_ions: bool = False) -> tuple[NDArray[np.int64], str]:
+    """The atoms of `solute_atoms`, or ions where there is nothing else; and in words which."""
     topology = openmm_topology(topology)
     atoms = list(topology.atoms())
     symbols = [_symbol(atom.element) for atom in atoms]
     has_elements = any(symbols)
     solute: list[int] = []
+    ions: list[int] = []
     for molecule in molecules_of(topology):
         real = [i for i in molecule if symbols[i] or not has_elements]
-        if real and not _is_solvent([symbols[i] for i in real]):
-            solute += real
-    return np.array(sorted(solute) or range(len(atoms)), dtype=np.int64)
+        if not real or _is_water([symbols[i] for i in real]):
+            continue
+        kind = ions if len(real) == 1 and _is_ion(symbols[real[0]]) else solute
+        kind += real
+    if solute:
+        return np.array(sorted(solute), dtype=np.int64), "all but water, ions and virtual sites"
+    if ions and or_ions:
+        return np.array(sorted(ions), dtype=np.int64), "the ions, for all else is water"
+    return np.arange(len(atoms), dtype=np.int64), "all, for there is no solute"
 
 
 def atoms_to_take(
-    topology: Any, atoms: Atoms | None, periodic: bool, purpose: str
+    topology: Any, atoms: Atoms | None, periodic: bool, purpose: str, or_ions: bool = False
 ) -> NDArray[np.int64]:
     """The atoms that are meant, by default the solute of a periodic system, and of another all.
 
@@ -133,6 +145,8 @@ def atoms_to_take(
         Whether the system is.
     purpose : str
         What they are taken for, for the log.
+    or_ions : bool
+        Whether ions alone are the solute of a system that has nothing else in its water.
 
     Returns
     -------
@@ -148,7 +162,7 @@ def atoms_to_take(
         chosen = selected_atoms(topology, atoms)
         what = repr(atoms) if isinstance(atoms, str) else "as listed"
     elif periodic:
-        chosen, what = solute_atoms(topology), "all but water, ions and virtual sites"
+        chosen, what = _solute(topology, or_ions)
     else:
         return np.arange(sum(1 for _ in topology.atoms()), dtype=np.int64)
     log.info("%s: %d atoms (%s)", purpose, len(chosen), what)
@@ -162,10 +176,13 @@ def _symbol(element: Any) -> str:
     return "H" if is_hydrogen(element) else str(element.symbol)
 
 
-def _is_solvent(symbols: list[str]) -> bool:
-    if len(symbols) > 1:
-        return sorted(symbols) == WATER
-    return symbols[0] != "" and symbols[0] not in NOBLE_GASES
+def _is_water(symbols: list[str]) -> bool:
+    """Whether these elements are those of a water; of the oxygen alone, of a crystal's, too."""
+    return sorted(symbols) == WATER or symbols == ["O"]
+
+
+def _is_ion(symbol: str) -> bool:
+    return symbol != "" and symbol not in NOBLE_GASES
 
 
 def molecules_of(topology: Any) -> list[list[int]]:

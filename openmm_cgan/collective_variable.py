@@ -69,6 +69,21 @@ class CollectiveVariable:
         lower, upper = self.domain
         return np.asarray(lower + np.mod(values - lower, upper - lower))
 
+    def why_another(self, other: CollectiveVariable) -> str:
+        """Why a CV of the same name is another one, of other atoms; empty if nothing tells.
+
+        Atoms are known of a TORSION, ANGLE or DISTANCE, and read from either end.
+        """
+        ours, theirs = self._definition(), other._definition()
+        if ours == theirs or not (self.atoms and other.atoms):
+            return ""
+        told = [f"{v.action or 'CV'} ATOMS={','.join(str(a + 1) for a in v.atoms)}"
+                for v in (self, other)]  # fmt: skip
+        return f"{self.name} is {told[0]} in one and {told[1]} in the other"
+
+    def _definition(self) -> tuple[str, tuple[int, ...]]:
+        return self.action, min(self.atoms, self.atoms[::-1])
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         return asdict(self)
@@ -84,6 +99,16 @@ class CollectiveVariable:
             action=str(record.get("action", "")),
             atoms=tuple(int(atom) for atom in record.get("atoms", ())),
         )
+
+
+def why_other_cvs(ours: Sequence[CollectiveVariable], theirs: Sequence[CollectiveVariable]) -> str:
+    """Why CVs are others than these, by name or by atoms, in words; empty if nothing tells."""
+    names, other_names = ([v.name for v in group] for group in (ours, theirs))
+    if names != other_names:
+        return (
+            f"{', '.join(names) or 'none'} in one, {', '.join(other_names) or 'none'} in the other"
+        )
+    return "; ".join(filter(None, map(CollectiveVariable.why_another, ours, theirs)))
 
 
 class NotOfTheCVsError(ValueError):

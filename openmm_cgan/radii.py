@@ -1,4 +1,4 @@
-"""Van der Waals radii: how near atoms come that no bonds hold together."""
+"""How near atoms come that no bonds hold together, and how far those that bonds hold."""
 
 from __future__ import annotations
 
@@ -15,8 +15,40 @@ VAN_DER_WAALS = {
     35: 0.183, 53: 0.198,
 }  # fmt: skip
 OTHER_RADIUS = 0.2
+STRETCHED = 3.0  # times the median bond of beads: a molecule cut by the box has one of its length
 
 
 def van_der_waals_radii(elements: Iterable[int]) -> NDArray[np.float64]:
     """Radii (n_atoms,) [nm] of atomic numbers."""
     return np.array([VAN_DER_WAALS.get(z, OTHER_RADIUS) for z in elements])
+
+
+def longest_bonds(
+    elements: NDArray[np.int64],
+    bonds: NDArray[np.int64],
+    lengths: NDArray[np.float64],
+    of_atoms: float,
+) -> NDArray[np.float64]:
+    """How long bonds may be in a molecule that is whole.
+
+    Parameters
+    ----------
+    elements : ndarray, shape (n_atoms,)
+        Atomic numbers; 0 for a site that is no atom.
+    bonds : ndarray of int, shape (n_bonds, 2)
+    lengths : ndarray, shape (n_bonds,) or (n, n_bonds)
+        [nm]; of beads, two sites that are no atoms, they tell the usual one, which is another in
+        each coarse model.
+    of_atoms : float
+        Longest bond of an atom [nm].
+
+    Returns
+    -------
+    ndarray, shape (n_bonds,)
+        [nm]
+    """
+    limits = np.full(len(bonds), of_atoms)
+    beads = (elements[bonds] == 0).all(axis=1)
+    if beads.any():
+        limits[beads] = STRETCHED * np.median(lengths[..., beads])
+    return limits

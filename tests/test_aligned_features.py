@@ -317,3 +317,13 @@ def test_ions_that_nothing_holds_together_are_placed_at_their_distance() -> None
     ions = Frames.of_arrays(x, np.linalg.norm(x[:, 0] - x[:, 1], axis=1), [variable])
     made = ConditionalGenerator.fit(ions, topology, FEW).sample([0.55], 10)
     assert np.linalg.norm(made[:, 0] - made[:, 1], axis=1) == pytest.approx(0.55, abs=0.003)
+
+
+def test_two_particles_that_no_bond_joins_have_nothing_to_learn() -> None:
+    topology = app.Topology()
+    for symbol in ("Na", "Cl"):
+        residue = topology.addResidue(symbol, topology.addChain())
+        topology.addAtom(symbol, app.Element.getBySymbol(symbol), residue)
+    x = np.random.default_rng(0).normal(size=(30, 2, 3))
+    with pytest.raises(ValueError, match="no shape but their distance"):
+        ConditionalGenerator.fit(Frames.of_arrays(x, x[:, 0, 0], ["x"]), topology, FEW)

@@ -150,9 +150,21 @@ def test_what_a_thing_is_counts_and_not_its_name():
     assert solute_atoms(topology).tolist() == [3, 4, 5, 6, 9, 10, 11, 12]
 
 
-def test_where_there_is_no_solute_all_atoms_are():
-    water = ("HOH", ["O", "H", "H"], [(0, 1), (0, 2)])
+def test_where_there_is_no_solute_all_atoms_are_and_ions_are_learned(caplog):
+    water, crystal_water = ("HOH", ["O", "H", "H"], [(0, 1), (0, 2)]), ("HOH", ["O"], [])
     assert solute_atoms(made(water, water)).tolist() == list(range(6))
+    salt = made(water, ("NA", ["Na"], []), crystal_water, ("CL", ["Cl"], []), water)
+    assert solute_atoms(salt).tolist() == list(range(9))  # windows start from frames of all
+    with caplog.at_level(logging.INFO, "openmm_cgan"):
+        atoms_to_take(salt, None, True, "frames")
+        found = atoms_to_take(salt, None, True, "training", or_ions=True)
+        atoms_to_take(made(water), None, True, "training", or_ions=True)
+    assert found.tolist() == [3, 5]
+    assert caplog.messages == [
+        "frames: 9 atoms (all, for there is no solute)",
+        "training: 2 atoms (the ions, for all else is water)",
+        "training: 3 atoms (all, for there is no solute)",
+    ]
     beads = ("BEA", [None, None], [(0, 1)])  # of a coarse-grained model
     assert solute_atoms(made(beads, beads)).tolist() == list(range(4))
 

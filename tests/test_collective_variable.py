@@ -1,11 +1,19 @@
 """Collective variables by name, and grids over them."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from openmm_cgan.collective_variable import CollectiveVariable, first_of_each_cell
+from openmm_cgan.collective_variable import (
+    CollectiveVariable,
+    first_of_each_cell,
+    why_other_cvs,
+)
+from openmm_cgan.frames.h5md import SegmentHeader
+from openmm_cgan.free_energy import BiasedFrames, reweight_windows
+from openmm_cgan.proposals import require_same_variables
 
 PHI = CollectiveVariable("phi", "rad", (-math.pi, math.pi))
 D = CollectiveVariable("d", "nm")
@@ -28,3 +36,27 @@ def test_the_first_of_each_cell_is_what_looking_at_one_after_another_finds(
         )
         seen.setdefault(cell, row)
     assert sorted(first_of_each_cell(cvs, variables, 12, 3)) == sorted(seen.values())
+
+
+def test_cvs_of_one_name_and_other_atoms_are_told_apart() -> None:
+    def of(action: str, *atoms: int) -> CollectiveVariable:
+        return CollectiveVariable("phi", "rad", None, action, atoms)
+
+    phi, backwards, next_one = (
+        of("TORSION", *atoms) for atoms in ((4, 6, 8, 14), (14, 8, 6, 4), (14, 16, 18, 24))
+    )
+    assert why_other_cvs([phi], [backwards]) == why_other_cvs([phi], [of("CUSTOM")]) == ""
+    told = "phi is TORSION ATOMS=5,7,9,15 in one and TORSION ATOMS=15,17,19,25 in the other"
+    assert why_other_cvs([phi], [next_one]) == told
+    assert "ANGLE ATOMS=5,7,9 in" in why_other_cvs([of("ANGLE", 4, 6, 8)], [phi])
+    assert why_other_cvs([phi], [D]) == "phi in one, d in the other"
+    x = np.zeros((3, 1))
+    windows = [BiasedFrames(x, lambda cvs: 0 * cvs[:, 0], 300, [v]) for v in (phi, next_one)]
+    first, second = (SegmentHeader((v,), (0,)) for v in (next_one, phi))
+    for refuses in (
+        lambda: require_same_variables([phi], [next_one]),
+        lambda: reweight_windows(windows),
+        lambda: first.require_same(second, Path("segment")),
+    ):
+        with pytest.raises(ValueError, match="TORSION ATOMS=15,17,19,25 in the other"):
+            refuses()

@@ -292,6 +292,7 @@ ORDER = [
     "proposals.samplers",
     "proposals.stereochemistry",
     "proposals.clashes",
+    "proposals.bond_lengths",
     "proposals.screening",
     "proposals.propose",
     "proposals.targets",
@@ -456,6 +457,7 @@ ORDER = [
     "cli.molecule_files",
     "cli.molecules",
     "cli.run_states",
+    "cli.run_records",
     "cli.simulations",
     "cli.importance",
     "cli.shipped",
@@ -566,6 +568,7 @@ ALLOWED = {
     "cli.molecule_files": {"numpy", "openmm"},
     "cli.molecules": {"numpy", "openmm"},
     "cli.run_states": {"openmm"},
+    "cli.run_records": {"openmm"},
     "cli.simulations": {"openmm", "tqdm"},
 }
 

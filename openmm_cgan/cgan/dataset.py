@@ -142,6 +142,11 @@ def default_featurize(frames: Frames, topology: Any, settings: TrainingSettings)
     frames : Frames
     topology : openmm.app.Topology or None
     settings : TrainingSettings
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to learn of two particles.
     """
     if topology is None:
         return PlainFeatures.fit
@@ -149,7 +154,13 @@ def default_featurize(frames: Frames, topology: Any, settings: TrainingSettings)
     _say_cut_bonds(topology, set(atoms))
     several = MoleculeGraph.from_topology(topology, atoms, None).components().max() > 0
     dense = KINDS[settings.generator].has_density
-    if dense or (len(atoms) <= LARGE and not several) or len(atoms) < 3:
+    if len(atoms) < 3 and several:
+        raise ValueError(
+            f"the atoms {atoms} to be learned are two particles that no bond joins: they have no "
+            "shape but their distance. Choose more with atoms= (--atoms), or sample it by windows "
+            "without a model; in a field their places are learned, featurize=PlainFeatures.fit"
+        )
+    if dense or (len(atoms) <= LARGE and not several):
         return ZMatrixFeatures.fit
     why = "several molecules" if several else f"more than {LARGE} atoms"
     logger.info("%s: aligned Cartesian coordinates are learned, AlignedFeatures", why)

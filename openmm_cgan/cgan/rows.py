@@ -12,6 +12,7 @@ from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.part_targets import Rests
 from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.collective_variable import why_other_cvs
 from openmm_cgan.devices import own_defaults
 from openmm_cgan.features.scaling import internals_of, require_whole
 from openmm_cgan.frames import (
@@ -51,6 +52,8 @@ def rows_for(gan: ConditionalGenerator, frames: Frames, topology: Any) -> Traini
             f"the frames hold {len(frames.atoms)} atoms and the CVs {', '.join(theirs) or 'none'};"
             f" the generator makes {gan.n_atoms} atoms given {', '.join(ours)}"
         )
+    if why := why_other_cvs(gan.variables, frames.variables):
+        raise ValueError(f"the frames hold another CV than the generator was trained on: {why}")
     gan = gan.to("cpu")  # where rows are kept, from which batches are taken
     if is_part:
         rows = _rows_of_part(gan, frames, topology)

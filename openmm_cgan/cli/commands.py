@@ -200,8 +200,9 @@ def run(
     if options["model"] is None and options["device"] != "cpu":
         raise click.UsageError("--device is that of --model; the run itself is on --platform")
     from openmm_cgan.cli.molecule_files import MoleculeFiles, add_barostat, molecule_of
+    from openmm_cgan.cli.run_records import RunSettings
     from openmm_cgan.cli.run_states import CHECKPOINT, STATE
-    from openmm_cgan.cli.simulations import RunSettings, run_biased
+    from openmm_cgan.cli.simulations import run_biased
 
     if (steps is None) != resume:
         raise click.UsageError("give --steps, or --resume for those that the run in --out has left")

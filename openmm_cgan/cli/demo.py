@@ -31,8 +31,9 @@ from openmm_cgan.cli.demo_analysis import (
     shifted_onto,
     versions,
 )
+from openmm_cgan.cli.run_records import RunSettings, is_begun
 from openmm_cgan.cli.shipped import plumed_input, read_reference
-from openmm_cgan.cli.simulations import RunSettings, is_begun, run_biased
+from openmm_cgan.cli.simulations import run_biased
 from openmm_cgan.frames import read_frames
 from openmm_cgan.molecules import Molecule
 from openmm_cgan.proposals import Proposals, Screen, propose

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openmm
 
-from openmm_cgan.cli.simulations import RunSettings, run_biased
+from openmm_cgan.cli.run_records import RunSettings
+from openmm_cgan.cli.simulations import run_biased
 from openmm_cgan.explore.added_bias import has_bias
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.explore.torsions import TurningTorsion, turning_torsions

@@ -11,7 +11,6 @@ import numpy as np
 from openmm_cgan.cli.exploration_folder import ExplorationFolder
 from openmm_cgan.cli.exports import profile_columns, write_table
 from openmm_cgan.cli.importance import weigher_of
-from openmm_cgan.cli.simulations import FRAMES, INPUT
 from openmm_cgan.explore.claims import claim_by_runs, claim_by_weights, claim_by_windows
 from openmm_cgan.explore.evidence import Claim
 from openmm_cgan.frames import read_frames
@@ -21,6 +20,7 @@ from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.rounds import generate_in_rounds
 from openmm_cgan.molecules import Molecule
 from openmm_cgan.proposals.targets import trained_range
+from openmm_cgan.run_folders import FRAMES, INPUT
 from openmm_cgan.windows import read_windows
 
 PROFILE = "profile.csv"

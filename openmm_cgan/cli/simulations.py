@@ -6,20 +6,27 @@ of the README).
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import openmm
-from openmm import app, unit
+from openmm import app
 from tqdm import tqdm
 
-from openmm_cgan.atom_selection import check_selection, selected_atoms
+from openmm_cgan.atom_selection import selected_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
+from openmm_cgan.cli.run_records import (
+    RunSettings,
+    end_of,
+    is_begun,
+    require_same_settings,
+    write_record,
+    write_start,
+)
 from openmm_cgan.cli.run_states import (
     CHECKPOINT,
     STATE,
@@ -28,77 +35,18 @@ from openmm_cgan.cli.run_states import (
     save_end,
     save_not_finite,
 )
-from openmm_cgan.json_files import read_json, write_json
+from openmm_cgan.json_files import read_json
 from openmm_cgan.molecules import Molecule
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
-from openmm_cgan.run_folders import BONDS, FRAMES, INPUT, PROPOSALS, RECORD, SYSTEM, TOPOLOGY
+from openmm_cgan.run_folders import FRAMES, PROPOSALS, RECORD, SYSTEM
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 from openmm_cgan.states import NotFiniteError, is_finite
 from openmm_cgan.stepping import step_and_look
-from openmm_cgan.topology_records import topology_record
 from openmm_cgan.windows.platforms import fastest_platform
 
 logger = logging.getLogger("openmm_cgan")
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """How a run is integrated and what is kept of it.
-
-    Attributes
-    ----------
-    temperature : float
-        [K]
-    friction : float
-        Of the Langevin thermostat [1/ps].
-    timestep : float
-        [ps]
-    platform : str or None
-        OpenMM's platform; None: the one that makes the most steps a second, by trying (small
-        molecules in vacuum run several times faster on Reference than on CPU). A run that goes on
-        stays on its own.
-    frames_every : int
-        Steps between two frames.
-    backend : str
-        Of the PlumedBias.
-    seed : int
-        Of the thermostat and of the first velocities.
-    checkpoint_every : int
-        Steps between two checkpoints.
-    atoms : str or None
-        Whose positions are kept: a selection of MDAnalysis, as FrameReporter takes it.
-    model : Path or None
-        A ConditionalGenerator's file: what it makes is proposed to the run.
-    proposals_every : int
-        Steps between two proposals.
-    mode : str
-        Of the ProposalReporter.
-    device : str
-        Of torch, that the model makes them on.
-    retries : int
-        How often the run goes back to its last good checkpoint, with new velocities, where a
-        position becomes infinite or NaN; then it stops.
-    """
-
-    temperature: float = 300.0
-    friction: float = 1.0
-    timestep: float = 0.002
-    platform: str | None = None
-    frames_every: int = 100
-    backend: str = "auto"
-    seed: int = 1
-    checkpoint_every: int = 10_000
-    retries: int = 0
-    atoms: str | None = None
-    model: Path | None = None
-    proposals_every: int = 500
-    mode: str = "auto"
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        check_selection(self.atoms)
 
 
 @dataclass(frozen=True)
@@ -122,9 +70,9 @@ def run_biased(
     """Run a molecule under a PLUMED input and keep its frames.
 
     The folder gets ``frames/``, what the input writes (COLVAR, HILLS ...), ``topology.pdb`` (the
-    start), ``system.xml`` (without the bias), ``plumed.dat``, ``run.json`` (settings), from time to
-    time ``run.chk``, and, when it ends or is interrupted, ``state.xml``; ``not_finite.xml`` where
-    it came to what is not finite.
+    start, minimised: screens take its bonds), ``system.xml`` (without the bias), ``plumed.dat``,
+    ``run.json`` (settings), from time to time ``run.chk``, and, when it ends or is interrupted,
+    ``state.xml``; ``not_finite.xml`` where it came to what is not finite.
 
     Parameters
     ----------
@@ -163,7 +111,8 @@ def run_biased(
     if settings.atoms is not None:
         selected_atoms(molecule.topology, settings.atoms)  # before anything is written
     job = _Job(molecule, plumed_input, Path(folder), settings)
-    restart = _goes_on(job.folder, restart, steps)
+    if restart := _goes_on(job.folder, restart, steps):
+        require_same_settings(job.folder, settings)
     job = replace(job, settings=replace(settings, platform=_platform_of(job)))
     clean = openmm.XmlSerializer.clone(molecule.system) if settings.retries else molecule.system
     for retry in range(settings.retries):
@@ -190,37 +139,54 @@ def _platform_of(job: _Job) -> str | None:
 
 def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedBias:
     """Run to the end, a signal or what is not finite; `retry` counts how often it was that."""
-    molecule, folder, settings = job.molecule, job.folder, job.settings
-    goes_on = restart and (folder / CHECKPOINT).exists()
-    bias = PlumedBias(
+    folder, settings = job.folder, job.settings
+    bias, unbiased = _bias_of(job, restart), openmm.XmlSerializer.serialize(job.molecule.system)
+    bias.add_to(job.molecule.system)
+    try:
+        simulation, keepers = _set_up(job, bias, restart, retry)
+    except BaseException:
+        bias.close(used=False)
+        raise
+    end = end_of(folder) if steps is None else simulation.currentStep + steps
+    # not before: another molecule is refused by what there is, and changes nothing of it
+    write_atomically(folder / SYSTEM, unbiased)
+    write_record(folder, bias, settings, end)  # who goes on after a kill must know the end
+    _keep_checkpoints(simulation, keepers, folder, settings)
+    _to_the_end(simulation, keepers, end, folder)
+    return bias
+
+
+def _bias_of(job: _Job, restart: bool) -> PlumedBias:
+    goes_on = restart and (job.folder / CHECKPOINT).exists()
+    return PlumedBias(
         job.plumed_input,
-        molecule.topology,
-        temperature=settings.temperature,
-        backend=settings.backend,
-        directory=folder,
+        job.molecule.topology,
+        temperature=job.settings.temperature,
+        backend=job.settings.backend,
+        directory=job.folder,
         restart=restart and not goes_on,
     )
-    unbiased = openmm.XmlSerializer.serialize(molecule.system)
-    bias.add_to(molecule.system)
-    simulation = _simulation(molecule, settings)
+
+
+def _set_up(
+    job: _Job, bias: PlumedBias, restart: bool, retry: int
+) -> tuple[app.Simulation, dict[str, Keeper]]:
+    """The Simulation where it begins or goes on, and what is saved with it."""
+    folder, settings = job.folder, job.settings
+    simulation = _simulation(job.molecule, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / SYSTEM, unbiased)
     every = settings.frames_every
     frames = FrameReporter(folder / FRAMES, every, bias, append=restart, atoms=settings.atoms)
     keepers: dict[str, Keeper] = {"bias": bias, "frames": frames}
     if settings.model is not None:
         keepers["proposals"] = _proposals(job, bias, restart)
-    if goes_on:
+    if restart and (folder / CHECKPOINT).exists():
         seed = settings.seed + retry if retry else None
         checkpoint = to_go_back_to(folder / CHECKPOINT, retry)
         restore_run(checkpoint, simulation, keepers, new_velocities=seed)
     else:
         _begin(simulation, job, keepers, restart)
-    end = _end_of(folder) if steps is None else simulation.currentStep + steps
-    _write_record(folder, bias, settings, end)  # who goes on after a kill must know the end
-    _keep_checkpoints(simulation, keepers, folder, settings)
-    _to_the_end(simulation, keepers, end, folder)
-    return bias
+    return simulation, keepers
 
 
 def _to_the_end(
@@ -282,9 +248,10 @@ def _begin(
     if restart:
         load_state(simulation, job.folder / STATE)
     else:
-        _write_start(job.folder, job.molecule, bias)
         simulation.context.setPositions(job.molecule.positions)
         simulation.minimizeEnergy()
+        start = simulation.context.getState(positions=True).getPositions(asNumpy=True)
+        write_start(job.folder, job.molecule.topology, start, bias)
         simulation.context.setVelocitiesToTemperature(settings.temperature, settings.seed)
     bias.attach(simulation)
     # proposals come last: what comes after them would see positions that are gone
@@ -314,11 +281,6 @@ def run_steps(simulation: app.Simulation, steps: int, name: str, look: Callable[
             look()
 
         step_and_look(simulation, steps, made)
-
-
-def is_begun(folder: Path) -> bool:
-    """Whether a folder holds a run that can go on, if only from its beginning."""
-    return (folder / RECORD).exists()
 
 
 def _goes_on(folder: Path, restart: bool, steps: int | None) -> bool:
@@ -356,30 +318,3 @@ def _simulation(molecule: Molecule, settings: RunSettings) -> app.Simulation:
     integrator.setRandomNumberSeed(settings.seed)
     platform = settings.platform and platform_named(settings.platform)
     return app.Simulation(molecule.topology, molecule.system, integrator, platform or None)
-
-
-def _write_start(folder: Path, molecule: Molecule, bias: PlumedBias) -> None:
-    write_json(folder / BONDS, topology_record(molecule.topology))
-    with (folder / TOPOLOGY).open("w") as file:
-        positions = molecule.positions * unit.nanometer
-        app.PDBFile.writeFile(molecule.topology, positions, file, keepIds=True)
-    (folder / INPUT).write_text(bias.text)
-
-
-def _write_record(folder: Path, bias: PlumedBias, settings: RunSettings, end: int) -> None:
-    record = {
-        **asdict(settings),
-        "model": settings.model and str(settings.model),
-        "backend": bias.backend,
-        "openmm": openmm.__version__,
-    }
-    write_atomically(folder / RECORD, json.dumps({**record, "end_step": end}, indent=1) + "\n")
-
-
-def _end_of(folder: Path) -> int:
-    try:
-        return int(json.loads((folder / RECORD).read_text())["end_step"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise ValueError(
-            f"{folder / RECORD} does not say where the run was to end: give the number of steps"
-        ) from None

@@ -14,6 +14,7 @@ from openmm_cgan.internal_coordinates.molecule import MoleculeGraph
 from openmm_cgan.internal_coordinates.neighbours import near_pairs
 from openmm_cgan.internal_coordinates.part_rows import SOLVENT
 from openmm_cgan.internal_coordinates.superposition import superposed
+from openmm_cgan.radii import longest_bonds
 from openmm_cgan.topologies import openmm_topology
 
 if TYPE_CHECKING:
@@ -108,10 +109,12 @@ def _held(
 
 
 def require_whole(molecule: MoleculeGraph, x: NDArray[np.float64]) -> None:
-    bonds = [(a, b) for a, near in enumerate(molecule.neighbours) for b in near if a < b]
-    longest = max((np.linalg.norm(x[:, a] - x[:, b], axis=1).max() for a, b in bonds), default=0.0)
-    if longest > BROKEN:
+    pairs = [(a, b) for a, near in enumerate(molecule.neighbours) for b in near if a < b]
+    bonds = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    lengths = np.linalg.norm(x[:, bonds[:, 0]] - x[:, bonds[:, 1]], axis=-1)
+    broken = lengths > longest_bonds(np.array(molecule.elements), bonds, lengths, BROKEN)
+    if broken.any():
         raise ValueError(
-            f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary."
-            " Write frames with whole molecules"
+            f"a bond is {lengths[broken].max():.3g} nm long: the molecule is cut by the periodic "
+            "boundary. Write frames with whole molecules"
         )

@@ -28,7 +28,7 @@ import numpy as np
 
 from openmm_cgan import __version__
 from openmm_cgan.atomic_files import replacing, require_readable
-from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable, why_other_cvs
 from openmm_cgan.frames.journal import open_snapshot
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ class SegmentHeader:
     def require_same(self, other: SegmentHeader, where: Path) -> None:
         """Raise ValueError where frames of ``other`` cannot follow those of this header."""
         pairs = {
-            "variables": ([v.name for v in self.variables], [v.name for v in other.variables]),
             "topology_hash": (self.topology_hash, other.topology_hash),
             "periodic": (self.periodic, other.periodic),
         }
@@ -99,6 +98,11 @@ class SegmentHeader:
                 f"{max(other.atoms)}, but this run writes {len(self.atoms)} others, up to number "
                 f"{max(self.atoms)}: give the FrameReporter the same atoms ('all' is one choice), "
                 "or write to a new folder"
+            )
+        if why := why_other_cvs(other.variables, self.variables):
+            raise ValueError(
+                f"{where} was written with other CVs than this run has: {why}. Append to the "
+                "folder of the same run, or write to a new folder"
             )
         for name, (ours, theirs) in pairs.items():
             if ours != theirs:

@@ -34,8 +34,8 @@ def frames_to_learn(
     topology : openmm.app.Topology, or what `openmm_topology` finds one in, or None
         Of the whole system.
     atoms : str or sequence of int, or None
-        As for `selected_atoms`; by default what the frames hold of the solute, where they have a
-        box and there is a topology, and else all that they hold.
+        As for `selected_atoms`; by default what the frames hold of the solute (of ions where all
+        else is water), where they have a box and there is a topology, and else all that they hold.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def frames_to_learn(
     periodic = frames.box is not None
     if atoms is None and not periodic:
         return frames
-    chosen = atoms_to_take(topology, atoms, periodic, "training on the frames")
+    chosen = atoms_to_take(topology, atoms, periodic, "training on the frames", or_ions=True)
     if atoms is None:
         chosen = np.intersect1d(chosen, frames.atoms)
         if not len(chosen):  # frames of ions, or of water, as they were asked for

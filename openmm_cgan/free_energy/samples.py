@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable, why_other_cvs
 from openmm_cgan.free_energy.mbar import pymbar_quietly
 from openmm_cgan.quantities import numbers_of, positive
 from openmm_cgan.short_reprs import cv_ranges
@@ -348,6 +348,8 @@ def check_windows(windows: Sequence[BiasedFrames]) -> None:
                 f"window {title!r} has the CVs {names} in {window.cvs.shape[1]} columns, "
                 f"the first one {[v.name for v in first.variables]}"
             )
+        if why := why_other_cvs(first.variables, window.variables):
+            raise ValueError(f"window {title!r} has another CV than the first one: {why}")
         _require_same_cvs(first, window, title)
         if abs(window.temperature - first.temperature) > 1e-6:
             raise ValueError(

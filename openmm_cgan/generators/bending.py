@@ -89,18 +89,19 @@ def bent(
         Log density of each given those before it [1/rad]; of no meaning where it was kept.
     """
     torsions_BP = log_prob = condition.new_zeros(len(condition), 0)
+    meets = contacts is not None and contacts.meets
+    positions = contacts.posed(torsions_BP, condition) if contacts is not None and meets else None
     for k, network in enumerate(splines):
         told = given(torsions_BP, condition)
-        if contacts is not None and contacts.met[k].n_seen:
-            positions = contacts.posed(torsions_BP, condition)
-            told = torch.cat(
-                [told, contacts.met[k](positions, torch.zeros_like(told[:, 0]))], dim=1
-            )
-        parameters = network(told)
-        folded, log_slope = circular_spline(angles[:, k], parameters, inverse=True)
+        if contacts is not None and positions is not None:
+            seen = contacts.met[k](positions, torch.zeros_like(angles[:, k]))
+            told = torch.cat([told, seen], dim=1)
+        folded, log_slope = circular_spline(angles[:, k], network(told), inverse=True)
         torsion = wrapped((folded + 2 * math.pi * wells[:, k]) / folds[k])
         if kept is not None:
             torsion = torch.where(kept[:, k].isnan(), torsion, kept[:, k])
+        if contacts is not None and positions is not None:
+            positions = contacts.met[k].turned(positions, torsion)
         torsions_BP = torch.cat([torsions_BP, torsion[:, None]], dim=1)
         log_prob = torch.cat([log_prob, (-LOG_2PI - log_slope)[:, None]], dim=1)
     return torsions_BP, log_prob
@@ -118,12 +119,13 @@ def unbent(
     All of shape (n, n_torsions); parameters as for `bent`.
     """
     angles, wells, log_prob = [torsions[:, :0]], [torsions[:, :0]], [torsions[:, :0]]
-    positions = None if contacts is None else contacts.posed(torsions, condition)
+    meets = contacts is not None and contacts.meets
+    positions = contacts.posed(torsions, condition) if contacts is not None and meets else None
     for k, network in enumerate(splines):
         turned = folds[k] * torsions[:, k]
         folded = wrapped(turned)
         told = given(torsions[:, :k], condition)
-        if contacts is not None:  # the same as before this and later torsions were known
+        if contacts is not None and positions is not None:  # as before this and later were known
             told = torch.cat([told, contacts.met[k](positions, torsions[:, k])], dim=1)
         angle, log_slope = circular_spline(folded, network(told))
         angles.append(angle[:, None])

@@ -11,24 +11,33 @@ Shape suffixes: B batch, K pairs of atoms.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from openmm_cgan.features.skeleton import Skeleton
-from openmm_cgan.generators.posed_skeleton import PosedSkeleton, distances, distances_turned
+from openmm_cgan.generators.posed_skeleton import (
+    PosedSkeleton,
+    distances,
+    distances_turned,
+    turned,
+)
 
 NEAR = 0.6  # nm: pairs that never come that near are not looked at
 CHANGE = 0.02  # nm: nor are those whose distance hardly changes
 SAME = 1e-6  # nm: distances that differ by less are the same
-MOST, MOST_MET = 1000, 200  # pairs in all and of a torsion: the nearest, where there are more
+MOST = 1000  # pairs: the nearest, where there are more
+MOST_MET, MOST_MEETINGS = 200, 3000  # of one torsion, and of all
+PIECE = 20_000  # pairs that are tried at a time
 ROWS = 500  # by which pairs are chosen and scaled
 TRIED = 8  # of them: by which is found what turns with what
 CLOSE = 0.03  # nm over which a repulsion falls by a factor of e
 WIDTH = 64  # of what the stiff part sees
 ANGLES = 8  # to which a torsion is turned to see what it meets
 CHANNELS = 4  # of what is seen at each of them
+FARTHEST = 8.0  # deviations from the mean
 TINY = 1e-12  # of what never changes
 
 Pairs = Sequence[Sequence[int]]
@@ -43,9 +52,11 @@ class Contacts(nn.Module):
         As a Skeleton has them.
     near : sequence of [int, int]
         Pairs of atoms that are looked at once all torsions are known.
+    turns : sequence of sequences of int
+        Of each torsion, the atoms that turn about its axis; none where it is not known.
     met : sequence of sequences of [int, int]
-        Of each torsion that turns, pairs of an atom that stays and one that turns with it: their
-        distance hangs on this torsion and on those before it, on none that comes later.
+        Of each torsion, pairs of an atom that stays and one that turns: their distance hangs on
+        this torsion and on those before it, on none that comes later.
 
     Raises
     ------
@@ -63,26 +74,29 @@ class Contacts(nn.Module):
         turning: Sequence[int],
         placed: Pairs,
         near: Pairs,
+        turns: Pairs,
         met: Sequence[Pairs],
     ) -> None:
         super().__init__()
         self.posed = PosedSkeleton(rows, turning, placed)
-        self.settings: dict[str, Any] = {**self.posed.settings, "near": near, "met": met}
-        if not all(
-            0 <= atom < len(rows) for some in (near, *met) for pair in some for atom in pair
-        ):
+        self.settings: dict[str, Any] = {
+            **self.posed.settings,
+            **{"near": near, "turns": turns, "met": met},
+        }
+        named = [*turns, *(pair for some in (near, *met) for pair in some)]
+        if not all(0 <= atom < len(rows) for atoms in named for atom in atoms):
             raise ValueError(f"contacts of atoms beyond the {len(rows)} that there are")
         self.register_buffer("pairs", _indices(near), persistent=False)  # they are in the settings
         self.register_buffer("centre", torch.zeros(2 * len(near)))
         self.register_buffer("scale", torch.ones(2 * len(near)))
         self.seen = nn.Sequential(nn.Linear(2 * len(near), WIDTH), nn.SiLU())
-        self.met: Any = nn.ModuleList(_Met(some, self.posed.axes[k]) for k, some in enumerate(met))
+        self.met: Any = nn.ModuleList(map(_Met, met, turns, self.posed.axes))
+        self.meets = any(one.n_seen for one in self.met)
 
     def forward(self, torsions: Tensor, condition: Tensor) -> Tensor:
         """What is seen (n, WIDTH) once torsions (n, P) [rad] are known, and conditions (n, C)."""
         felt_BK = felt(distances(self.posed(torsions, condition), self.pairs)).T
-        # as a number while it is usual, as a logarithm where atoms are nearer than they ever were
-        seen: Tensor = self.seen(torch.asinh((felt_BK - self.centre) / self.scale))
+        seen: Tensor = self.seen(_bounded((felt_BK - self.centre) / self.scale))
         return seen
 
 
@@ -92,23 +106,31 @@ class _Met(nn.Module):
     Parameters
     ----------
     pairs : sequence of [int, int]
+    turns : sequence of int
+        Atoms.
     axis : (int, int)
-        As `distances_turned` takes it.
+        As `turned` takes it.
     """
 
     pairs: Tensor  # (2, K)
+    turns: Tensor
     centre: Tensor  # (2 K,)
     scale: Tensor  # (2 K,)
     angles: Tensor  # (ANGLES, 1)
 
-    def __init__(self, pairs: Pairs, axis: Sequence[int]) -> None:
+    def __init__(self, pairs: Pairs, turns: Sequence[int], axis: Sequence[int]) -> None:
         super().__init__()
         self.axis, self.n_seen = axis, ANGLES * CHANNELS if len(pairs) else 0
         self.register_buffer("pairs", _indices(pairs), persistent=False)
+        self.register_buffer("turns", torch.tensor(turns, dtype=torch.int64), persistent=False)
         self.register_buffer("angles", _angles(), persistent=False)
         self.register_buffer("centre", torch.zeros(2 * len(pairs)))
         self.register_buffer("scale", torch.ones(2 * len(pairs)))
         self.channels = nn.Parameter(torch.randn(CHANNELS, 2 * len(pairs)))
+
+    def turned(self, positions: Tensor, torsion: Tensor) -> Tensor:
+        """Positions (3, n_atoms, n) once the torsion is turned further by these (n,) [rad]."""
+        return turned(positions, self.turns, self.axis, torsion)
 
     def felt(self, positions: Tensor, torsion: Tensor) -> Tensor:
         """At each angle (ANGLES, 2 K, n), from positions (3, n_atoms, n) at this torsion (n,)."""
@@ -121,7 +143,7 @@ class _Met(nn.Module):
             return torsion.new_zeros(len(torsion), 0)
         weights = self.channels / self.scale / math.sqrt(self.channels.shape[1])
         seen = weights @ self.felt(positions, torsion) - (weights @ self.centre)[:, None]
-        return torch.asinh(seen).flatten(0, 1).T
+        return _bounded(seen).flatten(0, 1).T
 
 
 def felt(apart: Tensor) -> Tensor:
@@ -144,13 +166,15 @@ def fitted_contacts(skeleton: Skeleton, features: Tensor, condition: Tensor) -> 
     cosine, sine = features[rows].double().tensor_split([-posed.n_turning], dim=1)
     torsions = torch.atan2(sine, cosine[:, cosine.shape[1] - posed.n_turning :])
     given = torsions, condition[rows].double()
-    near = _near(posed, *given)
+    positions = posed(*given)
+    near = _nearest(_all_pairs(positions), lambda some: distances(positions, some)[None], MOST)
     if not near.shape[1]:
         return None
-    met = [_met(posed, k, *given).T.tolist() for k in range(posed.n_turning)]
-    contacts = Contacts(**posed.settings, near=near.T.tolist(), met=met)
+    turns = _turns(posed, given[1][:TRIED])
+    met = [_met(posed, k, turns[k], positions, *given).T.tolist() for k in range(posed.n_turning)]
+    atoms = [some.tolist() for some in turns]
+    contacts = Contacts(**posed.settings, near=near.T.tolist(), turns=atoms, met=met)
     contacts.posed.load_state_dict(posed.state_dict())
-    positions = posed(*given)
     _scale_by(contacts, felt(distances(positions, near)))
     for k, met_k in enumerate(contacts.met):
         if met_k.n_seen:
@@ -158,38 +182,58 @@ def fitted_contacts(skeleton: Skeleton, features: Tensor, condition: Tensor) -> 
     return contacts
 
 
-def _near(posed: PosedSkeleton, torsions: Tensor, condition: Tensor) -> Tensor:
-    """Pairs (2, K) that come near and part."""
-    positions = posed(torsions, condition)
-    return _nearest(_all_pairs(positions), lambda some: distances(positions, some)[None], MOST)
+def _turns(posed: PosedSkeleton, condition: Tensor) -> list[Tensor]:
+    """The atoms that turn with each torsion; none at all where one does more than turn some.
 
-
-def _met(posed: PosedSkeleton, k: int, torsions: Tensor, condition: Tensor) -> Tensor:
-    """Pairs (2, K) of which the second turns with torsion k, and none with a later one.
-
-    That is tried, at random torsions: what is found wrong here would make densities wrong.
+    That is tried, at random torsions and a few conditions.
     """
-    rng = torch.Generator().manual_seed(k)
-    some = condition[:TRIED]
-    shape = 3, len(some), posed.n_turning
-    one, other, further = 2 * math.pi * torch.rand(shape, generator=rng, dtype=torsions.dtype)
+    one, further = _random_torsions(posed, condition, 2)
+    before, found = posed(one, condition), []
+    for k in range(posed.n_turning):
+        other = one.clone()
+        other[:, k] += further[:, k]
+        after = posed(other, condition)
+        (atoms,) = torch.where((after - before).abs().amax((0, 2)) > SAME)
+        if (turned(before, atoms, posed.axes[k], further[:, k]) - after).abs().max() > SAME:
+            return [atoms[:0]] * posed.n_turning
+        found.append(atoms)
+    return found
+
+
+def _met(
+    posed: PosedSkeleton,
+    k: int,
+    turns: Tensor,
+    positions: Tensor,
+    torsions: Tensor,
+    condition: Tensor,
+) -> Tensor:
+    """Pairs (2, K) of an atom that stays and one that turns with torsion k, and with none later."""
+    stays = torch.ones(positions.shape[1], dtype=torch.bool)
+    stays[turns] = False
+    (staying,) = torch.where(stays)
+    pairs = torch.cartesian_prod(staying, turns).T
+    one, other = _random_torsions(posed, condition[:TRIED], 2)
     later = torch.arange(posed.n_turning) > k
-    before, after = posed(one, some), posed(torch.where(later, other, one), some)
-    turned = one.clone()
-    turned[:, k] += further[:, k]
-    moved, axis, found = posed(turned, some), posed.axes[k], []
-    for pairs in _all_pairs(before).split(MOST, dim=1):
-        apart = distances(before, pairs)
-        free = (distances(after, pairs) - apart).abs().amax(1) < SAME
-        turns = (distances(moved, pairs) - apart).abs().amax(1) > SAME
-        for ordered in (pairs, pairs.flip(0)):
-            predicted = distances_turned(before, ordered, axis, further[None, :, k])[0]
-            right = (predicted - distances(moved, ordered)).abs().amax(1) < SAME
-            found.append(ordered[:, free & turns & right])
-    positions, angles = posed(torsions, condition), _angles() - torsions[:, k]
-    return _nearest(
-        torch.cat(found, dim=1), lambda s: distances_turned(positions, s, axis, angles), MOST_MET
-    )
+    tried = [posed(angles, condition[:TRIED]) for angles in (one, torch.where(later, other, one))]
+    pairs = torch.cat([
+        some[:, (distances(tried[1], some) - distances(tried[0], some)).abs().amax(1) < SAME]
+        for some in pairs.split(PIECE, dim=1)
+    ], dim=1)  # fmt: skip
+    most = min(MOST_MET, MOST_MEETINGS // posed.n_turning)
+    for rows, kept in ((slice(TRIED), 4 * most), (slice(None), most)):
+        if pairs.shape[1] > kept or rows == slice(None):
+            there, further = positions[..., rows], _angles() - torsions[rows, k]
+            apart_of = partial(distances_turned, there, axis=posed.axes[k], angles=further)
+            pairs = _nearest(pairs, apart_of, kept)
+    return pairs
+
+
+def _random_torsions(posed: PosedSkeleton, condition: Tensor, n: int) -> Tensor:
+    """Torsions (n, m, P) [rad] for m conditions, always the same."""
+    rng = torch.Generator().manual_seed(0)
+    shape = n, len(condition), posed.n_turning
+    return 2 * math.pi * torch.rand(shape, generator=rng, dtype=condition.dtype)
 
 
 def _nearest(pairs: Tensor, apart_of: Callable[[Tensor], Tensor], most: int) -> Tensor:
@@ -218,6 +262,11 @@ def _all_pairs(positions: Tensor) -> Tensor:
 def _angles() -> Tensor:
     """Angles (ANGLES, 1) [rad] to which a torsion is turned."""
     return (torch.arange(ANGLES) * (2 * math.pi / ANGLES) - math.pi)[:, None]
+
+
+def _bounded(deviation: Tensor) -> Tensor:
+    """Itself while it is usual, at most FARTHEST where atoms are nearer than they ever were."""
+    return deviation * (1 + (deviation / FARTHEST).square()).rsqrt()
 
 
 def _scale_by(layer: Any, values: Tensor) -> None:

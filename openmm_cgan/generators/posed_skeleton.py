@@ -92,10 +92,34 @@ def distances(positions: Tensor, pairs: Tensor) -> Tensor:
     return _norm(apart)
 
 
+def turned(positions: Tensor, atoms: Tensor, axis: Sequence[int], angles: Tensor) -> Tensor:
+    """Positions once some atoms are turned about an axis.
+
+    Parameters
+    ----------
+    positions : Tensor, shape (3, n_atoms, n)
+        [nm]
+    atoms : Tensor of int, shape (m,)
+        That turn.
+    axis : (int, int)
+        Atoms p and g of a torsion's row: it turns about p - g, through p.
+    angles : Tensor, shape (n,)
+        [rad]
+
+    Returns
+    -------
+    Tensor, shape (3, n_atoms, n)
+    """
+    origin, along = _axis(positions, axis)
+    height, across, quarter = _about(along, positions.index_select(1, atoms) - origin)
+    there = origin + height * along + angles.cos() * across + angles.sin() * quarter
+    return positions.index_copy(1, atoms, there)
+
+
 def distances_turned(
     positions: Tensor, pairs: Tensor, axis: Sequence[int], angles: Tensor
 ) -> Tensor:
-    """Distances once a torsion is turned further.
+    """Distances of pairs at several turns of the second atoms about an axis.
 
     Parameters
     ----------
@@ -104,7 +128,7 @@ def distances_turned(
     pairs : Tensor, shape (2, K)
         Atoms that stay, and atoms that turn.
     axis : (int, int)
-        Atoms p and g of the torsion's row: it turns about p - g, through p.
+        As for `turned`.
     angles : Tensor, shape (A, n)
         [rad]
 
@@ -112,19 +136,28 @@ def distances_turned(
     -------
     Tensor, shape (A, K, n)
     """
+    origin, along = _axis(positions, axis)
+    stays, turns = (positions.index_select(1, atoms) - origin for atoms in pairs)
+    height, across, quarter = _about(along, turns)
+    own_height, own, _ = _about(along, stays)
+    squares = (own_height - height) ** 2 + own.square().sum(0) + across.square().sum(0)
+    cosine, sine = (own * across).sum(0), (own * quarter).sum(0)
+    met = angles.cos()[:, None] * cosine + angles.sin()[:, None] * sine
+    return (squares - 2 * met).clamp(min=LEAST**2).sqrt()
+
+
+def _axis(positions: Tensor, axis: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Origin and direction (3, 1, n) of an axis."""
     p, g = (positions[:, k : k + 1] for k in axis)
-    along = (p - g) / _norm(p - g)
-    stays, turns = (positions.index_select(1, atoms) - p for atoms in pairs)
-    height_stays, height_turns = ((x * along).sum(0) for x in (stays, turns))
-    across_stays, across_turns = stays - height_stays * along, turns - height_turns * along
-    squares = (height_stays - height_turns) ** 2
-    squares = squares + across_stays.square().sum(0) + across_turns.square().sum(0)
-    cosine = (across_stays * across_turns).sum(0)
-    (a, b, c), (x, y, z) = along, across_turns
-    quarter = torch.stack([b * z - c * y, c * x - a * z, a * y - b * x])  # a quarter turn further
-    sine = (across_stays * quarter).sum(0)
-    turned = angles.cos()[:, None] * cosine + angles.sin()[:, None] * sine
-    return (squares - 2 * turned).clamp(min=LEAST**2).sqrt()
+    return p, (p - g) / _norm(p - g)
+
+
+def _about(along: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Heights (m, n) of x (3, m, n) along an axis, what is across, and that a quarter further."""
+    height = (x * along).sum(0)
+    across = x - height * along
+    (a, b, c), (d, e, f) = along, across
+    return height, across, torch.stack([b * f - c * e, c * d - a * f, a * e - b * d])
 
 
 def _norm(v: Tensor) -> Tensor:

@@ -357,6 +357,7 @@ def make_backend(
     temperature: float | None,
     restart: bool,
     read: tuple[str, ...],
+    known: KnownAtoms | None,
 ) -> Backend:
     """What runs an input.
 
@@ -372,15 +373,21 @@ def make_backend(
         Append to the files and read the hills.
     read : tuple of str
         Names of the values to be read.
+    known : KnownAtoms, optional
+        Masses of a System count until the bias is in one.
     """
     if backend == "native":
         assert native is not None
         native.read = read
         return native
     if backend == "kernel":
-        return kernel.KernelBackend(
+        made: kernel.KernelBackend | plugin.PluginBackend = kernel.KernelBackend(
             plumed_input, temperature=temperature, restart=restart, read=read
         )
-    return plugin.PluginBackend(
-        plumed_input, temperature=temperature, restart=restart, read=read, observer=native
-    )
+    else:
+        made = plugin.PluginBackend(
+            plumed_input, temperature=temperature, restart=restart, read=read, observer=native
+        )
+    if known is not None and not known.guessed:
+        made.set_masses(known.masses, np.nan_to_num(known.charges))
+    return made

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from openmm_cgan.proposals.samplers import Sampler, hangs_on_rest
+from openmm_cgan.proposals.samplers import Sampler, hangs_on_rest, require_same_variables
 from openmm_cgan.proposals.screening import PASSED, Screen
 from openmm_cgan.quantities import numbers_of
 
@@ -82,8 +82,8 @@ def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) 
     Raises
     ------
     ValueError
-        If shapes do not fit or the screen cannot measure CVs. A wrong configuration raises
-        nothing: it has a reason.
+        If shapes do not fit, or the screen cannot measure CVs, or measures others. A wrong
+        configuration raises nothing: it has a reason.
     """
     targets = np.atleast_2d(numbers_of(targets, "targets"))
     n_cvs = len(sampler.variables)
@@ -93,6 +93,8 @@ def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) 
             f"targets have shape {targets.shape}; expected (n, {n_cvs}), one column for each CV of "
             f"the sampler ({names})"
         )
+    if screen.restriction is not None:
+        require_same_variables(sampler.variables, screen.restriction.variables)
     positions = np.asarray(sampler.sample(targets, seed=seed), dtype=float)
     if positions.shape != (len(targets), screen.n_atoms, 3):
         raise ValueError(
@@ -102,4 +104,5 @@ def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) 
         )
     cvs = screen.cv_values(positions)
     reasons = screen.check(positions, targets, cvs, sampler.cv_range)
+    screen.tell_odd_bond(positions, reasons)
     return Proposals(positions, targets, cvs, reasons, int(seed))

@@ -6,16 +6,14 @@ A ConditionalGenerator is one; whatever else has these attributes and methods ca
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.collective_variable import CollectiveVariable, why_other_cvs
 from openmm_cgan.frames import require_molecule
 from openmm_cgan.topologies import openmm_topology
-
-if TYPE_CHECKING:
-    from openmm_cgan.collective_variable import CollectiveVariable
 
 
 @runtime_checkable
@@ -328,12 +326,17 @@ def require_same_variables(
     Raises
     ------
     ValueError
-        If names, units or periodic domains differ.
+        If names, units, periodic domains or atoms differ.
     """
     if [v.name for v in sampler] != [v.name for v in bias]:
         raise ValueError(
             f"the sampler was trained on the CVs {[v.name for v in sampler]}, the bias has "
             f"{[v.name for v in bias]}; they must be the same, in the same order"
+        )
+    if why := why_other_cvs(sampler, bias):
+        raise ValueError(
+            f"the sampler was trained on another CV than that of the bias: {why}; use the PLUMED "
+            "input that the training frames were made with"
         )
     for ours, theirs in zip(sampler, bias, strict=True):
         same_domain = (ours.domain is None) == (theirs.domain is None) and np.allclose(

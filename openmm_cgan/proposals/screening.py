@@ -7,6 +7,7 @@ CV that is not the one asked for.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.proposals.clashes import ClashCheck, squared_distances
+from openmm_cgan.proposals.bond_lengths import BondCheck
+from openmm_cgan.proposals.clashes import ClashCheck
 from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of
 
@@ -27,8 +29,10 @@ CIS_TRANS = "cis/trans"
 CV_ERROR = "cv error"
 PASSED = ""
 
+logger = logging.getLogger("openmm_cgan")
+
+ENOUGH = 10  # configurations, to tell what they have in common
 FLAT = 1e-6  # nm^3: a real stereocentre spans some 1e-2
-LONGEST_BOND = 0.4  # nm
 RANGE_FRACTION, PERIOD_FRACTION = 1 / 20, 1 / 60
 
 
@@ -134,7 +138,7 @@ class Screen:
         rest: Rest | None = None,
     ) -> None:
         self.settings = settings or ScreenSettings()
-        self.restriction, self.rest = restriction, rest
+        self.restriction, self.rest, self._told = restriction, rest, False
         held = [] if rest is None else list(rest.atoms)
         every = None if atoms is None else [*atoms, *held]
         self.graph = BondGraph.from_topology(topology, every)
@@ -146,7 +150,9 @@ class Screen:
                 f"shape ({self.n_atoms}, 3), one row for each screened atom of the topology"
             )
         reference = self._among(reference[None])[0]
-        self._set_bond_limits(reference)
+        tolerance = self.settings.bond_tolerance
+        bonds = self._judged(self.graph.bonds)
+        self.bonds = BondCheck(bonds, reference, self.graph.elements, tolerance)
         fraction, excluded = self.settings.clash_fraction, self.settings.excluded_bonds
         self._clashes = ClashCheck(self.graph, fraction, excluded)
         none = np.zeros((0, 5), dtype=int)
@@ -168,7 +174,7 @@ class Screen:
         if len(self.double_bonds):
             found += f", {len(self.double_bonds)} double bonds"
         rest = "" if self.rest is None else f" among {len(self.rest.atoms)}"
-        return f"Screen({self.n_atoms} atoms{rest}, {len(self._bonds)} bonds, {found})"
+        return f"Screen({self.n_atoms} atoms{rest}, {len(self.bonds.bonds)} bonds, {found})"
 
     @property
     def knows_isomers(self) -> bool:
@@ -195,25 +201,13 @@ class Screen:
                 f"the reference is flat at the stereocentres {self.stereocentres[flat, 0].tolist()}"
                 ", so it has no hand there; give the positions of a real structure"
             )
-        broken = self._bond_limits2[1] > (1 + self.settings.bond_tolerance) ** 2 * LONGEST_BOND**2
-        if broken.any():
-            raise ValueError(
-                f"the reference has bonds longer than {LONGEST_BOND} nm, first between the atoms "
-                f"{self._bonds[broken][0].tolist()}; make its molecules whole across the box, and "
-                "give positions in nm"
-            )
+        self.bonds.require_whole()
         if self._clashes(reference[None])[0]:
             raise ValueError(
                 "the reference itself clashes; the topology may lack bonds (it has "
-                f"{len(self._bonds)} for {self.n_atoms} atoms), else minimise the structure or "
-                "lower clash_fraction"
+                f"{len(self.bonds.bonds)} for {self.n_atoms} atoms), else minimise the structure "
+                "or lower clash_fraction"
             )
-
-    def _set_bond_limits(self, reference: NDArray) -> None:
-        factors = np.maximum(1 + self.settings.bond_tolerance * np.array([[-1.0], [1.0]]), 0.0)
-        self._bonds = self._judged(self.graph.bonds)
-        lengths2 = squared_distances(reference[None], self._bonds)[:, 0]
-        self._bond_limits2 = factors**2 * lengths2
 
     def check(
         self,
@@ -260,7 +254,7 @@ class Screen:
             (CIS_TRANS, self._turned),
             (CHIRALITY, self._mirrored),
             (CLASH, self._clashes),
-            (BOND_LENGTH, self._stretched),
+            (BOND_LENGTH, self.bonds),
         )
         sound = self._among(positions if finite.all() else positions[finite], whole)
         rows = np.flatnonzero(finite)
@@ -288,6 +282,18 @@ class Screen:
             cvs[finite] = self.restriction.cv_values(positions[finite])
         return cvs
 
+    def tell_odd_bond(self, positions: NDArray, reasons: NDArray) -> None:
+        """Warn, once, where most of many are refused for a bond that is odd in the reference."""
+        refused = reasons == BOND_LENGTH
+        if self._told or len(reasons) < ENOUGH or 2 * refused.sum() < len(reasons):
+            return
+        if odd := self.bonds.odd(self._among(positions[refused])):
+            self._told = True
+            logger.warning(
+                "%d of %d are refused for their bonds: %s. Give a minimised structure, or one out "
+                "of a run", refused.sum(), len(reasons), odd,
+            )  # fmt: skip
+
     def _off_target(self, cvs: NDArray, targets: NDArray, cv_range: NDArray | None) -> NDArray:
         targets = np.broadcast_to(targets, cvs.shape)
         if self.restriction is None:
@@ -297,11 +303,6 @@ class Screen:
         tolerances = cv_tolerances(self.settings, variables, cv_range)
         differences = cv_differences(variables, targets, cvs)
         return ~(np.abs(differences) <= tolerances).all(axis=1)
-
-    def _stretched(self, x: NDArray) -> NDArray:
-        lengths2 = squared_distances(x, self._bonds)
-        limits2 = self._bond_limits2[:, :, None]
-        return ~((lengths2 >= limits2[0]) & (lengths2 <= limits2[1])).all(axis=0)
 
     def _volumes(self, x: NDArray) -> NDArray:
         """Signed volumes (n, n_centres) of the parallelepipeds that the neighbours span."""

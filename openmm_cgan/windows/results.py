@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.collective_variable import why_other_cvs
 from openmm_cgan.frames import Frames, read_frames, tell_of_systems
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import cv_differences
@@ -145,11 +146,10 @@ def _settled_frames(folder: Path, positions: bool) -> Frames | None:
 def _with_bias(folder: Path, frames: Frames, temperature: float) -> BiasedFrames:
     """The frames of a window with the bias of its PLUMED input."""
     bias = PlumedBias(folder / INPUT, temperature=temperature)
-    names = [v.name for v in frames.variables]
-    if names != [v.name for v in bias.variables]:
+    if why := why_other_cvs(frames.variables, bias.variables):
         raise ValueError(
-            f"{folder}: frames of {names}, but {INPUT} biases "
-            f"{[v.name for v in bias.variables]}; was the input edited after the run?"
+            f"{folder}: frames of {[v.name for v in frames.variables]}, but {INPUT} biases "
+            f"{[v.name for v in bias.variables]}: {why}; was the input edited after the run?"
         )
     from openmm_cgan.free_energy.samples import BiasedFrames  # a third of a second for scipy
 

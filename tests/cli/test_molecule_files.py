@@ -10,7 +10,7 @@ from openmm import app, unit
 
 from openmm_cgan.cli import main
 from openmm_cgan.cli.molecule_files import MoleculeFiles, add_barostat, molecule_of
-from openmm_cgan.cli.simulations import _write_start
+from openmm_cgan.cli.run_records import write_start
 from openmm_cgan.frames import topology_hash
 from openmm_cgan.molecules import read_molecule
 from openmm_cgan.plumed.bias import PlumedBias
@@ -99,18 +99,20 @@ def test_a_run_keeps_the_bonds_of_its_files(tmp_path: Path) -> None:
     """Reading its PDB file gives those of water too, which GROMACS's constraints stand for."""
     water = molecule_of(GROMACS)
     add_barostat(water, 1.0, 300.0, 1)
-    _write_start(tmp_path, water, PlumedBias(TORSION, water.topology))
+    start = water.positions * unit.nanometer
+    write_start(tmp_path, water.topology, start, PlumedBias(TORSION, water.topology))
     (tmp_path / "system.xml").write_text(xml(water.system))
-    require_kept(tmp_path, water)
+    kept = require_kept(tmp_path, water)
+    np.testing.assert_allclose(kept.positions, water.positions, atol=1e-4)  # as a PDB file has it
     other = app.PDBFile(str(tmp_path / "topology.pdb")).topology
     assert topology_hash(other) != topology_hash(water.topology)
 
 
-def require_kept(folder: Path, given: Molecule) -> None:
+def require_kept(folder: Path, given: Molecule) -> Molecule:
     kept = read_molecule(folder)
     assert topology_hash(kept.topology) == topology_hash(given.topology)
     assert xml(kept.system) == xml(given.system)
-    np.testing.assert_allclose(kept.positions, given.positions, atol=1e-4)  # as a PDB file has it
+    return kept
 
 
 def test_a_serialized_system_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from openmm import app
 
 from openmm_cgan.checkpoints import read_run, to_go_back_to
-from openmm_cgan.cli.simulations import RunSettings, run_biased
+from openmm_cgan.cli.run_records import RunSettings
+from openmm_cgan.cli.simulations import run_biased
 from openmm_cgan.frames import read_frames
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.states import NotFiniteError

@@ -9,7 +9,8 @@ from MDAnalysis.lib.distances import calc_dihedrals
 
 from openmm_cgan.cli.commands import main
 from openmm_cgan.cli.other_cvs import run_with, samples_with
-from openmm_cgan.cli.simulations import RunSettings, run_biased
+from openmm_cgan.cli.run_records import RunSettings
+from openmm_cgan.cli.simulations import run_biased
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import reweight_windows
 from openmm_cgan.free_energy.biased_runs import BiasedRun

@@ -129,8 +129,10 @@ class Attachment:
         tell_energy(engine, simulation, self.groups)
         return engine.evaluate(positions, box, step)
 
-    def end(self) -> None:
-        """Say what the run has left out, if it is over."""
+    def end(self, used: bool) -> None:
+        """Say what the run has left out, if it is over; of a bias that was not used, nothing."""
+        if self._presence is not None and not used:
+            self._presence.say_no_more()
         if self._reporter is not None and self.simulation is not None:
             self._reporter.tell_left_out(self.simulation)
 

@@ -139,7 +139,7 @@ class PlumedBias:
 
     def _take_backend(self, names: tuple[str, ...], native: NativeBackend | None) -> None:
         self._engine: Backend = make_backend(
-            self.backend, self._input, native, self.temperature, self.restart, names
+            self.backend, self._input, native, self.temperature, self.restart, names, self._known
         )
         self.variables: tuple[CollectiveVariable, ...] = self._engine.describe(names)
 
@@ -393,8 +393,8 @@ class PlumedBias:
         """
         self._engine.move(context, numbers_of(centres, "centres"))
 
-    def close(self) -> None:
-        """Close the files of the input."""
-        self._attachment.end()
+    def close(self, used: bool = True) -> None:
+        """Close the files of the input; not `used` where nothing was run under it, for an error."""
+        self._attachment.end(used)
         self._engine.close()
         self._claims.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -183,6 +184,8 @@ class Presence:
 
 
 def _say_never_attached(names: str) -> None:
+    if getattr(sys, "last_value", None) is not None:
+        return  # a script that ends by an error came no further
     log.warning(
         "%s: the bias was added to a System and never attached: what it does between steps is "
         "not done, no hill laid, nothing moved, nothing written; only forces that never change "

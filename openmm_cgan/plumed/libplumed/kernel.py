@@ -28,7 +28,6 @@ from openmm_cgan.plumed.libplumed.enquiries import (
     periodic_domains,
     probe,
     require_finite,
-    require_masses,
     require_number,
     variables_with,
 )
@@ -91,8 +90,6 @@ class KernelBackend(RunByPlumed, Callback):
         self.restart = restart
         self.temperature = temperature
         self._timestep: float | None = None
-        self._masses: np.ndarray | None = None
-        self._charges: np.ndarray | None = None
         self._particles: np.ndarray | None = None  # None: all
         self._plumed: Plumed | None = None
         self._observer: Plumed | None = None
@@ -158,8 +155,7 @@ class KernelBackend(RunByPlumed, Callback):
     def forces(self, system: openmm.System) -> list[openmm.Force]:
         """Make the force for a System, and remember its masses and charges."""
         n_atoms = system.getNumParticles()
-        self._masses, self._charges = masses_and_charges(system)
-        require_masses(self.statements, self.folder, self._masses)
+        self.set_masses(*masses_and_charges(system))
         asked = self._probe(n_atoms)
         atoms = asked.atoms_needed()
         self.needs_energy = energy_needed(asked, self.statements)

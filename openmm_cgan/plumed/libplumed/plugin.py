@@ -53,6 +53,10 @@ class Observer(Protocol):
         """Make forces, which are not used; it knows the masses then."""
         ...
 
+    def set_masses(self, masses: np.ndarray, charges: np.ndarray) -> None:
+        """As `PluginBackend.set_masses`."""
+        ...
+
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """As `PluginBackend.cv_values`, of the same shapes."""
         ...
@@ -137,6 +141,10 @@ class PluginBackend(RunByPlumed):
     def check(self, n_atoms: int) -> None:
         """Have the input read for a system of so many atoms; raises as `KernelBackend.check`."""
         self._observer.check(n_atoms)
+
+    def set_masses(self, masses: np.ndarray, charges: np.ndarray) -> None:
+        """Tell masses [dalton] and charges [e], shape (n_atoms,), to what computes values."""
+        self._observer.set_masses(masses, charges)
 
     def describe(self, names: tuple[str, ...]) -> tuple[CollectiveVariable, ...]:
         """What is known of the named values; raises as `KernelBackend.describe`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -10,6 +11,7 @@ import openmm
 
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.plumed.input.language import Problem, Statement
+from openmm_cgan.plumed.libplumed.enquiries import require_masses
 from openmm_cgan.plumed.libplumed.instance import flush_all
 from openmm_cgan.plumed.libplumed.schedule import bias_strides
 from openmm_cgan.plumed.libplumed.statements import has_biases
@@ -25,10 +27,15 @@ class RunByPlumed:
         Of the backend.
     statements : list of Statement
         Of the input, those of included files in their places.
+    folder : Path
+        Where the names of its files begin.
     """
 
     name: ClassVar[str]
     statements: list[Statement]
+    folder: Path
+    _masses: np.ndarray | None = None  # until they are known
+    _charges: np.ndarray | None = None
     static = False  # for all that is known
     remembers = False
     needs_energy = False  # unless the kernel finds that it does
@@ -75,6 +82,17 @@ class RunByPlumed:
                     f"{who} has STRIDE={stride}: PLUMED does not work out its bias at step {step}; "
                     f"take frames at multiples of {stride}, or MD steps with backend='native'"
                 )
+
+    def set_masses(self, masses: np.ndarray, charges: np.ndarray) -> None:
+        """Take masses [dalton] and charges [e] of all atoms of the system, shape (n_atoms,).
+
+        Raises
+        ------
+        ValueError
+            If atoms are weighed by mass and have none: PLUMED divides by zero there, or hangs.
+        """
+        require_masses(self.statements, self.folder, masses)
+        self._masses, self._charges = masses, charges
 
     def flush(self) -> None:
         """Hand PLUMED's files to the operating system."""

@@ -1,0 +1,68 @@
+"""A run that is gone on with in another way than it was begun: refused, and kept as it is."""
+
+import gc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import openmm
+import pytest
+
+from openmm_cgan.cli.molecules import read_molecule
+from openmm_cgan.cli.run_records import RunSettings
+from openmm_cgan.cli.simulations import run_biased
+from openmm_cgan.testsystems import Molecule, alanine_dipeptide
+
+INPUT = "phi: TORSION ATOMS=5,7,9,15\nMETAD ARG=phi SIGMA=0.3 HEIGHT=1 PACE=5\n"
+SETTINGS = RunSettings(platform="Reference", frames_every=5)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a molecule that was drawn by hand: all bonds are a third too long."""
+    molecule = alanine_dipeptide()
+    folder = tmp_path_factory.mktemp("run") / "run"
+    run_biased(replace(molecule, positions=1.33 * molecule.positions), INPUT, 10, folder, SETTINGS)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def lighter() -> Molecule:
+    molecule = alanine_dipeptide()
+    molecule.system.setParticleMass(0, 2.0)
+    return molecule
+
+
+@pytest.mark.parametrize(
+    ("molecule", "settings", "message"),
+    [
+        (alanine_dipeptide(), replace(SETTINGS, temperature=310.0), "begun with --temperature 300"),
+        (alanine_dipeptide(), replace(SETTINGS, timestep=0.001), "begun with --timestep 0.002"),
+        (alanine_dipeptide(), replace(SETTINGS, frames_every=2), "begun with --frames-every 5"),
+        (alanine_dipeptide(), replace(SETTINGS, model=Path("m.npz")), "begun without --model"),
+        (lighter(), SETTINGS, "saved with another System"),
+    ],
+    ids=["temperature", "time step", "frames", "model", "System"],
+)
+def test_another_way_is_refused_and_changes_nothing(
+    molecule: Molecule, settings: RunSettings, message: str, run: Path, caplog
+) -> None:
+    before = contents(run)
+    with pytest.raises(ValueError, match=message):
+        run_biased(molecule, INPUT, 10, run, settings, restart=True)
+    gc.collect()
+    assert contents(run) == before
+    assert not caplog.messages  # nor that the bias of this attempt was never attached
+
+
+def test_the_start_that_is_kept_is_minimised(run: Path) -> None:
+    """Screens hold what is proposed against its bonds."""
+    kept, right = read_molecule(run), alanine_dipeptide()
+    bonds = np.array([(a.index, b.index) for a, b in right.topology.bonds()])
+    lengths = [np.linalg.norm(x[bonds[:, 0]] - x[bonds[:, 1]], axis=1)
+               for x in (kept.positions, right.positions)]  # fmt: skip
+    np.testing.assert_allclose(lengths[0], lengths[1], rtol=0.1)
+    assert isinstance(kept.system, openmm.System)

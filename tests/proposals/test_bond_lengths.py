@@ -1,0 +1,82 @@
+"""Bonds of what is no atom, and references whose bonds are no bonds of what is proposed."""
+
+import logging
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from openmm import app
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.features import AlignedFeatures
+from openmm_cgan.frames import Frames
+from openmm_cgan.proposals import Screen, ScreenSettings, propose
+
+
+class EndToEnd:
+    variables = (CollectiveVariable("d", "nm"),)
+
+    def cv_values(self, positions: NDArray) -> NDArray:
+        return np.linalg.norm(positions[:, 0] - positions[:, -1], axis=-1)[:, None]
+
+
+def beads(bond: float) -> tuple[app.Topology, NDArray]:
+    """A zigzag of six particles that are no atoms."""
+    topology = app.Topology()
+    residue = topology.addResidue("BEA", topology.addChain())
+    atoms = [topology.addAtom("B", None, residue) for _ in range(6)]
+    for one, two in pairwise(atoms):
+        topology.addBond(one, two)
+    places = np.arange(6)[:, None]
+    return topology, bond * (places * [0.8, 0, 0] + places % 2 * [0, 0.6, 0])
+
+
+@pytest.mark.parametrize("bond", [0.47, 1.0])
+def test_beads_are_as_far_apart_as_their_model_has_them(bond: float) -> None:
+    topology, x = beads(bond)
+    screen = Screen(topology, x)
+    assert screen.check(np.stack([x, 1.3 * x])).tolist() == ["", "bond length"]
+    cut = x + (np.arange(6) > 2)[:, None] * [0, 4 * bond, 0]
+    with pytest.raises(ValueError, match=r"longer than .* between the atoms \[2, 3\]"):
+        Screen(topology, cut)
+
+
+def test_beads_are_aligned_as_their_model_has_them() -> None:
+    topology, x = beads(1.0)
+    moved = x + np.random.default_rng(0).normal(scale=0.02, size=(50, 6, 3))
+    frames = Frames.of_arrays(moved, EndToEnd().cv_values(moved), ["d"])
+    features = AlignedFeatures.fit(frames, topology)
+    made = features.decode(features.encode(torch.from_numpy(moved)), torch.from_numpy(frames.cvs))
+    bonds = np.linalg.norm(np.diff(made.numpy(), axis=1), axis=-1)
+    assert 0.85 < bonds.min() < bonds.max() < 1.15
+    moved[:, 3:] += [0, 4, 0]
+    with pytest.raises(ValueError, match="cut by the periodic boundary"):
+        AlignedFeatures.fit(Frames.of_arrays(moved, frames.cvs, ["d"]), topology)
+
+
+def test_a_reference_whose_bonds_nothing_else_has_is_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    topology, x = beads(0.47)
+    rng = np.random.default_rng(0)
+
+    def refused(reference: NDArray, made: NDArray) -> int:
+        screen = Screen(topology, reference, EndToEnd(), ScreenSettings(cv_tolerance=9.0))
+        sampler = SimpleNamespace(
+            variables=EndToEnd.variables, cv_range=None, sample=lambda targets, seed: made
+        )
+        found = propose(sampler, np.ones((20, 1)), screen, seed=0)
+        return found.counts().get("bond length", 0)
+
+    made = x + rng.normal(scale=0.01, size=(20, 6, 3))
+    scattered = x * rng.choice([0.5, 1.5], size=(20, 1, 1))
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        assert (refused(x, made), refused(x, scattered)) == (0, 20)
+        assert not caplog.messages
+        assert refused(1.36 * x, made) == 20  # built by hand
+    [told] = caplog.messages
+    assert "that of atoms 0 and 1 is 0.639 nm in the structure that the screen goes by" in told
+    assert "nm in nearly all that is proposed; 4 more are as odd" in told
