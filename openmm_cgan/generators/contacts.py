@@ -162,6 +162,8 @@ def fitted_contacts(skeleton: Skeleton, features: Tensor, condition: Tensor) -> 
     condition : Tensor, shape (n, n_condition)
     """
     posed = PosedSkeleton.of(skeleton)
+    if not posed.n_turning:  # as of a chain whose only torsion is a condition
+        return None
     rows = torch.linspace(0, len(features) - 1, min(ROWS, len(features))).long()
     cosine, sine = features[rows].double().tensor_split([-posed.n_turning], dim=1)
     torsions = torch.atan2(sine, cosine[:, cosine.shape[1] - posed.n_turning :])
