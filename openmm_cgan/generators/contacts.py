@@ -162,11 +162,10 @@ def fitted_contacts(skeleton: Skeleton, features: Tensor, condition: Tensor) -> 
     condition : Tensor, shape (n, n_condition)
     """
     posed = PosedSkeleton.of(skeleton)
-    if not posed.n_turning:  # as of a chain whose only torsion is a condition
-        return None
     rows = torch.linspace(0, len(features) - 1, min(ROWS, len(features))).long()
-    cosine, sine = features[rows].double().tensor_split([-posed.n_turning], dim=1)
-    torsions = torch.atan2(sine, cosine[:, cosine.shape[1] - posed.n_turning :])
+    n = posed.n_turning  # 0 of a chain whose only torsion is a condition
+    pairs = features[rows, features.shape[1] - 2 * n :].double()
+    torsions = torch.atan2(pairs[:, n:], pairs[:, :n])
     given = torsions, condition[rows].double()
     positions = posed(*given)
     near = _nearest(_all_pairs(positions), lambda some: distances(positions, some)[None], MOST)
