@@ -287,7 +287,6 @@ ORDER = [
     "cgan.rows",
     "cgan.refinable",
     "cgan.effective_share",
-    "cgan.optimisers",
     "cgan.refining",
     "cgan",
     "proposals.samplers",

@@ -41,7 +41,6 @@ from openmm_cgan.cgan.divergences import (
     loss_of_wells,
 )
 from openmm_cgan.cgan.effective_share import PLACES, Places, effective_share
-from openmm_cgan.cgan.optimisers import optimisers_of
 from openmm_cgan.cgan.part_targets import PartTargets
 from openmm_cgan.cgan.refinable import conditions_for, temperature_for
 from openmm_cgan.cgan.refining_checkpoint import load_refining, save_refining
@@ -49,7 +48,7 @@ from openmm_cgan.cgan.settings import RefiningSettings
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
 from openmm_cgan.cgan.training_data import TrainingData, rows_drawn
-from openmm_cgan.devices import own_defaults
+from openmm_cgan.devices import adam, own_defaults
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 
 JUDGED = 0.1  # part of the refining after which the flow is judged again
@@ -216,7 +215,7 @@ class _Refining:
         self.held: Any = held(self.generator)
         decay = get_ema_multi_avg_fn(settings.average)
         self.averaged: Any = AveragedModel(self.generator, multi_avg_fn=decay)
-        self.optimisers = optimisers_of(self.generator, settings.learning_rate)
+        self.optimiser = adam(self.generator.parameters(), settings.learning_rate, (0.9, 0.999))
         self.step, self.ended, self.judged_at = 0, False, 0.0
         self.history: list[dict[str, float]] = []
         self.rows: list[tuple[float, float]] = []  # since the last of these
@@ -280,17 +279,15 @@ class _Refining:
         """One step; the loss and the share of configurations that were left out."""
         fall = 0.02 + 0.49 * (1 + math.cos(math.pi * progress))
         rise = min(1.0, (self.step + 1) / WARM_UP)
-        for optimiser in self.optimisers:
-            optimiser.param_groups[0]["lr"] = self.settings.learning_rate * rise * fall
+        self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * rise * fall
         self.step += 1
         loss, found = self.loss(*self._drawn(), progress)
-        self.generator.zero_grad()
+        self.optimiser.zero_grad()
         loss.backward()
         parameters = list(self.generator.parameters())
         steepness = nn.utils.clip_grad_norm_(parameters, STEEPEST)
         if torch.isfinite(steepness):  # one clash too many is no reason to stop
-            for optimiser in self.optimisers:
-                optimiser.step()
+            self.optimiser.step()
             self.averaged.update_parameters(self.generator)
         return found.mean().item(), 1.0 - float(found.kept.double().mean())
 

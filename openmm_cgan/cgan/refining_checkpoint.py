@@ -13,7 +13,7 @@ from openmm_cgan.cgan.training_checkpoint import read_checkpoint, write_checkpoi
 
 # What is saved as it is, and what has a state of its own.
 CHANGING = ("step", "ended", "judged_at", "history", "rows", "first")
-PARTS = ("generator", "averaged")
+PARTS = ("generator", "averaged", "optimiser")
 SAME_SHARE = 1e-3  # devices and platforms round otherwise
 
 logger = logging.getLogger("openmm_cgan")
@@ -23,7 +23,6 @@ def save_refining(refining: Any, path: str | os.PathLike[str]) -> None:
     """Write all that changes in what `refine` works on."""
     state = {name: getattr(refining, name).state_dict() for name in PARTS}
     state |= {name: getattr(refining, name) for name in CHANGING}
-    state["optimisers"] = [optimiser.state_dict() for optimiser in refining.optimisers]
     state |= {"rng": refining.rng.get_state(), "seconds": time.perf_counter() - refining.started}
     state |= {"best": tuple(refining.best), "energies": refining.counted.n}
     write_checkpoint(path, state | {"belongs_to": _belongs_to(refining)})
@@ -46,8 +45,6 @@ def load_refining(refining: Any, path: str | os.PathLike[str]) -> None:
         )
     for name in PARTS:
         getattr(refining, name).load_state_dict(state[name])
-    for optimiser, own in zip(refining.optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(own)
     for name in CHANGING:
         setattr(refining, name, state[name])
     refining.rng.set_state(state["rng"])
@@ -63,6 +60,5 @@ def _belongs_to(refining: Any) -> dict[str, Any]:
         data.update(tensor.cpu().numpy().tobytes())
     if refining.frames is not None:
         data.update(refining.frames.fingerprint().encode())
-    kinds = [type(optimiser).__name__ for optimiser in refining.optimisers]
-    of = {"model or frames": data.hexdigest(), "kT": refining.target.kT, "optimisers": kinds}
+    of = {"model or frames": data.hexdigest(), "kT": refining.target.kT}
     return {"settings": asdict(refining.settings), **of}

@@ -48,9 +48,9 @@ def read_checkpoint(path: Path, belongs_to: dict[str, Any]) -> dict[str, Any]:
     for what, ours in belongs_to.items():
         if what == "settings":  # what was not known then counts from now on
             ours = {name: ours[name] for name in theirs[what] if name in ours}
-        if theirs.get(what) != ours:
+        if theirs[what] != ours:
             raise ValueError(
-                f"the checkpoint {path} was made with other {what}: {theirs.get(what)}, now"
+                f"the checkpoint {path} was made with other {what}: {theirs[what]}, now"
                 f" {ours}. Delete it or name another to start afresh"
             )
     return state
