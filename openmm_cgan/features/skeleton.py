@@ -54,6 +54,6 @@ def skeleton_of(features: Featurization, conditions: ConditionEncoding) -> Skele
         rows=features.z_matrix.rows.tolist(),
         turning=features.wide.tolist(),
         placed=placed,
-        at_rest=features.centre,
+        at_rest=features.stopped(features.centre),
         lines=torch.tensor(lines, dtype=torch.float64).reshape(-1, 2),
     )

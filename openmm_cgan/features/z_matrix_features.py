@@ -321,9 +321,12 @@ class ZMatrixFeatures:
             values.append(cvs[:, cv : cv + 1].double() / scale)
         q = self.centre.repeat(len(x), 1)
         q = q.index_copy(1, torch.cat(columns), torch.cat(values, dim=1))
-        q = q.clamp(self._lower, self._upper)
-        bonds, angles, torsions = q.split(self.widths, dim=1)
+        bonds, angles, torsions = self.stopped(q).split(self.widths, dim=1)
         return Internal(bonds, angles, wrapped(torsions))
+
+    def stopped(self, q: Tensor) -> Tensor:
+        """Internal coordinates (..., n_coordinates) [nm, rad], at the bounds where beyond them."""
+        return q.clamp(self._lower, self._upper)
 
     def within(self, features: Tensor) -> Tensor:
         """Whether (n,) decoding keeps features (n, n_features) as they are: no bound is met.

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openmm_cgan.generators.contact_pairs import fitted_contacts
+from openmm_cgan.generators.contact_pairs import fitted_contacts, require_same_seen
 from openmm_cgan.generators.contacts import WIDTH, Contacts
 from openmm_cgan.generators.flow import FlowGenerator
 from openmm_cgan.generators.mlp import MLPGenerator, perceptron
@@ -202,13 +202,16 @@ def made_again(options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> 
     Raises
     ------
     ValueError
-        If the settings ask for a network that these arrays could not fill.
+        If the settings ask for a network that these arrays could not fill, or tell it contacts
+        that are not those of its skeleton.
     """
     settings = dict(options)
     kind = KINDS[settings.pop("kind")]
     _require_fillable(settings, arrays)
     generator = kind(**settings)
     generator.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    if isinstance(generator, FlowGenerator) and generator.contacts is not None:
+        require_same_seen(generator.contacts, settings["n_condition"])
     return generator
 
 

@@ -4,6 +4,7 @@ What turns with a torsion is tried, not concluded: a pair that turned with a lat
 make densities wrong. Pairs are (2, K), positions (3, n_atoms, n) [nm].
 """
 
+import copy
 import math
 from collections.abc import Callable
 from functools import partial
@@ -62,6 +63,38 @@ def fitted_contacts(skeleton: Skeleton, features: Tensor, condition: Tensor) -> 
         if met_k.n_seen:
             _scale_by(met_k, met_k.felt(positions, torsions[:, k]).transpose(0, 1).flatten(1))
     return contacts
+
+
+def require_same_seen(contacts: Contacts, n_condition: int) -> None:
+    """Refuse contacts of which a torsion is told other things once later torsions are known.
+
+    Densities would be wrong, and nothing would show it.
+
+    Parameters
+    ----------
+    contacts : Contacts
+        As a file has them.
+    n_condition : int
+
+    Raises
+    ------
+    ValueError
+        If atoms, pairs or the order of torsions are not those of the skeleton.
+    """
+    tried: Any = copy.deepcopy(contacts).double()
+    rng = torch.Generator().manual_seed(0)
+    condition = torch.randn(TRIED, n_condition, generator=rng, dtype=torch.float64)
+    (torsions,) = _random_torsions(tried.posed, condition, 1)
+    drawn, known = tried.posed(torsions[:, :0], condition), tried.posed(torsions, condition)
+    for k, met in enumerate(tried.met):
+        ways = ((drawn, torch.zeros_like(torsions[:, k])), (known, torsions[:, k]))
+        one, other = (
+            distances_turned(positions, met.pairs, met.axis, met.angles - torsion)
+            for positions, torsion in ways
+        )
+        if ((one - other).abs() > SAME).any():
+            raise ValueError(f"what torsion {k} meets is not known before the later ones are")
+        drawn = met.turned(drawn, torsions[:, k])
 
 
 def _turns(posed: PosedSkeleton, condition: Tensor) -> list[Tensor]:

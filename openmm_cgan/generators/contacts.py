@@ -50,7 +50,8 @@ class Contacts(nn.Module):
     Raises
     ------
     ValueError
-        If atoms or columns are not there.
+        If atoms or columns are not there, or there are not as many ``turns`` and ``met`` as
+        torsions.
     """
 
     pairs: Tensor  # (2, K)
@@ -75,6 +76,8 @@ class Contacts(nn.Module):
         named = [*turns, *(pair for some in (near, *met) for pair in some)]
         if not all(0 <= atom < len(rows) for atoms in named for atom in atoms):
             raise ValueError(f"contacts of atoms beyond the {len(rows)} that there are")
+        if not len(turns) == len(met) == len(turning):
+            raise ValueError(f"of {len(turning)} torsions {len(turns)} turn and {len(met)} meet")
         self.register_buffer("pairs", _indices(near), persistent=False)  # they are in the settings
         self.register_buffer("centre", torch.zeros(2 * len(near)))
         self.register_buffer("scale", torch.ones(2 * len(near)))

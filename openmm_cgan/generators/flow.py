@@ -110,9 +110,9 @@ class FlowGenerator(nn.Module):
         met = [0] * n_pairs if self.contacts is None else [m.n_seen for m in self.contacts.met]
         self.splines = nn.ModuleList(
             perceptron(
-                n_condition + per_torsion * k + met[k], SPLINE_WIDTH, depth, n_parameters(bins)
+                n_condition + per_torsion * k + n_seen, SPLINE_WIDTH, depth, n_parameters(bins)
             )
-            for k in range(n_pairs)
+            for k, n_seen in zip(range(n_pairs), met, strict=True)
         )
         n_given = n_condition + per_torsion * n_pairs
         n_told = n_given if contacts is None else n_given + WIDTH

@@ -27,7 +27,7 @@ class PosedSkeleton(nn.Module):
     Raises
     ------
     ValueError
-        If columns name what is not there.
+        If columns name what is not there, or one coordinate twice.
     """
 
     at_rest: Tensor  # (3 n_atoms - 6,)
@@ -55,6 +55,8 @@ class PosedSkeleton(nn.Module):
             raise ValueError(
                 f"a skeleton turns {turning} and places {columns}, which are not there"
             )
+        if len({*columns}) < len(columns):
+            raise ValueError(f"a skeleton turns {turning} and places {columns}: one of them twice")
         # the two atoms of each axis: what turns hangs on the first
         self.axes = [tuple(self.z_matrix.rows[c - first + 3, 1:3].tolist()) for c in turning]
         self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -206,27 +207,42 @@ def altered(path, change):
     np.savez(path, **arrays)
 
 
-def far_atom(metadata, _):
-    metadata["generator"]["contacts"]["near"][0] = [0, 22]
+@pytest.fixture(scope="module")
+def saved(frames, molecule, tmp_path_factory):
+    """The file of a flow with two torsions that turn and a bond that is placed."""
+    two = replace(frames, cvs=frames.cvs[:, :2], variables=(BOND, ENDS))
+    flow = ConditionalGAN.fit(two, molecule.topology, replace(QUICK, steps=1))
+    path = flow.save(tmp_path_factory.mktemp("flow") / "flow")
+    altered(path, lambda *_: None)
+    ConditionalGAN.load(path)  # a file that is only written anew is none that is refused
+    return path
 
 
-def far_column(metadata, _):
-    metadata["generator"]["contacts"]["turning"][0] = 10**6
+CHANGES = {
+    "a far atom": lambda c: c["near"].__setitem__(0, [0, 22]),
+    "a far column": lambda c: c["turning"].__setitem__(0, 10**6),
+    "a far partner": lambda c: c["met"].__setitem__(1, [[0, -1]]),
+    "more pairs": lambda c: c.update(near=100 * c["near"]),
+    "fewer that turn": lambda c: c["turns"].pop(),
+    "more that meet": lambda c: c["met"].append([]),
+    "more torsions": lambda c: (
+        [c[key].append(c[key][0]) for key in ("turns", "met")]
+        + [c["turning"].append(c["turning"][0] + 1)]
+    ),
+    "a torsion twice": lambda c: c["turning"].__setitem__(0, c["turning"][1]),
+    "a torsion that is placed": lambda c: c["placed"][0].__setitem__(0, c["turning"][0]),
+    "torsions in another order": lambda c: c["turning"].reverse(),
+    "others that turn": lambda c: c["turns"].reverse(),
+    "a pair of the later torsion": lambda c: c["met"].reverse(),
+    "pairs the other way round": lambda c: [pair.reverse() for pair in c["met"][1]],
+}
 
 
-def more_pairs(metadata, _):
-    metadata["generator"]["contacts"]["near"] *= 100
-
-
-def far_partner(metadata, _):
-    metadata["generator"]["contacts"]["met"][0] = [[0, -1]]
-
-
-@pytest.mark.parametrize("change", [far_atom, far_column, far_partner, more_pairs])
-def test_contacts_that_cannot_be_are_refused(frames, molecule, tmp_path, change):
-    flow = ConditionalGAN.fit(frames, molecule.topology, replace(QUICK, steps=1))
-    path = flow.save(tmp_path / "flow")
-    altered(path, change)
+@pytest.mark.parametrize("change", CHANGES)
+def test_contacts_that_cannot_be_are_refused(saved, tmp_path, change):
+    """Also those by which densities would be wrong and nothing else."""
+    path = shutil.copy(saved, tmp_path)
+    altered(path, lambda metadata, _: CHANGES[change](metadata["generator"]["contacts"]))
     with pytest.raises(ValueError, match="is damaged"):
         ConditionalGAN.load(path)
 
