@@ -13,9 +13,9 @@ import torch
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import ConditionEncoding, PlainFeatures, ZMatrixFeatures, skeleton_of
-from openmm_cgan.generators import Contacts, fitted_contacts
+from openmm_cgan.generators import Contacts, FlowGenerator, fitted_contacts
 from openmm_cgan.generators.contact_pairs import CHANGE, NEAR
-from openmm_cgan.generators.contacts import ANGLES
+from openmm_cgan.generators.contacts import ANGLES, FARTHEST, felt
 from openmm_cgan.generators.posed_skeleton import distances, distances_turned
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases.shaken_alanine import ENDS, PSI, make_frames
@@ -131,12 +131,13 @@ def free(molecule):
     encoded = features.encode(torch.from_numpy(frames.positions[:, features.atoms].astype(float)))
     assert features.n_pairs == 2
     contacts = fitted_contacts(skeleton_of(features, conditions), encoded.float(), condition)
-    return features, contacts.double(), condition.double()
+    cosine, sine = encoded[:, -4:].double().split(2, dim=1)
+    return features, contacts.double(), condition.double(), torch.atan2(sine, cosine)
 
 
 def test_what_a_torsion_meets_is_where_it_would_be(free):
     """Distances at other angles are those of the molecule made there, whatever comes later."""
-    features, contacts, condition = free
+    features, contacts, condition, _ = free
     torsions, _ = turned(features, n=len(condition))
     positions = contacts.posed(torsions, condition)
     for k, met in enumerate(contacts.met):
@@ -152,7 +153,7 @@ def test_what_a_torsion_meets_is_where_it_would_be(free):
 
 def test_what_is_met_has_the_right_slopes(free):
     """That by the torsion itself is none: what it meets is there wherever it stands."""
-    features, contacts, condition = free
+    features, contacts, condition, _ = free
     torsions, _ = turned(features, n=2)
 
     def met(torsions, condition):
@@ -164,22 +165,54 @@ def test_what_is_met_has_the_right_slopes(free):
     assert slopes[:, 1].abs().max() < 1e-9 < slopes[:, 0].abs().min()
 
 
-def test_densities_are_those_of_what_is_drawn(frames, molecule):
+def test_densities_are_those_of_what_is_drawn(free):
     """Torsions drawn one after another, each by what it meets, are found as dense afterwards."""
-    free = replace(frames, cvs=frames.cvs[:, 1:2], variables=(ENDS,))
-    flow = ConditionalGAN.fit(free, molecule.topology, QUICK).generator.double()
-    assert flow.contacts is not None
+    features, contacts, _, _ = free
+    torch.manual_seed(4)
+    sizes = {"width": 16, "depth": 2, "folds": [1, 3], "contacts": copy.deepcopy(contacts)}
+    flow = FlowGenerator.of_size(features.n_linear, 2, 2, **sizes).double()
     with torch.no_grad():
         for layer in flow.contacts.met:
             layer.channels.mul_(20.0)  # so that what is met matters
-    condition = torch.randn(200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    made, log_prob = flow.sample_with_log_prob(condition, torch.Generator().manual_seed(2))
-    assert (flow.log_prob(made, condition) - log_prob).abs().max() < 1e-6
-    without = copy.deepcopy(flow)
+        for network in flow.splines:
+            network[-1].weight.mul_(50.0)  # last layers are nearly nothing at the start
+        condition = 2 * torch.randn(50, 2, dtype=torch.float64)
+        made, log_prob = flow.sample_with_log_prob(condition, torch.Generator().manual_seed(2))
+        assert (flow.log_prob(made, condition) - log_prob).abs().max() < 1e-6
+        each = flow.log_prob_of_each_torsion(flow.torsions_of(made), condition)
+        flow.contacts.met[1].channels.zero_()
+        other = flow.log_prob_of_each_torsion(flow.torsions_of(made), condition)
+    assert (other - each)[:, 1].abs().max() > 0.1, "what is met matters"
+    assert torch.equal(other[:, 0], each[:, 0]), "the first has nothing before it"
+
+
+def test_what_is_seen_is_standardised(free):
+    """Over the frames, and of what is met over all angles; what is far off stays bounded."""
+    _, contacts, condition, torsions = free
+    positions, met = contacts.posed(torsions, condition), contacts.met[1]
+    near = felt(distances(positions, contacts.pairs))
+    met_there = met.felt(positions, torsions[:, 1]).transpose(0, 1).flatten(1)
+    for layer, values in ((contacts, near), (met, met_there)):
+        deviations = (values - layer.centre[:, None]) / layer.scale[:, None]
+        # centre and scale are float32, as the frames are of which they were taken
+        assert deviations.mean(1).abs().max() < 1e-3
+        assert (deviations.std(1, correction=0) - 1).abs().max() < 1e-3
     with torch.no_grad():
-        without.contacts.met[1].channels.zero_()
-    torsions = flow.log_prob_of_torsions(made, condition)
-    assert (without.log_prob_of_torsions(made, condition) - torsions).abs().max() > 1e-3
+        met = copy.deepcopy(met)
+        met.centre.add_(1e6 * met.scale)
+        met.channels.abs_()
+        assert (met(positions, torsions[:, 1]) + FARTHEST).abs().max() < 1e-3
+
+
+def test_of_many_pairs_the_nearest_are_looked_at(
+    contacts, features, conditions, encoded, monkeypatch
+):
+    monkeypatch.setattr("openmm_cgan.generators.contact_pairs.MOST", 10)
+    few = fitted_contacts(skeleton_of(features, conditions), *encoded).double()
+    torsions = torch.atan2(encoded[0][:, -1:], encoded[0][:, -2:-1]).double()
+    positions = few.posed(torsions, encoded[1].double())
+    of_all, of_few = (distances(positions, c.pairs).amin(1) for c in (contacts, few))
+    torch.testing.assert_close(of_few.sort().values, of_all.sort().values[:10])
 
 
 def test_a_flow_with_contacts_is_kept_whole(frames, molecule, tmp_path):
