@@ -102,8 +102,7 @@ def free_energy(
     bounds = None if basin is None else interval(basin)
     differences = _differences(names, basin, states)
     set_threads(1)
-    folders = tuple(each_window(folders))
-    runs = _runs(folders, temperature)
+    runs = _runs(folders := tuple(each_window(folders)), temperature)
     if temperature is not None and not runs:
         raise click.UsageError("--temperature is for runs: windows and models are of one")
     if runs and (len(runs) < len(folders) or model["model"] is not None):
