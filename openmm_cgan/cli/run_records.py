@@ -14,7 +14,7 @@ from openmm_cgan.atom_selection import check_selection, solute_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.run_folders import BONDS, INPUT, RECORD, TOPOLOGY
-from openmm_cgan.windows.run_files import topology_record
+from openmm_cgan.topology_records import topology_record
 
 if TYPE_CHECKING:
     from openmm import unit
