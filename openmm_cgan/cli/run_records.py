@@ -104,8 +104,8 @@ def told_of_part(molecule: Molecule, settings: RunSettings) -> str:
     if n_kept == n_atoms:
         return ""
     return (
-        f"frames keep the solute, {n_kept} of {n_atoms} atoms: windows start from frames of all, and "
-        "a part of it is refined among all (--atoms all)"
+        f"frames keep the solute, {n_kept} of {n_atoms} atoms: windows start from frames of all, "
+        "and a part of it is refined among all (--atoms all)"
     )
 
 
