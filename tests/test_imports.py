@@ -259,6 +259,7 @@ ORDER = [
     "features",
     "generators.posed_skeleton",
     "generators.contacts",
+    "generators.contact_pairs",
     "generators.splines",
     "generators.bending",
     "generators.couplings",

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openmm_cgan.generators.contacts import WIDTH, Contacts, fitted_contacts
+from openmm_cgan.generators.contact_pairs import fitted_contacts
+from openmm_cgan.generators.contacts import WIDTH, Contacts
 from openmm_cgan.generators.flow import FlowGenerator
 from openmm_cgan.generators.mlp import MLPGenerator, perceptron
 

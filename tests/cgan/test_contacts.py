@@ -13,7 +13,8 @@ from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import ConditionEncoding, PlainFeatures, ZMatrixFeatures, skeleton_of
 from openmm_cgan.generators import Contacts, fitted_contacts
-from openmm_cgan.generators.contacts import ANGLES, CHANGE, NEAR
+from openmm_cgan.generators.contact_pairs import CHANGE, NEAR
+from openmm_cgan.generators.contacts import ANGLES
 from openmm_cgan.generators.posed_skeleton import distances, distances_turned
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases.shaken_alanine import ENDS, PSI, make_frames
@@ -146,6 +147,20 @@ def test_what_a_torsion_meets_is_where_it_would_be(free):
             expected = distances(contacts.posed(there, condition), met.pairs)
             found = distances_turned(positions, met.pairs, met.axis, angle - torsions[None, :, k])
             assert not met.n_seen or (found[0] - expected).abs().max() < 1e-8
+
+
+def test_what_is_met_has_the_right_slopes(free):
+    """That by the torsion itself is none: what it meets is there wherever it stands."""
+    features, contacts, condition = free
+    torsions, _ = turned(features, n=2)
+
+    def met(torsions, condition):
+        return contacts.met[1](contacts.posed(torsions, condition), torsions[:, 1])
+
+    given = torsions.requires_grad_(), condition[:2].clone().requires_grad_()
+    assert torch.autograd.gradcheck(met, given, eps=1e-6, atol=1e-5)
+    slopes = torch.autograd.grad(met(*given).sum(), torsions)[0]
+    assert slopes[:, 1].abs().max() < 1e-9 < slopes[:, 0].abs().min()
 
 
 def test_densities_are_those_of_what_is_drawn(frames, molecule):

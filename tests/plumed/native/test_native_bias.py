@@ -244,6 +244,7 @@ def test_where_no_temperature_is_given_that_of_the_simulation_counts(bath, tmp_p
             "MTS": (openmm.MTSLangevinIntegrator(310, 1, 0.001, [(0, 1), (31, 1)]), None),
             "Andersen": (openmm.VerletIntegrator(0.001), openmm.AndersenThermostat(310, 1)),
         }[bath]
+        (integrator if force is None else force).setRandomNumberSeed(1)  # or a kick tells in one
         folder = tmp_path / str(given)
         folder.mkdir()
         bias = PlumedBias(metad_text(), directory=folder, temperature=given)
