@@ -162,6 +162,7 @@ ORDER = [
     "plumed.actions.funnel",
     "plumed.actions.dumps",
     "plumed.actions.committor",
+    "plumed.actions.degrees",
     "plumed.actions",
     "plumed.native.dependence",
     "plumed.native.derivatives",

@@ -200,7 +200,7 @@ def run(
     if options["model"] is None and options["device"] != "cpu":
         raise click.UsageError("--device is that of --model; the run itself is on --platform")
     from openmm_cgan.cli.molecule_files import MoleculeFiles, add_barostat, molecule_of
-    from openmm_cgan.cli.run_records import RunSettings
+    from openmm_cgan.cli.run_records import RunSettings, told_of_part
     from openmm_cgan.cli.run_states import CHECKPOINT, STATE
     from openmm_cgan.cli.simulations import run_biased
 
@@ -212,6 +212,8 @@ def run(
         molecule = molecule_of(files)
         if pressure is not None:
             add_barostat(molecule, pressure, settings.temperature, settings.seed)
+        if not (restart or resume) and (told := told_of_part(molecule, settings)):
+            click.echo(told)
         bias = run_biased(molecule, plumed_input, given, out, settings, restart or resume)
     names = ", ".join(variable.name for variable in bias.variables)
     count = "the rest of its" if steps is None else str(steps)

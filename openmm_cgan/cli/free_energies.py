@@ -78,7 +78,7 @@ def free_energy(
     \b
     Examples:
         openmm-cgan free-energy run --cv phi --basin 0,2.3 --plot profile.png
-        openmm-cgan free-energy windows/window-* --cv phi,psi --plot surface.png
+        openmm-cgan free-energy windows --cv phi,psi --plot surface.png
 
     FOLDERS are those of `openmm-cgan run` under METAD, OPES or a bias that does not change: their
     frames are weighed by the bias that acted on them, and what the hills or kernels themselves
@@ -94,6 +94,7 @@ def free_energy(
     """
     from openmm_cgan.cli.exports import estimate_text
     from openmm_cgan.cli.importance import reweight_files
+    from openmm_cgan.cli.molecules import each_window
     from openmm_cgan.cli.other_cvs import run_with, samples_with
 
     require_parent(out, plot)
@@ -101,7 +102,7 @@ def free_energy(
     bounds = None if basin is None else interval(basin)
     differences = _differences(names, basin, states)
     set_threads(1)
-    runs = _runs(folders, temperature)
+    runs = _runs(folders := tuple(each_window(folders)), temperature)
     if temperature is not None and not runs:
         raise click.UsageError("--temperature is for runs: windows and models are of one")
     if runs and (len(runs) < len(folders) or model["model"] is not None):

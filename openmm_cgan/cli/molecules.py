@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from openmm_cgan.cgan import ConditionalGenerator
 
 
+def each_window(folders: Sequence[Path]) -> list[Path]:
+    """Folders, with those of its windows in place of one that holds windows."""
+    found: list[Path] = []
+    for folder in folders:
+        found += folders_of(folder) if any(folder.glob(f"*/{WINDOW}")) else [folder]
+    return found
+
+
 def runs_in(folders: Sequence[Path]) -> tuple[Molecule, list[Path]]:
     """The molecule of runs and of umbrella windows, and the folder of each run or window.
 
@@ -39,10 +47,7 @@ def runs_in(folders: Sequence[Path]) -> tuple[Molecule, list[Path]]:
     FileNotFoundError, ValueError
         If a file is missing or damaged.
     """
-    found: list[Path] = []
-    for folder in folders:
-        windows = any(folder.glob(f"*/{WINDOW}"))
-        found += folders_of(folder) if windows else [folder]
+    found = each_window(folders)
     first = found[0]
     if not (first / WINDOW).is_file():
         return read_molecule(first), found

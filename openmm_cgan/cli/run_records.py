@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import openmm
 from openmm import app
 
-from openmm_cgan.atom_selection import check_selection
+from openmm_cgan.atom_selection import check_selection, solute_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.run_folders import BONDS, INPUT, RECORD, TOPOLOGY
-from openmm_cgan.windows.run_files import topology_record
+from openmm_cgan.topology_records import topology_record
 
 if TYPE_CHECKING:
     from openmm import unit
 
     from openmm_cgan.plumed.bias import PlumedBias
+    from openmm_cgan.testsystems import Molecule
 
 # What cannot change within a run, by the options of the command
 KEPT = {
@@ -92,6 +93,20 @@ class RunSettings:
 def is_begun(folder: Path) -> bool:
     """Whether a folder holds a run that can go on, if only from its beginning."""
     return (folder / RECORD).exists()
+
+
+def told_of_part(molecule: Molecule, settings: RunSettings) -> str:
+    """What cannot be done with the frames that are kept by default, in words; empty if all can."""
+    n_atoms = molecule.system.getNumParticles()
+    if settings.atoms is not None or not molecule.system.usesPeriodicBoundaryConditions():
+        return ""
+    n_kept = len(solute_atoms(molecule.topology))
+    if n_kept == n_atoms:
+        return ""
+    return (
+        f"frames keep the solute, {n_kept} of {n_atoms} atoms: windows start from frames of all, "
+        "and a part of it is refined among all (--atoms all)"
+    )
 
 
 def require_same_settings(folder: Path, settings: RunSettings) -> None:

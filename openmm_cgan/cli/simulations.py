@@ -35,6 +35,7 @@ from openmm_cgan.cli.run_states import (
     save_end,
     save_not_finite,
 )
+from openmm_cgan.explore.circle import RECORD as EXPLORATION
 from openmm_cgan.json_files import read_json
 from openmm_cgan.molecules import Molecule
 from openmm_cgan.platforms import platform_named
@@ -45,6 +46,7 @@ from openmm_cgan.signals import StoppedBySignalError, between_steps
 from openmm_cgan.states import NotFiniteError, is_finite
 from openmm_cgan.stepping import step_and_look
 from openmm_cgan.windows.platforms import fastest_platform
+from openmm_cgan.windows.run_files import RECORD as WINDOW
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -295,6 +297,7 @@ def _goes_on(folder: Path, restart: bool, steps: int | None) -> bool:
     framed = next((folder / FRAMES).glob("*.h5md"), None) is not None
     begun = is_begun(folder)
     if not restart:
+        _require_no_others(folder)
         if saved or framed or begun:
             raise FileExistsError(
                 f"{folder} holds a run already: go on with restart (--resume, or --restart to make "
@@ -309,6 +312,13 @@ def _goes_on(folder: Path, restart: bool, steps: int | None) -> bool:
             f"neither {folder / CHECKPOINT} nor {STATE} is there: nothing to restart from"
         )
     return True
+
+
+def _require_no_others(folder: Path) -> None:
+    """Refuse the folder of windows or of an exploration, whose System a run would replace."""
+    for name, what in ((WINDOW, "umbrella windows"), (EXPLORATION, "an exploration")):
+        if (folder / name).exists() or next(folder.glob(f"*/{name}"), None) is not None:
+            raise FileExistsError(f"{folder} holds {what}: take another folder for a run")
 
 
 def _simulation(molecule: Molecule, settings: RunSettings) -> app.Simulation:

@@ -15,6 +15,7 @@ import openmm
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import read_actions
+from openmm_cgan.plumed.actions.degrees import in_degrees
 from openmm_cgan.plumed.coverage import coverage_lines
 from openmm_cgan.plumed.input.language import (
     PlumedInput,
@@ -259,6 +260,8 @@ def compile_natively(
         native = NativeBackend(actions, plumed_input.folder, temperature, restart)
     except PlumedInputError as refusal:
         return None, refusal
+    for told in in_degrees(actions):
+        log.warning("%s", told)
     if known is not None:
         native.set_masses(*known)
     return native, None

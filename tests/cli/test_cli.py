@@ -110,6 +110,17 @@ def test_run_refuses_a_folder_that_holds_a_run(tmp_path: Path) -> None:
     assert len(read_frames(tmp_path / "run" / "frames")) == 1
 
 
+@pytest.mark.parametrize("name", ["window-000/window.json", "explore.json"])
+def test_run_refuses_a_folder_of_something_else(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{}")
+    (tmp_path / "system.xml").write_text("theirs")
+    result = call(*run_options(tmp_path, steps=100))
+    assert result.exit_code == 1
+    assert "take another folder for a run" in result.output
+    assert (tmp_path / "system.xml").read_text() == "theirs"
+
+
 def test_restart_without_a_run_is_refused(tmp_path: Path) -> None:
     result = call(*run_options(tmp_path / "run"), "--restart")
     assert result.exit_code == 1

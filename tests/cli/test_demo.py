@@ -206,9 +206,8 @@ def test_train_and_propose_on_its_frames(demo: DemoResult, tmp_path: Path) -> No
 
 
 def test_free_energy_of_its_windows(demo: DemoResult, tmp_path: Path) -> None:
-    windows = sorted((demo.folder / "windows").glob("window-*"))
     out = tmp_path / "profile.csv"
-    result = call("free-energy", *windows, "--cv", "phi", "--bins", 12, "--out", out,
+    result = call("free-energy", demo.folder / "windows", "--cv", "phi", "--bins", 12, "--out", out,
                   "--basin", "0,2.3", "--plot", tmp_path / "profile.png")  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "basin 0,2.3: " in result.output

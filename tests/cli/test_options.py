@@ -10,7 +10,7 @@ from openmm_cgan.cli import main
 from openmm_cgan.cli.demo import STAGES, _Stages
 from openmm_cgan.cli.driver import _molfiles
 from openmm_cgan.cli.molecule_files import CONSTRAINTS
-from openmm_cgan.cli.molecules import load_molecule
+from openmm_cgan.cli.molecules import each_window, load_molecule
 from openmm_cgan.cli.options import cv_values, interval, require_parent
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.windows import read_windows
@@ -92,6 +92,7 @@ def test_a_folder_that_is_no_window_is_told_with_one_that_is(tmp_path: Path) -> 
         read_windows([inner.parent])
     with pytest.raises(ValueError, match=r"window-000/window.json is .*damaged"):
         read_windows([inner])
+    assert each_window([tmp_path, inner.parent]) == [tmp_path, inner]
 
 
 def test_stages_are_numbered_and_timed() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
+from openmm import app
 
 from openmm_cgan.cli.molecules import read_molecule
-from openmm_cgan.cli.run_records import RunSettings
+from openmm_cgan.cli.run_records import RunSettings, told_of_part
 from openmm_cgan.cli.simulations import run_biased
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 
@@ -66,3 +67,18 @@ def test_the_start_that_is_kept_is_minimised(run: Path) -> None:
                for x in (kept.positions, right.positions)]  # fmt: skip
     np.testing.assert_allclose(lengths[0], lengths[1], rtol=0.1)
     assert isinstance(kept.system, openmm.System)
+
+
+def test_what_frames_of_the_solute_alone_are_not_for_is_told_before_the_run() -> None:
+    topology, system, box = app.Topology(), openmm.System(), openmm.NonbondedForce()
+    for name, symbols in (("LIG", "CO"), ("HOH", "OHH")):
+        residue = topology.addResidue(name, topology.addChain())
+        for symbol in symbols:
+            topology.addAtom(symbol, app.Element.getBySymbol(symbol), residue)
+            system.addParticle(1.0)
+    wet = Molecule(topology, system, np.zeros((5, 3)))
+    assert told_of_part(wet, SETTINGS) == ""  # no box: all are kept
+    box.setNonbondedMethod(box.CutoffPeriodic)
+    system.addForce(box)
+    assert told_of_part(wet, SETTINGS).startswith("frames keep the solute, 2 of 5 atoms: ")
+    assert told_of_part(wet, replace(SETTINGS, atoms="all")) == ""
