@@ -213,6 +213,10 @@ def test_of_many_pairs_the_nearest_are_looked_at(
     positions = few.posed(torsions, encoded[1].double())
     of_all, of_few = (distances(positions, c.pairs).amin(1) for c in (contacts, few))
     torch.testing.assert_close(of_few.sort().values, of_all.sort().values[:10])
+    monkeypatch.setattr("openmm_cgan.generators.contact_pairs.MOST", 1000)
+    monkeypatch.setattr("openmm_cgan.generators.contact_pairs.NEAR", 0.35)
+    near = fitted_contacts(skeleton_of(features, conditions), *encoded)
+    assert 10 < near.pairs.shape[1] == (of_all < 0.35).sum() < len(of_all)
 
 
 def test_a_flow_with_contacts_is_kept_whole(frames, molecule, tmp_path):
