@@ -180,10 +180,20 @@ def test_densities_are_those_of_what_is_drawn(free):
         made, log_prob = flow.sample_with_log_prob(condition, torch.Generator().manual_seed(2))
         assert (flow.log_prob(made, condition) - log_prob).abs().max() < 1e-6
         each = flow.log_prob_of_each_torsion(flow.torsions_of(made), condition)
+        posed = []  # the stiff part is told of the molecule at the torsions that were drawn
+        flow.contacts.register_forward_pre_hook(lambda _, given: posed.append(given[0]))
+        flow.log_prob_of_stiff(made, condition)
+        assert (posed[0] - flow.torsions_of(made)).abs().max() < 1e-12
         flow.contacts.met[1].channels.zero_()
         other = flow.log_prob_of_each_torsion(flow.torsions_of(made), condition)
     assert (other - each)[:, 1].abs().max() > 0.1, "what is met matters"
     assert torch.equal(other[:, 0], each[:, 0]), "the first has nothing before it"
+
+
+def test_near_atoms_repel_and_all_attract():
+    felt_of = felt(torch.tensor([[0.03], [0.3]]).double())[:, 0]
+    expected = torch.tensor([math.exp(-1), math.exp(-10), 100 / 3, 10 / 3]).double()
+    torch.testing.assert_close(felt_of, expected, rtol=1e-6, atol=0)
 
 
 def test_what_is_seen_is_standardised(free):
@@ -197,8 +207,16 @@ def test_what_is_seen_is_standardised(free):
         # centre and scale are float32, as the frames are of which they were taken
         assert deviations.mean(1).abs().max() < 1e-3
         assert (deviations.std(1, correction=0) - 1).abs().max() < 1e-3
+    deviations = ((near - contacts.centre[:, None]) / contacts.scale[:, None]).T
+    bounded = deviations / (1 + (deviations / FARTHEST) ** 2).sqrt()
+    assert torch.allclose(contacts(torsions, condition), contacts.seen(bounded), atol=1e-9)
     with torch.no_grad():
         met = copy.deepcopy(met)
+        met.channels.zero_()[:, 0] = math.sqrt(met.channels.shape[1])  # the first is seen alone
+        first = (met.felt(positions, torsions[:, 1])[:, 0] - met.centre[0]) / met.scale[0]
+        first = (first / (1 + (first / FARTHEST) ** 2).sqrt()).T
+        seen = met(positions, torsions[:, 1]).reshape(-1, ANGLES, 4)
+        assert (seen - first[..., None]).abs().max() < 1e-6
         met.centre.add_(1e6 * met.scale)
         met.channels.abs_()
         assert (met(positions, torsions[:, 1]) + FARTHEST).abs().max() < 1e-3
