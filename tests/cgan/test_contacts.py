@@ -320,3 +320,15 @@ def test_a_flow_of_version_3_had_none(frames, molecule, tmp_path, monkeypatch):
 def test_what_has_no_z_matrix_has_no_skeleton(frames, conditions):
     plain = PlainFeatures.fit(replace(frames, variables=frames.variables), None)
     assert skeleton_of(plain, conditions) is None
+
+
+def test_a_skeleton_is_no_straighter_than_what_is_decoded(features, conditions):
+    """Where it is straight, torsions about it are of no meaning and distances of rounding."""
+    centre = features.centre.clone()
+    centre[21] = math.pi  # the first angle
+    names = ("scale", "linear", "wide")
+    scaling = {name: getattr(features, name) for name in names}
+    straight = type(features)(features.z_matrix, features.variables, centre=centre, **scaling)
+    skeleton = skeleton_of(straight, conditions)
+    assert skeleton.at_rest[21] < math.pi - 0.01
+    assert torch.equal(skeleton.at_rest[22:], features.centre[22:])
