@@ -25,6 +25,7 @@ from openmm_cgan.generators.posed_skeleton import (
 NEAR = 0.6  # nm: pairs that never come that near are not looked at
 CHANGE = 0.02  # nm: nor are those whose distance hardly changes
 SAME = 1e-6  # nm: distances that differ by less are the same
+FEWEST = 20  # pairs: of less, networks find out by themselves, in half the time
 MOST = 1000  # pairs: the nearest, where there are more
 MOST_MET, MOST_MEETINGS = 200, 3000  # of one torsion, and of all
 PIECE = 20_000  # pairs that are tried at a time
@@ -34,7 +35,7 @@ TINY = 1e-12  # deviation of what never changes
 
 
 def fitted_contacts(skeleton: Skeleton, features: Tensor, condition: Tensor) -> Contacts | None:
-    """Contacts over pairs that come near and part among features; None if there are none.
+    """Contacts over pairs that come near and part among features; None if there are few.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def fitted_contacts(skeleton: Skeleton, features: Tensor, condition: Tensor) -> 
     given = torsions, condition[rows].double()
     positions = posed(*given)
     near = _nearest(_all_pairs(positions), lambda some: distances(positions, some)[None], MOST)
-    if not near.shape[1]:
+    if near.shape[1] < FEWEST:
         return None
     turns = _turns(posed, given[1][:TRIED])
     met = [_met(posed, k, turns[k], positions, *given).T.tolist() for k in range(posed.n_turning)]

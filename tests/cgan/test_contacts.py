@@ -225,6 +225,7 @@ def test_what_is_seen_is_standardised(free):
 def test_of_many_pairs_the_nearest_are_looked_at(
     contacts, features, conditions, encoded, monkeypatch
 ):
+    monkeypatch.setattr("openmm_cgan.generators.contact_pairs.FEWEST", 1)
     monkeypatch.setattr("openmm_cgan.generators.contact_pairs.MOST", 10)
     few = fitted_contacts(skeleton_of(features, conditions), *encoded).double()
     torsions = torch.atan2(encoded[0][:, -1:], encoded[0][:, -2:-1]).double()
@@ -235,6 +236,12 @@ def test_of_many_pairs_the_nearest_are_looked_at(
     monkeypatch.setattr("openmm_cgan.generators.contact_pairs.NEAR", 0.35)
     near = fitted_contacts(skeleton_of(features, conditions), *encoded)
     assert 10 < near.pairs.shape[1] == (of_all < 0.35).sum() < len(of_all)
+
+
+def test_small_molecules_are_told_none(features, conditions, encoded, monkeypatch):
+    skeleton = skeleton_of(features, conditions)
+    monkeypatch.setattr("openmm_cgan.generators.contact_pairs.NEAR", 0.2)
+    assert fitted_contacts(skeleton, *encoded) is None
 
 
 def test_a_flow_with_contacts_is_kept_whole(frames, molecule, tmp_path):

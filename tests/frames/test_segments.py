@@ -270,7 +270,7 @@ def test_a_restart_from_the_beginning_sets_everything_aside(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"variables": (DISTANCE, PHI)}, "variables"),
+        ({"variables": (DISTANCE, PHI)}, "other CVs"),
         ({"atoms": (0, 1, 2)}, "atoms"),
         ({"topology_hash": "b" * 64}, "topology_hash"),
         ({"temperature": None}, "temperature"),
