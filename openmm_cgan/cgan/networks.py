@@ -21,11 +21,12 @@ def initial_networks(
     """
     features, conditions, rows = dataset.features, dataset.conditions, dataset.rows
     sizes = (features.n_linear, features.n_pairs, conditions.n_condition)
-    skeleton = skeleton_of(features, conditions)
+    kind = KINDS[settings.generator]
+    skeleton = skeleton_of(features, conditions) if kind.has_density else None  # else of no use
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         seen = skeleton and fitted_contacts(skeleton, rows.features, rows.condition)
-        generator: Any = KINDS[settings.generator].of_size(
+        generator: Any = kind.of_size(
             *sizes,
             width=settings.width,
             depth=settings.depth,

@@ -89,8 +89,9 @@ def bent(
         Log density of each given those before it [1/rad]; of no meaning where it was kept.
     """
     torsions_BP = log_prob = condition.new_zeros(len(condition), 0)
-    meets = contacts is not None and contacts.meets
-    positions = contacts.posed(torsions_BP, condition) if contacts is not None and meets else None
+    positions = None
+    if contacts is not None and contacts.meets:
+        positions = contacts.posed(torsions_BP, condition)
     for k, network in enumerate(splines):
         told = given(torsions_BP, condition)
         if contacts is not None and positions is not None:
@@ -119,8 +120,9 @@ def unbent(
     All of shape (n, n_torsions); parameters as for `bent`.
     """
     angles, wells, log_prob = [torsions[:, :0]], [torsions[:, :0]], [torsions[:, :0]]
-    meets = contacts is not None and contacts.meets
-    positions = contacts.posed(torsions, condition) if contacts is not None and meets else None
+    positions = None
+    if contacts is not None and contacts.meets:
+        positions = contacts.posed(torsions, condition)
     for k, network in enumerate(splines):
         turned = folds[k] * torsions[:, k]
         folded = wrapped(turned)

@@ -1,7 +1,4 @@
-"""PosedSkeleton: where atoms stand at torsions and conditions, stiff coordinates at their means.
-
-Shape suffixes: B batch.
-"""
+"""PosedSkeleton: where atoms stand at torsions and conditions, stiff coordinates at their means."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -12,6 +9,7 @@ from torch.nn.functional import pad
 
 from openmm_cgan.features.skeleton import Skeleton
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
+from openmm_cgan.internal_coordinates.z_matrix import cross
 
 LEAST = 0.05  # nm: atoms that are nearer count as that far apart
 
@@ -158,8 +156,7 @@ def _about(along: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Heights (m, n) of x (3, m, n) along an axis, what is across, and that a quarter further."""
     height = (x * along).sum(0)
     across = x - height * along
-    (a, b, c), (d, e, f) = along, across
-    return height, across, torch.stack([b * f - c * e, c * d - a * f, a * e - b * d])
+    return height, across, cross(along, across)
 
 
 def _norm(v: Tensor) -> Tensor:

@@ -264,8 +264,8 @@ def measured(atom: Tensor, p: Tensor, g: Tensor, t: Tensor) -> Internal:
     v = g - p[:, p.shape[1] - g.shape[1] :]
     w = t - g[:, g.shape[1] - t.shape[1] :]
     n_bonds, n_angles, n_torsions = u.shape[1], v.shape[1], w.shape[1]
-    uv = _cross(u[:, n_bonds - n_angles :], v)
-    vw = _cross(v[:, n_angles - n_torsions :], w)
+    uv = cross(u[:, n_bonds - n_angles :], v)
+    vw = cross(v[:, n_angles - n_torsions :], w)
     angles = torch.atan2(_norm(uv), -(u[:, n_bonds - n_angles :] * v).sum(0))
     sine = _norm(v[:, n_angles - n_torsions :]) * (u[:, n_bonds - n_torsions :] * vw).sum(0)
     torsions = torch.atan2(sine, (uv[:, n_angles - n_torsions :] * vw).sum(0))
@@ -280,9 +280,9 @@ def placed(p: Tensor, g: Tensor, t: Tensor, along: Tensor, across: Tensor, out: 
     """
     e1 = p - g
     e1 = e1 / _norm(e1)
-    e3 = _cross(g - t, e1)
+    e3 = cross(g - t, e1)
     e3 = e3 / _norm(e3)
-    e2 = _cross(e3, e1)
+    e2 = cross(e3, e1)
     return p + along * e1 + across * e2 + out * e3
 
 
@@ -291,7 +291,8 @@ def _norm(v: Tensor) -> Tensor:
     return (v * v).sum(0).sqrt()
 
 
-def _cross(u: Tensor, v: Tensor) -> Tensor:
+def cross(u: Tensor, v: Tensor) -> Tensor:
+    """Cross product along the first axis (3, ...)."""
     (a, b, c), (d, e, f) = u, v
     return torch.stack([b * f - c * e, c * d - a * f, a * e - b * d])
 
