@@ -2,7 +2,8 @@
 
 Errors are seen, not estimated: how far a run is from the mean of the other runs of windows, of both
 kinds and all repeats, at their full length; so one repeat of each kind tells no more than how far
-they are from each other. Errors that MBAR's bootstrap gives stand beside them.
+they are from each other. Errors that MBAR's bootstrap gives stand beside them, and how far F(phi)
+and F(psi) are from those of the metadynamics by both errors.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.atomic_files import write_atomically
+from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import basin_difference, free_energy_profile, reweight_windows
+from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
 from openmm_cgan.free_energy.hills import hills_free_energy
 from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.windows import read_windows
 
 RESULTS = Path(__file__).parent / "results" / "solvent_free_energy.json"
+CVS = ("phi", "psi")
 BASIN = (0.0, 2.3)  # rad, of phi
 BINS = 36
 HIGHEST = 30.0  # kJ/mol: where profiles are compared
@@ -62,9 +66,11 @@ def report(folder: Path, lengths: Lengths, kT: float) -> dict[str, Any]:
         "profiles": [one[-1][1].tolist() for one in metad],
     }
     print("free energy of 0 < phi < 2.3 over the rest [kJ/mol]")
-    for one in metad:
+    weighed = [_by_frames(repeat / "metad") for repeat in over]
+    found["metad"]["by its frames"] = weighed
+    for one, frames in zip(metad, weighed, strict=True):
         parts = ", ".join(f"{d:.2f} after {s:g}" for s, (d, _) in zip(SHARES, one, strict=True))
-        print(f"  metadynamics, by its hills, {parts} of the run")
+        print(f"  metadynamics, by its hills, {parts} of the run; by its frames", *frames["basin"])
     for kind in KINDS:
         own = [w for (name, _), w in windows.items() if name == kind]
         found[kind] = [_whole(w) for w in own]
@@ -72,6 +78,8 @@ def report(folder: Path, lengths: Lengths, kT: float) -> dict[str, Any]:
         if len(own) > 1:
             both = found[f"{kind}, all"] = _whole([window for one in own for window in one])
             print(f"  all {kind}: {both['basin'][0]:.2f} +- {both['basin'][1]:.2f}")
+        if own and weighed:
+            _say_agreement(found[kind], weighed[0])
     if len(windows) > 1:
         found["errors"] = _errors_by_steps(windows, lengths)
     return found
@@ -123,16 +131,45 @@ def _weighed(windows: list[BiasedFrames], fraction: float, n_bootstrap: int) -> 
     return reweight_windows(parts, n_bootstrap=n_bootstrap, max_samples=20_000)
 
 
+def _by_frames(folder: Path) -> dict[str, Any]:
+    """The same of a metadynamics, its frames weighed."""
+    run = BiasedRun.of(read_frames(folder / "frames"), folder / "plumed.dat", folder)
+    return _found(reweight_runs([run]))
+
+
 def _whole(windows: list[BiasedFrames]) -> dict[str, Any]:
-    """The basin's free energy and the profile of one run of windows, with MBAR's errors."""
+    """The basin's free energy and the profiles of one run of windows, with MBAR's errors."""
     samples = _weighed(windows, 1.0, 100)
-    profile = free_energy_profile(samples, "phi", BINS)
+    overlap = samples.overlap - np.diag(np.diag(samples.overlap))
+    return _found(samples) | {"smallest overlap with any other": float(overlap.max(axis=1).min())}
+
+
+def _found(samples: WeightedSamples) -> dict[str, Any]:
+    """The basin's free energy and F(phi), F(psi) with their errors [kJ/mol]."""
+    profiles = {name: free_energy_profile(samples, name, BINS) for name in CVS}
     return {
         "basin": [float(number) for number in basin_difference(samples, in_basin)],
-        "profile": profile.free_energy.tolist(),
-        "error": profile.error.tolist(),
-        "smallest overlap": float(np.diag(samples.overlap, 1).min()),
+        "profile": {name: p.free_energy.tolist() for name, p in profiles.items()},
+        "error": {name: p.error.tolist() for name, p in profiles.items()},
     }
+
+
+def _say_agreement(runs: list[dict[str, Any]], metad: dict[str, Any]) -> None:
+    """Print how many bins lie within two errors of the metadynamics, of the low ones.
+
+    Profiles are known up to a constant: both are taken from their weighted mean.
+    """
+    for name in CVS:
+        for k, run in enumerate(runs):
+            profiles = np.array([run["profile"][name], metad["profile"][name]])
+            errors = np.array([run["error"][name], metad["error"][name]])
+            low = np.isfinite(profiles).all(axis=0) & np.isfinite(errors).all(axis=0)
+            low &= (profiles < HIGHEST).all(axis=0)
+            off, error = (profiles[0] - profiles[1])[low], np.hypot(*errors)[low]
+            z = (off - np.average(off, weights=1 / error**2)) / error
+            share, middle = (np.abs(z) < 2).mean(), np.median(error)
+            print(f"    F({name}), run {k}: {share:.0%} of {low.sum()} bins within two errors of the"
+                  f" metadynamics, median error {middle:.2f}")  # fmt: skip
 
 
 def _estimates(windows: list[BiasedFrames], fraction: float) -> tuple[float, NDArray[np.float64]]:

@@ -2,21 +2,16 @@
 
 tripeptide: ACE-ALA3-NME, AMBER ff14SB with OBC2; CVs are phi and psi of the middle alanine, the
 torsions of its neighbours are hidden. dipeptide: ACE-ALA-NME in TIP3P, PME, constant volume. 300 K,
-hydrogens of 3 dalton and steps of 4 fs for all three ways; windows stand along phi and psi is
-sampled, so that F(phi) and the free energy of the basin 0 < phi < 2.3 rad over the rest are
-compared.
+hydrogens of 3 dalton and steps of 4 fs for all three ways; windows stand on a grid of phi and psi.
+F(phi), F(psi) and the free energy of the basin 0 < phi < 2.3 rad over the rest are compared.
 
 Each repeat has its own metadynamics on phi and psi, a flow trained on its frames (for the dipeptide
 on frames from OBC2), one seed a window (with --shared all have those of the first, and other
 seeds); and its own dragged starts, taken row by row from a run
 that was left alone before. Where the windows stand is taken from the metadynamics of the first
-repeat, by the rule of windows/placement. Seeds are drawn at a psi from the metadynamics' own
-exp(-F/kT) at the phi of the window.
+repeat, by the rule of windows/placement.
 
     python benchmarks/solvent_free_energy.py CASE [--repeats N] [--shared] [--folder FOLDER]
-
-A window of 55 ps is short: psi turns in it once or not at all, and errors are infinite where
-windows do not overlap by what is independent in them. Longer windows (CASES) cost accordingly.
 
 A killed run goes on where it was. Results go to results/solvent_free_energy.json beside this file.
 """
@@ -49,11 +44,9 @@ from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.cli.demo import choose_seeds
 from openmm_cgan.cli.run_records import RunSettings, is_begun
 from openmm_cgan.cli.simulations import run_biased
-from openmm_cgan.cli.window_runs import Run, enough_windows, rough_free_energy, samples_of
+from openmm_cgan.cli.window_runs import Run, rough_free_energy, samples_of
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy.biased_runs import BiasedRun
-from openmm_cgan.free_energy.hills import hills_free_energy
-from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.proposals import Screen, propose
 from openmm_cgan.run_folders import RECORD
 from openmm_cgan.testsystems import Molecule
@@ -70,6 +63,7 @@ TEMPERATURE = 300.0
 KT = GAS_CONSTANT * TEMPERATURE
 TIMESTEP = 0.004  # ps
 HYDROGEN = 3.0  # dalton
+CVS = ("phi", "psi")
 BIASFACTOR = 8.0
 KAPPA_DRAG = 200.0  # kJ/mol/rad^2
 TRIES = 50  # configurations generated for a window
@@ -89,14 +83,14 @@ class Case:
     alone : int
         Before the drag.
     windows : int
-        At least; more where they would not overlap.
+        Along each CV, where the free energy is below ``highest``.
+    highest : float
+        [kJ/mol]
     pace : int
         Between hills.
     platform : str
         Of OpenMM: the Reference platform keeps up with CPU on few atoms, and needs no second
         thread where cores are shared.
-    may_grow : bool
-        Whether windows may be more than at least where the rule asks for it.
     """
 
     metad: int
@@ -105,14 +99,14 @@ class Case:
     drag: int
     alone: int
     windows: int
+    highest: float
     pace: int
     platform: str
-    may_grow: bool = True
 
 
 CASES = {
-    "tripeptide": Case(8_000_000, 100_000, 1_250, 2_500, 100_000, 24, 250, "Reference"),
-    "dipeptide": Case(100_000, 4_000, 1_000, 1_000, 5_000, 20, 100, "CPU", may_grow=False),
+    "tripeptide": Case(8_000_000, 12_500, 1_250, 1_250, 100_000, 18, 45.0, 250, "Reference"),
+    "dipeptide": Case(750_000, 5_000, 500, 1_000, 5_000, 14, 40.0, 100, "CPU"),
 }
 
 
@@ -219,29 +213,11 @@ def placement_of(molecule: Molecule, run_folder: Path, folder: Path, case: Case)
         plumed = run_folder / "plumed.dat"
         bias = PlumedBias(plumed, molecule.topology, temperature=TEMPERATURE, cvs=("phi", "psi"))
         run = Run(molecule, BiasedRun.of(frames, plumed, run_folder), bias)
-        rough = (
-            enough_windows(run, ["phi"], 60.0, case.windows)
-            if case.may_grow
-            else rough_free_energy(run, samples_of(run), ["phi"], case.windows)
-        )
-        placed = place_windows(rough, TEMPERATURE, 60.0)
+        rough = rough_free_energy(run, samples_of(run), CVS, case.windows)
+        placed = place_windows(rough, TEMPERATURE, case.highest)
         np.savez(path, centres=placed.centres, kappa=placed.kappa)
     with np.load(path) as kept:
-        return Placement(("phi",), kept["centres"], kept["kappa"])
-
-
-def targets_of(run_folder: Path, centres: NDArray, seed: int) -> NDArray:
-    """CVs (n * TRIES, 2) at which is generated: psi by the metadynamics at each centre's phi."""
-    hills, plumed = read_fields(run_folder / "HILLS"), run_folder / "plumed.dat"
-    psi = -np.pi + 2 * np.pi * (np.arange(72) + 0.5) / 72
-    rng, rows = np.random.default_rng(seed), []
-    for phi in centres[:, 0]:
-        points = np.stack([np.full(72, phi), psi], axis=1)
-        logs = -hills_free_energy(hills, points, plumed) / KT
-        share = np.exp(logs - logs.max())
-        drawn = rng.choice(psi, TRIES, p=share / share.sum())
-        rows.append(np.stack([np.full(TRIES, phi), drawn], axis=1))
-    return np.concatenate(rows)
+        return Placement(CVS, kept["centres"], kept["kappa"])
 
 
 # ---- where windows start
@@ -300,9 +276,8 @@ def dragged(
     simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
     simulation.step(case.alone)
     x = np.array(simulation.context.getState(positions=True).getPositions(asNumpy=True)._value)
-    text = solute.plumed().replace("ARG=phi,psi AT=0,0 KAPPA=0.001,0.001", "ARG=phi AT=0 KAPPA=0")
-    bias = PlumedBias(text, molecule.topology, temperature=TEMPERATURE, cvs=("phi",))
-    away = np.abs(np.angle(np.exp(1j * (centres[:, 0] - bias.cv_values(x)[0]))))
+    bias = _restraint(solute, molecule.topology)
+    away = np.linalg.norm(np.angle(np.exp(1j * (centres - bias.cv_values(x)))), axis=1)
     order = np.roll(np.arange(len(centres)), -int(away.argmin()))
     how = DragSettings(TEMPERATURE, KAPPA_DRAG, case.drag, seed=seed, timestep=TIMESTEP,
                        platform=case.platform)  # fmt: skip
@@ -339,7 +314,7 @@ def prepare_seeds(name: str, folder: Path, repeat: int, shared: bool) -> None:
         quick = replace(case, metad=400_000, platform="Reference")
         metadynamics(in_obc2(solute), solute, quick, teacher, seed)
     gan = model_of(teacher, solute.topology, seed)
-    targets = targets_of(teaching / "metad", placed.centres, seed)
+    targets = np.repeat(placed.centres, TRIES, axis=0)
     if name == "dipeptide":
         seeds, attempts = seeded_in_water(molecule, solute, gan, targets, seed)
         print(f"{attempts} attempts to put {len(seeds)} seeds into water")
@@ -364,7 +339,8 @@ def run_all(name: str, folder: Path, repeat: int, pool: Executor) -> None:
     molecule = molecule_of(name, folder)
     with np.load(folder / "placement.npz") as kept:
         centres, kappa = kept["centres"], kept["kappa"]
-    template = window_template(_restraint(solute, molecule.topology), {"phi": float(kappa[0])})
+    stiffness = dict(zip(CVS, kappa.tolist(), strict=True))
+    template = window_template(_restraint(solute, molecule.topology), stiffness)
     settings = WindowSettings(TEMPERATURE, case.window, case.settle, 50, timestep=TIMESTEP,
                               seed=1000 * (repeat + 1))  # fmt: skip
     for origin in KINDS:
