@@ -168,8 +168,8 @@ def _say_agreement(runs: list[dict[str, Any]], metad: dict[str, Any]) -> None:
             off, error = (profiles[0] - profiles[1])[low], np.hypot(*errors)[low]
             z = (off - np.average(off, weights=1 / error**2)) / error
             share, middle = (np.abs(z) < 2).mean(), np.median(error)
-            print(f"    F({name}), run {k}: {share:.0%} of {low.sum()} bins within two errors of the"
-                  f" metadynamics, median error {middle:.2f}")  # fmt: skip
+            print(f"    F({name}), run {k}: {share:.0%} of {low.sum()} bins within two errors of"
+                  f" the metadynamics, median error {middle:.2f}")  # fmt: skip
 
 
 def _estimates(windows: list[BiasedFrames], fraction: float) -> tuple[float, NDArray[np.float64]]:
