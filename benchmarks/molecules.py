@@ -1,20 +1,21 @@
 """One recipe for many molecules: the same settings for all, and what came of it for each.
 
 Capped amino acids and small organic molecules (small_molecules.py) in vacuum or OBC2: frames of
-metadynamics on the named torsions, a FlowGenerator trained and refined within a time limit. For
-each, before and after refining:
+metadynamics on the named torsions, a FlowGenerator trained and refined in so many steps, or as many
+as a time allows. For each, before and after refining:
 * Kish's effective sample size over n in the middle of each cell of a 12^d grid of the CVs, where
   the free energy is below 60 kJ/mol: median and 10th percentile;
 * unbiased dynamics with an exact move (100 candidates) every 500 steps: share accepted.
-Then populations of the thirds of each torsion, CVs and hidden ones, from the generator alone and
-from the frames of the metadynamics: how many standard errors apart, or "not enough".
+With them goes the processor time of training and refining. Then populations of the thirds of each
+torsion, CVs and hidden ones, from the generator alone and from the frames of the metadynamics: how
+many standard errors apart, or "not enough".
 
 Frames and generators are kept in --data and rows in --json, so that a run goes on where it stopped;
 with nothing left to do the table is printed. --populations reads the generators that are kept and
 tells the populations of all rows again.
 
     python benchmarks/molecules.py VAL SER --solvent vacuum
-    python benchmarks/molecules.py butane --steps 100000 --train-seconds 20 --refine-seconds 20
+    python benchmarks/molecules.py butane --steps 100000 --train-steps 200 --refine-steps 200
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,32 +64,38 @@ THIRDS = {"g-": (-2 * np.pi / 3, 0.0), "g+": (0.0, 2 * np.pi / 3)}
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings, the same for all molecules."""
+    """The settings, the same for all molecules; seconds end what steps would go on with."""
 
     steps: int
-    train_seconds: float
-    refine_seconds: float
+    train_seconds: float | None
+    refine_seconds: float | None
     seed: int
     moves: int
+    train_steps: int = 4000
+    refine_steps: int = 4000
 
     def training(self) -> TrainingSettings:
         """Of the flow, by likelihood."""
         return TrainingSettings(
             generator="FlowGenerator",
             batch=512,
-            steps=4000,
+            steps=self.train_steps,
             max_seconds=self.train_seconds,
             seed=self.seed,
         )
 
     def model(self, folder: Path, stage: str, commit: str) -> Path:
         """Where the generator of a stage is kept."""
-        times = f"{self.train_seconds:g}-{self.refine_seconds:g}"
-        return folder / f"{stage}-{times}-{commit}.npz"
+        steps, seconds = f"{self.train_steps}-{self.refine_steps}", ""
+        if self.train_seconds is not None and self.refine_seconds is not None:
+            steps, seconds = "", f"{self.train_seconds:g}-{self.refine_seconds:g}"
+        return folder / f"{stage}-{steps}{seconds}-{commit}.npz"
 
     def refining(self) -> RefiningSettings:
         """On the energy."""
-        return RefiningSettings(steps=4000, max_seconds=self.refine_seconds, seed=self.seed)
+        return RefiningSettings(
+            steps=self.refine_steps, max_seconds=self.refine_seconds, seed=self.seed
+        )
 
 
 class Judge:
@@ -224,6 +232,7 @@ def measured(name: str, solvent: str, recipe: Recipe, data: Path) -> dict[str, A
     topology, settings = built.molecule.topology, recipe.training()
     kept = Run(name, solvent, recipe.steps, recipe.seed).folder(data)
     models = [recipe.model(kept, stage, made["commit"]) for stage in ("trained", "refined")]
+    began = time.process_time()
     if models[0].exists():
         trained = ConditionalGAN.load(models[0], topology)
     else:
@@ -236,6 +245,7 @@ def measured(name: str, solvent: str, recipe: Recipe, data: Path) -> dict[str, A
         energy = Potential(built.molecule.system)
         refined, _ = refine(trained, energy, None, recipe.refining(), frames=rows)
         refined.save(models[1])
+    seconds = time.process_time() - began
     judge = Judge(built, solvent, refined)
     shares = populations(built, judge.alone(), weighted_frames(run, built))
     return {
@@ -243,6 +253,7 @@ def measured(name: str, solvent: str, recipe: Recipe, data: Path) -> dict[str, A
         "solvent": solvent,
         "atoms": topology.getNumAtoms(),
         "recipe": vars(recipe),
+        "processor seconds of training and refining": round(seconds),
         "trained": figures(Judge(built, solvent, trained), recipe.moves, recipe.seed),
         "refined": figures(judge, recipe.moves, recipe.seed),
         "populations": shares,
@@ -290,8 +301,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(RECIPES), help="all if omitted")
     parser.add_argument("--solvent", nargs="*", default=["vacuum", "obc2"])
     parser.add_argument("--steps", type=int, default=1_500_000, help="of 4 fs")
-    parser.add_argument("--train-seconds", type=float, default=300.0)
-    parser.add_argument("--refine-seconds", type=float, default=300.0)
+    parser.add_argument("--train-steps", type=int, default=1500)
+    parser.add_argument("--refine-steps", type=int, default=4000)
+    parser.add_argument("--train-seconds", type=float, help="at most; else all steps")
+    parser.add_argument("--refine-seconds", type=float, help="at most; else all steps")
     parser.add_argument("--moves", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data", type=Path, default=Path("molecules-data"))
@@ -301,7 +314,7 @@ def main() -> None:
     torch.set_num_threads(1)
     recipe = Recipe(
         arguments.steps, arguments.train_seconds, arguments.refine_seconds, arguments.seed,
-        arguments.moves,
+        arguments.moves, arguments.train_steps, arguments.refine_steps,
     )  # fmt: skip
     rows = json.loads(arguments.json.read_text()) if arguments.json.exists() else []
     asked = [(name, solvent) for solvent in arguments.solvent for name in arguments.names]
@@ -317,7 +330,9 @@ def main() -> None:
 
 
 def _is_of(row: dict[str, Any], name: str, solvent: str, recipe: Recipe) -> bool:
-    return (row["molecule"], row["solvent"], row["recipe"]) == (name, solvent, vars(recipe))
+    return (row["molecule"], row["solvent"]) == (name, solvent) and (
+        Recipe(**row["recipe"]) == recipe
+    )
 
 
 if __name__ == "__main__":
