@@ -2,7 +2,8 @@
 
 Capped amino acids ACE-X-NME and small organic molecules, AMBER ff14SB, in vacuum or OBC2. The start
 needs no file: atoms at random, drawn together by the bonded forces and then by all, several times;
-what is right (L, trans amides) and lowest in energy is kept. Bonds to hydrogen are constrained.
+what is right (L, trans amides) and lowest in energy is kept. (The pentapeptide's is that of
+openmm_cgan.testsystems.) Bonds to hydrogen are constrained.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from openmm_cgan.states import positions_of
-from openmm_cgan.testsystems import Molecule, add_obc2, torsion
+from openmm_cgan.testsystems import Molecule, add_obc2, alanine_pentapeptide, torsion
 
 SMALL = Path(__file__).parent / "small_molecules.xml"
 TRIES = 30
@@ -66,6 +67,25 @@ def _chi(*names: str) -> dict[str, Torsion]:
     }
 
 
+def _alanines(n: int) -> Recipe:
+    """ACE-ALAn-NME; phi and psi of the middle one are CVs."""
+    middle = (n + 1) // 2
+    torsions = {
+        k: {
+            "phi": (f"{k - 1}:C", f"{k}:N", f"{k}:CA", f"{k}:C"),
+            "psi": (f"{k}:N", f"{k}:CA", f"{k}:C", f"{k + 1}:N"),
+        }
+        for k in range(1, n + 1)
+    }
+    hidden = {
+        f"{name}{k}": atoms
+        for k, both in torsions.items()
+        if k != middle
+        for name, atoms in both.items()
+    }
+    return Recipe(("ACE", *["ALA"] * n, "NME"), torsions[middle], hidden)
+
+
 RECIPES: dict[str, Recipe] = {
     "GLY": _capped("GLY"),
     "ALA": _capped("ALA"),
@@ -79,19 +99,7 @@ RECIPES: dict[str, Recipe] = {
     "PRO": Recipe(
         ("ACE", "PRO", "NME"), {"psi": PHI_PSI["psi"]}, {"chi1": ("1:N", "1:CA", "1:CB", "1:CG")}
     ),
-    "ALA3": Recipe(
-        ("ACE", "ALA", "ALA", "ALA", "NME"),
-        {
-            "phi": ("1:C", "2:N", "2:CA", "2:C"),
-            "psi": ("2:N", "2:CA", "2:C", "3:N"),
-        },
-        {
-            "phi1": ("0:C", "1:N", "1:CA", "1:C"),
-            "psi1": ("1:N", "1:CA", "1:C", "2:N"),
-            "phi3": ("2:C", "3:N", "3:CA", "3:C"),
-            "psi3": ("3:N", "3:CA", "3:C", "4:N"),
-        },
-    ),
+    "ALA3": _alanines(3),
     "butane": Recipe(("BUT",), {"phi": ("0:C1", "0:C2", "0:C3", "0:C4")}, {}),
     "ethanediol": Recipe(
         ("EDO",),
@@ -119,6 +127,7 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
 }
+LARGER = {"ALA5": _alanines(5)}
 
 
 @dataclass(frozen=True)
@@ -139,10 +148,11 @@ class Built:
 
 @cache
 def build(name: str, solvent: str = "vacuum") -> Built:
-    """One of `RECIPES`, in "vacuum" or "obc2"."""
-    recipe = RECIPES[name]
+    """One of `RECIPES` or `LARGER`, in "vacuum" or "obc2"."""
+    recipe = (RECIPES | LARGER)[name]
     field = app.ForceField("amber14/protein.ff14SB.xml", str(SMALL))
-    topology = _topology(field, recipe.residues)
+    there = alanine_pentapeptide() if name in LARGER else None
+    topology = there.topology if there else _topology(field, recipe.residues)
     system = field.createSystem(
         topology,
         nonbondedMethod=app.NoCutoff,
@@ -150,7 +160,7 @@ def build(name: str, solvent: str = "vacuum") -> Built:
         hydrogenMass=HYDROGEN * unit.dalton,
     )
     loose = field.createSystem(topology, nonbondedMethod=app.NoCutoff)
-    positions = _start(topology, loose, system, recipe.residues)
+    positions = there.positions if there else _start(topology, loose, system, recipe.residues)
     if solvent == "obc2":
         add_obc2(system, topology)
     numbers = {f"{a.residue.index}:{a.name}": a.index for a in topology.atoms()}
