@@ -19,6 +19,7 @@ from openmm_cgan.generators.posed_skeleton import (
     PosedSkeleton,
     distances,
     distances_turned,
+    squared_distances,
     turned,
 )
 
@@ -59,10 +60,11 @@ def fitted_contacts(skeleton: Skeleton, features: Tensor, condition: Tensor) -> 
     atoms = [some.tolist() for some in turns]
     contacts = Contacts(**posed.settings, near=near.T.tolist(), turns=atoms, met=met)
     contacts.posed.load_state_dict(posed.state_dict())
-    _scale_by(contacts, felt(distances(positions, near)))
+    _scale_by(contacts, torch.cat(felt(squared_distances(positions, near))))
     for k, met_k in enumerate(contacts.met):
         if met_k.n_seen:
-            _scale_by(met_k, met_k.felt(positions, torsions[:, k]).transpose(0, 1).flatten(1))
+            felt_at = map(torch.cat, met_k.felt(positions, torsions[:, k]))
+            _scale_by(met_k, torch.cat([*felt_at], dim=1))
     return contacts
 
 

@@ -10,16 +10,17 @@ Shape suffixes: B batch, K pairs of atoms.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from openmm_cgan.generators.posed_skeleton import (
+    LEAST,
     PosedSkeleton,
-    distances,
-    distances_turned,
+    Turning,
+    squared_distances,
     turned,
 )
 
@@ -87,8 +88,11 @@ class Contacts(nn.Module):
 
     def forward(self, torsions: Tensor, condition: Tensor) -> Tensor:
         """What is seen (n, WIDTH) once torsions (n, P) [rad] are known, and conditions (n, C)."""
-        felt_BK = felt(distances(self.posed(torsions, condition), self.pairs)).T
-        seen: Tensor = self.seen(_bounded((felt_BK - self.centre) / self.scale))
+        squares = squared_distances(self.posed(torsions, condition), self.pairs)
+        felt_KB = torch.cat(felt(squares))
+        scale = 1 / self.scale[:, None]
+        deviation_KB = torch.addcmul(-scale * self.centre[:, None], felt_KB, scale)
+        seen: Tensor = self.seen(_bounded(deviation_KB).T)
         return seen
 
 
@@ -124,23 +128,29 @@ class _Met(nn.Module):
         """Positions (3, n_atoms, n) once the torsion is turned further by these (n,) [rad]."""
         return turned(positions, self.turns, self.axis, torsion)
 
-    def felt(self, positions: Tensor, torsion: Tensor) -> Tensor:
-        """At each angle (ANGLES, 2 K, n), from positions (3, n_atoms, n) at this torsion (n,)."""
-        further = self.angles - torsion
-        return felt(distances_turned(positions, self.pairs, self.axis, further))
+    def felt(self, positions: Tensor, torsion: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `felt`, at each angle, from positions (3, n_atoms, n) at this torsion (n,).
+
+        One after another: what is made of one angle stays in the processor's cache.
+        """
+        turning = Turning.of(positions, self.pairs, self.axis)
+        return (felt(turning.at(further)) for further in self.angles - torsion)
 
     def forward(self, positions: Tensor, torsion: Tensor) -> Tensor:
         """What is seen (n, n_seen)."""
         if not self.n_seen:
             return torsion.new_zeros(len(torsion), 0)
         weights = self.channels / self.scale / math.sqrt(self.channels.shape[1])
-        seen = weights @ self.felt(positions, torsion) - (weights @ self.centre)[:, None]
-        return _bounded(seen).flatten(0, 1).T
+        near, far = weights.tensor_split(2, dim=1)
+        seen = torch.cat([near @ x + far @ y for x, y in self.felt(positions, torsion)])
+        return _bounded(seen - (weights @ self.centre).repeat(ANGLES)[:, None]).T
 
 
-def felt(apart: Tensor) -> Tensor:
-    """A repulsion and an attraction (..., 2 K, n), of no scale, at distances (..., K, n) [nm]."""
-    return torch.cat([(-apart / CLOSE).exp(), 1.0 / apart], dim=-2)
+def felt(squares: Tensor) -> tuple[Tensor, Tensor]:
+    """A repulsion and an attraction (K, n), of no scale, at squared distances (K, n) [nm^2]."""
+    squares = squares.clamp(min=LEAST**2)
+    inverse = squares.rsqrt()
+    return (squares * inverse).mul_(-1 / CLOSE).exp_(), inverse
 
 
 def angles_tried() -> Tensor:
@@ -150,7 +160,8 @@ def angles_tried() -> Tensor:
 
 def _bounded(deviation: Tensor) -> Tensor:
     """Itself while it is usual, at most FARTHEST where atoms are nearer than they ever were."""
-    return deviation * (1 + (deviation / FARTHEST).square()).rsqrt()
+    one = deviation.new_ones(())
+    return deviation * torch.addcmul(one, deviation, deviation, value=FARTHEST**-2).rsqrt_()
 
 
 def _indices(pairs: Pairs) -> Tensor:

@@ -1,7 +1,7 @@
 """PosedSkeleton: where atoms stand at torsions and conditions, stiff coordinates at their means."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -86,10 +86,15 @@ class PosedSkeleton(nn.Module):
         return positions.permute(2, 1, 0).contiguous()  # rows are then copied whole
 
 
+def squared_distances(positions: Tensor, pairs: Tensor) -> Tensor:
+    """Of pairs (2, K) of atoms [nm^2], shape (K, n), from positions (3, n_atoms, n)."""
+    x, y, z = positions.index_select(1, pairs[0]) - positions.index_select(1, pairs[1])
+    return torch.addcmul(torch.addcmul(x * x, y, y), z, z)
+
+
 def distances(positions: Tensor, pairs: Tensor) -> Tensor:
     """Of pairs (2, K) of atoms [nm], shape (K, n), from positions (3, n_atoms, n)."""
-    apart = positions.index_select(1, pairs[0]) - positions.index_select(1, pairs[1])
-    return _norm(apart)
+    return _root(squared_distances(positions, pairs))
 
 
 def turned(positions: Tensor, atoms: Tensor, axis: Sequence[int], angles: Tensor) -> Tensor:
@@ -116,34 +121,45 @@ def turned(positions: Tensor, atoms: Tensor, axis: Sequence[int], angles: Tensor
     return positions.index_copy(1, atoms, there)
 
 
+class Turning(NamedTuple):
+    """Squared distances of pairs, one atom of which turns about an axis.
+
+    Attributes
+    ----------
+    mean, cosine, sine : Tensor, shape (K, n)
+        [nm^2]
+    """
+
+    mean: Tensor
+    cosine: Tensor
+    sine: Tensor
+
+    @classmethod
+    def of(cls, positions: Tensor, pairs: Tensor, axis: Sequence[int]) -> Self:
+        """From positions (3, n_atoms, n) [nm], pairs (2, K) and an axis as of `turned`.
+
+        The first atom of a pair stays, the second turns.
+        """
+        origin, along = _axis(positions, axis)
+        stays, turns = (positions.index_select(1, atoms) - origin for atoms in pairs)
+        height, across, quarter = _about(along, turns)
+        own_height = (stays * along).sum(0)
+        own = stays - own_height * along
+        mean = (own_height - height) ** 2 + own.square().sum(0) + across.square().sum(0)
+        return cls(mean, -2 * (own * across).sum(0), -2 * (own * quarter).sum(0))
+
+    def at(self, angle: Tensor) -> Tensor:
+        """Squared distances (K, n) [nm^2] once turned by angles (n,) [rad]."""
+        half_way = torch.addcmul(self.mean, angle.cos(), self.cosine)
+        return torch.addcmul(half_way, angle.sin(), self.sine)
+
+
 def distances_turned(
     positions: Tensor, pairs: Tensor, axis: Sequence[int], angles: Tensor
 ) -> Tensor:
-    """Distances of pairs at several turns of the second atoms about an axis.
-
-    Parameters
-    ----------
-    positions : Tensor, shape (3, n_atoms, n)
-        [nm]
-    pairs : Tensor, shape (2, K)
-        Atoms that stay, and atoms that turn.
-    axis : (int, int)
-        As for `turned`.
-    angles : Tensor, shape (A, n)
-        [rad]
-
-    Returns
-    -------
-    Tensor, shape (A, K, n)
-    """
-    origin, along = _axis(positions, axis)
-    stays, turns = (positions.index_select(1, atoms) - origin for atoms in pairs)
-    height, across, quarter = _about(along, turns)
-    own_height, own, _ = _about(along, stays)
-    squares = (own_height - height) ** 2 + own.square().sum(0) + across.square().sum(0)
-    cosine, sine = (own * across).sum(0), (own * quarter).sum(0)
-    met = angles.cos()[:, None] * cosine + angles.sin()[:, None] * sine
-    return (squares - 2 * met).clamp(min=LEAST**2).sqrt()
+    """Distances (A, K, n) [nm] of pairs at several turns (A, n) [rad], the rest as of `Turning`."""
+    turning = Turning.of(positions, pairs, axis)
+    return torch.stack([_root(turning.at(angle)) for angle in angles])
 
 
 def _axis(positions: Tensor, axis: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -160,4 +176,8 @@ def _about(along: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _norm(v: Tensor) -> Tensor:
-    return v.square().sum(0).clamp(min=LEAST**2).sqrt()
+    return _root(v.square().sum(0))
+
+
+def _root(squares: Tensor) -> Tensor:
+    return squares.clamp(min=LEAST**2).sqrt()
