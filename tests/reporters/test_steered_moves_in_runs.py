@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,31 @@ def test_two_wells_have_their_populations(tmp_path: Path) -> None:
     assert "over 120 steps" in reporter.summary()
 
 
-def test_in_a_box_with_a_barostat_all_else_moves_and_the_box_stays(tmp_path: Path) -> None:
+CUBE = np.diag([2.5] * 3)
+OCTAHEDRON = 2.9 * np.array([[1, 0, 0], [1 / 3, 8**0.5 / 3, 0], [-1 / 3, 2**0.5 / 3, 6**0.5 / 3]])
+
+
+def membrane_barostat() -> openmm.Force:
+    kind = openmm.MonteCarloMembraneBarostat
+    return kind(100.0, 0.0, T, kind.XYIsotropic, kind.ZFree, 5)
+
+
+def anisotropic_barostat() -> openmm.Force:
+    return openmm.MonteCarloAnisotropicBarostat((100.0, 100.0, 100.0), T, True, True, True, 5)
+
+
+@pytest.mark.parametrize(
+    ("box", "barostat"),
+    [
+        (CUBE, lambda: openmm.MonteCarloBarostat(100.0, T, 5)),
+        (OCTAHEDRON, lambda: openmm.MonteCarloBarostat(100.0, T, 5)),
+        (CUBE, membrane_barostat),
+        (CUBE, anisotropic_barostat),
+    ],
+)
+def test_in_a_box_with_a_barostat_all_else_moves_and_the_box_stays(
+    box: np.ndarray, barostat: Callable[[], openmm.Force], tmp_path: Path
+) -> None:
     """Particles that no generator makes: a gas of them around the chain."""
     system, rng = STEEP.system(), np.random.default_rng(3)
     topology = STEEP.topology()
@@ -89,8 +114,8 @@ def test_in_a_box_with_a_barostat_all_else_moves_and_the_box_stays(tmp_path: Pat
             if k < 4:
                 repulsion.addExclusion(other, k)
     system.addForce(repulsion)
-    system.addForce(openmm.MonteCarloBarostat(100.0, T, 5))
-    system.setDefaultPeriodicBoxVectors(*np.diag([2.5] * 3))
+    system.addForce(barostat())
+    system.setDefaultPeriodicBoxVectors(*box)
     bias = PlumedBias(PHI, topology, temperature=T, directory=tmp_path)
     bias.add_to(system)
     integrator = openmm.LangevinMiddleIntegrator(T, 5.0, 0.004)
@@ -107,9 +132,9 @@ def test_in_a_box_with_a_barostat_all_else_moves_and_the_box_stays(tmp_path: Pat
     boxes, moved = set(), 0.0
     for _ in range(25):
         simulation.step(19)
-        before, accepted = state_of(run)[0], reporter.counts()["accepted"]
+        (before, _), accepted = state_of(run), reporter.counts()["accepted"]
         simulation.step(1)  # the move is after it
-        after = state_of(run)[0]
+        after, _ = state_of(run)
         if reporter.counts()["accepted"] > accepted:
             moved = max(moved, np.abs(after - before)[4:].max())
         boxes.add(simulation.context.getState().getPeriodicBoxVolume()._value)
