@@ -38,7 +38,7 @@ from alanine import (
 from numpy.typing import NDArray
 
 from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias
-from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
+from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine, rows_for
 from openmm_cgan.cli.shipped import read_reference
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy.hills import hills_free_energy
@@ -50,19 +50,19 @@ from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.windows import LocalWorkers
 
 GRID = "GRID_MIN=-pi,-pi GRID_MAX=pi,pi GRID_BIN=90,90 FILE=HILLS"
-ROUGH = f"METAD ARG=phi,psi SIGMA=0.35,0.35 HEIGHT=3 BIASFACTOR=30 PACE=100 {GRID}\n"
+ROUGH = f"METAD ARG=phi,psi SIGMA=0.35,0.35 HEIGHT=3 BIASFACTOR=30 PACE=50 {GRID}\n"
 METAD = f"METAD ARG=phi,psi SIGMA=0.35,0.35 HEIGHT=1.2 BIASFACTOR=10 PACE=500 {GRID}\n"
 OPES = "OPES_METAD ARG=phi,psi PACE=500 BARRIER=50 TEMP=300 FILE=KERNELS\n"
 PACE = 500  # of openmm-opes
 READ = 100  # steps between the frames that rivals are read out by
 POINTS = 75  # of their curves, each a whole number of kernels
-FILL = 150_000  # steps of the rough metadynamics
-STRIDE = 20  # steps between its frames
+FILL = 30_000  # steps of the rough metadynamics
+STRIDE = 5  # steps between its frames
 TRAINING = TrainingSettings(
     generator="FlowGenerator", steps=400, batch=256, width=64, learning_rate=1e-3
 )
-REFINING = RefiningSettings(steps=600, batch=128, learning_rate=1e-3)
-BATCH, BATCHES = 2000, 30  # importance sampling
+REFINING = RefiningSettings(steps=150, batch=64, learning_rate=1e-3)
+BATCH, BATCHES = 1000, 60  # importance sampling
 TOTAL = 1_500_000  # steps of the others
 WITHIN = 0.5  # kJ/mol
 RIVALS = ("METAD", "OPES", "openmm-opes")
@@ -98,7 +98,8 @@ def ours(folder: Path, seed: int) -> Curve:
     molecule = alanine_dipeptide("C7eq")
     gan = ConditionalGAN.fit(frames, molecule.topology, TRAINING)
     weigher = Weigher(gan, free_bias(molecule))
-    gan, history = refine(gan, weigher.potential, frames.cvs, REFINING)
+    rows = rows_for(gan, frames, molecule.topology)
+    gan, history = refine(gan, weigher.potential, None, REFINING, frames=rows)
     weigher = Weigher(gan, free_bias(molecule))
     spent = FILL + int(history[-1]["energies"])
     return importance_sampling(gan, weigher, spent, seed)
