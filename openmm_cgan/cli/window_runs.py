@@ -140,9 +140,11 @@ def rough_free_energy(
         if len(names) == 1
         else free_energy_surface(samples, names, number)
     )
-    if len(names) > 1:
-        return found
-    alone = run.biased.free_energy_of_bias(names[0], found.centres[0])
+    alone = (
+        run.biased.free_energy_of_bias(names[0], found.centres[0])
+        if len(names) == 1
+        else run.biased.surface_of_bias(names, found.centres)
+    )
     if alone is None:
         return found
     return replace(found, free_energy=np.where(np.isfinite(found.free_energy), alone, np.nan))

@@ -7,7 +7,7 @@ the bias alone says of the free energy, the sum of hills or of kernels, stands b
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -192,28 +192,64 @@ class BiasedRun:
             summed over. None where the bias does not grow, or has not this CV, or has more; or
             grew at several temperatures: it is the free energy at none of them.
         """
+        found = self._grown({name: points}, share)
+        if found is None or name not in found[0]:
+            return None
+        names, surface = found
+        if len(names) == 2:
+            kT = GAS_CONSTANT * float(self.frames.temperature or 0.0)
+            surface = -kT * logsumexp(-surface / kT, axis=1 - names.index(name))
+        return surface - surface.min()
+
+    def surface_of_bias(
+        self, names: Sequence[str], axes: Sequence[NDArray]
+    ) -> NDArray[np.float64] | None:
+        """What the sum of hills or of kernels says over two CVs, without the frames.
+
+        Parameters
+        ----------
+        names : sequence of two str
+            CVs.
+        axes : sequence of two ndarray, shapes (n,) and (m,)
+            Values of them [CV units].
+
+        Returns
+        -------
+        ndarray, shape (n, m), or None
+            As of `free_energy_of_bias`; None also where the bias is not on these two alone.
+        """
+        found = self._grown(dict(zip(names, axes, strict=True)), 1.0)
+        if found is None or sorted(found[0]) != sorted(names):
+            return None
+        own, surface = found
+        surface = surface.transpose([own.index(name) for name in names])
+        return surface - surface.min()
+
+    def _grown(
+        self, axes: Mapping[str, NDArray], share: float
+    ) -> tuple[list[str], NDArray[np.float64]] | None:
+        """The CVs of a growing bias, and the free energy by its first hills or kernels over them.
+
+        On the values that are given [CV units], and a grid of the others.
+        """
         table, temperature = self.table, self.frames.temperature
         if table is None or temperature is None or self.frames.other_temperatures:
             return None
         counted = self._counted_temperature or temperature
         metad = self.growing[0].action == "METAD"
-        names = hill_variables(table) if metad else read_opes(table).names
-        if name not in names or len(names) > 2:
+        names = list(hill_variables(table) if metad else read_opes(table).names)
+        if len(names) > 2:
             return None
         table = table.first(max(1, round(share * len(table))))
-        axes = [points if one == name else _axis(table, one) for one in names]
-        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(names))
+        over = [axes[name] if name in axes else _axis(table, name) for name in names]
+        grid = np.stack(np.meshgrid(*over, indexing="ij"), axis=-1).reshape(-1, len(names))
         surface = (
             hills_free_energy(table, grid, self.plumed)
             if metad
             else opes_free_energy(table, grid, counted)
-        ).reshape([len(axis) for axis in axes])
+        ).reshape([len(axis) for axis in over])
         # -V (1 + T/dT), where the bias comes to V = -F dT/(T + dT) with dT = (g-1) TEMP
-        surface *= 1 + (temperature / counted - 1) / _bias_factor(table, metad)
-        kT = GAS_CONSTANT * temperature
-        if len(names) == 2:
-            surface = -kT * logsumexp(-surface / kT, axis=1 - names.index(name))
-        return surface - surface.min()
+        return names, surface * (1 + (temperature / counted - 1) / _bias_factor(table, metad))
 
 
 def reweight_runs(

@@ -216,6 +216,50 @@ def test_the_sum_of_hills_stands_beside_it(tmp_path: Path) -> None:
     assert run.free_energy_of_bias("t", GRID) is None
 
 
+def test_hills_over_two_cvs_in_either_order(tmp_path: Path) -> None:
+    """Hills laid where the analytic free energy of two torsions asks for them."""
+    sigma, side = 0.25, 2 * np.pi / 24
+    middles = -np.pi + side * (np.arange(24) + 0.5)
+    s, t = np.meshgrid(middles, middles, indexing="ij")
+    wanted = 4.0 * np.cos(s) + 3.0 * np.sin(2 * t) + 2.0 * np.cos(s - t)
+    # many wide hills of one height each make their convolution: a cosine shrinks by exp(-sigma^2/2)
+    heights = (10.0 - wanted) * side**2 / (2 * np.pi * sigma**2)
+    rows = [
+        f"{k + 1} {a} {b} {sigma} {sigma} {h * FACTOR / (FACTOR - 1)} {FACTOR}"
+        for k, (a, b, h) in enumerate(zip(s.ravel(), t.ravel(), heights.ravel(), strict=True))
+    ]
+    sets = "".join(f"#! SET min_{name} -pi\n#! SET max_{name} pi\n" for name in "st")
+    header = f"#! FIELDS time s t sigma_s sigma_t height biasf\n{sets}"
+    (tmp_path / "HILLS").write_text(header + "\n".join(rows) + "\n")
+    plumed = tmp_path / "plumed.dat"
+    plumed.write_text(
+        "s: TORSION ATOMS=1,2,3,4\nt: TORSION ATOMS=2,3,4,5\nMETAD ARG=s,t SIGMA=0.25,0.25"
+        f" HEIGHT=1 PACE=1 BIASFACTOR={FACTOR:g} TEMP={TEMPERATURE:g} FILE=HILLS\n"
+    )
+    variables = [VARIABLE, replace(VARIABLE, name="t")]
+    cvs = np.zeros((1000, 2))
+    frames = Frames.of_arrays(
+        np.zeros((1000, 1)), cvs, variables, bias=np.zeros(1000), temperature=TEMPERATURE
+    )
+    run = BiasedRun.of(frames, plumed, tmp_path)
+    blurred = (
+        np.exp(-(sigma**2) / 2) * 4.0 * np.cos(s)
+        + np.exp(-2 * sigma**2) * 3.0 * np.sin(2 * t)
+        + np.exp(-(sigma**2)) * 2.0 * np.cos(s - t)
+    ) * FACTOR / (FACTOR - 1)  # fmt: skip
+    found = run.surface_of_bias(["s", "t"], [middles, middles])
+    other = run.surface_of_bias(["t", "s"], [middles, middles[:5]])
+    assert found is not None
+    assert other is not None
+    # PLUMED cuts hills at exp(-6.25)
+    np.testing.assert_allclose(found - found.mean(), blurred - blurred.mean(), atol=0.1)
+    np.testing.assert_allclose(other - other[0, 0], (found.T - found[0, 0])[:, :5], atol=1e-9)
+    along = run.free_energy_of_bias("t", middles)
+    summed = -KT * np.log(np.exp(-found / KT).sum(axis=0))
+    np.testing.assert_allclose(along, summed - summed.min(), atol=0.05)
+    assert run.surface_of_bias(["s", "u"], [middles, middles]) is None
+
+
 def test_the_sum_of_hills_knows_what_metad_counted_with(tmp_path: Path) -> None:
     """V comes to -F dT/(T + dT), dT = (g-1) TEMP: here a quarter of F is not filled."""
     run = metadynamics(tmp_path, n_hills=3000, n_frames=1, tempering=(2.0, 900.0))
