@@ -25,7 +25,7 @@ import torch
 from alanine import KT, TEMPERATURE, Curve, biased_simulation
 
 from openmm_cgan import ConditionalGAN, FrameReporter, PlumedBias, ProposalReporter
-from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine
+from openmm_cgan.cgan import RefiningSettings, TrainingSettings, refine, rows_for
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy.hills import tiwary_log_weights
 from openmm_cgan.plumed.actions.units import UnitSystem
@@ -36,32 +36,39 @@ from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.windows import LocalWorkers
 
 METAD = """psi: TORSION ATOMS=7,9,15,17
-METAD ARG=psi SIGMA=0.35 HEIGHT=1.2 BIASFACTOR=10 PACE=500 GRID_MIN=-pi GRID_MAX=pi FILE=HILLS
+METAD ARG=psi SIGMA=0.35 HEIGHT=1.2 BIASFACTOR=10 PACE={} GRID_MIN=-pi GRID_MAX=pi FILE=HILLS
 """
 REFERENCE = Path(__file__).parent / "reference" / "reference.json"
 WHERE = np.radians(-72.5)
-STRETCH = 60_000  # steps from each structure
-STRIDE = 25  # steps between frames
+STRETCH = 15_000  # steps from each structure
+QUICK = (100, 5)  # steps between hills and between frames of those
+USUAL = (500, 25)  # and of the run that goes on
 TRAINING = TrainingSettings(
     generator="FlowGenerator", steps=400, batch=256, width=64, learning_rate=1e-3
 )
-REFINING = RefiningSettings(steps=500, batch=128, learning_rate=1e-3)
-INTERVAL, CANDIDATES = 500, 20
-TOTAL = 1_500_000  # force evaluations of each run
+REFINING = RefiningSettings(steps=150, batch=64, learning_rate=1e-3)
+INTERVAL, CANDIDATES = 100, 20
+TOTAL = 1_000_000  # force evaluations of each run
 WITHIN = 1.0  # kJ/mol
 LIMIT = 1_000_000
 BINS = 72
 
 
 def metadynamics(
-    folder: Path, basin: str, seed: int, gan: ConditionalGAN | None, steps: int
+    folder: Path,
+    basin: str,
+    seed: int,
+    gan: ConditionalGAN | None,
+    steps: int,
+    paces: tuple[int, int] = USUAL,
 ) -> tuple[Frames, int]:
     """Frames of metadynamics on psi, with exact proposals if there is a generator; evaluations."""
     molecule = alanine_dipeptide(basin)
     folder.mkdir()
-    bias = PlumedBias(METAD, molecule.topology, temperature=TEMPERATURE, directory=folder)
+    text = METAD.format(paces[0])
+    bias = PlumedBias(text, molecule.topology, temperature=TEMPERATURE, directory=folder)
     simulation = biased_simulation(molecule, bias, seed)
-    frames = FrameReporter(folder / "frames", STRIDE, bias)
+    frames = FrameReporter(folder / "frames", paces[1], bias)
     simulation.reporters.append(frames)
     if gan is not None:
         settings = ProposalSettings(candidates=CANDIDATES)
@@ -84,13 +91,15 @@ def generator(folder: Path, seed: int) -> tuple[ConditionalGAN, int]:
     """p(x | psi) of two short runs, refined; and the force evaluations that it cost."""
     parts, spent = [], 0
     for basin in ("C7eq", "C7ax"):
-        frames, evaluations = metadynamics(folder / basin, basin, seed, None, STRETCH)
+        frames, evaluations = metadynamics(folder / basin, basin, seed, None, STRETCH, QUICK)
         parts.append(frames)
         spent += evaluations
     molecule = alanine_dipeptide("C7eq")
-    gan = ConditionalGAN.fit(Frames.concatenate(parts), molecule.topology, TRAINING)
+    frames = Frames.concatenate(parts)
+    gan = ConditionalGAN.fit(frames, molecule.topology, TRAINING)
     psi = np.random.default_rng(seed).uniform(-np.pi, np.pi, (10_000, 1))
-    refined, history = refine(gan, Potential(molecule.system), psi, REFINING)
+    rows = rows_for(gan, frames, molecule.topology)
+    refined, history = refine(gan, Potential(molecule.system), psi, REFINING, frames=rows)
     return refined, spent + int(history[-1]["energies"])
 
 
@@ -142,7 +151,7 @@ def main() -> None:
     with LocalWorkers(min(2, os.cpu_count() or 1)) as pool:
         found = list(pool.map(one_seed, range(arguments.seeds)))
     print(f"F(psi = -72.5) [kJ/mol]; 2-D reference {reference} +- {profile['error'][place]}")
-    points = np.linspace(250_000, TOTAL, 6)
+    points = np.array([100_000, 250_000, 500_000, TOTAL])
     rows = []
     for kind in found[0]:
         at = np.array(
