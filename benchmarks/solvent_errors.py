@@ -165,6 +165,9 @@ def _say_agreement(runs: list[dict[str, Any]], metad: dict[str, Any]) -> None:
             errors = np.array([run["error"][name], metad["error"][name]])
             low = np.isfinite(profiles).all(axis=0) & np.isfinite(errors).all(axis=0)
             low &= (profiles < HIGHEST).all(axis=0)
+            if not low.any():
+                print(f"    F({name}), run {k}: the metadynamics knows none of it by its frames")
+                continue
             off, error = (profiles[0] - profiles[1])[low], np.hypot(*errors)[low]
             z = (off - np.average(off, weights=1 / error**2)) / error
             share, middle = (np.abs(z) < 2).mean(), np.median(error)
