@@ -19,6 +19,9 @@ BAROSTATS = (
     openmm.MonteCarloMembraneBarostat,
     openmm.MonteCarloFlexibleBarostat,
 )
+# Global variables of CustomIntegrators, in small letters.
+THERMAL_ENERGIES = ("kt", "kbt", "kb_t", "rt")  # kJ/mol
+TEMPERATURES = ("temperature",)  # K
 # Forces without an energy, which move the box or the velocities of a run by themselves.
 WITHOUT_ENERGY = (
     openmm.AndersenThermostat,
@@ -38,11 +41,20 @@ class Thermostat(Protocol):
 
 
 def thermal_energy(integrator: openmm.CustomIntegrator) -> float | None:
-    """The variable kT [kJ/mol] of a CustomIntegrator; None where it has none."""
-    n = integrator.getNumGlobalVariables()
-    if "kT" not in [integrator.getGlobalVariableName(i) for i in range(n)]:
-        return None
-    return integrator.getGlobalVariableByName("kT")
+    """kT [kJ/mol] of a CustomIntegrator, by a global variable of it; None where it has none.
+
+    That is kT, by any usual name (`THERMAL_ENERGIES`), or a temperature [K] (`TEMPERATURES`),
+    whatever their capitals. Other names (T, beta, temp) may stand for something else.
+    """
+    found: dict[str, float] = {}
+    for i in range(integrator.getNumGlobalVariables()):
+        name = integrator.getGlobalVariableName(i)
+        found.setdefault(name.lower(), integrator.getGlobalVariable(i))
+    for names, factor in ((THERMAL_ENERGIES, 1.0), (TEMPERATURES, GAS_CONSTANT)):
+        for name in names:
+            if found.get(name, 0.0) > 0:
+                return factor * float(found[name])
+    return None
 
 
 def temperature_of(simulation: Simulation) -> float | None:

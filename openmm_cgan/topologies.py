@@ -56,8 +56,8 @@ def openmm_topology(given: Any) -> Any:
     ----------
     given : openmm.app.Topology, or object with one, or path, or Universe
         A Topology; what has one as ``topology`` (PDBFile, AmberPrmtopFile, Modeller, Simulation,
-        mdtraj.Trajectory); a file that `read_structure` reads; an MDAnalysis Universe or AtomGroup
-        with bonds; an mdtraj.Topology.
+        mdtraj.Trajectory, parmed.Structure); a file that `read_structure` reads; an MDAnalysis
+        Universe or AtomGroup with bonds; an mdtraj.Topology.
 
     Returns
     -------
@@ -80,20 +80,31 @@ def openmm_topology(given: Any) -> Any:
 def _topology_in(given: Any) -> Any:
     if isinstance(given, str | os.PathLike):
         return read_structure(given).topology
-    mdanalysis = sys.modules.get("MDAnalysis")
-    if mdanalysis is not None and isinstance(given, mdanalysis.Universe | mdanalysis.AtomGroup):
+    if is_of_mdanalysis(given):
         return _of_universe(given.atoms)
     if isinstance(given, GivesTopology):
         return given.to_openmm()
-    if isinstance(given, OwnTopology):
+    if isinstance(given, OwnTopology) and callable(given.atoms):  # parmed's are lists
         return given
     if isinstance(given, HoldsTopology):
         return _topology_in(given.topology)
+    if type(given).__name__ == "GromacsGroFile":
+        raise TypeError(
+            "a GromacsGroFile tells no bonds, which a topology needs: give its .top file"
+        )
     raise TypeError(
         f"a {type(given).__name__} is no topology: give an openmm.app.Topology, what has one "
         "(PDBFile, AmberPrmtopFile, Simulation), the path of a .pdb, .cif, .prmtop, .psf or .top "
         "file, or an MDAnalysis Universe with bonds"
     )
+
+
+def is_of_mdanalysis(given: Any) -> bool:
+    """Whether it is a Universe, an AtomGroup, or a group of residues or segments."""
+    mdanalysis = sys.modules.get("MDAnalysis")
+    if mdanalysis is None:
+        return False
+    return isinstance(given, mdanalysis.Universe | mdanalysis.core.groups.GroupBase)
 
 
 def _require_own_elements(topology: Any) -> None:
@@ -260,7 +271,7 @@ def universe_of(given: Any) -> Any:
     """
     import MDAnalysis
 
-    if isinstance(given, MDAnalysis.Universe | MDAnalysis.AtomGroup):
+    if is_of_mdanalysis(given):
         return given.atoms
     topology = openmm_topology(given)
     atoms, residues = list(topology.atoms()), list(topology.residues())
