@@ -39,8 +39,8 @@ def in_memory() -> int:
         limit = math.nan
     if not 0 <= limit < math.inf:
         raise ValueError(
-            f"the environment has {SETTING}={text!r}; expected a number of GiB, such as 0.5: larger "
-            "arrays lie in temporary files"
+            f"the environment has {SETTING}={text!r}; expected a number of GiB, such as 0.5: "
+            "larger arrays lie in temporary files"
         )
     return int(limit * GIB)
 
