@@ -57,8 +57,16 @@ def thermal_energy(integrator: openmm.CustomIntegrator) -> float | None:
     return None
 
 
+def has_several_temperatures(integrator: Any) -> bool:
+    """Whether it is a NoseHooverIntegrator that holds parts of a system at temperatures apart."""
+    if not isinstance(integrator, openmm.NoseHooverIntegrator):
+        return False
+    chains = range(integrator.getNumThermostats())
+    return len({integrator.getTemperature(chain)._value for chain in chains}) > 1
+
+
 def temperature_of(simulation: Simulation) -> float | None:
-    """The temperature of a Simulation as it is now [K]; None where nothing holds one.
+    """The temperature of a Simulation as it is now [K]; None where nothing holds one for all.
 
     That of the integrator, else of an AndersenThermostat in the System, else the one that a
     barostat works at. OpenMM's integrators with multiple time steps hold kT as a variable.
@@ -69,6 +77,8 @@ def temperature_of(simulation: Simulation) -> float | None:
     chainless = isinstance(integrator, openmm.NoseHooverIntegrator) and (
         integrator.getNumThermostats() == 0  # it conserves the energy, and asked it raises
     )
+    if has_several_temperatures(integrator):
+        return None
     if isinstance(integrator, Thermostat) and not chainless:
         return kelvin(integrator.getTemperature())
     if isinstance(integrator, openmm.CustomIntegrator):

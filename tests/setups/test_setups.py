@@ -167,6 +167,23 @@ def test_exact_moves_are_not_for_other_ensembles(integrator, reason: str) -> Non
     assert bool(reason) == bool(found)
 
 
+def test_parts_at_different_temperatures_have_none_to_draw_at(tmp_path: Path) -> None:
+    def chains(other: float) -> openmm.Integrator:
+        made = openmm.NoseHooverIntegrator(0.001)
+        for parts, temperature in ((range(11), 300), (range(11, 22), other)):
+            made.addSubsystemThermostat([*parts], [], temperature, 5, temperature, 5, 3, 3, 3)
+        return made
+
+    alike = vacuum(chains(300), constraints=None).simulation()
+    assert temperature_of(alike) == 300
+    assert exactness._why_integrator_forbids(alike) == ""
+    apart = vacuum(chains(350), constraints=None)
+    with pytest.raises(ValueError, match=r"holds parts at different temperatures.*give one"):
+        proposing(apart, tmp_path)
+    simulation = vacuum(chains(350), constraints=None).simulation()
+    assert "different temperatures" in exactness._why_integrator_forbids(simulation)
+
+
 def grouped(integrator: openmm.Integrator) -> openmm.Integrator:
     integrator.setIntegrationForceGroups({0})
     return integrator
