@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 LIGHT = {"He", "Li", "Be"}  # no organic molecule holds them
 HYDROGENS = {"H", "D"}
+NEVER_ALONE = HYDROGENS | {"C", "N"}  # without a bond, in a residue of several atoms
 UNNUMBERED = 2**31 - 1  # of residues whose number is no number: no selection means them
 
 
@@ -316,6 +318,7 @@ def _of_universe(atoms: Any) -> Any:
     from openmm import app
 
     bonds, elements = _bonds_of(atoms), _elements_of(atoms)
+    _require_all_bonds(atoms, elements, bonds)
     topology, last = app.Topology(), (None, None)
     chain = residue = None
     for atom, element in zip(atoms, elements, strict=True):
@@ -346,6 +349,26 @@ def _bonds_of(atoms: Any) -> Any:
             "or call universe.atoms.guess_bonds()"
         )
     return bonds
+
+
+def _require_all_bonds(atoms: Any, elements: Sequence[Any], bonds: Any) -> None:
+    """Refuse bonds of some residues alone: those of CONECT records, which a PDB file has of few."""
+    bonded = {int(i) for bond in bonds for i in bond}
+    bare = [
+        atom
+        for atom, element in zip(atoms, elements, strict=True)
+        if element is not None
+        and element.symbol in NEVER_ALONE
+        and int(atom.ix) not in bonded
+        and len(atom.residue.atoms) > 1
+    ]
+    if bare:
+        first = f"{bare[0].name} of {bare[0].resname} {bare[0].resid}"
+        raise ValueError(
+            f"the Universe tells the bonds of some atoms only: {len(bare)} have none, first {first}. "
+            "A PDB file writes those of few residues: give the path of the file, or call "
+            "universe.atoms.guess_bonds()"
+        )
 
 
 def _elements_of(atoms: Any) -> list[Any]:

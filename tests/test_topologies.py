@@ -91,6 +91,21 @@ def test_a_universe_without_bonds_is_refused(molecule):
         openmm_topology(bare)
 
 
+def test_a_universe_with_the_bonds_of_some_residues_is_refused(molecule, pdb):
+    """OpenMM's CONECT records are of what is no standard residue: of ACE and NME."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        universe = MDAnalysis.Universe(str(pdb))
+    assert len(universe.atoms.bonds)
+    for given in (universe, universe.select_atoms("resname ALA"), universe.residues):
+        with pytest.raises(ValueError, match=r"bonds of some atoms only: .*ALA 2.*guess_bonds"):
+            openmm_topology(given)
+    with pytest.raises(ValueError, match="2 have none, first CA of ALA"):
+        openmm_topology(universe.select_atoms("not name H*"))
+    universe.atoms.guess_bonds()
+    assert topology_hash(universe) == topology_hash(molecule.topology)
+
+
 @pytest.mark.parametrize("wrong", [None, 3, np.zeros(3)])
 def test_what_is_none_is_refused(wrong):
     with pytest.raises(TypeError, match=r"is no topology: give an openmm.app.Topology"):
