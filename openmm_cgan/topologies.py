@@ -365,8 +365,8 @@ def _require_all_bonds(atoms: Any, elements: Sequence[Any], bonds: Any) -> None:
     if bare:
         first = f"{bare[0].name} of {bare[0].resname} {bare[0].resid}"
         raise ValueError(
-            f"the Universe tells the bonds of some atoms only: {len(bare)} have none, first {first}. "
-            "A PDB file writes those of few residues: give the path of the file, or call "
+            f"the Universe tells the bonds of some atoms only: {len(bare)} have none, first "
+            f"{first}. A PDB file writes those of few residues: give the path of the file, or call "
             "universe.atoms.guess_bonds()"
         )
 
