@@ -195,8 +195,8 @@ def _say_missing_bonds(topology: Any, atoms: set[int]) -> None:
     if bare:
         logger.warning(
             "the topology has no bonds of %d atoms that are learned, first of %s (%s): each is "
-            "taken for a molecule of its own, and no screen sees what is wrong between them. Give a "
-            "topology with bonds (a PDB file with CONECT records, a prmtop)",
+            "taken for a molecule of its own, and no screen sees what is wrong between them. Give "
+            "a topology with bonds (a PDB file with CONECT records, a prmtop)",
             len(bare), bare[0].name, bare[0].residue.name,
         )  # fmt: skip
 
