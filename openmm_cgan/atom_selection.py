@@ -1,4 +1,4 @@
-"""Which atoms: the one word for it, an MDAnalysis selection or a sequence of indices.
+"""Which atoms: the one word for it, an MDAnalysis selection, in words or made, or indices.
 
 What is water, an ion or a virtual site is told by elements and bonds, not by the names that each
 force field gives them.
@@ -13,16 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_cgan.topologies import is_hydrogen, openmm_topology, universe_of
+from openmm_cgan.topologies import (
+    is_hydrogen,
+    is_of_mdanalysis,
+    openmm_topology,
+    universe_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Atoms = str | Sequence[int]
+Atoms = str | Sequence[int] | Any  # the last: an AtomGroup of MDAnalysis
 
 log = logging.getLogger("openmm_cgan")
 
 WATER = ["H", "H", "O"]
+LONGEST = 60  # characters of what was given, in a message
 NOBLE_GASES = {"He", "Ne", "Ar", "Kr", "Xe", "Rn"}  # single atoms, but no ions
 
 
@@ -31,7 +37,7 @@ def check_selection(atoms: Atoms | None) -> None:
 
     Parameters
     ----------
-    atoms : str, or sequence of int, or None
+    atoms : str, or sequence of int, or AtomGroup, or None
 
     Raises
     ------
@@ -46,6 +52,18 @@ def check_selection(atoms: Atoms | None) -> None:
         _checked_indices(atoms)
 
 
+def words_or_indices(atoms: Atoms | None) -> str | list[int] | None:
+    """A choice of atoms as it can be written down: words, or indices in increasing order.
+
+    Raises
+    ------
+    ValueError
+        As `check_selection`.
+    """
+    check_selection(atoms)
+    return atoms if atoms is None or isinstance(atoms, str) else _checked_indices(atoms).tolist()
+
+
 def selected_atoms(topology: Any, atoms: Atoms) -> NDArray[np.int64]:
     """The atoms that are meant.
 
@@ -53,9 +71,10 @@ def selected_atoms(topology: Any, atoms: Atoms) -> NDArray[np.int64]:
     ----------
     topology : openmm.app.Topology
         Or what `openmm_topology` finds one in. Of a Universe its own names are asked.
-    atoms : str, or sequence of int
-        A selection of MDAnalysis, such as "protein", "resname LIG", "index 0:21", "all"; or
-        zero-based indices in increasing order.
+    atoms : str, or sequence of int, or AtomGroup
+        A selection of MDAnalysis, such as "protein", "resname LIG", "index 0:21", "all"; its atoms,
+        ``universe.select_atoms(...)``, of a Universe of this topology; or zero-based indices in
+        increasing order.
 
     Returns
     -------
@@ -71,6 +90,11 @@ def selected_atoms(topology: Any, atoms: Atoms) -> NDArray[np.int64]:
     if not isinstance(atoms, str):
         chosen = _checked_indices(atoms)
         n_atoms = sum(1 for _ in openmm_topology(topology).atoms())
+        if (group := _group_of(atoms)) is not None and len(group.universe.atoms) != n_atoms:
+            raise ValueError(
+                f"atoms is of a Universe of {len(group.universe.atoms)} atoms, and the topology "
+                f"has {n_atoms}: select from one of the same atoms"
+            )
         if chosen[-1] >= n_atoms:
             raise ValueError(
                 f"atoms names atom {chosen[-1]} but the topology has {n_atoms} atoms, counted from "
@@ -208,18 +232,38 @@ def molecules_of(topology: Any) -> list[list[int]]:
     return list(found.values())
 
 
-def _checked_indices(atoms: Sequence[int]) -> NDArray[np.int64]:
+def _group_of(atoms: Any) -> Any:
+    """The AtomGroup that is meant, also by residues or a Universe; None by what is none."""
+    return atoms.atoms if is_of_mdanalysis(atoms) else None
+
+
+def _checked_indices(atoms: Any) -> NDArray[np.int64]:
+    if (group := _group_of(atoms)) is not None:
+        if not len(group):
+            raise ValueError(
+                "atoms is an AtomGroup without atoms: what it was selected by finds none"
+            )
+        return np.unique(group.ix).astype(np.int64)
     subset = np.asarray(atoms)
+    if subset.dtype.kind == "b":
+        raise ValueError(
+            f"atoms is a mask of {subset.size} values, expected indices: numpy.flatnonzero(mask)"
+        )
     if subset.ndim != 1 or subset.size == 0 or subset.dtype.kind not in "iu":
         raise ValueError(
-            f"atoms is {atoms!r}, expected a selection of MDAnalysis such as 'protein', or a list "
-            "of zero-based atom indices"
+            f"atoms is {_shortly(atoms)}, expected a selection of MDAnalysis such as 'protein', or "
+            "a list of zero-based atom indices"
         )
     if subset[0] < 0 or (np.diff(subset.astype(np.int64)) <= 0).any():
         raise ValueError(
-            f"atoms is {atoms!r}, expected indices from 0 in increasing order, each once"
+            f"atoms is {_shortly(atoms)}, expected indices from 0 in increasing order, each once"
         )
     return subset.astype(np.int64)
+
+
+def _shortly(value: Any) -> str:
+    told = " ".join(repr(value).split())
+    return told if len(told) <= LONGEST else f"{told[: LONGEST - 3]}..."
 
 
 def _select(group: Any, words: str) -> Any:

@@ -1,12 +1,15 @@
 """Arrays too large for memory: they lie in temporary files, without a name, and are mapped.
 
 They are numpy arrays like others. What has been read or written stays in memory until `forget`
-gives it back; the file goes when nothing refers to the array any more.
+gives it back; the file goes when nothing refers to the array any more. How large an array may be
+before it lies in a file the environment says: OPENMM_CGAN_MEMORY, in GiB, 1 by default.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,19 +17,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IN_MEMORY = 2**30  # bytes: what is larger lies in a file
+GIB = 2**30  # bytes
+IN_MEMORY = GIB  # what is larger lies in a file, unless the environment says otherwise
+SETTING = "OPENMM_CGAN_MEMORY"
 PIECE = 64 * 1024**2  # bytes worked on at a time
 
 
-def room(shape: Sequence[int], dtype: Any, in_memory: int | None = None) -> NDArray[Any]:
-    """An array to be filled: in memory, or in a file where it is larger than `IN_MEMORY` bytes.
+def in_memory() -> int:
+    """How many bytes an array may have that is held in memory.
+
+    Raises
+    ------
+    ValueError
+        If the environment says something that is no number of GiB.
+    """
+    if (text := os.environ.get(SETTING)) is None:
+        return IN_MEMORY
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = math.nan
+    if not 0 <= limit < math.inf:
+        raise ValueError(
+            f"the environment has {SETTING}={text!r}; expected a number of GiB, such as 0.5: "
+            "larger arrays lie in temporary files"
+        )
+    return int(limit * GIB)
+
+
+def room(shape: Sequence[int], dtype: Any, limit: int | None = None) -> NDArray[Any]:
+    """An array to be filled: in memory, or in a file where it has more bytes than a limit.
+
+    By default that is `in_memory`.
 
     Raises
     ------
     OSError
         If the folder for temporary files (TMPDIR) has no place for it.
     """
-    shape, limit = tuple(int(n) for n in shape), IN_MEMORY if in_memory is None else in_memory
+    shape, limit = tuple(int(n) for n in shape), in_memory() if limit is None else limit
     if np.dtype(dtype).itemsize * int(np.prod(shape)) <= limit or 0 in shape:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile(prefix="openmm_cgan-") as file:
@@ -62,7 +91,7 @@ def some_columns(array: NDArray[Any], columns: NDArray[np.int64]) -> NDArray[Any
 def joined_rows(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """All rows of several arrays, in memory or in a file."""
     nbytes = sum(array.nbytes for array in arrays)
-    if nbytes <= IN_MEMORY:
+    if nbytes <= in_memory():
         return np.concatenate(list(arrays))
     found = room((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
     start = 0

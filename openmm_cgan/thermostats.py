@@ -19,6 +19,9 @@ BAROSTATS = (
     openmm.MonteCarloMembraneBarostat,
     openmm.MonteCarloFlexibleBarostat,
 )
+# Global variables of CustomIntegrators, in small letters.
+THERMAL_ENERGIES = ("kt", "kbt", "kb_t", "rt")  # kJ/mol
+TEMPERATURES = ("temperature",)  # K
 # Forces without an energy, which move the box or the velocities of a run by themselves.
 WITHOUT_ENERGY = (
     openmm.AndersenThermostat,
@@ -38,15 +41,32 @@ class Thermostat(Protocol):
 
 
 def thermal_energy(integrator: openmm.CustomIntegrator) -> float | None:
-    """The variable kT [kJ/mol] of a CustomIntegrator; None where it has none."""
-    n = integrator.getNumGlobalVariables()
-    if "kT" not in [integrator.getGlobalVariableName(i) for i in range(n)]:
-        return None
-    return integrator.getGlobalVariableByName("kT")
+    """kT [kJ/mol] of a CustomIntegrator, by a global variable of it; None where it has none.
+
+    That is kT, by any usual name (`THERMAL_ENERGIES`), or a temperature [K] (`TEMPERATURES`),
+    whatever their capitals. Other names (T, beta, temp) may stand for something else.
+    """
+    found: dict[str, float] = {}
+    for i in range(integrator.getNumGlobalVariables()):
+        name = integrator.getGlobalVariableName(i)
+        found.setdefault(name.lower(), integrator.getGlobalVariable(i))
+    for names, factor in ((THERMAL_ENERGIES, 1.0), (TEMPERATURES, GAS_CONSTANT)):
+        for name in names:
+            if found.get(name, 0.0) > 0:
+                return factor * float(found[name])
+    return None
+
+
+def has_several_temperatures(integrator: Any) -> bool:
+    """Whether it is a NoseHooverIntegrator that holds parts of a system at temperatures apart."""
+    if not isinstance(integrator, openmm.NoseHooverIntegrator):
+        return False
+    chains = range(integrator.getNumThermostats())
+    return len({integrator.getTemperature(chain)._value for chain in chains}) > 1
 
 
 def temperature_of(simulation: Simulation) -> float | None:
-    """The temperature of a Simulation as it is now [K]; None where nothing holds one.
+    """The temperature of a Simulation as it is now [K]; None where nothing holds one for all.
 
     That of the integrator, else of an AndersenThermostat in the System, else the one that a
     barostat works at. OpenMM's integrators with multiple time steps hold kT as a variable.
@@ -57,6 +77,8 @@ def temperature_of(simulation: Simulation) -> float | None:
     chainless = isinstance(integrator, openmm.NoseHooverIntegrator) and (
         integrator.getNumThermostats() == 0  # it conserves the energy, and asked it raises
     )
+    if has_several_temperatures(integrator):
+        return None
     if isinstance(integrator, Thermostat) and not chainless:
         return kelvin(integrator.getTemperature())
     if isinstance(integrator, openmm.CustomIntegrator):

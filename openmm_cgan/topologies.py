@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 LIGHT = {"He", "Li", "Be"}  # no organic molecule holds them
 HYDROGENS = {"H", "D"}
+NEVER_ALONE = HYDROGENS | {"C", "N"}  # without a bond, in a residue of several atoms
 UNNUMBERED = 2**31 - 1  # of residues whose number is no number: no selection means them
 
 
@@ -56,8 +58,8 @@ def openmm_topology(given: Any) -> Any:
     ----------
     given : openmm.app.Topology, or object with one, or path, or Universe
         A Topology; what has one as ``topology`` (PDBFile, AmberPrmtopFile, Modeller, Simulation,
-        mdtraj.Trajectory); a file that `read_structure` reads; an MDAnalysis Universe or AtomGroup
-        with bonds; an mdtraj.Topology.
+        mdtraj.Trajectory, parmed.Structure); a file that `read_structure` reads; an MDAnalysis
+        Universe or AtomGroup with bonds; an mdtraj.Topology.
 
     Returns
     -------
@@ -80,20 +82,31 @@ def openmm_topology(given: Any) -> Any:
 def _topology_in(given: Any) -> Any:
     if isinstance(given, str | os.PathLike):
         return read_structure(given).topology
-    mdanalysis = sys.modules.get("MDAnalysis")
-    if mdanalysis is not None and isinstance(given, mdanalysis.Universe | mdanalysis.AtomGroup):
+    if is_of_mdanalysis(given):
         return _of_universe(given.atoms)
     if isinstance(given, GivesTopology):
         return given.to_openmm()
-    if isinstance(given, OwnTopology):
+    if isinstance(given, OwnTopology) and callable(given.atoms):  # parmed's are lists
         return given
     if isinstance(given, HoldsTopology):
         return _topology_in(given.topology)
+    if type(given).__name__ == "GromacsGroFile":
+        raise TypeError(
+            "a GromacsGroFile tells no bonds, which a topology needs: give its .top file"
+        )
     raise TypeError(
         f"a {type(given).__name__} is no topology: give an openmm.app.Topology, what has one "
         "(PDBFile, AmberPrmtopFile, Simulation), the path of a .pdb, .cif, .prmtop, .psf or .top "
         "file, or an MDAnalysis Universe with bonds"
     )
+
+
+def is_of_mdanalysis(given: Any) -> bool:
+    """Whether it is a Universe, an AtomGroup, or a group of residues or segments."""
+    mdanalysis = sys.modules.get("MDAnalysis")
+    if mdanalysis is None:
+        return False
+    return isinstance(given, mdanalysis.Universe | mdanalysis.core.groups.GroupBase)
 
 
 def _require_own_elements(topology: Any) -> None:
@@ -260,7 +273,7 @@ def universe_of(given: Any) -> Any:
     """
     import MDAnalysis
 
-    if isinstance(given, MDAnalysis.Universe | MDAnalysis.AtomGroup):
+    if is_of_mdanalysis(given):
         return given.atoms
     topology = openmm_topology(given)
     atoms, residues = list(topology.atoms()), list(topology.residues())
@@ -305,6 +318,7 @@ def _of_universe(atoms: Any) -> Any:
     from openmm import app
 
     bonds, elements = _bonds_of(atoms), _elements_of(atoms)
+    _require_all_bonds(atoms, elements, bonds)
     topology, last = app.Topology(), (None, None)
     chain = residue = None
     for atom, element in zip(atoms, elements, strict=True):
@@ -335,6 +349,26 @@ def _bonds_of(atoms: Any) -> Any:
             "or call universe.atoms.guess_bonds()"
         )
     return bonds
+
+
+def _require_all_bonds(atoms: Any, elements: Sequence[Any], bonds: Any) -> None:
+    """Refuse bonds of some residues alone: those of CONECT records, which a PDB file has of few."""
+    bonded = {int(i) for bond in bonds for i in bond}
+    bare = [
+        atom
+        for atom, element in zip(atoms, elements, strict=True)
+        if element is not None
+        and element.symbol in NEVER_ALONE
+        and int(atom.ix) not in bonded
+        and len(atom.residue.atoms) > 1
+    ]
+    if bare:
+        first = f"{bare[0].name} of {bare[0].resname} {bare[0].resid}"
+        raise ValueError(
+            f"the Universe tells the bonds of some atoms only: {len(bare)} have none, first "
+            f"{first}. A PDB file writes those of few residues: give the path of the file, or call "
+            "universe.atoms.guess_bonds()"
+        )
 
 
 def _elements_of(atoms: Any) -> list[Any]:

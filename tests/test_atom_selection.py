@@ -1,5 +1,6 @@
 """Which atoms are meant: MDAnalysis' selections, indices, and the solute by default."""
 
+import json
 import logging
 import warnings
 from importlib.resources import files
@@ -14,9 +15,11 @@ from openmm_cgan.atom_selection import (
     check_selection,
     selected_atoms,
     solute_atoms,
+    words_or_indices,
 )
 from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.topologies import part_of
+from openmm_cgan.windows import WindowSettings
 
 ALANINE = np.arange(22)
 SELECTIONS = [
@@ -82,6 +85,34 @@ def test_indices_are_taken_as_they_are(topology):
     assert selected_atoms(topology, np.arange(3)).tolist() == [0, 1, 2]
 
 
+def test_atoms_that_mdanalysis_has_selected_are_taken(pdb, topology):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        universe = MDAnalysis.Universe(str(pdb))
+    solute = universe.select_atoms("protein and not name H*")
+    expected = selected_atoms(topology, "protein and not name H*").tolist()
+    for given in (solute, solute[::-1], solute + solute):
+        check_selection(given)
+        assert selected_atoms(topology, given).tolist() == expected
+        assert words_or_indices(given) == expected
+    assert selected_atoms(topology, universe).tolist() == list(range(32))
+    alanine = universe.select_atoms("resname ALA").residues
+    assert selected_atoms(topology, alanine).tolist() == list(range(6, 16))
+    with pytest.raises(ValueError, match="without atoms"):
+        check_selection(universe.select_atoms("resname LIG"))
+    part = part_of(topology, range(22))
+    with pytest.raises(ValueError, match="Universe of 32 atoms, and the topology has 22"):
+        selected_atoms(part, solute)
+
+
+def test_a_choice_can_be_written_down():
+    assert words_or_indices(None) is None
+    assert words_or_indices("protein") == "protein"
+    assert words_or_indices(np.arange(3)) == [0, 1, 2]
+    settings = WindowSettings(300.0, 20, 10, atoms=np.arange(3))
+    assert json.dumps(settings.atoms) == "[0, 1, 2]"
+
+
 @pytest.mark.parametrize(
     ("atoms", "message"),
     [
@@ -97,6 +128,8 @@ def test_indices_are_taken_as_they_are(topology):
         ([0.5], "list of zero-based"),
         (3, "list of zero-based"),
         ([], "list of zero-based"),
+        (np.arange(32) < 3, r"a mask of 32 values.*flatnonzero"),
+        (np.linspace(0, 1, 999), r"^atoms is array\(.{,60}\.\.\., expected"),
     ],
 )
 def test_what_is_meant_by_none_is_refused(topology, atoms, message):

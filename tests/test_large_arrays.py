@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from openmm_cgan.cgan import ConditionalGenerator, TrainingSettings
-from openmm_cgan.frames import Frames
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.frames import Frames, read_frames
+from openmm_cgan.frames.h5md import SegmentHeader
+from openmm_cgan.frames.segments import Row, SegmentWriter
 from openmm_cgan.large_arrays import forget, joined_rows, pieces, room, some_columns
 from openmm_cgan.testsystems import alanine_dipeptide
 
@@ -33,6 +36,33 @@ def test_large_arrays_lie_in_files_and_keep_their_numbers(in_files: None) -> Non
     covered = np.concatenate([np.arange(131)[piece] for piece in pieces(whole)])
     np.testing.assert_array_equal(covered, np.arange(131))
     assert not isinstance(room((10, 3), np.float64), np.memmap)
+
+
+def test_the_environment_says_what_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENMM_CGAN_MEMORY", str(800 / 2**30))
+    assert not isinstance(room((100,), np.float64), np.memmap)
+    assert isinstance(room((101,), np.float64), np.memmap)
+    assert isinstance(joined_rows([np.zeros(60), np.zeros(60)]), np.memmap)
+    for wrong in ("1 GiB", "-1", "nan", "inf", ""):
+        monkeypatch.setenv("OPENMM_CGAN_MEMORY", wrong)
+        with pytest.raises(ValueError, match=r"OPENMM_CGAN_MEMORY=.*expected a number of GiB"):
+            room((100,), np.float64)
+
+
+def test_frames_are_read_into_files_where_the_environment_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = SegmentHeader((CollectiveVariable("x", "nm"),), tuple(range(5)), "")
+    writer, x = SegmentWriter(tmp_path, header), np.random.default_rng(2).random((30, 5, 3))
+    for k, frame in enumerate(x):
+        writer.append(Row(k + 1, 0.1 * k, frame, None, frame[0, :1]))
+    writer.close()
+    plain = read_frames(tmp_path)
+    monkeypatch.setenv("OPENMM_CGAN_MEMORY", "0")
+    frames = read_frames(tmp_path)
+    assert isinstance(frames.positions, np.memmap)
+    assert not isinstance(plain.positions, np.memmap)
+    np.testing.assert_array_equal(frames.positions, plain.positions)
 
 
 def test_the_file_goes_with_the_array(

@@ -1,6 +1,7 @@
 """What is a topology: OpenMM's objects, files, MDAnalysis and mdtraj are taken alike."""
 
 import warnings
+from types import SimpleNamespace
 
 import MDAnalysis
 import numpy as np
@@ -66,12 +67,43 @@ def test_every_border_takes_them(molecule, pdb):
         PlumedBias("d: DISTANCE ATOMS=1,23\nRESTRAINT ARG=d AT=1 KAPPA=1\n", str(pdb))
 
 
+def test_what_has_lists_of_atoms_is_no_topology_by_that(molecule, pdb):
+    """A parmed.Structure has lists called atoms and bonds, and a topology; residues have atoms."""
+    expected = topology_hash(molecule.topology)
+    atoms, bonds = list(molecule.topology.atoms()), list(molecule.topology.bonds())
+    structure = SimpleNamespace(atoms=atoms, bonds=bonds, topology=molecule.topology)
+    assert topology_hash(structure) == expected
+    universe = next(f for f in forms(molecule, pdb) if isinstance(f, MDAnalysis.Universe))
+    assert topology_hash(universe.residues) == topology_hash(universe.segments) == expected
+
+
+def test_a_gro_file_that_was_read_is_refused_as_its_path_is():
+    gro = app.GromacsGroFile(str(ROOT / "examples" / "data" / "butane_water.gro"))
+    with pytest.raises(TypeError, match=r"tells no bonds.* give its .top file"):
+        openmm_topology(gro)
+
+
 def test_a_universe_without_bonds_is_refused(molecule):
     mdanalysis = pytest.importorskip("MDAnalysis")
     bare = mdanalysis.Universe.empty(3, trajectory=True)
     bare.add_TopologyAttr("masses", np.ones(3))
     with pytest.raises(ValueError, match=r"no bonds.*guess_bonds"):
         openmm_topology(bare)
+
+
+def test_a_universe_with_the_bonds_of_some_residues_is_refused(molecule, pdb):
+    """OpenMM's CONECT records are of what is no standard residue: of ACE and NME."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        universe = MDAnalysis.Universe(str(pdb))
+    assert len(universe.atoms.bonds)
+    for given in (universe, universe.select_atoms("resname ALA"), universe.residues):
+        with pytest.raises(ValueError, match=r"bonds of some atoms only: .*ALA 2.*guess_bonds"):
+            openmm_topology(given)
+    with pytest.raises(ValueError, match="2 have none, first CA of ALA"):
+        openmm_topology(universe.select_atoms("not name H*"))
+    universe.atoms.guess_bonds()
+    assert topology_hash(universe) == topology_hash(molecule.topology)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, np.zeros(3)])

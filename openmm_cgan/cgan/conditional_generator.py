@@ -125,7 +125,7 @@ class ConditionalGenerator:
             Frames and topology to a Featurization, as `AlignedFeatures.of_part("resid 9:17")`;
             `default_featurize` chooses if omitted.
         threads : int, of torch, while it trains
-        atoms : str or sequence of int, optional
+        atoms : str, sequence of int or AtomGroup, optional
             What to make, for `selected_atoms`; the solute of frames with a box, else all they hold.
         device : torch.device or str
             Of the networks, while they train and afterwards: "cpu", "cuda", ... A checkpoint may

@@ -1,6 +1,7 @@
 """From frames to what a generator is trained on: checked, scaled, blurred, weighted."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +27,7 @@ from openmm_cgan.internal_coordinates.molecule import MoleculeGraph
 from openmm_cgan.large_arrays import forget, pieces, room
 from openmm_cgan.rotors import Rotor, exchange_hydrogens, find_rotors
 from openmm_cgan.short_reprs import short_repr
-from openmm_cgan.topologies import openmm_topology
+from openmm_cgan.topologies import NEVER_ALONE, openmm_topology
 
 CHUNK = 2048  # frames turned into features at a time
 LEAST_FRAMES = 20
@@ -152,6 +153,7 @@ def default_featurize(frames: Frames, topology: Any, settings: TrainingSettings)
         return PlainFeatures.fit
     atoms = frames.atoms.tolist()
     _say_cut_bonds(topology, set(atoms))
+    _say_missing_bonds(topology, set(atoms))
     several = MoleculeGraph.from_topology(topology, atoms, None).components().max() > 0
     dense = KINDS[settings.generator].has_density
     if len(atoms) < 3 and several:
@@ -176,6 +178,26 @@ def _say_cut_bonds(topology: Any, atoms: set[int]) -> None:
             "learned: for a part that fits among the rest give featurize=ZMatrixFeatures.of_part("
             "atoms) for exact moves where one bond holds it, else AlignedFeatures.of_part(atoms) "
             "for seeds, and frames of the part and what is around it", cut,
+        )  # fmt: skip
+
+
+def _say_missing_bonds(topology: Any, atoms: set[int]) -> None:
+    """Warn where atoms that are never alone have no bonds: a ligand whose file tells none."""
+    topology = openmm_topology(topology)
+    bonded = {atom.index for bond in topology.bonds() for atom in bond}
+    every = list(topology.atoms())
+    sizes = Counter(atom.residue.index for atom in every)
+    bare = [
+        atom for atom in every
+        if atom.index in atoms - bonded and sizes[atom.residue.index] > 1
+        and atom.element is not None and atom.element.symbol in NEVER_ALONE
+    ]  # fmt: skip
+    if bare:
+        logger.warning(
+            "the topology has no bonds of %d atoms that are learned, first of %s (%s): each is "
+            "taken for a molecule of its own, and no screen sees what is wrong between them. Give "
+            "a topology with bonds (a PDB file with CONECT records, a prmtop)",
+            len(bare), bare[0].name, bare[0].residue.name,
         )  # fmt: skip
 
 

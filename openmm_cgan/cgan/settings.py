@@ -56,7 +56,8 @@ class TrainingSettings:
         visited CV values alike, 0 as often as the run visited them. p(x | cv) is the same; rare CV
         values gain only if there are many frames.
     max_frames : int
-        Frames used at most, drawn at random.
+        Frames used at most, drawn at random. Arrays of them that are larger than 1 GiB, or than
+        OPENMM_CGAN_MEMORY in the environment, lie in temporary files.
     max_seconds : float, optional
         Stop after this time. The result then depends on the machine's speed, and is no longer the
         same for the same seed.

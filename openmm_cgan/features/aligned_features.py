@@ -124,7 +124,7 @@ class AlignedFeatures:
 
         Parameters
         ----------
-        part : str or sequence of int
+        part : str, sequence of int or AtomGroup
             Atoms, for `selected_atoms`: of a loop, a ligand, side chains. The frames must hold them
             and what is around them; residues with an atom within `AROUND` of the part count as
             that, solvent does not.

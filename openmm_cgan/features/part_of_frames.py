@@ -22,7 +22,7 @@ class PartOfFrames:
 
     Parameters
     ----------
-    part : str or sequence of int
+    part : str, sequence of int or AtomGroup
     fit : callable
         PartZMatrix and frames to fitted features.
     """

@@ -117,7 +117,7 @@ class ZMatrixFeatures:
 
         Parameters
         ----------
-        part : str or sequence of int
+        part : str, sequence of int or AtomGroup
             Atoms, for `selected_atoms`. Bonds join each piece of it to the rest at one place. The
             frames must hold them and the atoms that these bonds, their angles and torsions refer
             to: those within three bonds.

@@ -26,7 +26,7 @@ from openmm_cgan.frames.h5md import (
     read_segment_table,
 )
 from openmm_cgan.frames.joining import joined_timesteps, require_alike, tell_of_systems
-from openmm_cgan.large_arrays import IN_MEMORY, forget, joined_rows, room
+from openmm_cgan.large_arrays import forget, in_memory, joined_rows, room
 from openmm_cgan.notebooks import frames_html
 from openmm_cgan.quantities import energies_of, has_units, kelvin, nanometers, numbers_of
 from openmm_cgan.short_reprs import cv_ranges
@@ -287,7 +287,7 @@ def read_frames(
     files, others = of_temperature(segment_files(paths), kelvin(temperature))
     # of many frames each file's lie in a file as well, until they are joined
     size = sum(path.stat().st_size for path in files if path.is_file())
-    limit = 0 if size > IN_MEMORY else IN_MEMORY
+    limit = 0 if size > in_memory() else in_memory()
     for path in files:
         if folder is not None and path.parent != folder:
             shift = top
@@ -358,7 +358,7 @@ def _frames_of(
         settling=column["settling"][keep].astype(bool),
         variables=header.variables,
         atoms=np.array(header.atoms[: x.shape[1]], np.int64),
-        box=_read_rows(file[f"{EDGES}/value"], keep, IN_MEMORY) if header.periodic else None,
+        box=_read_rows(file[f"{EDGES}/value"], keep, in_memory()) if header.periodic else None,
         temperature=header.temperature,
         topology_hash=header.topology_hash,
         molecule_hash=str(header.about.get("molecule_hash", "")),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_cgan.atom_selection import Atoms, atoms_to_take, check_selection
+from openmm_cgan.atom_selection import Atoms, atoms_to_take, words_or_indices
 from openmm_cgan.frames.frames import Frames, read_frames
 from openmm_cgan.frames.images import molecules_together
 from openmm_cgan.large_arrays import some_columns
@@ -33,7 +33,7 @@ def frames_to_learn(
     frames : Frames, or path or paths for `read_frames`
     topology : openmm.app.Topology, or what `openmm_topology` finds one in, or None
         Of the whole system.
-    atoms : str or sequence of int, or None
+    atoms : str, sequence of int, AtomGroup, or None
         As for `selected_atoms`; by default what the frames hold of the solute (of ions where all
         else is water), where they have a box and there is a topology, and else all that they hold.
 
@@ -43,13 +43,13 @@ def frames_to_learn(
         If ``atoms`` finds none, or one that the frames do not hold, or there is no topology to
         select from.
     """
-    check_selection(atoms)
+    plain = words_or_indices(atoms)
     if not isinstance(frames, Frames):
         frames = read_frames(frames)  # type: ignore[arg-type]
     if topology is None:
-        if isinstance(atoms, str):
+        if isinstance(plain, str):
             raise ValueError(f"atoms={atoms!r} is a selection: give the topology to select from")
-        return frames if atoms is None else frames_of_atoms(frames, np.asarray(atoms))
+        return frames if plain is None else frames_of_atoms(frames, plain)
     periodic = frames.box is not None
     if atoms is None and not periodic:
         return frames

@@ -331,7 +331,8 @@ def require_same_variables(
     if [v.name for v in sampler] != [v.name for v in bias]:
         raise ValueError(
             f"the sampler was trained on the CVs {[v.name for v in sampler]}, the bias has "
-            f"{[v.name for v in bias]}; they must be the same, in the same order"
+            f"{[v.name for v in bias]}; they must be the same, in the same order: where biases act "
+            f"on others, PlumedBias(..., cvs={[v.name for v in sampler]})"
         )
     if why := why_other_cvs(sampler, bias):
         raise ValueError(

@@ -16,7 +16,7 @@ from openmm import app, unit
 
 from openmm_cgan.quantities import kelvin
 from openmm_cgan.states import positions_and_box
-from openmm_cgan.thermostats import temperature_of
+from openmm_cgan.thermostats import has_several_temperatures, temperature_of
 
 USUAL_STEP = 0.001  # ps, of an integrator with variable steps that has made none yet
 
@@ -142,8 +142,10 @@ def velocity_temperature(
     temperature = temperature_of(simulation) if given is None else kelvin(given)
     temperature = otherwise if temperature is None else temperature
     if temperature is None:
+        several = has_several_temperatures(simulation.integrator)
+        has = "holds parts at different temperatures, and has no" if several else "has no"
         raise ValueError(
-            f"{type(simulation.integrator).__name__} has no temperature to draw velocities at; "
+            f"{type(simulation.integrator).__name__} {has} temperature to draw velocities at; "
             "give one: ProposalReporter(..., settings=ProposalSettings(temperature=300))"
         )
     return temperature

@@ -92,12 +92,12 @@ class FrameReporter:
         those of the positions as they are in the run, where the bias acts.
     atomSubset : sequence of int, optional
         OpenMM's word for ``atoms``, where they are indices.
-    atoms : str or sequence of int, optional
-        Which atoms to keep: a selection of MDAnalysis, such as "protein" or "all", or zero-based
-        indices in increasing order. By default those of the solute (no water, ion or virtual site)
-        where the System is periodic, and else all; the log says which. Of a part of the System
-        ``atoms.pdb`` in the folder is the topology that MDAnalysis opens the frames with. CVs are
-        those of the whole System whatever is kept.
+    atoms : str, sequence of int or AtomGroup, optional
+        Which atoms to keep: a selection of MDAnalysis, such as "protein" or "all", the atoms that
+        one found, or zero-based indices in increasing order. By default those of the solute (no
+        water, ion or virtual site) where the System is periodic, and else all; the log says which.
+        Of a part of the System ``atoms.pdb`` in the folder is the topology that MDAnalysis opens
+        the frames with. CVs are those of the whole System whatever is kept.
 
     Attributes
     ----------

@@ -27,6 +27,7 @@ from openmm_cgan.reporters.contexts import inject, present_of, velocity_temperat
 from openmm_cgan.reporters.ensembles import warn_of_other_ensemble
 from openmm_cgan.reporters.frame_reporter import frame_reporters_of
 from openmm_cgan.reporters.moves import MOVES, Asked, Move, Start, possible_moves, prepared_move
+from openmm_cgan.reporters.moves.choice import require_possible
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.reporters.settling import observables_of
 from openmm_cgan.reporters.side_by_side import require_measurable, require_order, seed_of_step
@@ -57,10 +58,9 @@ class ProposalReporter:
     constraints kept; step, time and box stay. Every FrameReporter of the simulation then starts a
     new segment with a settle window. Else it goes on as if nothing had been tried, bit for bit.
 
-    Seeds are no samples: they start the exploration elsewhere, and what the run samples after the
-    settle window is weighed by its bias (MBAR). With explicit solvent the sampler makes the atoms
-    ``sampler.atoms``. These are superposed on the current ones and pushed to their place through
-    the solvent, which makes room at temperature (`insertion`); what is far goes on as it went.
+    Seeds are no samples: what the run samples after the settle window is weighed by its bias
+    (MBAR). In solvent the atoms ``sampler.atoms`` are superposed on the current ones and pushed to
+    their place through it; it makes room at temperature (`insertion`), what is far goes as it went.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ class ProposalReporter:
         of the CVs, "annealed" a flow as well; in any box "local" needs a density of a part,
         "steered" one of torsions. "auto" takes the best of the first two, else "local", "seed".
     append : bool
-        Append to the file of an earlier run. If that is gone on with from an earlier step, rows
-        later than the step are left out, and all are kept in ``later.NAME``.
+        Append to the file of an earlier run; rows later than the step that is gone on from are left
+        out, and all are kept in ``later.NAME``.
     seed : int
         Each attempt has a seed of its own, from this one and the step; it stands in the file.
     settings : ProposalSettings, optional
@@ -89,10 +89,9 @@ class ProposalReporter:
     Raises
     ------
     ValueError
-        If sampler and bias do not speak of the same CVs, a listed target is outside the sampler's
-        range, or an argument is wrong; also, once the bias is attached and else before the first
-        step, if the sampler was made for other atoms, the integrator has no temperature and none is
-        given, or a mode asked for cannot be.
+        If sampler and bias do not speak of the same CVs, a target is outside the range, or an
+        argument is wrong; also, once the bias is attached and else before the first step, if the
+        sampler is of other atoms, nothing has a temperature, or a mode asked for cannot be.
     TypeError
         If the sampler is none.
     RuntimeError
@@ -331,6 +330,7 @@ class ProposalReporter:
         if (present := present_of(simulation))[0].any():
             self._move = self._prepare(simulation, *present)
         elif len(generated_atoms(self._sampler, simulation.topology)):  # checked
+            require_possible(self._wanted, self._asked, simulation)
             self._temperature_in(simulation)
 
     def _temperature_in(self, simulation: Simulation) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from openmm import unit
 
-from openmm_cgan.atom_selection import check_selection
+from openmm_cgan.atom_selection import Atoms, words_or_indices
 from openmm_cgan.plumed.input.language import lines_of, read_text
 from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
 from openmm_cgan.short_reprs import short_repr
@@ -44,8 +44,8 @@ class WindowSettings:
     retries : int
         How often a window goes back to its last checkpoint, with new velocities, where a position
         becomes infinite or NaN; then it has failed.
-    atoms : str, optional
-        What frames hold: a selection of MDAnalysis, as FrameReporter takes it.
+    atoms : str, sequence of int or AtomGroup, optional
+        What frames hold, as FrameReporter takes it; kept as words or as a list of indices.
     """
 
     temperature: float | unit.Quantity
@@ -58,10 +58,10 @@ class WindowSettings:
     backend: str = "auto"
     seed: int = 0
     retries: int = 0
-    atoms: str | None = None
+    atoms: Atoms | None = None
 
     def __post_init__(self) -> None:
-        check_selection(self.atoms)
+        object.__setattr__(self, "atoms", words_or_indices(self.atoms))
         for name, bare in (("temperature", "K"), ("timestep", "ps"), ("friction", "1/ps")):
             object.__setattr__(self, name, positive(vars(self)[name], bare, name))
         for name in ("report_interval", "checkpoint_interval", "steps"):

@@ -23,6 +23,7 @@ from openmm_cgan.frames import frames_of_atoms, topology_hash
 from openmm_cgan.internal_coordinates import ZMatrix
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import alanine_dipeptide, torsion
+from openmm_cgan.topologies import part_of
 from tests.cases.shaken_alanine import DOMAIN, ENDS, PHI, PSI, make_frames
 
 QUICK = TrainingSettings(steps=30, batch=32, width=16, report_every=10)
@@ -399,6 +400,15 @@ def test_a_topology_is_found_in_what_has_one(gan, frames, molecule, tmp_path):
         ConditionalGAN.fit(frames, [molecule], QUICK)
     with pytest.raises(FileNotFoundError, match="no such structure file"):
         ConditionalGAN.fit(frames, tmp_path / "nowhere.pdb", QUICK)
+
+
+def test_a_molecule_whose_bonds_nobody_told_is_said(molecule, frames, caplog):
+    """Alanine as a ligand of a PDB file without CONECT records."""
+    bare = part_of(molecule.topology, range(22))
+    bare._bonds = [b for b in bare._bonds if {a.residue.name for a in b} != {"ALA"}]
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        default_featurize(frames, bare, TrainingSettings())
+    assert "no bonds of 7 atoms that are learned, first of H (ALA)" in caplog.text
 
 
 def test_a_part_that_is_cut_from_its_molecule_is_said(molecule, frames, caplog):

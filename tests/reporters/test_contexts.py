@@ -5,6 +5,7 @@ import openmm
 import pytest
 from openmm import app, unit
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.potentials import system_without
 from openmm_cgan.reporters.contexts import (
     context_like,
@@ -72,6 +73,19 @@ def held_at(integrator: openmm.Integrator, *forces: openmm.Force) -> app.Simulat
     return app.Simulation(topology, system, integrator, platform)
 
 
+def knowing(name: str, value: float) -> openmm.Integrator:
+    """A CustomIntegrator with a global variable."""
+    integrator = openmm.CustomIntegrator(0.001)
+    integrator.addGlobalVariable("temp", 5.0)  # what something else may be called
+    integrator.addGlobalVariable(name, value)
+    return integrator
+
+
+def test_variables_of_other_names_are_no_temperature() -> None:
+    for name in ("T", "beta", "kTotal"):
+        assert temperature_of(held_at(knowing(name, 290))) is None
+
+
 def test_temperature_is_the_one_given_or_that_which_the_simulation_is_held_at() -> None:
     langevin = held_at(openmm.LangevinMiddleIntegrator(310, 2.0, 0.002))
     assert velocity_temperature(langevin, None) == 310
@@ -97,6 +111,8 @@ def test_temperature_is_the_one_given_or_that_which_the_simulation_is_held_at() 
         held_at(openmm.NoseHooverIntegrator(0.001), openmm.AndersenThermostat(290, 1)),
         held_at(openmm.VariableLangevinIntegrator(290, 1, 0.001)),
         held_at(openmm.BrownianIntegrator(290, 1, 0.001)),
+        *(held_at(knowing(name, 290 * GAS_CONSTANT)) for name in ("kT", "kbT", "kB_T")),
+        *(held_at(knowing(name, 290)) for name in ("temperature", "Temperature")),
     ],
     ids=[
         "Andersen",
@@ -106,6 +122,7 @@ def test_temperature_is_the_one_given_or_that_which_the_simulation_is_held_at() 
         "no chain, Andersen",
         "variable Langevin",
         "Brownian",
+        *("kT", "kbT", "kB_T", "temperature", "Temperature"),
     ],
 )
 def test_a_temperature_is_found_wherever_openmm_keeps_it(simulation: app.Simulation) -> None:

@@ -642,7 +642,11 @@ PHI, PSI = (CollectiveVariable(name, "rad", (-math.pi, math.pi)) for name in ("p
 @pytest.mark.parametrize(
     ("sampler", "arguments", "message"),
     [
-        (types.SimpleNamespace(variables=(PSI, PHI)), {}, "in the same order"),
+        (
+            types.SimpleNamespace(variables=(PSI, PHI)),
+            {},
+            r"in the same order.*cvs=\['psi', 'phi'\]",
+        ),
         (
             types.SimpleNamespace(variables=(PHI, CollectiveVariable("psi", "rad"))),
             {},

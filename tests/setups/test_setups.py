@@ -104,15 +104,27 @@ def proposing(setup: Setup, folder: Path, **arguments: Any) -> ProposalReporter:
     return made
 
 
-def test_drude_particles_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("placed", [True, False])
+def test_drude_particles_are_refused(placed: bool, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Drude particles have a bath of their own"):
-        proposing(drude(), tmp_path, placed=True)
+        proposing(drude(), tmp_path, placed=placed)
+    assert not (tmp_path / "proposals.csv").exists()  # refused when the reporter was made
 
 
-def test_rings_of_beads_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("placed", [True, False])
+def test_rings_of_beads_are_refused(placed: bool, tmp_path: Path) -> None:
     setup = vacuum(openmm.RPMDIntegrator(2, 300, 1, 0.0005), constraints=None)
     with pytest.raises(ValueError, match="RPMDIntegrator moves a ring of beads"):
-        proposing(setup, tmp_path, placed=True)
+        proposing(setup, tmp_path, placed=placed)
+    assert not (tmp_path / "proposals.csv").exists()
+
+
+def test_atoms_that_are_held_are_refused_when_the_reporter_is_made(tmp_path: Path) -> None:
+    setup = vacuum(langevin(), constraints=None)
+    setup.system.setParticleMass(4, 0)
+    with pytest.raises(ValueError, match=r"the atoms \[4\] have mass 0"):
+        proposing(setup, tmp_path, mode="auto")
+    assert not (tmp_path / "proposals.csv").exists()
 
 
 def test_what_has_no_temperature_is_refused_when_the_reporter_is_made(tmp_path: Path) -> None:
@@ -153,6 +165,23 @@ def test_exact_moves_are_not_for_other_ensembles(integrator, reason: str) -> Non
     found = exactness._why_integrator_forbids(simulation)
     assert reason in found
     assert bool(reason) == bool(found)
+
+
+def test_parts_at_different_temperatures_have_none_to_draw_at(tmp_path: Path) -> None:
+    def chains(other: float) -> openmm.Integrator:
+        made = openmm.NoseHooverIntegrator(0.001)
+        for parts, temperature in ((range(11), 300), (range(11, 22), other)):
+            made.addSubsystemThermostat([*parts], [], temperature, 5, temperature, 5, 3, 3, 3)
+        return made
+
+    alike = vacuum(chains(300), constraints=None).simulation()
+    assert temperature_of(alike) == 300
+    assert exactness._why_integrator_forbids(alike) == ""
+    apart = vacuum(chains(350), constraints=None)
+    with pytest.raises(ValueError, match=r"holds parts at different temperatures.*give one"):
+        proposing(apart, tmp_path)
+    simulation = vacuum(chains(350), constraints=None).simulation()
+    assert "different temperatures" in exactness._why_integrator_forbids(simulation)
 
 
 def grouped(integrator: openmm.Integrator) -> openmm.Integrator:

@@ -26,14 +26,16 @@ log = logging.getLogger("openmm_cgan")
 ALL_GROUPS = frozenset(range(32))
 EVERY = 100  # steps between two looks at what takes microseconds to look at
 VARIABLE_STEP = (openmm.VariableLangevinIntegrator, openmm.VariableVerletIntegrator)
-GROUP_FORCE = re.compile(r"\bf(\d*)\b")  # in the expressions of a CustomIntegrator
+# of a group or of all, in the expressions of a CustomIntegrator
+GROUP_FORCE, GROUP_ENERGY = re.compile(r"\bf(\d*)\b"), re.compile(r"\benergy(\d*)\b")
 
 
 def integrated_groups(integrator: openmm.Integrator) -> frozenset[int]:
     """The force groups that steps of an integrator feel.
 
     A CustomIntegrator, which OpenMM's integrators with multiple time steps are, names groups as
-    ``f0``, ``f1`` ...; of a CompoundIntegrator those count that all of its integrators feel.
+    ``f0``, ``f1`` ...; one of Monte Carlo moves, without forces, energies as ``energy0`` ... Of a
+    CompoundIntegrator those count that all of its integrators feel.
     """
     mask = integrator.getIntegrationForceGroups()
     groups = frozenset(group for group in ALL_GROUPS if mask >> group & 1)
@@ -43,10 +45,9 @@ def integrated_groups(integrator: openmm.Integrator) -> frozenset[int]:
         return ALL_GROUPS.intersection(*parts)
     if not isinstance(integrator, openmm.CustomIntegrator):
         return groups
-    named = set()
-    for i in range(integrator.getNumComputations()):
-        _, _, expression = integrator.getComputationStep(i)
-        named.update(GROUP_FORCE.findall(expression))
+    n = integrator.getNumComputations()
+    text = "\n".join(integrator.getComputationStep(i)[2] for i in range(n))
+    named = set(GROUP_FORCE.findall(text) or GROUP_ENERGY.findall(text))
     felt = {int(number) for number in named if number}
     return frozenset(felt | groups if "" in named else felt)
 

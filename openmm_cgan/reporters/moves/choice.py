@@ -59,6 +59,13 @@ def settled_moves(
     return _not_refused(wanted, lambda move: move.refusal_in(asked, simulation))
 
 
+def require_possible(wanted: Sequence[type[Move]], asked: Asked, simulation: Simulation) -> None:
+    """Raise ValueError where all of some moves are refused in a simulation; nothing is logged."""
+    refusals = [move.refusal_in(asked, simulation) for move in wanted]
+    if None not in refusals:
+        _not_refused(wanted, dict(zip(wanted, refusals, strict=True)).get)
+
+
 def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> Move:
     """The best of some moves that can be made in a simulation.
 

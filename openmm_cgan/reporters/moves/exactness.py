@@ -22,6 +22,7 @@ from openmm_cgan.proposals import (
 from openmm_cgan.proposals.targets import trained_range
 from openmm_cgan.reporters.contexts import present_of
 from openmm_cgan.reporters.moves.move import Asked, Refusal
+from openmm_cgan.thermostats import has_several_temperatures
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -288,6 +289,8 @@ def _why_integrator_forbids(simulation: Simulation) -> str:
     kind = type(integrator).__name__
     if isinstance(integrator, OTHER_ENSEMBLES):
         return f"{kind} samples another distribution than that of the potential energy"
+    if has_several_temperatures(integrator):
+        return f"{kind} holds parts of the system at different temperatures"
     felt = integrated_groups(integrator)
     left = [f.getName() for f in simulation.system.getForces() if f.getForceGroup() not in felt]
     return f"{kind} does not integrate the force {left[0]}" if left else ""

@@ -50,6 +50,22 @@ INTEGRATORS = {
     "dual aMD": (openmm.AMDForceGroupIntegrator(0.002, 2, 1, 0), set(range(32))),
     "NoseHoover": (openmm.NoseHooverIntegrator(300, 1, 0.002), set(range(32))),
 }
+
+
+def monte_carlo(energy, force=""):
+    made = openmm.CustomIntegrator(0.001)
+    made.addGlobalVariable("E", 0)
+    made.addPerDofVariable("old", 0)
+    made.addComputeGlobal("E", energy)
+    made.addComputePerDof("x", f"x + 0.01*gaussian{force}")
+    return made
+
+
+INTEGRATORS |= {
+    "Monte Carlo": (monte_carlo("energy"), set(range(32))),
+    "Monte Carlo of groups": (monte_carlo("energy0 + energy3"), {0, 3}),
+    "what measures energies": (monte_carlo("energy", " + f1"), {1}),
+}
 INTEGRATORS["some groups"][0].setIntegrationForceGroups({0, 5})
 
 
