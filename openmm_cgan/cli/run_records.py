@@ -13,7 +13,7 @@ from openmm import app
 from openmm_cgan.atom_selection import check_selection, solute_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.json_files import read_json, write_json
-from openmm_cgan.run_folders import BONDS, INPUT, RECORD, TOPOLOGY
+from openmm_cgan.run_folders import BONDS, COMMANDS, INPUT, RECORD, SYSTEM, TOPOLOGY
 from openmm_cgan.topology_records import topology_record
 
 if TYPE_CHECKING:
@@ -130,6 +130,20 @@ def require_same_settings(folder: Path, settings: RunSettings) -> None:
             f"the run in {folder} was begun without --model, and goes on without: take another "
             "folder for a run with proposals"
         )
+
+
+def begun_otherwise(folder: Path, what: str) -> str:
+    """That a run cannot go on with another System, integrator or input, and with which it does."""
+    kept = {
+        "System": f"its structure, force field and their options stand in {folder / COMMANDS}, and "
+        f"what they made is kept: {folder / TOPOLOGY} --system {folder / SYSTEM}",
+        "integrator": f"its temperature, friction and time step stand in {folder / RECORD}",
+        "input": f"it is kept: --plumed {folder / INPUT}",
+    }
+    return (
+        f"the run in {folder} was begun with another {what}: go on with that ({kept[what]}), or "
+        "take another folder for another run"
+    )
 
 
 def write_start(folder: Path, topology: Any, positions: unit.Quantity, bias: PlumedBias) -> None:
