@@ -49,6 +49,11 @@ def is_hydrogen(element: Any) -> bool:
     return element is not None and str(element.symbol) in HYDROGENS
 
 
+def is_deuterium(element: Any) -> bool:
+    """Whether an element of OpenMM's, or None, is the heavier hydrogen."""
+    return element is not None and str(element.symbol) == "D"
+
+
 def openmm_topology(given: Any) -> Any:
     """The Topology in what is given as one: the only place where that is decided.
 

@@ -32,10 +32,9 @@ def temperature_for(gan: ConditionalGenerator, temperature: Any) -> float:
         part = " of the part, or TORSION, ANGLE, DISTANCE of other atoms" if len(gan.rest) else ""
         them = f"{', '.join(others)} {'is' if len(others) == 1 else 'are'}"
         raise ValueError(
-            f"refining needs CVs that are internal coordinates{part} (a TORSION, ANGLE or DISTANCE "
-            f"along bonds), and {them} not: the model is trained on values of them with noise. "
-            "Take the model as it is, which exact moves and importance samples do, or train one on "
-            "frames of a run whose CVs are torsions, angles or bonds"
+            f"refining needs CVs that are bonds, angles or torsions along bonds{part}; {them} not: "
+            "the model knows them with noise. Take the model as it is, which exact moves and "
+            "importance samples do, or train one on frames of a run with such CVs"
         )
     temperature = gan.temperature if temperature is None else kelvin(temperature)
     if temperature is None:

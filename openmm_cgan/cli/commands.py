@@ -288,9 +288,7 @@ def propose(
     targets = [cv_values(text, names) for text in at for _ in range(number)]
     known = molecule_beside(topology) or pdb  # the System of a run knows the masses
     bias = PlumedBias(plumed_input, known, backend=backend, cvs=tuple(names))
-    screen = Screen(
-        pdb.topology, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance)
-    )
+    screen = Screen(known, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance))
     proposals = propose_configurations(gan, targets, screen, seed=seed)
     write_table(csv, proposal_columns(proposals, names))
     counts = ", ".join(f"{count} {reason}" for reason, count in proposals.counts().items())

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.proposals.bond_lengths import BondCheck
+from openmm_cgan.proposals.bond_lengths import BondCheck, soft_bonds
 from openmm_cgan.proposals.clashes import ClashCheck
 from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of
@@ -63,7 +63,8 @@ class ScreenSettings:
     excluded_bonds : int
         Pairs at most so many bonds apart cannot clash (3: 1-4 pairs are let through).
     bond_tolerance : float
-        Largest relative deviation of a bond from its length in the reference.
+        Largest relative deviation of a bond from its length in the reference; a soft one may be as
+        short and as long as the System has it at temperature, where that is known.
     chirality, cis_trans : bool
         Whether stereocentres, and amides and double bonds, must be as in the reference.
     """
@@ -109,8 +110,8 @@ class Screen:
 
     Parameters
     ----------
-    topology : openmm.app.Topology
-        The molecule, with its bonds.
+    topology : openmm.app.Topology, or what has one
+        The molecule, with its bonds; with its ``system`` (a Molecule, a Simulation) soft ones too.
     reference : ndarray, shape (n_atoms, 3)
         A right structure of the screened atoms [nm], molecules whole: it gives the bond lengths,
         the hand of each stereocentre and the isomer of each amide and double bond.
@@ -152,7 +153,8 @@ class Screen:
         reference = self._among(reference[None])[0]
         tolerance = self.settings.bond_tolerance
         bonds = self._judged(self.graph.bonds)
-        self.bonds = BondCheck(bonds, reference, self.graph.elements, tolerance)
+        soft = soft_bonds(topology, bonds, every, getattr(restriction, "temperature", None))
+        self.bonds = BondCheck(bonds, reference, self.graph.elements, tolerance, soft)
         fraction, excluded = self.settings.clash_fraction, self.settings.excluded_bonds
         self._clashes = ClashCheck(self.graph, fraction, excluded)
         none = np.zeros((0, 5), dtype=int)
