@@ -303,6 +303,7 @@ ORDER = [
     "proposals.selection",
     "proposals",
     "reporters.biased_values",
+    "reporters.given_positions",
     "reporters.frame_reporter",
     "reporters.contexts",
     "reporters.side_by_side",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.proposals.clashes import squared_distances
-from openmm_cgan.radii import longest_bonds
+from openmm_cgan.radii import longest_bonds, odd_unit
 
 LONGEST_BOND = 0.4  # nm
 MOST = 0.9  # of configurations, whose common bond the reference contradicts
@@ -45,6 +45,7 @@ class BondCheck:
     ) -> None:
         factors = np.maximum(1 + tolerance * np.array([[-1.0], [1.0]]), 0.0)
         self.bonds, self._elements, self._tolerance = bonds, np.array(elements), tolerance
+        self._reference = reference
         self._own = np.sqrt(squared_distances(reference[None], bonds)[:, 0])
         shortest, longest = factors * self._own
         if soft is not None:
@@ -58,14 +59,17 @@ class BondCheck:
         return ~((lengths2 >= limits2[0]) & (lengths2 <= limits2[1])).all(axis=0)
 
     def require_whole(self) -> None:
-        """Raise ValueError where the reference is cut, or in other units."""
+        """Raise ValueError where the reference is cut, or in another unit."""
+        atoms = self.bonds[(self._elements[self.bonds] > 0).all(axis=1)]
+        if odd := odd_unit(atoms, self._reference):
+            raise ValueError(f"of the reference {odd}: give positions in nm")
         longest = longest_bonds(self._elements, self.bonds, self._own, LONGEST_BOND)
         broken = self._own > longest
         if broken.any():
             raise ValueError(
                 f"the reference has bonds longer than {longest[broken][0]:.3g} nm, first between "
-                f"the atoms {self.bonds[broken][0].tolist()}; make its molecules whole across the "
-                "box, and give positions in nm"
+                f"the atoms {self.bonds[broken][0].tolist()}: make its molecules whole across the "
+                "box"
             )
 
     def odd(self, x: NDArray[np.float64]) -> str:
@@ -121,8 +125,10 @@ def soft_bonds(
         [nm]; NaN where no System states a force constant.
     """
     limits, system = np.full((2, len(bonds)), np.nan), getattr(given, "system", None)
-    n_atoms = given.topology.getNumAtoms() if hasattr(system, "getForces") else -1
-    if n_atoms < 0 or system.getNumParticles() != n_atoms:
+    if system is None or not hasattr(system, "getForces"):
+        return limits
+    n_atoms = given.topology.getNumAtoms()
+    if system.getNumParticles() != n_atoms:
         return limits
     from openmm_cgan.constraints import harmonic_bonds  # where there is a System OpenMM is loaded
 

@@ -24,6 +24,7 @@ from openmm_cgan.frames.segments import Row, SegmentWriter
 from openmm_cgan.frames.set_aside import PATTERN, RESTORED
 from openmm_cgan.quantities import number_of_steps, timestep_of
 from openmm_cgan.reporters.biased_values import tell_of_other_variables, values_can_wait
+from openmm_cgan.reporters.given_positions import warn_of_unit
 from openmm_cgan.states import box_of, positions_of
 from openmm_cgan.thermostats import held_temperature
 from openmm_cgan.topologies import part_of
@@ -281,6 +282,7 @@ class FrameReporter:
         """Everything that can be wrong is found here, before the first step."""
         self._bias.require_acting(simulation)
         tell_of_other_variables(self._bias, self.folder)
+        warn_of_unit(simulation)
         self._claim = Claim(self.folder)
         self._require_empty()
         self._keep_box = simulation.system.usesPeriodicBoundaryConditions()

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from openmm import app
 
-from openmm_cgan import GAS_CONSTANT
+from openmm_cgan import GAS_CONSTANT, ConditionalGAN, FrameReporter, PlumedBias
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import AlignedFeatures
 from openmm_cgan.frames import Frames
 from openmm_cgan.proposals import Screen, ScreenSettings, propose
+from openmm_cgan.testsystems import alanine_dipeptide
 
 
 class EndToEnd:
@@ -44,6 +45,26 @@ def test_beads_are_as_far_apart_as_their_model_has_them(bond: float) -> None:
     cut = x + (np.arange(6) > 2)[:, None] * [0, 4 * bond, 0]
     with pytest.raises(ValueError, match=r"longer than .* between the atoms \[2, 3\]"):
         Screen(topology, cut)
+
+
+@pytest.mark.parametrize(("factor", "seem"), [(10.0, "in angstrom"), (0.1, "divided by ten")])
+def test_another_unit_is_named(factor: float, seem: str, tmp_path, caplog) -> None:
+    molecule = alanine_dipeptide()
+    x = factor * molecule.positions
+    with pytest.raises(ValueError, match=f"reference half of the bonds .* {seem}: give .* in nm"):
+        Screen(molecule.topology, x)
+    drawn = x + factor * np.random.default_rng(0).normal(scale=0.002, size=(50, 22, 3))
+    frames = Frames.of_arrays(drawn, EndToEnd().cv_values(drawn), ["d"])
+    with pytest.raises(ValueError, match=f"frames half of the bonds .* {seem}"):
+        ConditionalGAN.fit(frames, molecule.topology)
+    bias = PlumedBias("d: DISTANCE ATOMS=1,2\nPRINT ARG=d\n", molecule, directory=tmp_path)
+    simulation = app.Simulation(
+        molecule.topology, molecule.system, openmm.VerletIntegrator(0.001),
+        openmm.Platform.getPlatformByName("Reference"),
+    )  # fmt: skip
+    simulation.context.setPositions(x)
+    FrameReporter(tmp_path / "frames", 10, bias).describeNextReport(simulation)
+    assert seem in caplog.text
 
 
 def test_soft_bonds_are_as_long_as_their_system_has_them_at_temperature() -> None:
