@@ -22,6 +22,7 @@ CONSTRAINTS = {
 FORCEFIELD = ("amber14-all.xml", "amber14/tip3pfb.xml")
 IMPLICIT = ("HCT", "OBC1", "OBC2", "GBn", "GBn2")
 CUTOFF = 1.0  # nm
+RESTRAINTS = ("_restraints", "intermolecular_interactions")  # sections of GROMACS files
 OTHER_KINDS = {  # of files that are not a STRUCTURE by themselves
     ".prmtop": "--prmtop and --inpcrd", ".parm7": "--prmtop and --inpcrd",
     ".psf": "--psf, --crd and --params", ".top": "--top and --gro", ".gro": "--top and --gro",
@@ -176,15 +177,34 @@ def _of_charmm(files: MoleculeFiles) -> Molecule:
     return _molecule(psf.topology, system, found.positions)
 
 
+class _Top(app.GromacsTopFile):
+    """A GROMACS file, and which of its sections OpenMM reads over."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.restrained: set[str] = set()
+        super().__init__(*args, **options)
+
+    def _processLine(self, line: str, file: str) -> None:  # noqa: N802 (OpenMM's name)
+        super()._processLine(line, file)
+        if str(self._currentCategory).endswith(RESTRAINTS):
+            self.restrained.add(self._currentCategory)
+
+
 def _of_gromacs(files: MoleculeFiles) -> Molecule:
     assert files.top is not None
     gro = _read(app.GromacsGroFile, files.gro)
     box = gro.getPeriodicBoxVectors()
     if not np.asarray(box.value_in_unit(unit.nanometer)).any():  # a .gro file of vacuum
         box = None
-    top = read_structure(files.top) if box is None else _read(
-        app.GromacsTopFile, files.top, periodicBoxVectors=box, includeDir=os.environ.get("GMXLIB")
-    )  # fmt: skip
+    top = read_structure(files.top) if box is None else None
+    if not isinstance(top, app.AmberPrmtopFile):  # which may have that ending, too
+        top = _read(_Top, files.top, periodicBoxVectors=box, includeDir=os.environ.get("GMXLIB"))
+    if isinstance(top, _Top) and top.restrained:
+        raise ValueError(
+            f"{files.top} has {', '.join(f'[ {name} ]' for name in sorted(top.restrained))}, which "
+            "OpenMM reads over: the molecule would not be restrained. Leave it out (by #ifdef), "
+            "and restrain what must be by the PLUMED input"
+        )
     return _molecule(top.topology, top.createSystem(**_options(files, box)), gro.positions)
 
 

@@ -48,7 +48,9 @@ class BondCheck:
         self._reference = reference
         self._own = np.sqrt(squared_distances(reference[None], bonds)[:, 0])
         shortest, longest = factors * self._own
+        self._right = np.zeros(len(bonds), dtype=bool)  # as the System has it
         if soft is not None:
+            self._right = (soft[0] <= self._own) & (self._own <= soft[1])
             shortest, longest = np.fmin(shortest, soft[0]), np.fmax(longest, soft[1])
         self._limits2 = np.stack([shortest, longest]) ** 2
 
@@ -90,7 +92,9 @@ class BondCheck:
         lengths = np.sqrt(squared_distances(x, self.bonds))
         usual, limits = np.median(lengths, axis=1), np.sqrt(self._limits2)
         alike = np.abs(lengths - usual[:, None]) < self._tolerance * usual[:, None]
-        odd = ((usual < limits[0]) | (usual > limits[1])) & (alike.mean(axis=1) > MOST)
+        odd = (
+            ~self._right & ((usual < limits[0]) | (usual > limits[1])) & (alike.mean(axis=1) > MOST)
+        )
         if not odd.any():
             return ""
         first, others = np.flatnonzero(odd)[0], int(odd.sum()) - 1

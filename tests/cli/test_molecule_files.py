@@ -1,5 +1,6 @@
 """Files of AMBER, CHARMM, GROMACS and OpenMM give the Systems that OpenMM's own scripts make."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,17 @@ def test_charmm_files_are_those_of_openmms_script() -> None:
         constraints=app.HBonds,
     )  # fmt: skip
     assert xml(molecule_of(CHARMM).system) == xml(script)
+
+
+def test_restraints_of_gromacs_files_that_openmm_reads_over_are_told(tmp_path: Path) -> None:
+    text = (DATA / "butane_water.top").read_text()
+    section = "[ position_restraints ]\n1 1 1000 1000 1000\n\n"
+    for name, more in (("always", section), ("asked", f"#ifdef POSRES\n{section}#endif\n\n")):
+        (tmp_path / f"{name}.top").write_text(text.replace("[ system ]", more + "[ system ]"))
+    asked = molecule_of(replace(GROMACS, top=tmp_path / "asked.top"))
+    assert xml(asked.system) == xml(molecule_of(GROMACS).system)
+    with pytest.raises(ValueError, match=r"\[ position_restraints \], which OpenMM reads over"):
+        molecule_of(replace(GROMACS, top=tmp_path / "always.top"))
 
 
 def test_gromacs_files_are_those_of_openmms_script() -> None:
