@@ -14,7 +14,7 @@ from openmm_cgan.atom_selection import check_selection, solute_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.run_folders import BONDS, COMMANDS, INPUT, RECORD, SYSTEM, TOPOLOGY
-from openmm_cgan.topology_records import topology_record
+from openmm_cgan.topology_records import told_apart, topology_record
 
 if TYPE_CHECKING:
     from openmm import unit
@@ -150,7 +150,7 @@ def write_start(folder: Path, topology: Any, positions: unit.Quantity, bias: Plu
     """Write where a run starts, in Topology and positions, and its input."""
     write_json(folder / BONDS, topology_record(topology))
     with (folder / TOPOLOGY).open("w") as file:
-        app.PDBFile.writeFile(topology, positions, file, keepIds=True)
+        app.PDBFile.writeFile(told_apart(topology), positions, file, keepIds=True)
     (folder / INPUT).write_text(bias.text)
 
 

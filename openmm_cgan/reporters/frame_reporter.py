@@ -28,6 +28,7 @@ from openmm_cgan.reporters.given_positions import warn_of_unit
 from openmm_cgan.states import box_of, positions_of
 from openmm_cgan.thermostats import held_temperature
 from openmm_cgan.topologies import part_of
+from openmm_cgan.topology_records import told_apart
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -368,7 +369,7 @@ def _write_atoms(path: Path, simulation: Simulation, atoms: NDArray[np.int64]) -
 
     positions = positions_of(simulation.context.getState(positions=True))[atoms]
     with replacing(path) as unfinished, unfinished.open("w") as file:
-        topology = part_of(simulation.topology, atoms)
+        topology = told_apart(part_of(simulation.topology, atoms))
         app.PDBFile.writeFile(topology, positions * unit.nanometer, file, keepIds=True)
 
 
