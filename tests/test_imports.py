@@ -295,6 +295,7 @@ ORDER = [
     "proposals.stereochemistry",
     "proposals.clashes",
     "proposals.bond_lengths",
+    "proposals.screen_settings",
     "proposals.screening",
     "proposals.propose",
     "proposals.targets",
