@@ -215,7 +215,7 @@ def run(
         if not (restart or resume) and (told := told_of_part(molecule, settings)):
             click.echo(told)
         bias = run_biased(molecule, plumed_input, given, out, settings, restart or resume)
-    names = ", ".join(variable.name for variable in bias.variables)
+    names = ", ".join(variable.name for variable in bias.variables) or "none"
     count = "the rest of its" if steps is None else str(steps)
     click.echo(f"{count} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
     if with_report:
