@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.quantities import number_of_steps, numbers_of
+from openmm_cgan.quantities import has_units, number_of_steps, numbers_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ScreenSettings:
             value = vars(self)[name]
             if value is not None and not (numbers_of(value, name) > 0).all():
                 raise ValueError(f"{name} is {value}; expected a positive number")
-        if not 0 <= self.clash_fraction < np.inf:
+        if has_units(self.clash_fraction) or not 0 <= self.clash_fraction < np.inf:
             raise ValueError(f"clash_fraction is {self.clash_fraction}; expected 0 or more")
 
     def turned_by(self, variables: Iterable[CollectiveVariable]) -> ScreenSettings:
