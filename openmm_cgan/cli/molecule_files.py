@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -12,9 +13,12 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from openmm_cgan.atom_selection import solute_atoms
 from openmm_cgan.molecules import Molecule
 from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.topologies import read_configuration, read_structure
+
+logger = logging.getLogger("openmm_cgan")
 
 CONSTRAINTS = {
     "None": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles,
@@ -22,6 +26,7 @@ CONSTRAINTS = {
 FORCEFIELD = ("amber14-all.xml", "amber14/tip3pfb.xml")
 IMPLICIT = ("HCT", "OBC1", "OBC2", "GBn", "GBn2")
 CUTOFF = 1.0  # nm
+LEAST_SOLVENT = 60  # atoms: fewer may be waters of a crystal
 RESTRAINTS = ("_restraints", "intermolecular_interactions")  # sections of GROMACS files
 OTHER_KINDS = {  # of files that are not a STRUCTURE by themselves
     ".prmtop": "--prmtop and --inpcrd", ".parm7": "--prmtop and --inpcrd",
@@ -106,9 +111,24 @@ def molecule_of(files: MoleculeFiles) -> Molecule:
                     f"{_flags(needed)} {'is' if len(needed) == 1 else 'are'} not taken together "
                     f"with {_flags(too_many)}: {_says(needed, too_many)}"
                 )
-            return make(files)
+            made = make(files)
+            _tell_of_lost_box(made)
+            return made
     ways = "; or ".join(_flags(needed) for needed, _, _ in _kinds())
     raise ValueError(f"no molecule: got {_flags(given) or 'no file'}, expected {ways}")
+
+
+def _tell_of_lost_box(molecule: Molecule) -> None:
+    """Warn where so much water is in no box that one was meant: it would boil off in vacuum."""
+    if molecule.system.usesPeriodicBoundaryConditions():
+        return
+    others = molecule.topology.getNumAtoms() - len(solute_atoms(molecule.topology))
+    if others >= LEAST_SOLVENT:
+        logger.warning(
+            "%d atoms are water or ions, and there is no box: they are a droplet in vacuum, all of "
+            "whose pairs are counted. If a box was meant, give --box or a file that has it",
+            others,
+        )  # fmt: skip
 
 
 def _kinds() -> list[Kind]:

@@ -71,6 +71,21 @@ def test_charmm_files_are_those_of_openmms_script() -> None:
     assert xml(molecule_of(CHARMM).system) == xml(script)
 
 
+def test_water_without_a_box_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    water = molecule_of(GROMACS)
+    assert not caplog.messages
+    water.topology.setPeriodicBoxVectors(None)
+    with (tmp_path / "water.pdb").open("w") as file:
+        app.PDBFile.writeFile(water.topology, water.positions * unit.nanometer, file)
+    system = openmm.System()
+    for _ in range(water.system.getNumParticles()):
+        system.addParticle(1.0)
+    (tmp_path / "system.xml").write_text(xml(system))
+    molecule_of(MoleculeFiles(structure=tmp_path / "water.pdb", system=tmp_path / "system.xml"))
+    [told] = caplog.messages
+    assert "are water or ions, and there is no box" in told
+
+
 def test_restraints_of_gromacs_files_that_openmm_reads_over_are_told(tmp_path: Path) -> None:
     text = (DATA / "butane_water.top").read_text()
     section = "[ position_restraints ]\n1 1 1000 1000 1000\n\n"
