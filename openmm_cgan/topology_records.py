@@ -15,7 +15,7 @@ import openmm
 from openmm import app, unit
 
 from openmm_cgan.json_files import read_json
-from openmm_cgan.run_folders import BONDS
+from openmm_cgan.run_folders import BONDS, TOPOLOGY
 
 DIGITS = string.digits + string.ascii_uppercase
 
@@ -37,6 +37,21 @@ def read_topology(folder: Path) -> app.Topology:
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} holds no topology, or is damaged: {error!r}") from None
     return topology
+
+
+def topology_beside(structure: Path) -> app.Topology | None:
+    """The Topology whose PDB file a structure is in the folder of a run; None where it is not.
+
+    OpenMM reads no bond from a PDB file that closes a ring of residues, or holds a metal.
+
+    Raises
+    ------
+    ValueError
+        If its record is damaged.
+    """
+    if structure.name != TOPOLOGY or not (structure.parent / BONDS).is_file():
+        return None
+    return read_topology(structure.parent)
 
 
 def topology_record(topology: app.Topology) -> dict[str, list]:

@@ -279,14 +279,14 @@ def propose(
     require_parent(out, csv)
     require_kept(click.get_current_context(), {csv: "--csv"})
     pdb = read_configuration(topology)
-    gan = ConditionalGAN.load(model, pdb.topology, device)
+    known = molecule_beside(topology) or pdb  # of a run: bonds, masses and force constants
+    gan = ConditionalGAN.load(model, known.topology, device)
     require_whole(
-        model, gan, pdb.topology.getNumAtoms(),
+        model, gan, known.topology.getNumAtoms(),
         f"openmm-cgan run --model {model} --mode seed proposes them among the others",
     )  # fmt: skip
     names = [variable.name for variable in gan.variables]
     targets = [cv_values(text, names) for text in at for _ in range(number)]
-    known = molecule_beside(topology) or pdb  # the System of a run knows the masses
     bias = PlumedBias(plumed_input, known, backend=backend, cvs=tuple(names))
     screen = Screen(known, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance))
     proposals = propose_configurations(gan, targets, screen, seed=seed)
@@ -294,7 +294,7 @@ def propose(
     counts = ", ".join(f"{count} {reason}" for reason, count in proposals.counts().items())
     if not proposals.accepted.any():
         raise ValueError(f"no proposal passed ({counts}): see {csv}")
-    write_structures(out, pdb.topology, proposals.positions[proposals.accepted])
+    write_structures(out, known.topology, proposals.positions[proposals.accepted])
     click.echo(f"{counts}: {out}, {csv}")
 
 

@@ -14,9 +14,12 @@ import openmm
 from openmm import app, unit
 
 from openmm_cgan.atom_selection import solute_atoms
+from openmm_cgan.constraints import harmonic_bonds
 from openmm_cgan.molecules import Molecule
 from openmm_cgan.openmm_xml import from_xml
+from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.topologies import read_configuration, read_structure
+from openmm_cgan.topology_records import topology_beside
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -26,6 +29,8 @@ CONSTRAINTS = {
 FORCEFIELD = ("amber14-all.xml", "amber14/tip3pfb.xml")
 IMPLICIT = ("HCT", "OBC1", "OBC2", "GBn", "GBn2")
 CUTOFF = 1.0  # nm
+LONGEST_BOND, LEAST_STIFFNESS = 0.25, 2e4  # nm, kJ/mol/nm^2: elastic networks have softer ones
+NEIGHBOURS = 3  # bonds: CHARMM's Urey-Bradley terms are harmonic bonds, too
 LEAST_SOLVENT = 60  # atoms: fewer may be waters of a crystal
 RESTRAINTS = ("_restraints", "intermolecular_interactions")  # sections of GROMACS files
 OTHER_KINDS = {  # of files that are not a STRUCTURE by themselves
@@ -233,7 +238,34 @@ def _of_system(files: MoleculeFiles) -> Molecule:
     assert files.system is not None
     pdb = read_configuration(files.structure)
     system = from_xml(files.system.read_text(), openmm.System, files.system)
-    return _molecule(pdb.topology, system, pdb.positions)
+    topology = topology_beside(files.structure) or pdb.topology
+    _tell_of_bonds(files.structure, topology, system)
+    return _molecule(topology, system, pdb.positions)
+
+
+def _tell_of_bonds(structure: Path, topology: app.Topology, system: openmm.System) -> None:
+    """Warn of stiff, short bonds of a System between molecules, or ends of one, of a structure.
+
+    By bonds the screens know amides, stereocentres and what clashes, and generators what is tied.
+    """
+    if system.getNumParticles() != topology.getNumAtoms():
+        return  # refused in words
+    graph = BondGraph.from_topology(topology)
+    own = [
+        pair
+        for pair, (length, stiffness) in harmonic_bonds(system).items()
+        if length < LONGEST_BOND and stiffness > LEAST_STIFFNESS
+        and pair[1] not in graph.within(pair[0], NEIGHBOURS)
+    ]  # fmt: skip
+    if own:
+        one, two = (list(topology.atoms())[atom] for atom in own[0])
+        logger.warning(
+            "the System has bonds that %s does not tell (%d: first between %s %s %s and %s %s %s; "
+            "a ring of residues, a metal): screens and generators do not know them. Give --prmtop, "
+            "--psf or --top, or a PDB file with CONECT records",
+            structure, len(own), one.residue.name, one.residue.id, one.name,
+            two.residue.name, two.residue.id, two.name,
+        )  # fmt: skip
 
 
 def _read(reader: Callable[..., Any], *paths: Path | None, **options: Any) -> Any:

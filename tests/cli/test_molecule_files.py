@@ -86,6 +86,21 @@ def test_water_without_a_box_is_told_of(tmp_path: Path, caplog: pytest.LogCaptur
     assert "are water or ions, and there is no box" in told
 
 
+def test_bonds_that_only_the_system_knows_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pdb = app.PDBFile(str(STRUCTURE))
+    system = app.ForceField("amber96.xml").createSystem(pdb.topology)
+    files = MoleculeFiles(STRUCTURE, system=tmp_path / "system.xml")
+    bonds = next(f for f in system.getForces() if isinstance(f, openmm.HarmonicBondForce))
+    for stiffness in (0.0, 500.0, 3e5):  # nothing, an elastic network, a bond
+        bonds.addBond(1, 18, 0.15, stiffness)
+        (tmp_path / "system.xml").write_text(xml(system))
+        molecule_of(files)
+        assert bool(caplog.messages) == (stiffness > 1e5)
+    assert "first between ACE 1 CH3 and NME 3 C" in caplog.text
+
+
 def test_restraints_of_gromacs_files_that_openmm_reads_over_are_told(tmp_path: Path) -> None:
     text = (DATA / "butane_water.top").read_text()
     section = "[ position_restraints ]\n1 1 1000 1000 1000\n\n"
