@@ -190,3 +190,10 @@ def require_near_domains(
                 f"{name}: {variable.name} = {far[0]:g}{unit}; expected {lowest:.4g} to "
                 f"{highest:.4g}{unit}{degrees}"
             )
+
+
+def require_own_names(variables: Sequence[CollectiveVariable]) -> None:
+    """Raise ValueError where two CVs have one name: what is asked of it would be of the first."""
+    names = [variable.name for variable in variables]
+    if again := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two CVs are called {', '.join(again)}: give each its own name")

@@ -249,6 +249,9 @@ def _check_frames(frames: Frames, topology: Any) -> None:
         bad = ~np.concatenate(finite)
         if bad.any():
             raise ValueError(f"{bad.sum()} frames have {name} that are not finite: leave them out")
+    for variable, width in zip(frames.variables, np.ptp(frames.cvs, axis=0), strict=True):
+        if width == 0:
+            logger.warning("%s is the same in all frames: nothing is learned of it", variable.name)
 
 
 def _require_nanometers(frames: Frames, topology: Any) -> None:
