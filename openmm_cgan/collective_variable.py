@@ -157,3 +157,43 @@ def first_of_each_cell(
     places = np.floor(bins * (cvs - low) / np.maximum(high - low, 1e-12)).astype(int)
     _, first = np.unique(np.minimum(places, bins - 1), axis=0, return_index=True)
     return first
+
+
+def require_near_domains(
+    variables: Sequence[CollectiveVariable], values: NDArray[np.float64], name: str
+) -> None:
+    """Refuse values of periodic CVs that no turn explains, such as degrees of a torsion.
+
+    Parameters
+    ----------
+    variables : sequence of CollectiveVariable
+    values : ndarray, shape (n, n_cvs)
+        [CV units]
+    name : str
+        Of the argument, for messages.
+
+    Raises
+    ------
+    ValueError
+        If one is further than half a period from its domain.
+    """
+    for variable, column in zip(variables, values.T, strict=True):
+        if variable.domain is None or variable.period is None:
+            continue
+        lowest = variable.domain[0] - variable.period / 2 - 1e-6
+        highest = variable.domain[1] + variable.period / 2 + 1e-6
+        far = column[~((lowest <= column) & (column <= highest))]
+        if len(far):
+            unit = f" {variable.unit}" if variable.unit else ""
+            degrees = " (angles are in rad, not in degrees)" if variable.unit == "rad" else ""
+            raise ValueError(
+                f"{name}: {variable.name} = {far[0]:g}{unit}; expected {lowest:.4g} to "
+                f"{highest:.4g}{unit}{degrees}"
+            )
+
+
+def require_own_names(variables: Sequence[CollectiveVariable]) -> None:
+    """Raise ValueError where two CVs have one name: what is asked of it would be of the first."""
+    names = [variable.name for variable in variables]
+    if again := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two CVs are called {', '.join(again)}: give each its own name")

@@ -31,6 +31,28 @@ def constraints_of(system: openmm.System) -> tuple[NDArray[np.int64], NDArray[np
     return pairs, lengths
 
 
+def harmonic_bonds(
+    system: openmm.System,
+) -> dict[tuple[int, int], tuple[float, float]]:
+    """Harmonic bonds by their pair of atoms, the smaller first.
+
+    Length [nm] and force constant [kJ/mol/nm^2], of k (r - length)^2 / 2; of several on one pair
+    those of their sum.
+    """
+    found: dict[tuple[int, int], tuple[float, float]] = {}
+    for force in system.getForces():
+        if not isinstance(force, openmm.HarmonicBondForce):
+            continue
+        for i in range(force.getNumBonds()):
+            one, other, length, stiffness = force.getBondParameters(i)
+            pair, k = (min(one, other), max(one, other)), stiffness._value
+            before, stiff = found.get(pair, (0.0, 0.0))
+            if stiff + k > 0:
+                middle = (stiff * before + k * length._value) / (stiff + k)
+                found[pair] = (middle, stiff + k)
+    return found
+
+
 def half_log_det_constraints(x: Any, constraints: ArrayLike, masses: ArrayLike) -> Any:
     r"""Logarithm of the Fixman factor, ``1/2 log|H|``.
 

@@ -15,6 +15,7 @@ VAN_DER_WAALS = {
     35: 0.183, 53: 0.198,
 }  # fmt: skip
 OTHER_RADIUS = 0.2
+LEAST_USUAL, MOST_USUAL = 0.02, 0.8  # nm: bonds of atoms have 0.07 to 0.3, a tenth, or ten times
 STRETCHED = 3.0  # times the median bond of beads: a molecule cut by the box has one of its length
 
 
@@ -52,3 +53,29 @@ def longest_bonds(
     if beads.any():
         limits[beads] = STRETCHED * np.median(lengths[..., beads])
     return limits
+
+
+def odd_unit(bonds: NDArray[np.int64], positions: NDArray[np.floating]) -> str:
+    """Which unit positions seem to be in, by bonds of atoms.
+
+    Parameters
+    ----------
+    bonds : ndarray of int, shape (n_bonds, 2)
+        Of atoms, none of beads: `topologies.bonds_of_atoms`.
+    positions : ndarray, shape (..., n_atoms, 3)
+        [nm], if all is right.
+
+    Returns
+    -------
+    str
+        In words; empty where bonds are as long as bonds are, or there is none.
+    """
+    if not len(bonds):
+        return ""
+    steps = positions[..., bonds[:, 0], :] - positions[..., bonds[:, 1], :]
+    usual = float(np.median(np.linalg.norm(steps, axis=-1)))
+    if LEAST_USUAL <= usual <= MOST_USUAL or not np.isfinite(usual):
+        return ""
+    if usual > MOST_USUAL:
+        return f"half of the bonds are {usual:.2g} nm and longer, as if positions were in angstrom"
+    return f"half of the bonds are {usual:.2g} nm and shorter, as if lengths were divided by ten"

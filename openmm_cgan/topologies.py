@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -49,6 +50,22 @@ class GivesTopology(Protocol):
 def is_hydrogen(element: Any) -> bool:
     """Whether an element of OpenMM's, or None, is hydrogen: deuterium is one with a symbol."""
     return element is not None and str(element.symbol) in HYDROGENS
+
+
+def is_deuterium(element: Any) -> bool:
+    """Whether an element of OpenMM's, or None, is the heavier hydrogen."""
+    return element is not None and str(element.symbol) == "D"
+
+
+def bonds_of_atoms(topology: Any, atoms: Iterable[int], most: int = 1000) -> list[tuple[int, int]]:
+    """Bonds among given atoms of an OpenMM Topology, by their places there, without beads.
+
+    Of large systems no more than the first `most` that are found.
+    """
+    every = list(topology.atoms())
+    place = {every[atom]: k for k, atom in enumerate(atoms) if every[atom].element is not None}
+    own = ((place[i], place[j]) for i, j in topology.bonds() if i in place and j in place)
+    return list(itertools.islice(own, most))
 
 
 def openmm_topology(given: Any) -> Any:

@@ -11,6 +11,7 @@ from openmm_cgan.collective_variable import (
     first_of_each_cell,
     why_other_cvs,
 )
+from openmm_cgan.frames import Frames
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.free_energy import BiasedFrames, reweight_windows
 from openmm_cgan.proposals import require_same_variables
@@ -60,3 +61,13 @@ def test_cvs_of_one_name_and_other_atoms_are_told_apart() -> None:
     ):
         with pytest.raises(ValueError, match="TORSION ATOMS=15,17,19,25 in the other"):
             refuses()
+
+
+def test_two_cvs_of_one_name_are_refused() -> None:
+    one, two = np.zeros((4, 3)), np.zeros((4, 2))
+    for make in (
+        lambda: Frames.of_arrays(one, two, ["d", "d"]),
+        lambda: BiasedFrames(two, lambda cvs: cvs[:, 0], 300, [D, D]),
+    ):
+        with pytest.raises(ValueError, match="two CVs are called d: give each its own name"):
+            make()

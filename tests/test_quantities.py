@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from openmm import Vec3, unit
 
+from openmm_cgan.cgan import RefiningSettings, TrainingSettings
 from openmm_cgan.closures import Grid, ReducedDynamics, Trajectories, kramers_moyal
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy import free_energy_at_points, free_energy_profile, reweight
@@ -176,3 +177,19 @@ def test_closures_count_in_the_units_given():
     ):
         with pytest.raises(ValueError, match=r"expected numbers \[CV units\]|kT|a time \[ps\]"):
             wrong()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [(TrainingSettings, "steps"), (TrainingSettings, "condition_noise"),
+     (RefiningSettings, "batch"), (ScreenSettings, "clash_fraction")],
+)  # fmt: skip
+def test_what_has_no_units_is_refused_with_them(settings, name):
+    with pytest.raises(ValueError, match=rf"{name}\b.* 2 ps.*expected|{name}=2 ps\): expected"):
+        settings(**{name: TWO_PS})
+
+
+def test_only_a_restraint_is_moved():
+    bias = PlumedBias("phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi\n")
+    with pytest.raises(ValueError, match="one restraint of a bias that `restrained` has made"):
+        bias.move_restraint(None, [1.0])

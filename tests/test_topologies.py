@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import MDAnalysis
 import numpy as np
 import pytest
-from openmm import app
+from openmm import app, unit
 
 from openmm_cgan.atom_selection import solute_atoms
 from openmm_cgan.frames import molecule_hash, topology_hash
@@ -14,7 +14,8 @@ from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Screen
 from openmm_cgan.rotors import find_rotors
 from openmm_cgan.testsystems import alanine_dipeptide
-from openmm_cgan.topologies import openmm_topology, read_structure
+from openmm_cgan.topologies import openmm_topology, read_configuration, read_structure
+from openmm_cgan.topology_records import told_apart
 from tests.cases import ROOT
 from tests.cases.setups import OPENMMTOOLS
 
@@ -203,3 +204,22 @@ def test_masses_of_heavy_hydrogens_are_not_taken_for_other_elements(dalton, take
     universe.add_TopologyAttr("elements", symbols)
     for given in (psf, universe):
         assert molecule_hash(given, range(14)) == molecule_hash(plain, range(14))
+
+
+def test_a_pdb_file_tells_atoms_of_one_name_apart(tmp_path):
+    """Builders of crystals and of molecules from SMILES give many atoms one name, or none."""
+    topology = app.Topology()
+    chain = topology.addChain("A")
+    for _ in range(2):
+        residue = topology.addResidue("MOL", chain, "1")
+        for name, symbol in (("S", "S"), ("S", "S"), ("", "Cl"), ("C1000", "C"), ("C1001", "C")):
+            topology.addAtom(name, app.Element.getBySymbol(symbol), residue)
+    x = np.arange(30.0).reshape(10, 3) / 10
+    with open(tmp_path / "made.pdb", "w") as file:
+        app.PDBFile.writeFile(told_apart(topology), x * unit.nanometer, file, keepIds=True)
+    read = read_configuration(tmp_path / "made.pdb")
+    np.testing.assert_allclose(read.getPositions(asNumpy=True)._value, x, atol=1e-6)
+    assert [a.element.symbol for a in read.topology.atoms()] == ["S", "S", "Cl", "C", "C"] * 2
+    assert read.topology.getNumResidues() == 2
+    right = alanine_dipeptide().topology
+    assert told_apart(right) is right

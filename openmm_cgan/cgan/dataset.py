@@ -25,9 +25,10 @@ from openmm_cgan.frames import Frames, are_of, topology_hash
 from openmm_cgan.generators import KINDS
 from openmm_cgan.internal_coordinates.molecule import MoleculeGraph
 from openmm_cgan.large_arrays import forget, pieces, room
+from openmm_cgan.radii import odd_unit
 from openmm_cgan.rotors import Rotor, exchange_hydrogens, find_rotors
 from openmm_cgan.short_reprs import short_repr
-from openmm_cgan.topologies import NEVER_ALONE, openmm_topology
+from openmm_cgan.topologies import NEVER_ALONE, bonds_of_atoms, openmm_topology
 
 CHUNK = 2048  # frames turned into features at a time
 LEAST_FRAMES = 20
@@ -100,6 +101,8 @@ class Dataset:
         if featurize is None:
             _require_topology(frames, topology)
         _check_frames(frames, topology)
+        if featurize is None:
+            _require_nanometers(frames, topology)
         featurize = featurize or default_featurize(frames, topology, settings)
         if (narrowed := getattr(featurize, "narrowed", None)) is not None:  # to what it looks at
             frames = narrowed(frames, topology)
@@ -268,6 +271,17 @@ def _check_frames(frames: Frames, topology: Any) -> None:
         bad = ~np.concatenate(finite)
         if bad.any():
             raise ValueError(f"{bad.sum()} frames have {name} that are not finite: leave them out")
+    for variable, width in zip(frames.variables, np.ptp(frames.cvs, axis=0), strict=True):
+        if width == 0:
+            logger.warning("%s is the same in all frames: nothing is learned of it", variable.name)
+
+
+def _require_nanometers(frames: Frames, topology: Any) -> None:
+    """Refuse positions whose bonds are those of another unit."""
+    bonds = [] if topology is None else bonds_of_atoms(topology, frames.atoms.tolist())
+    few = frames.positions[:: max(1, len(frames) // 10)]
+    if odd := odd_unit(np.array(bonds, dtype=int).reshape(-1, 2), few):
+        raise ValueError(f"of the frames {odd}: give positions in nm")
 
 
 def _rotors(

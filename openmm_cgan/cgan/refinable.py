@@ -30,8 +30,11 @@ def temperature_for(gan: ConditionalGenerator, temperature: Any) -> float:
     blurred = [gan.variables[k] for k in np.flatnonzero(gan.condition_noise)]
     if others := [v.name for v in blurred if not _is_of_rest(v, gan)]:
         part = " of the part, or TORSION, ANGLE, DISTANCE of other atoms" if len(gan.rest) else ""
+        them = f"{', '.join(others)} {'is' if len(others) == 1 else 'are'}"
         raise ValueError(
-            f"refining needs CVs that are internal coordinates{part}; {', '.join(others)} is none"
+            f"refining needs CVs that are bonds, angles or torsions along bonds{part}; {them} not: "
+            "the model knows them with noise. Take the model as it is, which exact moves and "
+            "importance samples do, or train one on frames of a run with such CVs"
         )
     temperature = gan.temperature if temperature is None else kelvin(temperature)
     if temperature is None:

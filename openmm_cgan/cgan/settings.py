@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, fields
 
 from openmm_cgan.generators import KINDS
+from openmm_cgan.quantities import has_units
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _require_plain(self)
         if self.generator not in KINDS:
             raise ValueError(
                 f"TrainingSettings(generator={self.generator!r}): expected one of"
@@ -158,6 +160,7 @@ class RefiningSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _require_plain(self)
         counts = (("steps", self.steps), ("batch", self.batch), ("report_every", self.report_every))
         for name, value in counts:
             if value < 1:
@@ -170,3 +173,10 @@ class RefiningSettings:
             raise ValueError(f"RefiningSettings(frames_share={self.frames_share}): expected 0 to 1")
         if not (math.isfinite(self.flatten) and self.flatten >= 0):
             raise ValueError(f"RefiningSettings(flatten={self.flatten}): expected a number >= 0")
+
+
+def _require_plain(settings: TrainingSettings | RefiningSettings) -> None:
+    """Refuse what has units: nothing of how networks are trained has."""
+    for name, value in vars(settings).items():
+        if has_units(value):
+            raise ValueError(f"{type(settings).__name__}({name}={value}): expected a plain number")

@@ -10,7 +10,13 @@ running       save_run and restore_run
 """
 
 from openmm_cgan.checkpoints.run_file import BIAS, SavedRun, read_run, write_run
-from openmm_cgan.checkpoints.running import Keeper, restore_run, save_run, to_go_back_to
+from openmm_cgan.checkpoints.running import (
+    AnotherRunError,
+    Keeper,
+    restore_run,
+    save_run,
+    to_go_back_to,
+)
 from openmm_cgan.checkpoints.saved_states import (
     SavedState,
     cut_to,
@@ -22,6 +28,7 @@ from openmm_cgan.checkpoints.saved_states import (
 
 __all__ = [
     "BIAS",
+    "AnotherRunError",
     "Keeper",
     "SavedRun",
     "SavedState",

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("openmm_cgan")
 
+SYSTEM, INTEGRATOR, INPUT = "System", "integrator", "input"  # what a run is made with
+MADE_OF = {
+    SYSTEM: "its atoms, masses, constraints or forces differ",
+    INTEGRATOR: "its kind, time step, temperature or friction differs",
+}
+
 
 class Keeper(Protocol):
     """What has state beside a Simulation, and may have files that grow with the run."""
@@ -105,15 +111,43 @@ def _made_with(simulation: Simulation) -> dict[str, str]:
     if simulation not in _SYSTEMS:  # it takes a second for 100,000 atoms
         _SYSTEMS[simulation] = system_fingerprint(simulation.system)
     return {
-        "System": _SYSTEMS[simulation],
-        "integrator": integrator_fingerprint(simulation.integrator),
+        SYSTEM: _SYSTEMS[simulation],
+        INTEGRATOR: integrator_fingerprint(simulation.integrator),
     }
 
 
 def _made_alike(what: str, before: str, simulation: Simulation) -> bool:
     """Whether a saved run was made with the same, as far as this version knows it by its name."""
     now = _made_with(simulation).get(what, before)
-    return before == now or (what == "System" and has_fingerprint(simulation.system, before))
+    return before == now or (what == SYSTEM and has_fingerprint(simulation.system, before))
+
+
+class AnotherRunError(ValueError):
+    """A saved run is of another System, integrator or input than what is to go on with it.
+
+    Parameters
+    ----------
+    path : Path
+        Of the saved run.
+    what : str
+        `SYSTEM`, `INTEGRATOR` or `INPUT`.
+    other : str
+        In words what was to go on.
+    """
+
+    def __init__(self, path: Path, what: str, other: str) -> None:
+        anyway = "" if what == INPUT else f", or in a script restore_run(..., unlike=['{what}'])"
+        super().__init__(
+            f"{path} was saved with another {what} than {other}: go on with the {what} that it was "
+            f"saved with{anyway}, or begin another run in another folder"
+        )
+        self.what = what
+
+
+def require_input(path: Path, state: SavedState, fingerprint: str, source: str) -> None:
+    """Raise `AnotherRunError` where a bias was saved under another input than this, from source."""
+    if state.saved_by != fingerprint:
+        raise AnotherRunError(path, INPUT, source)
 
 
 def restore_run(
@@ -148,7 +182,7 @@ def restore_run(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no saved run, lacks a keeper, or is of something else.
+        If it is no saved run, lacks a keeper, or is of something else (`AnotherRunError`).
     RuntimeError
         If another process is writing to one of its files: each keeper has taken its own before
         any is cut.
@@ -157,10 +191,7 @@ def restore_run(
     run = read_run(path)
     for what, before in run.made_with.items():
         if what not in unlike and not _made_alike(what, before, simulation):
-            raise ValueError(
-                f"{path} was saved with another {what}: force field, temperature, time step and "
-                f"the like must be those of the saved run; to go on all the same, unlike=['{what}']"
-            )
+            raise AnotherRunError(path, what, f"this one ({MADE_OF[what]})")
     if lacking := keepers.keys() - run.keepers.keys():
         raise ValueError(
             f"{path} has nothing of {_quoted(lacking)}; it has {_quoted(run.keepers)}: name the "

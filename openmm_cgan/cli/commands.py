@@ -215,7 +215,7 @@ def run(
         if not (restart or resume) and (told := told_of_part(molecule, settings)):
             click.echo(told)
         bias = run_biased(molecule, plumed_input, given, out, settings, restart or resume)
-    names = ", ".join(variable.name for variable in bias.variables)
+    names = ", ".join(variable.name for variable in bias.variables) or "none"
     count = "the rest of its" if steps is None else str(steps)
     click.echo(f"{count} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
     if with_report:
@@ -279,24 +279,22 @@ def propose(
     require_parent(out, csv)
     require_kept(click.get_current_context(), {csv: "--csv"})
     pdb = read_configuration(topology)
-    gan = ConditionalGAN.load(model, pdb.topology, device)
+    known = molecule_beside(topology) or pdb  # of a run: bonds, masses and force constants
+    gan = ConditionalGAN.load(model, known.topology, device)
     require_whole(
-        model, gan, pdb.topology.getNumAtoms(),
+        model, gan, known.topology.getNumAtoms(),
         f"openmm-cgan run --model {model} --mode seed proposes them among the others",
     )  # fmt: skip
     names = [variable.name for variable in gan.variables]
     targets = [cv_values(text, names) for text in at for _ in range(number)]
-    known = molecule_beside(topology) or pdb  # the System of a run knows the masses
     bias = PlumedBias(plumed_input, known, backend=backend, cvs=tuple(names))
-    screen = Screen(
-        pdb.topology, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance)
-    )
+    screen = Screen(known, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance))
     proposals = propose_configurations(gan, targets, screen, seed=seed)
     write_table(csv, proposal_columns(proposals, names))
     counts = ", ".join(f"{count} {reason}" for reason, count in proposals.counts().items())
     if not proposals.accepted.any():
         raise ValueError(f"no proposal passed ({counts}): see {csv}")
-    write_structures(out, pdb.topology, proposals.positions[proposals.accepted])
+    write_structures(out, known.topology, proposals.positions[proposals.accepted])
     click.echo(f"{counts}: {out}, {csv}")
 
 

@@ -256,7 +256,7 @@ def propose_seeds(
     gan: ConditionalGAN, molecule: Molecule, bias: PlumedBias, settings: DemoSettings, seed: int
 ) -> tuple[Proposals, Seeds]:
     """Proposals at the centres of the windows, and those from which the windows start."""
-    screen = Screen(molecule.topology, molecule.positions, bias)
+    screen = Screen(molecule, molecule.positions, bias)
     centres = window_centres(bias, settings)
     targets = np.repeat(centres, settings.proposals_per_window, axis=0)
     proposals = propose(gan, targets, screen, seed=seed)

@@ -24,7 +24,7 @@ from openmm_cgan.cli.judging import judge_model
 from openmm_cgan.explore.added_bias import widths_of, with_metadynamics
 from openmm_cgan.explore.circle import Step
 from openmm_cgan.explore.coverage import coverage_of, unseen_wells
-from openmm_cgan.explore.decisions import MOST_MISSED
+from openmm_cgan.explore.decisions import HELD_AGAINST, JUDGED, MOST_MISSED
 from openmm_cgan.explore.torsions import never_seen
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.metrics.judging import Judgement
@@ -39,7 +39,6 @@ logger = logging.getLogger("openmm_cgan")
 
 HOTTER = 3.0  # times the temperature of the run
 FRAMES_OF_LOOK = 10  # steps between them
-JUDGED = 4000  # configurations, one energy each
 LEFT_OUT = 0.2  # of chains, at their beginning
 LARGE = 100  # atoms: more, and no flow is trained
 TRIED_BY = ("step", "accepted", "energies")  # columns of proposals.csv
@@ -292,7 +291,7 @@ class Workshop:
         sides = place.difference.sides(frames.cvs, frames.variables)
         found, rng = [], np.random.default_rng(place.settings.seed)
         for side in (0, 1):
-            rows = rng.permutation(np.flatnonzero(sides == side))[:TRIED]
+            rows = rng.permutation(np.flatnonzero(sides == side))[:HELD_AGAINST]
             if len(rows) >= ENOUGH_TO_MISS:
                 found.append(missed_share(move, frames.positions[rows], frames.cvs[rows]))
         return max(found, default=0.0), move.potential.evaluated

@@ -145,6 +145,9 @@ def _write_pdb(path: Path, topology: Any, positions: NDArray) -> None:
     from openmm import unit
     from openmm.app import PDBFile
 
+    from openmm_cgan.topology_records import told_apart
+
+    topology = told_apart(topology)
     with path.open("w") as file:
         PDBFile.writeHeader(topology, file)
         for number, frame in enumerate(positions, start=1):

@@ -171,7 +171,7 @@ def weigher_of(
         raise ValueError(f"{model} gives no free energy: {why}")
     atoms = generated_atoms(gan, molecule.topology)
     # the energy judges bonds and clashes; what it cannot tell is which molecule was given
-    loose = ScreenSettings(clash_fraction=0.0, bond_tolerance=np.inf)
+    loose = ScreenSettings(clash_fraction=0.0, bond_tolerance=np.inf).turned_by(gan.variables)
     screen = Screen(molecule.topology, molecule.positions[atoms], None, loose, atoms.tolist())
     kT = GAS_CONSTANT * gan.temperature
     return ExactMove(gan, bias, Potential(molecule.system), screen, kT)

@@ -105,7 +105,7 @@ def _screened(
         return {}
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(frames))[:SCREENED]
-    screen = Screen(molecule.topology, molecule.positions, bias)
+    screen = Screen(molecule, molecule.positions, bias)
     return propose(gan, frames.cvs[rows], screen, seed=seed).counts()
 
 

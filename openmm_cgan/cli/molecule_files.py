@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -12,9 +13,15 @@ import numpy as np
 import openmm
 from openmm import app, unit
 
+from openmm_cgan.atom_selection import solute_atoms
+from openmm_cgan.constraints import harmonic_bonds
 from openmm_cgan.molecules import Molecule
 from openmm_cgan.openmm_xml import from_xml
+from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.topologies import read_configuration, read_structure
+from openmm_cgan.topology_records import topology_beside
+
+logger = logging.getLogger("openmm_cgan")
 
 CONSTRAINTS = {
     "None": None, "HBonds": app.HBonds, "AllBonds": app.AllBonds, "HAngles": app.HAngles,
@@ -22,6 +29,10 @@ CONSTRAINTS = {
 FORCEFIELD = ("amber14-all.xml", "amber14/tip3pfb.xml")
 IMPLICIT = ("HCT", "OBC1", "OBC2", "GBn", "GBn2")
 CUTOFF = 1.0  # nm
+LONGEST_BOND, LEAST_STIFFNESS = 0.25, 2e4  # nm, kJ/mol/nm^2: elastic networks have softer ones
+NEIGHBOURS = 3  # bonds: CHARMM's Urey-Bradley terms are harmonic bonds, too
+LEAST_SOLVENT = 60  # atoms: fewer may be waters of a crystal
+RESTRAINTS = ("_restraints", "intermolecular_interactions")  # sections of GROMACS files
 OTHER_KINDS = {  # of files that are not a STRUCTURE by themselves
     ".prmtop": "--prmtop and --inpcrd", ".parm7": "--prmtop and --inpcrd",
     ".psf": "--psf, --crd and --params", ".top": "--top and --gro", ".gro": "--top and --gro",
@@ -105,9 +116,24 @@ def molecule_of(files: MoleculeFiles) -> Molecule:
                     f"{_flags(needed)} {'is' if len(needed) == 1 else 'are'} not taken together "
                     f"with {_flags(too_many)}: {_says(needed, too_many)}"
                 )
-            return make(files)
+            made = make(files)
+            _tell_of_lost_box(made)
+            return made
     ways = "; or ".join(_flags(needed) for needed, _, _ in _kinds())
     raise ValueError(f"no molecule: got {_flags(given) or 'no file'}, expected {ways}")
+
+
+def _tell_of_lost_box(molecule: Molecule) -> None:
+    """Warn where so much water is in no box that one was meant: it would boil off in vacuum."""
+    if molecule.system.usesPeriodicBoundaryConditions():
+        return
+    others = molecule.topology.getNumAtoms() - len(solute_atoms(molecule.topology))
+    if others >= LEAST_SOLVENT:
+        logger.warning(
+            "%d atoms are water or ions, and there is no box: they are a droplet in vacuum, all of "
+            "whose pairs are counted. If a box was meant, give --box or a file that has it",
+            others,
+        )  # fmt: skip
 
 
 def _kinds() -> list[Kind]:
@@ -176,15 +202,34 @@ def _of_charmm(files: MoleculeFiles) -> Molecule:
     return _molecule(psf.topology, system, found.positions)
 
 
+class _Top(app.GromacsTopFile):
+    """A GROMACS file, and which of its sections OpenMM reads over."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.restrained: set[str] = set()
+        super().__init__(*args, **options)
+
+    def _processLine(self, line: str, file: str) -> None:  # noqa: N802 (OpenMM's name)
+        super()._processLine(line, file)
+        if str(self._currentCategory).endswith(RESTRAINTS):
+            self.restrained.add(self._currentCategory)
+
+
 def _of_gromacs(files: MoleculeFiles) -> Molecule:
     assert files.top is not None
     gro = _read(app.GromacsGroFile, files.gro)
     box = gro.getPeriodicBoxVectors()
     if not np.asarray(box.value_in_unit(unit.nanometer)).any():  # a .gro file of vacuum
         box = None
-    top = read_structure(files.top) if box is None else _read(
-        app.GromacsTopFile, files.top, periodicBoxVectors=box, includeDir=os.environ.get("GMXLIB")
-    )  # fmt: skip
+    top = read_structure(files.top) if box is None else None
+    if not isinstance(top, app.AmberPrmtopFile):  # which may have that ending, too
+        top = _read(_Top, files.top, periodicBoxVectors=box, includeDir=os.environ.get("GMXLIB"))
+    if isinstance(top, _Top) and top.restrained:
+        raise ValueError(
+            f"{files.top} has {', '.join(f'[ {name} ]' for name in sorted(top.restrained))}, which "
+            "OpenMM reads over: the molecule would not be restrained. Leave it out (by #ifdef), "
+            "and restrain what must be by the PLUMED input"
+        )
     return _molecule(top.topology, top.createSystem(**_options(files, box)), gro.positions)
 
 
@@ -193,7 +238,34 @@ def _of_system(files: MoleculeFiles) -> Molecule:
     assert files.system is not None
     pdb = read_configuration(files.structure)
     system = from_xml(files.system.read_text(), openmm.System, files.system)
-    return _molecule(pdb.topology, system, pdb.positions)
+    topology = topology_beside(files.structure) or pdb.topology
+    _tell_of_bonds(files.structure, topology, system)
+    return _molecule(topology, system, pdb.positions)
+
+
+def _tell_of_bonds(structure: Path, topology: app.Topology, system: openmm.System) -> None:
+    """Warn of stiff, short bonds of a System between molecules, or ends of one, of a structure.
+
+    By bonds the screens know amides, stereocentres and what clashes, and generators what is tied.
+    """
+    if system.getNumParticles() != topology.getNumAtoms():
+        return  # refused in words
+    graph = BondGraph.from_topology(topology)
+    own = [
+        pair
+        for pair, (length, stiffness) in harmonic_bonds(system).items()
+        if length < LONGEST_BOND and stiffness > LEAST_STIFFNESS
+        and pair[1] not in graph.within(pair[0], NEIGHBOURS)
+    ]  # fmt: skip
+    if own:
+        one, two = (list(topology.atoms())[atom] for atom in own[0])
+        logger.warning(
+            "the System has bonds that %s does not tell (%d: first between %s %s %s and %s %s %s; "
+            "a ring of residues, a metal): screens and generators do not know them. Give --prmtop, "
+            "--psf or --top, or a PDB file with CONECT records",
+            structure, len(own), one.residue.name, one.residue.id, one.name,
+            two.residue.name, two.residue.id, two.name,
+        )  # fmt: skip
 
 
 def _read(reader: Callable[..., Any], *paths: Path | None, **options: Any) -> Any:

@@ -13,8 +13,8 @@ from openmm import app
 from openmm_cgan.atom_selection import check_selection, solute_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.json_files import read_json, write_json
-from openmm_cgan.run_folders import BONDS, INPUT, RECORD, TOPOLOGY
-from openmm_cgan.topology_records import topology_record
+from openmm_cgan.run_folders import BONDS, COMMANDS, INPUT, RECORD, SYSTEM, TOPOLOGY
+from openmm_cgan.topology_records import told_apart, topology_record
 
 if TYPE_CHECKING:
     from openmm import unit
@@ -132,11 +132,25 @@ def require_same_settings(folder: Path, settings: RunSettings) -> None:
         )
 
 
+def begun_otherwise(folder: Path, what: str) -> str:
+    """That a run cannot go on with another System, integrator or input, and with which it does."""
+    kept = {
+        "System": f"its structure, force field and their options stand in {folder / COMMANDS}, and "
+        f"what they made is kept: {folder / TOPOLOGY} --system {folder / SYSTEM}",
+        "integrator": f"its temperature, friction and time step stand in {folder / RECORD}",
+        "input": f"it is kept: --plumed {folder / INPUT}",
+    }
+    return (
+        f"the run in {folder} was begun with another {what}: go on with that ({kept[what]}), or "
+        "take another folder for another run"
+    )
+
+
 def write_start(folder: Path, topology: Any, positions: unit.Quantity, bias: PlumedBias) -> None:
     """Write where a run starts, in Topology and positions, and its input."""
     write_json(folder / BONDS, topology_record(topology))
     with (folder / TOPOLOGY).open("w") as file:
-        app.PDBFile.writeFile(topology, positions, file, keepIds=True)
+        app.PDBFile.writeFile(told_apart(topology), positions, file, keepIds=True)
     (folder / INPUT).write_text(bias.text)
 
 

@@ -18,9 +18,10 @@ from tqdm import tqdm
 
 from openmm_cgan.atom_selection import selected_atoms
 from openmm_cgan.atomic_files import write_atomically
-from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
+from openmm_cgan.checkpoints import AnotherRunError, Keeper, restore_run, save_run, to_go_back_to
 from openmm_cgan.cli.run_records import (
     RunSettings,
+    begun_otherwise,
     end_of,
     is_begun,
     require_same_settings,
@@ -185,7 +186,10 @@ def _set_up(
     if restart and (folder / CHECKPOINT).exists():
         seed = settings.seed + retry if retry else None
         checkpoint = to_go_back_to(folder / CHECKPOINT, retry)
-        restore_run(checkpoint, simulation, keepers, new_velocities=seed)
+        try:
+            restore_run(checkpoint, simulation, keepers, new_velocities=seed)
+        except AnotherRunError as error:
+            raise ValueError(begun_otherwise(folder, error.what)) from error
     else:
         _begin(simulation, job, keepers, restart)
     return simulation, keepers

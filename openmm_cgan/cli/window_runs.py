@@ -223,7 +223,7 @@ def starts(
         raise ValueError(f"{model} is of the CVs {', '.join(known)}, the run has {columns}")
     targets = run.frames.cvs[nearest]  # what a window does not restrain is as in a frame near it
     targets[:, chosen] = placement.centres
-    screen = Screen(run.molecule.topology, run.molecule.positions, run.bias)
+    screen = Screen(run.molecule, run.molecule.positions, run.bias)
     made = propose(gan, np.repeat(targets, TRIES, axis=0), screen, seed=seed)
     rng = np.random.default_rng(seed)
     for i, rows in enumerate(np.split(np.arange(len(made)), len(nearest))):

@@ -33,6 +33,10 @@ APART = 5.0  # standard errors, the worst of all windows
 RUNS_APART = 3.0  # standard errors, of two
 MOST_MORE = 8  # times as many configurations at once
 CANDIDATES = 103  # energies of an exact move
+JUDGED = 4000  # configurations by which a generator is judged, one energy each
+JUDGING = 11 * JUDGED // 10  # energies, those of frames beside them
+HELD_AGAINST = 200  # frames of each state that a generator may miss, 16 configurations at each
+HOLDING = 2 * 17 * HELD_AGAINST  # energies
 LEAST_ACCEPTED = 0.05  # of exact moves
 
 
@@ -151,9 +155,9 @@ def _of_generator(known: Evidence, settings: ExploreSettings) -> Decision | None
     """What the generator still lacks; None where nothing."""
     made = known.generator
     if made is None:
-        return Decision(TRAIN, f"{_frames_of(known)} frames are enough to train on")
+        return Decision(TRAIN, f"{_frames_of(known)} frames are enough to train on", cost=JUDGING)
     if not made.why_not_exact and not made.refined:
-        cost = 2 * settings.refining_steps * settings.refining_batch
+        cost = 2 * settings.refining_steps * settings.refining_batch + JUDGING
         why = f"its weights are exact, Kish/n {made.share:.2f}: the energy may make it better"
         return Decision(REFINE, why, settings.refining_steps, cost)
     return None
@@ -237,7 +241,7 @@ def _weighed_again(known: Evidence, settings: ExploreSettings, why: str) -> Deci
 def _with_moves(action: str, steps: int, settings: ExploreSettings, why: str) -> Decision:
     """Two runs with exact moves."""
     cost = 2 * steps * (1 + CANDIDATES / settings.proposals_every)
-    return Decision(action, why, steps, int(cost))
+    return Decision(action, why, steps, int(cost) + HOLDING)
 
 
 def _instead(known: Evidence, settings: ExploreSettings, why: str) -> Decision:

@@ -19,8 +19,8 @@ class ExploreSettings:
     tolerance : float
         Its standard error is to be this at most [kJ/mol].
     budget_steps : int
-        Force evaluations of everything together: nothing is begun that is known to need more. What
-        judging a generator takes (some thousands of energies) is seen afterwards.
+        Force evaluations of everything together: nothing is begun that is known to need more, what
+        judging a generator takes (some thousands of energies) among it.
     hours : float
         The same in hours of work.
     barrier : float

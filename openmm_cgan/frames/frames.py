@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.collective_variable import CollectiveVariable, require_own_names
 from openmm_cgan.frames.chosen_files import of_temperature, segment_files
 from openmm_cgan.frames.h5md import (
     EDGES,
@@ -110,6 +110,7 @@ class Frames:
         arrays = self._columns()
         if self.box is not None:
             expected["box"], arrays["box"] = (n, 3, 3), self.box
+        require_own_names(self.variables)
         for name, shape in expected.items():
             if arrays[name].shape != shape:
                 raise ValueError(f"{name} has shape {arrays[name].shape}, expected {shape}")

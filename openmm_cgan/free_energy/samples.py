@@ -16,7 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.collective_variable import CollectiveVariable, why_other_cvs
+from openmm_cgan.collective_variable import (
+    CollectiveVariable,
+    require_own_names,
+    why_other_cvs,
+)
 from openmm_cgan.free_energy.mbar import pymbar_quietly
 from openmm_cgan.quantities import numbers_of, positive
 from openmm_cgan.short_reprs import cv_ranges
@@ -51,6 +55,7 @@ class BiasedFrames:
     def __post_init__(self) -> None:
         object.__setattr__(self, "temperature", positive(self.temperature, "K", "temperature"))
         object.__setattr__(self, "cvs", numbers_of(self.cvs, "cvs"))
+        require_own_names(self.variables)
 
     def __repr__(self) -> str:
         cvs = cv_ranges(self.variables, self.cvs)

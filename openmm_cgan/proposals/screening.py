@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.proposals.bond_lengths import BondCheck
+from openmm_cgan.proposals.bond_lengths import BondCheck, soft_bonds
 from openmm_cgan.proposals.clashes import ClashCheck
+from openmm_cgan.proposals.screen_settings import ScreenSettings
 from openmm_cgan.proposals.stereochemistry import BondGraph
-from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of
+from openmm_cgan.quantities import nanometers, numbers_of
 
 NOT_FINITE = "not finite"
 BOND_LENGTH = "bond length"
@@ -48,44 +49,6 @@ class Restriction(Protocol):
 
 
 @dataclass(frozen=True)
-class ScreenSettings:
-    """Where a configuration stops being acceptable.
-
-    Parameters
-    ----------
-    cv_tolerance : float or tuple of float, optional
-        Largest distance of restriction(x) from the target, of all CVs or of each [CV units]. By
-        default that of `cv_tolerances`: a fraction of the range that the sampler knows.
-    clash_fraction : float
-        Atoms more than ``excluded_bonds`` bonds apart clash when they are closer than this fraction
-        of the sum of their van der Waals radii. A hydrogen bond of 0.16 nm is at 0.61; alanine
-        dipeptide at 600 K, and held at phi = psi = 0, stays above 0.62.
-    excluded_bonds : int
-        Pairs at most so many bonds apart cannot clash (3: 1-4 pairs are let through).
-    bond_tolerance : float
-        Largest relative deviation of a bond from its length in the reference.
-    chirality, cis_trans : bool
-        Whether stereocentres, and amides and double bonds, must be as in the reference.
-    """
-
-    cv_tolerance: float | tuple[float, ...] | None = None
-    clash_fraction: float = 0.55
-    excluded_bonds: int = 3
-    bond_tolerance: float = 0.25
-    chirality: bool = True
-    cis_trans: bool = True
-
-    def __post_init__(self) -> None:
-        number_of_steps(self.excluded_bonds, "excluded_bonds", 0, "a whole number")
-        for name in ("cv_tolerance", "bond_tolerance"):
-            value = vars(self)[name]
-            if value is not None and not (numbers_of(value, name) > 0).all():
-                raise ValueError(f"{name} is {value}; expected a positive number")
-        if not 0 <= self.clash_fraction < np.inf:
-            raise ValueError(f"clash_fraction is {self.clash_fraction}; expected 0 or more")
-
-
-@dataclass(frozen=True)
 class Rest:
     """What a part of a molecule stands among; a screen looks at both together.
 
@@ -109,8 +72,8 @@ class Screen:
 
     Parameters
     ----------
-    topology : openmm.app.Topology
-        The molecule, with its bonds.
+    topology : openmm.app.Topology, or what has one
+        The molecule, with its bonds; with its ``system`` (a Molecule, a Simulation) soft ones too.
     reference : ndarray, shape (n_atoms, 3)
         A right structure of the screened atoms [nm], molecules whole: it gives the bond lengths,
         the hand of each stereocentre and the isomer of each amide and double bond.
@@ -152,16 +115,17 @@ class Screen:
         reference = self._among(reference[None])[0]
         tolerance = self.settings.bond_tolerance
         bonds = self._judged(self.graph.bonds)
-        self.bonds = BondCheck(bonds, reference, self.graph.elements, tolerance)
+        soft = soft_bonds(topology, bonds, every, getattr(restriction, "temperature", None))
+        self.bonds = BondCheck(bonds, reference, self.graph.elements, tolerance, soft)
         fraction, excluded = self.settings.clash_fraction, self.settings.excluded_bonds
         self._clashes = ClashCheck(self.graph, fraction, excluded)
         none = np.zeros((0, 5), dtype=int)
         centres = self.graph.stereocentres() if self.settings.chirality else none
-        planar = self.settings.cis_trans
         self.stereocentres = self._judged(centres)
-        self.amides = self._judged(self.graph.amides() if planar else none[:, :4])
-        double = self.graph.double_bonds(reference) if planar else none[:, :4]
-        self.double_bonds = self._judged(double)
+        places = range(len(self.graph.elements)) if every is None else every
+        amides, double = self.graph.amides(), self.graph.double_bonds(reference)
+        self.amides = self._judged(self._kept(amides, places))
+        self.double_bonds = self._judged(self._kept(double, places))
         volumes = self._volumes(reference[None])[0]
         self._hands = np.sign(volumes)
         self._isomers = np.sign(self._cosines(reference[None])[0])
@@ -193,6 +157,15 @@ class Screen:
         if self.rest is None or self.rest.is_judged:
             return groups
         return groups[(groups < self.n_atoms).any(axis=1)]
+
+    def _kept(self, torsions: NDArray, places: Sequence[int]) -> NDArray:
+        """Those of torsions (n, 4), by their place among atoms, whose isomers are to be kept."""
+        settings, known = self.settings, self.restriction
+        turned = settings if known is None else settings.turned_by(known.variables)
+        free = [tuple(sorted(bond)) for bond in turned.turning]
+        bonds = [tuple(sorted(places[atom] for atom in row[1:3])) for row in torsions.tolist()]
+        kept = [settings.cis_trans and bond not in free for bond in bonds]
+        return torsions[np.array(kept, dtype=bool)]
 
     def _check_reference(self, reference: NDArray, volumes: NDArray) -> None:
         flat = np.abs(volumes) < FLAT

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.short_reprs import short_repr
-from openmm_cgan.topologies import openmm_topology
+from openmm_cgan.topologies import is_deuterium, openmm_topology
 
 TETRAHEDRAL = frozenset({5, 6, 7, 14, 15, 16, 32, 33, 34})  # not metals: they may be square planar
 CARBON, NITROGEN, OXYGEN, SULFUR = 6, 7, 8, 16
@@ -52,11 +52,14 @@ class BondGraph:
         Atoms bonded to each.
     orders : mapping of (int, int) to float
         Orders of the bonds for which they are known, the smaller atom first.
+    deuteria : frozenset of int
+        Hydrogens that are deuterium: a carbon with both is a stereocentre.
     """
 
     elements: tuple[int, ...]
     neighbours: tuple[tuple[int, ...], ...]
     orders: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    deuteria: frozenset[int] = frozenset()
 
     __repr__ = short_repr
 
@@ -77,7 +80,9 @@ class BondGraph:
                 if (order := _order(bond)) is not None:
                     orders[low, high] = order
         elements = tuple(atom.element.atomic_number if atom.element else 0 for atom in place)
-        return cls(elements, tuple(tuple(sorted(bonded)) for bonded in neighbours), orders)
+        bonded = tuple(tuple(sorted(around)) for around in neighbours)
+        deuteria = (i for i, atom in enumerate(place) if is_deuterium(atom.element))
+        return cls(elements, bonded, orders, frozenset(deuteria))
 
     @property
     def bonds(self) -> NDArray:
@@ -115,7 +120,10 @@ class BondGraph:
         Neighbourhoods are refined until the number of classes stays (H. L. Morgan, J. Chem. Doc. 5,
         107 (1965), doi 10.1021/c160017a018; also called Weisfeiler-Lehman refinement).
         """
-        keys: list[Any] = list(zip(self.elements, map(len, self.neighbours), strict=True))
+        keys: list[Any] = [
+            (element, len(bonded), i in self.deuteria)
+            for i, (element, bonded) in enumerate(zip(self.elements, self.neighbours, strict=True))
+        ]
         n_classes = 0
         while True:
             order = {key: rank for rank, key in enumerate(sorted(set(keys)))}

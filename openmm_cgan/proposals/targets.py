@@ -6,16 +6,13 @@ Small pure functions of what the run has visited and a numpy Generator.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.collective_variable import CollectiveVariable, require_near_domains
 from openmm_cgan.proposals.samplers import Sampler
 from openmm_cgan.quantities import numbers_of
-
-if TYPE_CHECKING:
-    from openmm_cgan.collective_variable import CollectiveVariable
 
 # CV values visited (n_visited, n_cvs) to one to ask for (n_cvs,)
 TargetStrategy = Callable[[NDArray, np.random.Generator], NDArray]
@@ -201,6 +198,7 @@ def _listed_targets(
             f"the list of targets has shape {rows.shape}; expected (m, {len(variables)}), one "
             f"column for each of {', '.join(v.name for v in variables)}"
         )
+    require_near_domains(variables, rows, "targets")
     for k, variable in enumerate(variables):
         lower, upper = cv_range[k]
         # measured from the middle of the range, so that +pi and -pi are the same place

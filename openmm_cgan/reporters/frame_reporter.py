@@ -24,9 +24,11 @@ from openmm_cgan.frames.segments import Row, SegmentWriter
 from openmm_cgan.frames.set_aside import PATTERN, RESTORED
 from openmm_cgan.quantities import number_of_steps, timestep_of
 from openmm_cgan.reporters.biased_values import tell_of_other_variables, values_can_wait
+from openmm_cgan.reporters.given_positions import warn_of_unit
 from openmm_cgan.states import box_of, positions_of
 from openmm_cgan.thermostats import held_temperature
 from openmm_cgan.topologies import part_of
+from openmm_cgan.topology_records import told_apart
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -281,6 +283,7 @@ class FrameReporter:
         """Everything that can be wrong is found here, before the first step."""
         self._bias.require_acting(simulation)
         tell_of_other_variables(self._bias, self.folder)
+        warn_of_unit(simulation)
         self._claim = Claim(self.folder)
         self._require_empty()
         self._keep_box = simulation.system.usesPeriodicBoundaryConditions()
@@ -366,7 +369,7 @@ def _write_atoms(path: Path, simulation: Simulation, atoms: NDArray[np.int64]) -
 
     positions = positions_of(simulation.context.getState(positions=True))[atoms]
     with replacing(path) as unfinished, unfinished.open("w") as file:
-        topology = part_of(simulation.topology, atoms)
+        topology = told_apart(part_of(simulation.topology, atoms))
         app.PDBFile.writeFile(topology, positions * unit.nanometer, file, keepIds=True)
 
 

@@ -103,7 +103,7 @@ class Surroundings:
         tied: TiedMolecules | None = None,
     ) -> None:
         self.bias, self.placed, self._tied = bias, placed, tied
-        self.variables = tuple(bias.variables)
+        self.variables, self.temperature = tuple(bias.variables), bias.temperature
         self.atoms = atoms
         self.move(positions, box)
 

@@ -9,6 +9,7 @@ import openmm
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
+from openmm_cgan.collective_variable import require_near_domains
 from openmm_cgan.platforms import platform_named
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
@@ -96,6 +97,7 @@ def drag(
     here = measured.cv_values(positions, box)
     if centres.ndim != 2 or centres.shape[1] != len(here):
         raise ValueError(f"centres has shape {centres.shape}, expected (n, {len(here)})")
+    require_near_domains(bias.variables, centres, "centres")
     copied = system_without(system, set())
     restraint = bias.restrained(here, settings.kappa)
     restraint.add_to(copied)

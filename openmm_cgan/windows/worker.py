@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,6 +24,7 @@ from openmm_cgan.atom_selection import solute_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.checkpoints import Keeper, restore_run, save_run, to_go_back_to
 from openmm_cgan.claims import Claim
+from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import frames_of_atoms, read_frames
 from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.plumed.bias import PlumedBias
@@ -156,7 +158,6 @@ def _run(
 ) -> None:
     """Run a window to its end; the record is kept up to date."""
     topology = read_topology(folder.parent)
-    isomers = _Isomers(topology, folder.parent)
     whole, portable = folder / CHECKPOINT, folder / STATE
     resumed = whole.exists() or portable.exists()
     bias = PlumedBias(
@@ -167,6 +168,7 @@ def _run(
         directory=folder,
         restart=resumed and not whole.exists(),
     )
+    isomers = _Isomers(topology, folder.parent, bias.variables)
     simulation, reporter = _simulation(folder, record, bias, topology, machine)
     try:
         if whole.exists():
@@ -332,10 +334,12 @@ def can_watch_isomers(topology: app.Topology, reference: NDArray) -> bool:
         return False
 
 
-def _isomer_screen(topology: app.Topology, reference: NDArray) -> Screen | None:
-    """Looks at isomers of the solute only; None where there are none."""
+def _isomer_screen(
+    topology: app.Topology, reference: NDArray, variables: Sequence[CollectiveVariable] = ()
+) -> Screen | None:
+    """Looks at isomers of the solute only, but those that CVs name; None where there are none."""
     atoms = solute_atoms(topology)
-    anything = ScreenSettings(clash_fraction=0.0, bond_tolerance=1e6)
+    anything = ScreenSettings(clash_fraction=0.0, bond_tolerance=1e6).turned_by(variables)
     screen = Screen(topology, reference[atoms], settings=anything, atoms=atoms.tolist())
     return screen if screen.knows_isomers else None
 
@@ -343,9 +347,12 @@ def _isomer_screen(topology: app.Topology, reference: NDArray) -> Screen | None:
 class _Isomers:
     """Tells whether configurations are still the molecule that was given."""
 
-    def __init__(self, topology: app.Topology, root: Path) -> None:
-        path = root / REFERENCE
-        self._screen = _isomer_screen(topology, read_array(path)) if path.exists() else None
+    def __init__(
+        self, topology: app.Topology, root: Path, variables: Sequence[CollectiveVariable]
+    ) -> None:
+        path, self._screen = root / REFERENCE, None
+        if path.exists():
+            self._screen = _isomer_screen(topology, read_array(path), variables)
         self.solute = solute_atoms(topology)
 
     def changes(self, solutes: NDArray) -> NDArray[np.str_]:

@@ -16,14 +16,19 @@ STIFFNESS, CENTRE = 100.0, 1.0  # of the free energy: STIFFNESS / 2 (d - CENTRE)
 INPUT = f"d: DISTANCE ATOMS=1,2 NOPBC\nRESTRAINT ARG=d AT={AT} KAPPA={KAPPA}\n"
 
 
-def write_frames(folder, values, bias, text=INPUT, origins=(), name="d"):
-    """Frames of two atoms at distances `values`; `origins` begin segments: {step: settle steps}."""
+def write_frames(folder, values, bias, text=INPUT, origins=(), name="d", temperatures=()):
+    """Frames of two atoms at distances `values`; `origins` begin segments: {step: settle steps}.
+
+    From some on at other temperatures: {step: K}.
+    """
     variable = CollectiveVariable(name, "nm")
     header = SegmentHeader((variable,), (0, 1), "", TEMPERATURE, False, text, {"backend": "native"})
     writer = SegmentWriter(folder / "frames", header)
     for step, (value, energy) in enumerate(zip(values, bias, strict=True), start=1):
         if step - 1 in origins:
             writer.start_segment(step - 1, {"kind": "proposal", "mode": "seed"}, origins[step - 1])
+        if step - 1 in temperatures:
+            writer.at_temperature(temperatures[step - 1])
         positions = np.array([[0.0, 0.0, 0.0], [value, 0.0, 0.0]])
         writer.append(Row(step, 0.1 * step, positions, None, np.array([value]), energy))
     writer.close()

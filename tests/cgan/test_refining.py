@@ -4,6 +4,7 @@ import math
 import signal
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, TrainingSettings,
 from openmm_cgan.cgan.dataset import Dataset
 from openmm_cgan.cgan.divergences import Target, held, loss_of_wells
 from openmm_cgan.cgan.effective_share import EACH, PLACES, Places, effective_share
+from openmm_cgan.cgan.refinable import temperature_for
 from openmm_cgan.cgan.refining import GROUP, _Refining
 from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.collective_variable import CollectiveVariable
@@ -500,10 +502,19 @@ def test_what_cannot_be_refined_is_refused(cold):
     )
     with pytest.raises(ValueError, match="a MLPGenerator has none"):
         refine(perceptron, energy, CVS)
-    with pytest.raises(ValueError, match="turn is none"):
+    with pytest.raises(ValueError, match="turn is not: "):
         refine(replace(cold, condition_noise=np.array([0.1])), energy, CVS)
     with pytest.raises(ValueError, match="no temperature"):
         refine(replace(cold, temperature=None), energy, CVS)
     for wrong in ({"steps": 0}, {"learning_rate": -1.0}, {"batch": 0}, {"frames_share": 1.5}):
         with pytest.raises(ValueError, match="expected"):
             RefiningSettings(**wrong)
+
+
+def test_what_can_not_be_refined_is_named_with_what_to_do() -> None:
+    pair = [CollectiveVariable(name, "nm") for name in ("d", "rg")]
+    blurred = SimpleNamespace(
+        has_density=True, variables=pair, condition_noise=np.array([0.1, 0.2]), rest=[]
+    )
+    with pytest.raises(ValueError, match=r"d, rg are not: .* Take the model as it is"):
+        temperature_for(blurred, 300.0)

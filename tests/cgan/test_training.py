@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from benchmarks.gan_toys import errors_of_widths, parabola, ring
-from openmm_cgan.cgan import training
+from openmm_cgan.cgan import ConditionalGAN, training
 from openmm_cgan.cgan.critic import Critic, gradient_penalty
 from openmm_cgan.cgan.scores import energy_score
 from openmm_cgan.cgan.settings import TrainingSettings
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import train
 from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.frames import Frames
 from openmm_cgan.generators import KINDS, MLPGenerator
 
 TOY = TrainingSettings(steps=2000, batch=128, width=24, learning_rate=1e-2, penalty=2.0)
@@ -410,3 +411,11 @@ def test_no_copy_of_a_held_out_row_is_trained_on():
     assert len(kept) == 3 * 95
     assert held.max() < 100
     assert not set((kept % 1000).tolist()) & set(held.tolist())
+
+
+def test_a_cv_that_never_changes_is_told_of(caplog):
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    frames = Frames.of_arrays(x, np.column_stack([x[:, 0], np.ones(40)]), ["a", "b"])
+    ConditionalGAN.fit(frames, settings=TrainingSettings(steps=1, batch=8, width=4))
+    assert "b is the same in all frames" in caplog.text
+    assert "a is the same" not in caplog.text

@@ -1,5 +1,6 @@
 """Files of AMBER, CHARMM, GROMACS and OpenMM give the Systems that OpenMM's own scripts make."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,47 @@ def test_charmm_files_are_those_of_openmms_script() -> None:
         constraints=app.HBonds,
     )  # fmt: skip
     assert xml(molecule_of(CHARMM).system) == xml(script)
+
+
+def test_water_without_a_box_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    water = molecule_of(GROMACS)
+    assert not caplog.messages
+    water.topology.setPeriodicBoxVectors(None)
+    with (tmp_path / "water.pdb").open("w") as file:
+        app.PDBFile.writeFile(water.topology, water.positions * unit.nanometer, file)
+    system = openmm.System()
+    for _ in range(water.system.getNumParticles()):
+        system.addParticle(1.0)
+    (tmp_path / "system.xml").write_text(xml(system))
+    molecule_of(MoleculeFiles(structure=tmp_path / "water.pdb", system=tmp_path / "system.xml"))
+    [told] = caplog.messages
+    assert "are water or ions, and there is no box" in told
+
+
+def test_bonds_that_only_the_system_knows_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pdb = app.PDBFile(str(STRUCTURE))
+    system = app.ForceField("amber96.xml").createSystem(pdb.topology)
+    files = MoleculeFiles(STRUCTURE, system=tmp_path / "system.xml")
+    bonds = next(f for f in system.getForces() if isinstance(f, openmm.HarmonicBondForce))
+    for stiffness in (0.0, 500.0, 3e5):  # nothing, an elastic network, a bond
+        bonds.addBond(1, 18, 0.15, stiffness)
+        (tmp_path / "system.xml").write_text(xml(system))
+        molecule_of(files)
+        assert bool(caplog.messages) == (stiffness > 1e5)
+    assert "first between ACE 1 CH3 and NME 3 C" in caplog.text
+
+
+def test_restraints_of_gromacs_files_that_openmm_reads_over_are_told(tmp_path: Path) -> None:
+    text = (DATA / "butane_water.top").read_text()
+    section = "[ position_restraints ]\n1 1 1000 1000 1000\n\n"
+    for name, more in (("always", section), ("asked", f"#ifdef POSRES\n{section}#endif\n\n")):
+        (tmp_path / f"{name}.top").write_text(text.replace("[ system ]", more + "[ system ]"))
+    asked = molecule_of(replace(GROMACS, top=tmp_path / "asked.top"))
+    assert xml(asked.system) == xml(molecule_of(GROMACS).system)
+    with pytest.raises(ValueError, match=r"\[ position_restraints \], which OpenMM reads over"):
+        molecule_of(replace(GROMACS, top=tmp_path / "always.top"))
 
 
 def test_gromacs_files_are_those_of_openmms_script() -> None:

@@ -44,7 +44,7 @@ def lighter() -> Molecule:
         (alanine_dipeptide(), replace(SETTINGS, timestep=0.001), "begun with --timestep 0.002"),
         (alanine_dipeptide(), replace(SETTINGS, frames_every=2), "begun with --frames-every 5"),
         (alanine_dipeptide(), replace(SETTINGS, model=Path("m.npz")), "begun without --model"),
-        (lighter(), SETTINGS, "saved with another System"),
+        (lighter(), SETTINGS, "begun with another System: .* --system "),
     ],
     ids=["temperature", "time step", "frames", "model", "System"],
 )
@@ -82,3 +82,8 @@ def test_what_frames_of_the_solute_alone_are_not_for_is_told_before_the_run() ->
     system.addForce(box)
     assert told_of_part(wet, SETTINGS).startswith("frames keep the solute, 2 of 5 atoms: ")
     assert told_of_part(wet, replace(SETTINGS, atoms="all")) == ""
+
+
+def test_another_input_is_refused_with_where_the_run_s_own_is(run: Path) -> None:
+    with pytest.raises(ValueError, match=r"begun with another input: .* --plumed .*plumed\.dat"):
+        run_biased(alanine_dipeptide(), INPUT + "PRINT ARG=phi\n", 10, run, SETTINGS, restart=True)

@@ -13,11 +13,12 @@ from openmm import app, unit
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 from openmm_cgan.cgan.refining import _Refining
 from openmm_cgan.cli import main
+from openmm_cgan.cli.run_records import write_start
 from openmm_cgan.cli.stopping import checkpoint_for
 from openmm_cgan.frames import read_frames, topology_hash
 from openmm_cgan.frames.segments import Row, SegmentHeader, SegmentWriter
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.testsystems import Chain
+from openmm_cgan.testsystems import Chain, alanine_dipeptide
 
 CHAIN = Chain()
 INPUT = "phi: TORSION ATOMS=1,2,3,4\nPRINT ARG=phi\n"
@@ -144,3 +145,28 @@ def test_a_refining_that_was_stopped_is_resumed(folder, monkeypatch):
     assert not list(Path().glob("*.chk"))
     one, other = (ConditionalGAN.load(name).sample([0.3], 3) for name in ("whole.npz", "again.npz"))
     assert (one == other).all()
+
+
+def test_bonds_that_no_pdb_file_tells_are_those_of_the_run(tmp_path):
+    """A ring of residues, a metal: OpenMM reads their bonds from no PDB file."""
+    topology = alanine_dipeptide().topology
+    atoms = list(topology.atoms())
+    for residue in topology.residues():
+        residue.name = "ALA"  # of others all bonds are written
+    topology.addBond(atoms[5], atoms[17])  # between residues that do not follow each other
+    x = alanine_dipeptide().positions
+    moved = x + np.random.default_rng(0).normal(scale=1e-3, size=(60, 22, 3))
+    text = "phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi\n"
+    bias = PlumedBias(text, topology, directory=tmp_path)
+    write_start(tmp_path, topology, x * unit.nanometer, bias)
+    header = SegmentHeader(bias.variables, tuple(range(22)), topology_hash(topology), 300.0)
+    writer = SegmentWriter(tmp_path / "frames", header)
+    for step, (one, cvs) in enumerate(zip(moved, bias.cv_values(moved), strict=True), start=1):
+        writer.append(Row(step, 0.1 * step, one, None, cvs, 0.0))
+    writer.close()
+    words = ["train", tmp_path / "frames", "--topology", tmp_path / "topology.pdb", "--steps", 1,
+             "--out", tmp_path / "model.npz"]  # fmt: skip
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert topology_hash(tmp_path / "topology.pdb") != topology_hash(topology)
+    ConditionalGAN.load(tmp_path / "model.npz", topology)

@@ -8,6 +8,10 @@ from openmm_cgan.explore.decisions import (
     BIAS,
     CHAINS,
     EXTEND,
+    HELD_AGAINST,
+    HOLDING,
+    JUDGED,
+    JUDGING,
     LOOK,
     MOVES,
     OPPOSITE,
@@ -22,6 +26,7 @@ from openmm_cgan.explore.decisions import (
 )
 from openmm_cgan.explore.evidence import Chains, Claim, Coverage, Evidence, Generator
 from openmm_cgan.explore.settings import ExploreSettings
+from openmm_cgan.metrics.judging import FEW, REPEATS
 
 NAN = float("nan")
 SETTINGS = ExploreSettings("phi:0..2.3", budget_steps=3_000_000)
@@ -207,6 +212,27 @@ def test_windows_are_shortened_to_what_is_left_down_to_half() -> None:
     left = replace(WINDOWED, claim=claim, spent=2_700_000)
     assert decide(left, SETTINGS).steps == 6250
     assert decide(left, SETTINGS).cost == 300_000
+
+
+@pytest.mark.parametrize(
+    ("known", "of_its_own"),
+    [(COVERED, 0), (TRAINED, 2 * 600 * 128), (WEIGHED, 2 * 50_000 + 2 * 50_000 * 103 // 250)],
+    ids=["train", "refine", "chains"],
+)
+def test_judging_is_foreseen(known: Evidence, of_its_own: int) -> None:
+    """What a generator is judged by is evaluated too, and may be more than what is left."""
+    made = decide(known, SETTINGS)
+    assert made.cost > of_its_own
+    short = decide(replace(known, spent=SETTINGS.budget_steps - made.cost + 1), SETTINGS)
+    assert (short.action, short.converged) == (STOP, False)
+    assert f"{made.cost:,} needed" in short.reason
+    assert decide(replace(known, spent=SETTINGS.budget_steps - made.cost), SETTINGS) == made
+
+
+def test_what_is_foreseen_of_judging_is_what_it_takes() -> None:
+    at_frames = JUDGED // (2 * FEW) + JUDGED // (2 * REPEATS)  # of each that is looked at one more
+    assert JUDGED + at_frames <= JUDGING <= 1.1 * JUDGED
+    assert HOLDING == 2 * HELD_AGAINST * (REPEATS + 1)
 
 
 def test_hours_end_it_too() -> None:

@@ -5,15 +5,18 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
+import openmm
 import pytest
 import torch
 from numpy.typing import NDArray
 from openmm import app
 
+from openmm_cgan import GAS_CONSTANT, ConditionalGAN, FrameReporter, PlumedBias
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import AlignedFeatures
 from openmm_cgan.frames import Frames
 from openmm_cgan.proposals import Screen, ScreenSettings, propose
+from openmm_cgan.testsystems import alanine_dipeptide
 
 
 class EndToEnd:
@@ -42,6 +45,52 @@ def test_beads_are_as_far_apart_as_their_model_has_them(bond: float) -> None:
     cut = x + (np.arange(6) > 2)[:, None] * [0, 4 * bond, 0]
     with pytest.raises(ValueError, match=r"longer than .* between the atoms \[2, 3\]"):
         Screen(topology, cut)
+
+
+@pytest.mark.parametrize(("factor", "seem"), [(10.0, "in angstrom"), (0.1, "divided by ten")])
+def test_another_unit_is_named(factor: float, seem: str, tmp_path, caplog) -> None:
+    molecule = alanine_dipeptide()
+    x = factor * molecule.positions
+    with pytest.raises(ValueError, match=f"reference half of the bonds .* {seem}: give .* in nm"):
+        Screen(molecule.topology, x)
+    drawn = x + factor * np.random.default_rng(0).normal(scale=0.002, size=(50, 22, 3))
+    frames = Frames.of_arrays(drawn, EndToEnd().cv_values(drawn), ["d"])
+    with pytest.raises(ValueError, match=f"frames half of the bonds .* {seem}"):
+        ConditionalGAN.fit(frames, molecule.topology)
+    bias = PlumedBias("d: DISTANCE ATOMS=1,2\nPRINT ARG=d\n", molecule, directory=tmp_path)
+    simulation = app.Simulation(
+        molecule.topology, molecule.system, openmm.VerletIntegrator(0.001),
+        openmm.Platform.getPlatformByName("Reference"),
+    )  # fmt: skip
+    simulation.context.setPositions(x)
+    FrameReporter(tmp_path / "frames", 10, bias).describeNextReport(simulation)
+    assert seem in caplog.text
+
+
+def test_soft_bonds_are_as_long_as_their_system_has_them_at_temperature() -> None:
+    """Of 1,250 kJ/mol/nm^2, a tenth of their length wide: 1 % of each is off by a quarter."""
+    topology, x = beads(0.47)
+    system, force = openmm.System(), openmm.HarmonicBondForce()
+    for _ in range(6):
+        system.addParticle(72.0)
+    for one, two in pairwise(range(6)):
+        force.addBond(two, one, 0.47, 1250.0)
+    system.addForce(force)
+    known = SimpleNamespace(topology=topology, system=system)
+    width = np.sqrt(GAS_CONSTANT * 300 / 1250)
+    lengths = np.random.default_rng(0).normal(0.47, width, (2000, 5))
+    steps = np.diff(x, axis=0) / 0.47 * lengths[:, :, None]
+    drawn = np.concatenate([np.zeros((2000, 1, 3)), np.cumsum(steps, axis=1)], axis=1)
+    loose = ScreenSettings(clash_fraction=0.0)
+    assert (Screen(topology, x, settings=loose).check(drawn) == "bond length").mean() > 0.02
+    # whatever the reference has that is given: its own bonds are of that width as well
+    for reference in (x, drawn[0]):
+        screen = Screen(known, reference, settings=loose)
+        assert not (screen.check(drawn) != "").any()
+        assert screen.check(1.7 * x[None]).tolist() == ["bond length"]
+    turned = [3, 4, 5, 0, 1, 2]  # the places of atoms, not their numbers
+    screen = Screen(known, x[turned], settings=loose, atoms=turned)
+    assert not (screen.check(drawn[:, turned]) != "").any()
 
 
 def test_beads_are_aligned_as_their_model_has_them() -> None:

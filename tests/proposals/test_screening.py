@@ -305,7 +305,7 @@ def test_a_reference_that_cannot_be_one_is_refused(molecule) -> None:
         Screen(topology, x[:21])
     with pytest.raises(ValueError, match=r"flat at the stereocentres \[8\]"):
         Screen(topology, x * [1, 1, 0])
-    with pytest.raises(ValueError, match=r"longer than 0\.4 nm"):
+    with pytest.raises(ValueError, match=r"in angstrom"):
         Screen(topology, x * 10)
     bare = app.Topology()
     residue = bare.addResidue("X", bare.addChain())
@@ -338,3 +338,29 @@ def test_settings_that_would_refuse_or_pass_everything_are_refused_when_made(wro
     [name] = wrong
     with pytest.raises(ValueError, match=f"{name} is .*; expected"):
         ScreenSettings(**wrong)
+
+
+class Omega:
+    """The amide's own torsion."""
+
+    variables = (
+        CollectiveVariable("omega", "rad", (-math.pi, math.pi), "TORSION", (1, C_ACE, N, CA)),
+    )
+
+    def cv_values(self, positions: NDArray) -> NDArray:
+        return np.array([[torsion(x, (1, C_ACE, N, CA))] for x in positions])
+
+
+def test_an_amide_that_a_cv_turns_is_what_the_cv_says(molecule) -> None:
+    """Omega of a proline or of an N-methylated residue: both isomers are what is looked for."""
+    topology, x = molecule.topology, molecule.positions
+    cis = wrong_geometries(x)["cis/trans"]
+    free = Screen(topology, x, Omega(), ScreenSettings(clash_fraction=0.0))
+    assert len(free.amides) == 1  # that of NME is kept
+    assert free.check(np.stack([cis, x])).tolist() == ["", ""]
+    settings = ScreenSettings(clash_fraction=0.0).turned_by(Omega.variables)
+    part = [*range(1, 22), 0]  # by atoms of the topology, wherever they stand
+    one = Screen(topology, x[part], settings=settings, atoms=part)
+    assert one.check(cis[None, part]).tolist() == [""]
+    strict = dataclasses.replace(settings, turning=())
+    assert Screen(topology, x, settings=strict).check(cis[None]).tolist() == ["cis/trans"]

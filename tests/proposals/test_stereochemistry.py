@@ -279,3 +279,16 @@ def test_the_screen_tells_e_from_z_by_the_orders_of_a_topology() -> None:
         assert lenient.check(other[None]).tolist() == [""]
         assert not lenient.knows_isomers
         assert screen.knows_isomers
+
+
+def test_a_carbon_with_hydrogen_and_deuterium_has_a_hand() -> None:
+    topology = app.Topology()
+    residue = topology.addResidue("ETD", topology.addChain())
+    symbols = ["C", "C", "O", "H", "D", "H", "H", "H", "H"]  # CH3-CHD-OH
+    atoms = [topology.addAtom(s, app.Element.getBySymbol(s), residue) for s in symbols]
+    for i, j in [(0, 1), (1, 2), (1, 3), (1, 4), (0, 5), (0, 6), (0, 7), (2, 8)]:
+        topology.addBond(atoms[i], atoms[j])
+    graph = BondGraph.from_topology(topology)
+    assert graph.stereocentres()[:, 0].tolist() == [1]
+    light = BondGraph(graph.elements, graph.neighbours)
+    assert not len(light.stereocentres())

@@ -79,3 +79,10 @@ def test_a_listed_periodic_target_is_measured_round_the_circle() -> None:
 def test_a_function_is_taken_as_it_is(rng: np.random.Generator) -> None:
     strategy = target_strategy(lambda visited, rng: visited[-1] + 1, RANGE, [PHI, DISTANCE])
     np.testing.assert_array_equal(strategy(np.zeros((1, 2)), rng), [1, 1])
+
+
+def test_degrees_of_a_torsion_are_no_targets() -> None:
+    near = np.array([[3.5, 0.3]])  # a turn away from -2.78: said so by who measures from 0 to 2 pi
+    target_strategy(near, RANGE, [PHI, DISTANCE])
+    with pytest.raises(ValueError, match=r"targets: phi = 60 rad; expected -6.28.* not in degrees"):
+        target_strategy(np.array([[60.0, 0.3]]), RANGE, [PHI, DISTANCE])

@@ -25,7 +25,10 @@ from openmm_cgan.report.page.weighed import weigh_run, weigh_windows
 from openmm_cgan.report.page.wells import wells_of
 from openmm_cgan.report.page.writing import ASSETS, sections_of, verdict_of
 from tests.cases.written_runs import (
+    AT,
     CENTRE,
+    INPUT,
+    KAPPA,
     KT,
     STIFFNESS,
     write_frames,
@@ -108,6 +111,22 @@ def test_the_profile_of_a_run_is_that_of_its_free_energy(tmp_path):
     off = (found - exact - np.mean((found - exact)[known]))[known] / error[known]
     assert np.abs(off).max() < 4.5
     assert (np.abs(off) < 2).mean() > 0.8
+
+
+def test_a_run_whose_temperature_changed_is_shown_at_that_it_began_with(tmp_path):
+    values = np.random.default_rng(2).normal(AT, np.sqrt(KT / (STIFFNESS + KAPPA)), 2500)
+    bias, drawn = KAPPA / 2 * (values - AT) ** 2, []
+    for name, n, hot in (("alone", 2000, {}), ("both", 2500, {2000: 600.0})):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "plumed.dat").write_text(INPUT)
+        write_frames(folder, values[:n], bias[:n], temperatures=hot)
+        sections = sections_of(find(folder))
+        drawn.append(next(b for b in section(sections, "energy").blocks if b.kind == "figure"))
+    words = str(section(sections, "course").blocks[0])
+    assert "shows those at 300 K. There are others at 600 K" in words
+    alone, both = (unpacked(figure.traces[0]["y"]) for figure in drawn)
+    np.testing.assert_array_equal(alone, both)
 
 
 def test_halves_that_agree_within_their_errors_and_such_that_do_not():

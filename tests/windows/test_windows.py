@@ -323,6 +323,8 @@ def test_dragged_starts_arrive_at_their_centres(alanine: Molecule) -> None:
     bias = PlumedBias(TEMPLATE.replace("${phi},${psi}", "0,0"))
     centres = [[-1.4, 1.2], [-1.4, 1.8], [-2.6, 2.6], [3.0, -3.0]]
     settings = DragSettings(300.0, kappa=500.0, steps=1000, platform="Reference")
+    with pytest.raises(ValueError, match=r"centres: psi = 120 rad; .* not in degrees"):
+        drag(bias, alanine.system, alanine.positions, [[-1.4, 120]], settings)
     starts = drag(bias, alanine.system, alanine.positions, centres, settings)
     assert starts.shape == (4, 22, 3)
     cvs = bias.cv_values(starts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import openmm
 from openmm import unit
 
 from openmm_cgan.checkpoints import BIAS, SavedState, require_files, restore_run, save_run
+from openmm_cgan.checkpoints.running import require_input
 from openmm_cgan.claims import Claim
 from openmm_cgan.collective_variable import CollectiveVariable, cv_rows
 from openmm_cgan.notebooks import bias_html
@@ -103,8 +105,9 @@ class PlumedBias:
         self.directory, self.temperature = Path(directory).absolute(), kelvin(temperature)
         self._input = PlumedInput.read(self.text, self.source, self.directory)
         self.restart = restart if (said := self._input.restarts) is None else said
-        self._known = atoms_beside(self._input.followed, self.directory, topology)
-        native, refusal = compile_natively(self._input, self._known, self.temperature, self.restart)
+        known = atoms_beside(self._input.followed, self.directory, topology)
+        self._known: Callable[[], KnownAtoms | None] = lambda: known
+        native, refusal = compile_natively(self._input, known, self.temperature, self.restart)
         self.backend = choose_backend(backend, refusal, self._input)
         self._asked, self._moves = backend, False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
@@ -139,7 +142,7 @@ class PlumedBias:
 
     def _take_backend(self, names: tuple[str, ...], native: NativeBackend | None) -> None:
         self._engine: Backend = make_backend(
-            self.backend, self._input, native, self.temperature, self.restart, names, self._known
+            self.backend, self._input, native, self.temperature, self.restart, names, self._known()
         )
         self.variables: tuple[CollectiveVariable, ...] = self._engine.describe(names)
 
@@ -156,7 +159,7 @@ class PlumedBias:
         names = [variable.name for variable in self.variables]
         made = PlumedBias(
             restrained_text(self._input.followed, self.directory, names, centres, kappa),
-            self._known,
+            self._known(),
             temperature=self.temperature,
             backend=backend_of_restraints(self.backend),
             directory=self.directory,
@@ -191,7 +194,7 @@ class PlumedBias:
         """
         self._attachment.require_none()
         self._engine.check(system.getNumParticles())
-        self._known = KnownAtoms(*masses_and_charges(system))
+        self._known = functools.cache(lambda: KnownAtoms(*masses_and_charges(system)))
         self._settle_backend(system)
         return list(self._attachment.add(self._engine, system, force_group, self._moves))
 
@@ -262,9 +265,7 @@ class PlumedBias:
     def save_checkpoint(self, path: str | Path) -> None:
         """Save Simulation and bias together, to go on with ``attach(simulation, checkpoint=path)``.
 
-        OpenMM's checkpoint, hills and kernels, the work of a moving restraint, the basin of a
-        COMMITTOR, and how long each file is. Call it between steps; `BiasCheckpointReporter` does.
-
+        With all that the bias has gathered. Call it between steps; `BiasCheckpointReporter` does.
         Raises RuntimeError if the bias is attached to no Simulation, and ValueError if the backend
         is not native: PLUMED itself goes on with ``restart=True``.
         """
@@ -286,8 +287,7 @@ class PlumedBias:
         self._claims = [Claim(self.directory / name) for name in state.files]
         self._require_attachable(simulation)
         refuse(self._engine.why_not_saved)
-        if state.saved_by != self._input.fingerprint:
-            raise ValueError(f"{path} is of another input than {self.source}")
+        require_input(path, state, self._input.fingerprint, self.source)
         require_files(self.directory, state.files)
 
     def restore_saved(self, state: SavedState, simulation: Simulation) -> None:

@@ -141,8 +141,9 @@ class NativeBackend:
         centres : ndarray, shape (n_arguments,)
             [units of the arguments]
         """
-        [bias] = self._biases
-        assert isinstance(bias, Restraint)
+        bias = self._biases[0] if len(self._biases) == 1 else None
+        if not isinstance(bias, Restraint):
+            raise ValueError("only the one restraint of a bias that `restrained` has made moves")
         bias.at = tuple(float(centre) for centre in centres)
         for part in self._forces[bias.label]:
             part.upload(context)

@@ -72,6 +72,12 @@ def _in_words(run: RunFound, injected: Sequence[dict[str, Any]]) -> str:
     if isinstance(end, int) and end > frames.step[-1] + 1:
         words += f" of {end:,}"
     words += f"; {len(injected)} injections, {share:.1%} of the frames in settle windows"
+    if frames.other_temperatures:
+        others = ", ".join(f"{kelvins:g}" for kelvins in frames.other_temperatures)
+        words += (
+            f"; this page shows those at {frames.temperature:g} K. There are others at {others} K, "
+            "which free-energy --temperature weighs"
+        )
     if aside:
         words += f"; {len(aside)} times frames were set aside, where it went on from earlier"
     return words + "."

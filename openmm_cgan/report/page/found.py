@@ -44,8 +44,16 @@ class RunFound:
 
     @cached_property
     def all_frames(self) -> Frames:
-        """Its frames without positions, settle windows too."""
-        return read_frames(self.folder / FRAMES, settling=True, positions=False)
+        """Its frames without positions, settle windows too; at the temperature that it began with.
+
+        A run whose temperature changed has others, which `Frames.other_temperatures` tells.
+        """
+        return read_frames(
+            self.folder / FRAMES,
+            settling=True,
+            positions=False,
+            temperature=self.header.temperature,
+        )
 
     @cached_property
     def header(self) -> SegmentHeader:

@@ -191,7 +191,7 @@ def try_beside(model: ConditionalGenerator, run: RunFound) -> Trial:
         run.folder / INPUT, molecule or topology, temperature=temperature, directory=run.folder,
         cvs=tuple(names),
     )  # fmt: skip
-    screen = Screen(topology, structure.getPositions(asNumpy=True)._value, bias)
+    screen = Screen(molecule or topology, structure.getPositions(asNumpy=True)._value, bias)
     n = min(MOST_PROPOSALS, max(FEWEST, MOST_ATOMS_MADE // model.n_atoms), len(run.frames))
     rows = np.random.default_rng(SEED).choice(len(run.frames), n, replace=False)
     return Trial(

@@ -57,8 +57,9 @@ def kept_because(why: str) -> str:
     return f"{KEPT_CURRENT}: {why}" if why else KEPT_CURRENT
 
 
-def chemistry_of(screen: ScreenSettings) -> ScreenSettings:
+def chemistry_of(asked: Asked) -> ScreenSettings:
     """What the energy cannot tell: which molecule was given. Bonds and clashes it judges."""
+    screen = asked.settings.screen.turned_by(asked.bias.variables)
     return replace(screen, clash_fraction=0.0, bond_tolerance=np.inf)
 
 
@@ -130,7 +131,7 @@ class ExactMove:
             If it is not, and as for the class.
         """
         assert knows_density(asked.sampler), "refusal comes first"
-        kept = chemistry_of(asked.settings.screen)
+        kept = chemistry_of(asked)
         topology, atoms = start.simulation.topology, start.atoms
         move = cls(
             asked.sampler,

@@ -157,7 +157,7 @@ class LocalMove:
         ValueError
             As for the class.
         """
-        kept = chemistry_of(asked.settings.screen)
+        kept = chemistry_of(asked)
         topology, atoms = start.simulation.topology, start.atoms.tolist()
         potential = potential_beside(start.simulation, asked.bias.force_groups())
         held = HeldRest(potential, start.atoms, start.positions, _quick(asked, start))

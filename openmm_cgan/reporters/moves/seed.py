@@ -139,7 +139,7 @@ class SeedMove:
         screened = replace(settings.screen, cv_tolerance=tuple(tolerances.tolist()))
         settings = replace(settings, screen=screened)
         screen = Screen(
-            start.simulation.topology,
+            start.simulation,
             surroundings.positions[start.atoms],
             surroundings,
             settings.screen,

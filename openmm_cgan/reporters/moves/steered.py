@@ -152,7 +152,7 @@ class SteeredMove:
         """
         topology, own = start.simulation.topology, start.atoms.tolist()
         molecule = sorted([*own, *molecule_around(topology, own)])
-        kept = chemistry_of(asked.settings.screen)
+        kept = chemistry_of(asked)
         screen = Screen(topology, start.positions[molecule], None, kept, molecule)
         return cls(asked, start, screen, molecule)
 
