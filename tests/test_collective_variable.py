@@ -60,3 +60,17 @@ def test_cvs_of_one_name_and_other_atoms_are_told_apart() -> None:
     ):
         with pytest.raises(ValueError, match="TORSION ATOMS=15,17,19,25 in the other"):
             refuses()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (((-math.pi, math.pi),), "expected a text"),
+        (("rad", (math.pi, -math.pi)), "lower and upper end"),
+        (("rad", (0.0, math.inf)), "lower and upper end"),
+        (("rad", (0.0,)), "lower and upper end"),
+    ],
+)
+def test_a_domain_is_a_range_behind_the_unit(given: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CollectiveVariable("phi", *given)
