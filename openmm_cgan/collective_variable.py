@@ -29,6 +29,11 @@ class CollectiveVariable:
     atoms : tuple of int
         Zero-based atoms of a TORSION, ANGLE or DISTANCE; empty otherwise.
 
+    Raises
+    ------
+    ValueError
+        If the unit is no text, or the domain no range.
+
     Examples
     --------
     >>> import math
@@ -42,6 +47,20 @@ class CollectiveVariable:
     domain: tuple[float, float] | None = None
     action: str = ""
     atoms: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.unit, str):
+            raise ValueError(
+                f"the unit of {self.name} is {self.unit}; expected a text, and a periodic domain "
+                "behind it"
+            )
+        ends = [] if self.domain is None else [*self.domain]
+        if self.domain is not None and not (
+            len(ends) == 2 and np.isfinite(ends).all() and ends[0] < ends[1]
+        ):
+            raise ValueError(
+                f"the domain of {self.name} is {self.domain}; expected its lower and upper end"
+            )
 
     @property
     def period(self) -> float | None:

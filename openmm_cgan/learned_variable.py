@@ -7,6 +7,7 @@ high enough, for far from all frames a learned coordinate means nothing.
 """
 
 import logging
+import math
 import os
 import re
 import warnings
@@ -23,6 +24,8 @@ from openmm_cgan.atomic_files import replacing
 from openmm_cgan.devices import own_defaults
 from openmm_cgan.diffusion_maps import DiffusionMap, DiffusionMapSettings, diffusion_map
 from openmm_cgan.diffusion_maps.interpolation import KernelInterpolant, kernel_ridge
+from openmm_cgan.plumed.input.words import one_word
+from openmm_cgan.short_reprs import short_repr
 
 SURROGATES = ("nystroem", "ridge")
 MAX_LANDMARKS = 500
@@ -52,6 +55,11 @@ class Inputs:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.periods) or not self.names:
             raise ValueError(f"{len(self.periods)} periods for {len(self.names)} values")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"a value is named twice in {', '.join(self.names)}")
+        for name, period in zip(self.names, self.periods, strict=True):
+            if period is not None and not (math.isfinite(period) and period > 0):
+                raise ValueError(f"the period of {name} is {period}; expected a positive number")
         missing = [
             name for name in self.names
             if not re.search(rf"(?m)(^|\s)({re.escape(name.split('.')[0])}:|LABEL=)", self.lines)
@@ -172,6 +180,8 @@ class LearnedVariable:
     deviation: NDArray[np.float64]
     values_range: NDArray[np.float64] = field(repr=False)
 
+    __repr__ = short_repr
+
     @property
     def n_coordinates(self) -> int:
         """How many coordinates it has; the density is the output behind them."""
@@ -190,8 +200,13 @@ class LearnedVariable:
         -------
         ndarray, shape (n, n_coordinates + 1)
             The coordinates, and the log of the density.
+
+        Raises
+        ------
+        ValueError
+            If the table does not fit.
         """
-        return _in_blocks(self.model, np.asarray(table, dtype=float))
+        return _in_blocks(self.model, _checked_table(self.inputs, table))
 
     @own_defaults()
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -201,6 +216,8 @@ class LearnedVariable:
         it as well.
         """
         path = Path(path)
+        if not path.absolute().parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)
             scripted = torch.jit.script(self.model.eval())
@@ -239,8 +256,8 @@ class LearnedVariable:
         path, label
             As of `plumed_lines`.
         """
-        inputs = self.inputs.lines.rstrip("\n")
-        return f"{inputs}\n{label}: PYTORCH_MODEL FILE={path} ARG={','.join(self.inputs.names)}\n"
+        inputs, file = self.inputs.lines.rstrip("\n"), one_word(path)
+        return f"{inputs}\n{label}: PYTORCH_MODEL FILE={file} ARG={','.join(self.inputs.names)}\n"
 
     def plumed_lines(
         self,
@@ -263,6 +280,8 @@ class LearnedVariable:
         """
         lines = self.variable_lines(path, label)
         density = f"{label}.node-{self.n_coordinates}"
+        if wall is not None and not (math.isfinite(wall) and wall > 0):
+            raise ValueError(f"wall is {wall}; expected a positive KAPPA, or None for no wall")
         if wall is None:
             log.warning(
                 "%s: without a wall; a bias may push it to where nothing was learned", label
@@ -306,12 +325,9 @@ def learn_variable(
     ValueError
         If the table does not fit, or no map can be made of it.
     """
-    table = np.asarray(table, dtype=float)
     if surrogate not in SURROGATES:
         raise ValueError(f"surrogate is '{surrogate}'; expected one of {SURROGATES}")
-    if table.ndim != 2 or table.shape[1] != len(inputs.names):
-        n = len(inputs.names)
-        raise ValueError(f"a table of shape {table.shape} for {n} values; expected (n, {n})")
+    table = _checked_table(inputs, table)
     settings = settings or DiffusionMapSettings(max_landmarks=MAX_LANDMARKS)
     encoding = Encoding(inputs, table)
     features = _in_blocks(encoding, table)
@@ -331,7 +347,22 @@ def learn_variable(
     return LearnedVariable(inputs, found, model, low, deviation, ends)
 
 
+def _checked_table(inputs: Inputs, table: NDArray[np.float64]) -> NDArray[np.float64]:
+    table, n = np.asarray(table, dtype=float), len(inputs.names)
+    if table.ndim != 2 or table.shape[1] != n:
+        raise ValueError(f"a table of shape {table.shape} for {n} values; expected (n, {n})")
+    bad = ~np.isfinite(table)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise ValueError(
+            f"{inputs.names[column]} is {table[row, column]} in frame {row} ({bad.any(1).sum()} "
+            "frames have such numbers): leave them out"
+        )
+    return table
+
+
 def _in_blocks(model: Any, table: NDArray[np.float64], size: int = 2000) -> NDArray[np.float64]:
     with torch.no_grad():
-        parts = [model(torch.from_numpy(table[i : i + size])) for i in range(0, len(table), size)]
+        starts = range(0, max(1, len(table)), size)
+        parts = [model(torch.from_numpy(table[i : i + size])) for i in starts]
     return torch.cat(parts).numpy()

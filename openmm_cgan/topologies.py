@@ -58,10 +58,7 @@ def is_deuterium(element: Any) -> bool:
 
 
 def bonds_of_atoms(topology: Any, atoms: Iterable[int], most: int = 1000) -> list[tuple[int, int]]:
-    """Bonds among given atoms of an OpenMM Topology, by their places there, without beads.
-
-    Of large systems no more than the first `most` that are found.
-    """
+    """The first bonds among given atoms of an OpenMM Topology, by their places there; no beads'."""
     every = list(topology.atoms())
     place = {every[atom]: k for k, atom in enumerate(atoms) if every[atom].element is not None}
     own = ((place[i], place[j]) for i, j in topology.bonds() if i in place and j in place)

@@ -71,3 +71,17 @@ def test_two_cvs_of_one_name_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="two CVs are called d: give each its own name"):
             make()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (((-math.pi, math.pi),), "expected a text"),
+        (("rad", (math.pi, -math.pi)), "lower and upper end"),
+        (("rad", (0.0, math.inf)), "lower and upper end"),
+        (("rad", (0.0,)), "lower and upper end"),
+    ],
+)
+def test_a_domain_is_a_range_behind_the_unit(given: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CollectiveVariable("phi", *given)

@@ -170,6 +170,7 @@ ORDER = [
     "plumed.native.forces.system_box",
     "plumed.native.forces.leaf_forces",
     "plumed.native.forces.energy_force",
+    "plumed.native.forces.many_distances",
     "plumed.native.forces.frame_values",
     "plumed.native.forces.model_functions",
     "plumed.native.forces.input_functions",

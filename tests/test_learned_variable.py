@@ -134,3 +134,43 @@ def test_what_does_not_fit_is_refused():
         learn_variable(INPUTS, np.ones((10, 2)))
     with pytest.raises(ValueError, match="expected one of"):
         learn_variable(INPUTS, np.ones((10, 3)), surrogate="network")
+
+
+def test_a_folder_may_have_a_blank_in_its_name(frames, tmp_path):
+    (tmp_path / "my runs").mkdir()
+    learned = learn_variable(INPUTS, table_of(frames, tmp_path), settings=SETTINGS)
+    text = learned.plumed_lines(learned.save(tmp_path / "my runs" / "learned.ptc"))
+    bias = PlumedBias(text, cvs=("learned.node-0",), backend="native")
+    assert np.isfinite(bias._engine.cv_values(frames[:1], None)).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "periods", "message"),
+    [
+        (("d", "d"), (None, None), "named twice"),
+        (("t",), (0.0,), "period of t is 0"),
+        (("t",), (-2 * np.pi,), "expected a positive"),
+    ],
+)
+def test_inputs_without_a_meaning_are_refused(names, periods, message):
+    with pytest.raises(ValueError, match=message):
+        Inputs(LINES, names, periods)
+
+
+def test_what_does_not_fit_a_variable_is_told(frames, tmp_path):
+    table = table_of(frames, tmp_path)
+    learned = learn_variable(INPUTS, table, settings=SETTINGS)
+    torn = table.copy()
+    torn[5, 1] = np.nan
+    for call in (learned, lambda t: learn_variable(INPUTS, t)):
+        with pytest.raises(ValueError, match=r"d is nan in frame 5 \(1 frames"):
+            call(torn)
+    with pytest.raises(ValueError, match=r"expected \(n, 3\)"):
+        learned(table[:, :2])
+    assert learned(table[:0]).shape == (0, 3)
+    for wall in (0.0, -5.0, np.nan):
+        with pytest.raises(ValueError, match="expected a positive KAPPA"):
+            learned.plumed_lines("learned.ptc", wall=wall)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        learned.save(tmp_path / "no" / "learned.ptc")
+    assert len(repr(learned)) < 400

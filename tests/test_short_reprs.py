@@ -8,7 +8,9 @@ import pytest
 
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 from openmm_cgan.cgan.dataset import Dataset
+from openmm_cgan.closures import Grid, Trajectories, conditional_average
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.diffusion_maps import diffusion_map
 from openmm_cgan.frames import Frames
 from openmm_cgan.free_energy import (
     free_energy_at_points,
@@ -70,6 +72,10 @@ def test_each_is_a_line_that_tells_what_it_holds(tmp_path):
         "positions=float64 (22, 3)": test,
         "22 of int": BondGraph.from_topology(test.topology),
         "features=torch.float32 (57, 7)": Dataset.prepare(frames(), topology, settings).rows,
+        "axes=[float64 (500,)]": Grid.over((X,), 500, [(0, 1)]),
+        "interval=0.1": Trajectories((np.zeros((500, 1)),) * 50, 0.1, (X,)),
+        "smearing=float64": conditional_average(samples, samples.cvs, [[0, 0]], 0.5),
+        "log_masses=float64": diffusion_map(rng.normal(size=(300, 2))),
         "label='ours'": Profile(*np.zeros((3, 50)), "ours"),
     }
     table = records["MLPGenerator of 4 atoms"]._repr_html_()

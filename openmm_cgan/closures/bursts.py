@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, picoseconds, positive
+from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.states import positions_and_box
 
 logger = logging.getLogger("openmm_cgan")
@@ -44,6 +45,8 @@ class Trajectories:
     cvs: tuple[NDArray[np.float64], ...]
     interval: float
     variables: tuple[CollectiveVariable, ...]
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "interval", positive(self.interval, "ps", "interval"))

@@ -23,6 +23,7 @@ from openmm_cgan.closures.local_polynomial import (
 )
 from openmm_cgan.free_energy.samples import WeightedSamples, spread
 from openmm_cgan.quantities import numbers_of
+from openmm_cgan.short_reprs import short_repr
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -67,6 +68,8 @@ class ConditionalAverage:
     replicates: NDArray[np.float64]
     effective_samples: NDArray[np.float64]
     bandwidth: NDArray[np.float64]
+
+    __repr__ = short_repr
 
     @property
     def unknown(self) -> int:
@@ -148,8 +151,9 @@ def choose_bandwidth(
 ) -> NDArray[np.float64]:
     """The widest bandwidth that is free of bias as far as the frames can tell.
 
-    Widths from 0.5 to 25 % of each CV's range over `at` are tried, from the narrowest on that knows
-    nine in ten of the values that the widest knows. The widest is taken whose averages, and those
+    Widths from 0.5 to 25 % of each CV's range over `at` are tried, or of the samples' range where
+    so little is too narrow to know anything, from the narrowest on that knows nine in ten of the
+    values that the widest knows. The widest is taken whose averages, and those
     of all narrower ones, differ from each narrower one by no more than 2.5 standard errors of the
     difference, as the median over values (64 of them at most) and quantities has it (O. Lepski's
     rule: Theory Probab. Appl. 35, 454 (1991), doi 10.1137/1135065); and one step less.
@@ -183,11 +187,15 @@ def choose_bandwidth(
         at = at[np.sort(np.random.default_rng(0).permutation(len(at))[:MOST_VALUES])]
     parts = np.geomspace(NARROWEST, WIDEST, STEPS)
     relative = relative_weights(samples)[: 1 + ENOUGH_REPLICATES]
-    tried = [_averages(samples, relative, flat, at, part * extent, degree)[0] for part in parts]
-    known = np.array([np.isfinite(rows[0]).all(-1).sum() for rows in tried])
-    if known[-1] == 0:
+    own, whole = extent, np.maximum(extent, np.ptp(samples.cvs, axis=0))
+    for extent in (own, whole):
+        tried = [_averages(samples, relative, flat, at, part * extent, degree)[0] for part in parts]
+        known = np.array([np.isfinite(rows[0]).all(-1).sum() for rows in tried])
+        if known[-1] > 0:
+            break
+    else:
         raise ValueError(
-            f"no bandwidth up to {WIDEST * extent} finds enough frames near any of the {len(at)} "
+            f"no bandwidth up to {WIDEST * whole} finds enough frames near any of the {len(at)} "
             "values of the CVs; ask where frames are, or give more frames"
         )
     first = int(np.argmax(known >= KNOWN * known[-1]))

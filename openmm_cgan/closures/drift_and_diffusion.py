@@ -33,6 +33,7 @@ from openmm_cgan.closures.local_polynomial import LEAST_EFFECTIVE, Neighbourhood
 from openmm_cgan.closures.local_quantities import LocalDynamics
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.samples import WeightedSamples, spread
+from openmm_cgan.short_reprs import short_repr
 
 GAP = 3.0  # mean distances between frames that the end of a kernel may be empty: by chance, 5 %
 SMALL_GAP = 0.05  # of the kernel's width: what it is there is a tenth of what it is inside
@@ -66,6 +67,8 @@ class Closure:
     diffusion: ConditionalAverage
     mean_force: ConditionalAverage
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -86,6 +89,8 @@ class Identity:
     residual: NDArray[np.float64]
     error: NDArray[np.float64]
     scale: float
+
+    __repr__ = short_repr
 
     @property
     def z_scores(self) -> NDArray[np.float64]:
@@ -185,7 +190,8 @@ def identity(
             continue
         with np.errstate(invalid="ignore", divide="ignore"):
             rows = (weights @ (terms + others)) / (weights @ near.kernel)[:, None]
-        residual[j], size[j] = rows[0], (weights[0] @ terms) / own.sum()
+            sizes = np.abs([weights[0] @ terms, weights[0] @ others]) / own.sum()
+        residual[j], size[j] = rows[0], sizes.max(axis=0)
         error[j] = [spread(column) for column in rows[1:].T]
     scale = np.sqrt(np.nanmean(size**2)) if np.isfinite(size).any() else np.nan
     return Identity(at, residual, error, float(scale))

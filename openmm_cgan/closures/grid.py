@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.quantities import numbers_of
+from openmm_cgan.quantities import number_of_steps, numbers_of
+from openmm_cgan.short_reprs import short_repr
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Grid:
 
     variables: tuple[CollectiveVariable, ...]
     axes: tuple[NDArray[np.float64], ...]
+
+    __repr__ = short_repr
 
     @classmethod
     def over(
@@ -51,13 +54,16 @@ class Grid:
         """
         if len(variables) not in (1, 2):
             raise ValueError(f"a grid takes 1 or 2 CVs, got {len(variables)}")
-        counts = [cells] * len(variables) if isinstance(cells, int) else list(cells)
+        counts = [cells] * len(variables) if not isinstance(cells, Sequence) else list(cells)
+        if len(counts) != len(variables) or len(bounds) > len(variables):
+            raise ValueError(
+                f"{len(counts)} numbers of cells and {len(bounds)} bounds for {len(variables)} CVs"
+            )
         given = [*bounds, *[None] * (len(variables) - len(bounds))]
         axes = []
         for variable, n, own in zip(variables, counts, given, strict=True):
             lower, upper = _range(variable, own)
-            if n < 3:
-                raise ValueError(f"{n} cells along {variable.name}; expected 3 or more")
+            n = number_of_steps(n, f"cells along {variable.name}", 3, "a whole number")
             axes.append(lower + (upper - lower) * (np.arange(n) + 0.5) / n)
         return cls(tuple(variables), tuple(axes))
 

@@ -28,6 +28,7 @@ from openmm_cgan.closures.lag_plateau import plateau, plateau_in_words, say_whet
 from openmm_cgan.closures.pair_blocks import checked_lags, pair_blocks, pairs_of
 from openmm_cgan.free_energy.samples import WeightedSamples, normalised, spread
 from openmm_cgan.quantities import positive
+from openmm_cgan.short_reprs import short_repr
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class KramersMoyal:
     chosen: int
     flat: bool
     changes: NDArray[np.float64]
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         spans = np.stack([self.lags, self.lags], 1)

@@ -82,6 +82,7 @@ from openmm_cgan.closures.spline_basis import SplineBasis
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.samples import spread
 from openmm_cgan.quantities import numbers_of, positive
+from openmm_cgan.short_reprs import short_repr
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -116,6 +117,8 @@ class LaggedRegression:
     flat: bool
     changes: NDArray[np.float64]
     intervals: int
+
+    __repr__ = short_repr
 
     @property
     def closure(self) -> Closure:

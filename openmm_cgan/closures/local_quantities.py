@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from openmm_cgan.short_reprs import short_repr
+
 CvFunction = Callable[[Tensor], Tensor]  # positions (n, ...) to CVs (n, k), differentiable twice
 NOTHING = 1e-20  # part of a squared gradient that is rounding
 PARALLEL = 1e-12  # least eigenvalue of the cosines between gradients of CVs
@@ -38,6 +40,8 @@ class LocalDynamics:
     diffusion: NDArray[np.float64]
     mean_force: NDArray[np.float64]
     laplacian_error: NDArray[np.float64]
+
+    __repr__ = short_repr
 
 
 def completed(

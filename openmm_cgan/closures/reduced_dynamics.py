@@ -26,7 +26,8 @@ from scipy.sparse.linalg import splu
 from scipy.special import exprel
 
 from openmm_cgan.closures.grid import Grid
-from openmm_cgan.quantities import positive
+from openmm_cgan.quantities import number_of_steps, positive
+from openmm_cgan.short_reprs import short_repr
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -55,6 +56,8 @@ class ReducedDynamics:
     free_energy: NDArray[np.float64]
     diffusion: NDArray[np.float64]
     kT: float
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         k = len(self.grid.shape)
@@ -224,6 +227,7 @@ class ReducedDynamics:
             raise ValueError(
                 f"{(~self.cells).sum()} cells of the grid are unknown: trajectories need them all"
             )
+        n_steps, every = number_of_steps(n_steps, "n_steps", 0), number_of_steps(every, "every")
         rng = np.random.default_rng(seed)
         z = self._placed(start)
         dt = positive(dt, "ps", "dt")

@@ -25,6 +25,7 @@ from openmm_cgan.free_energy.samples import (
     statistical_inefficiency,
 )
 from openmm_cgan.quantities import positive
+from openmm_cgan.short_reprs import short_repr
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -50,6 +51,8 @@ class WindowDiffusion:
     at: NDArray[np.float64]
     diffusion: NDArray[np.float64]
     error: NDArray[np.float64]
+
+    __repr__ = short_repr
 
 
 def window_diffusion(

@@ -45,11 +45,19 @@ class SplineBasis:
     def over(
         cls, variables: Sequence[CollectiveVariable], cvs: NDArray[np.float64], intervals: int
     ) -> SplineBasis:
-        """Over the range of some values of the CVs (n, k), or the domain of a periodic one."""
+        """Over the range of some values of the CVs (n, k), or the domain of a periodic one.
+
+        Raises
+        ------
+        ValueError
+            If all values of a CV are the same.
+        """
         lower, upper = cvs.min(0), cvs.max(0)
         for column, variable in enumerate(variables):
             if variable.domain is not None:
                 lower[column], upper[column] = variable.domain
+            if not lower[column] < upper[column]:
+                raise ValueError(f"{variable.name} is {lower[column]:.6g} in all frames")
         return cls(
             tuple(variables), lower, (upper - lower) / intervals, (intervals,) * len(variables)
         )

@@ -27,10 +27,13 @@ from openmm_cgan.diffusion_maps.distances import SquareDistances, feature_distan
 from openmm_cgan.diffusion_maps.kernels import Bandwidth, choose_bandwidth, gaussian_kernel
 from openmm_cgan.diffusion_maps.landmarks import BLOCK, farthest_landmarks, weighted_landmarks
 from openmm_cgan.plumed.input.expressions import namespace
-from openmm_cgan.quantities import nanometers
+from openmm_cgan.quantities import nanometers, number_of_steps
+from openmm_cgan.short_reprs import short_repr
 
 NEAR = 1e-4  # of the kernel, between frames that count as neighbours
 SMALL_GROUP = 0.002  # share of the frames, below which a group is but some outliers
+ROUNDING = 1e-12  # eigenvalues below are not known
+FEW_EFFECTIVE = 10  # frames that weights are worth
 LANDMARKS = ("farthest", "weighted")
 
 log = logging.getLogger("openmm_cgan")
@@ -63,8 +66,10 @@ class DiffusionMapSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.n_coordinates < 1:
-            raise ValueError(f"n_coordinates is {self.n_coordinates}; at least 1")
+        count = number_of_steps(self.n_coordinates, "n_coordinates", what="a whole number")
+        object.__setattr__(self, "n_coordinates", count)
+        least = count + 2
+        number_of_steps(self.max_landmarks, "max_landmarks", least, "n_coordinates + 2 or more,")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha is {self.alpha}; expected 0 to 1")
         if self.bandwidth is not None and not self.bandwidth > 0:
@@ -106,6 +111,8 @@ class DiffusionMap:
     log_masses: NDArray[np.float64]
     square_distances: SquareDistances = feature_distances
 
+    __repr__ = short_repr
+
     @property
     def gap(self) -> int:
         """Coordinates above the largest gap of the spectrum, in time scales -1/log lambda."""
@@ -123,8 +130,20 @@ class DiffusionMap:
         Returns
         -------
         ndarray or tensor, shape (n, n_coordinates)
+
+        Raises
+        ------
+        ValueError
+            If the frames have another shape than the landmarks.
         """
-        if namespace(frames) is not np:
+        frames = frames if namespace(frames) is not np else np.asarray(frames, dtype=float)
+        if frames.shape[1:] != self.landmarks.shape[1:] or frames.ndim != self.landmarks.ndim:
+            wanted = ("n", *self.landmarks.shape[1:])
+            raise ValueError(
+                f"frames of shape {tuple(frames.shape)}; expected ({', '.join(map(str, wanted))}) "
+                "as those of the map"
+            )
+        if namespace(frames) is not np or len(frames) == 0:
             return self._extend(frames)
         step = max(1, BLOCK // len(self.landmarks))
         parts = [self._extend(frames[i : i + step]) for i in range(0, len(frames), step)]
@@ -183,6 +202,11 @@ def diffusion_map(
     """
     settings = settings or DiffusionMapSettings()
     frames = nanometers(frames)
+    if square_distances is feature_distances and frames.ndim != 2 and frames.size:
+        raise ValueError(
+            f"frames of shape {frames.shape}: feature_distances takes a table (n, n_features); of "
+            "positions (n, n_atoms, 3) give square_distances=superposed_distances"
+        )
     weights = _checked_weights(frames, weights)
     index, owner = _landmarks(frames, weights, settings, square_distances)
     if len(index) < settings.n_coordinates + 2:
@@ -203,6 +227,12 @@ def diffusion_map(
     density = kernel @ shares
     masses = shares * density**-settings.alpha
     values, vectors = _slowest(kernel, masses, settings)
+    if values[-1] < ROUNDING:
+        raise ValueError(
+            f"{int((values >= ROUNDING).sum())} coordinates are told from rounding, not "
+            f"{settings.n_coordinates}: ask for fewer, give more different frames, or take a "
+            f"smaller bandwidth than {bandwidth.chosen:.3g}"
+        )
     return DiffusionMap(
         landmarks, index, shares, counts, bandwidth, values, vectors, np.log(masses),
         square_distances,
@@ -225,6 +255,12 @@ def _checked_weights(
         raise ValueError(f"weights of shape {weights.shape} for {len(frames)} frames")
     if not np.isfinite(weights).all() or np.any(weights < 0) or not np.any(weights > 0):
         raise ValueError("weights must be finite and not negative, and not all zero")
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    if effective < FEW_EFFECTIVE:
+        log.warning(
+            "the weights of %d frames are worth %.1f frames: the coordinates are those of a few",
+            *(len(frames), effective),
+        )
     # a landmark without weight has no coordinate: none is lighter than rounding leaves it
     return np.maximum(weights / weights.sum(), np.finfo(float).tiny ** 0.25 / len(weights))
 

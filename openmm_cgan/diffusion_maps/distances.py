@@ -100,7 +100,17 @@ def superposed_distances(frames: Any, others: Any) -> Any:
     -------
     ndarray or tensor, shape (n, m)
         [nm^2]
+
+    Raises
+    ------
+    ValueError
+        If these are no positions.
     """
+    if frames.ndim != 3 or frames.shape[-1] != 3:
+        raise ValueError(
+            f"frames of shape {tuple(frames.shape)}: positions (n, n_atoms, 3) are superposed; a "
+            "table (n, n_features) takes feature_distances"
+        )
     if not isinstance(frames, np.ndarray):
         same = np.ones(others.shape[:2])
         references = make_references(np.asarray(others), same, same, rotate=True)

@@ -19,6 +19,7 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from openmm_cgan.diffusion_maps.distances import feature_distances
 from openmm_cgan.diffusion_maps.kernels import choose_bandwidth
 from openmm_cgan.plumed.input.expressions import namespace
+from openmm_cgan.short_reprs import short_repr
 
 BLOCK = 4000  # points at once
 
@@ -41,6 +42,8 @@ class KernelInterpolant:
     coefficients: NDArray[np.float64]
     mean: NDArray[np.float64]
     bandwidth: float
+
+    __repr__ = short_repr
 
     def __call__(self, points: Any) -> Any:
         """Values at points.

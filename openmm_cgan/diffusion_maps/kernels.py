@@ -17,6 +17,7 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from openmm_cgan.diffusion_maps.distances import SquareDistances, feature_distances
+from openmm_cgan.short_reprs import short_repr
 
 CUT = 1e-8  # entries of a kernel below this are left out
 BLOCK = 8_000_000  # numbers in a block of distances
@@ -47,6 +48,8 @@ class Bandwidth:
     tried: NDArray[np.float64]
     log_sums: NDArray[np.float64]
     slopes: NDArray[np.float64]
+
+    __repr__ = short_repr
 
 
 def choose_bandwidth(

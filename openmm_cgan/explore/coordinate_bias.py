@@ -24,6 +24,7 @@ from openmm_cgan.learned_variable import LearnedVariable
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.files.grid_files import GridAxis, grid_lines
 from openmm_cgan.plumed.files.tables import FieldTable
+from openmm_cgan.plumed.input.words import one_word
 
 LABEL, HELD_LABEL = "cv", "held"  # of the coordinates, and of the bias that is held, in inputs
 WIDTH = 1 / 15  # of a hill, in the range of a coordinate
@@ -76,7 +77,8 @@ def metadynamics_along(
 
 def held_along(learned: LearnedVariable, path: Path) -> str:
     """The line of a bias on all coordinates that does not change, from a file of `write_held`."""
-    return f"{HELD_LABEL}: EXTERNAL ARG={','.join(coordinate_names(learned))} FILE={path}\n"
+    names = ",".join(coordinate_names(learned))
+    return f"{HELD_LABEL}: EXTERNAL ARG={names} FILE={one_word(path)}\n"
 
 
 def write_held(path: Path, learned: LearnedVariable, hills: FieldTable) -> None:

@@ -38,7 +38,8 @@ def exact_windows(system, n_windows, n_frames, seed):
             return 0.5 * kappa * variable.difference(centre, z[:, 0]) ** 2
 
         logs = -(energy + bias(grid[:, None])) / system.kT
-        cumulative = np.cumsum(np.exp(logs - logs.max()))
+        density = np.exp(logs - logs.max())  # whose cells lie between the values of the grid
+        cumulative = np.append(0.0, np.cumsum(0.5 * (density[1:] + density[:-1])))
         z = np.interp(rng.random(n_frames), cumulative / cumulative[-1], grid)
         configurations.append(system.sample_conditional(z[:, None], 1, rng)[:, 0])
         windows.append(

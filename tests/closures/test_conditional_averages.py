@@ -146,3 +146,12 @@ def test_refusals(change, words):
     given = {"values": z, "at": [0.5]} | change
     with pytest.raises(ValueError, match=words):
         conditional_average(samples_of(z), **given)
+
+
+def test_values_close_together_do_not_make_the_kernel_too_narrow():
+    z = np.random.default_rng(0).normal(size=(4000, 3))
+    three = tuple(CollectiveVariable(name) for name in "abc")
+    near = [[0.0, 0.0, 0.0], [0.1, 0.1, 0.1]]
+    found = conditional_average(samples_of(z, three), z[:, 0], near)
+    assert np.isfinite(found.value).all()
+    assert (np.abs(found.value - [0.0, 0.1]) < 4 * found.error).all()

@@ -121,6 +121,13 @@ def test_the_identity_at_one_value_and_what_it_refuses():
             identity(**given)
 
 
+def test_what_has_no_drift_is_measured_by_the_other_term():
+    samples, local, _ = closed(LinearPair(), 0, 4)
+    without = replace(local, drift=np.zeros_like(local.drift))
+    tested = identity(samples, without, np.linspace(-1.0, 1.0, 9))
+    assert np.sqrt(np.mean(tested.residual**2)) == pytest.approx(tested.scale, rel=1e-9)
+
+
 @pytest.fixture(autouse=True)
 def quiet():
     logging.getLogger("openmm_cgan").setLevel(logging.ERROR)

@@ -261,6 +261,8 @@ def test_refusals(caplog):
         lagged_regression(runs, [0.0], [0, 1], kT=-1.0)
     with pytest.raises(ValueError, match=r"expected numbers \(m, 1\)"):
         lagged_regression(runs, [[0.0, 1.0]], [0, 1], kT=1.0)
+    with pytest.raises(ValueError, match="z is 0 in all frames"):
+        lagged_regression(trajectories(np.zeros((3, 6)), 0.1), [0.0], [0, 1], kT=1.0)
     assert np.isnan(lagged_regression(runs, [0.0], [0, 1], kT=1.0).closure.drift.value).all()
     assert "nothing is said at 1 of 1 values" in caplog.text
     assert "1 lags: a plateau takes 3" in caplog.text

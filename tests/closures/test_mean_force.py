@@ -100,7 +100,7 @@ def test_an_average_elsewhere_is_refused():
     ("variable", "cells", "bounds", "words"),
     [
         (LENGTH, 10, None, "give its bounds"),
-        (LENGTH, 2, (0, 1), "3 or more"),
+        (LENGTH, 2, (0, 1), ">= 3"),
         (LENGTH, 10, (1, 1), "expected a range"),
         (ANGLE, 10, (0, 1), "leave its bounds out"),
     ],

@@ -275,6 +275,16 @@ def test_refusals():
         ReducedDynamics(grid, np.full(20, np.nan), ones, KT)
     with pytest.raises(ValueError, match=r"start of z is 1\.5"):
         found.simulate([[0.5], [1.5]], 1, 1e-3, seed=0)
+    with pytest.raises(ValueError, match="every is 0"):
+        found.simulate([[0.5]], 1, 1e-3, seed=0, every=0)
+    for cells, bounds in (
+        ((5, 5), [(0, 1)]),
+        (5, [(0, 1), (0, 1)]),
+        (2, [(0, 1)]),
+        (5.5, [(0, 1)]),
+    ):
+        with pytest.raises(ValueError, match="cells"):
+            Grid.over((Z,), cells, bounds)
     with pytest.raises(ValueError, match="starts have shape"):
         found.simulate([0.5, 0.6], 1, 1e-3, seed=0)
     few = Grid.over((Z,), 3, [(0.0, 1.0)])

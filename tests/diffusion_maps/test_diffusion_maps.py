@@ -229,3 +229,47 @@ def test_what_gives_no_map_is_refused(kind):
     frames = np.random.default_rng(0).normal(size=(9, 2))
     with pytest.raises(ValueError, match=message):
         diffusion_map(given.get("frames", frames), given.get("weights"))
+
+
+LINE = np.random.default_rng(8).uniform(-1, 1, (60, 2)) * [1.0, 0.05]
+NO_COORDINATES = {
+    "coordinates of rounding": (
+        np.repeat(LINE[:3], 20, 0),
+        {},
+        "2 coordinates are told",
+    ),
+    "all frames alike": (np.ones((50, 2)), {"bandwidth": 1.0}, "0 coordinates are told"),
+    "a bandwidth beyond all": (LINE, {"bandwidth": 1e9}, "take a smaller bandwidth"),
+    "positions as features": (np.zeros((60, 5, 3)), {}, "square_distances=superposed_distances"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_COORDINATES)
+def test_what_gives_no_coordinates_is_refused(kind):
+    frames, settings, message = NO_COORDINATES[kind]
+    with pytest.raises(ValueError, match=message):
+        diffusion_map(frames, settings=DiffusionMapSettings(**settings))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_landmarks": 5}, {"max_landmarks": -1}, {"n_coordinates": 1.5}]
+)
+def test_settings_without_a_meaning_are_refused_when_made(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        DiffusionMapSettings(**settings)
+
+
+def test_frames_of_another_shape_are_refused():
+    found = diffusion_map(LINE)
+    for frames in (np.zeros((1, 3)), np.zeros(2)):
+        with pytest.raises(ValueError, match=r"expected \(n, 2\)"):
+            found.extend(frames)
+    with pytest.raises(ValueError, match="takes feature_distances"):
+        diffusion_map(LINE, square_distances=superposed_distances)
+    assert found.extend(LINE[:0]).shape == (0, 4)
+
+
+def test_weights_that_are_worth_a_few_frames_are_told(caplog):
+    with caplog.at_level(logging.WARNING, "openmm_cgan"):
+        diffusion_map(LINE, np.exp(np.arange(60.0)))
+    assert "worth 2.2 frames" in caplog.text

@@ -67,9 +67,11 @@ def hills(learned: LearnedVariable, tmp_path_factory: pytest.TempPathFactory) ->
 def test_the_bias_that_is_held_is_the_sum_of_the_hills_and_its_forces_are_its_slopes(
     learned: LearnedVariable, hills: FieldTable, tmp_path: Path
 ) -> None:
-    grid = tmp_path / "held.grid"
+    folder = tmp_path / "my runs"  # a blank must not end a word of the input
+    folder.mkdir()
+    grid = folder / "held.grid"
     write_held(grid, learned, hills)
-    path = learned.save(tmp_path / "learned.ptc")
+    path = learned.save(folder / "learned.ptc")
     text = learned.variable_lines(path, LABEL) + held_along(learned, grid)
     molecule = alanine_dipeptide()
     bias, context = context_of(text, tmp_path, molecule)

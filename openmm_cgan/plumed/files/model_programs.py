@@ -1,7 +1,7 @@
 """A small torch function of one frame, its calls of torch written out as calls of numpy.
 
 For a few numbers torch spends its time on choosing kernels and on autograd: a network of a few
-layers with its gradient takes some 100 us there, and some 20 us in numpy. The calls of a function,
+layers with its gradient takes some 100 us there, and some 10 us in numpy. The calls of a function,
 those of autograd in it included, are recorded once; where numpy has them all they are the program.
 """
 
@@ -38,7 +38,9 @@ def _select(x: Any, dim: int, index: int) -> Any:
 
 
 def _stack(parts: Any, dim: int = 0) -> Any:
-    if parts[0].ndim == 1 and dim in (1, -1):  # where np.stack spends its time on the axis
+    if parts[0].ndim == 0:  # where np.stack spends its time on the axis
+        return np.array(parts)
+    if parts[0].ndim == 1 and dim in (1, -1):
         return np.array(parts).T
     return np.stack(parts, dim)
 
@@ -82,11 +84,6 @@ def _index_add(x: Any, dim: int, index: Any, source: Any) -> Any:
     place[dim] = index
     np.add.at(found, tuple(place), source)
     return found
-
-
-def _squeeze(x: Any, dims: Any = None) -> Any:
-    asked = range(x.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
-    return np.squeeze(x, tuple(i for i in asked if x.shape[i] == 1))
 
 
 # Calls of torch by name, without those that change their arguments, and what is the same in numpy
@@ -139,12 +136,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "t": np.transpose,
     "transpose": np.swapaxes,
     "permute": np.transpose,
-    "view": lambda x, shape: x.reshape(shape),  # np.reshape takes as long again
-    "_unsafe_view": lambda x, shape: x.reshape(shape),
-    "reshape": lambda x, shape: x.reshape(shape),
     "expand": _expand,
-    "squeeze": _squeeze,
-    "unsqueeze": np.expand_dims,
     "slice": _slice,
     "select": _select,
     "slice_backward": _slice_backward,
@@ -156,8 +148,19 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "logsumexp": _logsumexp,
 }
 _SAME = frozenset({"detach", "alias", "clone", "lift_fresh_copy"})
-# Those that Python has signs for, which are quicker than a call
-_SIGNS = {"add": "{} + {}", "sub": "{} - {}", "mul": "{} * {}", "div": "{} / {}", "neg": "-{}"}
+# Those that are quicker written out than called, by the number of their arguments too
+_WRITTEN = {
+    ("add", 2): "{} + {}",
+    ("sub", 2): "{} - {}",
+    ("mul", 2): "{} * {}",
+    ("div", 2): "{} / {}",
+    ("neg", 1): "-{}",
+    ("mm", 2): "{}.dot({})",
+    ("addmm", 3): "{1}.dot({2}) + {0}",
+    ("tanh_backward", 2): "{0} * (1 - {1} * {1})",
+}
+# Other shapes of the same numbers: numpy's functions for these take ten times as long
+_RESHAPED = frozenset({"view", "_unsafe_view", "reshape", "squeeze", "unsqueeze"})
 # These ask for the shape of a tensor only
 _FILLED: dict[str, Callable[..., Any]] = {
     "ones_like": lambda x: 1,
@@ -173,16 +176,17 @@ _PLACES = frozenset({"dtype", "layout", "device", "pin_memory", "memory_format"}
 
 
 def written_out(
-    function: Callable[[torch.Tensor], torch.Tensor], example: torch.Tensor
-) -> Callable[[np.ndarray], np.ndarray] | None:
+    function: Callable[..., torch.Tensor], *examples: torch.Tensor
+) -> Callable[..., np.ndarray] | None:
     """The same function of arrays, for one shape and without branches.
 
     Parameters
     ----------
     function : callable
-        Of one tensor; it must call the same kernels whatever the numbers are.
-    example : tensor
-        Of the shape and precision that it is to be called with.
+        Of some tensors; it must call the same kernels whatever the numbers are.
+    *examples : tensor
+        Of the shapes and precisions that it is to be called with; where there is no axis the
+        program takes numbers of numpy's, which are many times quicker than arrays of one.
 
     Returns
     -------
@@ -196,12 +200,12 @@ def written_out(
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    recorded = make_fx(function)(example)
+    recorded = make_fx(function)(*examples)
     constants = dict(recorded.named_buffers()) | dict(recorded.named_parameters())
     written = _Written()
     for node in recorded.graph.nodes:
         if node.op == "placeholder":
-            written.names[node] = "x"
+            written.names[node] = f"x{len(written.names)}"
         elif node.op == "get_attr":
             written.constants[node] = constants[node.target].detach().numpy()
         elif node.op == "output":
@@ -249,6 +253,9 @@ class _Written:
         if name == "_to_copy":
             kind = torch.empty(0, dtype=made.dtype, device="cpu").numpy().dtype
             return self._call(node, name, lambda x: np.asarray(x, kind))
+        if name in _RESHAPED:
+            shape = tuple(made.shape)
+            return self._call(node, name, lambda x, *_: x.reshape(shape))
         return name in _CALLS and self._call(node, name, _CALLS[name])
 
     def _call(self, node: Any, name: str, call: Callable[..., Any]) -> bool:
@@ -260,8 +267,10 @@ class _Written:
         self._used[name] = call
         texts = [self._text(argument) for argument in node.args]
         line = f"{name}({', '.join(texts)})"
-        if name in _SIGNS and len(texts) == _SIGNS[name].count("{}"):
-            line = _SIGNS[name].format(*texts)
+        if (name, len(texts)) in _WRITTEN:
+            line = _WRITTEN[name, len(texts)].format(*texts)
+        elif name in _RESHAPED:
+            line = f"{texts[0]}.reshape({tuple(node.meta['val'].shape)})"
         elif name == "select":
             source, axis, index = node.args
             before = ":, " * (axis % source.meta["val"].ndim)
@@ -283,7 +292,7 @@ class _Written:
         self._used[name] = self.constants[argument] if is_node else argument
         return name
 
-    def program(self, last: Any) -> Callable[[np.ndarray], np.ndarray] | None:
+    def program(self, last: Any) -> Callable[..., np.ndarray] | None:
         """The function; None where its result does not depend on the input."""
         if last not in self.names:
             return None
@@ -293,7 +302,8 @@ class _Written:
             if name in wanted:
                 wanted.update(re.findall(r"\bv\d+\b", call))
                 lines.append(line)
-        text = "\n    ".join(["def program(x):", *reversed(lines)])
+        inputs = ", ".join(dict.fromkeys(x for x in self.names.values() if x.startswith("x")))
+        text = "\n    ".join([f"def program({inputs}):", *reversed(lines)])
         space = dict(self._used)
         exec(text, space)  # of our own names only: nothing in it is taken from a file
         return space["program"]

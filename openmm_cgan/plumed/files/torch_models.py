@@ -12,7 +12,7 @@ import uuid
 import warnings
 import weakref
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,11 +40,12 @@ class Encoding:
     ----------
     n_numbers : int
     inputs : callable
-        Of the numbers (n, n_numbers), a tensor; gives the inputs (n, n_inputs), differentiable.
+        Of the numbers of one frame, a tensor without an axis each; gives the inputs (n_inputs,),
+        differentiable.
     """
 
     n_numbers: int
-    inputs: Callable[[torch.Tensor], torch.Tensor]
+    inputs: Callable[[Sequence[torch.Tensor]], torch.Tensor]
 
 
 class TorchModel:
@@ -147,49 +148,52 @@ class TorchModel:
         if (nodes, encoding) in self._slopes:
             return self._slopes[nodes, encoding]
 
-        def by_autograd(inputs: torch.Tensor) -> torch.Tensor:
+        def by_autograd(*inputs: torch.Tensor) -> torch.Tensor:
             x, y = self._followed(inputs, encoding)
-            rows = [torch.autograd.grad(y[k], x, retain_graph=True)[0] for k in nodes]
-            return torch.cat([y.detach(), *(row.reshape(-1) for row in rows)])
+            rows = [torch.autograd.grad(y[k], x, retain_graph=True) for k in nodes]
+            return torch.cat([y.detach(), *(_flat(row) for row in rows)])
 
         picked = torch.eye(self.n_outputs, dtype=self.dtype, device="cpu")[list(nodes)]
 
-        def at_once(inputs: torch.Tensor) -> torch.Tensor:
+        def at_once(*inputs: torch.Tensor) -> torch.Tensor:
             x, y = self._followed(inputs, encoding)
-            [rows] = torch.autograd.grad(y, x, picked, is_grads_batched=True)
-            return torch.cat([y.detach(), rows.reshape(-1)])
+            rows = torch.autograd.grad(y, x, picked, is_grads_batched=True)
+            flat = torch.stack(rows, -1) if rows[0].ndim == 1 else rows[0]
+            return torch.cat([y.detach(), flat.reshape(-1)])
 
         if encoding is None:
-            kind, trials = self.dtype, self._trial_frames()
+            trials = [(frame[None],) for frame in self._trial_frames()]
         else:  # in double precision up to the model
-            kind, trials = torch.float64, _drawn((encoding.n_numbers,), torch.float64)
+            frames = _drawn((encoding.n_numbers,), torch.float64)
+            trials = [frame.unbind() for frame in frames]
         program = self._written_out(by_autograd, trials)
         if program is not None and len(nodes) > 1:  # one way back for all is shorter
             program = self._written_out(at_once, trials) or program
-        kind = torch.empty(0, dtype=kind, device="cpu").numpy().dtype
+        kind = _numpys(trials[0][0]).dtype
 
         def slopes(inputs: Any) -> np.ndarray:
-            x = np.array(inputs, dtype=kind)[None]
+            x = np.array(inputs, dtype=kind)
+            given = (x[None],) if encoding is None else tuple(x)
             if program is not None:
                 with np.errstate(all="ignore"):  # whoever asks looks at what comes out
-                    return program(x)
+                    return program(*given)
             with torch.enable_grad():
-                return by_autograd(torch.from_numpy(x)).numpy()
+                return by_autograd(*map(torch.as_tensor, given)).numpy()
 
         self._slopes[nodes, encoding] = slopes
         return slopes
 
     def _followed(
-        self, inputs: torch.Tensor, encoding: Encoding | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, inputs: Sequence[torch.Tensor], encoding: Encoding | None
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Inputs or numbers of a frame that autograd follows, and the outputs (n_outputs,)."""
-        x = inputs.detach().requires_grad_(True)
-        encoded = x if encoding is None else encoding.inputs(x)
+        x = [one.detach().requires_grad_(True) for one in inputs]
+        encoded = x[0] if encoding is None else encoding.inputs(x)[None]
         return x, self._model(encoded.to(self.dtype)).reshape(-1)
 
     def _written_out(
-        self, function: Any, frames: torch.Tensor
-    ) -> Callable[[np.ndarray], np.ndarray] | None:
+        self, function: Any, trials: Sequence[tuple[torch.Tensor, ...]]
+    ) -> Callable[..., np.ndarray] | None:
         """The same function in numpy for one frame; None where there is none."""
         import torch
 
@@ -200,15 +204,15 @@ class TorchModel:
             return None
         try:
             with _quiet(), torch.enable_grad():
-                program = written_out(function, frames[1:2])
+                program = written_out(function, *trials[1])
             if program is None:
                 return None
             with np.errstate(all="ignore"):
-                found = [program(frame[None].numpy()) for frame in frames]
+                found = [program(*map(_numpys, trial)) for trial in trials]
         except Exception:  # of many kinds: whatever a model does that can not be written out
             return None
         with torch.enable_grad():
-            expected = [function(frame[None]).numpy() for frame in frames]
+            expected = [function(*trial).numpy() for trial in trials]
         tolerance = 1e-10 if self.dtype is torch.float64 else 1e-4
         same = np.allclose(found, expected, tolerance, tolerance, equal_nan=True)
         return program if same else None
@@ -291,6 +295,18 @@ class TorchModel:
 
 def _reconnect(token: str, path: Path, shape: tuple[int, ...]) -> TorchModel:
     return _living.get(token) or TorchModel(path, shape)
+
+
+def _numpys(tensor: torch.Tensor) -> Any:
+    """An array, or where there is no axis a number."""
+    return tensor.numpy()[()]
+
+
+def _flat(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The gradients along one tensor, or along many numbers, in one row."""
+    import torch
+
+    return torch.stack(list(gradients)) if gradients[0].ndim == 0 else gradients[0].reshape(-1)
 
 
 def _drawn(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

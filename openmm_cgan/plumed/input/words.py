@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import os
 import re
 from collections.abc import Callable, Iterable
 
@@ -53,6 +54,12 @@ class SerialError(ValueError):
 
 class NotNativeError(ValueError):
     """A word that PLUMED may understand, though it is not covered natively."""
+
+
+def one_word(path: str | os.PathLike[str]) -> str:
+    """A path as one word of an input: in braces where it has blanks."""
+    text = os.fspath(path)
+    return f"{{{text}}}" if any(blank in text for blank in " \t") else text
 
 
 def unbrace(value: str) -> str:

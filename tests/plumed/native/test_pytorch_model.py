@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.eight_atoms import BOXES, N_ATOMS, TOLERANCE, made, random_frames
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.plumed.files.torch_models import TorchModel
+from openmm_cgan.plumed.files.torch_models import Encoding, TorchModel
 from openmm_cgan.plumed.input.language import PlumedInputError
 from tests.cases.biased_runs import biased_alanine, phase_point
 
@@ -165,6 +165,30 @@ def test_slopes_are_those_of_autograd(kind, tmp_path):
         ]
         tolerance = 1e-5 if dtype is torch.float32 else 1e-12
         np.testing.assert_allclose(slopes(numbers), torch.cat(expected), tolerance, tolerance)
+
+
+def encoded(numbers):
+    """Sines, cosines and products of numbers without an axis."""
+    a, b, c = numbers
+    return torch.stack(torch.broadcast_tensors(a.sin(), a.cos(), b * c, torch.as_tensor(0.5)))
+
+
+@pytest.mark.parametrize("nodes", [(1,), (2, 0)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_slopes_along_what_the_inputs_are_made_of(dtype, nodes, tmp_path, monkeypatch):
+    model = network(4, 3, dtype=dtype)
+    read = TorchModel(saved(model, tmp_path, example=torch.zeros(1, 4, dtype=dtype)), (4,))
+    cases = []
+    for frame in torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)):
+        x = frame.clone().requires_grad_(True)
+        y = model(encoded(x)[None].to(dtype))[0]
+        rows = [torch.autograd.grad(y[k], x, retain_graph=True)[0] for k in nodes]
+        cases.append((frame.tolist(), torch.cat([y.detach(), *rows])))
+    slopes = read.slopes_of(nodes, Encoding(3, encoded))
+    monkeypatch.setattr(torch.autograd, "grad", None)  # it is written out: autograd is not asked
+    tolerance = 1e-5 if dtype is torch.float32 else 1e-12
+    for numbers, expected in cases:
+        np.testing.assert_allclose(slopes(numbers), expected, tolerance, tolerance)
 
 
 def test_many_frames_are_one_call_and_tensors_keep_their_gradient(tmp_path):

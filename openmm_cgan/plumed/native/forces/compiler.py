@@ -237,7 +237,7 @@ class Compiler:
             return True
         modelled = any(isinstance(function, NodeFunction) for function in functions)
         known = any(isinstance(function, GradientFunction) for function in functions)
-        return modelled or (self._box.large and known and None not in functions)
+        return self._box.large and (modelled or (known and None not in functions))
 
     # ---- the values that biases act on
 

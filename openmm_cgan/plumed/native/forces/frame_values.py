@@ -1,13 +1,13 @@
 """Values of single frames with their gradients, for what OpenMM calls back at every step.
 
-Torsions, angles and distances of real atoms are worked out in plain floats. Whatever else is asked
-of a small Context of OpenMM's own.
+Torsions, angles and distances of real atoms are worked out in plain floats; many distances in
+arrays. Whatever else is asked of a small Context of OpenMM's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import openmm
@@ -23,6 +23,7 @@ from openmm_cgan.plumed.geometry.single_frame import (
     torsion_angle,
 )
 from openmm_cgan.plumed.native.forces.leaf_forces import KnownGradient
+from openmm_cgan.plumed.native.forces.many_distances import MIN_DISTANCES, ManyDistances
 from openmm_cgan.states import forces_of
 
 _FUNCTIONS: dict[type, Callable[[Triples], tuple[float, Triples]]] = {
@@ -30,6 +31,25 @@ _FUNCTIONS: dict[type, Callable[[Triples], tuple[float, Triples]]] = {
     Angle: angle_and_gradient,
     Torsion: torsion_and_gradient,
 }
+
+
+class Gradients(NamedTuple):
+    """Gradients of the values of a `FrameValues` at one frame.
+
+    Attributes
+    ----------
+    single : list of list of tuple, or of ndarray, shape (n_needed, 3), or None
+        One for each value: on the points of a chain, or on all atoms; None where it is in `many`.
+    many : list of ndarray, shape (n_distances, 3)
+        Of each `ManyDistances`.
+    """
+
+    single: list[Any]
+    many: list[np.ndarray]
+
+
+def _is_distance(variable: ChainVariable) -> bool:
+    return _FUNCTIONS[type(variable)] is distance_and_gradient
 
 
 def chain_values(
@@ -88,21 +108,31 @@ class FrameValues:
         is_dear: bool = False,
     ) -> None:
         self._n_values = len(functions)
-        self._chains = [(i, f) for i, f in enumerate(functions) if isinstance(f, ChainVariable)]
+        chains = [(i, f) for i, f in enumerate(functions) if isinstance(f, ChainVariable)]
         known = [
             (i, f)
             for i, f in enumerate(functions)
             if not isinstance(f, ChainVariable | openmm.Force)
         ]
         forces = {i: f for i, f in enumerate(functions) if isinstance(f, openmm.Force)}
-        needed = {atom for _, variable in self._chains for atom in variable.real_chain}
+        needed = {atom for _, variable in chains for atom in variable.real_chain}
         needed.update(*(function.atoms for _, function in known))
         n_atoms = system.getNumParticles()
         self.atoms = list(range(n_atoms)) if forces else sorted(needed)
         place = {atom: k for k, atom in enumerate(self.atoms)}
+        self._many: list[tuple[list[int], ManyDistances]] = []
+        for periodic in (True, False):
+            some = [(i, v) for i, v in chains if _is_distance(v) and v.periodic == periodic]
+            if len(some) >= MIN_DISTANCES:
+                pairs = [(place[v.real_chain[0]], place[v.real_chain[1]]) for _, v in some]
+                scales = [v.scale for _, v in some]
+                together = ManyDistances(pairs, scales, periodic, len(self.atoms))
+                self._many.append(([i for i, _ in some], together))
+        taken = {i for those, _ in self._many for i in those}
         self._rows = [
             (i, [place[a] for a in v.real_chain], _FUNCTIONS[type(v)], v.scale, v.periodic)
-            for i, v in self._chains
+            for i, v in chains
+            if i not in taken
         ]
         self._known = [
             (i, None if list(f.atoms) == self.atoms else np.array([place[a] for a in f.atoms]), f)
@@ -112,8 +142,8 @@ class FrameValues:
 
     def __call__(
         self, positions: np.ndarray, box: np.ndarray | None
-    ) -> tuple[list[float], list[tuple[list[int], Triples]]]:
-        """Values, and for each of them the rows of `atoms` with the gradients there.
+    ) -> tuple[list[float], Gradients]:
+        """Values and their gradients.
 
         Parameters
         ----------
@@ -132,7 +162,7 @@ class FrameValues:
             if scale != 1.0:
                 value *= scale
                 gradient = [(gx * scale, gy * scale, gz * scale) for gx, gy, gz in gradient]
-            values[i], gradients[i] = value, (rows, gradient)
+            values[i], gradients[i] = value, gradient
         for i, places, known in self._known:
             if places is None:  # they are all, in order
                 values[i], dense = known.evaluate(positions, box)
@@ -140,10 +170,16 @@ class FrameValues:
                 values[i], slopes = known.evaluate(positions[places], box)
                 dense = np.zeros_like(positions)
                 dense[places] = slopes
-            gradients[i] = ([], dense)
+            gradients[i] = dense
         if self._inner is not None:
             self._inner.fill(positions, box, values, gradients)
-        return values, gradients
+        directions = []
+        for those, many in self._many:
+            found, along = many(positions, box)
+            directions.append(along)
+            for i, value in zip(those, found, strict=True):
+                values[i] = value
+        return values, Gradients(gradients, directions)
 
     def follow(self, state: openmm.State) -> None:
         """Take the parameters of a Context that forces under the values have too."""
@@ -164,29 +200,25 @@ class FrameValues:
         flat = self.jacobian(gradients).reshape(self._n_values, -1)
         return flat @ flat.T
 
-    def jacobian(self, gradients: list[tuple[list[int], Any]]) -> np.ndarray:
+    def jacobian(self, gradients: Gradients) -> np.ndarray:
         """Gradients of all values on `atoms`, of those that a call gives.
 
         Returns
         -------
         ndarray, shape (n_values, n_needed, 3)
         """
-        n = len(self.atoms)
-        found: list[Any] = []
-        for rows, gradient in gradients:
+        found = np.zeros((self._n_values, len(self.atoms), 3))
+        for i, gradient in enumerate(gradients.single):
             if isinstance(gradient, np.ndarray):
-                found.append(gradient.ravel())
-                continue
-            flat = [0.0] * (3 * n)
-            for row, (x, y, z) in zip(rows, gradient, strict=True):
-                k = 3 * row
-                flat[k] += x
-                flat[k + 1] += y
-                flat[k + 2] += z
-            found.append(flat)
-        return np.array(found).reshape(len(found), n, 3)
+                found[i] = gradient
+        for i, rows, *_ in self._rows:
+            for row, triple in zip(rows, gradients.single[i], strict=True):
+                found[i, row] += triple
+        for (those, many), along in zip(self._many, gradients.many, strict=True):
+            found[those] = many.jacobian(along)
+        return found
 
-    def forces(self, slopes: Sequence[float], gradients: list[tuple[list[int], Any]]) -> np.ndarray:
+    def forces(self, slopes: Sequence[float], gradients: Gradients) -> np.ndarray:
         """Forces on `atoms`, of an energy with these slopes along the values.
 
         Returns
@@ -195,19 +227,22 @@ class FrameValues:
         """
         n = len(self.atoms)
         dense = None
-        flat = [0.0] * (3 * n) if any(rows for rows, _ in gradients) else None
-        for slope, (rows, gradient) in zip(slopes, gradients, strict=True):
+        for slope, gradient in zip(slopes, gradients.single, strict=True):
             if isinstance(gradient, np.ndarray):
                 dense = gradient * -slope if dense is None else dense - gradient * slope
-                continue
-            assert flat is not None
-            for row, (x, y, z) in zip(rows, gradient, strict=True):
+        for (those, many), along in zip(self._many, gradients.many, strict=True):
+            pull = many.forces(np.array([slopes[i] for i in those]), along)
+            dense = pull if dense is None else dense + pull
+        if not self._rows:
+            return np.zeros((n, 3)) if dense is None else dense
+        flat = [0.0] * (3 * n)
+        for i, rows, *_ in self._rows:
+            slope = slopes[i]
+            for row, (x, y, z) in zip(rows, gradients.single[i], strict=True):
                 k = 3 * row
                 flat[k] -= slope * x
                 flat[k + 1] -= slope * y
                 flat[k + 2] -= slope * z
-        if flat is None:
-            return np.zeros((n, 3)) if dense is None else dense
         forces = np.array(flat).reshape(n, 3)
         return forces if dense is None else forces + dense
 
@@ -249,4 +284,4 @@ class _Inner:
         for i, group in self._groups.items():
             state = self._context.getState(energy=True, forces=True, groups=group)
             values[i] = state.getPotentialEnergy()._value
-            gradients[i] = ([], -forces_of(state))
+            gradients[i] = -forces_of(state)

@@ -6,7 +6,7 @@ share.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,8 +151,8 @@ def encoding_of(
     if list(names) == [value.name for value in owner.arguments]:
         return None, list(names)
 
-    def inputs(numbers: torch.Tensor) -> torch.Tensor:
-        found: dict[str, Any] = {name: numbers[:, i] for name, i in names.items()}
+    def inputs(numbers: Sequence[torch.Tensor]) -> torch.Tensor:
+        found: dict[str, Any] = dict(zip(names, numbers, strict=True))
 
         def evaluated(name: str) -> Any:
             if name not in found:
