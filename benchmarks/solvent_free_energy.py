@@ -42,13 +42,15 @@ from solvent_errors import KINDS, Lengths, report, write_results
 
 from openmm_cgan import GAS_CONSTANT, ConditionalGAN, PlumedBias, ProposalReporter
 from openmm_cgan.cgan import TrainingSettings
-from openmm_cgan.cli.demo import choose_seeds
 from openmm_cgan.cli.run_records import RunSettings, is_begun
 from openmm_cgan.cli.simulations import run_biased
-from openmm_cgan.cli.window_runs import Run, rough_free_energy, samples_of
+from openmm_cgan.cli.window_runs import Run, drawn_by_weight, rough_free_energy, samples_of
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy.biased_runs import BiasedRun
+from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import Screen, propose
+from openmm_cgan.proposals.conditions import UniformConditions
+from openmm_cgan.reporters.moves import ExactMove
 from openmm_cgan.run_folders import RECORD
 from openmm_cgan.testsystems import Molecule
 from openmm_cgan.windows import (
@@ -226,15 +228,22 @@ def placement_of(molecule: Molecule, run_folder: Path, folder: Path, case: Case)
 # ---- where windows start
 
 
-def seeded(gan: ConditionalGAN, solute: Solute, targets: NDArray, seed: int) -> NDArray:
-    """One accepted proposal for each window, (n, n_atoms, 3) [nm]."""
+def seeded(
+    molecule: Molecule, solute: Solute, gan: ConditionalGAN, targets: NDArray, seed: int
+) -> NDArray:
+    """One proposal for each window, drawn by weight, (n, n_atoms, 3) [nm]."""
     bias = _restraint(solute, solute.topology)
-    proposals = propose(gan, targets, Screen(solute.topology, solute.positions, bias), seed=seed)
-    centres = targets[::TRIES]
-    seeds = choose_seeds(proposals, centres, seed)
-    if len(seeds.centres) < len(centres):
+    screen = Screen(solute.topology, solute.positions, bias)
+    proposals = propose(gan, targets, screen, seed=seed)
+    everywhere = UniformConditions(gan.cv_range, gan.variables)
+    move = ExactMove(gan, bias, Potential(molecule.system), screen, KT, conditions=everywhere)
+    log_weights, passed = np.full(len(proposals), -np.inf), proposals.accepted
+    x, cvs = proposals.positions[passed], targets[passed]
+    log_weights[passed] = move.weigh(x, cvs, gan.log_prob(x, cvs)).log_weights
+    rows = drawn_by_weight(log_weights.reshape(-1, TRIES), np.random.default_rng(seed))
+    if (rows < 0).any():
         raise RuntimeError(f"windows without a proposal: {proposals.counts()}")
-    return seeds.positions
+    return proposals.positions[rows]
 
 
 def seeded_in_water(
@@ -322,7 +331,7 @@ def prepare_seeds(name: str, folder: Path, repeat: int, shared: bool) -> None:
         seeds, attempts = seeded_in_water(molecule, solute, gan, targets, seed)
         print(f"{attempts} attempts to put {len(seeds)} seeds into water")
     else:
-        seeds = seeded(gan, solute, targets, seed)
+        seeds = seeded(molecule, solute, gan, targets, seed)
     np.save(own / "seeded.npy", seeds)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.array_files import read_array
 from openmm_cgan.cgan import ConditionalGAN
+from openmm_cgan.cli.importance import weigher_of
 from openmm_cgan.cli.molecules import require_whole
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.free_energy import (
@@ -21,10 +22,11 @@ from openmm_cgan.free_energy import (
     free_energy_surface,
 )
 from openmm_cgan.free_energy.biased_runs import BiasedRun, reweight_runs
+from openmm_cgan.metrics import kish_effective_sample_size
 from openmm_cgan.molecules import Molecule, read_molecule
 from openmm_cgan.platforms import platform_name_anywhere
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.proposals import Screen, cv_differences, propose
+from openmm_cgan.proposals import Proposals, Screen, cv_differences, propose
 from openmm_cgan.run_folders import FRAMES, INPUT
 from openmm_cgan.windows import (
     Cluster,
@@ -191,7 +193,8 @@ def starts(
         n windows.
     model : Path or None
     seed : int
-        Of the model's noise, and of which of its configurations is taken.
+        Of the model's noise, and of which of its configurations is taken: where its density is
+        known, by weight.
     device : str
         Of torch, for the model.
 
@@ -225,12 +228,64 @@ def starts(
     targets[:, chosen] = placement.centres
     screen = Screen(run.molecule, run.molecule.positions, run.bias)
     made = propose(gan, np.repeat(targets, TRIES, axis=0), screen, seed=seed)
-    rng = np.random.default_rng(seed)
-    for i, rows in enumerate(np.split(np.arange(len(made)), len(nearest))):
-        if len(passed := rows[made.accepted[rows]]):
-            found.positions[i], found.seeded[i] = made.positions[rng.choice(passed)], True
     logger.info("proposals: %s", made.counts())
+    log_weights = _log_weights(run, model, made, device).reshape(-1, TRIES)
+    rows = drawn_by_weight(log_weights, np.random.default_rng(seed))
+    found.seeded[:] = rows >= 0
+    found.positions[found.seeded] = made.positions[rows[found.seeded]]
     return found
+
+
+def _log_weights(run: Run, model: Path, made: Proposals, device: str) -> NDArray[np.float64]:
+    """What configurations (n,) of a model weigh where they were made; -inf if they are refused.
+
+    All the same where no weights are known: of a GAN, or of a model of a part.
+    """
+    found = np.full(len(made), -np.inf)
+    passed = made.accepted
+    found[passed] = 0.0
+    if not passed.any():
+        return found
+    try:
+        weigher = weigher_of(model, run.molecule, run.biased.plumed, device)
+    except ValueError as why:
+        logger.info("which of them start windows is drawn without weights: %s", why)
+        return found
+    x, cvs = made.positions[passed], made.targets[passed]
+    found[passed] = weigher.weigh(x, cvs, weigher.sampler.log_prob(x, cvs)).log_weights
+    return found
+
+
+def drawn_by_weight(
+    log_weights: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """One of the configurations made for each window, in proportion to their weights.
+
+    A model that is not quite right makes what is beside the CVs in wrong proportions, and what is
+    slow there stays as a window begins.
+
+    Parameters
+    ----------
+    log_weights : ndarray, shape (n_windows, n_tries)
+        -inf of those that are not taken.
+    rng : numpy Generator
+
+    Returns
+    -------
+    ndarray of int, shape (n_windows,)
+        Which of all, counted through; -1 where there is none.
+    """
+    some = np.isfinite(log_weights).any(axis=1)
+    if some.any():
+        worth = [kish_effective_sample_size(logs) for logs in log_weights[some]]
+        logger.info(
+            "of %d configurations made for each window those that start one are drawn by weight; "
+            "they are worth %.1f in the median window", log_weights.shape[1], np.median(worth),
+        )  # fmt: skip
+    # the largest of log w plus Gumbel noise is a draw in proportion to w
+    best = (log_weights + rng.gumbel(size=log_weights.shape)).argmax(axis=1)
+    rows = np.arange(len(log_weights)) * log_weights.shape[1] + best
+    return np.where(some, rows, -1)
 
 
 def _distances(
