@@ -8,8 +8,8 @@ F(phi), F(psi) and the free energy of the basin 0 < phi < 2.3 rad over the rest 
 Each repeat has its own metadynamics on phi and psi, a flow trained on its frames (for the dipeptide
 on frames from OBC2), one seed a window, in implicit solvent drawn by weight (with --shared all have
 those of the first, and other seeds); and its own dragged starts, taken row by row from a run that
-was left alone before. Where the windows stand is taken from the metadynamics of the first repeat: a
-grid where it is low, of soft restraints as are usual (a width of 0.45 of the spacing). On its ridges
+was left alone before. The windows stand by what the metadynamics of the first repeat has found: a
+grid of soft restraints as are usual (a width of 0.45 of the spacing) where F is low. On its ridges
 such windows hold two states, and where they start is what they find.
 
     python benchmarks/solvent_free_energy.py CASE [--repeats N] [--shared] [--folder FOLDER]
