@@ -48,9 +48,9 @@ TRAINING = TrainingSettings(
 )
 REFINING = RefiningSettings(steps=150, batch=64, learning_rate=1e-3)
 INTERVAL, CANDIDATES = 100, 20
-TOTAL = 1_000_000  # force evaluations of each run
+TOTAL = 500_000  # force evaluations of each run
 WITHIN = 1.0  # kJ/mol
-LIMIT = 1_000_000
+LIMIT = 100_000
 BINS = 72
 
 
@@ -151,7 +151,7 @@ def main() -> None:
     with LocalWorkers(min(2, os.cpu_count() or 1)) as pool:
         found = list(pool.map(one_seed, range(arguments.seeds)))
     print(f"F(psi = -72.5) [kJ/mol]; 2-D reference {reference} +- {profile['error'][place]}")
-    points = np.array([100_000, 250_000, 500_000, TOTAL])
+    points = np.array([100_000, 250_000, TOTAL])
     rows = []
     for kind in found[0]:
         at = np.array(
