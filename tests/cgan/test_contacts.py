@@ -191,7 +191,7 @@ def test_densities_are_those_of_what_is_drawn(free):
 
 
 def test_near_atoms_repel_and_all_attract():
-    felt_of = felt(torch.tensor([[0.03], [0.3]]).double())[:, 0]
+    felt_of = torch.cat(felt(torch.tensor([[0.03], [0.3]]).double().square()))[:, 0]
     expected = torch.tensor([math.exp(-1), math.exp(-10), 100 / 3, 10 / 3]).double()
     torch.testing.assert_close(felt_of, expected, rtol=1e-6, atol=0)
 
@@ -200,8 +200,9 @@ def test_what_is_seen_is_standardised(free):
     """Over the frames, and of what is met over all angles; what is far off stays bounded."""
     _, contacts, condition, torsions = free
     positions, met = contacts.posed(torsions, condition), contacts.met[1]
-    near = felt(distances(positions, contacts.pairs))
-    met_there = met.felt(positions, torsions[:, 1]).transpose(0, 1).flatten(1)
+    near = torch.cat(felt(distances(positions, contacts.pairs).square()))
+    at_each = [torch.cat(both) for both in met.felt(positions, torsions[:, 1])]
+    met_there = torch.cat(at_each, dim=1)
     for layer, values in ((contacts, near), (met, met_there)):
         deviations = (values - layer.centre[:, None]) / layer.scale[:, None]
         # centre and scale are float32, as the frames are of which they were taken
@@ -213,7 +214,8 @@ def test_what_is_seen_is_standardised(free):
     with torch.no_grad():
         met = copy.deepcopy(met)
         met.channels.zero_()[:, 0] = math.sqrt(met.channels.shape[1])  # the first is seen alone
-        first = (met.felt(positions, torsions[:, 1])[:, 0] - met.centre[0]) / met.scale[0]
+        first = torch.stack([some[0] for some in at_each])
+        first = (first - met.centre[0]) / met.scale[0]
         first = (first / (1 + (first / FARTHEST) ** 2).sqrt()).T
         seen = met(positions, torsions[:, 1]).reshape(-1, ANGLES, 4)
         assert (seen - first[..., None]).abs().max() < 1e-6

@@ -2,6 +2,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -204,7 +205,8 @@ def test_weights_that_wander_off_are_worth_little_and_slow_runs_nothing(caplog) 
     assert np.isnan(walk.average(walk.cvs[:, 0]).value)
     rng = np.random.default_rng(1)
     quick, slow = rng.normal(size=3000), np.repeat(rng.normal(size=10), 300)
-    run = BiasedFrames(np.stack([quick, slow], axis=1), unbiased, TEMPERATURE, (X, X))
+    both = (X, replace(X, name="y"))
+    run = BiasedFrames(np.stack([quick, slow], axis=1), unbiased, TEMPERATURE, both)
     # what is slow weighs next to nothing but in one part, where the other is known well
     samples = reweight([run], [np.where(np.arange(3000) < 300, 0.0, -20.0)])
     assert samples.effective_samples == pytest.approx(300, rel=0.2)
