@@ -191,8 +191,8 @@ def test_densities_are_those_of_what_is_drawn(free):
 
 
 def test_near_atoms_repel_and_all_attract():
-    felt_of = torch.cat(felt(torch.tensor([[0.03], [0.3]]).double().square()))[:, 0]
-    expected = torch.tensor([math.exp(-1), math.exp(-10), 100 / 3, 10 / 3]).double()
+    felt_of = torch.cat(felt(torch.tensor([[0.06], [0.3]]).double().square()))[:, 0]
+    expected = torch.tensor([math.exp(-2), math.exp(-10), 50 / 3, 10 / 3]).double()
     torch.testing.assert_close(felt_of, expected, rtol=1e-6, atol=0)
 
 
