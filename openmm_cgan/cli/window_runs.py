@@ -253,6 +253,13 @@ def _log_weights(run: Run, model: Path, made: Proposals, device: str) -> NDArray
         return found
     x, cvs = made.positions[passed], made.targets[passed]
     found[passed] = weigher.weigh(x, cvs, weigher.sampler.log_prob(x, cvs)).log_weights
+    each = [logs for logs in found.reshape(-1, TRIES) if np.isfinite(logs).any()]
+    if each:
+        logger.info(
+            "of %d configurations made for each window those that start one are drawn by weight; "
+            "they are worth %.1f in the median window",
+            TRIES, np.median([kish_effective_sample_size(logs) for logs in each]),
+        )  # fmt: skip
     return found
 
 
@@ -276,12 +283,6 @@ def drawn_by_weight(
         Which of all, counted through; -1 where there is none.
     """
     some = np.isfinite(log_weights).any(axis=1)
-    if some.any():
-        worth = [kish_effective_sample_size(logs) for logs in log_weights[some]]
-        logger.info(
-            "of %d configurations made for each window those that start one are drawn by weight; "
-            "they are worth %.1f in the median window", log_weights.shape[1], np.median(worth),
-        )  # fmt: skip
     # the largest of log w plus Gumbel noise is a draw in proportion to w
     best = (log_weights + rng.gumbel(size=log_weights.shape)).argmax(axis=1)
     rows = np.arange(len(log_weights)) * log_weights.shape[1] + best
