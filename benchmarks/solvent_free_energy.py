@@ -44,12 +44,13 @@ from openmm_cgan import GAS_CONSTANT, ConditionalGAN, PlumedBias, ProposalReport
 from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.cli.run_records import RunSettings, is_begun
 from openmm_cgan.cli.simulations import run_biased
-from openmm_cgan.cli.window_runs import Run, drawn_by_weight, rough_free_energy, samples_of
+from openmm_cgan.cli.window_runs import Run, rough_free_energy, samples_of
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import Screen, propose
 from openmm_cgan.proposals.conditions import UniformConditions
+from openmm_cgan.proposals.selection import NONE, drawn
 from openmm_cgan.reporters.moves import ExactMove
 from openmm_cgan.run_folders import RECORD
 from openmm_cgan.testsystems import Molecule
@@ -240,10 +241,10 @@ def seeded(
     log_weights, passed = np.full(len(proposals), -np.inf), proposals.accepted
     x, cvs = proposals.positions[passed], targets[passed]
     log_weights[passed] = move.weigh(x, cvs, gan.log_prob(x, cvs)).log_weights
-    rows = drawn_by_weight(log_weights.reshape(-1, TRIES), np.random.default_rng(seed))
-    if (rows < 0).any():
+    taken = drawn(log_weights.reshape(-1, TRIES), np.random.default_rng(seed))
+    if (taken == NONE).any():
         raise RuntimeError(f"windows without a proposal: {proposals.counts()}")
-    return proposals.positions[rows]
+    return proposals.positions[TRIES * np.arange(len(taken)) + taken]
 
 
 def seeded_in_water(

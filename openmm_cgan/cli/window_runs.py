@@ -27,6 +27,7 @@ from openmm_cgan.molecules import Molecule, read_molecule
 from openmm_cgan.platforms import platform_name_anywhere
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import Proposals, Screen, cv_differences, propose
+from openmm_cgan.proposals.selection import NONE, drawn
 from openmm_cgan.run_folders import FRAMES, INPUT
 from openmm_cgan.windows import (
     Cluster,
@@ -229,9 +230,12 @@ def starts(
     screen = Screen(run.molecule, run.molecule.positions, run.bias)
     made = propose(gan, np.repeat(targets, TRIES, axis=0), screen, seed=seed)
     logger.info("proposals: %s", made.counts())
+    # a model that is not quite right makes what is beside the CVs in wrong proportions, and what is
+    # slow there stays as a window begins
     log_weights = _log_weights(run, model, made, device).reshape(-1, TRIES)
-    rows = drawn_by_weight(log_weights, np.random.default_rng(seed))
-    found.seeded[:] = rows >= 0
+    taken = drawn(log_weights, np.random.default_rng(seed))
+    found.seeded[:] = taken != NONE
+    rows = TRIES * np.arange(len(taken)) + taken
     found.positions[found.seeded] = made.positions[rows[found.seeded]]
     return found
 
@@ -261,32 +265,6 @@ def _log_weights(run: Run, model: Path, made: Proposals, device: str) -> NDArray
             TRIES, np.median([kish_effective_sample_size(logs) for logs in each]),
         )  # fmt: skip
     return found
-
-
-def drawn_by_weight(
-    log_weights: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """One of the configurations made for each window, in proportion to their weights.
-
-    A model that is not quite right makes what is beside the CVs in wrong proportions, and what is
-    slow there stays as a window begins.
-
-    Parameters
-    ----------
-    log_weights : ndarray, shape (n_windows, n_tries)
-        -inf of those that are not taken.
-    rng : numpy Generator
-
-    Returns
-    -------
-    ndarray of int, shape (n_windows,)
-        Which of all, counted through; -1 where there is none.
-    """
-    some = np.isfinite(log_weights).any(axis=1)
-    # the largest of log w plus Gumbel noise is a draw in proportion to w
-    best = (log_weights + rng.gumbel(size=log_weights.shape)).argmax(axis=1)
-    rows = np.arange(len(log_weights)) * log_weights.shape[1] + best
-    return np.where(some, rows, -1)
 
 
 def _distances(

@@ -193,11 +193,12 @@ class BiasedRun:
             grew at several temperatures: it is the free energy at none of them.
         """
         found = self._grown({name: points}, share)
-        if found is None or name not in found[0]:
+        if found is None:
             return None
         names, surface = found
         if len(names) == 2:
-            kT = GAS_CONSTANT * float(self.frames.temperature or 0.0)
+            assert self.frames.temperature is not None, "else nothing was found"
+            kT = GAS_CONSTANT * self.frames.temperature
             surface = -kT * logsumexp(-surface / kT, axis=1 - names.index(name))
         return surface - surface.min()
 
@@ -219,7 +220,7 @@ class BiasedRun:
             As of `free_energy_of_bias`; None also where the bias is not on these two alone.
         """
         found = self._grown(dict(zip(names, axes, strict=True)), 1.0)
-        if found is None or sorted(found[0]) != sorted(names):
+        if found is None:
             return None
         own, surface = found
         surface = surface.transpose([own.index(name) for name in names])
@@ -230,7 +231,8 @@ class BiasedRun:
     ) -> tuple[list[str], NDArray[np.float64]] | None:
         """The CVs of a growing bias, and the free energy by its first hills or kernels over them.
 
-        On the values that are given [CV units], and a grid of the others.
+        On the values that are given [CV units], and a grid of the others; None where those are not
+        among its CVs, or these are more than two.
         """
         table, temperature = self.table, self.frames.temperature
         if table is None or temperature is None or self.frames.other_temperatures:
@@ -238,7 +240,7 @@ class BiasedRun:
         counted = self._counted_temperature or temperature
         metad = self.growing[0].action == "METAD"
         names = list(hill_variables(table) if metad else read_opes(table).names)
-        if len(names) > 2:
+        if len(names) > 2 or not axes.keys() <= set(names):
             return None
         table = table.first(max(1, round(share * len(table))))
         over = [axes[name] if name in axes else _axis(table, name) for name in names]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 CURRENT = -1  # the choice of the configuration that is there
+NONE = -1  # the draw of nothing
 
 
 def choose(
@@ -53,6 +54,23 @@ def choose(
     logs = np.concatenate([current[..., None], np.asarray(log_candidates, dtype=float)], axis=-1)
     if np.isnan(logs).any() or np.isposinf(logs).any():
         raise ValueError("log weights hold NaN or +inf; give refused configurations -inf")
+    return np.where(np.isneginf(current), CURRENT, drawn(logs, rng) - 1)
+
+
+def drawn(log_weights: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw one of each row in proportion to its weights.
+
+    Parameters
+    ----------
+    log_weights : ndarray, shape (..., n)
+        -inf is weight zero.
+    rng : numpy Generator
+
+    Returns
+    -------
+    ndarray of int, shape (...)
+        Number in the row, or -1 where all have weight zero.
+    """
     # the largest of log w plus Gumbel noise is a draw in proportion to w, without any overflow
-    chosen = (logs + rng.gumbel(size=logs.shape)).argmax(axis=-1) - 1
-    return np.where(np.isneginf(current), CURRENT, chosen)
+    best = (log_weights + rng.gumbel(size=log_weights.shape)).argmax(axis=-1)
+    return np.where(np.isneginf(log_weights).all(axis=-1), NONE, best)
