@@ -6,16 +6,14 @@ reverse distance. Of frames it is the forward one: the noise of which the flow w
 held, and the frame moves with the weights; forces then say of each frame how the density goes on
 around it, so that frames are not learned by heart. Torsions stay where they are in both, for forces
 do not know how much one well of them weighs against another across a barrier, and are steep where
-atoms meet; what a configuration weighs among others at the same CVs does know [3]_. Of
-ACE-VAL-NME the path gradient of the torsions had 18 times the noise of the score.
+atoms meet (of ACE-VAL-NME the path gradient of the torsions had 18 times the noise of the score);
+what a configuration weighs among others at the same CVs does know (`weighed_torsions`).
 
 References
 ----------
 .. [1] G. Roeder, Y. Wu, D. Duvenaud, Sticking the Landing, NeurIPS 2017, arXiv 1703.09194.
 .. [2] L. Vaitl, L. Winkler, L. Richter, P. Kessel, Fast and Unified Path Gradient Estimators for
    Normalizing Flows, ICLR 2024, arXiv 2403.15881.
-.. [3] L. Richter, A. Boustati, N. Nüsken, F. Ruiz, Ö. D. Akyildiz, VarGrad: A Low-Variance Gradient
-   Estimator for Variational Inference, NeurIPS 2020, arXiv 2010.10436.
 """
 
 import copy
@@ -28,7 +26,6 @@ from torch import Tensor, nn
 
 from openmm_cgan.short_reprs import short_repr
 
-FARTHEST = 10.0  # from the mean of a group, as far as it counts
 TOO_HIGH = 30.0  # above the median of a batch: a clash, whose gradient would be all there is
 
 
@@ -100,13 +97,10 @@ class Divergence:
     each : Tensor, shape (n,)
     kept : Tensor of bool, shape (n,)
         Which of them count: finite, within bounds, and no clash.
-    highest : Tensor, shape ()
-        What stands for the others.
     """
 
     each: Tensor
     kept: Tensor
-    highest: Tensor
 
     __repr__ = short_repr
 
@@ -116,16 +110,11 @@ class Divergence:
         known = each.detach()
         finite = torch.isfinite(known) & within
         median = known[finite].median() if finite.any() else known.new_zeros(())
-        highest = median + TOO_HIGH
-        return cls(each, finite & (known < highest), highest)
+        return cls(each, finite & (known < median + TOO_HIGH))
 
     def mean(self) -> Tensor:
         """Over those that count."""
         return torch.where(self.kept, self.each, 0.0).sum() / self.kept.sum().clamp(min=1)
-
-    def bounded(self) -> Tensor:
-        """All of them (n,), without derivatives."""
-        return torch.where(self.kept, self.each.detach(), self.highest)
 
 
 def held(generator: nn.Module) -> nn.Module:
@@ -135,31 +124,6 @@ def held(generator: nn.Module) -> nn.Module:
     """
     shared = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in generator.parameters()}
     return copy.deepcopy(generator, shared)
-
-
-def loss_of_wells(each: Tensor, log_q: Tensor) -> Tensor:
-    """The reverse distance as a function of how the torsions are distributed.
-
-    Paths do not lead from well to well, and their gradient is noise. Here the score is taken: where
-    u + log q lies below the mean of what was made at the same CVs, torsions become likelier. The
-    mean of the others is the baseline [3]_; that of a group to which a frame was added makes it the
-    gradient of the log-variance, which knows the wells that a flow has lost.
-
-    Parameters
-    ----------
-    each : Tensor, shape (n, k)
-        u + log q of k configurations at each of n values of the CVs.
-    log_q : Tensor, shape (n, k)
-        Log densities of their torsions, functions of the weights.
-
-    Returns
-    -------
-    Tensor, shape ()
-        Only its derivative has a meaning.
-    """
-    k = each.shape[1]
-    above = (each - each.mean(1, keepdim=True)) * (k / (k - 1))
-    return (above.clamp(-FARTHEST, FARTHEST) * log_q).mean()
 
 
 class _EnergyOf(torch.autograd.Function):

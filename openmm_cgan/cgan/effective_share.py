@@ -19,7 +19,7 @@ PLACES, EACH = 32, 32  # CV values looked at, and configurations made at each
 
 @dataclass(frozen=True, repr=False)
 class Places:
-    """Where a flow is judged.
+    """CV values at which a flow is weighed.
 
     Attributes
     ----------
@@ -39,6 +39,40 @@ class Places:
 
 
 @torch.no_grad()
+def weighed_at(
+    generator: Any, target: Target, places: Places, each: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """What a flow makes at some places, with the frames seen there, and what it weighs.
+
+    Parameters
+    ----------
+    generator : DensityGenerator
+    target : Target
+    places : Places
+    each : int
+        Configurations made at each of them.
+    rng : torch.Generator
+
+    Returns
+    -------
+    features : Tensor, shape (n, each or each + 1, n_features)
+        The frame of a place is the last.
+    log_weights : Tensor, shape (n, each or each + 1)
+        Density over that of the generator; -inf of what does not count.
+    """
+    cvs = places.cvs.repeat_interleave(each, 0)
+    condition = places.condition.repeat_interleave(each, 0)
+    made, log_q = generator.sample_with_log_prob(condition, rng)
+    logs = _log_weights(target, made, log_q, cvs).view(-1, each)
+    features = made.view(-1, each, made.shape[1])
+    if not len(places.frames):
+        return features, logs
+    log_q = generator.log_prob(places.frames, places.condition)
+    own = _log_weights(target, places.frames, log_q, places.cvs)
+    features = torch.cat([features, places.frames[:, None]], dim=1)
+    return features, torch.cat([logs, own[:, None]], dim=1)
+
+
 def effective_share(generator: Any, target: Target, places: Places, seed: int = 0) -> float:
     """Geometric mean over places of Kish's effective number over the number weighed.
 
@@ -54,15 +88,7 @@ def effective_share(generator: Any, target: Target, places: Places, seed: int = 
     float
         From 1 / (the number weighed at a place) to 1.
     """
-    n, rng = len(places.cvs), torch.Generator().manual_seed(seed)
-    cvs = places.cvs.repeat_interleave(EACH, 0)
-    condition = places.condition.repeat_interleave(EACH, 0)
-    made, log_q = generator.sample_with_log_prob(condition, rng)
-    logs = _log_weights(target, made, log_q, cvs).view(n, EACH)
-    if len(places.frames):
-        log_q = generator.log_prob(places.frames, places.condition)
-        own = _log_weights(target, places.frames, log_q, places.cvs)
-        logs = torch.cat([logs, own[:, None]], dim=1)
+    _, logs = weighed_at(generator, target, places, EACH, torch.Generator().manual_seed(seed))
     kish = 2 * logs.logsumexp(1) - (2 * logs).logsumexp(1)
     least = kish.isfinite().logical_not() | (kish < 0)  # no weight at all: as bad as it can be
     return float((torch.where(least, 0.0, kish).mean() - math.log(logs.shape[1])).exp())

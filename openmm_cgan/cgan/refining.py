@@ -1,11 +1,11 @@
 """Refining a flow on the energy: what biased data lack, the force field knows.
 
-The reverse Kullback-Leibler distance E_q[u(x) + log q(x|c)] falls by its path gradient, and the
-weights of wells by the score (`divergences`). Alone it makes no new wells, and a flow that cannot
-be quite right grows too narrow by it, for what it leaves out costs nothing: frames are taken beside
-it, as Boltzmann generators do [1]_. They need not have been visited in proportion: the stiff
-coordinates of a frame are learned given its torsions, and torsions by what frames weigh among
-configurations that the flow makes at the same CVs; only in the beginning by how often they came.
+The reverse Kullback-Leibler distance E_q[u(x) + log q(x|c)] falls by its path gradient
+(`divergences`). Alone it makes no new wells, and a flow that cannot be quite right grows too narrow
+by it, for what it leaves out costs nothing: frames are taken beside it, as Boltzmann generators
+do [1]_. They need not have been visited in proportion: the stiff coordinates of a frame are learned
+given its torsions. Those are learned by weight, of many configurations that the flow makes from
+time to time, and of the frames that were seen at the same CVs (`weighed_torsions`).
 
 The weights that are kept are those with the best `effective_share`, or those of the start.
 
@@ -38,7 +38,6 @@ from openmm_cgan.cgan.divergences import (
     Energy,
     Target,
     held,
-    loss_of_wells,
 )
 from openmm_cgan.cgan.effective_share import PLACES, Places, effective_share
 from openmm_cgan.cgan.part_targets import PartTargets
@@ -48,12 +47,16 @@ from openmm_cgan.cgan.settings import RefiningSettings
 from openmm_cgan.cgan.threads import torch_threads
 from openmm_cgan.cgan.training import STEEPEST
 from openmm_cgan.cgan.training_data import TrainingData, rows_drawn
+from openmm_cgan.cgan.weighed_torsions import EACH, WeighedTorsions
 from openmm_cgan.devices import adam, own_defaults
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 
 JUDGED = 0.1  # part of the refining after which the flow is judged again
 WARM_UP = 20  # steps over which the learning rate rises
-GROUP = 8  # configurations made at each CV value of a step, which are compared
+ROUND = 50  # steps after which configurations are made anew for torsions to learn from
+ROUNDS_KEPT = 32  # of them
+AT_ONCE = 8  # places at which they are made
+LEARNED = 2  # torsions a step, by the batch
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -171,6 +174,8 @@ class _Movable(NamedTuple):
     cvs : Tensor, shape (n, n_cvs)
     rows : Tensor of int, shape (n,)
         Of the conditions or of the frames: among what a part stands there.
+    log_q : Tensor, shape (n,)
+        Log densities of the torsions; 0 where they are not asked for.
     """
 
     torsions: Tensor
@@ -178,6 +183,7 @@ class _Movable(NamedTuple):
     condition: Tensor
     cvs: Tensor
     rows: Tensor
+    log_q: Tensor
 
 
 class _Refining:
@@ -219,6 +225,7 @@ class _Refining:
         self.step, self.ended, self.judged_at = 0, False, 0.0
         self.history: list[dict[str, float]] = []
         self.rows: list[tuple[float, float]] = []  # since the last of these
+        self.weighed: list[WeighedTorsions] = []  # of the latest rounds
         self.started = time.perf_counter()
         self.places, self.judged = self._places()
         self.best, self.first = _Best(-1.0, 0, {}), math.nan
@@ -262,9 +269,15 @@ class _Refining:
             held = self.frames.held_cvs, self.frames.held_condition, self.frames.held_features
             return Places(*self._there(rows, *held)), self.target_of(rows, held_out=True)
         rows = torch.randperm(len(self.conditions), generator=rng)[:PLACES]
+        return self._places_at(rows), self.target_of(rows)
+
+    def _places_at(self, rows: Tensor) -> Places:
+        """Rows (n,) of the conditions, with the frames seen there."""
         (cvs,) = self._there(rows, self.conditions)
-        condition = self.gan.conditions.encode(cvs).float()
-        return Places(cvs, condition, cvs.new_zeros(0, 0)), self.target_of(rows)
+        frames = cvs.new_zeros(0, 0)
+        if self.seen is not None:
+            (frames,) = self._there(rows, self.seen.features)
+        return Places(cvs, self.gan.conditions.encode(cvs).float(), frames)
 
     def _flat(self, cvs: Tensor) -> Tensor:
         """Weights (n,) by which rows of frames at CVs (n, n_cvs) are drawn."""
@@ -280,8 +293,10 @@ class _Refining:
         fall = 0.02 + 0.49 * (1 + math.cos(math.pi * progress))
         rise = min(1.0, (self.step + 1) / WARM_UP)
         self.optimiser.param_groups[0]["lr"] = self.settings.learning_rate * rise * fall
+        if self.generator.n_pairs and self.step % ROUND == 0:
+            self.weigh()
         self.step += 1
-        loss, found = self.loss(*self._drawn(), progress)
+        loss, found = self.loss()
         self.optimiser.zero_grad()
         loss.backward()
         parameters = list(self.generator.parameters())
@@ -291,49 +306,52 @@ class _Refining:
             self.averaged.update_parameters(self.generator)
         return found.mean().item(), 1.0 - float(found.kept.double().mean())
 
-    def _drawn(self) -> tuple[Tensor, Tensor]:
-        """Rows of the conditions to make a group at, and of the frames."""
-        places, known = max(1, self.settings.batch // GROUP), len(self.conditions)
-        n = self.settings.batch if self.share else 0 if self.seen is None else places
-        rows = rows_drawn(self.cumulative, n, self.rng)
-        if self.seen is not None:  # the frame of each place is one of them
-            return rows[:places], rows
-        return torch.randint(known, (places,), generator=self.rng), rows
+    def _rows(self, n: int) -> Tensor:
+        """n rows of the conditions to refine at."""
+        if self.seen is not None:
+            return rows_drawn(self.cumulative, n, self.rng)
+        return torch.randint(len(self.conditions), (n,), generator=self.rng)
 
-    def loss(self, places: Tensor, rows: Tensor, progress: float) -> tuple[Tensor, Divergence]:
-        """Of a group made at each of some conditions and of frames; what was made by itself.
-
-        Parameters
-        ----------
-        places : Tensor of int, shape (n,)
-            Rows of the conditions; where these are those of the frames, the first rows of frames.
-        rows : Tensor of int, shape (m,)
-            Of the frames; none where none are known.
-        progress : float
-            From 0 to 1.
-        """
-        made = self.made_at(places)
-        parts = [made, self.seen_at(rows)] if len(rows) else [made]
-        found, log_q = self.compared(parts)
-        each, log_q_each = found[0].bounded().view(-1, GROUP), log_q[0].view(-1, GROUP)
-        if self.seen is not None:  # the frame of each place among what is made there
-            n = len(places)
-            each = torch.cat([each, found[1].bounded()[:n, None]], dim=1)
-            log_q_each = torch.cat([log_q_each, log_q[1][:n, None]], dim=1)
-        loss = (1 - self.share) * found[0].mean() + loss_of_wells(each, log_q_each)
+    def loss(self) -> tuple[Tensor, Divergence]:
+        """Of what is made, of frames and of torsions, which share no weights; the first alone."""
+        batch = self.settings.batch
+        parts = [self.made_at(self._rows(batch))]
         if self.share:
-            loss = loss + self.share * (found[1].mean() - 0.5 * (1 - progress) * log_q[1].mean())
+            parts.append(self.seen_at(rows_drawn(self.cumulative, batch, self.rng)))
+        found = self.compared(parts)
+        loss = (1 - self.share) * found[0].mean()
+        if self.share:
+            loss = loss + self.share * found[1].mean()
+        if self.weighed:
+            loss = loss + self.loss_of_torsions()
         return loss, found[0]
 
+    def loss_of_torsions(self) -> Tensor:
+        """Of some that were weighed."""
+        drawn = WeighedTorsions.joined(self.weighed).drawn(LEARNED * self.settings.batch, self.rng)
+        (cvs,) = self._there(drawn.rows, self.conditions)
+        condition = self.gan.conditions.encode(cvs).float()
+        torsions = drawn.torsions.to(self.gan.device)
+        log_q = self.generator.log_prob_of_each_torsion(torsions, condition)
+        return drawn.loss(log_q.sum(1))
+
+    def weigh(self) -> None:
+        """Make configurations at some conditions, and keep what their torsions weigh."""
+        n = max(1, ROUND * self.settings.batch // EACH)
+        generator, parts = self.averaged.module, []
+        for rows in self._rows(n).split(AT_ONCE):
+            there, target = self._places_at(rows), self.target_of(rows)
+            parts.append(WeighedTorsions.made_at(rows, generator, target, there, self.rng))
+        self.weighed = [*self.weighed, WeighedTorsions.joined(parts)][-ROUNDS_KEPT:]
+
     @torch.no_grad()
-    def made_at(self, places: Tensor) -> _Movable:
-        """A group at each of some rows (n,) of the conditions."""
-        rows = places.repeat_interleave(GROUP)
+    def made_at(self, rows: Tensor) -> _Movable:
+        """One at each of some rows (n,) of the conditions."""
         (cvs,) = self._there(rows, self.conditions)
         condition = self.gan.conditions.encode(cvs).float()
         noise = self.generator.draw_noise(condition, self.rng)
-        torsions, _ = self.generator.bent_torsions(noise, condition)
-        return _Movable(torsions, noise.z, condition, cvs, rows)
+        torsions, log_q = self.generator.bent_torsions(noise, condition)
+        return _Movable(torsions, noise.z, condition, cvs, rows, log_q)
 
     @torch.no_grad()
     def seen_at(self, rows: Tensor) -> _Movable:
@@ -342,22 +360,23 @@ class _Refining:
         assert seen is not None, "else there are no rows"
         features, condition, cvs = self._there(rows, seen.features, seen.condition, seen.cvs)
         z = self.generator.deviates_of(features, condition)
-        return _Movable(self.generator.torsions_of(features), z, condition, cvs, rows)
+        torsions = self.generator.torsions_of(features)
+        return _Movable(torsions, z, condition, cvs, rows, torch.zeros_like(z[:, :0].sum(1)))
 
-    def compared(self, parts: list[_Movable]) -> tuple[list[Divergence], list[Tensor]]:
-        """How much denser the flow is than the target, and log densities (n,) of the torsions.
+    def compared(self, parts: list[_Movable]) -> list[Divergence]:
+        """How much denser the flow is than the target.
 
         All are made and weighed at once: much of the time of a step goes by the calls.
         """
-        torsions, z, condition, cvs, rows = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        kinds = (torch.cat(kind) for kind in zip(*parts, strict=True))
+        torsions, z, condition, cvs, rows, log_q = kinds
         moved, _ = self.generator.at_torsions(torsions, z, condition)
-        log_q = self.generator.log_prob_of_torsions(moved.detach(), condition)
-        log_density = self.held.log_prob_of_stiff(moved, condition) + log_q.detach()
+        log_density = self.held.log_prob_of_stiff(moved, condition) + log_q
         target, sizes = self.target_of(rows), [len(part.z) for part in parts]
         each = target.reduced_energy(moved, cvs) + log_density.double()
         within = target.features.within(moved.detach())
         kept = zip(each.split(sizes), within.split(sizes), strict=True)
-        return [Divergence.of(*one) for one in kept], list(log_q.split(sizes))
+        return [Divergence.of(*one) for one in kept]
 
     def judge(self, step: int) -> float:
         """How good the averaged weights are, which are kept if none before were better."""

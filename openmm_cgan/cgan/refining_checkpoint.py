@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from openmm_cgan.cgan.training_checkpoint import read_checkpoint, write_checkpoint
+from openmm_cgan.cgan.weighed_torsions import WeighedTorsions
 
 # What is saved as it is, and what has a state of its own.
 CHANGING = ("step", "ended", "judged_at", "history", "rows", "first")
@@ -25,6 +26,7 @@ def save_refining(refining: Any, path: str | os.PathLike[str]) -> None:
     state |= {name: getattr(refining, name) for name in CHANGING}
     state |= {"rng": refining.rng.get_state(), "seconds": time.perf_counter() - refining.started}
     state |= {"best": tuple(refining.best), "energies": refining.counted.n}
+    state["weighed"] = [tuple(one) for one in refining.weighed]
     write_checkpoint(path, state | {"belongs_to": _belongs_to(refining)})
 
 
@@ -49,6 +51,7 @@ def load_refining(refining: Any, path: str | os.PathLike[str]) -> None:
         setattr(refining, name, state[name])
     refining.rng.set_state(state["rng"])
     refining.best, refining.counted.n = type(refining.best)(*state["best"]), state["energies"]
+    refining.weighed = [WeighedTorsions(*one) for one in state.get("weighed", ())]
     refining.started = time.perf_counter() - state["seconds"]
     logger.info("refining goes on from step %d of %s", refining.step, path)
 

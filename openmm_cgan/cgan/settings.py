@@ -129,8 +129,8 @@ class RefiningSettings:
     Parameters
     ----------
     steps, batch : int
-        Each step costs one energy and its forces for each of a batch, twice with frames. What is
-        made by a batch is made in groups, each at one value of the CVs.
+        Each step costs one energy and its forces for each of a batch, twice with frames, and once
+        more where there are torsions to weigh: those of 50 steps are weighed at once.
     learning_rate : float
         It rises over the first steps, and then falls along a cosine to a fiftieth.
     average : float

@@ -157,7 +157,7 @@ def _of_generator(known: Evidence, settings: ExploreSettings) -> Decision | None
     if made is None:
         return Decision(TRAIN, f"{_frames_of(known)} frames are enough to train on", cost=JUDGING)
     if not made.why_not_exact and not made.refined:
-        cost = 2 * settings.refining_steps * settings.refining_batch + JUDGING
+        cost = 3 * settings.refining_steps * settings.refining_batch + JUDGING
         why = f"its weights are exact, Kish/n {made.share:.2f}: the energy may make it better"
         return Decision(REFINE, why, settings.refining_steps, cost)
     return None

@@ -32,7 +32,7 @@ class ExploreSettings:
     frames_every : int
         Steps between its frames.
     training_steps, refining_steps : int
-        Of the generator. A refining step costs twice `refining_batch` energies.
+        Of the generator. A refining step costs three times `refining_batch` energies.
     generated : int
         Configurations weighed at first.
     chain_steps, proposals_every : int

@@ -14,11 +14,13 @@ from openmm import app
 
 from openmm_cgan.cgan import ConditionalGAN, RefiningSettings, TrainingSettings, refine, rows_for
 from openmm_cgan.cgan.dataset import Dataset
-from openmm_cgan.cgan.divergences import Target, held, loss_of_wells
+from openmm_cgan.cgan.divergences import Target, held
 from openmm_cgan.cgan.effective_share import EACH, PLACES, Places, effective_share
 from openmm_cgan.cgan.refinable import temperature_for
-from openmm_cgan.cgan.refining import GROUP, _Refining
+from openmm_cgan.cgan.refining import ROUND, _Refining
 from openmm_cgan.cgan.training_data import TrainingData
+from openmm_cgan.cgan.weighed_torsions import EACH as WEIGHED_EACH
+from openmm_cgan.cgan.weighed_torsions import WeighedTorsions
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames
 from openmm_cgan.internal_coordinates import Internal, ZMatrix
@@ -153,13 +155,13 @@ def test_the_normalisation_is_the_known_one(refined):
 def test_the_path_gradient_is_the_gradient(cold):
     """On average: the loss with the whole derivative, by finite differences of one weight."""
     energy = Chain(cold.features.z_matrix)
-    refining = _Refining(cold, energy, KT, torch.from_numpy(CVS), RefiningSettings())
+    settings = RefiningSettings(batch=20_000)
+    refining = _Refining(cold, energy, KT, torch.from_numpy(CVS), settings)
     bias = refining.generator.scalings[0][-1].bias
-    rows = torch.arange(len(CVS)).repeat(20_000 // GROUP // len(CVS))
 
     def loss():
         refining.rng.manual_seed(5)
-        return refining.loss(rows, rows[:0], 0.0)[0]
+        return refining.loss()[0]
 
     (gradient,) = torch.autograd.grad(loss(), bias)
     for k in (0, 3, len(bias) // 2 + 1):
@@ -192,7 +194,7 @@ def gradients_of_frames(gan, batches=40, batch=250):
     found = []
     for rows in torch.arange(len(x)).split(batch):
         log_q = refining.generator.log_prob(features[rows], condition[rows])
-        (seen,), _ = refining.compared([refining.seen_at(rows)])
+        (seen,) = refining.compared([refining.seen_at(rows)])
         for loss in (seen.mean(), -log_q.mean()):
             found.append(torch.cat(torch.autograd.grad(loss, biases)))
     by_path, by_likelihood = torch.stack(found).double().unflatten(0, (batches, 2)).unbind(1)
@@ -232,6 +234,12 @@ class TwoWells:
         share = torch.where(features[:, 0] > 0, self.share, 1 - self.share)
         return (share / math.pi).log()
 
+    def torsions_of(self, features):
+        return features
+
+    def log_prob_of_torsions(self, features, condition):
+        return self.log_prob(features, condition)
+
     def decode_with_log_det(self, features, cvs):
         return features, features[:, 0] * 0
 
@@ -268,37 +276,72 @@ def test_the_effective_share_is_that_of_the_weights_and_sees_a_lost_well():
     assert share(lost, places) == pytest.approx((EACH + 1) ** -0.5, rel=0.01)
 
 
-def gradient_of_wells(right, target, k=4, n=20_000, frames=None):
-    """By the logit of the share in the right well, for each of n groups of k."""
-    rng = torch.Generator().manual_seed(7)
-    inside = torch.rand(n, k, generator=rng, dtype=torch.float64) < right
-    if frames is not None:
-        inside = torch.cat([inside, frames[:, None]], dim=1)
-    logit = torch.logit(torch.full((n, 1), right, dtype=torch.float64)).requires_grad_()
-    log_q = torch.where(inside, logit.sigmoid().log(), (-logit).sigmoid().log())
-    share = torch.tensor(target, dtype=torch.float64)
-    log_p = torch.where(inside, share, 1 - share).log()
-    loss = loss_of_wells((log_q - log_p).detach(), log_q)
-    (gradient,) = torch.autograd.grad(loss, logit)
-    return n * gradient[:, 0]
+def weighed(of_right, frames=None, n=200):
+    """Torsions of a flow of two wells that should be alike, and what they weigh."""
+    generator, none = TwoWells(of_right), torch.zeros(0, 1, dtype=torch.float64)
+    places = Places(torch.zeros(n, 1), torch.zeros(n, 1), none if frames is None else frames)
+    target, rng = Target(generator, Flat(), KT), torch.Generator().manual_seed(4)
+    return WeighedTorsions.made_at(torch.arange(n), generator, target, places, rng)
 
 
-def test_the_gradient_of_wells_is_that_of_the_reverse_distance():
-    right, target = 0.7, 0.2
-    found = gradient_of_wells(right, target)
-    slope = math.log(right / target) - math.log((1 - right) / (1 - target))
-    exact = right * (1 - right) * slope  # of s log(s/p) + (1 - s) log((1 - s)/(1 - p))
-    error = found.std().item() / math.sqrt(len(found))
-    assert abs(found.mean().item() - exact) < 4 * error
-    assert exact > 20 * error
+def of_right_well(found):
+    """Share of the weights, and its standard error by the places."""
+    each = torch.where(found.torsions[:, 0] > 0, found.weights, 0.0)
+    shares = torch.zeros(1 + int(found.rows.max()), dtype=torch.float64)
+    shares.index_add_(0, found.rows, each)
+    return float(shares.mean()), float(shares.std()) / math.sqrt(len(shares))
 
 
-def test_right_wells_are_left_alone_and_a_lost_one_comes_back():
-    frames = torch.arange(20_000) % 2 == 0
-    assert float(gradient_of_wells(0.3, 0.3, frames=frames).abs().max()) < 1e-12
-    lost = 1e-9
-    assert float(gradient_of_wells(lost, 0.5).abs().max()) == 0.0  # nothing is made there
-    assert float(gradient_of_wells(lost, 0.5, frames=frames).mean()) < -0.1  # likelier by descent
+def test_torsions_weigh_what_the_energy_says_whichever_flow_made_them():
+    for of_right in (0.5, 0.3, 0.8):
+        share, error = of_right_well(weighed(of_right))
+        assert abs(share - 0.5) < 4 * error + 1e-12
+        assert error < 0.01
+    both = WeighedTorsions.joined([weighed(0.3), weighed(0.8)])
+    share, error = of_right_well(both)
+    assert abs(share / 2 - 0.5) < 4 * error  # two parts at each place
+
+
+def logit_gradient(found, now, n=40_000):
+    """By the logit of a flow's share in the right well, of n that are drawn; its error."""
+    drawn = found.drawn(n, torch.Generator().manual_seed(1))
+    logit = torch.logit(torch.full((n,), now, dtype=torch.float64)).requires_grad_()
+    in_right = drawn.torsions[:, 0] > 0
+    log_q = torch.where(in_right, logit.sigmoid().log(), (-logit).sigmoid().log())
+    (gradient,) = torch.autograd.grad(drawn.loss(log_q - math.log(math.pi)), logit)
+    return n * gradient
+
+
+@pytest.mark.parametrize(("made_by", "now"), [(0.7, 0.7), (0.7, 0.6), (0.9, 0.9), (0.9, 0.8)])
+def test_the_gradient_of_what_was_weighed_is_that_of_the_forward_distance(made_by, now):
+    """Whichever flow made it, where half is effective (0.7: 0.84) and where not (0.9: 0.36)."""
+    found = weighed(made_by, n=2000)
+    assert float(found.made.mean()) == (1.0 if made_by == 0.7 else 0.0)
+    gradient = logit_gradient(found, now)
+    error = float(gradient.std()) / math.sqrt(len(gradient)) + 0.005  # and of what was made
+    assert abs(float(gradient.mean()) - (now - 0.5)) < 4 * error  # -(0.5 (1 - s) - 0.5 s)
+
+
+def test_a_flow_that_is_right_is_left_alone():
+    assert float(logit_gradient(weighed(0.5), 0.5).abs().max()) < 1e-6
+
+
+def test_the_frame_of_a_place_is_one_among_many_and_that_of_a_lost_well_is_not():
+    frames = torch.tensor([[1.0], [-1.0]] * 100, dtype=torch.float64)
+    alike = weighed(0.5, frames).weights.view(200, -1)
+    assert torch.allclose(alike, torch.full_like(alike, 1 / (WEIGHED_EACH + 1)))
+    lost = weighed(1 - 1e-9, frames).weights.view(200, -1)
+    most = (WEIGHED_EACH + 1) ** -0.5  # however much it outweighs the others
+    assert torch.allclose(lost[1::2, -1], torch.tensor(most).double())
+    assert float(lost[1::2, :-1].max()) < 1e-6
+    assert float(lost[::2].max()) == pytest.approx(1 / (WEIGHED_EACH + 1))
+
+
+def test_where_nothing_counts_nothing_is_learned():
+    none = WeighedTorsions(torch.zeros(4, 1), torch.arange(4), *torch.zeros(4, 4))
+    drawn = none.drawn(10, torch.Generator().manual_seed(0))
+    assert len(drawn.rows) == 0
+    assert float(drawn.loss(torch.zeros(0))) == 0
 
 
 STRETCH = CollectiveVariable("stretch", "nm", None, "DISTANCE", (0, 1))
@@ -318,14 +361,20 @@ class Wells(Chain):
         return energy.detach().numpy(), gradient.numpy()
 
 
-def test_wells_visited_out_of_proportion_come_to_their_weights():
+@pytest.fixture(scope="module")
+def even():
+    """Frames that visited both wells alike, and the flow that was trained on them."""
     rng, n = np.random.default_rng(2), 3000
     x, _ = right(n, rng.choice([-0.5, 0.5], n) * math.pi + rng.normal(0, 0.14, n))
     frames = replace(
         too_cold(n), positions=x.numpy().astype(np.float32), variables=(STRETCH,),
         cvs=(x[:, 1] - x[:, 0]).norm(dim=1)[:, None].numpy(),
     )  # fmt: skip
-    even = ConditionalGAN.fit(frames, chain(), replace(FLOW, steps=150))
+    return frames, ConditionalGAN.fit(frames, chain(), replace(FLOW, steps=150))
+
+
+def test_wells_visited_out_of_proportion_come_to_their_weights(even):
+    frames, even = even
     energy = Wells(even.features.z_matrix)
     settings = RefiningSettings(steps=200, batch=64, learning_rate=1e-2)
     made, _ = refine(even, energy, settings=settings, frames=rows_for(even, frames, chain()))
@@ -339,10 +388,9 @@ def test_wells_visited_out_of_proportion_come_to_their_weights():
     cosine, sine = np.cos(phi), np.sin(phi)
     up, down = (np.exp(-(BARRIER * cosine**2 + t * sine) / KT).sum() for t in (TILT, -TILT))
     exact, before = math.log(up / down), log_odds(even)
-    assert abs(before) < 5 * math.sqrt(4 / n) + 0.1  # as they were visited
+    assert abs(before) < 5 * math.sqrt(4 / 3000) + 0.1  # as they were visited
     assert exact < -1.3
-    # frames still pull a little; by path gradients of the torsions the odds went the other way
-    assert abs(log_odds(made) - exact) < 0.4 * abs(before - exact)
+    assert abs(log_odds(made) - exact) < 0.2 * abs(before - exact)
 
 
 def test_refining_that_would_make_it_worse_leaves_it_as_it_was(refined, caplog):
@@ -445,33 +493,61 @@ def test_energies_that_cannot_be_had_are_left_out(cold):
     assert np.isfinite(refined.sample([0.3], 5)).all()
 
 
-@pytest.mark.parametrize(
-    ("at", "share", "cost"), [(None, 0.5, 64), (None, 0.0, 32 + 32 // GROUP), (CVS, 0.5, 64)]
-)
-def test_a_step_costs_what_is_said(cold, at, share, cost):
-    """The frames at the CVs of what is made are among those that are learned of."""
-    energy, rows = Chain(cold.features.z_matrix), rows_for(cold, too_cold(300), chain())
+@pytest.mark.parametrize(("at", "share"), [(None, 0.5), (None, 0.0), ([[0.15]], 0.5)])
+def test_a_step_costs_what_is_said(even, at, share):
+    """The frames at the CVs of what is weighed are weighed with it, where these are theirs."""
+    frames, flow = even
+    energy, rows = Wells(flow.features.z_matrix), rows_for(flow, frames, chain())
     settings = RefiningSettings(steps=2, batch=32, frames_share=share)
-    _, history = refine(cold, energy, at, settings, frames=rows)
-    held = min(PLACES, len(rows.held_features))
-    assert history[-1]["energies"] == 2 * cost + 2 * held * (EACH + 1)
+    _, history = refine(flow, energy, at, settings, frames=rows)
+    steps = 2 * 32 * (2 if share else 1)
+    weighed = ROUND * 32 // WEIGHED_EACH * (WEIGHED_EACH + (1 if at is None else 0))
+    judged = 2 * PLACES * (EACH + 1)
+    assert history[-1]["energies"] == steps + weighed + judged
 
 
-def test_the_frame_of_each_place_is_weighed_among_what_is_made_there(cold, monkeypatch):
-    rows, compared = rows_for(cold, too_cold(300), chain()), []
+def test_what_has_no_torsions_costs_no_weights(cold):
     energy = Chain(cold.features.z_matrix)
-    refining = _Refining(cold, energy, KT, None, RefiningSettings(batch=32), rows)
+    _, history = refine(cold, energy, CVS, RefiningSettings(steps=2, batch=32))
+    assert history[-1]["energies"] == 2 * 32 + 2 * PLACES * EACH
 
-    def kept(each, log_q):
-        compared.append(each)
-        return log_q.sum()
 
-    monkeypatch.setattr("openmm_cgan.cgan.refining.loss_of_wells", kept)
-    places, drawn = refining._drawn()
-    refining.loss(places, drawn, 0.0)
-    (there,), _ = refining.compared([refining.seen_at(places)])
-    assert torch.allclose(compared[0][:, GROUP], there.bounded(), atol=1e-3)
-    assert float(there.bounded().std()) > 0.1
+def test_the_frame_of_each_place_is_weighed_with_what_is_made_there(even):
+    frames, flow = even
+    rows = rows_for(flow, frames, chain())
+    energy = Wells(flow.features.z_matrix)
+    refining = _Refining(flow, energy, KT, None, RefiningSettings(batch=32), rows)
+    refining.weigh()
+    (found,) = refining.weighed
+    at = found.rows.view(-1, WEIGHED_EACH + 1)
+    torsions = found.torsions.view(len(at), -1)
+    assert torch.equal(at[:, 0], at[:, -1])
+    assert torch.equal(torsions[:, -1:], flow.generator.torsions_of(rows.features[at[:, 0]]))
+
+
+def test_what_was_weighed_goes_on_with_the_rest(even, tmp_path, monkeypatch):
+    frames, flow = even
+    energy, path = Wells(flow.features.z_matrix), tmp_path / "refining.chk"
+    rows = rows_for(flow, frames, chain())
+    monkeypatch.setattr("openmm_cgan.cgan.refining.ROUND", 2)
+    monkeypatch.setattr("openmm_cgan.cgan.refining.ROUNDS_KEPT", 2)
+    settings = RefiningSettings(steps=7, batch=16, report_every=1)
+    whole, _ = refine(flow, energy, None, settings, frames=rows)
+    made = _Refining.go_on
+
+    def killed(refining):
+        if refining.step == 5:
+            assert len(refining.weighed) == 2
+            raise KeyboardInterrupt
+        made(refining)
+
+    monkeypatch.setattr(_Refining, "go_on", killed)
+    with pytest.raises(KeyboardInterrupt):
+        refine(flow, energy, None, settings, frames=rows, checkpoint=path)
+    monkeypatch.setattr(_Refining, "go_on", made)
+    again, _ = refine(flow, energy, None, settings, frames=rows, checkpoint=path)
+    for name, tensor in whole.generator.state_dict().items():
+        assert torch.equal(again.generator.state_dict()[name], tensor)
 
 
 @pytest.mark.parametrize("flatten", [0.0, 1.0])
@@ -479,10 +555,10 @@ def test_rare_cvs_are_refined_as_much_as_others(cold, flatten):
     rows = rows_for(cold, too_cold(2000), chain())
     n, k = len(rows.cvs), len(rows.cvs) // 10
     cvs = torch.cat([torch.linspace(-3.1, -0.1, n - k), torch.linspace(0.1, 3.1, k)]).double()
-    settings = RefiningSettings(batch=20_000, flatten=flatten)
+    settings = RefiningSettings(flatten=flatten)
     rows = replace(rows, cvs=cvs[:, None])
     refining = _Refining(cold, Chain(cold.features.z_matrix), KT, None, settings, rows)
-    drawn = float((cvs[refining._drawn()[1]] > 0).double().mean())
+    drawn = float((cvs[refining._rows(20_000)] > 0).double().mean())
     # a tenth of the mean count is added to that of each cell
     common, rare = (share / (share + 0.1 / 2) ** flatten for share in (1 - k / n, k / n))
     error = math.sqrt(0.25 / 20_000)
