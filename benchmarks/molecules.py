@@ -302,7 +302,7 @@ def main() -> None:
     parser.add_argument("--solvent", nargs="*", default=["vacuum", "obc2"])
     parser.add_argument("--steps", type=int, default=1_500_000, help="of 4 fs")
     parser.add_argument("--train-steps", type=int, default=1500)
-    parser.add_argument("--refine-steps", type=int, default=4000)
+    parser.add_argument("--refine-steps", type=int, default=2500)
     parser.add_argument("--train-seconds", type=float, help="at most; else all steps")
     parser.add_argument("--refine-seconds", type=float, help="at most; else all steps")
     parser.add_argument("--moves", type=int, default=200)
