@@ -225,7 +225,7 @@ class _Refining:
         self.step, self.ended, self.judged_at = 0, False, 0.0
         self.history: list[dict[str, float]] = []
         self.rows: list[tuple[float, float]] = []  # since the last of these
-        self.weighed: list[WeighedTorsions] = []  # of the latest rounds
+        self.weighed: WeighedTorsions | None = None  # of the latest rounds
         self.started = time.perf_counter()
         self.places, self.judged = self._places()
         self.best, self.first = _Best(-1.0, 0, {}), math.nan
@@ -322,13 +322,13 @@ class _Refining:
         loss = (1 - self.share) * found[0].mean()
         if self.share:
             loss = loss + self.share * found[1].mean()
-        if self.weighed:
-            loss = loss + self.loss_of_torsions()
+        if self.weighed is not None:
+            loss = loss + self.loss_of_torsions(self.weighed)
         return loss, found[0]
 
-    def loss_of_torsions(self) -> Tensor:
-        """Of some that were weighed."""
-        drawn = WeighedTorsions.joined(self.weighed).drawn(LEARNED * self.settings.batch, self.rng)
+    def loss_of_torsions(self, weighed: WeighedTorsions) -> Tensor:
+        """Of some of them."""
+        drawn = weighed.drawn(LEARNED * self.settings.batch, self.rng)
         (cvs,) = self._there(drawn.rows, self.conditions)
         condition = self.gan.conditions.encode(cvs).float()
         torsions = drawn.torsions.to(self.gan.device)
@@ -338,11 +338,11 @@ class _Refining:
     def weigh(self) -> None:
         """Make configurations at some conditions, and keep what their torsions weigh."""
         n = max(1, ROUND * self.settings.batch // EACH)
-        generator, parts = self.averaged.module, []
+        generator, parts = self.averaged.module, [] if self.weighed is None else [self.weighed]
         for rows in self._rows(n).split(AT_ONCE):
             there, target = self._places_at(rows), self.target_of(rows)
             parts.append(WeighedTorsions.made_at(rows, generator, target, there, self.rng))
-        self.weighed = [*self.weighed, WeighedTorsions.joined(parts)][-ROUNDS_KEPT:]
+        self.weighed = WeighedTorsions.joined(parts, most=ROUNDS_KEPT * n * (EACH + 1))
 
     @torch.no_grad()
     def made_at(self, rows: Tensor) -> _Movable:

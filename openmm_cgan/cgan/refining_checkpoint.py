@@ -26,7 +26,7 @@ def save_refining(refining: Any, path: str | os.PathLike[str]) -> None:
     state |= {name: getattr(refining, name) for name in CHANGING}
     state |= {"rng": refining.rng.get_state(), "seconds": time.perf_counter() - refining.started}
     state |= {"best": tuple(refining.best), "energies": refining.counted.n}
-    state["weighed"] = [tuple(one) for one in refining.weighed]
+    state["weighed"] = None if refining.weighed is None else tuple(refining.weighed)
     write_checkpoint(path, state | {"belongs_to": _belongs_to(refining)})
 
 
@@ -51,7 +51,8 @@ def load_refining(refining: Any, path: str | os.PathLike[str]) -> None:
         setattr(refining, name, state[name])
     refining.rng.set_state(state["rng"])
     refining.best, refining.counted.n = type(refining.best)(*state["best"]), state["energies"]
-    refining.weighed = [WeighedTorsions(*one) for one in state.get("weighed", ())]
+    weighed = state.get("weighed")  # files of before have none
+    refining.weighed = None if weighed is None else WeighedTorsions(*weighed)
     refining.started = time.perf_counter() - state["seconds"]
     logger.info("refining goes on from step %d of %s", refining.step, path)
 

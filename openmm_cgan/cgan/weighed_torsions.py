@@ -82,9 +82,9 @@ class WeighedTorsions(NamedTuple):
         return cls(torsions, rows.repeat_interleave(k), weights, chances, made, log_q)
 
     @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """All of them."""
-        return cls(*(torch.cat(kind) for kind in zip(*parts, strict=True)))
+    def joined(cls, parts: Sequence[Self], most: int) -> Self:
+        """The last of them, so many at most."""
+        return cls(*(torch.cat(kind)[-most:] for kind in zip(*parts, strict=True)))
 
     def drawn(self, n: int, rng: torch.Generator) -> Self:
         """So many (n,) by their chances; none where nothing has any."""
