@@ -392,5 +392,5 @@ def make_backend(
             plumed_input, temperature=temperature, restart=restart, read=read, observer=native
         )
     if known is not None and not known.guessed:
-        made.set_masses(known.masses, np.nan_to_num(known.charges))
+        made.set_masses(known.masses, known.charges)
     return made

@@ -205,3 +205,31 @@ def test_no_command_writes_over_what_it_reads(tmp_path: Path) -> None:
         main, ["free-energy", str(run), "--cv", "phi", "--out", str(run / "profile.csv")]
     )
     assert LOST not in result.output
+
+
+ONE_VALUE = [
+    (name, option)
+    for name, command in main.commands.items()
+    for option in command.params
+    if isinstance(option, click.Option) and not option.is_flag and not option.multiple
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), ONE_VALUE, ids=lambda one: getattr(one, "name", one)
+)
+def test_an_option_given_twice_is_refused_with_both_values(
+    command: str, option: click.Option
+) -> None:
+    word = max(option.opts, key=len)
+    result = CliRunner().invoke(main, [command, word, "first", word, "second"])
+    assert result.exit_code == 2
+    assert f"{word} is given 2 times, as first and second: it takes one value" in result.output
+
+
+def test_what_may_be_given_twice_is_not_refused(tmp_path: Path) -> None:
+    words = ["run", "--overwrite", "--plumed", str(tmp_path / "no.dat"), "--forcefield", "a.xml"]
+    result = CliRunner().invoke(main, [*words, "--forcefield", "b.xml"])
+    assert "times" not in result.output
+    result = CliRunner().invoke(main, ["demo", "--quick", "--quick", "--report", "--no-report"])
+    assert "--report and --no-report together are given 2 times: give one" in result.output
