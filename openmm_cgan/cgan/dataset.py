@@ -265,9 +265,9 @@ def _check_frames(frames: Frames, topology: Any) -> None:
         raise ValueError(
             f"the frames belong to another topology: their hash is {frames.topology_hash[:12]}...,"
             f" that of the topology given is {topology_hash(topology)[:12]}...: its atoms, elements"
-            f" or bonds are others; it has {_number_of(topology)}. Give that of the run: of a run's "
-            "folder the path of its topology.pdb, beside which all bonds are kept; a PDB file alone"
-            " has no bonds of what it calls HETATM but by CONECT records"
+            f" or bonds are others; it has {_number_of(topology)}. Give that of the run: of its "
+            "folder the path of topology.pdb, beside which all bonds are kept; a PDB file alone"
+            " tells bonds of other than standard residues by CONECT records only"
         )
     for name, values in (("positions", frames.positions), ("cvs", frames.cvs)):
         finite = [np.isfinite(values[p]).reshape(len(values[p]), -1).all(1) for p in pieces(values)]

@@ -1,5 +1,6 @@
 """What the commands read from the text of their options, and what the demo says of its stages."""
 
+import os
 from pathlib import Path
 
 import click
@@ -205,6 +206,31 @@ def test_no_command_writes_over_what_it_reads(tmp_path: Path) -> None:
         main, ["free-energy", str(run), "--cv", "phi", "--out", str(run / "profile.csv")]
     )
     assert LOST not in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", str(PDB), "--plumed", "p.dat", "--steps", "100", "--out", "locked/run"],
+        ["free-energy", ".", "--cv", "phi", "--out", "locked/profile.csv"],
+        ["driver", "--plumed", "p.dat", "--noatoms", "--out", "locked"],
+        ["train", ".", "--topology", str(PDB), "--out", "locked/model.npz"],
+        ["windows", ".", "--cv", "phi", "--steps", "100", "--out", "locked/windows"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_folder_that_may_not_be_written_is_told_before_anything_is_done(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    locked, may = tmp_path / "locked", os.access  # root may write everywhere
+    locked.mkdir()
+    (tmp_path / "p.dat").write_text("phi: TORSION ATOMS=5,7,9,15\n")
+    monkeypatch.setattr(os, "access", lambda path, how: Path(path) != locked and may(path, how))
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 1
+    assert f"this user may not write to {locked}. Give another place" in result.output
+    assert list(locked.iterdir()) == []
 
 
 ONE_VALUE = [
