@@ -295,6 +295,28 @@ def test_a_static_bias_is_weighed_from_its_first_frame_on(tmp_path: Path) -> Non
     assert (np.abs(profile.free_energy - exact) < 4 * profile.error + 1e-9).all()
 
 
+def test_frames_of_opes_expanded_are_weighed_by_the_bias_that_acted(tmp_path: Path) -> None:
+    """A bias of two temperatures that settles as the run goes; it was refused."""
+    (tmp_path / "p.dat").write_text(
+        "s: TORSION ATOMS=1,2,3,4\nu: ENERGY\necv: ECV_MULTITHERMAL ARG=u TEMP_MAX=900\n"
+        "OPES_EXPANDED ARG=ecv.* PACE=1\n"
+    )
+    rng, values, biases = np.random.default_rng(5), [], []
+    for shift in np.linspace(0, 3, 20):  # deltaF over kT of the hotter state
+        bias = -KT * np.log(0.5 * (1 + np.exp(TRUE * (1 - 1 / 3) / KT - shift)))
+        p = np.exp(-(TRUE + bias) / KT)
+        drawn = rng.choice(len(GRID), 2000, p=p / p.sum())
+        values.append(GRID[drawn])
+        biases.append(bias[drawn])
+    frames = frames_of(np.concatenate(values), np.concatenate(biases))
+    run = BiasedRun.of(frames, tmp_path / "p.dat", tmp_path)
+    samples = reweight_runs([run])
+    assert len(samples.cvs) == 32_000  # it grew at first
+    found = basin_difference(samples, inside)
+    assert abs(found.value - exact_difference()) < 3.5 * found.error
+    assert run.free_energy_of_bias("s", GRID) is None
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
