@@ -94,6 +94,9 @@ def test_a_folder_that_is_no_window_is_told_with_one_that_is(tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"window-000/window.json is .*damaged"):
         read_windows([inner])
     assert each_window([tmp_path, inner.parent]) == [tmp_path, inner]
+    for twice in ([inner, inner.parent], [tmp_path, inner, tmp_path / "windows" / ".."]):
+        with pytest.raises(ValueError, match=r"is given 2 times.*give each once"):
+            each_window(twice)
 
 
 def test_stages_are_numbered_and_timed() -> None:
