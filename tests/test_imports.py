@@ -294,6 +294,7 @@ ORDER = [
     "cgan",
     "proposals.samplers",
     "proposals.stereochemistry",
+    "proposals.stereo_axes",
     "proposals.clashes",
     "proposals.bond_lengths",
     "proposals.screen_settings",
