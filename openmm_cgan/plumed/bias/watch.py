@@ -200,8 +200,8 @@ class RunWatch:
                     f"parameter {name}",
                     f"the parameter {name} of the Context is {now[name]:g}, and was "
                     f"{self._parameters[name]:g} when the bias was attached: frames and hills "
-                    "before and after are of two potentials, and nothing here tells them apart. Make a "
-                    "run, with its own folder, of each",
+                    "before and after are of two potentials, and nothing here tells them apart. "
+                    "Make a run, with its own folder, of each",
                 )
 
     def _tell(self, what: str, message: str) -> None:
