@@ -108,5 +108,6 @@ def require_whole(internal: Internal) -> None:
     if longest > BROKEN:
         raise ValueError(
             f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary, or a"
-            " part strays from what it hangs on. Write frames with whole molecules"
+            " part strays from what it hangs on. Write frames with whole molecules; of one that is"
+            " bonded to its own image (a polymer, a sheet, a crystal) choose a part by atoms="
         )
