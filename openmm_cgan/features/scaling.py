@@ -113,7 +113,8 @@ def require_whole(internal: Internal) -> None:
     most = torch.where(usual < LONGEST, (STRETCHED * usual).clamp(min=BROKEN), BROKEN)
     if (broken := internal.bonds > most).any():
         raise ValueError(
-            f"a bond is {float(internal.bonds[broken].max()):.3g} nm long: the molecule is cut by the periodic boundary, or a"
-            " part strays from what it hangs on. Write frames with whole molecules; of one that is"
-            " bonded to its own image (a polymer, a sheet, a crystal) choose a part by atoms="
+            f"a bond is {float(internal.bonds[broken].max()):.3g} nm long: the molecule is cut by"
+            " the periodic boundary, or a part strays from what it hangs on. Write frames with"
+            " whole molecules; of one that is bonded to its own image (a polymer, a sheet, a"
+            " crystal) choose a part by atoms="
         )

@@ -282,10 +282,12 @@ def variables_to_read(
     Raises
     ------
     ValueError
-        If there are none, and no PRINT either.
+        If there are none, and no PRINT either, or one is asked for twice.
     """
     if cvs is not None:
         names = tuple(cvs)
+        if isinstance(cvs, str) or len(set(names)) < len(names):
+            raise ValueError(f"cvs is {cvs!r}, expected names, each once, such as ('phi', 'psi')")
     elif native is not None:
         names = native.default_variables()
     else:
