@@ -166,8 +166,8 @@ class SegmentWriter:
                 raise ValueError(
                     f"a frame of step {step} cannot follow one of step {self.last[0]} in "
                     f"{self.folder}: after loading an earlier state, make a new FrameReporter with "
-                    "append=True, which sets the later frames aside; or the reporter stands twice in "
-                    "simulation.reporters"
+                    "append=True, which sets the later frames aside; or the reporter stands twice "
+                    "in simulation.reporters"
                 )
             recent = self._recent
             # an injection at this very step may have come before this report: see start_segment
