@@ -59,7 +59,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the subcommand, whose options are each given once."""
         name, command, words = super().resolve_command(ctx, args)
-        if command is not None:
+        if command is not None and not ctx.resilient_parsing:  # as where a shell completes words
             require_once(command, words, ctx)
         return name, command, words
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from openmm_cgan.cli import main
@@ -254,6 +255,12 @@ def test_an_option_given_twice_is_refused_with_both_values(
     result = CliRunner().invoke(main, [command, word, "first", word, "second"])
     assert result.exit_code == 2
     assert f"{word} is given 2 times, as first and second: it takes one value" in result.output
+
+
+def test_a_shell_completes_words_where_an_option_has_no_value_yet() -> None:
+    completion = ShellComplete(main, {}, "openmm-cgan", "_OPENMM_CGAN_COMPLETE")
+    words = ["windows", "run", "--cv", "phi", "--executor"]
+    assert "local" in {item.value for item in completion.get_completions(words, "")}
 
 
 def test_what_may_be_given_twice_is_not_refused(tmp_path: Path) -> None:
