@@ -99,9 +99,14 @@ def require_charges(statements: Sequence[Statement], charges: np.ndarray) -> Non
         "the charges are those of the System's only NonbondedForce, and it has none or several; "
         "keep charges in one"
     )
-    asking = [s for s in statements if s.action in CHARGED or "@charges" in s.text.lower()]
-    if asking:
+    if asking := [s for s in statements if _asks_for_charges(s)]:
         raise PlumedInputError([Problem(s.location, s.action, text) for s in asking])
+
+
+def _asks_for_charges(statement: Statement) -> bool:
+    if statement.action == "DUMPMASSCHARGE":
+        return "ONLY_MASSES" not in [word.upper() for word in statement.words]
+    return statement.action in CHARGED or "@charges" in statement.text.lower()
 
 
 def require_finite(positions: np.ndarray) -> None:
