@@ -6,6 +6,7 @@ topologies seldom have, or a structure: they are short and flat.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -201,13 +202,16 @@ class BondGraph:
         return np.array(found, dtype=int).reshape(-1, 5)
 
     def unwatched(self) -> list[int]:
-        """Metals, and hypervalent atoms, whose ligands may have isomers that nobody looks at."""
+        """Metals, and hypervalent atoms, whose ligands may have isomers that nobody looks at.
+
+        With all ligands but one alike there are none.
+        """
         return [
             i
             for i, bonded in enumerate(self.neighbours)
             if len(bonded) >= 4
             and (len(bonded) > 4 or self.elements[i] not in TETRAHEDRAL)
-            and len({self.ranks[j] for j in bonded}) > 1
+            and max(Counter(self.ranks[j] for j in bonded).values()) <= len(bonded) - 2
         ]
 
     def amides(self) -> NDArray:

@@ -438,11 +438,12 @@ def test_a_crowded_biaryl_has_a_hand(ortho: str, angle: float, found: int) -> No
 
 
 def test_ligands_about_a_metal_are_said_not_to_be_looked_at(caplog) -> None:
-    elements = (78, 17, 17, 17, 8)
-    graph = BondGraph(elements, ((1, 2, 3, 4), (0,), (0,), (0,), (0,)))
+    """Cis and trans of a square with two and two; three and one have no isomers."""
+    around = ((1, 2, 3, 4), (0,), (0,), (0,), (0,))
+    graph = BondGraph((78, 17, 17, 8, 8), around)
     x = 0.2 * np.array([[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1.0, 0]])
     in_screen(graph, x, clash_fraction=0.0)
     assert "isomers about atoms [0]" in caplog.text
     caplog.clear()
-    in_screen(BondGraph((78, 17, 17, 17, 17), graph.neighbours), x, clash_fraction=0.0)
+    in_screen(BondGraph((78, 17, 17, 17, 8), around), x, clash_fraction=0.0)
     assert not caplog.records
