@@ -76,12 +76,19 @@ class BiasedRun:
         Raises
         ------
         ValueError
-            If it cannot be read, several biases of it grow, or one changes in another way.
+            If it cannot be read, several biases of it grow, one changes in another way, or others
+            acted beside it.
         """
         found = include_files(read_statements(plumed.read_text(), str(plumed)), plumed.parent)
         run = cls(frames, plumed, folder, tuple(found))
         if frames.temperature is None:
             raise ValueError(f"{folder}: the frames do not say their temperature")
+        if frames.other_biases:
+            raise ValueError(
+                f"{folder}: beside {plumed.name} other biases acted on these frames, "
+                f"{', '.join(frames.other_biases)}, whose energies they do not hold: they have no "
+                "weights. Have all biases in one input"
+            )
         others = sorted({s.action for s in found if s.action.startswith(OTHERS)})
         written = [w for s in run.growing for w in s.words if w.upper() != "WALKERS_N=1"]
         words = [w.split("=")[0].upper() for w in written]

@@ -22,6 +22,7 @@ from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.images import shifts_into_box
 from openmm_cgan.frames.segments import Row, SegmentWriter
 from openmm_cgan.frames.set_aside import PATTERN, RESTORED
+from openmm_cgan.plumed.native.forces.system_box import biases_beside
 from openmm_cgan.quantities import number_of_steps, timestep_of
 from openmm_cgan.reporters.biased_values import tell_of_other_variables, values_can_wait
 from openmm_cgan.reporters.given_positions import warn_of_unit
@@ -302,7 +303,7 @@ class FrameReporter:
                 "bias_temperature": self._bias.temperature,
                 "molecule_hash": molecule_hash(simulation.topology, atoms),
             }
-            | _provenance(simulation)
+            | _provenance(simulation, getattr(self._bias, "force_groups", set)())
             | {"time_step": _counted_step(self._bias, simulation)}
             | dict(how or {}),
         )
@@ -379,12 +380,13 @@ def _counted_step(bias: Any, simulation: Simulation) -> float:
     return timestep_of(simulation) if counted is None else counted
 
 
-def _provenance(simulation: Simulation) -> dict[str, Any]:
+def _provenance(simulation: Simulation, groups: set[int]) -> dict[str, Any]:
     """Seeds, integrator and versions, as far as the simulation tells."""
     integrator, platform = simulation.integrator, simulation.context.getPlatform()
     seeded = [integrator, *simulation.system.getForces()]
     return {
         "system_hash": system_fingerprint(simulation.system),
+        "other_biases": biases_beside(simulation.system, groups),
         "seeds": {
             type(part).__name__: part.getRandomNumberSeed()
             for part in seeded

@@ -20,6 +20,7 @@ from openmm_cgan.reporters import FrameReporter
 from openmm_cgan.testsystems import alanine_dipeptide
 
 TEMPERATURE = 300.0
+REFERENCE = openmm.Platform.getPlatformByName("Reference")
 KT = GAS_CONSTANT * TEMPERATURE
 FACTOR = 6.0
 VARIABLE = CollectiveVariable("s", "rad", (-np.pi, np.pi))
@@ -433,3 +434,34 @@ def test_hills_that_never_get_lower_are_warned_of(
         run.plumed.write_text(run.plumed.read_text().replace("BIASFACTOR=6 TEMP=300 ", ""))
         reweight_runs([BiasedRun.of(run.frames, run.plumed, tmp_path)])
     assert "the hills of its METAD are not tempered" in caplog.text
+
+
+def test_frames_under_a_second_bias_have_no_weights(tmp_path: Path) -> None:
+    """They hold the energy of one: the weights were those of it alone."""
+    molecule = alanine_dipeptide()
+    system = openmm.XmlSerializer.clone(molecule.system)
+    phi, psi = "s: TORSION ATOMS=5,7,9,15\n", "u: TORSION ATOMS=7,9,15,17\n"
+    (tmp_path / "p.dat").write_text(phi + "RESTRAINT ARG=s AT=-1.4 KAPPA=5\n")
+    own = PlumedBias(tmp_path / "p.dat", temperature=TEMPERATURE, directory=tmp_path)
+    other = PlumedBias(
+        psi + "METAD ARG=u SIGMA=0.3 HEIGHT=1 PACE=10\n", temperature=300, directory=tmp_path
+    )
+    measured = PlumedBias(psi + "PRINT ARG=u\n", temperature=300, directory=tmp_path)
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1, 0.002)
+    for bias in (own, measured, other):
+        bias.add_to(system)
+    simulation = app.Simulation(molecule.topology, system, integrator, REFERENCE)
+    simulation.context.setPositions(molecule.positions)
+    for bias in (own, measured, other):
+        bias.attach(simulation)
+    for name, bias in (("both", own), ("seen", measured)):
+        simulation.reporters.append(FrameReporter(tmp_path / name, 5, bias))
+    simulation.step(50)
+    for name in ("both", "seen"):
+        frames = read_frames(tmp_path / name)
+        assert any("METAD" in force for force in frames.other_biases)
+        assert len(frames) == 10
+        with pytest.raises(ValueError, match=r"beside p.dat other biases acted.*METAD"):
+            BiasedRun.of(frames, tmp_path / "p.dat", tmp_path)
+    assert len(read_frames(tmp_path / "both").other_biases) == 1
+    other.close()
