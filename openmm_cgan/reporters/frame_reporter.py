@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from openmm_cgan.atom_selection import Atoms, atoms_to_take, check_selection, selected_atoms
-from openmm_cgan.atomic_files import flush_to_disk, replacing
+from openmm_cgan.atomic_files import flush_to_disk, replacing, require_writable
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.claims import Claim
 from openmm_cgan.fingerprints import system_fingerprint
@@ -134,6 +134,7 @@ class FrameReporter:
         self._interval = number_of_steps(reportInterval, "reportInterval")
         if not isinstance(bias, Measuring):
             raise TypeError(f"bias is {type(bias).__name__}, expected a PlumedBias")
+        require_writable(Path(file))
         self.folder = Path(file).absolute()
         self._bias = bias
         self._append = append
