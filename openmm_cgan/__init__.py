@@ -8,6 +8,10 @@ free energy.
 The modules in the order in which the data pass through them:
 
 quantities            what is given with units, in the package's own
+atomic_files          files replaced whole
+json_files            records in JSON
+run_folders           what the files of a run are called
+topology_records      a Topology in JSON
 topologies            what a topology may be given as
 atom_selection        which atoms are meant: a selection of MDAnalysis, indices, the solute
 attached_parts        what a part of a molecule hangs on
@@ -19,14 +23,10 @@ collective_variable   what all rooms know of a CV
 states                an openmm.State as arrays
 openmm_xml            OpenMM's objects in XML, read as data
 called_back           what OpenMM calls back from Python, in copies of a System too
-atomic_files          files replaced whole
 array_files           arrays in a zip, with their checksums
-json_files            records in JSON
 claims                files that one process alone writes to
 signals               how a process ends: by a signal between two steps, or with its parent
 stepping              what is to happen before and after simulation.step
-run_folders           what the files of a run are called
-topology_records      a Topology in JSON
 molecules             a molecule ready to simulate, and that of a run
 fingerprints          what tells Systems and integrators apart
 checkpoints           a run on disk

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ log = logging.getLogger("openmm_cgan")
 
 WATER = ["H", "H", "O"]
 LONGEST = 60  # characters of what was given, in a message
+MANY = 8  # molecules of a kind that are worth a word
 NOBLE_GASES = {"He", "Ne", "Ar", "Kr", "Xe", "Rn"}  # single atoms, but no ions
 
 
@@ -187,10 +189,43 @@ def atoms_to_take(
         what = repr(atoms) if isinstance(atoms, str) else "as listed"
     elif periodic:
         chosen, what = _solute(topology, or_ions)
+        _tell_of_copies(topology, chosen, purpose)
     else:
         return np.arange(sum(1 for _ in topology.atoms()), dtype=np.int64)
     log.info("%s: %d atoms (%s)", purpose, len(chosen), what)
     return chosen
+
+
+def _tell_of_copies(topology: Any, chosen: NDArray[np.int64], purpose: str) -> None:
+    """Warn where what is taken by default holds many molecules of a kind: lipids, a solvent.
+
+    No name tells a lipid from what is studied, and a solvent may be any molecule.
+    """
+    atoms, kept = list(topology.atoms()), set(chosen.tolist())
+    found = [molecule for molecule in molecules_of(topology) if not kept.isdisjoint(molecule)]
+    names = [atoms[molecule[0]].residue.name for molecule in found]
+    symbols = [tuple(_symbol(atoms[i].element) for i in molecule) for molecule in found]
+    kinds = Counter(zip(symbols, names, strict=True))
+    several = [
+        (kind, count)
+        for kind, count in kinds.items()
+        if count >= MANY and len(kind[0]) > 1 and not _is_water([s for s in kind[0] if s])
+    ]
+    if several and len(kinds) > 1:
+        told = ", ".join(f"{count} of {len(own)} atoms ({name})" for (own, name), count in several)
+        log.warning(
+            "%s: by default all that is no water, ion or virtual site, so many molecules of a kind "
+            "as well: %s. If these are lipids or a solvent, choose the others: atoms='protein', "
+            "--atoms 'not resname %s'", purpose, told, " ".join(name for (_, name), _ in several),
+        )  # fmt: skip
+
+
+def real_atoms(topology: Any) -> NDArray[np.int64]:
+    """Atoms with an element, shape (n_real,): no virtual site or Drude particle; or all beads."""
+    elements = [atom.element is not None for atom in openmm_topology(topology).atoms()]
+    if not any(elements):
+        return np.arange(len(elements), dtype=np.int64)
+    return np.flatnonzero(elements)
 
 
 def _symbol(element: Any) -> str:

@@ -95,6 +95,30 @@ def replaceable(path: Path) -> bool:
     return stat.S_ISREG(mode)
 
 
+def require_writable(path: Path) -> None:
+    """Refuse a path, of a file or folder there is or is to be, that this user may not write.
+
+    Parameters
+    ----------
+    path : Path
+        A file is replaced whole, by one that is made beside it.
+
+    Raises
+    ------
+    PermissionError
+    """
+    path = path.absolute()
+    beside = path.exists() and not path.is_dir() and replaceable(path)
+    there = path.parent if beside else path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not os.access(there, os.W_OK | (os.X_OK if there.is_dir() else 0)):
+        raise PermissionError(
+            f"{path} can not be written: this user may not write to {there}. Give another place or "
+            "change what is allowed there (chmod, chown, how it is mounted)"
+        )
+
+
 def require_readable(path: Path, max_bytes: int) -> None:
     """Refuse to read what is no regular file, or too large: devices and pipes need not end.
 

@@ -72,8 +72,8 @@ def openmm_topology(given: Any) -> Any:
     ----------
     given : openmm.app.Topology, or object with one, or path, or Universe
         A Topology; what has one as ``topology`` (PDBFile, AmberPrmtopFile, Modeller, Simulation,
-        mdtraj.Trajectory, parmed.Structure); a file that `read_structure` reads; an MDAnalysis
-        Universe or AtomGroup with bonds; an mdtraj.Topology.
+        mdtraj.Trajectory, parmed.Structure); a file that `read_structure` reads, of a run with
+        all bonds; an MDAnalysis Universe or AtomGroup with bonds; an mdtraj.Topology.
 
     Returns
     -------
@@ -95,7 +95,9 @@ def openmm_topology(given: Any) -> Any:
 
 def _topology_in(given: Any) -> Any:
     if isinstance(given, str | os.PathLike):
-        return read_structure(given).topology
+        from openmm_cgan.topology_records import topology_beside
+
+        return topology_beside(Path(given)) or read_structure(given).topology
     if is_of_mdanalysis(given):
         return _of_universe(given.atoms)
     if isinstance(given, GivesTopology):

@@ -223,3 +223,19 @@ def test_a_part_keeps_names_numbers_and_bonds(topology):
     ]
     assert named == expected
     assert part.getNumBonds() == 9  # those of alanine's ten atoms
+
+
+def test_many_molecules_of_a_kind_are_told(caplog):
+    """Lipids, or a solvent that is no water, are taken with what they surround."""
+    solute, lipid = ("LIG", ["C", "C", "N"], []), ("POPC", ["P", "O", "C", "C"], [])
+    water = ("HOH", ["O", "H", "H"], [])
+    membrane = made(solute, *[lipid] * 8, *[water] * 9)
+    chosen = atoms_to_take(membrane, None, True, "frames")
+    assert len(chosen) == 3 + 8 * 4
+    assert "8 of 4 atoms (POPC). If these are lipids or a solvent, choose" in caplog.text
+    caplog.clear()
+    assert len(atoms_to_take(membrane, "not resname POPC HOH", True, "frames")) == 3
+    atoms_to_take(made(*[lipid] * 8), None, True, "frames")  # a liquid, of nothing else
+    atoms_to_take(made(solute, lipid), None, True, "frames")
+    atoms_to_take(made(("NA", ["Na"], []), *[water] * 9), None, True, "frames")
+    assert not caplog.records

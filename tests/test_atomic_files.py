@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openmm_cgan.atomic_files import keep_older, replacing, write_atomically
+from openmm_cgan.atomic_files import keep_older, replacing, require_writable, write_atomically
 from tests.cases.full_disks import full_at
 from tests.cases.other_processes import PATIENCE
 from tests.cases.sources import tree_of
@@ -157,3 +157,14 @@ def test_no_other_room_replaces_files_by_itself():
         calls = renames(tree_of(path))
         others += [f"{room}: {call}" for call in calls if not ("bck." in call or "backup" in call)]
     assert not others
+
+
+@pytest.mark.parametrize("name", [".", "new", "deep/in/new", "old.csv"])
+def test_what_may_not_be_written_is_told_beforehand(tmp_path, monkeypatch, name):
+    (tmp_path / "old.csv").write_text("kept")
+    require_writable(tmp_path / name)
+    require_writable(Path("/dev/null"))
+    may = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, how: Path(path) != tmp_path and may(path, how))
+    with pytest.raises(PermissionError, match=r"may not write to .*Give another place"):
+        require_writable(tmp_path / name)

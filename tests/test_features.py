@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from openmm import app
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.features import ConditionEncoding, ZMatrixFeatures
+from openmm_cgan.frames import Frames
 from openmm_cgan.internal_coordinates import NM, Internal, ZMatrix
 from openmm_cgan.plumed.actions.units import LENGTHS
 from openmm_cgan.testsystems import alanine_dipeptide
@@ -177,3 +179,24 @@ def test_features_survive_their_arrays():
 
 def test_length_units_are_those_of_plumed():
     assert NM == LENGTHS
+
+
+@pytest.mark.parametrize(("length", "width"), [(0.47, 0.05), (0.3, 0.1)], ids=["beads", "soft"])
+def test_long_bonds_that_a_model_has_are_no_cut_molecules(length, width):
+    """Beads of a coarse model are 0.47 nm apart, and 0.6 now and then; no boundary cuts those."""
+    topology = app.Topology()
+    residue = topology.addResidue("BB", topology.addChain())
+    one, two = (topology.addAtom(name, None, residue) for name in ("B1", "B2"))
+    topology.addBond(one, two)
+    rng = np.random.default_rng(1)
+    x = np.zeros((2000, 2, 3))
+    x[:, 1, 0] = np.clip(rng.normal(length, width, 2000), 0.1, 2.5 * length)
+    assert x.max() > 0.6
+    distance = CollectiveVariable("d", "nm", None, "DISTANCE", (0, 1))
+    frames = Frames.of_arrays(x, x[:, 1, 0], [distance])
+    assert ZMatrixFeatures.fit(frames, topology).n_atoms == 2
+    cut = x.copy()
+    cut[:500, 1, 0] += 3.0
+    frames = Frames.of_arrays(cut, cut[:, 1, 0], [distance])
+    with pytest.raises(ValueError, match=r"cut by the periodic boundary.*choose a part by atoms="):
+        ZMatrixFeatures.fit(frames, topology)

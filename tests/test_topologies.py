@@ -1,5 +1,6 @@
 """What is a topology: OpenMM's objects, files, MDAnalysis and mdtraj are taken alike."""
 
+import json
 import warnings
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from openmm_cgan.proposals import Screen
 from openmm_cgan.rotors import find_rotors
 from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.topologies import openmm_topology, read_configuration, read_structure
-from openmm_cgan.topology_records import told_apart
+from openmm_cgan.topology_records import told_apart, topology_record
 from tests.cases import ROOT
 from tests.cases.setups import OPENMMTOOLS
 
@@ -223,3 +224,18 @@ def test_a_pdb_file_tells_atoms_of_one_name_apart(tmp_path):
     assert read.topology.getNumResidues() == 2
     right = alanine_dipeptide().topology
     assert told_apart(right) is right
+
+
+def test_the_path_of_a_runs_structure_tells_all_its_bonds(tmp_path):
+    """Of a ring of residues, or a ligand without CONECT, the PDB file alone has too few."""
+    molecule = alanine_dipeptide()
+    topology = molecule.topology
+    (tmp_path / "topology.json").write_text(json.dumps(topology_record(topology)))
+    with open(tmp_path / "topology.pdb", "w") as file:
+        app.PDBFile.writeFile(topology, molecule.positions * unit.nanometer, file)
+    lines = (tmp_path / "topology.pdb").read_text().replace("ACE", "XXX").splitlines()
+    kept = [line for line in lines if not line.startswith("CONECT")]
+    (tmp_path / "topology.pdb").write_text("\n".join(kept))
+    assert app.PDBFile(str(tmp_path / "topology.pdb")).topology.getNumBonds() < 21
+    for given in (tmp_path / "topology.pdb", str(tmp_path / "topology.pdb")):
+        assert topology_hash(given) == topology_hash(topology)

@@ -27,6 +27,7 @@ from openmm_cgan.atom_selection import Atoms
 from openmm_cgan.cgan.artefact import artefact_path, read_artefact, write_artefact
 from openmm_cgan.cgan.consistency import Restriction, inconsistency, require_restriction
 from openmm_cgan.cgan.dataset import Dataset
+from openmm_cgan.cgan.hands import require_same_hands
 from openmm_cgan.cgan.latent_map import LatentMap
 from openmm_cgan.cgan.networks import initial_networks
 from openmm_cgan.cgan.saved_generator import contents_of, fields_of
@@ -134,17 +135,18 @@ class ConditionalGenerator:
         Raises
         ------
         ValueError
-            If frames are too few, without CVs or of another topology, or the checkpoint is not its,
-            or there is no such device.
+            If frames are too few, without CVs, of another topology or the mirror image of its
+            positions, or the checkpoint is not its, or there is no such device.
         RuntimeError
             If training diverges.
         """
         settings, device = settings or TrainingSettings(), device_named(device)
         frames = frames_to_learn(frames, topology, atoms)
-        topology = None if topology is None else openmm_topology(topology)
+        given, topology = topology, None if topology is None else openmm_topology(topology)
         require_restriction(settings, restriction)
         with torch_threads(threads):
             dataset = Dataset.prepare(frames, topology, settings, featurize)
+            require_same_hands(frames, given)
             features, conditions = moved((dataset.features, dataset.conditions), device)
             generator, critic = initial_networks(dataset, settings, device)
             loss = restriction and partial(inconsistency, features, conditions, restriction)

@@ -264,7 +264,10 @@ def _check_frames(frames: Frames, topology: Any) -> None:
     if topology is not None and not are_of(frames, topology):
         raise ValueError(
             f"the frames belong to another topology: their hash is {frames.topology_hash[:12]}...,"
-            f" that of the topology given is {topology_hash(topology)[:12]}..."
+            f" that of the topology given is {topology_hash(topology)[:12]}...: its atoms, elements"
+            f" or bonds are others; it has {_number_of(topology)}. Give that of the run: of its "
+            "folder the path of topology.pdb, beside which all bonds are kept; a PDB file alone"
+            " tells bonds of other than standard residues by CONECT records only"
         )
     for name, values in (("positions", frames.positions), ("cvs", frames.cvs)):
         finite = [np.isfinite(values[p]).reshape(len(values[p]), -1).all(1) for p in pieces(values)]
@@ -274,6 +277,12 @@ def _check_frames(frames: Frames, topology: Any) -> None:
     for variable, width in zip(frames.variables, np.ptp(frames.cvs, axis=0), strict=True):
         if width == 0:
             logger.warning("%s is the same in all frames: nothing is learned of it", variable.name)
+
+
+def _number_of(topology: Any) -> str:
+    topology = openmm_topology(topology)
+    n_atoms, n_bonds = (sum(1 for _ in each) for each in (topology.atoms(), topology.bonds()))
+    return f"{n_atoms} atoms and {n_bonds} bonds"
 
 
 def _require_nanometers(frames: Frames, topology: Any) -> None:

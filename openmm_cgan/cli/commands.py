@@ -15,6 +15,7 @@ from openmm_cgan.cli.doctor import doctor
 from openmm_cgan.cli.driver import driver
 from openmm_cgan.cli.explore import explore
 from openmm_cgan.cli.free_energies import free_energy
+from openmm_cgan.cli.given_once import require_once
 from openmm_cgan.cli.init import init
 from openmm_cgan.cli.judge import judge
 from openmm_cgan.cli.kept_inputs import keep_inputs, require_kept
@@ -52,6 +53,15 @@ class Commands(click.Group):
             cmd.params.append(config_option())
         keep_inputs(cmd)
         super().add_command(cmd, name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand, whose options are each given once."""
+        name, command, words = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:  # as where a shell completes words
+            require_once(command, words, ctx)
+        return name, command, words
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; errors become one line unless --debug."""

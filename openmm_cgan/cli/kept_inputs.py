@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from openmm_cgan.atomic_files import require_writable
 from openmm_cgan.cli.config_file import FOUND
 from openmm_cgan.cli.options import ForceFieldFile
 from openmm_cgan.run_folders import (
@@ -51,6 +52,8 @@ def require_inputs_kept(context: click.Context) -> None:
     click.UsageError
         If it is to write to a file that it reads, in place of a run's own file in a folder that it
         reads, or two things to one file.
+    PermissionError
+        If this user may not write where it is to.
     """
     written: dict[Path, str] = {}
     for path, option in _paths(context, exist=False):
@@ -58,6 +61,7 @@ def require_inputs_kept(context: click.Context) -> None:
             raise click.UsageError(
                 f"{written[path]} and {option} both name {path}: give each its own file", context
             )
+        require_writable(path)
         if not path.is_dir():
             written[path] = option
     require_kept(context, written)

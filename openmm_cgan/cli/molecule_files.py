@@ -118,6 +118,8 @@ def molecule_of(files: MoleculeFiles) -> Molecule:
                 )
             made = make(files)
             _tell_of_lost_box(made)
+            if files.structure is not None:
+                _tell_of_choices(files.structure)
             return made
     ways = "; or ".join(_flags(needed) for needed, _, _ in _kinds())
     raise ValueError(f"no molecule: got {_flags(given) or 'no file'}, expected {ways}")
@@ -133,6 +135,22 @@ def _tell_of_lost_box(molecule: Molecule) -> None:
             "%d atoms are water or ions, and there is no box: they are a droplet in vacuum, all of "
             "whose pairs are counted. If a box was meant, give --box or a file that has it",
             others,
+        )  # fmt: skip
+
+
+def _tell_of_choices(structure: Path) -> None:
+    """Warn where a PDB file has several models, or places of an atom: OpenMM takes the first."""
+    if structure.suffix.lower() not in (".pdb", ".ent"):
+        return
+    lines = structure.read_text(errors="replace").splitlines()
+    models = sum(line.startswith("MODEL ") for line in lines)
+    others = [line for line in lines if line.startswith(("ATOM", "HETATM")) and line[16:17].strip()]
+    if models > 1:
+        logger.warning("%s has %d models: the first one is taken", structure, models)
+    if len({line[16] for line in others}) > 1:
+        logger.warning(
+            "%s has alternate locations, first of %s: one of each is taken, as OpenMM does; if it "
+            "should be another, leave the others out", structure, others[0][12:27].strip(),
         )  # fmt: skip
 
 

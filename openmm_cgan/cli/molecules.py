@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +21,22 @@ if TYPE_CHECKING:
 
 
 def each_window(folders: Sequence[Path]) -> list[Path]:
-    """Folders, with those of its windows in place of one that holds windows."""
+    """Folders, with those of its windows in place of one that holds windows.
+
+    Raises
+    ------
+    ValueError
+        If one is given twice: what is in it would count twice.
+    """
     found: list[Path] = []
     for folder in folders:
         found += folders_of(folder) if any(folder.glob(f"*/{WINDOW}")) else [folder]
+    counts = Counter(folder.resolve() for folder in found)
+    if twice := [folder for folder, count in counts.items() if count > 1]:
+        raise ValueError(
+            f"{twice[0]} is given {counts[twice[0]]} times, by its own name or by that of the "
+            "folder of its windows: what is in it would count as often; give each once"
+        )
     return found
 
 

@@ -75,7 +75,6 @@ def train(
     from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
     from openmm_cgan.features import ZMatrixFeatures
     from openmm_cgan.frames import read_frames
-    from openmm_cgan.topology_records import topology_beside
 
     if local and atoms is None:
         raise click.UsageError("--local needs --atoms: which hang on the others")
@@ -91,7 +90,7 @@ def train(
         )
         gan = ConditionalGAN.fit(
             read_frames(list(frames), temperature=temperature),
-            topology_beside(topology) or topology,
+            topology,
             settings,
             checkpoint=kept,
             threads=threads,

@@ -116,5 +116,6 @@ def require_whole(molecule: MoleculeGraph, x: NDArray[np.float64]) -> None:
     if broken.any():
         raise ValueError(
             f"a bond is {lengths[broken].max():.3g} nm long: the molecule is cut by the periodic "
-            "boundary. Write frames with whole molecules"
+            "boundary. Write frames with whole molecules; of one that is bonded to its own image (a"
+            " polymer, a sheet, a crystal) choose a part by atoms="
         )

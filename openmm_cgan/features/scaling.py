@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 CONSTANT = 1e-4  # nm or rad; the stiffest bonds of force fields vary by 2e-3 nm at 300 K
 NARROW = 0.3  # rad: a torsion with a smaller deviation is standardised; phi of a peptide has 0.45
 REACH = 2.0  # rad: ... if it never strays further from its mean (a rare cis peptide bond does)
-BROKEN = 0.6  # nm: a longer bond means a molecule cut by the periodic boundary
+BROKEN = 0.6  # nm: a longer bond of atoms means a molecule cut by the periodic boundary
+LONGEST = 1.0  # nm, usual length of the bond of any model
+STRETCHED = 3.0  # times its usual length: a bond is cut
 CHUNK = 2048  # frames turned into internal coordinates at a time
 
 
@@ -104,9 +106,15 @@ def internals_of(
 
 
 def require_whole(internal: Internal) -> None:
-    longest = float(internal.bonds.max()) if internal.bonds.numel() else 0.0
-    if longest > BROKEN:
+    """Raise where a bond of some frames is much longer than usual, or longer than any bond."""
+    if not internal.bonds.numel():
+        return
+    usual = internal.bonds.median(dim=0).values  # of beads, or a soft bond, it may be long
+    most = torch.where(usual < LONGEST, (STRETCHED * usual).clamp(min=BROKEN), BROKEN)
+    if (broken := internal.bonds > most).any():
         raise ValueError(
-            f"a bond is {longest:.3g} nm long: the molecule is cut by the periodic boundary, or a"
-            " part strays from what it hangs on. Write frames with whole molecules"
+            f"a bond is {float(internal.bonds[broken].max()):.3g} nm long: the molecule is cut by"
+            " the periodic boundary, or a part strays from what it hangs on. Write frames with"
+            " whole molecules; of one that is bonded to its own image (a polymer, a sheet, a"
+            " crystal) choose a part by atoms="
         )

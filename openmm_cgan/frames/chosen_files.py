@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,13 @@ from openmm_cgan.quantities import same_temperature
 
 
 def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Expand folders to their segment files, in order; rows still in memory are written first."""
+    """Expand folders to their segment files, in order; rows still in memory are written first.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a folder holds none, or a file is named twice: its frames would count twice.
+    """
     files: list[Path] = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
         path = Path(path).resolve()
@@ -23,7 +30,17 @@ def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
         files += found
     if not files:
         raise ValueError("no paths were given")
+    _require_each_once(files)
     return files
+
+
+def _require_each_once(files: Sequence[Path]) -> None:
+    twice = sorted(path for path, count in Counter(files).items() if count > 1)
+    if twice:
+        raise ValueError(
+            f"{twice[0]} is given {files.count(twice[0])} times, by its own name or its folder's: "
+            "its frames would count as often; give each once"
+        )
 
 
 def of_temperature(

@@ -79,6 +79,8 @@ class Frames:
         program to the next, NaN or None where it is unknown.
     other_temperatures : tuple of float
         At which their run, that changed its temperature, made frames that are not these [K].
+    other_biases : tuple of str
+        That acted beside the one whose energy is ``bias``.
     """
 
     positions: NDArray[np.float32]
@@ -98,6 +100,7 @@ class Frames:
     bias_temperature: float | None = None
     timestep: float | NDArray[np.float64] | None = None
     other_temperatures: tuple[float, ...] = ()
+    other_biases: tuple[str, ...] = ()
     _repr_html_ = frames_html
 
     def __post_init__(self) -> None:
@@ -230,6 +233,7 @@ class Frames:
         systems = {part.system_hash for part in parts}
         others = {kelvins for part in parts for kelvins in part.other_temperatures}
         joined["other_temperatures"] = tuple(sorted(others))
+        joined["other_biases"] = tuple(sorted({b for part in parts for b in part.other_biases}))
         joined["system_hash"] = systems.pop() if len(systems) == 1 else ""
         joined["timestep"] = joined_timesteps([(len(part), part.timestep) for part in parts])
         return replace(first, **joined, box=np.concatenate(boxes) if boxes else None)
@@ -349,6 +353,7 @@ def _frames_of(
         cvs[:, i] = column[variable.name][keep]
     none = np.empty((len(cvs), 0, 3), np.float32)
     x = none if limit is None else _read_rows(file[f"{POSITION}/value"], keep, limit)
+    beside = header.about.get("other_biases")
     return Frames(
         positions=x,
         cvs=cvs,
@@ -366,6 +371,7 @@ def _frames_of(
         system_hash=str(header.about.get("system_hash", "")),
         bias_temperature=header.about.get("bias_temperature"),
         timestep=header.about.get("time_step"),
+        other_biases=tuple(map(str, beside)) if isinstance(beside, list) else (),
     )
 
 

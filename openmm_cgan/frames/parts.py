@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_cgan.atom_selection import Atoms, atoms_to_take, words_or_indices
+from openmm_cgan.atom_selection import Atoms, atoms_to_take, real_atoms, words_or_indices
 from openmm_cgan.frames.frames import Frames, read_frames
 from openmm_cgan.frames.images import molecules_together
 from openmm_cgan.large_arrays import some_columns
 from openmm_cgan.topologies import openmm_topology
+
+log = logging.getLogger("openmm_cgan")
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -52,7 +55,7 @@ def frames_to_learn(
         return frames if plain is None else frames_of_atoms(frames, plain)
     periodic = frames.box is not None
     if atoms is None and not periodic:
-        return frames
+        return _without_sites(frames, topology)
     chosen = atoms_to_take(topology, atoms, periodic, "training on the frames", or_ions=True)
     if atoms is None:
         chosen = np.intersect1d(chosen, frames.atoms)
@@ -64,6 +67,17 @@ def frames_to_learn(
     if part is not frames:
         part = replace(part, molecule_hash=molecule_hash(topology, chosen))
     return molecules_together(part, topology)
+
+
+def _without_sites(frames: Frames, topology: Any) -> Frames:
+    """Frames of a system without a box, less virtual sites and Drude particles."""
+    kept = np.intersect1d(real_atoms(topology), frames.atoms)
+    if not 0 < len(kept) < len(frames.atoms) or not are_of(frames, topology):
+        return frames
+    left = len(frames.atoms) - len(kept)
+    log.info("training on the frames: %d atoms (all but %d virtual sites)", len(kept), left)
+    hashed = molecule_hash(topology, kept)
+    return replace(frames_of_atoms(frames, kept), molecule_hash=hashed)
 
 
 def frames_of_atoms(frames: Frames, atoms: ArrayLike) -> Frames:

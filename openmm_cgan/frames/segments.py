@@ -155,7 +155,10 @@ class SegmentWriter:
         """
         with self._lock:
             if not self._journal.ours:
-                raise RuntimeError(f"the writer of {self.folder} is closed: make a new one")
+                raise RuntimeError(
+                    f"the writer of {self.folder} is closed, by close() or by another one of this "
+                    "folder: make a new one, and give each FrameReporter its own folder"
+                )
             if isinstance(self._failure, ValueError):
                 raise self._failure
             step = row.step
@@ -163,7 +166,8 @@ class SegmentWriter:
                 raise ValueError(
                     f"a frame of step {step} cannot follow one of step {self.last[0]} in "
                     f"{self.folder}: after loading an earlier state, make a new FrameReporter with "
-                    "append=True, which sets the later frames aside"
+                    "append=True, which sets the later frames aside; or the reporter stands twice "
+                    "in simulation.reporters"
                 )
             recent = self._recent
             # an injection at this very step may have come before this report: see start_segment

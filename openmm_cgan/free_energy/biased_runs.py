@@ -35,8 +35,9 @@ GROWING = {"METAD": HILLS, "OPES_METAD": KERNELS, "OPES_METAD_EXPLORE": KERNELS}
 # biases that change with time in ways for which frames have no weight here
 OTHERS = (
     "MOVINGRESTRAINT", "ABMD", "PBMETAD", "EXTENDED_LAGRANGIAN", "DRR", "EDS", "FISST", "LOGMFD",
-    "MAXENT", "RESCALE", "OPES_EXPANDED", "VES_LINEAR_EXPANSION",
+    "MAXENT", "RESCALE", "VES_LINEAR_EXPANSION",
 )  # fmt: skip
+EXPANDED = "OPES_EXPANDED"  # settles as OPES_METAD does; its states tell nothing along a CV
 # Of METAD: c(t) is not Tiwary's, or not that of the run's own hills (nothing says when it read
 # those of other walkers).
 UNWEIGHED = (
@@ -75,12 +76,19 @@ class BiasedRun:
         Raises
         ------
         ValueError
-            If it cannot be read, several biases of it grow, or one changes in another way.
+            If it cannot be read, several biases of it grow, one changes in another way, or others
+            acted beside it.
         """
         found = include_files(read_statements(plumed.read_text(), str(plumed)), plumed.parent)
         run = cls(frames, plumed, folder, tuple(found))
         if frames.temperature is None:
             raise ValueError(f"{folder}: the frames do not say their temperature")
+        if frames.other_biases:
+            raise ValueError(
+                f"{folder}: beside {plumed.name} other biases acted on these frames, "
+                f"{', '.join(frames.other_biases)}, whose energies they do not hold: they have no "
+                "weights. Have all biases in one input"
+            )
         others = sorted({s.action for s in found if s.action.startswith(OTHERS)})
         written = [w for s in run.growing for w in s.words if w.upper() != "WALKERS_N=1"]
         words = [w.split("=")[0].upper() for w in written]
@@ -90,14 +98,15 @@ class BiasedRun:
             what = others or [s.action for s in run.growing]
             raise ValueError(
                 f"{plumed}: frames under {', '.join(what)} have no weights here: those of one "
-                f"METAD, OPES_METAD or OPES_METAD_EXPLORE have, and of biases that do not change"
+                f"METAD, OPES_METAD, OPES_METAD_EXPLORE or OPES_EXPANDED have, and of biases that "
+                "do not change"
             )
         return run
 
     @property
     def growing(self) -> list[Statement]:
-        """What lays down hills or kernels as the run goes."""
-        return [s for s in self.statements if s.action in GROWING]
+        """What lays down hills or kernels, or learns the weights of states, as the run goes."""
+        return [s for s in self.statements if s.action in GROWING or s.action == EXPANDED]
 
     def _tell_of_temperatures(self) -> None:
         """Say that what a bias adds up to is nothing where it grew at several temperatures.
@@ -117,14 +126,14 @@ class BiasedRun:
 
     @cached_property
     def table(self) -> FieldTable | None:
-        """The HILLS or KERNELS of the run; None where no bias grows.
+        """The HILLS or KERNELS of the run; None where it lays none.
 
         Raises
         ------
         FileNotFoundError
             If the file is not there.
         """
-        if not self.growing:
+        if not self.growing or self.growing[0].action == EXPANDED:
             return None
         one = self.growing[0]
         given = [word[5:] for word in one.words if word.upper().startswith("FILE=")]

@@ -282,10 +282,12 @@ def variables_to_read(
     Raises
     ------
     ValueError
-        If there are none, and no PRINT either.
+        If there are none, and no PRINT either, or one is asked for twice.
     """
     if cvs is not None:
         names = tuple(cvs)
+        if isinstance(cvs, str) or len(set(names)) < len(names):
+            raise ValueError(f"cvs is {cvs!r}, expected names, each once, such as ('phi', 'psi')")
     elif native is not None:
         names = native.default_variables()
     else:
@@ -392,5 +394,5 @@ def make_backend(
             plumed_input, temperature=temperature, restart=restart, read=read, observer=native
         )
     if known is not None and not known.guessed:
-        made.set_masses(known.masses, np.nan_to_num(known.charges))
+        made.set_masses(known.masses, known.charges)
     return made

@@ -19,6 +19,7 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.proposals.bond_lengths import BondCheck, soft_bonds
 from openmm_cgan.proposals.clashes import ClashCheck
 from openmm_cgan.proposals.screen_settings import ScreenSettings
+from openmm_cgan.proposals.stereo_axes import flat_cumulenes, hands_of_axes
 from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.quantities import nanometers, numbers_of
 
@@ -119,11 +120,10 @@ class Screen:
         self.bonds = BondCheck(bonds, reference, self.graph.elements, tolerance, soft)
         fraction, excluded = self.settings.clash_fraction, self.settings.excluded_bonds
         self._clashes = ClashCheck(self.graph, fraction, excluded)
-        none = np.zeros((0, 5), dtype=int)
-        centres = self.graph.stereocentres() if self.settings.chirality else none
-        self.stereocentres = self._judged(centres)
         places = range(len(self.graph.elements)) if every is None else every
+        self.stereocentres = self._judged(self._handed(reference, places))
         amides, double = self.graph.amides(), self.graph.double_bonds(reference)
+        double = np.concatenate([double, flat_cumulenes(self.graph, reference)])
         self.amides = self._judged(self._kept(amides, places))
         self.double_bonds = self._judged(self._kept(double, places))
         volumes = self._volumes(reference[None])[0]
@@ -132,6 +132,11 @@ class Screen:
         self._check_reference(reference, volumes)
         if restriction is not None and self.settings.cv_tolerance is not None:
             cv_tolerances(self.settings, restriction.variables, None)
+        if self.settings.chirality and (unwatched := self.graph.unwatched()):
+            logger.warning(
+                "isomers about atoms %s, which have four bonds or more and are no carbon or the "
+                "like, are not screened: compare what comes out", [places[i] for i in unwatched],
+            )  # fmt: skip
 
     def __repr__(self) -> str:
         found = f"{len(self.stereocentres)} stereocentres, {len(self.amides)} amides"
@@ -158,13 +163,25 @@ class Screen:
             return groups
         return groups[(groups < self.n_atoms).any(axis=1)]
 
-    def _kept(self, torsions: NDArray, places: Sequence[int]) -> NDArray:
-        """Those of torsions (n, 4), by their place among atoms, whose isomers are to be kept."""
+    def _handed(self, reference: NDArray, places: Sequence[int]) -> NDArray:
+        """Stereocentres (n, 5), and axes that have a hand and that no CV turns about."""
+        if not self.settings.chirality:
+            return np.zeros((0, 5), dtype=int)
+        rows, ends = hands_of_axes(self.graph, reference)
+        kept = [not self._is_turned(bond, places) for bond in ends.tolist()]
+        return np.concatenate([self.graph.stereocentres(), rows[np.array(kept, dtype=bool)]])
+
+    def _is_turned(self, bond: Sequence[int], places: Sequence[int]) -> bool:
+        """Whether isomers about a bond, by its place among atoms, are not to be kept."""
         settings, known = self.settings, self.restriction
         turned = settings if known is None else settings.turned_by(known.variables)
         free = [tuple(sorted(bond)) for bond in turned.turning]
-        bonds = [tuple(sorted(places[atom] for atom in row[1:3])) for row in torsions.tolist()]
-        kept = [settings.cis_trans and bond not in free for bond in bonds]
+        return tuple(sorted(places[atom] for atom in bond)) in free
+
+    def _kept(self, torsions: NDArray, places: Sequence[int]) -> NDArray:
+        """Those of torsions (n, 4), by their place among atoms, whose isomers are to be kept."""
+        bonds = torsions[:, 1:3].tolist()
+        kept = [self.settings.cis_trans and not self._is_turned(bond, places) for bond in bonds]
         return torsions[np.array(kept, dtype=bool)]
 
     def _check_reference(self, reference: NDArray, volumes: NDArray) -> None:
@@ -172,7 +189,8 @@ class Screen:
         if flat.any():
             raise ValueError(
                 f"the reference is flat at the stereocentres {self.stereocentres[flat, 0].tolist()}"
-                ", so it has no hand there; give the positions of a real structure"
+                ", so it has no hand there; give the positions of a real structure, or "
+                "ScreenSettings(chirality=False)"
             )
         self.bonds.require_whole()
         if self._clashes(reference[None])[0]:

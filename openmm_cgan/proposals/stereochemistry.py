@@ -6,7 +6,8 @@ topologies seldom have, or a structure: they are short and flat.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -18,6 +19,8 @@ from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.topologies import is_deuterium, openmm_topology
 
 TETRAHEDRAL = frozenset({5, 6, 7, 14, 15, 16, 32, 33, 34})  # not metals: they may be square planar
+NONMETALS = TETRAHEDRAL | {1, 8, 9, 17, 35, 52, 53}
+PYRAMIDAL = frozenset({15, 16, 33, 34})  # of three neighbours, that do not invert as amines do
 CARBON, NITROGEN, OXYGEN, SULFUR = 6, 7, 8, 16
 SMALL_RING = 7  # atoms: trans-lactams begin with eight
 # Lengths [nm] between those of double bonds and of conjugated single ones: C=C 0.134 and C-C 0.146,
@@ -136,34 +139,80 @@ class BondGraph:
                 for rank, bonded in zip(ranks, self.neighbours, strict=True)
             ]
 
-    def _tell_apart(self, centre: int, substituents: Sequence[int], ranks: NDArray) -> bool:
-        """Whether no two substituents of an atom can be exchanged without a trace.
+    def apart(self, centre: int, a: int, b: int) -> bool:
+        """Whether two neighbours of an atom can not be exchanged without a trace.
 
-        Two of equal rank can, unless a ring ties them (1,4-dimethylcyclohexane has cis and trans).
+        Two of equal rank can, unless stereocentres are in them, which may have other hands (the
+        third carbon of xylitol).
         """
+        return bool(self.ranks[a] != self.ranks[b]) or self._holds(a, centre, self._centres)
+
+    def _holds(self, start: int, without: int, centres: Set[int]) -> bool:
+        """Whether one of some atoms is reached from an atom by a path that passes another not."""
+        seen, edge = {start, without}, [start]
+        while edge and centres:
+            if not centres.isdisjoint(edge):
+                return True
+            edge = list({k for j in edge for k in self.neighbours[j]} - seen)
+            seen.update(edge)
+        return False
+
+    @cached_property
+    def _centres(self) -> frozenset[int]:
+        """Atoms whose neighbours all differ, or are tied by a ring (1,4-dimethylcyclohexane).
+
+        Those that differ by the stereocentres in them are found in the next round.
+        """
+        found: frozenset[int] = frozenset()
+        while True:
+            new = {
+                i for i, bonded in enumerate(self.neighbours) if self._is_centre(i, bonded, found)
+            }
+            if new <= found:
+                return found
+            found |= new
+
+    def _is_centre(self, centre: int, bonded: Sequence[int], known: Set[int]) -> bool:
+        kinds = {3: PYRAMIDAL, 4: TETRAHEDRAL}.get(len(bonded), frozenset())
+        if self.elements[centre] not in kinds:
+            return False
+        if len(bonded) == 3 and any(self.elements[j] not in NONMETALS for j in bonded):
+            return False  # a thioether on a metal inverts
         return all(
-            ranks[a] != ranks[b] or self.joined(a, b, without=centre)
-            for i, a in enumerate(substituents)
-            for b in substituents[i + 1 :]
+            self.ranks[a] != self.ranks[b]
+            or self.joined(a, b, without=centre)
+            or self._holds(a, centre, known)
+            for i, a in enumerate(bonded)
+            for b in bonded[i + 1 :]
         )
 
     def stereocentres(self) -> NDArray:
-        """Atoms with four different neighbours.
+        """Atoms with four different neighbours, and of sulfur, phosphorus and such with three.
 
         Returns
         -------
         ndarray, shape (n_centres, 5)
-            The centre, then its neighbours in ascending order.
+            The centre, then its neighbours in ascending order; of three itself at the end, the tip
+            of their pyramid.
         """
-        ranks = self.ranks
         found = [
-            (centre, *bonded)
-            for centre, bonded in enumerate(self.neighbours)
-            if len(bonded) == 4
-            and self.elements[centre] in TETRAHEDRAL
-            and self._tell_apart(centre, bonded, ranks)
+            (centre, *self.neighbours[centre], *[centre] * (4 - len(self.neighbours[centre])))
+            for centre in sorted(self._centres)
         ]
         return np.array(found, dtype=int).reshape(-1, 5)
+
+    def unwatched(self) -> list[int]:
+        """Metals, and hypervalent atoms, whose ligands may have isomers that nobody looks at.
+
+        With all ligands but one alike there are none.
+        """
+        return [
+            i
+            for i, bonded in enumerate(self.neighbours)
+            if len(bonded) >= 4
+            and (len(bonded) > 4 or self.elements[i] not in TETRAHEDRAL)
+            and max(Counter(self.ranks[j] for j in bonded).values()) <= len(bonded) - 2
+        ]
 
     def amides(self) -> NDArray:
         """Amide bonds that can be cis or trans.
@@ -219,10 +268,10 @@ class BondGraph:
             A substituent, both ends, a substituent: the torsion whose cosine tells the isomers
             apart.
         """
-        ranks, found = self.ranks, []
+        found = []
         amides = {tuple(sorted(amide[1:3])) for amide in self.amides().tolist()}
         for one, two in self.bonds.tolist():
-            sides = self._side(one, two, ranks), self._side(two, one, ranks)
+            sides = self._side(one, two), self._side(two, one)
             if sides[0] < 0 or sides[1] < 0 or (one, two) in amides:
                 continue
             torsion = (sides[0], one, two, sides[1])
@@ -230,11 +279,11 @@ class BondGraph:
                 found.append(torsion)
         return np.array(found, dtype=int).reshape(-1, 4)
 
-    def _side(self, end: int, other: int, ranks: NDArray) -> int:
+    def _side(self, end: int, other: int) -> int:
         """A substituent that tells the sides of a double bond apart at one end, -1 if none does."""
         sides = [j for j in self.neighbours[end] if j != other]
         counts = {CARBON: (2,), NITROGEN: (1, 2)}.get(self.elements[end], ())
-        if len(sides) not in counts or (len(sides) == 2 and ranks[sides[0]] == ranks[sides[1]]):
+        if len(sides) not in counts or (len(sides) == 2 and not self.apart(end, *sides)):
             return -1
         if any(self.joined(side, other, end, SMALL_RING - 2) for side in sides):
             return -1

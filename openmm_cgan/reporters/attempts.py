@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.atomic_files import WholeWrites, flush_to_disk, open_special, replaceable
+from openmm_cgan.atomic_files import (
+    WholeWrites,
+    flush_to_disk,
+    open_special,
+    replaceable,
+    require_writable,
+)
 from openmm_cgan.checkpoints import cut_to
 from openmm_cgan.claims import Claim
 from openmm_cgan.plumed.files.contents import cut_half_row
@@ -120,6 +126,7 @@ class AttemptTable:
         self, path: str | Path, variables: Sequence[CollectiveVariable], append: bool = False
     ) -> None:
         self.path = path = Path(path).absolute()  # a script may change its folder
+        require_writable(path)
         stages = ("target", "generated", "healed")
         columns = ["step", "time"]
         columns += [f"{variable.name}_{stage}" for stage in stages for variable in variables]

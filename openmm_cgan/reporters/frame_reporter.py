@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from openmm_cgan.atom_selection import Atoms, atoms_to_take, check_selection, selected_atoms
-from openmm_cgan.atomic_files import flush_to_disk, replacing
+from openmm_cgan.atomic_files import flush_to_disk, replacing, require_writable
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.claims import Claim
 from openmm_cgan.fingerprints import system_fingerprint
@@ -22,6 +22,7 @@ from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.images import shifts_into_box
 from openmm_cgan.frames.segments import Row, SegmentWriter
 from openmm_cgan.frames.set_aside import PATTERN, RESTORED
+from openmm_cgan.plumed.native.forces.system_box import biases_beside
 from openmm_cgan.quantities import number_of_steps, timestep_of
 from openmm_cgan.reporters.biased_values import tell_of_other_variables, values_can_wait
 from openmm_cgan.reporters.given_positions import warn_of_unit
@@ -133,6 +134,7 @@ class FrameReporter:
         self._interval = number_of_steps(reportInterval, "reportInterval")
         if not isinstance(bias, Measuring):
             raise TypeError(f"bias is {type(bias).__name__}, expected a PlumedBias")
+        require_writable(Path(file))
         self.folder = Path(file).absolute()
         self._bias = bias
         self._append = append
@@ -302,7 +304,7 @@ class FrameReporter:
                 "bias_temperature": self._bias.temperature,
                 "molecule_hash": molecule_hash(simulation.topology, atoms),
             }
-            | _provenance(simulation)
+            | _provenance(simulation, getattr(self._bias, "force_groups", set)())
             | {"time_step": _counted_step(self._bias, simulation)}
             | dict(how or {}),
         )
@@ -379,12 +381,13 @@ def _counted_step(bias: Any, simulation: Simulation) -> float:
     return timestep_of(simulation) if counted is None else counted
 
 
-def _provenance(simulation: Simulation) -> dict[str, Any]:
+def _provenance(simulation: Simulation, groups: set[int]) -> dict[str, Any]:
     """Seeds, integrator and versions, as far as the simulation tells."""
     integrator, platform = simulation.integrator, simulation.context.getPlatform()
     seeded = [integrator, *simulation.system.getForces()]
     return {
         "system_hash": system_fingerprint(simulation.system),
+        "other_biases": biases_beside(simulation.system, groups),
         "seeds": {
             type(part).__name__: part.getRandomNumberSeed()
             for part in seeded

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from openmm_cgan.atomic_files import require_writable
 from openmm_cgan.checkpoints import SavedState, saved_array, saved_text, text_array
 from openmm_cgan.frames import read_frames
 from openmm_cgan.frames.segments import flush_writers
@@ -169,6 +170,7 @@ class Learner:
 
             device_named(self._device)
         self.folder = Path(file).absolute()
+        require_writable(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.replaced = self.failed = 0
         self._proposals = proposals

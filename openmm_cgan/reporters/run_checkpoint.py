@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openmm_cgan.atomic_files import require_writable
 from openmm_cgan.checkpoints import Keeper, save_run
 from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.stepping import around_steps
@@ -54,6 +55,7 @@ class RunCheckpointReporter:
         keepers: Mapping[str, Keeper],
     ) -> None:
         self._path = Path(file).absolute()
+        require_writable(self._path)
         self._interval = number_of_steps(reportInterval, "reportInterval")
         self._keepers = dict(keepers)
         self._due: int | None = None

@@ -75,9 +75,9 @@ def require_order(reporter: Injecting, simulation: Simulation) -> None:
             f"{names} comes after {own} in simulation.reporters; append {own} last, several after "
             "each other: who only looks and comes after them sees positions of before"
         )
-    if sum(other.path == reporter.path for other in every) > 1:
+    if (count := sum(other.path == reporter.path for other in every)) > 1:
         raise ValueError(
-            f"{len(every)} reporters of this run write to {reporter.path}: give each its own file"
+            f"{count} reporters of this run write to {reporter.path}: give each its own file"
         )
 
 

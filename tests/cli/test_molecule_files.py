@@ -195,3 +195,31 @@ def test_a_pressure_needs_a_box_and_no_other_barostat() -> None:
         add_barostat(water, 1.0, 300.0, 1)
     with pytest.raises(ValueError, match="no box"):
         add_barostat(molecule_of(CHARMM), 1.0, 300.0, 1)
+
+
+def test_of_several_models_and_places_the_first_is_taken_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = STRUCTURE.read_text().splitlines()
+    atoms = [line for line in lines if line.startswith(("ATOM", "HETATM"))]
+    moved = [f"{line[:30]}{float(line[30:38]) + 1:8.3f}{line[38:]}" for line in atoms]
+
+    def read(*rows: str) -> np.ndarray:
+        (tmp_path / "m.pdb").write_text("\n".join(rows) + "\n")
+        files = MoleculeFiles(structure=tmp_path / "m.pdb", forcefield=("amber96.xml",))
+        return molecule_of(files).positions
+
+    plain = read(*atoms)
+    assert not caplog.records
+    both = read("MODEL        1", *atoms, "ENDMDL", "MODEL        2", *moved, "ENDMDL")
+    np.testing.assert_array_equal(both, plain)
+    assert caplog.messages == [f"{tmp_path / 'm.pdb'} has 2 models: the first one is taken"]
+    caplog.clear()
+    pairs = zip(atoms, moved, strict=True)
+    double = [
+        f"{one[:16]}{place}{one[17:]}"
+        for two in pairs
+        for place, one in zip("AB", two, strict=True)
+    ]
+    np.testing.assert_array_equal(read(*double), plain)
+    assert "has alternate locations, first of" in caplog.text

@@ -1,9 +1,11 @@
 """What the commands read from the text of their options, and what the demo says of its stages."""
 
+import os
 from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from openmm_cgan.cli import main
@@ -93,6 +95,9 @@ def test_a_folder_that_is_no_window_is_told_with_one_that_is(tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"window-000/window.json is .*damaged"):
         read_windows([inner])
     assert each_window([tmp_path, inner.parent]) == [tmp_path, inner]
+    for twice in ([inner, inner.parent], [tmp_path, inner, tmp_path / "windows" / ".."]):
+        with pytest.raises(ValueError, match=r"is given 2 times.*give each once"):
+            each_window(twice)
 
 
 def test_stages_are_numbered_and_timed() -> None:
@@ -205,3 +210,62 @@ def test_no_command_writes_over_what_it_reads(tmp_path: Path) -> None:
         main, ["free-energy", str(run), "--cv", "phi", "--out", str(run / "profile.csv")]
     )
     assert LOST not in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", str(PDB), "--plumed", "p.dat", "--steps", "100", "--out", "locked/run"],
+        ["free-energy", ".", "--cv", "phi", "--out", "locked/profile.csv"],
+        ["driver", "--plumed", "p.dat", "--noatoms", "--out", "locked"],
+        ["train", ".", "--topology", str(PDB), "--out", "locked/model.npz"],
+        ["windows", ".", "--cv", "phi", "--steps", "100", "--out", "locked/windows"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_folder_that_may_not_be_written_is_told_before_anything_is_done(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    locked, may = tmp_path / "locked", os.access  # root may write everywhere
+    locked.mkdir()
+    (tmp_path / "p.dat").write_text("phi: TORSION ATOMS=5,7,9,15\n")
+    monkeypatch.setattr(os, "access", lambda path, how: Path(path) != locked and may(path, how))
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 1
+    assert f"this user may not write to {locked}. Give another place" in result.output
+    assert list(locked.iterdir()) == []
+
+
+ONE_VALUE = [
+    (name, option)
+    for name, command in main.commands.items()
+    for option in command.params
+    if isinstance(option, click.Option) and not option.is_flag and not option.multiple
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), ONE_VALUE, ids=lambda one: getattr(one, "name", one)
+)
+def test_an_option_given_twice_is_refused_with_both_values(
+    command: str, option: click.Option
+) -> None:
+    word = max(option.opts, key=len)
+    result = CliRunner().invoke(main, [command, word, "first", word, "second"])
+    assert result.exit_code == 2
+    assert f"{word} is given 2 times, as first and second: it takes one value" in result.output
+
+
+def test_a_shell_completes_words_where_an_option_has_no_value_yet() -> None:
+    completion = ShellComplete(main, {}, "openmm-cgan", "_OPENMM_CGAN_COMPLETE")
+    words = ["windows", "run", "--cv", "phi", "--executor"]
+    assert "local" in {item.value for item in completion.get_completions(words, "")}
+
+
+def test_what_may_be_given_twice_is_not_refused(tmp_path: Path) -> None:
+    words = ["run", "--overwrite", "--plumed", str(tmp_path / "no.dat"), "--forcefield", "a.xml"]
+    result = CliRunner().invoke(main, [*words, "--forcefield", "b.xml"])
+    assert "times" not in result.output
+    result = CliRunner().invoke(main, ["demo", "--quick", "--quick", "--report", "--no-report"])
+    assert "--report and --no-report together are given 2 times: give one" in result.output

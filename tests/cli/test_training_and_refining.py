@@ -168,5 +168,5 @@ def test_bonds_that_no_pdb_file_tells_are_those_of_the_run(tmp_path):
              "--out", tmp_path / "model.npz"]  # fmt: skip
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == 0, result.output
-    assert topology_hash(tmp_path / "topology.pdb") != topology_hash(topology)
+    assert topology_hash(app.PDBFile(str(tmp_path / "topology.pdb"))) != topology_hash(topology)
     ConditionalGAN.load(tmp_path / "model.npz", topology)

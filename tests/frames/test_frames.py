@@ -1,5 +1,6 @@
 """Frames in memory, and reading them: from whole, foreign, damaged and living files."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -168,7 +169,9 @@ def test_frames_are_read_without_positions(tmp_path):
     writer.close()
     write_folder(tmp_path / "other", range(4))
     for name, copies in (("run", 1), ("other", 2)):
-        folders = [tmp_path / name] * copies
+        folders = [tmp_path / f"{name}-{k}" for k in range(copies)]
+        for folder in folders:
+            shutil.copytree(tmp_path / name, folder)
         whole, bare = read_frames(folders), read_frames(folders, positions=False)
         assert bare.positions.shape == (4 * copies, 0, 3)
         assert len(bare.atoms) == 0
@@ -185,6 +188,16 @@ def test_segments_of_two_runs_stay_apart(tmp_path, monkeypatch):
     assert frames.segment.tolist() == [2, 2, 4, 4]
     files = [*sorted(one.glob(PATTERN)), *sorted(map(str, two.glob(PATTERN)))]
     assert read_frames(files).segment.tolist() == [2, 2, 4, 4]
+
+
+def test_what_is_given_twice_is_refused(tmp_path, monkeypatch):
+    """Its frames would count twice, and errors come out too small."""
+    monkeypatch.chdir(tmp_path)
+    one = write_folder(tmp_path / "one", [1, 2])
+    first = next(iter(sorted(one.glob(PATTERN))))
+    for paths in ([one, one], [one, first], ["one", str(one)], [first, one / ".." / "one"]):
+        with pytest.raises(ValueError, match=r"segment-\d+\.h5md is given 2 times.*give each once"):
+            read_frames(paths)
 
 
 def test_runs_of_different_systems_are_not_read_together(tmp_path):

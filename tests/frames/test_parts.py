@@ -146,3 +146,21 @@ def test_frames_are_known_by_their_molecule_where_a_program_names_it_otherwise()
     part = frames_to_learn(frames, named, [4, 5])
     assert are_of(part, named)
     assert not are_of(frames_to_learn(frames, other, [4, 5]), named)
+
+
+def test_a_virtual_site_in_vacuum_is_not_learned(caplog: pytest.LogCaptureFixture) -> None:
+    """It follows its atoms, and was taken for a molecule of its own."""
+    topology = made(PEROXIDE)
+    topology.addAtom("EP", None, next(topology.residues()))
+    frames = replace(frames_of(topology, False), topology_hash=topology_hash(topology))
+    caplog.set_level("INFO", "openmm_cgan")
+    found = frames_to_learn(frames, topology, None)
+    assert found.atoms.tolist() == [0, 1, 2, 3]
+    assert found.molecule_hash == molecule_hash(topology, range(4))
+    assert "4 atoms (all but 1 virtual sites)" in caplog.text
+    assert frames_to_learn(frames, topology, [0, 4]).atoms.tolist() == [0, 4]  # as asked for
+    beads = app.Topology()
+    residue = beads.addResidue("B", beads.addChain())
+    for k in range(3):
+        beads.addAtom(f"B{k}", None, residue)
+    assert len(frames_to_learn(frames_of(beads, False), beads, None).atoms) == 3

@@ -20,6 +20,7 @@ from openmm_cgan.reporters import FrameReporter
 from openmm_cgan.testsystems import alanine_dipeptide
 
 TEMPERATURE = 300.0
+REFERENCE = openmm.Platform.getPlatformByName("Reference")
 KT = GAS_CONSTANT * TEMPERATURE
 FACTOR = 6.0
 VARIABLE = CollectiveVariable("s", "rad", (-np.pi, np.pi))
@@ -295,6 +296,28 @@ def test_a_static_bias_is_weighed_from_its_first_frame_on(tmp_path: Path) -> Non
     assert (np.abs(profile.free_energy - exact) < 4 * profile.error + 1e-9).all()
 
 
+def test_frames_of_opes_expanded_are_weighed_by_the_bias_that_acted(tmp_path: Path) -> None:
+    """A bias of two temperatures that settles as the run goes; it was refused."""
+    (tmp_path / "p.dat").write_text(
+        "s: TORSION ATOMS=1,2,3,4\nu: ENERGY\necv: ECV_MULTITHERMAL ARG=u TEMP_MAX=900\n"
+        "OPES_EXPANDED ARG=ecv.* PACE=1\n"
+    )
+    rng, values, biases = np.random.default_rng(5), [], []
+    for shift in np.linspace(0, 3, 20):  # deltaF over kT of the hotter state
+        bias = -KT * np.log(0.5 * (1 + np.exp(TRUE * (1 - 1 / 3) / KT - shift)))
+        p = np.exp(-(TRUE + bias) / KT)
+        drawn = rng.choice(len(GRID), 2000, p=p / p.sum())
+        values.append(GRID[drawn])
+        biases.append(bias[drawn])
+    frames = frames_of(np.concatenate(values), np.concatenate(biases))
+    run = BiasedRun.of(frames, tmp_path / "p.dat", tmp_path)
+    samples = reweight_runs([run])
+    assert len(samples.cvs) == 32_000  # it grew at first
+    found = basin_difference(samples, inside)
+    assert abs(found.value - exact_difference()) < 3.5 * found.error
+    assert run.free_energy_of_bias("s", GRID) is None
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
@@ -411,3 +434,34 @@ def test_hills_that_never_get_lower_are_warned_of(
         run.plumed.write_text(run.plumed.read_text().replace("BIASFACTOR=6 TEMP=300 ", ""))
         reweight_runs([BiasedRun.of(run.frames, run.plumed, tmp_path)])
     assert "the hills of its METAD are not tempered" in caplog.text
+
+
+def test_frames_under_a_second_bias_have_no_weights(tmp_path: Path) -> None:
+    """They hold the energy of one: the weights were those of it alone."""
+    molecule = alanine_dipeptide()
+    system = openmm.XmlSerializer.clone(molecule.system)
+    phi, psi = "s: TORSION ATOMS=5,7,9,15\n", "u: TORSION ATOMS=7,9,15,17\n"
+    (tmp_path / "p.dat").write_text(phi + "RESTRAINT ARG=s AT=-1.4 KAPPA=5\n")
+    own = PlumedBias(tmp_path / "p.dat", temperature=TEMPERATURE, directory=tmp_path)
+    other = PlumedBias(
+        psi + "METAD ARG=u SIGMA=0.3 HEIGHT=1 PACE=10\n", temperature=300, directory=tmp_path
+    )
+    measured = PlumedBias(psi + "PRINT ARG=u\n", temperature=300, directory=tmp_path)
+    integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1, 0.002)
+    for bias in (own, measured, other):
+        bias.add_to(system)
+    simulation = app.Simulation(molecule.topology, system, integrator, REFERENCE)
+    simulation.context.setPositions(molecule.positions)
+    for bias in (own, measured, other):
+        bias.attach(simulation)
+    for name, bias in (("both", own), ("seen", measured)):
+        simulation.reporters.append(FrameReporter(tmp_path / name, 5, bias))
+    simulation.step(50)
+    for name in ("both", "seen"):
+        frames = read_frames(tmp_path / name)
+        assert any("METAD" in force for force in frames.other_biases)
+        assert len(frames) == 10
+        with pytest.raises(ValueError, match=r"beside p.dat other biases acted.*METAD"):
+            BiasedRun.of(frames, tmp_path / "p.dat", tmp_path)
+    assert len(read_frames(tmp_path / "both").other_biases) == 1
+    other.close()

@@ -115,3 +115,10 @@ def test_the_log_says_of_each_statement_whether_it_is_native(caplog):
         ["PRINT", "native"],
     ]
     assert "UPDATE_FROM" in lines[2]
+
+
+@pytest.mark.parametrize("cvs", ["phi", ("phi", "psi", "phi")])
+def test_cvs_are_names_each_once(folder, cvs):
+    """Two columns of one name were written; a word was taken for its letters."""
+    with pytest.raises(ValueError, match="expected names, each once"):
+        make("native", cvs=cvs)

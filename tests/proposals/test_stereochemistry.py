@@ -5,6 +5,7 @@ import pytest
 from openmm import app
 
 from openmm_cgan.proposals import Screen, ScreenSettings
+from openmm_cgan.proposals.stereo_axes import flat_cumulenes, hands_of_axes
 from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.testsystems import alanine_dipeptide
 
@@ -54,6 +55,44 @@ MOLECULES = {
         [(0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 6), (6, 7), (0, 8), (8, 9)],
         [1, 2, 2, 3, 2, 2, 2, 3, 2, 3],
         [0],
+    ),
+    "ethyl methyl sulfoxide": (
+        ["S", "O", "C", "C", "C"],
+        [(0, 1), (0, 2), (0, 3), (3, 4)],
+        [0, 0, 3, 2, 3],
+        [0],
+    ),
+    "dimethyl sulfoxide": (["S", "O", "C", "C"], [(0, 1), (0, 2), (0, 3)], [0, 0, 3, 3], []),
+    "ethyl methyl amine, which inverts": (
+        ["N", "C", "C", "C"],
+        [(0, 1), (0, 2), (2, 3)],
+        [1, 3, 2, 3],
+        [],
+    ),
+    "a thioether on a metal, which inverts": (
+        ["S", "Pt", "C", "C", "C"],
+        [(0, 1), (0, 2), (0, 3), (3, 4)],
+        [0, 0, 3, 2, 3],
+        [],
+    ),
+    "ethyl methyl propyl phosphine": (
+        ["P", "C", "C", "C", "C", "C", "C"],
+        [(0, 1), (0, 2), (2, 3), (0, 4), (4, 5), (5, 6)],
+        [0, 3, 2, 3, 2, 2, 3],
+        [0],
+    ),
+    # the third carbon of xylitol and ribitol: its branches differ by their hands alone
+    "pentane-1,2,3,4,5-pentol": (
+        ["C", "C", "C", "C", "C", "O", "O", "O", "O", "O"],
+        [(0, 1), (1, 2), (2, 3), (3, 4), (0, 5), (1, 6), (2, 7), (3, 8), (4, 9)],
+        [2, 1, 1, 1, 2, 1, 1, 1, 1, 1],
+        [1, 2, 3],
+    ),
+    "pentan-3-ol": (
+        ["C", "C", "C", "C", "C", "O"],
+        [(0, 1), (1, 2), (2, 3), (3, 4), (2, 5)],
+        [3, 2, 1, 2, 3, 1],
+        [],
     ),
     "4-propylheptane": (
         ["C"] * 10,
@@ -292,3 +331,119 @@ def test_a_carbon_with_hydrogen_and_deuterium_has_a_hand() -> None:
     assert graph.stereocentres()[:, 0].tolist() == [1]
     light = BondGraph(graph.elements, graph.neighbours)
     assert not len(light.stereocentres())
+
+
+# ---- axes
+
+
+def in_screen(graph: BondGraph, x: np.ndarray, **settings) -> Screen:
+    """A Screen of atoms of a graph."""
+    topology = app.Topology()
+    residue = topology.addResidue("LIG", topology.addChain())
+    symbols = {number: symbol for symbol, number in ATOMIC_NUMBERS.items()}
+    atoms = [
+        topology.addAtom(f"A{i}", app.Element.getBySymbol(symbols[number]), residue)
+        for i, number in enumerate(graph.elements)
+    ]
+    for i, j in graph.bonds:
+        topology.addBond(atoms[i], atoms[j])
+    return Screen(topology, x, settings=ScreenSettings(**settings))
+
+
+def test_a_sulfoxide_is_not_turned_inside_out() -> None:
+    graph = BondGraph((16, 8, 6, 17), ((1, 2, 3), (0,), (0,), (0,)))
+    x = np.array([[0, 0.06, 0], [-0.08, 0, 0.11], [0.17, 0, 0], [-0.1, 0, -0.15]])
+    screen = in_screen(graph, x)
+    assert screen.check(np.array([x, x * [1, -1, 1]])).tolist() == ["", "chirality"]
+
+
+def bonded(elements: str, bonds: list[tuple[int, int]]) -> BondGraph:
+    numbers = ATOMIC_NUMBERS | {"L": 17, "F": 9}
+    around = [
+        tuple(sorted(a + b - i for a, b in bonds if i in (a, b))) for i in range(len(elements))
+    ]
+    return BondGraph(tuple(numbers[e] for e in elements), tuple(around))
+
+
+def cumulene(n_inner: int, length: float, angle: float) -> tuple[BondGraph, np.ndarray]:
+    """Cl, C, H at both ends of a row of carbons, the second end turned about the row."""
+    n = n_inner + 2
+    row = np.cumsum([0, length, *[0.131] * (n_inner - 1), length])[:, None] * [1, 0, 0]
+    across = np.array([[0, np.cos(angle), np.sin(angle)]])
+    first = np.array([[-0.06, 0.12, 0], [-0.05, -0.09, 0]])
+    last = row[-1] + [[0.06, 0, 0], [0.05, 0, 0]] + [[0.12], [-0.09]] * across
+    ends = [(0, n), (0, n + 1), (n - 1, n + 2), (n - 1, n + 3)]
+    graph = bonded("C" * n + "LHLH", [(k, k + 1) for k in range(n - 1)] + ends)
+    return graph, np.concatenate([row, first, last])
+
+
+def test_an_allene_has_a_hand() -> None:
+    graph, x = cumulene(1, 0.131, np.pi / 2)
+    rows, ends = hands_of_axes(graph, x)
+    assert rows.tolist() == [[1, 3, 4, 5, 6]]
+    assert ends.tolist() == [[0, 2]]
+    screen = in_screen(graph, x)
+    assert screen.check(np.array([x, x * [1, 1, -1]])).tolist() == ["", "chirality"]
+    assert not in_screen(graph, x, chirality=False).check(x[None] * [1, 1, -1])[0]
+    same = BondGraph((6, 6, 6, 17, 17, 17, 1), graph.neighbours)
+    assert not len(hands_of_axes(same, x)[0])
+    bent = x.copy()
+    bent[1] += [0, 0.09, 0]  # a CH2 of beads that have no hydrogens
+    assert not len(hands_of_axes(graph, bent)[0])
+
+
+def test_a_butatriene_is_cis_or_trans_and_a_diyne_turns() -> None:
+    graph, x = cumulene(2, 0.131, np.pi)
+    assert flat_cumulenes(graph, x).tolist() == [[4, 0, 3, 6]]
+    assert not len(hands_of_axes(graph, x)[0])
+    turned = cumulene(2, 0.131, 0.0)[1]
+    assert in_screen(graph, x).check(np.array([x, turned])).tolist() == ["", "cis/trans"]
+    graph, x = cumulene(2, 0.145, np.pi)  # C=C-C#C-C=C
+    assert not len(flat_cumulenes(graph, x))
+
+
+def biaryl(angle: float, ortho: str) -> tuple[BondGraph, np.ndarray]:
+    """Two rings of carbon joined at atoms 0 and 6, with four atoms in ortho."""
+    turns = np.arange(6) * np.pi / 3
+    ring = 0.14 * np.stack([1 - np.cos(turns), np.sin(turns), 0 * turns], axis=1)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    turn = np.array([[1, 0, 0], [0, cosine, sine], [0, -sine, cosine]])
+    rings = ring, (ring * [-1, 1, 1] - [0.149, 0, 0]) @ turn
+    places = [own.mean(axis=0) + 2.1 * (own[k] - own.mean(axis=0)) for own in rings for k in (1, 5)]
+    bonds = [(start + i, start + (i + 1) % 6) for start in (0, 6) for i in range(6)]
+    joined = [(0, 6), (1, 12), (5, 13), (7, 14), (11, 15)]
+    return bonded("C" * 12 + ortho, bonds + joined), np.concatenate([*rings, places])
+
+
+@pytest.mark.parametrize(
+    ("ortho", "angle", "found"),
+    [
+        ("LCLC", 1.5, 1),
+        ("LCLH", 1.5, 1),  # three are enough
+        ("LHLH", 1.5, 0),  # turns
+        ("LFLH", 1.5, 0),
+        ("LLLC", 1.5, 0),  # one end with two like sides
+        ("LCLC", 0.1, 0),  # flat: nothing says which
+    ],
+)
+def test_a_crowded_biaryl_has_a_hand(ortho: str, angle: float, found: int) -> None:
+    graph, x = biaryl(angle, ortho)
+    _, ends = hands_of_axes(graph, x)
+    assert ends.tolist() == [[0, 6]] * found
+    if found:
+        screen = in_screen(graph, x, clash_fraction=0.0)
+        assert screen.check(np.array([x, x * [1, 1, -1]])).tolist() == ["", "chirality"]
+        turning = in_screen(graph, x, clash_fraction=0.0, turning=((6, 0),))
+        assert not turning.check(x[None] * [1, 1, -1])[0]
+
+
+def test_ligands_about_a_metal_are_said_not_to_be_looked_at(caplog) -> None:
+    """Cis and trans of a square with two and two; three and one have no isomers."""
+    around = ((1, 2, 3, 4), (0,), (0,), (0,), (0,))
+    graph = BondGraph((78, 17, 17, 8, 8), around)
+    x = 0.2 * np.array([[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1.0, 0]])
+    in_screen(graph, x, clash_fraction=0.0)
+    assert "isomers about atoms [0]" in caplog.text
+    caplog.clear()
+    in_screen(BondGraph((78, 17, 17, 17, 8), around), x, clash_fraction=0.0)
+    assert not caplog.records

@@ -1,5 +1,6 @@
 """A run that was stopped anywhere and goes on from its checkpoint is the run that never was."""
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,10 @@ from openmm_cgan import restore_run, save_run
 from openmm_cgan.checkpoints import read_run
 from openmm_cgan.frames import read_frames, read_segments
 from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
 from openmm_cgan.proposals.targets import LeastVisited, least_visited_targets
 from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
+from openmm_cgan.reporters.attempts import AttemptTable
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Chain
 from tests.cases.chain_end import ChainEnd
@@ -275,3 +278,22 @@ def test_least_visited_targets_are_the_same_when_visits_are_counted_once() -> No
             np.array([[0.0, 1.0], [0.0, 1.0]]), visited[:n], 1, np.random.default_rng(n)
         )
         np.testing.assert_array_equal(drawn, expected[0])
+
+
+def test_where_nothing_may_be_written_is_told_when_reporters_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the first checkpoint, hours later; root may write everywhere."""
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, how: Path(path) != tmp_path and may(path, how))
+    bias = PlumedBias("phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi\n", temperature=300.0)
+    made: list[Callable[[], Any]] = [
+        lambda: FrameReporter(tmp_path / "frames", 10, bias),
+        lambda: RunCheckpointReporter(tmp_path / "run.chk", 10_000, {"bias": bias}),
+        lambda: BiasCheckpointReporter(tmp_path / "bias.chk", 10_000, bias),
+        lambda: AttemptTable(tmp_path / "new" / "proposals.csv", bias.variables),
+    ]
+    for make in made:
+        with pytest.raises(PermissionError, match=f"may not write to {tmp_path}. Give another"):
+            make()
+    assert not list(tmp_path.iterdir())

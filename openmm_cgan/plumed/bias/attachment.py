@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import openmm
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from openmm.app import Simulation
 
 
+_living: weakref.WeakSet[Attachment] = weakref.WeakSet()
+
+
 class Attachment:
     """The place of one bias, which is in nothing at first.
 
@@ -32,14 +37,18 @@ class Attachment:
     ----------
     simulation : openmm.app.Simulation or None
         That it is attached to.
+    files : set of Path
+        That it writes, once it is attached.
     timestep : float or None
         That of the integrator when it was attached: the length of a step for the bias [ps].
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: set[Path]) -> None:
         self._presence: Presence | None = None
         self._reporter: UpdateReporter | None = None
         self.simulation: Simulation | None = None
+        self.files = files
+        _living.add(self)
         self.timestep: float | None = None
 
     @property
@@ -71,6 +80,13 @@ class Attachment:
         if self._reporter is not None:
             raise RuntimeError("attached already: each Simulation takes its own System and bias")
         self._require_in(simulation)
+        for other in _living:
+            shared = other.files & self.files if other.simulation is simulation else set()
+            if shared:
+                raise ValueError(
+                    f"{min(shared)} is written by another bias of this Simulation: give each its "
+                    "own FILE=, or its own directory"
+                )
 
     def require_acting(
         self, simulation: Simulation, biases: bool, changes: bool, source: str

@@ -31,7 +31,7 @@ from openmm_cgan.plumed.bias.attachment import Attachment
 from openmm_cgan.plumed.bias.serials import atoms_beside
 from openmm_cgan.plumed.bias.watch import with_temperature
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, read_text
-from openmm_cgan.plumed.libplumed.statements import has_biases, restrained_text
+from openmm_cgan.plumed.libplumed.statements import has_biases, restrained_text, written_files
 from openmm_cgan.plumed.native.backend import NativeBackend
 from openmm_cgan.plumed.native.forces.system_box import KnownAtoms, masses_and_charges
 from openmm_cgan.quantities import kelvin, nanometers, numbers_of, positions_in_nm, timestep_of
@@ -111,7 +111,7 @@ class PlumedBias:
         self.backend = choose_backend(backend, refusal, self._input)
         self._asked, self._moves = backend, False
         self._take_backend(variables_to_read(cvs, self._input, native), native)
-        self._attachment = Attachment()
+        self._attachment = Attachment(written_files(self._input.followed, self.directory))
         self._claims: list[Claim] = []  # of the files of a saved run, until they are open
 
     @property

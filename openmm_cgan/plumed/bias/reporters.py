@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openmm
 
+from openmm_cgan.atomic_files import require_writable
 from openmm_cgan.plumed.backends import Backend
 from openmm_cgan.quantities import number_of_steps
 from openmm_cgan.states import positions_and_box
@@ -176,6 +177,7 @@ class BiasCheckpointReporter:
         bias: Any,
     ) -> None:
         self._file, self._bias = Path(file).absolute(), bias
+        require_writable(self._file)
         self._interval = number_of_steps(reportInterval, "reportInterval")
 
     def describeNextReport(self, simulation: Simulation) -> dict[str, Any]:  # noqa: N802

@@ -26,6 +26,13 @@ log = logging.getLogger("openmm_cgan")
 ALL_GROUPS = frozenset(range(32))
 EVERY = 100  # steps between two looks at what takes microseconds to look at
 VARIABLE_STEP = (openmm.VariableLangevinIntegrator, openmm.VariableVerletIntegrator)
+OURS = re.compile(r"plumed\d")  # how names of the parameters of biases begin
+TEMPERATURES = (
+    openmm.AndersenThermostat.Temperature(),
+    openmm.MonteCarloBarostat.Temperature(),
+    openmm.MonteCarloAnisotropicBarostat.Temperature(),
+    openmm.MonteCarloMembraneBarostat.Temperature(),
+)
 # of a group or of all, in the expressions of a CustomIntegrator
 GROUP_FORCE, GROUP_ENERGY = re.compile(r"\bf(\d*)\b"), re.compile(r"\benergy(\d*)\b")
 
@@ -87,6 +94,19 @@ def with_temperature(engine: Backend, simulation: Simulation) -> float | None:
     return engine.temperature
 
 
+def foreign_parameters(simulation: Simulation) -> dict[str, float]:
+    """Global parameters of the Context that change a potential which is no bias's: a lambda.
+
+    Temperatures of thermostats and barostats are looked at by themselves.
+    """
+    found = simulation.context.getParameters()
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if name not in TEMPERATURES and not OURS.match(name)
+    }
+
+
 class RunWatch:
     """What is seen of a bias and its Simulation before that goes on.
 
@@ -115,6 +135,7 @@ class RunWatch:
         self._varies = isinstance(simulation.integrator, VARIABLE_STEP)
         self._felt = simulation.integrator.getIntegrationForceGroups()
         self._next = simulation.currentStep
+        self._parameters = foreign_parameters(simulation)
         self._compare_temperature()
         if self._varies:
             self._tell(
@@ -152,6 +173,7 @@ class RunWatch:
     def _compare(self) -> None:
         """Say where temperature or time step are no longer those of the bias."""
         self._compare_temperature()
+        self._compare_parameters()
         if not self._varies and (now := timestep_of(self._simulation)) != self._timestep:
             self._tell(
                 "step",
@@ -169,6 +191,18 @@ class RunWatch:
                 f"the simulation is held at {now:g} K, and its bias counts with "
                 f"{self._temperature:g} K",
             )
+
+    def _compare_parameters(self) -> None:
+        now = foreign_parameters(self._simulation)
+        for name in now.keys() & self._parameters.keys():
+            if now[name] != self._parameters[name]:
+                self._tell(
+                    f"parameter {name}",
+                    f"the parameter {name} of the Context is {now[name]:g}, and was "
+                    f"{self._parameters[name]:g} when the bias was attached: frames and hills "
+                    "before and after are of two potentials, and nothing here tells them apart. "
+                    "Make a run, with its own folder, of each",
+                )
 
     def _tell(self, what: str, message: str) -> None:
         if what not in self._told:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import openmm
-from openmm import unit
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.plumed.actions import read_known
@@ -25,6 +23,8 @@ from openmm_cgan.plumed.libplumed.instance import MDSettings, Plumed
 from openmm_cgan.plumed.libplumed.statements import BIASES
 
 IDLE_STEP = 1_000_003  # a prime: at this step nothing with a stride is due
+
+CHARGED = ("DIPOLE", "DIPOLE_SCALAR", "DIPOLE_COMPONENTS", "DHENERGY")
 
 Domain = tuple[float, float] | None
 
@@ -52,17 +52,6 @@ def _without_stride(statement: Statement) -> Statement:
     return replace(statement, words=tuple(words))
 
 
-def masses_and_charges(system: openmm.System) -> tuple[np.ndarray, np.ndarray]:
-    """Masses [dalton] and charges [e] of all particles, shape (n_atoms,) each."""
-    atoms = range(system.getNumParticles())
-    masses = np.array([system.getParticleMass(i).value_in_unit(unit.dalton) for i in atoms])
-    charges = np.zeros(len(atoms))
-    for force in system.getForces():
-        if isinstance(force, openmm.NonbondedForce):
-            charges[:] = [force.getParticleParameters(i)[0]._value for i in atoms]
-    return masses, charges
-
-
 def require_masses(statements: Sequence[Statement], folder: Path, masses: np.ndarray) -> None:
     """Check that what weighs atoms by mass finds masses: without, PLUMED divides by zero or hangs.
 
@@ -87,6 +76,37 @@ def require_masses(statements: Sequence[Statement], folder: Path, masses: np.nda
         if isinstance(action, Centroid | Gyration):
             action.set_masses(masses)
             action.require_weights()
+
+
+def require_charges(statements: Sequence[Statement], charges: np.ndarray) -> None:
+    """Check that what asks for charges finds them.
+
+    Parameters
+    ----------
+    statements : sequence of Statement
+        The input.
+    charges : ndarray, shape (n_atoms,)
+        [e]; NaN where they are not known.
+
+    Raises
+    ------
+    PlumedInputError
+        With file and line. What is not found here is refused by PLUMED, at the first step.
+    """
+    if not np.isnan(charges).all():
+        return
+    text = (
+        "the charges are those of the System's only NonbondedForce, and it has none or several; "
+        "keep charges in one"
+    )
+    if asking := [s for s in statements if _asks_for_charges(s)]:
+        raise PlumedInputError([Problem(s.location, s.action, text) for s in asking])
+
+
+def _asks_for_charges(statement: Statement) -> bool:
+    if statement.action == "DUMPMASSCHARGE":
+        return "ONLY_MASSES" not in [word.upper() for word in statement.words]
+    return statement.action in CHARGED or "@charges" in statement.text.lower()
 
 
 def require_finite(positions: np.ndarray) -> None:

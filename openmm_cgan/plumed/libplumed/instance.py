@@ -123,7 +123,7 @@ class MDSettings:
     folder : Path
         Where file names of the input begin.
     masses, charges : ndarray, shape (n_atoms,)
-        [dalton], [e]
+        [dalton], [e]; charges that are NaN are not known.
     kT : float or None
         [kJ/mol]
     timestep : float
@@ -286,12 +286,13 @@ class Plumed:
 
     def _set_pointers(self) -> None:
         self._masses, self._charges = self.settings.masses.copy(), self.settings.charges.copy()
+        known = not np.isnan(self._charges).all()  # else what needs them is refused by PLUMED
         self.set_step(0)
         for key, array in (
             ("setPositions", self.positions),
             ("setForces", self.forces),
             ("setMasses", self._masses),
-            ("setCharges", self._charges),
+            *([("setCharges", self._charges)] if known else []),
             ("setBox", self.box),
             *([("setVirial", self.virial)] if self.settings.virial else []),
         ):

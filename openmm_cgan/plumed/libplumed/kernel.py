@@ -24,7 +24,6 @@ from openmm_cgan.plumed.input.language import PlumedInput
 from openmm_cgan.plumed.libplumed.enquiries import (
     Domain,
     energy_needed,
-    masses_and_charges,
     periodic_domains,
     probe,
     require_finite,
@@ -41,6 +40,7 @@ from openmm_cgan.plumed.libplumed.instance import (
 from openmm_cgan.plumed.libplumed.run_by_plumed import RunByPlumed
 from openmm_cgan.plumed.libplumed.schedule import idle_step, update_strides
 from openmm_cgan.plumed.libplumed.statements import highest_serial, only_variables, with_centres
+from openmm_cgan.plumed.native.forces.system_box import masses_and_charges
 from openmm_cgan.states import box_of, copy_positions
 
 log = logging.getLogger("openmm_cgan")
@@ -144,7 +144,7 @@ class KernelBackend(RunByPlumed, Callback):
     def _settings(self, n_atoms: int) -> MDSettings:
         # where the system is not known yet, what depends on a mass must not look like a number
         masses = np.full(n_atoms, np.nan) if self._masses is None else self._masses
-        charges = np.zeros(n_atoms) if self._charges is None else self._charges
+        charges = np.full(n_atoms, np.nan) if self._charges is None else self._charges
         if len(masses) != n_atoms:
             raise ValueError(f"got {n_atoms} atoms; the System has {len(masses)}")
         kT = None if self.temperature is None else GAS_CONSTANT * self.temperature

@@ -11,7 +11,7 @@ import openmm
 
 from openmm_cgan.checkpoints import SavedState
 from openmm_cgan.plumed.input.language import Problem, Statement
-from openmm_cgan.plumed.libplumed.enquiries import require_masses
+from openmm_cgan.plumed.libplumed.enquiries import require_charges, require_masses
 from openmm_cgan.plumed.libplumed.instance import flush_all
 from openmm_cgan.plumed.libplumed.schedule import bias_strides
 from openmm_cgan.plumed.libplumed.statements import has_biases
@@ -89,9 +89,11 @@ class RunByPlumed:
         Raises
         ------
         ValueError
-            If atoms are weighed by mass and have none: PLUMED divides by zero there, or hangs.
+            If atoms are weighed by mass and have none: PLUMED divides by zero there, or hangs; if
+            charges are needed and not known, which are NaN then.
         """
         require_masses(self.statements, self.folder, masses)
+        require_charges(self.statements, charges)
         self._masses, self._charges = masses, charges
 
     def flush(self) -> None:

@@ -89,6 +89,17 @@ def output_folders(folder: Path, statements: Sequence[Statement]) -> set[Path]:
     return folders
 
 
+def written_files(statements: Sequence[Statement], folder: Path) -> set[Path]:
+    """Files that an input writes by its own names or the usual ones; no device."""
+    named = [
+        keywords_of(s.words).get("FILE", USUAL_FILES.get(s.action, ""))
+        for s in statements
+        if s.action in USUAL_FILES or s.action in OUTPUTS
+    ]
+    paths = {(folder / name).resolve() for name in named if name and len(name) < 1000}
+    return {path for path in paths if path.is_file() or not path.exists()}
+
+
 def require_regular_files(statements: Sequence[Statement], folder: Path) -> None:
     """Refuse names of files that are devices, pipes or folders: PLUMED would rename them.
 

@@ -411,3 +411,52 @@ def test_steps_of_no_fixed_length_are_said_and_give_hills_no_height(tmp_path, ca
     hills = read_fields(tmp_path / "HEIGHT=1" / "HILLS")
     with pytest.raises(ValueError, match=r"all 2 hills are of the time 0"):
         tiwary_log_weights([0.1], [0.0], hills, 300.0, UnitSystem())
+
+
+@pytest.mark.parametrize("text", [METAD, RESTRAINT, METAD.replace("GRID_", "#")])
+def test_a_parameter_of_the_context_that_changes_is_said_once(text, tmp_path, caplog):
+    """An alchemical lambda: frames of two potentials would be weighed as of one."""
+    system = alanine_dipeptide().system
+    soft = openmm.CustomBondForce("lambda*(r-0.5)^2")
+    soft.addGlobalParameter("lambda", 0.0)
+    soft.addBond(0, 18, [])
+    system.addForce(soft)
+    bias = PlumedBias(text, temperature=300.0, directory=tmp_path)
+    simulation = simulation_of(bias, system=system)
+    bias.attach(simulation)
+    simulation.step(150)
+    assert "the parameter" not in caplog.text
+    simulation.context.setParameter("lambda", 0.5)
+    simulation.step(150)
+    simulation.step(150)
+    assert caplog.text.count("the parameter lambda of the Context is 0.5, and was 0 when") == 1
+    assert caplog.text.count("the parameter") == 1
+    bias.close()
+
+
+def test_two_biases_of_a_simulation_do_not_write_one_file(tmp_path):
+    """The second had put the live HILLS of the first aside, as bck.0.HILLS."""
+    first = PlumedBias(METAD, temperature=300.0, directory=tmp_path)
+    psi = METAD.replace("phi: TORSION ATOMS=5,7,9,15", "phi: TORSION ATOMS=7,9,15,17")
+    second = PlumedBias(psi, temperature=300.0, directory=tmp_path / ".." / tmp_path.name)
+    named = PlumedBias(
+        psi.replace("PACE=10", "PACE=10 FILE=H").replace("COLVAR", "C"),
+        temperature=300.0,
+        directory=tmp_path,
+    )
+    system = alanine_dipeptide().system
+    for bias in (second, named):
+        bias.add_to(system)
+    simulation = simulation_of(first, system=system)
+    first.attach(simulation)
+    with pytest.raises(ValueError, match=r"COLVAR is written by another bias.*its own FILE="):
+        second.attach(simulation)
+    named.attach(simulation)
+    simulation.step(20)
+    for bias in (first, named):
+        bias.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["C", "COLVAR", "H", "HILLS"]
+    again = PlumedBias(METAD, temperature=300.0, directory=tmp_path)
+    other = simulation_of(again)
+    again.attach(other)  # another run, as of a cell of a notebook
+    again.close()

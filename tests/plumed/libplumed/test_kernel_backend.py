@@ -249,6 +249,33 @@ def test_masses_and_charges_are_those_of_the_system(tmp_path):
     np.testing.assert_allclose(backend.evaluate(positions, None, 0)[0], expected)
 
 
+@pytest.mark.parametrize("count", [0, 2])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "q: DIPOLE GROUP=1-3",
+        "q: CUSTOM ARG=@charges FUNC=x PERIODIC=NO",
+        "DUMPMASSCHARGE FILE=mc",
+    ],
+)
+def test_charges_that_no_or_several_forces_have_are_refused(tmp_path, count, line):
+    """The last of two forces counted, and without one a dipole was 0."""
+    system = particles(3)
+    for k in range(count):
+        nonbonded = openmm.NonbondedForce()
+        for charge in (1.0, -0.5, -0.5):
+            nonbonded.addParticle(charge if k == 0 else 0.0, 1, 0)
+        system.addForce(nonbonded)
+    backend = make(f"d: DISTANCE ATOMS=1,3\n{line}\n", tmp_path, ("d",))
+    with pytest.raises(ValueError, match=r":2: \w+: the charges are those of .* none or several"):
+        backend.forces(system)
+    needs_none = "d: DISTANCE ATOMS=1,3\nDUMPMASSCHARGE FILE=mc ONLY_MASSES\n"
+    backend = make(needs_none, tmp_path, ("d",))
+    backend.forces(system)
+    positions = np.array([[0, 0, 0], [1.0, 0, 0], [0, 1.0, 0]])
+    assert backend.cv_values(positions, None) == pytest.approx(1.0)
+
+
 def test_domains_are_what_plumed_says(tmp_path):
     text = (
         PHI_PSI + "d: DISTANCE ATOMS=1,2\ns: DISTANCE ATOMS=1,2 SCALED_COMPONENTS\n"

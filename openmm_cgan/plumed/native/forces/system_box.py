@@ -95,6 +95,17 @@ def bias_number(system: openmm.System) -> int:
     return len({force.getForceGroup() for force in ours})  # each bias has a group of its own
 
 
+def biases_beside(system: openmm.System, groups: set[int]) -> list[str]:
+    """Names of the forces of biases in a System that are in other force groups than these."""
+    return [
+        force.getName()
+        for force in system.getForces()
+        if force.getName().startswith("PLUMED")
+        and force.getName() not in (MARKER, MEASURES)
+        and force.getForceGroup() not in groups
+    ]
+
+
 def molecules(system: openmm.System) -> list[int]:
     """Number of the molecule that each particle is in, by bonds, constraints and exceptions."""
     parent = list(range(system.getNumParticles()))

@@ -1,0 +1,72 @@
+"""Frames of the mirror image of the structure that is given are refused before the training."""
+
+from dataclasses import replace
+
+import pytest
+from openmm import app, unit
+
+from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
+from openmm_cgan.cgan.hands import require_same_hands
+from openmm_cgan.frames import frames_of_atoms
+from openmm_cgan.testsystems import alanine_dipeptide
+from tests.cases.shaken_alanine import make_frames
+
+QUICK = TrainingSettings(steps=20, batch=32, width=16, report_every=10)
+
+
+@pytest.fixture(scope="module")
+def molecule():
+    return alanine_dipeptide()
+
+
+@pytest.fixture(scope="module")
+def frames(molecule):
+    return make_frames(molecule)
+
+
+def mirrored(frames, rows=slice(None)):
+    x = frames.positions.copy()
+    x[rows] *= [1, 1, -1]
+    cvs = frames.cvs.copy()
+    cvs[rows, :2] *= -1  # phi and psi
+    return replace(frames, positions=x, cvs=cvs)
+
+
+def pdb_of(molecule, folder, sign=1.0):
+    path = folder / "alanine.pdb"
+    with open(path, "w") as file:
+        x = molecule.positions * [1, 1, sign]
+        app.PDBFile.writeFile(molecule.topology, x * unit.nanometer, file)
+    return path
+
+
+def test_frames_of_the_mirror_image_are_refused_before_the_training(molecule, frames, tmp_path):
+    path = pdb_of(molecule, tmp_path)
+    for given in (path, str(path), app.PDBFile(str(path)), molecule):
+        require_same_hands(frames, given)
+        with pytest.raises(ValueError, match=r"at atom 8 \(ALA 2 CA\) the frames have the other"):
+            require_same_hands(mirrored(frames), given)
+    with pytest.raises(ValueError, match="mirror image"):
+        ConditionalGAN.fit(mirrored(frames), path, QUICK)
+    ConditionalGAN.fit(frames, pdb_of(molecule, tmp_path), QUICK)
+
+
+def test_what_changed_in_the_run_is_said(molecule, frames, tmp_path, caplog):
+    some = mirrored(frames, slice(0, len(frames) // 4))
+    require_same_hands(some, molecule.topology)
+    assert "25.0 % of the frames have another hand than most" in caplog.text
+    caplog.clear()
+    require_same_hands(some, pdb_of(molecule, tmp_path))
+    assert "another hand than the structure given" in caplog.text
+
+
+def test_without_a_structure_or_a_centre_nothing_is_said(molecule, frames, tmp_path, caplog):
+    require_same_hands(frames, molecule.topology)
+    require_same_hands(mirrored(frames), molecule.topology)
+    require_same_hands(mirrored(frames), None)
+    require_same_hands(mirrored(frames_of_atoms(frames, range(6))), molecule)
+    cut = frames.positions.copy()
+    cut[:, 10:] += [3, 0, 0]  # by a boundary: the features refuse it
+    require_same_hands(mirrored(replace(frames, positions=cut)), pdb_of(molecule, tmp_path))
+    require_same_hands(mirrored(frames), pdb_of(molecule, tmp_path, sign=0.0))  # flat
+    assert not caplog.records
