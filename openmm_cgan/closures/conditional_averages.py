@@ -230,13 +230,18 @@ def _random_fields(
 ) -> NDArray[np.float64]:
     """Gaussian fields of variance 1 on values of the CVs, shape (n_bootstrap, m, n_values).
 
-    They are alike within two bandwidths, as what smearing leaves is.
+    They change over two bandwidths and are second derivatives, as what smearing leaves is: a
+    symmetric kernel flattens what is curved and keeps what is averaged over more than its width,
+    so that nothing adds up where they are integrated.
     """
+    k = at.shape[1]
     far = sum(
         (v.difference(at[:, None, i], at[None, :, i]) / (2.0 * widths[i])) ** 2
         for i, v in enumerate(samples.variables)
     )
-    strengths, modes = np.linalg.eigh(np.exp(-0.5 * far))
+    # of the Laplacian of a field whose correlation is that exponential alone
+    likeness = (1.0 - 2.0 * far / k + far**2 / (k * (k + 2))) * np.exp(-0.5 * far)
+    strengths, modes = np.linalg.eigh(likeness)
     # the symmetric root, which has no choice of signs as the modes have
     roots = modes * np.sqrt(np.maximum(strengths, 0.0)) @ modes.T
     normal = np.random.default_rng(seed).normal(size=(shape[0], shape[2], shape[1]))

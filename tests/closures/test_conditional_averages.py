@@ -91,6 +91,26 @@ def test_smearing_is_measured_where_there_is_no_noise():
     assert (found.smearing > 0.5 * np.sqrt((off**2).mean())).all()
 
 
+def test_errors_of_smearing_do_not_add_up():
+    """A kernel flattens a wave and keeps its mean round the circle, and so do the errors."""
+    turn = np.random.default_rng(0).permutation(np.linspace(-np.pi, np.pi, 4000, endpoint=False))
+    at = (np.arange(72) + 0.5) * np.pi / 36 - np.pi
+    found = conditional_average(samples_of(turn, (ANGLE,)), np.cos(10 * turn), at, 0.25)
+    off = found.value - np.cos(10 * at)
+    assert (np.abs(off) < 3 * found.error).all()
+    assert abs(off.mean()) < 1e-2 * np.abs(off).max()
+    assert found.replicates.mean(axis=1).std() < 0.1 * found.error.mean()
+
+
+def test_errors_of_smearing_keep_their_size_in_two_cvs():
+    z = np.random.default_rng(1).uniform(-1, 1, (6000, 2))
+    at = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, 5)] * 2), -1).reshape(-1, 2)
+    found = conditional_average(samples_of(z, (Z, CollectiveVariable("y"))), np.cos(6 * z[:, 0]),
+                                at, 0.4)  # fmt: skip
+    told = found.replicates.std(axis=0)
+    assert (told > 0.7 * found.smearing).all()
+
+
 def test_the_bandwidth_follows_the_curve():
     z = np.random.default_rng(3).uniform(-1, 1, 5000)
     noise = np.random.default_rng(4).normal(0.0, 0.3, len(z))
