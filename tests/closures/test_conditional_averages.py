@@ -45,6 +45,17 @@ def test_nothing_is_extrapolated(caplog):
     assert "3 of 4 values" in caplog.text
 
 
+def test_a_frame_or_two_beyond_a_value_do_not_make_it_known():
+    z = np.append(np.random.default_rng(2).uniform(0, 1, 2000), [1.12, 1.15])
+    found = conditional_average(samples_of(z), z**3, [0.9, 1.1], 0.2)
+    assert np.isfinite(found.value[0])
+    assert np.isnan(found.value[1])
+    across = np.random.default_rng(3).uniform(0, 1, (len(z), 1))
+    both = samples_of(np.append(across, z[:, None], axis=1), (CollectiveVariable("y"), Z))
+    found = conditional_average(both, z**3, [[0.5, 0.8], [0.5, 1.1]], 0.3)
+    assert np.isfinite(found.value).tolist() == [True, False]
+
+
 def test_errors_do_not_hang_on_the_unit_of_a_cv():
     """What smearing leaves is drawn by a root of a matrix, which must have no choice of signs."""
     turn = np.random.default_rng(5).uniform(-0.5, 0.5, 4000)
