@@ -284,9 +284,7 @@ def _landmarks(
 
 def _groups(kernel: Any) -> int:
     """Groups of frames without neighbours between them; those of few frames are not counted."""
-    near = sparse.csr_array(kernel)
-    near.data[near.data < NEAR] = 0.0
-    near.eliminate_zeros()
+    near = sparse.csr_array(kernel >= NEAR)
     _, group = connected_components(near)
     return int(np.sum(np.bincount(group) > SMALL_GROUP * len(group)))
 

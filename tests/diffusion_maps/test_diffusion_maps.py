@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from scipy.special import eval_hermitenorm
 from scipy.stats import spearmanr
 
@@ -123,6 +124,40 @@ def test_landmarks_stand_for_all_frames():
     assert np.mean(nearest.argmin(1) == owner) > 0.999
     drawn, _ = weighted_landmarks(frames, (frames[:, 0] > 0) + 1e-9, 100, feature_distances)
     assert np.mean(frames[drawn, 0] > 0) > 0.99
+
+
+@pytest.mark.parametrize("distances", [feature_distances, superposed_distances])
+def test_each_landmark_is_as_far_as_can_be_from_those_before(monkeypatch, distances):
+    """By the rule itself, where few of the frames are looked at at once."""
+    monkeypatch.setattr("openmm_cgan.diffusion_maps.landmarks.FARTHEST", 20)
+    monkeypatch.setattr("openmm_cgan.diffusion_maps.landmarks.BLOCK", 100)
+    frames = np.random.default_rng(4).normal(size=(400, 5, 3))
+    frames = frames if distances is superposed_distances else frames.reshape(400, 15)
+    chosen, owner = farthest_landmarks(frames, 60, distances, first=7)
+    square = distances(frames, frames)
+    assert chosen[0] == 7
+    assert len(set(chosen)) == 60
+    for k in range(1, 60):
+        nearest = square[:, chosen[:k]].min(1)
+        assert nearest[chosen[k]] > nearest.max() * (1 - 1e-4)
+    assert np.mean(chosen[owner] == chosen[square[:, chosen].argmin(1)]) > 0.99
+
+
+def test_no_two_landmarks_are_the_same_frame():
+    frames = np.random.default_rng(5).normal(size=(40, 60))[np.arange(1000) % 40] + 100.0
+    chosen, owner = farthest_landmarks(frames, 200, feature_distances)
+    assert len(chosen) == 40
+    np.testing.assert_array_equal(frames[chosen[owner]], frames)
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0])
+def test_a_kernel_is_the_same_sparse_or_dense(scale):
+    frames = scale * np.random.default_rng(6).normal(size=(300, 8))
+    kernel = gaussian_kernel(frames, 0.005, feature_distances)
+    assert sparse.issparse(kernel) == (scale == 1.0)
+    whole = np.exp(-feature_distances(frames, frames) / 0.02)
+    found = kernel.toarray() if sparse.issparse(kernel) else kernel
+    np.testing.assert_allclose(found, np.where(whole < 1e-8, 0, whole), atol=2e-8)
 
 
 @pytest.mark.parametrize("n_landmarks", [60, 3000])
