@@ -204,6 +204,33 @@ def test_distances_in_units_of_the_noise_are_those_of_the_hidden_variables():
     )
 
 
+@pytest.mark.parametrize("n_features", [2, 8])
+def test_outliers_are_no_coordinate(n_features):
+    """A frame far from all others, and a pair: the first coordinate is that of the others."""
+    rng = np.random.default_rng(8)
+    frames = 0.05 * rng.normal(size=(1200, n_features))
+    frames[:, 0] = rng.uniform(-1, 1, 1200)
+    frames[0, 1], frames[1, 1] = 30.0, -20.0
+    frames[2] = frames[1] + 0.01
+    found = diffusion_map(frames, settings=DiffusionMapSettings(n_coordinates=2))
+    assert found.eigenvalues[0] < 1 - 1e-6
+    assert abs(spearmanr(found.coordinates[3:, 0], frames[3:, 0]).statistic) > 0.99
+    nearest = 3 + feature_distances(frames[:3], frames[3:]).argmin(1)
+    placed = found.coordinates[nearest] / found.eigenvalues
+    np.testing.assert_allclose(found.coordinates[:3, 0], placed[:, 0], rtol=1e-3)
+    np.testing.assert_allclose(found.extend(frames)[:, 0], found.coordinates[:, 0], rtol=0.1)
+
+
+@pytest.mark.parametrize("gap", [1.0, 1.15, 1.3])
+def test_groups_are_joined_by_no_more_than_it_takes(gap):
+    """Two lines of frames with nothing between: wider than that would blur what is along them."""
+    along = np.linspace(0, 2, 400)
+    frames = np.stack([np.append(along - 2 - gap / 2, along + gap / 2), np.zeros(800)], axis=1)
+    found = diffusion_map(frames, settings=DiffusionMapSettings(n_coordinates=2))
+    least = gap**2 / (4 * np.log(1e4))
+    assert least < found.bandwidth.chosen < 1.1 * least
+
+
 def test_groups_without_neighbours_are_joined_or_told(caplog):
     rng = np.random.default_rng(6)
     two = rng.normal(size=(200, 2)) + np.repeat([[0.0, 0.0], [60.0, 0.0]], 100, axis=0)
