@@ -14,6 +14,7 @@ from openmm_cgan.diffusion_maps.distances import SquareDistances
 from openmm_cgan.diffusion_maps.kernels import gaussian_kernel
 
 NEAR = 1e-4  # of the kernel, between frames that count as neighbours
+FAINT = 1e-2  # of the kernel, below which outliers are not near: few ways lead to them
 SMALL_GROUP = 0.002  # share of the frames, up to which a group is but some outliers
 LIGHT = 1e-6  # mass of an outlier over that of the frame it is placed as
 HALVINGS = 4  # of the step of a bandwidth that joins groups
@@ -46,13 +47,13 @@ def joining_kernel(
 
 def groups_of(kernel: Any) -> int:
     """Number of groups without neighbours between them; those of few frames are not counted."""
-    labels = group_of_each(kernel)
+    labels = group_of_each(kernel, NEAR)
     return int(np.sum(np.bincount(labels) > SMALL_GROUP * len(labels)))
 
 
-def group_of_each(kernel: Any) -> NDArray[np.int64]:
-    """Number of the group that each frame is in, shape (m,)."""
-    return np.asarray(connected_components(sparse.csr_array(kernel >= NEAR))[1], dtype=np.int64)
+def group_of_each(kernel: Any, least: float) -> NDArray[np.int64]:
+    """Number of the group that each frame is in, shape (m,), by the least kernel of neighbours."""
+    return np.asarray(connected_components(sparse.csr_array(kernel >= least))[1], dtype=np.int64)
 
 
 def with_outliers(
@@ -63,8 +64,8 @@ def with_outliers(
 ) -> tuple[Any, NDArray[np.float64]]:
     """Tie frames in groups of few to the nearest frame of a large group, as light ends of it.
 
-    Frames that nothing leads to would be the slowest coordinate that there is, and all others the
-    same in it.
+    Frames that hardly anything leads to would be the slowest coordinate that there is, and all
+    others the same in it.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def with_outliers(
     kernel : ndarray or csr_array, shape (m, m)
     masses : ndarray, shape (m,)
     """
-    labels = group_of_each(kernel)
+    labels = group_of_each(kernel, FAINT)
     few = (np.bincount(labels) <= SMALL_GROUP * len(labels))[labels]
     if few.all() or not few.any():
         return kernel, masses

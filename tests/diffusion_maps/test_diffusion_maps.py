@@ -221,6 +221,16 @@ def test_outliers_are_no_coordinate(n_features):
     np.testing.assert_allclose(found.extend(frames)[:, 0], found.coordinates[:, 0], rtol=0.1)
 
 
+def test_an_outlier_with_a_faint_neighbour_is_no_coordinate():
+    """It is left once in a million steps: biased frames about it weigh little beside it."""
+    frames = np.stack([np.random.default_rng(9).uniform(-1, 1, 1200), np.zeros(1200)], axis=1)
+    frames[0] = 0.2, np.sqrt(4 * 0.01 * 8)  # exp(-8), above what counts as a neighbour
+    weights = np.append(1e4, np.ones(1199))
+    settings = DiffusionMapSettings(n_coordinates=2, bandwidth=0.01)
+    found = diffusion_map(frames, weights, settings)
+    assert abs(spearmanr(found.coordinates[1:, 0], frames[1:, 0]).statistic) > 0.99
+
+
 @pytest.mark.parametrize("gap", [1.0, 1.15, 1.3])
 def test_groups_are_joined_by_no_more_than_it_takes(gap):
     """Two lines of frames with nothing between: wider than that would blur what is along them."""
