@@ -320,8 +320,8 @@ def _effective(samples: WeightedSamples, near: Neighbourhood, weights: NDArray) 
 
 def _between(samples: WeightedSamples, near: Neighbourhood, weights: NDArray) -> bool:
     """Whether enough frames lie on either side along each CV: a fit to others extrapolates."""
-    sides = [side for own in near.offsets.T for side in (own < 0.0, own > 0.0)]
-    return all(_effective(samples, near, weights * side) >= LEAST_EFFECTIVE for side in sides)
+    found = (_effective(samples, near, weights * side) for side in near.sides)
+    return all(number >= LEAST_EFFECTIVE for number in found)
 
 
 def of_one_part(samples: WeightedSamples, near: Neighbourhood) -> bool:
