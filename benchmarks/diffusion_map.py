@@ -1,6 +1,6 @@
 """Diffusion maps against known slow variables: multiscale systems, alanine dipeptide, and cost.
 
-    python benchmarks/diffusion_map.py [--part sde|alanine|size] [--json]
+    python benchmarks/diffusion_map.py [--part sde|alanine|size] [--seeds 6] [--json]
 
 * sde: the coordinate of a map of 1,000 frames against the known slow variable, from frames at
   equilibrium and from biased ones (70 % of the free energy taken out, weights in the kernel), in
@@ -111,18 +111,18 @@ def likeness(system: MultiscaleSystem, found: DiffusionMap, z: NDArray) -> float
     return max(abs(np.mean(np.exp(1j * (angle - s * turns)))) for s in (1, -1))
 
 
-def sde_rows(eps: float, n: int, only: str = "") -> list[dict[str, Any]]:
-    """The coordinate against the slow variable, for each system."""
+def sde_rows(eps: float, n: int, only: str = "", n_seeds: int = 1) -> list[dict[str, Any]]:
+    """The coordinate against the slow variable, for each system and each seed of its frames."""
     rows = []
     for make in [s for s in SYSTEMS if only in ("", s.__name__)]:
         system = make(eps=eps)
-        for flattened in (0.0, 0.7):
-            frames, z, weights = slow_frames(system, n, flattened, seed=0)
-            seen = with_local_metric(frames, burst_covariances(system, frames))
+        for flattened, seed in itertools.product((0.0, 0.7), range(n_seeds)):
+            frames, z, weights = slow_frames(system, n, flattened, seed)
+            seen = with_local_metric(frames, burst_covariances(system, frames, seed=seed + 1))
             settings = DiffusionMapSettings(n_coordinates=3)
             found = diffusion_map(seen, weights, settings, square_distances=mahalanobis_distances)
             kind = "biased" if flattened else "equilibrium"
-            name = f"{make.__name__}, 1/eps {1 / eps:g}, {kind}: coordinate against slow variable"
+            name = f"{make.__name__}, 1/eps {1 / eps:g}, {kind}, seed {seed}: slow variable"
             rows.append(row(name, likeness(system, found, z), "Spearman", 0.99, "sde"))
             print(rows[-1]["name"], rows[-1]["value"], found.eigenvalues.round(4), flush=True)
     return rows
@@ -235,6 +235,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("sde", "alanine", "size"), action="append")
     parser.add_argument("--eps", type=float, default=0.01)
     parser.add_argument("--system", default="", help="only this one of the multiscale systems")
+    parser.add_argument("--seeds", type=int, default=1, help="of the multiscale systems")
     parser.add_argument("--frames", type=int, default=10_000, help="of alanine dipeptide")
     parser.add_argument("--json", type=Path, help="where the rows go as well")
     arguments = parser.parse_args()
@@ -244,7 +245,7 @@ def main() -> None:
     if "size" in parts:
         rows += size_rows()
     if "sde" in parts:
-        rows += sde_rows(arguments.eps, 1000, arguments.system)
+        rows += sde_rows(arguments.eps, 1000, arguments.system, arguments.seeds)
     if "alanine" in parts:
         rows += alanine_rows(*alanine_frames(arguments.frames))
     for line in rows:

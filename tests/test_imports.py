@@ -388,6 +388,7 @@ ORDER = [
     "closures",
     "diffusion_maps.distances",
     "diffusion_maps.kernels",
+    "diffusion_maps.groups",
     "diffusion_maps.landmarks",
     "diffusion_maps.diffusion_map",
     "diffusion_maps.interpolation",

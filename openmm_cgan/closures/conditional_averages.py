@@ -47,7 +47,8 @@ class ConditionalAverage:
     at : ndarray, shape (m, k)
         Values of the CVs [CV unit].
     value, error : ndarray, shape (m, ...)
-        NaN where too few frames are near or they lie on one side: nothing is extrapolated.
+        NaN where too few frames are near, or fewer than five effective ones on one side of the
+        value along a CV: nothing is extrapolated.
     smearing : ndarray, shape (m, ...)
         What the width of the kernel may have left, beyond what is noise: from the change to a
         narrower one, root mean square over values within two bandwidths. It is part of the error.
@@ -139,9 +140,9 @@ def conditional_average(
     if found.unknown:
         logger.warning(
             "nothing is said at %d of %d values of the CVs: fewer than %g effective frames within "
-            "%s of them, on one side only, or from windows that do not overlap",
-            found.unknown, len(at),
-            LEAST_EFFECTIVE * n_coefficients(at.shape[1], degree), widths.round(4).tolist()
+            "%s of them, fewer than %g on one side, or from windows that do not overlap",
+            found.unknown, len(at), LEAST_EFFECTIVE * n_coefficients(at.shape[1], degree),
+            widths.round(4).tolist(), LEAST_EFFECTIVE
         )  # fmt: skip
     return found
 
@@ -230,13 +231,18 @@ def _random_fields(
 ) -> NDArray[np.float64]:
     """Gaussian fields of variance 1 on values of the CVs, shape (n_bootstrap, m, n_values).
 
-    They are alike within two bandwidths, as what smearing leaves is.
+    They change over two bandwidths and are second derivatives, as what smearing leaves is: a
+    symmetric kernel flattens what is curved and keeps what is averaged over more than its width,
+    so that nothing adds up where they are integrated.
     """
+    k = at.shape[1]
     far = sum(
         (v.difference(at[:, None, i], at[None, :, i]) / (2.0 * widths[i])) ** 2
         for i, v in enumerate(samples.variables)
     )
-    strengths, modes = np.linalg.eigh(np.exp(-0.5 * far))
+    # of the Laplacian of a field whose correlation is that exponential alone
+    likeness = (1.0 - 2.0 * far / k + far**2 / (k * (k + 2))) * np.exp(-0.5 * far)
+    strengths, modes = np.linalg.eigh(likeness)
     # the symmetric root, which has no choice of signs as the modes have
     roots = modes * np.sqrt(np.maximum(strengths, 0.0)) @ modes.T
     normal = np.random.default_rng(seed).normal(size=(shape[0], shape[2], shape[1]))
@@ -301,7 +307,7 @@ def _averages(
             continue
         weights = weights_near(samples, relative, near.rows)
         effective[j] = _effective(samples, near, weights[0])
-        if effective[j] >= needed:
+        if effective[j] >= needed and _between(samples, near, weights[0]):
             rows[:, j] = fitted_at(near, flat[near.rows], weights, degree)
     return rows, effective
 
@@ -310,6 +316,12 @@ def _effective(samples: WeightedSamples, near: Neighbourhood, weights: NDArray) 
     own = weights * near.kernel
     squares = (own**2 * samples.inefficiencies[samples.window[near.rows]]).sum()
     return float(own.sum() ** 2 / squares) if squares > 0 else 0.0
+
+
+def _between(samples: WeightedSamples, near: Neighbourhood, weights: NDArray) -> bool:
+    """Whether enough frames lie on either side along each CV: a fit to others extrapolates."""
+    found = (_effective(samples, near, weights * side) for side in near.sides)
+    return all(number >= LEAST_EFFECTIVE for number in found)
 
 
 def of_one_part(samples: WeightedSamples, near: Neighbourhood) -> bool:

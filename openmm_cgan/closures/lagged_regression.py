@@ -76,7 +76,12 @@ from openmm_cgan.closures.lagged_moments import (
     lagged_moments,
     lagged_pairs_between,
 )
-from openmm_cgan.closures.local_polynomial import LEAST_EFFECTIVE, n_coefficients, neighbourhood
+from openmm_cgan.closures.local_polynomial import (
+    LEAST_EFFECTIVE,
+    LEAST_WEIGHT,
+    n_coefficients,
+    neighbourhood,
+)
 from openmm_cgan.closures.pair_blocks import checked_lags
 from openmm_cgan.closures.spline_basis import SplineBasis
 from openmm_cgan.collective_variable import CollectiveVariable
@@ -175,7 +180,7 @@ def lagged_regression(
     Returns
     -------
     LaggedRegression
-        NaN where too few pairs start, or on one side only. The mean force is kT sigma^-2 (div
+        NaN where too few pairs start, or hardly any on one side. The mean force is kT sigma^-2 (div
         sigma^2 - 2 b), or by score the slope of the frames' density.
 
     Raises
@@ -238,9 +243,9 @@ def _closure(asked: _Question, pairs: LaggedPairs, n: int, seed: int) -> Closure
     if unknown.any():
         logger.warning(
             "nothing is said at %d of %d values of the CVs: fewer than %g independent pairs start "
-            "within %s of them, or on one side only",
+            "within %s of them, or fewer than %g on one side",
             unknown.sum(), len(unknown), LEAST_EFFECTIVE * n_coefficients(asked.at.shape[1], 2),
-            basis.spacing.round(4).tolist(),
+            basis.spacing.round(4).tolist(), LEAST_EFFECTIVE,
         )  # fmt: skip
     averages = {}
     for name, rows in asked.answered(pairs, basis, seed).items():
@@ -256,13 +261,18 @@ def _closure(asked: _Question, pairs: LaggedPairs, n: int, seed: int) -> Closure
 def _effective(
     asked: _Question, pairs: LaggedPairs, spacing: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Kish's number of independent pairs that start within an interval's length of each value."""
+    """Kish's number of independent pairs that start within an interval's length of each value.
+
+    It is 0 where fewer than `LEAST_EFFECTIVE` of them start on one side: beyond is no data.
+    """
     found = np.zeros(len(asked.at))
     for j, z in enumerate(asked.at):
         near = neighbourhood(pairs.starts, asked.variables, z, spacing)
-        if near.surrounds:
-            own = pairs.blocks.inefficiencies[pairs.window[near.rows]]
-            found[j] = near.kernel.sum() ** 2 / (near.kernel**2 * own).sum()
+        own = near.kernel**2 * pairs.blocks.inefficiencies[pairs.window[near.rows]]
+        parts = [near.kernel[side].sum() ** 2 / max(own[side].sum(), LEAST_WEIGHT)
+                 for side in near.sides]  # fmt: skip
+        if min(parts) >= LEAST_EFFECTIVE:
+            found[j] = near.kernel.sum() ** 2 / own.sum()
     return found
 
 

@@ -48,6 +48,11 @@ class Neighbourhood:
             return False
         return bool(((self.offsets.min(0) < 0) & (self.offsets.max(0) > 0)).all())
 
+    @property
+    def sides(self) -> list[NDArray[np.bool_]]:
+        """Which frames, shape (n_near,), lie on either side along each CV."""
+        return [side for own in self.offsets.T for side in (own < 0.0, own > 0.0)]
+
 
 def neighbourhood(
     cvs: NDArray[np.float64],

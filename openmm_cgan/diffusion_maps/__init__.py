@@ -2,6 +2,7 @@
 
 distances      between frames: of features, in units of local noise, after superposition
 kernels        Gaussian kernels, dense or sparse, and the bandwidth by the sum criterion
+groups         of frames without neighbours between them
 landmarks      some frames that stand for all
 diffusion_map  coordinates of frames, biased ones too; of further frames by Nystroem
 interpolation  kernel ridge and geometric harmonics: smooth functions through given values

@@ -20,18 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
 
 from openmm_cgan.diffusion_maps.distances import SquareDistances, feature_distances
+from openmm_cgan.diffusion_maps.groups import groups_of, joining_kernel, with_outliers
 from openmm_cgan.diffusion_maps.kernels import Bandwidth, choose_bandwidth, gaussian_kernel
 from openmm_cgan.diffusion_maps.landmarks import BLOCK, farthest_landmarks, weighted_landmarks
 from openmm_cgan.plumed.input.expressions import namespace
 from openmm_cgan.quantities import nanometers, number_of_steps
 from openmm_cgan.short_reprs import short_repr
 
-NEAR = 1e-4  # of the kernel, between frames that count as neighbours
-SMALL_GROUP = 0.002  # share of the frames, below which a group is but some outliers
 ROUNDING = 1e-12  # eigenvalues below are not known
 FEW_EFFECTIVE = 10  # frames that weights are worth
 LANDMARKS = ("farthest", "weighted")
@@ -50,7 +48,7 @@ class DiffusionMapSettings:
         0 to 1: how much of the density is taken out.
     bandwidth : float, optional
         eps of exp(-d^2 / 4 eps) [unit of the distances squared]; by default `choose_bandwidth`,
-        doubled as often as it takes to join all groups of frames.
+        or what it takes to join all groups of frames, where that is more.
     max_landmarks : int
         Of more frames than these, so many stand for all.
     landmarks : {"farthest", "weighted"}
@@ -221,11 +219,12 @@ def diffusion_map(
         nothing = np.zeros(0)
         bandwidth = Bandwidth(settings.bandwidth, nothing, nothing, nothing)
     kernel = gaussian_kernel(landmarks, bandwidth.chosen, square_distances)
-    while settings.bandwidth is None and _groups(kernel) > 1:  # each would have its own map
-        bandwidth = replace(bandwidth, chosen=2 * bandwidth.chosen)
-        kernel = gaussian_kernel(landmarks, bandwidth.chosen, square_distances)
+    if settings.bandwidth is None and groups_of(kernel) > 1:  # each would have its own map
+        chosen, kernel = joining_kernel(landmarks, bandwidth.chosen, square_distances)
+        bandwidth = replace(bandwidth, chosen=chosen)
     density = kernel @ shares
     masses = shares * density**-settings.alpha
+    kernel, masses = with_outliers(kernel, masses, landmarks, square_distances)
     values, vectors = _slowest(kernel, masses, settings)
     if values[-1] < ROUNDING:
         raise ValueError(
@@ -282,15 +281,6 @@ def _landmarks(
     return farthest_landmarks(frames, settings.max_landmarks, square_distances, first)
 
 
-def _groups(kernel: Any) -> int:
-    """Groups of frames without neighbours between them; those of few frames are not counted."""
-    near = sparse.csr_array(kernel)
-    near.data[near.data < NEAR] = 0.0
-    near.eliminate_zeros()
-    _, group = connected_components(near)
-    return int(np.sum(np.bincount(group) > SMALL_GROUP * len(group)))
-
-
 def _slowest(
     kernel: Any, masses: NDArray[np.float64], settings: DiffusionMapSettings
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -303,7 +293,7 @@ def _slowest(
         w q^-alpha
     settings : DiffusionMapSettings
     """
-    if (n_groups := _groups(kernel)) > 1:
+    if (n_groups := groups_of(kernel)) > 1:
         log.warning(
             "the frames fall into %d groups with no neighbours between them: the first %d "
             "coordinates tell the groups apart and no more; take a larger bandwidth or more frames",

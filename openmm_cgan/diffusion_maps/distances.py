@@ -31,8 +31,13 @@ def feature_distances(frames: Any, others: Any) -> Any:
     """
     centre = others.mean(0)  # far from zero, the differences below would lose their digits
     frames, others = frames - centre, others - centre
-    square = (frames * frames).sum(1)[:, None] + (others * others).sum(1) - 2 * frames @ others.T
-    return square.clip(0) if isinstance(square, np.ndarray) else square.clamp_min(0)
+    sizes, other_sizes = (frames * frames).sum(1)[:, None], (others * others).sum(1)
+    products = frames @ (-2 * others).T
+    if not isinstance(products, np.ndarray):
+        return (sizes + other_sizes + products).clamp_min(0)
+    products += sizes  # in place: to fill memory anew takes longer than to add
+    products += other_sizes
+    return np.maximum(products, 0, out=products)
 
 
 def with_local_metric(

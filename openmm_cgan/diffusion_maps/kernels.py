@@ -20,10 +20,11 @@ from openmm_cgan.diffusion_maps.distances import SquareDistances, feature_distan
 from openmm_cgan.short_reprs import short_repr
 
 CUT = 1e-8  # entries of a kernel below this are left out
-BLOCK = 8_000_000  # numbers in a block of distances
+BLOCK = 1_000_000  # numbers in a block of distances
 MAX_FRAMES = 800  # of a bandwidth
 TREE_DIMENSIONS = 6  # up to which a tree finds neighbours quicker than all distances are worked out
 NEIGHBOURS = 12  # that nine frames of ten have within the width of the kernel, at least
+FEW_ROWS = 100  # of a kernel, that tell how many of its entries are kept
 DENSE_SHARE = 0.3  # of entries that are kept, above which a dense kernel is smaller and quicker
 
 
@@ -120,12 +121,26 @@ def gaussian_kernel(
         kernel.data = np.exp(-(kernel.data**2) / (4 * bandwidth))
         kernel.setdiag(1.0)
         return kernel.toarray() if kernel.nnz > DENSE_SHARE * len(frames) ** 2 else kernel
-    step = max(1, BLOCK // len(frames))
-    blocks = []
-    for start in range(0, len(frames), step):
-        square = square_distances(frames[start : start + step], frames)
-        square[square > farthest] = np.inf
-        blocks.append(sparse.csr_array(np.exp(-square / (4 * bandwidth))))
-    kernel = sparse.csr_array(sparse.vstack(blocks))
-    kernel = (kernel + kernel.T) / 2  # of rounding in the distances
-    return kernel.toarray() if kernel.nnz > DENSE_SHARE * len(frames) ** 2 else kernel
+    starts = range(0, len(frames), max(1, BLOCK // len(frames)))
+    parts = (_cut_kernel(frames[i : i + starts.step], frames, bandwidth, square_distances)
+             for i in starts)  # fmt: skip
+    some = square_distances(frames[:: max(1, len(frames) // FEW_ROWS)], frames)
+    if np.mean(some <= farthest) > DENSE_SHARE:
+        kernel = np.empty((len(frames), len(frames)))
+        for start, part in zip(starts, parts, strict=True):
+            kernel[start : start + len(part)] = part
+    else:
+        kernel = sparse.csr_array(sparse.vstack([sparse.csr_array(part) for part in parts]))
+    return (kernel + kernel.T) / 2  # of rounding in the distances
+
+
+def _cut_kernel(
+    frames: NDArray[np.float64],
+    others: NDArray[np.float64],
+    bandwidth: float,
+    square_distances: SquareDistances,
+) -> NDArray[np.float64]:
+    """Rows of the kernel, zero below `CUT`."""
+    kernel = square_distances(frames, others) / (-4 * bandwidth)
+    kernel[kernel < np.log(CUT)] = -np.inf
+    return np.asarray(np.exp(kernel, out=kernel))

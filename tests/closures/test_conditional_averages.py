@@ -45,6 +45,17 @@ def test_nothing_is_extrapolated(caplog):
     assert "3 of 4 values" in caplog.text
 
 
+def test_a_frame_or_two_beyond_a_value_do_not_make_it_known():
+    z = np.append(np.random.default_rng(2).uniform(0, 1, 2000), [1.12, 1.15])
+    found = conditional_average(samples_of(z), z**3, [0.9, 1.1], 0.2)
+    assert np.isfinite(found.value[0])
+    assert np.isnan(found.value[1])
+    across = np.random.default_rng(3).uniform(0, 1, (len(z), 1))
+    both = samples_of(np.append(across, z[:, None], axis=1), (CollectiveVariable("y"), Z))
+    found = conditional_average(both, z**3, [[0.5, 0.8], [0.5, 1.1]], 0.3)
+    assert np.isfinite(found.value).tolist() == [True, False]
+
+
 def test_errors_do_not_hang_on_the_unit_of_a_cv():
     """What smearing leaves is drawn by a root of a matrix, which must have no choice of signs."""
     turn = np.random.default_rng(5).uniform(-0.5, 0.5, 4000)
@@ -89,6 +100,26 @@ def test_smearing_is_measured_where_there_is_no_noise():
     assert off.max() > 0.005
     assert (off < 3 * found.error).all()
     assert (found.smearing > 0.5 * np.sqrt((off**2).mean())).all()
+
+
+def test_errors_of_smearing_do_not_add_up():
+    """A kernel flattens a wave and keeps its mean round the circle, and so do the errors."""
+    turn = np.random.default_rng(0).permutation(np.linspace(-np.pi, np.pi, 4000, endpoint=False))
+    at = (np.arange(72) + 0.5) * np.pi / 36 - np.pi
+    found = conditional_average(samples_of(turn, (ANGLE,)), np.cos(10 * turn), at, 0.25)
+    off = found.value - np.cos(10 * at)
+    assert (np.abs(off) < 3 * found.error).all()
+    assert abs(off.mean()) < 1e-2 * np.abs(off).max()
+    assert found.replicates.mean(axis=1).std() < 0.1 * found.error.mean()
+
+
+def test_errors_of_smearing_keep_their_size_in_two_cvs():
+    z = np.random.default_rng(1).uniform(-1, 1, (6000, 2))
+    at = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, 5)] * 2), -1).reshape(-1, 2)
+    found = conditional_average(samples_of(z, (Z, CollectiveVariable("y"))), np.cos(6 * z[:, 0]),
+                                at, 0.4)  # fmt: skip
+    told = found.replicates.std(axis=0)
+    assert (told > 0.7 * found.smearing).all()
 
 
 def test_the_bandwidth_follows_the_curve():

@@ -246,6 +246,13 @@ def test_it_makes_reduced_dynamics():
         assert time.error < 0.15 * exact
 
 
+def test_nothing_is_said_where_hardly_any_pair_starts_beyond():
+    starts = np.append(np.random.default_rng(3).uniform(-1, 1, 1000), 1.4)
+    runs = trajectories(ornstein(starts, 5, 5e-5, 0), 5e-5)
+    found = lagged_regression(runs, [0.0, 1.3], [0, 1, 2, 3], kT=1.0, intervals=6)
+    assert np.isfinite(found.closure.diffusion.value).ravel().tolist() == [True, False]
+
+
 def test_refusals(caplog):
     runs = trajectories(ornstein(np.zeros(3), 5, 0.1, 0), 0.1)
     for lags in ([1], [2, 1], [-1, 2], [0, 1.5]):

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from scipy.special import eval_hermitenorm
 from scipy.stats import spearmanr
 
@@ -125,6 +126,40 @@ def test_landmarks_stand_for_all_frames():
     assert np.mean(frames[drawn, 0] > 0) > 0.99
 
 
+@pytest.mark.parametrize("distances", [feature_distances, superposed_distances])
+def test_each_landmark_is_as_far_as_can_be_from_those_before(monkeypatch, distances):
+    """By the rule itself, where few of the frames are looked at at once."""
+    monkeypatch.setattr("openmm_cgan.diffusion_maps.landmarks.FARTHEST", 20)
+    monkeypatch.setattr("openmm_cgan.diffusion_maps.landmarks.BLOCK", 100)
+    frames = np.random.default_rng(4).normal(size=(400, 5, 3))
+    frames = frames if distances is superposed_distances else frames.reshape(400, 15)
+    chosen, owner = farthest_landmarks(frames, 60, distances, first=7)
+    square = distances(frames, frames)
+    assert chosen[0] == 7
+    assert len(set(chosen)) == 60
+    for k in range(1, 60):
+        nearest = square[:, chosen[:k]].min(1)
+        assert nearest[chosen[k]] > nearest.max() * (1 - 1e-4)
+    assert np.mean(chosen[owner] == chosen[square[:, chosen].argmin(1)]) > 0.99
+
+
+def test_no_two_landmarks_are_the_same_frame():
+    frames = np.random.default_rng(5).normal(size=(40, 60))[np.arange(1000) % 40] + 100.0
+    chosen, owner = farthest_landmarks(frames, 200, feature_distances)
+    assert len(chosen) == 40
+    np.testing.assert_array_equal(frames[chosen[owner]], frames)
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0])
+def test_a_kernel_is_the_same_sparse_or_dense(scale):
+    frames = scale * np.random.default_rng(6).normal(size=(300, 8))
+    kernel = gaussian_kernel(frames, 0.005, feature_distances)
+    assert sparse.issparse(kernel) == (scale == 1.0)
+    whole = np.exp(-feature_distances(frames, frames) / 0.02)
+    found = kernel.toarray() if sparse.issparse(kernel) else kernel
+    np.testing.assert_allclose(found, np.where(whole < 1e-8, 0, whole), atol=2e-8)
+
+
 @pytest.mark.parametrize("n_landmarks", [60, 3000])
 def test_features_far_from_zero_give_the_same_map(n_landmarks):
     """A volume of 1e5 that varies by 1, as a feature of variance 1 about 0."""
@@ -167,6 +202,43 @@ def test_distances_in_units_of_the_noise_are_those_of_the_hidden_variables():
     np.testing.assert_allclose(
         mahalanobis_distances(seen, seen), feature_distances(hidden, hidden), atol=1e-12
     )
+
+
+@pytest.mark.parametrize("n_features", [2, 8])
+def test_outliers_are_no_coordinate(n_features):
+    """A frame far from all others, and a pair: the first coordinate is that of the others."""
+    rng = np.random.default_rng(8)
+    frames = 0.05 * rng.normal(size=(1200, n_features))
+    frames[:, 0] = rng.uniform(-1, 1, 1200)
+    frames[0, 1], frames[1, 1] = 30.0, -20.0
+    frames[2] = frames[1] + 0.01
+    found = diffusion_map(frames, settings=DiffusionMapSettings(n_coordinates=2))
+    assert found.eigenvalues[0] < 1 - 1e-6
+    assert abs(spearmanr(found.coordinates[3:, 0], frames[3:, 0]).statistic) > 0.99
+    nearest = 3 + feature_distances(frames[:3], frames[3:]).argmin(1)
+    placed = found.coordinates[nearest] / found.eigenvalues
+    np.testing.assert_allclose(found.coordinates[:3, 0], placed[:, 0], rtol=1e-3)
+    np.testing.assert_allclose(found.extend(frames)[:, 0], found.coordinates[:, 0], rtol=0.1)
+
+
+def test_an_outlier_with_a_faint_neighbour_is_no_coordinate():
+    """It is left once in a million steps: biased frames about it weigh little beside it."""
+    frames = np.stack([np.random.default_rng(9).uniform(-1, 1, 1200), np.zeros(1200)], axis=1)
+    frames[0] = 0.2, np.sqrt(4 * 0.01 * 8)  # exp(-8), above what counts as a neighbour
+    weights = np.append(1e4, np.ones(1199))
+    settings = DiffusionMapSettings(n_coordinates=2, bandwidth=0.01)
+    found = diffusion_map(frames, weights, settings)
+    assert abs(spearmanr(found.coordinates[1:, 0], frames[1:, 0]).statistic) > 0.99
+
+
+@pytest.mark.parametrize("gap", [1.0, 1.15, 1.3])
+def test_groups_are_joined_by_no_more_than_it_takes(gap):
+    """Two lines of frames with nothing between: wider than that would blur what is along them."""
+    along = np.linspace(0, 2, 400)
+    frames = np.stack([np.append(along - 2 - gap / 2, along + gap / 2), np.zeros(800)], axis=1)
+    found = diffusion_map(frames, settings=DiffusionMapSettings(n_coordinates=2))
+    least = gap**2 / (4 * np.log(1e4))
+    assert least < found.bandwidth.chosen < 1.1 * least
 
 
 def test_groups_without_neighbours_are_joined_or_told(caplog):
