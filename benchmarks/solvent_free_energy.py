@@ -44,7 +44,7 @@ from openmm_cgan import GAS_CONSTANT, ConditionalGAN, PlumedBias, ProposalReport
 from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.cli.run_records import RunSettings, is_begun
 from openmm_cgan.cli.simulations import run_biased
-from openmm_cgan.cli.window_runs import Run, rough_free_energy, samples_of
+from openmm_cgan.cli.window_places import Run, rough_free_energy, samples_of
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.potentials import Potential

@@ -27,7 +27,7 @@ from openmm_cgan.json_files import read_json
 from openmm_cgan.run_folders import RECORD
 
 if TYPE_CHECKING:
-    from openmm_cgan.cli.window_runs import Run
+    from openmm_cgan.cli.window_places import Run
     from openmm_cgan.windows import Cluster, Window, WindowResult
 
 NUMBERS = 24, 12  # windows along one CV, along each of two
@@ -163,13 +163,13 @@ def _placed(
     run: Path, cv: str, steps: int, out: Path, dry_run: bool, options: dict[str, Any]
 ) -> tuple[Run, list[Window]]:
     """The windows of a run, and a word on where they are."""
-    from openmm_cgan.cli.window_runs import (
+    from openmm_cgan.cli.window_places import (
         enough_windows,
         read_run,
         rough_free_energy,
         samples_of,
-        windows_of,
     )
+    from openmm_cgan.cli.window_starts import windows_of
     from openmm_cgan.windows.placement import place_windows
 
     names = cv_names(cv)

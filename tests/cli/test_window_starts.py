@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from openmm_cgan.cli.window_runs import Starts, windows_from
+from openmm_cgan.cli.window_starts import Starts, windows_from
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.windows import WindowSettings
 from openmm_cgan.windows.placement import Placement
