@@ -1,4 +1,9 @@
-"""Where umbrella windows of a run start: what a model makes, or its frames."""
+"""Where umbrella windows of a run start: what a model makes, or its frames.
+
+A window that is begun once starts at its centre. One that is begun several times starts from draws
+of what it is to sample: CV values of frames of the run, drawn by what they weigh under the window's
+restraint, and at these what a model makes, drawn by weight.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cgan import ConditionalGAN
 from openmm_cgan.cli.importance import weigher_of
 from openmm_cgan.cli.molecules import require_whole
@@ -29,7 +35,7 @@ TRIES = 20  # configurations generated for each start
 
 @dataclass(frozen=True)
 class Starts:
-    """Where n windows start.
+    """Where n runs of windows start.
 
     Attributes
     ----------
@@ -57,9 +63,14 @@ class Starts:
 
 
 def starts(
-    run: Run, placement: Placement, model: Path | None, seed: int, device: str = "cpu"
+    run: Run,
+    placement: Placement,
+    model: Path | None,
+    seed: int,
+    device: str = "cpu",
+    per_window: int = 1,
 ) -> Starts:
-    """Where windows start: from what a model makes at their centres, else from the nearest frame.
+    """Where windows start: from what a model makes, else from frames of the run.
 
     Parameters
     ----------
@@ -67,15 +78,21 @@ def starts(
     placement : Placement
         n windows.
     model : Path or None
+        Makes starts at the centres of the windows; else the frames nearest to them are taken.
     seed : int
         Of the model's noise, and of which of its configurations is taken: where its density is
         known, by weight.
     device : str
         Of torch, for the model.
+    per_window : int
+        Starts of each window. Several are independent draws of what the window is to sample, not
+        of its centre: frames by what they weigh under its restraint, or what the model makes at
+        the CV values of these.
 
     Returns
     -------
     Starts
+        n * per_window, those of a window one after another.
 
     Raises
     ------
@@ -84,11 +101,12 @@ def starts(
     """
     columns = [v.name for v in run.frames.variables]
     chosen = [columns.index(name) for name in placement.names]
-    variables = [run.frames.variables[k] for k in chosen]
-    nearest = np.array([
-        _distances(run, variables, chosen, centre).argmin() for centre in placement.centres
-    ])  # fmt: skip
-    found = Starts.of_frames(run.frames, nearest)
+    rows = (
+        _nearest_frames(run, placement, chosen)
+        if per_window == 1
+        else _drawn_frames(run, placement, chosen, per_window, seed)
+    )
+    found = Starts.of_frames(run.frames, rows)
     if model is None:
         return found
     gan = ConditionalGAN.load(model, run.molecule.topology, device)
@@ -99,8 +117,9 @@ def starts(
     known = [v.name for v in gan.variables]
     if known != columns:
         raise ValueError(f"{model} is of the CVs {', '.join(known)}, the run has {columns}")
-    targets = run.frames.cvs[nearest]  # what a window does not restrain is as in a frame near it
-    targets[:, chosen] = placement.centres
+    targets = run.frames.cvs[rows]  # what a window does not restrain is as in a frame
+    if per_window == 1:
+        targets[:, chosen] = placement.centres
     screen = Screen(run.molecule, run.molecule.positions, run.bias)
     made = propose(gan, np.repeat(targets, TRIES, axis=0), screen, seed=seed)
     logger.info("proposals: %s", made.counts())
@@ -134,37 +153,66 @@ def _log_weights(run: Run, model: Path, made: Proposals, device: str) -> NDArray
     each = [logs for logs in found.reshape(-1, TRIES) if np.isfinite(logs).any()]
     if each:
         logger.info(
-            "of %d configurations made for each window those that start one are drawn by weight; "
-            "they are worth %.1f in the median window",
+            "of %d configurations made for each start one is drawn by weight; they are worth %.1f "
+            "in the median",
             TRIES, np.median([kish_effective_sample_size(logs) for logs in each]),
         )  # fmt: skip
     return found
 
 
-def _distances(
-    run: Run, variables: Sequence, columns: Sequence[int], centre: NDArray
-) -> NDArray[np.float64]:
-    """How far frames are from a centre, (n_frames,), each CV in its spread over the frames."""
+def _nearest_frames(run: Run, placement: Placement, columns: Sequence[int]) -> NDArray[np.int64]:
+    """The frame nearest to the centre of each window, (n,), each CV in its spread over frames."""
+    variables = [run.frames.variables[k] for k in columns]
     values = run.frames.cvs[:, columns]
-    return np.linalg.norm(cv_differences(variables, centre, values) / values.std(axis=0), axis=1)
+    spread = values.std(axis=0)
+    away = [
+        np.linalg.norm(cv_differences(variables, centre, values) / spread, axis=1)
+        for centre in placement.centres
+    ]
+    return np.array([distances.argmin() for distances in away])
+
+
+def _drawn_frames(
+    run: Run, placement: Placement, columns: Sequence[int], per_window: int, seed: int
+) -> NDArray[np.int64]:
+    """Frames drawn by what they weigh under the restraint of each window, (n * per_window,).
+
+    Without the first ones of a bias that grows. A frame may be drawn twice where few have come
+    near: it then starts two runs, with other velocities.
+    """
+    late = run.biased.late()
+    variables = [run.frames.variables[k] for k in columns]
+    values, logs = run.frames.cvs[late][:, columns], run.biased.log_weights()[late]
+    assert run.frames.temperature is not None, "looked at when the run was read"
+    # another stream than that of which configuration of the model is taken
+    kT, rng, rows = GAS_CONSTANT * run.frames.temperature, np.random.default_rng([seed, 1]), []
+    for centre in placement.centres:
+        restraint = 0.5 * cv_differences(variables, centre, values) ** 2 @ placement.kappa
+        held = logs - restraint / kT
+        rows.append(drawn(np.broadcast_to(held, (per_window, len(held))), rng))
+    return np.concatenate(rows) + (len(run.frames) - len(values))
 
 
 def windows_of(
     run: Run, placement: Placement, model: Path | None, settings: WindowSettings, folder: Path,
-    device: str = "cpu",
+    device: str = "cpu", per_window: int = 1,
 ) -> list[Window]:  # fmt: skip
-    """The windows, ready to be run."""
-    begun = starts(run, placement, model, settings.seed, device)
+    """The windows, ready to be run; see `starts`."""
+    begun = starts(run, placement, model, settings.seed, device, per_window)
     return windows_from(begun, run.bias, placement, settings, folder)
 
 
 def windows_from(
     begun: Starts, bias: PlumedBias, placement: Placement, settings: WindowSettings, folder: Path
 ) -> list[Window]:
-    """Windows at given starts, each in the box of its own."""
+    """Windows at given starts, as many of each as there are, each in the box of its own."""
     kappa = dict(zip(placement.names, placement.kappa.tolist(), strict=True))
+    number = len(placement.centres)
+    positions = begun.positions
+    if len(positions) > number:
+        positions = positions.reshape(number, -1, *positions.shape[1:])
     windows = umbrella_windows(
-        window_template(bias, kappa), placement.centres, begun.positions, settings, folder, "frame"
+        window_template(bias, kappa), placement.centres, positions, settings, folder, "frame"
     )
     return [
         replace(window, origin="seeded" if begun.seeded[k] else "frame", box=begun.box(k))
