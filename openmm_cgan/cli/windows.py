@@ -126,11 +126,19 @@ def windows(
     if results is None:
         return
     failed = [result for result in results if result.status != "finished"]
-    click.echo(f"{len(results) - len(failed)} of {len(results)} windows finished in {out}")
+    click.echo(f"{len(results) - len(failed)} of {_in_words(results)} finished in {out}")
     if len(failed) == len(results):
         raise RuntimeError(f"all windows failed; the first: {failed[0].error}")
     if with_report:
         leave_report(out)
+
+
+def _in_words(results: list[WindowResult]) -> str:
+    """So many windows, or runs of so many."""
+    from openmm_cgan.windows.run_files import number_of_windows, read_record, windows_in_words
+
+    records = [read_record(result.folder) for result in results]
+    return windows_in_words(len(records), number_of_windows(records))
 
 
 def _collected(
@@ -152,6 +160,7 @@ def _run(
     from openmm_cgan.cli.window_runs import run_all, submit_all, what_is_submitted
 
     out = made[0].folder.parent
+    _require_no_others(out, made)
     if dry_run:
         click.echo(what_is_submitted(cluster, out, len(made)), nl=False)
         return None
@@ -160,6 +169,20 @@ def _run(
     number = submit_all(made, found.molecule, cluster, platform)
     click.echo(f"{number} windows submitted; with --collect in place of RUN the same waits for all")
     return None
+
+
+def _require_no_others(out: Path, made: list[Window]) -> None:
+    """Refuse a folder that holds other windows, which free energies would join to these."""
+    from openmm_cgan.windows.run_files import RECORD as WINDOW
+
+    ours = {window.folder.resolve() for window in made}
+    others = [found.parent for found in sorted(out.glob(f"*/{WINDOW}"))]
+    if strange := [folder for folder in others if folder.resolve() not in ours]:
+        raise ValueError(
+            f"{out} holds {len(strange)} windows that are none of these {len(made)}, such as "
+            f"{strange[0].name}: was it begun with another --number, --below or "
+            "--seeds-per-window? Give the same ones, or another --out"
+        )
 
 
 def _cluster(options: dict[str, Any]) -> Cluster:

@@ -173,6 +173,8 @@ def umbrella_windows(
             f"positions has shape {positions.shape}, expected ({n}, n_atoms, 3), or "
             f"({n}, k, n_atoms, 3) for k runs of each window"
         )
+    if not positions.size:
+        raise ValueError(f"positions has shape {positions.shape}, expected 1 start or more of each")
     runs = _run_names(1 if positions.ndim == 3 else positions.shape[1])
     seeds = np.random.default_rng(settings.seed).integers(1, 2**31 - 1, n * len(runs))
     starts = positions.reshape(n * len(runs), *positions.shape[-2:])
