@@ -25,7 +25,7 @@ class WindowSettings:
     temperature : float or Quantity
         [K]
     steps : int
-        Length of each window, its settle window included.
+        Length of each run of a window, its settle window included.
     settle_steps : int
         Frames of the first so many steps are marked as settling; analysis leaves them out. It is
         given, where ProposalReporter measures it on many injections: each window begins once, and
