@@ -21,6 +21,7 @@ from openmm_cgan.cli import main, simulations
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import reweighting
 from openmm_cgan.plumed.actions import actions_help
+from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters.moves.switching import Switched, Switching
 from openmm_cgan.windows import read_window_frames
 from tests.cases import ROOT
@@ -332,6 +333,9 @@ def test_windows_of_several_runs(restrained: Path, tmp_path: Path) -> None:
     records = [json.loads((folder / "window.json").read_text()) for folder in folders]
     assert {record["settle_steps"] for record in records} == {30}, "a tenth of 3 x 100"
     assert len({record["start_sha256"] for record in records}) == len(folders)
+    bias = PlumedBias(folders[0] / "plumed.dat")
+    begun = np.array([bias.cv_values(np.load(folder / "start.npy")) for folder in folders[:3]])
+    assert (np.ptp(begun, axis=0) > 1e-3).all(), "drawn in the window, not made at its centre"
     assert f"{number} windows" in (out / "report.html").read_text()
     whole = call_well("free-energy", out, "--cv", "phi", "--out", tmp_path / "profile.csv")
     assert f"from {3 * number} runs of {number} windows" in whole
