@@ -146,7 +146,7 @@ def _by_hills(folder: Path, share: float, kT: float) -> tuple[float, NDArray[np.
 
 def _weighed(windows: list[BiasedFrames], fraction: float, n_bootstrap: int) -> WeightedSamples:
     parts = [window.part(0.0, fraction) for window in windows]
-    return reweight_windows(parts, n_bootstrap=n_bootstrap, max_samples=20_000)
+    return reweight_windows(parts, n_bootstrap=n_bootstrap)
 
 
 def _by_frames(folder: Path) -> dict[str, Any]:
