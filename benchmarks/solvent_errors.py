@@ -90,6 +90,7 @@ def report(folder: Path, lengths: Lengths, kT: float) -> dict[str, Any]:
         if len(own) > 1:
             both = found[f"{kind}, all"] = _whole([window for one in own for window in one])
             print(f"  all {kind}: {both['basin'][0]:.2f} +- {both['basin'][1]:.2f}")
+            found[f"{kind}, all, by steps"] = _by_steps(kind, own, lengths)
         if own and weighed:
             _say_agreement(found[kind], weighed[0])
     if len(windows) > 1:
@@ -160,6 +161,18 @@ def _whole(windows: list[BiasedFrames]) -> dict[str, Any]:
     samples = _weighed(windows, 1.0, 100)
     overlap = samples.overlap - np.diag(np.diag(samples.overlap))
     return _found(samples) | {"smallest overlap with any other": float(overlap.max(axis=1).min())}
+
+
+def _by_steps(kind: str, runs: list[list[BiasedFrames]], lengths: Lengths) -> list[list[float]]:
+    """The basin's free energy by the beginning of all runs, repeats being runs of a window."""
+    rows = []
+    for fraction in (0.1, 0.35):
+        joined = [window for one in runs for window in one]
+        estimate = basin_difference(_weighed(joined, fraction, 100), in_basin)
+        steps = sum(_steps(kind, lengths, fraction, len(one))[0] for one in runs)
+        rows.append([steps, float(estimate.value), float(estimate.error)])
+        print(f"    by their first {steps:,} steps: {estimate.value:.2f} +- {estimate.error:.2f}")
+    return rows
 
 
 def _found(samples: WeightedSamples) -> dict[str, Any]:
