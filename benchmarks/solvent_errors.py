@@ -44,6 +44,17 @@ class Lengths(NamedTuple):
     metad: int
 
 
+def steps_of(kind: str, window: int, settle: int) -> tuple[int, int]:
+    """Steps of a run, and of its settle window: of "seeded-4" a quarter of those of a window."""
+    steps = window // seeds_of(kind)
+    return steps, min(settle, max(settle * steps // window, steps // 5))
+
+
+def seeds_of(kind: str) -> int:
+    """Runs of a window."""
+    return int(kind.partition("-")[2] or 1)
+
+
 def in_basin(cvs: NDArray) -> NDArray[np.bool_]:
     """Whether phi is right of 0, (n, 2) to (n,)."""
     return (cvs[:, 0] > BASIN[0]) & (cvs[:, 0] < BASIN[1])
@@ -54,10 +65,11 @@ def report(folder: Path, lengths: Lengths, kT: float) -> dict[str, Any]:
     repeats = sorted(folder.glob("repeat-*"))
     windows = {
         (kind, k): read_windows(sorted((repeat / kind).glob("window-*")))
-        for kind in KINDS
         for k, repeat in enumerate(repeats)
+        for kind in _kinds_in(repeat)
         if _is_whole(repeat, kind)
     }
+    kinds = sorted({kind for kind, _ in windows}, key=lambda kind: (kind == "dragged", kind))
     found: dict[str, Any] = {"lengths": lengths._asdict()}
     over = [repeat for repeat in repeats if (repeat / "metad" / "state.xml").exists()]
     metad = [[_by_hills(repeat / "metad", share, kT) for share in SHARES] for repeat in over]
@@ -71,17 +83,18 @@ def report(folder: Path, lengths: Lengths, kT: float) -> dict[str, Any]:
     for one, frames in zip(metad, weighed, strict=True):
         parts = ", ".join(f"{d:.2f} after {s:g}" for s, (d, _) in zip(SHARES, one, strict=True))
         print(f"  metadynamics, by its hills, {parts} of the run; by its frames", *frames["basin"])
-    for kind in KINDS:
+    for kind in kinds:
         own = [w for (name, _), w in windows.items() if name == kind]
         found[kind] = [_whole(w) for w in own]
         print(f"  {kind}:", *(f"{r['basin'][0]:.2f} +- {r['basin'][1]:.2f}" for r in found[kind]))
         if len(own) > 1:
             both = found[f"{kind}, all"] = _whole([window for one in own for window in one])
             print(f"  all {kind}: {both['basin'][0]:.2f} +- {both['basin'][1]:.2f}")
+            found[f"{kind}, all, by steps"] = _by_steps(kind, own, lengths)
         if own and weighed:
             _say_agreement(found[kind], weighed[0])
     if len(windows) > 1:
-        found["errors"] = _errors_by_steps(windows, lengths)
+        found["errors"] = _errors_by_steps(windows, kinds, lengths)
     return found
 
 
@@ -99,6 +112,12 @@ def _known(found: Any) -> Any:
     if isinstance(found, list | tuple):
         return [_known(value) for value in found]
     return found if not isinstance(found, float) or np.isfinite(found) else None
+
+
+def _kinds_in(repeat: Path) -> list[str]:
+    return [
+        path.name for path in (*repeat.glob("seeded*"), *repeat.glob("dragged")) if path.is_dir()
+    ]
 
 
 def _is_whole(repeat: Path, kind: str) -> bool:
@@ -128,7 +147,7 @@ def _by_hills(folder: Path, share: float, kT: float) -> tuple[float, NDArray[np.
 
 def _weighed(windows: list[BiasedFrames], fraction: float, n_bootstrap: int) -> WeightedSamples:
     parts = [window.part(0.0, fraction) for window in windows]
-    return reweight_windows(parts, n_bootstrap=n_bootstrap, max_samples=20_000)
+    return reweight_windows(parts, n_bootstrap=n_bootstrap)
 
 
 def _by_frames(folder: Path) -> dict[str, Any]:
@@ -142,6 +161,18 @@ def _whole(windows: list[BiasedFrames]) -> dict[str, Any]:
     samples = _weighed(windows, 1.0, 100)
     overlap = samples.overlap - np.diag(np.diag(samples.overlap))
     return _found(samples) | {"smallest overlap with any other": float(overlap.max(axis=1).min())}
+
+
+def _by_steps(kind: str, runs: list[list[BiasedFrames]], lengths: Lengths) -> list[list[float]]:
+    """The basin's free energy by the beginning of all runs, repeats being runs of a window."""
+    rows = []
+    for fraction in (0.1, 0.35):
+        joined = [window for one in runs for window in one]
+        estimate = basin_difference(_weighed(joined, fraction, 100), in_basin)
+        steps = sum(_steps(kind, lengths, fraction, len(one))[0] for one in runs)
+        rows.append([steps, float(estimate.value), float(estimate.error)])
+        print(f"    by their first {steps:,} steps: {estimate.value:.2f} +- {estimate.error:.2f}")
+    return rows
 
 
 def _found(samples: WeightedSamples) -> dict[str, Any]:
@@ -182,7 +213,7 @@ def _estimates(windows: list[BiasedFrames], fraction: float) -> tuple[float, NDA
 
 
 def _errors_by_steps(
-    windows: dict[tuple[str, int], list[BiasedFrames]], lengths: Lengths
+    windows: dict[tuple[str, int], list[BiasedFrames]], kinds: list[str], lengths: Lengths
 ) -> dict[str, Any]:
     """Root mean square errors of each kind by the steps of one run, printed and returned."""
     estimates = {
@@ -190,7 +221,7 @@ def _errors_by_steps(
     }
     found: dict[str, Any] = {}
     print("      steps   with training   off: basin   profile [kJ/mol], by the other runs")
-    for kind in KINDS:
+    for kind in kinds:
         keys = [key for key in windows if key[0] == kind]
         rows = []
         for k, fraction in enumerate(FRACTIONS):
@@ -220,8 +251,8 @@ def _off(
 
 def _steps(kind: str, lengths: Lengths, fraction: float, n_windows: int) -> tuple[int, int]:
     """Steps of one run, without and with the metadynamics that the model was trained on."""
-    window = lengths.settle + round(fraction * (lengths.window - lengths.settle))
-    steps = n_windows * window
+    window, settle = steps_of(kind, lengths.window, lengths.settle)
+    steps = n_windows * (settle + round(fraction * (window - settle)))
     if kind == "dragged":
         steps += n_windows * lengths.drag + lengths.alone
         return steps, steps

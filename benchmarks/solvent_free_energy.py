@@ -8,11 +8,14 @@ F(phi), F(psi) and the free energy of the basin 0 < phi < 2.3 rad over the rest 
 Each repeat has its own metadynamics on phi and psi, a flow trained on its frames (for the dipeptide
 on frames from OBC2), one seed a window, in implicit solvent drawn by weight (with --shared all have
 those of the first, and other seeds); and its own dragged starts, taken row by row from a run that
-was left alone before. The windows stand by what the metadynamics of the first repeat has found: a
-grid of soft restraints as are usual (a width of 0.45 of the spacing) where F is low. On its ridges
-such windows hold two states, and where they start is what they find.
+was left alone before. With --seeds-per-window K windows are run K times besides, of a Kth of the
+steps each, from draws of what they are to sample (implicit solvent only). The windows stand by what
+the metadynamics of the first repeat has found: a grid of soft restraints as are usual (a width of
+0.45 of the spacing) where F is low. On its ridges such windows hold two states, and where they
+start is what they find.
 
     python benchmarks/solvent_free_energy.py CASE [--repeats N] [--shared] [--folder FOLDER]
+        [--seeds-per-window K]
 
 A killed run goes on where it was. Results go to results/solvent_free_energy.json beside this file.
 """
@@ -25,6 +28,7 @@ import logging
 import multiprocessing
 import os
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,13 +42,14 @@ from injection import Solute, dipeptide, in_implicit, peptide
 from numpy.typing import NDArray
 from openmm import app, unit
 from provenance import provenance
-from solvent_errors import KINDS, Lengths, report, write_results
+from solvent_errors import KINDS, Lengths, report, steps_of, write_results
 
 from openmm_cgan import GAS_CONSTANT, ConditionalGAN, PlumedBias, ProposalReporter
 from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.cli.run_records import RunSettings, is_begun
 from openmm_cgan.cli.simulations import run_biased
-from openmm_cgan.cli.window_runs import Run, rough_free_energy, samples_of
+from openmm_cgan.cli.window_places import Run, rough_free_energy, samples_of
+from openmm_cgan.cli.window_starts import starts
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.potentials import Potential
@@ -214,16 +219,19 @@ def placement_of(molecule: Molecule, run_folder: Path, folder: Path, case: Case)
     """Where windows stand, from one metadynamics run; the same for all repeats."""
     path = folder / "placement.npz"
     if not path.exists():
-        frames = read_frames(run_folder / "frames")
-        plumed = run_folder / "plumed.dat"
-        bias = PlumedBias(plumed, molecule.topology, temperature=TEMPERATURE, cvs=("phi", "psi"))
-        run = Run(molecule, BiasedRun.of(frames, plumed, run_folder), bias)
+        run = _run_of(molecule, run_folder)
         rough = rough_free_energy(run, samples_of(run), CVS, case.windows)
         soft = KT / (WIDTH * 2 * np.pi / case.windows) ** 2
         placed = place_windows(rough, TEMPERATURE, case.highest, [soft, soft])
         np.savez(path, centres=placed.centres, kappa=placed.kappa)
     with np.load(path) as kept:
         return Placement(CVS, kept["centres"], kept["kappa"])
+
+
+def _run_of(molecule: Molecule, folder: Path) -> Run:
+    plumed = folder / "plumed.dat"
+    bias = PlumedBias(plumed, molecule.topology, temperature=TEMPERATURE, cvs=CVS)
+    return Run(molecule, BiasedRun.of(read_frames(folder / "frames"), plumed, folder), bias)
 
 
 # ---- where windows start
@@ -308,10 +316,11 @@ def molecule_of(name: str, folder: Path) -> Molecule:
     return in_tip3p(solute, folder) if name == "dipeptide" else in_obc2(solute)
 
 
-def prepare_seeds(name: str, folder: Path, repeat: int, shared: bool) -> None:
+def prepare_seeds(name: str, folder: Path, repeat: int, shared: bool, each: int) -> None:
     """Metadynamics, model and seeds of one repeat that are not there yet.
 
-    Repeats that share take the metadynamics and the model of the first one.
+    Repeats that share take the metadynamics and the model of the first one. With several seeds to a
+    window they are there beside the others, which each window has one of.
     """
     solute, case, seed = solute_of(name), CASES[name], 1000 * (repeat + 1)
     own, molecule = folder / f"repeat-{repeat}", molecule_of(name, folder)
@@ -319,6 +328,13 @@ def prepare_seeds(name: str, folder: Path, repeat: int, shared: bool) -> None:
     metadynamics(molecule, solute, case, teaching / "metad", seed)
     placed = placement_of(molecule, folder / "repeat-0" / "metad", folder, case)
     own.mkdir(exist_ok=True)
+    if each > 1 and not (own / f"seeded-{each}.npy").exists():
+        model_of(teaching / "metad", solute.topology, seed)
+        model = teaching / "metad" / "model.npz"
+        found = starts(_run_of(molecule, teaching / "metad"), placed, model, seed, "cpu", each)
+        print(f"{found.seeded.mean():.1%} of {len(found.positions)} starts are of the model")
+        several = found.positions.reshape(len(placed.centres), each, -1, 3)
+        np.save(own / f"seeded-{each}.npy", several)
     if (own / "seeded.npy").exists():
         return
     teacher = teaching / "metad"
@@ -346,19 +362,20 @@ def prepare_drags(name: str, folder: Path, repeat: int) -> None:
         np.save(path, dragged(*job, seed=1000 * (repeat + 1)))
 
 
-def run_all(name: str, folder: Path, repeat: int, pool: Executor) -> None:
-    """The windows of one repeat from both kinds of start."""
+def run_all(name: str, folder: Path, repeat: int, kinds: Sequence[str], pool: Executor) -> None:
+    """The windows of one repeat from each kind of start."""
     solute, case, own = solute_of(name), CASES[name], folder / f"repeat-{repeat}"
     molecule = molecule_of(name, folder)
     with np.load(folder / "placement.npz") as kept:
         centres, kappa = kept["centres"], kept["kappa"]
     stiffness = dict(zip(CVS, kappa.tolist(), strict=True))
     template = window_template(_restraint(solute, molecule.topology), stiffness)
-    settings = WindowSettings(TEMPERATURE, case.window, case.settle, 50, timestep=TIMESTEP,
-                              seed=1000 * (repeat + 1))  # fmt: skip
-    for origin in KINDS:
-        starts = np.load(own / f"{origin}.npy")
-        windows = umbrella_windows(template, centres, starts, settings, own / origin, origin)
+    for kind in kinds:
+        positions = np.load(own / f"{kind}.npy")
+        steps, settle = steps_of(kind, case.window, case.settle)
+        settings = WindowSettings(TEMPERATURE, steps, settle, 50, timestep=TIMESTEP,
+                                  seed=1000 * (repeat + 1))  # fmt: skip
+        windows = umbrella_windows(template, centres, positions, settings, own / kind, kind)
         run_windows(
             windows, molecule.system, molecule.topology, pool, platform=case.platform,
             reference=molecule.positions,
@@ -371,25 +388,34 @@ def main() -> None:
     parser.add_argument("case", choices=list(CASES))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shared", action="store_true", help="one metadynamics for all repeats")
+    parser.add_argument("--seeds-per-window", type=int, default=1, help="beside one a window")
+    parser.add_argument("--kinds", nargs="+", help="which windows are run, by default all")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--folder", type=Path, help="keep the runs; go on with those begun")
     parser.add_argument("--only-report", action="store_true", help="of what is there")
     arguments = parser.parse_args()
+    if arguments.case == "dipeptide" and arguments.seeds_per_window > 1:
+        parser.error(
+            "--seeds-per-window is for the tripeptide: seeds are put into water one by one"
+        )
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     torch.set_num_threads(1)
     made, name = provenance(), arguments.case
     folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="solvent-"))) / name
     folder.mkdir(parents=True, exist_ok=True)
     repeats = range(0 if arguments.only_report else arguments.repeats)
+    each = arguments.seeds_per_window
+    kinds = arguments.kinds or [*KINDS, *([f"seeded-{each}"] if each > 1 else [])]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.workers, spawn) as pool:
         for repeat in repeats:
-            prepare_seeds(name, folder, repeat, arguments.shared)
-        drags = [pool.submit(prepare_drags, name, folder, repeat) for repeat in repeats]
+            prepare_seeds(name, folder, repeat, arguments.shared, each)
+        dragging = repeats if "dragged" in kinds else []
+        drags = [pool.submit(prepare_drags, name, folder, repeat) for repeat in dragging]
         for drag_done in drags:
             drag_done.result()
         for repeat in repeats:
-            run_all(name, folder, repeat, pool)
+            run_all(name, folder, repeat, kinds, pool)
     case = CASES[name]
     lengths = Lengths(case.window, case.settle, case.drag, case.alone, case.metad)
     found = report(folder, lengths, KT)

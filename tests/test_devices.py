@@ -18,7 +18,8 @@ from openmm_cgan.cli import main
 from openmm_cgan.cli.importance import weigher_of
 from openmm_cgan.cli.run_records import RunSettings
 from openmm_cgan.cli.simulations import run_biased
-from openmm_cgan.cli.window_runs import Run, windows_of
+from openmm_cgan.cli.window_places import Run
+from openmm_cgan.cli.window_starts import windows_of
 from openmm_cgan.closures import local_dynamics, md_mobility
 from openmm_cgan.devices import device_named, moved
 from openmm_cgan.features import AlignedFeatures, ZMatrixFeatures

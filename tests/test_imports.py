@@ -483,6 +483,8 @@ ORDER = [
     "cli.refine",
     "cli.tensor_board",
     "cli.train",
+    "cli.window_places",
+    "cli.window_starts",
     "cli.window_runs",
     "cli.judging",
     "cli.explored_windows",

@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_cgan.cli.window_runs import (
+from openmm_cgan.cli.window_places import (
     Run,
-    Starts,
     enough_windows,
     read_run,
     rough_free_energy,
-    run_all,
     samples_of,
-    starts,
-    windows_from,
 )
+from openmm_cgan.cli.window_runs import run_all
+from openmm_cgan.cli.window_starts import Starts, starts, windows_from
 from openmm_cgan.explore.allocation import between, error_of_windows, longer_windows
 from openmm_cgan.explore.passes import height_of_pass
 from openmm_cgan.explore.settings import ExploreSettings

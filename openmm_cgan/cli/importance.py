@@ -40,12 +40,14 @@ def reweight_files(
     """
     from openmm_cgan.free_energy import reweight_windows
     from openmm_cgan.windows import read_windows
+    from openmm_cgan.windows.run_files import windows_in_words
 
     found = read_windows(windows) if windows else []
     if model is None:
         if not found:
             raise ValueError("give folders of umbrella windows, or --model, or both")
-        return reweight_windows(found, seed=seed), f"{len(found)} windows"
+        joined = reweight_windows(found, seed=seed)
+        return joined, windows_in_words(len(found), len(joined.overlap))
     if structure is None or plumed_input is None:
         raise ValueError(
             "--model needs --structure and --plumed: the energy and the CVs of what it makes"
@@ -53,7 +55,8 @@ def reweight_files(
     molecule = _molecule(structure, forcefield, constraints)
     samples = reweight_model(model, molecule, plumed_input, found, number, seed, device)
     effective = f"{number} generated configurations (worth {samples.effective_samples:.0f} in all)"
-    return samples, f"{len(found)} windows and {effective}" if found else effective
+    whole = windows_in_words(len(found), len(samples.overlap) - 1)  # one state is the model
+    return samples, f"{whole} and {effective}" if found else effective
 
 
 def _molecule(structure: Path, forcefield: Sequence[str], constraints: str) -> Molecule:

@@ -27,7 +27,7 @@ from openmm_cgan.json_files import read_json
 from openmm_cgan.run_folders import RECORD
 
 if TYPE_CHECKING:
-    from openmm_cgan.cli.window_runs import Run
+    from openmm_cgan.cli.window_places import Run
     from openmm_cgan.windows import Cluster, Window, WindowResult
 
 NUMBERS = 24, 12  # windows along one CV, along each of two
@@ -38,6 +38,10 @@ TIMESTEP = 0.002  # ps, where nothing tells that of the run
 @click.argument("run", type=THERE, required=False)
 @click.option("--cv", help="CV that windows restrain; two: phi,psi.")
 @click.option("--model", type=FILE, help="Makes where windows start; else the nearest frames do.")
+@click.option(
+    "--seeds-per-window", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Runs of each window, of --steps each, from draws of what it is to sample.",
+)  # fmt: skip
 @device_option("that --model makes them on; where windows run: --platform")
 @click.option(
     "--number", type=click.IntRange(min=2), help="Of windows along each CV over the run's range "
@@ -49,9 +53,10 @@ TIMESTEP = 0.002  # ps, where nothing tells that of the run
     "--below", default=60.0, show_default=True,
     type=click.FloatRange(min=0, min_open=True), help="The run's own free energy [kJ/mol].",
 )  # fmt: skip
-@click.option("--steps", type=click.IntRange(min=2), help="Of each window.")
-@click.option("--settle-steps", type=click.IntRange(min=0), help="Left out; default: a tenth. Not "
-              "measured: free-energy says where windows still drift behind it.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=2), help="Of each run of a window.")
+@click.option("--settle-steps", type=click.IntRange(min=0), help="Left out of each run; default: "
+              "a tenth of all steps of its window, half of its own at most. Not measured: "
+              "free-energy says where windows still drift behind it.")  # fmt: skip
 @click.option("--plumed", type=FILE, help="The run's input, where it names files beside it.")
 @click.option("--temperature", type=click.FloatRange(min=0, min_open=True),
               help="[K] Of a run whose temperature changed: that of the windows.")  # fmt: skip
@@ -91,6 +96,14 @@ def windows(
     what MODEL makes at their centres. The run's other CVs are columns of their frames. Killed at
     any moment, the same command goes on.
 
+    Where something beside the CVs is slower than a window is long, each window keeps what it began
+    with, and its error does not tell. Give several short runs instead, of the same steps together:
+
+    \b
+        openmm-cgan windows run --cv phi --model model.npz --seeds-per-window 5 --steps 10000
+
+    Frames of its runs are taken together, and the error is by how far they are apart.
+
     \b
     On a cluster with Slurm:
         openmm-cgan windows run --cv phi --steps 5000000 --platform CUDA --out windows \\
@@ -113,11 +126,19 @@ def windows(
     if results is None:
         return
     failed = [result for result in results if result.status != "finished"]
-    click.echo(f"{len(results) - len(failed)} of {len(results)} windows finished in {out}")
+    click.echo(f"{len(results) - len(failed)} of {_in_words(results)} finished in {out}")
     if len(failed) == len(results):
         raise RuntimeError(f"all windows failed; the first: {failed[0].error}")
     if with_report:
         leave_report(out)
+
+
+def _in_words(results: list[WindowResult]) -> str:
+    """So many windows, or runs of so many."""
+    from openmm_cgan.windows.run_files import number_of_windows, read_record, windows_in_words
+
+    records = [read_record(result.folder) for result in results]
+    return windows_in_words(len(records), number_of_windows(records))
 
 
 def _collected(
@@ -139,6 +160,7 @@ def _run(
     from openmm_cgan.cli.window_runs import run_all, submit_all, what_is_submitted
 
     out = made[0].folder.parent
+    _require_no_others(out, made)
     if dry_run:
         click.echo(what_is_submitted(cluster, out, len(made)), nl=False)
         return None
@@ -147,6 +169,20 @@ def _run(
     number = submit_all(made, found.molecule, cluster, platform)
     click.echo(f"{number} windows submitted; with --collect in place of RUN the same waits for all")
     return None
+
+
+def _require_no_others(out: Path, made: list[Window]) -> None:
+    """Refuse a folder that holds other windows, which free energies would join to these."""
+    from openmm_cgan.windows.run_files import RECORD as WINDOW
+
+    ours = {window.folder.resolve() for window in made}
+    others = [found.parent for found in sorted(out.glob(f"*/{WINDOW}"))]
+    if strange := [folder for folder in others if folder.resolve() not in ours]:
+        raise ValueError(
+            f"{out} holds {len(strange)} windows that are none of these {len(made)}, such as "
+            f"{strange[0].name}: was it begun with another --number, --below or "
+            "--seeds-per-window? Give the same ones, or another --out"
+        )
 
 
 def _cluster(options: dict[str, Any]) -> Cluster:
@@ -163,18 +199,19 @@ def _placed(
     run: Path, cv: str, steps: int, out: Path, dry_run: bool, options: dict[str, Any]
 ) -> tuple[Run, list[Window]]:
     """The windows of a run, and a word on where they are."""
-    from openmm_cgan.cli.window_runs import (
+    from openmm_cgan.cli.window_places import (
         enough_windows,
         read_run,
         rough_free_energy,
         samples_of,
-        windows_of,
     )
+    from openmm_cgan.cli.window_starts import windows_of
     from openmm_cgan.windows.placement import place_windows
 
     names = cv_names(cv)
     number, below, kappa = (options.pop(name) for name in ("number", "below", "kappa"))
     model, plumed, device = (options.pop(name) for name in ("model", "plumed", "device"))
+    each = options.pop("seeds_per_window")
     found = read_run(run, plumed, options.pop("temperature"))
     temperature = found.frames.temperature
     assert temperature is not None, "looked at when the run was read"
@@ -185,10 +222,11 @@ def _placed(
     )
     placement = place_windows(rough, temperature, below, _numbers(kappa, names))
     stiff = ", ".join(f"{k:.4g}" for k in placement.kappa)
-    click.echo(f"{len(placement.centres)} windows along {cv}, KAPPA={stiff}")
+    runs = "" if each == 1 else f" of {each} runs each"
+    click.echo(f"{len(placement.centres)} windows along {cv}{runs}, KAPPA={stiff}")
     timestep = options.pop("timestep") or _timestep_of(run)
-    settings = _settings(temperature, steps, timestep=timestep, **options)
-    made = windows_of(found, placement, None if dry_run else model, settings, out, device)
+    settings = _settings(temperature, steps, each, timestep=timestep, **options)
+    made = windows_of(found, placement, None if dry_run else model, settings, out, device, each)
     if not dry_run:
         seeded = sum(window.origin == "seeded" for window in made)
         click.echo(f"{seeded} start from the model, {len(made) - seeded} from frames")
@@ -217,6 +255,7 @@ def _numbers(text: str | None, names: Sequence[str]) -> list[float] | None:
 def _settings(
     temperature: float,
     steps: int,
+    each: int,
     settle_steps: int | None,
     timestep: float,
     frames_every: int,
@@ -226,7 +265,8 @@ def _settings(
 ) -> Any:
     from openmm_cgan.windows import WindowSettings
 
-    settle = steps // 10 if settle_steps is None else settle_steps
+    # what begins a run takes as long to settle however short it is
+    settle = min(each * steps // 10, steps // 2) if settle_steps is None else settle_steps
     return WindowSettings(
         temperature, steps, settle, frames_every, checkpoint_every,
         timestep=timestep, seed=seed, atoms=atoms,

@@ -44,6 +44,7 @@ UNWEIGHED = (
     "TARGET", "TTBIASFACTOR", "TTBIASTHRESHOLD", "GRID_RFILE", "WALKERS_N", "WALKERS_MPI",
 )  # fmt: skip
 FEW_POINTS = 200  # of the CVs that a surface is summed over
+SKIP = 0.2  # of a run at its beginning, while its bias grows fast
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,6 +108,10 @@ class BiasedRun:
     def growing(self) -> list[Statement]:
         """What lays down hills or kernels, or learns the weights of states, as the run goes."""
         return [s for s in self.statements if s.action in GROWING or s.action == EXPANDED]
+
+    def late(self, skip: float = SKIP) -> slice:
+        """Which frames are taken: all but a share at the beginning, while a bias grew fast."""
+        return slice(round(skip * len(self.frames)) if self.growing else 0, None)
 
     def _tell_of_temperatures(self) -> None:
         """Say that what a bias adds up to is nothing where it grew at several temperatures.
@@ -264,7 +269,7 @@ class BiasedRun:
 
 
 def reweight_runs(
-    runs: Sequence[BiasedRun], skip: float = 0.2, *, n_bootstrap: int = 100, seed: int = 0
+    runs: Sequence[BiasedRun], skip: float = SKIP, *, n_bootstrap: int = 100, seed: int = 0
 ) -> WeightedSamples:
     """Weigh the frames of runs for the ensemble without their biases.
 
@@ -290,7 +295,7 @@ def reweight_runs(
     for run in runs:
         frames = run.frames
         assert frames.temperature is not None, "looked at when it was made"
-        late = slice(round(skip * len(frames)) if run.growing else 0, None)
+        late = run.late(skip)
         variables, name = frames.variables, str(run.folder)
         cvs = frames.cvs[late]
         if run.growing and run.growing[0].action == "METAD":

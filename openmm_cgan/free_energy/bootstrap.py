@@ -1,4 +1,9 @@
-"""Bootstrap over blocks of consecutive frames, or whole runs: how often each is drawn."""
+"""Bootstrap over blocks of consecutive frames, or whole runs: how often each is drawn.
+
+Where a window was run several times from independent starts its runs are drawn whole: what they
+differ by is the error of what they say together, whatever moves too slowly for one of them to show.
+Blocks inside a run know of nothing slower than the run.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +39,61 @@ def draws_of(
     rng = np.random.default_rng(seed)
     draws = np.empty((n_bootstrap, sum(int(edges[-1]) for edges in blocks)), dtype=np.uint16)
     for draw in draws:
-        counts = []
-        for edges, g in zip(blocks, inefficiencies, strict=True):
-            m = len(edges) - 1
-            number = (m - 1) * max(0.5, 1.0 - 0.5 * (g - 1.0 / g) * m / edges[-1])
-            drawn = rng.integers(0, m, max(1, int(number + rng.random())))
-            counts.append(np.repeat(np.bincount(drawn, minlength=m), np.diff(edges)))
+        pairs = zip(blocks, inefficiencies, strict=True)
+        draw[:] = np.concatenate([_block_counts(edges, g, rng) for edges, g in pairs])
+    return draws
+
+
+def _block_counts(edges: NDArray[np.int64], g: float, rng: np.random.Generator) -> NDArray:
+    """How often each sample of a series is drawn, by its blocks."""
+    m = len(edges) - 1
+    number = (m - 1) * max(0.5, 1.0 - 0.5 * (g - 1.0 / g) * m / edges[-1])
+    drawn = rng.integers(0, m, max(1, int(number + rng.random())))
+    return np.repeat(np.bincount(drawn, minlength=m), np.diff(edges))
+
+
+def draws_of_windows(
+    sizes: NDArray[np.int64],
+    inefficiencies: NDArray,
+    states: NDArray[np.int64],
+    n_bootstrap: int,
+    seed: int,
+) -> NDArray[np.uint16]:
+    """How often each replicate draws each sample of windows, shape (n_bootstrap, N).
+
+    Of the K runs of a state K - 1 are drawn whole, with replacement: the bootstrap of Rao and Wu
+    (doi 10.1080/01621459.1988.10478591) for strata, which are the states, with clusters, which are
+    the runs. In the mean it gives the variance of the K runs about their mean over K, so it needs
+    no correlation time. A state that was run once is drawn in blocks, as `draws_of` does; so are
+    all where states have fewer runs to spare, all together, than a window has blocks at least: a
+    variance of so few squares tells less than the blocks.
+
+    Parameters
+    ----------
+    sizes : ndarray of int, shape (n_runs,)
+        Samples of each run.
+    inefficiencies : ndarray, shape (n_runs,)
+        Statistical inefficiency of each.
+    states : ndarray of int, shape (n_runs,)
+        State of each: runs under one bias.
+    n_bootstrap, seed : int
+    """
+    if len(sizes) - len(np.unique(states)) < LEAST_BLOCKS - 1:
+        states = np.arange(len(sizes))
+    first = np.unique(states, return_index=True)[1]
+    members = [np.flatnonzero(states == states[run]) for run in np.sort(first)]
+    blocks, rng = blocks_of(sizes, inefficiencies), np.random.default_rng(seed)
+    draws = np.empty((n_bootstrap, int(sizes.sum())), dtype=np.uint16)
+    for draw in draws:
+        counts: list[NDArray] = [np.empty(0)] * len(sizes)
+        for runs in members:
+            if len(runs) == 1:
+                [run] = runs
+                counts[run] = _block_counts(blocks[run], inefficiencies[run], rng)
+                continue
+            times = np.bincount(rng.integers(0, len(runs), len(runs) - 1), minlength=len(runs))
+            for run, number in zip(runs, times, strict=True):
+                counts[run] = np.full(sizes[run], number)
         draw[:] = np.concatenate(counts)
     return draws
 

@@ -58,10 +58,12 @@ def warn_of_gaps(overlap: NDArray, parts: NDArray, names: list[str]) -> None:
         )  # fmt: skip
 
 
-def warn_of_slow_windows(windows: Sequence[BiasedFrames], inefficiencies: NDArray) -> None:
-    """Say which windows are short for how slowly they move."""
-    independent = np.array([len(w.cvs) for w in windows]) / inefficiencies
-    slow = np.flatnonzero(independent < LEAST_INDEPENDENT).tolist()
+def warn_of_slow_windows(
+    windows: Sequence[BiasedFrames], inefficiencies: NDArray, states: NDArray[np.int64]
+) -> None:
+    """Say which windows are short for how slowly they move, runs of one state together."""
+    independent = np.bincount(states, np.array([len(w.cvs) for w in windows]) / inefficiencies)
+    slow = np.flatnonzero(independent[states] < LEAST_INDEPENDENT).tolist()
     if len(slow):
         titles = titles_of(windows)
         logger.warning(

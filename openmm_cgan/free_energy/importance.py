@@ -24,7 +24,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from openmm_cgan.free_energy.doubts import listed, warn_of_one_frame, why_unknown
+from openmm_cgan.free_energy.doubts import (
+    listed,
+    warn_of_one_frame,
+    warn_of_slow_windows,
+    why_unknown,
+)
 from openmm_cgan.free_energy.generated import GeneratedFrames
 from openmm_cgan.free_energy.pareto import pareto_k, pareto_smoothed
 from openmm_cgan.free_energy.reweighting import (
@@ -173,6 +178,7 @@ def reweight_with_generated(
     inefficiencies = np.append(window_inefficiencies(windows), 1.0)
     joined = JoinedWindows.thinned(states, inefficiencies, max_samples)
     biases = DistinctBiases.of(windows, joined.cvs)
+    warn_of_slow_windows(windows, inefficiencies[:-1], biases.state)
     u_generator = _reduced_potential([w[k] for w, k in zip(logs, joined.kept, strict=True)])
     n_states = len(biases.first)
     samples = joined.weighted(

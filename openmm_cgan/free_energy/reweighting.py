@@ -3,7 +3,8 @@
 The replicates of `WeightedSamples` resample whole blocks of consecutive frames inside each window.
 A block is five statistical inefficiencies long where the window is long enough, so that correlated
 frames do not pass for independent ones.  What no frame shows (a slow coordinate that stayed where
-it was in every window) no bootstrap can show either: compare windows of different origin.
+it was in every window) these blocks can not show either: run windows from several starts, which are
+then resampled whole (`draws_of_windows`), or compare windows of different origin.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.free_energy.agreement import runs_disagree
-from openmm_cgan.free_energy.bootstrap import blocks_of, draws_of, draws_of_runs
+from openmm_cgan.free_energy.bootstrap import (
+    blocks_of,
+    draws_of,
+    draws_of_runs,
+    draws_of_windows,
+)
 from openmm_cgan.free_energy.doubts import (
     warn_of_disagreement,
     warn_of_gaps,
@@ -46,16 +52,14 @@ PROBES = 200  # CV values at which two biases must be equal to be one
 
 
 def window_inefficiencies(windows: Sequence[BiasedFrames]) -> NDArray[np.float64]:
-    """Statistical inefficiency of each window, with a warning where it is short for it.
+    """Statistical inefficiency of each window, see `statistical_inefficiency`.
 
     Returns
     -------
     ndarray, shape (n_windows,)
-        1 or more, see `statistical_inefficiency`.
+        1 or more.
     """
-    inefficiencies = np.array([statistical_inefficiency(w.cvs, w.variables) for w in windows])
-    warn_of_slow_windows(windows, inefficiencies)
-    return inefficiencies
+    return np.array([statistical_inefficiency(w.cvs, w.variables) for w in windows])
 
 
 def reweight_windows(
@@ -68,8 +72,9 @@ def reweight_windows(
     """Join windows by MBAR into samples weighted for the unbiased ensemble.
 
     Each window is thinned to two samples per statistical inefficiency (keeping every frame would
-    add little), and further if all windows together exceed `max_samples`; windows with the same
-    bias count as one state.
+    add little), and further if all windows together exceed `max_samples`. Windows with the same
+    bias are runs of one window, one state of MBAR: its frames are theirs together, and its error is
+    by how far they are apart (`openmm_cgan.free_energy.bootstrap.draws_of_windows`).
 
     Parameters
     ----------
@@ -101,6 +106,7 @@ def reweight_windows(
     inefficiencies = window_inefficiencies(windows)
     joined = JoinedWindows.thinned(windows, inefficiencies, max_samples)
     biases = DistinctBiases.of(windows, joined.cvs)
+    warn_of_slow_windows(windows, inefficiencies, biases.state)
     return joined.weighted(
         lambda rows: biases.reduced(joined.cvs[rows]),
         biases.state,
@@ -184,8 +190,7 @@ class JoinedWindows:
         window = np.repeat(np.arange(len(sizes)), sizes)
         parts = connected_parts(weights_nk, states, self.inefficiencies[window])
         warn_of_gaps(overlap, parts, names)
-        drawn = draws_of(blocks_of(sizes, self.inefficiencies), self.inefficiencies,
-                         n_bootstrap, seed)  # fmt: skip
+        drawn = draws_of_windows(sizes, self.inefficiencies, state, n_bootstrap, seed)
         changes = resampled_log_weights(weights_nk, states, drawn)
         titles = titles_of(self.windows)
         changes[:, without_error(sizes, parts[state], titles)[window]] = np.nan

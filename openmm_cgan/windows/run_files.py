@@ -1,10 +1,10 @@
 """The files of a run of windows: those of each window, and those that all of them share.
 
 A window is a folder: ``window.json`` (what it is and how far it got), ``plumed.dat``,
-``start.npy``, ``frames/``, ``checkpoint.xml`` and whatever the PLUMED input prints.  In the folder
-above lie the System, the Topology and a right structure.  The Topology is kept as JSON: a PDB file
-would lose the bonds of molecules that OpenMM does not know, and with them the topology's
-fingerprint.
+``start.npy``, ``frames/``, ``checkpoint.xml`` and whatever the PLUMED input prints.  One that is
+run several times has such a folder for each run, with the same input.  In the folder above lie the
+System, the Topology and a right structure.  The Topology is kept as JSON: a PDB file would lose the
+bonds of molecules that OpenMM does not know, and with them the topology's fingerprint.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,22 @@ def read_record(folder: Path) -> dict[str, Any]:
 def is_finished(record: dict[str, Any]) -> bool:
     """Whether the window of a record is at its end, which may have been put off since."""
     return bool(record["status"] == "finished" and record["step"] >= record.get("steps", 0))
+
+
+def number_of_windows(records: Sequence[Mapping[str, Any]]) -> int:
+    """How many windows records are of: runs of one window have one input."""
+    return len({record.get("plumed_sha256", number) for number, record in enumerate(records)})
+
+
+def windows_in_words(runs: int, windows: int) -> str:
+    """So many windows, and how many runs where they were run several times.
+
+    Examples
+    --------
+    >>> windows_in_words(8, 2), windows_in_words(2, 2)
+    ('8 runs of 2 windows', '2 windows')
+    """
+    return f"{windows} windows" if runs == windows else f"{runs} runs of {windows} windows"
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ class WindowSettings:
     temperature : float or Quantity
         [K]
     steps : int
-        Length of each window, its settle window included.
+        Length of each run of a window, its settle window included.
     settle_steps : int
         Frames of the first so many steps are marked as settling; analysis leaves them out. It is
         given, where ProposalReporter measures it on many injections: each window begins once, and
@@ -76,7 +76,7 @@ class WindowSettings:
 
 @dataclass(frozen=True, repr=False)
 class Window:
-    """One window before it is run.
+    """One window before it is run, or one of several runs of it.
 
     Parameters
     ----------
@@ -126,17 +126,20 @@ def umbrella_windows(
     centres : array_like, shape (n, n_placeholders)
         One row to a window, columns in the order in which the placeholders first appear
         [units of the input].
-    positions : array_like, shape (n, n_atoms, 3)
-        Where each window starts [nm]: proposals, or what `drag` returned.
+    positions : array_like, shape (n, n_atoms, 3) or (n, k, n_atoms, 3)
+        Where each window starts [nm]: proposals, or what `drag` returned. With k starts to a window
+        it becomes k runs of `settings.steps` each, which free energies take as one window: what is
+        slow in a window then shows in how far its runs are apart, and in the errors.
     settings : WindowSettings
     folder : str or Path
-        The windows become ``folder/window-000`` ...
+        The windows become ``folder/window-000`` ..., their runs ``folder/window-000-0`` ...
     origin : str
         Where the starts come from: "seeded", "dragged" ...
 
     Returns
     -------
     list of Window
+        The runs of a window one after another.
 
     Raises
     ------
@@ -164,15 +167,30 @@ def umbrella_windows(
             f"centres has shape {centres.shape}, expected (n, {len(names)}): one column for each "
             f"of the placeholders {', '.join(names)}"
         )
-    if positions.ndim != 3 or positions.shape[0] != len(centres) or positions.shape[2] != 3:
+    n = len(centres)
+    if positions.ndim not in (3, 4) or len(positions) != n or positions.shape[-1] != 3:
         raise ValueError(
-            f"positions has shape {positions.shape}, expected ({len(centres)}, n_atoms, 3)"
+            f"positions has shape {positions.shape}, expected ({n}, n_atoms, 3), or "
+            f"({n}, k, n_atoms, 3) for k runs of each window"
         )
-    seeds = np.random.default_rng(settings.seed).integers(1, 2**31 - 1, len(centres))
+    if not positions.size:
+        raise ValueError(f"positions has shape {positions.shape}, expected 1 start or more of each")
+    runs = _run_names(1 if positions.ndim == 3 else positions.shape[1])
+    seeds = np.random.default_rng(settings.seed).integers(1, 2**31 - 1, n * len(runs))
+    starts = positions.reshape(n * len(runs), *positions.shape[-2:])
     windows = []
-    for i, (row, start) in enumerate(zip(centres, positions, strict=True)):
-        centre = {name: float(value) for name, value in zip(names, row, strict=True)}
+    for i, (start, seed) in enumerate(zip(starts, seeds.tolist(), strict=True)):
+        number, run = divmod(i, len(runs))
+        centre = {name: float(at) for name, at in zip(names, centres[number], strict=True)}
         plumed = bare.substitute({name: repr(value) for name, value in centre.items()}) + "\n"
-        path = Path(folder) / f"window-{i:03d}"
-        windows.append(Window(path, plumed, start, centre, origin, int(seeds[i]), settings))
+        path = Path(folder) / f"window-{number:03d}{runs[run]}"
+        windows.append(Window(path, plumed, start, centre, origin, seed, settings))
     return windows
+
+
+def _run_names(number: int) -> list[str]:
+    """What the folders of the runs of a window end with: nothing where there is one."""
+    if number < 2:
+        return [""] * number
+    digits = len(str(number - 1))
+    return [f"-{run:0{digits}d}" for run in range(number)]

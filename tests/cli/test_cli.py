@@ -21,6 +21,7 @@ from openmm_cgan.cli import main, simulations
 from openmm_cgan.frames import read_frames
 from openmm_cgan.free_energy import reweighting
 from openmm_cgan.plumed.actions import actions_help
+from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters.moves.switching import Switched, Switching
 from openmm_cgan.windows import read_window_frames
 from tests.cases import ROOT
@@ -313,6 +314,40 @@ def test_windows_of_a_run(restrained: Path, tmp_path: Path) -> None:
     again = call_well(*options, "--model", restrained / "model.npz", "--frames-every", 10,
                       "--workers", 0, "--platform", "Reference", "--kappa", 150)  # fmt: skip
     assert f"{number} of {number} windows finished" in again
+
+
+def test_windows_of_several_runs(restrained: Path, tmp_path: Path) -> None:
+    """From a model; each run finished alone, all of a window one state of MBAR."""
+    out = tmp_path / "windows"
+    options = ["windows", restrained / "run", "--cv", "phi", "--number", 12, "--steps", 100,
+               "--below", 2, "--kappa", 150, "--frames-every", 10, "--workers", 0, "--platform",
+               "Reference", "--out", out]  # fmt: skip
+    model = ["--model", restrained / "model.npz", "--seeds-per-window", 3]
+    dry = call_well(*options, *model, "--dry-run")
+    number = int(dry.split()[0])
+    assert f"{number} windows along phi of 3 runs each, KAPPA=150" in dry
+    said = call_well(*options, *model)
+    assert f"{3 * number} of {3 * number} runs of {number} windows finished" in said
+    folders = sorted(out.glob("window-*"))
+    assert [f.name for f in folders[:4]] == [*(f"window-000-{k}" for k in range(3)), "window-001-0"]
+    records = [json.loads((folder / "window.json").read_text()) for folder in folders]
+    assert {record["settle_steps"] for record in records} == {30}, "a tenth of 3 x 100"
+    assert len({record["start_sha256"] for record in records}) == len(folders)
+    bias = PlumedBias(folders[0] / "plumed.dat")
+    begun = np.array([bias.cv_values(np.load(folder / "start.npy")) for folder in folders[:3]])
+    assert (np.ptp(begun, axis=0) > 1e-3).all(), "drawn in the window, not made at its centre"
+    assert f"{number} windows" in (out / "report.html").read_text()
+    whole = call_well("free-energy", out, "--cv", "phi", "--out", tmp_path / "profile.csv")
+    assert f"from {3 * number} runs of {number} windows" in whole
+    assert f"{3 * number} of {3 * number} runs" in call_well(*options, *model), "all done before"
+    for seeds in ([], ["--seeds-per-window", 2]):
+        other = call(*options, "--model", restrained / "model.npz", *seeds)
+        assert other.exit_code == 1
+        assert "was it begun with another --number, --below or --seeds-per-window?" in other.output
+    assert sorted(out.glob("window-*")) == folders
+    frames = call_well(*options[:-1], tmp_path / "frames", "--seeds-per-window", 2)
+    assert "0 start from the model, " in frames
+    assert f"{2 * number} of {2 * number} runs of {number} windows finished" in frames
 
 
 def test_windows_are_submitted_and_collected(

@@ -1,4 +1,4 @@
-"""Windows of a run under a barostat start in the box that the frame had."""
+"""Where windows of a run start: in the box of their frame, and several times where asked for."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,7 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from openmm_cgan.cli.window_runs import Starts, windows_from
+from openmm_cgan import GAS_CONSTANT
+from openmm_cgan.cli.window_starts import Starts, starts, windows_from
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.frames import Frames
+from openmm_cgan.free_energy.biased_runs import BiasedRun
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.windows import WindowSettings
 from openmm_cgan.windows.placement import Placement
@@ -27,3 +31,58 @@ def test_a_window_begins_in_the_box_of_its_frame(periodic: bool, tmp_path: Path)
         assert [window.box[0, 0] for window in made] == [2.2, 2.0]
     else:
         assert [window.box for window in made] == [None, None]
+
+
+def frames_of(cvs: np.ndarray, bias: np.ndarray) -> Frames:
+    """Frames of two atoms that remember which they are by the place of the first one."""
+    n = len(cvs)
+    positions = np.zeros((n, 2, 3), dtype=np.float32)
+    positions[:, 0, 0] = np.arange(n)
+    variables = (CollectiveVariable("phi", "rad", (-np.pi, np.pi)), CollectiveVariable("d", "nm"))
+    order, once = np.arange(n), np.ones(n, dtype=np.int64)
+    settled, atoms = np.zeros(n, dtype=bool), np.arange(2)
+    return Frames(positions, cvs, bias, order, 0.1 * order, once, settled, variables, atoms,
+                  temperature=300.0)  # fmt: skip
+
+
+def test_several_starts_are_frames_as_their_window_is_to_hold_them(tmp_path: Path) -> None:
+    """By what frames weigh without their bias, under the restraint, and round the period."""
+    rng, n, kT = np.random.default_rng(0), 40_000, GAS_CONSTANT * 300.0
+    cvs = np.column_stack([rng.uniform(-np.pi, np.pi, n), rng.normal(size=n)])
+    # a run biased flat by -F, F = 4 cos phi
+    given = frames_of(cvs, -4.0 * np.cos(cvs[:, 0]))
+    (tmp_path / "plumed.dat").write_text(
+        "phi: TORSION ATOMS=1,2,3,4\nd: DISTANCE ATOMS=1,2\nRESTRAINT ARG=phi AT=0 KAPPA=0\n"
+    )
+    biased = BiasedRun.of(given, tmp_path / "plumed.dat", tmp_path)
+    run = SimpleNamespace(frames=given, biased=biased)
+    placement = Placement(("phi",), np.array([[3.1], [1.0]]), np.array([20.0]))
+    begun = starts(run, placement, None, seed=1, per_window=400)
+    assert begun.positions.shape == (800, 2, 3)
+    rows = begun.positions[:, 0, 0].astype(int)
+    fine = np.linspace(-np.pi, np.pi, 100_000)
+    for centre, own in zip((3.1, 1.0), rows.reshape(2, 400), strict=True):
+        off = np.angle(np.exp(1j * (fine - centre)))
+        share = np.exp(-(4.0 * np.cos(fine) + 10.0 * off**2) / kT)
+        share /= share.sum()
+        mean, variance = share @ off, share @ off**2 - (share @ off) ** 2
+        drawn = np.angle(np.exp(1j * (cvs[own, 0] - centre)))
+        # of 400 draws from some 5,000 frames that lie there
+        assert abs(drawn.mean() - mean) < 4 * np.sqrt(variance / 400)
+        assert drawn.var() == pytest.approx(variance, rel=4 * np.sqrt(2 / 400))
+        assert abs(cvs[own, 1].mean()) < 4 / np.sqrt(400), "what is not held is as it comes"
+    one = starts(run, placement, None, seed=1)
+    nearest = cvs[one.positions[:, 0, 0].astype(int), 0]
+    np.testing.assert_allclose(nearest, [3.1, 1.0], atol=1e-2)
+
+
+def test_runs_of_a_window_have_the_boxes_of_their_own_frames(tmp_path: Path) -> None:
+    boxes = np.eye(3) * np.arange(2.0, 2.4, 0.1)[:, None, None]
+    given = SimpleNamespace(positions=np.zeros((4, 2, 3)), box=boxes)
+    begun = Starts.of_frames(given, np.array([3, 0, 2, 1]))
+    bias = PlumedBias("d: DISTANCE ATOMS=1,2\nPRINT ARG=d\n")
+    made = windows_from(begun, bias, PLACEMENT, WindowSettings(300.0, 100, 10), tmp_path)
+    names = ["window-000-0", "window-000-1", "window-001-0", "window-001-1"]
+    assert [window.folder.name for window in made] == names
+    assert [window.centre["d"] for window in made] == [0.3, 0.3, 0.4, 0.4]
+    assert [window.box[0, 0] for window in made] == pytest.approx([2.3, 2.0, 2.2, 2.1])

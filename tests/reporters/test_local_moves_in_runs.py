@@ -16,7 +16,7 @@ from openmm import app
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.cgan import ConditionalGenerator, TrainingSettings
 from openmm_cgan.cli import main
-from openmm_cgan.cli.window_runs import starts
+from openmm_cgan.cli.window_starts import starts
 from openmm_cgan.features import ZMatrixFeatures
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.plumed.bias import PlumedBias

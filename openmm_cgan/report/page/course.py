@@ -39,6 +39,7 @@ from openmm_cgan.report.page.figures import (
 from openmm_cgan.report.page.found import RunFound, WindowsFound
 from openmm_cgan.reporters.attempts import ACCEPTED
 from openmm_cgan.run_folders import FRAMES
+from openmm_cgan.windows.run_files import windows_in_words
 
 MOST_CVS = 4
 MOST_MARKS = 2000  # injections and settle windows that are drawn
@@ -200,12 +201,13 @@ def _worth_map(
 def windows_section(found: WindowsFound, name: str) -> Section:
     """Where windows stand, what they started from, and how far they came."""
     anchor, records = f"windows-{name}", found.records
+    whole = windows_in_words(len(records), found.number)
     states = Counter(str(record["status"]) for record in records)
     retried = sum(int(record.get("attempts", 0)) > 1 for record in records)
     said = ", ".join(f"{n} {state}" for state, n in states.most_common())
     origins = Counter(str(record.get("origin", "unknown")) for record in records)
     blocks: list[Block] = [
-        Text(f"{len(records)} windows: {said}; {retried} took more than one attempt. They started "
+        Text(f"{whole}: {said}; {retried} took more than one attempt. They started "
              f"from: {', '.join(f'{n} {o}' for o, n in origins.most_common())}."),
     ]  # fmt: skip
     if (places := _places(records)) is not None:
@@ -218,7 +220,7 @@ def windows_section(found: WindowsFound, name: str) -> Section:
         blocks.append(Table(["failed window", "at step", "why"], rows, "Windows that failed"))
     share = len(failed) / max(1, len(records))
     level = GOOD if not failed else BAD if share > 0.5 else DOUBT
-    words = f"{name}: {said} of {len(records)} windows"
+    words = f"{name}: {said} of {whole}"
     return Section(anchor, f"{name}: windows", blocks, [Finding(level, words, anchor)])
 
 

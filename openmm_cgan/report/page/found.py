@@ -16,7 +16,7 @@ from openmm_cgan.json_files import read_json
 from openmm_cgan.run_folders import FRAMES, INPUT, PROPOSALS, RECORD
 from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.windows.run_files import RECORD as WINDOW
-from openmm_cgan.windows.run_files import read_record
+from openmm_cgan.windows.run_files import number_of_windows, read_record
 
 DEPTH = 2  # folders below the one that is asked for
 MOST_FOLDERS = 20_000
@@ -103,6 +103,11 @@ class WindowsFound:
     def records(self) -> list[dict[str, Any]]:
         """The record of each window."""
         return [read_record(window) for window in self.windows]
+
+    @cached_property
+    def number(self) -> int:
+        """How many windows, however many runs each has."""
+        return number_of_windows(self.records)
 
 
 @dataclass(frozen=True, repr=False)

@@ -20,6 +20,7 @@ from openmm_cgan.report.page.found import RunFound, WindowsFound
 from openmm_cgan.run_folders import INPUT
 from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.windows import read_windows
+from openmm_cgan.windows.run_files import windows_in_words
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -69,9 +70,9 @@ def weigh_windows(found: WindowsFound, name: str) -> Weighed:
     ValueError, OSError, RuntimeError
         As of `read_windows` and `reweight_windows`.
     """
-    if len(found.windows) > MOST_WINDOWS:
+    if found.number > MOST_WINDOWS:
         raise ValueError(
-            f"{len(found.windows)} windows are too many for a page (at most {MOST_WINDOWS}): "
+            f"{found.number} windows are too many for a page (at most {MOST_WINDOWS}): "
             "openmm-cgan free-energy joins them"
         )
     with warnings_kept() as warned:
@@ -87,7 +88,7 @@ def weigh_windows(found: WindowsFound, name: str) -> Weighed:
             max_samples=MOST_SAMPLES // 2,
         )
 
-    kind = f"{len(windows)} windows joined by MBAR"
+    kind = f"{windows_in_words(len(windows), len(samples.overlap))} joined by MBAR"
     return Weighed(name, kind, samples, part, tuple(warned), None, len(windows))
 
 

@@ -239,7 +239,7 @@ def _asset(name: str) -> str:
 
 def _subtitle(found: Found) -> str:
     parts = [f"{len(found.runs)} runs"] * bool(found.runs)
-    parts += [f"{sum(len(w.windows) for w in found.windows)} windows"] * bool(found.windows)
+    parts += [f"{sum(w.number for w in found.windows)} windows"] * bool(found.windows)
     parts += [f"{len(found.models)} models"] * bool(found.models)
     return f"{found.folder}: {', '.join(parts) or 'records only'}"
 
