@@ -46,8 +46,7 @@ class Lengths(NamedTuple):
 
 def steps_of(kind: str, window: int, settle: int) -> tuple[int, int]:
     """Steps of a run, and of its settle window: of "seeded-4" a quarter of those of a window."""
-    steps = window // seeds_of(kind)
-    return steps, min(settle, max(settle * steps // window, steps // 5))
+    return window // seeds_of(kind), settle // seeds_of(kind)
 
 
 def seeds_of(kind: str) -> int:

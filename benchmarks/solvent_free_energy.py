@@ -376,6 +376,8 @@ def run_all(name: str, folder: Path, repeat: int, kinds: Sequence[str], pool: Ex
         settings = WindowSettings(TEMPERATURE, steps, settle, 50, timestep=TIMESTEP,
                                   seed=1000 * (repeat + 1))  # fmt: skip
         windows = umbrella_windows(template, centres, positions, settings, own / kind, kind)
+        if kind.startswith("seeded-"):  # drawn by weight: as warm as what they are drawn of
+            windows = [replace(window, heal=False) for window in windows]
         run_windows(
             windows, molecule.system, molecule.topology, pool, platform=case.platform,
             reference=molecule.positions,

@@ -45,17 +45,21 @@ class Starts:
         Box vectors [nm]: under a barostat each frame has its own.
     seeded : ndarray of bool, shape (n,)
         Which are of a model.
+    heal : ndarray of bool, shape (n,)
+        Which are neither frames nor drawn by weight: they may be strained.
     """
 
     positions: NDArray[np.float64]
     boxes: NDArray[np.float64] | None
     seeded: NDArray[np.bool_]
+    heal: NDArray[np.bool_]
 
     @classmethod
     def of_frames(cls, frames: Frames, rows: NDArray[np.int64]) -> Starts:
         """Frames of a run."""
         boxes = None if frames.box is None else frames.box[rows].astype(float)
-        return cls(frames.positions[rows].astype(float), boxes, np.zeros(len(rows), dtype=bool))
+        no = np.zeros(len(rows), dtype=bool)
+        return cls(frames.positions[rows].astype(float), boxes, no, no.copy())
 
     def box(self, k: int) -> NDArray[np.float64] | None:
         """Of one."""
@@ -125,29 +129,32 @@ def starts(
     logger.info("proposals: %s", made.counts())
     # a model that is not quite right makes what is beside the CVs in wrong proportions, and what is
     # slow there stays as a window begins
-    log_weights = _log_weights(run, model, made, device).reshape(-1, TRIES)
-    taken = drawn(log_weights, np.random.default_rng(seed))
+    log_weights, weighed = _log_weights(run, model, made, device)
+    taken = drawn(log_weights.reshape(-1, TRIES), np.random.default_rng(seed))
     found.seeded[:] = taken != NONE
+    found.heal[:] = found.seeded & (not weighed)
     rows = TRIES * np.arange(len(taken)) + taken
     found.positions[found.seeded] = made.positions[rows[found.seeded]]
     return found
 
 
-def _log_weights(run: Run, model: Path, made: Proposals, device: str) -> NDArray[np.float64]:
+def _log_weights(
+    run: Run, model: Path, made: Proposals, device: str
+) -> tuple[NDArray[np.float64], bool]:
     """What configurations (n,) of a model weigh where they were made; -inf if they are refused.
 
-    All the same where no weights are known: of a GAN, or of a model of a part.
+    All the same, and False, where no weights are known: of a GAN, or of a model of a part.
     """
     found = np.full(len(made), -np.inf)
     passed = made.accepted
     found[passed] = 0.0
     if not passed.any():
-        return found
+        return found, False
     try:
         weigher = weigher_of(model, run.molecule, run.biased.plumed, device)
     except ValueError as why:
         logger.info("which of them start windows is drawn without weights: %s", why)
-        return found
+        return found, False
     x, cvs = made.positions[passed], made.targets[passed]
     found[passed] = weigher.weigh(x, cvs, weigher.sampler.log_prob(x, cvs)).log_weights
     each = [logs for logs in found.reshape(-1, TRIES) if np.isfinite(logs).any()]
@@ -157,7 +164,7 @@ def _log_weights(run: Run, model: Path, made: Proposals, device: str) -> NDArray
             "in the median",
             TRIES, np.median([kish_effective_sample_size(logs) for logs in each]),
         )  # fmt: skip
-    return found
+    return found, True
 
 
 def _nearest_frames(run: Run, placement: Placement, columns: Sequence[int]) -> NDArray[np.int64]:
@@ -215,6 +222,11 @@ def windows_from(
         window_template(bias, kappa), placement.centres, positions, settings, folder, "frame"
     )
     return [
-        replace(window, origin="seeded" if begun.seeded[k] else "frame", box=begun.box(k))
+        replace(
+            window,
+            origin="seeded" if begun.seeded[k] else "frame",
+            box=begun.box(k),
+            heal=bool(begun.heal[k]),
+        )
         for k, window in enumerate(windows)
     ]

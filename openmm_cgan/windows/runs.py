@@ -307,6 +307,7 @@ def _new_record(window: Window) -> dict[str, Any]:
         "box": None if window.box is None else np.asarray(window.box, dtype=float).tolist(),
         "start_sha256": hashlib.sha256(start.tobytes()).hexdigest(),
         "plumed_sha256": hashlib.sha256(window.plumed.encode()).hexdigest(),
+        "heal": window.heal,
         **asdict(window.settings),
         "seed": window.seed,
     }
@@ -317,7 +318,7 @@ def _require_same_window(window: Window) -> None:
     if not (window.folder / RECORD).exists():
         return
     old, new = read_record(window.folder), _new_record(window)
-    for name in new.keys() - {"status", "step", "attempts", "error", *MAY_CHANGE}:
+    for name in new.keys() - {"status", "step", "attempts", "error", "heal", *MAY_CHANGE}:
         if old.get(name) != new[name]:
             raise ValueError(
                 f"{window.folder} holds another window: its {name} is {old.get(name)}, now "

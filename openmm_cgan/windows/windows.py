@@ -29,7 +29,7 @@ class WindowSettings:
     settle_steps : int
         Frames of the first so many steps are marked as settling; analysis leaves them out. It is
         given, where ProposalReporter measures it on many injections: each window begins once, and
-        what it begins from is minimised, in solvent all of it, which takes some 3 ps to warm.
+        where what it begins from is minimised, in solvent all of it, it takes some 3 ps to warm.
         `read_windows` says where ten windows or more still drift behind it.
     report_interval : int
         Steps between frames.
@@ -95,6 +95,10 @@ class Window:
     settings : WindowSettings
     box : ndarray, shape (3, 3), optional
         Box vectors of the start [nm], the System's by default.
+    heal : bool
+        Whether the start is minimised first, its CVs held, and so is cold. Without, it is as it is,
+        as befits frames of a run at this temperature and draws by weight; minimised only where
+        atoms are pushed far harder than by heat.
     """
 
     folder: Path
@@ -105,6 +109,7 @@ class Window:
     seed: int
     settings: WindowSettings
     box: NDArray[np.float64] | None = None
+    heal: bool = True
 
     __repr__ = short_repr
 

@@ -32,7 +32,7 @@ from openmm_cgan.potentials import system_without
 from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.reporters import FrameReporter
 from openmm_cgan.signals import StoppedBySignalError, between_steps, end_with_parent
-from openmm_cgan.states import NotFiniteError, box_of, is_finite, positions_of
+from openmm_cgan.states import NotFiniteError, box_of, forces_of, is_finite, positions_of
 from openmm_cgan.stepping import step_and_look
 from openmm_cgan.topology_records import read_topology
 from openmm_cgan.windows.run_files import (
@@ -53,6 +53,7 @@ logger = logging.getLogger("openmm_cgan")
 
 HEALING_KAPPA = 500.0  # [kJ/mol per CV unit squared]: holds the CVs while bonds and clashes relax
 HEALING_ITERATIONS = 200
+PUSHED = 1e4  # kJ/mol/nm on an atom: of the stiffest bond, heat makes a tenth of that
 
 
 class WindowTakenError(RuntimeError):
@@ -232,11 +233,11 @@ def _start(
     bias: PlumedBias,
     isomers: _Isomers,
 ) -> None:
-    """Heal the start where it is, and draw velocities."""
+    """Heal the start where it needs that, and draw velocities."""
     context = simulation.context
     if record["box"] is not None:
         context.setPeriodicBoxVectors(*np.array(record["box"]))
-    positions = _healed(simulation, read_array(folder / START), bias)
+    positions = _healed(simulation, read_array(folder / START), bias, record.get("heal", True))
     if change := str(isomers.changes(positions[None, isomers.solute])[0]):
         raise ValueError(f"the start is not the molecule that was given ({change}); screen it")
     context.setPositions(positions)
@@ -244,8 +245,13 @@ def _start(
     context.setVelocitiesToTemperature(record["temperature"], record["seed"])
 
 
-def _healed(simulation: app.Simulation, start: NDArray, bias: PlumedBias) -> NDArray[np.float64]:
-    """The start minimised with its CVs held, in a Context that PLUMED does not see."""
+def _healed(
+    simulation: app.Simulation, start: NDArray, bias: PlumedBias, always: bool
+) -> NDArray[np.float64]:
+    """The start minimised with its CVs held, in a Context that PLUMED does not see.
+
+    Unless it always is: as it is, where no atom is pushed harder than `PUSHED`.
+    """
     state = simulation.context.getState()
     periodic = simulation.system.usesPeriodicBoundaryConditions()
     box = box_of(state) if periodic else None
@@ -257,6 +263,12 @@ def _healed(simulation: app.Simulation, start: NDArray, bias: PlumedBias) -> NDA
         context.setPeriodicBoxVectors(*box)
     context.setPositions(start)
     context.applyConstraints(1e-5)
+    if not always:
+        state = context.getState(positions=True, forces=True)
+        push = np.linalg.norm(forces_of(state), axis=1).max()
+        if push < PUSHED:
+            return positions_of(state)
+        logger.info("the start is minimised: it pushes an atom by %.0f kJ/mol/nm", push)
     openmm.LocalEnergyMinimizer.minimize(context, 10.0, HEALING_ITERATIONS)
     positions = positions_of(context.getState(positions=True))
     if not np.isfinite(positions).all():
