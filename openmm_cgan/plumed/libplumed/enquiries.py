@@ -91,7 +91,7 @@ def require_charges(statements: Sequence[Statement], charges: np.ndarray) -> Non
     Raises
     ------
     PlumedInputError
-        With file and line. What is not found here is refused by PLUMED, at the first step.
+        With file and line. What is not found here is NaN.
     """
     if not np.isnan(charges).all():
         return

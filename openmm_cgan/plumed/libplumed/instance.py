@@ -123,7 +123,7 @@ class MDSettings:
     folder : Path
         Where file names of the input begin.
     masses, charges : ndarray, shape (n_atoms,)
-        [dalton], [e]; charges that are NaN are not known.
+        [dalton], [e]; charges that are not known are NaN, as is what depends on them.
     kT : float or None
         [kJ/mol]
     timestep : float
@@ -286,13 +286,12 @@ class Plumed:
 
     def _set_pointers(self) -> None:
         self._masses, self._charges = self.settings.masses.copy(), self.settings.charges.copy()
-        known = not np.isnan(self._charges).all()  # else what needs them is refused by PLUMED
         self.set_step(0)
         for key, array in (
             ("setPositions", self.positions),
             ("setForces", self.forces),
             ("setMasses", self._masses),
-            *([("setCharges", self._charges)] if known else []),
+            ("setCharges", self._charges),  # vectors ask for them and need none
             ("setBox", self.box),
             *([("setVirial", self.virial)] if self.settings.virial else []),
         ):
