@@ -392,6 +392,7 @@ def main() -> None:
     parser.add_argument("--shared", action="store_true", help="one metadynamics for all repeats")
     parser.add_argument("--seeds-per-window", type=int, default=1, help="beside one a window")
     parser.add_argument("--kinds", nargs="+", help="which windows are run, by default all")
+    parser.add_argument("--window-steps", type=int, help="all runs of a window together")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--folder", type=Path, help="keep the runs; go on with those begun")
     parser.add_argument("--only-report", action="store_true", help="of what is there")
@@ -403,6 +404,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     torch.set_num_threads(1)
     made, name = provenance(), arguments.case
+    if (steps := arguments.window_steps) is not None:
+        CASES[name] = replace(CASES[name], window=steps, settle=steps // 10)
     folder = (arguments.folder or Path(tempfile.mkdtemp(prefix="solvent-"))) / name
     folder.mkdir(parents=True, exist_ok=True)
     repeats = range(0 if arguments.only_report else arguments.repeats)

@@ -96,6 +96,8 @@ def run_explored_windows(
     )  # fmt: skip
     pairs = []
     for part, begun, long in (("a", first, lengths[:number]), ("b", second, lengths[number:])):
+        # another seed: where one frame is all that there is both starts are that
+        base = replace(base, seed=settings.seed + (part == "b"))
         made = windows_from(begun, found.bias, placement, base, folder / part)
         made = [
             replace(w, settings=replace(base, steps=n)) for w, n in zip(made, long, strict=True)

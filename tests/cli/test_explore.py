@@ -131,7 +131,7 @@ def test_windows_from_two_starts_agree_and_are_longer_where_the_error_is(tmp_pat
     exact = -GAS_CONSTANT * 300.0 * math.log(share / (1 - share))
     assert claim.error < 1.5
     assert abs(claim.value - exact) < 3.5 * claim.error
-    assert claim.disagreement < 5
+    assert 0 < claim.disagreement < 5  # two runs, though one frame begins both
     assert claim.overlap > 0.03
 
 
