@@ -143,9 +143,12 @@ class BondGraph:
         """Whether two neighbours of an atom can not be exchanged without a trace.
 
         Two of equal rank can, unless stereocentres are in them, which may have other hands (the
-        third carbon of xylitol).
+        third carbon of xylitol). Those in one ring hold the same ones, and are exchanged by a half
+        turn (the ortho carbons of tyrosine).
         """
-        return bool(self.ranks[a] != self.ranks[b]) or self._holds(a, centre, self._centres)
+        if self.ranks[a] != self.ranks[b]:
+            return True
+        return self._holds(a, centre, self._centres) and not self.joined(a, b, without=centre)
 
     def _holds(self, start: int, without: int, centres: Set[int]) -> bool:
         """Whether one of some atoms is reached from an atom by a path that passes another not."""
@@ -275,7 +278,7 @@ class BondGraph:
             if sides[0] < 0 or sides[1] < 0 or (one, two) in amides:
                 continue
             torsion = (sides[0], one, two, sides[1])
-            if self._is_double(one, two, reference) and _is_flat(reference[list(torsion)]):
+            if self._is_double(one, two, reference) and is_flat(reference[list(torsion)]):
                 found.append(torsion)
         return np.array(found, dtype=int).reshape(-1, 4)
 
@@ -309,7 +312,7 @@ def _order(bond: Any) -> float | None:
     return None if bond.type is None else ORDERS.get(str(bond.type))
 
 
-def _is_flat(four: NDArray[np.float64]) -> bool:
+def is_flat(four: NDArray[np.float64]) -> bool:
     """Whether the torsion of four points (4, 3) is near 0 or a half turn."""
     first, axis, last = np.diff(four, axis=0)
     normals = np.cross(first, axis), np.cross(axis, last)
