@@ -344,6 +344,43 @@ def test_where_nothing_counts_nothing_is_learned():
     assert float(drawn.loss(torch.zeros(0))) == 0
 
 
+class SharesByPlace(TwoWells):
+    """Two wells whose shares are the conditions."""
+
+    def sample_with_log_prob(self, condition, rng):
+        right = torch.rand(len(condition), generator=rng) < condition[:, 0]
+        angle = math.pi * torch.rand(len(condition), generator=rng, dtype=torch.float64)
+        features = torch.where(right, angle, -angle)[:, None]
+        return features, self.log_prob(features, condition)
+
+    def log_prob(self, features, condition):
+        share = condition[:, 0]
+        return (torch.where(features[:, 0] > 0, share, 1 - share) / math.pi).log()
+
+
+def test_the_density_that_is_kept_is_that_at_the_place():
+    shares = torch.linspace(0.3, 0.7, 40, dtype=torch.float64)[:, None]
+    generator, none = SharesByPlace(None), torch.zeros(0, 1, dtype=torch.float64)
+    found = WeighedTorsions.made_at(
+        torch.arange(40), generator, Target(generator, Flat(), KT), Places(shares, shares, none),
+        torch.Generator().manual_seed(4),
+    )  # fmt: skip
+    torch.testing.assert_close(found.log_q, generator.log_prob(found.torsions, shares[found.rows]))
+
+
+def test_the_latest_is_kept():
+    old, new = weighed(0.3, n=3), weighed(0.8, n=2)
+    for kept, of_new in zip(WeighedTorsions.joined([old, new], len(new.rows)), new, strict=True):
+        assert torch.equal(kept, of_new)
+
+
+def test_what_has_become_much_likelier_does_not_decide_all():
+    found = weighed(0.5)
+    log_q = (found.log_q + 100).requires_grad_()
+    (gradient,) = torch.autograd.grad(found.loss(log_q), log_q)
+    assert float(gradient.abs().max()) * len(log_q) <= WEIGHED_EACH**0.5
+
+
 STRETCH = CollectiveVariable("stretch", "nm", None, "DISTANCE", (0, 1))
 BARRIER, TILT = 25 * KT, 0.75 * KT  # between wells at -pi/2 and pi/2, which differ by 2 TILT
 
