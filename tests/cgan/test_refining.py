@@ -562,6 +562,16 @@ def test_the_frame_of_each_place_is_weighed_with_what_is_made_there(even):
     assert torch.equal(torsions[:, -1:], flow.generator.torsions_of(rows.features[at[:, 0]]))
 
 
+def test_torsions_are_weighed_where_frames_are_drawn(even):
+    frames, flow = even
+    rows = rows_for(flow, frames, chain())
+    energy = Wells(flow.features.z_matrix)
+    refining = _Refining(flow, energy, KT, None, RefiningSettings(batch=32), rows)
+    refining.cumulative = (torch.arange(len(rows.cvs)) >= 5).double()  # the sixth has all weight
+    refining.weigh()
+    assert set(refining.weighed.rows.tolist()) == {5}
+
+
 def test_what_was_weighed_goes_on_with_the_rest(even, tmp_path, monkeypatch):
     frames, flow = even
     energy, path = Wells(flow.features.z_matrix), tmp_path / "refining.chk"

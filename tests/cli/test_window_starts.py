@@ -90,6 +90,17 @@ def test_runs_of_a_window_have_the_boxes_of_their_own_frames(tmp_path: Path) -> 
     assert [window.box[0, 0] for window in made] == pytest.approx([2.3, 2.0, 2.2, 2.1])
 
 
+def test_starts_are_not_of_the_time_when_the_bias_grew_fast() -> None:
+    cvs = np.full((100, 2), 0.9)
+    cvs[:20, 1] = cvs[57, 1] = 0.3  # of the later frames one alone is where the window is
+    given = frames_of(cvs, np.zeros(100))
+    biased = SimpleNamespace(late=lambda: slice(20, None), log_weights=lambda: np.zeros(100))
+    run = SimpleNamespace(frames=given, biased=biased)
+    placement = Placement(("d",), np.array([[0.3]]), np.array([1e4]))
+    begun = starts(run, placement, None, seed=1, per_window=5)
+    assert begun.positions[:, 0, 0].tolist() == [57] * 5
+
+
 class Made(SimpleNamespace):
     """What a model made: numbered by the place of the first atom, from 1000 on."""
 
