@@ -18,6 +18,7 @@ from openmm_cgan.cgan.divergences import Target, held
 from openmm_cgan.cgan.effective_share import EACH, PLACES, Places, effective_share
 from openmm_cgan.cgan.refinable import temperature_for
 from openmm_cgan.cgan.refining import ROUND, _Refining
+from openmm_cgan.cgan.refining_checkpoint import save_refining
 from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.cgan.weighed_torsions import EACH as WEIGHED_EACH
 from openmm_cgan.cgan.weighed_torsions import WeighedTorsions
@@ -595,6 +596,22 @@ def test_what_was_weighed_goes_on_with_the_rest(even, tmp_path, monkeypatch):
     again, _ = refine(flow, energy, None, settings, frames=rows, checkpoint=path)
     for name, tensor in whole.generator.state_dict().items():
         assert torch.equal(again.generator.state_dict()[name], tensor)
+
+
+def test_a_checkpoint_of_before_torsions_were_weighed_goes_on(even, tmp_path):
+    frames, flow = even
+    energy, path = Wells(flow.features.z_matrix), tmp_path / "refining.chk"
+    rows, settings = rows_for(flow, frames, chain()), RefiningSettings(steps=3, batch=16)
+    refining = _Refining(flow, energy, KT, None, settings, rows)
+    refining.start()
+    refining.go_on()
+    save_refining(refining, path)
+    state = torch.load(path, weights_only=True)
+    assert state.pop("weighed") is not None
+    torch.save(state, path)
+    made, history = refine(flow, energy, None, settings, frames=rows, checkpoint=path)
+    assert history[-1]["step"] == 3
+    assert np.isfinite(made.sample(frames.cvs[:5], seed=1)).all()
 
 
 @pytest.mark.parametrize("flatten", [0.0, 1.0])
