@@ -598,6 +598,18 @@ def test_what_was_weighed_goes_on_with_the_rest(even, tmp_path, monkeypatch):
         assert torch.equal(again.generator.state_dict()[name], tensor)
 
 
+def test_the_density_that_is_kept_is_that_of_the_flow_until_it_moves(even):
+    frames, flow = even
+    rows = rows_for(flow, frames, chain())
+    refining = _Refining(flow, Wells(flow.features.z_matrix), KT, None, RefiningSettings(), rows)
+    refining.weigh()
+    found = refining.weighed
+    condition = flow.conditions.encode(rows.cvs[found.rows]).float()
+    with torch.no_grad():
+        now = refining.generator.log_prob_of_each_torsion(found.torsions, condition).sum(1)
+    torch.testing.assert_close(now.double(), found.log_q, atol=1e-3, rtol=1e-3)
+
+
 def test_a_checkpoint_of_before_torsions_were_weighed_goes_on(even, tmp_path):
     frames, flow = even
     energy, path = Wells(flow.features.z_matrix), tmp_path / "refining.chk"
