@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from openmm_cgan.proposals.stereochemistry import (
     CARBON,
     NITROGEN,
+    NOT_FLAT,
     SMALL_RING,
     BondGraph,
     is_flat,
@@ -27,7 +28,6 @@ STRAIGHT = -0.85  # cosine of the angle at an inner atom of a cumulene
 LONGEST_END = 0.137
 CROWDED = 3  # of the four ortho places of a biaryl, taken by more than H or F: it does not turn
 ACROSS = 0.3  # least sine of the angle between the ends of an axis with a hand
-NOT_FLAT = 0.4  # volume of three unit vectors at an end that is a pyramid
 
 
 def hands_of_axes(

@@ -30,6 +30,7 @@ LONGEST_DOUBLE = {(CARBON, CARBON): 0.141, (CARBON, NITROGEN): 0.131, (NITROGEN,
 LONGEST_IMINE = 0.136
 ORDERS = {"Single": 1.0, "Double": 2.0, "Triple": 3.0, "Aromatic": 1.5, "Amide": 1.0}
 FLATTEST = 0.5  # cosine of the torsion about what may be a double bond
+NOT_FLAT = 0.4  # volume of three unit vectors at an atom that is a pyramid
 
 
 @runtime_checkable
@@ -301,6 +302,13 @@ class BondGraph:
         if len(nitrogens) == 1 and len(self.neighbours[nitrogens[0]]) == 2:
             longest = LONGEST_IMINE
         return bool(np.linalg.norm(reference[one] - reference[two]) < longest)
+
+
+def with_hands(centres: NDArray[np.int64], reference: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Stereocentres (n, 5), less those of three neighbours that are flat (iminophosphoranes)."""
+    arms = reference[centres[:, 1:4]] - reference[centres[:, :1]]
+    volumes = np.linalg.det(arms / np.linalg.norm(arms, axis=2, keepdims=True))
+    return centres[(centres[:, 4] != centres[:, 0]) | (np.abs(volumes) > NOT_FLAT)]
 
 
 def _order(bond: Any) -> float | None:

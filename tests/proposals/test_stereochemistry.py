@@ -357,6 +357,15 @@ def test_a_sulfoxide_is_not_turned_inside_out() -> None:
     assert screen.check(np.array([x, x * [1, -1, 1]])).tolist() == ["", "chirality"]
 
 
+@pytest.mark.parametrize("height", [0.0, 0.01])
+def test_three_neighbours_in_a_plane_have_no_hand(height: float) -> None:
+    """Of phosphorus with O, N and C about it: heat bends it to either side."""
+    graph = BondGraph((15, 8, 7, 6), ((1, 2, 3), (0,), (0,), (0,)))
+    x = np.array([[0, height, 0], [0.15, 0, 0], [-0.08, 0, 0.14], [-0.09, 0, -0.16]])
+    screen = in_screen(graph, x)
+    assert screen.check(np.array([x, x * [1, -1, 1]])).tolist() == ["", ""]
+
+
 def bonded(elements: str, bonds: list[tuple[int, int]]) -> BondGraph:
     numbers = ATOMIC_NUMBERS | {"L": 17, "F": 9}
     around = [
