@@ -20,7 +20,7 @@ from openmm_cgan.proposals.bond_lengths import BondCheck, soft_bonds
 from openmm_cgan.proposals.clashes import ClashCheck
 from openmm_cgan.proposals.screen_settings import ScreenSettings
 from openmm_cgan.proposals.stereo_axes import flat_cumulenes, hands_of_axes
-from openmm_cgan.proposals.stereochemistry import BondGraph
+from openmm_cgan.proposals.stereochemistry import BondGraph, with_hands
 from openmm_cgan.quantities import nanometers, numbers_of
 
 NOT_FINITE = "not finite"
@@ -169,7 +169,8 @@ class Screen:
             return np.zeros((0, 5), dtype=int)
         rows, ends = hands_of_axes(self.graph, reference)
         kept = [not self._is_turned(bond, places) for bond in ends.tolist()]
-        return np.concatenate([self.graph.stereocentres(), rows[np.array(kept, dtype=bool)]])
+        centres = with_hands(self.graph.stereocentres(), reference)
+        return np.concatenate([centres, rows[np.array(kept, dtype=bool)]])
 
     def _is_turned(self, bond: Sequence[int], places: Sequence[int]) -> bool:
         """Whether isomers about a bond, by its place among atoms, are not to be kept."""

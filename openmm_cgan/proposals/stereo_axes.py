@@ -12,14 +12,22 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from openmm_cgan.proposals.stereochemistry import CARBON, NITROGEN, SMALL_RING, BondGraph
+from openmm_cgan.proposals.stereochemistry import (
+    CARBON,
+    NITROGEN,
+    NOT_FLAT,
+    SMALL_RING,
+    BondGraph,
+    is_flat,
+)
 
 FLUORINE = 9
 STRAIGHT = -0.85  # cosine of the angle at an inner atom of a cumulene
-DOUBLE = 0.141  # nm, longest double bond between carbons (see `stereochemistry`)
+# nm, at the end of a cumulene: between C=C there, 0.131, and C-C beside a triple bond, 0.143, which
+# heat shortens by 0.003 and about which rings turn freely
+LONGEST_END = 0.137
 CROWDED = 3  # of the four ortho places of a biaryl, taken by more than H or F: it does not turn
 ACROSS = 0.3  # least sine of the angle between the ends of an axis with a hand
-NOT_FLAT = 0.4  # volume of three unit vectors at an end that is a pyramid
 
 
 def hands_of_axes(
@@ -63,7 +71,9 @@ def flat_cumulenes(graph: BondGraph, reference: NDArray[np.float64]) -> NDArray[
     found = []
     for first, inner, last in _cumulenes(graph, reference):
         if len(inner) % 2 == 0 and (sides := _sides(graph, first, last, (inner[0], inner[-1]))):
-            found.append((sides[0], first, last, sides[2]))
+            torsion = (sides[0], first, last, sides[2])
+            if is_flat(reference[list(torsion)]):
+                found.append(torsion)
     return np.array(found, dtype=np.int64).reshape(-1, 4)
 
 
@@ -79,7 +89,7 @@ def _cumulenes(
                 if way[-1] in way[:-1]:
                     break
             ends = _is_carbon(graph, way[-1], 3) and way[0] < way[-1] and len(way) > 2
-            if ends and _is_straight(reference[way]):
+            if ends and _is_straight(reference[way]) and _is_double(graph, way, reference):
                 yield first, way[1:-1], way[-1]
 
 
@@ -88,11 +98,21 @@ def _is_carbon(graph: BondGraph, atom: int, n_neighbours: int) -> bool:
 
 
 def _is_straight(way: NDArray[np.float64]) -> bool:
-    """Whether atoms in a row are on a line, with double bonds at both ends (not a diyne's)."""
+    """Whether atoms in a row are on a line."""
     steps = np.diff(way, axis=0)
     lengths = np.linalg.norm(steps, axis=1)
     cosines = -(steps[1:] * steps[:-1]).sum(axis=1) / (lengths[1:] * lengths[:-1])
-    return bool((cosines < STRAIGHT).all() and max(lengths[0], lengths[-1]) < DOUBLE)
+    return bool((cosines < STRAIGHT).all())
+
+
+def _is_double(graph: BondGraph, way: list[int], reference: NDArray[np.float64]) -> bool:
+    """Whether the bonds at both ends of a row are double, as those of an alkyne are not."""
+    for one, two in (way[:2], way[-2:]):
+        order = graph.orders.get((min(one, two), max(one, two)))
+        length = np.linalg.norm(reference[one] - reference[two])
+        if order != 2 if order is not None else length > LONGEST_END:
+            return False
+    return True
 
 
 def _sides(

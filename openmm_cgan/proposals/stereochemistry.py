@@ -30,6 +30,7 @@ LONGEST_DOUBLE = {(CARBON, CARBON): 0.141, (CARBON, NITROGEN): 0.131, (NITROGEN,
 LONGEST_IMINE = 0.136
 ORDERS = {"Single": 1.0, "Double": 2.0, "Triple": 3.0, "Aromatic": 1.5, "Amide": 1.0}
 FLATTEST = 0.5  # cosine of the torsion about what may be a double bond
+NOT_FLAT = 0.4  # volume of three unit vectors at an atom that is a pyramid
 
 
 @runtime_checkable
@@ -143,9 +144,12 @@ class BondGraph:
         """Whether two neighbours of an atom can not be exchanged without a trace.
 
         Two of equal rank can, unless stereocentres are in them, which may have other hands (the
-        third carbon of xylitol).
+        third carbon of xylitol). Those in one ring hold the same ones, and are exchanged by a half
+        turn (the ortho carbons of tyrosine).
         """
-        return bool(self.ranks[a] != self.ranks[b]) or self._holds(a, centre, self._centres)
+        if self.ranks[a] != self.ranks[b]:
+            return True
+        return self._holds(a, centre, self._centres) and not self.joined(a, b, without=centre)
 
     def _holds(self, start: int, without: int, centres: Set[int]) -> bool:
         """Whether one of some atoms is reached from an atom by a path that passes another not."""
@@ -275,7 +279,7 @@ class BondGraph:
             if sides[0] < 0 or sides[1] < 0 or (one, two) in amides:
                 continue
             torsion = (sides[0], one, two, sides[1])
-            if self._is_double(one, two, reference) and _is_flat(reference[list(torsion)]):
+            if self._is_double(one, two, reference) and is_flat(reference[list(torsion)]):
                 found.append(torsion)
         return np.array(found, dtype=int).reshape(-1, 4)
 
@@ -300,6 +304,13 @@ class BondGraph:
         return bool(np.linalg.norm(reference[one] - reference[two]) < longest)
 
 
+def with_hands(centres: NDArray[np.int64], reference: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Stereocentres (n, 5), less those of three neighbours that are flat (iminophosphoranes)."""
+    arms = reference[centres[:, 1:4]] - reference[centres[:, :1]]
+    volumes = np.linalg.det(arms / np.linalg.norm(arms, axis=2, keepdims=True))
+    return centres[(centres[:, 4] != centres[:, 0]) | (np.abs(volumes) > NOT_FLAT)]
+
+
 def _order(bond: Any) -> float | None:
     """Order of a bond of a Topology, None where it is not known."""
     if not isinstance(bond, OrderedBond):
@@ -309,7 +320,7 @@ def _order(bond: Any) -> float | None:
     return None if bond.type is None else ORDERS.get(str(bond.type))
 
 
-def _is_flat(four: NDArray[np.float64]) -> bool:
+def is_flat(four: NDArray[np.float64]) -> bool:
     """Whether the torsion of four points (4, 3) is near 0 or a half turn."""
     first, axis, last = np.diff(four, axis=0)
     normals = np.cross(first, axis), np.cross(axis, last)

@@ -18,6 +18,7 @@ from openmm_cgan.cgan.divergences import Target, held
 from openmm_cgan.cgan.effective_share import EACH, PLACES, Places, effective_share
 from openmm_cgan.cgan.refinable import temperature_for
 from openmm_cgan.cgan.refining import ROUND, _Refining
+from openmm_cgan.cgan.refining_checkpoint import save_refining
 from openmm_cgan.cgan.training_data import TrainingData
 from openmm_cgan.cgan.weighed_torsions import EACH as WEIGHED_EACH
 from openmm_cgan.cgan.weighed_torsions import WeighedTorsions
@@ -344,6 +345,43 @@ def test_where_nothing_counts_nothing_is_learned():
     assert float(drawn.loss(torch.zeros(0))) == 0
 
 
+class SharesByPlace(TwoWells):
+    """Two wells whose shares are the conditions."""
+
+    def sample_with_log_prob(self, condition, rng):
+        right = torch.rand(len(condition), generator=rng) < condition[:, 0]
+        angle = math.pi * torch.rand(len(condition), generator=rng, dtype=torch.float64)
+        features = torch.where(right, angle, -angle)[:, None]
+        return features, self.log_prob(features, condition)
+
+    def log_prob(self, features, condition):
+        share = condition[:, 0]
+        return (torch.where(features[:, 0] > 0, share, 1 - share) / math.pi).log()
+
+
+def test_the_density_that_is_kept_is_that_at_the_place():
+    shares = torch.linspace(0.3, 0.7, 40, dtype=torch.float64)[:, None]
+    generator, none = SharesByPlace(None), torch.zeros(0, 1, dtype=torch.float64)
+    found = WeighedTorsions.made_at(
+        torch.arange(40), generator, Target(generator, Flat(), KT), Places(shares, shares, none),
+        torch.Generator().manual_seed(4),
+    )  # fmt: skip
+    torch.testing.assert_close(found.log_q, generator.log_prob(found.torsions, shares[found.rows]))
+
+
+def test_the_latest_is_kept():
+    old, new = weighed(0.3, n=3), weighed(0.8, n=2)
+    for kept, of_new in zip(WeighedTorsions.joined([old, new], len(new.rows)), new, strict=True):
+        assert torch.equal(kept, of_new)
+
+
+def test_what_has_become_much_likelier_does_not_decide_all():
+    found = weighed(0.5)
+    log_q = (found.log_q + 100).requires_grad_()
+    (gradient,) = torch.autograd.grad(found.loss(log_q), log_q)
+    assert float(gradient.abs().max()) * len(log_q) <= WEIGHED_EACH**0.5
+
+
 STRETCH = CollectiveVariable("stretch", "nm", None, "DISTANCE", (0, 1))
 BARRIER, TILT = 25 * KT, 0.75 * KT  # between wells at -pi/2 and pi/2, which differ by 2 TILT
 
@@ -525,6 +563,16 @@ def test_the_frame_of_each_place_is_weighed_with_what_is_made_there(even):
     assert torch.equal(torsions[:, -1:], flow.generator.torsions_of(rows.features[at[:, 0]]))
 
 
+def test_torsions_are_weighed_where_frames_are_drawn(even):
+    frames, flow = even
+    rows = rows_for(flow, frames, chain())
+    energy = Wells(flow.features.z_matrix)
+    refining = _Refining(flow, energy, KT, None, RefiningSettings(batch=32), rows)
+    refining.cumulative = (torch.arange(len(rows.cvs)) >= 5).double()  # the sixth has all weight
+    refining.weigh()
+    assert set(refining.weighed.rows.tolist()) == {5}
+
+
 def test_what_was_weighed_goes_on_with_the_rest(even, tmp_path, monkeypatch):
     frames, flow = even
     energy, path = Wells(flow.features.z_matrix), tmp_path / "refining.chk"
@@ -548,6 +596,34 @@ def test_what_was_weighed_goes_on_with_the_rest(even, tmp_path, monkeypatch):
     again, _ = refine(flow, energy, None, settings, frames=rows, checkpoint=path)
     for name, tensor in whole.generator.state_dict().items():
         assert torch.equal(again.generator.state_dict()[name], tensor)
+
+
+def test_the_density_that_is_kept_is_that_of_the_flow_until_it_moves(even):
+    frames, flow = even
+    rows = rows_for(flow, frames, chain())
+    refining = _Refining(flow, Wells(flow.features.z_matrix), KT, None, RefiningSettings(), rows)
+    refining.weigh()
+    found = refining.weighed
+    condition = flow.conditions.encode(rows.cvs[found.rows]).float()
+    with torch.no_grad():
+        now = refining.generator.log_prob_of_each_torsion(found.torsions, condition).sum(1)
+    torch.testing.assert_close(now.double(), found.log_q, atol=1e-3, rtol=1e-3)
+
+
+def test_a_checkpoint_of_before_torsions_were_weighed_goes_on(even, tmp_path):
+    frames, flow = even
+    energy, path = Wells(flow.features.z_matrix), tmp_path / "refining.chk"
+    rows, settings = rows_for(flow, frames, chain()), RefiningSettings(steps=3, batch=16)
+    refining = _Refining(flow, energy, KT, None, settings, rows)
+    refining.start()
+    refining.go_on()
+    save_refining(refining, path)
+    state = torch.load(path, weights_only=True)
+    assert state.pop("weighed") is not None
+    torch.save(state, path)
+    made, history = refine(flow, energy, None, settings, frames=rows, checkpoint=path)
+    assert history[-1]["step"] == 3
+    assert np.isfinite(made.sample(frames.cvs[:5], seed=1)).all()
 
 
 @pytest.mark.parametrize("flatten", [0.0, 1.0])

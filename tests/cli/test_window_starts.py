@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.cli.window_starts import Starts, starts, windows_from
+from openmm_cgan.cli import window_starts
+from openmm_cgan.cli.window_starts import TRIES, Starts, starts, windows_from
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames
 from openmm_cgan.free_energy.biased_runs import BiasedRun
@@ -23,10 +24,11 @@ def test_a_window_begins_in_the_box_of_its_frame(periodic: bool, tmp_path: Path)
     boxes = np.eye(3) * np.array([2.0, 2.1, 2.2])[:, None, None]
     frames = SimpleNamespace(positions=np.zeros((3, 2, 3)), box=boxes if periodic else None)
     begun = Starts.of_frames(frames, np.array([2, 0]))
-    begun.seeded[1] = True
+    begun.seeded[1] = begun.heal[1] = True
     bias = PlumedBias("d: DISTANCE ATOMS=1,2\nPRINT ARG=d\n")
     made = windows_from(begun, bias, PLACEMENT, WindowSettings(300.0, 100, 10), tmp_path)
     assert [window.origin for window in made] == ["frame", "seeded"]
+    assert [window.heal for window in made] == [False, True]
     if periodic:
         assert [window.box[0, 0] for window in made] == [2.2, 2.0]
     else:
@@ -86,3 +88,67 @@ def test_runs_of_a_window_have_the_boxes_of_their_own_frames(tmp_path: Path) -> 
     assert [window.folder.name for window in made] == names
     assert [window.centre["d"] for window in made] == [0.3, 0.3, 0.4, 0.4]
     assert [window.box[0, 0] for window in made] == pytest.approx([2.3, 2.0, 2.2, 2.1])
+
+
+def test_starts_are_not_of_the_time_when_the_bias_grew_fast() -> None:
+    cvs = np.full((100, 2), 0.9)
+    cvs[:20, 1] = cvs[57, 1] = 0.3  # of the later frames one alone is where the window is
+    given = frames_of(cvs, np.zeros(100))
+    biased = SimpleNamespace(late=lambda: slice(20, None), log_weights=lambda: np.zeros(100))
+    run = SimpleNamespace(frames=given, biased=biased)
+    placement = Placement(("d",), np.array([[0.3]]), np.array([1e4]))
+    begun = starts(run, placement, None, seed=1, per_window=5)
+    assert begun.positions[:, 0, 0].tolist() == [57] * 5
+
+
+class Made(SimpleNamespace):
+    """What a model made: numbered by the place of the first atom, from 1000 on."""
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def counts(self) -> dict[str, int]:
+        return {}
+
+
+@pytest.mark.parametrize("weighed", [True, False])
+def test_what_is_not_drawn_by_weight_is_healed(
+    weighed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three windows the model makes nothing that passes for the last: that is a frame."""
+    cvs = np.array([[0.0, 0.3], [0.0, 0.4], [0.0, 0.5]])
+    given = frames_of(cvs, np.zeros(3))
+    placement = Placement(("d",), cvs[:, 1:], np.array([1000.0]))
+    accepted = np.repeat([True, True, False], TRIES)
+    x = np.zeros((3 * TRIES, 2, 3))
+    x[:, 0, 0] = 1000 + np.arange(3 * TRIES)
+    best = [3, TRIES + 7]  # of all that passed, the only ones that weigh anything
+
+    def weigher_of(*_: object) -> SimpleNamespace:
+        if not weighed:
+            raise ValueError("a GAN has no density")
+        logs = np.full(2 * TRIES, -np.inf)
+        logs[best] = 0.0
+        sampler = SimpleNamespace(log_prob=lambda x, _: np.zeros(len(x)))
+        return SimpleNamespace(sampler=sampler, weigh=lambda *_: Made(log_weights=logs))
+
+    def propose(_: object, targets: np.ndarray, *__: object, **___: object) -> Made:
+        return Made(positions=x, accepted=accepted, targets=targets)
+
+    model = SimpleNamespace(variables=given.variables)
+    monkeypatch.setattr(window_starts.ConditionalGAN, "load", lambda *_: model)
+    for name, stub in (("require_whole", None), ("Screen", None), ("propose", propose),
+                       ("weigher_of", weigher_of)):  # fmt: skip
+        monkeypatch.setattr(window_starts, name, stub or (lambda *_: None))
+    molecule = SimpleNamespace(topology=None, positions=None)
+    biased = SimpleNamespace(plumed=None)
+    run = SimpleNamespace(frames=given, biased=biased, molecule=molecule, bias=None)
+    begun = starts(run, placement, tmp_path / "model.npz", seed=1)
+    assert begun.seeded.tolist() == [True, True, False]
+    assert begun.heal.tolist() == [not weighed, not weighed, False]
+    first = begun.positions[:, 0, 0].astype(int)
+    assert first[2] == 2
+    if weighed:
+        assert (first[:2] - 1000).tolist() == best
+    else:
+        assert ((first[:2] - 1000) // TRIES).tolist() == [0, 1]

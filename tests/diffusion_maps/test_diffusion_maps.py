@@ -21,7 +21,7 @@ from openmm_cgan.diffusion_maps import (
     superposed_distances,
     with_local_metric,
 )
-from openmm_cgan.diffusion_maps.kernels import gaussian_kernel
+from openmm_cgan.diffusion_maps.kernels import NEIGHBOURS, gaussian_kernel
 from openmm_cgan.diffusion_maps.landmarks import farthest_landmarks, weighted_landmarks
 from openmm_cgan.diffusion_maps.plots import plot_map
 from openmm_cgan.plumed.geometry.superposition import make_references, mean_square_deviation
@@ -87,6 +87,19 @@ def test_the_sum_criterion_finds_the_dimension_of_the_data(tmp_path):
     path = tmp_path / "map.png"
     plot_map(diffusion_map(plane[:300]), path)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_bandwidth_leaves_most_frames_some_neighbours():
+    """Threes of frames along a line, spread in ten dimensions: S rises fastest within them."""
+    rng = np.random.default_rng(4)
+    frames = 1e-3 * rng.normal(size=(600, 10))
+    frames[:, 0] += np.repeat(rng.uniform(0, 1, 200), 3)
+    found = choose_bandwidth(frames)
+    assert found.tried[found.slopes.argmax()] < 1e-4
+    square = ((frames[:, None] - frames) ** 2).sum(-1)
+    neighbours = (square <= 2 * found.chosen * (1 + 1e-9)).sum(axis=1) - 1
+    assert (neighbours >= NEIGHBOURS).mean() >= 0.9
+    assert found.chosen < 0.01  # and no more
 
 
 def test_nystroem_gives_back_the_frames_and_has_the_slope_of_its_differences():

@@ -357,6 +357,15 @@ def test_a_sulfoxide_is_not_turned_inside_out() -> None:
     assert screen.check(np.array([x, x * [1, -1, 1]])).tolist() == ["", "chirality"]
 
 
+@pytest.mark.parametrize("height", [0.0, 0.01])
+def test_three_neighbours_in_a_plane_have_no_hand(height: float) -> None:
+    """Of phosphorus with O, N and C about it: heat bends it to either side."""
+    graph = BondGraph((15, 8, 7, 6), ((1, 2, 3), (0,), (0,), (0,)))
+    x = np.array([[0, height, 0], [0.15, 0, 0], [-0.08, 0, 0.14], [-0.09, 0, -0.16]])
+    screen = in_screen(graph, x)
+    assert screen.check(np.array([x, x * [1, -1, 1]])).tolist() == ["", ""]
+
+
 def bonded(elements: str, bonds: list[tuple[int, int]]) -> BondGraph:
     numbers = ATOMIC_NUMBERS | {"L": 17, "F": 9}
     around = [
@@ -400,6 +409,32 @@ def test_a_butatriene_is_cis_or_trans_and_a_diyne_turns() -> None:
     assert in_screen(graph, x).check(np.array([x, turned])).tolist() == ["", "cis/trans"]
     graph, x = cumulene(2, 0.145, np.pi)  # C=C-C#C-C=C
     assert not len(flat_cumulenes(graph, x))
+
+
+@pytest.mark.parametrize(("length", "order", "angle"), [
+    (0.139, None, np.pi),  # of rings beside a triple bond, shortened by heat
+    (0.131, 1.0, np.pi),  # the order is known: the length does not count
+    (0.131, None, np.pi / 2),  # neither cis nor trans
+])  # fmt: skip
+def test_what_turns_about_a_triple_bond_has_no_isomers(length, order, angle) -> None:
+    graph, x = cumulene(2, length, angle)
+    orders = {} if order is None else {(0, 1): order, (1, 2): 3.0, (2, 3): order}
+    graph = BondGraph(graph.elements, graph.neighbours, orders)
+    assert not len(flat_cumulenes(graph, x))
+    known = BondGraph(graph.elements, graph.neighbours, {(0, 1): 2.0, (2, 3): 2.0})
+    assert len(flat_cumulenes(known, x)) == (angle == np.pi)
+
+
+def test_a_ring_that_holds_a_stereocentre_opposite_has_two_like_sides() -> None:
+    """Of 4-(C*HFCl)-phenyl: a half turn exchanges the ortho carbons, and nothing else."""
+    bonds = [(i, (i + 1) % 6) for i in range(6)]
+    bonds += [(3, 6), (0, 7), (7, 8), (6, 9), (6, 10), (6, 11), (7, 12), (8, 13), (8, 14)]
+    graph = bonded("CCCCCC" + "C" + "CC" + "HFL" + "HHL", bonds)
+    assert graph.stereocentres()[:, 0].tolist() == [6]
+    assert not graph.apart(0, 1, 5)
+    x = np.random.default_rng(1).normal(size=(len(graph.elements), 3))
+    x[[1, 0, 7, 8]] = ethene(0.1405)[:4]  # a styrene's single bond, shortened by heat
+    assert not len(graph.double_bonds(x)[graph.double_bonds(x)[:, 1] == 0])
 
 
 def biaryl(angle: float, ortho: str) -> tuple[BondGraph, np.ndarray]:

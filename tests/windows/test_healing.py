@@ -14,6 +14,8 @@ from openmm_cgan.potentials import Potential
 from openmm_cgan.states import positions_of
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 from openmm_cgan.windows import Window, WindowSettings, run_windows, umbrella_windows
+from openmm_cgan.windows.run_files import read_record, write_record
+from openmm_cgan.windows.runs import prepare_windows
 
 TEMPLATE = """
 phi: TORSION ATOMS=5,7,9,15
@@ -92,3 +94,19 @@ def test_a_window_goes_on_however_its_start_would_be_treated_today(
     longer = [replace(window, heal=False, settings=settings) for window in windows]
     [result] = run_windows(longer, alanine.system, alanine.topology, platform="Reference")
     assert (result.status, result.step) == ("finished", 4)
+
+
+def test_a_window_that_was_prepared_before_starts_were_told_apart_is_healed(
+    alanine: Molecule, warm: NDArray[np.float64], tmp_path: Path
+) -> None:
+    made = umbrella_windows(TEMPLATE, np.full((len(warm), 1), -1.4), warm, BRIEF, tmp_path, "given")
+    windows = [replace(window, heal=False) for window in made]
+    prepare_windows(windows, alanine.system, alanine.topology)
+    for window in windows:
+        record = read_record(window.folder)
+        del record["heal"]
+        write_record(window.folder, record)
+    run_windows(windows, alanine.system, alanine.topology, platform="Reference")
+    potential = Potential(alanine.system)
+    change = potential.energies(began(windows)) - potential.energies(warm)
+    assert change.mean() < -30.0
