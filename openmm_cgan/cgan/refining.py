@@ -327,13 +327,13 @@ class _Refining:
         return loss, found[0]
 
     def loss_of_torsions(self, weighed: WeighedTorsions) -> Tensor:
-        """Of some of them."""
+        """The negative log likelihood of some, drawn by weight."""
         drawn = weighed.drawn(LEARNED * self.settings.batch, self.rng)
         (cvs,) = self._there(drawn.rows, self.conditions)
         condition = self.gan.conditions.encode(cvs).float()
         torsions = drawn.torsions.to(self.gan.device)
         log_q = self.generator.log_prob_of_each_torsion(torsions, condition)
-        return drawn.loss(log_q.sum(1))
+        return -log_q.sum() / max(1, len(log_q))
 
     def weigh(self) -> None:
         """Make configurations at some conditions, and keep what their torsions weigh."""

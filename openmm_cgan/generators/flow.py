@@ -172,22 +172,8 @@ class FlowGenerator(nn.Module):
         """Log density (n,) over the standardised features and the angles [rad] of the pairs."""
         return self.to_noise(features, condition)[1]
 
-    def log_prob_of_torsions(self, features: Tensor, condition: Tensor) -> Tensor:
-        """The share of the torsions in `log_prob`: their density, whatever is stiff.
-
-        Parameters
-        ----------
-        features : Tensor, shape (n, n_features)
-        condition : Tensor, shape (n, n_condition)
-
-        Returns
-        -------
-        Tensor, shape (n,)
-        """
-        return self._unbent(self.torsions_of(features), condition)[1]
-
     def log_prob_of_stiff(self, features: Tensor, condition: Tensor) -> Tensor:
-        """The other share of `log_prob`: the density of what is stiff, given the torsions.
+        """The share of `log_prob` that is of what is stiff, given the torsions.
 
         Parameters
         ----------

@@ -238,9 +238,6 @@ class TwoWells:
     def torsions_of(self, features):
         return features
 
-    def log_prob_of_torsions(self, features, condition):
-        return self.log_prob(features, condition)
-
     def decode_with_log_det(self, features, cvs):
         return features, features[:, 0] * 0
 
@@ -303,46 +300,30 @@ def test_torsions_weigh_what_the_energy_says_whichever_flow_made_them():
     assert abs(share / 2 - 0.5) < 4 * error  # two parts at each place
 
 
-def logit_gradient(found, now, n=40_000):
-    """By the logit of a flow's share in the right well, of n that are drawn; its error."""
-    drawn = found.drawn(n, torch.Generator().manual_seed(1))
-    logit = torch.logit(torch.full((n,), now, dtype=torch.float64)).requires_grad_()
-    in_right = drawn.torsions[:, 0] > 0
-    log_q = torch.where(in_right, logit.sigmoid().log(), (-logit).sigmoid().log())
-    (gradient,) = torch.autograd.grad(drawn.loss(log_q - math.log(math.pi)), logit)
-    return n * gradient
+def test_what_is_drawn_to_learn_from_is_in_proportion_to_the_weights():
+    drawn = weighed(0.8, n=2000).drawn(40_000, torch.Generator().manual_seed(1))
+    share = float((drawn.torsions > 0).double().mean())
+    # of what was drawn, and of what it was drawn from: 0.8 on one side, 0.64 effective
+    error = math.hypot(0.5 / math.sqrt(40_000), 0.5 / math.sqrt(0.64 * 2000 * WEIGHED_EACH))
+    assert abs(share - 0.5) < 4 * error
 
 
-@pytest.mark.parametrize(("made_by", "now"), [(0.7, 0.7), (0.7, 0.6), (0.9, 0.9), (0.9, 0.8)])
-def test_the_gradient_of_what_was_weighed_is_that_of_the_forward_distance(made_by, now):
-    """Whichever flow made it, where half is effective (0.7: 0.84) and where not (0.9: 0.36)."""
-    found = weighed(made_by, n=2000)
-    assert float(found.made.mean()) == (1.0 if made_by == 0.7 else 0.0)
-    gradient = logit_gradient(found, now)
-    error = float(gradient.std()) / math.sqrt(len(gradient)) + 0.005  # and of what was made
-    assert abs(float(gradient.mean()) - (now - 0.5)) < 4 * error  # -(0.5 (1 - s) - 0.5 s)
-
-
-def test_a_flow_that_is_right_is_left_alone():
-    assert float(logit_gradient(weighed(0.5), 0.5).abs().max()) < 1e-6
-
-
-def test_the_frame_of_a_place_is_one_among_many_and_that_of_a_lost_well_is_not():
+def test_the_frame_of_a_place_is_one_among_many_whichever_well_it_is_of():
     frames = torch.tensor([[1.0], [-1.0]] * 100, dtype=torch.float64)
-    alike = weighed(0.5, frames).weights.view(200, -1)
-    assert torch.allclose(alike, torch.full_like(alike, 1 / (WEIGHED_EACH + 1)))
-    lost = weighed(1 - 1e-9, frames).weights.view(200, -1)
-    most = (WEIGHED_EACH + 1) ** -0.5  # however much it outweighs the others
-    assert torch.allclose(lost[1::2, -1], torch.tensor(most).double())
-    assert float(lost[1::2, :-1].max()) < 1e-6
-    assert float(lost[::2].max()) == pytest.approx(1 / (WEIGHED_EACH + 1))
+    for of_right in (0.5, 1 - 1e-9):  # the second has lost the wells of half of the frames
+        found = weighed(of_right, frames)
+        assert torch.equal(found.torsions.view(200, -1)[:, -1:], frames.float())
+        assert torch.allclose(found.weights, torch.full_like(found.weights, 1 / WEIGHED_EACH))
+
+
+def test_one_configuration_does_not_decide():
+    found = weighed(0.998).weights.view(200, -1)  # one in 500 weighs 250 times the others
+    assert float(found.max()) == pytest.approx(WEIGHED_EACH**-0.5)
 
 
 def test_where_nothing_counts_nothing_is_learned():
-    none = WeighedTorsions(torch.zeros(4, 1), torch.arange(4), *torch.zeros(4, 4))
-    drawn = none.drawn(10, torch.Generator().manual_seed(0))
-    assert len(drawn.rows) == 0
-    assert float(drawn.loss(torch.zeros(0))) == 0
+    none = WeighedTorsions(torch.zeros(4, 1), torch.arange(4), torch.zeros(4))
+    assert len(none.drawn(10, torch.Generator().manual_seed(0)).rows) == 0
 
 
 class SharesByPlace(TwoWells):
@@ -359,27 +340,21 @@ class SharesByPlace(TwoWells):
         return (torch.where(features[:, 0] > 0, share, 1 - share) / math.pi).log()
 
 
-def test_the_density_that_is_kept_is_that_at_the_place():
+def test_weights_are_those_of_the_density_at_each_place():
     shares = torch.linspace(0.3, 0.7, 40, dtype=torch.float64)[:, None]
     generator, none = SharesByPlace(None), torch.zeros(0, 1, dtype=torch.float64)
     found = WeighedTorsions.made_at(
         torch.arange(40), generator, Target(generator, Flat(), KT), Places(shares, shares, none),
         torch.Generator().manual_seed(4),
     )  # fmt: skip
-    torch.testing.assert_close(found.log_q, generator.log_prob(found.torsions, shares[found.rows]))
+    logs = -generator.log_prob(found.torsions, shares[found.rows]).view(40, -1)
+    torch.testing.assert_close(found.weights.view(40, -1), logs.softmax(1))
 
 
 def test_the_latest_is_kept():
     old, new = weighed(0.3, n=3), weighed(0.8, n=2)
     for kept, of_new in zip(WeighedTorsions.joined([old, new], len(new.rows)), new, strict=True):
         assert torch.equal(kept, of_new)
-
-
-def test_what_has_become_much_likelier_does_not_decide_all():
-    found = weighed(0.5)
-    log_q = (found.log_q + 100).requires_grad_()
-    (gradient,) = torch.autograd.grad(found.loss(log_q), log_q)
-    assert float(gradient.abs().max()) * len(log_q) <= WEIGHED_EACH**0.5
 
 
 STRETCH = CollectiveVariable("stretch", "nm", None, "DISTANCE", (0, 1))
@@ -596,18 +571,6 @@ def test_what_was_weighed_goes_on_with_the_rest(even, tmp_path, monkeypatch):
     again, _ = refine(flow, energy, None, settings, frames=rows, checkpoint=path)
     for name, tensor in whole.generator.state_dict().items():
         assert torch.equal(again.generator.state_dict()[name], tensor)
-
-
-def test_the_density_that_is_kept_is_that_of_the_flow_until_it_moves(even):
-    frames, flow = even
-    rows = rows_for(flow, frames, chain())
-    refining = _Refining(flow, Wells(flow.features.z_matrix), KT, None, RefiningSettings(), rows)
-    refining.weigh()
-    found = refining.weighed
-    condition = flow.conditions.encode(rows.cvs[found.rows]).float()
-    with torch.no_grad():
-        now = refining.generator.log_prob_of_each_torsion(found.torsions, condition).sum(1)
-    torch.testing.assert_close(now.double(), found.log_q, atol=1e-3, rtol=1e-3)
 
 
 def test_a_checkpoint_of_before_torsions_were_weighed_goes_on(even, tmp_path):

@@ -148,7 +148,7 @@ class TestFlow:
         assert torch.allclose(flow.from_noise(noise, condition)[0], x, atol=1e-9)
         moved, of_stiff = flow.at_torsions(flow.torsions_of(x), noise.z, condition)
         assert torch.allclose(moved, x, atol=1e-9)
-        of_torsions = flow.log_prob_of_torsions(x, condition)
+        of_torsions = flow.log_prob_of_each_torsion(flow.torsions_of(x), condition).sum(1)
         assert torch.allclose(of_torsions + of_stiff, log_prob, atol=1e-9)
         assert torch.allclose(flow.log_prob_of_stiff(x, condition), of_stiff, atol=1e-9)
 
