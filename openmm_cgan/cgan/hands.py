@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_cgan.proposals.stereochemistry import BondGraph
+from openmm_cgan.proposals.stereochemistry import BondGraph, signed_volumes
 from openmm_cgan.quantities import nanometers
 from openmm_cgan.topologies import openmm_topology, read_structure
 
@@ -77,8 +77,7 @@ def require_same_hands(frames: Frames, given: Any) -> None:
 
 def hands(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 or -1 of centres with their neighbours, 0 where flat or cut, (..., 5, 3) to (...)."""
-    a, b, c, d = (x[..., k, :] for k in range(1, 5))
-    volumes = ((a - d) * np.cross(b - d, c - d)).sum(axis=-1)
+    volumes = signed_volumes(x[..., 1:, :])
     farthest = np.linalg.norm(x[..., 1:, :] - x[..., :1, :], axis=-1).max(axis=-1)
     return np.where((np.abs(volumes) > FLAT) & (farthest < LONGEST), np.sign(volumes), 0.0)
 

@@ -20,7 +20,7 @@ from openmm_cgan.proposals.bond_lengths import BondCheck, soft_bonds
 from openmm_cgan.proposals.clashes import ClashCheck
 from openmm_cgan.proposals.screen_settings import ScreenSettings
 from openmm_cgan.proposals.stereo_axes import flat_cumulenes, hands_of_axes
-from openmm_cgan.proposals.stereochemistry import BondGraph, with_hands
+from openmm_cgan.proposals.stereochemistry import BondGraph, signed_volumes, with_hands
 from openmm_cgan.quantities import nanometers, numbers_of
 
 NOT_FINITE = "not finite"
@@ -298,8 +298,7 @@ class Screen:
 
     def _volumes(self, x: NDArray) -> NDArray:
         """Signed volumes (n, n_centres) of the parallelepipeds that the neighbours span."""
-        a, b, c, d = (x[:, self.stereocentres[:, k]] for k in range(1, 5))
-        return _dot(a - d, np.cross(b - d, c - d))
+        return signed_volumes(x[:, self.stereocentres[:, 1:]])
 
     def _mirrored(self, x: NDArray) -> NDArray:
         return ~(self._volumes(x) * self._hands > 0).all(axis=1)

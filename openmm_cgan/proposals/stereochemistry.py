@@ -304,6 +304,13 @@ class BondGraph:
         return bool(np.linalg.norm(reference[one] - reference[two]) < longest)
 
 
+def signed_volumes(neighbours: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the parallelepipeds that four neighbours of centres span, (..., 4, 3) to (...) [nm^3]."""
+    a, b, c, d = (neighbours[..., k, :] for k in range(4))
+    volumes: NDArray[np.float64] = ((a - d) * np.cross(b - d, c - d)).sum(axis=-1)
+    return volumes
+
+
 def with_hands(centres: NDArray[np.int64], reference: NDArray[np.float64]) -> NDArray[np.int64]:
     """Stereocentres (n, 5), less those of three neighbours that are flat (iminophosphoranes)."""
     arms = reference[centres[:, 1:4]] - reference[centres[:, :1]]
