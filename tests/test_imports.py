@@ -329,6 +329,7 @@ ORDER = [
     "reporters.moves.remembered",
     "reporters.moves.weighing",
     "reporters.moves.candidate_record",
+    "reporters.moves.marginal",
     "reporters.moves.exact",
     "reporters.moves.quick_energies",
     "reporters.moves.held_rest",

@@ -1,7 +1,6 @@
 """Configurations generated in rounds, each drawn where those before it found the weight.
 
-All are weighed by the mixture of the densities that their conditions were drawn from: the balance
-heuristic of E. Veach and L. Guibas, doi 10.1145/218380.218498.
+All are weighed by the mixture of the densities that their conditions were drawn from.
 """
 
 from __future__ import annotations
@@ -14,7 +13,12 @@ from scipy.special import logsumexp
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.free_energy.generated import GeneratedFrames, Weigher, weighed_at
-from openmm_cgan.proposals.conditions import Conditions, GridConditions, UniformConditions
+from openmm_cgan.proposals.conditions import (
+    Conditions,
+    GridConditions,
+    UniformConditions,
+    log_density_of_mixture,
+)
 
 BINS = 18  # of the grid that later rounds are drawn from, along one of one or two CVs
 POWER = 0.5  # of the density found: rare basins are drawn from as well
@@ -68,7 +72,8 @@ def generate_in_rounds(
         values, found = weighed_at(weigher, fresh, int(rng.integers(2**31)))
         cvs, own = np.concatenate([cvs, values]), np.append(own, found)
         conditions = np.concatenate([conditions, fresh])
-        total = _of_mixture(own, conditions, drawn_from, sizes)
+        made = sizes[: len(drawn_from)]
+        total = own - log_density_of_mixture(drawn_from, made, conditions)
     temperature = weigher.kT / GAS_CONSTANT
     frames = GeneratedFrames(cvs, total, temperature, variables)
     return frames, np.repeat(np.arange(len(sizes)), sizes)
@@ -82,12 +87,3 @@ def _balanced(log_weights: NDArray, states: NDArray) -> NDArray[np.float64]:
         if np.isfinite(logs[inside]).any():
             logs[inside] -= logsumexp(logs[inside])
     return logs
-
-
-def _of_mixture(
-    own: NDArray, conditions: NDArray, drawn_from: Sequence[Conditions], sizes: Sequence[int]
-) -> NDArray[np.float64]:
-    """Log weights (n,) less the log of the density that all rounds together were drawn from."""
-    densities = np.stack([density.log_density(conditions) for density in drawn_from])
-    shares = np.log(np.asarray(sizes[: len(drawn_from)], dtype=float) / len(own))
-    return own - np.logaddexp.reduce(densities + shares[:, None], axis=0)

@@ -124,6 +124,7 @@ class GridConditions:
         bins: int = 24,
         uniform_share: float = 0.1,
         power: float = 1.0,
+        spread: float = 0.0,
     ) -> GridConditions:
         """The marginal density of weighted configurations: few proposals then suffice.
 
@@ -140,6 +141,9 @@ class GridConditions:
         power : float
             The density is raised to it: 1/2, say, to draw from rare basins as well when their
             free energies are what is asked for.
+        spread : float
+            Part of each cell that goes to the next cells, half to either side, along one CV after
+            the other: few configurations leave cells beside full ones empty by chance.
         """
         if not np.isfinite(log_weights).any() or np.isposinf(log_weights).any():
             raise ValueError("no weight is above zero, or one is infinite: expected finite numbers")
@@ -148,7 +152,13 @@ class GridConditions:
         weights = np.exp(log_weights - np.max(log_weights))
         unit_cube = [(0.0, 1.0)] * len(whole)
         counts, _ = np.histogramdd(places, bins=bins, range=unit_cube, weights=weights)
-        return cls(counts**power, whole, variables, uniform_share)
+        made = counts**power
+        for axis, variable in enumerate(variables):
+            is_round = variable.period is not None and np.isclose(
+                variable.period, np.diff(whole[axis])[0]
+            )
+            made = _spread(made, axis, spread, is_round)
+        return cls(made, whole, variables, uniform_share)
 
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw CV values (n, n_cvs)."""
@@ -163,6 +173,30 @@ class GridConditions:
         inside = ((fractions >= 0) & (fractions <= 1)).all(axis=1)
         cells = np.clip(np.nan_to_num(fractions * shape), 0, shape - 1).astype(int)
         return np.where(inside, self._log_densities[tuple(cells.T)], -np.inf)
+
+
+def _spread(cells: NDArray[np.float64], axis: int, share: float, is_round: bool) -> NDArray:
+    """Cells of which a share has gone to the next ones, beyond the ends back or round."""
+    ends = [(1, 1) if k == axis else (0, 0) for k in range(cells.ndim)]
+    padded = np.moveaxis(np.pad(cells, ends, "wrap" if is_round else "edge"), axis, 0)
+    beside = 0.5 * (padded[:-2] + padded[2:])
+    return np.moveaxis((1 - share) * padded[1:-1] + share * beside, 0, axis)
+
+
+def log_density_of_mixture(
+    densities: Sequence[Conditions], sizes: Sequence[int], cvs: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Log density (n,) of CV values (n, n_cvs) of which so many were drawn from each of some.
+
+    By it weights are balanced [1]_.
+
+    References
+    ----------
+    .. [1] E. Veach, L. J. Guibas, SIGGRAPH 1995, 419, doi 10.1145/218380.218498.
+    """
+    shares = np.log(np.asarray(sizes, dtype=float) / np.sum(sizes))
+    each = np.stack([density.log_density(cvs) for density in densities])
+    return np.logaddexp.reduce(each + shares[:, None], axis=0)
 
 
 def _whole_range(

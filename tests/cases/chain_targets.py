@@ -37,6 +37,7 @@ class Case:
     cv: str
     bias: str = ""
     grid: bool = False
+    near: bool = False  # the marginal density, as a pilot finds it
 
 
 CASES = {
@@ -45,6 +46,7 @@ CASES = {
     "grid": Case(FLEXIBLE, "theta", grid=True),
     "auxiliary": Case(FLEXIBLE, "d"),
     "biased": Case(FLEXIBLE, "theta", bias=RESTRAINT),
+    "marginal": Case(FLEXIBLE, "theta", bias=RESTRAINT, near=True),
 }
 
 

@@ -34,7 +34,7 @@ def move_of(case: Case, folder: Path, n_candidates: int = 100) -> ExactMove:
     text = INPUTS[case.cv] + (case.bias or f"PRINT ARG={case.cv} FILE=C\n")
     bias = PlumedBias(text, case.chain.topology(), temperature=T, directory=folder)
     sampler = ChainSampler(case.chain, bias.variables)
-    conditions: Any = "uniform"
+    conditions: Any = "marginal" if case.near else "uniform"
     if case.grid:
         weights = np.linspace(1.0, 12.0, 10)
         conditions = GridConditions(weights, [RANGES[case.cv]], bias.variables)
@@ -86,6 +86,7 @@ LEFT_OUT = [
     ("constrained", no_fixman),
     ("grid", no_g),
     ("biased", no_bias),
+    ("marginal", no_g),
 ]
 
 
@@ -128,8 +129,11 @@ def moved(move: ExactMove, x: NDArray, n_moves: int, seed: int) -> NDArray:
 # of few candidates and of many, each with a term below whose absence shows
 @pytest.mark.parametrize(
     ("name", "n_candidates"),
-    [("constrained", 1), ("constrained", 20), ("auxiliary", 1), ("biased", 20)],
-)
+    [
+        ("constrained", 1), ("constrained", 20), ("auxiliary", 1), ("biased", 20),
+        ("marginal", 20),
+    ],
+)  # fmt: skip
 def test_exact_samples_stay_exact(name: str, n_candidates: int, tmp_path: Path) -> None:
     case = CASES[name]
     x = case.chain.sample(1500, T, seed=5)
@@ -145,8 +149,11 @@ def test_exact_samples_stay_exact(name: str, n_candidates: int, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("name", "leave_out", "n_candidates"),
-    [("constrained", no_fixman, 20), ("auxiliary", no_k, 1), ("biased", no_bias, 20)],
-)
+    [
+        ("constrained", no_fixman, 20), ("auxiliary", no_k, 1), ("biased", no_bias, 20),
+        ("marginal", no_g, 1),
+    ],
+)  # fmt: skip
 def test_exact_samples_are_lost_with_a_term_left_out(
     name: str, leave_out: Callable[[ExactMove], None], n_candidates: int, tmp_path: Path
 ) -> None:

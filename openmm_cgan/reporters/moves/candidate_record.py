@@ -87,7 +87,7 @@ class CandidateRecord:
                 "%s proposals are dominated by a few: over the last %d moves the best of %d "
                 "candidates typically had %.0f %% of their weight; train the generator longer, or "
                 "on frames from where the run is, or draw conditions from where the free energy is "
-                "low (GridConditions)",
+                "low (conditions='marginal', the default)",
                 self.mode, len(self._recent), self.n_candidates, 100 * typical,
             )  # fmt: skip
             self._quiet_until = 10 * self._moves

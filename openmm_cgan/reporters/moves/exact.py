@@ -33,6 +33,7 @@ from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.contexts import energy_without
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.candidate_record import CandidateRecord
+from openmm_cgan.reporters.moves.marginal import Marginal, Tried, found_marginal
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start, TemperatureChanges
 from openmm_cgan.reporters.moves.weighing import Made, Target, Weighed, WithGradients
 from openmm_cgan.reporters.surroundings import superpose
@@ -78,8 +79,9 @@ class ExactMove:
     kT : float
         [kJ/mol]
     n_candidates : int
-    conditions : "uniform" or Conditions
-        From where CV values are drawn; uniform over the range that the sampler was trained on.
+    conditions : "uniform", "marginal" or Conditions
+        From where CV values are drawn: uniformly over the range that the sampler was trained on, or
+        there near the marginal density of the run (`marginal`).
 
     Raises
     ------
@@ -162,9 +164,8 @@ class ExactMove:
         """
         if not knows_density(sampler):
             raise ValueError(f"the generator of {type(sampler).__name__} has no known density")
-        made = self._given
-        if isinstance(made, str):
-            made = UniformConditions(trained_range(sampler), sampler.variables)
+        everywhere = UniformConditions(trained_range(sampler), sampler.variables)
+        made = everywhere if isinstance(self._given, str) else self._given
         drawn = made.draw(TRIED, np.random.default_rng(0))
         tried, _ = sampler.sample_with_log_prob(drawn, seed=0)  # refuses what it was not made for
         exactness.require_lengths(self.potential, sampler, tried)
@@ -173,6 +174,24 @@ class ExactMove:
         self.conditions: Conditions = made
         self.atoms = np.asarray(sampler.atoms, dtype=int)
         self.noise = np.asarray(sampler.condition_noise, dtype=float)
+        self._everywhere, self._marginal = everywhere, None
+        if self._given == "marginal":
+            self._marginal = found_marginal(self._tried_at, everywhere, self.kT)
+            self._draw_near_marginal()
+
+    def _tried_at(self, conditions: NDArray[np.float64], rng: np.random.Generator) -> Tried:
+        """What candidates made at conditions (n, n_cvs) are worth."""
+        seed = int(rng.integers(1, 2**31 - 1))
+        x, log_prob = self.sampler.sample_with_log_prob(conditions, seed=seed)
+        found = self.weigh(x, conditions, log_prob)
+        logs = found.log_weights + self.conditions.log_density(conditions)
+        return Tried(logs, found.energies, found.bias)
+
+    def _draw_near_marginal(self) -> None:
+        """Draw from the marginal density under the bias as it stands, where a pilot found it."""
+        if self._marginal is not None:
+            bias = self.bias.bias_of_cvs(self._marginal.cvs)
+            self.conditions = self._marginal.conditions(self._everywhere, bias, self.kT)
 
     def _set_candidates(self, n_candidates: int) -> None:
         """Have so many fresh candidates from now on; what is remembered is gone."""
@@ -188,6 +207,7 @@ class ExactMove:
             self._changes.say(temperature)
             self.kT = kT
             self._record.clear()  # other weights
+        self._draw_near_marginal()
 
     def attempt(
         self,
@@ -280,8 +300,9 @@ class ExactMove:
         return self._record.summary()
 
     def saved(self) -> dict[str, NDArray]:
-        """What its `CandidateRecord` saves."""
-        return self._record.saved()
+        """What its `CandidateRecord` saves, and what a pilot found of where to draw from."""
+        found = {} if self._marginal is None else self._marginal.saved()
+        return self._record.saved() | found
 
     def restore_saved(self, arrays: dict[str, NDArray]) -> None:
         """Take over what `saved` gave.
@@ -291,6 +312,8 @@ class ExactMove:
         ValueError
             If it does not fit.
         """
+        if self._marginal is not None and "pilot" in arrays:  # one now might find another
+            self._marginal = Marginal.restored(arrays, self._n_cvs)
         self._record.restore_saved(arrays)
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:

@@ -1,0 +1,123 @@
+"""Conditions near the marginal density against densities in closed form."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.proposals import UniformConditions
+from openmm_cgan.reporters.moves.marginal import EACH, ROUNDS, Marginal, Tried, found_marginal
+
+KT = 2.5
+PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi))
+DISTANCE = CollectiveVariable("d", "nm")
+EVERYWHERE = UniformConditions([[-np.pi, np.pi], [0.2, 1.2]], [PHI, DISTANCE])
+CENTRES = np.linspace(-np.pi, np.pi, 73)[:-1] + np.pi / 72, np.linspace(0.2, 1.2, 72)
+GRID = np.stack(np.meshgrid(*CENTRES, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def energy(cvs: NDArray) -> NDArray:
+    """[kJ/mol]: a narrow well across the ends of phi, a broad one beside, walls of 60 kJ/mol."""
+    phi, d = cvs.T
+    narrow = 30 * (1 + np.cos(phi)) + 300 * (d - 0.4) ** 2
+    broad = 4 + 12 * (1 - np.cos(phi - 0.5)) + 150 * (d - 0.9) ** 2
+    return np.minimum(narrow, broad)
+
+
+def well(cvs: NDArray) -> NDArray:
+    """A bias [kJ/mol] that holds a place."""
+    return 40 * (cvs[:, 1] - 0.9) ** 2 + 10 * (1 - np.cos(cvs[:, 0] - 1.0))
+
+
+class Made:
+    """A generator whose configurations weigh more or less by chance."""
+
+    def __init__(self, noise: float = 0.8, biased: bool = False) -> None:
+        self.noise, self.biased, self.asked = noise, biased, np.zeros((0, 2))
+
+    def __call__(self, cvs: NDArray, rng: np.random.Generator) -> Tried:
+        self.asked = np.concatenate([self.asked, cvs])
+        energies, bias = energy(cvs), well(cvs) if self.biased else np.zeros(len(cvs))
+        logs = self.noise * rng.normal(size=len(cvs)) - (energies + bias) / KT
+        logs[rng.random(len(cvs)) < 0.1] = -np.inf  # refused
+        return Tried(logs, np.where(np.isfinite(logs), energies, np.nan), bias)
+
+
+def effective(log_g: NDArray, log_p: NDArray) -> float:
+    """Kish's share of what is drawn from a density for another, both on the grid."""
+    p = np.exp(log_p - np.logaddexp.reduce(log_p))
+    g = np.exp(log_g - np.logaddexp.reduce(log_g))
+    return 1 / float((p**2 / g).sum())
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_it_is_near_the_density_of_the_run(biased: bool) -> None:
+    made = Made(biased=biased)
+    found = found_marginal(made, EVERYWHERE, KT)
+    assert len(made.asked) == ROUNDS * EACH
+    bias = well if biased else lambda cvs: np.zeros(len(cvs))
+    conditions = found.conditions(EVERYWHERE, bias(found.cvs), KT)
+    log_p = -(energy(GRID) + bias(GRID)) / KT
+    assert effective(np.zeros(len(GRID)), log_p) < 0.15
+    assert effective(conditions.log_density(GRID), log_p) > 0.4
+
+
+def test_nothing_that_counts_is_hardly_ever_asked_for() -> None:
+    """A run that comes where conditions are not drawn stays there."""
+    found = found_marginal(Made(), EVERYWHERE, KT)
+    log_g = found.conditions(EVERYWHERE, np.zeros(len(found.cvs)), KT).log_density(GRID)
+    log_p = -energy(GRID) / KT
+    area = np.log(2 * np.pi / len(GRID))
+    over = log_p - np.logaddexp.reduce(log_p) - area - log_g  # log of density over that drawn from
+    often = np.exp(log_p - np.logaddexp.reduce(log_p))
+    assert often[over > 1.5].sum() < 0.01
+
+
+@pytest.mark.parametrize(("strength", "kT"), [(1.0, KT), (-0.4, KT), (0.0, 0.4 * KT)])
+def test_it_follows_the_bias_and_the_temperature(strength: float, kT: float) -> None:
+    found = found_marginal(Made(), EVERYWHERE, KT)
+    log_p = -(energy(GRID) + strength * well(GRID)) / kT
+    before = found.conditions(EVERYWHERE, np.zeros(len(found.cvs)), KT)
+    after = found.conditions(EVERYWHERE, strength * well(found.cvs), kT)
+    shares = [effective(g.log_density(GRID), log_p) for g in (before, after)]
+    assert shares[1] > 1.2 * shares[0]
+    assert shares[1] > 0.35
+
+
+def test_one_that_outweighs_all_does_not_draw_all_to_itself() -> None:
+    made = Made()
+
+    def with_one(cvs: NDArray, rng: np.random.Generator) -> Tried:
+        tried = made(cvs, rng)
+        if len(made.asked) == EACH:
+            tried.log_weights[0], tried.energies[0] = 60.0, 0.0
+        return tried
+
+    found = found_marginal(with_one, EVERYWHERE, KT)
+    conditions = found.conditions(EVERYWHERE, np.zeros(len(found.cvs)), KT)
+    assert conditions.probabilities.max() < 0.5
+    assert effective(conditions.log_density(GRID), -energy(GRID) / KT) > 0.15
+
+
+def test_where_nothing_counts_they_stay_uniform() -> None:
+    def refused(cvs: NDArray, rng: np.random.Generator) -> Tried:
+        nothing = np.full(len(cvs), np.nan)
+        return Tried(np.full(len(cvs), -np.inf), nothing, nothing)
+
+    found = found_marginal(refused, EVERYWHERE, KT)
+    assert found.conditions(EVERYWHERE, np.zeros(0), KT) is EVERYWHERE
+
+
+def test_without_cvs_there_is_nothing_to_find() -> None:
+    nowhere = UniformConditions(np.zeros((0, 2)), [])
+    found = found_marginal(lambda cvs, rng: Tried(*np.zeros((3, len(cvs)))), nowhere, KT)
+    assert found.conditions(nowhere, np.zeros(len(found.cvs)), KT) is nowhere
+
+
+def test_what_is_saved_is_what_comes_back() -> None:
+    found = found_marginal(Made(biased=True), EVERYWHERE, KT)
+    again = Marginal.restored(found.saved(), 2)
+    for own, other in zip(found, again, strict=True):
+        assert np.array_equal(own, other)
+    with pytest.raises(ValueError, match="pilot"):
+        Marginal.restored(found.saved(), 3)
