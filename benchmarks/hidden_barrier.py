@@ -31,6 +31,7 @@ from openmm_cgan.free_energy.hills import tiwary_log_weights
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.potentials import Potential
+from openmm_cgan.reporters.moves.marginal import EACH, ROUNDS
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.windows import LocalWorkers
@@ -49,6 +50,7 @@ TRAINING = TrainingSettings(
 REFINING = RefiningSettings(steps=150, batch=64, learning_rate=1e-3)
 INTERVAL, CANDIDATES = 100, 20
 TOTAL = 500_000  # force evaluations of each run
+PILOT = ROUNDS * EACH  # of them, to find where candidates are asked for
 WITHIN = 1.0  # kJ/mol
 LIMIT = 100_000
 BINS = 72
@@ -79,11 +81,11 @@ def metadynamics(
             )
         )  # fmt: skip
         # each move: its candidates, the current configuration, and two as it is put in
-        steps = int(steps / (1 + (CANDIDATES + 3) / INTERVAL))
+        steps = int((steps - PILOT) / (1 + (CANDIDATES + 3) / INTERVAL))
     simulation.step(steps)
     frames.close()
     bias.close()
-    extra = 0 if gan is None else steps // INTERVAL * (CANDIDATES + 3)
+    extra = 0 if gan is None else PILOT + steps // INTERVAL * (CANDIDATES + 3)
     return read_frames(folder / "frames"), steps + extra
 
 

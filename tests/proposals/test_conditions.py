@@ -58,11 +58,24 @@ def test_a_grid_from_weights_is_the_marginal() -> None:
     cvs = rng.uniform(0, 1, (50_000, 1))
     cvs[0] = 3.0  # outside, left out
     conditions = GridConditions.from_weights(
-        cvs, 2 * np.log(cvs[:, 0]) - 900, [[0, 1]], (D,), bins=10, uniform_share=0.0
+        cvs, 2 * np.log(cvs[:, 0]) - 900, [[0, 1]], (D,), bins=10, uniform_share=0.0, spread=0.0
     )
     edges = np.linspace(0, 1, 11)
     error = np.sqrt(9 / 5 * np.diff(edges**5) / 50_000)  # of sums of the weights 3 x^2
     assert (np.abs(conditions.probabilities - np.diff(edges**3)) < 4 * error).all()
+
+
+def test_a_share_of_each_cell_goes_to_the_next_ones() -> None:
+    """Round a period, and back from an end, which nothing leaves."""
+    cvs, log_weights = np.array([[3.0, 0.05], [0.1, 0.35]]), np.log([4.0, 1.0])
+    conditions = GridConditions.from_weights(
+        cvs, log_weights, [[-math.pi, math.pi], [0, 0.5]], (PHI, D), bins=5, uniform_share=0.0,
+        spread=0.2,
+    )  # fmt: skip
+    phi_ends, phi_middle = [0.1, 0, 0, 0.1, 0.8], [0, 0.1, 0.8, 0.1, 0]
+    d_end, d_middle = [0.9, 0.1, 0, 0, 0], [0, 0, 0.1, 0.8, 0.1]
+    expected = 0.8 * np.outer(phi_ends, d_end) + 0.2 * np.outer(phi_middle, d_middle)
+    np.testing.assert_allclose(conditions.probabilities, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(

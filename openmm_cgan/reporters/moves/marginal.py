@@ -39,7 +39,6 @@ log = logging.getLogger("openmm_cgan")
 
 ROUNDS, EACH = 4, 256  # configurations of a pilot: the first round is uniform
 CELLS = 18  # along one of one or two CVs
-SPREAD = 0.5  # of each to the next ones
 
 
 class Tried(NamedTuple):
@@ -150,9 +149,7 @@ def _density(everywhere: UniformConditions, cvs: NDArray, log_weights: NDArray) 
         return everywhere
     cells = CELLS if n_cvs < 3 else max(3, int(CELLS ** (2 / n_cvs)))
     known, variables = _truncated(log_weights[alive]), everywhere.variables
-    return GridConditions.from_weights(
-        cvs[alive], known, everywhere.cv_range, variables, cells, spread=SPREAD
-    )
+    return GridConditions.from_weights(cvs[alive], known, everywhere.cv_range, variables, cells)
 
 
 def _truncated(log_weights: NDArray[np.float64]) -> NDArray[np.float64]:
