@@ -11,8 +11,8 @@ torsion, CVs and hidden ones, from the generator alone and from the frames of th
 many standard errors apart, or "not enough".
 
 Frames and generators are kept in --data and rows in --json, so that a run goes on where it stopped;
-with nothing left to do the table is printed. --populations reads the generators that are kept and
-tells the populations of all rows again.
+with nothing left to do the table is printed. --again reads the generators that are kept and makes
+the live moves and the populations of all rows again, by the present code.
 
     python benchmarks/molecules.py VAL SER --solvent vacuum
     python benchmarks/molecules.py butane --steps 100000 --train-steps 200 --refine-steps 200
@@ -263,14 +263,16 @@ def measured(name: str, solvent: str, recipe: Recipe, data: Path) -> dict[str, A
 
 
 def told_again(row: dict[str, Any], data: Path) -> None:
-    """Populations of a row by the present code, from the generator and the frames that are kept."""
+    """Live moves and populations of a row by the present code, with what is kept."""
     name, solvent, recipe = row["molecule"], row["solvent"], Recipe(**row["recipe"])
     built, run = build(name, solvent), Run(name, solvent, recipe.steps, recipe.seed)
-    model = recipe.model(run.folder(data), "refined", row["made"]["commit"])
-    gan = ConditionalGAN.load(model, built.molecule.topology)
-    ours, theirs = Judge(built, solvent, gan).alone(), weighted_frames(biased_run(run, data), built)
-    row["populations"] = populations(built, ours, theirs)
-    row["populations told"] = provenance()
+    for stage in ("trained", "refined"):
+        model = recipe.model(run.folder(data), stage, row["made"]["commit"])
+        judge = Judge(built, solvent, ConditionalGAN.load(model, built.molecule.topology))
+        row[stage]["accepted"] = round(judge.accepted(recipe.moves, recipe.seed), 3)
+    theirs = weighted_frames(biased_run(run, data), built)
+    row["populations"] = populations(built, judge.alone(), theirs)
+    row["told again"] = provenance()
 
 
 def printed(rows: list[dict[str, Any]]) -> None:
@@ -309,7 +311,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data", type=Path, default=Path("molecules-data"))
     parser.add_argument("--json", type=Path, default=RESULTS, help="rows, old and new")
-    parser.add_argument("--populations", action="store_true", help="tell those of rows again")
+    parser.add_argument("--again", action="store_true", help="make moves and populations again")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     recipe = Recipe(
@@ -323,7 +325,7 @@ def main() -> None:
             rows.append(measured(name, solvent, recipe, arguments.data))
             write_atomically(arguments.json, (json.dumps(rows, indent=1) + "\n").encode())
     found = [row for row in rows for one in asked if _is_of(row, *one, recipe)]
-    for row in found if arguments.populations else ():
+    for row in found if arguments.again else ():
         told_again(row, arguments.data)
         write_atomically(arguments.json, (json.dumps(rows, indent=1) + "\n").encode())
     printed(found)
