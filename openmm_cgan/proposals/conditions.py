@@ -169,11 +169,16 @@ class GridConditions:
 
     def log_density(self, cvs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log density (n,) of CV values (n, n_cvs)."""
-        shape = np.array(self.probabilities.shape)
+        cells = self.cells(cvs)
+        return np.where(cells < 0, -np.inf, self._log_densities.ravel()[cells])
+
+    def cells(self, cvs: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Numbers (n,) of the cells, the last CV running fastest, of CV values; -1 outside."""
+        shape = np.array(self.probabilities.shape, dtype=int)
         fractions = _fractions(cvs, self.cv_range, self.variables)
         inside = ((fractions >= 0) & (fractions <= 1)).all(axis=1)
-        cells = np.clip(np.nan_to_num(fractions * shape), 0, shape - 1).astype(int)
-        return np.where(inside, self._log_densities[tuple(cells.T)], -np.inf)
+        along = np.clip(np.nan_to_num(fractions * shape), 0, shape - 1).astype(int)
+        return np.where(inside, np.ravel_multi_index(tuple(along.T), tuple(shape)), -1)
 
 
 def _spread(cells: NDArray[np.float64], axis: int, share: float, is_round: bool) -> NDArray:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.proposals import UniformConditions
-from openmm_cgan.reporters.moves.marginal import EACH, ROUNDS, Marginal, Tried, found_marginal
+from openmm_cgan.reporters.moves.marginal import EACH, ROUNDS, Marginal, found_marginal
 
 KT = 2.5
 PHI = CollectiveVariable("phi", "rad", (-np.pi, np.pi))
@@ -32,15 +32,21 @@ def well(cvs: NDArray) -> NDArray:
 class Made:
     """A generator whose configurations weigh more or less by chance."""
 
-    def __init__(self, noise: float = 0.8, biased: bool = False) -> None:
-        self.noise, self.biased, self.asked = noise, biased, np.zeros((0, 2))
+    def __init__(self, biased: bool = False) -> None:
+        self.biased, self.asked = biased, np.zeros((0, 2))
 
-    def __call__(self, cvs: NDArray, rng: np.random.Generator) -> Tried:
+    def bias(self, cvs: NDArray) -> NDArray:
+        return well(cvs) if self.biased else np.zeros(len(cvs))
+
+    def __call__(self, cvs: NDArray, rng: np.random.Generator) -> NDArray:
         self.asked = np.concatenate([self.asked, cvs])
-        energies, bias = energy(cvs), well(cvs) if self.biased else np.zeros(len(cvs))
-        logs = self.noise * rng.normal(size=len(cvs)) - (energies + bias) / KT
+        logs = 0.8 * rng.normal(size=len(cvs)) - (energy(cvs) + self.bias(cvs)) / KT
         logs[rng.random(len(cvs)) < 0.1] = -np.inf  # refused
-        return Tried(logs, np.where(np.isfinite(logs), energies, np.nan), bias)
+        return logs
+
+
+def found_by(made: Made) -> Marginal:
+    return found_marginal(made, made.bias, EVERYWHERE, KT)
 
 
 def effective(log_g: NDArray, log_p: NDArray) -> float:
@@ -53,18 +59,17 @@ def effective(log_g: NDArray, log_p: NDArray) -> float:
 @pytest.mark.parametrize("biased", [False, True])
 def test_it_is_near_the_density_of_the_run(biased: bool) -> None:
     made = Made(biased=biased)
-    found = found_marginal(made, EVERYWHERE, KT)
+    found = found_by(made)
     assert len(made.asked) == ROUNDS * EACH
-    bias = well if biased else lambda cvs: np.zeros(len(cvs))
-    conditions = found.conditions(EVERYWHERE, bias(found.cvs), KT)
-    log_p = -(energy(GRID) + bias(GRID)) / KT
+    conditions = found.conditions(EVERYWHERE, made.bias(found.cvs), KT)
+    log_p = -(energy(GRID) + made.bias(GRID)) / KT
     assert effective(np.zeros(len(GRID)), log_p) < 0.15
     assert effective(conditions.log_density(GRID), log_p) > 0.4
 
 
 def test_nothing_that_counts_is_hardly_ever_asked_for() -> None:
     """A run that comes where conditions are not drawn stays there."""
-    found = found_marginal(Made(), EVERYWHERE, KT)
+    found = found_by(Made())
     log_g = found.conditions(EVERYWHERE, np.zeros(len(found.cvs)), KT).log_density(GRID)
     log_p = -energy(GRID) / KT
     area = np.log(2 * np.pi / len(GRID))
@@ -75,7 +80,7 @@ def test_nothing_that_counts_is_hardly_ever_asked_for() -> None:
 
 @pytest.mark.parametrize(("strength", "kT"), [(1.0, KT), (-0.4, KT), (0.0, 0.4 * KT)])
 def test_it_follows_the_bias_and_the_temperature(strength: float, kT: float) -> None:
-    found = found_marginal(Made(), EVERYWHERE, KT)
+    found = found_by(Made())
     log_p = -(energy(GRID) + strength * well(GRID)) / kT
     before = found.conditions(EVERYWHERE, np.zeros(len(found.cvs)), KT)
     after = found.conditions(EVERYWHERE, strength * well(found.cvs), kT)
@@ -85,37 +90,50 @@ def test_it_follows_the_bias_and_the_temperature(strength: float, kT: float) -> 
 
 
 def test_one_that_outweighs_all_does_not_draw_all_to_itself() -> None:
-    made = Made()
+    class WithOne(Made):
+        def __call__(self, cvs: NDArray, rng: np.random.Generator) -> NDArray:
+            logs = super().__call__(cvs, rng)
+            logs[0] = 60.0 if len(self.asked) == EACH else logs[0]
+            return logs
 
-    def with_one(cvs: NDArray, rng: np.random.Generator) -> Tried:
-        tried = made(cvs, rng)
-        if len(made.asked) == EACH:
-            tried.log_weights[0], tried.energies[0] = 60.0, 0.0
-        return tried
-
-    found = found_marginal(with_one, EVERYWHERE, KT)
+    found = found_by(WithOne())
     conditions = found.conditions(EVERYWHERE, np.zeros(len(found.cvs)), KT)
     assert conditions.probabilities.max() < 0.5
     assert effective(conditions.log_density(GRID), -energy(GRID) / KT) > 0.15
 
 
 def test_where_nothing_counts_they_stay_uniform() -> None:
-    def refused(cvs: NDArray, rng: np.random.Generator) -> Tried:
-        nothing = np.full(len(cvs), np.nan)
-        return Tried(np.full(len(cvs), -np.inf), nothing, nothing)
-
-    found = found_marginal(refused, EVERYWHERE, KT)
+    found = found_marginal(
+        lambda cvs, rng: np.full(len(cvs), -np.inf), lambda cvs: np.zeros(len(cvs)), EVERYWHERE, KT
+    )
     assert found.conditions(EVERYWHERE, np.zeros(0), KT) is EVERYWHERE
 
 
 def test_without_cvs_there_is_nothing_to_find() -> None:
-    nowhere = UniformConditions(np.zeros((0, 2)), [])
-    found = found_marginal(lambda cvs, rng: Tried(*np.zeros((3, len(cvs)))), nowhere, KT)
+    nowhere, nothing = UniformConditions(np.zeros((0, 2)), []), np.zeros
+    found = found_marginal(
+        lambda cvs, rng: nothing(len(cvs)), lambda cvs: nothing(len(cvs)), nowhere, KT
+    )
     assert found.conditions(nowhere, np.zeros(len(found.cvs)), KT) is nowhere
 
 
+def test_a_narrow_well_within_a_cell_is_found_and_kept() -> None:
+    """A restraint far narrower than cells: what is in one is not told by one place in it."""
+
+    class Held(Made):
+        def bias(self, cvs: NDArray) -> NDArray:
+            return 2000 * (cvs[:, 1] - 0.913) ** 2 + 200 * (1 - np.cos(cvs[:, 0] - 0.8))
+
+    made = Held()
+    found = found_by(made)
+    conditions = found.conditions(EVERYWHERE, made.bias(found.cvs), KT)
+    log_p = -(energy(GRID) + made.bias(GRID)) / KT
+    uniform = effective(np.zeros(len(GRID)), log_p)
+    assert effective(conditions.log_density(GRID), log_p) > 8 * uniform
+
+
 def test_what_is_saved_is_what_comes_back() -> None:
-    found = found_marginal(Made(biased=True), EVERYWHERE, KT)
+    found = found_by(Made(biased=True))
     again = Marginal.restored(found.saved(), 2)
     for own, other in zip(found, again, strict=True):
         assert np.array_equal(own, other)

@@ -33,7 +33,7 @@ from openmm_cgan.reporters.attempts import Attempt
 from openmm_cgan.reporters.contexts import energy_without
 from openmm_cgan.reporters.moves import exactness
 from openmm_cgan.reporters.moves.candidate_record import CandidateRecord
-from openmm_cgan.reporters.moves.marginal import Marginal, Tried, found_marginal
+from openmm_cgan.reporters.moves.marginal import Marginal, found_marginal
 from openmm_cgan.reporters.moves.move import Asked, Refusal, Start, TemperatureChanges
 from openmm_cgan.reporters.moves.weighing import Made, Target, Weighed, WithGradients
 from openmm_cgan.reporters.surroundings import superpose
@@ -176,16 +176,18 @@ class ExactMove:
         self.noise = np.asarray(sampler.condition_noise, dtype=float)
         self._everywhere, self._marginal = everywhere, None
         if self._given == "marginal":
-            self._marginal = found_marginal(self._tried_at, everywhere, self.kT)
+            bias = self.bias.bias_of_cvs
+            self._marginal = found_marginal(self._tried_at, bias, everywhere, self.kT)
             self._draw_near_marginal()
 
-    def _tried_at(self, conditions: NDArray[np.float64], rng: np.random.Generator) -> Tried:
-        """What candidates made at conditions (n, n_cvs) are worth."""
+    def _tried_at(
+        self, conditions: NDArray[np.float64], rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """Log weights (n,) of candidates made at conditions (n, n_cvs), less that of these."""
         seed = int(rng.integers(1, 2**31 - 1))
         x, log_prob = self.sampler.sample_with_log_prob(conditions, seed=seed)
-        found = self.weigh(x, conditions, log_prob)
-        logs = found.log_weights + self.conditions.log_density(conditions)
-        return Tried(logs, found.energies, found.bias)
+        log_weights = self.weigh(x, conditions, log_prob).log_weights
+        return log_weights + self.conditions.log_density(conditions)
 
     def _draw_near_marginal(self) -> None:
         """Draw from the marginal density under the bias as it stands, where a pilot found it."""

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,73 +35,56 @@ from openmm_cgan.proposals.conditions import (
 )
 from openmm_cgan.proposals.weights import kish_effective_sample_size
 
+if TYPE_CHECKING:
+    from openmm_cgan.collective_variable import CollectiveVariable
+
 log = logging.getLogger("openmm_cgan")
 
 ROUNDS, EACH = 4, 256  # configurations of a pilot: the first round is uniform
 CELLS = 18  # along one of one or two CVs
 
 
-class Tried(NamedTuple):
-    """What configurations made at some conditions are worth.
-
-    Attributes
-    ----------
-    log_weights : ndarray, shape (n,)
-        Against the density of the run, that of the conditions apart; -inf where they are refused.
-    energies, bias : ndarray, shape (n,)
-        [kJ/mol]; NaN where they are not known.
-    """
-
-    log_weights: NDArray[np.float64]
-    energies: NDArray[np.float64]
-    bias: NDArray[np.float64]
-
-
 class Marginal(NamedTuple):
-    """What a pilot has found of the marginal density of the CVs.
+    """What a pilot has found of the marginal density of the CVs: a row for each cell of a grid.
 
     Attributes
     ----------
     cvs : ndarray, shape (n, n_cvs)
-        Conditions [CV units].
-    log_weights : ndarray, shape (n,)
-        Of what was made there against the ensemble without the bias.
-    energies : ndarray, shape (n,)
-        [kJ/mol]
-    kT : float
-        Of these weights [kJ/mol].
+        Conditions of what weighs most in the cell [CV units].
+    free_energies : ndarray, shape (n,)
+        Of the cells, under the bias as it was [kJ/mol].
+    bias : ndarray, shape (n,)
+        At `cvs`, as it was [kJ/mol].
     """
 
     cvs: NDArray[np.float64]
-    log_weights: NDArray[np.float64]
-    energies: NDArray[np.float64]
-    kT: float
+    free_energies: NDArray[np.float64]
+    bias: NDArray[np.float64]
 
     def conditions(
         self, everywhere: UniformConditions, bias: NDArray[np.float64], kT: float
     ) -> Conditions:
-        """The density to draw from under a bias (n,) [kJ/mol] at `cvs`.
+        """The density to draw from under a bias (n,) at `cvs`, at kT [kJ/mol].
 
         Uniform where nothing has any weight.
         """
-        logs = self.log_weights + self.energies * (1 / self.kT - 1 / kT) - bias / kT
-        return _density(everywhere, self.cvs, logs)
+        now = self.free_energies + bias - self.bias
+        return _on_grid(everywhere, self.cvs, -now / kT)
 
     def saved(self) -> dict[str, NDArray]:
-        """For a checkpoint: ``pilot`` (n, n_cvs + 2), ``pilot_kT`` (1,)."""
-        rows = np.column_stack([self.cvs, self.log_weights, self.energies])
-        return {"pilot": rows, "pilot_kT": np.array([self.kT])}
+        """For a checkpoint: ``pilot`` (n, n_cvs + 2)."""
+        return {"pilot": np.column_stack([self.cvs, self.free_energies, self.bias])}
 
     @classmethod
     def restored(cls, arrays: dict[str, NDArray], n_cvs: int) -> Marginal:
         """What was saved; ValueError if it does not fit."""
         rows = saved_array(arrays, "pilot", (None, n_cvs + 2))
-        (kT,) = saved_array(arrays, "pilot_kT", (1,)).tolist()
-        return cls(rows[:, :n_cvs], rows[:, -2], rows[:, -1], kT)
+        return cls(rows[:, :n_cvs], rows[:, -2], rows[:, -1])
 
 
 def found_marginal(
-    weigh: Callable[[NDArray[np.float64], np.random.Generator], Tried],
+    weigh: Callable[[NDArray[np.float64], np.random.Generator], NDArray[np.float64]],
+    bias_of_cvs: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     everywhere: UniformConditions,
     kT: float,
 ) -> Marginal:
@@ -110,46 +93,72 @@ def found_marginal(
     Parameters
     ----------
     weigh : callable
-        Makes candidates at conditions (n, n_cvs), and weighs them.
+        Log weights (n,) of candidates that it makes at conditions (n, n_cvs), against the density
+        of the run, that of the conditions apart; -inf where they are refused.
+    bias_of_cvs : callable
+        The bias of the run (n,) [kJ/mol] at conditions (n, n_cvs).
     everywhere : UniformConditions
         Where they may be drawn.
     kT : float
         [kJ/mol]
     """
     rng = np.random.default_rng(0)
-    drawn_from: list[Conditions] = []
-    cvs, found = everywhere.draw(0, rng), Tried(*np.zeros((3, 0)))
-    for number in range(ROUNDS):
-        known = _of_mixture(cvs, found, drawn_from)
-        drawn_from.append(_density(everywhere, cvs, known) if number else everywhere)
+    drawn_from: list[Conditions] = [everywhere]
+    cvs = everywhere.draw(EACH, rng)
+    own = weigh(cvs, rng)
+    logs = _of_mixture(own, cvs, drawn_from)
+    _say("drawn uniformly", logs)
+    for _ in range(ROUNDS - 1):
+        drawn_from.append(_density(everywhere, cvs, logs))
         fresh = drawn_from[-1].draw(EACH, rng)
-        weighed = weigh(fresh, rng)
-        if number in (0, ROUNDS - 1):
-            _say(number, weighed.log_weights - drawn_from[-1].log_density(fresh))
-        cvs = np.concatenate([cvs, fresh])
-        found = Tried(*(np.append(old, new) for old, new in zip(found, weighed, strict=True)))
-    logs = _of_mixture(cvs, found, drawn_from)
-    kept = np.isfinite(logs)
-    unbiased = logs[kept] + found.bias[kept] / kT
-    return Marginal(cvs[kept], unbiased, found.energies[kept], kT)
+        cvs, own = np.concatenate([cvs, fresh]), np.append(own, weigh(fresh, rng))
+        logs = _of_mixture(own, cvs, drawn_from)
+    _say("near the marginal density", own[-EACH:] - drawn_from[-1].log_density(fresh))
+    heaviest, in_cells = _by_cells(everywhere, cvs, logs)
+    cvs = cvs[heaviest]
+    return Marginal(cvs, -kT * in_cells, bias_of_cvs(cvs))
 
 
-def _of_mixture(cvs: NDArray, found: Tried, drawn_from: list[Conditions]) -> NDArray[np.float64]:
+def _of_mixture(
+    own: NDArray, cvs: NDArray, drawn_from: Sequence[Conditions]
+) -> NDArray[np.float64]:
     """Log weights (n,), the density of conditions (n, n_cvs) from rounds alike taken out."""
-    if not drawn_from:
-        return found.log_weights
-    sizes = [EACH] * len(drawn_from)
-    return found.log_weights - log_density_of_mixture(drawn_from, sizes, cvs)
+    return own - log_density_of_mixture(drawn_from, [EACH] * len(drawn_from), cvs)
 
 
 def _density(everywhere: UniformConditions, cvs: NDArray, log_weights: NDArray) -> Conditions:
-    """Conditions by weight, truncated, of those found (n,) at conditions (n, n_cvs)."""
-    n_cvs, alive = len(everywhere.variables), np.isfinite(log_weights)
-    if n_cvs == 0 or not alive.any():
+    """Conditions by log weights (n,) of what was made at conditions (n, n_cvs)."""
+    heaviest, in_cells = _by_cells(everywhere, cvs, log_weights)
+    return _on_grid(everywhere, cvs[heaviest], in_cells)
+
+
+def _on_grid(everywhere: UniformConditions, cvs: NDArray, log_weights: NDArray) -> Conditions:
+    """Conditions by log weights (n,) of the cells in which conditions (n, n_cvs) are."""
+    whole, variables = everywhere.cv_range, everywhere.variables
+    if not len(variables) or not np.isfinite(log_weights).any():
         return everywhere
-    cells = CELLS if n_cvs < 3 else max(3, int(CELLS ** (2 / n_cvs)))
-    known, variables = _truncated(log_weights[alive]), everywhere.variables
-    return GridConditions.from_weights(cvs[alive], known, everywhere.cv_range, variables, cells)
+    return GridConditions.from_weights(cvs, log_weights, whole, variables, _side(variables))
+
+
+def _by_cells(
+    everywhere: UniformConditions, cvs: NDArray, log_weights: NDArray
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Rows (n_cells,) of what weighs most in the cells that anything is in, and their weights."""
+    alive = np.flatnonzero(np.isfinite(log_weights))
+    variables = everywhere.variables
+    if not len(alive) or not variables:
+        return alive[:1], np.zeros(len(alive[:1]))
+    known, sides = _truncated(log_weights[alive]), [_side(variables)] * len(variables)
+    cells = GridConditions(np.ones(sides), everywhere.cv_range, variables).cells(cvs[alive])
+    order = np.lexsort((known, cells))  # the heaviest of a cell is its last
+    is_last = np.append(cells[order][1:] != cells[order][:-1], True)
+    starts = np.append(0, np.flatnonzero(is_last)[:-1] + 1)
+    return alive[order[is_last]], np.logaddexp.reduceat(known[order], starts)
+
+
+def _side(variables: Sequence[CollectiveVariable]) -> int:
+    """Cells of the grid along each CV."""
+    return CELLS if len(variables) < 3 else max(3, int(CELLS ** (2 / len(variables))))
 
 
 def _truncated(log_weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -162,8 +171,7 @@ def _truncated(log_weights: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.minimum(log_weights, most[np.argmax(most >= ordered[k])])
 
 
-def _say(number: int, log_weights: NDArray[np.float64]) -> None:
-    """How many candidates count at uniform conditions, and at those that were found."""
+def _say(where: str, log_weights: NDArray[np.float64]) -> None:
+    """How many candidates count at conditions."""
     share = kish_effective_sample_size(log_weights) / EACH
-    where = "near the marginal density" if number else "drawn uniformly"
     log.info("conditions %s: %.2g %% of %d candidates count", where, 100 * share, EACH)
