@@ -465,6 +465,30 @@ def test_a_parameter_of_the_context_that_changes_is_said_once(text, tmp_path, ca
     bias.close()
 
 
+def test_a_force_that_changes_is_said_once(tmp_path, caplog, monkeypatch):
+    """No parameter of the Context tells of it; hills of another program are told elsewhere."""
+    monkeypatch.setattr("openmm_cgan.fingerprints.LOOKS", np.inf)  # always due
+    system = alanine_dipeptide().system
+    angle = openmm.CustomTorsionForce("theta")
+    angle.addTorsion(4, 6, 8, 14)
+    variable = app.BiasVariable(angle, -np.pi, np.pi, 0.3, True)
+    grown = app.Metadynamics(system, [variable], 300.0, 5.0, 1.0, 50)
+    bias = PlumedBias("phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi STRIDE=50", directory=tmp_path)
+    simulation = simulation_of(bias, system=system)
+    bias.attach(simulation)
+    grown.step(simulation, 150)
+    assert "are others than" not in caplog.text
+    (bonds,) = [f for f in system.getForces() if isinstance(f, openmm.HarmonicBondForce)]
+    i, j, length, k = bonds.getBondParameters(0)
+    bonds.setBondParameters(0, i, j, length, 0.5 * k)
+    bonds.updateParametersInContext(simulation.context)
+    for _ in range(3):
+        simulation.step(150)
+    assert caplog.text.count("parameters of HarmonicBondForce (0) in the System are others") == 1
+    assert caplog.text.count("are others than") == 1
+    bias.close()
+
+
 def test_two_biases_of_a_simulation_do_not_write_one_file(tmp_path):
     """The second had put the live HILLS of the first aside, as bck.0.HILLS."""
     first = PlumedBias(METAD, temperature=300.0, directory=tmp_path)
