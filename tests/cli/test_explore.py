@@ -141,7 +141,8 @@ def test_pairs_of_windows_of_one_seed_are_refused_with_a_way_on(tmp_path: Path) 
     folder = tmp_path / "windows-1"
     for part in "ab":
         (folder / part / "window-000").mkdir(parents=True)
-        write_json(folder / part / "window-000" / "window.json", {"seed": 7, "status": "finished"})
+        record = {"seed": 7, "status": "finished", "temperature": 300.0}
+        write_json(folder / part / "window-000" / "window.json", record)
     with pytest.raises(ValueError, match=r"have one seed, .*Remove .*windows-1, and the same comm"):
         run_explored_windows(tmp_path, folder, None, [], 100, SHORT, (None, 0))
 
