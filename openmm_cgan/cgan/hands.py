@@ -58,7 +58,7 @@ def require_same_hands(frames: Frames, given: Any) -> None:
     own = hands(some)
     right = _hands_of(structure, centres)
     told = right is not None
-    right = np.sign(own.sum(axis=0)) if right is None else right
+    right = np.where(own.sum(axis=0) < 0, -1.0, 1.0) if right is None else right
     other = (own * right < 0).mean(axis=0)
     worst = int(np.argmax(other))
     if not other[worst]:
