@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 
 import openmm
 
-from openmm_cgan.thermostats import thermal_energy
+from openmm_cgan.thermostats import WITHOUT_ENERGY, thermal_energy
 
 OURS = "PLUMED"  # how names of the forces of biases begin: their input is compared instead
 ANY_ORDER = "any order:"  # of the forces
 SEED = re.compile(r' randomSeed="-?\d+"')  # the state of random numbers is in the checkpoint
 VERSION = re.compile(r' openmmVersion="[^"]*"')
+LOOKS = 0.002  # share of the time of a run that goes into looking whether its forces change
 STEP_SIZE = re.compile(r' stepSize="[^"]*"')
 
 
@@ -54,15 +56,60 @@ def _parts(system: openmm.System) -> tuple[str, list[str], list[str]]:
         for i in range(system.getNumParticles())
         if system.isVirtualSite(i)
     ]
-    forces = []
-    for force in system.getForces():
-        if force.getName().startswith(OURS):
-            continue
-        if isinstance(force, openmm.PythonForce):  # its function is of this process
-            forces.append(f"PythonForce {force.getName()}")
-        else:
-            forces.append(SEED.sub("", openmm.XmlSerializer.serialize(force)))
+    forces = [_text_of(force) for force in _own_forces(system)]
     return openmm.XmlSerializer.serialize(bare), sites, forces
+
+
+def _own_forces(system: openmm.System) -> list[openmm.Force]:
+    """All but those of our biases."""
+    return [force for force in system.getForces() if not force.getName().startswith(OURS)]
+
+
+def _is_of_a_bias(force: openmm.Force) -> bool:
+    """Whether it has a table, as the growing bias of another program: that is told elsewhere."""
+    return isinstance(force, openmm.CustomCVForce) and force.getNumTabulatedFunctions() > 0
+
+
+def _text_of(force: openmm.Force) -> str:
+    if isinstance(force, openmm.PythonForce):  # its function is of this process
+        return f"PythonForce {force.getName()}"
+    return SEED.sub("", openmm.XmlSerializer.serialize(force))
+
+
+class ForceWatch:
+    """Whether forces of a System are changed while it runs, as ``updateParametersInContext`` needs.
+
+    What a Context works with can not be read, but whoever changes it changes the System first.
+
+    Parameters
+    ----------
+    system : openmm.System
+        With its forces as they are when it begins.
+    """
+
+    def __init__(self, system: openmm.System) -> None:
+        self._known = self._now(system)
+
+    def changed(self, system: openmm.System) -> list[str]:
+        """Names of forces that are others than at the beginning; none where no look is due.
+
+        Looks take `LOOKS` of the time at most, for they write all parameters down.
+        """
+        if time.monotonic() < self._due:
+            return []
+        now = self._now(system)
+        return [name for name, text in now.items() if self._known.get(name, text) != text]
+
+    def _now(self, system: openmm.System) -> dict[str, str]:
+        begun = time.monotonic()
+        found = {
+            f"{force.getName()} ({k})": _hash([_text_of(force)])
+            for k, force in enumerate(_own_forces(system))
+            if not isinstance(force, WITHOUT_ENERGY) and not _is_of_a_bias(force)
+        }
+        ended = time.monotonic()
+        self._due = ended + (ended - begun) / LOOKS
+        return found
 
 
 def integrator_fingerprint(integrator: openmm.Integrator) -> str:

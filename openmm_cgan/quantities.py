@@ -203,7 +203,11 @@ def _in_unit(value: Any, unit_name: str) -> Any:
 
 
 def timestep_of(simulation: Simulation) -> float:
-    """The time step of a Simulation [ps]."""
+    """The time step of a Simulation [ps]; 0 of an integrator whose steps differ in length."""
+    import openmm
     from openmm import unit
 
+    variable = openmm.VariableLangevinIntegrator | openmm.VariableVerletIntegrator
+    if isinstance(simulation.integrator, variable):
+        return 0.0  # what it says is the length of its latest step
     return simulation.integrator.getStepSize().value_in_unit(unit.picosecond)

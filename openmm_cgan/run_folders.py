@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 RECORD = "run.json"  # the settings
@@ -26,3 +27,19 @@ def recorded_commands(folder: Path) -> list[str]:
     if not path.is_file():
         return []
     return path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def require_each_once(paths: Iterable[str | Path]) -> None:
+    """Refuse a file or folder that is named twice, whatever it is called.
+
+    Raises
+    ------
+    ValueError
+        Naming the first of them: what is in it would count twice, and errors come out too small.
+    """
+    counts = Counter(Path(path).resolve() for path in paths)
+    if twice := sorted(path for path, count in counts.items() if count > 1):
+        raise ValueError(
+            f"{twice[0]} is given {counts[twice[0]]} times, by its own name, another one or that "
+            "of its folder: what is in it would count as often; give each once"
+        )

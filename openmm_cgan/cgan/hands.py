@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from openmm_cgan.proposals.stereochemistry import BondGraph, signed_volumes
+from openmm_cgan.proposals.stereochemistry import BondGraph, signed_volumes, with_hands
 from openmm_cgan.quantities import nanometers
 from openmm_cgan.topologies import openmm_topology, read_structure
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FLAT = 1e-4  # nm^3: a real stereocentre spans some 5e-3
 LONGEST = 0.4  # nm from a centre: longer where the boundary cuts a molecule
+SOME_FRAMES = 100  # that tell what is flat where no structure does
 GLANCES = 200_000  # centres of frames that are looked at
 MOST = 0.9  # share of frames from which on all are of the other hand
 
@@ -47,15 +48,17 @@ def require_same_hands(frames: Frames, given: Any) -> None:
     if given is None:
         return
     topology = openmm_topology(given)
+    structure = _structure_of(given, frames.atoms)
     centres = BondGraph.from_topology(topology, frames.atoms.tolist()).stereocentres()
+    centres = _that_are_not_flat(centres, frames, structure)
     if not len(centres):
         return
     stride = -(-len(frames) * len(centres) // GLANCES)
     some = frames.positions[::stride][:, centres].astype(float)
     own = hands(some)
-    right = _hands_of(given, frames.atoms, centres)
+    right = _hands_of(structure, centres)
     told = right is not None
-    right = np.sign(own.sum(axis=0)) if right is None else right
+    right = np.where(own.sum(axis=0) < 0, -1.0, 1.0) if right is None else right
     other = (own * right < 0).mean(axis=0)
     worst = int(np.argmax(other))
     if not other[worst]:
@@ -82,10 +85,22 @@ def hands(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where((np.abs(volumes) > FLAT) & (farthest < LONGEST), np.sign(volumes), 0.0)
 
 
-def _hands_of(
-    given: Any, atoms: NDArray[np.int64], centres: NDArray[np.int64]
-) -> NDArray[np.float64] | None:
-    """Those of the structure that is given; None where it has none."""
+def _that_are_not_flat(
+    centres: NDArray[np.int64], frames: Frames, structure: NDArray[np.float64] | None
+) -> NDArray[np.int64]:
+    """Those with a hand: heat bends three neighbours in a plane to either side.
+
+    By the structure; without one by most of some frames.
+    """
+    if structure is not None:
+        return with_hands(centres, structure)
+    some = frames.positions[:: -(-len(frames) // SOME_FRAMES)].astype(float)
+    found = [np.isin(centres[:, 0], with_hands(centres, x)[:, 0]) for x in some]
+    return centres[np.mean(found, axis=0) > 0.5]
+
+
+def _structure_of(given: Any, atoms: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Positions of these atoms in what is given (n_atoms, 3) [nm]; None where it has none."""
     if isinstance(given, str | os.PathLike):
         given = read_structure(given)
     positions = getattr(given, "positions", None)
@@ -94,5 +109,14 @@ def _hands_of(
     x = np.asarray(nanometers(positions), dtype=float)
     if x.ndim != 2 or len(x) <= atoms.max() or not np.isfinite(x).all():
         return None
-    found = hands(x[atoms][centres])
+    return x[atoms]
+
+
+def _hands_of(
+    structure: NDArray[np.float64] | None, centres: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """Those of the structure; None where there is none, or it is flat at a centre."""
+    if structure is None:
+        return None
+    found = hands(structure[centres])
     return found if found.all() else None

@@ -130,7 +130,8 @@ class RefiningSettings:
     ----------
     steps, batch : int
         Each step costs one energy and its forces for each of a batch, twice with frames, and once
-        more where there are torsions to weigh: those of 50 steps are weighed at once.
+        more where there are torsions to weigh: those of 50 steps are weighed at once, and of the
+        latest 64 MB are kept, in memory and in a checkpoint.
     learning_rate : float
         It rises over the first steps, and then falls along a cosine to a fiftieth.
     average : float

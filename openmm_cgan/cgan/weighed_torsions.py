@@ -29,6 +29,7 @@ from openmm_cgan.cgan.effective_share import Places, weighed_at
 from openmm_cgan.cgan.training_data import rows_drawn
 
 EACH = 256  # configurations made at each place
+MOST_BYTES = 2**26  # of those that are kept: they are in each checkpoint
 
 
 class WeighedTorsions(NamedTuple):
@@ -62,8 +63,11 @@ class WeighedTorsions(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[Self], most: int) -> Self:
-        """The last of them, so many at most."""
-        return cls(*(torch.cat(kind)[-most:] for kind in zip(*parts, strict=True)))
+        """The last of them, so many at most, and of whole places what `MOST_BYTES` hold."""
+        place = (EACH + 1) * sum(part[:1].nbytes for part in parts[-1])
+        kept = min(most, (EACH + 1) * max(1, MOST_BYTES // place))
+        # as tensors of their own: a file has all of what a view is a part of
+        return cls(*(torch.cat(kind)[-kept:].clone() for kind in zip(*parts, strict=True)))
 
     def drawn(self, n: int, rng: torch.Generator) -> Self:
         """So many (n,) by their weights; none where nothing has any."""

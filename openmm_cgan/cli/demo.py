@@ -19,6 +19,7 @@ import numpy as np
 
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
+from openmm_cgan.claims import Claim
 from openmm_cgan.cli.demo_analysis import (
     TEMPERATURE,
     DemoResult,
@@ -150,7 +151,9 @@ def run_demo(
     stages = _Stages(say)
     reference = read_reference()  # rather now than after five minutes
     asked = json.loads(json.dumps(asdict(settings) | {"seed": seed}))
+    claims = [Claim(folder)]  # before anything is removed
     (_require_same if resume else _replace if overwrite else _begin)(folder, asked)
+    claims.append(Claim(folder))  # which it has made
 
     stages.begin(f"metadynamics on phi and psi, {settings.md_steps:,} steps")
     bias = run_metadynamics(folder / "md", settings, seed)

@@ -18,7 +18,7 @@ from openmm_cgan.cli.options import (
     set_threads,
 )
 from openmm_cgan.cli.reports import recording
-from openmm_cgan.cli.stopping import stopping
+from openmm_cgan.cli.stopping import alone, stopping
 
 if TYPE_CHECKING:
     from openmm_cgan.cli.exploration_folder import ExplorationFolder
@@ -115,7 +115,7 @@ def explore(
     if difference != NOWHERE:
         place.check()
     _begin(out, settings, cvs, resume)
-    with stopping(out / RECORD), recording(out):
+    with alone(out), stopping(out / RECORD), recording(out):
         if difference == NOWHERE:
             find_coordinates(molecule, out, rounds_of(place), click.echo)
             return

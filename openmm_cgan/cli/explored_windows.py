@@ -31,6 +31,7 @@ from openmm_cgan.windows import (
     read_windows,
 )
 from openmm_cgan.windows.placement import Placement, place_windows
+from openmm_cgan.windows.run_files import RECORD, read_record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +82,13 @@ def run_explored_windows(
         Folders of each pair.
     int
         Steps of all windows together.
+
+    Raises
+    ------
+    ValueError
+        If there are windows already, of which both of a pair have one seed.
     """
+    _require_own_seeds(folder)
     found = read_run(run)
     placement = _placed(found, run, folder, settings)
     number, total = len(placement.centres), 2 * len(placement.centres)
@@ -105,6 +112,20 @@ def run_explored_windows(
         results = run_all(made, found.molecule, Cluster(workers=machine[1]), machine[0])
         pairs.append([result.folder for result in results])
     return list(zip(*pairs, strict=True)), sum(lengths)
+
+
+def _require_own_seeds(folder: Path) -> None:
+    """Refuse pairs of one seed, as earlier versions made them: of one start both are one run."""
+    for record in sorted(folder.glob(f"a/*/{RECORD}")):
+        first, second = record.parent, folder / "b" / record.parent.name
+        if not (second / RECORD).exists():
+            continue
+        if read_record(first)["seed"] == read_record(second)["seed"]:
+            raise ValueError(
+                f"{first} and {second} have one seed, as an earlier version gave both windows of a "
+                f"pair: where one frame began both they are the same run. Remove {folder}, and the "
+                "same command runs its windows anew and goes on from there"
+            )
 
 
 def _lengths(

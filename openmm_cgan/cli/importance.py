@@ -6,11 +6,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from openmm_cgan.cgan import ConditionalGenerator
     from openmm_cgan.free_energy import BiasedFrames, WeightedSamples
     from openmm_cgan.molecules import Molecule
     from openmm_cgan.reporters.moves import ExactMove
@@ -139,12 +140,31 @@ def reweight_model(
 def weigher_of(
     model: Path, molecule: Molecule, plumed_input: Path, device: str = "cpu"
 ) -> ExactMove:
-    """What weighs configurations of a model, after a check that the weights are exact."""
+    """What weighs configurations of a model in a file; see `weigher_by`."""
+    from openmm_cgan.cgan import ConditionalGAN
+
+    gan = ConditionalGAN.load(model, molecule.topology, device)
+    return weigher_by(gan, model, molecule, plumed_input)
+
+
+def weigher_by(
+    gan: ConditionalGenerator, model: Path, molecule: Molecule, plumed_input: Path
+) -> ExactMove:
+    """What weighs configurations of a model, after a check that the weights are exact.
+
+    Parameters
+    ----------
+    gan : ConditionalGenerator
+    model : Path
+        The file that it was read from, for messages.
+    molecule : Molecule
+    plumed_input : Path
+        Its CVs; biases in it count for nothing.
+    """
     import openmm
     from openmm import app
 
     from openmm_cgan import GAS_CONSTANT
-    from openmm_cgan.cgan import ConditionalGAN
     from openmm_cgan.plumed.bias import PlumedBias
     from openmm_cgan.potentials import Potential
     from openmm_cgan.proposals import (
@@ -155,7 +175,6 @@ def weigher_of(
     )
     from openmm_cgan.reporters.moves import ExactMove, why_not_exact
 
-    gan: Any = ConditionalGAN.load(model, molecule.topology, device)
     if gan.temperature is None:
         raise ValueError(f"{model} does not know the temperature of its frames: train again")
     names = tuple(variable.name for variable in gan.variables)

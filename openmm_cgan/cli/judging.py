@@ -12,7 +12,7 @@ import openmm
 from openmm import app
 
 from openmm_cgan.cgan import ConditionalGAN
-from openmm_cgan.cli.importance import weigher_of
+from openmm_cgan.cli.importance import weigher_by
 from openmm_cgan.cli.molecules import runs_in
 from openmm_cgan.frames import Frames, frames_of_atoms, read_frames
 from openmm_cgan.metrics.consistency import MicroMacroConsistency, micro_macro_consistency
@@ -79,7 +79,7 @@ def judge_model(
     bias = PlumedBias(plumed, molecule, temperature=gan.temperature, cvs=names)
     why, weights, energies = "", None, 0
     try:
-        move = weigher_of(model, molecule, plumed, device)
+        move = weigher_by(gan, model, molecule, plumed)
     except ValueError as error:
         why = str(error).removeprefix(f"{model} gives no free energy: ")
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from openmm_cgan.array_files import read_array
 from openmm_cgan.cli.molecule_files import MoleculeFiles, molecule_of
 from openmm_cgan.molecules import Molecule, read_molecule
 from openmm_cgan.proposals import hangs_on_rest
+from openmm_cgan.run_folders import require_each_once
 from openmm_cgan.topology_records import read_topology
 from openmm_cgan.windows.run_files import RECORD as WINDOW
 from openmm_cgan.windows.run_files import START, read_system
@@ -31,12 +31,7 @@ def each_window(folders: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for folder in folders:
         found += folders_of(folder) if any(folder.glob(f"*/{WINDOW}")) else [folder]
-    counts = Counter(folder.resolve() for folder in found)
-    if twice := [folder for folder, count in counts.items() if count > 1]:
-        raise ValueError(
-            f"{twice[0]} is given {counts[twice[0]]} times, by its own name or by that of the "
-            "folder of its windows: what is in it would count as often; give each once"
-        )
+    require_each_once(found)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from openmm_cgan.cli.options import FILE, NEW, THERE, device_option, require_parent
-from openmm_cgan.cli.stopping import checkpoint_for, stopping
+from openmm_cgan.cli.stopping import alone, checkpoint_for, stopping
 
 if TYPE_CHECKING:
     from openmm_cgan.molecules import Molecule
@@ -68,6 +68,7 @@ def refine(
     from openmm_cgan.run_folders import FRAMES
 
     require_parent(out, checkpoint)
+    click.get_current_context().with_resource(alone(out))
     kept = checkpoint_for(out, checkpoint, resume)
     molecule = read_molecule(run)
     gan = ConditionalGAN.load(model, molecule.topology)

@@ -272,7 +272,10 @@ def _keep_checkpoints(
         if not path.exists():
             save_run(path, simulation, keepers)  # a run may end before the first
     except ValueError as why:  # PLUMED itself keeps the state of the bias
-        logger.info("no checkpoints: %s", why)
+        logger.warning(
+            "no checkpoints: %s. What SIGTERM or SIGINT stop is saved; a run that is killed "
+            "otherwise is to begin anew", why
+        )  # fmt: skip
         return
     every = settings.checkpoint_every
     simulation.reporters.append(RunCheckpointReporter(path, every, keepers))
@@ -312,8 +315,14 @@ def _goes_on(folder: Path, restart: bool, steps: int | None) -> bool:
         logger.warning("the run in %s was killed before anything was saved: it begins", folder)
         return False
     if not saved:
+        how = (
+            "a run by PLUMED itself is saved where it ends or a signal stops it, and no earlier: "
+            "begin anew in another folder"
+            if framed
+            else "begin it without --resume or --restart"
+        )
         raise FileNotFoundError(
-            f"neither {folder / CHECKPOINT} nor {STATE} is there: nothing to restart from"
+            f"neither {folder / CHECKPOINT} nor {STATE} is there: nothing to restart from; {how}"
         )
     return True
 

@@ -1,4 +1,4 @@
-"""How a long command ends when it is told to: with a line on how to go on."""
+"""How a long command ends when it is told to, with a line on how to go on; and that it is alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
+from openmm_cgan.claims import Claim
 
 
 def checkpoint_for(out: Path, named: Path | None, resume: bool) -> Path:
@@ -26,6 +28,34 @@ def checkpoint_for(out: Path, named: Path | None, resume: bool) -> Path:
     if not resume and named is None and kept.exists():
         raise FileExistsError(f"{kept} is of a command that was stopped: --resume, or remove it")
     return kept
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """See that no other process makes the same file, or works in the same folder.
+
+    A file is replaced as a whole, so what is locked lies beside it, and goes at the end.
+
+    Raises
+    ------
+    RuntimeError
+        If one does.
+    """
+    beside = None if out.is_dir() else out.with_name(f".{out.name}.lock")
+    if beside is not None:
+        beside.touch()
+    try:
+        claim = Claim(beside or out)
+    except RuntimeError:
+        raise RuntimeError(
+            f"another process is making {out}: wait until it has ended, or name another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+        claim.release()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from openmm_cgan.cli.options import ATOMS, FILE, NEW, THERE, device_option, require_parent
-from openmm_cgan.cli.stopping import checkpoint_for, stopping
+from openmm_cgan.cli.stopping import alone, checkpoint_for, stopping
 from openmm_cgan.cli.tensor_board import tensor_board
 
 
@@ -79,6 +79,7 @@ def train(
     if local and atoms is None:
         raise click.UsageError("--local needs --atoms: which hang on the others")
     require_parent(out, plot, checkpoint)
+    click.get_current_context().with_resource(alone(out))
     kept = checkpoint_for(out, checkpoint, resume)
     generator = generator or ("FlowGenerator" if local else "MLPGenerator")
     settings = TrainingSettings(generator=generator, seed=seed, report_every=checkpoint_every)

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan import GAS_CONSTANT
-from openmm_cgan.cgan import ConditionalGAN
-from openmm_cgan.cli.importance import weigher_of
+from openmm_cgan.cgan import ConditionalGAN, ConditionalGenerator
+from openmm_cgan.cli.importance import weigher_by
 from openmm_cgan.cli.molecules import require_whole
 from openmm_cgan.cli.window_places import Run
 from openmm_cgan.frames import Frames
@@ -129,7 +129,7 @@ def starts(
     logger.info("proposals: %s", made.counts())
     # a model that is not quite right makes what is beside the CVs in wrong proportions, and what is
     # slow there stays as a window begins
-    log_weights, weighed = _log_weights(run, model, made, device)
+    log_weights, weighed = _log_weights(run, gan, model, made)
     taken = drawn(log_weights.reshape(-1, TRIES), np.random.default_rng(seed))
     found.seeded[:] = taken != NONE
     found.heal[:] = found.seeded & (not weighed)
@@ -139,7 +139,7 @@ def starts(
 
 
 def _log_weights(
-    run: Run, model: Path, made: Proposals, device: str
+    run: Run, gan: ConditionalGenerator, model: Path, made: Proposals
 ) -> tuple[NDArray[np.float64], bool]:
     """What configurations (n,) of a model weigh where they were made; -inf if they are refused.
 
@@ -151,7 +151,7 @@ def _log_weights(
     if not passed.any():
         return found, False
     try:
-        weigher = weigher_of(model, run.molecule, run.biased.plumed, device)
+        weigher = weigher_by(gan, model, run.molecule, run.biased.plumed)
     except ValueError as why:
         logger.info("which of them start windows is drawn without weights: %s", why)
         return found, False

@@ -17,6 +17,7 @@ NEAR = 1e-4  # of the kernel, between frames that count as neighbours
 FAINT = 1e-2  # of the kernel, below which outliers are not near: few ways lead to them
 SMALL_GROUP = 0.002  # share of the frames, up to which a group is but some outliers
 LIGHT = 1e-6  # mass of an outlier over that of the frame it is placed as
+LOOKED_FROM = 32  # frames, how far the others are
 HALVINGS = 4  # of the step of a bandwidth that joins groups
 
 log = logging.getLogger("openmm_cgan")
@@ -29,8 +30,20 @@ def joining_kernel(
 
     Where few frames lead from one group to another, it is far above what each group asks for, and
     any more would blur what is slow within them: it is found by doubling, then by halving the step.
+
+    Raises
+    ------
+    ValueError
+        If none joins them: some are infinitely far from others.
     """
+    some = square_distances(landmarks[:: -(-len(landmarks) // LOOKED_FROM)], landmarks)
+    farthest = 4 * float(some.max(initial=0.0, where=np.isfinite(some)))  # between any two of them
     while True:
+        if bandwidth > farthest:
+            raise ValueError(
+                "no bandwidth joins the frames: some are infinitely far from others. Give finite "
+                "square_distances, or DiffusionMapSettings(bandwidth=...) for a map of each group"
+            )
         apart, bandwidth = bandwidth, 2 * bandwidth
         kernel = gaussian_kernel(landmarks, bandwidth, square_distances)
         if groups_of(kernel) == 1:

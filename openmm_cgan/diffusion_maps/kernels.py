@@ -73,14 +73,20 @@ def choose_bandwidth(
     Raises
     ------
     ValueError
-        If there are fewer than three different frames.
+        If there are fewer than three different frames, or a distance is infinite or no number.
     """
     some = frames
     if len(frames) > MAX_FRAMES:
         chosen = np.random.default_rng(seed).choice(len(frames), MAX_FRAMES, replace=False)
         some = frames[np.sort(chosen)]
+    to_all = square_distances(some, frames)
+    if not np.isfinite(to_all).all():
+        raise ValueError(
+            f"the square distance of two frames is {to_all[~np.isfinite(to_all)][0]}, expected a "
+            "finite one: give features of another scale, finite square_distances, or a bandwidth"
+        )
     k = min(NEIGHBOURS, len(frames) - 1)
-    reach = np.quantile(np.partition(square_distances(some, frames), k, axis=1)[:, k], 0.9)
+    reach = np.quantile(np.partition(to_all, k, axis=1)[:, k], 0.9)
     square = square_distances(some, some)
     apart = square[~np.eye(len(some), dtype=bool)]
     apart = apart[apart > 1e-12 * apart.max(initial=0)]
@@ -142,5 +148,7 @@ def _cut_kernel(
 ) -> NDArray[np.float64]:
     """Rows of the kernel, zero below `CUT`."""
     kernel = square_distances(frames, others) / (-4 * bandwidth)
+    if np.isnan(kernel).any():
+        raise ValueError("the square distance of two frames is not a number")
     kernel[kernel < np.log(CUT)] = -np.inf
     return np.asarray(np.exp(kernel, out=kernel))

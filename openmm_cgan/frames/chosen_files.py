@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from openmm_cgan.frames.h5md import open_segment, read_header
 from openmm_cgan.frames.segments import flush_writers
 from openmm_cgan.frames.set_aside import PATTERN
 from openmm_cgan.quantities import same_temperature
+from openmm_cgan.run_folders import require_each_once
 
 
 def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -30,17 +30,8 @@ def segment_files(paths: str | Path | Sequence[str | Path]) -> list[Path]:
         files += found
     if not files:
         raise ValueError("no paths were given")
-    _require_each_once(files)
+    require_each_once(files)
     return files
-
-
-def _require_each_once(files: Sequence[Path]) -> None:
-    twice = sorted(path for path, count in Counter(files).items() if count > 1)
-    if twice:
-        raise ValueError(
-            f"{twice[0]} is given {files.count(twice[0])} times, by its own name or its folder's: "
-            "its frames would count as often; give each once"
-        )
 
 
 def of_temperature(

@@ -25,7 +25,12 @@ from openmm_cgan.frames.h5md import (
     read_header,
     read_segment_table,
 )
-from openmm_cgan.frames.joining import joined_timesteps, require_alike, tell_of_systems
+from openmm_cgan.frames.joining import (
+    joined_timesteps,
+    require_alike,
+    require_own_frames,
+    tell_of_systems,
+)
 from openmm_cgan.large_arrays import forget, in_memory, joined_rows, room
 from openmm_cgan.notebooks import frames_html
 from openmm_cgan.quantities import energies_of, has_units, kelvin, nanometers, numbers_of
@@ -284,7 +289,8 @@ def read_frames(
         If a path does not exist or a folder holds no segments.
     ValueError
         If a file is damaged or was not written by this package, or if the files differ in CVs,
-        atoms, temperature or topology. The message names the file. If none is of ``temperature``.
+        atoms, temperature or topology, or two hold the same frames. The message names the file. If
+        none is of ``temperature``.
     """
     if stride < 1:
         raise ValueError(f"stride is {stride}, expected 1 or more")
@@ -306,6 +312,7 @@ def read_frames(
             raise ValueError(f"{path}: {error}") from None
         parts.append(part)
         top = max(top, int(part.segment.max(initial=0)))
+    require_own_frames(parts, files)
     tell_of_systems(parts, files)
     return parts[0] if len(parts) == 1 else Frames.concatenate(parts)
 

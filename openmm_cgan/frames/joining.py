@@ -60,6 +60,27 @@ def tell_of_systems(parts: Sequence[OfSystem], names: Sequence[str | Path]) -> N
             return
 
 
+def require_own_frames(parts: Sequence[Any], names: Sequence[str | Path]) -> None:
+    """Refuse Frames that stand twice: those of a copy of a file, or of a run gone on with twice.
+
+    Raises
+    ------
+    ValueError
+        Naming both. Of one frame nothing is said, nor where no number differs between frames.
+    """
+    found: dict[bytes, str | Path] = {}
+    for part, name in zip(parts, names, strict=True):
+        values = np.column_stack([part.cvs, part.bias])
+        if len(part) < 2 or (values == values[0]).all():
+            continue
+        one = found.setdefault(part.step.tobytes() + values.tobytes(), name)
+        if one != name:
+            raise ValueError(
+                f"{one} and {name} hold the same {len(part)} frames, of a run that was copied or "
+                "gone on with twice: they would count twice; give one of them"
+            )
+
+
 def require_alike(first: Any, other: Any) -> None:
     """Raise ValueError where two Frames differ in what those of one array share."""
     pairs = {

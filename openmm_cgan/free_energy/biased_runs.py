@@ -39,9 +39,10 @@ OTHERS = (
 )  # fmt: skip
 EXPANDED = "OPES_EXPANDED"  # settles as OPES_METAD does; its states tell nothing along a CV
 # Of METAD: c(t) is not Tiwary's, or not that of the run's own hills (nothing says when it read
-# those of other walkers).
+# those of other walkers), or of hills that are no products of Gaussians.
 UNWEIGHED = (
-    "TARGET", "TTBIASFACTOR", "TTBIASTHRESHOLD", "GRID_RFILE", "WALKERS_N", "WALKERS_MPI",
+    "ADAPTIVE", "TARGET", "TTBIASFACTOR", "TTBIASTHRESHOLD", "GRID_RFILE", "WALKERS_N",
+    "WALKERS_MPI",
 )  # fmt: skip
 FEW_POINTS = 200  # of the CVs that a surface is summed over
 SKIP = 0.2  # of a run at its beginning, while its bias grows fast

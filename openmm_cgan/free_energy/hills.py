@@ -20,6 +20,7 @@ from openmm_cgan.quantities import positive
 
 logger = logging.getLogger("openmm_cgan")
 
+LOST = 3  # intervals between hills, without one, that are told
 HILL_CUTOFF = 6.25  # in (distance/sigma)^2/2, PLUMED's DP2CUTOFF
 
 
@@ -183,8 +184,23 @@ def tiwary_log_weights(
         counted = GAS_CONSTANT * positive(metad_temperature, "K", "metad_temperature")
     offsets = system.energy * _hills_offsets(hills, kT / system.energy, counted / system.energy)
     laid_at = system.time * hills.columns["time"]
+    _tell_of_lost(hills.source, laid_at, np.asarray(times, dtype=float))
     laid = np.searchsorted(laid_at, np.asarray(times, dtype=float) - 1e-6)
     return (np.asarray(bias, dtype=float) - offsets[laid]) / kT
+
+
+def _tell_of_lost(source: str, laid_at: NDArray[np.float64], times: NDArray[np.float64]) -> None:
+    """Say that frames go on where hills end, by times [ps]: rows lost, or not yet written."""
+    if len(laid_at) < 2 or not len(times):
+        return
+    last, interval = float(laid_at[-1]), float(np.diff(laid_at).max())
+    if (ended := float(times.max())) > last + LOST * interval:
+        logger.warning(
+            "%s ends at %g ps, and frames at %g ps, though hills came every %g ps: rows are lost, "
+            "or not written yet, and frames after %g ps weigh as if no hill had been laid since "
+            "(which is right under UPDATE_UNTIL). Take frames up to there, or the whole file",
+            source, last, ended, interval, last,
+        )  # fmt: skip
 
 
 def _require_order(hills: FieldTable) -> None:

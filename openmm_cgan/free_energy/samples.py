@@ -334,7 +334,8 @@ def check_windows(windows: Sequence[BiasedFrames]) -> None:
     ------
     ValueError
         If there is none, CVs are not of shape (n_frames, n_cvs) with a frame at least and all of
-        them finite, or names, units or periods of CVs or temperatures differ.
+        them finite, or names, units or periods of CVs or temperatures differ; if two are the same
+        frames.
     """
     if not windows:
         raise ValueError("no window to reweigh")
@@ -360,6 +361,20 @@ def check_windows(windows: Sequence[BiasedFrames]) -> None:
             raise ValueError(
                 f"window {title!r} is at {window.temperature} K, the first at "
                 f"{first.temperature} K; join windows of one temperature"
+            )
+    _require_own_frames(windows)
+
+
+def _require_own_frames(windows: Sequence[BiasedFrames]) -> None:
+    """Refuse frames that stand twice, by another name: a copy tells nothing new."""
+    found: dict[bytes, int] = {}
+    titles = titles_of(windows)
+    for i, window in enumerate(windows):
+        one = found.setdefault(window.cvs.tobytes(), i)
+        if one < i and (window.cvs != window.cvs[0]).any():
+            raise ValueError(
+                f"windows {titles[one]!r} and {titles[i]!r} are the same {len(window.cvs)} frames, "
+                "which would count twice: give one of them, or the second a seed of its own"
             )
 
 

@@ -15,6 +15,7 @@ from openmm_cgan.frames import Frames, read_frames, tell_of_systems
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.proposals import cv_differences
 from openmm_cgan.reporters.settling import LOOKS, settled_after
+from openmm_cgan.run_folders import require_each_once
 from openmm_cgan.windows.run_files import FRAMES, INPUT, read_record
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def read_windows(folders: Sequence[str | Path]) -> list[BiasedFrames]:
     FileNotFoundError
         If a folder is no window.
     ValueError
-        If the frames' CVs are not those of the window's PLUMED input, or nothing is left.
+        If the frames' CVs are not those of the window's PLUMED input, a folder is given twice, or
+        nothing is left.
     """
     windows = [
         _with_bias(folder, frames, float(record["temperature"]))
@@ -120,6 +122,7 @@ def _usable(
     folders: Sequence[str | Path], positions: bool = True
 ) -> list[tuple[Path, dict[str, Any], Frames]]:
     """The windows with frames: folder, record, and frames after the settle window."""
+    require_each_once(folders)
     windows = []
     for folder in map(Path, folders):
         record = read_record(folder)

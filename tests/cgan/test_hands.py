@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from openmm import app, unit
+from openmm import System, app, unit
 
 from openmm_cgan.cgan import ConditionalGAN, TrainingSettings
 from openmm_cgan.cgan.hands import require_same_hands
-from openmm_cgan.frames import frames_of_atoms
+from openmm_cgan.frames import Frames, frames_of_atoms
+from openmm_cgan.molecules import Molecule
 from openmm_cgan.testsystems import alanine_dipeptide
 from tests.cases.shaken_alanine import make_frames
 
@@ -70,3 +72,22 @@ def test_without_a_structure_or_a_centre_nothing_is_said(molecule, frames, tmp_p
     require_same_hands(mirrored(replace(frames, positions=cut)), pdb_of(molecule, tmp_path))
     require_same_hands(mirrored(frames), pdb_of(molecule, tmp_path, sign=0.0))  # flat
     assert not caplog.records
+
+
+def test_three_neighbours_in_a_plane_have_no_hand(caplog):
+    """Of phosphorus with O, N and C about it: heat bends it to either side."""
+    topology = app.Topology()
+    residue = topology.addResidue("LIG", topology.addChain())
+    atoms = [topology.addAtom(e, app.Element.getBySymbol(e), residue) for e in "PONC"]
+    for other in atoms[1:]:
+        topology.addBond(atoms[0], other)
+    flat = np.array([[0, 0, 0], [0.15, 0, 0], [-0.08, 0, 0.14], [-0.09, 0, -0.16]])
+    x = np.repeat(flat[None], 40, axis=0)
+    x[:, 0, 1] = 0.015 * np.random.default_rng(0).normal(size=40)
+    bent = Frames.of_arrays(x, x[:, 0, 1], ["y"])
+    require_same_hands(bent, topology)
+    require_same_hands(bent, Molecule(topology, System(), x[0]))
+    assert not caplog.records
+    x[:, 0, 1] = 0.07 * np.repeat([1, -1], 20)  # a pyramid has one
+    require_same_hands(Frames.of_arrays(x, x[:, 0, 1], ["y"]), topology)
+    assert "50.0 % of the frames have another hand" in caplog.text

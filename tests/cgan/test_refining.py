@@ -573,6 +573,29 @@ def test_what_was_weighed_goes_on_with_the_rest(even, tmp_path, monkeypatch):
         assert torch.equal(again.generator.state_dict()[name], tensor)
 
 
+def test_what_is_kept_of_what_was_weighed_is_bounded_in_bytes(even, tmp_path, monkeypatch):
+    """It is in each checkpoint: of many torsions it was hundreds of megabytes."""
+    frames, flow = even
+    rows, energy = rows_for(flow, frames, chain()), Wells(flow.features.z_matrix)
+    refining = _Refining(flow, energy, KT, None, RefiningSettings(batch=32), rows)
+    each = (WEIGHED_EACH + 1) * (4 * flow.generator.n_pairs + 16)
+    limit = 10 * each
+    monkeypatch.setattr("openmm_cgan.cgan.weighed_torsions.MOST_BYTES", limit)
+    for _ in range(4):
+        refining.weigh()
+    found = refining.weighed
+    assert len(found.rows) == 10 * (WEIGHED_EACH + 1)  # of 24 places
+    assert all(part.untyped_storage().nbytes() == part.nbytes for part in found)
+    at = found.rows.view(-1, WEIGHED_EACH + 1)
+    assert torch.equal(at[:, 0], at[:, -1])  # whole places, each with its frame
+    refining.start()
+    save_refining(refining, tmp_path / "bounded.chk")
+    refining.weighed = None
+    save_refining(refining, tmp_path / "without.chk")
+    sizes = [(tmp_path / f"{name}.chk").stat().st_size for name in ("bounded", "without")]
+    assert sizes[0] - sizes[1] < limit + 10_000
+
+
 def test_a_checkpoint_of_before_torsions_were_weighed_goes_on(even, tmp_path):
     frames, flow = even
     energy, path = Wells(flow.features.z_matrix), tmp_path / "refining.chk"

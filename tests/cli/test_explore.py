@@ -28,6 +28,7 @@ from openmm_cgan.explore.circle import Outcome, Step, explore
 from openmm_cgan.explore.decisions import BIAS, CHAINS, LOOK, REFINE, TRAIN, WEIGH
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.free_energy.differences import StateDifference
+from openmm_cgan.json_files import write_json
 from openmm_cgan.potentials import Potential
 from openmm_cgan.run_folders import recorded_commands
 from openmm_cgan.testsystems import Chain, Molecule
@@ -133,6 +134,17 @@ def test_windows_from_two_starts_agree_and_are_longer_where_the_error_is(tmp_pat
     assert abs(claim.value - exact) < 3.5 * claim.error
     assert 0 < claim.disagreement < 5  # two runs, though one frame begins both
     assert claim.overlap > 0.03
+
+
+def test_pairs_of_windows_of_one_seed_are_refused_with_a_way_on(tmp_path: Path) -> None:
+    """Earlier versions gave both windows of a pair one seed."""
+    folder = tmp_path / "windows-1"
+    for part in "ab":
+        (folder / part / "window-000").mkdir(parents=True)
+        record = {"seed": 7, "status": "finished", "temperature": 300.0}
+        write_json(folder / part / "window-000" / "window.json", record)
+    with pytest.raises(ValueError, match=r"have one seed, .*Remove .*windows-1, and the same comm"):
+        run_explored_windows(tmp_path, folder, None, [], 100, SHORT, (None, 0))
 
 
 def test_what_does_not_belong_together_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -87,3 +87,17 @@ def test_what_frames_of_the_solute_alone_are_not_for_is_told_before_the_run() ->
 def test_another_input_is_refused_with_where_the_run_s_own_is(run: Path) -> None:
     with pytest.raises(ValueError, match=r"begun with another input: .* --plumed .*plumed\.dat"):
         run_biased(alanine_dipeptide(), INPUT + "PRINT ARG=phi\n", 10, run, SETTINGS, restart=True)
+
+
+def test_what_plumed_itself_runs_is_said_to_be_saved_at_the_end_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Killed, it is to begin anew: nobody said so before."""
+    text = "phi: TORSION ATOMS=5,7,9,15\nx: EXTENDED_LAGRANGIAN ARG=phi KAPPA=100 TAU=0.1 TEMP=300"
+    (tmp_path / "plumed.dat").write_text(text)
+    folder, settings = tmp_path / "run", RunSettings(platform="Reference", frames_every=10)
+    run_biased(alanine_dipeptide(), tmp_path / "plumed.dat", 20, folder, settings, False)
+    assert "a run that is killed otherwise is to begin anew" in caplog.text
+    (folder / "state.xml").unlink()
+    with pytest.raises(FileNotFoundError, match="nothing to restart from; a run by PLUMED itself"):
+        run_biased(alanine_dipeptide(), tmp_path / "plumed.dat", None, folder, settings, True)

@@ -1,6 +1,8 @@
 """The train and refine commands: frames of several temperatures, and what was stopped."""
 
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from openmm_cgan.frames import read_frames, topology_hash
 from openmm_cgan.frames.segments import Row, SegmentHeader, SegmentWriter
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.testsystems import Chain, alanine_dipeptide
+from tests.cases.other_processes import PATIENCE, next_line
 
 CHAIN = Chain()
 INPUT = "phi: TORSION ATOMS=1,2,3,4\nPRINT ARG=phi\n"
@@ -43,6 +46,34 @@ def folder(tmp_path, monkeypatch):
     with Path("topology.pdb").open("w") as file:
         app.PDBFile.writeFile(CHAIN.topology(), x[0] * unit.nanometer, file)
     return tmp_path
+
+
+HOLDS = "import sys; from pathlib import Path; from openmm_cgan.cli.stopping import alone\n"
+HOLDS += "with alone(Path(sys.argv[1])):\n    print('held', flush=True)\n    input()"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks")
+@pytest.mark.parametrize("command", ["train", "refine", "demo"])
+def test_what_another_process_is_making_is_not_made_beside_it(folder, monkeypatch, command):
+    """Both wrote one checkpoint, and the last to end had its model there."""
+    monkeypatch.setattr("openmm_cgan.claims.PATIENCE", 0.0)
+    Path("model.npz").write_text("")
+    asked = {
+        "train": ["train", "frames", "--topology", "topology.pdb", "--out", "made.npz"],
+        "refine": ["refine", "model.npz", ".", "--out", "made.npz"],
+        "demo": ["demo", "--quick", "--overwrite", "--out", "demo"],
+    }[command]
+    Path("demo").mkdir()
+    Path("demo", "summary.json").write_text("theirs")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    child = subprocess.Popen([sys.executable, "-c", HOLDS, asked[-1]], text=True, **pipes)
+    assert next_line(child) == "held\n"
+    found = CliRunner().invoke(main, asked)
+    assert found.exit_code == 1
+    assert "another process is" in found.output
+    assert Path("demo", "summary.json").read_text() == "theirs"
+    child.communicate("", timeout=PATIENCE)
+    assert not list(folder.glob(".*.lock"))
 
 
 def test_training_takes_the_frames_of_one_temperature(folder):

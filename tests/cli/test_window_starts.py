@@ -124,7 +124,8 @@ def test_what_is_not_drawn_by_weight_is_healed(
     x[:, 0, 0] = 1000 + np.arange(3 * TRIES)
     best = [3, TRIES + 7]  # of all that passed, the only ones that weigh anything
 
-    def weigher_of(*_: object) -> SimpleNamespace:
+    def weigher_by(gan: object, *_: object) -> SimpleNamespace:
+        assert gan is model  # and not what the file holds by now
         if not weighed:
             raise ValueError("a GAN has no density")
         logs = np.full(2 * TRIES, -np.inf)
@@ -138,7 +139,7 @@ def test_what_is_not_drawn_by_weight_is_healed(
     model = SimpleNamespace(variables=given.variables)
     monkeypatch.setattr(window_starts.ConditionalGAN, "load", lambda *_: model)
     for name, stub in (("require_whole", None), ("Screen", None), ("propose", propose),
-                       ("weigher_of", weigher_of)):  # fmt: skip
+                       ("weigher_by", weigher_by)):  # fmt: skip
         monkeypatch.setattr(window_starts, name, stub or (lambda *_: None))
     molecule = SimpleNamespace(topology=None, positions=None)
     biased = SimpleNamespace(plumed=None)

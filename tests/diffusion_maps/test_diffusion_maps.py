@@ -21,6 +21,7 @@ from openmm_cgan.diffusion_maps import (
     superposed_distances,
     with_local_metric,
 )
+from openmm_cgan.diffusion_maps.groups import joining_kernel
 from openmm_cgan.diffusion_maps.kernels import NEIGHBOURS, gaussian_kernel
 from openmm_cgan.diffusion_maps.landmarks import farthest_landmarks, weighted_landmarks
 from openmm_cgan.diffusion_maps.plots import plot_map
@@ -262,6 +263,21 @@ def test_groups_without_neighbours_are_joined_or_told(caplog):
         assert not caplog.text
         diffusion_map(two, settings=DiffusionMapSettings(bandwidth=0.5))
     assert "2 groups" in caplog.text
+
+
+@pytest.mark.parametrize("far", [np.inf, np.nan], ids=["infinite", "no number"])
+def test_distances_that_are_not_finite_are_told(far):
+    """Doubled bandwidths never join what is infinitely far: this looked for one without end."""
+    x = np.random.default_rng(0).normal(size=(300, 2))
+
+    def distances(frames, others):
+        apart = (frames[:, None, 0] > 0) != (others[None, :, 0] > 0)
+        return np.where(apart, far, feature_distances(frames, others))
+
+    with pytest.raises(ValueError, match=f"the square distance of two frames is {far}"):
+        diffusion_map(x, square_distances=distances)
+    with pytest.raises(ValueError, match=r"infinitely far from others|is not a number"):
+        joining_kernel(x, 0.1, distances)
 
 
 def test_harmonics_are_told_from_new_coordinates():

@@ -39,7 +39,7 @@ def make_frames(n=5, seed=0, **changes):
     return Frames(**(columns | changes))
 
 
-def write_folder(folder, steps, header=None, settle=0, size=10**9):
+def write_folder(folder, steps, header=None, settle=0, size=10**9, bias=1.0):
     header = header or SegmentHeader((PHI,), (0, 1), temperature=300.0)
     writer = SegmentWriter(folder, header)
     if settle:
@@ -47,7 +47,7 @@ def write_folder(folder, steps, header=None, settle=0, size=10**9):
     for step in steps:
         positions = np.full((len(header.atoms), 3), step, np.float32)
         cvs = np.full(len(header.variables), step / 10)
-        writer.append(Row(step, step * 0.1, positions, None, cvs, 1.0))
+        writer.append(Row(step, step * 0.1, positions, None, cvs, bias))
         if step % size == 0:
             writer.flush()
     writer.close()
@@ -200,6 +200,18 @@ def test_what_is_given_twice_is_refused(tmp_path, monkeypatch):
             read_frames(paths)
 
 
+def test_frames_of_a_copied_run_are_not_read_beside_it(tmp_path):
+    """It has another name, and goes on by itself; what was copied would count twice."""
+    one = write_folder(tmp_path / "one", range(1, 7), size=3)
+    two = shutil.copytree(one, tmp_path / "two")
+    last = sorted(two.glob(PATTERN))[-1]
+    for paths in ([one, two], [two, one], [one, last]):
+        with pytest.raises(ValueError, match=r"hold the same 3 frames.*count twice"):
+            read_frames(paths)
+        with pytest.raises(ValueError, match=r"hold the same 3 frames.*count twice"):
+            read_frames(paths, positions=False)
+
+
 def test_runs_of_different_systems_are_not_read_together(tmp_path):
     one = write_folder(tmp_path / "one", [1])
     two = write_folder(tmp_path / "two", [1], SegmentHeader((PHI,), (0, 1), temperature=310.0))
@@ -227,9 +239,9 @@ def test_plumed_counts_steps_and_not_the_clock(tmp_path):
     folders = []
     for k, own in enumerate((0.002, 0.002, 0.004)):
         header = SegmentHeader((PHI,), (0, 1), temperature=300.0, about={"time_step": own})
-        folders.append(write_folder(tmp_path / f"{k}", [10, 20], header))
+        folders.append(write_folder(tmp_path / f"{k}", [10, 20], header, bias=k))
     assert read_frames(folders[:2]).plumed_time.tolist() == [0.02, 0.04] * 2
-    folders.append(write_folder(tmp_path / "unknown", [10, 20]))
+    folders.append(write_folder(tmp_path / "unknown", [10, 20], bias=3.0))
     several = read_frames(folders)
     assert several.time.tolist() == [1.0, 2.0] * 4
     assert several.plumed_time.tolist() == [0.02, 0.04] * 2 + [0.04, 0.08] + [1.0, 2.0]

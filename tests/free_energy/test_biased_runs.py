@@ -120,12 +120,12 @@ def test_runs_of_other_molecules_are_not_joined_in_silence(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = []
-    for name in ("alanine", "valine"):
+    for name in ("alanine", "serine"):
         (tmp_path / name).mkdir()
-        run = metadynamics(tmp_path / name, n_hills=40)
+        run = metadynamics(tmp_path / name, n_hills=40, seed=ord(name[0]))
         object.__setattr__(run.frames, "topology_hash", name)
         runs.append(run)
-        reweight_runs([run, run])
+        reweight_runs([run])
         assert "taken together" not in caplog.text
     reweight_runs(runs)
     assert f"2 topologies are taken together (of {runs[0].folder}, {runs[1].folder})" in caplog.text
@@ -324,6 +324,7 @@ def test_frames_of_opes_expanded_are_weighed_by_the_bias_that_acted(tmp_path: Pa
         ("MOVINGRESTRAINT ARG=s STEP0=0 AT0=0 KAPPA0=1\n", "MOVINGRESTRAINT have no weights"),
         ("METAD ARG=s SIGMA=1 PACE=1\nOPES_METAD ARG=s PACE=1 BARRIER=3\n", "OPES_METAD have no"),
         ("METAD ARG=s SIGMA=1 PACE=1 TARGET=f.dat\n", "METAD with TARGET have no weights"),
+        ("METAD ARG=s SIGMA=1 PACE=1 ADAPTIVE=DIFF\n", "METAD with ADAPTIVE have no weights"),
         ("METAD ARG=s SIGMA=1 PACE=1 GRID_RFILE=g\n", "METAD with GRID_RFILE have no weights"),
         ("METAD ARG=s SIGMA=1 PACE=1 WALKERS_N=2\n", "METAD with WALKERS_N have no weights"),
     ],

@@ -102,6 +102,17 @@ def test_hills_whose_time_goes_back_weigh_no_frames() -> None:
         tiwary_log_weights([0.5, 1.5], [0.0, 0.0], hills, TEMPERATURE)
 
 
+def test_hills_that_end_before_the_frames_do_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Lost rows, as of a copy of half a file: c(t) stayed what it was there, and nobody said so."""
+    hills = one_variable_hills(np.zeros(10), np.ones(10))
+    laid = hills.columns["time"]
+    tiwary_log_weights([laid[0], laid[-1] + 1.0], [0.0, 0.0], hills, TEMPERATURE, "UNITS TIME=ps\n")
+    assert not caplog.records
+    late = [laid[0], laid[-1] + 10 * (laid[1] - laid[0])]
+    tiwary_log_weights(late, [0.0, 0.0], hills, TEMPERATURE, "UNITS TIME=ps\n")
+    assert f"ends at {laid[-1]:g} ps, and frames at {late[1]:g} ps" in caplog.text
+
+
 def test_the_offset_of_one_hill_is_its_integral(tmp_path: Path) -> None:
     table = one_variable_hills(np.array([0.3]), np.array([1.1]))
 

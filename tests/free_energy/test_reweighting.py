@@ -126,6 +126,15 @@ def test_windows_with_the_same_bias_are_one_state() -> None:
     assert samples.inefficiencies.shape == (14,)
 
 
+def test_frames_that_stand_twice_are_refused() -> None:
+    first, *others = oscillator_windows(np.random.default_rng(2), CENTRES, 200)
+    for twice in ([first, *others, first], [first, replace(first, name="copy")]):
+        with pytest.raises(ValueError, match="are the same 200 frames, which would count twice"):
+            reweight_windows(twice)
+        with pytest.raises(ValueError, match="are the same 200 frames, which would count twice"):
+            reweight(twice)
+
+
 def test_the_result_does_not_depend_on_the_order_of_the_windows() -> None:
     windows = oscillator_windows(np.random.default_rng(4), CENTRES, 200)
     forth, back = (reweight_windows(w, n_bootstrap=0) for w in (windows, windows[::-1]))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames.h5md import SegmentHeader
 from openmm_cgan.frames.segments import Row, SegmentWriter
-from openmm_cgan.free_energy import BiasedFrames
-from openmm_cgan.windows import read_windows
+from openmm_cgan.free_energy import BiasedFrames, reweight_windows
+from openmm_cgan.windows import read_window_frames, read_windows
 from openmm_cgan.windows.results import _warn_of_drift, unsettled_share
 
 INPUT = "d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=0.3 KAPPA=100\n"
@@ -49,6 +50,20 @@ def test_a_window_is_its_settled_frames_under_its_own_restraint(tmp_path: Path) 
     assert window.temperature == 310.0
     assert window.name == str(tmp_path / "window-000")
     assert [v.name for v in window.variables] == ["d"]
+
+
+def test_a_window_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    """Its frames would count twice, by whatever name."""
+    one = a_window(tmp_path / "one")
+    (tmp_path / "link").symlink_to(one)
+    for twice in ([one, one], [one, str(one)], [tmp_path / "link", one], [one / ".." / "one", one]):
+        with pytest.raises(ValueError, match=r"one is given 2 times.*give each once"):
+            read_windows(twice)
+        with pytest.raises(ValueError, match=r"one is given 2 times.*give each once"):
+            read_window_frames(twice)
+    copied = shutil.copytree(one, tmp_path / "copied")
+    with pytest.raises(ValueError, match=r"one' and '.*copied' are the same 3 frames"):
+        reweight_windows(read_windows([one, copied]))
 
 
 def test_windows_of_two_systems_are_not_joined_in_silence(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import openmm
 
+from openmm_cgan.fingerprints import ForceWatch
 from openmm_cgan.plumed.bias.reporters import UpdateReporter
 from openmm_cgan.quantities import timestep_of
 from openmm_cgan.thermostats import held_temperature, temperature_of
@@ -25,7 +26,6 @@ log = logging.getLogger("openmm_cgan")
 
 ALL_GROUPS = frozenset(range(32))
 EVERY = 100  # steps between two looks at what takes microseconds to look at
-VARIABLE_STEP = (openmm.VariableLangevinIntegrator, openmm.VariableVerletIntegrator)
 OURS = re.compile(r"plumed\d")  # how names of the parameters of biases begin
 TEMPERATURES = (
     openmm.AndersenThermostat.Temperature(),
@@ -132,17 +132,17 @@ class RunWatch:
         self._temperature = temperature
         self._timestep = timestep_of(simulation)
         self._told: set[str] = set()
-        self._varies = isinstance(simulation.integrator, VARIABLE_STEP)
+        self._varies = self._timestep == 0
         self._felt = simulation.integrator.getIntegrationForceGroups()
         self._next = simulation.currentStep
         self._parameters = foreign_parameters(simulation)
+        self._forces = ForceWatch(simulation.system)
         self._compare_temperature()
         if self._varies:
             self._tell(
                 "variable",
                 f"the steps of {type(simulation.integrator).__name__} differ in length: times in "
-                f"the files of the bias are not those of the simulation, but {self._timestep:g} ps "
-                "a step",
+                "the files of the bias are 0; frames have those of the simulation",
             )
 
     def look(self) -> None:
@@ -174,6 +174,7 @@ class RunWatch:
         """Say where temperature or time step are no longer those of the bias."""
         self._compare_temperature()
         self._compare_parameters()
+        self._compare_forces()
         if not self._varies and (now := timestep_of(self._simulation)) != self._timestep:
             self._tell(
                 "step",
@@ -203,6 +204,17 @@ class RunWatch:
                     "before and after are of two potentials, and nothing here tells them apart. "
                     "Make a run, with its own folder, of each",
                 )
+
+    def _compare_forces(self) -> None:
+        if changed := self._forces.changed(self._simulation.system):
+            self._tell(
+                "forces",
+                f"parameters of {', '.join(changed)} in the System are others than when the bias "
+                f"was attached, at step {self._simulation.currentStep} at the latest: where they "
+                "act (updateParametersInContext), frames and hills before and after are of two "
+                "potentials, and nothing here tells them apart. Make a run, with its own folder, "
+                "of each",
+            )
 
     def _tell(self, what: str, message: str) -> None:
         if what not in self._told:

@@ -269,7 +269,7 @@ class NativeBackend:
 
     def _settle(self, timestep: float) -> None:
         """Fix what depends on the run."""
-        self._values.timestep = timestep
+        self._values.begin(timestep)
         for run in self._runs:
             run.settle(timestep, self.temperature)
 

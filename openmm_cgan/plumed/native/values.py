@@ -54,10 +54,28 @@ class InputValues:
         self._listed = [path for path in paths if path.nearest is not None]
         functions = [action for action in actions if isinstance(action, FuncPathMsd)]
         self._listed_functions = [f for f in functions if f.is_listed]
+        self._by_time = [a for a in actions if _words_of_time(a)]
         self._computed = [a for a in actions if isinstance(a, Variable | Function | Bias)]
         self._told: set[str] = set()  # METADs that were asked off their grids
         self.timestep = math.nan  # until a run begins
         self.potential = 0.0
+
+    def begin(self, timestep: float) -> None:
+        """Begin a run of steps that long [ps]; 0 where they differ in length.
+
+        Raises
+        ------
+        PlumedInputError
+            If they do, and something is to be done at a time: none is told but steps by length.
+        """
+        if timestep == 0 and self._by_time:
+            action = self._by_time[0]
+            raise action.error(
+                _words_of_time(action),
+                "depends on the time, and the steps of this integrator differ in length, as no "
+                "time in PLUMED does: take an integrator with a fixed step, or leave it out",
+            )
+        self.timestep = timestep
 
     @property
     def begun(self) -> bool:
@@ -276,3 +294,14 @@ class ArgumentValues:
         for owner in others:
             self._values.add_action(owner, found, positions, box)
         return found
+
+
+def _words_of_time(action: Action) -> str:
+    """The word by which an action does something at a time; empty where there is none."""
+    if isinstance(action, Time):
+        return action.name
+    words = [word.partition("=")[0].upper() for word in action.statement.words]
+    by_time = ["UPDATE_FROM", "UPDATE_UNTIL"]
+    if isinstance(action, FuncPathMsd) and action.is_listed:
+        by_time.append("NEIGH_STRIDE")
+    return next((word for word in words if word in by_time), "")

@@ -13,6 +13,7 @@ from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.bias.watch import integrated_groups
 from openmm_cgan.plumed.files.fields import read_fields
+from openmm_cgan.plumed.input.language import PlumedInputError
 from openmm_cgan.potentials import system_without
 from openmm_cgan.testsystems import alanine_dipeptide
 
@@ -392,6 +393,36 @@ def test_folders_of_output_files_are_made(action, tmp_path):
     bias.close()
 
 
+def test_steps_of_no_fixed_length_tell_no_time_whenever_the_bias_begins(tmp_path):
+    """The latest one has some length: times by it were those of no clock, and others after a
+    checkpoint."""
+    text = "phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi FILE=COLVAR STRIDE=1\n"
+
+    def begun(text, **given):
+        bias = PlumedBias(text, temperature=300.0, directory=tmp_path)
+        simulation = simulation_of(bias, openmm.VariableLangevinIntegrator(300, 5, 0.001))
+        simulation.step(3)
+        assert simulation.integrator.getStepSize()._value > 0
+        bias.attach(simulation, **given)
+        return bias, simulation
+
+    bias, simulation = begun(text)
+    simulation.step(2)
+    bias.save_checkpoint(tmp_path / "bias.chk")
+    bias.close()
+    bias, simulation = begun(text, checkpoint=tmp_path / "bias.chk")
+    simulation.step(2)
+    bias.close()
+    assert read_fields(tmp_path / "COLVAR").columns["time"].tolist() == [0.0] * 5
+    for word, by_time in (
+        ("UPDATE_FROM", "PRINT ARG=phi FILE=LATE STRIDE=1 UPDATE_FROM=1"),
+        ("UPDATE_UNTIL", "METAD ARG=phi SIGMA=0.3 HEIGHT=1 PACE=5 UPDATE_UNTIL=5"),
+        ("TIME", "t: TIME\nPRINT ARG=t FILE=TIMES"),
+    ):
+        with pytest.raises(PlumedInputError, match=f"{word}: depends on the time, and the steps"):
+            begun(text + by_time)
+
+
 def test_steps_of_no_fixed_length_are_said_and_give_hills_no_height(tmp_path, caplog):
     """Before its first step such an integrator has a time step of 0: so had hills by TAU."""
     metad = "phi: TORSION ATOMS=5,7,9,15\nMETAD ARG=phi SIGMA=0.35 {} PACE=5 BIASFACTOR=6\n"
@@ -431,6 +462,30 @@ def test_a_parameter_of_the_context_that_changes_is_said_once(text, tmp_path, ca
     simulation.step(150)
     assert caplog.text.count("the parameter lambda of the Context is 0.5, and was 0 when") == 1
     assert caplog.text.count("the parameter") == 1
+    bias.close()
+
+
+def test_a_force_that_changes_is_said_once(tmp_path, caplog, monkeypatch):
+    """No parameter of the Context tells of it; hills of another program are told elsewhere."""
+    monkeypatch.setattr("openmm_cgan.fingerprints.LOOKS", np.inf)  # always due
+    system = alanine_dipeptide().system
+    angle = openmm.CustomTorsionForce("theta")
+    angle.addTorsion(4, 6, 8, 14)
+    variable = app.BiasVariable(angle, -np.pi, np.pi, 0.3, True)
+    grown = app.Metadynamics(system, [variable], 300.0, 5.0, 1.0, 50)
+    bias = PlumedBias("phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi STRIDE=50", directory=tmp_path)
+    simulation = simulation_of(bias, system=system)
+    bias.attach(simulation)
+    grown.step(simulation, 150)
+    assert "are others than" not in caplog.text
+    (bonds,) = [f for f in system.getForces() if isinstance(f, openmm.HarmonicBondForce)]
+    i, j, length, k = bonds.getBondParameters(0)
+    bonds.setBondParameters(0, i, j, length, 0.5 * k)
+    bonds.updateParametersInContext(simulation.context)
+    for _ in range(3):
+        simulation.step(150)
+    assert caplog.text.count("parameters of HarmonicBondForce (0) in the System are others") == 1
+    assert caplog.text.count("are others than") == 1
     bias.close()
 
 
