@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.proposals.graph_classes import graph_classes
-from openmm_cgan.proposals.valence import is_double
+from openmm_cgan.proposals.valence import is_double_by_length, is_terminal
 from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.topologies import is_deuterium, openmm_topology
 
@@ -27,13 +27,6 @@ PYRAMIDAL = frozenset({15, 16, 33, 34})  # of three neighbours, that do not inve
 CARBON, NITROGEN, OXYGEN, SULFUR = 6, 7, 8, 16
 SMALL_RING = 7  # atoms: trans-lactams begin with eight
 BRIDGED_RING = 8  # atoms of rings about a bridgehead's nitrogen that can not invert (Tröger's base)
-# Lengths [nm] between those of double bonds and of conjugated single ones: C=C 0.134 and C-C 0.146,
-# C=N 0.128 and C-N 0.134 (amides, guanidinium), 0.138 where N has no third neighbour; N=N 0.125 and
-# N-N 0.140. F. H. Allen et al., J. Chem. Soc. Perkin Trans. 2, S1 (1987), doi 10.1039/P298700000S1
-LONGEST_DOUBLE = {(CARBON, CARBON): 0.141, (CARBON, NITROGEN): 0.131, (NITROGEN, NITROGEN): 0.133}
-LONGEST_IMINE = 0.136
-LONGEST_AMIDINIUM = 0.136  # which turns no more easily than an amide; guanidinium does
-STRETCH = 0.005  # nm, what heat may add where valences say that a bond is double
 ORDERS = {"Single": 1.0, "Double": 2.0, "Triple": 3.0, "Aromatic": 1.5, "Amide": 1.0}
 FLATTEST = 0.3  # cosine of the torsion about what may be a double bond: rings of eight twist it
 NOT_FLAT = 0.4  # volume of three unit vectors at an atom that is a pyramid
@@ -337,30 +330,15 @@ class BondGraph:
         """What stands at one end of what may be a double bond; nothing where it can be none."""
         sides = [j for j in self.neighbours[end] if j != other]
         counts = {CARBON: (2,), NITROGEN: (1, 2)}.get(self.elements[end], ())
-        return sides if len(sides) in counts else []
+        is_azide = is_terminal(sides, {NITROGEN}, self.elements, self.neighbours)
+        # or diazo: straight, so that it has no sides
+        return sides if len(sides) in counts and not is_azide else []
 
     def _is_double(self, one: int, two: int, reference: NDArray) -> bool:
         if (one, two) in self.orders:
             return self.orders[one, two] == 2
-        length = np.linalg.norm(reference[one] - reference[two])
-        longest = self._longest(one, two)
-        if length > longest + STRETCH:
-            return False
-        settled = is_double(one, two, self.elements, self.neighbours)
-        return bool(length < longest) if settled is None else settled
-
-    def _longest(self, one: int, two: int) -> float:
-        """Length [nm] above which a bond is not double where valences leave that open."""
-        elements = sorted((self.elements[one], self.elements[two]))
-        nitrogens = [j for j in (one, two) if self.elements[j] == NITROGEN]
-        if len(nitrogens) == 1:
-            carbon = one if nitrogens == [two] else two
-            others = sorted(self.elements[j] for j in self.neighbours[carbon])
-            if len(self.neighbours[nitrogens[0]]) == 2:
-                return LONGEST_IMINE
-            if others[1:] == [NITROGEN, NITROGEN] and others[0] in (1, CARBON):
-                return LONGEST_AMIDINIUM
-        return LONGEST_DOUBLE[elements[0], elements[1]]
+        length = float(np.linalg.norm(reference[one] - reference[two]))
+        return is_double_by_length(one, two, length, self.elements, self.neighbours)
 
 
 def signed_volumes(neighbours: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -331,7 +331,7 @@ def planar(symbols: str, order: float | None = None) -> BondGraph:
         ("FCCFFH", None, 0.134, 0.0, 0),
         ("FCCLHF", None, 0.134, 0.0, 1),
         ("FCNFHH", None, 0.128, 0.0, 1),  # a protonated imine
-        ("FCNFHH", None, 0.137, 0.0, 0),  # longer than heat makes an iminium
+        ("FCNFHH", None, 0.142, 0.0, 0),  # longer than heat makes an iminium
         ("FNNFHH", None, 0.145, 0.0, 0),  # a hydrazine
     ],
 )

@@ -35,11 +35,14 @@ BONDS = {
     "N-methylacetamidinium": ((*AMIDINE, [3, 0, 1, 2, 3]), (1, 2), None),
     "an enamine, C=C": (("CCCNC", CHAIN[:4], [3, 1, 1, 1, 3]), (1, 2), True),
     "an enamine, C-N": (("CCCNC", CHAIN[:4], [3, 1, 1, 1, 3]), (2, 3), False),
-    "a vinylogous amide, C-N": (("OCCCNC", CHAIN, [0, 1, 1, 1, 1, 3]), (3, 4), None),
+    "a vinylogous amide, C-N": (("OCCCNC", CHAIN, [0, 1, 1, 1, 1, 3]), (3, 4), False),
     "an iminium": (("CCCNC", CHAIN[:4], [3, 2, 1, 1, 3]), (2, 3), True),
     "a protonated Schiff base, C-C": (("CCCCNC", CHAIN, [3, 1, 1, 1, 1, 3]), (2, 3), False),
     "a hydrazone, C=N": (("CCNNC", CHAIN[:4], [3, 1, 0, 1, 3]), (1, 2), True),
     "a hydrazone, N-N": (("CCNNC", CHAIN[:4], [3, 1, 0, 1, 3]), (2, 3), False),
+    "butenedial, between": (
+        ("OCCCCO", CHAIN, [0, 1, 1, 1, 1, 0]), (1, 2), False  # not as of O--C=C-C=C-O-
+    ),
     "styrene, to the ring": (STYRENE, (0, 6), False),
     "styrene, beside it": (STYRENE, (6, 7), True),
     "divinylacetylene, beside the triple bond": (ENYNE, (1, 2), False),
@@ -113,3 +116,24 @@ def test_a_ring_with_two_faces_tells_the_sides_of_a_bond_to_it(substituent, foun
     x = np.random.default_rng(1).normal(size=(len(graph.elements), 3))
     x[[1, 0, 6, 7]] = [[-0.07, 0.13, 0], [0, 0, 0], [0.129, 0, 0], [0.19, -0.12, 0]]
     assert len(graph.double_bonds(x)) == found
+
+
+@pytest.mark.parametrize(
+    ("heavy", "hydrogens", "found"),
+    [
+        ("CNNN", [3, 0, 0, 0], 0),  # an azide is straight: there is no side of it
+        ("CCNN", [3, 1, 0, 0], 0),  # diazoethane
+        ("CCNO", [3, 1, 0, 1], 1),  # an oxime
+        ("CNNC", [3, 0, 0, 3], 1),
+    ],
+)
+def test_what_is_straight_has_no_isomers(heavy, hydrogens, found) -> None:
+    graph = graph_of(heavy, CHAIN[:3], hydrogens)
+    assert len(graph.double_bonds(zigzag(graph, 4, [0.147, 0.125, 0.115]))) == found
+
+
+@pytest.mark.parametrize(("length", "found"), [(0.132, 1), (0.138, 1), (0.145, 0)])
+def test_a_nitrosamine_keeps_its_isomer(length: float, found: int) -> None:
+    """Its barrier, 96 kJ/mol, is that of amides; no valence asks for the double bond."""
+    graph = graph_of("CNNO", CHAIN[:3], [3, 1, 0, 0])
+    assert len(graph.double_bonds(zigzag(graph, 4, [0.146, length, 0.123]))) == found
