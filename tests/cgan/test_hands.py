@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from openmm import app, unit
 
@@ -70,3 +71,23 @@ def test_without_a_structure_or_a_centre_nothing_is_said(molecule, frames, tmp_p
     require_same_hands(mirrored(replace(frames, positions=cut)), pdb_of(molecule, tmp_path))
     require_same_hands(mirrored(frames), pdb_of(molecule, tmp_path, sign=0.0))  # flat
     assert not caplog.records
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_allene_that_turns_in_the_run_is_said(frames, caplog, turned):
+    """As it does where a force field has no torsion about it; proposals of one hand are refused."""
+    topology = app.Topology()
+    residue = topology.addResidue("ALL", topology.addChain())
+    elements = [app.Element.getBySymbol(s) for s in ("C", "C", "C", "Cl", "H", "Cl", "H")]
+    atoms = [topology.addAtom(f"A{i}", element, residue) for i, element in enumerate(elements)]
+    for one, two in [(0, 1), (1, 2), (0, 3), (0, 4), (2, 5), (2, 6)]:
+        topology.addBond(atoms[one], atoms[two])
+    x = np.array(
+        [[0, 0, 0], [0.131, 0, 0], [0.262, 0, 0], [-0.06, 0.15, 0], [-0.05, -0.09, 0],
+         [0.32, 0, 0.15], [0.31, 0, -0.09]]
+    )  # fmt: skip
+    positions = np.repeat(x[None], len(frames), axis=0)
+    if turned:
+        positions[3::4] *= [1, 1, -1]
+    require_same_hands(replace(frames_of_atoms(frames, range(7)), positions=positions), topology)
+    assert ("% of the frames have another hand than most" in caplog.text) is turned
