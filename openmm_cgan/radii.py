@@ -10,10 +10,20 @@ from numpy.typing import NDArray
 # Radii [nm] by atomic number: M. Mantina et al., J. Phys. Chem. A 113, 5806 (2009), doi
 # 10.1021/jp8111556 (Bondi's values where he gave one, hydrogen of Rowland and Taylor).
 VAN_DER_WAALS = {
-    1: 0.110, 2: 0.140, 3: 0.181, 5: 0.192, 6: 0.170, 7: 0.155, 8: 0.152, 9: 0.147, 11: 0.227,
-    12: 0.173, 14: 0.210, 15: 0.180, 16: 0.180, 17: 0.175, 19: 0.275, 20: 0.231, 34: 0.190,
-    35: 0.183, 53: 0.198,
+    1: 0.110, 2: 0.140, 5: 0.192, 6: 0.170, 7: 0.155, 8: 0.152, 9: 0.147, 14: 0.210, 15: 0.180,
+    16: 0.180, 17: 0.175, 34: 0.190, 35: 0.183, 53: 0.198,
 }  # fmt: skip
+# Ionic radii [nm], six neighbours: R. D. Shannon, Acta Cryst. A 32, 751 (1976), doi
+# 10.1107/S0567739476001551. Of metals, which nothing but ions are in solution.
+IONIC = {
+    3: 0.076, 11: 0.102, 12: 0.072, 13: 0.054, 19: 0.138, 20: 0.100, 25: 0.083, 26: 0.078,
+    27: 0.075, 28: 0.069, 29: 0.073, 30: 0.074, 37: 0.152, 38: 0.118, 48: 0.095, 55: 0.167,
+    56: 0.135, 80: 0.102,
+}  # fmt: skip
+IONIC_OXYGEN = 0.138
+# Uncharged atoms that do not bond are kept apart by 0.55 of their radii; ions by 0.8 of the sum of
+# theirs, a fifth nearer than where they stay at an oxygen.
+IONS_NEARER = 0.8 / 0.55
 OTHER_RADIUS = 0.2
 LEAST_USUAL, MOST_USUAL = 0.02, 0.8  # nm: bonds of atoms have 0.07 to 0.3, a tenth, or ten times
 STRETCHED = 3.0  # times the median bond of beads: a molecule cut by the box has one of its length
@@ -21,7 +31,14 @@ STRETCHED = 3.0  # times the median bond of beads: a molecule cut by the box has
 
 def van_der_waals_radii(elements: Iterable[int]) -> NDArray[np.float64]:
     """Radii (n_atoms,) [nm] of atomic numbers."""
-    return np.array([VAN_DER_WAALS.get(z, OTHER_RADIUS) for z in elements])
+    return np.array([_radius(z) for z in elements])
+
+
+def _radius(element: int) -> float:
+    """Of an ion what makes of it and an oxygen's the distance that is meant."""
+    if element in IONIC:
+        return IONS_NEARER * (IONIC[element] + IONIC_OXYGEN) - VAN_DER_WAALS[8]
+    return VAN_DER_WAALS.get(element, OTHER_RADIUS)
 
 
 def longest_bonds(

@@ -267,6 +267,8 @@ ORDER = [
     "generators.mlp",
     "generators.flow",
     "generators",
+    "proposals.graph_classes",
+    "proposals.valence",
     "proposals.stereochemistry",
     "proposals.stereo_axes",
     "cgan.critic",

@@ -368,6 +368,36 @@ def test_straight_pieces_are_told_and_got_round(caplog):
     assert (superposed(back, positions) - positions).abs().max() < 1e-12
 
 
+def bent_by(degrees, symbols="CCCC"):
+    """Four atoms in a row, straight but for bends at the inner two; a hydrogen at both ends."""
+    angle = np.radians(degrees)
+    along, up = 0.15 * np.cos(angle), 0.15 * np.sin(angle)
+    ends = [[0.12 + along, up, 0], [-0.19, 0.1, 0], [0.16 + along, 0, 0.1 + up]]
+    x = np.array([[-along, up, 0], [0, 0, 0], [0.12, 0, 0], *ends])
+    return molecule(symbols + "HH", [(0, 1), (1, 2), (2, 3), (0, 4), (3, 5)]), x
+
+
+@pytest.mark.parametrize(
+    ("symbols", "degrees", "straight"),
+    [
+        ("CCCC", 0, True),
+        ("CCCC", 14, True),  # a triple bond between, bent by heat
+        ("CNNN", 14, True),
+        ("CCCC", 60, False),  # of beads without hydrogens
+        ("CNNC", 60, False),  # an azo group
+        ("CSSC", 20, False),
+    ],
+)
+def test_what_heat_bends_is_straight(symbols, degrees, straight):
+    """Else angles near a half turn are learned, about which torsions jump."""
+    topology, x = bent_by(degrees, symbols)
+    rows = ZMatrix.from_topology(topology, reference=x).rows
+    along = [set(atoms[:3]) <= {0, 1, 2, 3} for atoms in rows.tolist()[2:]]
+    assert any(along) is not straight
+    angles = ZMatrix.from_topology(topology, reference=x).to_internal(torch.tensor(x)).angles
+    assert angles.sin().min() > 0.15
+
+
 def test_a_wholly_straight_molecule_is_told(caplog):
     with caplog.at_level(logging.WARNING, "openmm_cgan"):
         ZMatrix.from_topology(molecule("OCO", [(0, 1), (1, 2)]))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from openmm_cgan.proposals.stereo_axes import hands_of_axes
 from openmm_cgan.proposals.stereochemistry import BondGraph, signed_volumes, with_hands
 from openmm_cgan.quantities import nanometers
 from openmm_cgan.topologies import openmm_topology, read_structure
@@ -25,13 +26,14 @@ FLAT = 1e-4  # nm^3: a real stereocentre spans some 5e-3
 LONGEST = 0.4  # nm from a centre: longer where the boundary cuts a molecule
 SOME_FRAMES = 100  # that tell what is flat where no structure does
 GLANCES = 200_000  # centres of frames that are looked at
+GLANCES_AT_AXES = 10  # frames in which axes are looked for
 MOST = 0.9  # share of frames from which on all are of the other hand
 
 log = logging.getLogger("openmm_cgan")
 
 
 def require_same_hands(frames: Frames, given: Any) -> None:
-    """Check the stereocentres of frames.
+    """Check the stereocentres of frames, and the hands of their allenes and crowded biaryls.
 
     Parameters
     ----------
@@ -49,8 +51,9 @@ def require_same_hands(frames: Frames, given: Any) -> None:
         return
     topology = openmm_topology(given)
     structure = _structure_of(given, frames.atoms)
-    centres = BondGraph.from_topology(topology, frames.atoms.tolist()).stereocentres()
-    centres = _that_are_not_flat(centres, frames, structure)
+    graph = BondGraph.from_topology(topology, frames.atoms.tolist())
+    centres = _that_are_not_flat(graph.stereocentres(), frames, structure)
+    centres = np.concatenate([centres, _axes(graph, frames)])
     if not len(centres):
         return
     stride = -(-len(frames) * len(centres) // GLANCES)
@@ -76,6 +79,21 @@ def require_same_hands(frames: Frames, given: Any) -> None:
         "and both are learned; proposals of the one that a run does not have are refused",
         where, 100 * other.max(), "the structure given" if told else "most",
     )  # fmt: skip
+
+
+def _axes(graph: BondGraph, frames: Frames) -> NDArray[np.int64]:
+    """Axes with a hand (n, 5), of the first of some frames that shows any, and no CV's torsion.
+
+    Force fields have no torsion about an allene: in a run it turns.
+    """
+    turned = [v.atoms[1:3] for v in frames.variables if v.action == "TORSION"]
+    free = [set(bond) for bond in turned]
+    for number in range(0, len(frames), -(-len(frames) // GLANCES_AT_AXES)):
+        rows, ends = hands_of_axes(graph, frames.positions[number].astype(float))
+        if len(rows):
+            kept = [set(frames.atoms[bond].tolist()) not in free for bond in ends]
+            return rows[np.array(kept, dtype=bool)]
+    return np.zeros((0, 5), dtype=np.int64)
 
 
 def hands(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,7 +15,10 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.internal_coordinates.rows import find_coordinate, sort_by_level
 from openmm_cgan.topologies import openmm_topology
 
-LINEAR_COSINE = -np.cos(np.radians(5.0))  # bonded angles above 175 degrees count as linear
+# Bonded angles above these [degrees] count as linear. Heat bends what is linear on average by up to
+# 20, and few centres with another number of neighbours are near it.
+LINEAR, LINEAR_OF_TWO = 165.0, 150.0
+CUMULATED = (6, 7)  # elements that are linear with two neighbours, as in alkynes and azides
 
 logger = logging.getLogger("openmm_cgan")
 
@@ -285,11 +288,14 @@ class MoleculeGraph:
     def _find_lines(self, positions: Any) -> None:
         """Fill ``lines``; two that share a bond are one, as in C-C#C-C."""
         for b, around in enumerate(self.neighbours):
+            two = self.elements[b] in CUMULATED and len(around) == 2
             for a, c in combinations(around, 2):
                 straight = self.elements[b] == 6 and len(around) == 2
                 if positions is not None:
                     u, v = positions[a] - positions[b], positions[c] - positions[b]
-                    straight = u @ v < LINEAR_COSINE * np.linalg.norm(u) * np.linalg.norm(v)
+                    least = LINEAR_OF_TWO if two else LINEAR
+                    size = np.linalg.norm(u) * np.linalg.norm(v)
+                    straight = u @ v < np.cos(np.radians(least)) * size
                 if straight:
                     line = {a, b, c}.union(*(k for k in self.lines if len(k & {a, b, c}) > 1))
                     self.lines = [k for k in self.lines if not k <= line] + [line]

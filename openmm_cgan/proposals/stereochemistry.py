@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from openmm_cgan.proposals.graph_classes import graph_classes
+from openmm_cgan.proposals.valence import is_double_by_length, is_terminal
 from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.topologies import is_deuterium, openmm_topology
 
@@ -23,13 +26,9 @@ NONMETALS = TETRAHEDRAL | {1, 8, 9, 17, 35, 52, 53}
 PYRAMIDAL = frozenset({15, 16, 33, 34})  # of three neighbours, that do not invert as amines do
 CARBON, NITROGEN, OXYGEN, SULFUR = 6, 7, 8, 16
 SMALL_RING = 7  # atoms: trans-lactams begin with eight
-# Lengths [nm] between those of double bonds and of conjugated single ones: C=C 0.134 and C-C 0.146,
-# C=N 0.128 and C-N 0.134 (amides, guanidinium), 0.138 where N has no third neighbour; N=N 0.125 and
-# N-N 0.140. F. H. Allen et al., J. Chem. Soc. Perkin Trans. 2, S1 (1987), doi 10.1039/P298700000S1
-LONGEST_DOUBLE = {(CARBON, CARBON): 0.141, (CARBON, NITROGEN): 0.131, (NITROGEN, NITROGEN): 0.133}
-LONGEST_IMINE = 0.136
+BRIDGED_RING = 8  # atoms of rings about a bridgehead's nitrogen that can not invert (Tröger's base)
 ORDERS = {"Single": 1.0, "Double": 2.0, "Triple": 3.0, "Aromatic": 1.5, "Amide": 1.0}
-FLATTEST = 0.5  # cosine of the torsion about what may be a double bond
+FLATTEST = 0.3  # cosine of the torsion about what may be a double bond: rings of eight twist it
 NOT_FLAT = 0.4  # volume of three unit vectors at an atom that is a pyramid
 
 
@@ -102,12 +101,19 @@ class BondGraph:
             reached = reached | edge
         return reached
 
-    def joined(self, first: int, second: int, without: int, n_bonds: int | None = None) -> bool:
-        """Whether a path joins two atoms that does not pass through a third.
+    def joined(
+        self,
+        first: int,
+        second: int,
+        without: int,
+        n_bonds: int | None = None,
+        besides: int | None = None,
+    ) -> bool:
+        """Whether a path joins two atoms that does not pass through a third, or a fourth.
 
         With ``n_bonds``, whether one of at most so many bonds does.
         """
-        seen, edge, length = {first, without}, [first], 0
+        seen, edge, length = {first, without, besides}, [first], 0
         while edge and (n_bonds is None or length < n_bonds):
             length += 1
             new = {k for j in edge for k in self.neighbours[j]} - seen
@@ -119,37 +125,45 @@ class BondGraph:
 
     @cached_property
     def ranks(self) -> NDArray:
-        """Canonical classes (n_atoms,), equal for atoms that the bond graph cannot distinguish.
-
-        Neighbourhoods are refined until the number of classes stays (H. L. Morgan, J. Chem. Doc. 5,
-        107 (1965), doi 10.1021/c160017a018; also called Weisfeiler-Lehman refinement).
-        """
-        keys: list[Any] = [
+        """Canonical classes (n_atoms,), equal for atoms that the bond graph cannot distinguish."""
+        keys = [
             (element, len(bonded), i in self.deuteria)
             for i, (element, bonded) in enumerate(zip(self.elements, self.neighbours, strict=True))
         ]
-        n_classes = 0
-        while True:
-            order = {key: rank for rank, key in enumerate(sorted(set(keys)))}
-            ranks = [order[key] for key in keys]
-            if len(order) == n_classes:
-                return np.array(ranks, dtype=int)
-            n_classes = len(order)
-            keys = [
-                (rank, tuple(sorted(ranks[j] for j in bonded)))
-                for rank, bonded in zip(ranks, self.neighbours, strict=True)
-            ]
+        return graph_classes(keys, self.neighbours)
 
     def apart(self, centre: int, a: int, b: int) -> bool:
         """Whether two neighbours of an atom can not be exchanged without a trace.
 
         Two of equal rank can, unless stereocentres are in them, which may have other hands (the
-        third carbon of xylitol). Those in one ring hold the same ones, and are exchanged by a half
-        turn (the ortho carbons of tyrosine).
+        third carbon of xylitol). Those in one ring are exchanged by a half turn (the ortho carbons
+        of tyrosine), unless it takes stereocentres to the other side (4-methylcyclohexylidene).
         """
         if self.ranks[a] != self.ranks[b]:
             return True
-        return self._holds(a, centre, self._centres) and not self.joined(a, b, without=centre)
+        if not self.joined(a, b, without=centre):
+            return self._holds(a, centre, self._centres)
+        return self._tells_sides(centre, a, b)
+
+    def _tells_sides(self, centre: int, a: int, b: int) -> bool:
+        """Whether a stereocentre is nearer to one of two neighbours, or one of its own is."""
+        if not self._holds(a, centre, self._centres):
+            return False
+        from_a, from_b = self._distances(a, centre), self._distances(b, centre)
+        return any(
+            from_a.get(atom) != from_b.get(atom)
+            for found in self._centres
+            for atom in (found, *self.neighbours[found])
+        )
+
+    def _distances(self, start: int, without: int) -> dict[int, int]:
+        """Bonds to each atom that is reached by a path that does not pass another."""
+        found, queue = {start: 0}, [start]
+        for atom in queue:
+            new = [k for k in self.neighbours[atom] if k not in found and k != without]
+            found |= dict.fromkeys(new, found[atom] + 1)
+            queue += new
+        return found
 
     def _holds(self, start: int, without: int, centres: Set[int]) -> bool:
         """Whether one of some atoms is reached from an atom by a path that passes another not."""
@@ -178,16 +192,34 @@ class BondGraph:
 
     def _is_centre(self, centre: int, bonded: Sequence[int], known: Set[int]) -> bool:
         kinds = {3: PYRAMIDAL, 4: TETRAHEDRAL}.get(len(bonded), frozenset())
-        if self.elements[centre] not in kinds:
+        is_amine = self.elements[centre] == NITROGEN and len(bonded) == 3
+        if self.elements[centre] not in kinds and not is_amine:
             return False
         if len(bonded) == 3 and any(self.elements[j] not in NONMETALS for j in bonded):
             return False  # a thioether on a metal inverts
-        return all(
+        apart = all(
             self.ranks[a] != self.ranks[b]
-            or self.joined(a, b, without=centre)
+            or (not is_amine and self.joined(a, b, without=centre))
             or self._holds(a, centre, known)
-            for i, a in enumerate(bonded)
-            for b in bonded[i + 1 :]
+            for a, b in combinations(bonded, 2)
+        )
+        return apart and (not is_amine or self._is_held(centre, bonded))
+
+    def _is_held(self, nitrogen: int, bonded: Sequence[int]) -> bool:
+        """Whether small rings keep an amine from inverting: aziridines, bridgeheads.
+
+        An aziridine with an acyl, aryl or vinyl group does.
+        """
+        for a, b in combinations(bonded, 2):
+            if b in self.neighbours[a]:
+                return all(
+                    len(self.neighbours[j]) not in (2, 3)
+                    for j in bonded
+                    if j not in (a, b) and self.elements[j] == CARBON
+                )
+        return all(
+            self.joined(a, b, nitrogen, BRIDGED_RING - 2, besides=c)
+            for a, b, c in (bonded, (*bonded[1:], bonded[0]), (bonded[2], *bonded[:2]))
         )
 
     def stereocentres(self) -> NDArray:
@@ -275,33 +307,38 @@ class BondGraph:
         found = []
         amides = {tuple(sorted(amide[1:3])) for amide in self.amides().tolist()}
         for one, two in self.bonds.tolist():
-            sides = self._side(one, two), self._side(two, one)
-            if sides[0] < 0 or sides[1] < 0 or (one, two) in amides:
+            ends = self._ends(one, two) and self._ends(two, one)
+            if not ends or (one, two) in amides:
                 continue
+            sides = self._side(one, two), self._side(two, one)
             torsion = (sides[0], one, two, sides[1])
-            if self._is_double(one, two, reference) and is_flat(reference[list(torsion)]):
+            flat = min(sides) >= 0 and is_flat(reference[list(torsion)])
+            if flat and self._is_double(one, two, reference):
                 found.append(torsion)
         return np.array(found, dtype=int).reshape(-1, 4)
 
     def _side(self, end: int, other: int) -> int:
         """A substituent that tells the sides of a double bond apart at one end, -1 if none does."""
-        sides = [j for j in self.neighbours[end] if j != other]
-        counts = {CARBON: (2,), NITROGEN: (1, 2)}.get(self.elements[end], ())
-        if len(sides) not in counts or (len(sides) == 2 and not self.apart(end, *sides)):
-            return -1
+        sides = self._ends(end, other)
         if any(self.joined(side, other, end, SMALL_RING - 2) for side in sides):
             return -1
+        if len(sides) == 2 and not self.apart(end, *sides):
+            return -1
         return max(sides, key=lambda j: (self.elements[j] > 1, -j))
+
+    def _ends(self, end: int, other: int) -> list[int]:
+        """What stands at one end of what may be a double bond; nothing where it can be none."""
+        sides = [j for j in self.neighbours[end] if j != other]
+        counts = {CARBON: (2,), NITROGEN: (1, 2)}.get(self.elements[end], ())
+        is_azide = is_terminal(sides, {NITROGEN}, self.elements, self.neighbours)
+        # or diazo: straight, so that it has no sides
+        return sides if len(sides) in counts and not is_azide else []
 
     def _is_double(self, one: int, two: int, reference: NDArray) -> bool:
         if (one, two) in self.orders:
             return self.orders[one, two] == 2
-        elements = sorted((self.elements[one], self.elements[two]))
-        longest = LONGEST_DOUBLE[elements[0], elements[1]]
-        nitrogens = [j for j in (one, two) if self.elements[j] == NITROGEN]
-        if len(nitrogens) == 1 and len(self.neighbours[nitrogens[0]]) == 2:
-            longest = LONGEST_IMINE
-        return bool(np.linalg.norm(reference[one] - reference[two]) < longest)
+        length = float(np.linalg.norm(reference[one] - reference[two]))
+        return is_double_by_length(one, two, length, self.elements, self.neighbours)
 
 
 def signed_volumes(neighbours: NDArray[np.float64]) -> NDArray[np.float64]:

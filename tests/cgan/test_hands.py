@@ -91,3 +91,23 @@ def test_three_neighbours_in_a_plane_have_no_hand(caplog):
     x[:, 0, 1] = 0.07 * np.repeat([1, -1], 20)  # a pyramid has one
     require_same_hands(Frames.of_arrays(x, x[:, 0, 1], ["y"]), topology)
     assert "50.0 % of the frames have another hand" in caplog.text
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_allene_that_turns_in_the_run_is_said(frames, caplog, turned):
+    """As it does where a force field has no torsion about it; proposals of one hand are refused."""
+    topology = app.Topology()
+    residue = topology.addResidue("ALL", topology.addChain())
+    elements = [app.Element.getBySymbol(s) for s in ("C", "C", "C", "Cl", "H", "Cl", "H")]
+    atoms = [topology.addAtom(f"A{i}", element, residue) for i, element in enumerate(elements)]
+    for one, two in [(0, 1), (1, 2), (0, 3), (0, 4), (2, 5), (2, 6)]:
+        topology.addBond(atoms[one], atoms[two])
+    x = np.array(
+        [[0, 0, 0], [0.131, 0, 0], [0.262, 0, 0], [-0.06, 0.15, 0], [-0.05, -0.09, 0],
+         [0.32, 0, 0.15], [0.31, 0, -0.09]]
+    )  # fmt: skip
+    positions = np.repeat(x[None], len(frames), axis=0)
+    if turned:
+        positions[3::4] *= [1, 1, -1]
+    require_same_hands(replace(frames_of_atoms(frames, range(7)), positions=positions), topology)
+    assert ("% of the frames have another hand than most" in caplog.text) is turned

@@ -364,3 +364,21 @@ def test_an_amide_that_a_cv_turns_is_what_the_cv_says(molecule) -> None:
     assert one.check(cis[None, part]).tolist() == [""]
     strict = dataclasses.replace(settings, turning=())
     assert Screen(topology, x, settings=strict).check(cis[None]).tolist() == ["cis/trans"]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "distance"),
+    [("Zn", 0.190), ("Li", 0.182), ("Na", 0.205), ("Mg", 0.190), ("K", 0.245), ("Fe", 0.190)],
+)
+def test_an_ion_may_stand_where_ions_stand_at_an_oxygen(symbol: str, distance: float) -> None:
+    """No bonds hold it: heat brings ions that near to a water of their first shell."""
+    topology = app.Topology()
+    residue = topology.addResidue("LIG", topology.addChain())
+    elements = [app.Element.getBySymbol(name) for name in ("C", "O", "O", symbol)]
+    atoms = [topology.addAtom(f"A{i}", element, residue) for i, element in enumerate(elements)]
+    topology.addBond(atoms[0], atoms[1])
+    topology.addBond(atoms[0], atoms[2])
+    x = 0.125 * np.array([[0, 0, 0], [0, 1, 0], [0, -0.5, 0.87], [0, 1, 0]])
+    ion = np.array([0, 0, 0, 1])[:, None] * [1, 0, 0]
+    screen = Screen(topology, x + distance * ion)
+    assert screen.check(np.array([x + 0.13 * ion]))[0] == "clash"

@@ -5,6 +5,7 @@ import pytest
 from openmm import app
 
 from openmm_cgan.proposals import Screen, ScreenSettings
+from openmm_cgan.proposals.graph_classes import graph_classes
 from openmm_cgan.proposals.stereo_axes import flat_cumulenes, hands_of_axes
 from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.testsystems import alanine_dipeptide
@@ -113,6 +114,43 @@ MOLECULES = {
         [0, 0, 0, 0, 0, 3, 3],
         [],
     ),
+    # amines invert, but for those in rings of three and those that bridges hold
+    "1,2-dimethylaziridine": (
+        ["C", "C", "N", "C", "C"],
+        [(0, 1), (1, 2), (2, 0), (1, 3), (2, 4)],
+        [2, 1, 0, 3, 3],
+        [1, 2],
+    ),
+    "1-methylaziridine, whose invertomers are one": (
+        ["C", "C", "N", "C"],
+        [(0, 1), (1, 2), (2, 0), (2, 3)],
+        [2, 2, 0, 3],
+        [],
+    ),
+    "1-acetyl-2-methylaziridine, which inverts": (
+        ["C", "C", "N", "C", "C", "O", "C"],
+        [(0, 1), (1, 2), (2, 0), (1, 3), (2, 4), (4, 5), (4, 6)],
+        [2, 1, 0, 3, 0, 0, 3],
+        [1],
+    ),
+    "1,2-dimethylpiperidine, which inverts": (
+        ["N", *["C"] * 7],
+        [*RING, (1, 6), (0, 7)],
+        [0, 1, 2, 2, 2, 2, 3, 3],
+        [1],
+    ),
+    "1,3-diazabicyclo[2.2.1]heptane": (
+        ["N", "C", "N", "C", "C", "C", "C"],
+        [(0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 3), (0, 6), (6, 3)],
+        [0, 2, 1, 1, 2, 2, 2],
+        [0, 3],
+    ),
+    "quinolizidine, whose nitrogen inverts": (
+        ["N", *["C"] * 9],
+        [*RING, (0, 6), (6, 7), (7, 8), (8, 9), (9, 1)],
+        [0, 1, *[2] * 8],
+        [1],
+    ),
     "a square planar complex": (
         ["Pt", "Cl", "N", "O", "C"],
         [(0, 1), (0, 2), (0, 3), (0, 4)],
@@ -173,6 +211,38 @@ def test_amides_are_those_that_have_isomers(name: str) -> None:
     assert [(carbon, nitrogen) for _, carbon, nitrogen, _ in amides] == expected
     assert all(heavy[oxygen] == "O" for oxygen in amides[:, 0])
     assert all(side < len(heavy) for side in amides[:, 3]), "a heavy atom where there is one"
+
+
+def refined(keys: list[int], neighbours: list[list[int]]) -> list[int]:
+    """Classes by rounds over all atoms, until their number stays."""
+    classes, n_classes = list(keys), 0
+    while len(set(classes)) > n_classes:
+        n_classes = len(set(classes))
+        told = [
+            (own, sorted(classes[j] for j in near))
+            for own, near in zip(classes, neighbours, strict=True)
+        ]
+        classes = [sorted(map(repr, told)).index(repr(one)) for one in told]
+    return classes
+
+
+def test_classes_of_graphs_are_those_of_rounds_over_all_atoms(rng: np.random.Generator) -> None:
+    for _ in range(100):
+        n = int(rng.integers(1, 15))
+        joined = np.triu(rng.random((n, n)) < rng.uniform(0.05, 0.4), 1)
+        neighbours = [np.flatnonzero(row).tolist() for row in joined | joined.T]
+        keys = rng.integers(2, size=n).tolist()
+        found, expected = graph_classes(keys, neighbours).tolist(), refined(keys, neighbours)
+        pairs = set(zip(found, expected, strict=True))
+        assert len(pairs) == len(set(found)) == len(set(expected))
+
+
+def test_classes_of_a_long_chain_are_those_from_its_ends() -> None:
+    n = 60_001  # by rounds over all atoms it would take 30,000 of them
+    neighbours = [[j for j in (i - 1, i + 1) if 0 <= j < n] for i in range(n)]
+    ranks = BondGraph((6,) * n, tuple(map(tuple, neighbours))).ranks
+    assert (ranks == ranks[::-1]).all()
+    assert len(set(ranks.tolist())) == n // 2 + 1
 
 
 def test_alanine_dipeptide_has_one_stereocentre_and_two_amides() -> None:
@@ -261,7 +331,7 @@ def planar(symbols: str, order: float | None = None) -> BondGraph:
         ("FCCFFH", None, 0.134, 0.0, 0),
         ("FCCLHF", None, 0.134, 0.0, 1),
         ("FCNFHH", None, 0.128, 0.0, 1),  # a protonated imine
-        ("FCNFHH", None, 0.134, 0.0, 0),
+        ("FCNFHH", None, 0.142, 0.0, 0),  # longer than heat makes an iminium
         ("FNNFHH", None, 0.145, 0.0, 0),  # a hydrazine
     ],
 )
@@ -340,7 +410,7 @@ def in_screen(graph: BondGraph, x: np.ndarray, **settings) -> Screen:
     """A Screen of atoms of a graph."""
     topology = app.Topology()
     residue = topology.addResidue("LIG", topology.addChain())
-    symbols = {number: symbol for symbol, number in ATOMIC_NUMBERS.items()}
+    symbols = {number: symbol for symbol, number in (ATOMIC_NUMBERS | {"F": 9}).items()}
     atoms = [
         topology.addAtom(f"A{i}", app.Element.getBySymbol(symbols[number]), residue)
         for i, number in enumerate(graph.elements)
