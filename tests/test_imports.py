@@ -49,6 +49,7 @@ ORDER = [
     "plumed.input.limits",
     "plumed.input.named_files",
     "plumed.input.language",
+    "plumed.input.moved",
     "plumed.input.expressions",
     "plumed.input.expression_slopes",
     "plumed.input.selections",
