@@ -134,6 +134,8 @@ def free_energy(
             f"of the frames nothing is known ({samples.unknown}): the column by_bias is what the "
             "bias alone adds up to, without an error"
         )
+        for words in differences:
+            click.echo(f"{words}: not known")
         return
     for words, estimate in found.items():
         click.echo(f"{words}: {estimate_text(estimate)}")
