@@ -538,6 +538,7 @@ ALLOWED = {
     "proposals": {"numpy", "scipy", "tqdm"},
     "reporters": {"numpy", "openmm"},
     "free_energy": {"numpy", "scipy", "pymbar"},
+    "free_energy.generated": {"numpy", "tqdm"},
     "closures": {"numpy", "scipy"},
     "closures.conditional_averages": {"numpy", "tqdm"},
     "closures.local_quantities": {"numpy", "torch"},
