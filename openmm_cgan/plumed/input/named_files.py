@@ -31,14 +31,16 @@ INDEX_FILE = re.compile(r"@ndx:\{*([^\s{},]+)", re.IGNORECASE)  # in a list of a
 def places(folder: Path, source: str) -> list[Path]:
     """Folders where a file is looked for: the working folder, then beside the input.
 
+    Of a text that is in no file: then the current folder, that of the script.
+
     Parameters
     ----------
     folder : Path
     source : str
         The file that names it.
     """
-    beside = Path(source).parent
-    same = source == TEXT_ITSELF or beside.absolute() == folder.absolute()
+    beside = Path() if source == TEXT_ITSELF else Path(source).parent
+    same = beside.absolute() == folder.absolute()
     return [folder] if same else [folder, beside]
 
 

@@ -76,3 +76,13 @@ def test_windows_and_runs_of_an_input_find_its_files(folder, monkeypatch, where)
     for text in (biased, window, (run / "plumed.dat").read_text()):
         found = _values(text, folder / "elsewhere")
         np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_a_text_finds_the_files_of_the_current_folder(folder, monkeypatch):
+    """A script writes its files elsewhere by `directory`, and reads beside itself."""
+    molecule = alanine_dipeptide()
+    monkeypatch.chdir(folder)
+    bias = PlumedBias(INPUT, molecule.topology, temperature=300, directory=folder / "made")
+    assert np.isfinite(bias.cv_values(molecule.positions)).all()
+    text = text_elsewhere(bias.text, bias.source, bias.directory)
+    assert f"STRUCTURE={folder}/ala.pdb" in text
