@@ -27,6 +27,7 @@ from openmm_cgan.explore.coverage import coverage_of, unseen_wells
 from openmm_cgan.explore.decisions import HELD_AGAINST, JUDGED, MOST_MISSED
 from openmm_cgan.explore.torsions import never_seen
 from openmm_cgan.frames import Frames, read_frames
+from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.metrics.judging import Judgement
 from openmm_cgan.metrics.sampling import r_hat
 from openmm_cgan.molecules import Molecule
@@ -174,13 +175,17 @@ class Workshop:
         from openmm_cgan.potentials import Potential
 
         number, settings = step.known.trainings, place.settings
+        before = step.known.generator
+        assert before is not None, "it is there to be refined"
+        if not step.decision.steps:
+            return {"generator": {**vars(before), "refined": True}, "cost": 0}
         first = place.folder / f"model-{number}.npz"
         checkpoint = place.folder / f"refined-{number}.chk"
         gan = ConditionalGAN.load(first, place.molecule.topology)
         frames = read_frames([run / FRAMES for run in place.data(number)])
         rows = Dataset.prepare(frames, place.molecule.topology, gan.settings).rows
         refining = RefiningSettings(
-            steps=settings.refining_steps, batch=settings.refining_batch, seed=settings.seed
+            steps=self._steps_of_refining(step), batch=settings.refining_batch, seed=settings.seed
         )
         made, history = refine(
             gan, Potential(place.molecule.system), None, refining,
@@ -188,8 +193,6 @@ class Workshop:
         )  # fmt: skip
         path = made.save(place.folder / f"refined-{number}.npz")
         checkpoint.unlink()
-        before = step.known.generator
-        assert before is not None, "it is there to be refined"
         found, cost = self._judged(path, number)
         fewer = found["missed"] <= max(MOST_MISSED, before.missed)
         better = bool(fewer and found["share"] > before.share)
@@ -199,6 +202,13 @@ class Workshop:
         shutil.copyfile(path if better else first, place.best(number))
         return {"generator": {**found, "refined": True},
                 "cost": round(history[-1]["energies"]) + cost}  # fmt: skip
+
+    def _steps_of_refining(self, step: Step) -> int:
+        """Decided once: what was killed goes on with as many, whatever the budget is now."""
+        path = self.place.folder / f"refining-{step.known.trainings}.json"
+        if not path.exists():
+            write_json(path, {"steps": step.decision.steps})
+        return int(read_json(path)["steps"])
 
     def _judged(self, model: Path, number: int) -> tuple[dict[str, Any], int]:
         """What a generator is worth, and the energies that it took."""

@@ -19,7 +19,7 @@ from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.json_files import read_json
 from openmm_cgan.molecules import Molecule
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.run_folders import FRAMES, RECORD
+from openmm_cgan.run_folders import FRAMES, RECORD, TOPOLOGY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -119,6 +119,10 @@ class ExplorationFolder:
     def cvs_file(self) -> Path:
         """The CVs alone, as a file."""
         return self.folder / LOOK / INPUT
+
+    def structure_file(self) -> Path:
+        """The molecule with its System beside it, as a file."""
+        return self.folder / LOOK / TOPOLOGY
 
     def hidden(self) -> list[TurningTorsion]:
         """Torsions that no CV is."""

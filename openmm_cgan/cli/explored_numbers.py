@@ -98,7 +98,10 @@ def command_for(claim: Claim, number: int, place: ExplorationFolder) -> str:
     """
     if claim.route == "generated":
         model = shlex.quote(str(place.model(number)))
-        source = f"--model {model} --plumed {shlex.quote(str(place.cvs_file()))} --structure ..."
+        plumed, structure = (
+            shlex.quote(str(p)) for p in (place.cvs_file(), place.structure_file())
+        )
+        source = f"--model {model} --plumed {plumed} --structure {structure}"
     else:
         kind, parts = ("windows", "*/window-*") if claim.route == "windows" else ("moves", "*")
         source = f"{shlex.quote(str(place.folder / f'{kind}-{number}'))}/{parts}"

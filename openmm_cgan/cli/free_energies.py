@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,13 +130,19 @@ def free_energy(
         _profile(samples, names[0], shape, runs, source, bounds, out, plot)
     click.echo(f"{out}: free energy along {cv} from {source}")
     if samples.unknown:
-        click.echo(
-            f"of the frames nothing is known ({samples.unknown}): the column by_bias is what the "
-            "bias alone adds up to, without an error"
-        )
-        return
+        _say_unknown(samples.unknown, differences)
     for words, estimate in found.items():
         click.echo(f"{words}: {estimate_text(estimate)}")
+
+
+def _say_unknown(why: str, differences: Iterable[str]) -> None:
+    """That only the bias tells anything, and which numbers there are not."""
+    click.echo(
+        f"of the frames nothing is known ({why}): the column by_bias is what the bias alone adds "
+        "up to, without an error"
+    )
+    for words in differences:
+        click.echo(f"{words}: not known")
 
 
 def _differences(

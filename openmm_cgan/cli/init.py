@@ -140,7 +140,10 @@ def _of_input(path: Path) -> dict[Key, Any]:
 
 def text_of(commands: Mapping[str, click.Command], values: Mapping[Key, Any]) -> str:
     """The text of a file: what has a value, and as comments what else there is."""
-    lines = ["# What openmm-cgan does with one molecule. Flags override what stands here."]
+    lines = [
+        "# What openmm-cgan does with one molecule. Flags override what stands here.",
+        "# Behind a # stand defaults; an example is none.",
+    ]
     schema = schema_of(commands)
     for table in TABLES:
         lines += ["", f"# {HEADS[table]}", f"[{table}]"]
@@ -161,6 +164,8 @@ def _line(key: Key, parameter: click.Parameter, values: Mapping[Key, Any]) -> It
         value = [_example(parameter)] if several else _example(parameter)
     entry = f"{key[1]} = {_toml(list(value) if several else value)}"
     told = " ".join((getattr(parameter, "help", None) or "").split())
+    if key not in values and _usual(parameter) is None:
+        told = f"(an example) {told}".rstrip()
     mark = "" if key in values else "# "
     yield f"{mark}{entry}" + (f"  # {told}" if told else "")
 

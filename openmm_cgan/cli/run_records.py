@@ -13,6 +13,7 @@ from openmm import app
 from openmm_cgan.atom_selection import check_selection, solute_atoms
 from openmm_cgan.atomic_files import write_atomically
 from openmm_cgan.json_files import read_json, write_json
+from openmm_cgan.plumed.input.moved import text_elsewhere
 from openmm_cgan.run_folders import BONDS, COMMANDS, INPUT, RECORD, SYSTEM, TOPOLOGY
 from openmm_cgan.topology_records import told_apart, topology_record
 
@@ -151,7 +152,8 @@ def write_start(folder: Path, topology: Any, positions: unit.Quantity, bias: Plu
     write_json(folder / BONDS, topology_record(topology))
     with (folder / TOPOLOGY).open("w") as file:
         app.PDBFile.writeFile(told_apart(topology), positions, file, keepIds=True)
-    (folder / INPUT).write_text(bias.text)
+    text = text_elsewhere(bias.text, bias.source, bias.directory, home=folder)
+    (folder / INPUT).write_text(text)
 
 
 def write_record(folder: Path, bias: PlumedBias, settings: RunSettings, end: int) -> None:

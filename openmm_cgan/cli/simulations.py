@@ -161,7 +161,7 @@ def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedB
 
 def _bias_of(job: _Job, restart: bool) -> PlumedBias:
     goes_on = restart and (job.folder / CHECKPOINT).exists()
-    return PlumedBias(
+    bias = PlumedBias(
         job.plumed_input,
         job.molecule.topology,
         temperature=job.settings.temperature,
@@ -169,6 +169,13 @@ def _bias_of(job: _Job, restart: bool) -> PlumedBias:
         directory=job.folder,
         restart=restart and not goes_on,
     )
+    if job.settings.backend == "auto" and bias.backend != "native":
+        logger.warning(
+            "%s is run by PLUMED itself, at each step and slower, for not all of it is native: "
+            "openmm-cgan -v says which lines",
+            bias.source,
+        )
+    return bias
 
 
 def _set_up(

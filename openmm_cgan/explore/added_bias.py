@@ -13,6 +13,7 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.biased_runs import HILLS
 from openmm_cgan.free_energy.hills import units_of_input
 from openmm_cgan.plumed.input.language import include_files, read_statements, read_text
+from openmm_cgan.plumed.input.moved import text_elsewhere
 from openmm_cgan.plumed.libplumed.statements import BIASES
 
 HEIGHT = 1.2  # kT: rough, for what is wanted first is that the run gets everywhere
@@ -105,7 +106,8 @@ def with_metadynamics(
     text, action : str
         The whole input, and the line that was added.
     """
-    text, _ = read_text(plumed_input)
+    text, source = read_text(plumed_input)
+    text = text_elsewhere(text, source, Path())  # for the folders of runs
     kT = GAS_CONSTANT * temperature
     height = (GENTLE_HEIGHT if gently else HEIGHT) * kT / units_of_input(plumed_input).energy
     words = [

@@ -38,6 +38,7 @@ JUDGING = 11 * JUDGED // 10  # energies, those of frames beside them
 HELD_AGAINST = 200  # frames of each state that a generator may miss, 16 configurations at each
 HOLDING = 2 * 17 * HELD_AGAINST  # energies
 LEAST_ACCEPTED = 0.05  # of exact moves
+FEWEST_REFINED = 4  # refining by less than this part of its steps is not worth what judging costs
 
 
 @dataclass(frozen=True)
@@ -157,10 +158,21 @@ def _of_generator(known: Evidence, settings: ExploreSettings) -> Decision | None
     if made is None:
         return Decision(TRAIN, f"{_frames_of(known)} frames are enough to train on", cost=JUDGING)
     if not made.why_not_exact and not made.refined:
-        cost = 3 * settings.refining_steps * settings.refining_batch + JUDGING
-        why = f"its weights are exact, Kish/n {made.share:.2f}: the energy may make it better"
-        return Decision(REFINE, why, settings.refining_steps, cost)
+        return _refining(made, settings.budget_steps - known.spent, settings)
     return None
+
+
+def _refining(made: Generator, left: int, settings: ExploreSettings) -> Decision:
+    """As many steps as leave enough to weigh and to try what is made; none where too few."""
+    each = 3 * settings.refining_batch
+    needed = settings.generated + _with_moves(CHAINS, settings.chain_steps, settings, "").cost
+    steps = min(settings.refining_steps, max(0, left - needed - JUDGING) // each)
+    why = f"its weights are exact, Kish/n {made.share:.2f}"
+    if steps < settings.refining_steps / FEWEST_REFINED:
+        why += f"; {left:,} force evaluations are left, {needed:,} to weigh and try it: it stays"
+        return Decision(REFINE, why)
+    why += ": the energy may make it better"
+    return Decision(REFINE, why, steps, each * steps + JUDGING)
 
 
 def _frames_of(known: Evidence) -> str:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
@@ -155,6 +156,11 @@ class Weigher(Protocol):
         """
 
 
+def _chunks(n: int) -> tqdm[int]:
+    """Where each chunk of n configurations begins, with a progress bar on a terminal."""
+    return tqdm(range(0, n, CHUNK), desc="generating", disable=None, leave=False)
+
+
 def generate_frames(weigher: Weigher, n: int, seed: int = 0) -> GeneratedFrames:
     """Make configurations and weigh them against the unbiased ensemble.
 
@@ -174,7 +180,7 @@ def generate_frames(weigher: Weigher, n: int, seed: int = 0) -> GeneratedFrames:
     """
     rng = np.random.default_rng(seed)
     cvs, logs = [], []
-    for start in range(0, n, CHUNK):
+    for start in _chunks(n):
         drawn = weigher.conditions.draw(min(CHUNK, n - start), rng)
         values, found = _weighed(weigher, drawn, int(rng.integers(2**31)))
         cvs.append(values)
@@ -205,7 +211,7 @@ def weighed_at(
     """
     rng = np.random.default_rng(seed)
     parts = []
-    for start in range(0, len(conditions), CHUNK):
+    for start in _chunks(len(conditions)):
         drawn = conditions[start : start + CHUNK]
         cvs, logs = _weighed(weigher, drawn, int(rng.integers(2**31)))
         parts.append((cvs, logs + weigher.conditions.log_density(drawn)))

@@ -251,7 +251,9 @@ def test_free_energy_of_a_metadynamics_run(tmp_path: Path, monkeypatch: pytest.M
     options = ["free-energy", tmp_path / "run", "--out", out, "--cv"]
     assert "no free energy from 640 frames of 1 run under METAD" in call(*options, "phi,psi").output
     assert not out.exists()
-    assert "the column by_bias is what the bias alone adds up to" in call_well(*options, "phi")
+    told = call_well(*options, "phi", "--difference", "phi:-2..-1")
+    assert "the column by_bias is what the bias alone adds up to" in told
+    assert "F(phi in [-2, -1)) - F(phi elsewhere): not known" in told
     rows = np.genfromtxt(out, delimiter=",", names=True)
     assert np.isnan(rows["free_energy"]).all()
     assert rows["by_bias"].min() == 0.0

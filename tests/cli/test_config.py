@@ -32,6 +32,16 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+def test_examples_are_told_from_defaults() -> None:
+    """Who takes the mark from before a line without a default has an example, not the usual."""
+    lines = text_of(main.commands, {}).splitlines()
+    of = {line.removeprefix("# ").partition(" = ")[0]: line for line in lines if " = " in line}
+    assert "(an example) [amu]" in of["hydrogen-mass"]
+    assert "(an example)" in of["switch-distance"]
+    assert "(an example)" not in of["timestep"]
+    assert "(an example)" not in of["frames-every"]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_every_command_stands_in_a_file(command: str, tmp_path: Path) -> None:
     """A file with all that its own text offers as comments is taken, and nothing is missing."""

@@ -25,7 +25,8 @@ from openmm_cgan.cli.explore import NOT_CONVERGED
 from openmm_cgan.cli.explored_numbers import claim_of_windows
 from openmm_cgan.cli.explored_windows import run_explored_windows
 from openmm_cgan.explore.circle import Outcome, Step, explore
-from openmm_cgan.explore.decisions import BIAS, CHAINS, LOOK, REFINE, TRAIN, WEIGH
+from openmm_cgan.explore.decisions import BIAS, CHAINS, LOOK, REFINE, TRAIN, WEIGH, Decision
+from openmm_cgan.explore.evidence import Evidence, Generator
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.json_files import write_json
@@ -210,3 +211,13 @@ def test_sigint_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert process.returncode == 128 + signal.SIGINT
     last = told.strip().splitlines()[-1]
     assert re.fullmatch(r"stopped by SIGINT; all is saved in .*--resume goes on", last)
+
+
+def test_no_steps_of_refining_leave_the_generator_as_it_is(tmp_path):
+    """Where the budget leaves none; `refined` says that it is not asked for again."""
+    made = Generator("", share=0.4, heavy=0.1, missed=0.01, passed=0.99)
+    known = replace(Evidence(needs_bias=False, spent=0), generator=made, trainings=1)
+    molecule = Molecule(CHAIN.topology(), CHAIN.system(), CHAIN.sample(1, 300.0, seed=1)[0])
+    place = ExplorationFolder(molecule, tmp_path / "cvs.dat", tmp_path, SHORT, "Reference")
+    found = Workshop(place).carry_out(Step(7, Decision(REFINE, ""), known))
+    assert found == {"generator": {**vars(made), "refined": True}, "cost": 0}

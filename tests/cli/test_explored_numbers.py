@@ -18,7 +18,11 @@ from openmm_cgan.testsystems import alanine_dipeptide
     [
         ("windows", "my runs/windows-2/*/window-*"),
         ("moves", "my runs/moves-2/*"),
-        ("generated", "--model my runs/model-2.npz --plumed my runs/look/plumed.dat"),
+        (
+            "generated",
+            "--model my runs/model-2.npz --plumed my runs/look/plumed.dat "
+            "--structure my runs/look/topology.pdb",
+        ),
     ],
 )
 def test_the_files_of_each_route_are_named(route: str, words: str) -> None:

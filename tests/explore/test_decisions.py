@@ -216,8 +216,8 @@ def test_windows_are_shortened_to_what_is_left_down_to_half() -> None:
 
 @pytest.mark.parametrize(
     ("known", "of_its_own"),
-    [(COVERED, 0), (TRAINED, 2 * 600 * 128), (WEIGHED, 2 * 50_000 + 2 * 50_000 * 103 // 250)],
-    ids=["train", "refine", "chains"],
+    [(COVERED, 0), (WEIGHED, 2 * 50_000 + 2 * 50_000 * 103 // 250)],
+    ids=["train", "chains"],
 )
 def test_judging_is_foreseen(known: Evidence, of_its_own: int) -> None:
     """What a generator is judged by is evaluated too, and may be more than what is left."""
@@ -227,6 +227,22 @@ def test_judging_is_foreseen(known: Evidence, of_its_own: int) -> None:
     assert (short.action, short.converged) == (STOP, False)
     assert f"{made.cost:,} needed" in short.reason
     assert decide(replace(known, spent=SETTINGS.budget_steps - made.cost), SETTINGS) == made
+
+
+@pytest.mark.parametrize(
+    ("left", "share"), [(1_000_000, 1.0), (300_000, 0.5), (200_000, 0.0), (50_000, 0.0)]
+)
+def test_refining_leaves_enough_for_the_number(left: int, share: float) -> None:
+    """It took all of a small budget, or ended the exploration before anything was weighed."""
+    made = decide(replace(TRAINED, spent=SETTINGS.budget_steps - left), SETTINGS)
+    refined = replace(REFINED, spent=SETTINGS.budget_steps - left + made.cost)
+    weigh = decide(refined, SETTINGS)
+    chains = decide(replace(WEIGHED, spent=refined.spent + weigh.cost), SETTINGS)
+    assert (made.action, weigh.action) == (REFINE, WEIGH)
+    assert made.steps == pytest.approx(share * SETTINGS.refining_steps, rel=0.4)
+    assert chains.action == (CHAINS if left >= 200_000 else STOP)
+    assert bool(made.cost) == bool(made.steps)
+    assert made.steps or f"{left:,} force evaluations are left" in made.reason
 
 
 def test_what_is_foreseen_of_judging_is_what_it_takes() -> None:

@@ -341,6 +341,15 @@ def mean_angle(chain):
     return float((joint.sum(axis=1) @ grid) / joint.sum())
 
 
+def test_who_waits_for_configurations_sees_how_many_are_made(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "openmm_cgan.free_energy.generated.tqdm", lambda chunks, **_: made.append(chunks) or chunks
+    )
+    generate_frames(weigher_of(CHAIN, "theta", tmp_path, ""), 2500, seed=1)
+    assert made == [range(0, 2500, 1000)]
+
+
 @pytest.mark.parametrize(
     ("chain", "bias"), [(CHAIN, ""), (CHAIN, RESTRAINT), (HELD, "")], ids=["free", "biased", "held"]
 )

@@ -24,6 +24,7 @@ from openmm_cgan.report.page.given_input import LEFT_OUT, LIBPLUMED, NATIVE, fat
 from openmm_cgan.report.page.weighed import weigh_run, weigh_windows
 from openmm_cgan.report.page.wells import wells_of
 from openmm_cgan.report.page.writing import ASSETS, sections_of, verdict_of
+from openmm_cgan.windows import read_windows
 from tests.cases.written_runs import (
     AT,
     CENTRE,
@@ -183,6 +184,17 @@ def test_windows_that_do_not_overlap_are_said_to(tmp_path):
     weighed = weigh_windows(find(tmp_path / "near").windows[0], "near")
     whole, half = len(weighed.samples.cvs), len(weighed.part(0.0, 0.5).cvs)
     assert half == pytest.approx(whole / 2, rel=0.2)
+
+
+def test_it_is_said_how_many_frames_of_windows_are_taken(tmp_path, monkeypatch):
+    for k, at in enumerate((0.8, 0.9, 1.0)):
+        write_window(tmp_path / f"window-{k}", at, seed=k + 1)
+    monkeypatch.setattr("openmm_cgan.report.page.weighed.MOST_SAMPLES", 60)
+    weighed = weigh_windows(find(tmp_path).windows[0], "few")
+    there = sum(len(window.cvs) for window in read_windows(find(tmp_path).windows[0].windows))
+    assert len(weighed.samples.cvs) < there
+    assert f"{len(weighed.samples.cvs)} of {there:,} frames taken" in weighed.kind
+    assert f"{there:,} frames taken" in write_report(tmp_path).read_text()
 
 
 def test_failed_windows_stand_there_with_their_reason(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from openmm_cgan.plumed.input.limits import MAX_INPUT_BYTES
@@ -31,14 +31,16 @@ INDEX_FILE = re.compile(r"@ndx:\{*([^\s{},]+)", re.IGNORECASE)  # in a list of a
 def places(folder: Path, source: str) -> list[Path]:
     """Folders where a file is looked for: the working folder, then beside the input.
 
+    Of a text that is in no file: then the current folder, that of the script.
+
     Parameters
     ----------
     folder : Path
     source : str
         The file that names it.
     """
-    beside = Path(source).parent
-    same = source == TEXT_ITSELF or beside.absolute() == folder.absolute()
+    beside = Path() if source == TEXT_ITSELF else Path(source).parent
+    same = beside.absolute() == folder.absolute()
     return [folder] if same else [folder, beside]
 
 
@@ -71,12 +73,43 @@ def with_files_found(
     action: str, words: Sequence[str], folder: Path, source: str
 ) -> tuple[str, ...]:
     """The words of a statement, those naming a file that lies beside the input by its full name."""
-    found = []
-    read = READ_FILES | READ_BY.get(action, set())
 
     def full(name: str) -> str:
         path = found_file(name, folder, source)
         return name if path == folder / name else str(path.absolute())
+
+    return _renamed(action, words, full)
+
+
+def with_full_names(
+    action: str, words: Sequence[str], folder: Path, source: str, home: Path | None = None
+) -> tuple[str, ...]:
+    """The words of a statement that is to stand elsewhere: files that are there by full names.
+
+    Parameters
+    ----------
+    action : str
+    words : sequence of str
+    folder : Path
+        The working folder of the input.
+    source : str
+        The file that it stands in.
+    home : Path, optional
+        Where it is to stand; files that lie there keep their names.
+    """
+
+    def full(name: str) -> str:
+        path = found_file(name, folder, source).absolute()
+        at_home = home is not None and path == home.absolute() / name
+        return str(path) if path.is_file() and not at_home else name
+
+    return _renamed(action, words, full)
+
+
+def _renamed(action: str, words: Sequence[str], full: Callable[[str], str]) -> tuple[str, ...]:
+    """The words of a statement, the files that they read by other names."""
+    renamed = []
+    read = READ_FILES | READ_BY.get(action, set())
 
     def full_index(match: re.Match[str]) -> str:
         return match[0].removesuffix(match[1]) + full(match[1])
@@ -87,8 +120,8 @@ def with_files_found(
             names = unbrace(value).split(",")  # one, but for a PBMETAD
             if [full(name) for name in names] != names:
                 word = f"{key}={','.join(map(full, names))}"
-        found.append(INDEX_FILE.sub(full_index, word))
-    return tuple(found)
+        renamed.append(INDEX_FILE.sub(full_index, word))
+    return tuple(renamed)
 
 
 def text_of(path: Path) -> str:

@@ -15,6 +15,7 @@ from openmm_cgan.plumed.actions.setup import Units
 from openmm_cgan.plumed.files.contents import has_text
 from openmm_cgan.plumed.files.fields import read_tables
 from openmm_cgan.plumed.input.language import PlumedInputError, Problem, Statement
+from openmm_cgan.plumed.input.named_files import with_full_names
 from openmm_cgan.plumed.input.words import keywords_of, split_vector, unbrace
 from openmm_cgan.quantities import numbers_of
 
@@ -199,7 +200,14 @@ def restrained_text(
     energy = next((a.system.energy for a in known if isinstance(a, Units)), 1.0)
     strengths = ",".join(repr(float(k) / energy) for k in np.broadcast_to(kappa, len(names)))
     line = f"RESTRAINT ARG={','.join(names)} AT={at} KAPPA={strengths}"
-    return "\n".join([*(s.text for s in only_variables(statements)), line, ""])
+    variables = [_elsewhere(s, folder) for s in only_variables(statements)]
+    return "\n".join([*(s.text for s in variables), line, ""])
+
+
+def _elsewhere(statement: Statement, folder: Path) -> Statement:
+    """A statement that says the same in an input of any folder."""
+    words = with_full_names(statement.action, statement.words, folder, statement.location.file)
+    return replace(statement, words=words)
 
 
 def with_centres(statements: Sequence[Statement], centres: np.ndarray) -> list[Statement]:

@@ -89,6 +89,7 @@ def weigh_windows(found: WindowsFound, name: str) -> Weighed:
         )
 
     kind = f"{windows_in_words(len(windows), len(samples.overlap))} joined by MBAR"
+    kind += _thinned(samples, sum(len(window.cvs) for window in windows))
     return Weighed(name, kind, samples, part, tuple(warned), None, len(windows))
 
 
@@ -119,7 +120,15 @@ def weigh_run(found: RunFound, name: str) -> Weighed:
 
     kinds = " and ".join(sorted({s.action for s in run.growing})) or "a bias that does not change"
     left = f", the first {first:.0%} of them left out" if first else ""
-    return Weighed(name, f"frames under {kinds}, weighed{left}", samples, part, tuple(warned), run)
+    kind = f"frames under {kinds}, weighed{left}"
+    kind += _thinned(samples, len(frames) - round(first * len(frames)))
+    return Weighed(name, kind, samples, part, tuple(warned), run)
+
+
+def _thinned(samples: WeightedSamples, there: int) -> str:
+    """That not all frames are in what the page shows, and how many are; nothing where all are."""
+    taken = len(samples.cvs)
+    return f", {taken:,} of {there:,} frames taken, evenly in time" if taken < there else ""
 
 
 def profiles_in_time(
