@@ -28,9 +28,9 @@ TRACE = (
 )
 
 
-def written(text, backend, box, folder):
-    """The numbers of all files that an input leaves, by the name of the file."""
-    frames = random_frames(box, np.random.default_rng(3), 6)
+def written(text, backend, box, folder, frames=None):
+    """The words of all files that an input leaves, by the name of the file."""
+    frames = random_frames(box, np.random.default_rng(3), 6) if frames is None else frames
     settings = DriverSettings(
         backend=backend, directory=folder / backend, kt=2.5, forces=Path("FORCES"),
         full_virial=True, forces_format="%.10g", masses=np.arange(1.0, N_ATOMS + 1),
@@ -53,6 +53,23 @@ def test_files_are_plumeds(text, box, tmp_path):
                 continue
             numbers = [float(x) for x in mine if x != "X"], [float(x) for x in theirs if x != "X"]
             np.testing.assert_allclose(*numbers, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.plumed
+def test_a_torn_entity_where_the_energy_is_nearly_that_of_its_other_image(tmp_path):
+    """Out of INTERVAL the bias is that at its end, and there is no force."""
+    text = (
+        "WHOLEMOLECULES ENTITY0=1,2\nd: DISTANCE ATOMS=1,2 COMPONENTS NOPBC\n"
+        "METAD ARG=d.x SIGMA=0.05 HEIGHT=1 PACE=1 INTERVAL=0.1,0.5\n"
+    )
+    frames = np.zeros((3, N_ATOMS, 3))
+    frames[:, 1, 0] = 0.15, 0.15, 0.1 + 1e-7 - 2.4
+    forces = []
+    for backend in ("native", "kernel"):
+        files = written(text, backend, BOXES["orthorhombic"], tmp_path, frames)
+        forces.append([float(row[1]) for row in files["FORCES"][-N_ATOMS:]])
+    assert abs(forces[1][0]) > 1
+    np.testing.assert_allclose(*forces, rtol=1e-6)
 
 
 GRID = (
