@@ -358,7 +358,8 @@ class PlumedBias:
 
         refuse(self._engine.why_no_derivatives)
         self._engine.check(positions.shape[-2])
-        return torch.stack(self._engine.cv_columns(positions), dim=-1)
+        columns = self._engine.cv_columns(positions.double())
+        return torch.stack(columns, dim=-1).to(positions.dtype)
 
     def bias_of_cvs(self, cvs: Any) -> np.ndarray:
         """The bias as it stands now, as a function of the variables alone; without NLIST.
