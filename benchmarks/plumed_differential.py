@@ -5,9 +5,9 @@
 Each input (plumed_inputs_made.py, plumed_biases_made.py) goes over ten frames of 24 atoms in four
 molecules, in no box, a rectangular or a triclinic one that may change, twice: by the driver, whose
 frames are torn and whose run may be cut in two by a restart, and in an OpenMM Context, where
-molecules are whole in any image and the System may be large. All files, forces and virials agree to 2e-6 of the largest of
-their column, energies and `bias_of_cvs` too. Each input has a process of its own, which PLUMED may
-end or hang. Of what differs for a known reason the maker makes none, or ``compare`` knows it.
+molecules are whole in any image and the System may be large. All files, forces and virials agree to
+2e-6 of the largest of their column, energies and `bias_of_cvs` too. Each input has a process of its
+own, which PLUMED may end or hang. What differs for a known reason is not made, or left out.
 """
 
 from __future__ import annotations

@@ -33,8 +33,9 @@ FUNCTIONS_OF_TWO = (
     "log(2+x^2+y^4)", "(1+x^2)^(0.5*sin(y))",
 )  # fmt: skip
 GYRATIONS = (
-    "RADIUS TRACE GTPC_1 GTPC_2 GTPC_3 ASPHERICITY ACYLINDRICITY KAPPA2 RGYR_1 RGYR_2 RGYR_3"
-).split()
+    "RADIUS", "TRACE", "GTPC_1", "GTPC_2", "GTPC_3", "ASPHERICITY", "ACYLINDRICITY", "KAPPA2",
+    "RGYR_1", "RGYR_2", "RGYR_3",
+)  # fmt: skip
 
 
 class Inputs:
