@@ -97,3 +97,13 @@ def test_a_smooth_minimum_of_what_is_zero_is_zero(tmp_path):
     files = written(text, "native", None, tmp_path)
     assert [float(row[1]) for row in files["COLVAR"][1:]] == [0.0] * 6
     assert all(float(x) == 0 for row in files["FORCES"] if row[0] == "X" for x in row[1:])
+
+
+@pytest.mark.parametrize("action", ["OPES_METAD PACE=1 BARRIER=20", "METAD PACE=1 HEIGHT=1"])
+def test_widths_may_have_blanks_between_them(action, tmp_path):
+    rows = []
+    for i, widths in enumerate(("0.2,0.3", "{0.2 0.3}", "{0.2, 0.3}")):
+        text = "d: DISTANCE ATOMS=1,2\ne: ANGLE ATOMS=3,4,5\nPRINT ARG=m.bias FILE=COLVAR\n"
+        text = text.replace("PRINT", f"{action} LABEL=m ARG=d,e SIGMA={widths}\nPRINT")
+        rows.append(written(text, "native", None, tmp_path / str(i))["COLVAR"])
+    assert rows[0] == rows[1] == rows[2]
