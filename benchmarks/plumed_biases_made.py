@@ -49,7 +49,7 @@ class Biases:
 
     def _dumps(self) -> None:
         r, some = self.random, self.of.arguments(2)
-        some = [x for x in some if x[0] not in "Kvkon"] or [""]
+        some = [x for x in some if x[0] not in "Kvkonf"] or [""]
         if not some[0]:
             return
         if self.of.chance(0.15):

@@ -397,7 +397,7 @@ class Inputs:
         self._reduced("v", f"{axis}DISTANCES {words}{self._nopbc()}")
 
     def _coordination_number(self) -> None:
-        self.scale, self.axis = 1.0, ""
+        self.scale, self.axis = 1.0, "k"
         a, b = self.listed(4), self.listed(4)
         groups = self.random.choice((f"SPECIES={a}", f"SPECIESA={a} SPECIESB={b}"))
         while re.search("D_MAX|COSINUS", switch := self.switch()):
