@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from openmm_cgan.plumed.actions.action import Action
 from openmm_cgan.plumed.actions.values import Value
+from openmm_cgan.plumed.input.words import split_vector
 
 PLACE = re.compile(r"AT\d*")
 TURNS, WIDTH = 2.0, 0.5  # periods: a restraint may lead round, a hill is narrower
@@ -35,7 +36,7 @@ def in_degrees(actions: Iterable[Action]) -> Iterator[str]:
 
 def _of_word(action: Action, key: str, text: str) -> Iterator[str]:
     try:
-        numbers = [float(number) for number in text.strip("{}").split(",")]
+        numbers = [float(number) for number in split_vector(text)]
     except ValueError:
         return  # pi is written by who means radians
     if len(numbers) != len(action.arguments):

@@ -358,7 +358,7 @@ class PlumedBias:
 
         refuse(self._engine.why_no_derivatives)
         self._engine.check(positions.shape[-2])
-        return torch.stack(self._engine.cv_columns(positions), dim=-1)
+        return torch.stack(self._engine.cv_columns(positions.double()), dim=-1).to(positions)
 
     def bias_of_cvs(self, cvs: Any) -> np.ndarray:
         """The bias as it stands now, as a function of the variables alone; without NLIST.

@@ -86,7 +86,7 @@ class BiasForces:
         strained = virial(actions, slopes, positions, box)
         energy = self._backend.felt(positions, box, step)
         felt = self._felt_by_openmm(positions, box, step)
-        if felt is not None and np.isclose(energy, felt[0], rtol=1e-5, atol=1e-5):
+        if felt is not None and np.isclose(energy, felt[0], rtol=1e-6, atol=1e-8):
             return felt[1], strained
         if not np.isfinite(energy):
             raise ValueError(f"step {step}: the bias is {energy} kJ/mol: no forces")

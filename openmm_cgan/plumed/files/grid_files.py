@@ -12,6 +12,7 @@ from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.files.tables import FieldTable
 
 GRID_FORMAT = " %14.9f"
+OFF_NODES = 0.1  # of a step: places that are written with few digits
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,26 @@ def grid_of(table: FieldTable, label: str, axes: Sequence[GridAxis]) -> np.ndarr
         nearest = np.floor(place + 0.5)
         if len(nearest) and not 0 <= nearest.min() <= nearest.max() < axis.nodes:
             raise ValueError(f"{path}: {axis.name} has values outside the grid of METAD {label}")
+        if len(nearest) and np.abs(place - nearest).max() > OFF_NODES:
+            raise ValueError(_between_nodes(table, axis, place))
         index.append(nearest.astype(int))
     bias = np.zeros((1 + len(axes), *(axis.nodes for axis in axes)))
     for plane, name in zip(bias, needed[len(names) :], strict=True):
         plane[tuple(index)] = table.columns[name]
     return bias
+
+
+def _between_nodes(table: FieldTable, axis: GridAxis, place: np.ndarray) -> str:
+    """What is wrong with a grid that has rows off its nodes, at places in steps."""
+    row = int(np.abs(place - np.floor(place + 0.5)).argmax())
+    nodes = f"{axis.nodes} from {axis.limits[0]} in steps of {axis.step:g}"
+    message = (
+        f"{table.source}: {axis.name} = {table.columns[axis.name][row]:g} lies between two nodes "
+        f"of the grid that the header tells of: {nodes}"
+    )
+    if not axis.periodic:
+        message += f"; nbins_{axis.name} is the number of nodes, both ends among them"
+    return message
 
 
 def _alike(found: str, wanted: str) -> bool:

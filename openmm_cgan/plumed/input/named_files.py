@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from openmm_cgan.plumed.input.limits import MAX_INPUT_BYTES
-from openmm_cgan.plumed.input.words import unbrace
+from openmm_cgan.plumed.input.words import split_vector, unbrace
 
 TEXT_ITSELF = "<input>"  # the name of an input that is no file
 
@@ -64,9 +64,14 @@ def names_of_read(action: str, words: Sequence[str], restarts: bool = False) -> 
     names: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")
-        names += unbrace(value).split(",") if equals and key.upper() in read else []
+        names += _names(action, value) if equals and key.upper() in read else []
         names += INDEX_FILE.findall(word)
     return names
+
+
+def _names(action: str, value: str) -> list[str]:
+    """The names in a value: one, but for a PBMETAD."""
+    return split_vector(value) if action == "PBMETAD" else unbrace(value).split(",")
 
 
 def with_files_found(
@@ -117,7 +122,7 @@ def _renamed(action: str, words: Sequence[str], full: Callable[[str], str]) -> t
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key.upper() in read:
-            names = unbrace(value).split(",")  # one, but for a PBMETAD
+            names = _names(action, value)
             if [full(name) for name in names] != names:
                 word = f"{key}={','.join(map(full, names))}"
         renamed.append(INDEX_FILE.sub(full_index, word))

@@ -41,7 +41,7 @@ def probe(settings: MDSettings, statements: Sequence[Statement]) -> Plumed:
     """
     # DUMPMASSCHARGE acts at the first update, and fails where nothing was calculated before
     left_out = ("RESTART", "DUMPMASSCHARGE")
-    asked = [_without_stride(s) for s in statements if s.action not in left_out]
+    asked = [_at_rest(_without_stride(s)) for s in statements if s.action not in left_out]
     return Plumed.muted(replace(settings, restart=False), asked)
 
 
@@ -50,6 +50,14 @@ def _without_stride(statement: Statement) -> Statement:
         return statement
     words = [word for word in statement.words if not word.upper().startswith("STRIDE=")]
     return replace(statement, words=tuple(words))
+
+
+def _at_rest(statement: Statement) -> Statement:
+    """The same statement, but a METAD never updated: with CALC_WORK it asks its grid for a bias."""
+    if statement.action != "METAD":
+        return statement
+    words = [word for word in statement.words if not word.upper().startswith("UPDATE_FROM=")]
+    return replace(statement, words=(*words, "UPDATE_FROM=1e30"))
 
 
 def require_masses(statements: Sequence[Statement], folder: Path, masses: np.ndarray) -> None:

@@ -221,7 +221,8 @@ class Plumed:
         """Make an instance that leaves no files: they are unlinked as soon as they are open."""
         suffix = f".muted-{uuid.uuid4().hex}"
         try:
-            alone = [_without_walkers(statement) for statement in statements]
+            # the file of DUMPPROJECTIONS has no suffix
+            alone = [_without_walkers(s) for s in statements if s.action != "DUMPPROJECTIONS"]
             return cls(replace(settings, suffix=suffix), alone, read)
         finally:
             for folder in output_folders(settings.folder, statements):

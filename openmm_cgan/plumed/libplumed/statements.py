@@ -152,7 +152,7 @@ def require_tables(statements: Sequence[Statement], folder: Path, restart: bool)
         words_in_state = statement.action == "OPES_EXPANDED"  # names of its states
         keys = ("GRID_RFILE",) if words_in_state else ("GRID_RFILE", "STATE_RFILE")
         names = [named[key] for key in keys if key in named]
-        names += named.get("GRID_RFILES", "").split(",") if "GRID_RFILES" in named else []
+        names += split_vector(named.get("GRID_RFILES", ""))
         own = named.get("RESTART", "AUTO").upper()
         if statement.action in USUAL_FILES and (own == "YES" or (restart and own != "NO")):
             left = named.get("FILE", USUAL_FILES[statement.action])

@@ -144,9 +144,10 @@ def kept_together(actions: list[Action], box: BoxKind) -> list[tuple[int, ...]]:
     """Groups of atoms that the forces take as they are, each to be in one periodic image."""
     taken = [a for a in actions if isinstance(a, Centroid | GroupVariable) and a.periodic]
     groups = [a.atoms for a in taken if not (isinstance(a, Centroid) and a.phases)]
+    groups = [group for group in groups if not box.in_several_molecules(group)]
     for entity in (e for a in actions if isinstance(a, Variable) for e in a.whole_entities):
         groups += entity.groups
-    return [group for group in groups if not box.in_several_molecules(group)]
+    return groups
 
 
 def wandering(actions: list[Action], owners: Owners, box: BoxKind) -> list[Problem]:

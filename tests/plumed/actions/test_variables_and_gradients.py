@@ -272,3 +272,21 @@ def test_a_constant_function_is_one_for_each_frame_and_has_a_slope():
     x = torch.tensor(frames, requires_grad=True)
     bias.differentiable_cvs(x).sum().backward()
     assert not x.grad.any()
+
+
+def test_single_precision_is_measured_as_double(tmp_path):
+    """What networks make is of single precision; references and weights are not."""
+    molecule, path = alanine_dipeptide("C7eq"), reference_pdbs(tmp_path)["path"]
+    text = (
+        f"p: PATHMSD REFERENCE={path} LAMBDA=60\nc: COM ATOMS=1-4\nd: DISTANCE ATOMS=c,9\n"
+        "u: PUCKERING ATOMS=5-9\ng: GYRATION ATOMS=1-9 TYPE=ASPHERICITY\n"
+    )
+    names = ["p.sss", "p.zzz", "d", "u.Zx", "g"]
+    bias = PlumedBias(text, molecule, cvs=names)
+    x = torch.tensor(molecule.positions[None], dtype=torch.float32, requires_grad=True)
+    found = bias.differentiable_cvs(x)
+    assert found.dtype == torch.float32
+    expected = bias.cv_values(x.detach().numpy().astype(float))
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-6)
+    found.sum().backward()
+    assert x.grad.abs().max() > 0

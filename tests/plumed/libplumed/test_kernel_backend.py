@@ -752,3 +752,17 @@ def test_masses_and_charges_are_dumped(tmp_path):
         bias.close()
     ours, plumeds = ((tmp_path / b / "mc").read_text() for b in ("native", "kernel"))
     assert ours == plumeds
+
+
+def test_a_grid_that_excludes_all_zeros_is_no_obstacle(tmp_path):
+    text = "d: DISTANCE ATOMS=1,2\nm: METAD ARG=d SIGMA=0.01 HEIGHT=1 PACE=5 GRID_MIN=0.3 "
+    text += "GRID_MAX=0.9 CALC_WORK\nPRINT ARG=d,m.work FILE=C\n"
+    bias = PlumedBias(text, backend="kernel", directory=tmp_path)
+    assert [variable.name for variable in bias.variables] == ["d"]
+
+
+def test_files_of_an_earlier_run_stay_until_one_begins(tmp_path):
+    (tmp_path / "PROJ").write_text("earlier\n")
+    text = "d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=1 KAPPA=1\nDUMPPROJECTIONS ARG=d FILE=PROJ\n"
+    PlumedBias(text, backend="kernel", directory=tmp_path).add_to(particles(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["PROJ"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from openmm_cgan.plumed.actions.metad.axis import Axis
 from openmm_cgan.plumed.actions.metad.hill_grid import SIDES, HillGrid
 
 _FINE = 2.0**40
+_SYMBOL = re.compile(r"[A-Za-z_]\w*|[\d.]+(?:e[-+]?\d+)?|[-+*/^]")
 
 
 def interpolation_text(
@@ -79,3 +81,23 @@ def _definitions(axis: Axis, i: int, argument: str, wrapped: bool) -> list[str]:
         f"n{i}={cell}",
         *places,
     ]
+
+
+def symbols_written_out(text: str) -> int:
+    """How many names, numbers and operators an expression has, its definitions in their places.
+
+    Parameters
+    ----------
+    text : str
+        ``energy;name=definition;...``, as OpenMM has them; each definition uses later ones.
+    """
+    first, *definitions = text.split(";")
+    sizes: dict[str, int] = {}
+    for definition in reversed(definitions):
+        name, _, meaning = definition.partition("=")
+        sizes[name] = _symbols(meaning, sizes)
+    return _symbols(first, sizes)
+
+
+def _symbols(text: str, sizes: dict[str, int]) -> int:
+    return sum(sizes.get(symbol, 1) for symbol in _SYMBOL.findall(text))

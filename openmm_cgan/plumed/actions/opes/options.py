@@ -16,7 +16,7 @@ from openmm_cgan.plumed.actions.run_keywords import (
     read_restart,
 )
 from openmm_cgan.plumed.actions.values import Value
-from openmm_cgan.plumed.input.words import read_real
+from openmm_cgan.plumed.input.words import read_real, split_vector
 
 OPES_KEYWORDS = (
     Keyword("ARG", "arguments", "the values to bias", compulsory=True),
@@ -236,7 +236,7 @@ def _check_numbers(given: Given, state: SnapshotFiles) -> None:
 def _read_sigma(given: Given) -> SigmaOptions:
     options, n = given.options, len(given.arguments)
     stride: int | None = options["ADAPTIVE_SIGMA_STRIDE"]
-    words = options["SIGMA"].split(",")
+    words = split_vector(options["SIGMA"])
     least, fixed = options["SIGMA_MIN"], options["FIXED_SIGMA"]
     if words in (["ADAPTIVE"], ["adaptive"]):
         stride = stride or 10 * options["PACE"]

@@ -68,7 +68,7 @@ class ChainVariable(Variable):
     @cached_property
     def real_chain(self) -> tuple[int, ...]:
         real = tuple(site for site in self.atoms if isinstance(site, int))
-        return real if len(real) == self.counts[0] else ()
+        return real if len(real) == len(self.atoms) == self.counts[0] else ()
 
     @cached_property
     def rows(self) -> np.ndarray:

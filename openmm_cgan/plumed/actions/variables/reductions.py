@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from openmm_cgan.plumed.actions.action import Action, Given, Keyword
-from openmm_cgan.plumed.geometry.switching import Switch, read_switch
+from openmm_cgan.plumed.geometry.switching import TINY, Switch, read_switch
 from openmm_cgan.plumed.input.expressions import namespace
 from openmm_cgan.plumed.input.words import read_integer, read_real
 
@@ -219,11 +219,17 @@ def _min(name: str, text: str) -> Reduction:
 
 
 def _least(beta: float, x: Any) -> Any:
-    return beta / _log_sum(beta / x)
+    return beta / _log_sum(beta / _above_zero(x))
 
 
 def _least_slopes(beta: float, x: np.ndarray) -> np.ndarray:
+    x = _above_zero(x)
     return _shares(beta / x) * (_least(beta, x) / x) ** 2
+
+
+def _above_zero(x: Any) -> Any:
+    """The numbers, for what divides by them: an atom may have no neighbours at all."""
+    return namespace(x).where(x == 0, x * 0 + TINY, x)
 
 
 def _log_sum(x: Any) -> Any:

@@ -135,7 +135,7 @@ class Gyration(GroupVariable):
             return float(len(self.atoms))
         shares = mass_weights(self)  # raises where masses are not known
         assert self.masses is not None
-        return float(np.sum(self.masses) * shares.sum())
+        return float(np.sum(self.masses) * shares.sum()) / self.units.mass
 
     def _arms(self, positions: Any, box: Any) -> tuple[Any, Any]:
         """Weights, shape (n_atoms, 1), and vectors from the centre, shape (..., n_atoms, 3)."""

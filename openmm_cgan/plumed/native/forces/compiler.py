@@ -20,7 +20,7 @@ from openmm_cgan.plumed.actions.action import uncovered
 from openmm_cgan.plumed.actions.biases.bias import Bias, SeparableBias
 from openmm_cgan.plumed.actions.external import External
 from openmm_cgan.plumed.actions.functions import Function
-from openmm_cgan.plumed.actions.metad.grid_texts import interpolation_text
+from openmm_cgan.plumed.actions.metad.grid_texts import interpolation_text, symbols_written_out
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.pbmetad.pbmetad import Pbmetad
 from openmm_cgan.plumed.actions.pytorch_model import PytorchModel
@@ -57,6 +57,9 @@ from openmm_cgan.plumed.native.forces.system_box import bias_number, kind_of_box
 
 # Variables under a table: OpenMM takes some tenths of a second for the slopes along each
 MAX_UNDER_TABLES = 8
+# Symbols of an energy, all definitions written out, times its variables: OpenMM differentiates
+# some 20,000 of them a second
+MAX_SYMBOLS = 200_000
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,8 @@ class Compiler:
         owners = [self._owners[value.name] for value in bias.arguments]
         wrapped = [isinstance(owner, Torsion) and not owner.cosine for owner in owners]
         text = interpolation_text(grid, arguments, wrapped, "bias")
+        if symbols_written_out(text) * len(leaves) > MAX_SYMBOLS:
+            return self._in_python(bias)
         energy, _, definitions = text.partition(";")
         force = openmm.CustomCVForce(f"{bias.units.energy!r}*({energy});{definitions}")
         self._add_leaves(force, leaves)
@@ -214,7 +219,10 @@ class Compiler:
         total = "+".join(f"exp((least-{name})/{kt})" for name in sums)
         unit, n = bias.units.energy, len(sums)
         energy = f"{unit!r}*(least-{kt}*log(({total})/{n}))"
-        force = openmm.CustomCVForce(";".join([energy, f"least={least}", *definitions]))
+        text = ";".join([energy, f"least={least}", *definitions])
+        if symbols_written_out(text) * len(leaves) > MAX_SYMBOLS:
+            return self._in_python(bias)
+        force = openmm.CustomCVForce(text)
         force.addGlobalParameter(kt, 1.0 if bias.kt is None else bias.kt)
         self._add_leaves(force, leaves)
         for k, one in enumerate(bias.families):
