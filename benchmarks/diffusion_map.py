@@ -5,8 +5,8 @@
 * sde: the coordinate of a map of 1,000 frames against the known slow variable, from frames at
   equilibrium and from biased ones (70 % of the free energy taken out, weights in the kernel), in
   Mahalanobis distances whose covariances are those of bursts of 200 short runs from each frame.
-  Spearman's coefficient; for an angle the mean resultant length of the angle between coordinates 1
-  and 2 against it, of which 1 is perfect.
+  Spearman's coefficient; for an angle its like on the circle, the mean resultant length of ranks of
+  the angle between coordinates 1 and 2 against ranks of it, of which 1 is perfect.
 * alanine: frames of metadynamics on phi and psi; maps (alpha = 1) of four backbone torsions and of
   superposed heavy atoms; (cos, sin) of phi and psi predicted from two coordinates by k nearest
   neighbours on frames held out. Of all frames, which go round in both angles, two coordinates can
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from openmm import app
 from provenance import provenance
 from scipy.spatial import cKDTree
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.diffusion_maps import (
@@ -107,16 +107,18 @@ def likeness(system: MultiscaleSystem, found: DiffusionMap, z: NDArray) -> float
     if system.period is None:
         return float(abs(spearmanr(found.coordinates[:, 0], z).statistic))
     angle = np.arctan2(found.coordinates[:, 1], found.coordinates[:, 0])
-    turns = 2 * np.pi * z / system.period
-    return max(abs(np.mean(np.exp(1j * (angle - s * turns)))) for s in (1, -1))
+    turned, known = (2 * np.pi * rankdata(a) / len(a) for a in (angle, z))
+    return max(float(abs(np.mean(np.exp(1j * (turned - s * known))))) for s in (1, -1))
 
 
-def sde_rows(eps: float, n: int, only: str = "", n_seeds: int = 1) -> list[dict[str, Any]]:
+def sde_rows(
+    eps: float, n: int, only: str = "", n_seeds: int = 1, first: int = 0
+) -> list[dict[str, Any]]:
     """The coordinate against the slow variable, for each system and each seed of its frames."""
     rows = []
     for make in [s for s in SYSTEMS if only in ("", s.__name__)]:
         system = make(eps=eps)
-        for flattened, seed in itertools.product((0.0, 0.7), range(n_seeds)):
+        for flattened, seed in itertools.product((0.0, 0.7), range(first, first + n_seeds)):
             frames, z, weights = slow_frames(system, n, flattened, seed)
             seen = with_local_metric(frames, burst_covariances(system, frames, seed=seed + 1))
             settings = DiffusionMapSettings(n_coordinates=3)
@@ -236,6 +238,7 @@ def main() -> None:
     parser.add_argument("--eps", type=float, default=0.01)
     parser.add_argument("--system", default="", help="only this one of the multiscale systems")
     parser.add_argument("--seeds", type=int, default=1, help="of the multiscale systems")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--frames", type=int, default=10_000, help="of alanine dipeptide")
     parser.add_argument("--json", type=Path, help="where the rows go as well")
     arguments = parser.parse_args()
@@ -245,7 +248,8 @@ def main() -> None:
     if "size" in parts:
         rows += size_rows()
     if "sde" in parts:
-        rows += sde_rows(arguments.eps, 1000, arguments.system, arguments.seeds)
+        seeds = arguments.seeds, arguments.first_seed
+        rows += sde_rows(arguments.eps, 1000, arguments.system, *seeds)
     if "alanine" in parts:
         rows += alanine_rows(*alanine_frames(arguments.frames))
     for line in rows:

@@ -5,7 +5,8 @@ For each system and scale separation 1/eps, umbrella windows along the slow vari
 TARGETS values of z that no window stands at, DRAWS configurations of each are compared with as many
 exact ones by the Wasserstein-1 distance, in units of the deviation of each coordinate. Beside it:
 
-floor    as many other exact configurations
+floor    as many other exact configurations, the mean over FLOORS sets: that of one set is off by a
+         tenth, and what a generator makes is drawn as often (--draws) for its mean
 windows  as many frames of one walker at that z on a spring STIFF times stiffer, for the force
          evaluations that the training frames cost, shared by the targets
 on z     what was generated, moved onto the level set of z (`sample_on_level_sets`), where z is no
@@ -50,6 +51,7 @@ from openmm_cgan.testsystems.multiscale import (
 
 WINDOWS, FRAMES = 500, 40  # walkers, and frames of each
 TARGETS, DRAWS = 9, 1000
+FLOORS = 6
 STIFF = 16.0
 STEEPEST = {  # kJ/mol/nm^2, of the fast coordinates: what the step must be short against
     "LinearPair": 1.0,
@@ -144,8 +146,8 @@ class Judge:
         self.exact = system.sample_conditional(self.targets, DRAWS, seed=100)
         self.scale = self.exact.reshape(-1, system.n_dims).std(axis=0)
         self.hidden_scale = self._fast(self.exact).reshape(-1, system.n_dims - 1).std(axis=0)
-        self.others = system.sample_conditional(self.targets, DRAWS, seed=101)
-        self.floor = self.distances(self.others)
+        others = (system.sample_conditional(self.targets, DRAWS, 101 + i) for i in range(FLOORS))
+        self.floor = np.mean([self.distances(x) for x in others], axis=0)
 
     def _fast(self, x: Array) -> Array:
         """Fast hidden coordinates (..., d - 1) of configurations (..., d)."""
@@ -170,7 +172,7 @@ class Judge:
         return float(np.sqrt(np.mean(off**2)) / (high - low))
 
 
-def generated(generator: ConditionalGenerator, judge: Judge) -> dict[str, Array]:
+def generated(generator: ConditionalGenerator, judge: Judge, seed: int = 7) -> dict[str, Array]:
     """DRAWS configurations at each target (TARGETS, DRAWS, d), by the ways to make them."""
     system = judge.system
     asked = np.repeat(judge.targets, DRAWS, axis=0)
@@ -178,9 +180,9 @@ def generated(generator: ConditionalGenerator, judge: Judge) -> dict[str, Array]
     def slow(positions: torch.Tensor) -> torch.Tensor:
         return system.slow(positions.flatten(1)[:, : system.n_dims])
 
-    made = {"": generator.sample(asked, seed=7)}
+    made = {"": generator.sample(asked, seed=seed)}
     if not generator.features.placed_variables:
-        made[" on z"] = sample_on_level_sets(generator, asked, slow, seed=7)
+        made[" on z"] = sample_on_level_sets(generator, asked, slow, seed=seed)
     return {way: system.coordinates(x).reshape(TARGETS, DRAWS, -1) for way, x in made.items()}
 
 
@@ -195,7 +197,7 @@ def windows_of_equal_cost(judge: Judge, cost: int) -> Array:
 
 
 def rows_of(
-    system: ReversibleDiffusion, settings: list[tuple[str, TrainingSettings]]
+    system: ReversibleDiffusion, settings: list[tuple[str, TrainingSettings]], draws: int = 1
 ) -> Iterator[dict[str, object]]:
     """A row for each way to make configurations of one system."""
     judge = Judge(system)
@@ -206,21 +208,21 @@ def rows_of(
         "forces": cost,
         "floor": round(float(judge.floor[:, 0].mean()), 4),
     }
-    made = [("windows", windows_of_equal_cost(judge, cost), 0.0)]
+    made = [("windows", [windows_of_equal_cost(judge, cost)], 0.0)]
     for name, one in settings:
         started = time.perf_counter()
         generator = ConditionalGenerator.fit(frames, settings=one)
         seconds = time.perf_counter() - started
-        ways = generated(generator, judge)
-        made += [(name + way, x, seconds) for way, x in ways.items()]
-    for name, x, seconds in made:
-        found = judge.distances(x)
+        sets = [generated(generator, judge, 7 + i) for i in range(draws)]
+        made += [(name + way, [x[way] for x in sets], seconds) for way in sets[0]]
+    for name, drawn, seconds in made:
+        found = np.mean([judge.distances(x) for x in drawn], axis=0)
         ratio = found.mean(axis=0) / judge.floor.mean(axis=0)
         yield common | {
             "from": name,
             "ratio": round(float(ratio[0]), 3),
             "coordinates": round(float(ratio[1]), 3),
-            "off z": float(f"{judge.off_target(x):.2g}"),
+            "off z": float(f"{judge.off_target(drawn[0]):.2g}"),
             "training, s": round(seconds),
         }
 
@@ -245,12 +247,16 @@ def main() -> None:
     parser.add_argument("--generators", nargs="+", choices=["gan", "flow"], default=["gan", "flow"])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--draws", type=int, default=1, help="sets of DRAWS configurations")
+    parser.add_argument("--energy-score", type=float, help="of GANs, in place of the default")
     parser.add_argument("--condition-noise", type=float, default=0.1, help="of flows")
     parser.add_argument("--json", type=Path, help="write rows here, beside those of other systems")
     arguments = parser.parse_args()
     kinds = {"gan": "MLPGenerator", "flow": "FlowGenerator"}
     noise = arguments.condition_noise
     base = TrainingSettings(steps=arguments.steps, report_every=500, condition_noise=noise)
+    if arguments.energy_score is not None:
+        base = replace(base, energy_score=arguments.energy_score)
     settings = []
     for seed in arguments.seeds:
         for name in arguments.generators:
@@ -261,7 +267,7 @@ def main() -> None:
     rows, source = [], {"steps": arguments.steps} | provenance()
     for name in tqdm(arguments.systems, desc="systems", disable=None):
         for separation in arguments.separations:
-            for row in rows_of(SYSTEMS[name](1 / separation), settings):
+            for row in rows_of(SYSTEMS[name](1 / separation), settings, arguments.draws):
                 if not rows:
                     print("  ".join(f"{key:>10}" for key in row), flush=True)
                 print("  ".join(f"{value!s:>10}" for value in row.values()), flush=True)

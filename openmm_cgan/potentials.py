@@ -123,6 +123,8 @@ class Potential:
     constraint_lengths : ndarray, shape (k,)
         [nm]
     periodic : bool
+    forces : tuple of str
+        Names of the forces that make it.
     evaluated : int
         Energies so far: configurations of numbers that it was asked for.
     """
@@ -143,6 +145,7 @@ class Potential:
         self.masses = masses_of(self._system)
         self.constraints, self.constraint_lengths = constraints_of(self._system)
         self.periodic, self.evaluated = self._system.usesPeriodicBoundaryConditions(), 0
+        self.forces = tuple(force.getName() for force in self._system.getForces())
         self._followed = global_parameters(self._system)
         if isinstance(platform, openmm.Platform):
             self._platform = platform

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openmm
@@ -23,7 +24,13 @@ from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, pico
 from openmm_cgan.short_reprs import short_repr
 from openmm_cgan.states import positions_and_box
 
+if TYPE_CHECKING:
+    from openmm_cgan.frames import Frames
+
 logger = logging.getLogger("openmm_cgan")
+
+ROUNDING = 9  # digits of an interval [ps] that are no rounding of times
+IRREGULAR = 1e-3  # part of the interval
 
 Restriction = Callable[[NDArray, NDArray | None], NDArray]  # positions (N, 3), box to CVs (k,)
 
@@ -62,6 +69,48 @@ class Trajectories:
                 )
             if not np.isfinite(run).all():
                 raise ValueError(f"run {number} has CVs that are not finite")
+
+    @classmethod
+    def of_frames(cls, frames: Frames) -> Trajectories:
+        """The stretches of a run that hang together, none across an injection or a gap.
+
+        Parameters
+        ----------
+        frames : Frames
+            In the order of the run. A stretch ends where a segment does, before frames that settle,
+            and where the next frame does not follow in the interval that most follow in (frames
+            missing, another run, frames written more or less often: a warning counts these).
+
+        Returns
+        -------
+        Trajectories
+            Stretches of two frames or more.
+
+        Raises
+        ------
+        ValueError
+            If no two frames follow each other, or they are of arrays, which have no times.
+        """
+        if frames.timestep is None and np.array_equal(frames.time, frames.step):
+            raise ValueError(
+                "frames of arrays have no times: give their CVs, one array for each run, and the "
+                "interval to Trajectories itself"
+            )
+        apart = np.diff(frames.plumed_time)
+        settled = ~frames.settling
+        follows = (np.diff(frames.segment) == 0) & settled[1:] & settled[:-1] & (apart > 0)
+        if not follows.any():
+            raise ValueError("no frame follows another in time, segment and without settling")
+        times, counts = np.unique(apart[follows].round(ROUNDING), return_counts=True)
+        interval = float(times[counts.argmax()])
+        regular = follows & (np.abs(apart - interval) < IRREGULAR * interval)
+        if gaps := int((follows & ~regular).sum()):
+            logger.warning(
+                "%d of %d frames do not follow the frame before them in %g ps: a run ends there",
+                *(gaps, len(apart), interval),
+            )
+        runs = np.split(frames.cvs, np.flatnonzero(~regular) + 1)
+        return cls(tuple(run for run in runs if len(run) > 1), interval, frames.variables)
 
     def after(self, time: float | unit.Quantity) -> Trajectories:
         """The runs without their beginning, in which they heal.

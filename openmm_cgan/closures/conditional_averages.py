@@ -18,6 +18,7 @@ from openmm_cgan.closures.local_polynomial import (
     LEAST_EFFECTIVE,
     Neighbourhood,
     fitted_at,
+    levelled,
     n_coefficients,
     neighbourhood,
 )
@@ -305,7 +306,7 @@ def _averages(
         near = neighbourhood(samples.cvs, samples.variables, z, widths)
         if not (near.surrounds and of_one_part(samples, near)):
             continue
-        weights = weights_near(samples, relative, near.rows)
+        weights = levelled(near, weights_near(samples, relative, near.rows))
         effective[j] = _effective(samples, near, weights[0])
         if effective[j] >= needed and _between(samples, near, weights[0]):
             rows[:, j] = fitted_at(near, flat[near.rows], weights, degree)

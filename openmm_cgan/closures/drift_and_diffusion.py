@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.closures.conditional_averages import (
     ConditionalAverage,
     checked_points,
@@ -35,6 +36,7 @@ from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.samples import WeightedSamples, spread
 from openmm_cgan.short_reprs import short_repr
 
+SAME_KT = 1e-3  # part of kT by which two may differ: constants have digits
 GAP = 3.0  # mean distances between frames that the end of a kernel may be empty: by chance, 5 %
 SMALL_GAP = 0.05  # of the kernel's width: what it is there is a tenth of what it is inside
 WIDTH = 0.1  # of the range of values: of the kernel by which the identity is tested
@@ -209,6 +211,11 @@ def _require_same(samples: WeightedSamples, local: LocalDynamics) -> None:
         raise ValueError(
             f"the local dynamics has CVs of shape {local.cvs.shape}, the samples "
             f"{samples.cvs.shape}; expected those of the same samples"
+        )
+    if local.kT is not None and abs(local.kT - samples.kT) > SAME_KT * samples.kT:
+        raise ValueError(
+            f"the local dynamics is at {local.kT / GAS_CONSTANT:.1f} K, the samples are weighed "
+            f"for {samples.kT / GAS_CONSTANT:.1f} K; expected one temperature"
         )
     for column, variable in enumerate(samples.variables):
         own, other = samples.cvs[:, column], local.cvs[:, column]

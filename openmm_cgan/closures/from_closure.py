@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,8 @@ from openmm_cgan.closures.mean_force import (
 )
 from openmm_cgan.closures.reduced_dynamics import ReducedDynamics
 from openmm_cgan.free_energy.samples import Estimate, spread
+
+logger = logging.getLogger("openmm_cgan")
 
 CUBIC = 4  # values along a CV that a cubic interpolation needs
 
@@ -54,7 +57,14 @@ def reduced_dynamics_of(
     field, diffusion = _fields(grid, closure, by)
     change = [_energy(grid, field, diffusion, closure.kT, by, points) for points in (6, 4)]
     warn_of_coarse_cells(change[0] - change[1], closure.kT)
-    return _dynamics(grid, closure, by, refine)
+    found = _dynamics(grid, closure, by, refine)
+    if apart := int((np.isfinite(found.free_energy) & ~found.cells).sum()):
+        logger.warning(
+            "%d of %d known cells lie apart from the others, beyond cells where nothing is known: "
+            "they take no part in the reduced dynamics",
+            *(apart, apart + int(found.cells.sum())),
+        )
+    return found
 
 
 def with_error(

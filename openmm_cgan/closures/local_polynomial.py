@@ -80,6 +80,33 @@ def neighbourhood(
     return Neighbourhood(rows, offsets, np.prod(0.75 * (1.0 - offsets**2), axis=1))
 
 
+def levelled(near: Neighbourhood, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights without their slope along the CVs, which an average at one value does not depend on.
+
+    p(x | z) is the same for frames of any density of z: where the free energy is steep, weights
+    that follow it would leave few frames on its upper side to tell anything.
+
+    Parameters
+    ----------
+    near : Neighbourhood
+    weights : ndarray, shape (r, n_near)
+        Of its frames, in each of some replicates; the first row decides.
+
+    Returns
+    -------
+    ndarray, shape (r, n_near)
+    """
+    some = np.flatnonzero(weights[0] > 0)
+    if len(some) < 2 * (near.offsets.shape[1] + 1):
+        return weights
+    design = _monomials(near.offsets[some], 1)
+    root = np.sqrt(near.kernel[some])
+    logs = np.log(weights[0, some])
+    found = np.linalg.lstsq(design * root[:, None], logs * root, rcond=None)[0]
+    slope = near.offsets @ found[1:]
+    return np.asarray(weights * np.exp(slope.min(initial=0.0) - slope))
+
+
 def fitted_at(
     near: Neighbourhood, values: NDArray[np.float64], weights: NDArray[np.float64], degree: int
 ) -> NDArray[np.float64]:

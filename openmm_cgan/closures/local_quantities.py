@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,8 @@ class LocalDynamics:
         Averages to the slope of the free energy [kJ/mol/CV unit].
     laplacian_error : ndarray, shape (n, k)
         Standard error of the drift by Hutchinson's estimate of the Laplacian; zero if exact.
+    kT : float, optional
+        Thermal energy that it was made with [kJ/mol]: samples of another are refused.
     """
 
     cvs: NDArray[np.float64]
@@ -40,6 +42,7 @@ class LocalDynamics:
     diffusion: NDArray[np.float64]
     mean_force: NDArray[np.float64]
     laplacian_error: NDArray[np.float64]
+    kT: float | None = None
 
     __repr__ = short_repr
 
@@ -87,6 +90,13 @@ def completed(
     forces = mean_force.detach().numpy()
     _require_finite((forces,), first)
     return *arrays[:3], forces, arrays[3]
+
+
+def joined_dynamics(parts: Sequence[tuple[NDArray[np.float64], ...]], kT: float) -> LocalDynamics:
+    """Of the arrays of each batch, as `completed` gives them."""
+    columns = [np.concatenate(own) for own in zip(*parts, strict=True)]
+    cvs, drift, diffusion, mean_force, error = columns
+    return LocalDynamics(cvs, drift, diffusion, mean_force, error, kT)
 
 
 def _require_finite(arrays: tuple[NDArray[np.float64], ...], first: int) -> None:

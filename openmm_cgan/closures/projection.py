@@ -44,10 +44,12 @@ from openmm_cgan.closures.local_quantities import (
     CvFunction,
     LocalDynamics,
     completed,
+    joined_dynamics,
     require_independent,
     require_moving,
     slope_of,
 )
+from openmm_cgan.plumed.native.forces.system_box import MARKER, MEASURES
 from openmm_cgan.quantities import nanometers, positive
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ def local_dynamics(
     projection = _Projection(cvs, scale, pairs, kT, probes, torch.Generator().manual_seed(seed))
     starts = tqdm(range(0, len(x), BATCH), desc="local dynamics", disable=None, leave=False)
     parts = [projection(x[i : i + BATCH], slopes[i : i + BATCH], i) for i in starts]
-    return LocalDynamics(*(np.concatenate(rows) for rows in zip(*parts, strict=True)))
+    return joined_dynamics(parts, kT)
 
 
 def local_dynamics_of_sde(
@@ -173,7 +175,7 @@ def local_dynamics_of_sde(
         error = torch.zeros_like(moved)
         require_moving(fields, slopes, first)
         parts.append(completed(values, moved, metric, fields, y, kT, error, first))
-    return LocalDynamics(*(np.concatenate(own) for own in zip(*parts, strict=True)))
+    return joined_dynamics(parts, kT)
 
 
 def md_mobility(masses: ArrayLike, friction: float) -> NDArray[np.float64]:
@@ -245,6 +247,13 @@ def local_dynamics_of_frames(
         logger.warning(
             "the local dynamics knows one box for all frames, that of the Potential, and the CVs "
             "know none: right at constant volume and with molecules that are whole"
+        )
+    biases = [f for f in potential.forces if f.startswith("PLUMED") and f not in (MARKER, MEASURES)]
+    if biases:
+        logger.warning(
+            "the Potential has the forces of a bias (%s): drift and mean force are those of the "
+            "biased dynamics; leave them out by Potential(system, leave_out=bias.force_groups())",
+            ", ".join(biases),
         )
     energies, gradients = potential.energies_and_gradients(x)
     if not np.isfinite(energies).all():

@@ -291,6 +291,12 @@ class ReducedDynamics:
         if part.shape != self.grid.shape:
             raise ValueError(f"{what} has shape {part.shape}; expected {self.grid.shape}")
         if not (part & self.cells).any():
+            if (part & self._known).any():
+                raise ValueError(
+                    f"{what} lies beyond cells where nothing is known, apart from the "
+                    f"{self.cells.sum()} cells of the dynamics: sample what lies between, or take "
+                    "a grid of that part"
+                )
             raise ValueError(f"{what} has no cell where the reduced dynamics is known")
         return part & self.cells
 

@@ -11,6 +11,7 @@ from openmm_cgan.free_energy import BiasedFrames, reweight
 from openmm_cgan.free_energy.samples import unbiased
 
 Z = CollectiveVariable("z")
+Z2 = CollectiveVariable("z2")
 ANGLE = CollectiveVariable("phi", "rad", (-np.pi, np.pi))
 
 
@@ -34,6 +35,22 @@ def test_two_cvs_one_of_them_periodic():
     at = np.array([[np.pi - 0.05, 0.5], [-np.pi + 0.05, 0.5], [0.3, 0.8]])
     found = conditional_average(samples_of(z, (ANGLE, Z)), values, at, [0.2, 0.15])
     np.testing.assert_allclose(found.value, np.cos(at[:, 0]) * at[:, 1], atol=2e-4)
+
+
+def test_how_steep_weights_are_along_the_cvs_does_not_matter():
+    """Frames of a flattened run, whose weights follow the free energy: all of them tell."""
+    rng = np.random.default_rng(1)
+    z = rng.uniform(-1, 1, (3000, 2))
+    values = z[:, 0] ** 2 - z[:, 1] + rng.normal(size=3000)
+    steep = BiasedFrames(z, lambda z: -6.0 * z[:, 0] + 2.0 * z[:, 1], 300.0, (Z, Z2), "flattened")
+    at = [[0.0, 0.0], [0.5, -0.5]]
+    found, even = (
+        conditional_average(samples, values, at, 0.3)
+        for samples in (reweight([steep]), samples_of(z, (Z, Z2)))
+    )
+    np.testing.assert_allclose(found.value, even.value, rtol=1e-6)
+    np.testing.assert_allclose(found.error, even.error, rtol=0.3)
+    np.testing.assert_allclose(found.effective_samples, even.effective_samples, rtol=1e-6)
 
 
 def test_nothing_is_extrapolated(caplog):

@@ -79,9 +79,18 @@ def test_other_samples_are_refused():
     shifted = replace(local, cvs=np.roll(local.cvs, 1, axis=0))
     with pytest.raises(ValueError, match="same samples in the same order"):
         closure(samples, shifted, grid.points)
-    short = LocalDynamics(*(getattr(local, n)[1:] for n in local.__dataclass_fields__))
+    parts = {n: a[1:] for n, a in vars(local).items() if isinstance(a, np.ndarray)}
     with pytest.raises(ValueError, match="expected those of the same samples"):
-        identity(samples, short, grid.points)
+        identity(samples, LocalDynamics(**parts), grid.points)
+
+
+def test_another_temperature_is_refused():
+    """Forces at 310 K averaged over samples of 300 K: 3 % off, and nobody would see it."""
+    samples, local, grid = closed(LinearPair(), 0, 4)
+    warmer = replace(local, kT=local.kT * 310 / 300)
+    for made_of in (closure, identity):
+        with pytest.raises(ValueError, match=r"is at 124.3 K, .* for 120.3 K"):
+            made_of(samples, warmer, grid.points)
 
 
 def test_the_identity_ends_where_the_data_do():

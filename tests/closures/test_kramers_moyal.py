@@ -1,11 +1,14 @@
 """Drift and diffusion from trajectories, against Ornstein and Uhlenbeck's process."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from openmm_cgan.closures import Trajectories, kramers_moyal, run_bursts, window_diffusion
 from openmm_cgan.closures.lag_plateau import plateau
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.frames import Frames
 from openmm_cgan.free_energy import BiasedFrames
 from openmm_cgan.testsystems.multiscale import HalfMoon
 from tests.cases.ornstein_uhlenbeck import RATE, SIGMA2, Z, expected_at, ornstein, trajectories
@@ -137,6 +140,31 @@ def test_the_mean_of_a_window_at_the_end_of_a_period_is_within_it():
     windows = [BiasedFrames(z[:, None], lambda c: 0 * c[:, 0], 300.0, (angle,)) for z in wrapped]
     expected = path.mean() - 2 * np.pi
     np.testing.assert_allclose(window_diffusion(windows, 0.04).at, expected)
+
+
+def test_runs_of_frames_end_where_frames_do_not_follow(caplog):
+    """An injection with its settle window, frames missing, another interval, another run."""
+    n = 40
+    step = 10 * np.arange(1, n + 1)
+    step[20:] += 30
+    step[30:] -= 5 * np.arange(10)  # written twice as often from there on
+    step[35:] -= 300  # another run
+    segment = np.repeat([1, 2], [10, 30])
+    settling = np.zeros(n, dtype=bool)
+    settling[10:13] = True
+    frames = replace(
+        Frames.of_arrays(np.zeros((n, 3)), np.arange(n), [Z]),
+        step=step, time=0.002 * step, timestep=0.002, segment=segment, settling=settling,
+    )  # fmt: skip
+    runs = Trajectories.of_frames(frames)
+    assert runs.interval == pytest.approx(0.02)
+    assert [run[[0, -1], 0].tolist() for run in runs.cvs] == [[0, 9], [13, 19], [20, 30]]
+    assert runs.variables == (Z,)
+    assert "9 of 39 frames do not follow" in caplog.text
+    with pytest.raises(ValueError, match="no frame follows another"):
+        Trajectories.of_frames(frames.select([0, 12, 39]))
+    with pytest.raises(ValueError, match="frames of arrays have no times"):
+        Trajectories.of_frames(Frames.of_arrays(np.zeros((9, 3)), np.zeros(9), [Z]))
 
 
 def test_refusals():

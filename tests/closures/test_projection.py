@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from openmm_cgan.closures import local_dynamics, local_dynamics_of_sde, md_mobility
+from openmm_cgan.closures import (
+    local_dynamics,
+    local_dynamics_of_frames,
+    local_dynamics_of_sde,
+    md_mobility,
+)
+from openmm_cgan.plumed.bias import PlumedBias
+from openmm_cgan.potentials import Potential
+from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.testsystems.multiscale import HalfMoon
 
 KT = 2.0
@@ -254,3 +262,21 @@ def test_masses_and_friction_are_looked_at():
         md_mobility([1.0, 0.0], 1.0)
     with pytest.raises(ValueError, match="positive"):
         md_mobility([1.0], 0.0)
+
+
+def test_forces_of_a_bias_are_told(caplog):
+    """A Potential of the System of the run pushes as the bias does, and drift and A' with it."""
+    molecule = alanine_dipeptide("C7eq")
+    text = "phi: TORSION ATOMS=5,7,9,15\nRESTRAINT ARG=phi AT=0 KAPPA=100\n"
+    bias = PlumedBias(text, molecule.topology, temperature=300, cvs=["phi"], backend="native")
+    bias.add_to(molecule.system)
+    x = molecule.positions[None]
+    plain, biased = (
+        local_dynamics_of_frames(
+            bias.differentiable_cvs, x, Potential(molecule.system, leave_out=out), 300, 10.0
+        )
+        for out in (bias.force_groups(), ())
+    )
+    assert caplog.text.count("the Potential has the forces of a bias (PLUMED") == 1
+    phi = bias.cv_values(molecule.positions, None)[0]
+    assert biased.mean_force[0, 0] - plain.mean_force[0, 0] == pytest.approx(100 * phi, rel=1e-6)

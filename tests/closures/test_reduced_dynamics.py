@@ -241,10 +241,26 @@ def test_unknown_cells_are_walls():
     # from z to 0.1 with a wall at 0.75: ((0.75-0.1)^2 - (0.75-z)^2) / sigma^2
     z = grid.axes[0][5]
     assert times[5] == pytest.approx(0.65**2 - (0.75 - z) ** 2, rel=0.06)
-    with pytest.raises(ValueError, match="no cell"):
+    with pytest.raises(ValueError, match="no cell where"):
+        found.mean_first_passage_time(grid.axes[0] == energy)
+    with pytest.raises(ValueError, match="beyond cells where nothing is known, apart from the 15"):
         found.mean_first_passage_time(grid.axes[0] > 0.9)
     with pytest.raises(ValueError, match="5 cells"):
         found.simulate([[0.1]], 1, 1e-3, seed=0)
+
+
+def test_cells_apart_from_the_others_are_told(caplog):
+    grid = Grid.over((Z,), 20, [(-1.5, 1.5)])
+    whole = closure_of(grid, well, spreading)
+    reduced_dynamics_of(grid, whole)
+    assert "apart" not in caplog.text
+    gap = whole.mean_force.value.copy()
+    gap[15] = np.nan
+    found = reduced_dynamics_of(
+        grid, replace(whole, mean_force=replace(whole.mean_force, value=gap)), refine=2
+    )
+    assert "8 of 38 known cells lie apart from the others" in caplog.text
+    assert found.cells.sum() == 30
 
 
 def test_unknown_cells_of_two_cvs_are_walls():

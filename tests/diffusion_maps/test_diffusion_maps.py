@@ -26,6 +26,7 @@ from openmm_cgan.diffusion_maps.kernels import NEIGHBOURS, gaussian_kernel
 from openmm_cgan.diffusion_maps.landmarks import farthest_landmarks, weighted_landmarks
 from openmm_cgan.diffusion_maps.plots import plot_map
 from openmm_cgan.plumed.geometry.superposition import make_references, mean_square_deviation
+from openmm_cgan.testsystems.multiscale import HalfMoon
 
 
 def circle(n=600, uneven=0.0):
@@ -216,6 +217,60 @@ def test_distances_in_units_of_the_noise_are_those_of_the_hidden_variables():
     np.testing.assert_allclose(
         mahalanobis_distances(seen, seen), feature_distances(hidden, hidden), atol=1e-12
     )
+
+
+@pytest.mark.parametrize("bend", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize("n_slow", [1, 2, None])
+def test_slow_variables_that_bend_have_their_own_distances(bend, n_slow):
+    """One or two slow variables u, fast v, seen as (u + c v^2, v) and turned: exact for near v."""
+    rng = np.random.default_rng(6)
+    d = 3 if n_slow == 2 else 2
+    hidden = np.concatenate([rng.uniform(-1, 1, (200, d - 1)), rng.normal(size=(200, 1))], 1)
+    turned = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    seen, jacobian = hidden.copy(), np.tile(np.eye(d), (200, 1, 1))
+    seen[:, 0] += bend * hidden[:, -1] ** 2
+    jacobian[:, 0, -1] = 2 * bend * hidden[:, -1]
+    jacobian = turned @ jacobian
+    noise = np.diag([1.0] * (d - 1) + [1e4])
+    features = with_local_metric(
+        seen @ turned.T, jacobian @ noise @ jacobian.transpose(0, 2, 1), n_slow
+    )
+    found = mahalanobis_distances(features, features)
+    exact = feature_distances(hidden[:, :-1], hidden[:, :-1])
+    # where both ends see the slow variable from nearly the same side: never beyond a right angle
+    slopes = np.column_stack([np.ones(200), -2 * bend * hidden[:, -1]])
+    near = slopes @ slopes.T > 0.5 * np.sqrt(np.outer(*2 * [(slopes**2).sum(1)]))
+    apart = np.abs(found - exact) / (exact + 0.01)
+    assert np.quantile(apart[near], 0.9) < 0.15
+    tensors = mahalanobis_distances(torch.tensor(features), torch.tensor(features))
+    np.testing.assert_allclose(tensors, found, atol=1e-9)
+
+
+def test_covariances_without_an_inverse_are_refused():
+    ends = np.random.default_rng(7).normal(size=(4, 3, 3))  # three runs of three dimensions
+    ends -= ends.mean(1, keepdims=True)
+    covariances = np.einsum("nra,nrb->nab", ends, ends)
+    with pytest.raises(ValueError, match=r"frame 0 has no inverse .* more than 3 runs"):
+        with_local_metric(np.zeros((4, 3)), covariances)
+    with pytest.raises(ValueError, match=r"expected \(5, 3, 3\)"):
+        with_local_metric(np.zeros((5, 3)), covariances)
+    with pytest.raises(ValueError, match="n_slow is 4; expected 0 to 3"):
+        with_local_metric(np.zeros((4, 3)), np.tile(np.eye(3), (4, 1, 1)), 4)
+
+
+def test_the_slow_variable_of_the_half_moon_is_found():
+    """Exact covariances: what is left is what distances and the map make of them."""
+    moon = HalfMoon(eps=0.01)
+    frames = moon.sample(500, seed=2)
+    hidden = moon.hidden(torch.from_numpy(frames))
+    jacobian = moon.jacobian(hidden).numpy()
+    covariances = jacobian @ np.diag([1.0, 100.0]) @ jacobian.transpose(0, 2, 1)
+    settings = DiffusionMapSettings(n_coordinates=2)
+    found = diffusion_map(
+        with_local_metric(frames, covariances),
+        settings=settings, square_distances=mahalanobis_distances,
+    )  # fmt: skip
+    assert abs(spearmanr(found.coordinates[:, 0], hidden[:, 0]).statistic) > 0.998
 
 
 @pytest.mark.parametrize("n_features", [2, 8])
