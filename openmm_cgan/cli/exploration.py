@@ -24,7 +24,7 @@ from openmm_cgan.cli.judging import judge_model
 from openmm_cgan.explore.added_bias import widths_of, with_metadynamics
 from openmm_cgan.explore.circle import Step
 from openmm_cgan.explore.coverage import coverage_of, unseen_wells
-from openmm_cgan.explore.decisions import HELD_AGAINST, JUDGED, MOST_MISSED
+from openmm_cgan.explore.decisions import HELD_AGAINST, JUDGED, MOST_MISSED, PILOT
 from openmm_cgan.explore.torsions import never_seen
 from openmm_cgan.frames import Frames, read_frames
 from openmm_cgan.json_files import read_json, write_json
@@ -286,7 +286,7 @@ class Workshop:
         accepted = float(tried[:, 1].mean())
         energies += round(tried[tried[:, 0] > steps - new, 2].sum())
         told = {"steps": steps, "accepted": accepted, "r_hat": apart, "missed": missed}
-        return told, len(folders) * new + energies
+        return told, len(folders) * (new + PILOT) + energies
 
     def _missed(self, number: int, frames: Frames) -> tuple[float, int]:
         """Share of frames that the generator misses, in the state where it is larger.

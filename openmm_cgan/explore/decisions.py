@@ -33,6 +33,7 @@ APART = 5.0  # standard errors, the worst of all windows
 RUNS_APART = 3.0  # standard errors, of two
 MOST_MORE = 8  # times as many configurations at once
 CANDIDATES = 103  # energies of an exact move
+PILOT = 1024  # energies before the first of a run, by which it finds where to make candidates
 JUDGED = 4000  # configurations by which a generator is judged, one energy each
 JUDGING = 11 * JUDGED // 10  # energies, those of frames beside them
 HELD_AGAINST = 200  # frames of each state that a generator may miss, 16 configurations at each
@@ -252,7 +253,7 @@ def _weighed_again(known: Evidence, settings: ExploreSettings, why: str) -> Deci
 
 def _with_moves(action: str, steps: int, settings: ExploreSettings, why: str) -> Decision:
     """Two runs with exact moves."""
-    cost = 2 * steps * (1 + CANDIDATES / settings.proposals_every)
+    cost = 2 * steps * (1 + CANDIDATES / settings.proposals_every) + 2 * PILOT
     return Decision(action, why, steps, int(cost) + HOLDING)
 
 

@@ -15,6 +15,7 @@ from openmm_cgan.explore.decisions import (
     LOOK,
     MOVES,
     OPPOSITE,
+    PILOT,
     REFINE,
     STOP,
     TRAIN,
@@ -261,3 +262,9 @@ def test_hours_end_it_too() -> None:
 def test_the_claimed_error_knows_of_the_halves() -> None:
     assert claimed_error(replace(GOOD, halves=[[11.5, 0.4], [12.3, 0.4]])) == pytest.approx(0.4)
     assert claimed_error(GOOD) == pytest.approx(0.1)
+
+
+def test_the_pilot_of_exact_moves_is_counted() -> None:
+    from openmm_cgan.reporters.moves.marginal import EACH, ROUNDS
+
+    assert PILOT == ROUNDS * EACH

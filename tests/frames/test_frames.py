@@ -167,11 +167,9 @@ def test_frames_are_read_without_positions(tmp_path):
         row = Row(step, 0.1 * step, np.full((2, 3), step, np.float32), np.eye(3), [step], 1.0)
         writer.append(row)
     writer.close()
-    write_folder(tmp_path / "other", range(4))
-    for name, copies in (("run", 1), ("other", 2)):
-        folders = [tmp_path / f"{name}-{k}" for k in range(copies)]
-        for folder in folders:
-            shutil.copytree(tmp_path / name, folder)
+    others = [write_folder(tmp_path / f"other-{k}", range(4), bias=k) for k in range(2)]
+    for folders in ([tmp_path / "run"], others):
+        copies = len(folders)
         whole, bare = read_frames(folders), read_frames(folders, positions=False)
         assert bare.positions.shape == (4 * copies, 0, 3)
         assert len(bare.atoms) == 0
@@ -202,13 +200,13 @@ def test_what_is_given_twice_is_refused(tmp_path, monkeypatch):
 
 def test_frames_of_a_copied_run_are_not_read_beside_it(tmp_path):
     """It has another name, and goes on by itself; what was copied would count twice."""
-    one = write_folder(tmp_path / "one", range(1, 7), size=3)
+    one = write_folder(tmp_path / "one", range(1, 7))
     two = shutil.copytree(one, tmp_path / "two")
     last = sorted(two.glob(PATTERN))[-1]
     for paths in ([one, two], [two, one], [one, last]):
-        with pytest.raises(ValueError, match=r"hold the same 3 frames.*count twice"):
+        with pytest.raises(ValueError, match=r"hold the same 6 frames.*count twice"):
             read_frames(paths)
-        with pytest.raises(ValueError, match=r"hold the same 3 frames.*count twice"):
+        with pytest.raises(ValueError, match=r"hold the same 6 frames.*count twice"):
             read_frames(paths, positions=False)
 
 

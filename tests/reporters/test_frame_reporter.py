@@ -291,7 +291,7 @@ def test_a_grid_that_does_not_hold_zero_is_no_matter(tmp_path, caplog):
     """The warning was false, and the one to come when the run leaves the grid was spent."""
     rows = "".join(f"{0.2 + 0.1 * k:.1f} {k}.0 10.0\n" for k in range(11))
     (tmp_path / "e.dat").write_text(
-        "#! FIELDS d e.bias der_d\n#! SET min_d 0.2\n#! SET max_d 1.2\n#! SET nbins_d 10\n"
+        "#! FIELDS d e.bias der_d\n#! SET min_d 0.2\n#! SET max_d 1.2\n#! SET nbins_d 11\n"
         "#! SET periodic_d false\n" + rows
     )
     text = "d: DISTANCE ATOMS=2,19\ne: EXTERNAL ARG=d FILE=e.dat\n"

@@ -13,7 +13,7 @@ from openmm_cgan.plumed.actions.metad.axis import MAX_GRID_POINTS, Axis, require
 from openmm_cgan.plumed.actions.metad.hill_grid import HillGrid
 from openmm_cgan.plumed.actions.values import Value
 from openmm_cgan.plumed.files.fields import read_fields
-from openmm_cgan.plumed.files.grid_files import GridAxis, grid_of
+from openmm_cgan.plumed.files.grid_files import GridAxis, grid_of, warn_of_rows_between_nodes
 from openmm_cgan.plumed.files.tables import FieldTable
 from openmm_cgan.plumed.input.words import read_integer, read_real
 
@@ -27,6 +27,8 @@ class External(Bias):
     ----------
     grid : HillGrid
         SCALE times the file's.
+    has_rows_at_nodes : bool
+        Whether rows of a file elsewhere than at its nodes are worth a warning.
     """
 
     name = "EXTERNAL"
@@ -39,6 +41,7 @@ class External(Bias):
         Keyword("SCALE", "real", "multiplies the bias", default=1.0),
         STRIDE,
     )
+    has_rows_at_nodes: ClassVar[bool] = True
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)
@@ -57,6 +60,8 @@ class External(Bias):
                 GridAxis(a.value.name, a.texts, a.lower, a.step, a.nodes, a.periodic) for a in axes
             ]
             self.grid.take(options["SCALE"] * grid_of(table, self.label, described))
+            if self.has_rows_at_nodes:
+                warn_of_rows_between_nodes(table, described)
         except (OSError, ValueError) as error:
             raise self.error(f"FILE={options['FILE']}", str(error)) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.files.tables import FieldTable
+
+log = logging.getLogger("openmm_cgan")
 
 GRID_FORMAT = " %14.9f"
 OFF_NODES = 0.1  # of a step: places that are written with few digits
@@ -107,7 +110,10 @@ def read_grid(path: Path, label: str, axes: Sequence[GridAxis]) -> np.ndarray:
     FileNotFoundError, ValueError
         If it is missing, or of another grid.
     """
-    return grid_of(read_fields(path), label, axes)
+    table = read_fields(path)
+    bias = grid_of(table, label, axes)
+    warn_of_rows_between_nodes(table, axes)
+    return bias
 
 
 def grid_of(table: FieldTable, label: str, axes: Sequence[GridAxis]) -> np.ndarray:
@@ -127,8 +133,6 @@ def grid_of(table: FieldTable, label: str, axes: Sequence[GridAxis]) -> np.ndarr
         nearest = np.floor(place + 0.5)
         if len(nearest) and not 0 <= nearest.min() <= nearest.max() < axis.nodes:
             raise ValueError(f"{path}: {axis.name} has values outside the grid of METAD {label}")
-        if len(nearest) and np.abs(place - nearest).max() > OFF_NODES:
-            raise ValueError(_between_nodes(table, axis, place))
         index.append(nearest.astype(int))
     bias = np.zeros((1 + len(axes), *(axis.nodes for axis in axes)))
     for plane, name in zip(bias, needed[len(names) :], strict=True):
@@ -136,17 +140,23 @@ def grid_of(table: FieldTable, label: str, axes: Sequence[GridAxis]) -> np.ndarr
     return bias
 
 
-def _between_nodes(table: FieldTable, axis: GridAxis, place: np.ndarray) -> str:
-    """What is wrong with a grid that has rows off its nodes, at places in steps."""
-    row = int(np.abs(place - np.floor(place + 0.5)).argmax())
-    nodes = f"{axis.nodes} from {axis.limits[0]} in steps of {axis.step:g}"
-    message = (
-        f"{table.source}: {axis.name} = {table.columns[axis.name][row]:g} lies between two nodes "
-        f"of the grid that the header tells of: {nodes}"
-    )
-    if not axis.periodic:
-        message += f"; nbins_{axis.name} is the number of nodes, both ends among them"
-    return message
+def warn_of_rows_between_nodes(table: FieldTable, axes: Sequence[GridAxis]) -> None:
+    """Say so where rows of a grid are not at nodes: PLUMED takes each at the nearest, and so it is.
+
+    Usually ``nbins`` of the header is one short.
+    """
+    for axis in axes:
+        place = (table.columns[axis.name] - axis.lower) / axis.step
+        off = np.abs(place - np.floor(place + 0.5))
+        if not len(off) or off.max() <= OFF_NODES:
+            continue
+        remedy = "" if axis.periodic else f"; nbins_{axis.name} counts nodes, both ends among them"
+        log.warning(
+            "%s: %s = %g lies between two nodes of the grid that the header tells of (%d from %s in"
+            " steps of %g), and is taken for the nearer, as PLUMED does%s",
+            table.source, axis.name, table.columns[axis.name][int(off.argmax())], axis.nodes,
+            axis.limits[0], axis.step, remedy,
+        )  # fmt: skip
 
 
 def _alike(found: str, wanted: str) -> bool:

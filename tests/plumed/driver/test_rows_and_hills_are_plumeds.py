@@ -4,6 +4,7 @@
 """
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from benchmarks.eight_atoms import BOXES, N_ATOMS, random_frames
 from openmm_cgan.plumed.driver.driver import run_driver
 from openmm_cgan.plumed.driver.settings import DriverSettings
 from openmm_cgan.plumed.driver.trajectories import Frame
-from openmm_cgan.plumed.input.language import PlumedInputError
 
 ANGLE = (
     "c: COM ATOMS=1-3\na: ANGLE ATOMS=c,4,6,7\nb: ANGLE ATOMS=5,8,2,c\n"
@@ -78,15 +78,17 @@ GRID = (
 )
 
 
-def test_a_grid_whose_rows_are_between_its_nodes_is_refused(tmp_path):
+def test_a_grid_whose_rows_are_between_its_nodes_is_said(tmp_path, caplog):
+    """PLUMED takes them at the nearest nodes, and so does native."""
     rows = "".join(f"{0.5 * i} {math.sin(i)} {2 * math.cos(i)}\n" for i in range(9))
     text = "d: DISTANCE ATOMS=1,2\ne: EXTERNAL ARG=d FILE=grid\nPRINT ARG=e.bias FILE=COLVAR\n"
     (tmp_path / "native").mkdir()
-    (tmp_path / "native" / "grid").write_text(GRID.format(8) + rows)
-    with pytest.raises(PlumedInputError, match=r"grid: d = .* between two nodes.*nbins_d"):
-        written(text, "native", None, tmp_path)
     (tmp_path / "native" / "grid").write_text(GRID.format(9) + rows)
+    written(text, "native", None, tmp_path)
+    assert not caplog.records
+    (tmp_path / "native" / "grid").write_text(GRID.format(8) + rows)
     assert len(written(text, "native", None, tmp_path)["COLVAR"]) == 7
+    assert re.search(r"grid: d = .* between two nodes.*nbins_d counts nodes", caplog.text)
 
 
 def test_a_smooth_minimum_of_what_is_zero_is_zero(tmp_path):
