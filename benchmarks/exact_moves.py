@@ -3,8 +3,8 @@
 With the generator of conditional_ess.py (trained here, or given):
 * 40,000 configurations, one energy each, a fifth of them at (phi, psi) uniform and the others where
   those found them likely; basin free energy of 0 < phi < 2.3 rad with bootstrap errors.
-* unbiased Langevin dynamics with an exact move (100 candidates, (phi, psi) uniform) every 500
-  steps: moves accepted, basin changes in 1,000 moves, and the basin free energy of its frames.
+* unbiased Langevin dynamics with an exact move (100 candidates, near the marginal density) every
+  500 steps: moves accepted, basin changes in 1,000 moves, and the basin free energy of its frames.
 
     python benchmarks/exact_moves.py [--model FILE] [--energies N] [--moves N] [--seed N]
                                      [--json FILE]
