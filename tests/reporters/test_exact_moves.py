@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openmm
 import pytest
 from numpy.typing import NDArray
 
@@ -188,3 +189,41 @@ def test_an_attempt_tells_the_weights_that_it_chose_by(tmp_path: Path) -> None:
             together = np.stack(list(shapes.values()), axis=1)
             assert np.abs(together[:-1] - together[-1]).max(axis=1).min() < 1e-9
             assert np.linalg.norm(attempt.positions.mean(0) - start.mean(0)) < 1e-12
+
+
+def test_conditions_that_are_given_need_no_range_of_training(tmp_path: Path) -> None:
+    move = move_of(CASES["grid"], tmp_path, 5)
+    sampler = ChainSampler(CASES["grid"].chain, move.bias.variables)
+    sampler.cv_range = None
+    move.replace_sampler(sampler)
+    start = CASES["grid"].chain.sample(1, T, seed=2)[0]
+    assert move.attempt(start, None, np.random.default_rng(1)).candidates.generated == 5
+
+
+def test_conditions_follow_a_bias_that_changes(tmp_path: Path) -> None:
+    case = CASES["marginal"]
+    move, x = move_of(case, tmp_path), case.chain.sample(1, T, seed=2)[0]
+    context = openmm.Context(case.chain.system(), openmm.VerletIntegrator(0.001))
+    context.setPositions(x)
+    low, high = np.array([[1.6]]), np.array([[2.0]])
+
+    def more_at_high() -> float:
+        move.follow(context, T)
+        return float(move.conditions.log_density(high)[0] - move.conditions.log_density(low)[0])
+
+    before = more_at_high()
+    bias_of_cvs = move.bias.bias_of_cvs
+    move.bias.bias_of_cvs = lambda cvs: bias_of_cvs(cvs) + 15 * (np.asarray(cvs)[:, 0] < 1.8)
+    assert more_at_high() > before + 1.0
+
+
+def test_what_a_pilot_found_is_saved_and_comes_back(tmp_path: Path) -> None:
+    move = move_of(CASES["marginal"], tmp_path)
+    saved = move.saved()
+    probabilities = move.conditions.probabilities
+    move._marginal = move._marginal._replace(free_energies=0 * move._marginal.free_energies)
+    move._draw_near_marginal()
+    assert not np.array_equal(move.conditions.probabilities, probabilities)
+    move.restore_saved(saved)
+    move._draw_near_marginal()
+    assert np.array_equal(move.conditions.probabilities, probabilities)

@@ -89,6 +89,15 @@ def test_it_follows_the_bias_and_the_temperature(strength: float, kT: float) -> 
     assert shares[1] > 0.35
 
 
+def test_the_bias_of_the_pilot_is_taken_out() -> None:
+    found = found_by(Made(biased=True))
+    conditions = found.conditions(EVERYWHERE, np.zeros(len(found.cvs)), KT)
+    log_g = conditions.log_density(GRID)
+    assert effective(log_g, -energy(GRID) / KT) > 1.2 * effective(
+        log_g, -(energy(GRID) + well(GRID)) / KT
+    )
+
+
 def test_one_that_outweighs_all_does_not_draw_all_to_itself() -> None:
     class WithOne(Made):
         def __call__(self, cvs: NDArray, rng: np.random.Generator) -> NDArray:

@@ -164,8 +164,11 @@ class ExactMove:
         """
         if not knows_density(sampler):
             raise ValueError(f"the generator of {type(sampler).__name__} has no known density")
-        everywhere = UniformConditions(trained_range(sampler), sampler.variables)
-        made = everywhere if isinstance(self._given, str) else self._given
+        everywhere = None
+        if isinstance(self._given, str):
+            everywhere = UniformConditions(trained_range(sampler), sampler.variables)
+        made = everywhere or self._given
+        assert not isinstance(made, str), "it is uniform"
         drawn = made.draw(TRIED, np.random.default_rng(0))
         tried, _ = sampler.sample_with_log_prob(drawn, seed=0)  # refuses what it was not made for
         exactness.require_lengths(self.potential, sampler, tried)
@@ -175,7 +178,7 @@ class ExactMove:
         self.atoms = np.asarray(sampler.atoms, dtype=int)
         self.noise = np.asarray(sampler.condition_noise, dtype=float)
         self._everywhere, self._marginal = everywhere, None
-        if self._given == "marginal":
+        if everywhere is not None and self._given == "marginal":
             bias = self.bias.bias_of_cvs
             self._marginal = found_marginal(self._tried_at, bias, everywhere, self.kT)
             self._draw_near_marginal()
@@ -191,7 +194,7 @@ class ExactMove:
 
     def _draw_near_marginal(self) -> None:
         """Draw from the marginal density under the bias as it stands, where a pilot found it."""
-        if self._marginal is not None:
+        if self._marginal is not None and self._everywhere is not None:
             bias = self.bias.bias_of_cvs(self._marginal.cvs)
             self.conditions = self._marginal.conditions(self._everywhere, bias, self.kT)
 
