@@ -127,6 +127,11 @@ RECIPES: dict[str, Recipe] = {
         },
     ),
 }
+UNSEEN = {  # no recipe was tried on them while it was made
+    "MET": _capped("MET", **_chi("CG", "SD", "CE")),
+    "GLU": _capped("GLU", **_chi("CG", "CD", "OE1")),
+    "ILE": _capped("ILE", **_chi("CG1", "CD1")),
+}
 LARGER = {"ALA5": _alanines(5)}
 
 
@@ -148,8 +153,8 @@ class Built:
 
 @cache
 def build(name: str, solvent: str = "vacuum") -> Built:
-    """One of `RECIPES` or `LARGER`, in "vacuum" or "obc2"."""
-    recipe = (RECIPES | LARGER)[name]
+    """One of `RECIPES`, `UNSEEN` or `LARGER`, in "vacuum" or "obc2"."""
+    recipe = (RECIPES | UNSEEN | LARGER)[name]
     field = app.ForceField("amber14/protein.ff14SB.xml", str(SMALL))
     there = alanine_pentapeptide() if name in LARGER else None
     topology = there.topology if there else _topology(field, recipe.residues)
