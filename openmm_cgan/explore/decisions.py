@@ -39,7 +39,9 @@ JUDGING = 11 * JUDGED // 10  # energies, those of frames beside them
 HELD_AGAINST = 200  # frames of each state that a generator may miss, 16 configurations at each
 HOLDING = 2 * 17 * HELD_AGAINST  # energies
 LEAST_ACCEPTED = 0.05  # of exact moves
-FEWEST_REFINED = 4  # refining by less than this part of its steps is not worth what judging costs
+FEWEST_REFINED = (
+    0.25  # refining by less than this part of its steps is not worth what judging costs
+)
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _refining(made: Generator, left: int, settings: ExploreSettings) -> Decision
     needed = settings.generated + _with_moves(CHAINS, settings.chain_steps, settings, "").cost
     steps = min(settings.refining_steps, max(0, left - needed - JUDGING) // each)
     why = f"its weights are exact, Kish/n {made.share:.2f}"
-    if steps < settings.refining_steps / FEWEST_REFINED:
+    if steps < FEWEST_REFINED * settings.refining_steps:
         why += f"; {left:,} force evaluations are left, {needed:,} to weigh and try it: it stays"
         return Decision(REFINE, why)
     why += ": the energy may make it better"
