@@ -9,24 +9,7 @@ from openmm_cgan.proposals.graph_classes import graph_classes
 from openmm_cgan.proposals.stereo_axes import flat_cumulenes, hands_of_axes
 from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.testsystems import alanine_dipeptide
-
-ATOMIC_NUMBERS = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "S": 16, "Pt": 78, "Cl": 17}
-
-
-def graph_of(heavy: list[str], bonds: list[tuple[int, int]], hydrogens: list[int]) -> BondGraph:
-    """Heavy atoms, their bonds, and the number of hydrogens on each."""
-    elements = [ATOMIC_NUMBERS[symbol] for symbol in heavy]
-    neighbours: list[list[int]] = [[] for _ in heavy]
-    for i, j in bonds:
-        neighbours[i].append(j)
-        neighbours[j].append(i)
-    for i, count in enumerate(hydrogens):
-        for _ in range(count):
-            neighbours[i].append(len(elements))
-            neighbours.append([i])
-            elements.append(1)
-    return BondGraph(tuple(elements), tuple(tuple(sorted(bonded)) for bonded in neighbours))
-
+from tests.cases.bond_graphs import ATOMIC_NUMBERS, graph_of
 
 RING = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0)]
 MOLECULES = {

@@ -5,21 +5,10 @@ import pytest
 
 from openmm_cgan.proposals.stereochemistry import BondGraph
 from openmm_cgan.proposals.valence import is_double
+from tests.cases.bond_graphs import graph_of
 
-NUMBERS = {"H": 1, "B": 5, "C": 6, "N": 7, "O": 8, "S": 16}
 CHAIN = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5)]
 RING = [*CHAIN, (5, 0)]
-
-
-def graph_of(heavy: str, bonds: list[tuple[int, int]], hydrogens: list[int]) -> BondGraph:
-    elements = [NUMBERS[symbol] for symbol in heavy]
-    neighbours = [[a + b - i for a, b in bonds if i in (a, b)] for i in range(len(heavy))]
-    for i, count in enumerate(hydrogens):
-        for _ in range(count):
-            neighbours[i].append(len(elements))
-            neighbours.append([i])
-            elements.append(1)
-    return BondGraph(tuple(elements), tuple(tuple(sorted(near)) for near in neighbours))
 
 
 DIENE = "CCCCCC", CHAIN, [3, 1, 1, 1, 1, 3]
