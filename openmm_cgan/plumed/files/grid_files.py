@@ -52,6 +52,10 @@ class GridAxis:
             f"periodic_{self.name}": "true" if self.periodic else "false",
         }
 
+    def places(self, table: FieldTable) -> np.ndarray:
+        """Where the rows (n,) of a file lie, in steps from the first node."""
+        return np.asarray((table.columns[self.name] - self.lower) / self.step)
+
 
 def grid_lines(label: str, axes: Sequence[GridAxis], bias: np.ndarray) -> list[str]:
     """The lines of a grid file: the first value changes fastest.
@@ -129,7 +133,7 @@ def grid_of(table: FieldTable, label: str, axes: Sequence[GridAxis]) -> np.ndarr
         found = tuple(table.constants.get(word, "nothing") for word in words)
         if any(not _alike(a, b) for a, b in zip(found, wanted, strict=True)):
             raise ValueError(f"{path}: {words} are {found}, but METAD {label} has {wanted}")
-        place = (table.columns[axis.name] - axis.lower) / axis.step
+        place = axis.places(table)
         nearest = np.floor(place + 0.5)
         if len(nearest) and not 0 <= nearest.min() <= nearest.max() < axis.nodes:
             raise ValueError(f"{path}: {axis.name} has values outside the grid of METAD {label}")
@@ -146,7 +150,7 @@ def warn_of_rows_between_nodes(table: FieldTable, axes: Sequence[GridAxis]) -> N
     Usually ``nbins`` of the header is one short.
     """
     for axis in axes:
-        place = (table.columns[axis.name] - axis.lower) / axis.step
+        place = axis.places(table)
         off = np.abs(place - np.floor(place + 0.5))
         if not len(off) or off.max() <= OFF_NODES:
             continue
