@@ -17,10 +17,10 @@ from openmm_cgan.proposals.conditions import (
     Conditions,
     GridConditions,
     UniformConditions,
+    cells_along,
     log_density_of_mixture,
 )
 
-BINS = 18  # of the grid that later rounds are drawn from, along one of one or two CVs
 POWER = 0.5  # of the density found: rare basins are drawn from as well
 
 
@@ -55,7 +55,7 @@ def generate_in_rounds(
     """
     rng = np.random.default_rng(seed)
     variables = tuple(weigher.sampler.variables)
-    bins = BINS if len(variables) < 3 else max(3, int(BINS ** (2 / len(variables))))
+    bins = cells_along(len(variables))
     drawn_from: list[Conditions] = [UniformConditions(cv_range, variables)]
     nothing = np.zeros((0, len(variables)))
     cvs, conditions, own, total = nothing, nothing, np.zeros(0), np.zeros(0)

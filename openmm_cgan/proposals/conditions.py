@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from openmm_cgan.collective_variable import CollectiveVariable
 
 SPREAD = 0.5  # of each cell to the next: a share found to do well on several molecules
+CELLS = 18  # of a grid that is found by some hundreds, along one of one or two CVs
 NEARLY_ALL = 0.95  # of a period: frames leave the last bit of a whole turn open by chance
 
 
@@ -155,10 +156,7 @@ class GridConditions:
         counts, _ = np.histogramdd(places, bins=bins, range=unit_cube, weights=weights)
         made = counts**power
         for axis, variable in enumerate(variables):
-            is_round = variable.period is not None and np.isclose(
-                variable.period, np.diff(whole[axis])[0]
-            )
-            made = _spread(made, axis, spread, is_round)
+            made = _spread(made, axis, spread, tuple(whole[axis]) == variable.domain)
         return cls(made, whole, variables, uniform_share)
 
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -179,6 +177,11 @@ class GridConditions:
         inside = ((fractions >= 0) & (fractions <= 1)).all(axis=1)
         along = np.clip(np.nan_to_num(fractions * shape), 0, shape - 1).astype(int)
         return np.where(inside, np.ravel_multi_index(tuple(along.T), tuple(shape)), -1)
+
+
+def cells_along(n_cvs: int) -> int:
+    """Cells along each CV of a grid of some hundreds."""
+    return CELLS if n_cvs < 3 else max(3, int(CELLS ** (2 / n_cvs)))
 
 
 def _spread(cells: NDArray[np.float64], axis: int, share: float, is_round: bool) -> NDArray:

@@ -61,7 +61,7 @@ def test_it_is_near_the_density_of_the_run(biased: bool) -> None:
     made = Made(biased=biased)
     found = found_by(made)
     assert len(made.asked) == ROUNDS * EACH
-    conditions = found.conditions(EVERYWHERE, made.bias(found.cvs), KT)
+    conditions = found.conditions(made.bias(found.cvs), KT)
     log_p = -(energy(GRID) + made.bias(GRID)) / KT
     assert effective(np.zeros(len(GRID)), log_p) < 0.15
     assert effective(conditions.log_density(GRID), log_p) > 0.4
@@ -70,7 +70,7 @@ def test_it_is_near_the_density_of_the_run(biased: bool) -> None:
 def test_nothing_that_counts_is_hardly_ever_asked_for() -> None:
     """A run that comes where conditions are not drawn stays there."""
     found = found_by(Made())
-    log_g = found.conditions(EVERYWHERE, np.zeros(len(found.cvs)), KT).log_density(GRID)
+    log_g = found.conditions(np.zeros(len(found.cvs)), KT).log_density(GRID)
     log_p = -energy(GRID) / KT
     area = np.log(2 * np.pi / len(GRID))
     over = log_p - np.logaddexp.reduce(log_p) - area - log_g  # log of density over that drawn from
@@ -82,8 +82,8 @@ def test_nothing_that_counts_is_hardly_ever_asked_for() -> None:
 def test_it_follows_the_bias_and_the_temperature(strength: float, kT: float) -> None:
     found = found_by(Made())
     log_p = -(energy(GRID) + strength * well(GRID)) / kT
-    before = found.conditions(EVERYWHERE, np.zeros(len(found.cvs)), KT)
-    after = found.conditions(EVERYWHERE, strength * well(found.cvs), kT)
+    before = found.conditions(np.zeros(len(found.cvs)), KT)
+    after = found.conditions(strength * well(found.cvs), kT)
     shares = [effective(g.log_density(GRID), log_p) for g in (before, after)]
     assert shares[1] > 1.2 * shares[0]
     assert shares[1] > 0.35
@@ -91,7 +91,7 @@ def test_it_follows_the_bias_and_the_temperature(strength: float, kT: float) -> 
 
 def test_the_bias_of_the_pilot_is_taken_out() -> None:
     found = found_by(Made(biased=True))
-    conditions = found.conditions(EVERYWHERE, np.zeros(len(found.cvs)), KT)
+    conditions = found.conditions(np.zeros(len(found.cvs)), KT)
     log_g = conditions.log_density(GRID)
     assert effective(log_g, -energy(GRID) / KT) > 1.2 * effective(
         log_g, -(energy(GRID) + well(GRID)) / KT
@@ -106,7 +106,7 @@ def test_one_that_outweighs_all_does_not_draw_all_to_itself() -> None:
             return logs
 
     found = found_by(WithOne())
-    conditions = found.conditions(EVERYWHERE, np.zeros(len(found.cvs)), KT)
+    conditions = found.conditions(np.zeros(len(found.cvs)), KT)
     assert conditions.probabilities.max() < 0.5
     assert effective(conditions.log_density(GRID), -energy(GRID) / KT) > 0.15
 
@@ -115,7 +115,7 @@ def test_where_nothing_counts_they_stay_uniform() -> None:
     found = found_marginal(
         lambda cvs, rng: np.full(len(cvs), -np.inf), lambda cvs: np.zeros(len(cvs)), EVERYWHERE, KT
     )
-    assert found.conditions(EVERYWHERE, np.zeros(0), KT) is EVERYWHERE
+    assert found.conditions(np.zeros(0), KT) is EVERYWHERE
 
 
 def test_without_cvs_there_is_nothing_to_find() -> None:
@@ -123,7 +123,7 @@ def test_without_cvs_there_is_nothing_to_find() -> None:
     found = found_marginal(
         lambda cvs, rng: nothing(len(cvs)), lambda cvs: nothing(len(cvs)), nowhere, KT
     )
-    assert found.conditions(nowhere, np.zeros(len(found.cvs)), KT) is nowhere
+    assert found.conditions(np.zeros(len(found.cvs)), KT) is nowhere
 
 
 def test_a_narrow_well_within_a_cell_is_found_and_kept() -> None:
@@ -135,7 +135,7 @@ def test_a_narrow_well_within_a_cell_is_found_and_kept() -> None:
 
     made = Held()
     found = found_by(made)
-    conditions = found.conditions(EVERYWHERE, made.bias(found.cvs), KT)
+    conditions = found.conditions(made.bias(found.cvs), KT)
     log_p = -(energy(GRID) + made.bias(GRID)) / KT
     uniform = effective(np.zeros(len(GRID)), log_p)
     assert effective(conditions.log_density(GRID), log_p) > 8 * uniform
@@ -143,8 +143,10 @@ def test_a_narrow_well_within_a_cell_is_found_and_kept() -> None:
 
 def test_what_is_saved_is_what_comes_back() -> None:
     found = found_by(Made(biased=True))
-    again = Marginal.restored(found.saved(), 2)
-    for own, other in zip(found, again, strict=True):
+    again = found.restored(found.saved())
+    assert again.everywhere is found.everywhere
+    for own, other in zip(found[1:], again[1:], strict=True):
         assert np.array_equal(own, other)
+    of_one = UniformConditions([[-np.pi, np.pi]], [PHI])
     with pytest.raises(ValueError, match="pilot"):
-        Marginal.restored(found.saved(), 3)
+        found._replace(everywhere=of_one).restored(found.saved())

@@ -64,6 +64,11 @@ def chemistry_of(asked: Asked) -> ScreenSettings:
     return replace(screen, clash_fraction=0.0, bond_tolerance=np.inf)
 
 
+def _everywhere(sampler: Sampler) -> UniformConditions:
+    """Conditions drawn uniformly where a sampler was trained."""
+    return UniformConditions(trained_range(sampler), sampler.variables)
+
+
 class ExactMove:
     """Chooses between the current configuration and fresh candidates.
 
@@ -164,11 +169,7 @@ class ExactMove:
         """
         if not knows_density(sampler):
             raise ValueError(f"the generator of {type(sampler).__name__} has no known density")
-        everywhere = None
-        if isinstance(self._given, str):
-            everywhere = UniformConditions(trained_range(sampler), sampler.variables)
-        made = everywhere or self._given
-        assert not isinstance(made, str), "it is uniform"
+        made = _everywhere(sampler) if isinstance(self._given, str) else self._given
         drawn = made.draw(TRIED, np.random.default_rng(0))
         tried, _ = sampler.sample_with_log_prob(drawn, seed=0)  # refuses what it was not made for
         exactness.require_lengths(self.potential, sampler, tried)
@@ -177,9 +178,9 @@ class ExactMove:
         self.conditions: Conditions = made
         self.atoms = np.asarray(sampler.atoms, dtype=int)
         self.noise = np.asarray(sampler.condition_noise, dtype=float)
-        self._everywhere, self._marginal = everywhere, None
-        if everywhere is not None and self._given == "marginal":
-            bias = self.bias.bias_of_cvs
+        self._marginal: Marginal | None = None
+        if self._given == "marginal":
+            bias, everywhere = self.bias.bias_of_cvs, _everywhere(sampler)
             self._marginal = found_marginal(self._tried_at, bias, everywhere, self.kT)
             self._draw_near_marginal()
 
@@ -194,9 +195,9 @@ class ExactMove:
 
     def _draw_near_marginal(self) -> None:
         """Draw from the marginal density under the bias as it stands, where a pilot found it."""
-        if self._marginal is not None and self._everywhere is not None:
+        if self._marginal is not None:
             bias = self.bias.bias_of_cvs(self._marginal.cvs)
-            self.conditions = self._marginal.conditions(self._everywhere, bias, self.kT)
+            self.conditions = self._marginal.conditions(bias, self.kT)
 
     def _set_candidates(self, n_candidates: int) -> None:
         """Have so many fresh candidates from now on; what is remembered is gone."""
@@ -318,7 +319,7 @@ class ExactMove:
             If it does not fit.
         """
         if self._marginal is not None and "pilot" in arrays:  # one now might find another
-            self._marginal = Marginal.restored(arrays, self._n_cvs)
+            self._marginal = self._marginal.restored(arrays)
         self._record.restore_saved(arrays)
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:
