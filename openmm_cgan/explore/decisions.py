@@ -39,9 +39,7 @@ JUDGING = 11 * JUDGED // 10  # energies, those of frames beside them
 HELD_AGAINST = 200  # frames of each state that a generator may miss, 16 configurations at each
 HOLDING = 2 * 17 * HELD_AGAINST  # energies
 LEAST_ACCEPTED = 0.05  # of exact moves
-FEWEST_REFINED = (
-    0.25  # refining by less than this part of its steps is not worth what judging costs
-)
+FEWEST_REFINED = 0.25  # of its steps: refining by less is not worth what judging costs
 
 
 @dataclass(frozen=True)
