@@ -89,13 +89,23 @@ def test_it_follows_the_bias_and_the_temperature(strength: float, kT: float) -> 
     assert shares[1] > 0.35
 
 
+def narrow_over_broad(log_p: NDArray) -> float:
+    """Logarithm of what the narrow well holds over what the broad one does, on the grid."""
+    away = np.abs(np.abs(GRID[:, 0]) - np.pi), np.abs(GRID[:, 1] - 0.4)
+    narrow = (away[0] < 0.6) & (away[1] < 0.25)
+    broad = (np.abs(GRID[:, 0] - 0.5) < 1) & (np.abs(GRID[:, 1] - 0.9) < 0.25)
+    return float(np.logaddexp.reduce(log_p[narrow]) - np.logaddexp.reduce(log_p[broad]))
+
+
 def test_the_bias_of_the_pilot_is_taken_out() -> None:
+    """It holds one well of two; of the other come some ten configurations, within exp(0.8) each."""
     found = found_by(Made(biased=True))
-    conditions = found.conditions(np.zeros(len(found.cvs)), KT)
-    log_g = conditions.log_density(GRID)
-    assert effective(log_g, -energy(GRID) / KT) > 1.2 * effective(
-        log_g, -(energy(GRID) + well(GRID)) / KT
-    )
+    log_g = found.conditions(np.zeros(len(found.cvs)), KT).log_density(GRID)
+    exact = narrow_over_broad(-energy(GRID) / KT)
+    biased = narrow_over_broad(-(energy(GRID) + well(GRID)) / KT)
+    error = 4 * (np.sqrt(np.expm1(0.8**2)) / np.sqrt(10))
+    assert biased < exact - 4 * error
+    assert abs(narrow_over_broad(log_g) - exact) < error
 
 
 def test_one_that_outweighs_all_does_not_draw_all_to_itself() -> None:
