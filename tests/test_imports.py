@@ -307,6 +307,7 @@ ORDER = [
     "proposals.propose",
     "proposals.targets",
     "proposals.conditions",
+    "proposals.even_draws",
     "proposals.weights",
     "proposals.selection",
     "proposals",

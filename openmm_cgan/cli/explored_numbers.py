@@ -25,7 +25,6 @@ from openmm_cgan.windows import read_windows
 
 PROFILE = "profile.csv"
 BINS = 72
-ROUNDS = 5
 
 
 def claim_of_generated(
@@ -47,17 +46,15 @@ def claim_of_generated(
         Energies evaluated, of those that pass the screens.
     """
     weigher = weigher_of(model, molecule, plumed, device)
-    sizes = [n // ROUNDS] * (ROUNDS - 1)
-    sizes.append(n - sum(sizes))
     variables = weigher.sampler.variables
-    made, rounds = generate_in_rounds(
+    made = generate_in_rounds(
         weigher,
-        sizes,
+        n,
         trained_range(weigher.sampler),
         seed,
         lambda cvs: difference.sides(np.nan_to_num(cvs), variables),
     )
-    claim, samples = claim_by_weights(made, rounds, difference, seed)
+    claim, samples = claim_by_weights(made, difference, seed)
     _write_profile(samples, difference, folder)
     return claim, weigher.potential.evaluated
 

@@ -94,6 +94,8 @@ def reweight_model(
 ) -> WeightedSamples:
     """Weigh configurations of a model for the unbiased ensemble, by MBAR with windows if given.
 
+    Without windows they are made in rounds, evenly where those before found the weight.
+
     Parameters
     ----------
     model : Path
@@ -122,12 +124,15 @@ def reweight_model(
         reweight_generated,
         reweight_with_generated,
     )
+    from openmm_cgan.free_energy.rounds import generate_in_rounds
+    from openmm_cgan.proposals.targets import trained_range
     from openmm_cgan.windows.run_files import FRAMES
 
     weigher = weigher_of(model, molecule, plumed_input, device)
-    made = generate_frames(weigher, n, seed)
     if not windows:
+        made = generate_in_rounds(weigher, n, trained_range(weigher.sampler), seed)
         return reweight_generated(made, seed=seed)
+    made = generate_frames(weigher, n, seed)
     stride = -(-sum(len(w.cvs) for w in windows) // MOST_FRAMES)
     windows = [replace(w, cvs=w.cvs[::stride]) for w in windows]
     logs = []

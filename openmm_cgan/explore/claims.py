@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from openmm_cgan.explore.evidence import Claim
 from openmm_cgan.free_energy import (
@@ -32,15 +31,13 @@ GROWS = 0.2  # of a run, at its beginning, while its bias grows fast
 
 
 def claim_by_weights(
-    made: GeneratedFrames, rounds: NDArray[np.int64], difference: StateDifference, seed: int = 0
+    made: GeneratedFrames, difference: StateDifference, seed: int = 0
 ) -> tuple[Claim, WeightedSamples]:
     """A claim of generated configurations.
 
     Parameters
     ----------
     made : GeneratedFrames
-    rounds : ndarray of int, shape (n,)
-        The round that each is of: a half has half of each round, and so the same density.
     difference : StateDifference
     seed : int
         Of the bootstrap.
@@ -52,11 +49,7 @@ def claim_by_weights(
     WeightedSamples
     """
     samples = reweight_generated(made, seed=seed)
-    half = _second_half_of_each(rounds)
-    halves = []
-    for rows in (~half, half):
-        part = replace(made, cvs=made.cvs[rows], log_weights=made.log_weights[rows])
-        halves.append(_known_part(part, difference, seed))
+    halves = [_known_part(part, difference, seed) for part in made.halves()]
     sides = difference.sides(samples.cvs, samples.variables)
     value, error, unknown = _number(samples, difference, "configurations")
     states = [samples.log_weights[sides == side] for side in (0, 1)]
@@ -67,14 +60,6 @@ def claim_by_weights(
         unknown = f"a state is worth {effective:.0f} configurations, {LEAST_EFFECTIVE:.0f} needed"
     claim = Claim("generated", value, error, halves, float(heavy), effective, unknown)
     return claim, samples
-
-
-def _second_half_of_each(rounds: NDArray[np.int64]) -> NDArray[np.bool_]:
-    half = np.zeros(len(rounds), dtype=bool)
-    for number in np.unique(rounds):
-        rows = np.flatnonzero(rounds == number)
-        half[rows[len(rows) // 2 :]] = True
-    return half
 
 
 def _known_part(part: GeneratedFrames, difference: StateDifference, seed: int) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -37,12 +37,16 @@ class GeneratedFrames:
         Temperature [K].
     variables : tuple of CollectiveVariable
         The CVs; their domains say which are periodic.
+    neighbours : ndarray of int, shape (n,), optional
+        Of configurations whose conditions were drawn evenly, the group of neighbours that each is
+        in (`openmm_cgan.proposals.even_draws`); by default all are independent.
     """
 
     cvs: NDArray[np.float64]
     log_weights: NDArray[np.float64]
     temperature: float
     variables: tuple[CollectiveVariable, ...]
+    neighbours: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "temperature", positive(self.temperature, "K", "temperature"))
@@ -81,6 +85,17 @@ class GeneratedFrames:
                 "out, so that nothing is known; is this the molecule that was trained on?"
             )
         return rows
+
+    def halves(self) -> tuple[GeneratedFrames, GeneratedFrames]:
+        """Two that know nothing of each other: every other one, or every other group."""
+        groups = np.arange(len(self.cvs)) if self.neighbours is None else self.neighbours
+        return self._part(groups % 2 == 0), self._part(groups % 2 == 1)
+
+    def _part(self, rows: NDArray[np.bool_]) -> GeneratedFrames:
+        groups = None if self.neighbours is None else self.neighbours[rows]
+        return replace(
+            self, cvs=self.cvs[rows], log_weights=self.log_weights[rows], neighbours=groups
+        )
 
     def as_window(self, rows: NDArray[np.int64]) -> BiasedFrames:
         """Some of the configurations, as if they were a window.

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
+from openmm_cgan.free_energy.bootstrap import draws_of_neighbours
 from openmm_cgan.free_energy.doubts import (
     listed,
     warn_of_one_frame,
@@ -61,8 +62,9 @@ def reweight_generated(
 ) -> WeightedSamples:
     """Weigh generated configurations for the unbiased ensemble.
 
-    Configurations are independent, so that the bootstrap draws them one by one; those without
-    weight are drawn as well and are then left out of the record.
+    Configurations are independent, so that the bootstrap draws them one by one, or among the
+    neighbours of each where they were drawn evenly; those without weight are drawn as well and are
+    then left out of the record.
 
     Parameters
     ----------
@@ -101,12 +103,10 @@ def reweight_generated(
     smoothed, k_hat = pareto_smoothed(generated.log_weights)
     log_weights = smoothed if smooth else np.asarray(generated.log_weights, dtype=float)
     log_weights = normalised(log_weights[rows])
-    n, rng = len(generated.cvs), np.random.default_rng(seed)
-    replicates = np.empty((n_bootstrap, len(rows)))
-    with np.errstate(divide="ignore"):
-        for replicate in replicates:
-            counts = np.bincount(rng.integers(0, n, n), minlength=n)[rows]
-            replicate[:] = np.log(counts) + log_weights if n > 1 else np.nan
+    replicates = np.full((n_bootstrap, len(rows)), np.nan)
+    if len(generated.cvs) > 1:
+        with np.errstate(divide="ignore"):
+            replicates[:] = np.log(_draws(generated, n_bootstrap, seed)[:, rows]) + log_weights
     samples = WeightedSamples(
         window.cvs,
         log_weights,
@@ -124,6 +124,17 @@ def reweight_generated(
     if why := why_unknown(k_hat, samples.effective_samples, what):
         logger.warning("%s: nothing is said of them. %s", why, REMEDY)
     return replace(samples, unknown=why and f"{why}. {REMEDY}")
+
+
+def _draws(generated: GeneratedFrames, n_bootstrap: int, seed: int) -> NDArray:
+    """How often each replicate has each configuration, (n_bootstrap, n)."""
+    if generated.neighbours is not None:
+        return draws_of_neighbours(generated.neighbours, n_bootstrap, seed)
+    n, rng = len(generated.cvs), np.random.default_rng(seed)
+    draws = np.empty((n_bootstrap, n), dtype=np.uint16)
+    for draw in draws:
+        draw[:] = np.bincount(rng.integers(0, n, n), minlength=n)
+    return draws
 
 
 def reweight_with_generated(

@@ -1,6 +1,7 @@
 """Configurations generated in rounds, each drawn where those before it found the weight.
 
-All are weighed by the mixture of the densities that their conditions were drawn from.
+All are weighed by the mixture of the densities that their conditions were drawn from, which they
+fill evenly.
 """
 
 from __future__ import annotations
@@ -14,31 +15,32 @@ from scipy.special import logsumexp
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.free_energy.generated import GeneratedFrames, Weigher, weighed_at
 from openmm_cgan.proposals.conditions import (
-    Conditions,
     GridConditions,
     UniformConditions,
     cells_along,
     log_density_of_mixture,
 )
+from openmm_cgan.proposals.even_draws import drawn_evenly
 
+ROUNDS = 5  # of some thousand configurations
 POWER = 0.5  # of the density found: rare basins are drawn from as well
 
 
 def generate_in_rounds(
     weigher: Weigher,
-    sizes: Sequence[int],
+    n: int | Sequence[int],
     cv_range: ArrayLike,
     seed: int = 0,
     states: Callable[[NDArray], NDArray] | None = None,
-) -> tuple[GeneratedFrames, NDArray[np.int64]]:
+) -> GeneratedFrames:
     """Make configurations in rounds and weigh them against the unbiased ensemble.
 
     Parameters
     ----------
     weigher : Weigher
-    sizes : sequence of int
-        Configurations of each round; the first is uniform over the range of CVs, each of the others
-        follows the square root of the density that all before it found.
+    n : int or sequence of int
+        Configurations, in five rounds, or those of each round; the first is uniform over the range
+        of CVs, each of the others follows the square root of the density that all before it found.
     cv_range : array_like, shape (n_cvs, 2)
         [CV units]
     seed : int
@@ -50,15 +52,14 @@ def generate_in_rounds(
     -------
     GeneratedFrames
         All of them, in the order in which they were made.
-    ndarray of int, shape (n,)
-        The round that each is of.
     """
-    rng = np.random.default_rng(seed)
+    rng, sizes = np.random.default_rng(seed), _equal(n) if isinstance(n, int) else list(n)
     variables = tuple(weigher.sampler.variables)
     bins = cells_along(len(variables))
-    drawn_from: list[Conditions] = [UniformConditions(cv_range, variables)]
+    drawn_from: list[UniformConditions | GridConditions] = [UniformConditions(cv_range, variables)]
     nothing = np.zeros((0, len(variables)))
     cvs, conditions, own, total = nothing, nothing, np.zeros(0), np.zeros(0)
+    neighbours = np.zeros(0, dtype=np.int64)
     for number, size in enumerate(sizes):
         if number and np.isfinite(total).any():
             balanced = total if states is None else _balanced(total, states(cvs))
@@ -68,15 +69,20 @@ def generate_in_rounds(
             drawn_from.append(grid)
         elif number:
             drawn_from.append(drawn_from[0])
-        fresh = drawn_from[-1].draw(size, rng)
+        fresh, pairs = drawn_evenly(drawn_from[-1], size, rng)
+        neighbours = np.append(neighbours, pairs + neighbours.max(initial=-1) + 1)
         values, found = weighed_at(weigher, fresh, int(rng.integers(2**31)))
         cvs, own = np.concatenate([cvs, values]), np.append(own, found)
         conditions = np.concatenate([conditions, fresh])
         made = sizes[: len(drawn_from)]
         total = own - log_density_of_mixture(drawn_from, made, conditions)
     temperature = weigher.kT / GAS_CONSTANT
-    frames = GeneratedFrames(cvs, total, temperature, variables)
-    return frames, np.repeat(np.arange(len(sizes)), sizes)
+    return GeneratedFrames(cvs, total, temperature, variables, neighbours)
+
+
+def _equal(n: int) -> list[int]:
+    """Sizes of so many rounds, or of one where there is not one for each."""
+    return [n // ROUNDS] * (ROUNDS - 1) + [n - n // ROUNDS * (ROUNDS - 1)] if n >= ROUNDS else [n]
 
 
 def _balanced(log_weights: NDArray, states: NDArray) -> NDArray[np.float64]:

@@ -2,8 +2,9 @@
 
 `samplers` is the contract of what makes them. `stereochemistry` and `stereo_axes` find what a
 molecule must keep, `screening` checks it, `propose` makes, screens and counts, `targets` chooses
-the CV values. `conditions`, `weights` and `selection` are for proposals whose density is known: CV
-values from a known density, importance weights, and the choice by them.
+the CV values. `conditions`, `even_draws`, `weights` and `selection` are for proposals whose density
+is known: CV values from a known density, drawn by themselves or evenly, importance weights, and the
+choice by them.
 """
 
 from openmm_cgan.proposals.conditions import GridConditions, UniformConditions

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SPREAD = 0.5  # of each cell to the next: a share found to do well on several molecules
 CELLS = 18  # of a grid that is found by some hundreds, along one of one or two CVs
+ALMOST_ONE = 1 - 2.0**-40  # beyond which a cell of no share could be taken by rounding
 NEARLY_ALL = 0.95  # of a period: frames leave the last bit of a whole turn open by chance
 
 
@@ -62,7 +63,11 @@ class UniformConditions:
 
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw CV values (n, n_cvs)."""
-        return self.cv_range[:, 0] + self._widths * rng.random((n, len(self._widths)))
+        return self.from_unit_cube(rng.random((n, len(self._widths))))
+
+    def from_unit_cube(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """CV values (n, n_cvs) of numbers (n, n_cvs) from 0 to 1; of uniform ones draws."""
+        return self.cv_range[:, 0] + self._widths * numbers
 
     def log_density(self, cvs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log density (n,) of CV values (n, n_cvs)."""
@@ -161,9 +166,26 @@ class GridConditions:
 
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draw CV values (n, n_cvs)."""
-        cells = rng.choice(self.probabilities.size, size=n, p=self.probabilities.ravel())
-        corners = np.stack(np.unravel_index(cells, self.probabilities.shape), axis=-1)
-        return self.cv_range[:, 0] + (corners + rng.random(corners.shape)) * self._cell
+        return self.from_unit_cube(rng.random((n, self.probabilities.ndim)))
+
+    def from_unit_cube(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """CV values (n, n_cvs) of numbers (n, n_cvs) from 0 to 1; of uniform ones draws.
+
+        The inverse of Rosenblatt's transformation, one CV after the other given those before it
+        (doi 10.1214/aoms/1177729394).
+        """
+        places = np.empty(numbers.shape)
+        row = np.zeros(len(numbers), dtype=np.int64)  # cells of the CVs before, counted together
+        for axis, number in enumerate(numbers.T):
+            sides = self.probabilities.shape[: axis + 1]
+            shares = self.probabilities.reshape(*sides, -1).sum(axis=-1).reshape(-1, sides[-1])
+            before = np.pad(np.cumsum(shares, axis=1), [(0, 0), (1, 0)])[row]
+            at = np.minimum(number, ALMOST_ONE) * before[:, -1]
+            cell = np.minimum((before[:, 1:] <= at[:, None]).sum(axis=1), sides[-1] - 1)
+            low, share = np.take_along_axis(before, cell[:, None], 1)[:, 0], shares[row, cell]
+            places[:, axis] = cell + np.clip((at - low) / share, 0, 1)
+            row = row * sides[-1] + cell
+        return self.cv_range[:, 0] + places * self._cell
 
     def log_density(self, cvs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log density (n,) of CV values (n, n_cvs)."""

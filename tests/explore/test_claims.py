@@ -16,7 +16,7 @@ def test_configurations_of_which_one_is_in_a_state_have_no_error_and_no_windows(
     x = np.abs(np.random.default_rng(1).normal(0, 1, (400, 1)))
     x[7] = -1.0
     made = GeneratedFrames(x, np.zeros(400), 300.0, (X,))
-    claim, _ = claim_by_weights(made, np.zeros(400, dtype=int), DIFFERENCE)
+    claim, _ = claim_by_weights(made, DIFFERENCE)
     assert np.isnan(claim.error)
     assert claim.unknown.startswith("so few configurations are in one of the states")
 

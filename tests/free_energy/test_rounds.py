@@ -1,7 +1,10 @@
 """Rounds of generated configurations, each drawn where those before it found the weight."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy import stats
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.free_energy import reweight_generated
@@ -40,8 +43,8 @@ def chain_move(chain: Chain = CHAIN) -> ExactMove:
 def test_all_rounds_together_give_the_exact_difference() -> None:
     """The torsion of a chain, by quadrature; the first round alone has the larger error."""
     move = chain_move()
-    made, rounds = generate_in_rounds(move, [2000, 2000, 2000], move.sampler.cv_range, seed=3)
-    assert np.bincount(rounds).tolist() == [2000, 2000, 2000]
+    made = generate_in_rounds(move, [2000, 2000, 2000], move.sampler.cv_range, seed=3)
+    assert len(made.cvs) == 6000
     exact = exact_difference(CHAIN)
     found = SIDES.estimate(reweight_generated(made, seed=1))
     assert abs(found.value - exact) < 3.5 * found.error
@@ -59,8 +62,8 @@ def test_the_density_that_a_weigher_draws_from_is_no_part_of_what_rounds_weigh()
 def test_a_rare_state_is_drawn_as_often_as_the_other_and_weighed_as_little() -> None:
     move, rare = chain_move(tilted := Chain(barrier=12.0, tilt=8.0)), []
     for states in (None, lambda cvs: SIDES.sides(cvs, move.sampler.variables)):
-        made, rounds = generate_in_rounds(move, [1500, 3000], move.sampler.cv_range, 5, states)
-        rare.append((made.cvs[rounds == 1, 0] > 0).mean())
+        made = generate_in_rounds(move, [1500, 3000], move.sampler.cv_range, 5, states)
+        rare.append((made.cvs[1500:, 0] > 0).mean())
         found = SIDES.estimate(reweight_generated(made, seed=1))
         assert abs(found.value - exact_difference(tilted)) < 3.5 * found.error
     assert 0.4 < rare[1] < 0.6, "not half: roots of two densities of unlike widths"
@@ -69,9 +72,24 @@ def test_a_rare_state_is_drawn_as_often_as_the_other_and_weighed_as_little() -> 
 
 def test_later_rounds_are_drawn_where_the_weight_is() -> None:
     move = chain_move()
-    made, rounds = generate_in_rounds(move, [1500, 1500], move.sampler.cv_range, seed=5)
-    uniform, later = (made.cvs[rounds == k, 0] for k in (0, 1))
+    made = generate_in_rounds(move, [1500, 1500], move.sampler.cv_range, seed=5)
+    uniform, later = made.cvs[:1500, 0], made.cvs[1500:, 0]
     wells = [np.abs(np.abs(phi) - np.pi / 2) < 0.5 for phi in (uniform, later)]
     share = 2 / np.ptp(RANGES["phi"])
     assert wells[0].mean() == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 1500))
     assert wells[1].mean() > 1.4 * wells[0].mean()
+
+
+def test_errors_are_those_of_even_draws() -> None:
+    """Over seeds estimates scatter by the errors told, about the exact one; they are small."""
+    move, exact = chain_move(), exact_difference(CHAIN)
+    found, uneven = [], []
+    for seed in range(30):
+        made = generate_in_rounds(move, [512, 1024], move.sampler.cv_range, seed)
+        found.append(SIDES.estimate(reweight_generated(made, seed=seed)))
+        independent = replace(made, neighbours=None)
+        uneven.append(SIDES.estimate(reweight_generated(independent, seed=seed)).error)
+    z = np.array([(f.value - exact) / f.error for f in found])
+    low, high = stats.chi2(len(z)).ppf([5e-4, 1 - 5e-4])
+    assert 0.6 * low < (z**2).sum() < high, "errors are a little too large, if anything"
+    assert np.mean([f.error for f in found]) < 0.85 * np.mean(uneven)

@@ -161,7 +161,7 @@ def test_exact_samples_are_lost_with_a_term_left_out(
     case = CASES[name]
     move = move_of(case, tmp_path, n_candidates)
     leave_out(move)
-    x = case.chain.sample(1500, T, seed=5)
+    x = case.chain.sample(4000 if case.near else 1500, T, seed=5)  # g is not far from flat there
     assert sampled_p_value(case, moved(move, x, 40 // n_candidates + 2, seed=7)) < WRONG
 
 

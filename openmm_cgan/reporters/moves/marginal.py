@@ -34,6 +34,7 @@ from openmm_cgan.proposals.conditions import (
     cells_along,
     log_density_of_mixture,
 )
+from openmm_cgan.proposals.even_draws import drawn_evenly
 from openmm_cgan.proposals.weights import kish_effective_sample_size
 
 log = logging.getLogger("openmm_cgan")
@@ -101,14 +102,14 @@ def found_marginal(
         [kJ/mol]
     """
     rng = np.random.default_rng(0)
-    drawn_from: list[Conditions] = [everywhere]
-    cvs = everywhere.draw(EACH, rng)
+    drawn_from: list[UniformConditions | GridConditions] = [everywhere]
+    cvs, _ = drawn_evenly(everywhere, EACH, rng)
     own = weigh(cvs, rng)
     logs = _of_mixture(own, cvs, drawn_from)
     _say("drawn uniformly", logs)
     for _ in range(ROUNDS - 1):
         drawn_from.append(_density(everywhere, cvs, logs))
-        fresh = drawn_from[-1].draw(EACH, rng)
+        fresh, _ = drawn_evenly(drawn_from[-1], EACH, rng)
         cvs, own = np.concatenate([cvs, fresh]), np.append(own, weigh(fresh, rng))
         logs = _of_mixture(own, cvs, drawn_from)
     _say("near the marginal density", own[-EACH:] - drawn_from[-1].log_density(fresh))
@@ -124,13 +125,17 @@ def _of_mixture(
     return own - log_density_of_mixture(drawn_from, [EACH] * len(drawn_from), cvs)
 
 
-def _density(everywhere: UniformConditions, cvs: NDArray, log_weights: NDArray) -> Conditions:
+def _density(
+    everywhere: UniformConditions, cvs: NDArray, log_weights: NDArray
+) -> UniformConditions | GridConditions:
     """Conditions by log weights (n,) of what was made at conditions (n, n_cvs)."""
     heaviest, in_cells = _by_cells(everywhere, cvs, log_weights)
     return _on_grid(everywhere, cvs[heaviest], in_cells)
 
 
-def _on_grid(everywhere: UniformConditions, cvs: NDArray, log_weights: NDArray) -> Conditions:
+def _on_grid(
+    everywhere: UniformConditions, cvs: NDArray, log_weights: NDArray
+) -> UniformConditions | GridConditions:
     """Conditions by log weights (n,) of the cells in which conditions (n, n_cvs) are."""
     whole, variables = everywhere.cv_range, everywhere.variables
     if not len(variables) or not np.isfinite(log_weights).any():
