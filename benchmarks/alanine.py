@@ -7,6 +7,7 @@ window to window; weights of what a generator makes; the reference free energy.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +17,16 @@ from openmm import app
 
 from openmm_cgan import GAS_CONSTANT, ConditionalGAN, PlumedBias
 from openmm_cgan.frames import Frames, topology_hash
+from openmm_cgan.free_energy.rounds import balanced
 from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import Screen
-from openmm_cgan.proposals.conditions import Conditions
+from openmm_cgan.proposals.conditions import (
+    Conditions,
+    GridConditions,
+    UniformConditions,
+    log_density_of_mixture,
+)
+from openmm_cgan.proposals.even_draws import drawn_evenly
 from openmm_cgan.proposals.screening import ScreenSettings
 from openmm_cgan.reporters.moves import ExactMove
 from openmm_cgan.testsystems import PHI_ATOMS, PSI_ATOMS, Molecule, alanine_dipeptide
@@ -31,6 +39,7 @@ BASIN = (0.0, 2.3)  # rad, in phi
 TORSIONS = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\nPRINT ARG=phi,psi\n"
 KAPPA = 100.0  # kJ/mol/rad^2
 SETTLE = 500  # steps in a window before its first frame
+BATCH, BATCHES = 500, 120  # configurations weighed
 
 
 def free_bias(molecule: Molecule) -> PlumedBias:
@@ -184,6 +193,51 @@ class Curve:
             return float("inf")
         last = np.flatnonzero(off)
         return float(self.evaluations[0 if len(last) == 0 else last[-1] + 1])
+
+
+def curve_of_weights(
+    gan: ConditionalGAN,
+    weigher: Weigher,
+    spent: int,
+    seed: int,
+    value: Callable[[NDArray, NDArray], float],
+    states: Callable[[NDArray], NDArray] | None = None,
+) -> Curve:
+    """A free energy from batches of configurations, each where the last ones found the weight.
+
+    All are weighed by the mixture of the densities that they were drawn from (the balance
+    heuristic of Veach and Guibas, doi 10.1145/218380.218498).
+
+    Parameters
+    ----------
+    gan, weigher
+        What makes them and what weighs them.
+    spent : int
+        Force evaluations before.
+    seed : int
+    value : callable
+        Of CVs (n, n_cvs) and log weights (n,).
+    states : callable, optional
+        As for `generate_in_rounds`.
+    """
+    rng = np.random.default_rng(seed)
+    everywhere = UniformConditions(gan.cv_range, gan.variables)
+    drawn_from: list[UniformConditions | GridConditions] = [everywhere]
+    cvs, own = np.zeros((0, len(gan.variables))), np.zeros(0)
+    evaluations, values = [], []
+    for k in range(BATCHES):
+        fresh, _ = drawn_evenly(drawn_from[-1], BATCH, rng)
+        cvs = np.concatenate([cvs, fresh])
+        own = np.concatenate([own, weigher.log_weights(fresh, seed=1000 * seed + k)])
+        log_weights = own - log_density_of_mixture(drawn_from, [BATCH] * len(drawn_from), cvs)
+        evaluations.append(spent + BATCH * (k + 1))
+        values.append(value(cvs, log_weights))
+        asked = log_weights if states is None else balanced(log_weights, states(cvs))
+        likely = GridConditions.from_weights(
+            cvs, asked, gan.cv_range, gan.variables, bins=18, power=0.5
+        )
+        drawn_from.append(likely)
+    return Curve(np.array(evaluations, dtype=float), np.array(values))
 
 
 def grid_centres(n_side: int = 12) -> NDArray[np.float64]:

@@ -30,6 +30,7 @@ from alanine import (
     Weigher,
     bias_variables,
     biased_simulation,
+    curve_of_weights,
     free_bias,
     in_basin,
     plain_simulation,
@@ -44,7 +45,6 @@ from openmm_cgan.free_energy.hills import hills_free_energy
 from openmm_cgan.plumed.actions.units import UnitSystem
 from openmm_cgan.plumed.files.fields import read_fields
 from openmm_cgan.plumed.files.tables import FieldTable
-from openmm_cgan.proposals.conditions import Conditions, GridConditions, UniformConditions
 from openmm_cgan.testsystems import alanine_dipeptide
 from openmm_cgan.windows import LocalWorkers
 
@@ -61,7 +61,6 @@ TRAINING = TrainingSettings(
     generator="FlowGenerator", steps=400, batch=256, width=64, learning_rate=1e-3
 )
 REFINING = RefiningSettings(steps=150, batch=64, learning_rate=1e-3)
-BATCH, BATCHES = 1000, 60  # importance sampling
 TOTAL = 1_500_000  # steps of the others
 WITHIN = 0.5  # kJ/mol
 RIVALS = ("METAD", "OPES", "openmm-opes")
@@ -101,33 +100,10 @@ def ours(folder: Path, seed: int) -> Curve:
     gan, history = refine(gan, weigher.potential, None, REFINING, frames=rows)
     weigher = Weigher(gan, free_bias(molecule))
     spent = FILL + int(history[-1]["energies"])
-    return importance_sampling(gan, weigher, spent, seed)
-
-
-def importance_sampling(gan: ConditionalGAN, weigher: Weigher, spent: int, seed: int) -> Curve:
-    """Batches of configurations, each with conditions from what the last ones found.
-
-    All are weighted by the mixture of the densities that they were drawn from (the balance
-    heuristic of Veach and Guibas, doi 10.1145/218380.218498).
-    """
-    rng = np.random.default_rng(seed)
-    drawn_from: list[Conditions] = [UniformConditions(gan.cv_range, gan.variables)]
-    cvs, own, evaluations, values = np.zeros((0, 2)), np.zeros(0), [], []
-    for k in range(BATCHES):
-        fresh = drawn_from[-1].draw(BATCH, rng)
-        cvs = np.concatenate([cvs, fresh])
-        own = np.concatenate([own, weigher.log_weights(fresh, seed=1000 * seed + k)])
-        densities = np.stack([conditions.log_density(cvs) for conditions in drawn_from])
-        log_weights = own - np.logaddexp.reduce(densities, axis=0)
-        spent += BATCH
-        evaluations.append(spent)
-        values.append(basin_free_energy(log_weights, cvs[:, 0]))
-        drawn_from.append(
-            GridConditions.from_weights(
-                cvs, log_weights, gan.cv_range, gan.variables, bins=18, power=0.5
-            )
-        )
-    return Curve(np.array(evaluations, dtype=float), np.array(values))
+    return curve_of_weights(
+        gan, weigher, spent, seed, lambda cvs, logs: basin_free_energy(logs, cvs[:, 0]),
+        lambda cvs: in_basin(cvs[:, 0]),
+    )  # fmt: skip
 
 
 def by_frames(frames: Frames) -> Curve:

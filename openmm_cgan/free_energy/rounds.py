@@ -62,9 +62,9 @@ def generate_in_rounds(
     neighbours = np.zeros(0, dtype=np.int64)
     for number, size in enumerate(sizes):
         if number and np.isfinite(total).any():
-            balanced = total if states is None else _balanced(total, states(cvs))
+            asked = total if states is None else balanced(total, states(cvs))
             grid = GridConditions.from_weights(
-                conditions, balanced, cv_range, variables, bins, power=POWER
+                conditions, asked, cv_range, variables, bins, power=POWER
             )
             drawn_from.append(grid)
         elif number:
@@ -85,7 +85,7 @@ def _equal(n: int) -> list[int]:
     return [n // ROUNDS] * (ROUNDS - 1) + [n - n // ROUNDS * (ROUNDS - 1)] if n >= ROUNDS else [n]
 
 
-def _balanced(log_weights: NDArray, states: NDArray) -> NDArray[np.float64]:
+def balanced(log_weights: NDArray, states: NDArray) -> NDArray[np.float64]:
     """Log weights (n,) with which all states weigh alike; what is in none keeps its own."""
     logs = log_weights - logsumexp(log_weights)
     for state in np.unique(states[states >= 0]):
