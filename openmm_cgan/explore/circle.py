@@ -158,7 +158,8 @@ def _measurement(laboratory: Laboratory, step: Step, folder: Path) -> dict[str, 
 def with_measurement(known: Evidence, decision: Decision, found: Mapping[str, Any]) -> Evidence:
     """What is known after a phase.
 
-    A generator that is trained anew makes what was said by the one before it of no account.
+    A generator that is trained anew, or refined, makes what was said by the one before it of no
+    account.
     """
     changes: dict[str, Any] = {
         name: RECORDS[name].of(value) if name in RECORDS and value is not None else value
@@ -168,6 +169,8 @@ def with_measurement(known: Evidence, decision: Decision, found: Mapping[str, An
     if decision.action in (BIAS, EXTEND, OPPOSITE):
         changes |= {"generator": None, "claim": None, "chains": None, "generated": 0}
         changes |= {"n_windows": 0, "window_steps": 0, "moves_steps": 0}
+    if decision.action == REFINE and decision.steps:
+        changes |= {"claim": None, "generated": 0}
     if decision.action == TRAIN:
         changes["trainings"] = known.trainings + 1
     if decision.action == WEIGH:

@@ -26,6 +26,7 @@ HOPS = 6  # of a torsion that no CV is
 NEW_CELLS = 0.1  # of all cells, in the last third of the run
 LONGEST = 4  # times the first biased run, for the sake of what is not the difference
 LEAST_SHARE = 0.01  # Kish over n: fewer, and windows are cheaper
+GOOD_SHARE = 0.05  # as good as not to be refined unless its weights turn out to be heavy
 MOST_MISSED = 0.05  # of the frames: kT times as much may a free energy be off
 TRAININGS = 3  # of generators, each on more data than the one before
 COME_TOGETHER = 1.1  # R-hat; A. Gelman and D. Rubin, doi 10.1214/ss/1177011136
@@ -158,17 +159,38 @@ def _of_generator(known: Evidence, settings: ExploreSettings) -> Decision | None
     made = known.generator
     if made is None:
         return Decision(TRAIN, f"{_frames_of(known)} frames are enough to train on", cost=JUDGING)
-    if not made.why_not_exact and not made.refined:
-        return _refining(made, settings.budget_steps - known.spent, settings)
+    if not made.why_not_exact and not made.refined and (why := _why_refined(known, settings)):
+        return _refining(why, settings.budget_steps - known.spent, settings)
     return None
 
 
-def _refining(made: Generator, left: int, settings: ExploreSettings) -> Decision:
+def _why_refined(known: Evidence, settings: ExploreSettings) -> str:
+    """Why a generator as trained does not do; empty while it may."""
+    made, claim = known.generator, known.claim
+    assert made is not None, "asked for before"
+    if why := why_not_weighed(made):
+        return why
+    if made.share < GOOD_SHARE:
+        return f"its weights are exact, Kish/n {made.share:.2f}"
+    if claim is None or claim.route != "generated":
+        return ""
+    doubts = doubts_of_claim(claim, settings.tolerance)
+    heavy = bool(claim.unknown) or not claim.k_hat <= LARGEST_K
+    cost = _cost_of_refining(settings) * settings.refining_steps
+    costly = _wanted_configurations(known, settings) > cost
+    return "; ".join(doubts) if heavy or costly else ""
+
+
+def _cost_of_refining(settings: ExploreSettings) -> int:
+    """Energies of a step."""
+    return 3 * settings.refining_batch
+
+
+def _refining(why: str, left: int, settings: ExploreSettings) -> Decision:
     """As many steps as leave enough to weigh and to try what is made; none where too few."""
-    each = 3 * settings.refining_batch
+    each = _cost_of_refining(settings)
     needed = settings.generated + _with_moves(CHAINS, settings.chain_steps, settings, "").cost
     steps = min(settings.refining_steps, max(0, left - needed - JUDGING) // each)
-    why = f"its weights are exact, Kish/n {made.share:.2f}"
     if steps < FEWEST_REFINED * settings.refining_steps:
         why += f"; {left:,} force evaluations are left, {needed:,} to weigh and try it: it stays"
         return Decision(REFINE, why)
@@ -238,10 +260,8 @@ def _again(
 
 def _weighed_again(known: Evidence, settings: ExploreSettings, why: str) -> Decision:
     """More configurations where these will do, else windows."""
-    claim = known.claim
+    claim, n = known.claim, _wanted_configurations(known, settings)
     assert claim is not None, "it is in doubt"
-    more = (claim.error / settings.tolerance) ** 2 if np.isfinite(claim.error) else MOST_MORE
-    n = int(known.generated * min(MOST_MORE, max(2.0, 1.2 * more)))
     heavy = not claim.k_hat <= LARGEST_K
     if heavy and known.generated > settings.generated:
         why = f"more configurations did not help: {why}"
@@ -249,6 +269,14 @@ def _weighed_again(known: Evidence, settings: ExploreSettings, why: str) -> Deci
     if n > 2 * settings.windows * settings.window_steps:
         return _instead(known, settings, f"it would take {n:,} configurations: {why}")
     return Decision(WEIGH, why, n, n)
+
+
+def _wanted_configurations(known: Evidence, settings: ExploreSettings) -> int:
+    """How many would bring the error down to what is wanted."""
+    claim = known.claim
+    assert claim is not None, "it is in doubt"
+    more = (claim.error / settings.tolerance) ** 2 if np.isfinite(claim.error) else MOST_MORE
+    return int(known.generated * min(MOST_MORE, max(2.0, 1.2 * more)))
 
 
 def _with_moves(action: str, steps: int, settings: ExploreSettings, why: str) -> Decision:

@@ -24,6 +24,7 @@ from openmm_cgan.cli.exploration_folder import ExplorationFolder
 from openmm_cgan.cli.explore import NOT_CONVERGED
 from openmm_cgan.cli.explored_numbers import claim_of_windows
 from openmm_cgan.cli.explored_windows import run_explored_windows
+from openmm_cgan.explore import decisions
 from openmm_cgan.explore.circle import Outcome, Step, explore
 from openmm_cgan.explore.decisions import BIAS, CHAINS, LOOK, REFINE, TRAIN, WEIGH, Decision
 from openmm_cgan.explore.evidence import Evidence, Generator
@@ -84,10 +85,13 @@ def counted_of_each(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int
     return found
 
 
+@pytest.mark.parametrize("as_trained", [True, False], ids=["as trained", "refined"])
 def test_a_chain_without_a_bias_ends_in_a_claim_that_is_true(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    as_trained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ended by a small budget and gone on with: what was done is not done again."""
+    if not as_trained:
+        monkeypatch.setattr(decisions, "GOOD_SHARE", math.inf)
     spent = counted_of_each(monkeypatch)
     first = explored(tmp_path, replace(SHORT, budget_steps=30_000))
     assert not first.converged
@@ -103,7 +107,9 @@ def test_a_chain_without_a_bias_ends_in_a_claim_that_is_true(
     assert outcome.error <= SHORT.tolerance
     assert "METAD ARG=phi" in (tmp_path / "explored" / "plumed.dat").read_text()
     assert (tmp_path / "explored" / "generated" / "profile.csv").exists()
-    assert {LOOK, BIAS, TRAIN, REFINE, WEIGH, CHAINS} <= {action for action, *_ in spent}
+    done = {action for action, *_ in spent}
+    assert {LOOK, BIAS, TRAIN, WEIGH, CHAINS} <= done
+    assert (REFINE in done) == (not as_trained)
     for action, told, asked in spent:  # each of two runs looks at its move by two energies
         assert told == asked - (4 if action == CHAINS else 0), action
     assert outcome.evaluations == sum(told for _, told, _ in spent)

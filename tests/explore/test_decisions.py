@@ -49,9 +49,10 @@ WINDOWED = replace(
 
 
 def test_all_goes_well() -> None:
-    known = (NOTHING, LOOKED, COVERED, TRAINED, REFINED, WEIGHED, TRIED)
+    trained = [replace(k, generator=FLOW) for k in (WEIGHED, TRIED)]
+    known = (NOTHING, LOOKED, COVERED, TRAINED, *trained)
     made = [decide(k, SETTINGS) for k in known]
-    assert [d.action for d in made] == [LOOK, BIAS, TRAIN, REFINE, WEIGH, CHAINS, STOP]
+    assert [d.action for d in made] == [LOOK, BIAS, TRAIN, WEIGH, CHAINS, STOP]
     assert made[-1].converged
     assert not any(d.converged for d in made[:-1])
     assert "11.90 +- 0.10" in made[-1].reason
@@ -110,6 +111,33 @@ def test_a_poor_generator_gets_more_data_once_and_then_moves_or_windows(
     made = replace(FLOW, refined=True, **poor)
     assert decide(replace(REFINED, generator=made), SETTINGS).action == EXTEND
     assert decide(replace(REFINED, generator=made, trainings=2), SETTINGS).action == then
+
+
+@pytest.mark.parametrize(
+    ("poor", "reason"), [({"share": 0.03}, "Kish/n 0.03"), ({"missed": 0.2}, "misses 20.0%")]
+)
+def test_a_poor_generator_is_refined_before_it_is_weighed(
+    poor: dict[str, float], reason: str
+) -> None:
+    made = decide(replace(TRAINED, generator=replace(FLOW, **poor)), SETTINGS)
+    assert (made.action, reason in made.reason) == (REFINE, True)
+    refined = replace(FLOW, refined=True, share=0.03)
+    assert decide(replace(REFINED, generator=refined), SETTINGS).action == WEIGH
+
+
+def test_a_good_one_is_refined_where_its_weights_are_heavy_or_too_many_would_be_wanted() -> None:
+    """Else it costs more than the number."""
+    weighed = replace(WEIGHED, generator=FLOW)
+    heavy, dominated = (CLAIMS[k] for k in ("Pareto k is 0.80", "dominated by a few"))
+    for claim, n in ((heavy, 20_000), (dominated, 20_000), (replace(GOOD, error=2.0), 40_000)):
+        made = decide(replace(weighed, claim=claim, generated=n), SETTINGS)
+        assert made.action == REFINE
+    few = decide(replace(weighed, claim=CLAIMS["error is 0.80"]), SETTINGS)
+    assert (few.action, few.steps < 100_000) == (WEIGH, True)
+    spent = replace(weighed, claim=heavy, spent=SETTINGS.budget_steps - 200_000)
+    assert decide(spent, SETTINGS).steps == 0
+    after = replace(spent, generator=replace(FLOW, refined=True))
+    assert decide(after, SETTINGS).action == WEIGH, "it stays, and more of it is weighed"
 
 
 CLAIMS = {
@@ -235,7 +263,8 @@ def test_judging_is_foreseen(known: Evidence, of_its_own: int) -> None:
 )
 def test_refining_leaves_enough_for_the_number(left: int, share: float) -> None:
     """It took all of a small budget, or ended the exploration before anything was weighed."""
-    made = decide(replace(TRAINED, spent=SETTINGS.budget_steps - left), SETTINGS)
+    poor = replace(FLOW, share=0.03)
+    made = decide(replace(TRAINED, generator=poor, spent=SETTINGS.budget_steps - left), SETTINGS)
     refined = replace(REFINED, spent=SETTINGS.budget_steps - left + made.cost)
     weigh = decide(refined, SETTINGS)
     chains = decide(replace(WEIGHED, spent=refined.spent + weigh.cost), SETTINGS)
