@@ -51,7 +51,7 @@ USUAL = (500, 25)  # and of the run that goes on
 TRAINING = TrainingSettings(
     generator="FlowGenerator", steps=400, batch=256, width=64, learning_rate=1e-3
 )
-REFINING = RefiningSettings(steps=150, batch=64, learning_rate=1e-3)
+REFINING = RefiningSettings(steps=50, batch=64, learning_rate=1e-3)
 INTERVAL, CANDIDATES = 100, 20
 TOTAL = 500_000  # force evaluations of each run
 PILOT = ROUNDS * EACH  # of them, to find where candidates are asked for
