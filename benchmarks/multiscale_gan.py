@@ -9,6 +9,7 @@ floor    as many other exact configurations, the mean over FLOORS sets: that of 
          tenth, and what a generator makes is drawn as often (--draws) for its mean
 windows  as many frames of one walker at that z on a spring STIFF times stiffer, for the force
          evaluations that the training frames cost, shared by the targets
+evenly   what a generator makes of numbers that avoid each other (`sample_evenly`)
 on z     what was generated, moved onto the level set of z (`sample_on_level_sets`), where z is no
          linear function of the coordinates and so not placed by itself
 
@@ -37,7 +38,12 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from tqdm import tqdm
 
-from openmm_cgan.cgan import ConditionalGenerator, TrainingSettings, sample_on_level_sets
+from openmm_cgan.cgan import (
+    ConditionalGenerator,
+    TrainingSettings,
+    sample_evenly,
+    sample_on_level_sets,
+)
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import Frames
 from openmm_cgan.testsystems.multiscale import (
@@ -180,9 +186,15 @@ def generated(generator: ConditionalGenerator, judge: Judge, seed: int = 7) -> d
     def slow(positions: torch.Tensor) -> torch.Tensor:
         return system.slow(positions.flatten(1)[:, : system.n_dims])
 
-    made = {"": generator.sample(asked, seed=seed)}
+    made = {
+        "": generator.sample(asked, seed=seed),
+        ", evenly": sample_evenly(generator, asked, seed=seed),
+    }
     if not generator.features.placed_variables:
-        made[" on z"] = sample_on_level_sets(generator, asked, slow, seed=seed)
+        for way in ("", ", evenly"):
+            made[f"{way} on z"] = sample_on_level_sets(
+                generator, asked, slow, seed=seed, evenly=bool(way)
+            )
     return {way: system.coordinates(x).reshape(TARGETS, DRAWS, -1) for way, x in made.items()}
 
 

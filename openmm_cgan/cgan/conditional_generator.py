@@ -249,7 +249,7 @@ class ConditionalGenerator:
         ValueError
             If a value is not finite, or far outside its domain or the range trained on.
         """
-        targets = self._targets(cvs, n)
+        targets = self.checked(cvs, n)
         rng = torch.Generator().manual_seed(seed)
         positions = np.empty((len(targets), self.n_atoms, 3))
         with torch.no_grad():
@@ -283,7 +283,7 @@ class ConditionalGenerator:
             As for `sample`, and if the generator has no density.
         """
         generator = density_of(self.generator)
-        targets = self._targets(cvs, n)
+        targets = self.checked(cvs, n)
         rng = torch.Generator().manual_seed(seed)
         positions, log_prob = np.empty((len(targets), self.n_atoms, 3)), np.empty(len(targets))
         with torch.no_grad():
@@ -346,8 +346,8 @@ class ConditionalGenerator:
         log_q = log_q.double() + (-self.features.log_scale - log_det)
         return torch.where(self.features.within(features), log_q, math.inf)
 
-    def _targets(self, cvs: Any, n: int | None) -> Tensor:
-        """Checked CV values (m, n_cvs), one row for each configuration."""
+    def checked(self, cvs: Any, n: int | None) -> Tensor:
+        """CV values (m, n_cvs), one row for each configuration, if they may be asked for."""
         placeable = [self.features.placeable(k) for k in range(len(self.variables))]
         targets = checked_targets(cvs, n, self.variables, self.cv_range, placeable)
         return torch.from_numpy(targets).to(self.device)

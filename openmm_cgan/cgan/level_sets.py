@@ -19,6 +19,7 @@ times that distance, one of 0.02 at 1.0.
 """
 
 import logging
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from openmm_cgan.cgan.conditional_generator import ConditionalGenerator
 from openmm_cgan.cgan.consistency import Restriction, off_target
+from openmm_cgan.cgan.even_samples import sample_evenly
 from openmm_cgan.cgan.targets import CHUNK
 from openmm_cgan.devices import own_defaults
 
@@ -44,6 +46,7 @@ def sample_on_level_sets(
     restriction: Restriction,
     n: int | None = None,
     seed: int = 0,
+    evenly: bool = False,
 ) -> np.ndarray:
     """Configurations that have the CV values asked for, also of CVs that nothing places.
 
@@ -57,6 +60,8 @@ def sample_on_level_sets(
     restriction : callable
         Positions (n, n_atoms, 3) [nm] to CVs (n, n_cvs) [CV units], differentiable, each row by
         itself: `differentiable_cvs` of a PlumedBias.
+    evenly : bool
+        Begin from what `sample_evenly` makes.
 
     Returns
     -------
@@ -64,7 +69,8 @@ def sample_on_level_sets(
         Positions [nm]. Those that do not arrive in `STEPS` steps are left as they were generated,
         and counted in a warning of the log.
     """
-    positions = generator.sample(cvs, n, seed)
+    make = partial(sample_evenly, generator) if evenly else generator.sample
+    positions = make(cvs, n, seed)
     targets = np.broadcast_to(
         np.asarray(cvs, dtype=np.float64), (len(positions), len(generator.variables))
     )

@@ -81,6 +81,15 @@ class Generator(Protocol):
         """Features (n, n_features) for conditions (n, n_condition); differentiable."""
         ...
 
+    @property
+    def n_numbers(self) -> int:
+        """How many random numbers a sample is made of."""
+        ...
+
+    def from_unit_cube(self, numbers: Tensor, condition: Tensor) -> Tensor:
+        """The sample of numbers (n, n_numbers) from 0 to 1, uniform ones of which are draws."""
+        ...
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is trained."""
         ...

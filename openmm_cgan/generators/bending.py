@@ -19,6 +19,7 @@ from openmm_cgan.generators.splines import circular_spline
 
 HARMONICS = 3  # of the torsions, as the networks see them: methyl groups have three wells
 LOG_2PI = math.log(2 * math.pi)
+BELOW_ONE = 1 - 2.0**-24  # in single precision, in which wells are counted
 
 
 class Noise(NamedTuple):
@@ -50,8 +51,12 @@ def uniform_angles(
 ) -> tuple[Tensor, Tensor]:
     """Angles and wells (n, n_torsions) that `bent` makes torsions of, for conditions (n, C)."""
     uniform = torch.rand(len(condition), len(folds), generator=rng, dtype=condition.dtype)
-    uniform = uniform.to(condition.device)
-    folds_P = torch.tensor(folds).to(condition)
+    return folded_angles(uniform.to(condition.device), folds)
+
+
+def folded_angles(uniform: Tensor, folds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Angles and wells (n, n_torsions) of uniform numbers (n, n_torsions)."""
+    folds_P = torch.tensor(folds).to(uniform)
     # which of the wells, and where in it: as likely in each
     wells_BP = torch.floor(folds_P * uniform)
     return (2 * (folds_P * uniform - wells_BP) - 1) * math.pi, wells_BP

@@ -25,17 +25,19 @@ import torch
 from torch import Tensor, nn
 
 from openmm_cgan.generators.bending import (
+    BELOW_ONE,
     HARMONICS,
     LOG_2PI,
     Noise,
     bent,
+    folded_angles,
     given,
     unbent,
     uniform_angles,
 )
 from openmm_cgan.generators.contacts import WIDTH, Contacts
 from openmm_cgan.generators.couplings import scaled, scaled_back
-from openmm_cgan.generators.mlp import fitted_gaussian, perceptron
+from openmm_cgan.generators.mlp import fitted_gaussian, normal_deviates, perceptron
 from openmm_cgan.generators.splines import n_parameters
 
 SPLINE_WIDTH = 64  # hidden layers of the spline networks
@@ -199,6 +201,18 @@ class FlowGenerator(nn.Module):
         angles_BP, wells_BP = uniform_angles(condition, self.folds, rng)
         z_BL = torch.randn(n, self.n_linear, generator=rng, dtype=dtype)
         return Noise(angles_BP, wells_BP, z_BL.to(condition.device))
+
+    @property
+    def n_numbers(self) -> int:
+        """How many random numbers a sample is made of."""
+        return self.n_pairs + self.n_linear
+
+    def from_unit_cube(self, numbers: Tensor, condition: Tensor) -> Tensor:
+        """The sample of numbers (n, n_numbers) from 0 to 1, uniform ones of which are draws."""
+        below_one = numbers[:, : self.n_pairs].clamp(max=BELOW_ONE).to(condition)
+        angles_BP, wells_BP = folded_angles(below_one, self.folds)
+        z_BL = normal_deviates(numbers[:, self.n_pairs :]).to(condition)
+        return self.from_noise(Noise(angles_BP, wells_BP, z_BL), condition)[0]
 
     def to_noise(self, features: Tensor, condition: Tensor) -> tuple[Noise, Tensor]:
         """The noise of which `from_noise` makes these features, and their log density.

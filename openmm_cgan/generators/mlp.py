@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from openmm_cgan.generators.contacts import Contacts
 
 PIECE = 8192  # rows worked on at a time
+SMALLEST = 2.0**-31  # of even numbers, which are multiples of twice that: 6 deviations
 RIDGE = 1e-6  # of the fit that starts a generator; the features have unit variance
 
 
@@ -106,6 +107,20 @@ class MLPGenerator(nn.Module):
         """Features (n, n_features), one row for each condition (n, n_condition)."""
         noise = torch.randn(len(condition), self.n_features, generator=rng)
         return self(noise.to(condition), condition)
+
+    @property
+    def n_numbers(self) -> int:
+        """How many random numbers a sample is made of."""
+        return self.n_features
+
+    def from_unit_cube(self, numbers: Tensor, condition: Tensor) -> Tensor:
+        """The sample of numbers (n, n_numbers) from 0 to 1, uniform ones of which are draws."""
+        return self(normal_deviates(numbers).to(condition), condition)
+
+
+def normal_deviates(numbers: Tensor) -> Tensor:
+    """Standard normal deviates of uniform numbers from 0 to 1, which are kept off its ends."""
+    return torch.special.ndtri(numbers.double().clamp(SMALLEST, 1 - SMALLEST))
 
 
 def fitted_gaussian(features: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:

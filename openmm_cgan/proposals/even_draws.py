@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openmm_cgan.proposals.conditions import GridConditions, UniformConditions
+from openmm_cgan.sobol import sobol_numbers
 
 TOLD_APART = 2**16  # parts of an axis
 
@@ -41,19 +42,8 @@ def drawn_evenly(
     neighbours : ndarray of int, shape (n,)
         The pair that each is in, numbered along the space; a last one of three where n is odd.
     """
-    numbers = _sobol_numbers(n, len(conditions.variables), rng)
+    numbers = sobol_numbers(n, len(conditions.variables), int(rng.integers(2**31)))
     return conditions.from_unit_cube(numbers), _neighbours(numbers)
-
-
-def _sobol_numbers(n: int, n_axes: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Scrambled Sobol numbers (n, n_axes), from 0 to below 1."""
-    import torch  # two seconds, which only generators need
-
-    if not n_axes:
-        return np.zeros((n, 0))
-    seed = int(rng.integers(2**31))
-    engine = torch.quasirandom.SobolEngine(n_axes, scramble=True, seed=seed)
-    return np.asarray(engine.draw(n, dtype=torch.float64).numpy())
 
 
 def _neighbours(numbers: NDArray[np.float64]) -> NDArray[np.int64]:

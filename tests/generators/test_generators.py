@@ -152,6 +152,20 @@ class TestFlow:
         assert torch.allclose(of_torsions + of_stiff, log_prob, atol=1e-9)
         assert torch.allclose(flow.log_prob_of_stiff(x, condition), of_stiff, atol=1e-9)
 
+    @pytest.mark.parametrize(("n_linear", "n_pairs"), [(3, 2), (0, 1), (1, 0)])
+    def test_numbers_from_0_to_1_make_the_sample_of_the_same_noise(self, n_linear, n_pairs):
+        """Uniform ones in the order of `draw_noise`, normal ones by their distribution function."""
+        flow = scrambled_flow(n_linear, n_pairs, folds=[3] * n_pairs)
+        condition = torch.randn(50, 4, dtype=torch.float64)
+        rng = torch.Generator().manual_seed(1)
+        uniform = torch.rand(50, n_pairs, generator=rng, dtype=torch.float64)
+        normal = torch.randn(50, n_linear, generator=rng, dtype=torch.float64)
+        numbers = torch.cat([uniform, torch.special.ndtr(normal)], dim=1)
+        assert flow.n_numbers == n_linear + n_pairs
+        made = flow.from_unit_cube(numbers, condition)
+        plain = flow.sample(condition, torch.Generator().manual_seed(1))
+        assert torch.allclose(made, plain, atol=1e-6)
+
     def test_density_is_the_change_of_variables_of_autograd(self):
         flow, rng = scrambled_flow(), torch.Generator()
         condition = torch.randn(1, 4, dtype=torch.float64)
