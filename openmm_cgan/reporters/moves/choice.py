@@ -12,6 +12,7 @@ from openmm_cgan.reporters.moves.local import LocalMove
 from openmm_cgan.reporters.moves.move import Asked, Move, Refusal, Start
 from openmm_cgan.reporters.moves.seed import SeedMove
 from openmm_cgan.reporters.moves.steered import SteeredMove
+from openmm_cgan.virtual_sites import require_copied
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -60,7 +61,11 @@ def settled_moves(
 
 
 def require_possible(wanted: Sequence[type[Move]], asked: Asked, simulation: Simulation) -> None:
-    """Raise ValueError where all of some moves are refused in a simulation; nothing is logged."""
+    """Raise ValueError where all of some moves are refused in a simulation; nothing is logged.
+
+    All weigh or heal in copies of its System.
+    """
+    require_copied(simulation.system)
     refusals = [move.refusal_in(asked, simulation) for move in wanted]
     if None not in refusals:
         _not_refused(wanted, dict(zip(wanted, refusals, strict=True)).get)
