@@ -84,8 +84,8 @@ def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> M
         kind = firsts.pop(0)
         try:
             made = kind.prepare(asked, start)
-            if kind is ExactMove and AnnealedMove in firsts:
-                made = _exact_or_annealed(made, AnnealedMove.prepare(asked, start))
+            if isinstance(made, ExactMove) and AnnealedMove in firsts:
+                made = _exact_or_annealed(made, AnnealedMove.beside(made, asked))
             if kind is LocalMove and _can_steer(asked, start.simulation):
                 log.info(
                     "mode='local' holds what stands around; what turns only if that answers is "
