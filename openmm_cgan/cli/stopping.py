@@ -42,10 +42,8 @@ def alone(out: Path) -> Iterator[None]:
         If one does.
     """
     beside = None if out.is_dir() else out.with_name(f".{out.name}.lock")
-    if beside is not None:
-        beside.touch()
     try:
-        claim = Claim(beside or out)
+        claim = Claim(out) if beside is None else _claim_of_made(beside)
     except RuntimeError:
         raise RuntimeError(
             f"another process is making {out}: wait until it has ended, or name another --out"
@@ -53,8 +51,21 @@ def alone(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if beside is not None:
-            beside.unlink(missing_ok=True)
+        if beside is not None and claim.is_of(beside):
+            beside.unlink(missing_ok=True)  # while it is still claimed
+        claim.release()
+
+
+def _claim_of_made(path: Path) -> Claim:
+    """Claim a file that is made if it is not there, and that who had it removes at its end.
+
+    That may be between any two lines here: what was claimed then is no longer what others see.
+    """
+    while True:
+        path.touch()
+        claim = Claim(path)
+        if claim.is_of(path):
+            return claim
         claim.release()
 
 
