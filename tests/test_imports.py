@@ -555,6 +555,8 @@ ALLOWED = {
     "learned_variable": {"numpy", "torch"},
     "windows": {"numpy", "openmm", "tqdm"},
     "metrics": {"numpy", "scipy"},
+    "metrics.consistency": {"numpy", "scipy", "tqdm"},
+    "metrics.judging": {"numpy", "scipy", "tqdm"},
     "report": {"numpy", "matplotlib"},
     "report.page": {"numpy"},
     "report.page.weighed": {"numpy", "scipy"},

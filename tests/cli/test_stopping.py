@@ -1,18 +1,20 @@
-"""One command alone makes a file, however another one's beginning and end fall together."""
+"""How commands end by a signal; and that one alone makes a file, whenever another comes or ends."""
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from openmm_cgan.claims import Claim
-from openmm_cgan.cli import stopping
-from openmm_cgan.cli.stopping import alone
+from openmm_cgan.cli import main, stopping
+from openmm_cgan.cli.stopping import alone, leaving, writing
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals, no locks")
 ROUNDS = 100
 
 
@@ -102,3 +104,70 @@ def test_of_many_that_come_and_go_one_at_a_time_is_within(
     children = [forked(come_and_go) for _ in range(4)]
     ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert ends == [0] * 4
+
+
+# ---- signals
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_says_that_nothing_was_saved(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: object, **more: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(main.commands[name], "make_context", interrupted)
+    told = CliRunner().invoke(main, [name])
+    assert told.exit_code == 128 + signal.SIGINT
+    assert told.output == "stopped by SIGINT; nothing was saved: the same command begins anew\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_files_that_were_written_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, structures = tmp_path / "p.csv", tmp_path / "p.xtc"
+    for path in (table, structures):
+        path.write_text("of an earlier time")
+
+    @writing(table, structures, None)
+    def stopped() -> None:
+        table.write_text("of now")
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        stopped()
+    assert ended.value.code == 128 + signal.SIGTERM
+    told = f"stopped by SIGTERM; {table} written, no more: the same command begins anew\n"
+    assert capsys.readouterr().err == told
+
+
+def test_of_a_page_and_a_trajectory_it_is_said_what_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("plumed.dat").write_text("d: DISTANCE ATOMS=1,2\nPRINT ARG=d FILE=COLVAR\n")
+    frame = "2\n9 9 9\nX 0 0 0\nX 0 0 1\n"
+    Path("t.xyz").write_text(3 * frame)
+    monkeypatch.setattr(
+        "openmm_cgan.plumed.driver.driver._NativeEngine.update",
+        lambda engine: signal.raise_signal(signal.SIGINT),
+    )
+    told = CliRunner().invoke(main, ["driver", "--ixyz", "t.xyz"])
+    assert told.exit_code == 128 + signal.SIGINT
+    assert "its files hold the frames before: the same command begins anew" in told.output
+    told = CliRunner().invoke(main, ["driver", "--ixyz", "t.xyz", "--restart"])
+    assert "remove what was appended" in told.output
+    monkeypatch.setattr(
+        "openmm_cgan.report.page.write_report",
+        lambda *given, **more: signal.raise_signal(signal.SIGINT),
+    )
+    told = CliRunner().invoke(main, ["report", "."])
+    assert "the page stays as it was last written, if it was" in told.output
+
+
+def test_what_a_signal_breaks_off_leaves_the_handlers_as_they_were() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ValueError, match="another"), leaving("nothing"):
+        raise ValueError("another")
+    assert signal.getsignal(signal.SIGTERM) is before
