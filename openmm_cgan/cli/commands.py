@@ -230,7 +230,8 @@ def run(
             click.echo(told)
         bias = run_biased(molecule, plumed_input, given, out, settings, restart or resume)
     names = ", ".join(variable.name for variable in bias.variables) or "none"
-    count = "the rest of its" if steps is None else str(steps)
+    assert bias.simulation is not None
+    count = f"all {bias.simulation.currentStep}" if steps is None else str(steps)
     click.echo(f"{count} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
     if with_report:
         leave_report(out)
