@@ -96,6 +96,7 @@ ORDER = [
     "plumed.actions.variables.chains",
     "plumed.actions.variables.contacts",
     "plumed.actions.variables.contact_maps",
+    "plumed.actions.variables.distance_deviations",
     "plumed.actions.variables.reductions",
     "plumed.actions.variables.many",
     "plumed.actions.variables.distances",
