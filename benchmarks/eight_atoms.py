@@ -107,7 +107,7 @@ def reference_pdb(folder):
 
 
 def reference_pdbs(folder):
-    """Atoms 2 to 8 of random frames, in another order, with and without weights."""
+    """Atoms 2 to 8 of random frames, in another order, with and without weights, or in blocks."""
     frames = random_frames(None, np.random.default_rng(9), 5)
     frames = frames[0] + 0.3 * (frames - frames[0])  # a path begins and goes on from there
     rows = (1, 3, 2, 4, 5, 6, 7)
@@ -116,6 +116,7 @@ def reference_pdbs(folder):
         "weighted": [(0.5 + i, 3.0 - 0.4 * i) for i in range(7)],
         "alike": [(0.5 + i, 0.5 + i) for i in range(7)],
         "path": [(1.0 + i % 2, 1.0) for i in range(7)],
+        "blocks": [(1.0, 1.0)] * 7,
     }
     for name, weights in columns.items():
         text = ""
@@ -125,6 +126,7 @@ def reference_pdbs(folder):
                 x, y, z = 10 * frame[i]
                 text += f"ATOM  {i + 1:5d}  C   MOL A   1    {x:8.3f}{y:8.3f}{z:8.3f}"
                 text += f"{occupancy:6.2f}{beta:6.2f}\n"
+                text += "TER\n" if name == "blocks" and i == 5 else ""
             text += "END\n"
         (folder / f"{name}.pdb").write_text(text)
     return {name: folder / f"{name}.pdb" for name in columns}

@@ -183,6 +183,8 @@ GROUPS = {
     "AT=1,1,1,1,1,1,1,1,1,1 KAPPA=1,2,3,4,5,6,7,8,9,8",
     "COORDINATION of an atom named twice": "c: COORDINATION GROUPA=1,1,2,3 R_0=0.3{pbc}\n"
     "RESTRAINT ARG=c AT=1 KAPPA=3",
+    # of 20, 8 and 10 pairs: PLUMED keeps six digits of the inverse of their number
+    "DRMSD": "r: DRMSD REFERENCE={pdb} LOWER_CUTOFF=0.1{pbc}\nRESTRAINT ARG=r AT=0.05 KAPPA=300",
     "ERMSD": "UNITS LENGTH=A\ne: ERMSD REFERENCE={pdb} ATOMS=2,4,3,5,7,8{pbc}\n"
     "f: ERMSD REFERENCE={path} ATOMS=2-7 CUTOFF=0.9 PAIRS=2,1\n"
     "RESTRAINT ARG=e,f AT=0.1,0.2 KAPPA=3,5",
@@ -195,6 +197,11 @@ GROUPS = {
 
 # The same, with other reference files
 REFERENCES = {
+    "DRMSD SQUARED": "r: DRMSD REFERENCE={weighted} LOWER_CUTOFF=0.16 UPPER_CUTOFF=0.3 SQUARED"
+    "{pbc}\nRESTRAINT ARG=r AT=0.05 KAPPA=300",
+    "DRMSD of blocks": "r: DRMSD REFERENCE={blocks} TYPE=INTER-DRMSD UPPER_CUTOFF=0.5{pbc}\n"
+    "s: DRMSD REFERENCE={blocks} TYPE=INTRA-DRMSD LOWER_CUTOFF=0.1{pbc}\n"
+    "RESTRAINT ARG=r,s AT=0.05,0.1 KAPPA=300,200",
     "RMSD SIMPLE with weights": "r: RMSD REFERENCE={weighted} SQUARED{pbc}\n"
     "RESTRAINT ARG=r AT=0.05 KAPPA=300",
     "RMSD with weights": "UNITS LENGTH=A\nr: RMSD REFERENCE={weighted} TYPE=OPTIMAL{pbc}\n"

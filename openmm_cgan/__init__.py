@@ -34,6 +34,7 @@ checkpoints           a run on disk
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
 constraints           what a System holds: Fixman's factor, atoms tied to a part
+virtual_sites         copies of a System's particles, whatever its virtual sites are
 potentials            energies of many configurations beside a running simulation
 devices               devices of torch: which there are, and what is moved there
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions, also of a part

@@ -37,8 +37,19 @@ class Claim:
     """
 
     def __init__(self, path: Path) -> None:
-        key = _take(path) if fcntl is not None else None
-        self._release = weakref.finalize(self, _give_back, key)
+        self._key = _take(path) if fcntl is not None else None
+        self._release = weakref.finalize(self, _give_back, self._key)
+
+    def is_of(self, path: Path) -> bool:
+        """Whether a path names what is claimed, which another process may have put elsewhere.
+
+        Of what can not be claimed, whether it is there at all.
+        """
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return False
+        return self._key is None or self._key == (status.st_dev, status.st_ino)
 
     def release(self) -> None:
         """Give it up; again is no harm."""

@@ -32,6 +32,7 @@ from openmm_cgan.platforms import platform_named
 from openmm_cgan.quantities import nanometers
 from openmm_cgan.states import forces_of
 from openmm_cgan.thermostats import WITHOUT_ENERGY
+from openmm_cgan.virtual_sites import system_without_forces
 
 # Threads cost more than they bring where an energy takes 10 us (22 atoms in vacuum, Reference).
 WORTH_A_THREAD = 1e-4  # s
@@ -42,35 +43,11 @@ def system_without(system: openmm.System, groups: Collection[int]) -> openmm.Sys
 
     Part by part: the XML copy of a whole System fails where a Python force cannot be pickled.
     """
-    made = openmm.System()
-    made.setDefaultPeriodicBoxVectors(*system.getDefaultPeriodicBoxVectors())
-    for particle in range(system.getNumParticles()):
-        made.addParticle(system.getParticleMass(particle))
-    for particle in range(system.getNumParticles()):
-        if system.isVirtualSite(particle):
-            made.setVirtualSite(particle, _copied_site(system.getVirtualSite(particle)))
-    for constraint in range(system.getNumConstraints()):
-        made.addConstraint(*system.getConstraintParameters(constraint))
+    made = system_without_forces(system)
     for force in system.getForces():
         if force.getForceGroup() not in groups and not isinstance(force, WITHOUT_ENERGY):
             made.addForce(copy.deepcopy(force))
     return made
-
-
-def _copied_site(site: Any) -> Any:
-    particles = [site.getParticle(i) for i in range(site.getNumParticles())]
-    if isinstance(site, openmm.TwoParticleAverageSite | openmm.ThreeParticleAverageSite):
-        return type(site)(*particles, *(site.getWeight(i) for i in range(len(particles))))
-    if isinstance(site, openmm.OutOfPlaneSite):
-        weights = site.getWeight12(), site.getWeight13(), site.getWeightCross()
-        return openmm.OutOfPlaneSite(*particles, *weights)
-    if isinstance(site, openmm.LocalCoordinatesSite):
-        weights = site.getOriginWeights(), site.getXWeights(), site.getYWeights()
-        return openmm.LocalCoordinatesSite(particles, *weights, site.getLocalPosition())
-    raise TypeError(
-        f"virtual sites of type {type(site).__name__} cannot be copied; expected two- or "
-        "three-particle averages, out-of-plane or local-coordinates sites"
-    )
 
 
 @runtime_checkable

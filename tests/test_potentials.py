@@ -10,6 +10,7 @@ from openmm_cgan.constraints import half_log_det_constraints
 from openmm_cgan.potentials import Potential, global_parameters, potential_beside, system_without
 from openmm_cgan.reporters.contexts import degrees_of_freedom
 from openmm_cgan.testsystems import Chain, Molecule, alanine_dipeptide
+from openmm_cgan.virtual_sites import require_copied
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +155,7 @@ def sites() -> openmm.System:
     system.addForce(springs)
     for mass in (12.0, 14.0, 16.0, 0.0, 0.0, 0.0, 0.0):
         springs.addParticle(system.addParticle(mass))
+    system.setDefaultPeriodicBoxVectors((3, 0, 0), (0.4, 4, 0), (0.5, 0.6, 5))
     system.setVirtualSite(3, openmm.TwoParticleAverageSite(0, 1, 0.3, 0.7))
     system.setVirtualSite(4, openmm.ThreeParticleAverageSite(0, 1, 2, 0.2, 0.3, 0.5))
     system.setVirtualSite(5, openmm.OutOfPlaneSite(0, 1, 2, 0.2, 0.3, 0.4))
@@ -162,6 +164,17 @@ def sites() -> openmm.System:
     )
     system.setVirtualSite(6, local)
     system.addConstraint(0, 1, 0.1)
+    return system
+
+
+def with_mirrored_sites(system: openmm.System) -> openmm.System:
+    """Two more sites, at atoms turned about z: in Cartesian and in fractional coordinates."""
+    turn = openmm.Vec3(0, -1, 0), openmm.Vec3(1, 0, 0), openmm.Vec3(0, 0, 1)
+    for atom, in_box in ((0, False), (2, True)):
+        site = system.addParticle(0.0)
+        offset = openmm.Vec3(0.5, 0.0, 0.25)
+        system.setVirtualSite(site, openmm.SymmetrySite(atom, *turn, offset, in_box))
+        system.getForce(0).addParticle(site)
     return system
 
 
@@ -174,25 +187,39 @@ def positions_and_energy(system: openmm.System) -> tuple[np.ndarray, float]:
     return state.getPositions(asNumpy=True)._value, state.getPotentialEnergy()._value
 
 
-def test_a_copy_has_the_same_sites_constraints_and_energy() -> None:
-    system = sites()
+@pytest.mark.parametrize("system", [sites(), with_mirrored_sites(sites())], ids=["told", "all"])
+def test_a_copy_has_the_same_sites_constraints_and_energy(system: openmm.System) -> None:
     made = system_without(system, set())
     (x, energy), (y, same) = positions_and_energy(system), positions_and_energy(made)
     np.testing.assert_array_equal(x, y)
     assert energy == same
+    assert made.getNumForces() == 1
     assert made.getConstraintParameters(0) == system.getConstraintParameters(0)
+    assert made.getNumConstraints() == 1
     assert degrees_of_freedom(made, range(made.getNumParticles())) == 3 * 3 - 1
     assert global_parameters(made) == {"k"}
 
 
-def test_other_virtual_sites_are_refused() -> None:
-    system = openmm.System()
-    for mass in (12.0, 0.0):
-        system.addParticle(mass)
-    one = openmm.Vec3(1, 0, 0), openmm.Vec3(0, 1, 0), openmm.Vec3(0, 0, 1)
-    system.setVirtualSite(1, openmm.SymmetrySite(0, *one, openmm.Vec3(0, 0, 0), False))
-    with pytest.raises(TypeError, match="cannot be copied; expected two- or"):
-        system_without(system, set())
+def test_mirrored_sites_are_where_their_transformation_puts_them() -> None:
+    system = with_mirrored_sites(sites())
+    x, _ = positions_and_energy(system_without(system, {0}))
+    turn, offset = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.array([0.5, 0.0, 0.25])
+    np.testing.assert_allclose(x[7], turn @ x[0] + offset, atol=1e-12)
+    box = np.array([[3, 0, 0], [0.4, 4, 0], [0.5, 0.6, 5]])
+    turned = turn @ np.linalg.solve(box.T, x[2]) + offset
+    np.testing.assert_allclose(x[8], box.T @ turned, atol=1e-12)
+
+
+def test_mirrored_sites_beside_a_force_that_can_not_be_copied_are_refused() -> None:
+    system = with_mirrored_sites(sites())
+    require_copied(system)
+    system.addForce(openmm.PythonForce(lambda state: (0.0, np.zeros((9, 3)))))
+    for copied in (require_copied, lambda system: system_without(system, {0})):
+        with pytest.raises(ValueError, match=r"site 7 \(a SymmetrySite, .* be pickled. Leave out"):
+            copied(system)
+    plain = sites()
+    plain.addForce(openmm.PythonForce(lambda state: (0.0, np.zeros((7, 3)))))
+    require_copied(plain)
 
 
 def test_a_copy_leaves_out_groups_barostats_and_thermostats() -> None:

@@ -114,7 +114,9 @@ class Dataset:
         copies = 1
         if rotors:
             copies = int(np.clip(ENOUGH // len(frames), 1, min(MOST_COPIES, 3 ** len(rotors))))
-            frames = Frames.concatenate([frames] * copies) if copies > 1 else frames
+            frames = (
+                frames.select(np.tile(np.arange(len(frames)), copies)) if copies > 1 else frames
+            )
             exchanged = exchange_hydrogens(frames.positions, rotors, rng)
             frames = replace(frames, positions=exchanged)
         features = featurize(frames, topology)

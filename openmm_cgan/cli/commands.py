@@ -32,7 +32,7 @@ from openmm_cgan.cli.options import (
 )
 from openmm_cgan.cli.refine import refine
 from openmm_cgan.cli.reports import WORDS, leave_report, leaves_report, recording, report
-from openmm_cgan.cli.stopping import stopping
+from openmm_cgan.cli.stopping import stopping, writing
 from openmm_cgan.cli.train import train
 from openmm_cgan.cli.windows import windows
 
@@ -64,9 +64,13 @@ class Commands(click.Group):
         return name, command, words
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the subcommand; errors become one line unless --debug."""
+        """Run the subcommand; errors become one line unless --debug.
+
+        One that is stopped where it says nothing of it itself has nothing to go on from.
+        """
         try:
-            return super().invoke(ctx)
+            with writing():
+                return super().invoke(ctx)
         except click.UsageError as error:
             raise told_of_file(error) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -226,7 +230,8 @@ def run(
             click.echo(told)
         bias = run_biased(molecule, plumed_input, given, out, settings, restart or resume)
     names = ", ".join(variable.name for variable in bias.variables) or "none"
-    count = "the rest of its" if steps is None else str(steps)
+    assert bias.simulation is not None
+    count = f"all {bias.simulation.currentStep}" if steps is None else str(steps)
     click.echo(f"{count} steps under {plumed_input} ({bias.backend} backend, CVs {names}) in {out}")
     if with_report:
         leave_report(out)
@@ -288,24 +293,27 @@ def propose(
     csv = csv or out.with_suffix(".csv")
     require_parent(out, csv)
     require_kept(click.get_current_context(), {csv: "--csv"})
-    pdb = read_configuration(topology)
-    known = molecule_beside(topology) or pdb  # of a run: bonds, masses and force constants
-    gan = ConditionalGAN.load(model, known.topology, device)
-    require_whole(
-        model, gan, known.topology.getNumAtoms(),
-        f"openmm-cgan run --model {model} --mode seed proposes them among the others",
-    )  # fmt: skip
-    names = [variable.name for variable in gan.variables]
-    targets = [cv_values(text, names) for text in at for _ in range(number)]
-    bias = PlumedBias(plumed_input, known, backend=backend, cvs=tuple(names))
-    screen = Screen(known, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance))
-    proposals = propose_configurations(gan, targets, screen, seed=seed)
-    write_table(csv, proposal_columns(proposals, names))
-    counts = ", ".join(f"{count} {reason}" for reason, count in proposals.counts().items())
-    if not proposals.accepted.any():
-        raise ValueError(f"no proposal passed ({counts}): see {csv}")
-    write_structures(out, known.topology, proposals.positions[proposals.accepted])
-    click.echo(f"{counts}: {out}, {csv}")
+    with writing(csv, out):
+        pdb = read_configuration(topology)
+        known = molecule_beside(topology) or pdb  # of a run: bonds, masses and force constants
+        gan = ConditionalGAN.load(model, known.topology, device)
+        require_whole(
+            model, gan, known.topology.getNumAtoms(),
+            f"openmm-cgan run --model {model} --mode seed proposes them among the others",
+        )  # fmt: skip
+        names = [variable.name for variable in gan.variables]
+        targets = [cv_values(text, names) for text in at for _ in range(number)]
+        bias = PlumedBias(plumed_input, known, backend=backend, cvs=tuple(names))
+        screen = Screen(
+            known, pdb.getPositions(asNumpy=True)._value, bias, ScreenSettings(tolerance)
+        )
+        proposals = propose_configurations(gan, targets, screen, seed=seed)
+        write_table(csv, proposal_columns(proposals, names))
+        counts = ", ".join(f"{count} {reason}" for reason, count in proposals.counts().items())
+        if not proposals.accepted.any():
+            raise ValueError(f"no proposal passed ({counts}): see {csv}")
+        write_structures(out, known.topology, proposals.positions[proposals.accepted])
+        click.echo(f"{counts}: {out}, {csv}")
 
 
 main.add_command(init)

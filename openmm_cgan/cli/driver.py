@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from openmm_cgan.cli.options import FILE, NEW
+from openmm_cgan.cli.stopping import leaving
+
+if TYPE_CHECKING:
+    from openmm_cgan.plumed.driver.trajectories import Frame
 
 DRIVER_BACKENDS = click.Choice(["auto", "native", "kernel"])
 
@@ -84,8 +88,24 @@ def driver(plumed_input: Path, **options: Any) -> None:
     for kind, path in given:
         boxless = options["box"] is not None
         frames = read_trajectory(path, kind, options["natoms"], boxless)
-    count = run_driver(plumed_input, frames, settings)
+    with leaving(f"its files hold the frames before: {_how_again(settings.restart)}"):
+        count = run_driver(plumed_input, _counted(frames), settings)
     click.echo(f"{count} frames of {given[0][1] if given else 'no atoms'}")
+
+
+def _counted(frames: Iterator[Frame] | None) -> Iterator[Frame] | None:
+    """The same frames, with a count of them on a terminal."""
+    from tqdm import tqdm
+
+    if frames is None:
+        return None
+    return iter(tqdm(frames, desc="driver", unit=" frames", disable=None, leave=False))
+
+
+def _how_again(restart: bool) -> str:
+    if restart:
+        return "remove what was appended, and give the same command"
+    return "the same command begins anew, and keeps them as bck.*"
 
 
 def _molfiles(words: Sequence[str]) -> list[tuple[str, Path]]:

@@ -114,8 +114,10 @@ def explore(
     place = ExplorationFolder(molecule, plumed_input, out, settings, platform, workers, device)
     if difference != NOWHERE:
         place.check()
-    _begin(out, settings, cvs, resume)
+    if not resume:
+        out.mkdir(exist_ok=True)
     with alone(out), stopping(out / RECORD), recording(out):
+        _begin(out, settings, cvs, resume)
         if difference == NOWHERE:
             find_coordinates(molecule, out, rounds_of(place), click.echo)
             return
@@ -175,9 +177,8 @@ def _begin(out: Path, settings: ExploreSettings, cvs: str, resume: bool) -> None
     path, asked = out / RECORD, {**asdict(settings), "cvs": cvs}
     asked["hours"] = min(asked["hours"], 1e9)  # JSON has no infinity
     if not resume:
-        if path.exists() or (out.exists() and any(out.iterdir())):
+        if any(out.iterdir()):
             raise FileExistsError(f"{out} holds something already: --resume, or another --out")
-        out.mkdir(exist_ok=True)
     elif not path.exists():
         raise FileNotFoundError(f"{path} is not there: no exploration to go on with")
     else:

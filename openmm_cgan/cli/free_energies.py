@@ -20,6 +20,7 @@ from openmm_cgan.cli.options import (
     require_parent,
     set_threads,
 )
+from openmm_cgan.cli.stopping import writing
 
 if TYPE_CHECKING:
     from openmm_cgan.free_energy import WeightedSamples
@@ -102,37 +103,38 @@ def free_energy(
     bounds = None if basin is None else interval(basin)
     differences = _differences(names, basin, states)
     set_threads(1)
-    runs = _runs(folders := tuple(each_window(folders)), temperature)
-    if temperature is not None and not runs:
-        raise click.UsageError("--temperature is for runs: windows and models are of one")
-    if runs and (len(runs) < len(folders) or model["model"] is not None):
-        raise ValueError(
-            "give folders of runs, or windows and a model; runs are not joined to them"
-        )
-    if runs:
-        runs = [run_with(run, names, model["plumed_input"]) for run in runs]
-        samples, source = _weighed(runs, skip, seed)
-    else:
-        samples, source = reweight_files(folders, seed, **model)
-        if model["model"] is None:
-            samples = samples_with(samples, folders, names, model["plumed_input"])
-    if samples.unknown and not _bias_tells(runs, names):
-        raise ValueError(f"no free energy from {source}: {samples.unknown}")
-    found = {}  # before anything is written
-    for words, difference in differences.items():
-        difference.sides(samples.cvs[:1], samples.variables)
-        if not samples.unknown:
-            found[words] = difference.estimate(samples)
-    shape = bins or (PROFILE_BINS if len(names) == 1 else SURFACE_BINS)
-    if len(names) == 2:
-        _surface(samples, names, shape, out, plot)
-    else:
-        _profile(samples, names[0], shape, runs, source, bounds, out, plot)
-    click.echo(f"{out}: free energy along {cv} from {source}")
-    if samples.unknown:
-        _say_unknown(samples.unknown, differences)
-    for words, estimate in found.items():
-        click.echo(f"{words}: {estimate_text(estimate)}")
+    with writing(out, plot):
+        runs = _runs(folders := tuple(each_window(folders)), temperature)
+        if temperature is not None and not runs:
+            raise click.UsageError("--temperature is for runs: windows and models are of one")
+        if runs and (len(runs) < len(folders) or model["model"] is not None):
+            raise ValueError(
+                "give folders of runs, or windows and a model; runs are not joined to them"
+            )
+        if runs:
+            runs = [run_with(run, names, model["plumed_input"]) for run in runs]
+            samples, source = _weighed(runs, skip, seed)
+        else:
+            samples, source = reweight_files(folders, seed, **model)
+            if model["model"] is None:
+                samples = samples_with(samples, folders, names, model["plumed_input"])
+        if samples.unknown and not _bias_tells(runs, names):
+            raise ValueError(f"no free energy from {source}: {samples.unknown}")
+        found = {}  # before anything is written
+        for words, difference in differences.items():
+            difference.sides(samples.cvs[:1], samples.variables)
+            if not samples.unknown:
+                found[words] = difference.estimate(samples)
+        shape = bins or (PROFILE_BINS if len(names) == 1 else SURFACE_BINS)
+        if len(names) == 2:
+            _surface(samples, names, shape, out, plot)
+        else:
+            _profile(samples, names[0], shape, runs, source, bounds, out, plot)
+        click.echo(f"{out}: free energy along {cv} from {source}")
+        if samples.unknown:
+            _say_unknown(samples.unknown, differences)
+        for words, estimate in found.items():
+            click.echo(f"{words}: {estimate_text(estimate)}")
 
 
 def _say_unknown(why: str, differences: Iterable[str]) -> None:

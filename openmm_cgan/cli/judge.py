@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from openmm_cgan.cli.options import FILE, NEW, THERE, device_option, require_parent, set_threads
+from openmm_cgan.cli.stopping import writing
 
 if TYPE_CHECKING:
     from openmm_cgan.metrics.judging import Judgement, SeedsWorth, WeightsWorth
@@ -49,21 +50,22 @@ def judge(
 
     require_parent(out)
     set_threads(1)
-    found = judge_model(model, list(runs), n=number, seeds=seeds, seed=seed, device=device)
-    for line in lines_of_judgement(found):
-        click.echo(line)
-    for sentence in advice(found):
-        click.echo(f"-> {sentence}")
-    if out is not None:
-        if found.weights is None:
-            raise ValueError(f"no worth by region: {found.why_not_exact}")
-        worth = found.weights
-        names = [variable.name for variable in found.variables]
-        places = dict(zip(names, worth.at.T, strict=True))
-        write_table(out, places | {
-            "free_energy": worth.free_energy, "kish_share": worth.share, "k_hat": worth.k_hat,
-        })  # fmt: skip
-        click.echo(f"{out}: {len(worth.share)} regions")
+    with writing(out):
+        found = judge_model(model, list(runs), n=number, seeds=seeds, seed=seed, device=device)
+        for line in lines_of_judgement(found):
+            click.echo(line)
+        for sentence in advice(found):
+            click.echo(f"-> {sentence}")
+        if out is not None:
+            if found.weights is None:
+                raise ValueError(f"no worth by region: {found.why_not_exact}")
+            worth = found.weights
+            names = [variable.name for variable in found.variables]
+            places = dict(zip(names, worth.at.T, strict=True))
+            write_table(out, places | {
+                "free_energy": worth.free_energy, "kish_share": worth.share, "k_hat": worth.k_hat,
+            })  # fmt: skip
+            click.echo(f"{out}: {len(worth.share)} regions")
 
 
 def lines_of_judgement(found: Judgement) -> list[str]:

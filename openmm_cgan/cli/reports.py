@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from openmm_cgan.cli.options import FILE, NEW, THERE, require_parent, set_threads
+from openmm_cgan.cli.stopping import leaving
 from openmm_cgan.run_folders import record_command
 
 logger = logging.getLogger("openmm_cgan")
@@ -39,12 +40,13 @@ def report(folder: Path, out: Path | None, model: Path | None, every: int | None
 
     require_parent(out)
     set_threads(1)
-    while True:
-        written = write_report(folder, out, model=model, refresh=every or 0)
-        click.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
-        if every is None:
-            return
-        time.sleep(every)
+    with leaving("the page stays as it was last written, if it was"):
+        while True:
+            written = write_report(folder, out, model=model, refresh=every or 0)
+            click.echo(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
+            if every is None:
+                return
+            time.sleep(every)
 
 
 leaves_report = click.option(
@@ -80,6 +82,7 @@ def leave_report(folder: Path) -> None:
     from openmm_cgan.report.page import write_report
 
     try:
-        click.echo(f"report: {write_report(folder)}")
+        with leaving(f"all but the page is done: openmm-cgan report {folder} makes it"):
+            click.echo(f"report: {write_report(folder)}")
     except (ValueError, OSError, RuntimeError) as error:
         logger.warning("%s has no report.html: %s", folder, error)

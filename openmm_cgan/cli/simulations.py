@@ -151,6 +151,8 @@ def _stretch(job: _Job, steps: int | None, restart: bool, retry: int) -> PlumedB
         bias.close(used=False)
         raise
     end = end_of(folder) if steps is None else simulation.currentStep + steps
+    if simulation.currentStep >= end:
+        logger.warning("the run in %s has come to its end before: it has no steps left", folder)
     # not before: another molecule is refused by what there is, and changes nothing of it
     write_atomically(folder / SYSTEM, unbiased)
     write_record(folder, bias, settings, end)  # who goes on after a kill must know the end

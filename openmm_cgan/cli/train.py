@@ -99,11 +99,11 @@ def train(
             **part,
         )
         written = gan.save(out)
+        if plot is not None:
+            from openmm_cgan.report import plot_training
+
+            plot_training(gan.history, plot)
     if checkpoint is None:
         kept.unlink()
-    if plot is not None:
-        from openmm_cgan.report import plot_training
-
-        plot_training(gan.history, plot)
     names = ", ".join(variable.name for variable in gan.variables)
     click.echo(f"{written}: {gan.n_atoms} atoms given {names}")

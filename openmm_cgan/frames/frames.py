@@ -223,13 +223,15 @@ class Frames:
         Raises
         ------
         ValueError
-            If there are none, or their CVs, atoms, temperature, box or topology differ.
+            If there are none, their CVs, atoms, temperature, box or topology differ, or the same
+            frames stand twice; ``frames.select(rows)`` takes rows as often as they are named.
         """
         if not parts:
             raise ValueError("there are no frames to concatenate")
         first = parts[0]
         for other in parts[1:]:
             require_alike(first, other)
+        require_own_frames(parts, [f"parts[{k}]" for k in range(len(parts))])
         columns = [part._columns() for part in parts]
         joined: dict[str, Any] = {
             name: joined_rows([each[name] for each in columns]) for name in columns[0]

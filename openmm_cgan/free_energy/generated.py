@@ -171,9 +171,9 @@ class Weigher(Protocol):
         """
 
 
-def _chunks(n: int) -> tqdm[int]:
+def _chunks(n: int, work: str = "generating") -> tqdm[int]:
     """Where each chunk of n configurations begins, with a progress bar on a terminal."""
-    return tqdm(range(0, n, CHUNK), desc="generating", disable=None, leave=False)
+    return tqdm(range(0, n, CHUNK), desc=work, disable=None, leave=False)
 
 
 def generate_frames(weigher: Weigher, n: int, seed: int = 0) -> GeneratedFrames:
@@ -266,7 +266,7 @@ def log_weights_of_frames(
     """
     rng = np.random.default_rng(seed)
     logs = []
-    for start in range(0, len(positions), CHUNK):
+    for start in _chunks(len(positions), "weighing frames"):
         part = slice(start, start + CHUNK)
         x = np.asarray(positions[part], dtype=float)
         drawn = noisy_conditions(

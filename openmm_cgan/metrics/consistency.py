@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
 
 from openmm_cgan.frames import Frames
 from openmm_cgan.metrics.coordinates import pair_distances
@@ -108,10 +109,10 @@ def micro_macro_consistency(
         raise ValueError(f"{len(frames)} frames; expected two halves of {n_frames}, 2 or more each")
     described = coordinates or pair_distances
     rng = np.random.default_rng(seed)
-    rows = [
-        _at_one(lifting, restriction, frames.select(near), described, rng)
-        for near in (rng.permutation(_nearest(frames, z, 2 * n_frames)) for z in at)
-    ]
+    rows = []
+    for z in tqdm(at, desc="laws at CV values", disable=None, leave=False):
+        near = rng.permutation(_nearest(frames, z, 2 * n_frames))
+        rows.append(_at_one(lifting, restriction, frames.select(near), described, rng))
     offset, distance, floor = (np.array(column) for column in zip(*rows, strict=True))
     return MicroMacroConsistency(at, offset, distance, floor, n_frames)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from openmm_cgan.collective_variable import CollectiveVariable, first_of_each_cell
 from openmm_cgan.free_energy.generated import log_weights_of_frames
@@ -233,7 +234,7 @@ class _Made:
 def _at(move: ExactMove, cvs: NDArray, each: int, rng: np.random.Generator) -> _Made:
     """Configurations at each of some CVs, weighed."""
     logs, reasons = [], Counter[str]()
-    for point in cvs:
+    for point in tqdm(cvs, desc="weighing", disable=None, leave=False):
         drawn = np.tile(point, (each, 1))
         x, log_prob = move.sampler.sample_with_log_prob(drawn, seed=int(rng.integers(2**31)))
         weighed = move.weigh(x, drawn, log_prob)
@@ -280,7 +281,7 @@ def seeds_worth(
         Of each that is healed.
     variables : sequence of CollectiveVariable
     """
-    made = [attempt(k) for k in range(n)]
+    made = [attempt(k) for k in tqdm(range(n), desc="seeds", disable=None, leave=False)]
     passed = [a for a in made if a.positions is not None]
     reasons = Counter(a.reason for a in made if a.positions is None)
     healed = [a for a in made if np.isfinite(a.healed).all()]

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
 
 from openmm_cgan.proposals.samplers import Sampler, hangs_on_rest, require_same_variables
 from openmm_cgan.proposals.screening import PASSED, Screen
 from openmm_cgan.quantities import numbers_of
 
+AT_ONCE = 10_000  # configurations
 LOCAL = (
     "It makes a part that hangs on the others, which mode='local' of a ProposalReporter proposes "
     "among them as they stand"
@@ -95,7 +97,7 @@ def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) 
         )
     if screen.restriction is not None:
         require_same_variables(sampler.variables, screen.restriction.variables)
-    positions = np.asarray(sampler.sample(targets, seed=seed), dtype=float)
+    positions = _sampled(sampler, targets, seed)
     if positions.shape != (len(targets), screen.n_atoms, 3):
         raise ValueError(
             f"the sampler gave configurations of shape {positions.shape}; expected "
@@ -106,3 +108,21 @@ def propose(sampler: Sampler, targets: ArrayLike, screen: Screen, *, seed: int) 
     reasons = screen.check(positions, targets, cvs, sampler.cv_range)
     screen.tell_odd_bond(positions, reasons)
     return Proposals(positions, targets, cvs, reasons, int(seed))
+
+
+def _sampled(sampler: Sampler, targets: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Configurations at targets (n, n_cvs), of many with a progress bar on a terminal.
+
+    Those after the first so many have seeds of their own.
+    """
+    starts = range(0, max(1, len(targets)), AT_ONCE)
+    bar = tqdm(starts, desc="proposing", disable=None if len(starts) > 1 else True, leave=False)
+    made = [
+        sampler.sample(targets[k : k + AT_ONCE], seed=_seed_of(seed, k) if k else seed) for k in bar
+    ]
+    return np.concatenate([np.asarray(x, dtype=float) for x in made])
+
+
+def _seed_of(seed: int, start: int) -> int:
+    found = np.random.SeedSequence([seed % 2**32, start]).generate_state(1)
+    return int(found[0]) // 2

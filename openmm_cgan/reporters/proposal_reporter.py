@@ -302,9 +302,8 @@ class ProposalReporter:
         self._attempts, self._candidates = Counter(attempts), Counter(candidates)
         if moved := state.of("move"):
             self._wanted = [MOVES[saved_text(own, "mode")]]  # a pilot now might find another
-            n_atoms = simulation.system.getNumParticles()
-            positions = saved_array(own, "positions", (n_atoms, 3))
-            self._move = self._prepare(simulation, positions, own.get("box"))
+            positions = saved_array(own, "positions", (simulation.system.getNumParticles(), 3))
+            self._move = self._prepare(simulation, positions, own.get("box"), is_restored=True)
             if not saved_array(own, "is_next", ()):
                 self._replace_sampler(self._move)  # what is remembered is of that one
             self._move.restore_saved(moved)
@@ -341,13 +340,14 @@ class ProposalReporter:
         simulation: Simulation,
         positions: NDArray[np.float64],
         box: NDArray[np.float64] | None,
+        is_restored: bool = False,
     ) -> Move:
         """Check the simulation and make the move, from what it was before anything had moved."""
         atoms = generated_atoms(self._sampler, simulation.topology)
         self._periodic = box is not None
         self._first = positions, box
         self._temperature = self._temperature_in(simulation)
-        start = Start(simulation, atoms, positions, box, self._temperature)
+        start = Start(simulation, atoms, positions, box, self._temperature, is_restored)
         move = prepared_move(self._wanted, self._asked, start)
         self.mode = move.mode
         warn_of_other_ensemble(self._sampler, simulation, self._temperature)

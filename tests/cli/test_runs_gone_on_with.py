@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import openmm
 import pytest
+from click.testing import CliRunner
 from openmm import app
 
+from openmm_cgan.cli import main
 from openmm_cgan.cli.molecules import read_molecule
 from openmm_cgan.cli.run_records import RunSettings, told_of_part
 from openmm_cgan.cli.simulations import run_biased
 from openmm_cgan.testsystems import Molecule, alanine_dipeptide
+from tests.cases import ROOT
 
+STRUCTURE = ROOT / "openmm_cgan" / "data" / "alanine_dipeptide.pdb"
 INPUT = "phi: TORSION ATOMS=5,7,9,15\nMETAD ARG=phi SIGMA=0.3 HEIGHT=1 PACE=5\n"
 SETTINGS = RunSettings(platform="Reference", frames_every=5)
 
@@ -29,6 +33,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_run_that_has_ended_is_said_to_have_no_steps_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "in.dat").write_text(INPUT)
+    words = ["run", str(STRUCTURE), "--forcefield", "amber96.xml", "--platform", "Reference",
+             "--plumed", str(tmp_path / "in.dat"), "--no-report", "--frames-every", "5",
+             "--out", str(tmp_path / "run")]  # fmt: skip
+    assert CliRunner().invoke(main, [*words, "--steps", "10"]).exit_code == 0
+    kept = contents(tmp_path / "run" / "frames")
+    assert not caplog.messages
+    told = CliRunner().invoke(main, [*words, "--resume"])
+    assert told.exit_code == 0
+    assert [m for m in caplog.messages if "it has no steps left" in m]
+    assert "all 10 steps under" in told.output
+    assert contents(tmp_path / "run" / "frames") == kept
 
 
 def lighter() -> Molecule:

@@ -53,7 +53,7 @@ HOLDS += "with alone(Path(sys.argv[1])):\n    print('held', flush=True)\n    inp
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no locks")
-@pytest.mark.parametrize("command", ["train", "refine", "demo"])
+@pytest.mark.parametrize("command", ["train", "refine", "demo", "explore"])
 def test_what_another_process_is_making_is_not_made_beside_it(folder, monkeypatch, command):
     """Both wrote one checkpoint, and the last to end had its model there."""
     monkeypatch.setattr("openmm_cgan.claims.PATIENCE", 0.0)
@@ -62,8 +62,19 @@ def test_what_another_process_is_making_is_not_made_beside_it(folder, monkeypatc
         "train": ["train", "frames", "--topology", "topology.pdb", "--out", "made.npz"],
         "refine": ["refine", "model.npz", ".", "--out", "made.npz"],
         "demo": ["demo", "--quick", "--overwrite", "--out", "demo"],
+        "explore": [
+            "explore",
+            "topology.pdb",
+            "--system",
+            "system.xml",
+            "--cvs",
+            "diffusion-map",
+            "--out",
+            "explored",
+        ],
     }[command]
     Path("demo").mkdir()
+    Path("explored").mkdir()
     Path("demo", "summary.json").write_text("theirs")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     child = subprocess.Popen([sys.executable, "-c", HOLDS, asked[-1]], text=True, **pipes)
@@ -72,6 +83,7 @@ def test_what_another_process_is_making_is_not_made_beside_it(folder, monkeypatc
     assert found.exit_code == 1
     assert "another process is" in found.output
     assert Path("demo", "summary.json").read_text() == "theirs"
+    assert not list(Path("explored").iterdir())
     child.communicate("", timeout=PATIENCE)
     assert not list(folder.glob(".*.lock"))
 

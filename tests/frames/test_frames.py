@@ -89,6 +89,14 @@ def test_unlike_frames_are_not_joined(changes, word):
         Frames.concatenate([make_frames(), make_frames(**changes)])
 
 
+def test_the_same_frames_are_not_joined_with_themselves():
+    frames = make_frames()
+    with pytest.raises(ValueError, match=r"parts\[0\] and parts\[2\] hold the same 5 frames"):
+        Frames.concatenate([frames, make_frames(seed=1), make_frames()])
+    twice = frames.select(np.tile(np.arange(5), 2))
+    assert twice.step.tolist() == [0, 1, 2, 3, 4] * 2
+
+
 def test_nothing_is_not_joined():
     with pytest.raises(ValueError, match="no frames"):
         Frames.concatenate([])

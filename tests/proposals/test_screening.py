@@ -277,6 +277,24 @@ def test_propose_counts_by_reason(molecule, screen, target) -> None:
     np.testing.assert_allclose(proposals.cvs[0], target, atol=1e-12)
 
 
+def test_many_are_made_in_parts_the_first_as_by_itself(
+    molecule, screen, target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drawn(WrongSampler):
+        def sample(self, cvs: NDArray, n: int | None = None, seed: int = 0) -> NDArray:
+            noise = np.random.default_rng(seed).normal(size=(len(cvs), self.n_atoms, 3))
+            return self.configurations[:1] + 1e-4 * noise
+
+    monkeypatch.setitem(propose.__globals__, "AT_ONCE", 4)
+    sampler = Drawn(molecule.positions[None])
+    made = propose(sampler, np.tile(target, (10, 1)), screen, seed=3).positions
+    first = propose(sampler, np.tile(target, (4, 1)), screen, seed=3).positions
+    np.testing.assert_array_equal(made[:4], first)
+    assert len(np.unique(made[:, 0, 0])) == 10
+    again = propose(sampler, np.tile(target, (10, 1)), screen, seed=3).positions
+    np.testing.assert_array_equal(made, again)
+
+
 def test_one_target_is_one_proposal(molecule, screen, target) -> None:
     assert len(propose(WrongSampler(molecule.positions[None]), target, screen, seed=0)) == 1
 

@@ -268,6 +268,7 @@ def test_each_statement_is_marked_with_what_took_it(tmp_path):
     assert other[1] == (LIBPLUMED, "native by itself; an input goes to one backend as a whole")
     assert other[2][0] == LIBPLUMED
     assert other[2][1].startswith("not native: DIPOLE")
+    assert "use backend" not in other[2][1], "it was"
     asked = fates_of("d: DISTANCE ATOMS=1,2\n", tmp_path, "kernel")
     assert asked[1] == (LIBPLUMED, "it could be native; backend 'kernel' was asked for")
 

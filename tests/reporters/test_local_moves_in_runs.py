@@ -339,20 +339,73 @@ def test_local_is_refused_in_words(tmp_path: Path, flow: ConditionalGenerator) -
 def test_particles_that_do_not_move_alone_are_refused(
     change: Any, told: str, tmp_path: Path
 ) -> None:
+    run = with_another_particle(change, tmp_path)
+    assert told in refusal(run, run.sampler)
+
+
+def with_another_particle(change: Any, folder: Path) -> Run:
+    """A run of the chain whose System was changed, with a particle more if that adds one."""
     system, topology = CHAIN.system(), CHAIN.topology()
     change(system)
     if system.getNumParticles() > 4:
         topology.addAtom("V", None, next(topology.residues()))
-    bias = PlumedBias(THETA, topology, temperature=T, directory=tmp_path)
+    bias = PlumedBias(THETA, topology, temperature=T, directory=folder)
     bias.add_to(system)
     integrator = openmm.LangevinMiddleIntegrator(T, 5.0, 0.001)
+    integrator.setRandomNumberSeed(7)
     platform = openmm.Platform.getPlatformByName("Reference")
     simulation = app.Simulation(topology, system, integrator, platform)
-    x = CHAIN.sample(1, T, seed=1)[0]
-    simulation.context.setPositions(np.concatenate([x, x[:1]])[: system.getNumParticles()])
+    place_chain(simulation)
     bias.attach(simulation)
-    sampler = ChainEnd(CHAIN, bias.variables)
-    assert told in refusal(Run(simulation, bias, sampler), sampler)
+    return Run(simulation, bias, ChainEnd(CHAIN, bias.variables))
+
+
+def place_chain(simulation: app.Simulation) -> None:
+    x = CHAIN.sample(1, T, seed=1)[0]
+    n = simulation.system.getNumParticles()
+    simulation.context.setPositions(np.concatenate([x, x[:1]])[:n])
+    simulation.context.computeVirtualSites()
+
+
+def with_mirrored_site(system: openmm.System) -> None:
+    """Of an atom of the rest, on a spring to the part."""
+    turn = openmm.Vec3(0, -1, 0), openmm.Vec3(1, 0, 0), openmm.Vec3(0, 0, 1)
+    site = system.addParticle(0.0)
+    system.setVirtualSite(site, openmm.SymmetrySite(0, *turn, openmm.Vec3(0.3, 0, 0.2), False))
+    spring = openmm.HarmonicBondForce()
+    spring.addBond(3, site, 0.2, 50.0)
+    system.addForce(spring)
+
+
+@pytest.mark.parametrize("has_positions", [True, False])
+def test_sites_that_only_the_xml_tells_of_are_followed(has_positions: bool, tmp_path: Path) -> None:
+    run = with_another_particle(with_mirrored_site, tmp_path)
+    if not has_positions:
+        run.simulation.context.reinitialize()
+    reporter = propose(run, tmp_path / "p.csv", 5, mode="local")
+    if not has_positions:
+        place_chain(run.simulation)
+    run.simulation.step(101)  # each attempt compares the run's energy with the copy's
+    assert reporter.counts()["accepted"] > 0
+    x = state_of(run.simulation)[0]
+    np.testing.assert_allclose(x[4], [0.3 - x[0, 1], x[0, 0], 0.2 + x[0, 2]], atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["auto", "seed"])  # "local" forbids such forces
+@pytest.mark.parametrize("has_positions", [True, False])
+def test_sites_that_can_not_be_followed_are_refused_at_once(
+    mode: str, has_positions: bool, tmp_path: Path
+) -> None:
+    def spoiled(system: openmm.System) -> None:
+        with_mirrored_site(system)
+        system.addForce(openmm.PythonForce(lambda state: (0.0, np.zeros((5, 3)))))
+
+    run = with_another_particle(spoiled, tmp_path)
+    if not has_positions:
+        run.simulation.context.reinitialize()
+    with pytest.raises(ValueError, match=r"virtual site 4 \(a SymmetrySite"):
+        propose(run, tmp_path / "p.csv", 5, mode=mode)
+    assert not (tmp_path / "p.csv").exists()
 
 
 def with_site(system: openmm.System) -> None:

@@ -153,10 +153,10 @@ def test_a_narrow_well_within_a_cell_is_found_and_kept() -> None:
 
 def test_what_is_saved_is_what_comes_back() -> None:
     found = found_by(Made(biased=True))
-    again = found.restored(found.saved())
+    again = Marginal.restored(found.saved(), found.everywhere)
     assert again.everywhere is found.everywhere
     for own, other in zip(found[1:], again[1:], strict=True):
         assert np.array_equal(own, other)
     of_one = UniformConditions([[-np.pi, np.pi]], [PHI])
     with pytest.raises(ValueError, match="pilot"):
-        found._replace(everywhere=of_one).restored(found.saved())
+        Marginal.restored(found.saved(), of_one)

@@ -1,6 +1,7 @@
 """The contract of moves: which one a mode means, and that a reporter knows no more than it says."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from openmm_cgan.cgan import TrainingSettings
 from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
 from openmm_cgan.reporters import FrameReporter, Learner, ProposalReporter
 from openmm_cgan.reporters.attempts import Attempt
-from openmm_cgan.reporters.contexts import asks_for_positions
+from openmm_cgan.reporters.contexts import asks_for_positions, present_of
 from openmm_cgan.reporters.moves import (
     MOVES,
     Asked,
@@ -23,11 +24,14 @@ from openmm_cgan.reporters.moves import (
     possible_moves,
     settled_moves,
 )
+from openmm_cgan.reporters.moves.annealed import AnnealedMove
 from openmm_cgan.reporters.moves.annealing import Schedule
+from openmm_cgan.reporters.moves.marginal import Marginal, found_marginal
+from openmm_cgan.reporters.moves.move import Start
 from openmm_cgan.reporters.moves.pilot import Plan
 from openmm_cgan.reporters.settings import ProposalSettings
 from tests.cases.chain_flow import chain_flow
-from tests.cases.exact_runs import CHAIN, Run, make_run
+from tests.cases.exact_runs import CHAIN, Run, T, make_run
 
 
 def asked_of(run: Run, targets: Any = "uniform") -> Asked:
@@ -55,6 +59,7 @@ def test_auto_prefers_what_is_exact(tmp_path: Path, caplog: pytest.LogCaptureFix
     ]
 
 
+PLANNED = "openmm_cgan.reporters.moves.annealed.best_plan"
 PLAIN = Plan(Schedule(), 0.02, 1.0)  # 20 effective candidates in 1,000 energies
 
 
@@ -72,14 +77,48 @@ def test_auto_takes_what_a_pilot_finds_and_says_why(
 ) -> None:  # fmt: skip
     run = make_run(tmp_path)
     flow = chain_flow(CHAIN, run.bias.variables)
-    name = "openmm_cgan.reporters.moves.annealed.best_plan"
-    monkeypatch.setattr(name, lambda *given: (best, PLAIN))
+    monkeypatch.setattr(PLANNED, lambda *given: (best, PLAIN))
     with caplog.at_level(logging.INFO, "openmm_cgan"):
         made = ProposalReporter(tmp_path / "p.csv", 20, flow, run.bias)
     assert made.mode == mode
     told = [record for record in caplog.records if words in record.message]
     assert len(told) == 1
     assert (told[0].levelno == logging.WARNING) == (mode == "seed"), "no biased mode silently"
+
+
+def test_one_pilot_serves_both_moves_between_which_auto_chooses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, name = list[Marginal](), "openmm_cgan.reporters.moves.exact.found_marginal"
+    monkeypatch.setattr(name, lambda *given: made.append(found_marginal(*given)) or made[-1])
+    for best, mode in ((Plan(Schedule((0.5,), (0.3,)), 0.2, 2.0), "annealed"), (PLAIN, "exact")):
+        run = make_run(tmp_path / mode)
+        flow = chain_flow(CHAIN, run.bias.variables)
+        with monkeypatch.context() as patch:
+            patch.setattr(PLANNED, lambda *given, best=best: (best, PLAIN))
+            reporter = ProposalReporter(tmp_path / mode / "p.csv", 20, flow, run.bias)
+        assert reporter.mode == mode
+        found, move = made.pop(), reporter._move
+        assert not made
+        for own, pilots in zip(move._marginal[1:], found[1:], strict=True):
+            np.testing.assert_array_equal(own, pilots)
+        assert move.conditions.log_density(found.cvs).std() > 0, "not uniform"
+
+
+def test_an_annealed_move_that_goes_on_where_nothing_has_any_weight_is_refused(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path)
+    flow = chain_flow(CHAIN, run.bias.variables)
+    asked = Asked(flow, run.bias, "uniform", ProposalSettings(annealing_steps=2), 20)
+    x, box = present_of(run.simulation)
+    start = Start(run.simulation, np.arange(4), x, box, T)
+    saved = AnnealedMove.prepare(asked, start).saved()
+    again = AnnealedMove.prepare(asked, replace(start, is_restored=True))
+    again.potential.energies_and_gradients = lambda x: (np.full(len(x), np.inf), np.zeros_like(x))
+    again.potential.energies = lambda x: np.full(len(x), np.inf)
+    with pytest.raises(ValueError, match="no configuration of the pilot had any weight"):
+        again.restore_saved(saved)
 
 
 def test_annealed_moves_need_latent_numbers(tmp_path: Path) -> None:

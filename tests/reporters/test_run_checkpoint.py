@@ -165,6 +165,16 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(
     assert cut["proposals"].candidate_counts() == whole["proposals"].candidate_counts()
 
 
+@pytest.mark.parametrize("mode", ["exact", "annealed"])
+def test_what_a_pilot_has_found_is_not_looked_for_again(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(begin(tmp_path, mode, 61))
+    for name in ("exact.found_marginal", "annealed.best_plan"):
+        monkeypatch.setattr(f"openmm_cgan.reporters.moves.{name}", lambda *given: 1 / 0)
+    leave(begin(tmp_path, mode, 90))
+
+
 def test_a_settle_window_is_measured_as_if_the_run_had_never_stopped(tmp_path: Path) -> None:
     whole = begin(tmp_path / "whole", "seed", 740, seeds=MEASURED)
     leave(whole)

@@ -72,6 +72,7 @@ from openmm_cgan.plumed.actions.variables.contact_maps import ContactMap
 from openmm_cgan.plumed.actions.variables.contacts import Coordination
 from openmm_cgan.plumed.actions.variables.coordination_numbers import CoordinationNumber
 from openmm_cgan.plumed.actions.variables.displacements import RmsdOrDisplacement
+from openmm_cgan.plumed.actions.variables.distance_deviations import Drmsd
 from openmm_cgan.plumed.actions.variables.distances import (
     Distances,
     XDistances,
@@ -123,6 +124,7 @@ ACTIONS: dict[str, type[Action]] = {
         FunnelPlace,
         Gyration,
         RmsdOrDisplacement,
+        Drmsd,
         Ermsd,
         PathMsd,
         PropertyMap,

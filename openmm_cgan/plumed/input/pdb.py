@@ -261,6 +261,22 @@ def read_models(path: Path) -> list[list[PdbAtom]]:
     return models or [atoms]
 
 
+def read_blocks(path: Path) -> list[int]:
+    """Number of the block of each atom of the first model: a line TER ends one."""
+    require_readable(path, MAX_PDB_BYTES)
+    blocks: list[int] = []
+    number = 0
+    for line in lines_of(path.read_text("utf-8", errors="replace")):
+        word = line[:6].strip()
+        if word in ("END", "ENDMDL") and blocks:
+            break
+        if word in ("ATOM", "HETATM"):
+            blocks.append(number)
+        elif word == "TER":
+            number += 1
+    return blocks
+
+
 def read_remarks(path: Path) -> list[dict[str, str]]:
     """The words ``NAME=VALUE`` of the REMARK lines of each model, the first of each name."""
     require_readable(path, MAX_PDB_BYTES)

@@ -243,6 +243,7 @@ class KernelBackend(RunByPlumed, Callback):
 
     def upload(self, context: openmm.Context) -> None:
         """Nothing to do: libplumed has the bias, no Context has a copy."""
+        self.tell_barostat(context)
 
     # ---- values
 

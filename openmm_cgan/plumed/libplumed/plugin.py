@@ -170,6 +170,7 @@ class PluginBackend(RunByPlumed):
     def upload(self, context: openmm.Context) -> None:
         """Remember the running Context, which alone knows the bias."""
         self._context = context
+        self.tell_barostat(context)
 
     def cv_values(self, positions: np.ndarray, box: np.ndarray | None) -> np.ndarray:
         """The values in `read`, shape (..., n_read): see `KernelBackend.cv_values`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -15,7 +16,9 @@ from openmm_cgan.plumed.libplumed.enquiries import require_charges, require_mass
 from openmm_cgan.plumed.libplumed.instance import flush_all
 from openmm_cgan.plumed.libplumed.schedule import bias_strides
 from openmm_cgan.plumed.libplumed.statements import has_biases
-from openmm_cgan.plumed.native.forces.system_box import MEASURES
+from openmm_cgan.plumed.native.forces.system_box import MEASURES, has_barostat
+
+log = logging.getLogger("openmm_cgan")
 
 
 class RunByPlumed:
@@ -38,6 +41,7 @@ class RunByPlumed:
     _charges: np.ndarray | None = None
     static = False  # for all that is known
     remembers = False
+    _told_barostat = False
     needs_energy = False  # unless the kernel finds that it does
 
     @property
@@ -68,6 +72,19 @@ class RunByPlumed:
     def knows_bias(self, step: int) -> bool:
         """Whether all biases act at a step: those with STRIDE are not worked out at others."""
         return not any(step % stride for _, stride in self._bias_strides)
+
+    def tell_barostat(self, context: openmm.Context) -> None:
+        """Say, once, that a barostat misses a bias at steps at which PLUMED leaves it out."""
+        if self._told_barostat or not self._bias_strides:
+            return
+        self._told_barostat = True
+        if has_barostat(context.getParameters()):
+            who, stride = self._bias_strides[0]
+            log.warning(
+                "%s has STRIDE=%d: at steps between PLUMED does not work out its bias, and the "
+                "barostat accepts volumes there as if there were none: leave STRIDE out, or take "
+                "backend='native' if that covers the input", who, stride,
+            )  # fmt: skip
 
     def require_bias(self, step: int) -> None:
         """Refuse a step at which PLUMED leaves out a bias.

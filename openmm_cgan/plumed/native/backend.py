@@ -210,12 +210,12 @@ class NativeBackend:
         return self._pick(found), energy
 
     def felt(self, positions: np.ndarray, box: np.ndarray | None, step: int) -> float:
-        """The energy [kJ/mol] of the forces, with STRIDE: parameters are those of `evaluate`."""
+        """The energy [kJ/mol] of the biases that act at a step: parameters are as of `evaluate`."""
         found = self._values.present(positions, box, step)
         self._move_to(step)
         energies = self._values.bias_energies(found, positions, box)
-        weights = (bias.weight(step) for bias in self._biases)
-        return sum(x * weight for x, weight in zip(energies, weights, strict=True))
+        acts = (bias.weight(step) > 0 for bias in self._biases)
+        return sum(x for x, is_felt in zip(energies, acts, strict=True) if is_felt)
 
     def _pick(self, found: dict[str, Any]) -> np.ndarray:
         values = [found[name] for name in self.read]

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from openmm_cgan.plumed.actions import ACTIONS
+from openmm_cgan.plumed.actions.action import REMEDY
 from openmm_cgan.plumed.actions.ignored import Ignored
 from openmm_cgan.plumed.backends import compile_natively
 from openmm_cgan.plumed.input.language import PlumedInput, PlumedInputError, Statement
@@ -63,7 +64,8 @@ def fates_of(text: str, folder: Path, backend: str) -> dict[int, tuple[str, str]
     reasons: dict[int, str] = {}
     for problem in refusal.problems if isinstance(refusal, PlumedInputError) else ():
         if problem.location.file == source:
-            reason = f"{problem.word}: {problem.message}"
+            said = problem.message.removesuffix(f"; {REMEDY}")  # which was taken
+            reason = f"{problem.word}: {said}"
             before = reasons.get(problem.location.line)
             reasons[problem.location.line] = f"{before}; {reason}" if before else reason
     whole = refusal is not None

@@ -49,7 +49,7 @@ class AnnealedMove(ExactMove):
     Parameters
     ----------
     sampler : LatentSampler
-    bias, potential, screen, kT, n_candidates, conditions
+    bias, potential, screen, kT, n_candidates, conditions, is_restored
         As for ExactMove.
     schedule : Schedule, optional
         How candidates are annealed. By default as `plan` finds.
@@ -73,11 +73,14 @@ class AnnealedMove(ExactMove):
         n_candidates: int = CANDIDATES,
         conditions: str | Conditions = "uniform",
         schedule: Schedule | None = None,
+        is_restored: bool = False,
     ) -> None:
         self.schedule = schedule or Schedule()
         self.evaluated = 0
         self._asked: tuple[int | None, int | None, int] | None = None
-        super().__init__(sampler, bias, potential, screen, kT, n_candidates, conditions)
+        super().__init__(
+            sampler, bias, potential, screen, kT, n_candidates, conditions, is_restored
+        )
 
     @classmethod
     def refusal(cls, asked: Asked) -> Refusal | None:
@@ -102,11 +105,30 @@ class AnnealedMove(ExactMove):
         ValueError
             As for ExactMove, and if no candidate of the pilot had any weight.
         """
-        move = super().prepare(asked, start)
+        return super().prepare(asked, start)._planned(asked)
+
+    @classmethod
+    def beside(cls, exact: ExactMove, asked: Asked) -> Self:
+        """Make it of an exact move that was prepared: what that has found holds for both.
+
+        Raises
+        ------
+        ValueError
+            If no candidate of the pilot had any weight.
+        """
+        assert isinstance(exact.sampler, LatentSampler), "refusal comes first"
+        made = cls(
+            exact.sampler, exact.bias, exact.potential, exact.screen, exact.kT,
+            exact.n_candidates, exact._given, is_restored=True,
+        )  # fmt: skip
+        made._find_marginal(exact.saved())
+        return made._planned(asked)
+
+    def _planned(self, asked: Asked) -> Self:
         settings = asked.settings
-        move._asked = (settings.annealing_steps, settings.candidates, asked.interval)
-        move._plan()
-        return move
+        self._asked = (settings.annealing_steps, settings.candidates, asked.interval)
+        self._plan()
+        return self
 
     @classmethod
     def why_not_replaced(cls, new: Sampler, now: Sampler) -> str:
@@ -139,7 +161,7 @@ class AnnealedMove(ExactMove):
 
     def _plan(self) -> None:
         """Find how to anneal, where that is to be found: see `pilot`."""
-        if self._asked is None:
+        if self._asked is None or self._is_restored:
             return
         steps, candidates, interval = self._asked
         found, plain = best_plan(
@@ -296,6 +318,9 @@ class AnnealedMove(ExactMove):
         ValueError
             If it does not fit.
         """
+        self._find_marginal(arrays)
+        if np.isneginf(self._weigh_some()).all():
+            self._plan()  # refuses where it finds no weight either
         levels = saved_array(arrays, "levels", (None,))
         steps = saved_array(arrays, "steps", (len(levels),))
         leaps, threshold, candidates = saved_array(arrays, "annealing", (3,)).tolist()
@@ -303,4 +328,4 @@ class AnnealedMove(ExactMove):
             tuple(levels.tolist()), tuple(steps.tolist()), int(leaps), threshold
         )
         self._set_candidates(int(candidates))
-        super().restore_saved(arrays)
+        self._record.restore_saved(arrays)

@@ -12,6 +12,7 @@ from openmm_cgan.reporters.moves.local import LocalMove
 from openmm_cgan.reporters.moves.move import Asked, Move, Refusal, Start
 from openmm_cgan.reporters.moves.seed import SeedMove
 from openmm_cgan.reporters.moves.steered import SteeredMove
+from openmm_cgan.virtual_sites import require_copied
 
 if TYPE_CHECKING:
     from openmm.app import Simulation
@@ -60,7 +61,11 @@ def settled_moves(
 
 
 def require_possible(wanted: Sequence[type[Move]], asked: Asked, simulation: Simulation) -> None:
-    """Raise ValueError where all of some moves are refused in a simulation; nothing is logged."""
+    """Raise ValueError where all of some moves are refused in a simulation; nothing is logged.
+
+    All weigh or heal in copies of its System.
+    """
+    require_copied(simulation.system)
     refusals = [move.refusal_in(asked, simulation) for move in wanted]
     if None not in refusals:
         _not_refused(wanted, dict(zip(wanted, refusals, strict=True)).get)
@@ -79,8 +84,8 @@ def prepared_move(wanted: Sequence[type[Move]], asked: Asked, start: Start) -> M
         kind = firsts.pop(0)
         try:
             made = kind.prepare(asked, start)
-            if kind is ExactMove and AnnealedMove in firsts:
-                made = _exact_or_annealed(made, AnnealedMove.prepare(asked, start))
+            if isinstance(made, ExactMove) and AnnealedMove in firsts:
+                made = _exact_or_annealed(made, AnnealedMove.beside(made, asked))
             if kind is LocalMove and _can_steer(asked, start.simulation):
                 log.info(
                     "mode='local' holds what stands around; what turns only if that answers is "

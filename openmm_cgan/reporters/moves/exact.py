@@ -87,6 +87,8 @@ class ExactMove:
     conditions : "uniform", "marginal" or Conditions
         From where CV values are drawn: uniformly over the range that the sampler was trained on, or
         there near the marginal density of the run (`marginal`).
+    is_restored : bool
+        Whether `restore_saved` is still to give what a pilot has found: none is made then.
 
     Raises
     ------
@@ -107,11 +109,12 @@ class ExactMove:
         kT: float,
         n_candidates: int = CANDIDATES,
         conditions: str | Conditions = "uniform",
+        is_restored: bool = False,
     ) -> None:
         self.bias, self.potential, self.screen = bias, potential, screen
         self.kT = kT
         self._changes = TemperatureChanges(self.mode)
-        self._given = conditions
+        self._given, self._is_restored = conditions, is_restored
         self._running_energy = np.nan  # of the present frame, without the bias, once it is known
         self._n_cvs = len(sampler.variables)
         self._set_candidates(n_candidates)
@@ -148,6 +151,7 @@ class ExactMove:
             GAS_CONSTANT * start.temperature,
             asked.settings.candidates or CANDIDATES,
             asked.settings.conditions,
+            is_restored=start.is_restored,
         )
         if not keeps_place(asked.sampler):
             exactness.require_free(move.potential, move.bias, start.positions, move.kT)
@@ -179,10 +183,29 @@ class ExactMove:
         self.atoms = np.asarray(sampler.atoms, dtype=int)
         self.noise = np.asarray(sampler.condition_noise, dtype=float)
         self._marginal: Marginal | None = None
-        if self._given == "marginal":
-            bias, everywhere = self.bias.bias_of_cvs, _everywhere(sampler)
+        if not self._is_restored:
+            self._find_marginal({})
+
+    def _find_marginal(self, saved: dict[str, NDArray]) -> None:
+        """Take where to draw from what was saved of a pilot, or else make one, if it is asked for.
+
+        One now might find another, and costs its energies.
+        """
+        self._is_restored = False
+        if self._given != "marginal":
+            return
+        everywhere = _everywhere(self.sampler)
+        if "pilot" in saved:
+            self._marginal = Marginal.restored(saved, everywhere)
+        else:
+            bias = self.bias.bias_of_cvs
             self._marginal = found_marginal(self._tried_at, bias, everywhere, self.kT)
-            self._draw_near_marginal()
+        self._draw_near_marginal()
+
+    def _weigh_some(self) -> NDArray[np.float64]:
+        """Log weights (TRIED,) of candidates: what can not be weighed is found before a step."""
+        rng = np.random.default_rng(0)
+        return self._tried_at(self.conditions.draw(TRIED, rng), rng)
 
     def _tried_at(
         self, conditions: NDArray[np.float64], rng: np.random.Generator
@@ -318,8 +341,8 @@ class ExactMove:
         ValueError
             If it does not fit.
         """
-        if self._marginal is not None and "pilot" in arrays:  # one now might find another
-            self._marginal = self._marginal.restored(arrays)
+        self._find_marginal(arrays)
+        self._weigh_some()
         self._record.restore_saved(arrays)
 
     def weighed_candidates(self) -> tuple[NDArray, NDArray]:

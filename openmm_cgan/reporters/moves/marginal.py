@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,11 +74,12 @@ class Marginal(NamedTuple):
         """For a checkpoint: ``pilot`` (n, n_cvs + 2)."""
         return {"pilot": np.column_stack([self.cvs, self.free_energies, self.bias])}
 
-    def restored(self, arrays: dict[str, NDArray]) -> Marginal:
+    @classmethod
+    def restored(cls, arrays: dict[str, NDArray], everywhere: UniformConditions) -> Self:
         """What was saved, over the same range; ValueError if it does not fit."""
-        n_cvs = len(self.everywhere.variables)
+        n_cvs = len(everywhere.variables)
         rows = saved_array(arrays, "pilot", (None, n_cvs + 2))
-        return Marginal(self.everywhere, rows[:, :n_cvs], rows[:, -2], rows[:, -1])
+        return cls(everywhere, rows[:, :n_cvs], rows[:, -2], rows[:, -1])
 
 
 def found_marginal(

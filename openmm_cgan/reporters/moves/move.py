@@ -69,6 +69,8 @@ class Start:
         Box vectors [nm] of a periodic system.
     temperature : float
         [K]
+    is_restored : bool
+        Whether `Move.restore_saved` is to follow: what it gives need not be looked for.
     """
 
     simulation: Simulation
@@ -76,6 +78,7 @@ class Start:
     positions: NDArray[np.float64]
     box: NDArray[np.float64] | None
     temperature: float
+    is_restored: bool = False
 
     __repr__ = short_repr
 

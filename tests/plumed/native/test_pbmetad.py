@@ -6,6 +6,7 @@ import pytest
 from openmm import app
 
 from benchmarks.eight_atoms import BOXES
+from openmm_cgan.plumed.actions.metad.grid_texts import symbols_written_out
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.driver.driver import run_driver
 from openmm_cgan.plumed.driver.settings import DriverSettings
@@ -159,3 +160,66 @@ def test_a_temperature_is_needed():
     simulation = _simulation(bias)
     with pytest.raises(ValueError, match="temperature"):
         bias.attach(simulation)
+
+
+# ---- grids in OpenMM's forces
+
+TORSIONS = "phi: TORSION ATOMS=5,7,9,15\npsi: TORSION ATOMS=7,9,15,17\n"
+COLD = (
+    TORSIONS + "b: PBMETAD ARG=phi,psi SIGMA=0.6,0.6 HEIGHT={height} PACE=1 TEMP=0.1 FILE=P,Q "
+    "GRID_MIN=-pi,-pi GRID_MAX=pi,pi\nPRINT ARG=b.bias STRIDE=1 FILE=COLVAR\n"
+)
+
+
+def cold_run(text, folder):
+    molecule = alanine_dipeptide()
+    bias = PlumedBias(text, molecule.topology, directory=folder, backend="native", temperature=0.1)
+    system = openmm.XmlSerializer.clone(molecule.system)
+    bias.add_to(system)
+    simulation = app.Simulation(
+        molecule.topology, system, openmm.VerletIntegrator(0.0001),
+        openmm.Platform.getPlatformByName("Reference"),
+    )  # fmt: skip
+    simulation.context.setPositions(molecule.positions)
+    bias.attach(simulation)
+    return bias, simulation
+
+
+def test_hills_of_hundreds_of_kt_are_within_what_the_exponentials_hold(tmp_path):
+    """kT is 0.0008 kJ/mol."""
+    bias, simulation = cold_run(COLD.format(height=0.1), tmp_path)
+    for _ in range(9):
+        simulation.step(1)
+        state = simulation.context.getState(
+            energy=True, forces=True, positions=True, groups=bias.force_groups()
+        )
+        expected = bias.bias_of_cvs(bias.cv_values(state.getPositions(asNumpy=True)._value)[None])
+        assert state.getPotentialEnergy()._value == pytest.approx(expected[0], rel=1e-9, abs=1e-12)
+        assert np.isfinite(state.getForces(asNumpy=True)._value).all()
+    assert expected[0] > 500 * KT * 0.1 / 300
+    bias.close()
+
+
+def test_beyond_that_the_run_stops_in_words(tmp_path):
+    bias, simulation = cold_run(COLD.format(height=1.0), tmp_path)
+    with pytest.raises(ValueError, match=r"PBMETAD b: all of its biases have come to .* 1300 kT"):
+        simulation.step(9)
+    bias.close()
+
+
+def test_an_expression_of_many_grids_is_no_longer_than_they_are(tmp_path):
+    """OpenMM takes its slope along each: of eight that took 8 s where each named all others."""
+    sizes = []
+    for n in (4, 12):
+        names, many = ",".join(f"t{k}" for k in range(n)), lambda x, n=n: ",".join([x] * n)
+        text = "".join(f"t{k}: TORSION ATOMS={k + 1},{k + 2},{k + 3},{k + 4}\n" for k in range(n))
+        text += (
+            f"PBMETAD ARG={names} SIGMA={many('0.3')} HEIGHT=1 PACE=2 TEMP=300 "
+            f"FILE={','.join(f'H{k}' for k in range(n))} GRID_MIN={many('-pi')} "
+            f"GRID_MAX={many('pi')}\n"
+        )
+        system = openmm.XmlSerializer.clone(alanine_dipeptide().system)
+        [force] = PlumedBias(text, directory=tmp_path, temperature=300).add_to(system)
+        assert isinstance(force, openmm.CustomCVForce)
+        sizes.append(symbols_written_out(force.getEnergyFunction()))
+    assert sizes[1] < 3.1 * sizes[0]

@@ -7,6 +7,8 @@ components    the components of vectors: of DISTANCE, POSITION
 chains        DISTANCE, ANGLE, TORSION
 contacts, contact_maps
               sums over pairs: COORDINATION; CONTACTMAP
+distance_deviations
+              DRMSD
 reductions    MIN, MEAN, LESS_THAN ... of many values
 many          what variables of many values share
 distances     DISTANCES, XDISTANCES, YDISTANCES, ZDISTANCES

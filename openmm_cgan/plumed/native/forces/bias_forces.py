@@ -104,21 +104,29 @@ class GridTable:
         self.force.updateParametersInContext(context)
 
 
+MOST = 1300  # kT; exponentials of half of it, either way, are numbers
+
+
 class GridTables:
-    """A PBMETAD on grids: the tables of a CustomCVForce, and kT as a parameter.
+    """A PBMETAD on grids: the tables of a CustomCVForce, kT and a level as parameters.
+
+    The bias is -kT log of the mean of exp(-V/kT) over its sums of hills V. It is the same whatever
+    level V is counted from, which keeps the exponentials within what numbers hold. The least of the
+    sums at each place would, too, but names every sum again in each term: OpenMM took 8 s to
+    differentiate that of eight.
 
     Parameters
     ----------
     bias : Pbmetad
     force : openmm.CustomCVForce
         Whose functions are the tables, in the order of the families.
-    parameter : str
-        Of the Context, for kT.
+    kt, level : str
+        Parameters of the Context.
     """
 
-    def __init__(self, bias: Pbmetad, force: openmm.CustomCVForce, parameter: str) -> None:
+    def __init__(self, bias: Pbmetad, force: openmm.CustomCVForce, kt: str, level: str) -> None:
         self.force = force
-        self._bias, self._parameter = bias, parameter
+        self._bias, self._kt, self._level = bias, kt, level
         self._functions: list[Any] = [
             force.getTabulatedFunction(k) for k in range(len(bias.families))
         ]
@@ -129,7 +137,27 @@ class GridTables:
             function.setFunctionParameters(family.grid.table.reshape(-1))
         self.force.updateParametersInContext(context)
         if self._bias.kt is not None:
-            context.setParameter(self._parameter, self._bias.kt)
+            context.setParameter(self._kt, self._bias.kt)
+            context.setParameter(self._level, self._level_for(self._bias.kt))
+
+    def _level_for(self, kt: float) -> float:
+        """Midway between the least that a sum of hills is and the most that their least can be.
+
+        Raises
+        ------
+        ValueError
+            If these are so far apart that no level does.
+        """
+        grids = [family.grid.table[0] for family in self._bias.families if family.grid is not None]
+        low = min(0.0, *(float(grid.min()) for grid in grids))  # 0 is that off a grid
+        high = max(0.0, min(float(grid.max()) for grid in grids))
+        if high - low > MOST * kt:
+            raise ValueError(
+                f"{self._bias.name} {self._bias.label}: all of its biases have come to {high:.4g} "
+                f"above {low:.4g}, more than {MOST} kT, which natively is too much for its "
+                "exponentials: lower HEIGHT, or take backend='kernel'"
+            )
+        return (low + high) / 2
 
 
 class PythonBias:

@@ -57,6 +57,7 @@ from openmm_cgan.plumed.native.forces.system_box import bias_number, kind_of_box
 
 # Variables under a table: OpenMM takes some tenths of a second for the slopes along each
 MAX_UNDER_TABLES = 8
+MAX_UNDER_SUMS = 16  # variables of sums of tables, each under one: a second for all of them
 # Symbols of an energy, all definitions written out, times its variables: OpenMM differentiates
 # some 20,000 of them a second
 MAX_SYMBOLS = 200_000
@@ -210,27 +211,24 @@ class Compiler:
             own, *inner = interpolation_text(grid, [x], [wrapped], f"bias{family}", i).split(";")
             sums.append(f"h{i}")
             definitions += [f"h{i}={own}", *inner]
-        if len(leaves) > MAX_UNDER_TABLES:
+        if len(leaves) > MAX_UNDER_SUMS:
             return self._in_python(bias)
-        kt = f"{self._prefix}_{bias.label}_kt"
-        least = sums[0]
-        for name in sums[1:]:
-            least = f"min({least},{name})"
-        total = "+".join(f"exp((least-{name})/{kt})" for name in sums)
-        unit, n = bias.units.energy, len(sums)
-        energy = f"{unit!r}*(least-{kt}*log(({total})/{n}))"
-        text = ";".join([energy, f"least={least}", *definitions])
+        kt, level = (f"{self._prefix}_{bias.label}_{name}" for name in ("kt", "level"))
+        total = "+".join(f"exp(({level}-{name})/{kt})" for name in sums)
+        energy = f"{bias.units.energy!r}*({level}-{kt}*log(({total})/{len(sums)}))"
+        text = ";".join([energy, *definitions])
         if symbols_written_out(text) * len(leaves) > MAX_SYMBOLS:
             return self._in_python(bias)
         force = openmm.CustomCVForce(text)
         force.addGlobalParameter(kt, 1.0 if bias.kt is None else bias.kt)
+        force.addGlobalParameter(level, 0.0)
         self._add_leaves(force, leaves)
         for k, one in enumerate(bias.families):
             assert one.grid is not None
             table = openmm.Discrete1DFunction(one.grid.table.ravel())
             force.addTabulatedFunction(f"bias{k}", table)
         force.setName(f"PLUMED {bias.name} {bias.label}")
-        return GridTables(bias, force, kt)
+        return GridTables(bias, force, kt, level)
 
     def _in_python(self, bias: Bias) -> PythonBias:
         function = BiasFunction(bias, self.frame_values(bias), self._periodic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,13 @@ from openmm_cgan.states import default_box
 
 LARGE = 500  # particles, beyond which a CustomCVForce costs more than what it saves
 MARKER = "PLUMED marker"  # name of the empty force of a bias that has no other to be known by
+BAROSTAT = "MonteCarloTemperature"  # ends the name of a parameter of each that OpenMM has
 MEASURES = "PLUMED values"  # of the force of an input that PLUMED runs, and that biases nothing
+
+
+def has_barostat(parameters: Iterable[str]) -> bool:
+    """Whether there is a Monte Carlo barostat, by the names of a Context's parameters."""
+    return any(name.endswith(BAROSTAT) for name in parameters)
 
 
 def kind_of_box(system: openmm.System) -> BoxKind:
