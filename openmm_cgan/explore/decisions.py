@@ -27,6 +27,7 @@ NEW_CELLS = 0.1  # of all cells, in the last third of the run
 LONGEST = 4  # times the first biased run, for the sake of what is not the difference
 LEAST_SHARE = 0.01  # Kish over n: fewer, and windows are cheaper
 GOOD_SHARE = 0.05  # as good as not to be refined unless its weights turn out to be heavy
+LIGHT_K = 0.5  # Pareto's; above it weights have no variance, and the error told is too small
 MOST_MISSED = 0.05  # of the frames: kT times as much may a free energy be off
 TRAININGS = 3  # of generators, each on more data than the one before
 COME_TOGETHER = 1.1  # R-hat; A. Gelman and D. Rubin, doi 10.1214/ss/1177011136
@@ -175,10 +176,12 @@ def _why_refined(known: Evidence, settings: ExploreSettings) -> str:
     if claim is None or claim.route != "generated":
         return ""
     doubts = doubts_of_claim(claim, settings.tolerance)
-    heavy = bool(claim.unknown) or not claim.k_hat <= LARGEST_K
+    if not claim.k_hat <= LIGHT_K:
+        doubts = doubts or [f"Pareto k is {claim.k_hat:.2f}, above {LIGHT_K}"]
+        return "; ".join(doubts)
     cost = _cost_of_refining(settings) * settings.refining_steps
-    costly = _wanted_configurations(known, settings) > cost
-    return "; ".join(doubts) if heavy or costly else ""
+    costly = bool(claim.unknown) or _wanted_configurations(known, settings) > cost
+    return "; ".join(doubts) if costly else ""
 
 
 def _cost_of_refining(settings: ExploreSettings) -> int:

@@ -129,9 +129,13 @@ def test_a_good_one_is_refined_where_its_weights_are_heavy_or_too_many_would_be_
     """Else it costs more than the number."""
     weighed = replace(WEIGHED, generator=FLOW)
     heavy, dominated = (CLAIMS[k] for k in ("Pareto k is 0.80", "dominated by a few"))
-    for claim, n in ((heavy, 20_000), (dominated, 20_000), (replace(GOOD, error=2.0), 40_000)):
+    without_variance, costly = replace(GOOD, k_hat=0.6), replace(GOOD, error=2.0)
+    claims = ((heavy, 20_000), (dominated, 20_000), (without_variance, 20_000), (costly, 40_000))
+    for claim, n in claims:
         made = decide(replace(weighed, claim=claim, generated=n), SETTINGS)
         assert made.action == REFINE
+    refined = replace(WEIGHED, claim=without_variance)
+    assert decide(refined, SETTINGS).action == CHAINS, "its errors are nearly right up to 0.7"
     few = decide(replace(weighed, claim=CLAIMS["error is 0.80"]), SETTINGS)
     assert (few.action, few.steps < 100_000) == (WEIGH, True)
     spent = replace(weighed, claim=heavy, spent=SETTINGS.budget_steps - 200_000)
