@@ -18,6 +18,7 @@ from openmm import app
 from openmm_cgan import GAS_CONSTANT, ConditionalGAN, PlumedBias
 from openmm_cgan.frames import Frames, topology_hash
 from openmm_cgan.free_energy.rounds import balanced
+from openmm_cgan.platforms import platform_and_properties
 from openmm_cgan.potentials import Potential
 from openmm_cgan.proposals import Screen
 from openmm_cgan.proposals.conditions import (
@@ -150,20 +151,22 @@ class Weigher:
         return weighed.log_weights + self.move.conditions.log_density(cvs)
 
 
-def biased_simulation(molecule: Molecule, bias: PlumedBias, seed: int) -> app.Simulation:
-    """A Simulation on the Reference platform from the molecule's positions, the bias attached."""
+def biased_simulation(
+    molecule: Molecule, bias: PlumedBias, seed: int, platform: str = "Reference"
+) -> app.Simulation:
+    """A Simulation from the molecule's positions, the bias attached; on a platform, by its word."""
     bias.add_to(molecule.system)
-    simulation = plain_simulation(molecule, seed)
+    simulation = plain_simulation(molecule, seed, platform)
     bias.attach(simulation)
     return simulation
 
 
-def plain_simulation(molecule: Molecule, seed: int) -> app.Simulation:
+def plain_simulation(molecule: Molecule, seed: int, platform: str = "Reference") -> app.Simulation:
     """A Simulation of the molecule's System as it is."""
     integrator = openmm.LangevinMiddleIntegrator(TEMPERATURE, 1.0, TIME_STEP)
     integrator.setRandomNumberSeed(seed)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    simulation = app.Simulation(molecule.topology, molecule.system, integrator, platform)
+    how = platform_and_properties(platform)
+    simulation = app.Simulation(molecule.topology, molecule.system, integrator, *how)
     simulation.context.setPositions(molecule.positions)
     simulation.context.setVelocitiesToTemperature(TEMPERATURE, seed)
     return simulation

@@ -7,7 +7,7 @@ With the generator of conditional_ess.py (trained here, or given):
   500 steps: moves accepted, basin changes in 1,000 moves, and the basin free energy of its frames.
 
     python benchmarks/exact_moves.py [--model FILE] [--energies N] [--moves N] [--seed N]
-                                     [--json FILE]
+                                     [--platform WORD] [--json FILE]
 """
 
 from __future__ import annotations
@@ -110,11 +110,11 @@ class MovedRun:
     seconds: float
 
 
-def moved_run(gan: ConditionalGAN, moves: int, seed: int) -> MovedRun:
+def moved_run(gan: ConditionalGAN, moves: int, seed: int, platform: str) -> MovedRun:
     """Unbiased dynamics with an exact move every INTERVAL steps."""
     molecule = alanine_dipeptide("C7eq")
     bias = free_bias(molecule)
-    simulation = biased_simulation(molecule, bias, seed)
+    simulation = biased_simulation(molecule, bias, seed, platform)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         frames = FrameReporter(folder / "frames", 50, bias)
@@ -145,9 +145,11 @@ def basin_estimate(inside: NDArray[np.bool_]) -> Estimate:
     return Estimate(value, float(KT / np.sqrt(effective * mean * (1 - mean))))
 
 
-def unbiased_with_moves(gan: ConditionalGAN, moves: int, seed: int) -> list[dict[str, object]]:
+def unbiased_with_moves(
+    gan: ConditionalGAN, moves: int, seed: int, platform: str = "Reference"
+) -> list[dict[str, object]]:
     """Exact moves in unbiased dynamics."""
-    run = moved_run(gan, moves, seed)
+    run = moved_run(gan, moves, seed, platform)
     inside = in_basin(run.phi)
     changes = int((inside[1:] != inside[:-1]).sum())
     mean, estimate, reference = inside.mean(), basin_estimate(inside), read_reference().difference
@@ -191,6 +193,7 @@ def main() -> None:
     parser.add_argument("--energies", type=int, default=ENERGIES, help="of the generator alone")
     parser.add_argument("--moves", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=1, help="of the dynamics and the moves")
+    parser.add_argument("--platform", default="Reference", help="of the dynamics: OpenCL, say")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -198,7 +201,7 @@ def main() -> None:
     if gan is None:
         gan, _ = train(umbrella_frames(DATA))
     rows = [generator_alone(gan, arguments.energies)]
-    rows += unbiased_with_moves(gan, arguments.moves, arguments.seed)
+    rows += unbiased_with_moves(gan, arguments.moves, arguments.seed, arguments.platform)
     for row in rows:
         row["command"] = f"python {' '.join(sys.argv)}"
         print(f"{row['name']:70s} {row['value']:8} {row['target']}  {row['peers']}")

@@ -260,8 +260,11 @@ def _found(args: argparse.Namespace, until: float) -> Iterator[dict[str, Any]]:
     """All rows that can be had here."""
     try:
         platform = openmm.Platform.getPlatformByName(args.platform)
-    except openmm.OpenMMException:
-        print(f"OpenMM has no platform {args.platform} here: nothing is measured on it")
+        system = openmm.System()
+        system.addParticle(1.0)
+        openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    except openmm.OpenMMException as error:  # no such library, or no device
+        print(f"OpenMM can not run on {args.platform} here ({error}): nothing is measured on it")
     else:
         yield from all_rows(args.atoms, platform, until)
     yield from network_rows("cpu")

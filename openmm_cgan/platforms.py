@@ -1,6 +1,8 @@
-"""OpenMM's platforms by name, as users write them."""
+"""OpenMM's platforms and their properties, as users write them in a word."""
 
 from __future__ import annotations
+
+import re
 
 import openmm
 
@@ -8,37 +10,101 @@ import openmm
 ANYWHERE = ("Reference", "CPU", "CUDA", "HIP", "OpenCL")
 
 
-def platform_named(name: str) -> openmm.Platform:
-    """The platform of a name, in capitals or not: "reference", "cpu", "CUDA".
+def platform_named(word: str) -> openmm.Platform:
+    """The platform of a word, in capitals or not: "reference", "cpu", "CUDA:Precision=mixed".
 
     Raises
     ------
     ValueError
         If this OpenMM has none of that name; the message lists those it has.
     """
+    return platform_and_properties(word)[0]
+
+
+def platform_and_properties(word: str) -> tuple[openmm.Platform, dict[str, str]]:
+    """A platform and the properties that a word gives it.
+
+    Parameters
+    ----------
+    word : str
+        Its name, and behind a colon properties: ``CUDA:Precision=mixed,DeviceIndex=1``, in capitals
+        or not. Properties that are not named are those of OpenMM.
+
+    Raises
+    ------
+    ValueError
+        If this OpenMM has no such platform, or the platform no such property; the message lists
+        those it has.
+    """
+    name, given = _name_and_properties(word)
     platforms = [openmm.Platform.getPlatform(i) for i in range(openmm.Platform.getNumPlatforms())]
     for platform in platforms:
         if platform.getName().lower() == name.lower():
-            return platform
+            return platform, _known(platform, given, word)
     names = ", ".join(platform.getName() for platform in platforms)
     raise ValueError(
         f"platform {name!r}: OpenMM has none of that name here; expected one of {names}"
     )
 
 
-def platform_name_anywhere(name: str) -> str:
-    """The name of a platform as OpenMM writes it, also of one that only another machine has.
+def platform_word(word: str) -> str:
+    """A word for a platform as OpenMM writes its name and properties; as for those."""
+    platform, properties = platform_and_properties(word)
+    return _joined(platform.getName(), properties)
+
+
+def platform_word_anywhere(word: str) -> str:
+    """The same word, also of a platform that only another machine has.
 
     Raises
     ------
     ValueError
         If neither this OpenMM nor any has one of that name.
     """
+    name, properties = _name_and_properties(word)
     platforms = [openmm.Platform.getPlatform(i) for i in range(openmm.Platform.getNumPlatforms())]
     known = list(dict.fromkeys([*ANYWHERE, *(platform.getName() for platform in platforms)]))
     for one in known:
         if one.lower() == name.lower():
-            return one
+            return _joined(one, properties)
     raise ValueError(
         f"platform {name!r}: OpenMM has none of that name; expected one of {', '.join(known)}"
     )
+
+
+def properties_of(context: openmm.Context) -> dict[str, str]:
+    """The properties of the platform of a Context, for another one beside it."""
+    platform = context.getPlatform()
+    return {name: platform.getPropertyValue(context, name) for name in platform.getPropertyNames()}
+
+
+def _name_and_properties(word: str) -> tuple[str, dict[str, str]]:
+    name, colon, rest = word.partition(":")
+    if not colon:
+        return name, {}
+    found = {}
+    for part in re.split(r",(?=\s*\w+\s*=)", rest):  # DeviceIndex=0,1 is one
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (key and equals and value):
+            raise ValueError(
+                f"platform {word!r}: {part!r} is not understood; expected properties such as "
+                "CUDA:Precision=mixed,DeviceIndex=1"
+            )
+        found[key] = value
+    return name, found
+
+
+def _known(platform: openmm.Platform, given: dict[str, str], word: str) -> dict[str, str]:
+    """Properties by the names that OpenMM has for them."""
+    names = {name.lower(): name for name in platform.getPropertyNames()}
+    if unknown := [name for name in given if name.lower() not in names]:
+        has = ", ".join(names.values()) or "none"
+        raise ValueError(
+            f"platform {word!r}: {platform.getName()} has no property {unknown[0]!r}; it has {has}"
+        )
+    return {names[name.lower()]: value for name, value in given.items()}
+
+
+def _joined(name: str, properties: dict[str, str]) -> str:
+    given = ",".join(f"{key}={value}" for key, value in properties.items())
+    return f"{name}:{given}" if given else name

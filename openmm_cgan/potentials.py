@@ -28,7 +28,7 @@ from openmm_cgan.constraints import (
     masses_of,
     why_not_moved,
 )
-from openmm_cgan.platforms import platform_named
+from openmm_cgan.platforms import platform_and_properties, properties_of
 from openmm_cgan.quantities import nanometers
 from openmm_cgan.states import forces_of
 from openmm_cgan.thermostats import WITHOUT_ENERGY
@@ -83,7 +83,8 @@ class Potential:
     leave_out : collection of int
         Force groups to leave out, those of a bias, say.
     platform : openmm.Platform or str, optional
-        By default Reference, which is fastest on molecules of up to some hundred atoms.
+        As a word, with properties or not (`platforms`). By default Reference, which is fastest on
+        molecules of up to some hundred atoms.
     properties : mapping, optional
         Platform properties.
     n_contexts : int, optional
@@ -124,11 +125,7 @@ class Potential:
         self.periodic, self.evaluated = self._system.usesPeriodicBoundaryConditions(), 0
         self.forces = tuple(force.getName() for force in self._system.getForces())
         self._followed = global_parameters(self._system)
-        if isinstance(platform, openmm.Platform):
-            self._platform = platform
-        else:
-            self._platform = platform_named(platform or "Reference")
-        self._properties = dict(properties or {})
+        self._platform, self._properties = _how(platform, properties)
         if self._platform.getName() == "CPU":
             self._properties["Threads"] = "1"  # faster in sum, and on small molecules even alone
         elif self._platform.getName() != "Reference" and n_contexts is None:
@@ -290,6 +287,16 @@ class Potential:
             list(self._threads.map(work, self._contexts[:n], [rows[k::n] for k in range(n)]))
 
 
+def _how(
+    platform: Any, properties: Mapping[str, str] | None
+) -> tuple[openmm.Platform, dict[str, str]]:
+    """A platform, or a word for one, with its properties and those given beside."""
+    if isinstance(platform, openmm.Platform):
+        return platform, dict(properties or {})
+    named, own = platform_and_properties(platform or "Reference")
+    return named, own | dict(properties or {})
+
+
 def potential_beside(
     simulation: Any,
     leave_out: Collection[int] = frozenset(),
@@ -309,14 +316,11 @@ def potential_beside(
         In place of the simulation's, of the same particles.
     """
     context = simulation.context
-    platform = context.getPlatform()
-    names = platform.getPropertyNames()
-    properties = {name: platform.getPropertyValue(context, name) for name in names}
     made = Potential(
         simulation.system if system is None else system,
         leave_out=leave_out,
-        platform=platform,
-        properties=properties,
+        platform=context.getPlatform(),
+        properties=properties_of(context),
         n_contexts=n_contexts,
     )
     made.follow(context)

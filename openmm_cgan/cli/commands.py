@@ -165,7 +165,10 @@ def demo(
 @click.option(
     "--atoms", help=f"{ATOMS} keep positions of; default: the solute where there is a box."
 )
-@click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
+@click.option(
+    "--platform",
+    help="OpenMM platform, with properties CUDA:Precision=mixed; default: the quickest, by trying.",
+)
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option(

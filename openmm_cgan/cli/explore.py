@@ -51,7 +51,10 @@ NOWHERE = "none:0..1"  # where no difference is wanted
               help="Of the first biased run.")  # fmt: skip
 @click.option("--temperature", default=300.0, show_default=True, help="[K]")
 @click.option("--timestep", default=0.002, show_default=True, help="[ps]")
-@click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
+@click.option(
+    "--platform",
+    help="OpenMM platform, with properties CUDA:Precision=mixed; default: the quickest, by trying.",
+)
 @click.option("--workers", type=click.IntRange(min=0), help="Processes of windows; default: cores.")
 @device_option("that generators are trained on")
 @click.option("--seed", default=1, show_default=True)

@@ -46,9 +46,9 @@ class RunSettings:
     timestep : float
         [ps]
     platform : str or None
-        OpenMM's platform; None: the one that makes the most steps a second, by trying (small
-        molecules in vacuum run several times faster on Reference than on CPU). A run that goes on
-        stays on its own.
+        OpenMM's platform, or a word with properties (`platforms`); None: the one that makes the
+        most steps a second, by trying (small molecules in vacuum run several times faster on
+        Reference than on CPU). A run that goes on stays on its own.
     frames_every : int
         Steps between two frames.
     backend : str

@@ -39,7 +39,7 @@ from openmm_cgan.cli.run_states import (
 from openmm_cgan.explore.circle import RECORD as EXPLORATION
 from openmm_cgan.json_files import read_json
 from openmm_cgan.molecules import Molecule
-from openmm_cgan.platforms import platform_named
+from openmm_cgan.platforms import platform_and_properties, platform_word
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
 from openmm_cgan.run_folders import FRAMES, PROPOSALS, RECORD, SYSTEM
@@ -133,10 +133,10 @@ def run_biased(
 def _platform_of(job: _Job) -> str | None:
     """The platform that was asked for, that the run in the folder has had, or the quickest."""
     if job.settings.platform is not None:
-        return platform_named(job.settings.platform).getName()
+        return platform_word(job.settings.platform)
     if is_begun(job.folder):
         named = read_json(job.folder / RECORD).get("platform")
-        return platform_named(str(named)).getName() if named else None
+        return platform_word(str(named)) if named else None
     return fastest_platform(job.molecule.system, job.molecule.positions)
 
 
@@ -348,5 +348,5 @@ def _simulation(molecule: Molecule, settings: RunSettings) -> app.Simulation:
         settings.temperature, settings.friction, settings.timestep
     )
     integrator.setRandomNumberSeed(settings.seed)
-    platform = settings.platform and platform_named(settings.platform)
-    return app.Simulation(molecule.topology, molecule.system, integrator, platform or None)
+    how = platform_and_properties(settings.platform) if settings.platform else ()
+    return app.Simulation(molecule.topology, molecule.system, integrator, *how)

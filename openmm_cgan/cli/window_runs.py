@@ -7,7 +7,7 @@ from pathlib import Path
 
 from openmm_cgan.array_files import read_array
 from openmm_cgan.molecules import Molecule
-from openmm_cgan.platforms import platform_name_anywhere
+from openmm_cgan.platforms import platform_word_anywhere
 from openmm_cgan.windows import (
     Cluster,
     Window,
@@ -41,7 +41,7 @@ def submit_all(
 ) -> int:
     """Submit windows as arrays of Slurm jobs; how many were not done or in the queue before."""
     # of a node: the machine that submits may have no GPU
-    name = None if platform in (None, ANY) else platform_name_anywhere(str(platform))
+    name = None if platform in (None, ANY) else platform_word_anywhere(str(platform))
     root = prepare_windows(
         windows, molecule.system, molecule.topology, reference=molecule.positions
     )

@@ -63,7 +63,10 @@ TIMESTEP = 0.002  # ps, where nothing tells that of the run
 @click.option("--timestep", type=float, help="[ps] Default: that of the run.")
 @click.option("--frames-every", default=100, show_default=True, help="Steps between frames.")
 @click.option("--atoms", help=f"{ATOMS} keep; default: the solute where there is a box.")
-@click.option("--platform", help="OpenMM platform; default: the quickest, by trying.")
+@click.option(
+    "--platform",
+    help="OpenMM platform, with properties CUDA:Precision=mixed; default: the quickest, by trying.",
+)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--checkpoint-every", default=50_000, show_default=True,
               help="Steps between checkpoints: what a lost worker costs at most.")  # fmt: skip

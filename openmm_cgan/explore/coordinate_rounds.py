@@ -39,7 +39,7 @@ from openmm_cgan.json_files import read_json, write_json
 from openmm_cgan.learned_variable import Inputs, LearnedVariable, learn_variable
 from openmm_cgan.molecules import Molecule
 from openmm_cgan.openmm_xml import from_xml
-from openmm_cgan.platforms import platform_named
+from openmm_cgan.platforms import platform_and_properties
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import FieldWriter, read_fields
 from openmm_cgan.quantities import positive
@@ -340,8 +340,8 @@ def _simulate(
         settings.temperature, settings.friction, settings.timestep
     )
     integrator.setRandomNumberSeed(settings.seed + 7919 * number)
-    platform = platform_named(settings.platform)
-    simulation = app.Simulation(molecule.topology, system, integrator, platform)
+    how = platform_and_properties(settings.platform)
+    simulation = app.Simulation(molecule.topology, system, integrator, *how)
     _place(simulation, molecule, before, settings)
     bias.attach(simulation)
     step_and_look(simulation, settings.steps, lambda n: None)

@@ -14,6 +14,7 @@ import openmm
 from numpy.typing import NDArray
 from openmm import app, unit
 
+from openmm_cgan.platforms import properties_of
 from openmm_cgan.quantities import kelvin
 from openmm_cgan.states import positions_and_box
 from openmm_cgan.thermostats import has_several_temperatures, temperature_of
@@ -36,13 +37,9 @@ def context_like(simulation: app.Simulation, system: openmm.System) -> openmm.Co
     Its integrator is Verlet's: it draws no random numbers (see the module).
     """
     running = simulation.context
-    platform = running.getPlatform()
     integrator = openmm.VerletIntegrator(verlet_step(simulation.integrator))
     integrator.setConstraintTolerance(simulation.integrator.getConstraintTolerance())
-    properties = {
-        name: platform.getPropertyValue(running, name) for name in platform.getPropertyNames()
-    }
-    return openmm.Context(system, integrator, platform, properties)
+    return openmm.Context(system, integrator, running.getPlatform(), properties_of(running))
 
 
 def follow_parameters(names: Set[str], running: openmm.Context, own: openmm.Context) -> None:

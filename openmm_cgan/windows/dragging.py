@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from openmm_cgan.collective_variable import require_near_domains
-from openmm_cgan.platforms import platform_named
+from openmm_cgan.platforms import platform_and_properties
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
@@ -127,7 +127,7 @@ def _drag_context(
     )
     integrator.setRandomNumberSeed(settings.seed)
     name = settings.platform or fastest_platform(system, positions)
-    context = openmm.Context(system, integrator, platform_named(name))
+    context = openmm.Context(system, integrator, *platform_and_properties(name))
     context.setPositions(positions)
     openmm.LocalEnergyMinimizer.minimize(context, 10.0, 200)
     context.setVelocitiesToTemperature(settings.temperature, settings.seed)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from openmm_cgan.atom_selection import selected_atoms
 from openmm_cgan.atomic_files import write_atomically
-from openmm_cgan.platforms import platform_name_anywhere, platform_named
+from openmm_cgan.platforms import platform_word, platform_word_anywhere
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.quantities import nanometers
 from openmm_cgan.signals import StoppedBySignalError, at_once
@@ -96,8 +96,8 @@ def run_windows(
     executor : concurrent.futures.Executor, optional
         Its workers must see the folder. None: one after the other, here.
     platform : str, optional
-        OpenMM platform; by default the one that `fastest_platform` measures here, "any" for what
-        OpenMM chooses where the worker is.
+        OpenMM platform, with properties or not (`platforms`); by default the one that
+        `fastest_platform` measures here, "any" for what OpenMM chooses where the worker is.
     reference : array_like, shape (n_atoms, 3), optional
         The right molecule [nm], molecules whole: a window whose stereocentres or amides become
         others has failed. By default the start of the first window.
@@ -248,8 +248,8 @@ def _platform_for(name: str, executor: Executor | None) -> str | None:
     if name == ANY:
         return None
     if executor is None or isinstance(executor, LocalWorkers | ProcessPoolExecutor):
-        return platform_named(name).getName()
-    return platform_name_anywhere(name)
+        return platform_word(name)
+    return platform_word_anywhere(name)
 
 
 def folders_of(root: Path) -> list[Path]:

@@ -27,10 +27,12 @@ from openmm_cgan.claims import Claim
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.frames import frames_of_atoms, read_frames
 from openmm_cgan.openmm_xml import from_xml
+from openmm_cgan.platforms import platform_and_properties
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.reporters import FrameReporter
+from openmm_cgan.reporters.contexts import context_like
 from openmm_cgan.signals import StoppedBySignalError, between_steps, end_with_parent
 from openmm_cgan.states import NotFiniteError, box_of, forces_of, is_finite, positions_of
 from openmm_cgan.stepping import step_and_look
@@ -79,7 +81,7 @@ def run_window(
     folder : str
         Of the window.
     platform : str, optional
-        OpenMM platform.
+        OpenMM platform, or a word with properties (`platforms`).
     threads : int, optional
         Of the CPU platform.
 
@@ -217,9 +219,9 @@ def _simulation(
         if isinstance(force, _RandomForce):
             force.setRandomNumberSeed(int(seed))
     name, threads = machine
-    arguments: list[Any] = [] if name is None else [openmm.Platform.getPlatformByName(name)]
-    if name == "CPU" and threads is not None:
-        arguments.append({"Threads": str(threads)})
+    arguments: list[Any] = [] if name is None else list(platform_and_properties(name))
+    if threads is not None and arguments and arguments[0].getName() == "CPU":
+        arguments[1].setdefault("Threads", str(threads))
     simulation = app.Simulation(topology, system, integrator, *arguments)
     every, atoms = record["report_interval"], record.get("atoms")
     reporter = FrameReporter(folder / FRAMES, every, bias, append=True, atoms=atoms)
@@ -257,8 +259,7 @@ def _healed(
     box = box_of(state) if periodic else None
     system = system_without(simulation.system, bias.force_groups())
     bias.restrained(bias.cv_values(start, box), HEALING_KAPPA).add_to(system)
-    platform = simulation.context.getPlatform()
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context = context_like(simulation, system)
     if box is not None:
         context.setPeriodicBoxVectors(*box)
     context.setPositions(start)

@@ -7,6 +7,7 @@ from typing import Any
 import openmm
 from openmm import app
 
+from openmm_cgan.platforms import platform_and_properties
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import ProposalReporter
 from openmm_cgan.reporters.settings import ProposalSettings
@@ -28,7 +29,11 @@ class Run:
 
 
 def make_run(
-    folder: Path, text: str = PLAIN, chain: Chain = CHAIN, system: openmm.System | None = None
+    folder: Path,
+    text: str = PLAIN,
+    chain: Chain = CHAIN,
+    system: openmm.System | None = None,
+    platform: str = "Reference",
 ) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     system = system or chain.system()
@@ -36,8 +41,8 @@ def make_run(
     bias.add_to(system)
     integrator = openmm.LangevinMiddleIntegrator(T, 5.0, 0.001)
     integrator.setRandomNumberSeed(11)
-    platform = openmm.Platform.getPlatformByName("Reference")
-    simulation = app.Simulation(chain.topology(), system, integrator, platform)
+    how = platform_and_properties(platform)
+    simulation = app.Simulation(chain.topology(), system, integrator, *how)
     simulation.context.setPositions(chain.sample(1, T, seed=1)[0])
     simulation.context.setVelocitiesToTemperature(T, 12)
     bias.attach(simulation)

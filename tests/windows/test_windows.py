@@ -434,6 +434,15 @@ def test_a_folder_of_another_run_is_not_overwritten(alanine: Molecule, tmp_path:
     assert read_frames(windows[0].folder / "frames").step[-1] == 400
 
 
+def test_windows_run_on_a_platform_with_properties(alanine: Molecule, tmp_path: Path) -> None:
+    windows = two_windows(alanine, tmp_path)[:1]
+    how = "cpu:Threads=1,DeterministicForces=true"
+    [result] = run_windows(windows, alanine.system, alanine.topology, platform=how)
+    assert result.status == "finished"
+    with pytest.raises(ValueError, match="CPU has no property 'Precision'"):
+        run_windows(windows, alanine.system, alanine.topology, platform="CPU:Precision=mixed")
+
+
 def test_the_right_molecule_may_be_another_than_the_first_start(
     alanine: Molecule, tmp_path: Path
 ) -> None:

@@ -135,8 +135,17 @@ class FuncPathMsd(Function):
         return [float(x) for x in self.sharpness * shares * (s - numbers)]
 
     def expression(self, arguments: list[str], index: int = 0) -> str:
-        weights = [f"exp(-({self.sharpness!r})*({x}))" for x in arguments]
+        # far from the path all would be zero, on a GPU soon; what has no slope changes none
+        scaled = [f"({self.sharpness!r})*({x})" for x in arguments]
+        least = f"floor({_least(scaled)})"
+        weights = [f"exp({least}-{x})" for x in scaled]
         total = "+".join(weights)
         if index == 1:
-            return f"(-log({total})/({self.sharpness!r}))"
+            return f"(({least}-log({total}))/({self.sharpness!r}))"
         return f"(({'+'.join(f'{k}*{w}' for k, w in enumerate(weights, start=1))})/({total}))"
+
+
+def _least(texts: list[str]) -> str:
+    """The least of some expressions, as one of OpenMM's."""
+    half = len(texts) // 2
+    return f"min({_least(texts[:half])},{_least(texts[half:])})" if half else texts[0]

@@ -20,6 +20,9 @@ from openmm_cgan.plumed.input.words import read_integer, read_real
 NO_LIMIT = math.inf
 LARGEST = 700.0  # exponent of an exponential that is a number
 TINY = 1e-30  # where 1 is returned anyhow, but powers and slopes must stay finite
+# GPUs work out expressions in single precision, to 3e38: infinite powers give no slope there
+LARGEST_POWER = 1e30
+LARGEST_IN_SINGLE = 80.0  # exponent of an exponential whose slope is a number
 
 
 @dataclass(frozen=True)
@@ -164,14 +167,12 @@ class Switch:
         return 1 / (1 + xp.exp(xp.where(power.real > LARGEST, power * 0 + LARGEST, power)))
 
     def _rational(self, x: Any) -> Any:
-        n, m = self.numbers
+        n, m = (int(number) for number in self.numbers)
         if m == 2 * n:
-            return 1 / (1 + _power(x, int(n)))
-        xp = namespace(x)
-        near = abs(x - 1) < 1e-8  # 0/0 there: its limit and slope instead
-        safe = xp.where(near, x * 0 + 0.5, x)
-        limit = n / m + 0.5 * n * (n - m) / m * (x - 1)
-        return xp.where(near, limit, (1 - _power(safe, int(n))) / (1 - _power(safe, int(m))))
+            return 1 / (1 + _power(x, n))
+        shared = math.gcd(n, m)
+        y = _power(x, shared)
+        return _signed_sum(y, n // shared) / _signed_sum(y, m // shared)
 
     def _raw_text(self, r: str) -> str:
         if self.function is not None:
@@ -179,13 +180,7 @@ class Switch:
             return self.function.text({"x2": f"({x2})"} if self.of_square else {"x": f"({x})"})
         x = f"max(({r}-({self.d_0!r}))/{self.r_0!r},{TINY!r})"
         if self.kind == "RATIONAL":
-            n, m = (int(number) for number in self.numbers)
-            if m == 2 * n:
-                return f"1/(1+{x}^{n})"
-            near = f"step(1e-8-abs({x}-1))"
-            limit = f"{n / m!r}+({0.5 * n * (n - m) / m!r})*({x}-1)"
-            safe = f"select({near},0.5,{x})"
-            return f"select({near},{limit},(1-({safe})^{n})/(1-({safe})^{m}))"
+            return _rational_text(x, *(int(number) for number in self.numbers))
         beta, lambda_, reference = self.numbers if self.kind == "Q" else (0.0, 0.0, 0.0)
         a, b = self.numbers if self.kind == "SMAP" else (1.0, 1.0)
         return {
@@ -194,8 +189,8 @@ class Switch:
             "CUBIC": f"({x}-1)^2*(1+2*{x})",
             "TANH": f"(1-tanh({x}))",
             "COSINUS": f"step(1-{x})*0.5*(1+cos({math.pi!r}*{x}))",
-            "SMAP": f"(1+{2 ** (a / b) - 1!r}*{x}^{a!r})^({-b / a!r})",
-            "Q": f"1/(1+exp({beta!r}*({r}-({lambda_ * reference!r}))))",
+            "SMAP": _smap_text(x, a, b),
+            "Q": f"1/(1+exp(min({beta!r}*({r}-({lambda_ * reference!r})),{LARGEST_IN_SINGLE!r})))",
         }[self.kind]
 
 
@@ -210,6 +205,52 @@ def _power(x: Any, n: int) -> Any:
         n //= 2
         square = square * square if n else square
     return found
+
+
+def _geometric_sum(x: Any, n: int) -> Any:
+    """``1 + x + ... + x**(n - 1)``: (1 - x^n) / (1 - x) with nothing subtracted."""
+    if n < 2:
+        return x * 0 + n
+    if n % 2:
+        return 1 + x * _geometric_sum(x, n - 1)
+    return (1 + _power(x, n // 2)) * _geometric_sum(x, n // 2)
+
+
+def _signed_sum(x: Any, n: int) -> Any:
+    """``(1 - x**n) / (1 - x)``, for negative n as well."""
+    return _geometric_sum(x, n) if n >= 0 else -_power(1 / x, -n) * _geometric_sum(x, -n)
+
+
+def _rational_text(x: str, n: int, m: int) -> str:
+    """``(1 - x^n) / (1 - x^m)`` for OpenMM, with nothing subtracted."""
+    if m == 2 * n:
+        return f"1/(1+min({x},{LARGEST_POWER ** (1 / abs(n))!r})^{n})"
+    shared = math.gcd(n, m)
+    near, far = (
+        "/".join(_geometric_sum_text(f"({y}^{shared})", abs(k) // shared) for k in (n, m))
+        for y in (x, f"(1/{x})")
+    )
+    sign = "-" if (n < 0) != (m < 0) else ""
+    power = min(n, 0) - min(m, 0)
+    far = f"{x}^({abs(n) - abs(m)})*{far}"  # its powers are below 1
+    return f"{sign}{x}^({power})*select(step({x}-1),{far},{near})"
+
+
+def _smap_text(x: str, a: float, b: float) -> str:
+    """``(1 + c x^a)^(-b/a)`` for OpenMM, x^a taken out where x is above 1."""
+    c = 2 ** (a / b) - 1
+    near, far = f"(1+{c!r}*{x}^{a!r})", f"((1/{x})^{a!r}+{c!r})"
+    power = f"^({-b / a!r})"
+    return f"select(step({x}-1),{x}^({-b!r})*{far}{power},{near}{power})"
+
+
+def _geometric_sum_text(x: str, n: int) -> str:
+    """`_geometric_sum` for OpenMM."""
+    if n < 2:
+        return str(n)
+    if n % 2:
+        return f"(1+{x}*{_geometric_sum_text(x, n - 1)})"
+    return f"((1+{x}^{n // 2})*{_geometric_sum_text(x, n // 2)})"
 
 
 def rational(r_0: float, d_0: float, nn: int, mm: int) -> Switch:
