@@ -42,7 +42,7 @@ def move_of(case: Case, folder: Path, schedule: Schedule = PATHS) -> AnnealedMov
     bias = PlumedBias(text, case.chain.topology(), temperature=T, directory=folder)
     conditions: Any = "uniform"
     if case.grid:
-        weights = np.linspace(1.0, 12.0, 10)
+        weights = np.geomspace(1.0, 40.0, 10)  # far from flat: to be missed where left out
         conditions = GridConditions(weights, [RANGES[case.cv]], bias.variables)
     return AnnealedMove(
         chain_flow(case.chain, bias.variables, noise=0.015), bias, ChainPotential(case.chain),
