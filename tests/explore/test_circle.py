@@ -93,6 +93,27 @@ def test_killed_and_gone_on_with_it_decides_the_same(dies_at: int, tmp_path: Pat
     assert ours == theirs
 
 
+def test_what_a_generator_said_before_it_was_refined_is_of_no_account(tmp_path: Path) -> None:
+    """Its weights are heavy as trained, and are made anew."""
+
+    class Heavy(Known):
+        def carry_out(self, step: Step) -> Mapping[str, Any]:
+            found = dict(super().carry_out(step))
+            made = step.known.generator
+            if step.decision.action == "weigh" and made is not None and not made.refined:
+                found["claim"] = {**found["claim"], "k_hat": 0.9, "value": TRUTH + 10}
+            return found
+
+    laboratory = Heavy()
+    outcome = explore(laboratory, SETTINGS, tmp_path)
+    assert laboratory.done[3:7] == ["train", "weigh", "refine", "weigh"]
+    weighed = [step for step in outcome.steps if step.decision.action == "weigh"]
+    assert weighed[1].known.claim is None
+    assert weighed[1].decision.steps == SETTINGS.generated
+    assert outcome.converged
+    assert abs(outcome.value - TRUTH) < 4 * outcome.error
+
+
 def test_a_hidden_torsion_that_stays_apart_ends_in_words_and_no_claim(tmp_path: Path) -> None:
     outcome = explore(Known(hidden_apart=True), SETTINGS, tmp_path)
     assert not outcome.converged

@@ -53,6 +53,17 @@ def test_grid_draws_follow_the_density_that_is_told() -> None:
     assert np.isneginf(conditions.log_density(outside)).all()
 
 
+def test_grid_draws_are_uniform_in_each_cell() -> None:
+    p = np.array([[1.0, 0.0, 3.0], [2.0, 2.0, 8.0]])
+    conditions = GridConditions(p, [[-math.pi, math.pi], [0.1, 0.4]], (PHI, D))
+    drawn = conditions.draw(8000, np.random.default_rng(4))
+    inside = (drawn - [-math.pi, 0.1]) / [math.pi, 0.1]
+    cells = conditions.cells(drawn)
+    for cell in np.flatnonzero(p.ravel()):
+        for fractions in (inside[cells == cell] % 1).T:
+            assert stats.kstest(fractions, stats.uniform(0, 1).cdf).pvalue > 1e-4
+
+
 def test_a_grid_from_weights_is_the_marginal() -> None:
     rng = np.random.default_rng(3)
     cvs = rng.uniform(0, 1, (50_000, 1))
