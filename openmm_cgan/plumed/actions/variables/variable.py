@@ -23,7 +23,7 @@ from openmm_cgan.plumed.geometry.vectors import Vector, shortest_image
 
 Site = int | VirtualAtom
 
-STRAIN = 1e-5  # of central differences, where a variable does not know better; rounding is below 1e-8
+STRAIN = 1e-5  # of central differences, where a variable does not know better; less: rounding
 
 
 @dataclass(frozen=True)
