@@ -5,7 +5,7 @@ The smallest legal box (628 particles), AMBER ff96, from C7eq; F(psi in [-2, 1))
     plain     dynamics: the reference
     metad     metadynamics of phi and psi, by the weights of its frames
     steered   moves of 8 ps between stretches of 1 ps, phi and psi led, to places where a
-              metadynamics of 1 ns in OBC2 found them likely
+              metadynamics of 0.4 ns in OBC2 found them likely
 
 Each goes on for so many force evaluations, those of switches included, the metadynamics in
 OBC2 left aside. What a folder holds so far is read by `--read`.
@@ -34,7 +34,7 @@ from openmm_cgan.free_energy.differences import StateDifference
 ALPHA = StateDifference.of("psi:-2..1")
 BETWEEN, SWITCH, STRIDE = 500, 4000, 50  # steps between moves, of one, and between frames
 KINDS = ("plain", "metad", "steered")
-IN_OBC2 = 500_000  # steps of the metadynamics that says where to lead to
+IN_OBC2 = 200_000  # steps of the metadynamics that says where to lead to
 
 
 def simulate(kind: str, folder: Path, steps: int, seed: int) -> None:
