@@ -26,7 +26,6 @@ called_back           what OpenMM calls back from Python, in copies of a System 
 array_files           arrays in a zip, with their checksums
 claims                files that one process alone writes to
 signals               how a process ends: by a signal between two steps, or with its parent
-sobol                 numbers that fill a cube evenly
 stepping              what is to happen before and after simulation.step
 molecules             a molecule ready to simulate, and that of a run
 fingerprints          what tells Systems and integrators apart
@@ -37,6 +36,7 @@ constraints           what a System holds: Fixman's factor, atoms tied to a part
 virtual_sites         copies of a System's particles, whatever its virtual sites are
 potentials            energies of many configurations beside a running simulation
 devices               devices of torch: which there are, and what is moved there
+sobol                 numbers that fill a cube evenly
 internal_coordinates  ZMatrix: Cartesian <-> bonds, angles and torsions, also of a part
 large_arrays          arrays that lie in temporary files
 radii                 van der Waals radii

@@ -47,14 +47,14 @@ def device_named(device: str | torch.device) -> torch.device:
 
 
 @contextmanager
-def own_defaults() -> Iterator[None]:
+def own_defaults(own: torch.dtype = torch.float32) -> Iterator[None]:
     """In it torch makes float32 on the processor where nothing is named, whatever a script has set.
 
     Of the thread's device and the process's kind of number; both are as they were afterwards.
     """
     kind = torch.get_default_dtype()
     at_home = torch.get_default_device().type == "cpu"
-    torch.set_default_dtype(torch.float32)
+    torch.set_default_dtype(own)
     try:
         with nullcontext() if at_home else torch.device("cpu"):
             yield

@@ -21,7 +21,12 @@ def sobol_numbers(n: int, n_axes: int, seed: int) -> NDArray[np.float64]:
     """
     import torch  # two seconds, which only generators need
 
+    from openmm_cgan.devices import own_defaults
+
     if not n_axes:
         return np.zeros((n, 0))
-    engine = torch.quasirandom.SobolEngine(n_axes, scramble=True, seed=seed)
-    return np.asarray(engine.draw(n, dtype=torch.float64).numpy())
+    # The first number is one of torch's default kind, whatever is asked for: of single precision
+    # it may be 1, where quantiles are infinite.
+    with own_defaults(torch.float64):
+        engine = torch.quasirandom.SobolEngine(n_axes, scramble=True, seed=seed)
+        return np.asarray(engine.draw(n, dtype=torch.float64).numpy())

@@ -123,7 +123,8 @@ def draws_of_neighbours(
     Parameters
     ----------
     neighbours : ndarray of int, shape (N,)
-        The group that each is in; two or more are in each.
+        The group that each is in. Those that are alone in theirs make one together, or join
+        the group before it where it is one.
     n_bootstrap, seed : int
 
     Returns
@@ -131,12 +132,24 @@ def draws_of_neighbours(
     ndarray, shape (n_bootstrap, N)
     """
     rng = np.random.default_rng(seed)
-    order = np.argsort(neighbours, kind="stable")
-    _, first, sizes = np.unique(neighbours[order], return_index=True, return_counts=True)
-    draws = np.zeros((n_bootstrap, len(neighbours)), dtype=np.float32)
+    groups = _with_nobody_alone(neighbours)
+    order = np.argsort(groups, kind="stable")
+    _, first, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+    draws = np.zeros((n_bootstrap, len(groups)), dtype=np.float32)
     for draw in draws:
         for time in range(1, int(sizes.max())):
             alike = sizes > time
             drawn = first[alike] + (rng.random(alike.sum()) * sizes[alike]).astype(np.int64)
             np.add.at(draw, order[drawn], (sizes / np.maximum(sizes - 1, 1))[alike])
     return draws
+
+
+def _with_nobody_alone(neighbours: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups (N,) of two or more, where there are two: of one alone nothing would ever be drawn."""
+    found, which, sizes = np.unique(neighbours, return_inverse=True, return_counts=True)
+    alone = np.flatnonzero(sizes[which] == 1)
+    if len(alone) == 1 and len(found) > 1:
+        which[alone] += 1 if which[alone] == 0 else -1
+    elif len(alone) > 1:
+        which[alone] = len(found)
+    return which

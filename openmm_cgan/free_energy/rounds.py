@@ -21,6 +21,7 @@ from openmm_cgan.proposals.conditions import (
     log_density_of_mixture,
 )
 from openmm_cgan.proposals.even_draws import drawn_evenly
+from openmm_cgan.quantities import number_of_steps
 
 ROUNDS = 5  # of some thousand configurations
 POWER = 0.5  # of the density found: rare basins are drawn from as well
@@ -52,8 +53,13 @@ def generate_in_rounds(
     -------
     GeneratedFrames
         All of them, in the order in which they were made.
+
+    Raises
+    ------
+    ValueError
+        If a round is to have less than one configuration, or all together less than two.
     """
-    rng, sizes = np.random.default_rng(seed), _equal(n) if isinstance(n, int) else list(n)
+    rng, sizes = np.random.default_rng(seed), _sizes(n)
     variables = tuple(weigher.sampler.variables)
     bins = cells_along(len(variables))
     drawn_from: list[UniformConditions | GridConditions] = [UniformConditions(cv_range, variables)]
@@ -80,9 +86,16 @@ def generate_in_rounds(
     return GeneratedFrames(cvs, total, temperature, variables, neighbours)
 
 
-def _equal(n: int) -> list[int]:
-    """Sizes of so many rounds, or of one where there is not one for each."""
-    return [n // ROUNDS] * (ROUNDS - 1) + [n - n // ROUNDS * (ROUNDS - 1)] if n >= ROUNDS else [n]
+def _sizes(n: int | Sequence[int]) -> list[int]:
+    """Of rounds, as given, or alike; one round where there are not two for each."""
+    if not isinstance(n, Sequence | np.ndarray):
+        whole = number_of_steps(n, "n", 2, "configurations")
+        each = whole // ROUNDS
+        return [each] * (ROUNDS - 1) + [whole - each * (ROUNDS - 1)] if each > 1 else [whole]
+    sizes = [number_of_steps(size, "n, of a round", 1, "configurations") for size in n]
+    if sum(sizes) < 2:
+        raise ValueError(f"n is {list(n)}, expected two configurations or more: one has no error")
+    return sizes
 
 
 def balanced(log_weights: NDArray, states: NDArray) -> NDArray[np.float64]:

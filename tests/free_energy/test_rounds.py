@@ -93,3 +93,16 @@ def test_errors_are_those_of_even_draws() -> None:
     low, high = stats.chi2(len(z)).ppf([5e-4, 1 - 5e-4])
     assert 0.6 * low < (z**2).sum() < high, "errors are a little too large, if anything"
     assert np.mean([f.error for f in found]) < 0.85 * np.mean(uneven)
+
+
+@pytest.mark.parametrize("n", [0, 1, -2, 2.5, [], [1], [40, 0], [40, -1], [3.5, 4], None])
+def test_what_is_no_number_of_configurations_is_refused_before_any_is_made(n) -> None:
+    move = chain_move()
+    with pytest.raises(ValueError, match=r"n.* is .*expected"):
+        generate_in_rounds(move, n, move.sampler.cv_range)
+
+
+@pytest.mark.parametrize(("n", "count"), [(2, 2), (9, 9), (np.int64(40), 40), ([30, 1], 31)])
+def test_few_are_made_all_the_same(n, count) -> None:
+    move = chain_move()
+    assert len(generate_in_rounds(move, n, move.sampler.cv_range).cvs) == count

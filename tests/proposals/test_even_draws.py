@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from openmm_cgan.collective_variable import CollectiveVariable
 from openmm_cgan.free_energy.bootstrap import draws_of_neighbours
 from openmm_cgan.proposals import GridConditions, UniformConditions
 from openmm_cgan.proposals.even_draws import drawn_evenly
+from openmm_cgan.sobol import sobol_numbers
 
 PHI = CollectiveVariable("phi", "rad", (-math.pi, math.pi))
 D = CollectiveVariable("d", "nm")
@@ -71,3 +73,30 @@ def test_replicates_tell_the_variance_among_neighbours() -> None:
     exact = sum(len(group) * group.var(ddof=1) for group in groups)
     found = (draws @ values).var(ddof=1)
     assert abs(found / exact - 1) < 4 * math.sqrt(2 / 4000)
+
+
+@pytest.mark.parametrize("groups", [[0, 0, 1], [0, 1, 1], [3, 1, 4, 1, 1], [5, 6, 7, 8], [0, 1]])
+def test_what_is_alone_in_its_group_is_drawn_as_often_as_others(groups) -> None:
+    """A replicate without it would know nothing of it: each is drawn once in the mean."""
+    n = 4000
+    draws = draws_of_neighbours(np.array(groups), n, seed=1)
+    assert (draws.sum(axis=1) == len(groups)).all()
+    error = draws.std(axis=0) / np.sqrt(n)
+    assert (error > 0).all(), "it has a share in the error"
+    assert (np.abs(draws.mean(axis=0) - 1) < 4 * error).all()
+
+
+def test_the_first_number_is_no_less_precise_than_the_others() -> None:
+    """Whatever kind of number a script has set; of single precision it is a multiple of 2^-24."""
+    kinds = []
+    for kind in (torch.float32, torch.float64, torch.float16):
+        torch.set_default_dtype(kind)
+        try:
+            kinds.append([sobol_numbers(3, 2, seed) for seed in range(20)])
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert np.array_equal(kinds[0], kinds[1])
+    assert np.array_equal(kinds[0], kinds[2])
+    first = np.array(kinds[0])[:, 0]
+    assert (first < 1).all()
+    assert (first * 2**24 % 1 != 0).any()
