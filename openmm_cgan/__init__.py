@@ -28,12 +28,12 @@ claims                files that one process alone writes to
 signals               how a process ends: by a signal between two steps, or with its parent
 stepping              what is to happen before and after simulation.step
 molecules             a molecule ready to simulate, and that of a run
+virtual_sites         copies of a System's particles, whatever its virtual sites are
 fingerprints          what tells Systems and integrators apart
 checkpoints           a run on disk
 plumed                PLUMED inputs as OpenMM forces, or run by libplumed; PlumedBias
 frames                frames on disk: H5MD segments with CVs, bias energy and segment numbers
 constraints           what a System holds: Fixman's factor, atoms tied to a part
-virtual_sites         copies of a System's particles, whatever its virtual sites are
 potentials            energies of many configurations beside a running simulation
 devices               devices of torch: which there are, and what is moved there
 sobol                 numbers that fill a cube evenly

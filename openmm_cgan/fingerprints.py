@@ -9,9 +9,11 @@ import time
 import openmm
 
 from openmm_cgan.thermostats import WITHOUT_ENERGY, thermal_energy
+from openmm_cgan.virtual_sites import system_without_forces
 
 OURS = "PLUMED"  # how names of the forces of biases begin: their input is compared instead
 ANY_ORDER = "any order:"  # of the forces
+SITES = "virtual sites, any order:"  # with their numbers; before, their kinds were compared alone
 SEED = re.compile(r' randomSeed="-?\d+"')  # the state of random numbers is in the checkpoint
 VERSION = re.compile(r' openmmVersion="[^"]*"')
 LOOKS = 0.002  # share of the time of a run that goes into looking whether its forces change
@@ -23,9 +25,13 @@ def system_fingerprint(system: openmm.System) -> str:
 
     Forces come with their parameters as the System has them, in whatever order they were added: two
     Systems made alike are equal, and in another version of OpenMM as well. What is before its colon
-    tells it from those of earlier versions, which say nothing by being others.
+    tells it from those of earlier versions, which say nothing by being others. Of virtual sites
+    that OpenMM can not write down, beside a force of which that is so, it knows the kinds alone.
     """
-    return _in_any_order(*_parts(system))
+    bare, sites, forces = _parts(system)
+    if sites and (particles := _with_sites(system)):
+        return SITES + _hash([particles, *sorted(forces)])
+    return _in_any_order(bare, sites, forces)
 
 
 def has_fingerprint(system: openmm.System, known: str) -> bool:
@@ -33,6 +39,8 @@ def has_fingerprint(system: openmm.System, known: str) -> bool:
 
     Those hashed forces in their order, and once OpenMM's version with them.
     """
+    if known.startswith(SITES):
+        return known == system_fingerprint(system)
     bare, sites, forces = _parts(system)
     if known.startswith(ANY_ORDER):
         return known == _in_any_order(bare, sites, forces)
@@ -58,6 +66,16 @@ def _parts(system: openmm.System) -> tuple[str, list[str], list[str]]:
     ]
     forces = [_text_of(force) for force in _own_forces(system)]
     return openmm.XmlSerializer.serialize(bare), sites, forces
+
+
+def _with_sites(system: openmm.System) -> str | None:
+    """A text of particles, virtual sites with all their numbers, and constraints."""
+    try:
+        bare = system_without_forces(system)
+    except ValueError:
+        return None
+    bare.setDefaultPeriodicBoxVectors(*openmm.System().getDefaultPeriodicBoxVectors())
+    return VERSION.sub("", openmm.XmlSerializer.serialize(bare))
 
 
 def _own_forces(system: openmm.System) -> list[openmm.Force]:

@@ -9,6 +9,20 @@ import openmm
 # What OpenMM has anywhere: the login node of a cluster has no CUDA, its nodes do.
 ANYWHERE = ("Reference", "CPU", "CUDA", "HIP", "OpenCL")
 
+# What properties may be, in capitals or not: OpenMM takes "Threads=all" for 0 and
+# "DeterministicForces=yes" for false.
+SWITCH = ("true|false", "true or false")
+VALUES = {
+    "threads": (r"[1-9]\d*", "a number from 1"),
+    "precision": ("single|mixed|double", "single, mixed or double"),
+    "deviceindex": (r"\d+(\s*,\s*\d+)*", "numbers such as 0 or 0,1"),
+    "openclplatformindex": (r"\d+", "a number from 0"),
+    "deterministicforces": SWITCH,
+    "usecpupme": SWITCH,
+    "disablepmestream": SWITCH,
+    "useblockingsync": SWITCH,
+}
+
 
 def platform_named(word: str) -> openmm.Platform:
     """The platform of a word, in capitals or not: "reference", "cpu", "CUDA:Precision=mixed".
@@ -34,7 +48,8 @@ def platform_and_properties(word: str) -> tuple[openmm.Platform, dict[str, str]]
     ------
     ValueError
         If this OpenMM has no such platform, or the platform no such property; the message lists
-        those it has.
+        those it has. If the word can not be read, names a property twice, or gives it a value that
+        it can not have.
     """
     name, given = _name_and_properties(word)
     platforms = [openmm.Platform.getPlatform(i) for i in range(openmm.Platform.getNumPlatforms())]
@@ -79,19 +94,24 @@ def properties_of(context: openmm.Context) -> dict[str, str]:
 
 
 def _name_and_properties(word: str) -> tuple[str, dict[str, str]]:
+    if not isinstance(word, str):
+        raise ValueError(f"platform {word!r}: expected a name such as CPU or CUDA:Precision=mixed")
     name, colon, rest = word.partition(":")
-    if not colon:
-        return name, {}
-    found = {}
-    for part in re.split(r",(?=\s*\w+\s*=)", rest):  # DeviceIndex=0,1 is one
+    found: dict[str, str] = {}
+    for part in re.split(r",(?=\s*\w+\s*=)", rest) if colon else []:  # DeviceIndex=0,1 is one
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not (key and equals and value):
             raise ValueError(
                 f"platform {word!r}: {part!r} is not understood; expected properties such as "
                 "CUDA:Precision=mixed,DeviceIndex=1"
             )
+        if key.lower() in map(str.lower, found):
+            raise ValueError(f"platform {word!r}: {key} is given twice")
+        pattern, expected = VALUES.get(key.lower(), (".*", ""))
+        if not re.fullmatch(pattern, value, re.IGNORECASE):
+            raise ValueError(f"platform {word!r}: {key} is {value!r}; expected {expected}")
         found[key] = value
-    return name, found
+    return name.strip(), found
 
 
 def _known(platform: openmm.Platform, given: dict[str, str], word: str) -> dict[str, str]:

@@ -3,12 +3,20 @@
 import hashlib
 import re
 
+import numpy as np
 import openmm
 import pytest
 from openmm import app
 
 from openmm_cgan import restore_run, save_run
-from openmm_cgan.fingerprints import has_fingerprint, integrator_fingerprint, system_fingerprint
+from openmm_cgan.fingerprints import (
+    ANY_ORDER,
+    VERSION,
+    _hash,
+    has_fingerprint,
+    integrator_fingerprint,
+    system_fingerprint,
+)
 from openmm_cgan.testsystems import Chain, alanine_dipeptide
 
 GROUPS = [(0, 2)]
@@ -120,3 +128,66 @@ def test_a_checkpoint_that_an_earlier_version_wrote_is_gone_on_from(tmp_path, mo
     assert again.currentStep == 3
     with pytest.raises(ValueError, match="saved with another System"):
         restore_run(tmp_path / "run.chk", simulation(Chain(tilt=1.5)), {})
+
+
+def average(w):
+    return openmm.TwoParticleAverageSite(0, 1, w, 1 - w)
+
+
+def out_of_plane(w):
+    return openmm.OutOfPlaneSite(0, 1, 2, 0.3, 0.3, w)
+
+
+def local(w):
+    return openmm.LocalCoordinatesSite([0, 1, 2], [1, 0, 0], [-1, 1, 0], [-1, 0, 1], (w, 0, 0))
+
+
+def symmetric(w):
+    return openmm.SymmetrySite(0, *np.eye(3), openmm.Vec3(0, 0, w), False)
+
+
+def three(w):
+    return openmm.ThreeParticleAverageSite(0, 1, 2, w, 0.4, 0.6 - w)
+
+
+SITES = [average, three, out_of_plane, local, symmetric]
+
+
+def with_site(site, force=None):
+    system = openmm.System()
+    for mass in (1.0, 1.0, 1.0, 0.0):
+        system.addParticle(mass)
+    system.setVirtualSite(3, site)
+    if force is not None:
+        system.addForce(force)
+    return system
+
+
+@pytest.mark.parametrize("make", SITES, ids=lambda make: make.__name__)
+def test_another_number_of_a_virtual_site_is_another_system(make):
+    """Charges sit where these say: TIP4P and TIP4P-Ew differ in nothing else but parameters."""
+    system = with_site(make(0.2))
+    before = system_fingerprint(system)
+    assert has_fingerprint(with_site(make(0.2)), before)
+    assert not has_fingerprint(with_site(make(0.25)), before)
+    system.setDefaultPeriodicBoxVectors([3, 0, 0], [0, 3, 0], [0, 0, 3])
+    assert has_fingerprint(system, before), "a barostat changes the box"
+
+
+def test_runs_saved_before_are_compared_by_the_kinds_of_their_virtual_sites():
+    system = with_site(average(0.2))
+    before = ANY_ORDER + _hash([VERSION.sub("", bare_xml(system)), "3 TwoParticleAverageSite"])
+    assert has_fingerprint(with_site(average(0.3)), before)
+    assert not has_fingerprint(with_site(out_of_plane(0.3)), before)
+
+
+def bare_xml(system):
+    return openmm.XmlSerializer.serialize(with_forces(system, []))
+
+
+def test_of_sites_and_forces_that_can_not_be_written_the_kinds_are_compared():
+    def zero(state):
+        return 0.0, np.zeros((4, 3))
+
+    systems = [with_site(symmetric(w), openmm.PythonForce(zero)) for w in (0.2, 0.3)]
+    assert has_fingerprint(systems[1], system_fingerprint(systems[0]))

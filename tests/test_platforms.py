@@ -37,6 +37,33 @@ def test_words_that_are_not_understood_are_refused(word: str) -> None:
         platform_word(word)
 
 
+@pytest.mark.parametrize("read", [platform_word, platform_word_anywhere])
+@pytest.mark.parametrize(
+    ("word", "what"),
+    [
+        ("CPU:Threads=1,threads=2", "threads is given twice"),
+        ("CPU:Threads=all", "Threads is 'all'; expected a number from 1"),
+        ("CPU:Threads=0", "expected a number from 1"),
+        ("CPU:Threads=1,", "Threads is '1,'"),
+        ("CPU:Threads=1,DeterministicForces", "Threads is '1,DeterministicForces'"),
+        ("cpu:deterministicforces=yes", "expected true or false"),
+        ("", "has none of that name"),
+        (":Threads=1", "has none of that name"),
+        (None, "expected a name such as CPU"),
+        (openmm.Platform.getPlatform(0), "expected a name such as CPU"),
+    ],
+)
+def test_what_openmm_would_read_as_something_else_is_refused(read, word, what) -> None:
+    with pytest.raises(ValueError, match=f"platform .*{what}"):
+        read(word)
+
+
+@pytest.mark.parametrize("properties", ["Precision=half", "DeviceIndex=first", "DeviceIndex=0;1"])
+def test_so_are_those_of_other_machines(properties: str) -> None:
+    with pytest.raises(ValueError, match=r"platform 'CUDA:.* expected "):
+        platform_word_anywhere(f"CUDA:{properties}")
+
+
 def test_a_property_that_a_platform_has_not_is_told_with_those_it_has() -> None:
     with pytest.raises(ValueError, match=r"CPU has no property 'Precision'; it has Threads"):
         platform_word("CPU:Precision=mixed")

@@ -296,7 +296,6 @@ class ProposalReporter:
     def restore_saved(self, state: SavedState, simulation: Simulation) -> None:
         """Go on from a state that was checked; appends itself to the Simulation's reporters."""
         [length] = state.files.values()
-        self._table.cut(length)
         own = state.of("reporter")
         attempts, candidates = json.loads(saved_text(own, "counts"))
         self._attempts, self._candidates = Counter(attempts), Counter(candidates)
@@ -307,6 +306,7 @@ class ProposalReporter:
             if not saved_array(own, "is_next", ()):
                 self._replace_sampler(self._move)  # what is remembered is of that one
             self._move.restore_saved(moved)
+        self._table.cut(length)  # when nothing can be refused any more
         self._last, self._is_begun = state.updated, True
         simulation.reporters.append(self)
 

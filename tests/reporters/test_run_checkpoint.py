@@ -21,6 +21,7 @@ from openmm_cgan.plumed.bias.reporters import BiasCheckpointReporter
 from openmm_cgan.proposals.targets import LeastVisited, least_visited_targets
 from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
 from openmm_cgan.reporters.attempts import AttemptTable
+from openmm_cgan.reporters.moves import ExactMove
 from openmm_cgan.reporters.settings import ProposalSettings
 from openmm_cgan.testsystems import Chain
 from tests.cases.chain_end import ChainEnd
@@ -163,6 +164,23 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(
         np.testing.assert_array_equal(frames[1][name], array, err_msg=name)
     assert cut["proposals"].counts() == whole["proposals"].counts()
     assert cut["proposals"].candidate_counts() == whole["proposals"].candidate_counts()
+
+
+def test_a_state_that_is_refused_leaves_the_table_of_proposals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a move refuses is found late; rows after the checkpoint are still there then."""
+    leave(begin(tmp_path, "exact", 101))
+    before = (tmp_path / "proposals.csv").read_bytes()
+    assert b"\n100," in before, "later than the checkpoint at step 60"
+
+    def refuse(*_: Any) -> None:
+        raise ValueError("of another kind")
+
+    monkeypatch.setattr(ExactMove, "restore_saved", refuse)
+    with pytest.raises(ValueError, match="of another kind"):
+        begin(tmp_path, "exact", 240)
+    assert (tmp_path / "proposals.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize("mode", ["exact", "annealed"])
