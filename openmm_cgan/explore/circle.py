@@ -1,8 +1,9 @@
 """The circle: decide, do it, measure, decide again; each decision a line and a row with its reason.
 
 Nothing is kept in memory that is not on disk. What a phase has measured is a JSON file; an
-exploration that goes on runs the circle from its beginning, and reads where it finds such a file:
-decisions follow from measurements alone, and so are the same again.
+exploration that goes on runs the circle from its beginning, and reads where it finds such a file.
+What was carried out stands as it was decided then: by other rules, or another budget, something
+else would be wanted now, and what was measured would be taken for that.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from openmm_cgan.json_files import read_json, write_json
 logger = logging.getLogger("openmm_cgan")
 
 MEASURED, TABLE, RECORD = "measured", "decisions.csv", "explore.json"
+FORMAT = 1  # of a measured file
 RECORDS: dict[str, type[Record]] = {
     "coverage": Coverage,
     "generator": Generator,
@@ -130,29 +132,77 @@ def explore(
     Returns
     -------
     Outcome
+
+    Raises
+    ------
+    ValueError
+        If what is there was measured by another version, or for another decision.
     """
     (folder / MEASURED).mkdir(parents=True, exist_ok=True)
     known = Evidence(needs_bias=laboratory.needs_bias, spent=0)
     steps: list[Step] = []
+    before = _carried_out(folder)
     while True:
-        step = Step(len(steps) + 1, decide(known, settings), known)
+        number = len(steps) + 1
+        step = Step(number, before.get(number) or decide(known, settings), known)
         steps.append(step)
-        _write_table(folder / TABLE, steps)
+        if number not in before:  # until then the table says more
+            _write_table(folder / TABLE, steps)
         say(_line(step))
         if step.decision.action == STOP:
             return _outcome(steps)
         known = with_measurement(known, step.decision, _measurement(laboratory, step, folder))
 
 
+def _carried_out(folder: Path) -> dict[int, Decision]:
+    """Decisions of which there are measurements, by their number, as the table has them."""
+    if not (folder / TABLE).exists():
+        return {}
+    with (folder / TABLE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {
+        int(row["number"]): Decision(row["action"], row["reason"], int(row["steps"]))
+        for row in rows
+    }
+    return {k: one for k, one in found.items() if _measured(folder, k, one.action).exists()}
+
+
+def _measured(folder: Path, number: int, action: str) -> Path:
+    return folder / MEASURED / f"{number:02d}-{action}.json"
+
+
 def _measurement(laboratory: Laboratory, step: Step, folder: Path) -> dict[str, Any]:
     """What a phase has measured: read where it is done, else measured now."""
-    path = folder / MEASURED / f"{step.number:02d}-{step.decision.action}.json"
+    path = _measured(folder, step.number, step.decision.action)
     if path.exists():
-        return read_json(path)
+        return _read(path)
+    if others := sorted(path.parent.glob(f"{step.number:02d}-*.json")):
+        raise ValueError(
+            f"{others[0]}: what is to be done there is to {step.decision.action}: the exploration "
+            f"was begun by another version, and {TABLE} does not say what was decided. Begin it "
+            "anew in another folder"
+        )
     started = time.monotonic()
     found = dict(laboratory.carry_out(step))
-    write_json(path, found | {"seconds": time.monotonic() - started})
-    return read_json(path)
+    write_json(path, found | {"seconds": time.monotonic() - started, "format": FORMAT})
+    return _read(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What was measured, if it is what this version measures."""
+    found = read_json(path)
+    lacking = [
+        f"{name} without {', '.join(missing)}"
+        for name, kind in RECORDS.items()
+        if isinstance(value := found.get(name), dict) and (missing := kind.missing_in(value))
+    ]
+    if found.get("format", FORMAT) != FORMAT or lacking:
+        why = f": it has {'; '.join(lacking)}" if lacking else ""
+        raise ValueError(
+            f"{path} was measured by another version of openmm_cgan{why}. Go on with that one, or "
+            "begin anew in another folder"
+        )
+    return found
 
 
 def with_measurement(known: Evidence, decision: Decision, found: Mapping[str, Any]) -> Evidence:

@@ -7,7 +7,7 @@ exploration goes on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +22,12 @@ class Record:
         """Rebuild from what JSON made of it; what is not known here is left out."""
         names = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in record.items() if name in names})
+
+    @classmethod
+    def missing_in(cls, record: Mapping[str, Any]) -> list[str]:
+        """Names of what it can not be rebuilt without."""
+        needed = [f for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+        return [f.name for f in needed if f.name not in record]
 
 
 @dataclass(frozen=True)

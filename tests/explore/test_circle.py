@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from openmm_cgan.explore.circle import COLUMNS, TABLE, Step, explore
+from openmm_cgan.explore.circle import COLUMNS, MEASURED, TABLE, Step, explore
 from openmm_cgan.explore.evidence import Chains, Claim, Coverage, Generator
 from openmm_cgan.explore.settings import ExploreSettings
+from openmm_cgan.json_files import read_json, write_json
 
 SETTINGS = ExploreSettings("phi:0..2.3", tolerance=0.2, budget_steps=3_000_000)
 TRUTH, SPREAD = 4.0, 40.0  # of one configuration
@@ -129,3 +130,61 @@ def test_a_larger_budget_goes_on_where_a_small_one_ended(tmp_path: Path) -> None
     rest = Known()
     assert explore(rest, SETTINGS, tmp_path).converged
     assert "look" not in rest.done
+
+
+def decided_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a later version may: it refines before it weighs, whatever the generator is worth."""
+    monkeypatch.setattr("openmm_cgan.explore.decisions.GOOD_SHARE", 1.0)
+
+
+def test_what_was_carried_out_stands_where_rules_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        explore(Known(6), SETTINGS, tmp_path)
+    before = [row["action"] for row in table(tmp_path)]
+    assert before[:5] == ["look", "bias", "extend", "train", "weigh"]
+    decided_otherwise(monkeypatch)
+    rest, said = Known(), []
+    outcome = explore(rest, SETTINGS, tmp_path, say=said.append)
+    assert [step.decision.action for step in outcome.steps][:5] == before[:5]
+    assert {"look", "bias", "extend", "train"}.isdisjoint(rest.done)
+    assert len(said) == len(outcome.steps) == len(table(tmp_path))
+    assert outcome.steps[5].known.generated == outcome.steps[4].decision.steps > 0
+
+
+def test_a_kill_while_it_is_read_again_loses_no_decision(tmp_path: Path) -> None:
+    explore(Known(), SETTINGS, tmp_path)
+    whole = table(tmp_path)
+
+    def dies(line: str) -> None:
+        if line.startswith("3."):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explore(Known(), SETTINGS, tmp_path, say=dies)
+    assert table(tmp_path) == whole
+
+
+def test_without_the_table_other_rules_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explore(Known(), SETTINGS, tmp_path)
+    (tmp_path / TABLE).unlink()
+    decided_otherwise(monkeypatch)
+    with pytest.raises(ValueError, match=r"05-weigh\.json: what is to be done there is to refine"):
+        explore(Known(), SETTINGS, tmp_path)
+
+
+@pytest.mark.parametrize("change", ["format", "claim"])
+def test_measurements_of_another_version_are_refused(change: str, tmp_path: Path) -> None:
+    explore(Known(), SETTINGS, tmp_path)
+    path = tmp_path / MEASURED / "05-weigh.json"
+    found = read_json(path)
+    if change == "format":
+        found["format"] += 1
+    else:
+        del found["claim"]["halves"]
+    write_json(path, found)
+    with pytest.raises(ValueError, match=r"05-weigh\.json was measured by another version"):
+        explore(Known(), SETTINGS, tmp_path)
