@@ -26,6 +26,7 @@ called_back           what OpenMM calls back from Python, in copies of a System 
 array_files           arrays in a zip, with their checksums
 claims                files that one process alone writes to
 signals               how a process ends: by a signal between two steps, or with its parent
+seeds                 seeds that OpenMM takes as they are given
 stepping              what is to happen before and after simulation.step
 molecules             a molecule ready to simulate, and that of a run
 virtual_sites         copies of a System's particles, whatever its virtual sites are

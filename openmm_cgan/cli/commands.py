@@ -24,6 +24,7 @@ from openmm_cgan.cli.options import (
     BACKENDS,
     FILE,
     NEW,
+    SEED,
     cv_values,
     device_option,
     molecule_options,
@@ -117,7 +118,7 @@ def main(debug: bool, verbose: bool) -> None:
 
 @main.command()
 @click.option("--out", type=NEW, default="demo", show_default=True, help="Folder for everything.")
-@click.option("--seed", default=1, show_default=True, help="Seed of every random draw.")
+@click.option("--seed", type=SEED, default=1, show_default=True, help="Seed of every random draw.")
 @click.option(
     "--workers", type=int, help="Processes for the windows, default: the cores; 0: this one."
 )
@@ -170,7 +171,7 @@ def demo(
     help="OpenMM platform, with properties CUDA:Precision=mixed; default: the quickest, by trying.",
 )
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True)
-@click.option("--seed", default=1, show_default=True)
+@click.option("--seed", type=SEED, default=1, show_default=True)
 @click.option(
     "--checkpoint-every", default=10_000, show_default=True, help="Steps between checkpoints."
 )
@@ -254,7 +255,7 @@ def run(
               help="Of the CVs [their units]; default: 1/20 of the range trained on.")  # fmt: skip
 @click.option("--backend", type=BACKENDS, default="auto", show_default=True)
 @device_option("that they are made on")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 def propose(
     model: Path,
     topology: Path,

@@ -12,6 +12,7 @@ import click
 from openmm_cgan.cli.options import (
     FILE,
     NEW,
+    SEED,
     device_option,
     molecule_options,
     require_parent,
@@ -57,7 +58,7 @@ NOWHERE = "none:0..1"  # where no difference is wanted
 )
 @click.option("--workers", type=click.IntRange(min=0), help="Processes of windows; default: cores.")
 @device_option("that generators are trained on")
-@click.option("--seed", default=1, show_default=True)
+@click.option("--seed", type=SEED, default=1, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with the exploration in --out.")
 @click.option("--out", type=NEW, default="explored", show_default=True, help="Folder.")
 def explore(

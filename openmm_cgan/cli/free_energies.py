@@ -12,6 +12,7 @@ from openmm_cgan.cli.options import (
     CONSTRAINTS,
     FILE,
     NEW,
+    SEED,
     THERE,
     ForceFieldFile,
     cv_names,
@@ -45,7 +46,7 @@ PROFILE_BINS, SURFACE_BINS = 72, 36
     "file; repeat it. Not needed where --structure is the topology.pdb of a run, with its System.",
 )  # fmt: skip
 @click.option("--constraints", type=CONSTRAINTS, default="HBonds", help="With --forcefield.")
-@click.option("-n", "number", type=click.IntRange(min=1), default=40_000, show_default=True,
+@click.option("-n", "number", type=click.IntRange(min=2), default=40_000, show_default=True,
               help="With --model: configurations, each one energy.")  # fmt: skip
 @device_option("that --model makes them on")
 @click.option("--cv", required=True, help="Name of the CV of the profile; two, phi,psi: a surface.")
@@ -60,7 +61,7 @@ PROFILE_BINS, SURFACE_BINS = 72, 36
               help="[K] Of runs whose temperature changed: frames of this one alone.")  # fmt: skip
 @click.option("--out", type=NEW, default="profile.csv", show_default=True, help="CSV file.")
 @click.option("--plot", type=NEW, help="PNG file of the profile or surface.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the bootstrap.")
 def free_energy(
     folders: tuple[Path, ...],
     cv: str,

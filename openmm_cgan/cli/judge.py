@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openmm_cgan.cli.options import FILE, NEW, THERE, device_option, require_parent, set_threads
+from openmm_cgan.cli.options import (
+    FILE,
+    NEW,
+    SEED,
+    THERE,
+    device_option,
+    require_parent,
+    set_threads,
+)
 from openmm_cgan.cli.stopping import writing
 
 if TYPE_CHECKING:
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
               help="Seeds to heal.")  # fmt: skip
 @click.option("--out", type=NEW, help="CSV file: worth by region of the CVs.")
 @device_option("that its configurations and densities are computed on")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 def judge(
     model: Path,
     runs: tuple[Path, ...],

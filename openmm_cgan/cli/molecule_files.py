@@ -18,6 +18,7 @@ from openmm_cgan.constraints import harmonic_bonds
 from openmm_cgan.molecules import Molecule
 from openmm_cgan.openmm_xml import from_xml
 from openmm_cgan.proposals.stereochemistry import BondGraph
+from openmm_cgan.seeds import seed_for_openmm
 from openmm_cgan.topologies import read_configuration, read_structure
 from openmm_cgan.topology_records import topology_beside
 
@@ -364,7 +365,7 @@ def add_barostat(molecule: Molecule, pressure: float, temperature: float, seed: 
     if any("Barostat" in force.getName() for force in system.getForces()):
         raise ValueError(f"--pressure {pressure:g}: the System has a barostat already")
     barostat = openmm.MonteCarloBarostat(pressure * unit.bar, temperature * unit.kelvin)
-    barostat.setRandomNumberSeed(seed)
+    barostat.setRandomNumberSeed(seed_for_openmm(seed))
     system.addForce(barostat)
 
 

@@ -11,6 +11,7 @@ import click
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 NEW = click.Path(path_type=Path)
+SEED = click.IntRange(0, 2**31 - 1)  # what OpenMM, numpy and torch all take
 THERE = click.Path(exists=True, path_type=Path)
 ATOMS = "A selection of MDAnalysis ('protein', 'resname LIG', 'all'), the atoms to"
 CONSTRAINTS = click.Choice(["HBonds", "AllBonds", "HAngles", "None"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openmm_cgan.cli.options import FILE, NEW, THERE, device_option, require_parent
+from openmm_cgan.cli.options import FILE, NEW, SEED, THERE, device_option, require_parent
 from openmm_cgan.cli.stopping import alone, checkpoint_for, stopping
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SMALL = 500  # particles: up to as many Reference is taken, whose numbers repeat
               help="Energies a step.")  # fmt: skip
 @click.option("--threads", default=1, show_default=True, help="Of torch.")
 @device_option("that it is refined on")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--checkpoint", type=NEW, help="What the refining is saved to; default: OUT.chk.")
 @click.option("--resume", is_flag=True, help="Continue the refining that was stopped.")
 @click.option("--out", type=NEW, default="refined.npz", show_default=True)

@@ -43,6 +43,7 @@ from openmm_cgan.platforms import platform_and_properties, platform_word
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.reporters import FrameReporter, ProposalReporter, RunCheckpointReporter
 from openmm_cgan.run_folders import FRAMES, PROPOSALS, RECORD, SYSTEM
+from openmm_cgan.seeds import seed_for_openmm, seed_forces
 from openmm_cgan.signals import StoppedBySignalError, between_steps
 from openmm_cgan.states import NotFiniteError, is_finite
 from openmm_cgan.stepping import step_and_look
@@ -347,6 +348,7 @@ def _simulation(molecule: Molecule, settings: RunSettings) -> app.Simulation:
     integrator = openmm.LangevinMiddleIntegrator(
         settings.temperature, settings.friction, settings.timestep
     )
-    integrator.setRandomNumberSeed(settings.seed)
+    integrator.setRandomNumberSeed(seed_for_openmm(settings.seed))
+    seed_forces(molecule.system, settings.seed)
     how = platform_and_properties(settings.platform) if settings.platform else ()
     return app.Simulation(molecule.topology, molecule.system, integrator, *how)

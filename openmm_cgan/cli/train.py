@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from openmm_cgan.cli.options import ATOMS, FILE, NEW, THERE, device_option, require_parent
+from openmm_cgan.cli.options import ATOMS, FILE, NEW, SEED, THERE, device_option, require_parent
 from openmm_cgan.cli.stopping import alone, checkpoint_for, stopping
 from openmm_cgan.cli.tensor_board import tensor_board
 
@@ -29,7 +29,7 @@ from openmm_cgan.cli.tensor_board import tensor_board
 @click.option("--temperature", type=click.FloatRange(min=0, min_open=True),
               help="[K] Of the frames to train on, where FRAMES are of several.")  # fmt: skip
 @click.option("--steps", type=int, help="Training steps; default: the package's.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True, help="Of torch; small networks want 1.")
 @device_option("that the networks are trained on")
 @click.option("--checkpoint", type=NEW, help="What the training is saved to; default: OUT.chk.")

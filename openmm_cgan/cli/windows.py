@@ -14,6 +14,7 @@ from openmm_cgan.cli.options import (
     ATOMS,
     FILE,
     NEW,
+    SEED,
     THERE,
     cluster_options,
     cv_names,
@@ -67,7 +68,7 @@ TIMESTEP = 0.002  # ps, where nothing tells that of the run
     "--platform",
     help="OpenMM platform, with properties CUDA:Precision=mixed; default: the quickest, by trying.",
 )
-@click.option("--seed", default=1, show_default=True)
+@click.option("--seed", type=SEED, default=1, show_default=True)
 @click.option("--checkpoint-every", default=50_000, show_default=True,
               help="Steps between checkpoints: what a lost worker costs at most.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say where windows would stand, and what would be "

@@ -43,6 +43,7 @@ from openmm_cgan.platforms import platform_and_properties
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.plumed.files.fields import FieldWriter, read_fields
 from openmm_cgan.quantities import positive
+from openmm_cgan.seeds import seed_for_openmm
 from openmm_cgan.signals import between_steps
 from openmm_cgan.stepping import step_and_look
 
@@ -339,7 +340,7 @@ def _simulate(
     integrator = openmm.LangevinMiddleIntegrator(
         settings.temperature, settings.friction, settings.timestep
     )
-    integrator.setRandomNumberSeed(settings.seed + 7919 * number)
+    integrator.setRandomNumberSeed(seed_for_openmm(settings.seed + 7919 * number))
     how = platform_and_properties(settings.platform)
     simulation = app.Simulation(molecule.topology, system, integrator, *how)
     _place(simulation, molecule, before, settings)

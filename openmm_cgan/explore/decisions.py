@@ -15,7 +15,7 @@ from openmm_cgan.explore.evidence import Chains, Claim, Coverage, Evidence, Gene
 from openmm_cgan.explore.settings import ExploreSettings
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.doubts import LEAST_OVERLAP
-from openmm_cgan.free_energy.pareto import LARGEST_K
+from openmm_cgan.free_energy.pareto import LARGEST_K, LIGHT_K
 
 LOOK, BIAS, EXTEND, OPPOSITE = "look", "bias", "extend", "opposite"
 TRAIN, REFINE, WEIGH, CHAINS = "train", "refine", "weigh", "chains"
@@ -27,7 +27,6 @@ NEW_CELLS = 0.1  # of all cells, in the last third of the run
 LONGEST = 4  # times the first biased run, for the sake of what is not the difference
 LEAST_SHARE = 0.01  # Kish over n: fewer, and windows are cheaper
 GOOD_SHARE = 0.05  # as good as not to be refined unless its weights turn out to be heavy
-LIGHT_K = 0.5  # Pareto's; above it weights have no variance, and the error told is too small
 MOST_MISSED = 0.05  # of the frames: kT times as much may a free energy be off
 TRAININGS = 3  # of generators, each on more data than the one before
 COME_TOGETHER = 1.1  # R-hat; A. Gelman and D. Rubin, doi 10.1214/ss/1177011136

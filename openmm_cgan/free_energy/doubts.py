@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from openmm_cgan.free_energy.bootstrap import BLOCK_INEFFICIENCIES, LEAST_BLOCKS
 from openmm_cgan.free_energy.overlap import weakest_link
-from openmm_cgan.free_energy.pareto import LARGEST_K
+from openmm_cgan.free_energy.pareto import LARGEST_K, LIGHT_K
 from openmm_cgan.free_energy.samples import BiasedFrames, WeightedSamples, titles_of
 
 logger = logging.getLogger("openmm_cgan")
@@ -18,6 +18,7 @@ logger = logging.getLogger("openmm_cgan")
 LEAST_OVERLAP = 0.03  # Klimovich, Shirts, Mobley, doi 10.1007/s10822-015-9840-9
 LEAST_INDEPENDENT = 10  # frames of a window, below which its mean is hardly known
 LEAST_EFFECTIVE = 100.0  # samples: fewer, and neither a free energy nor its error is trustworthy
+LEAST_ALIKE = 1.5  # of samples of the same weight; one alone has no error
 LEAST_FORGOTTEN = LEAST_BLOCKS * BLOCK_INEFFICIENCIES  # fewer blocks tell no error
 HALVES_AGREE = 2.0  # standard errors by which the halves of a run may differ
 LARGEST_SHARE = 0.5  # of all weight, in one frame
@@ -130,6 +131,16 @@ def warn_of_one_frame(samples: WeightedSamples, names: Sequence[str]) -> None:
         )  # fmt: skip
 
 
+def warn_of_heavy_weights(k_hat: float, what: str, remedy: str) -> None:
+    """Say where the weights of what was weighed tell a number, but hardly its error."""
+    if LIGHT_K < k_hat <= LARGEST_K:
+        logger.warning(
+            "the tail of the weights of %s has Pareto k %.2f, above %g: errors may be told too "
+            "small. %s",
+            what, k_hat, LIGHT_K, remedy,
+        )  # fmt: skip
+
+
 def why_unknown(
     k_hat: float, effective: float, what: str, independent: float = float("inf")
 ) -> str:
@@ -146,7 +157,7 @@ def why_unknown(
     independent : float
         Where they are of runs in time, how often these have forgotten their CVs.
     """
-    if np.isneginf(k_hat):
+    if np.isneginf(k_hat) and effective > LEAST_ALIKE:
         return ""
     if k_hat > LARGEST_K or effective < LEAST_EFFECTIVE:
         return (

@@ -27,6 +27,7 @@ from scipy.special import logsumexp
 from openmm_cgan.free_energy.bootstrap import draws_of_neighbours
 from openmm_cgan.free_energy.doubts import (
     listed,
+    warn_of_heavy_weights,
     warn_of_one_frame,
     warn_of_slow_windows,
     why_unknown,
@@ -104,13 +105,15 @@ def reweight_generated(
     log_weights = smoothed if smooth else np.asarray(generated.log_weights, dtype=float)
     log_weights = normalised(log_weights[rows])
     replicates = np.full((n_bootstrap, len(rows)), np.nan)
-    if len(generated.cvs) > 1:
-        with np.errstate(divide="ignore"):
-            replicates[:] = np.log(_draws(generated, n_bootstrap, seed)[:, rows]) + log_weights
+    # one that has drawn none of those with a weight stays NaN
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if len(generated.cvs) > 1 and n_bootstrap:
+            drawn = np.log(_draws(generated, n_bootstrap, seed)[:, rows])
+            replicates = normalised(drawn + log_weights)
     samples = WeightedSamples(
         window.cvs,
         log_weights,
-        normalised(replicates) if n_bootstrap else replicates,
+        replicates,
         generated.temperature,
         generated.variables,
         np.zeros(len(rows), dtype=np.int64),
@@ -123,6 +126,7 @@ def reweight_generated(
     what = f"{len(rows)} generated configurations"
     if why := why_unknown(k_hat, samples.effective_samples, what):
         logger.warning("%s: nothing is said of them. %s", why, REMEDY)
+    warn_of_heavy_weights(k_hat, what, REMEDY)
     return replace(samples, unknown=why and f"{why}. {REMEDY}")
 
 

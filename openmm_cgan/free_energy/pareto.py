@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LARGEST_K = 0.7  # above it no number of samples at hand is enough (Vehtari et al.)
+LIGHT_K = 0.5  # above it weights have no variance, and the error that is told is too small
 LEAST_TAIL = 5  # weights that a tail is fitted to
 
 

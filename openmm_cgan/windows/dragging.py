@@ -14,6 +14,7 @@ from openmm_cgan.platforms import platform_and_properties
 from openmm_cgan.plumed.bias import PlumedBias
 from openmm_cgan.potentials import system_without
 from openmm_cgan.quantities import nanometers, number_of_steps, numbers_of, positive
+from openmm_cgan.seeds import seed_for_openmm
 from openmm_cgan.states import default_box, positions_of
 from openmm_cgan.windows.platforms import fastest_platform
 
@@ -125,7 +126,7 @@ def _drag_context(
     integrator = openmm.LangevinMiddleIntegrator(
         settings.temperature, settings.friction, settings.timestep
     )
-    integrator.setRandomNumberSeed(settings.seed)
+    integrator.setRandomNumberSeed(seed_for_openmm(settings.seed))
     name = settings.platform or fastest_platform(system, positions)
     context = openmm.Context(system, integrator, *platform_and_properties(name))
     context.setPositions(positions)

@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import openmm
@@ -33,6 +33,7 @@ from openmm_cgan.potentials import system_without
 from openmm_cgan.proposals import Screen, ScreenSettings
 from openmm_cgan.reporters import FrameReporter
 from openmm_cgan.reporters.contexts import context_like
+from openmm_cgan.seeds import RandomForce
 from openmm_cgan.signals import StoppedBySignalError, between_steps, end_with_parent
 from openmm_cgan.states import NotFiniteError, box_of, forces_of, is_finite, positions_of
 from openmm_cgan.stepping import step_and_look
@@ -60,13 +61,6 @@ PUSHED = 1e4  # kJ/mol/nm on an atom: of the stiffest bond, heat makes a tenth o
 
 class WindowTakenError(RuntimeError):
     """Another process runs this window: a node that was given up may live still."""
-
-
-@runtime_checkable
-class _RandomForce(Protocol):
-    """A force that draws random numbers: a barostat, a thermostat."""
-
-    def setRandomNumberSeed(self, seed: int) -> None: ...  # noqa: N802 (OpenMM's name)
 
 
 def run_window(
@@ -216,7 +210,7 @@ def _simulation(
     seeds = stream.generate_state(1 + system.getNumForces()) % (2**31 - 1) + 1
     integrator.setRandomNumberSeed(int(seeds[0]))
     for force, seed in zip(system.getForces(), seeds[1:], strict=True):
-        if isinstance(force, _RandomForce):
+        if isinstance(force, RandomForce):
             force.setRandomNumberSeed(int(seed))
     name, threads = machine
     arguments: list[Any] = [] if name is None else list(platform_and_properties(name))

@@ -12,10 +12,10 @@ from openmm import app, unit
 from openmm_cgan.cli import main
 from openmm_cgan.cli.molecule_files import MoleculeFiles, add_barostat, molecule_of
 from openmm_cgan.cli.run_records import write_start
-from openmm_cgan.frames import topology_hash
+from openmm_cgan.frames import read_frames, topology_hash
 from openmm_cgan.molecules import read_molecule
 from openmm_cgan.plumed.bias import PlumedBias
-from openmm_cgan.testsystems import Molecule
+from openmm_cgan.testsystems import Molecule, alanine_dipeptide
 from tests.cases import ROOT
 
 pytestmark = pytest.mark.filterwarnings(  # OpenMM leaves GROMACS files open
@@ -223,3 +223,20 @@ def test_of_several_models_and_places_the_first_is_taken_with_a_word(
     ]
     np.testing.assert_array_equal(read(*double), plain)
     assert "has alternate locations, first of" in caplog.text
+
+
+def test_a_seed_of_0_is_one_as_others_are_and_so_are_those_of_forces(tmp_path: Path) -> None:
+    """OpenMM draws one of its own for 0, each time another, of thermostats in a System too."""
+    molecule = alanine_dipeptide("C7eq")
+    molecule.system.addForce(openmm.AndersenThermostat(300, 50.0))
+    (tmp_path / "system.xml").write_text(xml(molecule.system))
+    (tmp_path / "plumed.dat").write_text(TORSION)
+    common = [STRUCTURE, "--system", tmp_path / "system.xml", "--frames-every", 20,
+              "--plumed", tmp_path / "plumed.dat", "--steps", 100, "--platform", "Reference",
+              "--seed", 0]  # fmt: skip
+    ends = []
+    for name in ("one", "other"):
+        result = CliRunner().invoke(main, ["run", *map(str, [*common, "--out", tmp_path / name])])
+        assert result.exit_code == 0, result.output
+        ends.append(read_frames(tmp_path / name / "frames").positions[-1])
+    np.testing.assert_array_equal(*ends)

@@ -269,3 +269,13 @@ def test_what_may_be_given_twice_is_not_refused(tmp_path: Path) -> None:
     assert "times" not in result.output
     result = CliRunner().invoke(main, ["demo", "--quick", "--quick", "--report", "--no-report"])
     assert "--report and --no-report together are given 2 times: give one" in result.output
+
+
+def test_a_seed_that_none_can_take_is_refused_by_its_name() -> None:
+    for command in main.commands.values():
+        for option in command.params:
+            if option.name != "seed":
+                continue
+            for seed in (-1, 2**31):
+                with pytest.raises(click.BadParameter, match="not in the range"):
+                    option.type_cast_value(click.Context(command), str(seed))

@@ -389,3 +389,23 @@ def test_a_cv_that_is_no_coordinate_of_the_generator(tmp_path):
     together = joined.average(joined.cvs[:, 0])
     error = np.hypot(together.error, distances.std() / np.sqrt(len(distances)))
     assert abs(together.value - distances.mean()) < 3 * error
+
+
+@pytest.mark.parametrize("others", [0, 500])
+def test_one_configuration_with_a_weight_tells_nothing(others: int) -> None:
+    """However many others were screened out; its replicates would all be alike."""
+    logs = np.full(1 + others, -np.inf)
+    logs[0] = 0.0
+    made = GeneratedFrames(np.zeros((1 + others, 1)), logs, 300.0, (X,))
+    assert "worth 1" in reweight_generated(made).unknown
+
+
+@pytest.mark.parametrize(("tail", "told"), [(0.3, False), (0.6, True)])
+def test_weights_without_a_variance_are_said(tail, told, caplog) -> None:
+    """u^-k, of which there are 1/k moments; errors are by variance."""
+    logs = -tail * np.log(np.random.default_rng(2).uniform(size=20_000))
+    made = GeneratedFrames(np.zeros((20_000, 1)), logs, 300.0, (X,))
+    samples = reweight_generated(made, n_bootstrap=2)
+    assert abs(samples.k_hat - tail) < 0.1
+    assert not samples.unknown
+    assert ("errors may be told too small" in caplog.text) == told
