@@ -26,7 +26,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import openmm
@@ -90,6 +90,7 @@ class Peptide:
     molecule: Molecule
     residue: int = 1
     timestep: float = TIMESTEP  # ps
+    given: ClassVar[str] = "phi,psi"
 
     def number(self, *names: str) -> tuple[int, ...]:
         """Atoms of the residue by name, of its neighbours by -NAME and +NAME."""
@@ -143,13 +144,13 @@ class Peptide:
         bias.attach(simulation)
         return simulation
 
-    def bias(self, folder: Path, text: str = "", cvs: str = "phi,psi") -> PlumedBias:
-        """phi and psi as CVs, whatever is biased."""
+    def bias(self, folder: Path, text: str = "") -> PlumedBias:
+        """What the flow is given as CVs, whatever is biased."""
         folder.mkdir(parents=True, exist_ok=True)
-        whole = f"{self.torsions}{text}PRINT ARG=phi,psi,chi1 STRIDE=100 FILE=COLVAR\n"
+        whole = f"{self.torsions}{text}PRINT ARG={self.given},chi1 STRIDE=100 FILE=COLVAR\n"
         return PlumedBias(
             whole, self.molecule.topology, temperature=TEMPERATURE, directory=folder,
-            cvs=tuple(cvs.split(",")),
+            cvs=tuple(self.given.split(",")),
         )  # fmt: skip
 
 

@@ -126,7 +126,8 @@ def reweight_generated(
     what = f"{len(rows)} generated configurations"
     if why := why_unknown(k_hat, samples.effective_samples, what):
         logger.warning("%s: nothing is said of them. %s", why, REMEDY)
-    warn_of_heavy_weights(k_hat, what, REMEDY)
+    else:
+        warn_of_heavy_weights(k_hat, what, REMEDY)
     return replace(samples, unknown=why and f"{why}. {REMEDY}")
 
 
