@@ -263,6 +263,21 @@ def test_cleared_reporters_cost_no_hill(tmp_path, caplog):
     assert caplog.text.count("was taken from simulation.reporters") == 2
 
 
+def test_a_reporter_put_back_by_hand_lays_no_hill_twice(tmp_path, caplog):
+    bias = PlumedBias(METAD, temperature=300, directory=tmp_path)
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    kept = list(simulation.reporters)
+    simulation.reporters.clear()
+    simulation.step(100)
+    simulation.reporters.extend(kept)  # of the script, which took it out itself
+    simulation.step(100)
+    bias.close()
+    assert len(read_fields(tmp_path / "HILLS")) == 20
+    assert len(read_fields(tmp_path / "COLVAR")) == 21
+    assert caplog.text.count("stood 2 times in simulation.reporters") == 1
+
+
 @pytest.mark.parametrize("how", ["checkpoint", "state", "currentStep"])
 def test_a_simulation_that_goes_back_without_its_bias_is_refused(how, tmp_path):
     bias = PlumedBias(METAD, temperature=300, directory=tmp_path)
