@@ -222,11 +222,11 @@ class RunWatch:
         if changed := self._forces.changed(self._simulation.system):
             self._tell(
                 "forces",
-                f"parameters of {', '.join(changed)} in the System are others than when the bias "
-                f"was attached, at step {self._simulation.currentStep} at the latest: where they "
-                "act (updateParametersInContext), frames and hills before and after are of two "
-                "potentials, and nothing here tells them apart. Make a run, with its own folder, "
-                "of each",
+                f"{', '.join(changed)} in the System are others than when the bias was attached, "
+                f"at step {self._simulation.currentStep} at the latest: where they act (by "
+                "updateParametersInContext or reinitialize), frames and hills before and after are "
+                "of two potentials, and nothing here tells them apart. Make a run, with its own "
+                "folder, of each",
             )
 
     def _tell(self, what: str, message: str) -> None:
