@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from collections import Counter
 
 import openmm
 
@@ -95,7 +96,7 @@ def _text_of(force: openmm.Force) -> str:
 
 
 class ForceWatch:
-    """Whether forces of a System are changed while it runs, as ``updateParametersInContext`` needs.
+    """Whether forces or constraints of a System are changed while it runs.
 
     What a Context works with can not be read, but whoever changes it changes the System first.
 
@@ -109,22 +110,31 @@ class ForceWatch:
         self._known = self._now(system)
 
     def changed(self, system: openmm.System) -> list[str]:
-        """Names of forces that are others than at the beginning; none where no look is due.
+        """What is another than at the beginning, in words; nothing where no look is due.
 
-        Looks take `LOOKS` of the time at most, for they write all parameters down.
+        Forces by their names, those added and removed as well, which `Context.reinitialize` takes
+        up, and the constraints. Looks take `LOOKS` of the time at most, for they write all
+        parameters down.
         """
         if time.monotonic() < self._due:
             return []
         now = self._now(system)
-        return [name for name, text in now.items() if self._known.get(name, text) != text]
+        come = Counter(name for name, _ in (now - self._known).elements())
+        gone = Counter(name for name, _ in (self._known - now).elements())
+        found = [f"parameters of {name}" for name in come & gone]
+        found += [f"{name}, which was added," for name in come - gone]
+        return found + [f"{name}, which was removed," for name in gone - come]
 
-    def _now(self, system: openmm.System) -> dict[str, str]:
+    def _now(self, system: openmm.System) -> Counter[tuple[str, str]]:
         begun = time.monotonic()
-        found = {
-            f"{force.getName()} ({k})": _hash([_text_of(force)])
-            for k, force in enumerate(_own_forces(system))
+        found = Counter(
+            (force.getName(), _hash([_text_of(force)]))
+            for force in _own_forces(system)
             if not isinstance(force, WITHOUT_ENERGY) and not _is_of_a_bias(force)
-        }
+        )
+        held = range(system.getNumConstraints())
+        texts = [str(system.getConstraintParameters(k)) for k in held]
+        found["the constraints", _hash(texts)] += 1
         ended = time.monotonic()
         self._due = ended + (ended - begun) / LOOKS
         return found

@@ -156,12 +156,7 @@ class RunWatch:
             If the Simulation has gone back behind what the bias has done.
         """
         self._reporter.require_not_back(self._simulation)
-        if not any(reporter is self._reporter for reporter in self._simulation.reporters):
-            self._simulation.reporters.insert(0, self._reporter)
-            log.warning(
-                "the reporter of the bias was taken from simulation.reporters, and is there again: "
-                "without it no hill is laid and no row written"
-            )
+        self._keep_reporter()
         groups = self._simulation.integrator.getIntegrationForceGroups()
         if groups != self._felt:
             require_felt(self._simulation.integrator, self._groups)
@@ -169,6 +164,24 @@ class RunWatch:
         if (step := self._simulation.currentStep) >= self._next:  # steps may come singly
             self._next = step + EVERY
             self._compare()
+
+    def _keep_reporter(self) -> None:
+        """See that the reporter of the bias stands once among those of the Simulation."""
+        reporters = self._simulation.reporters
+        places = [k for k, reporter in enumerate(reporters) if reporter is self._reporter]
+        if not places:
+            reporters.insert(0, self._reporter)
+            log.warning(
+                "the reporter of the bias was taken from simulation.reporters, and is there again: "
+                "without it no hill is laid and no row written"
+            )
+        for k in reversed(places[1:]):
+            del reporters[k]
+        if places[1:]:
+            log.warning(
+                "the reporter of the bias stood %d times in simulation.reporters, and stands there "
+                "once: each would have laid every hill and written every row", len(places),
+            )  # fmt: skip
 
     def _compare(self) -> None:
         """Say where temperature or time step are no longer those of the bias."""
@@ -209,11 +222,11 @@ class RunWatch:
         if changed := self._forces.changed(self._simulation.system):
             self._tell(
                 "forces",
-                f"parameters of {', '.join(changed)} in the System are others than when the bias "
-                f"was attached, at step {self._simulation.currentStep} at the latest: where they "
-                "act (updateParametersInContext), frames and hills before and after are of two "
-                "potentials, and nothing here tells them apart. Make a run, with its own folder, "
-                "of each",
+                f"{', '.join(changed)} in the System are others than when the bias was attached, "
+                f"at step {self._simulation.currentStep} at the latest: where they act (by "
+                "updateParametersInContext or reinitialize), frames and hills before and after are "
+                "of two potentials, and nothing here tells them apart. Make a run, with its own "
+                "folder, of each",
             )
 
     def _tell(self, what: str, message: str) -> None:

@@ -263,6 +263,21 @@ def test_cleared_reporters_cost_no_hill(tmp_path, caplog):
     assert caplog.text.count("was taken from simulation.reporters") == 2
 
 
+def test_a_reporter_put_back_by_hand_lays_no_hill_twice(tmp_path, caplog):
+    bias = PlumedBias(METAD, temperature=300, directory=tmp_path)
+    simulation = simulation_of(bias)
+    bias.attach(simulation)
+    kept = list(simulation.reporters)
+    simulation.reporters.clear()
+    simulation.step(100)
+    simulation.reporters.extend(kept)  # of the script, which took it out itself
+    simulation.step(100)
+    bias.close()
+    assert len(read_fields(tmp_path / "HILLS")) == 20
+    assert len(read_fields(tmp_path / "COLVAR")) == 21
+    assert caplog.text.count("stood 2 times in simulation.reporters") == 1
+
+
 @pytest.mark.parametrize("how", ["checkpoint", "state", "currentStep"])
 def test_a_simulation_that_goes_back_without_its_bias_is_refused(how, tmp_path):
     bias = PlumedBias(METAD, temperature=300, directory=tmp_path)
@@ -484,8 +499,52 @@ def test_a_force_that_changes_is_said_once(tmp_path, caplog, monkeypatch):
     bonds.updateParametersInContext(simulation.context)
     for _ in range(3):
         simulation.step(150)
-    assert caplog.text.count("parameters of HarmonicBondForce (0) in the System are others") == 1
+    assert caplog.text.count("parameters of HarmonicBondForce in the System are others") == 1
     assert caplog.text.count("are others than") == 1
+    bias.close()
+
+
+def _remove_bonds(system):
+    (k,) = [
+        k
+        for k in range(system.getNumForces())
+        if isinstance(system.getForce(k), openmm.HarmonicBondForce)
+    ]
+    system.removeForce(k)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda system: system.addForce(openmm.CustomExternalForce("x^2")),
+            "CustomExternalForce, which was added, in the System are others than",
+        ),
+        (_remove_bonds, "HarmonicBondForce, which was removed, in the System are others than"),
+        (
+            lambda system: system.setConstraintParameters(0, 0, 1, 0.12),
+            "parameters of the constraints in the System are others than",
+        ),
+        (lambda system: system.addForce(openmm.MonteCarloBarostat(1.0, 300.0)), ""),
+        (lambda system: system.setParticleMass(1, 4.0), ""),  # configurations are none the wiser
+    ],
+)
+def test_what_reinitialize_takes_up_is_said_where_it_is_another_potential(
+    change, said, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr("openmm_cgan.fingerprints.LOOKS", np.inf)  # always due
+    system = alanine_dipeptide().system
+    bias = PlumedBias("phi: TORSION ATOMS=5,7,9,15\nPRINT ARG=phi STRIDE=50", directory=tmp_path)
+    simulation = simulation_of(bias, system=system)
+    bias.attach(simulation)
+    simulation.step(1)
+    change(system)
+    if not isinstance(system.getForce(system.getNumForces() - 1), openmm.MonteCarloBarostat):
+        simulation.context.reinitialize(preserveState=True)
+    for _ in range(3):
+        simulation.step(100)
+    assert said in caplog.text
+    assert caplog.text.count("are others than") == (1 if said else 0)
     bias.close()
 
 
