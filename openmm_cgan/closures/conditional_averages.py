@@ -22,6 +22,7 @@ from openmm_cgan.closures.local_polynomial import (
     n_coefficients,
     neighbourhood,
 )
+from openmm_cgan.closures.slow_values import widening
 from openmm_cgan.free_energy.samples import WeightedSamples, spread
 from openmm_cgan.quantities import numbers_of
 from openmm_cgan.short_reprs import short_repr
@@ -122,7 +123,7 @@ def conditional_average(
         bandwidth = choose_bandwidth(samples, values, at, degree)
     widths = checked_widths(samples, bandwidth)
     relative = relative_weights(samples)
-    rows, effective = _averages(samples, relative, flat, at, widths, degree)
+    rows, effective = _averages(samples, relative, flat, at, widths, degree, last=True)
     few = relative[: 1 + ENOUGH_REPLICATES]
     narrow, _ = _averages(samples, few, flat, at, NARROWER * widths, degree)
     left = _smearing(samples, rows[: len(narrow)] - narrow, at, widths, degree)
@@ -296,8 +297,12 @@ def _averages(
     at: NDArray[np.float64],
     widths: NDArray[np.float64],
     degree: int,
+    last: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Averages (1 + n_bootstrap, m, n_values), replicates last, and effective numbers (m,)."""
+    """Averages (1 + n_bootstrap, m, n_values), replicates last, and effective numbers (m,).
+
+    The last ones know how fast the values forget, which takes time.
+    """
     needed = LEAST_EFFECTIVE * n_coefficients(at.shape[1], degree)
     rows = np.full((len(relative), len(at), flat.shape[1]), np.nan)
     effective = np.zeros(len(at))
@@ -310,6 +315,9 @@ def _averages(
         effective[j] = _effective(samples, near, weights[0])
         if effective[j] >= needed and _between(samples, near, weights[0]):
             rows[:, j] = fitted_at(near, flat[near.rows], weights, degree)
+            if last:
+                own = widening(samples, near, flat[near.rows], weights)
+                rows[1:, j] = rows[0, j] + own * (rows[1:, j] - rows[0, j])
     return rows, effective
 
 

@@ -194,7 +194,11 @@ def identity(
             rows = (weights @ (terms + others)) / (weights @ near.kernel)[:, None]
             sizes = np.abs([weights[0] @ terms, weights[0] @ others]) / own.sum()
         residual[j], size[j] = rows[0], sizes.max(axis=0)
-        error[j] = [spread(column) for column in rows[1:].T]
+        moves = np.zeros((len(samples.cvs), at.shape[1]))
+        moves[near.rows] = weights[0][:, None] * (terms + others - near.kernel[:, None] * rows[0])
+        moves /= own.sum()
+        pairs = zip(rows[1:].T, moves.T, strict=True)
+        error[j] = [samples.widened(spread(column), own) for column, own in pairs]
     scale = np.sqrt(np.nanmean(size**2)) if np.isfinite(size).any() else np.nan
     return Identity(at, residual, error, float(scale))
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import fdtri
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.free_energy.samples import cv_series, series_inefficiency
+from openmm_cgan.free_energy.in_time import series_inefficiency
+from openmm_cgan.free_energy.samples import cv_series
 
 SURE = 1e-3  # the chance that runs of one ensemble are taken for others, for each series
 

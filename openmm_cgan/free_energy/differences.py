@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.free_energy.samples import Estimate, WeightedSamples, spread
+from openmm_cgan.free_energy.samples import (
+    Estimate,
+    WeightedSamples,
+    spread,
+    terms_of_log_ratio,
+)
 
 NUMBER = r"\s*([-+]?)(\d+\.?\d*(?:e[-+]?\d+)?|\.\d+)?(pi)?(?:/(\d+))?\s*"
 EXAMPLE = "expected such as phi:-pi..0|0..pi, or phi:0..2.3 for an interval and the rest"
@@ -148,7 +153,10 @@ class StateDifference:
                 f"no sample lies in the {' and the '.join(empty)} state of {self.text}"
             )
         value = samples.kT * _log_ratio(samples.log_weights[None], sides)[0]
-        error = spread(samples.kT * _log_ratio(samples.replicates, sides))
+        error = samples.widened(
+            spread(samples.kT * _log_ratio(samples.replicates, sides)),
+            samples.kT * terms_of_log_ratio(samples.log_weights, sides == 0, sides == 1),
+        )
         return samples.judged(Estimate(float(value), error))
 
 

@@ -121,6 +121,7 @@ def reweight_generated(
         np.ones(1),
         np.ones((1, 1)),
         k_hat=k_hat,
+        timeless=(0,),
     )
     warn_of_one_frame(samples, [window.name])
     what = f"{len(rows)} generated configurations"
@@ -204,7 +205,7 @@ def reweight_with_generated(
         n_bootstrap=n_bootstrap,
         seed=seed,
     )
-    return replace(samples, k_hat=pareto_k(generated.log_weights))
+    return replace(samples, k_hat=pareto_k(generated.log_weights), timeless=(len(windows),))
 
 
 def _reduced_potential(log_weights: Sequence[NDArray]) -> NDArray[np.float64]:

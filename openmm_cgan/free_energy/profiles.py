@@ -23,6 +23,7 @@ from openmm_cgan.free_energy.samples import (
     cv_series,
     spread,
     statistical_inefficiency,
+    terms_of_log_ratio,
 )
 from openmm_cgan.notebooks import free_energy_html
 from openmm_cgan.quantities import numbers_of
@@ -170,7 +171,10 @@ def basin_difference(
     if inside.all() or not inside.any():
         raise ValueError("all samples lie on one side of the basin's border; sample both")
     value = -samples.kT * _log_odds(samples.log_weights[None], inside)[0]
-    error = spread(samples.kT * _log_odds(samples.replicates, inside))
+    error = samples.widened(
+        spread(samples.kT * _log_odds(samples.replicates, inside)),
+        samples.kT * terms_of_log_ratio(samples.log_weights, inside, ~inside),
+    )
     return samples.judged(Estimate(float(value), error))
 
 
@@ -335,7 +339,14 @@ def _spread_of_bins(samples: WeightedSamples, flat: NDArray, of_zero: NDArray) -
         with np.errstate(invalid="ignore"):  # a replicate that drew nothing of the part
             replicates = replicates - whole
     logs = _log_histogram(replicates, flat, n_bins)
-    return np.array([spread(column) for column in logs.T])
+    errors, weights = np.array([spread(column) for column in logs.T]), np.exp(samples.log_weights)
+    probabilities = np.bincount(flat, weights, n_bins + 1)
+    for i in np.flatnonzero(np.isfinite(errors)):
+        inside = flat == i
+        around = np.bincount(samples.window, inside)[samples.window] > 0
+        terms = np.where(around, weights * (inside / probabilities[i] - 1.0), 0.0)
+        errors[i] = samples.widened(errors[i], terms)
+    return errors
 
 
 def _log_histogram(log_weights: NDArray, flat: NDArray, n_bins: int) -> NDArray[np.float64]:

@@ -42,8 +42,8 @@ from openmm_cgan.free_energy.samples import (
     normalised,
     statistical_inefficiency,
     titles_of,
-    worth_in_time,
 )
+from openmm_cgan.free_energy.worth import worth_in_time
 from openmm_cgan.short_reprs import short_repr
 
 logger = logging.getLogger("openmm_cgan")

@@ -21,7 +21,7 @@ from openmm_cgan.collective_variable import (
     require_own_names,
     why_other_cvs,
 )
-from openmm_cgan.free_energy.mbar import pymbar_quietly
+from openmm_cgan.free_energy.in_time import series_inefficiency, variance_of_slow
 from openmm_cgan.quantities import numbers_of, positive
 from openmm_cgan.short_reprs import cv_ranges
 
@@ -109,6 +109,8 @@ class WeightedSamples:
         Why these weights tell no number: averages and free energies are then NaN; else empty.
     worth : float
         Effective number of samples where it was looked at in time (`worth_in_time`); else NaN.
+    timeless : tuple of int
+        Windows whose samples have no order in time: generated ones.
     """
 
     cvs: NDArray[np.float64]
@@ -124,6 +126,7 @@ class WeightedSamples:
     k_hat: float = float("nan")
     unknown: str = ""
     worth: float = float("nan")
+    timeless: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         worth = self.unknown or f"worth {self.effective_samples:.3g}"
@@ -183,11 +186,25 @@ class WeightedSamples:
         Returns
         -------
         Estimate
-            [the same unit]; see `judged`.
+            [the same unit]; see `judged` and `widened`.
         """
-        values = np.asarray(values, dtype=float)
-        means = np.exp(self.replicates) @ values
-        return self.judged(Estimate(float(np.exp(self.log_weights) @ values), spread(means)))
+        values, weights = np.asarray(values, dtype=float), np.exp(self.log_weights)
+        mean, means = float(weights @ values), np.exp(self.replicates) @ values
+        error = self.widened(spread(means), weights * (values - mean))
+        return self.judged(Estimate(mean, error))
+
+    def widened(self, error: float, terms: NDArray[np.float64]) -> float:
+        """An error that is no less than what a sum that forgets more slowly than the CVs has.
+
+        Parameters
+        ----------
+        error : float
+            The spread of its replicates.
+        terms : ndarray, shape (n,)
+            How much each sample moves the result, weights included.
+        """
+        slow = variance_of_slow(terms, self.window, self.inefficiencies, self.timeless)
+        return float(np.maximum(error, np.sqrt(slow)))  # NaN stays
 
     def column(self, variable: int | str) -> int:
         """Position of a CV given by its name or its position."""
@@ -250,49 +267,6 @@ def statistical_inefficiency(cvs: NDArray, variables: Sequence[CollectiveVariabl
     return max([1.0, *map(series_inefficiency, cv_series(cvs, variables))])
 
 
-def series_inefficiency(series: NDArray[np.float64]) -> float:
-    """Of one series in the order of time, shape (n,); 1 where it is constant or very short."""
-    if len(series) <= 3 or np.ptp(series) <= 1e-12 * np.abs(series).max():
-        return 1.0
-    return float(pymbar_quietly().timeseries.statistical_inefficiency(series))
-
-
-def worth_in_time(
-    runs: Sequence[NDArray], log_weights: NDArray, variables: Sequence[CollectiveVariable]
-) -> float:
-    """How many independent samples weighted frames are worth: for the mean of the worst known CV.
-
-    The variance of a weighted mean m of x is that of the sum of w (x - m), a series in time whose
-    own inefficiency g counts: the worth is the variance of x under the weights over the sum of
-    g w^2 (x - m)^2. With equal weights that is n / g, for independent frames about Kish's number.
-    Kish's number over the inefficiency of x, which knows nothing of the weights, is far less where
-    a bias spreads frames over what weighs nothing: a metadynamics forgets where it was in the basin
-    that counts much sooner than where it was on the whole.
-
-    Parameters
-    ----------
-    runs : sequence of ndarray, shape (n_frames, n_cvs)
-        CVs in the order of time [CV unit].
-    log_weights : ndarray, shape (n,)
-        Of all frames, one run after another; weights that add up to 1.
-    variables : sequence of CollectiveVariable
-        Say which are periodic; their sine and cosine are looked at.
-
-    References
-    ----------
-    The delta method for a ratio of means, as in Geyer, doi 10.1214/ss/1177011137.
-    """
-    weights = np.exp(log_weights)
-    ends = np.cumsum([len(run) for run in runs])[:-1]
-    found = []
-    for x in cv_series(np.concatenate(runs), variables):
-        off = x - weights @ x
-        squares = [series_inefficiency(y) * (y @ y) for y in np.split(weights * off, ends)]
-        if sum(squares) > 0:
-            found.append(weights @ off**2 / sum(squares))
-    return float(min(found, default=1.0 / (weights @ weights)))
-
-
 def spread(values: NDArray) -> float:
     """Standard deviation of replicates; NaN where a tenth or more of them found nothing.
 
@@ -320,6 +294,16 @@ def normalised(log_weights: NDArray) -> NDArray[np.float64]:
     ndarray, the same shape
     """
     return log_weights - logsumexp(log_weights, axis=-1, keepdims=True)
+
+
+def terms_of_log_ratio(log_weights: NDArray, first: NDArray, second: NDArray) -> NDArray:
+    """How much each sample (n,) moves ln(P_first / P_second) of two masks of samples."""
+    return np.asarray(
+        sum(
+            sign * np.where(side, np.exp(log_weights - logsumexp(log_weights[side])), 0.0)
+            for sign, side in ((1.0, first), (-1.0, second))
+        )
+    )
 
 
 def titles_of(windows: Sequence[BiasedFrames]) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from openmm_cgan.closures import choose_bandwidth, conditional_average
 from openmm_cgan.collective_variable import CollectiveVariable
@@ -106,6 +107,21 @@ def test_errors_are_those_of_repeated_runs():
     variance = np.mean(np.square(scores))
     # 20 seeds of some 5 independent values: a relative error of sqrt(2 / 100)
     assert 1 - 3 * 0.14 < variance < 1 + 3 * 0.14
+
+
+def test_errors_know_that_the_quantity_forgets_more_slowly_than_the_cvs():
+    """Independent CV values beside an autoregressive quantity: z-scores of its mean, which is 0."""
+    at, scores = np.linspace(-0.8, 0.8, 5), []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        slow = lfilter([np.sqrt(1 - 0.98**2)], [1, -0.98], rng.normal(size=6500))[500:]
+        samples = samples_of(rng.normal(size=6000), seed=seed)
+        found = conditional_average(samples, slow, at, 0.8, degree=0)
+        scores.append((found.value / found.error).mean())  # the values are hardly independent
+        replicates = found.replicates.std(axis=0, ddof=1)
+        assert replicates == pytest.approx(found.error, rel=1e-6)
+    # 3 where errors are those of the CV's blocks; relative error of a variance sqrt(2 / 12)
+    assert np.mean(np.square(scores)) < 1 + 3 * np.sqrt(2 / 12)
 
 
 def test_smearing_is_measured_where_there_is_no_noise():

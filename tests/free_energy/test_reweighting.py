@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from pymbar import MBAR
 from pymbar.testsystems import HarmonicOscillatorsTestCase
+from scipy.signal import lfilter
 from scipy.stats import binomtest, norm
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
+from openmm_cgan.free_energy import GeneratedFrames, basin_difference, reweight_generated
+from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.mbar import resampled_log_weights, solve_mbar
 from openmm_cgan.free_energy.overlap import weakest_link
 from openmm_cgan.free_energy.reweighting import reweight, reweight_windows
@@ -20,8 +23,8 @@ from openmm_cgan.free_energy.samples import (
     WeightedSamples,
     statistical_inefficiency,
     unbiased,
-    worth_in_time,
 )
+from openmm_cgan.free_energy.worth import worth_in_time
 from tests.cases.other_processes import PATIENCE
 
 TEMPERATURE = 300.0
@@ -238,6 +241,49 @@ def test_what_one_run_forgets_is_not_asked_across_runs() -> None:
     """Two runs that stay each where they are: in one series that would be a single jump."""
     runs = [np.zeros((50, 1)), np.ones((50, 1))]
     assert worth_in_time(runs, np.full(100, -np.log(100)), (X,)) == pytest.approx(100)
+
+
+def slow_series(rng: np.random.Generator, n: int, rho: float = 0.98) -> np.ndarray:
+    return lfilter([np.sqrt(1 - rho**2)], [1, -rho], rng.normal(size=n + 500))[500:]
+
+
+def test_an_average_knows_that_its_quantity_forgets_more_slowly_than_the_cvs() -> None:
+    scores = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(3000, 1))
+        samples = reweight([BiasedFrames(x, unbiased, 300.0, (X,))], seed=seed)
+        found = samples.average(slow_series(rng, 3000))
+        scores.append(found.value / found.error)
+    # 20 to 100 where errors are those of the CV's blocks; relative error of a variance
+    assert np.mean(np.square(scores)) == pytest.approx(1.2, abs=3 * np.sqrt(2 / 30))
+
+
+def test_the_difference_of_a_state_left_seldom_knows_how_seldom() -> None:
+    """A narrow state of 30 frames a visit beside a wide one whose value changes at once."""
+    errors, own = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        stays = rng.geometric([[1 / 30, 1 / 270]] * 30).ravel()
+        bound = np.repeat(np.arange(60) % 2 == 0, stays)
+        x = np.where(bound, 0.3, 0.3 + rng.uniform(1, 8, len(bound)))[:, None]
+        samples = reweight([BiasedFrames(x, unbiased, 300.0, (X,))], seed=seed)
+        found = basin_difference(samples, lambda cvs: cvs[:, 0] < 1)
+        asked = StateDifference.of("x:1..9|0..1").estimate(samples)
+        assert asked == pytest.approx(found, rel=1e-9)
+        errors.append(found.error / samples.kT)
+        own.append(samples.inefficiencies[0])
+    # of 30 visits, stays within and without are exponential: the variance of their log ratio
+    assert np.median(errors) == pytest.approx(np.sqrt(2 / 30), rel=0.35)
+    assert np.median(own) < 30  # of the CV, where the state's is 55
+
+
+def test_samples_without_an_order_in_time_have_no_memory() -> None:
+    """Generated values in the order of their size: the error is that of independent ones."""
+    x = np.sort(np.random.default_rng(0).normal(size=1000))[:, None]
+    samples = reweight_generated(GeneratedFrames(x, np.zeros(1000), 300.0, (X,)))
+    found = samples.average(x[:, 0])
+    assert found.error == pytest.approx(1000**-0.5, rel=0.25)
 
 
 def test_importance_weights_are_undone() -> None:
