@@ -18,7 +18,6 @@ logger = logging.getLogger("openmm_cgan")
 LEAST_OVERLAP = 0.03  # Klimovich, Shirts, Mobley, doi 10.1007/s10822-015-9840-9
 LEAST_INDEPENDENT = 10  # frames of a window, below which its mean is hardly known
 LEAST_EFFECTIVE = 100.0  # samples: fewer, and neither a free energy nor its error is trustworthy
-LEAST_ALIKE = 1.5  # of samples of the same weight; one alone has no error
 LEAST_FORGOTTEN = LEAST_BLOCKS * BLOCK_INEFFICIENCIES  # fewer blocks tell no error
 HALVES_AGREE = 2.0  # standard errors by which the halves of a run may differ
 LARGEST_SHARE = 0.5  # of all weight, in one frame
@@ -157,7 +156,7 @@ def why_unknown(
     independent : float
         Where they are of runs in time, how often these have forgotten their CVs.
     """
-    if np.isneginf(k_hat) and effective > LEAST_ALIKE:
+    if np.isneginf(k_hat):
         return ""
     if k_hat > LARGEST_K or effective < LEAST_EFFECTIVE:
         return (

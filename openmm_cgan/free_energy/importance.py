@@ -102,6 +102,7 @@ def reweight_generated(
     window = generated.as_window(rows)
     check_windows([window])
     smoothed, k_hat = pareto_smoothed(generated.log_weights)
+    k_hat = k_hat if len(rows) > 1 else np.inf  # weights do not differ, but nothing tells an error
     log_weights = smoothed if smooth else np.asarray(generated.log_weights, dtype=float)
     log_weights = normalised(log_weights[rows])
     replicates = np.full((n_bootstrap, len(rows)), np.nan)

@@ -341,7 +341,7 @@ def _spread_of_bins(samples: WeightedSamples, flat: NDArray, of_zero: NDArray) -
     logs = _log_histogram(replicates, flat, n_bins)
     errors, weights = np.array([spread(column) for column in logs.T]), np.exp(samples.log_weights)
     probabilities = np.bincount(flat, weights, n_bins + 1)
-    for i in np.flatnonzero(np.isfinite(errors)):
+    for i in np.flatnonzero(np.isfinite(errors) & (probabilities[:-1] > 0)):
         inside = flat == i
         around = np.bincount(samples.window, inside)[samples.window] > 0
         terms = np.where(around, weights * (inside / probabilities[i] - 1.0), 0.0)

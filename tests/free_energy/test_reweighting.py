@@ -13,7 +13,12 @@ from scipy.stats import binomtest, norm
 
 from openmm_cgan import GAS_CONSTANT
 from openmm_cgan.collective_variable import CollectiveVariable
-from openmm_cgan.free_energy import GeneratedFrames, basin_difference, reweight_generated
+from openmm_cgan.free_energy import (
+    GeneratedFrames,
+    basin_difference,
+    free_energy_profile,
+    reweight_generated,
+)
 from openmm_cgan.free_energy.differences import StateDifference
 from openmm_cgan.free_energy.mbar import resampled_log_weights, solve_mbar
 from openmm_cgan.free_energy.overlap import weakest_link
@@ -276,6 +281,26 @@ def test_the_difference_of_a_state_left_seldom_knows_how_seldom() -> None:
     # of 30 visits, stays within and without are exponential: the variance of their log ratio
     assert np.median(errors) == pytest.approx(np.sqrt(2 / 30), rel=0.35)
     assert np.median(own) < 30  # of the CV, where the state's is 55
+
+
+def test_errors_along_another_cv_know_that_it_is_slower() -> None:
+    """One that was worked out after the weights, whose replicates know nothing of it."""
+    values, errors, sides = [], [], StateDifference.of("y:-9..0|0..9")
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x, y = rng.normal(size=(3000, 1)), np.clip(slow_series(rng, 3000), -8.9, 8.9)
+        y[:2] = -8.9, 8.9  # ends of the two bins
+        samples = reweight([BiasedFrames(x, unbiased, 300.0, (X,))], seed=seed)
+        samples = replace(
+            samples, cvs=np.column_stack([x, y]), variables=(X, CollectiveVariable("y", "nm"))
+        )
+        found = sides.estimate(samples)
+        values.append(found.value)
+        errors.append([found.error, free_energy_profile(samples, "y", 2).error.max()])
+    # 0.15 to 0.25 of the scatter where errors are those of independent values; that of a scatter
+    # of 20 is 0.16 of it. A bin has half of what the difference of two has
+    relative = np.median(errors, axis=0) / np.std(values) / [1.0, 0.5]
+    assert (np.abs(relative - 1) < 3 * 0.16).all(), relative
 
 
 def test_samples_without_an_order_in_time_have_no_memory() -> None:
