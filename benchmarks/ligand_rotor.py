@@ -9,10 +9,11 @@ of its torsion in OBC2.
     obc2     dynamics, and dynamics with local moves, in OBC2
     water    the same in TIP3P, PME, at constant volume; the flow knows nothing of water
 
-The cage turns freely in a host of sevenfold symmetry, so that each of the three rotamers has a
-third of all time: exactly known. They are told apart as in local_moves.py; force evaluations are
-steps and energies of the whole System, without training and without the quick energies by which
-candidates are chosen. Dynamics goes on `--longer` times as many steps as with moves.
+Over many turns of the cage in its host each rotamer has a third of all time; while it stands, which
+takes nanoseconds, those that point at a rim oxygen have more. They are told apart as in
+local_moves.py; force evaluations are steps and energies of the whole System, without training and
+without the quick energies by which candidates are chosen. Dynamics goes on `--longer` times as many
+steps as with moves.
 
     python benchmarks/ligand_rotor.py teach obc2 water --data FOLDER [--json FILE]
 """
